@@ -1,0 +1,1 @@
+"""Scoring with TensorFlow SavedModels."""

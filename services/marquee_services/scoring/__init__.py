@@ -1,0 +1,1 @@
+"""Scoring: the one implementation that serves and that the trainer evaluates with."""

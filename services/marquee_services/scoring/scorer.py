@@ -1,0 +1,64 @@
+"""What every model offers to the servers and to the trainer's evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from marquee_services.arrays import Float32, Int32
+from marquee_services.ratings import Profiles, RatingsMatrix
+from marquee_services.scoring.baseline import Baseline
+
+
+class Output(StrEnum):
+    """What a model's scores are."""
+
+    STARS = "stars"  # predicted ratings
+    AFFINITY = "affinity"  # good for order alone
+
+
+@dataclass(frozen=True)
+class ReleaseData:
+    """The part of a release that all its models build on.
+
+    Attributes:
+        matrix: The training ratings.
+        baseline: The bias baseline fitted on them.
+    """
+
+    matrix: RatingsMatrix
+    baseline: Baseline
+
+
+class Scorer(Protocol):
+    """A model ready to score.
+
+    Unknown users and empty profiles are ordinary input: with no ratings, a model of stars answers
+    the baseline's μ + b_i for each item, a model of affinity answers 0.
+    """
+
+    @property
+    def output(self) -> Output:
+        """What the scores are."""
+
+    def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
+        """Scores items for each of B users.
+
+        A user who is not `folded` is answered from the trained representation, any other from
+        the profile alone.
+
+        Args:
+            profiles: The users.
+            items: Item indexes (int32, C); None for the whole catalogue.
+
+        Returns:
+            Scores (float32, B × C), not clipped to the rating scale. A user whom the model cannot
+            answer has NaN in all places.
+        """
+
+    def similarities(self, item: int) -> Float32 | None:
+        """The similarity of an item to each item, -1 to 1 (float32, items), 1 to itself.
+
+        None when the model represents no items.
+        """

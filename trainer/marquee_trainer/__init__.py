@@ -1,0 +1,1 @@
+"""Loads ratings, trains and evaluates models, and publishes releases."""

@@ -1,0 +1,1 @@
+"""Ratings data sets and where they come from."""
