@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
-
 from marquee_services.arrays import Float32, Int32
 from marquee_services.scoring.scorer import ReleaseData, Scorer
 
