@@ -62,4 +62,5 @@ def load_array(path: Path, dtype: Any, shape: tuple[int | None, ...]) -> NDArray
     ):
         raise ArrayError(f"{path.name}: shape {array.shape}, not {shape}")
     # A plain view: indexing an np.memmap costs several times as much.
-    return array.view(np.ndarray)
+    plain: NDArray[Any] = array.view(np.ndarray)
+    return plain

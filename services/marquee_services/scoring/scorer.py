@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from marquee_services.arrays import Float32, Int32
 from marquee_services.ratings import Profiles, RatingsMatrix
@@ -62,3 +62,11 @@ class Scorer(Protocol):
 
         None when the model represents no items.
         """
+
+
+@runtime_checkable
+class WarmsUp(Protocol):
+    """A scorer whose first calls cost more than later ones."""
+
+    def warm_up(self) -> None:
+        """Makes the first calls."""

@@ -1,0 +1,1 @@
+"""Releases: immutable, versioned sets of artifacts, and the store that keeps them."""

@@ -1,0 +1,100 @@
+"""Reads the parts of a release that the servers need, and writes them for the trainer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from marquee_services.catalogue import Catalogue, Vocabulary
+from marquee_services.errors import ArtifactError
+from marquee_services.ratings import RatingsMatrix
+from marquee_services.release.manifest import Manifest
+from marquee_services.release.store import ReleaseStore
+from marquee_services.scoring.baseline import Baseline
+from marquee_services.scoring.ensemble import Ensemble
+from marquee_services.scoring.scorer import ReleaseData
+
+ENSEMBLE = "ensemble.json"
+_DATA = "data"
+_USERS = "data/users.npy"
+_BASELINE = "baseline"
+
+
+@dataclass(frozen=True)
+class ReleaseFiles:
+    """A release whose files for one server are at hand, verified.
+
+    Attributes:
+        manifest: The manifest.
+        folder: Holds the files.
+        data: What all models build on.
+    """
+
+    manifest: Manifest
+    folder: Path
+    data: ReleaseData
+
+    def model_folder(self, name: str) -> Path:
+        """Where a model's artifacts lie."""
+        return model_folder(self.folder, name)
+
+
+def model_folder(folder: Path, name: str) -> Path:
+    """Where the artifacts of a model lie in a release's folder."""
+    return folder / "models" / name
+
+
+def save_data(
+    folder: Path, users: Vocabulary, catalogue: Catalogue, data: ReleaseData, ensemble: Ensemble
+) -> None:
+    """Writes everything but the models and the manifest into a release's folder."""
+    catalogue.save(folder / _DATA)
+    users.save(folder / _USERS)
+    data.matrix.save(folder / _DATA)
+    data.baseline.save(folder / _BASELINE)
+    ensemble.save(folder / ENSEMBLE)
+
+
+def open_release(
+    store: ReleaseStore, release_id: str, backend: str, cache: Path
+) -> tuple[ReleaseFiles, list[str]]:
+    """Opens what a server needs of a release.
+
+    Args:
+        store: The store.
+        release_id: The release.
+        backend: Which server: `cf`, `inference` or `gateway`.
+        cache: Where files of a remote store are kept.
+
+    Returns:
+        The files, and the names of the backend's models.
+
+    Raises:
+        ArtifactError: There is no such release, or a file is not what it should be.
+    """
+    manifest = store.manifest(release_id)
+    names = [model.name for model in manifest.models if model.backend == backend]
+    prefixes = (f"{_DATA}/", f"{_BASELINE}/", *(f"models/{name}/" for name in names))
+    folder = store.open(
+        release_id, lambda path: path.startswith(prefixes) or path == ENSEMBLE, cache
+    )
+    matrix = RatingsMatrix.load(folder / _DATA, manifest.data.user_count, manifest.data.item_count)
+    baseline = Baseline.load(folder / _BASELINE, manifest.data.item_count)
+    return ReleaseFiles(manifest, folder, ReleaseData(matrix, baseline)), names
+
+
+def open_names(files: ReleaseFiles) -> tuple[Vocabulary, Catalogue, Ensemble]:
+    """Opens what only the gateway needs: users, items and the ensemble.
+
+    Raises:
+        ArtifactError: A file is not what it should be.
+    """
+    manifest = files.manifest
+    try:
+        users = Vocabulary.load(files.folder / _USERS)
+        catalogue = Catalogue.load(files.folder / _DATA, manifest.data.genres)
+    except ValueError as error:
+        raise ArtifactError(str(error)) from error
+    if (len(users), len(catalogue)) != (manifest.data.user_count, manifest.data.item_count):
+        raise ArtifactError("the vocabularies are not of the manifest's size")
+    return users, catalogue, Ensemble.load(files.folder / ENSEMBLE, manifest)

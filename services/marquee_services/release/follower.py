@@ -1,0 +1,145 @@
+"""Follows the promoted release: verify, load, warm, swap; on failure the last good one stays."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, Protocol, TypeVar
+
+import structlog
+
+from marquee_services.errors import ArtifactError, NoRelease, ReleaseNotFound
+from marquee_services.release.store import ReleaseStore
+
+_log = structlog.get_logger()
+_RETRY_LIMIT_S = 60.0
+
+
+class LoadedRelease(Protocol):
+    """Anything that a server makes of a release."""
+
+    @property
+    def release_id(self) -> str:
+        """The release's id."""
+
+
+_R = TypeVar("_R", bound=LoadedRelease)
+
+
+class ReleaseFollower(Generic[_R]):
+    """Keeps the promoted release and its predecessors loaded.
+
+    Requests hold on to the release that they began with, so a swap never pulls one from under
+    them; what is no longer kept is freed when its last request ends.
+
+    Attributes:
+        refused: Why releases could not be loaded, by id, for those promoted lately.
+        wanted: The id that the store names as production, "" before the first look.
+    """
+
+    def __init__(
+        self,
+        store: ReleaseStore,
+        load: Callable[[str], _R],
+        interval: float,
+        keep: int,
+        on_change: Callable[[_R], None] = lambda _: None,
+    ) -> None:
+        """Takes what is followed.
+
+        Args:
+            store: The release store.
+            load: Opens, verifies and warms a release; runs in a thread of its own.
+            interval: Seconds between looks at the store.
+            keep: How many releases are held at once.
+            on_change: Called in the event loop after each release that was loaded.
+        """
+        self._store = store
+        self._load = load
+        self._interval = interval
+        self._keep = keep
+        self._on_change = on_change
+        self._loaded: dict[str, _R] = {}  # newest last
+        # One thread: loading never competes with itself, nor with the scoring threads.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="release-loader")
+        self.refused: dict[str, str] = {}
+        self.wanted = ""
+
+    @property
+    def releases(self) -> list[_R]:
+        """The loaded releases, most recently promoted first."""
+        return list(reversed(self._loaded.values()))
+
+    def get(self, release_id: str) -> _R:
+        """A loaded release by id.
+
+        Raises:
+            ReleaseNotFound: It is not loaded.
+        """
+        try:
+            return self._loaded[release_id]
+        except KeyError:
+            raise ReleaseNotFound(release_id) from None
+
+    def newest(self) -> _R:
+        """The release that was promoted last, of those that could be loaded.
+
+        Raises:
+            NoRelease: None has been loaded.
+        """
+        if not self._loaded:
+            raise NoRelease
+        return next(reversed(self._loaded.values()))
+
+    async def follow(self) -> None:
+        """Looks at the store again and again, until cancelled; no failure ends it."""
+        pause = self._interval
+        while True:
+            try:
+                await self.look()
+                pause = self._interval
+            except ArtifactError as error:
+                _log.error("release_refused", release_id=self.wanted, why=str(error))
+                pause = self._interval
+            except Exception as error:
+                # The store is away, or a defect: either way what is loaded goes on serving.
+                _log.error("release_look_failed", exc_info=error)
+                pause = min(max(pause, self._interval) * 2, _RETRY_LIMIT_S)
+            await asyncio.sleep(pause)
+
+    async def look(self) -> None:
+        """Looks once, and loads the promoted release if it is new.
+
+        Raises:
+            ArtifactError: It was refused; it is not tried again until another is promoted.
+            OSError: The store cannot be read.
+        """
+        loop = asyncio.get_running_loop()
+        production = await loop.run_in_executor(self._thread, self._store.production)
+        if production is None:
+            return
+        release_id = production.release_id
+        if release_id != self.wanted:
+            # A release that is promoted anew gets a new chance.
+            self.refused.pop(release_id, None)
+            self.wanted = release_id
+        if release_id in self.refused:
+            return
+        if release_id in self._loaded:
+            if self.newest().release_id != release_id:
+                self._swap(self._loaded.pop(release_id))
+            return
+        try:
+            release = await loop.run_in_executor(self._thread, self._load, release_id)
+        except ArtifactError as error:
+            self.refused = {release_id: str(error)}
+            raise
+        self._swap(release)
+
+    def _swap(self, release: _R) -> None:
+        self._loaded[release.release_id] = release
+        while len(self._loaded) > self._keep:
+            del self._loaded[next(iter(self._loaded))]
+        _log.info("release_loaded", release_id=release.release_id)
+        self._on_change(release)

@@ -1,0 +1,138 @@
+"""Runs a scoring service: the CF service or the inference service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from marquee.v1 import scoring_service_pb2, scoring_service_pb2_grpc
+from marquee_services.errors import ArtifactError
+from marquee_services.release.contents import open_release
+from marquee_services.release.follower import ReleaseFollower
+from marquee_services.release.store import ReleaseStore
+from marquee_services.scoring.scorer import ReleaseData, Scorer, WarmsUp
+from marquee_services.scoring_service.engine import Engine, Query
+from marquee_services.scoring_service.servicer import ScoringServicer
+from marquee_services.scoring_service.settings import CFSettings
+from marquee_services.server.runtime import BoundServer, create_server, until_signalled
+
+SERVICE = scoring_service_pb2.DESCRIPTOR.services_by_name["ScoringService"].full_name
+
+
+class LoadScorer(Protocol):
+    """Reads a model's artifacts."""
+
+    def __call__(self, folder: Path, data: ReleaseData) -> Scorer:
+        """Reads the folder.
+
+        Raises:
+            ArtifactError: The artifacts are not what they should be.
+        """
+
+
+def load_engine(
+    store: ReleaseStore,
+    release_id: str,
+    backend: str,
+    loaders: Mapping[str, LoadScorer],
+    cache: Path,
+) -> Engine:
+    """Opens a release, loads a backend's models and warms them up.
+
+    Args:
+        store: The release store.
+        release_id: The release.
+        backend: `cf` or `inference`.
+        loaders: Reads each model that this backend knows.
+        cache: Where files of a remote store are kept.
+
+    Raises:
+        ArtifactError: A file is not what it should be, or the release holds an unknown model.
+    """
+    files, names = open_release(store, release_id, backend, cache)
+    scorers = {}
+    for name in names:
+        if name not in loaders:
+            raise ArtifactError(f"this server knows no model {name!r}")
+        scorers[name] = loaders[name](files.model_folder(name), files.data)
+    engine = Engine(release_id, files.data, scorers)
+    warm_up(engine)
+    return engine
+
+
+def warm_up(engine: Engine) -> None:
+    """Scores for a known user and for a visitor, so that no request pays for first times.
+
+    Raises:
+        ArtifactError: A model answers with something other than finite scores.
+    """
+    none_rated = np.empty(0, np.int32), np.empty(0, np.float32)
+    queries = [Query(-1, *none_rated, None)]
+    matrix = engine.data.matrix
+    if matrix.rating_count:
+        user = int(np.argmax(np.diff(matrix.indptr)))
+        profile = matrix.profiles([user])
+        queries += [Query(user, *none_rated, None), Query(-1, profile.items, profile.ratings, None)]
+    for scorer in engine.scorers.values():
+        if isinstance(scorer, WarmsUp):
+            scorer.warm_up()
+    for name, scores in engine.score(queries, ()).items():
+        if not np.isfinite(scores).all():
+            raise ArtifactError(f"model {name!r} answers with scores that are not finite")
+
+
+async def start(
+    settings: CFSettings, backend: str, loaders: Mapping[str, LoadScorer]
+) -> tuple[BoundServer, ReleaseFollower[Engine]]:
+    """Starts a scoring server; health says SERVING once a release is loaded and warm.
+
+    The caller runs the follower's `follow`.
+
+    Raises:
+        OSError: The address cannot be listened on.
+        ValueError: The store's URL is not known.
+    """
+    store = ReleaseStore(settings.store)
+    loop = asyncio.get_running_loop()
+    pending: set[asyncio.Task[None]] = set()
+
+    def on_change(engine: Engine) -> None:
+        bound.metrics.in_service(engine.release_id)
+        task = loop.create_task(bound.set_serving(True))
+        pending.add(task)
+        task.add_done_callback(pending.discard)
+
+    follower = ReleaseFollower(
+        store,
+        lambda release_id: load_engine(store, release_id, backend, loaders, settings.cache),
+        settings.poll_interval,
+        settings.keep_releases,
+        on_change,
+    )
+    servicer = ScoringServicer(follower, settings.max_users)
+    bound = await create_server(
+        settings,
+        SERVICE,
+        lambda server: scoring_service_pb2_grpc.add_ScoringServiceServicer_to_server(
+            servicer, server
+        ),
+    )
+    return bound, follower
+
+
+async def serve(settings: CFSettings, backend: str, loaders: Mapping[str, LoadScorer]) -> None:
+    """Serves until SIGTERM or SIGINT, then drains."""
+    bound, follower = await start(settings, backend, loaders)
+    following = asyncio.create_task(follower.follow())
+    try:
+        await until_signalled()
+    finally:
+        following.cancel()
+        with suppress(asyncio.CancelledError):
+            await following
+        await bound.stop(settings.grace)

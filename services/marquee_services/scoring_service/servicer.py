@@ -1,0 +1,161 @@
+"""`ScoringService` over gRPC: convert, call the engine, convert."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+
+from marquee.v1 import scoring_service_pb2 as pb
+from marquee.v1 import scoring_service_pb2_grpc
+from marquee_services.errors import FieldViolation, InvalidFields
+from marquee_services.release.follower import ReleaseFollower
+from marquee_services.scoring_service.engine import Engine, Query
+from marquee_services.server.interceptor import Context
+from marquee_services.wire import pack_floats, pack_ints, unpack_bits, unpack_floats, unpack_ints
+
+_T = TypeVar("_T")
+_MAX_RETRIEVED = 10_000
+_MAX_EVIDENCE = 100
+
+
+class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
+    """Serves the releases that a follower keeps loaded.
+
+    Scoring runs in one thread, so the event loop goes on answering health checks; requests wait
+    for it in a queue that the server's limit of calls bounds.
+    """
+
+    def __init__(self, follower: ReleaseFollower[Engine], max_users: int) -> None:
+        """Takes the follower, and the most users in one request."""
+        self._follower = follower
+        self._max_users = max_users
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="scoring")
+
+    async def ScoreItems(
+        self, request: pb.ScoreItemsRequest, context: Context
+    ) -> pb.ScoreItemsResponse:
+        """Scores items for users."""
+        engine = self._follower.get(request.release_id)
+
+        def score() -> pb.ScoreItemsResponse:
+            scores = engine.score(self._queries(request.users), list(request.models))
+            return pb.ScoreItemsResponse(
+                release_id=engine.release_id,
+                models=[
+                    pb.ScoreItemsResponse.ModelScores(model=name, scores=pack_floats(values))
+                    for name, values in scores.items()
+                ],
+            )
+
+        return await self._run(score)
+
+    async def RetrieveItems(
+        self, request: pb.RetrieveItemsRequest, context: Context
+    ) -> pb.RetrieveItemsResponse:
+        """Retrieves each model's best items for users."""
+        engine = self._follower.get(request.release_id)
+        _check_range("count", request.count, _MAX_RETRIEVED)
+        items = engine.data.matrix.item_count
+        eligible = unpack_bits("eligible", request.eligible, items) if request.eligible else None
+
+        def retrieve() -> pb.RetrieveItemsResponse:
+            best = engine.retrieve(
+                self._queries(request.users), list(request.models), request.count, eligible
+            )
+            return pb.RetrieveItemsResponse(
+                release_id=engine.release_id,
+                models=[
+                    pb.RetrieveItemsResponse.ModelItems(
+                        model=name,
+                        items=b"".join(pack_ints(top) for top, _ in rows),
+                        scores=b"".join(pack_floats(scores) for _, scores in rows),
+                        counts=pack_ints(np.array([len(top) for top, _ in rows])),
+                    )
+                    for name, rows in best.items()
+                ],
+            )
+
+        return await self._run(retrieve)
+
+    async def CompareItems(
+        self, request: pb.CompareItemsRequest, context: Context
+    ) -> pb.CompareItemsResponse:
+        """Compares an item with every item."""
+        engine = self._follower.get(request.release_id)
+        rows = await self._run(lambda: engine.compare(request.item_index))
+        return pb.CompareItemsResponse(
+            release_id=engine.release_id,
+            models=[
+                pb.CompareItemsResponse.ModelSimilarities(model=name, similarities=pack_floats(row))
+                for name, row in rows.items()
+            ],
+        )
+
+    async def ExplainItems(
+        self, request: pb.ExplainItemsRequest, context: Context
+    ) -> pb.ExplainItemsResponse:
+        """Tells what in a user's profile speaks for items."""
+        engine = self._follower.get(request.release_id)
+        _check_range("evidence_count", request.evidence_count, _MAX_EVIDENCE)
+
+        def explain() -> pb.ExplainItemsResponse:
+            query = self._queries([request.user])[0]
+            return pb.ExplainItemsResponse(
+                release_id=engine.release_id,
+                items=[
+                    pb.ExplainItemsResponse.ItemEvidence(
+                        rated_items=pack_ints(evidence.rated.items),
+                        similarities=pack_floats(evidence.rated.similarities),
+                        contributions=pack_floats(evidence.rated.contributions),
+                        neighbour_count=evidence.neighbours.count,
+                        neighbour_mean_stars=evidence.neighbours.mean_stars,
+                        neighbour_contribution=evidence.neighbours.contribution,
+                    )
+                    for evidence in engine.explain(query, request.evidence_count)
+                ],
+            )
+
+        return await self._run(explain)
+
+    async def ListReleases(
+        self, request: pb.ListReleasesRequest, context: Context
+    ) -> pb.ListReleasesResponse:
+        """Lists the releases held."""
+        return pb.ListReleasesResponse(
+            release_ids=[engine.release_id for engine in self._follower.releases],
+            refused=[
+                pb.ListReleasesResponse.RefusedRelease(release_id=release_id, why=why)
+                for release_id, why in self._follower.refused.items()
+            ],
+        )
+
+    async def _run(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _queries(self, users: Any) -> list[Query]:
+        """The users of a request.
+
+        Raises:
+            InvalidFields: There are none or too many, or their arrays are damaged.
+        """
+        _check_range("users", len(users), self._max_users)
+        return [
+            Query(
+                user.user_index if user.HasField("user_index") else -1,
+                unpack_ints(f"users[{place}].rated_items", user.rated_items),
+                unpack_floats(f"users[{place}].ratings", user.ratings),
+                unpack_ints(f"users[{place}].candidates", user.candidates)
+                if user.candidates
+                else None,
+            )
+            for place, user in enumerate(users)
+        ]
+
+
+def _check_range(field: str, value: int, most: int) -> None:
+    if not 1 <= value <= most:
+        raise InvalidFields([FieldViolation(field, f"{value} is not in 1 to {most}")])

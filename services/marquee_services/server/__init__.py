@@ -1,0 +1,1 @@
+"""What all servers share: settings, logs, errors, health, reflection, shutdown."""
