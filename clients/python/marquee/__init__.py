@@ -1,0 +1,123 @@
+"""The client of Marquee, a movie recommender served over gRPC.
+
+    import marquee
+
+    with marquee.Client("localhost:50051") as client:
+        for movie in client.recommend("42", include_metadata=True):
+            print(movie.rank, movie.title)
+
+`Client` is for threads, `AsyncClient` for asyncio; they have the same methods. Calls that fail
+raise a `MarqueeError`. The protocol's own messages are in `marquee.v1`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from marquee._answers import (
+    BatchAnswer,
+    FoundItems,
+    PredictedRating,
+    PredictedRatings,
+    Recommendation,
+    Recommendations,
+    SimilarItem,
+    SimilarItems,
+)
+from marquee._errors import (
+    Cancelled,
+    DeadlineExceeded,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    MarqueeError,
+    NotFound,
+    Overloaded,
+    PermissionDenied,
+    Unauthenticated,
+    Unavailable,
+    Unimplemented,
+    Violation,
+)
+from marquee._options import TLS, ItemFilter, RecommendOptions, Subject
+from marquee._state import BackendStatus, ModelStatus, ReleaseStatus, Status
+from marquee._types import (
+    AnswerSource,
+    DegradedReason,
+    Item,
+    ModelShare,
+    ModelWeight,
+    RatedItem,
+    Reason,
+    SimilarUsers,
+    SubjectKind,
+)
+
+if TYPE_CHECKING:
+    from marquee._async_client import AsyncClient
+    from marquee._client import Client
+    from marquee._version import __version__
+
+__all__ = [
+    "TLS",
+    "AnswerSource",
+    "AsyncClient",
+    "BackendStatus",
+    "BatchAnswer",
+    "Cancelled",
+    "Client",
+    "DeadlineExceeded",
+    "DegradedReason",
+    "FailedPrecondition",
+    "FoundItems",
+    "Internal",
+    "InvalidArgument",
+    "Item",
+    "ItemFilter",
+    "MarqueeError",
+    "ModelShare",
+    "ModelStatus",
+    "ModelWeight",
+    "NotFound",
+    "Overloaded",
+    "PermissionDenied",
+    "PredictedRating",
+    "PredictedRatings",
+    "RatedItem",
+    "Reason",
+    "RecommendOptions",
+    "Recommendation",
+    "Recommendations",
+    "ReleaseStatus",
+    "SimilarItem",
+    "SimilarItems",
+    "SimilarUsers",
+    "Status",
+    "Subject",
+    "SubjectKind",
+    "Unauthenticated",
+    "Unavailable",
+    "Unimplemented",
+    "Violation",
+    "__version__",
+]
+
+# gRPC and protobuf take a quarter of a second to import. Who wants only an error class, or
+# `marquee.v1`, need not wait for them; the first use of these names imports what they need.
+_LAZY = {
+    "AsyncClient": "marquee._async_client",
+    "Client": "marquee._client",
+    "__version__": "marquee._version",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_LAZY[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from marquee_services.arrays import Float32, load_array, save_array
 from marquee_services.catalogue import Catalogue, Vocabulary
 from marquee_services.errors import ArtifactError
 from marquee_services.ratings import RatingsMatrix
@@ -17,6 +20,7 @@ from marquee_services.scoring.scorer import ReleaseData
 ENSEMBLE = "ensemble.json"
 _DATA = "data"
 _USERS = "data/users.npy"
+_ITEM_VECTORS = "data/item_vectors.npy"
 _BASELINE = "baseline"
 
 
@@ -45,13 +49,28 @@ def model_folder(folder: Path, name: str) -> Path:
 
 
 def save_data(
-    folder: Path, users: Vocabulary, catalogue: Catalogue, data: ReleaseData, ensemble: Ensemble
+    folder: Path,
+    users: Vocabulary,
+    catalogue: Catalogue,
+    data: ReleaseData,
+    item_vectors: Float32,
+    ensemble: Ensemble,
 ) -> None:
-    """Writes everything but the models and the manifest into a release's folder."""
+    """Writes everything but the models and the manifest into a release's folder.
+
+    Args:
+        folder: The release's folder.
+        users: The users' ids.
+        catalogue: The items' metadata.
+        data: Training ratings and baseline.
+        item_vectors: Unit vectors whose products are item similarities (float32, items × d).
+        ensemble: The blends.
+    """
     catalogue.save(folder / _DATA)
     users.save(folder / _USERS)
     data.matrix.save(folder / _DATA)
     data.baseline.save(folder / _BASELINE)
+    save_array(folder / _ITEM_VECTORS, item_vectors)
     ensemble.save(folder / ENSEMBLE)
 
 
@@ -83,8 +102,8 @@ def open_release(
     return ReleaseFiles(manifest, folder, ReleaseData(matrix, baseline)), names
 
 
-def open_names(files: ReleaseFiles) -> tuple[Vocabulary, Catalogue, Ensemble]:
-    """Opens what only the gateway needs: users, items and the ensemble.
+def open_names(files: ReleaseFiles) -> tuple[Vocabulary, Catalogue, Ensemble, Float32]:
+    """Opens what only the gateway needs: users, items, the ensemble and the item vectors.
 
     Raises:
         ArtifactError: A file is not what it should be.
@@ -97,4 +116,5 @@ def open_names(files: ReleaseFiles) -> tuple[Vocabulary, Catalogue, Ensemble]:
         raise ArtifactError(str(error)) from error
     if (len(users), len(catalogue)) != (manifest.data.user_count, manifest.data.item_count):
         raise ArtifactError("the vocabularies are not of the manifest's size")
-    return users, catalogue, Ensemble.load(files.folder / ENSEMBLE, manifest)
+    vectors = load_array(files.folder / _ITEM_VECTORS, np.float32, (len(catalogue), None))
+    return users, catalogue, Ensemble.load(files.folder / ENSEMBLE, manifest), vectors

@@ -70,3 +70,52 @@ class WarmsUp(Protocol):
 
     def warm_up(self) -> None:
         """Makes the first calls."""
+
+
+@dataclass(frozen=True)
+class RatedEvidence:
+    """Rated items that pull an item up or down, most contribution first.
+
+    Attributes:
+        items: Item indexes (int32, n).
+        similarities: Their similarity to the item (float32, n).
+        contributions: What each adds to the prediction, in stars (float32, n).
+    """
+
+    items: Int32
+    similarities: Float32
+    contributions: Float32
+
+
+@dataclass(frozen=True)
+class NeighbourEvidence:
+    """Similar users who rated an item.
+
+    Attributes:
+        count: How many.
+        mean_stars: Their mean rating, weighted by similarity; 0 without any.
+        contribution: What they add to the prediction, in stars.
+    """
+
+    count: int
+    mean_stars: float
+    contribution: float
+
+
+@runtime_checkable
+class ExplainsByItems(Protocol):
+    """A scorer that tells which rated items speak for an item."""
+
+    def rated_evidence(self, profile: Profiles, items: Int32, count: int) -> list[RatedEvidence]:
+        """For each item, the rated items that contribute most, at most `count`.
+
+        Over all rated items the contributions add up to the prediction less the baseline.
+        """
+
+
+@runtime_checkable
+class ExplainsByNeighbours(Protocol):
+    """A scorer that tells which users speak for an item."""
+
+    def neighbour_evidence(self, profile: Profiles, items: Int32) -> list[NeighbourEvidence]:
+        """For each item, what similar users say of it."""

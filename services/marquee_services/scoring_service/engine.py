@@ -10,7 +10,14 @@ import numpy as np
 from marquee_services.arrays import Bool, Float32, Int32
 from marquee_services.errors import FieldViolation, InvalidFields, ModelNotFound
 from marquee_services.ratings import Profiles, join_profiles
-from marquee_services.scoring.scorer import ReleaseData, Scorer
+from marquee_services.scoring.scorer import (
+    ExplainsByItems,
+    ExplainsByNeighbours,
+    NeighbourEvidence,
+    RatedEvidence,
+    ReleaseData,
+    Scorer,
+)
 from marquee_services.scoring.top import top_indexes
 
 
@@ -29,6 +36,14 @@ class Query:
     items: Int32
     ratings: Float32
     candidates: Int32 | None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What in a user's profile speaks for an item; None from a model that is not here."""
+
+    rated: RatedEvidence | None
+    neighbours: NeighbourEvidence | None
 
 
 @dataclass(frozen=True)
@@ -155,3 +170,28 @@ class Engine:
             raise InvalidFields([FieldViolation("item_index", "no such item")])
         rows = {name: scorer.similarities(item) for name, scorer in self.scorers.items()}
         return {name: row for name, row in rows.items() if row is not None}
+
+    def explain(self, query: Query, count: int) -> list[Evidence]:
+        """Evidence for each candidate of a user.
+
+        Args:
+            query: The user; its candidates are explained.
+            count: Rated items named for each.
+
+        Raises:
+            InvalidFields: The query is not of this release, or has no candidates.
+        """
+        if query.candidates is None:
+            raise InvalidFields([FieldViolation("user.candidates", "empty")])
+        profile = self.profiles([query])
+        rated: list[RatedEvidence] | None = None
+        neighbours: list[NeighbourEvidence] | None = None
+        for scorer in self.scorers.values():
+            if isinstance(scorer, ExplainsByItems):
+                rated = scorer.rated_evidence(profile, query.candidates, count)
+            if isinstance(scorer, ExplainsByNeighbours):
+                neighbours = scorer.neighbour_evidence(profile, query.candidates)
+        return [
+            Evidence(rated[row] if rated else None, neighbours[row] if neighbours else None)
+            for row in range(len(query.candidates))
+        ]

@@ -19,6 +19,7 @@ from marquee_services.scoring.scorer import ReleaseData, Scorer, WarmsUp
 from marquee_services.scoring_service.engine import Engine, Query
 from marquee_services.scoring_service.servicer import ScoringServicer
 from marquee_services.scoring_service.settings import CFSettings
+from marquee_services.server.metrics import Metrics
 from marquee_services.server.runtime import BoundServer, create_server, until_signalled
 
 SERVICE = scoring_service_pb2.DESCRIPTOR.services_by_name["ScoringService"].full_name
@@ -98,11 +99,12 @@ async def start(
         ValueError: The store's URL is not known.
     """
     store = ReleaseStore(settings.store)
+    metrics = Metrics()
     loop = asyncio.get_running_loop()
     pending: set[asyncio.Task[None]] = set()
 
     def on_change(engine: Engine) -> None:
-        bound.metrics.in_service(engine.release_id)
+        metrics.in_service(engine.release_id)
         task = loop.create_task(bound.set_serving(True))
         pending.add(task)
         task.add_done_callback(pending.discard)
@@ -121,6 +123,7 @@ async def start(
         lambda server: scoring_service_pb2_grpc.add_ScoringServiceServicer_to_server(
             servicer, server
         ),
+        metrics,
     )
     return bound, follower
 

@@ -13,7 +13,7 @@ from marquee.v1 import scoring_service_pb2 as pb
 from marquee.v1 import scoring_service_pb2_grpc
 from marquee_services.errors import FieldViolation, InvalidFields
 from marquee_services.release.follower import ReleaseFollower
-from marquee_services.scoring_service.engine import Engine, Query
+from marquee_services.scoring_service.engine import Engine, Evidence, Query
 from marquee_services.server.interceptor import Context
 from marquee_services.wire import pack_floats, pack_ints, unpack_bits, unpack_floats, unpack_ints
 
@@ -107,14 +107,7 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
             return pb.ExplainItemsResponse(
                 release_id=engine.release_id,
                 items=[
-                    pb.ExplainItemsResponse.ItemEvidence(
-                        rated_items=pack_ints(evidence.rated.items),
-                        similarities=pack_floats(evidence.rated.similarities),
-                        contributions=pack_floats(evidence.rated.contributions),
-                        neighbour_count=evidence.neighbours.count,
-                        neighbour_mean_stars=evidence.neighbours.mean_stars,
-                        neighbour_contribution=evidence.neighbours.contribution,
-                    )
+                    _evidence_message(evidence)
                     for evidence in engine.explain(query, request.evidence_count)
                 ],
             )
@@ -159,3 +152,16 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
 def _check_range(field: str, value: int, most: int) -> None:
     if not 1 <= value <= most:
         raise InvalidFields([FieldViolation(field, f"{value} is not in 1 to {most}")])
+
+
+def _evidence_message(evidence: Evidence) -> pb.ExplainItemsResponse.ItemEvidence:
+    message = pb.ExplainItemsResponse.ItemEvidence()
+    if evidence.rated:
+        message.rated_items = pack_ints(evidence.rated.items)
+        message.similarities = pack_floats(evidence.rated.similarities)
+        message.contributions = pack_floats(evidence.rated.contributions)
+    if evidence.neighbours:
+        message.neighbour_count = evidence.neighbours.count
+        message.neighbour_mean_stars = evidence.neighbours.mean_stars
+        message.neighbour_contribution = evidence.neighbours.contribution
+    return message

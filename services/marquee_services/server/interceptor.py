@@ -11,8 +11,15 @@ from typing import Any, NoReturn, cast
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 
-from marquee_services.errors import DeadlineExceeded, Overloaded, ServiceError
+from marquee_services.errors import (
+    DeadlineExceeded,
+    FieldViolation,
+    InvalidFields,
+    Overloaded,
+    ServiceError,
+)
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.status import (
     DETAILS_KEY,
@@ -53,7 +60,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
                 self._streaming(name, handler.unary_stream),
-                handler.request_deserializer,
+                _tolerant(handler.request_deserializer),
                 handler.response_serializer,
             )
         return grpc.unary_unary_rpc_method_handler(
@@ -67,6 +74,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             with self._observed(name) as outcome:
                 try:
                     self._admit()
+                    _refuse_damaged(request)
                     async with asyncio.timeout(time_left(context, self._default_deadline)):
                         return await behaviour(request, context)
                 except Exception as error:
@@ -79,6 +87,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             with self._observed(name) as outcome:
                 try:
                     self._admit()
+                    _refuse_damaged(request)
                     async with asyncio.timeout(time_left(context, self._default_deadline)):
                         async for response in behaviour(request, context):
                             yield response
@@ -125,6 +134,27 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         outcome["code"] = code.name
         await context.abort(code, message, ((DETAILS_KEY, details),))
         raise AssertionError("abort always raises")
+
+
+class _Damaged:
+    """Stands for a request whose bytes are no message."""
+
+
+def _tolerant(deserialize: Any) -> Callable[[bytes], Any]:
+    """Makes bytes that are no message the caller's error; gRPC would call them INTERNAL."""
+
+    def read(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except DecodeError:
+            return _Damaged()
+
+    return read
+
+
+def _refuse_damaged(request: Any) -> None:
+    if isinstance(request, _Damaged):
+        raise InvalidFields([FieldViolation("", "the request is not a message of its type")])
 
 
 def time_left(context: Context, default: float) -> float:

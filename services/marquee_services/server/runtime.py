@@ -59,6 +59,7 @@ async def create_server(
     settings: ServerSettings,
     service: str,
     add_servicer: Callable[[grpc.aio.Server], None],
+    metrics: Metrics,
     max_receive_bytes: int = MAX_MESSAGE_BYTES,
 ) -> BoundServer:
     """Binds a server with health, reflection and our interceptor, and starts it.
@@ -69,12 +70,12 @@ async def create_server(
         settings: The process's settings.
         service: The full name of the service.
         add_servicer: Adds the servicer to the server.
+        metrics: The server's metrics.
         max_receive_bytes: The largest request.
 
     Raises:
         OSError: The address cannot be listened on.
     """
-    metrics = Metrics()
     interceptor = CallInterceptor(
         f"/{service}/", settings.max_calls, settings.default_deadline, metrics
     )

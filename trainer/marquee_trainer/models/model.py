@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
+
 from marquee_services.arrays import Float32, Int32
 from marquee_services.scoring.scorer import ReleaseData, Scorer
 

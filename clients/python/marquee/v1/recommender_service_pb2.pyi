@@ -198,7 +198,7 @@ class RecommendedItem(_message.Message):
 
     @_builtins.property
     def reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reason]:
-        """On request. The contributions of all reasons of kind MODEL add up to the score."""
+        """On request. The contributions of all model shares add up to the score."""
 
     def __init__(
         self,
@@ -235,7 +235,7 @@ class Reason(_message.Message):
         OUTPUT_FIELD_NUMBER: _builtins.int
         CONTRIBUTION_FIELD_NUMBER: _builtins.int
         model: _builtins.str
-        """The model; `baseline` is the ensemble's constant."""
+        """The model; `intercept` for the constant of the ensemble, whose output is 1."""
         output: _builtins.float
         """The model's own output for the item: stars, or its affinity."""
         contribution: _builtins.float

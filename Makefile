@@ -1,0 +1,59 @@
+# Each target makes what it needs: a bare machine with Python 3.11 and make is enough.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PROTOS_VENV := .venv-protos
+PROTO_FILES := $(wildcard protos/marquee/v1/*.proto)
+GENERATED := clients/python
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+.PHONY: demo
+demo: $(VENV)/ready ## Train on the sample, publish, serve and recommend (ARGS="--data …" for real ratings)
+	$(BIN)/marquee demo $(ARGS)
+
+.PHONY: test
+test: lint types unit ## Pass lint, types and tests
+
+.PHONY: lint
+lint: $(VENV)/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+.PHONY: types
+types: $(VENV)/ready
+	$(BIN)/mypy
+
+.PHONY: unit
+unit: $(VENV)/ready $(PROTOS_VENV)/ready
+	$(BIN)/pytest $(ARGS)
+
+.PHONY: protos
+protos: $(PROTOS_VENV)/ready ## Generate the protobuf code
+	$(PROTOS_VENV)/bin/python -m grpc_tools.protoc -Iprotos \
+		--python_out=$(GENERATED) --grpc_python_out=$(GENERATED) \
+		--plugin=protoc-gen-mypy=$(PROTOS_VENV)/bin/protoc-gen-mypy \
+		--plugin=protoc-gen-mypy_grpc=$(PROTOS_VENV)/bin/protoc-gen-mypy_grpc \
+		--mypy_out=quiet:$(GENERATED) --mypy_grpc_out=quiet:$(GENERATED) \
+		$(PROTO_FILES)
+
+.PHONY: clean
+clean: ## Remove what the targets made
+	rm -rf $(VENV) $(PROTOS_VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# pip reads the pins from the constraints file; an editable install needs no path settings.
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# The code generator has an environment of its own: see the extra `protos` in pyproject.toml.
+$(PROTOS_VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(PROTOS_VENV)
+	$(PROTOS_VENV)/bin/python -m pip install --quiet grpcio-tools==1.76.0 mypy-protobuf==5.1.0
+	touch $@

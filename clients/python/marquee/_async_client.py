@@ -1,0 +1,282 @@
+"""The client for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
+
+import grpc
+
+from marquee import _convert, _requests
+from marquee._answers import (
+    BatchAnswer,
+    FoundItems,
+    PredictedRatings,
+    Recommendations,
+    SimilarItems,
+)
+from marquee._channel import BATCH_TIMEOUT, TIMEOUT, Settings
+from marquee._errors import Cancelled
+from marquee._options import PAGE_SIZE, TLS, ItemFilter, RecommendOptions, Subject, Token
+from marquee._rpc_errors import from_rpc_error
+from marquee._state import Status
+from marquee._types import Item
+from marquee.v1 import recommender_service_pb2 as pb
+from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
+
+if TYPE_CHECKING:
+    from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceAsyncStub
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
+@dataclass(frozen=True, slots=True)
+class _Connection:
+    channel: grpc.aio.Channel
+    stub: RecommenderServiceAsyncStub
+
+
+class AsyncClient:
+    """A client of a Marquee gateway for asyncio. Tasks may share it.
+
+        async with AsyncClient("localhost:50051") as client:
+            for movie in await client.recommend("42", include_metadata=True):
+                print(movie.rank, movie.title)
+
+    As `Client`, in arguments, methods and errors. Each event loop has a connection of its own, made
+    at its first call. A process that forks must do so before its first call.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        timeout: float = TIMEOUT,
+        batch_timeout: float = BATCH_TIMEOUT,
+        token: Token | None = None,
+        allow_insecure_token: bool = False,
+        tls: bool | TLS = False,
+        wait_for_ready: bool = False,
+        health_check: bool = True,
+        channel_options: Sequence[tuple[str, Any]] = (),
+    ) -> None:
+        self._settings = Settings(
+            target=target,
+            timeout=timeout,
+            batch_timeout=batch_timeout,
+            token=token,
+            allow_insecure_token=allow_insecure_token,
+            tls=tls,
+            wait_for_ready=wait_for_ready,
+            health_check=health_check,
+            channel_options=channel_options,
+        )
+        self._connections: dict[asyncio.AbstractEventLoop, _Connection] = {}
+        self._closed = False
+
+    async def recommend(
+        self,
+        subject: str | Subject | None = None,
+        *,
+        ratings: Mapping[str, float] | None = None,
+        liked_item_ids: Iterable[str] = (),
+        page_size: int = PAGE_SIZE,
+        page_token: str = "",
+        timeout: float | None = None,
+        **options: Unpack[RecommendOptions],
+    ) -> Recommendations:
+        """Recommends items to a subject, best first; see `Client.recommend`."""
+        who = _requests.subject(subject, ratings, liked_item_ids)
+        request = _requests.recommend(who, page_size, page_token, options)
+        return await self._recommend(request, timeout)
+
+    def recommend_pages(
+        self,
+        subject: str | Subject | None = None,
+        *,
+        ratings: Mapping[str, float] | None = None,
+        liked_item_ids: Iterable[str] = (),
+        page_size: int = PAGE_SIZE,
+        page_token: str = "",
+        timeout: float | None = None,
+        **options: Unpack[RecommendOptions],
+    ) -> AsyncIterator[Recommendations]:
+        """Walks the pages of a recommendation; see `Client.recommend_pages`."""
+        who = _requests.subject(subject, ratings, liked_item_ids)
+        return self._pages(_requests.recommend(who, page_size, page_token, options), timeout)
+
+    def batch_recommend(
+        self,
+        subjects: Iterable[str | Subject],
+        *,
+        page_size: int = PAGE_SIZE,
+        timeout: float | None = None,
+        **options: Unpack[RecommendOptions],
+    ) -> AsyncIterator[BatchAnswer]:
+        """Recommends to many subjects in one call; see `Client.batch_recommend`.
+
+        A loop that is left early ends the call when its iterator is closed: at once within
+        `contextlib.aclosing`, else when the event loop gets round to it.
+        """
+        who = _requests.subjects(subjects)
+        return self._batch(_requests.batch_recommend(who, page_size, options), who, timeout)
+
+    async def predict_ratings(
+        self,
+        subject: str | Subject | None,
+        item_ids: Iterable[str],
+        *,
+        ratings: Mapping[str, float] | None = None,
+        liked_item_ids: Iterable[str] = (),
+        release_id: str = "",
+        model: str = "",
+        timeout: float | None = None,
+    ) -> PredictedRatings:
+        """Predicts a subject's ratings of given items; see `Client.predict_ratings`."""
+        who = _requests.subject(subject, ratings, liked_item_ids)
+        request = _requests.predict_ratings(who, item_ids, release_id, model)
+        response = await self._call(self._stub().PredictRatings, request, timeout)
+        return _convert.predicted_ratings(response)
+
+    async def similar_items(
+        self,
+        item_id: str,
+        *,
+        page_size: int = PAGE_SIZE,
+        release_id: str = "",
+        model: str = "",
+        include_metadata: bool = False,
+        timeout: float | None = None,
+        **item_filter: Unpack[ItemFilter],
+    ) -> SimilarItems:
+        """Answers the items most similar to an item; see `Client.similar_items`."""
+        request = _requests.similar_items(
+            item_id, page_size, release_id, model, include_metadata, item_filter
+        )
+        response = await self._call(self._stub().SimilarItems, request, timeout)
+        return _convert.similar_items(response)
+
+    async def search_items(
+        self,
+        query: str,
+        *,
+        page_size: int = PAGE_SIZE,
+        page_token: str = "",
+        timeout: float | None = None,
+    ) -> FoundItems:
+        """Finds items by words of their titles; see `Client.search_items`."""
+        request = pb.SearchItemsRequest(query=query, page_size=page_size, page_token=page_token)
+        response = await self._call(self._stub().SearchItems, request, timeout)
+        return _convert.found_items(response)
+
+    async def get_item(self, item_id: str, *, timeout: float | None = None) -> Item:
+        """Answers what is known about an item."""
+        request = pb.GetItemRequest(item_id=item_id)
+        response = await self._call(self._stub().GetItem, request, timeout)
+        return _convert.item(response.item)
+
+    async def status(self, *, timeout: float | None = None) -> Status:
+        """Answers the state of the gateway: its releases, models and backends."""
+        response = await self._call(self._stub().GetStatus, pb.GetStatusRequest(), timeout)
+        return _convert.status(response)
+
+    async def close(self) -> None:
+        """Closes the connection of this event loop; calls in progress end as `Cancelled`."""
+        self._closed = True
+        connection = self._connections.pop(asyncio.get_running_loop(), None)
+        if connection:
+            await connection.channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"AsyncClient({self._settings.target!r})"
+
+    async def _recommend(
+        self, request: pb.RecommendRequest, timeout: float | None
+    ) -> Recommendations:
+        response = await self._call(self._stub().Recommend, request, timeout)
+        return _convert.recommendations(response)
+
+    async def _pages(
+        self, request: pb.RecommendRequest, timeout: float | None
+    ) -> AsyncIterator[Recommendations]:
+        while True:
+            page = await self._recommend(request, timeout)
+            yield page
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def _batch(
+        self, request: pb.BatchRecommendRequest, who: Sequence[Subject], timeout: float | None
+    ) -> AsyncIterator[BatchAnswer]:
+        call = self._stub().BatchRecommend(
+            request, **self._settings.call(timeout, self._settings.batch_timeout)
+        )
+        try:
+            async for response in call:
+                yield _convert.batch_answer(response, who)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+        except asyncio.CancelledError:
+            self._raise_if_closed()
+            raise
+        finally:
+            call.cancel()
+
+    async def _call(
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        timeout: float | None,
+    ) -> Response:
+        try:
+            return await method(request, **self._settings.call(timeout, self._settings.timeout))
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+        except asyncio.CancelledError:
+            self._raise_if_closed()
+            raise
+
+    def _raise_if_closed(self) -> None:
+        """Tells a call that `close` ended from a task that was cancelled; gRPC does not."""
+        task = asyncio.current_task()
+        if self._closed and task is not None and not task.cancelling():
+            raise Cancelled("the client was closed") from None
+
+    def _stub(self) -> RecommenderServiceAsyncStub:
+        """The stub on this event loop's connection, which is made here when there is none yet."""
+        if self._closed:
+            raise RuntimeError("the client is closed")
+        loop = asyncio.get_running_loop()
+        connection = self._connections.get(loop)
+        if connection is None:
+            for old in [old for old in self._connections if old.is_closed()]:
+                del self._connections[old]
+            connection = self._connections[loop] = self._connect()
+        return connection.stub
+
+    def _connect(self) -> _Connection:
+        target, options = self._settings.target, self._settings.options()
+        credentials = self._settings.credentials()
+        compression = grpc.Compression.NoCompression
+        channel = (
+            grpc.aio.insecure_channel(target, options, compression)
+            if credentials is None
+            else grpc.aio.secure_channel(target, credentials, options, compression)
+        )
+        return _Connection(channel, RecommenderServiceStub(channel))

@@ -1,0 +1,238 @@
+"""Makes the dataclasses of `_answers` and `_state` of response messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from marquee._answers import (
+    BatchAnswer,
+    FoundItems,
+    PredictedRating,
+    PredictedRatings,
+    Recommendation,
+    Recommendations,
+    SimilarItem,
+    SimilarItems,
+)
+from marquee._errors import Internal, MarqueeError
+from marquee._options import Subject
+from marquee._rpc_errors import from_code
+from marquee._state import BackendStatus, ModelStatus, ReleaseStatus, Status
+from marquee._types import (
+    AnswerSource,
+    DegradedReason,
+    Item,
+    ModelShare,
+    ModelWeight,
+    RatedItem,
+    Reason,
+    SimilarUsers,
+    SubjectKind,
+)
+from marquee.v1 import recommender_service_pb2 as pb
+from marquee.v1 import types_pb2
+
+_SUBJECT_KINDS: Mapping[int, SubjectKind] = {
+    number: SubjectKind(name.removeprefix("SUBJECT_KIND_"))
+    for name, number in types_pb2.SubjectKind.items()
+}
+_DEGRADED_REASONS: Mapping[int, DegradedReason] = {
+    number: DegradedReason(name.removeprefix("DEGRADED_REASON_"))
+    for name, number in types_pb2.DegradedReason.items()
+}
+
+
+def recommendations(
+    response: pb.RecommendResponse | pb.BatchRecommendResponse.Recommendations,
+) -> Recommendations:
+    """A page of recommendations, or those of one subject of a batch."""
+    return Recommendations(
+        items=tuple(_recommendation(entry) for entry in response.items),
+        recommendation_id=response.recommendation_id,
+        subject_kind=_subject_kind(response.subject_kind),
+        source=_source(response.source),
+        unknown_item_ids=tuple(response.unknown_item_ids),
+        next_page_token=(
+            response.next_page_token if isinstance(response, pb.RecommendResponse) else ""
+        ),
+        raw=response,
+    )
+
+
+def batch_answer(response: pb.BatchRecommendResponse, subjects: Sequence[Subject]) -> BatchAnswer:
+    """The answer for one of a batch's subjects."""
+    answer, error = None, None
+    match response.WhichOneof("result"):
+        case "recommendations":
+            answer = recommendations(response.recommendations)
+        case "error":
+            error = _subject_error(response.error)
+        case _:
+            error = Internal("the server sent neither recommendations nor an error")
+    index = response.subject_index
+    return BatchAnswer(index, subjects[index], answer, error, raw=response)
+
+
+def predicted_ratings(response: pb.PredictRatingsResponse) -> PredictedRatings:
+    """Predicted ratings."""
+    return PredictedRatings(
+        items=tuple(
+            PredictedRating(entry.item_id, entry.stars if entry.HasField("stars") else None)
+            for entry in response.predictions
+        ),
+        subject_kind=_subject_kind(response.subject_kind),
+        source=_source(response.source),
+        unknown_item_ids=tuple(response.unknown_item_ids),
+        raw=response,
+    )
+
+
+def similar_items(response: pb.SimilarItemsResponse) -> SimilarItems:
+    """Similar items."""
+    return SimilarItems(
+        items=tuple(
+            SimilarItem(
+                item_id=entry.item_id,
+                rank=entry.rank,
+                similarity=entry.similarity,
+                proposed_by=tuple(entry.proposed_by),
+                metadata=item(entry.metadata) if entry.HasField("metadata") else None,
+                raw=entry,
+            )
+            for entry in response.items
+        ),
+        source=_source(response.source),
+        unknown_item_ids=tuple(response.unknown_item_ids),
+        raw=response,
+    )
+
+
+def found_items(response: pb.SearchItemsResponse) -> FoundItems:
+    """A page of items found."""
+    return FoundItems(
+        items=tuple(item(entry) for entry in response.items),
+        release_id=response.release_id,
+        next_page_token=response.next_page_token,
+        raw=response,
+    )
+
+
+def item(message: types_pb2.Item) -> Item:
+    """An item."""
+    return Item(
+        item_id=message.item_id,
+        title=message.title,
+        year=message.year or None,
+        genres=tuple(message.genres),
+        rating_count=message.rating_count,
+        mean_stars=message.mean_stars if message.HasField("mean_stars") else None,
+        raw=message,
+    )
+
+
+def status(response: pb.GetStatusResponse) -> Status:
+    """The state of the gateway."""
+    return Status(
+        release=_release(response.release) if response.HasField("release") else None,
+        loaded_release_ids=tuple(response.loaded_release_ids),
+        backends=tuple(
+            BackendStatus(
+                backend=entry.backend,
+                target=entry.target,
+                healthy=entry.healthy,
+                loaded_release_ids=tuple(entry.loaded_release_ids),
+                last_error=entry.last_error,
+                last_error_at=entry.last_error_at,
+            )
+            for entry in response.backends
+        ),
+        server_version=response.server_version,
+        pending_release_reason=response.pending_release_reason,
+        raw=response,
+    )
+
+
+def _recommendation(message: pb.RecommendedItem) -> Recommendation:
+    return Recommendation(
+        item_id=message.item_id,
+        rank=message.rank,
+        score=message.score,
+        predicted_stars=message.predicted_stars,
+        proposed_by=tuple(message.proposed_by),
+        metadata=item(message.metadata) if message.HasField("metadata") else None,
+        reasons=tuple(reason for entry in message.reasons for reason in _reasons(entry)),
+        raw=message,
+    )
+
+
+def _reasons(message: pb.Reason) -> tuple[Reason, ...]:
+    """The reason; none if it is of a kind that this client is too old to know."""
+    match message.WhichOneof("evidence"):
+        case "model_share":
+            share = message.model_share
+            return (ModelShare(share.model, share.output, share.contribution),)
+        case "rated_item":
+            rated = message.rated_item
+            return (
+                RatedItem(
+                    item_id=rated.item_id,
+                    title=rated.title,
+                    stars=rated.stars,
+                    similarity=rated.similarity,
+                    contribution=rated.contribution,
+                ),
+            )
+        case "similar_users":
+            users = message.similar_users
+            return (SimilarUsers(users.count, users.mean_stars, users.contribution),)
+        case _:
+            return ()
+
+
+def _source(message: types_pb2.AnswerSource) -> AnswerSource:
+    return AnswerSource(
+        release_id=message.release_id,
+        models=tuple(_weight(entry) for entry in message.models),
+        degraded=message.degraded,
+        degraded_reasons=tuple(
+            _DEGRADED_REASONS.get(number, DegradedReason.UNSPECIFIED)
+            for number in message.degraded_reasons
+        ),
+        abstaining_models=tuple(message.abstaining_models),
+        server_time_us=message.server_time_us,
+        raw=message,
+    )
+
+
+def _weight(message: types_pb2.ModelWeight) -> ModelWeight:
+    return ModelWeight(
+        model=message.model,
+        version=message.version,
+        ranking_weight=message.ranking_weight,
+        rating_weight=message.rating_weight,
+    )
+
+
+def _release(message: pb.ReleaseStatus) -> ReleaseStatus:
+    return ReleaseStatus(
+        release_id=message.release_id,
+        published_at=message.published_at,
+        data_source=message.data_source,
+        data_fingerprint=message.data_fingerprint,
+        user_count=message.user_count,
+        item_count=message.item_count,
+        rating_count=message.rating_count,
+        models=tuple(
+            ModelStatus(_weight(entry.weight), entry.backend, dict(entry.metrics))
+            for entry in message.models
+        ),
+        ensemble_metrics=dict(message.ensemble_metrics),
+    )
+
+
+def _subject_kind(number: int) -> SubjectKind:
+    return _SUBJECT_KINDS.get(number, SubjectKind.UNSPECIFIED)
+
+
+def _subject_error(message: pb.BatchRecommendResponse.SubjectError) -> MarqueeError:
+    return from_code(message.code, message.message, message.reason)

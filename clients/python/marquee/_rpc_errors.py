@@ -1,0 +1,58 @@
+"""Turns gRPC's errors into ours: the one place that does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from marquee._errors import MarqueeError, Violation, error_class
+
+ERROR_DOMAIN = "marquee.v1"
+DETAILS_KEY = "grpc-status-details-bin"
+
+
+def from_rpc_error(error: grpc.RpcError) -> MarqueeError:
+    """The error to raise, by `raise … from error`.
+
+    Reads the google.rpc.Status in the trailing metadata: reason and metadata from the ErrorInfo
+    of our domain, violations from the BadRequest.
+    """
+    code = error.code()
+    reason, metadata, violations = "", {}, []
+    for detail in _status(error).details:
+        info = error_details_pb2.ErrorInfo()
+        bad_request = error_details_pb2.BadRequest()
+        if detail.Unpack(info) and info.domain == ERROR_DOMAIN:
+            reason, metadata = info.reason, dict(info.metadata)
+        elif detail.Unpack(bad_request):
+            violations += [Violation(v.field, v.description) for v in bad_request.field_violations]
+    return error_class(code.name)(
+        error.details() or code.name,
+        code=code.name,
+        reason=reason,
+        metadata=metadata,
+        violations=violations,
+    )
+
+
+def from_code(code: int, message: str, reason: str) -> MarqueeError:
+    """The error of one subject of a batch, by its google.rpc.Code."""
+    name = code_pb2.Code.Name(code) if code in code_pb2.Code.values() else "UNKNOWN"
+    return error_class(name)(message, code=name, reason=reason)
+
+
+def _status(error: grpc.RpcError) -> status_pb2.Status:
+    """The details that came with the error; empty for an error made by gRPC itself."""
+    # Pairs both in the sync and in the async API; the type stubs know only attributes.
+    trailers: Iterable[tuple[str, str | bytes]] = cast(Any, error.trailing_metadata()) or ()
+    for key, value in trailers:
+        if key == DETAILS_KEY and isinstance(value, bytes):
+            try:
+                return status_pb2.Status.FromString(value)
+            except DecodeError:
+                break  # A proxy's own bytes: the code and the message still tell the error.
+    return status_pb2.Status()

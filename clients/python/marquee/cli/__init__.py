@@ -1,0 +1,68 @@
+"""The `marquee` command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from marquee.cli._commands import COMMANDS
+from marquee.cli._errors import EXIT_CODES_HELP
+from marquee.cli._group import MarqueeGroup
+from marquee.cli._options import BATCH_TIMEOUT, TIMEOUT, Connection, connection_tls
+
+__all__ = ["main"]
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.group(
+    cls=MarqueeGroup,
+    commands=COMMANDS,
+    epilog=EXIT_CODES_HELP,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(package_name="marquee", message="%(prog)s %(version)s")
+@click.option(
+    "-a",
+    "--address",
+    default="localhost:50051",
+    envvar="MARQUEE_ADDRESS",
+    show_default=True,
+    show_envvar=True,
+    help="The gateway's address.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    help=f"Seconds that a call may take. Default: {TIMEOUT:g}, or {BATCH_TIMEOUT:g} for a batch.",
+)
+@click.option("--tls", is_flag=True, help="Secure the connection; so do the --tls-… options.")
+@click.option("--tls-ca", type=_FILE, help="PEM file of the authorities to trust.")
+@click.option("--tls-cert", type=_FILE, help="PEM file of the client's certificate.")
+@click.option("--tls-key", type=_FILE, help="PEM file of the client's private key.")
+@click.option("--tls-server-name", help="The name in the server's certificate.")
+@click.option(
+    "--token",
+    envvar="MARQUEE_TOKEN",
+    show_envvar=True,
+    help="Bearer token; better given in the environment, which others cannot list.",
+)
+@click.pass_context
+def main(
+    ctx: click.Context,
+    address: str,
+    timeout: float | None,
+    tls: bool,
+    tls_ca: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_server_name: str | None,
+    token: str | None,
+) -> None:
+    """Marquee, a movie recommender.
+
+    The options here say how to reach a gateway.
+    """
+    secured = connection_tls(tls, tls_ca, tls_cert, tls_key, tls_server_name)
+    ctx.obj = Connection(address, timeout, token, secured)

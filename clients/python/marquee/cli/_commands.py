@@ -1,0 +1,161 @@
+"""The commands of the client: one for each call."""
+
+from __future__ import annotations
+
+from typing import IO, Any
+
+import click
+
+from marquee.cli import _json, _options, _output
+from marquee.cli._errors import PARTLY_FAILED, describe
+from marquee.cli._options import Connection
+
+
+@click.command()
+@_options.subject
+@_options.limit
+@_options.page_token
+@_options.item_filter
+@_options.ranking
+@_options.answer_with
+@click.option("--reasons", "include_reasons", is_flag=True, help="Tell why, item by item.")
+@_options.as_json
+@click.pass_obj
+def recommend(
+    connection: Connection,
+    /,
+    user: str | None,
+    limit: int,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    r"""Recommend items to a user or a visitor.
+
+    \b
+    Examples:
+      marquee recommend --user 42
+      marquee recommend --rate 318=5 --rate 296=4.5 --genre Comedy
+      marquee recommend --user 42 --year-min 1990 --diversity 0.3 --reasons
+    """
+    with connection.client() as client:
+        answer = client.recommend(user, page_size=limit, include_metadata=True, **options)
+    click.echo(_json.dumps(answer) if as_json else _output.recommendations(answer))
+
+
+@click.command()
+@click.argument("users", nargs=-1, metavar="[USER]...")
+@click.option(
+    "--file", "file", type=click.File(), help="More user ids, one a line; - for the standard input."
+)
+@_options.limit
+@_options.item_filter
+@_options.ranking
+@_options.answer_with
+@_options.as_json
+@click.pass_context
+def batch(
+    ctx: click.Context,
+    /,
+    users: tuple[str, ...],
+    file: IO[str] | None,
+    limit: int,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Recommend items to many users in one call.
+
+    Answers are printed as they come, in any order; with --json, one a line.
+    """
+    connection: Connection = ctx.obj
+    names = [*users, *(line.strip() for line in file or () if line.strip())]
+    if not names:
+        raise click.UsageError("name users, or a --file of them")
+    failed = False
+    with connection.client() as client:
+        answers = client.batch_recommend(names, page_size=limit, include_metadata=True, **options)
+        for answer in answers:
+            failed = failed or answer.error is not None
+            if as_json:
+                click.echo(_json.dumps(answer, indent=None))
+            elif answer.error is not None:
+                click.echo(f"user {answer.subject.user_id}: {describe(answer.error)}", err=True)
+            else:
+                page = _output.recommendations(answer.unwrap())
+                click.echo(f"user {answer.subject.user_id}\n\n{page}\n")
+    if failed:
+        ctx.exit(PARTLY_FAILED)
+
+
+@click.command()
+@click.argument("item_ids", nargs=-1, required=True, metavar="ITEM...")
+@_options.subject
+@_options.answer_with
+@_options.as_json
+@click.pass_obj
+def predict(
+    connection: Connection,
+    /,
+    item_ids: tuple[str, ...],
+    user: str | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Predict the stars that a user would give to items."""
+    with connection.client() as client:
+        answer = client.predict_ratings(user, item_ids, **options)
+    click.echo(_json.dumps(answer) if as_json else _output.predicted_ratings(answer))
+
+
+@click.command()
+@click.option("--item", "item_id", required=True, help="The item's id.")
+@_options.limit
+@_options.item_filter
+@_options.answer_with
+@_options.as_json
+@click.pass_obj
+def similar(
+    connection: Connection, /, item_id: str, limit: int, as_json: bool, **options: Any
+) -> None:
+    """List the items most similar to an item."""
+    with connection.client() as client:
+        answer = client.similar_items(item_id, page_size=limit, include_metadata=True, **options)
+    click.echo(_json.dumps(answer) if as_json else _output.similar_items(answer))
+
+
+@click.command()
+@click.argument("words", nargs=-1, required=True)
+@_options.limit
+@_options.page_token
+@_options.as_json
+@click.pass_obj
+def search(
+    connection: Connection, /, words: tuple[str, ...], limit: int, page_token: str, as_json: bool
+) -> None:
+    """Find items by words of their titles."""
+    with connection.client() as client:
+        answer = client.search_items(" ".join(words), page_size=limit, page_token=page_token)
+    click.echo(_json.dumps(answer) if as_json else _output.found_items(answer))
+
+
+@click.command()
+@click.argument("item_id", metavar="ITEM")
+@_options.as_json
+@click.pass_obj
+def item(connection: Connection, /, item_id: str, as_json: bool) -> None:
+    """Show what is known about an item."""
+    with connection.client() as client:
+        answer = client.get_item(item_id)
+    click.echo(_json.dumps(answer) if as_json else _output.items([answer]))
+
+
+@click.command()
+@_options.as_json
+@click.pass_obj
+def status(connection: Connection, /, as_json: bool) -> None:
+    """Show the state of the gateway: release, models, backends."""
+    with connection.client() as client:
+        answer = client.status()
+    click.echo(_json.dumps(answer) if as_json else _output.status(answer))
+
+
+COMMANDS: tuple[click.Command, ...] = (batch, item, predict, recommend, search, similar, status)

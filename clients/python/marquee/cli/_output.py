@@ -1,0 +1,228 @@
+"""Answers as text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+import marquee
+from marquee.cli.table import printable, render
+
+_DEGRADED = {
+    "UNAVAILABLE": "did not answer",
+    "TIMEOUT": "did not answer in time",
+    "RELEASE_MISSING": "does not hold the release",
+    "OVERLOADED": "shed the call",
+}
+
+
+def recommendations(answer: marquee.Recommendations) -> str:
+    """A page of recommendations, with its reasons if it has some."""
+    table = render(
+        ("#", "item", "title", "year", "genres", "stars", "score", "proposed by"),
+        [
+            (
+                str(entry.rank),
+                entry.item_id,
+                entry.title or "",
+                str(entry.year or ""),
+                ", ".join(entry.genres),
+                f"{entry.predicted_stars:.2f}",
+                f"{entry.score:.3f}",
+                ", ".join(entry.proposed_by),
+            )
+            for entry in answer
+        ],
+        ">><><>><",
+    )
+    lines = [table if answer.items else "No item qualifies."]
+    lines += [_reasons(entry) for entry in answer if entry.reasons]
+    kind = answer.subject_kind.replace("_", " ").lower()
+    lines += [f"\nsubject: {kind}", *_footer(answer.source, answer.unknown_item_ids)]
+    if answer.next_page_token:
+        lines.append(f"next page: --page-token {printable(answer.next_page_token)}")
+    return "\n".join(lines)
+
+
+def predicted_ratings(answer: marquee.PredictedRatings) -> str:
+    """Predicted ratings."""
+    table = render(
+        ("item", "stars"),
+        [
+            (entry.item_id, "unknown" if entry.stars is None else f"{entry.stars:.2f}")
+            for entry in answer
+        ],
+        ">>",
+    )
+    return "\n".join([table, "", *_footer(answer.source, answer.unknown_item_ids)])
+
+
+def similar_items(answer: marquee.SimilarItems) -> str:
+    """Similar items."""
+    table = render(
+        ("#", "item", "title", "year", "genres", "similarity", "proposed by"),
+        [
+            (
+                str(entry.rank),
+                entry.item_id,
+                entry.title or "",
+                str(entry.year or ""),
+                ", ".join(entry.genres),
+                f"{entry.similarity:.3f}",
+                ", ".join(entry.proposed_by),
+            )
+            for entry in answer
+        ],
+        ">><><><",
+    )
+    return "\n".join(
+        [
+            table if answer.items else "No item qualifies.",
+            "",
+            *_footer(answer.source, answer.unknown_item_ids),
+        ]
+    )
+
+
+def items(found: Sequence[marquee.Item]) -> str:
+    """Items of the catalogue."""
+    return render(
+        ("item", "title", "year", "genres", "ratings", "mean stars"),
+        [
+            (
+                item.item_id,
+                item.title,
+                str(item.year or ""),
+                ", ".join(item.genres),
+                f"{item.rating_count:,}",
+                "" if item.mean_stars is None else f"{item.mean_stars:.2f}",
+            )
+            for item in found
+        ],
+        "><><>>",
+    )
+
+
+def found_items(answer: marquee.FoundItems) -> str:
+    """Items found by title."""
+    lines = [items(answer.items) if answer.items else "Nothing found."]
+    lines += ["", f"release: {printable(answer.release_id)}"]
+    if answer.next_page_token:
+        lines.append(f"next page: --page-token {printable(answer.next_page_token)}")
+    return "\n".join(lines)
+
+
+def status(state: marquee.Status) -> str:
+    """The state of a gateway."""
+    lines = [f"gateway {printable(state.server_version)}"]
+    if state.pending_release_reason:
+        lines.append(
+            click.style("The production release is not in service: ", fg="yellow")
+            + printable(state.pending_release_reason)
+        )
+    if state.release is None:
+        lines.append("No release is loaded.")
+    else:
+        lines += ["", _release(state.release)]
+    lines += ["", _backends(state.backends)]
+    lines += ["", f"releases held: {printable(', '.join(state.loaded_release_ids) or 'none')}"]
+    return "\n".join(lines)
+
+
+def _release(release: marquee.ReleaseStatus) -> str:
+    shown = ("test_mse", "test_rmse", "test_mae", "ndcg@10", "recall@10")
+    metrics = [name for name in shown if name in release.ensemble_metrics]
+    rows = [
+        (
+            entry.weight.model,
+            entry.weight.version,
+            entry.backend,
+            f"{entry.weight.ranking_weight:.3f}",
+            f"{entry.weight.rating_weight:.3f}",
+            *(_metric(entry.metrics.get(name)) for name in metrics),
+        )
+        for entry in release.models
+    ]
+    ensemble = [_metric(release.ensemble_metrics[name]) for name in metrics]
+    rows.append(("ensemble", "", "gateway", "", "", *ensemble))
+    return "\n".join(
+        [
+            f"release {printable(release.release_id)}, published {printable(release.published_at)}",
+            f"{release.rating_count:,} ratings by {release.user_count:,} users of "
+            f"{release.item_count:,} items, from {printable(release.data_source)}",
+            "",
+            render(
+                ("model", "version", "backend", "ranking weight", "rating weight", *metrics),
+                rows,
+                "<<<>>" + ">" * len(metrics),
+            ),
+        ]
+    )
+
+
+def _backends(backends: Sequence[marquee.BackendStatus]) -> str:
+    return render(
+        ("backend", "target", "health", "releases", "last error"),
+        [
+            (
+                backend.backend,
+                backend.target,
+                "healthy" if backend.healthy else "AWAY",
+                str(len(backend.loaded_release_ids)),
+                f"{backend.last_error_at} {backend.last_error}".strip(),
+            )
+            for backend in backends
+        ],
+        "<<<><",
+    )
+
+
+def _reasons(entry: marquee.Recommendation) -> str:
+    lines = [f"\n#{entry.rank} {printable(entry.title or entry.item_id)}"]
+    for reason in entry.reasons:
+        match reason:
+            case marquee.ModelShare():
+                text = f"{reason.contribution:+.3f} by {reason.model} (says {reason.output:.3f})"
+            case marquee.RatedItem():
+                text = (
+                    f"{reason.contribution:+.3f} stars in item CF: the user gave "
+                    f"{reason.title or reason.item_id} {reason.stars:g} stars "
+                    f"(similarity {reason.similarity:.2f})"
+                )
+            case marquee.SimilarUsers():
+                text = (
+                    f"{reason.contribution:+.3f} stars in user CF: {reason.count} similar users "
+                    f"gave it {reason.mean_stars:.2f} stars"
+                )
+        lines.append(f"   {printable(text)}")
+    return "\n".join(lines)
+
+
+def _footer(source: marquee.AnswerSource, unknown_item_ids: Sequence[str]) -> list[str]:
+    """Which release answered and with what, and what the reader must know besides."""
+    models = ", ".join(f"{entry.model} {entry.ranking_weight:.3g}" for entry in source.models)
+    lines = [
+        printable(f"release: {source.release_id}, in {source.server_time_us / 1000:.1f} ms"),
+        printable(f"models: {models or 'none'}"),
+    ]
+    if source.abstaining_models:
+        lines.append(printable(f"abstaining: {', '.join(source.abstaining_models)}"))
+    if source.degraded:
+        lines.append(click.style("DEGRADED", fg="yellow", bold=True) + f": {_degraded(source)}")
+    if unknown_item_ids:
+        lines.append(printable(f"unknown items, ignored: {', '.join(unknown_item_ids)}"))
+    return lines
+
+
+def _degraded(source: marquee.AnswerSource) -> str:
+    """Why an answer is degraded, in words."""
+    reasons = []
+    for reason in source.degraded_reasons:
+        backend, _, what = reason.partition("_")
+        reasons.append(f"{backend.lower()} {_DEGRADED[what]}" if what in _DEGRADED else reason)
+    return ", ".join(reasons) or "a part of the ensemble is missing"
+
+
+def _metric(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

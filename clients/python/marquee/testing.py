@@ -1,0 +1,239 @@
+"""A gateway for the tests of those who call one.
+
+    from marquee.testing import FakeGateway
+
+    with FakeGateway() as gateway:
+        gateway.on("Recommend", marquee.Unavailable("maintenance"))
+        with marquee.Client(gateway.address) as client:
+            ...  # calls `recommend` and meets the error
+
+It is a real server on a real socket, so clients of any language, deadlines, retries and TLS behave
+as they do in earnest.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Self, TypeAlias
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from marquee._channel import SERVICE
+from marquee._errors import MarqueeError
+from marquee._rpc_errors import DETAILS_KEY, ERROR_DOMAIN
+from marquee.v1 import recommender_service_pb2 as pb
+
+Answer: TypeAlias = Message | Iterable[Message] | MarqueeError
+"""A response, the responses of a stream, or an error."""
+Behaviour: TypeAlias = Answer | Callable[[Any], Answer]
+"""An answer, or a function that makes one of the request; it may raise a `MarqueeError` instead."""
+
+_THREADS = 16
+_METHODS = pb.DESCRIPTOR.services_by_name["RecommenderService"].methods_by_name
+_HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
+# grpc.health.v1.HealthCheckResponse on the wire: field 1 is 1, SERVING, or 2, NOT_SERVING.
+_HEALTH = {True: b"\x08\x01", False: b"\x08\x02"}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that a `FakeGateway` got.
+
+    Attributes:
+        method: The RPC's name, for example `Recommend`.
+        request: The request.
+        metadata: The call's metadata.
+        time_remaining: Seconds to the call's deadline when it came.
+    """
+
+    method: str
+    request: Any
+    metadata: dict[str, str]
+    time_remaining: float
+
+
+class FakeGateway:
+    """A gateway with made-up answers, on a port of this machine until it is closed.
+
+    An RPC without a behaviour answers an empty response.
+
+    Args:
+        address: Where to listen; by default on a free port.
+        credentials: What secures the port; None for plaintext.
+
+    Attributes:
+        address: Where it listens, `host:port`.
+        calls: The calls it got, in order; each attempt of a call that is tried again is one.
+        behaviours: How it answers, by RPC; `on` sets it.
+    """
+
+    def __init__(
+        self, address: str = "127.0.0.1:0", *, credentials: grpc.ServerCredentials | None = None
+    ) -> None:
+        self.calls: list[Call] = []
+        self.behaviours: dict[str, Behaviour] = {}
+        self._health = threading.Condition()
+        self._serving = True
+        self._closed = False
+        self._server = grpc.server(
+            ThreadPoolExecutor(_THREADS, thread_name_prefix="fake-gateway"),
+            handlers=[_Handlers(self._answer, self._watch_health)],
+            # The second lets clients look for a frozen server as often as ours do.
+            options=[
+                ("grpc.so_reuseport", 0),
+                ("grpc.http2.min_ping_interval_without_data_ms", 100),
+            ],
+        )
+        port = (
+            self._server.add_insecure_port(address)
+            if credentials is None
+            else self._server.add_secure_port(address, credentials)
+        )
+        self.address = f"{address.rpartition(':')[0]}:{port}"
+        self._server.start()
+
+    def on(self, method: str, behaviour: Behaviour) -> None:
+        """Says how to answer an RPC from now on.
+
+        Args:
+            method: The RPC's name, for example `Recommend`.
+            behaviour: A response, responses for `BatchRecommend`, a `MarqueeError`, or a function
+                from the request to one of these.
+
+        Raises:
+            ValueError: There is no such RPC.
+        """
+        if method not in _METHODS:
+            raise ValueError(f"no RPC {method!r}; there are {', '.join(_METHODS)}")
+        self.behaviours[method] = behaviour
+
+    @property
+    def serving(self) -> bool:
+        """Whether health checks hear that it is serving."""
+        return self._serving
+
+    @serving.setter
+    def serving(self, value: bool) -> None:
+        self._serving = value
+        self._wake()
+
+    def close(self) -> None:
+        """Stops at once; calls in progress fail."""
+        self._closed = True
+        self._wake()
+        self._server.stop(grace=None).wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _answer(
+        self, method: str, request: Message, context: grpc.ServicerContext
+    ) -> Iterator[Message]:
+        """Records a call and answers it."""
+        metadata = {str(key): str(value) for key, value in _pairs(context.invocation_metadata())}
+        self.calls.append(Call(method, request, metadata, context.time_remaining()))
+        behaviour = self.behaviours.get(method, ())
+        try:
+            answer = behaviour(request) if callable(behaviour) else behaviour
+            if isinstance(answer, MarqueeError):
+                raise answer
+            yield from (answer,) if isinstance(answer, Message) else answer
+        except MarqueeError as error:
+            context.abort_with_status(_status(error))
+
+    def _watch_health(self, _: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        """Tells the health, at once and at each change, until the watcher is gone."""
+        context.add_callback(self._wake)
+        told = None
+        while context.is_active() and not self._closed:
+            with self._health:
+                if told == self._serving:
+                    self._health.wait()
+                    continue
+                told = self._serving
+            yield _HEALTH[told]
+
+    def _wake(self) -> None:
+        with self._health:
+            self._health.notify_all()
+
+
+class _Handlers(grpc.GenericRpcHandler):
+    """Routes every method of the service, and the health watch."""
+
+    def __init__(
+        self,
+        answer: Callable[[str, Message, grpc.ServicerContext], Iterator[Message]],
+        watch_health: Callable[[bytes, grpc.ServicerContext], Iterator[bytes]],
+    ) -> None:
+        self._answer = answer
+        self._watch_health = watch_health
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """The handler of a call; None if there is no such method."""
+        if details.method == _HEALTH_WATCH:
+            return grpc.unary_stream_rpc_method_handler(self._watch_health)
+        service, _, name = details.method.lstrip("/").partition("/")
+        if service != SERVICE or name not in _METHODS:
+            return None
+        method = _METHODS[name]
+        request: type[Message] = getattr(pb, method.input_type.name)
+        response: type[Message] = getattr(pb, method.output_type.name)
+
+        def stream(message: Message, context: grpc.ServicerContext) -> Iterator[Message]:
+            return self._answer(name, message, context)
+
+        def unary(message: Message, context: grpc.ServicerContext) -> Message:
+            return next(self._answer(name, message, context), response())
+
+        make = (
+            grpc.unary_stream_rpc_method_handler
+            if method.server_streaming
+            else grpc.unary_unary_rpc_method_handler
+        )
+        return make(
+            stream if method.server_streaming else unary,
+            request_deserializer=request.FromString,
+            response_serializer=response.SerializeToString,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Status(grpc.Status):
+    """What `abort_with_status` takes."""
+
+    code: grpc.StatusCode
+    details: str
+    trailing_metadata: tuple[tuple[str, bytes], ...]
+
+
+def _status(error: MarqueeError) -> _Status:
+    """The status that a real gateway would have sent for an error."""
+    code = grpc.StatusCode[error.code]
+    details = status_pb2.Status(code=code.value[0], message=error.message)
+    if error.reason:
+        details.details.add().Pack(
+            error_details_pb2.ErrorInfo(
+                reason=error.reason, domain=ERROR_DOMAIN, metadata=error.metadata
+            )
+        )
+    if error.violations:
+        bad_request = error_details_pb2.BadRequest()
+        for violation in error.violations:
+            bad_request.field_violations.add(
+                field=violation.field, description=violation.description
+            )
+        details.details.add().Pack(bad_request)
+    return _Status(code, error.message, ((DETAILS_KEY, details.SerializeToString()),))
+
+
+def _pairs(metadata: Any) -> Iterable[tuple[str, str | bytes]]:
+    return metadata or ()

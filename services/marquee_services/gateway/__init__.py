@@ -1,0 +1,1 @@
+"""The gateway: routes to the backends, ensembles, filters and ranks."""

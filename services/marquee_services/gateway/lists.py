@@ -1,0 +1,99 @@
+"""Ranked lists whose next pages may be asked for, and the tokens that name those pages."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from collections import OrderedDict
+from dataclasses import asdict, dataclass, replace
+
+from marquee_services.errors import PageTokenMismatch
+from marquee_services.gateway.scored import Scored
+
+_CHECK_BYTES = 8
+
+
+@dataclass(frozen=True)
+class PageToken:
+    """What a page token says.
+
+    Attributes:
+        list_id: The list (a recommendation id).
+        release_id: The release that it was made with.
+        backends: The backends whose blend ranked it.
+        request: A digest of the request that it belongs to.
+        offset: How many items the pages before it held.
+    """
+
+    list_id: str
+    release_id: str
+    backends: tuple[str, ...]
+    request: str
+    offset: int
+
+    def encode(self) -> str:
+        """The token as text."""
+        body = json.dumps(list(asdict(self).values()), separators=(",", ":")).encode()
+        return base64.urlsafe_b64encode(_check(body) + body).decode()
+
+    @classmethod
+    def decode(cls, text: str) -> PageToken:
+        """Reads a token.
+
+        Raises:
+            PageTokenMismatch: The text is not a token.
+        """
+        try:
+            raw = base64.b64decode(text.encode(), altchars=b"-_", validate=True)
+            body = raw[_CHECK_BYTES:]
+            if raw[:_CHECK_BYTES] != _check(body):
+                raise PageTokenMismatch("damaged")
+            list_id, release_id, backends, request, offset = json.loads(body)
+        except (ValueError, binascii.Error) as error:
+            raise PageTokenMismatch("damaged") from error
+        return cls(list_id, release_id, tuple(backends), request, offset)
+
+
+def request_digest(canonical: bytes) -> str:
+    """A digest of what must stay the same from page to page."""
+    return hashlib.sha256(canonical).hexdigest()[:16]
+
+
+def _check(body: bytes) -> bytes:
+    """Tells a damaged token; it is no secret: a forged token can only ask for another page."""
+    return hashlib.sha256(b"marquee page token" + body).digest()[:_CHECK_BYTES]
+
+
+class ListMemory:
+    """Keeps scored lists, within a bound of bytes; the longest unused goes first.
+
+    A page of a list that is kept is cut from the same scores as the page before. Of one that is
+    not, the scores are computed anew by the same release and blend.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        """Takes the bound."""
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._lists: OrderedDict[str, Scored] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._lists)
+
+    def put(self, list_id: str, scored: Scored) -> None:
+        """Keeps a list."""
+        # Scores are views of a whole batch's answer, which would stay in memory with them.
+        outputs = {name: scores.copy() for name, scores in scored.outputs.items()}
+        self._lists[list_id] = replace(scored, outputs=outputs)
+        self._bytes += scored.nbytes
+        while self._bytes > self._max_bytes and self._lists:
+            _, dropped = self._lists.popitem(last=False)
+            self._bytes -= dropped.nbytes
+
+    def get(self, list_id: str) -> Scored | None:
+        """A list, if it is kept."""
+        if list_id in self._lists:
+            self._lists.move_to_end(list_id)
+        return self._lists.get(list_id)

@@ -1,0 +1,370 @@
+"""Answers the public calls from a release and the backends' scores."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+import numpy as np
+
+from marquee.v1 import recommender_service_pb2 as pb
+from marquee.v1 import types_pb2
+from marquee_services.arrays import Bool
+from marquee_services.errors import (
+    FieldViolation,
+    InvalidFields,
+    ItemNotFound,
+    PageTokenExpired,
+    PageTokenMismatch,
+    ReleaseNotFound,
+)
+from marquee_services.gateway import answers
+from marquee_services.gateway.backend import BackendError
+from marquee_services.gateway.filters import eligible_items
+from marquee_services.gateway.lists import ListMemory, PageToken, request_digest
+from marquee_services.gateway.ranking import Page, cut_page
+from marquee_services.gateway.release import GatewayRelease
+from marquee_services.gateway.releases import Releases
+from marquee_services.gateway.router import Deadline, Router, Wanted
+from marquee_services.gateway.scored import Scored
+from marquee_services.gateway.similar import blend_similarities
+from marquee_services.gateway.subjects import ResolvedSubject, resolve_subject
+from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE
+from marquee_services.scoring.top import top_indexes
+
+# Rated items named as reasons for each recommended item.
+_EVIDENCE_ITEMS = 5
+# The share of items that a larger retrieval asks for when a page did not fill.
+_RETRIEVAL_GROWTH = 4
+
+
+@dataclass(frozen=True)
+class _List:
+    """A list that a page is cut from."""
+
+    list_id: str
+    release: GatewayRelease
+    subject: ResolvedSubject
+    eligible: Bool
+    unknown_items: tuple[str, ...]
+    offset: int
+
+
+class Recommender:
+    """Answers calls; requests are valid in form."""
+
+    def __init__(
+        self, releases: Releases, router: Router, lists: ListMemory, dense_limit: int
+    ) -> None:
+        """Takes its collaborators.
+
+        Args:
+            releases: The releases that can be answered with.
+            router: Scores.
+            lists: Keeps lists for their next pages.
+            dense_limit: The largest catalogue that is scored whole.
+        """
+        self._releases = releases
+        self._router = router
+        self._lists = lists
+        self._dense_limit = dense_limit
+
+    async def recommend(
+        self,
+        request: pb.RecommendRequest,
+        deadline: Deadline,
+        field: str = "subject",
+        paged: bool = True,
+    ) -> pb.RecommendResponse:
+        """Answers a page of recommendations.
+
+        Args:
+            request: The request.
+            deadline: When the answer is due.
+            field: The path of the subject in the call's request.
+            paged: Whether the answer may name a next page.
+
+        Raises:
+            ServiceError: See the errors of the method in the protocol.
+        """
+        options, size = request.options, request.page_size or DEFAULT_PAGE_SIZE
+        digest = _digest(request)
+        token = PageToken.decode(request.page_token) if request.page_token else None
+        if token is not None and token.request != digest:
+            raise PageTokenMismatch("the request differs from the first page's")
+        asked = self._begin(request, token, field)
+        scored, page = await self._scored_page(asked, request, token, size, deadline)
+        count = max(size, DEFAULT_PAGE_SIZE)
+        items = answers.recommended_items(
+            asked.release,
+            scored,
+            page.places,
+            scored.proposers(page.places, page.eligible, count),
+            asked.offset + 1,
+            options.include_metadata,
+        )
+        failures = list(scored.failures)
+        if options.include_reasons:
+            failures += await self._add_reasons(asked, scored, page, items, deadline)
+        next_token = ""
+        if paged and page.has_more:
+            self._lists.put(asked.list_id, scored)
+            next_token = PageToken(
+                asked.list_id,
+                asked.release.release_id,
+                tuple(sorted(scored.backends)),
+                digest,
+                asked.offset + size,
+            ).encode()
+        return pb.RecommendResponse(
+            recommendation_id=asked.list_id,
+            subject_kind=asked.subject.kind,
+            items=items,
+            next_page_token=next_token,
+            source=answers.source_message(
+                asked.release, scored.blends, _distinct(failures), scored.abstaining
+            ),
+            unknown_item_ids=asked.unknown_items,
+        )
+
+    def check_options(self, options: pb.RecommendOptions) -> None:
+        """Checks what options name.
+
+        Raises:
+            ReleaseNotFound: The release is not loaded.
+            ModelNotFound: The release has no such model.
+        """
+        release = self._releases.pick(options.release_id)
+        if options.model:
+            release.model(options.model)
+
+    async def predict(
+        self, request: pb.PredictRatingsRequest, deadline: Deadline
+    ) -> pb.PredictRatingsResponse:
+        """Predicts ratings of given items.
+
+        Raises:
+            ServiceError: See the errors of the method in the protocol.
+        """
+        release = self._releases.pick(request.release_id)
+        subject = resolve_subject(release, request.subject)
+        indexes = release.catalogue.items.indexes(request.item_ids)
+        known = indexes >= 0
+        scored = await self._router.score(
+            release, subject, indexes[known], Wanted(request.model), deadline
+        )
+        stars = iter(scored.stars.tolist())
+        return pb.PredictRatingsResponse(
+            predictions=[
+                pb.PredictedRating(item_id=item_id, stars=next(stars) if is_known else None)
+                for item_id, is_known in zip(request.item_ids, known.tolist(), strict=True)
+            ],
+            subject_kind=subject.kind,
+            source=answers.source_message(
+                release, scored.blends, scored.failures, scored.abstaining
+            ),
+            unknown_item_ids=subject.unknown_items,
+        )
+
+    async def similar(
+        self, request: pb.SimilarItemsRequest, deadline: Deadline
+    ) -> pb.SimilarItemsResponse:
+        """Answers the items most similar to an item.
+
+        Raises:
+            ServiceError: See the errors of the method in the protocol.
+        """
+        release = self._releases.pick(request.release_id)
+        item = release.catalogue.items.index(request.item_id)
+        if item < 0:
+            raise ItemNotFound(request.item_id)
+        eligible, unknown = eligible_items(release, request.filter)
+        eligible[item] = False
+        rows, failures = await self._router.compare(release, item, request.model, deadline)
+        size = request.page_size or DEFAULT_PAGE_SIZE
+        blend, rows = blend_similarities(rows, item, release)
+        best = top_indexes(blend, size, eligible)
+        proposals = {
+            name: set(top_indexes(row, max(size, DEFAULT_PAGE_SIZE), eligible).tolist())
+            for name, row in rows.items()
+        }
+        return pb.SimilarItemsResponse(
+            items=[
+                pb.SimilarItem(
+                    item_id=release.catalogue.items.id(index),
+                    rank=rank,
+                    similarity=float(blend[index]),
+                    proposed_by=[name for name, top in proposals.items() if index in top],
+                    metadata=answers.item_message(release, index)
+                    if request.include_metadata
+                    else None,
+                )
+                for rank, index in enumerate(best.tolist(), start=1)
+            ],
+            source=types_pb2.AnswerSource(
+                release_id=release.release_id,
+                models=[
+                    types_pb2.ModelWeight(
+                        model=name,
+                        version=release.models[name].version,
+                        ranking_weight=1.0 / len(rows),
+                    )
+                    for name in rows
+                ],
+                degraded=bool(failures),
+                degraded_reasons=answers.degraded_reasons(failures),
+            ),
+            unknown_item_ids=unknown,
+        )
+
+    def search(self, request: pb.SearchItemsRequest) -> pb.SearchItemsResponse:
+        """Finds items by title.
+
+        Raises:
+            ServiceError: See the errors of the method in the protocol.
+        """
+        digest = request_digest(request.query.encode())
+        token = PageToken.decode(request.page_token) if request.page_token else None
+        if token is not None and token.request != digest:
+            raise PageTokenMismatch("the request differs from the first page's")
+        release = self._release_of(token) if token else self._releases.pick("")
+        offset = token.offset if token else 0
+        size = request.page_size or DEFAULT_PAGE_SIZE
+        found = release.titles.search(request.query, release.rating_counts)
+        end = offset + size
+        more = PageToken("", release.release_id, (), digest, end).encode()
+        return pb.SearchItemsResponse(
+            items=[answers.item_message(release, index) for index in found[offset:end].tolist()],
+            next_page_token=more if end < len(found) else "",
+            release_id=release.release_id,
+        )
+
+    def item(self, request: pb.GetItemRequest) -> pb.GetItemResponse:
+        """Answers what is known about one item.
+
+        Raises:
+            ServiceError: See the errors of the method in the protocol.
+        """
+        release = self._releases.pick("")
+        index = release.catalogue.items.index(request.item_id)
+        if index < 0:
+            raise ItemNotFound(request.item_id)
+        return pb.GetItemResponse(
+            item=answers.item_message(release, index), release_id=release.release_id
+        )
+
+    def _release_of(self, token: PageToken) -> GatewayRelease:
+        try:
+            return self._releases.pick(token.release_id)
+        except ReleaseNotFound:
+            raise PageTokenExpired(token.release_id) from None
+
+    def _begin(self, request: pb.RecommendRequest, token: PageToken | None, field: str) -> _List:
+        """Looks up what a page is cut from."""
+        options = request.options
+        if token is None:
+            release = self._releases.pick(options.release_id)
+        else:
+            release = self._release_of(token)
+        if options.HasField("min_predicted_stars"):
+            high = release.manifest.data.rating_max
+            if options.min_predicted_stars > high:
+                raise InvalidFields(
+                    [FieldViolation("options.min_predicted_stars", f"above {high:g}")]
+                )
+        if options.model:
+            release.model(options.model)
+        subject = resolve_subject(release, request.subject, field)
+        eligible, unknown = eligible_items(release, options.filter)
+        if not options.include_seen:
+            eligible[subject.profile.items] = False
+        return _List(
+            list_id=token.list_id if token else uuid.uuid4().hex,
+            release=release,
+            subject=subject,
+            eligible=eligible,
+            unknown_items=tuple(dict.fromkeys((*subject.unknown_items, *unknown))),
+            offset=token.offset if token else 0,
+        )
+
+    async def _scored_page(
+        self,
+        asked: _List,
+        request: pb.RecommendRequest,
+        token: PageToken | None,
+        size: int,
+        deadline: Deadline,
+    ) -> tuple[Scored, Page]:
+        """Scores candidates until the page is full or there are no more."""
+        options = request.options
+        pinned = frozenset(token.backends) if token else None
+        wanted = Wanted(options.model, None if options.model else pinned)
+        kept = self._lists.get(token.list_id) if token else None
+        count = asked.offset + size + 1
+        qualifying = int(asked.eligible.sum())
+        while True:
+            try:
+                scored = kept or await self._score(asked, count, wanted, deadline)
+            except BackendError as error:
+                raise PageTokenMismatch(f"its page was ranked with {error.backend}") from error
+            page = cut_page(
+                scored,
+                asked.eligible,
+                options.min_predicted_stars if options.HasField("min_predicted_stars") else None,
+                options.diversity,
+                asked.release.item_vectors,
+                asked.offset,
+                size,
+            )
+            whole = scored.items is None or len(scored.items) >= qualifying
+            if page.has_more or whole:
+                return scored, page
+            kept, count = None, count * _RETRIEVAL_GROWTH
+
+    async def _score(self, asked: _List, count: int, wanted: Wanted, deadline: Deadline) -> Scored:
+        """Scores the whole of a small catalogue, or the candidates of a large one."""
+        release = asked.release
+        if release.item_count <= self._dense_limit:
+            return await self._router.score(release, asked.subject, None, wanted, deadline)
+        if int(asked.eligible.sum()) <= count:
+            items = np.flatnonzero(asked.eligible).astype(np.int32)
+        else:
+            items = await self._router.retrieve(
+                release, asked.subject, asked.eligible, count, wanted, deadline
+            )
+        return await self._router.score(release, asked.subject, items, wanted, deadline)
+
+    async def _add_reasons(
+        self,
+        asked: _List,
+        scored: Scored,
+        page: Page,
+        items: list[pb.RecommendedItem],
+        deadline: Deadline,
+    ) -> list[BackendError]:
+        """Adds the reasons to each item; evidence is missing when its backend is away."""
+        for item, place in zip(items, page.places.tolist(), strict=True):
+            item.reasons.extend(answers.model_shares(scored, place))
+        if not items or "cf" not in scored.backends:
+            return []
+        query = asked.subject.query(scored.item_indexes(page.places))
+        try:
+            evidence = await self._router.backends["cf"].explain(
+                asked.release.release_id, query, _EVIDENCE_ITEMS, deadline.left()
+            )
+        except BackendError as error:
+            return [error]
+        for item, found in zip(items, evidence, strict=True):
+            item.reasons.extend(answers.evidence_reasons(asked.release, asked.subject, found))
+        return []
+
+
+def _digest(request: pb.RecommendRequest) -> str:
+    """A digest of everything in a request but its page."""
+    same = pb.RecommendRequest(subject=request.subject, options=request.options)
+    return request_digest(same.SerializeToString(deterministic=True))
+
+
+def _distinct(failures: list[BackendError]) -> list[BackendError]:
+    """The first failure of each kind."""
+    return list({(f.backend, f.failure): f for f in reversed(failures)}.values())[::-1]

@@ -1,0 +1,115 @@
+"""A release as the gateway holds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from marquee_services.arrays import Float32, Int64
+from marquee_services.catalogue import Catalogue, Vocabulary
+from marquee_services.errors import ArtifactError, ModelNotFound
+from marquee_services.gateway.titles import TitleIndex
+from marquee_services.release.contents import open_names, open_release
+from marquee_services.release.manifest import Manifest, ModelEntry
+from marquee_services.release.store import ReleaseStore
+from marquee_services.scoring.ensemble import GATEWAY_MODELS, Ensemble
+from marquee_services.scoring.popularity import popularity_scores
+from marquee_services.scoring.scorer import ReleaseData
+
+
+@dataclass(frozen=True)
+class GatewayRelease:
+    """What the gateway needs of a release.
+
+    Attributes:
+        manifest: The manifest.
+        users: The users' ids.
+        catalogue: The items' metadata.
+        data: Training ratings and baseline.
+        ensemble: The blends.
+        item_vectors: Unit vectors whose products are item similarities (float32, items × d).
+        popularity: The popularity model's scores (float32, items).
+        rating_counts: Training ratings of each item (int64, items).
+    """
+
+    manifest: Manifest
+    users: Vocabulary
+    catalogue: Catalogue
+    data: ReleaseData
+    ensemble: Ensemble
+    item_vectors: Float32
+    popularity: Float32
+    rating_counts: Int64
+
+    @property
+    def release_id(self) -> str:
+        """The release's id."""
+        return self.manifest.release_id
+
+    @property
+    def item_count(self) -> int:
+        """How many items the release has."""
+        return len(self.catalogue)
+
+    @cached_property
+    def models(self) -> dict[str, ModelEntry]:
+        """The models by name."""
+        return {model.name: model for model in self.manifest.models}
+
+    def model(self, name: str) -> ModelEntry:
+        """A model by name.
+
+        Raises:
+            ModelNotFound: The release has no such model.
+        """
+        try:
+            return self.models[name]
+        except KeyError:
+            raise ModelNotFound(name) from None
+
+    @cached_property
+    def backends(self) -> frozenset[str]:
+        """The backends that the full ensemble needs."""
+        return frozenset(m.backend for m in self.manifest.models if m.backend != "gateway")
+
+    @cached_property
+    def mean_stars(self) -> Float32:
+        """The mean rating of each item in stars, NaN without ratings (float32, items)."""
+        matrix = self.data.matrix
+        totals = np.bincount(matrix.items, matrix.ratings, minlength=self.item_count)
+        with np.errstate(invalid="ignore"):
+            return (totals / self.rating_counts).astype(np.float32)
+
+    @cached_property
+    def titles(self) -> TitleIndex:
+        """The index for searches by title."""
+        return TitleIndex([self.catalogue.title(i) for i in range(self.item_count)])
+
+
+def load_gateway_release(store: ReleaseStore, release_id: str, cache: Path) -> GatewayRelease:
+    """Opens, verifies and warms a release for the gateway.
+
+    Raises:
+        ArtifactError: A file is not what it should be.
+    """
+    files, names = open_release(store, release_id, "gateway", cache)
+    if sorted(names) != sorted(GATEWAY_MODELS):
+        raise ArtifactError(f"the gateway scores {GATEWAY_MODELS}, the release has {names}")
+    users, catalogue, ensemble, item_vectors = open_names(files)
+    counts = np.bincount(files.data.matrix.items, minlength=len(catalogue))
+    release = GatewayRelease(
+        files.manifest,
+        users,
+        catalogue,
+        files.data,
+        ensemble,
+        item_vectors,
+        popularity_scores(counts),
+        counts,
+    )
+    # Computed once here rather than within the first requests.
+    _ = release.titles, release.mean_stars, release.backends, release.models
+    return release

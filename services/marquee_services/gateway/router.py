@@ -1,0 +1,229 @@
+"""Asks the backends for scores, in parallel, and goes on without those that do not answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from marquee.v1 import types_pb2
+from marquee_services.arrays import Bool, Float32, Int32
+from marquee_services.errors import DeadlineExceeded, ModelAbstains, ModelUnavailable
+from marquee_services.gateway.backend import Backend, BackendError, Failure
+from marquee_services.gateway.release import GatewayRelease
+from marquee_services.gateway.scored import Scored
+from marquee_services.gateway.subjects import ResolvedSubject
+from marquee_services.scoring.ensemble import BASELINE, POPULARITY
+from marquee_services.scoring.scorer import Output
+
+_T = TypeVar("_T")
+
+
+class Deadline:
+    """When an answer is due, less what is kept back to give it."""
+
+    def __init__(self, seconds: float, reserve: float) -> None:
+        """Takes seconds from now, and seconds kept back."""
+        self._loop = asyncio.get_running_loop()
+        self._due = self._loop.time() + seconds - reserve
+
+    def left(self) -> float:
+        """Seconds that backends still have."""
+        return self._due - self._loop.time()
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What part of a release's ensemble is to answer.
+
+    Attributes:
+        model: One model alone; "" for the ensemble.
+        backends: The backends that must answer, as they did for the page before; None for all
+            that can.
+    """
+
+    model: str = ""
+    backends: frozenset[str] | None = None
+
+
+class Router:
+    """Scores subjects with the ensemble of a release."""
+
+    def __init__(self, backends: Mapping[str, Backend], candidates: int) -> None:
+        """Takes the backends by name, and how many items each model retrieves."""
+        self.backends = backends
+        self._candidates = candidates
+
+    async def score(
+        self,
+        release: GatewayRelease,
+        subject: ResolvedSubject,
+        items: Int32 | None,
+        wanted: Wanted,
+        deadline: Deadline,
+    ) -> Scored:
+        """Scores candidates, or the whole catalogue for None.
+
+        Raises:
+            ModelNotFound: The release has no such model.
+            ModelUnavailable: The model that is to answer alone did not.
+            ModelAbstains: The model that is to answer alone cannot answer this subject.
+            BackendError: A backend that must answer did not.
+        """
+        asked = self._asked(release, subject, wanted)
+        models = (wanted.model,) if wanted.model and asked else ()
+        query = subject.query(items)
+        answers, failures = await self._ask(
+            asked, lambda b: b.score(release.release_id, query, models, deadline.left())
+        )
+        self._insist(wanted, failures)
+        outputs = self._gateway_outputs(release, subject, items)
+        for answer in answers.values():
+            outputs.update(answer)
+        if wanted.model:
+            is_stars = release.model(wanted.model).output is Output.STARS
+            blends = release.ensemble.alone(wanted.model, is_stars)
+        else:
+            blends = release.ensemble.blends(sorted(answers))
+        abstaining = self._fill_in(outputs, blends.models(), release)
+        if wanted.model in abstaining:
+            raise ModelAbstains(wanted.model)
+        data = release.manifest.data
+        return Scored(
+            items=items,
+            outputs={
+                name: scores
+                for name, scores in outputs.items()
+                if name in blends.models() or name == BASELINE
+            },
+            blends=blends,
+            backends=frozenset(answers),
+            scale=(data.rating_min, data.rating_max),
+            failures=tuple(failures),
+            abstaining=tuple(abstaining),
+        )
+
+    async def retrieve(
+        self,
+        release: GatewayRelease,
+        subject: ResolvedSubject,
+        eligible: Bool,
+        count: int,
+        wanted: Wanted,
+        deadline: Deadline,
+    ) -> Int32:
+        """The union of the models' best items that qualify (int32, ascending).
+
+        The gateway's own models retrieve as well, so there are candidates without any backend.
+
+        Raises:
+            As `score`.
+        """
+        count = max(count, self._candidates)
+        query = subject.query(None)
+        asked = self._asked(release, subject, wanted)
+        models = (wanted.model,) if wanted.model and asked else ()
+        answers, failures = await self._ask(
+            asked,
+            lambda b: b.retrieve(
+                release.release_id, query, models, count, eligible, deadline.left()
+            ),
+        )
+        self._insist(wanted, failures)
+        found = [items for answer in answers.values() for items in answer]
+        if not models:
+            pool = np.flatnonzero(eligible)
+            for scores in self._gateway_outputs(release, subject, pool.astype(np.int32)).values():
+                best = (
+                    np.argpartition(-scores, min(count, len(pool)) - 1)[:count]
+                    if len(pool)
+                    else pool
+                )
+                found.append(pool[best].astype(np.int32))
+        return np.unique(np.concatenate(found)).astype(np.int32)
+
+    async def compare(
+        self, release: GatewayRelease, item: int, model: str, deadline: Deadline
+    ) -> tuple[dict[str, Float32], list[BackendError]]:
+        """By model, an item's similarity to every item; and which backends did not answer.
+
+        Raises:
+            ModelNotFound: The release has no such model.
+            ModelUnavailable: The model that is to answer alone did not.
+            ModelAbstains: The model that is to answer alone does not represent items.
+        """
+        asked = {release.model(model).backend} if model else release.backends
+        answers, failures = await self._ask(
+            asked - {"gateway"}, lambda b: b.compare(release.release_id, item, deadline.left())
+        )
+        self._insist(Wanted(model), failures)
+        rows = {name: row for answer in answers.values() for name, row in answer.items()}
+        if model and model not in rows:
+            raise ModelAbstains(model)
+        return ({model: rows[model]} if model else rows), failures
+
+    def _asked(
+        self, release: GatewayRelease, subject: ResolvedSubject, wanted: Wanted
+    ) -> frozenset[str]:
+        """The backends to ask: none for a subject of whom nothing is known."""
+        if wanted.model:
+            return frozenset({release.model(wanted.model).backend}) - {"gateway"}
+        if subject.kind == types_pb2.SUBJECT_KIND_COLD_START:
+            return frozenset()
+        return release.backends if wanted.backends is None else wanted.backends
+
+    async def _ask(
+        self, names: Collection[str], call: Callable[[Backend], Awaitable[_T]]
+    ) -> tuple[dict[str, _T], list[BackendError]]:
+        """Calls backends in parallel; answers by name, and the errors of the others."""
+        order = sorted(names)
+        results = await asyncio.gather(
+            *(self._ask_one(name, call) for name in order), return_exceptions=True
+        )
+        answers, failures = {}, []
+        for name, result in zip(order, results, strict=True):
+            if isinstance(result, BackendError):
+                failures.append(result)
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                answers[name] = result
+        return answers, failures
+
+    async def _ask_one(self, name: str, call: Callable[[Backend], Awaitable[_T]]) -> _T:
+        backend = self.backends[name]
+        if not backend.healthy:
+            raise BackendError(name, Failure.UNAVAILABLE, "not healthy when last asked")
+        return await call(backend)
+
+    def _insist(self, wanted: Wanted, failures: list[BackendError]) -> None:
+        if failures and wanted.model:
+            if failures[0].failure is Failure.TIMEOUT:
+                raise DeadlineExceeded
+            raise ModelUnavailable(wanted.model)
+        if failures and wanted.backends is not None:
+            raise failures[0]
+
+    def _gateway_outputs(
+        self, release: GatewayRelease, subject: ResolvedSubject, items: Int32 | None
+    ) -> dict[str, Float32]:
+        popularity = release.popularity if items is None else release.popularity[items]
+        return {
+            BASELINE: release.data.baseline.score(subject.profile, items)[0],
+            POPULARITY: popularity,
+        }
+
+    def _fill_in(
+        self, outputs: dict[str, Float32], models: Collection[str], release: GatewayRelease
+    ) -> list[str]:
+        """Puts neutral scores where a model abstains: the baseline's stars, or no affinity."""
+        abstaining = []
+        for name in models:
+            if len(outputs[name]) and np.isnan(outputs[name][0]):
+                abstaining.append(name)
+                is_stars = release.model(name).output is Output.STARS
+                outputs[name] = outputs[BASELINE] if is_stars else np.zeros_like(outputs[BASELINE])
+        return abstaining

@@ -1,0 +1,71 @@
+"""Scores of a subject's candidates: the models' and the ensemble's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from marquee_services.arrays import Bool, Float32, Float64, Int32
+from marquee_services.gateway.backend import BackendError
+from marquee_services.scoring.ensemble import BlendPair
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of a subject's candidates.
+
+    Attributes:
+        items: The candidates (int32, C); None for the whole catalogue.
+        outputs: Each model's scores (float32, C).
+        blends: The blends that the ensemble used.
+        backends: The backends that took part.
+        scale: The lowest and highest rating, in stars.
+        failures: Why other backends did not.
+        abstaining: Models that cannot answer the subject.
+    """
+
+    items: Int32 | None
+    outputs: Mapping[str, Float32]
+    blends: BlendPair
+    backends: frozenset[str]
+    scale: tuple[float, float]
+    failures: tuple[BackendError, ...]
+    abstaining: tuple[str, ...]
+
+    @cached_property
+    def ranking(self) -> Float64:
+        """The ensemble's score for order (float64, C)."""
+        return self.blends.ranking.apply(self.outputs)
+
+    @cached_property
+    def stars(self) -> Float64:
+        """The predicted ratings, within the scale (float64, C)."""
+        return np.clip(self.blends.rating.apply(self.outputs), *self.scale)
+
+    @property
+    def nbytes(self) -> int:
+        """About how much memory the scores take."""
+        size = len(next(iter(self.outputs.values())))
+        return size * (4 * len(self.outputs) + 2 * 8 + 4)
+
+    def item_indexes(self, places: Int32) -> Int32:
+        """The item indexes at places among the candidates."""
+        return places if self.items is None else self.items[places]
+
+    def proposers(self, places: Int32, eligible: Bool, count: int) -> list[list[str]]:
+        """For each place, the models that have it among their own best.
+
+        Args:
+            places: Places among the candidates.
+            eligible: Which candidates qualify (bool, C).
+            count: How many best of each model.
+        """
+        names = [name for name in self.blends.models() if name in self.outputs]
+        pool = np.stack([self.outputs[name][eligible] for name in names])
+        cut = max(0, pool.shape[1] - count)
+        bounds = np.partition(pool, cut, axis=1)[:, cut]
+        among = np.stack([self.outputs[name][places] for name in names]) >= bounds[:, None]
+        return [[names[m] for m in np.flatnonzero(column)] for column in among.T]

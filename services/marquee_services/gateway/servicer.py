@@ -1,0 +1,119 @@
+"""`RecommenderService` over gRPC: validate, call the recommender, say how long it took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+
+from marquee.v1 import recommender_service_pb2 as pb
+from marquee.v1 import recommender_service_pb2_grpc, types_pb2
+from marquee_services.gateway.answers import release_status
+from marquee_services.gateway.batch import recommend_batch
+from marquee_services.gateway.recommender import Recommender
+from marquee_services.gateway.releases import Releases
+from marquee_services.gateway.router import Deadline, Router
+from marquee_services.gateway.settings import GatewaySettings
+from marquee_services.gateway.validation import validate
+from marquee_services.server.interceptor import Context, time_left
+from marquee_services.server.metrics import Metrics
+
+
+class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceServicer):
+    """Serves the public API."""
+
+    def __init__(
+        self,
+        recommender: Recommender,
+        releases: Releases,
+        router: Router,
+        settings: GatewaySettings,
+        metrics: Metrics,
+    ) -> None:
+        """Takes its collaborators."""
+        self._recommender = recommender
+        self._releases = releases
+        self._router = router
+        self._settings = settings
+        self._metrics = metrics
+
+    async def Recommend(
+        self, request: pb.RecommendRequest, context: Context
+    ) -> pb.RecommendResponse:
+        """Recommends to one subject."""
+        start = time.perf_counter()
+        response = await self._recommender.recommend(validate(request), self._deadline(context))
+        self._finish(response.source, start)
+        return response
+
+    async def BatchRecommend(
+        self, request: pb.BatchRecommendRequest, context: Context
+    ) -> AsyncIterator[pb.BatchRecommendResponse]:
+        """Recommends to many subjects."""
+        start = time.perf_counter()
+        self._recommender.check_options(validate(request).options)
+        deadline = self._deadline(context)
+        parallel = self._settings.batch_parallel
+        async for response in recommend_batch(self._recommender, request, deadline, parallel):
+            if response.HasField("recommendations"):
+                self._finish(response.recommendations.source, start)
+            yield response
+
+    async def PredictRatings(
+        self, request: pb.PredictRatingsRequest, context: Context
+    ) -> pb.PredictRatingsResponse:
+        """Predicts ratings."""
+        start = time.perf_counter()
+        response = await self._recommender.predict(validate(request), self._deadline(context))
+        self._finish(response.source, start)
+        return response
+
+    async def SimilarItems(
+        self, request: pb.SimilarItemsRequest, context: Context
+    ) -> pb.SimilarItemsResponse:
+        """Finds similar items."""
+        start = time.perf_counter()
+        response = await self._recommender.similar(validate(request), self._deadline(context))
+        self._finish(response.source, start)
+        return response
+
+    async def SearchItems(
+        self, request: pb.SearchItemsRequest, context: Context
+    ) -> pb.SearchItemsResponse:
+        """Finds items by title."""
+        return self._recommender.search(validate(request))
+
+    async def GetItem(self, request: pb.GetItemRequest, context: Context) -> pb.GetItemResponse:
+        """Tells about one item."""
+        return self._recommender.item(validate(request))
+
+    async def GetStatus(
+        self, request: pb.GetStatusRequest, context: Context
+    ) -> pb.GetStatusResponse:
+        """Tells the gateway's state."""
+        return pb.GetStatusResponse(
+            release=release_status(self._releases.serving),
+            loaded_release_ids=[release.release_id for release in self._releases.loaded],
+            backends=[
+                pb.BackendStatus(
+                    backend=backend.name,
+                    target=backend.target,
+                    healthy=backend.healthy,
+                    loaded_release_ids=backend.releases,
+                    last_error=backend.last_error,
+                    last_error_at=backend.last_error_at,
+                )
+                for backend in self._router.backends.values()
+            ],
+            server_version=version("marquee"),
+            pending_release_reason=self._releases.pending_reason,
+        )
+
+    def _deadline(self, context: Context) -> Deadline:
+        seconds = time_left(context, self._settings.default_deadline)
+        return Deadline(seconds, self._settings.deadline_reserve)
+
+    def _finish(self, source: types_pb2.AnswerSource, start: float) -> None:
+        source.server_time_us = int((time.perf_counter() - start) * 1e6)
+        for reason in source.degraded_reasons:
+            self._metrics.degraded.labels(types_pb2.DegradedReason.Name(reason)).inc()

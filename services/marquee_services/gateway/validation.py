@@ -1,0 +1,191 @@
+"""The constraints of the public messages, checked before any work. The proto files document them.
+
+Each check adds to a list of violations, so that a caller learns of all of them at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
+
+from marquee.v1 import recommender_service_pb2 as pb
+from marquee.v1 import types_pb2
+from marquee_services.errors import FieldViolation, InvalidFields
+
+MAX_ID_LENGTH = 64
+MAX_RATINGS = 1_000
+MAX_LIKED = 100
+MAX_GENRES = 32
+MAX_FILTER_IDS = 10_000
+MAX_PAGE_SIZE = 1_000
+MAX_PAGE_SIZE_WITH_REASONS = 100
+MAX_PREDICTED = 1_000
+MAX_BATCH_SUBJECTS = 10_000
+MAX_BATCH_RATINGS = 100_000
+MAX_QUERY_LENGTH = 200
+MAX_TOKEN_LENGTH = 1_024
+DEFAULT_PAGE_SIZE = 20
+
+_M = TypeVar("_M", bound=Message)
+
+
+class _Checker:
+    """Gathers violations."""
+
+    def __init__(self) -> None:
+        self.violations: list[FieldViolation] = []
+
+    def require(self, holds: bool, field: str, reason: str) -> None:
+        if not holds:
+            self.violations.append(FieldViolation(field, reason))
+
+    def text(self, field: str, value: str, most: int, *, empty: bool) -> None:
+        self.require(empty or bool(value), field, "empty")
+        self.require(len(value) <= most, field, f"longer than {most} characters")
+        self.require(value.isprintable(), field, "has characters that are not printable")
+
+    def texts(
+        self, field: str, values: Sequence[str], most: int, *, distinct: bool = False
+    ) -> None:
+        self.count(field, len(values), 0, most)
+        for place, value in enumerate(values[:most]):
+            self.text(f"{field}[{place}]", value, MAX_ID_LENGTH, empty=False)
+        if distinct:
+            self.distinct(field, values[:most])
+
+    def distinct(self, field: str, values: Sequence[str]) -> None:
+        seen: set[str] = set()
+        for place, value in enumerate(values):
+            self.require(value not in seen, f"{field}[{place}]", "given twice")
+            seen.add(value)
+
+    def count(self, field: str, value: int, least: int, most: int) -> None:
+        self.require(least <= value <= most, field, f"{value} is not in {least} to {most}")
+
+    def number(self, field: str, value: float, low: float, high: float) -> None:
+        holds = math.isfinite(value) and low <= value <= high
+        self.require(holds, field, f"{value:g} is not in {low:g} to {high:g}")
+
+
+def _subject(check: _Checker, field: str, subject: types_pb2.Subject) -> None:
+    given = subject.user_id or subject.ratings or subject.liked_item_ids
+    check.require(bool(given), field, "names no user, no rating and no liked item")
+    check.text(f"{field}.user_id", subject.user_id, MAX_ID_LENGTH, empty=True)
+    check.count(f"{field}.ratings", len(subject.ratings), 0, MAX_RATINGS)
+    for place, rating in enumerate(subject.ratings[:MAX_RATINGS]):
+        check.text(f"{field}.ratings[{place}].item_id", rating.item_id, MAX_ID_LENGTH, empty=False)
+        # The scale is the release's, and is checked with it.
+        check.require(
+            math.isfinite(rating.stars), f"{field}.ratings[{place}].stars", "not a finite number"
+        )
+    rated = [rating.item_id for rating in subject.ratings[:MAX_RATINGS]]
+    check.distinct(f"{field}.ratings", rated)
+    liked = subject.liked_item_ids
+    check.texts(f"{field}.liked_item_ids", liked, MAX_LIKED, distinct=True)
+    for place in range(min(len(liked), MAX_LIKED) if rated else 0):
+        check.require(
+            liked[place] not in rated, f"{field}.liked_item_ids[{place}]", "also among the ratings"
+        )
+
+
+def _filter(check: _Checker, field: str, item_filter: types_pb2.ItemFilter) -> None:
+    for name in ("genres_any", "genres_all", "genres_none"):
+        check.texts(f"{field}.{name}", getattr(item_filter, name), MAX_GENRES)
+    for name in ("allowed_item_ids", "excluded_item_ids"):
+        check.texts(f"{field}.{name}", getattr(item_filter, name), MAX_FILTER_IDS)
+    if item_filter.HasField("year_min") and item_filter.HasField("year_max"):
+        check.require(
+            item_filter.year_min <= item_filter.year_max, f"{field}.year_min", "after year_max"
+        )
+
+
+def _options(check: _Checker, options: pb.RecommendOptions, page_size: int) -> None:
+    _filter(check, "options.filter", options.filter)
+    if options.HasField("min_predicted_stars"):
+        value = options.min_predicted_stars
+        check.require(math.isfinite(value), "options.min_predicted_stars", "not a finite number")
+    check.number("options.diversity", options.diversity, 0.0, 1.0)
+    check.text("options.release_id", options.release_id, MAX_ID_LENGTH, empty=True)
+    check.text("options.model", options.model, MAX_ID_LENGTH, empty=True)
+    most = MAX_PAGE_SIZE_WITH_REASONS if options.include_reasons else MAX_PAGE_SIZE
+    check.count("page_size", page_size, 0, most)
+
+
+def _recommend(check: _Checker, request: pb.RecommendRequest) -> None:
+    _subject(check, "subject", request.subject)
+    _options(check, request.options, request.page_size)
+    check.text("page_token", request.page_token, MAX_TOKEN_LENGTH, empty=True)
+
+
+def _batch_recommend(check: _Checker, request: pb.BatchRecommendRequest) -> None:
+    check.count("subjects", len(request.subjects), 1, MAX_BATCH_SUBJECTS)
+    total = sum(len(s.ratings) + len(s.liked_item_ids) for s in request.subjects)
+    check.require(
+        total <= MAX_BATCH_RATINGS, "subjects", f"more than {MAX_BATCH_RATINGS} ratings in all"
+    )
+    _options(check, request.options, request.page_size)
+
+
+def _predict_ratings(check: _Checker, request: pb.PredictRatingsRequest) -> None:
+    _subject(check, "subject", request.subject)
+    check.count("item_ids", len(request.item_ids), 1, MAX_PREDICTED)
+    check.texts("item_ids", request.item_ids, MAX_PREDICTED, distinct=True)
+    check.text("release_id", request.release_id, MAX_ID_LENGTH, empty=True)
+    check.text("model", request.model, MAX_ID_LENGTH, empty=True)
+
+
+def _similar_items(check: _Checker, request: pb.SimilarItemsRequest) -> None:
+    check.text("item_id", request.item_id, MAX_ID_LENGTH, empty=False)
+    check.count("page_size", request.page_size, 0, MAX_PAGE_SIZE)
+    _filter(check, "filter", request.filter)
+    check.text("release_id", request.release_id, MAX_ID_LENGTH, empty=True)
+    check.text("model", request.model, MAX_ID_LENGTH, empty=True)
+
+
+def _search_items(check: _Checker, request: pb.SearchItemsRequest) -> None:
+    check.text("query", request.query, MAX_QUERY_LENGTH, empty=False)
+    check.count("page_size", request.page_size, 0, MAX_PAGE_SIZE)
+    check.text("page_token", request.page_token, MAX_TOKEN_LENGTH, empty=True)
+
+
+def _get_item(check: _Checker, request: pb.GetItemRequest) -> None:
+    check.text("item_id", request.item_id, MAX_ID_LENGTH, empty=False)
+
+
+_CHECKS: Mapping[type[Message], Callable[[_Checker, Any], None]] = {
+    pb.RecommendRequest: _recommend,
+    pb.BatchRecommendRequest: _batch_recommend,
+    pb.PredictRatingsRequest: _predict_ratings,
+    pb.SimilarItemsRequest: _similar_items,
+    pb.SearchItemsRequest: _search_items,
+    pb.GetItemRequest: _get_item,
+    pb.GetStatusRequest: lambda _check, _request: None,
+}
+
+
+def validate(request: _M) -> _M:
+    """Checks a request's form, and returns it.
+
+    Raises:
+        InvalidFields: It breaks constraints.
+    """
+    check = _Checker()
+    _CHECKS[type(request)](check, request)
+    if check.violations:
+        raise InvalidFields(check.violations)
+    return request
+
+
+def validate_subject(subject: types_pb2.Subject, field: str) -> None:
+    """Checks the form of one subject of a batch.
+
+    Raises:
+        InvalidFields: It breaks constraints.
+    """
+    check = _Checker()
+    _subject(check, field, subject)
+    if check.violations:
+        raise InvalidFields(check.violations)

@@ -1,0 +1,199 @@
+"""The public face of the client library."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import subprocess
+import sys
+from importlib.metadata import version
+from importlib.resources import files
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import marquee
+from marquee import _requests
+from marquee.testing import FakeGateway
+from marquee.v1 import recommender_service_pb2 as pb
+from marquee.v1 import types_pb2
+
+# What callers may rely on. A name that leaves this list breaks somebody.
+PUBLIC = set(
+    """
+    AnswerSource AsyncClient BackendStatus BatchAnswer Cancelled Client DeadlineExceeded
+    DegradedReason FailedPrecondition FoundItems Internal InvalidArgument Item ItemFilter
+    MarqueeError ModelShare ModelStatus ModelWeight NotFound Overloaded PermissionDenied
+    PredictedRating PredictedRatings RatedItem Reason RecommendOptions Recommendation
+    Recommendations ReleaseStatus SimilarItem SimilarItems SimilarUsers Status Subject SubjectKind
+    TLS Unauthenticated Unavailable Unimplemented Violation __version__
+    """.split()  # noqa: SIM905 - a list of 41 strings reads worse
+)
+
+
+def test_the_public_names_are_these() -> None:
+    """`__all__` is pinned, and every name in it is there."""
+    assert set(marquee.__all__) == PUBLIC
+    for name in marquee.__all__:
+        assert getattr(marquee, name) is not None
+    assert set(dir(marquee)) == PUBLIC
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    """The lazy names do not make others up."""
+    with pytest.raises(AttributeError, match="Klient"):
+        _ = marquee.Klient
+
+
+def test_the_version_is_the_distribution_s() -> None:
+    """One version, kept in one place."""
+    assert marquee.__version__ == version("marquee")
+
+
+def test_type_information_ships() -> None:
+    """Type checkers of callers see our types."""
+    assert files("marquee").joinpath("py.typed").is_file()
+
+
+def _public_methods(client: type) -> dict[str, inspect.Signature]:
+    return {
+        name: inspect.signature(method)
+        for name, method in inspect.getmembers(client, inspect.isfunction)
+        if not name.startswith("_") or name == "__init__"
+    }
+
+
+def test_both_clients_have_the_same_methods() -> None:
+    """Names, parameters and defaults are the same; what comes back differs by `async` alone."""
+    sync, asynchronous = map(_public_methods, (marquee.Client, marquee.AsyncClient))
+    assert sync.keys() == asynchronous.keys()
+    for name, signature in sync.items():
+        assert signature.parameters == asynchronous[name].parameters, name
+        wanted = str(signature.return_annotation)
+        actual = str(asynchronous[name].return_annotation)
+        assert actual.replace("AsyncIterator", "Iterator") == wanted, name
+
+
+@pytest.mark.parametrize(
+    ("options", "builder", "messages"),
+    [
+        (marquee.ItemFilter, _requests.item_filter, [types_pb2.ItemFilter]),
+        (
+            marquee.RecommendOptions,
+            _requests.recommend_options,
+            [types_pb2.ItemFilter, pb.RecommendOptions],
+        ),
+    ],
+)
+def test_options_are_those_of_the_protocol(options: Any, builder: Any, messages: list[Any]) -> None:
+    """Each option is a field of the protocol by the same name, and is sent; none is left out."""
+    fields = {field.name for message in messages for field in message.DESCRIPTOR.fields}
+    assert set(options.__annotations__) == fields - {"filter"}
+    accepted = inspect.signature(builder).parameters
+    own = {name for name, parameter in accepted.items() if parameter.kind == parameter.KEYWORD_ONLY}
+    inherited = {field.name for field in types_pb2.ItemFilter.DESCRIPTOR.fields}
+    assert own | inherited == set(options.__annotations__)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "prefix"),
+    [
+        (marquee.SubjectKind, types_pb2.SubjectKind, "SUBJECT_KIND_"),
+        (marquee.DegradedReason, types_pb2.DegradedReason, "DEGRADED_REASON_"),
+    ],
+)
+def test_enums_are_those_of_the_protocol(ours: Any, theirs: Any, prefix: str) -> None:
+    """Each value of the protocol has its member."""
+    assert [prefix + member.value for member in ours] == list(theirs.keys())
+
+
+def _modules_after(code: str) -> set[str]:
+    result = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules)"],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return set(result.stdout.split())
+
+
+def test_importing_marquee_imports_little() -> None:
+    """`import marquee` waits for no gRPC, protobuf or click, let alone NumPy or TensorFlow."""
+    heavy = {"grpc", "google.protobuf", "click", "numpy", "tensorflow", "pandas", "scipy"}
+    assert not heavy & _modules_after("import marquee")
+
+
+def test_the_client_needs_no_extra() -> None:
+    """A client at work has imported nothing that the base install does not bring."""
+    code = (
+        "import marquee, marquee.testing\n"
+        "gateway = marquee.testing.FakeGateway()\n"
+        "with gateway, marquee.Client(gateway.address) as client: client.status()"
+    )
+    extras = {"numpy", "tensorflow", "click", "scipy", "pandas", "grpc_health.v1.health"}
+    assert not extras & _modules_after(code)
+
+
+def _answer() -> marquee.Recommendations:
+    item = types_pb2.Item(item_id="50", title="Star Wars", year=1977, genres=["Action"])
+    response = pb.RecommendResponse(
+        items=[
+            pb.RecommendedItem(item_id="50", rank=1, score=1.5, predicted_stars=4.5, metadata=item),
+            pb.RecommendedItem(item_id="51", rank=2),
+        ]
+    )
+    with FakeGateway() as gateway, marquee.Client(gateway.address) as client:
+        gateway.on("Recommend", response)
+        return client.recommend("42")
+
+
+def test_results_cannot_be_changed_and_travel_between_processes() -> None:
+    """Results are frozen, comparable, hashable and picklable, `raw` and all."""
+    answer = _answer()
+    with pytest.raises(AttributeError):
+        answer.recommendation_id = "other"  # type: ignore[misc]
+    with pytest.raises(AttributeError):
+        answer[0].rank = 2  # type: ignore[misc]
+    copy = pickle.loads(pickle.dumps(answer))  # noqa: S301 - our own bytes
+    assert copy == answer
+    assert hash(copy) == hash(answer)
+    assert copy.raw == answer.raw
+
+
+def test_to_frame_hands_pandas_a_row_for_each_item(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows and column names reach pandas' constructor (a stand-in here) in the stated order."""
+    pandas = SimpleNamespace(DataFrame=lambda rows, columns: (rows, columns))
+    monkeypatch.setitem(sys.modules, "pandas", pandas)
+    rows, columns = _answer().to_frame()
+    assert columns == ["rank", "item_id", "title", "year", "genres", "score", "predicted_stars"]
+    assert rows == [
+        [1, "50", "Star Wars", 1977, ("Action",), 1.5, 4.5],
+        [2, "51", None, None, (), 0.0, 0.0],
+    ]
+
+
+def test_to_frame_without_pandas_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without pandas the error names the remedy."""
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="pip install pandas"):
+        _answer().to_frame()
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        marquee.Recommendations,
+        marquee.SimilarItems,
+        marquee.PredictedRatings,
+        marquee.FoundItems,
+    ],
+)
+def test_every_sequence_names_its_columns(rows: Any) -> None:
+    """Each column of `to_frame` is an attribute of the sequence's items."""
+    (base,) = rows.__orig_bases__
+    (item,) = base.__args__
+    assert rows.columns
+    for name in rows.columns:
+        assert hasattr(item, name)

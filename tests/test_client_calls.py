@@ -1,0 +1,529 @@
+"""Every call of both clients: what they send, and what they make of the answer."""
+
+# ruff: noqa: S106 - page tokens are no secrets
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+import marquee
+from marquee.testing import FakeGateway
+from marquee.v1 import recommender_service_pb2 as pb
+from marquee.v1 import types_pb2
+
+STAR_WARS = types_pb2.Item(
+    item_id="50",
+    title="Star Wars",
+    year=1977,
+    genres=["Action", "Sci-Fi"],
+    rating_count=583,
+    mean_stars=4.25,
+)
+SOURCE = types_pb2.AnswerSource(
+    release_id="r1",
+    models=[
+        types_pb2.ModelWeight(
+            model="item_cf", version="abc", ranking_weight=0.75, rating_weight=0.5
+        )
+    ],
+    degraded=True,
+    degraded_reasons=[types_pb2.DEGRADED_REASON_INFERENCE_TIMEOUT],
+    abstaining_models=["mf"],
+    server_time_us=1500,
+)
+
+
+class Blocking:
+    """An `AsyncClient` that looks like a `Client`, so that one test serves both."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._client = marquee.AsyncClient(*args, **options)
+
+    def __enter__(self) -> Blocking:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.run_until_complete(self._client.close())
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+
+        def call(*args: Any, **options: Any) -> Any:
+            result = method(*args, **options)
+            if inspect.isawaitable(result):
+                return self._loop.run_until_complete(result)
+            return self._walk(result)
+
+        return call
+
+    def _walk(self, results: AsyncIterator[Any]) -> Iterator[Any]:
+        while True:
+            try:
+                yield self._loop.run_until_complete(anext(results))
+            except StopAsyncIteration:
+                return
+
+
+@pytest.fixture
+def gateway() -> Iterator[FakeGateway]:
+    """A gateway of made-up answers."""
+    with FakeGateway() as fake:
+        yield fake
+
+
+@pytest.fixture(params=[marquee.Client, Blocking], ids=["sync", "async"])
+def client(request: pytest.FixtureRequest, gateway: FakeGateway) -> Iterator[Any]:
+    """A client of it, of each kind in turn."""
+    with request.param(gateway.address) as made:
+        yield made
+
+
+def test_recommend_sends_every_option(client: Any, gateway: FakeGateway) -> None:
+    """Each option of `recommend` arrives in its field of the request."""
+    client.recommend(
+        "42",
+        ratings={"1": 5, "2": 0.5},
+        liked_item_ids=["3"],
+        page_size=7,
+        page_token="t",
+        genres_any=["Drama"],
+        genres_all=["War", "Drama"],
+        genres_none=["Horror"],
+        year_min=1990,
+        year_max=1999,
+        allowed_item_ids=["8", "9"],
+        excluded_item_ids=["10"],
+        include_seen=True,
+        min_predicted_stars=3.5,
+        diversity=0.25,
+        release_id="r1",
+        model="item_cf",
+        include_metadata=True,
+        include_reasons=True,
+    )
+    assert gateway.calls[0].request == pb.RecommendRequest(
+        subject=types_pb2.Subject(
+            user_id="42",
+            ratings=[
+                types_pb2.Rating(item_id="1", stars=5),
+                types_pb2.Rating(item_id="2", stars=0.5),
+            ],
+            liked_item_ids=["3"],
+        ),
+        page_size=7,
+        page_token="t",
+        options=pb.RecommendOptions(
+            filter=types_pb2.ItemFilter(
+                genres_any=["Drama"],
+                genres_all=["War", "Drama"],
+                genres_none=["Horror"],
+                year_min=1990,
+                year_max=1999,
+                allowed_item_ids=["8", "9"],
+                excluded_item_ids=["10"],
+            ),
+            include_seen=True,
+            min_predicted_stars=3.5,
+            diversity=0.25,
+            release_id="r1",
+            model="item_cf",
+            include_metadata=True,
+            include_reasons=True,
+        ),
+    )
+
+
+def test_recommend_without_options_sends_the_defaults_of_the_api(
+    client: Any, gateway: FakeGateway
+) -> None:
+    """A plain call leaves every option unset, but for the page size that the API defaults to."""
+    client.recommend("42")
+    assert gateway.calls[0].request == pb.RecommendRequest(
+        subject=types_pb2.Subject(user_id="42"),
+        page_size=20,
+        options=pb.RecommendOptions(filter=types_pb2.ItemFilter()),
+    )
+
+
+def test_recommend_returns_the_answer_whole(client: Any, gateway: FakeGateway) -> None:
+    """Each field of the response arrives in the dataclasses, which behave as a sequence."""
+    reasons = [
+        pb.Reason(model_share=pb.Reason.ModelShare(model="mf", output=4.0, contribution=2.0)),
+        pb.Reason(
+            rated_item=pb.Reason.RatedItem(
+                item_id="172", title="Empire", stars=5, similarity=0.5, contribution=0.25
+            )
+        ),
+        pb.Reason(similar_users=pb.Reason.SimilarUsers(count=9, mean_stars=4.5, contribution=-0.5)),
+        pb.Reason(),
+    ]
+    response = pb.RecommendResponse(
+        recommendation_id="rec1",
+        subject_kind=types_pb2.SUBJECT_KIND_KNOWN_WITH_FRESH_RATINGS,
+        items=[
+            pb.RecommendedItem(
+                item_id="50",
+                rank=1,
+                score=1.5,
+                predicted_stars=4.5,
+                proposed_by=["item_cf", "mf"],
+                metadata=STAR_WARS,
+                reasons=reasons,
+            ),
+            pb.RecommendedItem(item_id="51", rank=2),
+        ],
+        next_page_token="more",
+        source=SOURCE,
+        unknown_item_ids=["x"],
+    )
+    gateway.on("Recommend", response)
+    answer = client.recommend("42")
+    assert (answer.recommendation_id, answer.next_page_token) == ("rec1", "more")
+    assert answer.subject_kind is marquee.SubjectKind.KNOWN_WITH_FRESH_RATINGS
+    assert answer.unknown_item_ids == ("x",)
+    assert answer.raw == response
+    first, second = answer
+    assert (first.item_id, first.rank, first.score, first.predicted_stars) == ("50", 1, 1.5, 4.5)
+    assert first.proposed_by == ("item_cf", "mf")
+    assert (first.title, first.year, first.genres) == ("Star Wars", 1977, ("Action", "Sci-Fi"))
+    assert first.reasons == (
+        marquee.ModelShare("mf", 4.0, 2.0),
+        marquee.RatedItem("172", "Empire", 5.0, 0.5, 0.25),
+        marquee.SimilarUsers(9, 4.5, -0.5),
+    )
+    assert first.raw == response.items[0]
+    assert (second.metadata, second.title, second.year, second.genres) == (None, None, None, ())
+    assert len(answer) == 2
+    assert answer[-1] == second
+    assert answer[:1] == (first,)
+    assert first in answer
+    source = answer.source
+    assert source.models == (marquee.ModelWeight("item_cf", "abc", 0.75, 0.5),)
+    assert (source.release_id, source.server_time_us) == ("r1", 1500)
+    assert source.degraded
+    assert source.degraded_reasons == (marquee.DegradedReason.INFERENCE_TIMEOUT,)
+    assert source.abstaining_models == ("mf",)
+
+
+def test_a_subject_may_be_given_whole(client: Any, gateway: FakeGateway) -> None:
+    """A `Subject` stands for its parts, and does not mix with them."""
+    visitor = marquee.Subject(ratings={"1": 4.0}, liked_item_ids=("2",))
+    client.recommend(visitor)
+    client.recommend(ratings={"1": 4.0}, liked_item_ids=["2"])
+    assert gateway.calls[0].request == gateway.calls[1].request
+    with pytest.raises(TypeError, match="not both"):
+        client.recommend(visitor, ratings={"1": 4.0})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"subject": 42}, "a user id is a string, not int"),
+        ({"subject": "42", "genres_any": "Comedy"}, "genres_any takes several strings, not one"),
+        ({"subject": "42", "genre": ["Comedy"]}, "unexpected keyword argument 'genre'"),
+        ({"subject": "42", "allowed_item_ids": []}, "no item would qualify"),
+        ({"subject": "42", "timeout": 0}, "positive number of seconds"),
+        ({"subject": "42", "timeout": float("nan")}, "positive number of seconds"),
+    ],
+)
+def test_what_no_request_could_mean_is_refused_before_it_is_sent(
+    client: Any, gateway: FakeGateway, arguments: dict[str, Any], error: str
+) -> None:
+    """Arguments that would silently mean something else raise TypeError or ValueError."""
+    with pytest.raises((TypeError, ValueError), match=error):
+        client.recommend(**arguments)
+    assert not gateway.calls
+
+
+def test_the_pager_walks_all_pages(client: Any, gateway: FakeGateway) -> None:
+    """Pages are asked for by the token before, with all else as it was, until there is no more."""
+    pages = {"": ("a", "1"), "1": ("b", "2"), "2": ("c", "")}
+
+    def answer(request: pb.RecommendRequest) -> pb.RecommendResponse:
+        item, token = pages[request.page_token]
+        return pb.RecommendResponse(items=[pb.RecommendedItem(item_id=item)], next_page_token=token)
+
+    gateway.on("Recommend", answer)
+    # A generator can be read only once, which must suffice for every page.
+    walked = client.recommend_pages("42", page_size=1, excluded_item_ids=(i for i in ["9"]))
+    assert [entry.item_id for page in walked for entry in page] == ["a", "b", "c"]
+    assert [call.request.page_token for call in gateway.calls] == ["", "1", "2"]
+    for call in gateway.calls:
+        call.request.page_token = ""
+        assert call.request == gateway.calls[0].request
+
+
+def test_the_pager_asks_for_no_page_too_many(client: Any, gateway: FakeGateway) -> None:
+    """Who stops after a page has made one call."""
+    gateway.on("Recommend", pb.RecommendResponse(next_page_token="more"))
+    next(iter(client.recommend_pages("42")))
+    assert len(gateway.calls) == 1
+
+
+def test_batch_answers_come_as_they_are_ready(client: Any, gateway: FakeGateway) -> None:
+    """Answers name their subject in whatever order they come; a failed one does not end them."""
+    recommendations = pb.BatchRecommendResponse.Recommendations(
+        recommendation_id="rec2",
+        subject_kind=types_pb2.SUBJECT_KIND_VISITOR,
+        items=[pb.RecommendedItem(item_id="50", rank=1)],
+        source=SOURCE,
+        unknown_item_ids=["x"],
+    )
+    error = pb.BatchRecommendResponse.SubjectError(
+        code=9, message="cannot answer", reason="MODEL_ABSTAINS"
+    )
+    gateway.on(
+        "BatchRecommend",
+        [
+            pb.BatchRecommendResponse(subject_index=1, recommendations=recommendations),
+            pb.BatchRecommendResponse(subject_index=0, error=error),
+            pb.BatchRecommendResponse(subject_index=2),
+        ],
+    )
+    visitor = marquee.Subject(ratings={"1": 5.0})
+    good, failed, odd = client.batch_recommend(["42", visitor, "7"], page_size=3, model="user_cf")
+    assert gateway.calls[0].request == pb.BatchRecommendRequest(
+        subjects=[
+            types_pb2.Subject(user_id="42"),
+            types_pb2.Subject(ratings=[types_pb2.Rating(item_id="1", stars=5)]),
+            types_pb2.Subject(user_id="7"),
+        ],
+        page_size=3,
+        options=pb.RecommendOptions(model="user_cf", filter=types_pb2.ItemFilter()),
+    )
+    assert (good.index, good.subject, good.error) == (1, visitor, None)
+    assert good.unwrap()[0].item_id == "50"
+    assert good.unwrap().recommendation_id == "rec2"
+    assert good.unwrap().subject_kind is marquee.SubjectKind.VISITOR
+    assert good.unwrap().next_page_token == ""
+    assert good.unwrap().unknown_item_ids == ("x",)
+    assert (failed.index, failed.subject.user_id, failed.recommendations) == (0, "42", None)
+    with pytest.raises(marquee.FailedPrecondition, match="cannot answer") as raised:
+        failed.unwrap()
+    assert raised.value.reason == "MODEL_ABSTAINS"
+    assert raised.value.grpc_error is None
+    assert isinstance(odd.error, marquee.Internal)
+
+
+def test_a_batch_of_one_string_is_refused(client: Any) -> None:
+    """A user's id in the place of a list of them is not taken for its letters."""
+    with pytest.raises(TypeError, match="several"):
+        client.batch_recommend("42")
+
+
+def test_predict_ratings_keeps_the_order(client: Any, gateway: FakeGateway) -> None:
+    """Predictions come in the order asked for, unknown items in their place."""
+    gateway.on(
+        "PredictRatings",
+        pb.PredictRatingsResponse(
+            predictions=[
+                pb.PredictedRating(item_id="9", stars=0.0),
+                pb.PredictedRating(item_id="x"),
+            ],
+            subject_kind=types_pb2.SUBJECT_KIND_KNOWN,
+            source=SOURCE,
+            unknown_item_ids=["u"],
+        ),
+    )
+    answer = client.predict_ratings(
+        "42", ["9", "x"], ratings={"1": 3.0}, release_id="r1", model="mf"
+    )
+    assert gateway.calls[0].request == pb.PredictRatingsRequest(
+        subject=types_pb2.Subject(user_id="42", ratings=[types_pb2.Rating(item_id="1", stars=3)]),
+        item_ids=["9", "x"],
+        release_id="r1",
+        model="mf",
+    )
+    assert list(answer) == [
+        marquee.PredictedRating("9", 0.0),
+        marquee.PredictedRating("x", None),
+    ]
+    assert answer.subject_kind is marquee.SubjectKind.KNOWN
+    assert answer.unknown_item_ids == ("u",)
+    assert answer.source.release_id == "r1"
+
+
+def test_similar_items(client: Any, gateway: FakeGateway) -> None:
+    """The request has the filter; each answered item its similarity and metadata."""
+    gateway.on(
+        "SimilarItems",
+        pb.SimilarItemsResponse(
+            items=[
+                pb.SimilarItem(
+                    item_id="50", rank=1, similarity=0.5, proposed_by=["mf"], metadata=STAR_WARS
+                )
+            ],
+            source=SOURCE,
+            unknown_item_ids=["u"],
+        ),
+    )
+    answer = client.similar_items(
+        "172",
+        page_size=5,
+        release_id="r1",
+        model="mf",
+        include_metadata=True,
+        genres_any=["Action"],
+        year_max=1980,
+    )
+    assert gateway.calls[0].request == pb.SimilarItemsRequest(
+        item_id="172",
+        page_size=5,
+        filter=types_pb2.ItemFilter(genres_any=["Action"], year_max=1980),
+        release_id="r1",
+        model="mf",
+        include_metadata=True,
+    )
+    (similar,) = answer
+    assert (similar.item_id, similar.rank, similar.similarity) == ("50", 1, 0.5)
+    assert (similar.title, similar.proposed_by) == ("Star Wars", ("mf",))
+    assert answer.unknown_item_ids == ("u",)
+
+
+def test_search_items(client: Any, gateway: FakeGateway) -> None:
+    """The query and the page go out, items come back."""
+    gateway.on(
+        "SearchItems",
+        pb.SearchItemsResponse(items=[STAR_WARS], next_page_token="more", release_id="r1"),
+    )
+    answer = client.search_items("star w", page_size=5, page_token="t")
+    assert gateway.calls[0].request == pb.SearchItemsRequest(
+        query="star w", page_size=5, page_token="t"
+    )
+    assert (answer[0].title, answer.next_page_token, answer.release_id) == (
+        "Star Wars",
+        "more",
+        "r1",
+    )
+
+
+def test_get_item(client: Any, gateway: FakeGateway) -> None:
+    """An item comes back; what is not known of it is None."""
+    gateway.on("GetItem", pb.GetItemResponse(item=STAR_WARS, release_id="r1"))
+    item = client.get_item("50")
+    assert gateway.calls[0].request == pb.GetItemRequest(item_id="50")
+    assert item == marquee.Item("50", "Star Wars", 1977, ("Action", "Sci-Fi"), 583, 4.25, STAR_WARS)
+    gateway.on("GetItem", pb.GetItemResponse(item=types_pb2.Item(item_id="51")))
+    unknown = client.get_item("51")
+    assert (unknown.year, unknown.mean_stars) == (None, None)
+
+
+def test_status(client: Any, gateway: FakeGateway) -> None:
+    """The state of the gateway comes back whole, also before the first release."""
+    gateway.on(
+        "GetStatus",
+        pb.GetStatusResponse(
+            release=pb.ReleaseStatus(
+                release_id="r1",
+                published_at="2026-01-01T00:00:00Z",
+                data_source="sample(seed=0)",
+                data_fingerprint="f",
+                user_count=3,
+                item_count=2,
+                rating_count=5,
+                models=[
+                    pb.ModelStatus(weight=SOURCE.models[0], backend="cf", metrics={"test_mse": 0.5})
+                ],
+                ensemble_metrics={"test_mse": 0.25},
+            ),
+            loaded_release_ids=["r1", "r0"],
+            backends=[
+                pb.BackendStatus(
+                    backend="cf",
+                    target="localhost:1",
+                    healthy=True,
+                    loaded_release_ids=["r1"],
+                    last_error="e",
+                    last_error_at="t",
+                )
+            ],
+            server_version="0.1.0",
+            pending_release_reason="p",
+        ),
+    )
+    status = client.status()
+    assert status.release == marquee.ReleaseStatus(
+        release_id="r1",
+        published_at="2026-01-01T00:00:00Z",
+        data_source="sample(seed=0)",
+        data_fingerprint="f",
+        user_count=3,
+        item_count=2,
+        rating_count=5,
+        models=(
+            marquee.ModelStatus(
+                marquee.ModelWeight("item_cf", "abc", 0.75, 0.5), "cf", {"test_mse": 0.5}
+            ),
+        ),
+        ensemble_metrics={"test_mse": 0.25},
+    )
+    assert status.backends == (marquee.BackendStatus("cf", "localhost:1", True, ("r1",), "e", "t"),)
+    assert status.loaded_release_ids == ("r1", "r0")
+    assert (status.server_version, status.pending_release_reason) == ("0.1.0", "p")
+    gateway.on("GetStatus", pb.GetStatusResponse())
+    assert client.status().release is None
+
+
+def test_values_of_a_newer_server_are_unspecified(client: Any, gateway: FakeGateway) -> None:
+    """Enum values that this client does not know do not break it."""
+    gateway.on(
+        "Recommend",
+        pb.RecommendResponse(
+            subject_kind=99,  # type: ignore[arg-type]
+            source=types_pb2.AnswerSource(degraded_reasons=[99]),  # type: ignore[list-item]
+        ),
+    )
+    answer = client.recommend("42")
+    assert answer.subject_kind is marquee.SubjectKind.UNSPECIFIED
+    assert answer.source.degraded_reasons == (marquee.DegradedReason.UNSPECIFIED,)
+
+
+def test_a_closed_client_says_so(client: Any, gateway: FakeGateway) -> None:
+    """After `close` a call raises RuntimeError and sends nothing."""
+    client.status()
+    client.close()
+    with pytest.raises(RuntimeError, match="the client is closed"):
+        client.status()
+    assert len(gateway.calls) == 1
+
+
+async def test_closing_an_async_client_ends_its_calls_as_cancelled() -> None:
+    """A call that `close` cuts short raises our error, and leaves the task uncancelled."""
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    release = asyncio.Event()
+
+    def hang(request: pb.GetStatusRequest) -> pb.GetStatusResponse:
+        loop.call_soon_threadsafe(asked.set)
+        asyncio.run_coroutine_threadsafe(release.wait(), loop).result()
+        return pb.GetStatusResponse()
+
+    with FakeGateway() as gateway:
+        gateway.on("GetStatus", hang)
+        client = marquee.AsyncClient(gateway.address, timeout=30)
+        call = asyncio.create_task(client.status())
+        await asked.wait()
+        await client.close()
+        with pytest.raises(marquee.Cancelled):
+            await call
+        release.set()
+
+
+async def test_cancelling_a_task_cancels_its_call() -> None:
+    """A cancelled task stays cancelled: the client does not turn that into an error of its own."""
+    with FakeGateway() as gateway:
+        gateway.serving = False
+        async with marquee.AsyncClient(gateway.address, wait_for_ready=True, timeout=30) as client:
+            call = asyncio.create_task(client.status())
+            await asyncio.sleep(0)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call

@@ -1,0 +1,51 @@
+"""The best of many scores, and re-ranking for diversity."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from marquee_services.scoring.diversity import diversify
+from marquee_services.scoring.top import top_indexes
+
+scores = arrays(np.float32, st.integers(0, 60), elements=st.sampled_from([0.0, 1.0, 2.5, np.nan]))
+
+
+@given(scores, st.integers(0, 70), st.randoms(use_true_random=False))
+def test_the_best_are_those_of_a_full_sort(values: np.ndarray, count: int, random: object) -> None:
+    """Partial selection, ties and NaN included, equals sorting everything."""
+    eligible = np.array([random.random() < 0.7 for _ in values], dtype=np.bool_)  # type: ignore[attr-defined]
+    usable = [i for i in range(len(values)) if eligible[i] and not np.isnan(values[i])]
+    expected = sorted(usable, key=lambda i: (-values[i], i))[:count]
+    assert top_indexes(values, count, eligible).tolist() == expected
+
+
+def unit_rows(seed: int, count: int) -> np.ndarray:
+    """Random unit vectors."""
+    rows = np.random.default_rng(seed).normal(size=(count, 4))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+@given(st.integers(0, 1000), st.integers(1, 30))
+def test_without_diversity_the_order_is_that_of_the_scores(seed: int, count: int) -> None:
+    """Zero changes nothing."""
+    values = -np.sort(-np.random.default_rng(seed).normal(size=count))
+    assert diversify(values, unit_rows(seed, count), 0.0, count).tolist() == list(range(count))
+
+
+@given(st.integers(0, 1000), st.integers(2, 30), st.floats(0, 1))
+def test_a_longer_pick_begins_with_the_shorter(seed: int, count: int, diversity: float) -> None:
+    """So pages of a diversified list fit together."""
+    values = -np.sort(-np.random.default_rng(seed).normal(size=count))
+    vectors = unit_rows(seed, count)
+    whole = diversify(values, vectors, diversity, count).tolist()
+    assert sorted(whole) == list(range(count))
+    assert diversify(values, vectors, diversity, count // 2).tolist() == whole[: count // 2]
+
+
+def test_diversity_passes_over_a_twin() -> None:
+    """The second of two equal items gives way to a different one."""
+    vectors = np.array([[1, 0], [1, 0], [0, 1]], dtype=np.float32)
+    assert diversify(np.array([3.0, 2.9, 2.0]), vectors, 0.5, 3).tolist() == [0, 2, 1]

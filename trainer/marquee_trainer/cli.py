@@ -1,0 +1,56 @@
+"""`marquee train` and `marquee demo`; light to import, so that `marquee --help` is quick."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import click
+
+from marquee_services.server.settings import settings_options
+from marquee_trainer.settings import DemoSettings, TrainSettings
+
+
+@click.command()
+@settings_options(TrainSettings, "MARQUEE_TRAIN")
+def train(settings: TrainSettings) -> None:
+    """Train all models, evaluate them and publish a release."""
+
+    def run() -> None:
+        from marquee_services.release.store import ReleaseStore
+        from marquee_trainer import releasing
+        from marquee_trainer.report import metrics_table
+
+        store = ReleaseStore(settings.store)
+        dataset, split = releasing.load_and_split(settings)
+        trained = releasing.train_all(dataset, split, settings.seed)
+        click.echo(metrics_table(trained.evaluation))
+        manifest = releasing.publish(store, dataset, split, trained, settings)
+        click.echo(f"published {manifest.release_id}")
+        if settings.promote:
+            store.promote(manifest.release_id)
+            click.echo("promoted")
+
+    _guarded(run)
+
+
+@click.command()
+@settings_options(DemoSettings, "MARQUEE_DEMO")
+def demo(settings: DemoSettings) -> None:
+    """Train, publish, serve and recommend, end to end; then stop."""
+
+    def run() -> None:
+        from marquee_trainer.demo import run_demo
+
+        run_demo(settings)
+
+    _guarded(run)
+
+
+def _guarded(run: Callable[[], None]) -> None:
+    """Tells foreseen errors in a line."""
+    from marquee_trainer.data.dataset import RatingsError
+
+    try:
+        run()
+    except (RatingsError, RuntimeError, OSError) as error:
+        raise click.ClickException(str(error)) from error

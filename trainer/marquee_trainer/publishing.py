@@ -1,0 +1,105 @@
+"""Makes a release of what was trained, and stores it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from marquee_services.catalogue import Catalogue, Vocabulary
+from marquee_services.release.contents import model_folder, save_data
+from marquee_services.release.manifest import (
+    DataEntry,
+    Manifest,
+    ModelEntry,
+    digest_of,
+    hash_folder,
+    new_release_id,
+)
+from marquee_services.release.store import ReleaseStore
+from marquee_services.scoring.ensemble import BASELINE, POPULARITY, Ensemble
+from marquee_services.scoring.scorer import Output, ReleaseData
+from marquee_trainer.item_vectors import item_vectors
+from marquee_trainer.models.model import Model
+
+_LIBRARIES = ("tensorflow-cpu", "keras", "numpy", "scipy", "marquee")
+_VERSION_DIGITS = 12
+
+
+def publish_release(
+    store: ReleaseStore,
+    source: DataEntry,
+    users: Vocabulary,
+    catalogue: Catalogue,
+    data: ReleaseData,
+    models: Sequence[Model],
+    ensemble: Ensemble,
+    metrics: Mapping[str, Mapping[str, float]],
+    evaluation: Mapping[str, Any],
+) -> Manifest:
+    """Writes a release into a store; it is not promoted.
+
+    Args:
+        store: The store.
+        source: The ratings that the release was trained on.
+        users: The users' ids.
+        catalogue: The items' metadata.
+        data: Training ratings and baseline.
+        models: Fitted models.
+        ensemble: The blends.
+        metrics: By model, its metrics; of `baseline` and `popularity` as well.
+        evaluation: The protocol and the ensemble's metrics.
+
+    Returns:
+        The release's manifest.
+
+    Raises:
+        ArrayError: A model learned values that are not finite.
+        OSError: The store cannot be written.
+    """
+    with tempfile.TemporaryDirectory(prefix="marquee-release-") as name:
+        folder = Path(name)
+        save_data(folder, users, catalogue, data, item_vectors(data), ensemble)
+        for model in models:
+            model.save(model_folder(folder, model.name))
+        files = hash_folder(folder)
+        now = datetime.now(UTC)
+        entries = [
+            ModelEntry(
+                name=model.name,
+                backend=model.backend,
+                output=model.scorer.output,
+                version=digest_of(files, f"models/{model.name}/")[:_VERSION_DIGITS],
+                parameters=model.parameters,
+                metrics=metrics.get(model.name, {}),
+            )
+            for model in models
+        ]
+        entries += [
+            ModelEntry(
+                name=model_name,
+                backend="gateway",
+                output=output,
+                version=digest_of(files, prefix)[:_VERSION_DIGITS],
+                parameters={},
+                metrics=metrics.get(model_name, {}),
+            )
+            for model_name, output, prefix in (
+                (BASELINE, Output.STARS, "baseline/"),
+                (POPULARITY, Output.AFFINITY, "data/"),
+            )
+        ]
+        manifest = Manifest(
+            release_id=new_release_id(files, now),
+            published_at=now.isoformat(),
+            data=source,
+            models=tuple(entries),
+            evaluation=evaluation,
+            library_versions={name: version(name) for name in _LIBRARIES},
+            files=files,
+        )
+        store.publish(folder, manifest)
+    return manifest

@@ -1,0 +1,72 @@
+"""Progress and tables on the terminal."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Self
+
+import click
+from tqdm import tqdm
+
+from marquee.cli.table import render
+from marquee_trainer.evaluation.evaluate import Evaluation
+from marquee_trainer.models.model import Epoch
+from marquee_trainer.training import Progress
+
+_COLUMNS = (
+    ("train_mse", "train MSE"),
+    ("test_mse", "test MSE"),
+    ("test_rmse", "test RMSE"),
+    ("test_mae", "test MAE"),
+    ("ndcg@10", "NDCG@10"),
+    ("recall@10", "Recall@10"),
+    ("coverage@10", "coverage@10"),
+)
+
+
+class ProgressBar:
+    """Shows the steps of training; without a terminal, a line for each."""
+
+    def __init__(self, steps: int) -> None:
+        """Takes how many steps there are."""
+        self._quiet = not sys.stderr.isatty()
+        self._bar = tqdm(total=steps, disable=self._quiet, unit="step", leave=False)
+        self._begun = False
+
+    def progress(self) -> Progress:
+        """What training tells of its progress."""
+        return Progress(self._step, self._epoch)
+
+    def _step(self, name: str) -> None:
+        if self._begun:
+            self._bar.update()
+        self._begun = True
+        self._bar.set_description(name)
+        self._bar.set_postfix_str("")
+        if self._quiet:
+            click.echo(f"  {name}", err=True)
+
+    def _epoch(self, epoch: Epoch) -> None:
+        shown = epoch.train_mse if epoch.validation_mse is None else epoch.validation_mse
+        self._bar.set_postfix_str(f"MSE {shown:.4f}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.close()
+
+
+def metrics_table(evaluation: Evaluation) -> str:
+    """The metrics of all models, as a table."""
+    rows = [
+        [name, *(f"{metrics[key]:.4f}" if key in metrics else "" for key, _ in _COLUMNS)]
+        for name, metrics in evaluation.metrics.items()
+    ]
+    return render(["model", *(title for _, title in _COLUMNS)], rows, "l" + "r" * len(_COLUMNS))

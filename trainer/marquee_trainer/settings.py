@@ -1,0 +1,50 @@
+"""Settings of the trainer's commands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from marquee_services.server.settings import ServerSettings, setting
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which ratings, and how they are split."""
+
+    data: str = setting(
+        "sample",
+        "Ratings: `sample`, a TensorFlow Datasets config such as `movielens/100k-ratings`, or a "
+        "GroupLens folder or zip file.",
+    )
+    manual_dir: str = setting(
+        "", "Folder of archives that are already downloaded, for TensorFlow Datasets."
+    )
+    train_file: str = setting(
+        "", "File of the training ratings within --data, for example u1.base."
+    )
+    test_file: str = setting("", "File of the test ratings within --data, for example u1.test.")
+    seed: int = setting(0, "Seed of the sample, the splits and the models.", low=0)
+    test_fraction: float = setting(
+        0.2, "Share of the ratings that is held out for the test.", low=0.01, high=0.9
+    )
+
+
+@dataclass(frozen=True)
+class TrainSettings(DataSettings):
+    """Settings of `marquee train`."""
+
+    store: str = setting(
+        ServerSettings.store, "The release store: a folder or a URL.", env="MARQUEE_STORE"
+    )
+    promote: bool = setting(True, "Put the release in production.")
+
+
+@dataclass(frozen=True)
+class DemoSettings(DataSettings):
+    """Settings of `marquee demo`."""
+
+    store: str = setting(
+        "", "The release store; empty for a temporary folder.", env="MARQUEE_STORE"
+    )
+    keep: bool = setting(False, "Leave the services running until Ctrl-C.")
+    listen: str = setting("127.0.0.1:0", "Address of the gateway; port 0 picks a free one.")

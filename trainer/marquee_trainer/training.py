@@ -1,0 +1,200 @@
+"""Trains all models on a data set, learns the ensemble, and evaluates both.
+
+The test ratings are looked at once, at the end. Epochs and blends are chosen on validation
+ratings cut from the training part; the models are then refitted on the whole training part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from marquee_services.scoring.popularity import popularity_scores
+
+from marquee_services.arrays import Float32, Int32
+from marquee_services.ratings import RatingsMatrix
+from marquee_services.scoring.baseline import Baseline
+from marquee_services.scoring.ensemble import BASELINE, POPULARITY, Ensemble
+from marquee_services.scoring.scorer import Output, ReleaseData
+from marquee_trainer.blending import BlendConfig, RankingLists, learn_ensemble
+from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.data.split import Split, random_split
+from marquee_trainer.evaluation.evaluate import ENSEMBLE, Evaluation, evaluate
+from marquee_trainer.models.model import Epoch, Fit, Model, Pairs, Training, predict_pairs
+
+
+@dataclass(frozen=True)
+class BaselineConfig:
+    """The bias baseline.
+
+    Attributes:
+        user_damping: λ_u, in ratings.
+        item_damping: λ_i, in ratings.
+        sweeps: How often both biases are refitted.
+    """
+
+    user_damping: float = 5.0
+    item_damping: float = 5.0
+    sweeps: int = 10
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a release is trained.
+
+    Attributes:
+        seed: Of all randomness.
+        validation_fraction: Share of the training ratings that choose epochs and blends.
+        relevant_stars: An item is relevant to a user who rated it at least so.
+        baseline: The bias baseline.
+        blend: How blends are learned.
+    """
+
+    seed: int = 0
+    validation_fraction: float = 0.1
+    relevant_stars: float = 4.0
+    baseline: BaselineConfig = field(default_factory=BaselineConfig)
+    blend: BlendConfig = field(default_factory=BlendConfig)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training made.
+
+    Attributes:
+        data: The training ratings and the baseline.
+        models: The models, fitted on all training ratings.
+        ensemble: The blends.
+        fits: How each model's first fit, with validation, went.
+        evaluation: Metrics of each model, `baseline`, `popularity` and `ensemble`.
+    """
+
+    data: ReleaseData
+    models: tuple[Model, ...]
+    ensemble: Ensemble
+    fits: dict[str, Fit]
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Hears how far training is.
+
+    Attributes:
+        on_step: Called with the name of each step as it begins.
+        on_epoch: Called after each epoch of the present step.
+    """
+
+    on_step: Callable[[str], None] = lambda _: None
+    on_epoch: Callable[[Epoch], None] = lambda _: None
+
+
+def train(
+    dataset: RatingsDataset,
+    split: Split,
+    models: Sequence[Callable[[], Model]],
+    config: TrainingConfig,
+    progress: Progress,
+) -> Trained:
+    """Trains, blends and evaluates.
+
+    Args:
+        dataset: The ratings.
+        split: Which of them are for training and which for the test.
+        models: Makes each model, unfitted.
+        config: How.
+        progress: Hears how far it is.
+    """
+    inner = random_split(split.train, config.validation_fraction, config.seed)
+    validation = pairs_of(dataset, inner.test)
+    part = release_data(dataset, inner.train, config.baseline)
+    fitted: list[Model] = []
+    fits: dict[str, Fit] = {}
+    for make in models:
+        model = make()
+        progress.on_step(f"fit {model.name}")
+        fits[model.name] = model.fit(Training(part, validation, config.seed, progress.on_epoch))
+        fitted.append(model)
+    progress.on_step("learn the ensemble")
+    ensemble = _learn_ensemble(part, fitted, validation, config)
+    whole = release_data(dataset, split.train, config.baseline)
+    refitted: list[Model] = []
+    for model in fitted:
+        progress.on_step(f"refit {model.name}")
+        again = model.with_epochs(fits[model.name].epochs)
+        again.fit(Training(whole, None, config.seed, progress.on_epoch))
+        refitted.append(again)
+    progress.on_step("evaluate")
+    evaluation = evaluate(
+        whole,
+        refitted,
+        ensemble,
+        pairs_of(dataset, split.train),
+        pairs_of(dataset, split.test),
+        dataset.scale,
+        config.relevant_stars,
+    )
+    return Trained(whole, tuple(refitted), ensemble, fits, evaluation)
+
+
+def pairs_of(dataset: RatingsDataset, rows: Int32) -> Pairs:
+    """The ratings of some rows."""
+    return Pairs(dataset.users[rows], dataset.items[rows], dataset.ratings[rows])
+
+
+def release_data(dataset: RatingsDataset, rows: Int32, config: BaselineConfig) -> ReleaseData:
+    """The ratings matrix of some rows, and the baseline fitted on it."""
+    matrix = RatingsMatrix.of(
+        dataset.users[rows],
+        dataset.items[rows],
+        dataset.ratings[rows],
+        len(dataset.user_ids),
+        len(dataset.catalogue),
+    )
+    baseline = Baseline.fit(matrix, config.user_damping, config.item_damping, config.sweeps)
+    return ReleaseData(matrix, baseline)
+
+
+def _learn_ensemble(
+    data: ReleaseData, models: Sequence[Model], validation: Pairs, config: TrainingConfig
+) -> Ensemble:
+    """Learns the blends from the models' scores of validation ratings and of whole lists."""
+    relevant = validation.ratings >= config.relevant_stars
+    users = np.unique(validation.users[relevant])
+    if len(users) > config.blend.ranking_users:
+        chosen = np.random.default_rng(config.seed).choice(
+            len(users), config.blend.ranking_users, replace=False
+        )
+        users = users[np.sort(chosen)]
+    profiles = data.matrix.profiles(users)
+    shape = (len(users), data.matrix.item_count)
+    candidates = np.ones(shape, dtype=np.bool_)
+    candidates[profiles.rows, profiles.items] = False
+    wanted = np.zeros(shape, dtype=np.bool_)
+    rows = relevant & np.isin(validation.users, users)
+    wanted[np.searchsorted(users, validation.users[rows]), validation.items[rows]] = True
+    scores: dict[str, Float32] = {
+        BASELINE: data.baseline.score(profiles),
+        POPULARITY: np.broadcast_to(popularity_of(data), shape),
+    }
+    baseline_pairs = data.baseline.score(data.matrix.profiles(np.arange(data.matrix.user_count)))
+    predictions = {BASELINE: baseline_pairs[validation.users, validation.items]}
+    for model in models:
+        scores[model.name] = model.scorer.score(profiles)
+        if model.scorer.output is Output.STARS:
+            predictions[model.name] = predict_pairs(
+                model.scorer, data, validation.users, validation.items
+            )
+    backend_of = {model.name: model.backend for model in models}
+    backend_of |= {BASELINE: "gateway", POPULARITY: "gateway"}
+    lists = RankingLists(scores, candidates, wanted)
+    return learn_ensemble(backend_of, predictions, validation.ratings, lists, config.blend)
+
+
+def popularity_of(data: ReleaseData) -> Float32:
+    """The popularity model's scores (float32, items)."""
+    return popularity_scores(np.bincount(data.matrix.items, minlength=data.matrix.item_count))
+
+
+__all__ = ["ENSEMBLE", "BaselineConfig", "Progress", "Trained", "TrainingConfig", "train"]
