@@ -130,7 +130,7 @@ def test_the_client_needs_no_extra() -> None:
     code = (
         "import marquee, marquee.testing\n"
         "gateway = marquee.testing.FakeGateway()\n"
-        "with gateway, marquee.Client(gateway.address) as client: client.status()"
+        "with gateway, marquee.Client(gateway.address, timeout=10) as client: client.status()"
     )
     extras = {"numpy", "tensorflow", "click", "scipy", "pandas", "grpc_health.v1.health"}
     assert not extras & _modules_after(code)
@@ -144,7 +144,7 @@ def _answer() -> marquee.Recommendations:
             pb.RecommendedItem(item_id="51", rank=2),
         ]
     )
-    with FakeGateway() as gateway, marquee.Client(gateway.address) as client:
+    with FakeGateway() as gateway, marquee.Client(gateway.address, timeout=10) as client:
         gateway.on("Recommend", response)
         return client.recommend("42")
 

@@ -82,7 +82,7 @@ def gateway() -> Iterator[FakeGateway]:
 @pytest.fixture(params=[marquee.Client, Blocking], ids=["sync", "async"])
 def client(request: pytest.FixtureRequest, gateway: FakeGateway) -> Iterator[Any]:
     """A client of it, of each kind in turn."""
-    with request.param(gateway.address) as made:
+    with request.param(gateway.address, timeout=10) as made:
         yield made
 
 

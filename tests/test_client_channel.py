@@ -89,7 +89,10 @@ async def test_an_unavailable_server_is_asked_again(
     gateway: FakeGateway, method: str, call: Callable[[Any], Any]
 ) -> None:
     """Every unary call gets its answer at the third attempt, and the caller sees no error."""
-    for client in (marquee.Client(gateway.address), marquee.AsyncClient(gateway.address)):
+    for client in (
+        marquee.Client(gateway.address, timeout=10),
+        marquee.AsyncClient(gateway.address, timeout=10),
+    ):
         gateway.calls.clear()
         fail_first(2, gateway, method)
         if isinstance(client, marquee.AsyncClient):
@@ -114,7 +117,7 @@ async def test_an_unavailable_server_is_asked_again(
 def test_other_errors_are_not_retried(gateway: FakeGateway, error: marquee.MarqueeError) -> None:
     """Asking again would not help, or would make an overload worse."""
     gateway.on("Recommend", error)
-    with marquee.Client(gateway.address) as client, pytest.raises(type(error)):
+    with marquee.Client(gateway.address, timeout=10) as client, pytest.raises(type(error)):
         client.recommend("42")
     assert len(gateway.calls) == 1
 
@@ -122,7 +125,7 @@ def test_other_errors_are_not_retried(gateway: FakeGateway, error: marquee.Marqu
 def test_a_batch_is_not_retried(gateway: FakeGateway) -> None:
     """A stream may have been read already; the caller decides."""
     gateway.on("BatchRecommend", marquee.Unavailable("restarting"))
-    with marquee.Client(gateway.address) as client, pytest.raises(marquee.Unavailable):
+    with marquee.Client(gateway.address, timeout=10) as client, pytest.raises(marquee.Unavailable):
         list(client.batch_recommend(["42"]))
     assert len(gateway.calls) == 1
 
@@ -206,7 +209,7 @@ def test_a_server_that_is_not_serving_is_passed_over() -> None:
     with (
         FakeGateway() as one,
         FakeGateway() as two,
-        marquee.Client(f"ipv4:{one.address},{two.address}") as client,
+        marquee.Client(f"ipv4:{one.address},{two.address}", timeout=10) as client,
     ):
         reach(client, one, two)
         one.serving = False
@@ -228,7 +231,7 @@ def test_without_health_check_a_server_that_is_not_serving_is_asked(
 ) -> None:
     """`health_check=False` reaches a gateway that waits for its first release."""
     gateway.serving = False
-    with marquee.Client(gateway.address) as client, pytest.raises(marquee.Unavailable):
+    with marquee.Client(gateway.address, timeout=10) as client, pytest.raises(marquee.Unavailable):
         client.status()
     with marquee.Client(gateway.address, health_check=False) as client:
         client.status()
@@ -252,7 +255,7 @@ def test_waiting_for_a_server_is_an_option() -> None:
 
 def test_the_client_says_who_it_is(gateway: FakeGateway) -> None:
     """The user agent has our name and version; nothing asks for compression."""
-    with marquee.Client(gateway.address) as client:
+    with marquee.Client(gateway.address, timeout=10) as client:
         client.recommend("42")
     metadata = gateway.calls[0].metadata
     assert metadata["user-agent"].startswith(f"marquee-python/{marquee.__version__} ")
@@ -292,7 +295,7 @@ def test_leaving_a_batch_ends_its_call(gateway: FakeGateway) -> None:
             ended.set()
 
     gateway.on("BatchRecommend", forever)
-    with marquee.Client(gateway.address) as client:
+    with marquee.Client(gateway.address, timeout=10) as client:
         for _ in client.batch_recommend(["42"]):
             break
         assert ended.wait(timeout=10)
@@ -360,7 +363,10 @@ def test_a_frozen_server_is_noticed() -> None:
             return seen == {first, second}
 
         wait_for(both_reached)
+        # A quiet spell, so that no ping of gRPC's own is under way and keepalive has to find out.
+        time.sleep(1.5)
         frozen.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, frozen.pid, os.WSTOPPED)
         start = time.monotonic()
         versions = [client.status().server_version for _ in range(10)]
         assert versions == [second] * 10
@@ -399,6 +405,52 @@ def test_a_client_works_on_both_sides_of_a_fork(gateway: FakeGateway, before: st
         timeout=120,
     )
     assert result.stdout == "done\n", result.stderr
+
+
+ASYNC_FORK = """
+import asyncio, os, signal, sys
+import marquee
+
+client = marquee.AsyncClient(sys.argv[1], timeout=10)
+
+
+async def call():
+    for _ in range(3):
+        await client.status()
+
+
+def run_in_child():
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)
+        try:
+            asyncio.run(call())
+        except RuntimeError as error:
+            print(error, flush=True)
+            os._exit(1)
+        os._exit(0)
+    return os.waitpid(child, 0)[1]
+
+
+assert run_in_child() == 0
+asyncio.run(call())
+assert run_in_child() != 0
+asyncio.run(call())
+print("done")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_an_async_client_works_when_forked_before_use(gateway: FakeGateway) -> None:
+    """Forked before its first call it works on both sides; later the child is told, not hung."""
+    result = subprocess.run(
+        [sys.executable, "-c", ASYNC_FORK, gateway.address],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    expected = "gRPC's asyncio was in use before this process forked off\ndone\n"
+    assert result.stdout == expected, result.stderr
 
 
 CALL = """

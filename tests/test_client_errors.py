@@ -53,9 +53,12 @@ async def test_each_status_has_its_class(
 ) -> None:
     """Both clients raise the same class, which keeps code, message and gRPC's error."""
     gateway.on("SearchItems", marquee.MarqueeError("so it is", code=code))
-    with marquee.Client(gateway.address) as client, pytest.raises(marquee.MarqueeError) as sync:
+    with (
+        marquee.Client(gateway.address, timeout=10) as client,
+        pytest.raises(marquee.MarqueeError) as sync,
+    ):
         client.search_items("x")
-    async with marquee.AsyncClient(gateway.address) as async_client:
+    async with marquee.AsyncClient(gateway.address, timeout=10) as async_client:
         with pytest.raises(marquee.MarqueeError) as asynchronous:
             await async_client.search_items("x")
     for raised in (sync.value, asynchronous.value):
@@ -75,12 +78,12 @@ async def test_details_of_a_status_reach_the_caller(gateway: FakeGateway) -> Non
     )
     gateway.on("Recommend", sent)
     gateway.on("BatchRecommend", sent)
-    with marquee.Client(gateway.address) as client:
+    with marquee.Client(gateway.address, timeout=10) as client:
         with pytest.raises(marquee.InvalidArgument) as unary:
             client.recommend("42", page_size=1001)
         with pytest.raises(marquee.InvalidArgument) as stream:
             list(client.batch_recommend(["42"]))
-    async with marquee.AsyncClient(gateway.address) as async_client:
+    async with marquee.AsyncClient(gateway.address, timeout=10) as async_client:
         with pytest.raises(marquee.InvalidArgument) as async_unary:
             await async_client.recommend("42", page_size=1001)
         with pytest.raises(marquee.InvalidArgument) as async_stream:
@@ -163,7 +166,7 @@ def test_an_error_midway_ends_a_batch(gateway: FakeGateway) -> None:
         raise marquee.Overloaded("too much", reason="OVERLOADED")
 
     gateway.on("BatchRecommend", answer)
-    with marquee.Client(gateway.address) as client:
+    with marquee.Client(gateway.address, timeout=10) as client:
         answers = client.batch_recommend(["1", "2"])
         assert next(answers).index == 0
         with pytest.raises(marquee.Overloaded):

@@ -11,7 +11,7 @@ from marquee.v1 import recommender_service_pb2 as pb
 
 def test_a_behaviour_is_a_response_an_error_or_a_function() -> None:
     """Each kind of behaviour answers as it says, and the newest counts."""
-    with FakeGateway() as gateway, marquee.Client(gateway.address) as client:
+    with FakeGateway() as gateway, marquee.Client(gateway.address, timeout=10) as client:
         assert client.search_items("x").items == ()
         gateway.on("SearchItems", pb.SearchItemsResponse(release_id="r1"))
         assert client.search_items("x").release_id == "r1"
@@ -41,7 +41,7 @@ def test_a_defect_of_a_behaviour_is_an_error_of_the_call() -> None:
     def broken(request: pb.GetItemRequest) -> pb.GetItemResponse:
         raise KeyError(request.item_id)
 
-    with FakeGateway() as gateway, marquee.Client(gateway.address) as client:
+    with FakeGateway() as gateway, marquee.Client(gateway.address, timeout=10) as client:
         gateway.on("GetItem", broken)
         with pytest.raises(marquee.Internal):
             client.get_item("1")

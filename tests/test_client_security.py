@@ -196,7 +196,7 @@ async def test_a_token_goes_with_every_call() -> None:
 
 def test_a_call_without_a_token_has_no_authorization() -> None:
     """No empty header is sent."""
-    with FakeGateway() as gateway, marquee.Client(gateway.address) as client:
+    with FakeGateway() as gateway, marquee.Client(gateway.address, timeout=10) as client:
         client.status()
         assert "authorization" not in gateway.calls[0].metadata
 

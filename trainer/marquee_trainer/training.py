@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from marquee_services.scoring.popularity import popularity_scores
 
 from marquee_services.arrays import Float32, Int32
 from marquee_services.ratings import RatingsMatrix
 from marquee_services.scoring.baseline import Baseline
 from marquee_services.scoring.ensemble import BASELINE, POPULARITY, Ensemble
+from marquee_services.scoring.popularity import popularity_scores
 from marquee_services.scoring.scorer import Output, ReleaseData
 from marquee_trainer.blending import BlendConfig, RankingLists, learn_ensemble
 from marquee_trainer.data.dataset import RatingsDataset

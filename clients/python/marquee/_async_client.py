@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, Unpack
 
 import grpc
 
@@ -48,8 +49,12 @@ class AsyncClient:
                 print(movie.rank, movie.title)
 
     As `Client`, in arguments, methods and errors. Each event loop has a connection of its own, made
-    at its first call. A process that forks must do so before its first call.
+    at its first call. A process may fork before its first call; gRPC's asyncio does not live
+    through a later fork, and calls in the child raise a `RuntimeError`.
     """
+
+    # The process whose threads serve gRPC's asyncio: the one that called first.
+    _home: ClassVar[int | None] = None
 
     def __init__(
         self,
@@ -262,6 +267,10 @@ class AsyncClient:
         """The stub on this event loop's connection, which is made here when there is none yet."""
         if self._closed:
             raise RuntimeError("the client is closed")
+        if AsyncClient._home is None:
+            AsyncClient._home = os.getpid()
+        elif AsyncClient._home != os.getpid():
+            raise RuntimeError("gRPC's asyncio was in use before this process forked off")
         loop = asyncio.get_running_loop()
         connection = self._connections.get(loop)
         if connection is None:

@@ -30,8 +30,8 @@ _RETRIED = ("Recommend", "PredictRatings", "SimilarItems", "SearchItems", "GetIt
 _RETRY_TOKENS = 100
 _RETRY_TOKEN_RATIO = 0.1
 
-# After a second without a byte from the server a ping goes out; half a second later the connection is
-# given up, and its calls are retried elsewhere. Without `ping_timeout` a frozen server would go
+# After a second without a byte from the server a ping goes out; half a second later the connection
+# is given up, and its calls are retried elsewhere. Without `ping_timeout` a frozen server goes
 # unnoticed. The health watch keeps a stream open, so idle connections are looked after too; a
 # server must permit a ping a second (`grpc.http2.min_ping_interval_without_data_ms`).
 _KEEPALIVE_MS = 1_000

@@ -44,7 +44,8 @@ class Client:
                 print(movie.rank, movie.title)
 
     Connects at the first call. A process that forks may go on using it in parent and child: the
-    child connects anew.
+    child connects anew. gevent is not supported; for many calls at once take threads, or
+    `AsyncClient`.
 
     Every call raises a `MarqueeError` when it fails, a `RuntimeError` once the client is closed,
     and a `TypeError` or `ValueError` for an argument that no message could carry. Each but

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from marquee._answers import (
     BatchAnswer,
@@ -160,33 +160,35 @@ def _recommendation(message: pb.RecommendedItem) -> Recommendation:
         predicted_stars=message.predicted_stars,
         proposed_by=tuple(message.proposed_by),
         metadata=item(message.metadata) if message.HasField("metadata") else None,
-        reasons=tuple(reason for entry in message.reasons for reason in _reasons(entry)),
+        reasons=_reasons(message.reasons) if message.reasons else (),
         raw=message,
     )
 
 
-def _reasons(message: pb.Reason) -> tuple[Reason, ...]:
-    """The reason; none if it is of a kind that this client is too old to know."""
+def _reasons(messages: Iterable[pb.Reason]) -> tuple[Reason, ...]:
+    """The reasons, without those of a kind that this client is too old to know."""
+    return tuple(reason for entry in messages if (reason := _reason(entry)) is not None)
+
+
+def _reason(message: pb.Reason) -> Reason | None:
     match message.WhichOneof("evidence"):
         case "model_share":
             share = message.model_share
-            return (ModelShare(share.model, share.output, share.contribution),)
+            return ModelShare(share.model, share.output, share.contribution)
         case "rated_item":
             rated = message.rated_item
-            return (
-                RatedItem(
-                    item_id=rated.item_id,
-                    title=rated.title,
-                    stars=rated.stars,
-                    similarity=rated.similarity,
-                    contribution=rated.contribution,
-                ),
+            return RatedItem(
+                item_id=rated.item_id,
+                title=rated.title,
+                stars=rated.stars,
+                similarity=rated.similarity,
+                contribution=rated.contribution,
             )
         case "similar_users":
             users = message.similar_users
-            return (SimilarUsers(users.count, users.mean_stars, users.contribution),)
+            return SimilarUsers(users.count, users.mean_stars, users.contribution)
         case _:
-            return ()
+            return None
 
 
 def _source(message: types_pb2.AnswerSource) -> AnswerSource:

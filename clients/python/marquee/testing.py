@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, cast
 
 import grpc
 from google.protobuf.message import Message
@@ -138,7 +138,7 @@ class FakeGateway:
         self, method: str, request: Message, context: grpc.ServicerContext
     ) -> Iterator[Message]:
         """Records a call and answers it."""
-        metadata = {str(key): str(value) for key, value in _pairs(context.invocation_metadata())}
+        metadata = {str(key): str(value) for key, value in cast(Any, context.invocation_metadata())}
         self.calls.append(Call(method, request, metadata, context.time_remaining()))
         behaviour = self.behaviours.get(method, ())
         try:
@@ -153,13 +153,17 @@ class FakeGateway:
         """Tells the health, at once and at each change, until the watcher is gone."""
         context.add_callback(self._wake)
         told = None
-        while context.is_active() and not self._closed:
-            with self._health:
-                if told == self._serving:
-                    self._health.wait()
-                    continue
-                told = self._serving
-            yield _HEALTH[told]
+        while (news := self._news(told, context)) is not None:
+            yield _HEALTH[news]
+            told = news
+
+    def _news(self, told: bool | None, context: grpc.ServicerContext) -> bool | None:
+        """Waits until the health is not what was told; None once there is nobody to tell."""
+        with self._health:
+            self._health.wait_for(
+                lambda: self._closed or not context.is_active() or told != self._serving
+            )
+            return self._serving if context.is_active() and not self._closed else None
 
     def _wake(self) -> None:
         with self._health:
@@ -233,7 +237,3 @@ def _status(error: MarqueeError) -> _Status:
             )
         details.details.add().Pack(bad_request)
     return _Status(code, error.message, ((DETAILS_KEY, details.SerializeToString()),))
-
-
-def _pairs(metadata: Any) -> Iterable[tuple[str, str | bytes]]:
-    return metadata or ()

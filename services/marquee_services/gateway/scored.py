@@ -63,6 +63,8 @@ class Scored:
             eligible: Which candidates qualify (bool, C).
             count: How many best of each model.
         """
+        if not len(places):
+            return []
         names = [name for name in self.blends.models() if name in self.outputs]
         pool = np.stack([self.outputs[name][eligible] for name in names])
         cut = max(0, pool.shape[1] - count)

@@ -1,0 +1,207 @@
+"""Similarities from co-rated ratings, and the nearest neighbours that they give.
+
+Users and items are treated alike. A row is a user whose columns are items, or an item whose
+columns are users; what stands in the matrix are residuals, the ratings less the bias baseline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, TypeAlias
+
+import numpy as np
+from scipy.sparse import csc_array, csr_array
+
+from marquee_services.arrays import Bool, Float32, Int32, Int64, load_array, save_array
+from marquee_services.errors import ArtifactError
+from marquee_services.scoring.top import top_indexes
+
+RowMatrix: TypeAlias = "csr_array[np.float32, tuple[int, int]]"
+ColumnMatrix: TypeAlias = "csc_array[np.float32]"
+
+
+def csr_matrix(indptr: Int64, indices: Int32, values: Float32, width: int) -> RowMatrix:
+    """A SciPy matrix on the given arrays, without copies of `indices` and `values`."""
+    # SciPy copies both index arrays on every use unless they have one type.
+    pointers = indptr.astype(np.int32)
+    return csr_array((values, indices, pointers), shape=(len(indptr) - 1, width))
+
+
+@dataclass(frozen=True)
+class NeighbourConfig:
+    """What user-based and item-based filtering have in common.
+
+    Attributes:
+        neighbours: K, at most so many neighbours of a row.
+        shrinkage: λ of the similarity, in co-ratings.
+        overlap_power: q of the similarity.
+        damping: δ, the weight of a prediction of no departure from the baseline, as a share of
+            the total similarity of a row's neighbours.
+    """
+
+    neighbours: int
+    shrinkage: float
+    overlap_power: float
+    damping: float
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.neighbours < np.inf:
+            raise ValueError(f"neighbours: {self.neighbours} is not finite and at least 1")
+        for name in ("shrinkage", "overlap_power"):
+            if not 0 <= getattr(self, name) < np.inf:
+                raise ValueError(f"{name}: {getattr(self, name)} is not finite and at least 0")
+        if not 0 < self.damping < np.inf:
+            raise ValueError(f"damping: {self.damping} is not finite and above 0")
+
+
+@dataclass(frozen=True)
+class CoRatings:
+    """A matrix of residuals, both ways round.
+
+    Attributes:
+        rows: Residuals by row (float32, rows × columns).
+        columns: The same by column (float32, rows × columns).
+        counts: How many residuals each row has (float32, rows).
+    """
+
+    rows: RowMatrix
+    columns: ColumnMatrix
+    counts: Float32
+
+    @classmethod
+    def of(cls, rows: RowMatrix) -> Self:
+        """Sorts a matrix by column as well."""
+        return cls(rows, rows.tocsc(), np.diff(rows.indptr).astype(np.float32))
+
+    def row(self, index: int) -> tuple[Int32, Float32]:
+        """The columns of a row and the residuals there."""
+        part = slice(self.rows.indptr[index], self.rows.indptr[index + 1])
+        return self.rows.indices[part], self.rows.data[part]
+
+    def correlations(self, columns: Int32, values: Float32) -> tuple[Float32, Float32]:
+        """The Pearson correlation of a vector with each row, over the columns that both have.
+
+        ρ = Σ x y / √(Σ x² · Σ y²). The baseline has centred the residuals; they are not centred
+        again on the common columns, of which there are often few (Koren, 2010, section 2.2).
+
+        Args:
+            columns: Columns of the vector, distinct (int32, n).
+            values: Its values there (float32, n).
+
+        Returns:
+            ρ, 0 where it is undefined, and the number of common columns (float32, rows each).
+        """
+        # Only the columns that the vector has are read: the cost is the number of co-ratings.
+        part = self.columns[:, columns]
+        ones = np.ones(len(columns), dtype=np.float32)
+        products = part @ values
+        part.data = np.square(part.data)
+        squares = part @ ones
+        part.data = np.ones_like(part.data)
+        scale = np.sqrt(squares * (part @ np.square(values)))
+        correlations = np.divide(products, scale, out=np.zeros_like(scale), where=scale > 0)
+        return np.clip(correlations, -1.0, 1.0), part @ ones
+
+    def similarities(
+        self, columns: Int32, values: Float32, config: NeighbourConfig
+    ) -> tuple[Float32, Float32]:
+        """The similarity of a vector to each row: s = max(ρ, 0) · n / (n + λ) · J^q.
+
+        The second factor shrinks correlations of few co-ratings n (Koren, 2010, equation 2). The
+        third weighs significance by J, the Jaccard index of the two sets of columns: who rated
+        an item, or what a user chose to rate, tells of taste as well.
+
+        Args:
+            columns: Columns of the vector, distinct (int32, n).
+            values: Its values there (float32, n).
+            config: λ and q.
+
+        Returns:
+            Similarities, 0 to 1, and the number of common columns (float32, rows each).
+        """
+        correlations, common = self.correlations(columns, values)
+        union = np.maximum(len(columns) + self.counts - common, 1.0)
+        overlap = (common / union) ** np.float32(config.overlap_power)
+        trust = common / np.maximum(common + np.float32(config.shrinkage), 1.0)
+        return np.maximum(correlations, 0.0) * trust * overlap, common
+
+
+def nearest(similarities: Float32, count: int, eligible: Bool) -> tuple[Int32, Float32]:
+    """The rows of highest similarity above 0, in ascending order, and their similarities.
+
+    Args:
+        similarities: The similarity of each row (float32, rows).
+        count: At most so many.
+        eligible: Which rows qualify (bool, rows).
+    """
+    best = np.sort(top_indexes(similarities, count, eligible & (similarities > 0)))
+    return best.astype(np.int32), similarities[best]
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The nearest neighbours of each of n rows, in CSR form.
+
+    Attributes:
+        indptr: Where each row's neighbours begin, and the end of the last (int64, n + 1).
+        indices: The neighbours, ascending within a row (int32, nnz).
+        similarities: Their similarities, above 0 and at most 1 (float32, nnz).
+    """
+
+    indptr: Int64
+    indices: Int32
+    similarities: Float32
+
+    @classmethod
+    def of(cls, rows: Iterable[tuple[Int32, Float32]]) -> Self:
+        """Joins the neighbours and similarities of each row."""
+        found = [(np.empty(0, np.int32), np.empty(0, np.float32)), *rows]
+        indptr = np.cumsum([len(indices) for indices, _ in found], dtype=np.int64)
+        return cls(
+            indptr,
+            np.concatenate([indices for indices, _ in found]),
+            np.concatenate([similarities for _, similarities in found]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    def row(self, index: int) -> tuple[Int32, Float32]:
+        """The neighbours of a row and their similarities."""
+        part = slice(self.indptr[index], self.indptr[index + 1])
+        return self.indices[part], self.similarities[part]
+
+    def matrix(self) -> RowMatrix:
+        """The similarities as a matrix (float32, n × n)."""
+        return csr_matrix(self.indptr, self.indices, self.similarities, len(self))
+
+    def save(self, folder: Path) -> None:
+        """Writes the arrays to a folder."""
+        save_array(folder / "neighbour_indptr.npy", self.indptr)
+        save_array(folder / "neighbours.npy", self.indices)
+        save_array(folder / "similarities.npy", self.similarities)
+
+    @classmethod
+    def load(cls, folder: Path, count: int) -> Self:
+        """Maps the arrays that `save` wrote.
+
+        Args:
+            folder: Where they are.
+            count: n, the number of rows that there must be.
+
+        Raises:
+            ArtifactError: A file is not the array that it should be, or they do not fit together.
+        """
+        indptr = load_array(folder / "neighbour_indptr.npy", np.int64, (count + 1,))
+        if indptr[0] != 0 or bool((np.diff(indptr) < 0).any()):
+            raise ArtifactError("neighbour_indptr.npy: not ascending from 0")
+        size = int(indptr[-1])
+        indices = load_array(folder / "neighbours.npy", np.int32, (size,))
+        if size and not 0 <= indices.min() <= indices.max() < count:
+            raise ArtifactError("neighbours.npy: a neighbour does not exist")
+        similarities = load_array(folder / "similarities.npy", np.float32, (size,))
+        if not bool(((similarities > 0) & (similarities <= 1)).all()):
+            raise ArtifactError("similarities.npy: not all above 0 and at most 1")
+        return cls(indptr, indices, similarities)

@@ -1,0 +1,37 @@
+"""How well collaborative filtering predicts real ratings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from marquee_services.ratings import RatingsMatrix
+from marquee_services.scoring.baseline import Baseline
+from marquee_services.scoring.scorer import ReleaseData
+from marquee_trainer.models.item_cf import ItemCF
+from marquee_trainer.models.model import Model, Training
+from marquee_trainer.models.user_cf import UserCF
+
+RATINGS = Path(__file__).resolve().parents[2] / "shared" / "data" / "ml-100k" / "u.data"
+
+
+@pytest.mark.skipif(not RATINGS.exists(), reason="MovieLens 100K is not in ../shared/data")
+@pytest.mark.parametrize(("kind", "bound"), [(UserCF, 0.850), (ItemCF, 0.828)])
+def test_error_on_real_ratings(kind: type[Model], bound: float) -> None:
+    """With default settings, test MSE on MovieLens 100K (random 80/20, seed 0) is in bounds."""
+    rows = np.loadtxt(RATINGS, dtype=np.int64, usecols=(0, 1, 2))
+    users = np.unique(rows[:, 0], return_inverse=True)[1].astype(np.int32)
+    items = np.unique(rows[:, 1], return_inverse=True)[1].astype(np.int32)
+    stars = rows[:, 2].astype(np.float32)
+    order = np.random.default_rng(0).permutation(len(rows))
+    train, test = np.split(order, [int(0.8 * len(rows))])
+    matrix = RatingsMatrix.of(
+        users[train], items[train], stars[train], int(users.max()) + 1, int(items.max()) + 1
+    )
+    data = ReleaseData(matrix, Baseline.fit(matrix, 5.0, 5.0, 10))
+    model = kind()
+    model.fit(Training(data))
+    predictions = np.clip(model.predict(data, users[test], items[test]), 1, 5)
+    assert float(np.mean(np.square(predictions - stars[test]))) <= bound

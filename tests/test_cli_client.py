@@ -1,0 +1,484 @@
+"""The commands of the client, in process and as a process, against a real server."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+from click.testing import CliRunner, Result
+
+import marquee
+from marquee.cli import main
+from marquee.testing import FakeGateway
+from marquee.v1 import recommender_service_pb2 as pb
+from marquee.v1 import types_pb2
+
+Run: TypeAlias = Callable[..., Result]
+
+STAR_WARS = types_pb2.Item(
+    item_id="50",
+    title="Star Wars",
+    year=1977,
+    genres=["Action", "Sci-Fi"],
+    rating_count=1583,
+    mean_stars=4.25,
+)
+SOURCE = types_pb2.AnswerSource(
+    release_id="20260101T000000Z",
+    models=[types_pb2.ModelWeight(model="item_cf", version="abc", ranking_weight=0.75)],
+    server_time_us=1500,
+)
+RECOMMENDED = pb.RecommendedItem(
+    item_id="50",
+    rank=1,
+    score=1.5,
+    predicted_stars=4.5,
+    proposed_by=["item_cf", "mf"],
+    metadata=STAR_WARS,
+    reasons=[
+        pb.Reason(model_share=pb.Reason.ModelShare(model="mf", output=4, contribution=1.5)),
+        pb.Reason(
+            rated_item=pb.Reason.RatedItem(
+                item_id="172", title="Alien", stars=5, similarity=0.5, contribution=0.25
+            )
+        ),
+        pb.Reason(similar_users=pb.Reason.SimilarUsers(count=9, mean_stars=4.5, contribution=-0.5)),
+    ],
+)
+STATUS = pb.GetStatusResponse(
+    release=pb.ReleaseStatus(
+        release_id="20260101T000000Z",
+        published_at="2026-01-01T00:00:00Z",
+        data_source="sample(seed=0)",
+        user_count=943,
+        item_count=1682,
+        rating_count=80000,
+        models=[
+            pb.ModelStatus(weight=SOURCE.models[0], backend="cf", metrics={"test_mse": 0.8412})
+        ],
+        ensemble_metrics={"test_mse": 0.8123, "ndcg@10": 0.2},
+    ),
+    loaded_release_ids=["20260101T000000Z"],
+    backends=[
+        pb.BackendStatus(backend="cf", target="localhost:1", healthy=True),
+        pb.BackendStatus(
+            backend="inference", target="localhost:2", last_error="refused", last_error_at="today"
+        ),
+    ],
+    server_version="0.1.0",
+    pending_release_reason="inference does not hold it",
+)
+
+
+@pytest.fixture
+def gateway() -> Iterator[FakeGateway]:
+    """A gateway of made-up answers."""
+    with FakeGateway() as fake:
+        fake.on("Recommend", pb.RecommendResponse(items=[RECOMMENDED], source=SOURCE))
+        fake.on("GetStatus", STATUS)
+        fake.on("GetItem", pb.GetItemResponse(item=STAR_WARS))
+        fake.on("SearchItems", pb.SearchItemsResponse(items=[STAR_WARS], release_id="r1"))
+        yield fake
+
+
+@pytest.fixture
+def run(gateway: FakeGateway) -> Run:
+    """Runs `marquee` in this process against the gateway."""
+
+    def invoke(*arguments: str, **options: Any) -> Result:
+        environment = {"MARQUEE_ADDRESS": gateway.address}
+        return CliRunner().invoke(main, arguments, env=environment, **options)
+
+    return invoke
+
+
+def words(line: str) -> str:
+    """A line with single spaces."""
+    return " ".join(line.split())
+
+
+def test_recommend_prints_titles(run: Run) -> None:
+    """A row has rank, item, title, year, genres, stars and score; the release is named."""
+    result = run("recommend", "--user", "42")
+    assert result.exit_code == 0, result.output
+    header, _, row = result.stdout.splitlines()[:3]
+    assert words(header) == "# item title year genres stars score proposed by"
+    assert words(row) == "1 50 Star Wars 1977 Action, Sci-Fi 4.50 1.500 item_cf, mf"
+    assert "release: 20260101T000000Z, in 1.5 ms" in result.stdout
+    assert "models: item_cf 0.75" in result.stdout
+    assert "DEGRADED" not in result.stdout
+
+
+def test_recommend_sends_every_option(run: Run, gateway: FakeGateway) -> None:
+    """Each option of the command arrives in its field of the request."""
+    arguments = """
+        recommend --user 42 --rate 1=5 --rate a=b=0.5 --like 3 --limit 7 --page-token t
+        --genre Drama --genre Comedy --genre-all War --genre-none Horror --year-min 1990
+        --year-max 1999 --only 8 --only 9 --exclude 10 --include-seen --min-stars 3.5
+        --diversity 0.25 --model item_cf --release r1 --reasons
+    """
+    result = run(*arguments.split())
+    assert result.exit_code == 0, result.output
+    assert gateway.calls[0].request == pb.RecommendRequest(
+        subject=types_pb2.Subject(
+            user_id="42",
+            ratings=[
+                types_pb2.Rating(item_id="1", stars=5),
+                types_pb2.Rating(item_id="a=b", stars=0.5),
+            ],
+            liked_item_ids=["3"],
+        ),
+        page_size=7,
+        page_token="t",  # noqa: S106 - no secret
+        options=pb.RecommendOptions(
+            filter=types_pb2.ItemFilter(
+                genres_any=["Drama", "Comedy"],
+                genres_all=["War"],
+                genres_none=["Horror"],
+                year_min=1990,
+                year_max=1999,
+                allowed_item_ids=["8", "9"],
+                excluded_item_ids=["10"],
+            ),
+            include_seen=True,
+            min_predicted_stars=3.5,
+            diversity=0.25,
+            release_id="r1",
+            model="item_cf",
+            include_metadata=True,
+            include_reasons=True,
+        ),
+    )
+
+
+def test_reasons_are_told_in_words(run: Run) -> None:
+    """Each kind of evidence has its line under the item's title."""
+    lines = run("recommend", "--user", "42", "--reasons").stdout.splitlines()
+    start = lines.index("#1 Star Wars")
+    assert [line.strip() for line in lines[start + 1 : start + 4]] == [
+        "+1.500 by mf (says 4.000)",
+        "+0.250 stars in item CF: the user gave Alien 5 stars (similarity 0.50)",
+        "-0.500 stars in user CF: 9 similar users gave it 4.50 stars",
+    ]
+
+
+def test_a_degraded_answer_says_so(run: Run, gateway: FakeGateway) -> None:
+    """Why an answer is degraded, which models abstained and what was ignored is told."""
+    source = types_pb2.AnswerSource(
+        degraded=True,
+        degraded_reasons=[types_pb2.DEGRADED_REASON_INFERENCE_UNAVAILABLE],
+        abstaining_models=["mf"],
+    )
+    gateway.on(
+        "Recommend",
+        pb.RecommendResponse(
+            source=source,
+            subject_kind=types_pb2.SUBJECT_KIND_COLD_START,
+            unknown_item_ids=["x"],
+            next_page_token="more",  # noqa: S106 - no secret
+        ),
+    )
+    output = run("recommend", "--user", "42").stdout
+    assert "DEGRADED: inference did not answer" in output
+    assert "subject: cold start" in output
+    assert "abstaining: mf" in output
+    assert "unknown items, ignored: x" in output
+    assert "next page: --page-token more" in output
+    assert "No item qualifies." in output
+
+
+def _batch(request: pb.BatchRecommendRequest) -> Iterator[pb.BatchRecommendResponse]:
+    """Answers for all but the user `bad`."""
+    for index, subject in enumerate(request.subjects):
+        if subject.user_id == "bad":
+            error = pb.BatchRecommendResponse.SubjectError(
+                code=9, message="cannot", reason="MODEL_ABSTAINS"
+            )
+            yield pb.BatchRecommendResponse(subject_index=index, error=error)
+        else:
+            good = pb.BatchRecommendResponse.Recommendations(items=[RECOMMENDED], source=SOURCE)
+            yield pb.BatchRecommendResponse(subject_index=index, recommendations=good)
+
+
+def test_batch_takes_users_from_arguments_and_standard_input(
+    run: Run, gateway: FakeGateway
+) -> None:
+    """All users go into one call; blank lines of a file are nobody."""
+    gateway.on("BatchRecommend", _batch)
+    result = run("batch", "1", "2", "--file", "-", input="3\n\n 4 \n")
+    assert result.exit_code == 0, result.output
+    (call,) = gateway.calls
+    assert [subject.user_id for subject in call.request.subjects] == ["1", "2", "3", "4"]
+    for user in "1234":
+        assert f"user {user}\n\n#  item" in result.stdout
+
+
+def test_a_batch_that_fails_in_part_has_its_exit_code(run: Run, gateway: FakeGateway) -> None:
+    """The others' answers are printed, the failed one is named on stderr."""
+    gateway.on("BatchRecommend", _batch)
+    result = run("batch", "bad", "2")
+    assert result.exit_code == 10
+    assert "user 2\n" in result.stdout
+    assert result.stderr == "user bad: MODEL_ABSTAINS: cannot\n"
+
+
+def test_batch_json_is_a_line_for_each_answer(run: Run, gateway: FakeGateway) -> None:
+    """Scripts can read answer by answer, failed ones included."""
+    gateway.on("BatchRecommend", _batch)
+    result = run("batch", "bad", "2", "--json")
+    assert result.exit_code == 10
+    failed, good = map(json.loads, result.stdout.splitlines())
+    assert failed["error"] == {
+        "code": "FAILED_PRECONDITION",
+        "reason": "MODEL_ABSTAINS",
+        "message": "cannot",
+    }
+    assert (failed["subject"]["user_id"], failed["recommendations"]) == ("bad", None)
+    assert good["recommendations"]["items"][0]["metadata"]["title"] == "Star Wars"
+
+
+def test_batch_without_users_is_a_usage_error(run: Run) -> None:
+    """Nobody to recommend for is a mistake."""
+    assert run("batch").exit_code == 2
+
+
+def test_predict(run: Run, gateway: FakeGateway) -> None:
+    """Predictions come in the order of the arguments; unknown items say so."""
+    predictions = [pb.PredictedRating(item_id="9", stars=3.5), pb.PredictedRating(item_id="x")]
+    gateway.on("PredictRatings", pb.PredictRatingsResponse(predictions=predictions, source=SOURCE))
+    result = run("predict", "--user", "42", "--rate", "1=4", "9", "x")
+    assert result.exit_code == 0, result.output
+    assert gateway.calls[0].request == pb.PredictRatingsRequest(
+        subject=types_pb2.Subject(user_id="42", ratings=[types_pb2.Rating(item_id="1", stars=4)]),
+        item_ids=["9", "x"],
+    )
+    rows = [line.split() for line in result.stdout.splitlines()[2:4]]
+    assert rows == [["9", "3.50"], ["x", "unknown"]]
+
+
+def test_similar(run: Run, gateway: FakeGateway) -> None:
+    """Similar items have titles, and filters are sent."""
+    similar = pb.SimilarItem(item_id="50", rank=1, similarity=0.5, metadata=STAR_WARS)
+    gateway.on("SimilarItems", pb.SimilarItemsResponse(items=[similar], source=SOURCE))
+    result = run("similar", "--item", "172", "--limit", "3", "--genre", "Action")
+    assert result.exit_code == 0, result.output
+    assert gateway.calls[0].request == pb.SimilarItemsRequest(
+        item_id="172",
+        page_size=3,
+        filter=types_pb2.ItemFilter(genres_any=["Action"]),
+        include_metadata=True,
+    )
+    assert "Star Wars" in result.stdout
+    assert "0.500" in result.stdout
+
+
+def test_search(run: Run, gateway: FakeGateway) -> None:
+    """Words are one query, quoted or not."""
+    result = run("search", "star", "wars")
+    assert gateway.calls[0].request == pb.SearchItemsRequest(query="star wars", page_size=10)
+    assert "1,583" in result.stdout
+    gateway.on("SearchItems", pb.SearchItemsResponse())
+    assert "Nothing found." in run("search", "xyz").stdout
+
+
+def test_item(run: Run) -> None:
+    """An item is shown with its count and mean of ratings."""
+    row = run("item", "50").stdout.splitlines()[2]
+    assert words(row) == "50 Star Wars 1977 Action, Sci-Fi 1,583 4.25"
+
+
+def test_status(run: Run, gateway: FakeGateway) -> None:
+    """Release, models with metrics, and backends with their last error are shown."""
+    output = run("status").stdout
+    assert "The production release is not in service: inference does not hold it" in output
+    assert "80,000 ratings by 943 users of 1,682 items, from sample(seed=0)" in output
+    rows = [line.split() for line in output.splitlines()]
+    assert ["item_cf", "abc", "cf", "0.750", "0.000", "0.8412"] in rows
+    assert ["ensemble", "gateway", "0.8123", "0.2000"] in rows
+    assert ["inference", "localhost:2", "AWAY", "0", "today", "refused"] in rows
+    gateway.on("GetStatus", pb.GetStatusResponse())
+    assert "No release is loaded." in run("status").stdout
+
+
+def test_status_reaches_a_gateway_that_is_not_serving(run: Run, gateway: FakeGateway) -> None:
+    """That is when its word is wanted most."""
+    gateway.serving = False
+    assert run("status").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("recommend", "--user", "42"),
+        ("predict", "--user", "42", "1"),
+        ("similar", "--item", "1"),
+        ("search", "x"),
+        ("item", "50"),
+        ("status",),
+    ],
+)
+def test_json_is_one_document(run: Run, arguments: tuple[str, ...]) -> None:
+    """`--json` prints nothing but JSON, without the raw message."""
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert isinstance(document, dict)
+    assert "raw" not in result.stdout
+
+
+def test_json_has_the_names_of_the_library(run: Run) -> None:
+    """What the dataclasses call it, JSON calls it; a reason tells its kind."""
+    document = json.loads(run("recommend", "--user", "42", "--json").stdout)
+    (entry,) = document["items"]
+    assert entry["metadata"] == {
+        "item_id": "50",
+        "title": "Star Wars",
+        "year": 1977,
+        "genres": ["Action", "Sci-Fi"],
+        "rating_count": 1583,
+        "mean_stars": 4.25,
+    }
+    assert entry["reasons"][0] == {
+        "kind": "model_share",
+        "model": "mf",
+        "output": 4.0,
+        "contribution": 1.5,
+    }
+    assert document["subject_kind"] == "UNSPECIFIED"
+    assert document["source"]["models"][0]["ranking_weight"] == 0.75
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code", "line"),
+    [
+        (
+            marquee.InvalidArgument(
+                "page_size: at most 1,000; diversity: at most 1",
+                reason="INVALID_FIELD",
+                violations=[
+                    marquee.Violation("page_size", "at most 1,000"),
+                    marquee.Violation("diversity", "at most 1"),
+                ],
+            ),
+            3,
+            "Error: INVALID_FIELD: page_size: at most 1,000; diversity: at most 1",
+        ),
+        (
+            marquee.NotFound("no model 'x'", reason="MODEL_NOT_FOUND"),
+            4,
+            "Error: MODEL_NOT_FOUND: no model 'x'",
+        ),
+        (marquee.FailedPrecondition("f"), 5, "Error: FAILED_PRECONDITION: f"),
+        (marquee.Unauthenticated("u"), 6, "Error: UNAUTHENTICATED: u"),
+        (marquee.PermissionDenied("p"), 6, "Error: PERMISSION_DENIED: p"),
+        (marquee.Unavailable("none yet", reason="NO_RELEASE"), 7, "Error: NO_RELEASE: none yet"),
+        (marquee.Overloaded("o"), 8, "Error: RESOURCE_EXHAUSTED: o"),
+        (marquee.DeadlineExceeded("d"), 9, "Error: DEADLINE_EXCEEDED: d"),
+        (marquee.Internal("i"), 1, "Error: INTERNAL: i"),
+        (marquee.Internal("\x1b[2J\n"), 1, "Error: INTERNAL: �[2J�"),
+    ],
+)
+def test_errors_are_one_line_and_an_exit_code(
+    run: Run, gateway: FakeGateway, error: marquee.MarqueeError, exit_code: int, line: str
+) -> None:
+    """Each class of error has its exit code and one line on stderr; stdout stays empty."""
+    gateway.on("Recommend", error)
+    result = run("recommend", "--user", "42")
+    assert (result.exit_code, result.stdout, result.stderr) == (exit_code, "", f"{line}\n")
+
+
+def test_the_help_documents_every_exit_code(run: Run) -> None:
+    """The table in `--help` has each code that the commands end with."""
+    documented = {
+        int(words[0])
+        for line in run("--help").stdout.partition("Exit codes:")[2].splitlines()
+        if (words := line.split())
+    }
+    assert documented == {*range(11), 130}
+
+
+def test_nobody_there_names_the_address() -> None:
+    """Without a gateway the line says where one was looked for."""
+    with FakeGateway() as gateway:
+        address = gateway.address
+    result = CliRunner().invoke(main, ["-a", address, "status"])
+    assert result.exit_code == 7
+    assert f"(is a gateway serving at {address}?)" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("recommend", "--rate", "318"),
+        ("recommend", "--rate", "=5"),
+        ("recommend", "--rate", "318=many"),
+        ("--timeout", "0", "status"),
+        ("--tls-ca", "/does/not/exist", "status"),
+        ("--address", "gateway.example:1", "--token", "t", "status"),
+        ("--address", "http://localhost", "status"),
+        ("recommend", "--no-such-option"),
+        ("no-such-command",),
+    ],
+)
+def test_a_mistaken_command_line_is_a_usage_error(run: Run, arguments: tuple[str, ...]) -> None:
+    """Exit code 2 and no call."""
+    assert run(*arguments).exit_code == 2
+
+
+def test_a_client_certificate_needs_its_key(run: Run, tmp_path: Path) -> None:
+    """Half of a pair is a usage error."""
+    certificate = tmp_path / "client.pem"
+    certificate.touch()
+    assert run("--tls-cert", str(certificate), "status").exit_code == 2
+
+
+def test_connection_options_reach_the_call(run: Run, gateway: FakeGateway) -> None:
+    """Deadline and token are the client's; without them five seconds, or a minute for a batch."""
+    run("--timeout", "20", "--token", "secret", "status")
+    run("status")
+    run("batch", "1")
+    run("--timeout", "20", "batch", "1")
+    deadlines = [call.time_remaining for call in gateway.calls]
+    assert deadlines == pytest.approx([20, 5, 60, 20], abs=0.5)
+    assert gateway.calls[0].metadata["authorization"] == "Bearer secret"
+    assert "authorization" not in gateway.calls[1].metadata
+
+
+MARQUEE = [sys.executable, "-c", "from marquee.cli import main; main()"]
+
+
+def test_as_a_process(gateway: FakeGateway) -> None:
+    """The installed command works from end to end."""
+    command = [*MARQUEE, "--address", gateway.address, "recommend", "--user", "42", "--json"]
+    result = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    assert json.loads(result.stdout)["items"][0]["item_id"] == "50"
+    assert result.stderr == ""
+
+
+def test_an_interrupt_has_its_exit_code(gateway: FakeGateway) -> None:
+    """Ctrl-C ends a command with 130 and no traceback."""
+    asked, release = threading.Event(), threading.Event()
+
+    def hang(_: object) -> tuple[()]:
+        asked.set()
+        release.wait(timeout=60)
+        return ()
+
+    gateway.on("GetStatus", hang)
+    command = [*MARQUEE, "--address", gateway.address, "--timeout", "60", "status"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert asked.wait(timeout=30)
+            process.send_signal(signal.SIGINT)
+            _, error = process.communicate(timeout=20)
+        finally:
+            release.set()
+    assert process.returncode == 130
+    assert "Traceback" not in error

@@ -1,0 +1,137 @@
+"""Commands that other packages add to `marquee`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import marquee
+from marquee.cli import _group, main
+
+
+@pytest.fixture
+def plug_in(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Entry points by name, in place of the installed ones."""
+    points: dict[str, str] = {}
+    monkeypatch.setattr(
+        _group,
+        "_plug_ins",
+        lambda: {
+            name: EntryPoint(name, value, _group.ENTRY_POINTS) for name, value in points.items()
+        },
+    )
+    return points
+
+
+def test_the_version_is_the_distribution_s() -> None:
+    """`--version` prints name and version."""
+    result = CliRunner().invoke(main, ["--version"], prog_name="marquee")
+    assert result.stdout == f"marquee {marquee.__version__}\n"
+
+
+def test_a_plug_in_runs(plug_in: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command found by its entry point takes its own arguments."""
+    module = ModuleType("marquee_test_plug_in")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+
+    @click.command()
+    @click.argument("word")
+    def shout(word: str) -> None:
+        click.echo(word.upper())
+
+    vars(module)["shout"] = shout
+    plug_in["shout"] = f"{module.__name__}:shout"
+    assert CliRunner().invoke(main, ["shout", "hey"]).stdout == "HEY\n"
+    assert "shout" in CliRunner().invoke(main, ["--help"]).stdout
+
+
+def test_help_imports_no_plug_in(plug_in: dict[str, str]) -> None:
+    """Help lists what is installed, also what could not be imported."""
+    plug_in["train"] = "no_such_module:train"
+    result = CliRunner().invoke(main, ["--help"])
+    assert result.exit_code == 0
+    assert "Train every model and publish a release." in result.stdout
+
+
+def test_every_installed_command_has_its_help() -> None:
+    """The help and the extra of each of our own plug-ins are in the table."""
+    installed = {
+        entry.name
+        for entry in entry_points(group=_group.ENTRY_POINTS)
+        if entry.module.startswith("marquee_")
+    }
+    assert installed == set(_group._KNOWN)
+
+
+@pytest.mark.parametrize(
+    ("command", "missing", "extra"),
+    [
+        ("serve", "numpy", "gateway"),
+        ("serve", "scipy", "cf"),
+        ("serve", "tensorflow", "inference"),
+        ("releases", "fsspec", "server"),
+        ("train", "keras", "trainer"),
+        ("demo", "numpy", "trainer"),
+    ],
+)
+@pytest.mark.parametrize("when", ["import", "call"])
+def test_a_missing_extra_is_named(
+    plug_in: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    command: str,
+    missing: str,
+    extra: str,
+    when: str,
+) -> None:
+    """A dependency that is not installed is told with the extra that brings it."""
+    name = f"marquee_test_{command}_{missing}_{when}"
+    body = f"import {missing}"
+    if when == "call":
+        body = f"import click\n@click.command()\ndef {command}():\n    import {missing}"
+    (tmp_path / f"{name}.py").write_text(body)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, missing, None)
+    plug_in[command] = f"{name}:{command}"
+    result = CliRunner().invoke(main, [command])
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"Error: `marquee {command}` needs {missing}, which is not installed: "
+        f"pip install 'marquee[{extra}]'\n"
+    )
+
+
+def test_a_module_of_our_own_that_is_missing_is_a_defect(plug_in: dict[str, str]) -> None:
+    """No extra would bring it, so the traceback is shown."""
+    plug_in["serve"] = "marquee_no_such_package:serve"
+    assert isinstance(CliRunner().invoke(main, ["serve"]).exception, ModuleNotFoundError)
+
+
+def test_what_is_no_command_is_refused(plug_in: dict[str, str]) -> None:
+    """An entry point that names something else says so."""
+    plug_in["odd"] = "math:pi"
+    result = CliRunner().invoke(main, ["odd"])
+    assert result.exit_code == 1
+    assert "not a click command" in result.stderr
+
+
+def test_help_is_quick() -> None:
+    """`marquee --help` imports neither gRPC nor anything that an extra brings."""
+    code = (
+        "import sys\nfrom marquee.cli import main\n"
+        "main(['--help'], standalone_mode=False)\n"
+        "print('modules', *sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60
+    )
+    modules = set(result.stdout.partition("\nmodules ")[2].split())
+    assert "marquee.cli" in modules
+    assert not {"grpc", "google.protobuf", "numpy", "marquee_services.cli"} & modules

@@ -1,0 +1,149 @@
+"""The client and the command line against the real gateway and its backends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from click.testing import CliRunner, Result
+
+import marquee
+from marquee.cli import main
+
+PATIENT_S = 20.0
+
+
+@pytest_asyncio.fixture
+async def client(services: Any) -> AsyncIterator[marquee.AsyncClient]:
+    """An asyncio client with every default, health watch included, but a long deadline."""
+    async with marquee.AsyncClient(services.address, timeout=PATIENT_S) as made:
+        yield made
+
+
+async def test_every_call_is_answered(client: marquee.AsyncClient, services: Any) -> None:
+    """Each method gets a real answer, whole enough to be of use."""
+    recommended = await client.recommend("u7", include_metadata=True, include_reasons=True)
+    assert len(recommended) == 20
+    assert recommended.subject_kind is marquee.SubjectKind.KNOWN
+    assert recommended.source.release_id == services.first.release_id
+    best = recommended[0]
+    assert best.title is not None
+    assert best.title.startswith("Film Number")
+    shares = [reason for reason in best.reasons if isinstance(reason, marquee.ModelShare)]
+    assert sum(share.contribution for share in shares) == pytest.approx(best.score, abs=1e-4)
+
+    ids = [entry.item_id for entry in recommended]
+    predicted = await client.predict_ratings("u7", [*ids, "nobody-knows"])
+    assert [entry.item_id for entry in predicted] == [*ids, "nobody-knows"]
+    assert [entry.stars for entry in predicted][-1] is None
+    assert predicted[0].stars == pytest.approx(best.predicted_stars, abs=1e-4)
+
+    assert len(await client.similar_items(best.item_id, page_size=5)) == 5
+    found = await client.search_items("film number 7")
+    assert "Film Number 7" in [item.title for item in found]
+    assert await client.get_item(found[0].item_id) == found[0]
+    status = await client.status()
+    assert status.release is not None
+    assert {backend.backend for backend in status.backends if backend.healthy} == {
+        "cf",
+        "inference",
+    }
+
+
+async def test_pages_walk_the_whole_catalogue_once(client: marquee.AsyncClient) -> None:
+    """The pager's pages together are the list that one large page holds."""
+    whole = await client.recommend("u7", page_size=1000)
+    pages = [page async for page in client.recommend_pages("u7", page_size=17)]
+    assert [entry.item_id for page in pages for entry in page] == [e.item_id for e in whole]
+    assert len({page.recommendation_id for page in pages}) == 1
+    assert len(pages) > 2
+
+
+async def test_a_batch_answers_as_single_calls_do(client: marquee.AsyncClient) -> None:
+    """Known, unknown and visiting subjects get in a batch what they get alone."""
+    visitor = marquee.Subject(ratings={"i1": 5.0, "i2": 1.0})
+    subjects: list[str | marquee.Subject] = ["u1", "nobody", visitor]
+    answers = [answer async for answer in client.batch_recommend(subjects, page_size=5)]
+    assert sorted(answer.index for answer in answers) == [0, 1, 2]
+    for answer in answers:
+        alone = await client.recommend(answer.subject, page_size=5)
+        assert [e.item_id for e in answer.unwrap()] == [e.item_id for e in alone]
+        assert answer.unwrap().subject_kind is alone.subject_kind
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "reason", "metadata"),
+    [
+        ({"page_size": 1001}, marquee.InvalidArgument, "INVALID_FIELD", {"fields": "page_size"}),
+        ({"model": "x"}, marquee.NotFound, "MODEL_NOT_FOUND", {"model": "x"}),
+        ({"release_id": "x"}, marquee.NotFound, "RELEASE_NOT_FOUND", {"release_id": "x"}),
+    ],
+)
+async def test_errors_of_the_gateway_arrive_typed(
+    client: marquee.AsyncClient,
+    arguments: dict[str, Any],
+    error: type[marquee.MarqueeError],
+    reason: str,
+    metadata: dict[str, str],
+) -> None:
+    """Class, reason, metadata and violations are those that the gateway meant."""
+    with pytest.raises(error) as raised:
+        await client.recommend("u7", **arguments)
+    assert (raised.value.reason, raised.value.metadata) == (reason, metadata)
+    fields = [violation.field for violation in raised.value.violations]
+    assert fields == (["page_size"] if error is marquee.InvalidArgument else [])
+
+
+async def test_a_page_token_of_another_request_is_a_failed_precondition(
+    client: marquee.AsyncClient,
+) -> None:
+    """The error tells it from a mistake in the request."""
+    first = await client.recommend("u7")
+    with pytest.raises(marquee.FailedPrecondition) as raised:
+        await client.recommend("u8", page_token=first.next_page_token)
+    assert raised.value.reason == "PAGE_TOKEN_MISMATCH"
+
+
+async def marquee_command(services: Any, *arguments: str) -> Result:
+    """Runs `marquee` in a thread, while the services run in this one."""
+    options = ["--address", services.address, "--timeout", str(PATIENT_S)]
+    return await asyncio.to_thread(CliRunner().invoke, main, [*options, *arguments])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("recommend", "--user", "u7", "--reasons"), "Film Number"),
+        (("recommend", "--rate", "i1=5", "--genre", "War"), "subject: visitor"),
+        (("recommend", "--user", "nobody"), "subject: cold start"),
+        (("batch", "u1", "u2"), "user u2"),
+        (("predict", "--user", "u7", "i1", "i2"), "stars"),
+        (("similar", "--item", "i1"), "Film Number"),
+        (("search", "number", "7"), "Film Number 7"),
+        (("item", "i7"), "Film Number"),
+        (("status",), "toy(seed=0)"),
+    ],
+)
+async def test_every_command_prints_an_answer(
+    services: Any, arguments: tuple[str, ...], expected: str
+) -> None:
+    """Tables and JSON come out of real answers."""
+    result = await marquee_command(services, *arguments)
+    assert result.exit_code == 0, result.output
+    assert expected in result.stdout
+    machine = await marquee_command(services, *arguments, "--json")
+    assert machine.exit_code == 0, machine.output
+    documents = machine.stdout.splitlines() if arguments[0] == "batch" else [machine.stdout]
+    assert all(isinstance(json.loads(document), dict) for document in documents)
+
+
+async def test_a_degraded_answer_is_told(services: Any) -> None:
+    """With a backend away the answer comes, and says what is missing."""
+    await services.scoring["inference"].stop(0)
+    result = await marquee_command(services, "recommend", "--user", "u7")
+    assert result.exit_code == 0, result.output
+    assert "DEGRADED: inference did not answer" in result.stdout

@@ -1,0 +1,516 @@
+"""The gateway over real sockets: answers, filters, pages, degradation, releases."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from marquee.v1 import recommender_service_pb2 as pb
+from marquee.v1 import types_pb2
+from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
+
+Subject, Rating, Filter = types_pb2.Subject, types_pb2.Rating, types_pb2.ItemFilter
+
+
+@pytest.fixture
+def stub(channel: grpc.aio.Channel) -> RecommenderServiceStub:
+    """A stub of the gateway."""
+    return RecommenderServiceStub(channel)
+
+
+def known(user: str = "u7", **options: Any) -> pb.RecommendRequest:
+    """A request for a known user."""
+    size = options.pop("page_size", 0)
+    return pb.RecommendRequest(
+        subject=Subject(user_id=user), page_size=size, options=pb.RecommendOptions(**options)
+    )
+
+
+async def failure(call: Awaitable[Any]) -> tuple[grpc.StatusCode, str, list[str]]:
+    """Code, reason and violated fields of a call that must fail."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    trailers = dict(caught.value.trailing_metadata() or ())
+    status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
+    info, fields = error_details_pb2.ErrorInfo(), []
+    for detail in status.details:
+        bad = error_details_pb2.BadRequest()
+        if detail.Unpack(bad):
+            fields = [violation.field for violation in bad.field_violations]
+        detail.Unpack(info)
+    assert info.domain == "marquee.v1"
+    assert status.code == caught.value.code().value[0]
+    return caught.value.code(), info.reason, fields
+
+
+async def test_a_known_user_gets_a_full_page_of_unseen_items(stub, services) -> None:
+    """The first promise of the API, and what the answer says about itself."""
+    answer = await stub.Recommend(known(include_metadata=True), timeout=5)
+    assert [item.rank for item in answer.items] == list(range(1, 21))
+    assert answer.subject_kind == types_pb2.SUBJECT_KIND_KNOWN
+    assert answer.source.release_id == services.first.release_id
+    assert not answer.source.degraded
+    assert {w.model for w in answer.source.models} >= {"item_cf", "ease", "mf", "popularity"}
+    release = services.gateway.releases.serving
+    seen = set(release.catalogue.items.ids(release.data.matrix.seen(release.users.index("u7"))))
+    assert seen
+    assert not seen & {item.item_id for item in answer.items}
+    scores = [item.score for item in answer.items]
+    assert scores == sorted(scores, reverse=True)
+    assert all(1 <= item.predicted_stars <= 5 for item in answer.items)
+    assert any(item.proposed_by for item in answer.items)
+    assert answer.items[0].metadata.title.startswith("Film Number")
+    assert answer.source.server_time_us > 0
+
+
+async def test_the_score_is_the_blend_of_the_backends_scores(stub, services) -> None:
+    """What travels through three processes equals the same sum done in one."""
+    answer = await stub.Recommend(known(page_size=1000), timeout=5)
+    release = services.gateway.releases.serving
+    profile = release.data.matrix.profiles([release.users.index("u7")])
+    outputs = {
+        "baseline": release.data.baseline.score(profile)[0],
+        "popularity": release.popularity,
+    }
+    for scoring in services.scoring.values():
+        for name, scorer in scoring.follower.newest().scorers.items():
+            outputs[name] = scorer.score(profile)[0]
+    blends = release.ensemble.blends(("cf", "inference"))
+    for item in answer.items:
+        index = release.catalogue.items.index(item.item_id)
+        score = sum(w * outputs[m][index] for m, w in blends.ranking.weights.items()) + 0.125
+        stars = sum(w * outputs[m][index] for m, w in blends.rating.weights.items())
+        assert item.score == pytest.approx(score, abs=1e-5)
+        assert item.predicted_stars == pytest.approx(min(max(stars, 1), 5), abs=1e-5)
+
+
+async def test_an_unknown_user_gets_the_cold_start_answer(stub) -> None:
+    """Nobody is an error; nothing is degraded; everybody unknown gets the same."""
+    answer = await stub.Recommend(known("nobody"), timeout=5)
+    assert answer.subject_kind == types_pb2.SUBJECT_KIND_COLD_START
+    assert not answer.source.degraded
+    assert len(answer.items) == 20
+    again = await stub.Recommend(known("somebody-else"), timeout=5)
+    assert [i.item_id for i in answer.items] == [i.item_id for i in again.items]
+
+
+async def test_a_visitor_is_folded_in_and_does_not_get_what_was_rated(stub) -> None:
+    """Ratings in the request move the answer; unknown ids are reported."""
+    rated = [Rating(item_id=f"i{n}", stars=5 if n < 3 else 1) for n in range(6)]
+    subject = Subject(ratings=[*rated, Rating(item_id="gone", stars=3)], liked_item_ids=["i9"])
+    answer = await stub.Recommend(pb.RecommendRequest(subject=subject), timeout=5)
+    assert answer.subject_kind == types_pb2.SUBJECT_KIND_VISITOR
+    assert answer.unknown_item_ids == ["gone"]
+    ids = [item.item_id for item in answer.items]
+    assert not set(ids) & {"i0", "i1", "i2", "i3", "i4", "i5", "i9"}
+    cold = await stub.Recommend(known("nobody"), timeout=5)
+    assert ids != [item.item_id for item in cold.items]
+
+
+async def test_a_known_users_own_ratings_as_a_visitor_give_the_same_list(stub, services) -> None:
+    """Fold-in agrees with what was trained."""
+    release = services.gateway.releases.serving
+    profile = release.data.matrix.profiles([release.users.index("u7")])
+    ids = release.catalogue.items.ids(profile.items)
+    ratings = [
+        Rating(item_id=i, stars=s) for i, s in zip(ids, profile.ratings.tolist(), strict=True)
+    ]
+    visitor = pb.RecommendRequest(subject=Subject(ratings=ratings))
+    as_visitor = await stub.Recommend(visitor, timeout=5)
+    as_user = await stub.Recommend(known(), timeout=5)
+    assert [i.item_id for i in as_visitor.items] == [i.item_id for i in as_user.items]
+
+
+async def test_fresh_ratings_replace_those_of_the_release(stub) -> None:
+    """A known user's rating in the request wins over the trained one."""
+    subject = Subject(user_id="u7", ratings=[Rating(item_id="i5", stars=1)])
+    answer = await stub.Recommend(pb.RecommendRequest(subject=subject), timeout=5)
+    assert answer.subject_kind == types_pb2.SUBJECT_KIND_KNOWN_WITH_FRESH_RATINGS
+    assert "i5" not in [item.item_id for item in answer.items]
+
+
+@pytest.mark.parametrize(
+    ("item_filter", "qualifies"),
+    [
+        (Filter(genres_any=["comedy"]), lambda i: "Comedy" in i.genres),
+        (Filter(genres_all=["Comedy", "Drama"]), lambda i: {"Comedy", "Drama"} <= set(i.genres)),
+        (Filter(genres_none=["War"]), lambda i: "War" not in i.genres),
+        (Filter(year_min=1990), lambda i: i.year >= 1990),
+        (Filter(year_max=1960), lambda i: 0 < i.year <= 1960),
+        (Filter(allowed_item_ids=["i1", "i2", "x"]), lambda i: i.item_id in {"i1", "i2"}),
+        (Filter(excluded_item_ids=["i1"]), lambda i: i.item_id != "i1"),
+        (Filter(genres_all=["No Such Genre"]), lambda i: False),
+    ],
+)
+async def test_filters_apply_before_the_cut(
+    stub, item_filter: Filter, qualifies: Callable[[types_pb2.Item], bool]
+) -> None:
+    """A filtered list holds every item that qualifies, and only those."""
+    options: dict[str, Any] = {"include_metadata": True, "include_seen": True, "page_size": 1000}
+    every = await stub.Recommend(known(**options), timeout=5)
+    assert len(every.items) == 120
+    some = await stub.Recommend(known(filter=item_filter, **options), timeout=5)
+    expected = [i.item_id for i in every.items if qualifies(i.metadata)]
+    assert [i.item_id for i in some.items] == expected
+
+
+async def test_a_least_predicted_rating_filters(stub) -> None:
+    """Only items that are predicted well enough are listed, in the same order."""
+    every = await stub.Recommend(known(page_size=1000), timeout=5)
+    middle = float(np.median([item.predicted_stars for item in every.items]))
+    some = await stub.Recommend(known(page_size=1000, min_predicted_stars=middle), timeout=5)
+    expected = [i.item_id for i in every.items if i.predicted_stars >= np.float32(middle)]
+    assert [i.item_id for i in some.items] == expected
+
+
+@pytest.mark.parametrize("diversity", [0.0, 0.4])
+@pytest.mark.parametrize("dense_limit", [1000, 10])
+async def test_pages_neither_repeat_nor_skip_while_releases_change(
+    services, diversity: float, dense_limit: int
+) -> None:
+    """Walking pages through a promotion gives the first release's whole list."""
+    gateway = await services.start_gateway(dense_limit=dense_limit, candidates=20)
+    await services.until_full(gateway)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.bound.port}") as channel:
+        stub = RecommenderServiceStub(channel)
+        whole = await stub.Recommend(known(page_size=1000, diversity=diversity), timeout=5)
+        request = known(page_size=7, diversity=diversity)
+        ids: list[str] = []
+        lists = set()
+        while True:
+            page = await stub.Recommend(request, timeout=5)
+            lists.add(page.recommendation_id)
+            assert page.items[0].rank == len(ids) + 1
+            ids += [item.item_id for item in page.items]
+            request.page_token = page.next_page_token
+            if not page.next_page_token:
+                break
+            if len(ids) == 14:
+                await services.publish(1)
+                await services.until_full(gateway)
+        assert len(lists) == 1
+        if dense_limit == 1000:
+            assert ids == [item.item_id for item in whole.items]
+        assert sorted(ids) == sorted(item.item_id for item in whole.items)
+        assert page.source.release_id == services.first.release_id
+    await gateway.stop(0.5)
+
+
+async def test_a_page_token_of_another_request_is_refused(stub) -> None:
+    """A token belongs to its request, and damage is told."""
+    page = await stub.Recommend(known(page_size=5), timeout=5)
+    other = known("u8", page_size=5)
+    other.page_token = page.next_page_token
+    code, reason, _ = await failure(stub.Recommend(other, timeout=5))
+    assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "PAGE_TOKEN_MISMATCH")
+    damaged = known(page_size=5)
+    damaged.page_token = page.next_page_token[:-4] + "AAAA"
+    code, reason, _ = await failure(stub.Recommend(damaged, timeout=5))
+    assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "PAGE_TOKEN_MISMATCH")
+
+
+async def test_a_page_token_expires_with_its_release(stub, services) -> None:
+    """Once the release is no longer held, the token says so."""
+    request = known(page_size=5)
+    request.page_token = (await stub.Recommend(request, timeout=5)).next_page_token
+    for seed in (1, 2):
+        await services.publish(seed)
+        await services.until_full()
+    code, reason, _ = await failure(stub.Recommend(request, timeout=5))
+    assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "PAGE_TOKEN_EXPIRED")
+
+
+async def test_reasons_add_up_to_the_score(stub) -> None:
+    """Each item's model shares sum to its score; evidence comes with it."""
+    answer = await stub.Recommend(known(include_reasons=True), timeout=5)
+    for item in answer.items:
+        shares = [r.model_share for r in item.reasons if r.HasField("model_share")]
+        assert sum(share.contribution for share in shares) == pytest.approx(item.score, abs=1e-5)
+        kinds = {reason.WhichOneof("evidence") for reason in item.reasons}
+        assert kinds == {"model_share", "rated_item", "similar_users"}
+
+
+async def test_one_model_alone_can_be_asked(stub) -> None:
+    """Only its weight shows, and its scores rank."""
+    answer = await stub.Recommend(known(model="mf"), timeout=5)
+    assert [w.model for w in answer.source.models] == ["mf"]
+    affinity = await stub.Recommend(known(model="ease"), timeout=5)
+    assert affinity.items[0].score != affinity.items[0].predicted_stars
+    for release_id, model, reason in (
+        ("", "no_such_model", "MODEL_NOT_FOUND"),
+        ("20000101T000000Z-0", "", "RELEASE_NOT_FOUND"),
+    ):
+        request = known(model=model, release_id=release_id)
+        code, found, _ = await failure(stub.Recommend(request, timeout=5))
+        assert (code, found) == (grpc.StatusCode.NOT_FOUND, reason)
+
+
+async def test_predicted_ratings_keep_order_and_report_unknown_items(stub) -> None:
+    """Each item asked for has its place in the answer."""
+    ids = ["i50", "gone", "i3", "i119"]
+    request = pb.PredictRatingsRequest(subject=Subject(user_id="u7"), item_ids=ids)
+    answer = await stub.PredictRatings(request, timeout=5)
+    assert [p.item_id for p in answer.predictions] == ids
+    assert [p.HasField("stars") for p in answer.predictions] == [True, False, True, True]
+    every = await stub.Recommend(known(page_size=1000, include_seen=True), timeout=5)
+    stars = {item.item_id: item.predicted_stars for item in every.items}
+    for prediction in answer.predictions:
+        if prediction.HasField("stars"):
+            assert prediction.stars == pytest.approx(stars[prediction.item_id], abs=1e-5)
+
+
+async def test_similar_items_leave_out_the_item_itself(stub) -> None:
+    """The blend of all models that represent items, most similar first."""
+    request = pb.SimilarItemsRequest(item_id="i5", page_size=10, include_metadata=True)
+    answer = await stub.SimilarItems(request, timeout=5)
+    assert len(answer.items) == 10
+    assert "i5" not in [item.item_id for item in answer.items]
+    assert {w.model for w in answer.source.models} == {"item_cf", "ease", "mf"}
+    values = [item.similarity for item in answer.items]
+    assert values == sorted(values, reverse=True)
+    code, reason, _ = await failure(
+        stub.SimilarItems(pb.SimilarItemsRequest(item_id="gone"), timeout=5)
+    )
+    assert (code, reason) == (grpc.StatusCode.NOT_FOUND, "ITEM_NOT_FOUND")
+
+
+async def test_search_finds_titles_by_words_and_walks_pages(stub) -> None:
+    """The last word may be a beginning; pages cover all matches once."""
+    request = pb.SearchItemsRequest(query="number FÍLM 11", page_size=4)
+    found = []
+    while True:
+        answer = await stub.SearchItems(request, timeout=5)
+        found += [item.title for item in answer.items]
+        if not answer.next_page_token:
+            break
+        request.page_token = answer.next_page_token
+    expected = {f"Film Number {n}" for n in range(120) if str(n).startswith("11")}
+    assert len(found) == len(expected)
+    assert set(found) == expected
+
+
+async def test_get_item_tells_what_is_known(stub) -> None:
+    """Metadata and statistics of one item."""
+    answer = await stub.GetItem(pb.GetItemRequest(item_id="i11"), timeout=5)
+    assert answer.item.genres
+    assert answer.item.rating_count > 0
+    code, reason, _ = await failure(stub.GetItem(pb.GetItemRequest(item_id="gone"), timeout=5))
+    assert (code, reason) == (grpc.StatusCode.NOT_FOUND, "ITEM_NOT_FOUND")
+
+
+async def test_a_batch_answers_every_subject_once(stub) -> None:
+    """Errors of one subject do not end the stream, and answers equal the single call's."""
+    subjects = [Subject(user_id=f"u{n}") for n in range(30)]
+    subjects[4] = Subject(ratings=[Rating(item_id="i1", stars=9)])
+    subjects[5] = Subject()
+    request = pb.BatchRecommendRequest(subjects=subjects, page_size=5)
+    answers = {a.subject_index: a async for a in stub.BatchRecommend(request, timeout=10)}
+    assert sorted(answers) == list(range(30))
+    assert answers[4].error.reason == "INVALID_FIELD"
+    assert "subjects[4].ratings[0].stars" in answers[4].error.message
+    assert answers[5].error.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+    single = await stub.Recommend(known("u9", page_size=5), timeout=5)
+    ids = [item.item_id for item in answers[9].recommendations.items]
+    assert ids == [item.item_id for item in single.items]
+
+
+async def test_status_names_release_models_and_backends(stub, services) -> None:
+    """All that an operator asks first."""
+    status = await stub.GetStatus(pb.GetStatusRequest(), timeout=5)
+    assert status.release.release_id == services.first.release_id
+    assert {m.weight.model: m.backend for m in status.release.models}["mf"] == "inference"
+    assert [(b.backend, b.healthy) for b in status.backends] == [("cf", True), ("inference", True)]
+    assert status.release.ensemble_metrics["test_mse"] == 0.9
+    assert status.pending_release_reason == ""
+
+
+async def test_a_lost_backend_degrades_and_its_return_heals(stub, services) -> None:
+    """The rest of the ensemble answers, popular items at last, and all again when all is back."""
+    inference = services.scoring["inference"]
+    await inference.stop()
+    answer = await stub.Recommend(known(), timeout=5)
+    assert answer.source.degraded
+    assert "mf" not in {w.model for w in answer.source.models}
+    assert "item_cf" in {w.model for w in answer.source.models}
+    reasons = answer.source.degraded_reasons
+    assert reasons == [types_pb2.DEGRADED_REASON_INFERENCE_UNAVAILABLE]
+    alone = known(model="mf")
+    code, reason, _ = await failure(stub.Recommend(alone, timeout=5))
+    assert (code, reason) == (grpc.StatusCode.UNAVAILABLE, "MODEL_UNAVAILABLE")
+    await services.scoring["cf"].stop()
+    answer = await stub.Recommend(known(), timeout=5)
+    assert len(answer.items) == 20
+    assert {w.model for w in answer.source.models} == {"baseline", "popularity"}
+    assert len(answer.source.degraded_reasons) == 2
+    for backend in ("cf", "inference"):
+        await services.start_backend(backend, services.scoring[backend].bound.port)
+    await services.until_full()
+    answer = await stub.Recommend(known(), timeout=5)
+    assert not answer.source.degraded
+
+
+async def test_a_promotion_is_served_without_a_failed_or_mixed_answer(stub, services) -> None:
+    """Calls go on through promotions and a rollback; each answer is whole and of one release."""
+    seen, stop = [], asyncio.Event()
+
+    async def call() -> None:
+        while not stop.is_set():
+            answer = await stub.Recommend(known(), timeout=5)
+            assert not answer.source.degraded
+            seen.append(answer.source.release_id)
+
+    callers = [asyncio.create_task(call()) for _ in range(4)]
+    second = await services.publish(1)
+    await services.until_full()
+    services.store.rollback()
+    await services.until_full()
+    stop.set()
+    await asyncio.gather(*callers)
+    assert set(seen) <= {services.first.release_id, second.release_id}
+    assert second.release_id in seen
+    answer = await stub.Recommend(known(), timeout=5)
+    assert answer.source.release_id == services.first.release_id
+
+
+async def test_a_damaged_release_is_refused_and_the_last_good_one_serves(stub, services) -> None:
+    """A backend that cannot load it keeps the gateway from switching, and status says why."""
+    bad = await services.publish(1, promote=False)
+    folder = services.folder / "store" / "releases" / bad.release_id
+    services.store.promote(bad.release_id)
+    victim = folder / "models" / "mf" / "vectors.npy"
+    victim.write_bytes(victim.read_bytes()[:-1] + b"\xff")
+    while True:
+        status = await stub.GetStatus(pb.GetStatusRequest(), timeout=5)
+        if "inference refused" in status.pending_release_reason:
+            break
+        await asyncio.sleep(0.02)
+    assert "SHA-256" in status.pending_release_reason
+    answer = await stub.Recommend(known(), timeout=5)
+    assert answer.source.release_id == services.first.release_id
+    assert not answer.source.degraded
+
+
+async def test_health_says_serving_only_once_a_release_is_loaded(services, tmp_path) -> None:
+    """A gateway without a release is alive and not ready, and says so to callers."""
+    gateway = await services.start_gateway(store=str(tmp_path / "empty"))
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.bound.port}") as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        for service in ("", "marquee.v1.RecommenderService"):
+            request = health_pb2.HealthCheckRequest(service=service)
+            answer = await health.Check(request, timeout=5)
+            assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
+        stub = RecommenderServiceStub(channel)
+        code, reason, _ = await failure(stub.Recommend(known(), timeout=5))
+        assert (code, reason) == (grpc.StatusCode.UNAVAILABLE, "NO_RELEASE")
+    await gateway.stop(0.5)
+    async with grpc.aio.insecure_channel(services.address) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        request = health_pb2.HealthCheckRequest(service="marquee.v1.RecommenderService")
+        answer = await health.Check(request, timeout=5)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_a_bad_request_names_each_field(stub) -> None:
+    """All violations come at once, by their paths."""
+    request = pb.RecommendRequest(
+        subject=Subject(
+            user_id="x" * 65,
+            ratings=[Rating(item_id="i1", stars=float("nan")), Rating(item_id="i1", stars=3)],
+        ),
+        page_size=-1,
+        options=pb.RecommendOptions(diversity=2, filter=Filter(genres_any=["a\nb"])),
+    )
+    code, reason, fields = await failure(stub.Recommend(request, timeout=5))
+    assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+    assert set(fields) == {
+        "subject.user_id",
+        "subject.ratings[0].stars",
+        "subject.ratings[1]",
+        "page_size",
+        "options.diversity",
+        "options.filter.genres_any[0]",
+    }
+
+
+async def test_bytes_that_are_no_message_are_the_callers_error(channel) -> None:
+    """Garbage gets INVALID_ARGUMENT, not INTERNAL."""
+    call = channel.unary_unary("/marquee.v1.RecommenderService/Recommend")
+    code, reason, _ = await failure(call(b"\xff\xff\xff", timeout=5))
+    assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+
+
+async def test_too_many_calls_are_shed_with_a_reason(services) -> None:
+    """Load beyond the limit is refused at once, and what is admitted is answered."""
+    gateway = await services.start_gateway(max_calls=2)
+    await services.until_full(gateway)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.bound.port}") as channel:
+        stub = RecommenderServiceStub(channel)
+        calls = [stub.Recommend(known(f"u{n}"), timeout=5) for n in range(30)]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+    shed = [r for r in results if isinstance(r, grpc.aio.AioRpcError)]
+    assert shed
+    assert len(shed) < len(results)
+    assert {error.code() for error in shed} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    await gateway.stop(0.5)
+
+
+ids = st.one_of(st.sampled_from(["u1", "i1", "i2", "i3", ""]), st.text(max_size=70))
+numbers = st.floats(width=32)
+requests = st.builds(
+    pb.RecommendRequest,
+    subject=st.builds(
+        Subject,
+        user_id=ids,
+        ratings=st.lists(st.builds(Rating, item_id=ids, stars=numbers), max_size=4),
+        liked_item_ids=st.lists(ids, max_size=3),
+    ),
+    page_size=st.one_of(st.integers(-2, 30), st.integers(-(2**31), 2**31 - 1)),
+    page_token=st.one_of(st.just(""), st.text(max_size=30)),
+    options=st.builds(
+        pb.RecommendOptions,
+        filter=st.builds(
+            Filter,
+            genres_any=st.lists(ids, max_size=2),
+            year_min=st.one_of(st.none(), st.integers(-(2**31), 2**31 - 1)),
+            allowed_item_ids=st.lists(ids, max_size=3),
+        ),
+        include_seen=st.booleans(),
+        min_predicted_stars=st.one_of(st.none(), numbers),
+        diversity=st.one_of(st.just(0.0), numbers),
+        release_id=st.one_of(st.just(""), ids),
+        model=st.sampled_from(["", "mf", "ease", "baseline", "popularity", "x"]),
+        include_metadata=st.booleans(),
+        include_reasons=st.booleans(),
+    ),
+)
+ALLOWED = {
+    grpc.StatusCode.OK,
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.FAILED_PRECONDITION,
+}
+
+
+async def test_no_request_makes_the_gateway_answer_internal(stub) -> None:
+    """Whatever comes in, it is answered or refused with a reason."""
+    drawn: list[pb.RecommendRequest] = []
+
+    @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(requests)
+    def draw(request: pb.RecommendRequest) -> None:
+        drawn.append(request)
+
+    draw()
+    calls = [stub.Recommend(request, timeout=20) for request in drawn]
+    codes = [await call.code() for call in calls]
+    assert set(codes) <= ALLOWED
+    assert grpc.StatusCode.OK in codes

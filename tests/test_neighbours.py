@@ -1,0 +1,151 @@
+"""Similarities from co-rated ratings, and the neighbours kept of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from marquee_services.arrays import Float32, save_array
+from marquee_services.errors import ArtifactError
+from marquee_services.scoring.neighbours import (
+    CoRatings,
+    NeighbourConfig,
+    Neighbours,
+    csr_matrix,
+    nearest,
+)
+
+CONFIG = NeighbourConfig(neighbours=3, shrinkage=2.0, overlap_power=1.5, damping=0.1)
+# Quarter steps: squares and sums are exact, so an undefined correlation is exactly so.
+RESIDUALS = st.integers(-8, 8).map(lambda step: step / 4)
+
+
+def co_ratings(dense: Float32, rated: np.ndarray) -> CoRatings:
+    """Those of a dense matrix with a mask."""
+    rows, columns = np.nonzero(rated)
+    indptr = np.concatenate([[0], np.cumsum(rated.sum(axis=1))]).astype(np.int64)
+    values = dense[rows, columns].astype(np.float32)
+    return CoRatings.of(csr_matrix(indptr, columns.astype(np.int32), values, rated.shape[1]))
+
+
+def direct_correlation(x: Float32, y: Float32, both: np.ndarray) -> float:
+    """The textbook formula over the common columns."""
+    scale = np.sqrt(float((x[both] ** 2).sum()) * float((y[both] ** 2).sum()))
+    return float((x[both] * y[both]).sum()) / scale if scale > 0 else 0.0
+
+
+@given(arrays(np.float64, (5, 7), elements=RESIDUALS), arrays(np.bool_, (5, 7)))
+def test_correlations_equal_the_direct_formula(dense: np.ndarray, rated: np.ndarray) -> None:
+    """The sparse products give the Pearson correlation that a loop over pairs gives."""
+    ratings = co_ratings(dense, rated)
+    for one in range(5):
+        correlations, common = ratings.correlations(*ratings.row(one))
+        for other in range(5):
+            both = rated[one] & rated[other]
+            wanted = direct_correlation(dense[one], dense[other], both)
+            assert correlations[other] == pytest.approx(wanted, abs=1e-6)
+            assert common[other] == both.sum()
+
+
+@given(arrays(np.float64, (5, 7), elements=RESIDUALS), arrays(np.bool_, (5, 7)))
+def test_similarities_equal_the_direct_formula(dense: np.ndarray, rated: np.ndarray) -> None:
+    """Shrinkage and overlap weigh the positive correlations as the docstring says."""
+    ratings = co_ratings(dense, rated)
+    for one in range(5):
+        similarities, _ = ratings.similarities(*ratings.row(one), CONFIG)
+        for other in range(5):
+            both = rated[one] & rated[other]
+            n, union = both.sum(), (rated[one] | rated[other]).sum()
+            wanted = max(0.0, direct_correlation(dense[one], dense[other], both))
+            wanted *= n / (n + 2.0) * (n / max(union, 1)) ** 1.5
+            assert similarities[other] == pytest.approx(wanted, abs=1e-6)
+            assert similarities[other] <= 1.0
+
+
+def test_a_vector_without_columns_is_like_nothing() -> None:
+    """An empty profile has no similarity, and no division fails."""
+    ratings = co_ratings(np.ones((3, 4), np.float32), np.eye(3, 4, dtype=np.bool_))
+    similarities, common = ratings.similarities(
+        np.empty(0, np.int32), np.empty(0, np.float32), CONFIG
+    )
+    assert similarities.tolist() == [0, 0, 0]
+    assert common.tolist() == [0, 0, 0]
+
+
+def test_nearest_keeps_the_best_above_zero_in_ascending_order() -> None:
+    """Rows that are not eligible or not similar take no place."""
+    similarities = np.array([0.2, 0.9, 0.0, 0.5, 0.7], np.float32)
+    eligible = np.array([True, False, True, True, True])
+    indices, values = nearest(similarities, 2, eligible)
+    assert indices.tolist() == [3, 4]
+    assert values.tolist() == pytest.approx([0.5, 0.7])
+    assert nearest(similarities, 9, eligible)[0].tolist() == [0, 3, 4]
+
+
+def toy_neighbours() -> Neighbours:
+    """Those of three rows, the second without any."""
+    empty = np.empty(0, np.int32), np.empty(0, np.float32)
+    return Neighbours.of(
+        [
+            (np.array([1, 2], np.int32), np.array([0.5, 1.0], np.float32)),
+            empty,
+            (np.array([0], np.int32), np.array([0.25], np.float32)),
+        ]
+    )
+
+
+def test_neighbours_survive_saving(tmp_path: Path) -> None:
+    """What is loaded is what was saved."""
+    toy_neighbours().save(tmp_path)
+    loaded = Neighbours.load(tmp_path, 3)
+    assert len(loaded) == 3
+    assert [loaded.row(row)[0].tolist() for row in range(3)] == [[1, 2], [], [0]]
+    assert [loaded.row(row)[1].tolist() for row in range(3)] == [[0.5, 1.0], [], [0.25]]
+    assert loaded.matrix().toarray().tolist() == [[0, 0.5, 1], [0, 0, 0], [0.25, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("neighbour_indptr.npy", np.array([0, 2, 1, 3])),
+        ("neighbour_indptr.npy", np.array([1, 2, 2, 3])),
+        ("neighbour_indptr.npy", np.array([0, 2, 2, 4])),
+        ("neighbour_indptr.npy", np.array([0, 2, 3])),
+        ("neighbours.npy", np.array([1, 3, 0], np.int32)),
+        ("neighbours.npy", np.array([1, -1, 0], np.int32)),
+        ("neighbours.npy", np.array([1, 2, 0], np.int64)),
+        ("similarities.npy", np.array([0.5, 1.5, 0.25], np.float32)),
+        ("similarities.npy", np.array([0.5, 0.0, 0.25], np.float32)),
+        ("similarities.npy", np.array([0.5, 1.0], np.float32)),
+    ],
+)
+def test_neighbours_that_do_not_fit_are_refused(
+    tmp_path: Path, name: str, array: np.ndarray
+) -> None:
+    """Damaged arrays are refused at load, not met while scoring."""
+    toy_neighbours().save(tmp_path)
+    save_array(tmp_path / name, array)
+    with pytest.raises(ArtifactError, match="npy"):
+        Neighbours.load(tmp_path, 3)
+
+
+def test_a_similarity_that_is_not_a_number_is_refused(tmp_path: Path) -> None:
+    """NaN in a file that was not written by `save_array` does not slip through."""
+    toy_neighbours().save(tmp_path)
+    np.save(tmp_path / "similarities.npy", np.array([0.5, np.nan, 0.25], np.float32))
+    with pytest.raises(ArtifactError, match=r"similarities\.npy"):
+        Neighbours.load(tmp_path, 3)
+
+
+@pytest.mark.parametrize(
+    "values", [(0, 1, 1, 1), (1, -1, 1, 1), (1, 1, float("nan"), 1), (1, 1, 1, 0)]
+)
+def test_a_senseless_configuration_is_refused(values: tuple[int, float, float, float]) -> None:
+    """Values out of range fail where they are made."""
+    with pytest.raises(ValueError, match="finite"):
+        NeighbourConfig(*values)

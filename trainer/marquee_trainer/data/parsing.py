@@ -1,0 +1,185 @@
+"""Parses files of ratings: a million rows a second, and malformed rows named by line.
+
+A file is parsed as columns of bytes. Only when some row is not as it should be is it read again,
+line by line, to say which rows and why.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marquee_services.arrays import Float32, Int64
+from marquee_trainer.data.dataset import RatingsError
+
+MAX_ID_BYTES = 64
+
+_LOWEST, _HIGHEST, _STEP = 0.5, 5.0, 0.5
+_FIELDS = 4
+_CSV_HEADER = b"userId,movieId,rating,timestamp"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# As much of a file as tells its delimiter.
+_HEAD_BYTES = 4096
+_TAB, _NEWLINE = 9, 10
+
+_ID = re.compile(rb"[!-~]{1,%d}" % MAX_ID_BYTES)
+_STARS = re.compile(rb"[0-9]{1,3}(\.[0-9]{1,6})?")
+# Eighteen digits fit an int64.
+_TIMESTAMP = re.compile(rb"[0-9]{1,18}")
+_MAX_STARS_BYTES, _MAX_TIMESTAMP_BYTES = 10, 18
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Ratings of a file, in its order.
+
+    Attributes:
+        users: User ids (bytes, n).
+        items: Item ids (bytes, n).
+        ratings: Stars (float32, n).
+        timestamps: Seconds since 1970 (int64, n).
+        name: The file's name.
+        first_line: The line of the first row, counted from 1.
+    """
+
+    users: NDArray[np.bytes_]
+    items: NDArray[np.bytes_]
+    ratings: Float32
+    timestamps: Int64
+    name: str
+    first_line: int
+
+    def __len__(self) -> int:
+        return len(self.ratings)
+
+    def line(self, row: int) -> str:
+        """Where a row is: `u.data:17`."""
+        return f"{self.name}:{self.first_line + row}"
+
+
+def parse_ratings(content: bytes, name: str) -> Rows:
+    """Parses user, item, rating and timestamp, separated by tabs, `::`, or commas with a header.
+
+    Ids are printable ASCII without spaces, at most `MAX_ID_BYTES` long; ratings are 0.5 to 5 by
+    half stars; timestamps are whole seconds since 1970.
+
+    Args:
+        content: The file.
+        name: Its name, for errors.
+
+    Raises:
+        RatingsError: Rows are malformed; the first few are named by line, with their number.
+    """
+    content = content.removeprefix(_BYTE_ORDER_MARK).replace(b"\r\n", b"\n").rstrip(b"\n")
+    delimiter = max((b"\t", b"::", b","), key=content[:_HEAD_BYTES].count)
+    first_line = 1
+    if delimiter == b",":
+        header, _, content = content.partition(b"\n")
+        first_line = 2
+        if header.strip().lower() != _CSV_HEADER.lower():
+            raise RatingsError(f"{name}:1: the header is not {_CSV_HEADER.decode()}")
+    columns = _columns(content, delimiter)
+    parsed = _parse(columns, name, first_line) if columns else None
+    if parsed is None:
+        raise RatingsError.listing("malformed rows", _problems(content, delimiter, name, first_line))
+    return parsed
+
+
+def _columns(content: bytes, delimiter: bytes) -> list[NDArray[np.uint8]] | None:
+    """The fields as four matrices of bytes, padded with zeros; None when a row has not four."""
+    if b"\0" in content:
+        return None
+    if delimiter != b"\t":
+        if b"\t" in content:
+            return None
+        content = content.replace(delimiter, b"\t")
+    text = np.frombuffer(content + b"\n" if content else b"", dtype=np.uint8)
+    ends = np.flatnonzero((text == _TAB) | (text == _NEWLINE))
+    if len(ends) % _FIELDS:
+        return None
+    closers = text[ends].reshape(-1, _FIELDS)
+    if not ((closers[:, :-1] == _TAB).all() and (closers[:, -1] == _NEWLINE).all()):
+        return None
+    starts = np.concatenate([[0], ends[:-1] + 1])[: len(ends)]
+    starts, ends = starts.reshape(-1, _FIELDS), ends.reshape(-1, _FIELDS)
+    limits = (MAX_ID_BYTES, MAX_ID_BYTES, _MAX_STARS_BYTES, _MAX_TIMESTAMP_BYTES)
+    lengths = ends - starts
+    if len(lengths) and not ((lengths > 0) & (lengths <= limits)).all():
+        return None
+    return [_gather(text, starts[:, field], lengths[:, field]) for field in range(_FIELDS)]
+
+
+def _gather(text: NDArray[np.uint8], starts: Int64, lengths: Int64) -> NDArray[np.uint8]:
+    width = int(lengths.max(initial=1))
+    column = np.zeros((len(starts), width), dtype=np.uint8)
+    shortest = int(lengths.min(initial=width))
+    for place in range(width):
+        if place < shortest:
+            column[:, place] = text[starts + place]
+        else:
+            long = np.flatnonzero(lengths > place)
+            column[long, place] = text[starts[long] + place]
+    return column
+
+
+def _parse(columns: list[NDArray[np.uint8]], name: str, first_line: int) -> Rows | None:
+    """The rows; None when one is malformed."""
+    users, items, stars, timestamps = columns
+    for ids in (users, items):
+        if not ((ids == 0) | ((ids > ord(" ")) & (ids <= ord("~")))).all():
+            return None
+    if not ((timestamps == 0) | ((timestamps >= ord("0")) & (timestamps <= ord("9")))).all():
+        return None
+    # There are few different ratings, so that each is parsed once.
+    texts, which = np.unique(_text(stars), return_inverse=True)
+    values = [_stars(text) for text in texts.tolist()]
+    if None in values:
+        return None
+    seconds = np.zeros(len(timestamps), dtype=np.int64)
+    for digit in timestamps.T:
+        seconds = np.where(digit == 0, seconds, seconds * 10 + (digit - np.int64(ord("0"))))
+    ratings = np.array(values, dtype=np.float32)[which]
+    return Rows(_text(users), _text(items), ratings, seconds, name, first_line)
+
+
+def _text(column: NDArray[np.uint8]) -> NDArray[np.bytes_]:
+    return column.view(f"S{column.shape[1]}").reshape(-1)
+
+
+def _stars(text: bytes) -> float | None:
+    """A rating; None when it is none."""
+    if not _STARS.fullmatch(text):
+        return None
+    value = float(text)
+    return value if _LOWEST <= value <= _HIGHEST and value % _STEP == 0 else None
+
+
+def _problems(content: bytes, delimiter: bytes, name: str, first_line: int) -> list[str]:
+    """What is wrong with each malformed row."""
+    found = []
+    for number, line in enumerate(content.split(b"\n"), start=first_line):
+        problem = _problem(line.split(delimiter))
+        if problem:
+            found.append(f"{name}:{number}: {problem}")
+    return found
+
+
+def _problem(fields: list[bytes]) -> str | None:
+    if len(fields) != _FIELDS:
+        return f"{len(fields)} fields, not {_FIELDS}"
+    user, item, stars, timestamp = fields
+    for what, field in (("user", user), ("item", item)):
+        if not _ID.fullmatch(field):
+            return f"{_quoted(field)} is no {what} id"
+    if _stars(stars) is None:
+        return f"{_quoted(stars)} is no rating from {_LOWEST:g} to {_HIGHEST:g} by half stars"
+    if not _TIMESTAMP.fullmatch(timestamp):
+        return f"{_quoted(timestamp)} is no timestamp"
+    return None
+
+
+def _quoted(field: bytes) -> str:
+    return repr(field.decode("latin-1"))

@@ -1,0 +1,111 @@
+"""Evaluates models and their ensemble with the very scorers that serve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from marquee_services.arrays import Float32, Float64, Int32
+from marquee_services.scoring.ensemble import BASELINE, POPULARITY, Blend, Ensemble
+from marquee_services.scoring.popularity import popularity_scores
+from marquee_services.scoring.scorer import Output, ReleaseData, Scorer
+from marquee_trainer.data.dataset import RatingScale
+from marquee_trainer.evaluation.ranking_metrics import RankingTask, ranking_metrics
+from marquee_trainer.evaluation.rating_metrics import rating_metrics
+from marquee_trainer.models.model import Model, Pairs, predict_pairs
+
+ENSEMBLE = "ensemble"
+TOP = 10
+
+Score = Callable[[Int32], Float32 | Float64]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics by model: `train_mse`, `test_mse`, `test_rmse`, `test_mae`, `ndcg@10`, …
+
+    Attributes:
+        metrics: For each model, the floor and the ensemble. Models of affinity predict no stars.
+        ranked_users: How many users the ranking metrics are means over.
+    """
+
+    metrics: Mapping[str, Mapping[str, float]]
+    ranked_users: int
+
+
+def evaluate(
+    data: ReleaseData,
+    models: Sequence[Model],
+    ensemble: Ensemble,
+    train: Pairs,
+    test: Pairs,
+    scale: RatingScale,
+    relevant_stars: float,
+) -> Evaluation:
+    """Evaluates on ratings that training has not seen.
+
+    Args:
+        data: What the models were fitted on.
+        models: Fitted models.
+        ensemble: Their blends.
+        train: The training ratings.
+        test: The test ratings.
+        scale: The rating scale.
+        relevant_stars: An item is relevant to a user who rated it at least so.
+    """
+    blends = ensemble.blends(sorted({model.backend for model in models}))
+    scorers: dict[str, Scorer] = {model.name: model.scorer for model in models}
+    stars = [name for name, scorer in scorers.items() if scorer.output is Output.STARS]
+    metrics: dict[str, dict[str, float]] = {}
+    predictions: dict[str, dict[str, Float32]] = {"train": {}, "test": {}}
+    for part, pairs in (("train", train), ("test", test)):
+        here = predictions[part]
+        here[BASELINE] = _baseline_pairs(data, pairs)
+        for name in stars:
+            here[name] = predict_pairs(scorers[name], data, pairs.users, pairs.items)
+        here[ENSEMBLE] = blends.rating.apply(here).astype(np.float32)
+        for name, predicted in here.items():
+            found = rating_metrics(predicted, pairs.ratings, scale)
+            row = metrics.setdefault(name, {})
+            row[f"{part}_mse"], row[f"{part}_rmse"] = found.mse, found.rmse
+            row[f"{part}_mae"] = found.mae
+    task = RankingTask.of(data.matrix, test, relevant_stars)
+    for name, score in _score_functions(data, scorers, blends.ranking).items():
+        ranked = ranking_metrics(task, score, TOP)
+        row = metrics.setdefault(name, {})
+        row[f"ndcg@{TOP}"], row[f"recall@{TOP}"] = ranked.ndcg, ranked.recall
+        row[f"coverage@{TOP}"] = ranked.coverage
+    order = [BASELINE, POPULARITY, *scorers, ENSEMBLE]
+    return Evaluation({name: metrics[name] for name in order}, len(task.users))
+
+
+def _baseline_pairs(data: ReleaseData, pairs: Pairs) -> Float32:
+    everybody = data.matrix.profiles(np.arange(data.matrix.user_count, dtype=np.int32))
+    baseline = data.baseline
+    bias = baseline.user_bias(everybody)[pairs.users] + baseline.item_bias[pairs.items]
+    return (bias + baseline.mean).astype(np.float32)
+
+
+def _score_functions(
+    data: ReleaseData, scorers: Mapping[str, Scorer], ranking: Blend
+) -> dict[str, Score]:
+    """How each model, the floor and the ensemble score all items for users."""
+    popularity = popularity_scores(np.bincount(data.matrix.items, minlength=data.matrix.item_count))
+
+    def one(scorer: Scorer) -> Score:
+        return lambda users: scorer.score(data.matrix.profiles(users))
+
+    functions: dict[str, Score] = {
+        BASELINE: lambda users: data.baseline.score(data.matrix.profiles(users)),
+        POPULARITY: lambda users: np.broadcast_to(popularity, (len(users), len(popularity))),
+        **{name: one(scorer) for name, scorer in scorers.items()},
+    }
+    models = dict(functions)
+
+    def blended(users: Int32) -> Float64:
+        return ranking.apply({name: models[name](users) for name in ranking.weights})
+
+    functions[ENSEMBLE] = blended
+    return functions

@@ -1,0 +1,25 @@
+"""The models of a release, in the order in which they are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from marquee_trainer.models.autorec import AutoRec, UserAutoRec
+from marquee_trainer.models.deep_mf import DeepMF
+from marquee_trainer.models.ease import EASE
+from marquee_trainer.models.item_cf import ItemCF
+from marquee_trainer.models.mf import MF
+from marquee_trainer.models.model import Model
+from marquee_trainer.models.residual_mf import ResidualMF
+from marquee_trainer.models.user_cf import UserCF
+
+MODELS: tuple[Callable[[], Model], ...] = (
+    UserCF,
+    ItemCF,
+    EASE,
+    MF,
+    DeepMF,
+    ResidualMF,
+    AutoRec,
+    UserAutoRec,
+)
