@@ -35,6 +35,7 @@ from marquee_services.release.store import ReleaseStore
 from marquee_services.scoring.baseline import Baseline
 from marquee_services.scoring.ensemble import Blend, BlendPair, Ensemble, backend_subsets
 from marquee_services.scoring.scorer import (
+    LoadScorer,
     NeighbourEvidence,
     Output,
     RatedEvidence,
@@ -74,7 +75,8 @@ class ToyScorer:
         """As `Scorer.similarities`."""
         lengths = np.linalg.norm(self._vectors, axis=1)
         cosines = self._vectors @ self._vectors[item] / (lengths * lengths[item])
-        return np.clip(cosines, -1, 1).astype(np.float32)
+        clipped: Float32 = np.clip(cosines, -1, 1).astype(np.float32)
+        return clipped
 
     def rated_evidence(self, profile: Profiles, items: Int32, count: int) -> list[RatedEvidence]:
         """As `ExplainsByItems.rated_evidence`."""
@@ -97,7 +99,7 @@ class ToyScorer:
         return [NeighbourEvidence(int(counts[item]), 4.0, 0.25) for item in items]
 
 
-def toy_loader(output: Output) -> Callable[[Path, ReleaseData], ToyScorer]:
+def toy_loader(output: Output) -> LoadScorer:
     """Reads a toy model."""
 
     def load(folder: Path, data: ReleaseData) -> ToyScorer:
@@ -312,8 +314,7 @@ async def services(tmp_path: Path) -> AsyncIterator[Services]:
     running = Services(store, tmp_path, first)
     for backend in TOY_MODELS:
         await running.start_backend(backend)
-    for scoring in running.scoring.values():
-        await until(lambda scoring=scoring: scoring.follower.releases)
+    await until(lambda: all(s.follower.releases for s in running.scoring.values()))
     running.gateway = await running.start_gateway()
     await running.until_full()
     yield running

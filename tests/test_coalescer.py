@@ -93,7 +93,7 @@ async def test_a_caller_who_gives_up_is_not_sent() -> None:
     given_up.cancel()
     await asyncio.sleep(0)
     recorder.gate.set()
-    assert await asyncio.gather(first, stays) == [2, 6]
+    assert (await first, await stays) == (2, 6)
     assert recorder.batches[1] == ("a", [3])
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import grpc
 import numpy as np
@@ -18,11 +19,13 @@ from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
 
-Subject, Rating, Filter = types_pb2.Subject, types_pb2.Rating, types_pb2.ItemFilter
+Subject: TypeAlias = types_pb2.Subject
+Rating: TypeAlias = types_pb2.Rating
+Filter: TypeAlias = types_pb2.ItemFilter
 
 
 @pytest.fixture
-def stub(channel: grpc.aio.Channel) -> RecommenderServiceStub:
+def stub(channel: grpc.aio.Channel) -> Any:
     """A stub of the gateway."""
     return RecommenderServiceStub(channel)
 
@@ -52,7 +55,7 @@ async def failure(call: Awaitable[Any]) -> tuple[grpc.StatusCode, str, list[str]
     return caught.value.code(), info.reason, fields
 
 
-async def test_a_known_user_gets_a_full_page_of_unseen_items(stub, services) -> None:
+async def test_a_known_user_gets_a_full_page_of_unseen_items(stub: Any, services: Any) -> None:
     """The first promise of the API, and what the answer says about itself."""
     answer = await stub.Recommend(known(include_metadata=True), timeout=5)
     assert [item.rank for item in answer.items] == list(range(1, 21))
@@ -72,7 +75,7 @@ async def test_a_known_user_gets_a_full_page_of_unseen_items(stub, services) -> 
     assert answer.source.server_time_us > 0
 
 
-async def test_the_score_is_the_blend_of_the_backends_scores(stub, services) -> None:
+async def test_the_score_is_the_blend_of_the_backends_scores(stub: Any, services: Any) -> None:
     """What travels through three processes equals the same sum done in one."""
     answer = await stub.Recommend(known(page_size=1000), timeout=5)
     release = services.gateway.releases.serving
@@ -93,7 +96,7 @@ async def test_the_score_is_the_blend_of_the_backends_scores(stub, services) -> 
         assert item.predicted_stars == pytest.approx(min(max(stars, 1), 5), abs=1e-5)
 
 
-async def test_an_unknown_user_gets_the_cold_start_answer(stub) -> None:
+async def test_an_unknown_user_gets_the_cold_start_answer(stub: Any) -> None:
     """Nobody is an error; nothing is degraded; everybody unknown gets the same."""
     answer = await stub.Recommend(known("nobody"), timeout=5)
     assert answer.subject_kind == types_pb2.SUBJECT_KIND_COLD_START
@@ -103,7 +106,7 @@ async def test_an_unknown_user_gets_the_cold_start_answer(stub) -> None:
     assert [i.item_id for i in answer.items] == [i.item_id for i in again.items]
 
 
-async def test_a_visitor_is_folded_in_and_does_not_get_what_was_rated(stub) -> None:
+async def test_a_visitor_is_folded_in_and_does_not_get_what_was_rated(stub: Any) -> None:
     """Ratings in the request move the answer; unknown ids are reported."""
     rated = [Rating(item_id=f"i{n}", stars=5 if n < 3 else 1) for n in range(6)]
     subject = Subject(ratings=[*rated, Rating(item_id="gone", stars=3)], liked_item_ids=["i9"])
@@ -116,7 +119,9 @@ async def test_a_visitor_is_folded_in_and_does_not_get_what_was_rated(stub) -> N
     assert ids != [item.item_id for item in cold.items]
 
 
-async def test_a_known_users_own_ratings_as_a_visitor_give_the_same_list(stub, services) -> None:
+async def test_a_known_users_own_ratings_as_a_visitor_give_the_same_list(
+    stub: Any, services: Any
+) -> None:
     """Fold-in agrees with what was trained."""
     release = services.gateway.releases.serving
     profile = release.data.matrix.profiles([release.users.index("u7")])
@@ -130,7 +135,7 @@ async def test_a_known_users_own_ratings_as_a_visitor_give_the_same_list(stub, s
     assert [i.item_id for i in as_visitor.items] == [i.item_id for i in as_user.items]
 
 
-async def test_fresh_ratings_replace_those_of_the_release(stub) -> None:
+async def test_fresh_ratings_replace_those_of_the_release(stub: Any) -> None:
     """A known user's rating in the request wins over the trained one."""
     subject = Subject(user_id="u7", ratings=[Rating(item_id="i5", stars=1)])
     answer = await stub.Recommend(pb.RecommendRequest(subject=subject), timeout=5)
@@ -152,7 +157,7 @@ async def test_fresh_ratings_replace_those_of_the_release(stub) -> None:
     ],
 )
 async def test_filters_apply_before_the_cut(
-    stub, item_filter: Filter, qualifies: Callable[[types_pb2.Item], bool]
+    stub: Any, item_filter: Filter, qualifies: Callable[[types_pb2.Item], bool]
 ) -> None:
     """A filtered list holds every item that qualifies, and only those."""
     options: dict[str, Any] = {"include_metadata": True, "include_seen": True, "page_size": 1000}
@@ -163,7 +168,7 @@ async def test_filters_apply_before_the_cut(
     assert [i.item_id for i in some.items] == expected
 
 
-async def test_a_least_predicted_rating_filters(stub) -> None:
+async def test_a_least_predicted_rating_filters(stub: Any) -> None:
     """Only items that are predicted well enough are listed, in the same order."""
     every = await stub.Recommend(known(page_size=1000), timeout=5)
     middle = float(np.median([item.predicted_stars for item in every.items]))
@@ -175,13 +180,13 @@ async def test_a_least_predicted_rating_filters(stub) -> None:
 @pytest.mark.parametrize("diversity", [0.0, 0.4])
 @pytest.mark.parametrize("dense_limit", [1000, 10])
 async def test_pages_neither_repeat_nor_skip_while_releases_change(
-    services, diversity: float, dense_limit: int
+    services: Any, diversity: float, dense_limit: int
 ) -> None:
     """Walking pages through a promotion gives the first release's whole list."""
     gateway = await services.start_gateway(dense_limit=dense_limit, candidates=20)
     await services.until_full(gateway)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.bound.port}") as channel:
-        stub = RecommenderServiceStub(channel)
+        stub: Any = RecommenderServiceStub(channel)
         whole = await stub.Recommend(known(page_size=1000, diversity=diversity), timeout=5)
         request = known(page_size=7, diversity=diversity)
         ids: list[str] = []
@@ -198,14 +203,12 @@ async def test_pages_neither_repeat_nor_skip_while_releases_change(
                 await services.publish(1)
                 await services.until_full(gateway)
         assert len(lists) == 1
-        if dense_limit == 1000:
-            assert ids == [item.item_id for item in whole.items]
-        assert sorted(ids) == sorted(item.item_id for item in whole.items)
+        assert ids == [item.item_id for item in whole.items]
         assert page.source.release_id == services.first.release_id
     await gateway.stop(0.5)
 
 
-async def test_a_page_token_of_another_request_is_refused(stub) -> None:
+async def test_a_page_token_of_another_request_is_refused(stub: Any) -> None:
     """A token belongs to its request, and damage is told."""
     page = await stub.Recommend(known(page_size=5), timeout=5)
     other = known("u8", page_size=5)
@@ -218,7 +221,7 @@ async def test_a_page_token_of_another_request_is_refused(stub) -> None:
     assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "PAGE_TOKEN_MISMATCH")
 
 
-async def test_a_page_token_expires_with_its_release(stub, services) -> None:
+async def test_a_page_token_expires_with_its_release(stub: Any, services: Any) -> None:
     """Once the release is no longer held, the token says so."""
     request = known(page_size=5)
     request.page_token = (await stub.Recommend(request, timeout=5)).next_page_token
@@ -229,7 +232,7 @@ async def test_a_page_token_expires_with_its_release(stub, services) -> None:
     assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "PAGE_TOKEN_EXPIRED")
 
 
-async def test_reasons_add_up_to_the_score(stub) -> None:
+async def test_reasons_add_up_to_the_score(stub: Any) -> None:
     """Each item's model shares sum to its score; evidence comes with it."""
     answer = await stub.Recommend(known(include_reasons=True), timeout=5)
     for item in answer.items:
@@ -239,7 +242,7 @@ async def test_reasons_add_up_to_the_score(stub) -> None:
         assert kinds == {"model_share", "rated_item", "similar_users"}
 
 
-async def test_one_model_alone_can_be_asked(stub) -> None:
+async def test_one_model_alone_can_be_asked(stub: Any) -> None:
     """Only its weight shows, and its scores rank."""
     answer = await stub.Recommend(known(model="mf"), timeout=5)
     assert [w.model for w in answer.source.models] == ["mf"]
@@ -254,7 +257,7 @@ async def test_one_model_alone_can_be_asked(stub) -> None:
         assert (code, found) == (grpc.StatusCode.NOT_FOUND, reason)
 
 
-async def test_predicted_ratings_keep_order_and_report_unknown_items(stub) -> None:
+async def test_predicted_ratings_keep_order_and_report_unknown_items(stub: Any) -> None:
     """Each item asked for has its place in the answer."""
     ids = ["i50", "gone", "i3", "i119"]
     request = pb.PredictRatingsRequest(subject=Subject(user_id="u7"), item_ids=ids)
@@ -268,7 +271,7 @@ async def test_predicted_ratings_keep_order_and_report_unknown_items(stub) -> No
             assert prediction.stars == pytest.approx(stars[prediction.item_id], abs=1e-5)
 
 
-async def test_similar_items_leave_out_the_item_itself(stub) -> None:
+async def test_similar_items_leave_out_the_item_itself(stub: Any) -> None:
     """The blend of all models that represent items, most similar first."""
     request = pb.SimilarItemsRequest(item_id="i5", page_size=10, include_metadata=True)
     answer = await stub.SimilarItems(request, timeout=5)
@@ -283,7 +286,7 @@ async def test_similar_items_leave_out_the_item_itself(stub) -> None:
     assert (code, reason) == (grpc.StatusCode.NOT_FOUND, "ITEM_NOT_FOUND")
 
 
-async def test_search_finds_titles_by_words_and_walks_pages(stub) -> None:
+async def test_search_finds_titles_by_words_and_walks_pages(stub: Any) -> None:
     """The last word may be a beginning; pages cover all matches once."""
     request = pb.SearchItemsRequest(query="number FÍLM 11", page_size=4)
     found = []
@@ -298,7 +301,7 @@ async def test_search_finds_titles_by_words_and_walks_pages(stub) -> None:
     assert set(found) == expected
 
 
-async def test_get_item_tells_what_is_known(stub) -> None:
+async def test_get_item_tells_what_is_known(stub: Any) -> None:
     """Metadata and statistics of one item."""
     answer = await stub.GetItem(pb.GetItemRequest(item_id="i11"), timeout=5)
     assert answer.item.genres
@@ -307,7 +310,7 @@ async def test_get_item_tells_what_is_known(stub) -> None:
     assert (code, reason) == (grpc.StatusCode.NOT_FOUND, "ITEM_NOT_FOUND")
 
 
-async def test_a_batch_answers_every_subject_once(stub) -> None:
+async def test_a_batch_answers_every_subject_once(stub: Any) -> None:
     """Errors of one subject do not end the stream, and answers equal the single call's."""
     subjects = [Subject(user_id=f"u{n}") for n in range(30)]
     subjects[4] = Subject(ratings=[Rating(item_id="i1", stars=9)])
@@ -323,7 +326,7 @@ async def test_a_batch_answers_every_subject_once(stub) -> None:
     assert ids == [item.item_id for item in single.items]
 
 
-async def test_status_names_release_models_and_backends(stub, services) -> None:
+async def test_status_names_release_models_and_backends(stub: Any, services: Any) -> None:
     """All that an operator asks first."""
     status = await stub.GetStatus(pb.GetStatusRequest(), timeout=5)
     assert status.release.release_id == services.first.release_id
@@ -333,7 +336,7 @@ async def test_status_names_release_models_and_backends(stub, services) -> None:
     assert status.pending_release_reason == ""
 
 
-async def test_a_lost_backend_degrades_and_its_return_heals(stub, services) -> None:
+async def test_a_lost_backend_degrades_and_its_return_heals(stub: Any, services: Any) -> None:
     """The rest of the ensemble answers, popular items at last, and all again when all is back."""
     inference = services.scoring["inference"]
     await inference.stop()
@@ -358,7 +361,9 @@ async def test_a_lost_backend_degrades_and_its_return_heals(stub, services) -> N
     assert not answer.source.degraded
 
 
-async def test_a_promotion_is_served_without_a_failed_or_mixed_answer(stub, services) -> None:
+async def test_a_promotion_is_served_without_a_failed_or_mixed_answer(
+    stub: Any, services: Any
+) -> None:
     """Calls go on through promotions and a rollback; each answer is whole and of one release."""
     seen, stop = [], asyncio.Event()
 
@@ -381,7 +386,9 @@ async def test_a_promotion_is_served_without_a_failed_or_mixed_answer(stub, serv
     assert answer.source.release_id == services.first.release_id
 
 
-async def test_a_damaged_release_is_refused_and_the_last_good_one_serves(stub, services) -> None:
+async def test_a_damaged_release_is_refused_and_the_last_good_one_serves(
+    stub: Any, services: Any
+) -> None:
     """A backend that cannot load it keeps the gateway from switching, and status says why."""
     bad = await services.publish(1, promote=False)
     folder = services.folder / "store" / "releases" / bad.release_id
@@ -399,7 +406,9 @@ async def test_a_damaged_release_is_refused_and_the_last_good_one_serves(stub, s
     assert not answer.source.degraded
 
 
-async def test_health_says_serving_only_once_a_release_is_loaded(services, tmp_path) -> None:
+async def test_health_says_serving_only_once_a_release_is_loaded(
+    services: Any, tmp_path: Path
+) -> None:
     """A gateway without a release is alive and not ready, and says so to callers."""
     gateway = await services.start_gateway(store=str(tmp_path / "empty"))
     async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.bound.port}") as channel:
@@ -408,7 +417,7 @@ async def test_health_says_serving_only_once_a_release_is_loaded(services, tmp_p
             request = health_pb2.HealthCheckRequest(service=service)
             answer = await health.Check(request, timeout=5)
             assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
-        stub = RecommenderServiceStub(channel)
+        stub: Any = RecommenderServiceStub(channel)
         code, reason, _ = await failure(stub.Recommend(known(), timeout=5))
         assert (code, reason) == (grpc.StatusCode.UNAVAILABLE, "NO_RELEASE")
     await gateway.stop(0.5)
@@ -419,7 +428,7 @@ async def test_health_says_serving_only_once_a_release_is_loaded(services, tmp_p
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
-async def test_a_bad_request_names_each_field(stub) -> None:
+async def test_a_bad_request_names_each_field(stub: Any) -> None:
     """All violations come at once, by their paths."""
     request = pb.RecommendRequest(
         subject=Subject(
@@ -441,19 +450,19 @@ async def test_a_bad_request_names_each_field(stub) -> None:
     }
 
 
-async def test_bytes_that_are_no_message_are_the_callers_error(channel) -> None:
+async def test_bytes_that_are_no_message_are_the_callers_error(channel: grpc.aio.Channel) -> None:
     """Garbage gets INVALID_ARGUMENT, not INTERNAL."""
-    call = channel.unary_unary("/marquee.v1.RecommenderService/Recommend")
+    call: Any = channel.unary_unary("/marquee.v1.RecommenderService/Recommend")
     code, reason, _ = await failure(call(b"\xff\xff\xff", timeout=5))
     assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
 
 
-async def test_too_many_calls_are_shed_with_a_reason(services) -> None:
+async def test_too_many_calls_are_shed_with_a_reason(services: Any) -> None:
     """Load beyond the limit is refused at once, and what is admitted is answered."""
     gateway = await services.start_gateway(max_calls=2)
     await services.until_full(gateway)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.bound.port}") as channel:
-        stub = RecommenderServiceStub(channel)
+        stub: Any = RecommenderServiceStub(channel)
         calls = [stub.Recommend(known(f"u{n}"), timeout=5) for n in range(30)]
         results = await asyncio.gather(*calls, return_exceptions=True)
     shed = [r for r in results if isinstance(r, grpc.aio.AioRpcError)]
@@ -500,7 +509,7 @@ ALLOWED = {
 }
 
 
-async def test_no_request_makes_the_gateway_answer_internal(stub) -> None:
+async def test_no_request_makes_the_gateway_answer_internal(stub: Any) -> None:
     """Whatever comes in, it is answered or refused with a reason."""
     drawn: list[pb.RecommendRequest] = []
 
@@ -512,5 +521,6 @@ async def test_no_request_makes_the_gateway_answer_internal(stub) -> None:
     draw()
     calls = [stub.Recommend(request, timeout=20) for request in drawn]
     codes = [await call.code() for call in calls]
-    assert set(codes) <= ALLOWED
+    odd = [r for r, code in zip(drawn, codes, strict=True) if code not in ALLOWED]
+    assert not odd
     assert grpc.StatusCode.OK in codes

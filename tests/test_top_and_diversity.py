@@ -25,7 +25,8 @@ def test_the_best_are_those_of_a_full_sort(values: np.ndarray, count: int, rando
 def unit_rows(seed: int, count: int) -> np.ndarray:
     """Random unit vectors."""
     rows = np.random.default_rng(seed).normal(size=(count, 4))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    unit: np.ndarray = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 @given(st.integers(0, 1000), st.integers(1, 30))

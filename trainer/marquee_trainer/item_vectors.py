@@ -36,6 +36,8 @@ def item_vectors(data: ReleaseData, dimensions: int = DIMENSIONS, seed: int = 0)
     )
     _, values, right = svds(rated, k=d, rng=np.random.default_rng(seed))
     vectors = (values[:, None] * right).T
+    # Where the rank is below d, the decomposition leaves something of its random start there.
+    vectors[counts == 0] = 0.0
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit: Float32 = (vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
     return unit

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from marquee_services.arrays import Float32, Int32
+from marquee_services.arrays import Float32, Int64
 from marquee_services.ratings import RatingsMatrix
 from marquee_services.scoring.baseline import Baseline
 from marquee_services.scoring.ensemble import BASELINE, POPULARITY, Ensemble
@@ -20,7 +20,7 @@ from marquee_services.scoring.scorer import Output, ReleaseData
 from marquee_trainer.blending import BlendConfig, RankingLists, learn_ensemble
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.split import Split, random_split
-from marquee_trainer.evaluation.evaluate import ENSEMBLE, Evaluation, evaluate
+from marquee_trainer.evaluation.evaluate import Evaluation, evaluate
 from marquee_trainer.models.model import Epoch, Fit, Model, Pairs, Training, predict_pairs
 
 
@@ -138,12 +138,12 @@ def train(
     return Trained(whole, tuple(refitted), ensemble, fits, evaluation)
 
 
-def pairs_of(dataset: RatingsDataset, rows: Int32) -> Pairs:
+def pairs_of(dataset: RatingsDataset, rows: Int64) -> Pairs:
     """The ratings of some rows."""
     return Pairs(dataset.users[rows], dataset.items[rows], dataset.ratings[rows])
 
 
-def release_data(dataset: RatingsDataset, rows: Int32, config: BaselineConfig) -> ReleaseData:
+def release_data(dataset: RatingsDataset, rows: Int64, config: BaselineConfig) -> ReleaseData:
     """The ratings matrix of some rows, and the baseline fitted on it."""
     matrix = RatingsMatrix.of(
         dataset.users[rows],
@@ -178,7 +178,8 @@ def _learn_ensemble(
         BASELINE: data.baseline.score(profiles),
         POPULARITY: np.broadcast_to(popularity_of(data), shape),
     }
-    baseline_pairs = data.baseline.score(data.matrix.profiles(np.arange(data.matrix.user_count)))
+    everybody = data.matrix.profiles(range(data.matrix.user_count))
+    baseline_pairs = data.baseline.score(everybody)
     predictions = {BASELINE: baseline_pairs[validation.users, validation.items]}
     for model in models:
         scores[model.name] = model.scorer.score(profiles)
@@ -195,6 +196,3 @@ def _learn_ensemble(
 def popularity_of(data: ReleaseData) -> Float32:
     """The popularity model's scores (float32, items)."""
     return popularity_scores(np.bincount(data.matrix.items, minlength=data.matrix.item_count))
-
-
-__all__ = ["ENSEMBLE", "BaselineConfig", "Progress", "Trained", "TrainingConfig", "train"]

@@ -71,9 +71,9 @@ async def start(settings: GatewaySettings) -> Gateway:
         settings.keep_releases,
     )
     releases = Releases(follower, backends)
-    router = Router({backend.name: backend for backend in backends}, settings.candidates)
+    router = Router({backend.name: backend for backend in backends})
     lists = ListMemory(settings.list_memory * 1024 * 1024)
-    recommender = Recommender(releases, router, lists, settings.dense_limit)
+    recommender = Recommender(releases, router, lists, settings.dense_limit, settings.candidates)
     metrics = Metrics()
     servicer = RecommenderServicer(recommender, releases, router, settings, metrics)
     bound = await create_server(

@@ -55,12 +55,27 @@ def cut_page(
         qualifies = qualifies & (scored.stars >= min_stars)
     end = offset + size
     depth = max(end, DIVERSITY_POOL) if diversity > 0 else end
-    order = top_indexes(scored.ranking, depth + 1, qualifies).astype(np.int32)
+    order = _order(scored, depth + 1, qualifies)
     has_more = len(order) > end
     if diversity > 0:
-        pool, rest = order[:DIVERSITY_POOL], order[DIVERSITY_POOL:]
+        # Of the first tier alone, so that the pool is the same on every page.
+        first = len(order) if scored.tiers is None else int((scored.tiers[order] == 0).sum())
+        size_of_pool = min(first, DIVERSITY_POOL)
+        pool, rest = order[:size_of_pool], order[size_of_pool:]
         picked = diversify(
             scored.ranking[pool], item_vectors[scored.item_indexes(pool)], diversity, end
         )
         order = np.concatenate([pool[picked], rest]) if len(picked) == len(pool) else pool[picked]
     return Page(order[offset:end], qualifies, has_more)
+
+
+def _order(scored: Scored, count: int, qualifies: Bool) -> Int32:
+    """The best candidates, those of earlier tiers first (int32, at most `count`)."""
+    if scored.tiers is None:
+        return top_indexes(scored.ranking, count, qualifies).astype(np.int32)
+    parts = [np.empty(0, dtype=np.int32)]
+    for tier in range(int(scored.tiers.max(initial=-1)) + 1):
+        left = count - sum(len(part) for part in parts)
+        best = top_indexes(scored.ranking, left, qualifies & (scored.tiers == tier))
+        parts.append(best.astype(np.int32))
+    return np.concatenate(parts)

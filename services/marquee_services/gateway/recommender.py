@@ -34,7 +34,7 @@ from marquee_services.scoring.top import top_indexes
 
 # Rated items named as reasons for each recommended item.
 _EVIDENCE_ITEMS = 5
-# The share of items that a larger retrieval asks for when a page did not fill.
+# How many times more items each further retrieval asks for, when a page did not fill.
 _RETRIEVAL_GROWTH = 4
 
 
@@ -54,7 +54,12 @@ class Recommender:
     """Answers calls; requests are valid in form."""
 
     def __init__(
-        self, releases: Releases, router: Router, lists: ListMemory, dense_limit: int
+        self,
+        releases: Releases,
+        router: Router,
+        lists: ListMemory,
+        dense_limit: int,
+        candidates: int,
     ) -> None:
         """Takes its collaborators.
 
@@ -63,11 +68,13 @@ class Recommender:
             router: Scores.
             lists: Keeps lists for their next pages.
             dense_limit: The largest catalogue that is scored whole.
+            candidates: How many items each model retrieves of a larger one, at first.
         """
         self._releases = releases
         self._router = router
         self._lists = lists
         self._dense_limit = dense_limit
+        self._candidates = candidates
 
     async def recommend(
         self,
@@ -297,16 +304,15 @@ class Recommender:
     ) -> tuple[Scored, Page]:
         """Scores candidates until the page is full or there are no more."""
         options = request.options
-        pinned = frozenset(token.backends) if token else None
-        wanted = Wanted(options.model, None if options.model else pinned)
-        kept = self._lists.get(token.list_id) if token else None
-        count = asked.offset + size + 1
+        pinned = frozenset(token.backends) if token and not options.model else None
+        wanted = Wanted(options.model, pinned)
+        try:
+            scored = self._lists.get(token.list_id) if token else None
+            scored = scored or await self._score(asked, None, wanted, deadline)
+        except BackendError as error:
+            raise PageTokenMismatch(f"its page was ranked with {error.backend}") from error
         qualifying = int(asked.eligible.sum())
         while True:
-            try:
-                scored = kept or await self._score(asked, count, wanted, deadline)
-            except BackendError as error:
-                raise PageTokenMismatch(f"its page was ranked with {error.backend}") from error
             page = cut_page(
                 scored,
                 asked.eligible,
@@ -316,22 +322,30 @@ class Recommender:
                 asked.offset,
                 size,
             )
-            whole = scored.items is None or len(scored.items) >= qualifying
-            if page.has_more or whole:
+            if page.has_more or scored.items is None or len(scored.items) >= qualifying:
                 return scored, page
-            kept, count = None, count * _RETRIEVAL_GROWTH
+            wanted = Wanted(options.model, None if options.model else scored.backends)
+            scored = scored.extended(await self._score(asked, scored, wanted, deadline))
 
-    async def _score(self, asked: _List, count: int, wanted: Wanted, deadline: Deadline) -> Scored:
-        """Scores the whole of a small catalogue, or the candidates of a large one."""
+    async def _score(
+        self, asked: _List, before: Scored | None, wanted: Wanted, deadline: Deadline
+    ) -> Scored:
+        """Scores the whole of a small catalogue, or of a large one the next tier of candidates."""
         release = asked.release
         if release.item_count <= self._dense_limit:
             return await self._router.score(release, asked.subject, None, wanted, deadline)
+        turn = 0
+        if before is not None:
+            turn = 1 if before.tiers is None else int(before.tiers.max()) + 1
+        count = self._candidates * _RETRIEVAL_GROWTH**turn
         if int(asked.eligible.sum()) <= count:
             items = np.flatnonzero(asked.eligible).astype(np.int32)
         else:
             items = await self._router.retrieve(
                 release, asked.subject, asked.eligible, count, wanted, deadline
             )
+        if before is not None and before.items is not None:
+            items = np.setdiff1d(items, before.items, assume_unique=True).astype(np.int32)
         return await self._router.score(release, asked.subject, items, wanted, deadline)
 
     async def _add_reasons(

@@ -52,10 +52,9 @@ class Wanted:
 class Router:
     """Scores subjects with the ensemble of a release."""
 
-    def __init__(self, backends: Mapping[str, Backend], candidates: int) -> None:
-        """Takes the backends by name, and how many items each model retrieves."""
+    def __init__(self, backends: Mapping[str, Backend]) -> None:
+        """Takes the backends by name."""
         self.backends = backends
-        self._candidates = candidates
 
     async def score(
         self,
@@ -122,7 +121,6 @@ class Router:
         Raises:
             As `score`.
         """
-        count = max(count, self._candidates)
         query = subject.query(None)
         asked = self._asked(release, subject, wanted)
         models = (wanted.model,) if wanted.model and asked else ()

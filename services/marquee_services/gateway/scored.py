@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -25,6 +25,8 @@ class Scored:
         scale: The lowest and highest rating, in stars.
         failures: Why other backends did not.
         abstaining: Models that cannot answer the subject.
+        tiers: Of candidates that were retrieved in turns, the turn of each (int32, C): those of an
+            earlier turn rank first, so a longer list begins with the shorter one. None for one.
     """
 
     items: Int32 | None
@@ -34,6 +36,7 @@ class Scored:
     scale: tuple[float, float]
     failures: tuple[BackendError, ...]
     abstaining: tuple[str, ...]
+    tiers: Int32 | None = None
 
     @cached_property
     def ranking(self) -> Float64:
@@ -50,6 +53,22 @@ class Scored:
         """About how much memory the scores take."""
         size = len(next(iter(self.outputs.values())))
         return size * (4 * len(self.outputs) + 2 * 8 + 4)
+
+    def extended(self, more: Scored) -> Scored:
+        """With further candidates, which rank after all of these."""
+        assert self.items is not None  # noqa: S101 - a whole catalogue has no further candidates
+        assert more.items is not None  # noqa: S101
+        tiers = np.zeros(len(self.items), np.int32) if self.tiers is None else self.tiers
+        next_tier = int(tiers.max(initial=-1)) + 1
+        return replace(
+            self,
+            items=np.concatenate([self.items, more.items]),
+            outputs={
+                name: np.concatenate([scores, more.outputs[name]])
+                for name, scores in self.outputs.items()
+            },
+            tiers=np.concatenate([tiers, np.full(len(more.items), next_tier, np.int32)]),
+        )
 
     def item_indexes(self, places: Int32) -> Int32:
         """The item indexes at places among the candidates."""

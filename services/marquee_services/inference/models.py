@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from marquee_services.inference.saved_model import SavedModelScorer
-from marquee_services.scoring_service.main import LoadScorer
+from marquee_services.scoring.scorer import LoadScorer
 
 # By name on the wire, what reads the model's artifacts.
-INFERENCE_SCORERS: dict[str, LoadScorer] = {
-    name: SavedModelScorer.load
-    for name in ("mf", "deep_mf", "residual_mf", "autorec", "user_autorec")
-}
+INFERENCE_SCORERS: dict[str, LoadScorer] = dict.fromkeys(
+    ("mf", "deep_mf", "residual_mf", "autorec", "user_autorec"), SavedModelScorer.load
+)

@@ -26,7 +26,7 @@ from marquee_services.scoring.scorer import Output, ReleaseData
 
 SIGNATURES = ("user_vectors", "fold_in", "score_all", "score", "item_vectors")
 PADDING = -1
-_MAX_BATCH = 32
+MAX_BATCH = 32
 _LEAST_LENGTH = 16
 _WARM_LENGTHS = (16, 32, 64, 128, 256)
 
@@ -77,8 +77,8 @@ class SavedModelScorer:
             (np.flatnonzero(known), self._known_vectors),
             (np.flatnonzero(~empty & ~known), self._folded_vectors),
         ):
-            for first in range(0, len(places), _MAX_BATCH):
-                part = places[first : first + _MAX_BATCH]
+            for first in range(0, len(places), MAX_BATCH):
+                part = places[first : first + MAX_BATCH]
                 vectors = vectors_of(profiles.take(part))
                 scores[part] = self._scores(vectors, items)[: len(part)]
         if empty.any():
@@ -89,14 +89,14 @@ class SavedModelScorer:
 
     def similarities(self, item: int) -> Float32 | None:
         """Cosines of the item vectors; 1 to itself."""
-        row = np.clip(self._item_vectors @ self._item_vectors[item], -1.0, 1.0)
+        row: Float32 = np.clip(self._item_vectors @ self._item_vectors[item], -1.0, 1.0)
         row[item] = 1.0
-        return row.astype(np.float32)
+        return row
 
     def warm_up(self) -> None:
         """Runs the shapes that requests will have."""
         size = 1
-        while size <= _MAX_BATCH:
+        while size <= MAX_BATCH:
             vectors = self._call("user_vectors", users=np.zeros(size, dtype=np.int32))
             self._scores(vectors, None)
             size *= 2

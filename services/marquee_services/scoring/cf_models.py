@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from marquee_services.scoring.ease import EASEScorer
 from marquee_services.scoring.item_cf import ItemCFScorer
+from marquee_services.scoring.scorer import LoadScorer
 from marquee_services.scoring.user_cf import UserCFScorer
-
-if TYPE_CHECKING:
-    from marquee_services.scoring_service.main import LoadScorer
 
 # By name on the wire, what reads the model's artifacts.
 CF_SCORERS: dict[str, LoadScorer] = {

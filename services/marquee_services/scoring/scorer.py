@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from marquee_services.arrays import Float32, Int32
@@ -119,3 +120,14 @@ class ExplainsByNeighbours(Protocol):
 
     def neighbour_evidence(self, profile: Profiles, items: Int32) -> list[NeighbourEvidence]:
         """For each item, what similar users say of it."""
+
+
+class LoadScorer(Protocol):
+    """Reads a model's artifacts."""
+
+    def __call__(self, folder: Path, data: ReleaseData) -> Scorer:
+        """Reads the folder.
+
+        Raises:
+            ArtifactError: The artifacts are not what they should be.
+        """

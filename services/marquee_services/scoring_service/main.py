@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from marquee_services.errors import ArtifactError
 from marquee_services.release.contents import open_release
 from marquee_services.release.follower import ReleaseFollower
 from marquee_services.release.store import ReleaseStore
-from marquee_services.scoring.scorer import ReleaseData, Scorer, WarmsUp
+from marquee_services.scoring.scorer import LoadScorer, WarmsUp
 from marquee_services.scoring_service.engine import Engine, Query
 from marquee_services.scoring_service.servicer import ScoringServicer
 from marquee_services.scoring_service.settings import CFSettings
@@ -23,17 +22,6 @@ from marquee_services.server.metrics import Metrics
 from marquee_services.server.runtime import BoundServer, create_server, until_signalled
 
 SERVICE = scoring_service_pb2.DESCRIPTOR.services_by_name["ScoringService"].full_name
-
-
-class LoadScorer(Protocol):
-    """Reads a model's artifacts."""
-
-    def __call__(self, folder: Path, data: ReleaseData) -> Scorer:
-        """Reads the folder.
-
-        Raises:
-            ArtifactError: The artifacts are not what they should be.
-        """
 
 
 def load_engine(

@@ -65,7 +65,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             )
         return grpc.unary_unary_rpc_method_handler(
             self._unary(name, handler.unary_unary),
-            handler.request_deserializer,
+            _tolerant(handler.request_deserializer),
             handler.response_serializer,
         )
 

@@ -14,6 +14,8 @@ from marquee_services.arrays import Float32, Int32, Int64
 from marquee_services.catalogue import Catalogue, Vocabulary
 from marquee_services.ratings import RatingsMatrix
 
+# MovieLens' ratings, in stars: the half-star scale, which the whole stars of old sets are part of.
+LOWEST, HIGHEST, HALF_STAR = 0.5, 5.0, 0.5
 
 _SHOWN_PROBLEMS = 10
 # Ids of at most so many bytes are compared as one integer, several times as fast as as text.
@@ -44,8 +46,8 @@ class RatingScale:
     def of(cls, ratings: Float32) -> RatingScale:
         """The scale that ratings are on: MovieLens' half stars from 0.5, or whole ones from 1."""
         if bool((ratings % 1 != 0).any()):
-            return cls(0.5, 5.0, 0.5)
-        return cls(1.0, 5.0, 1.0)
+            return cls(LOWEST, HIGHEST, HALF_STAR)
+        return cls(1.0, HIGHEST, 1.0)
 
 
 @dataclass(frozen=True)
@@ -107,13 +109,21 @@ class RatingsDataset:
             name_row: Says where a row was read, for errors.
 
         Raises:
-            RatingsError: There are no ratings, or a user rated an item twice. Which of two
-                ratings holds is for the source to say, even where only one of them is newer.
+            RatingsError: There are no ratings, one is off the scale, or a user rated an item
+                twice. Which of two ratings holds is for the source to say, even where one of
+                them is newer.
         """
         if not len(ratings):
             raise RatingsError(f"{source}: there are no ratings")
-        user_names, user_index = _distinct(_encoded(users))
-        item_names, item_index = _distinct(_encoded(items))
+        valid = (ratings >= LOWEST) & (ratings <= HIGHEST) & (ratings % HALF_STAR == 0)
+        if not valid.all():
+            problems = [
+                f"{name_row(row)}: {ratings[row]:g} is no rating from {LOWEST:g} to {HIGHEST:g}"
+                for row in np.flatnonzero(~valid).tolist()
+            ]
+            raise RatingsError.listing(f"{source}: malformed rows", problems)
+        user_names, user_index = distinct(_encoded(users))
+        item_names, item_index = distinct(_encoded(items))
         cells = user_index * len(item_names) + item_index
         order = np.argsort(cells, kind="stable")
         again = np.flatnonzero(np.diff(cells[order]) == 0) + 1
@@ -197,8 +207,8 @@ def _encoded(names: Sequence[str] | NDArray[np.bytes_]) -> NDArray[np.bytes_]:
     return np.array([name.encode() for name in names], dtype=np.bytes_)
 
 
-def _distinct(names: NDArray[np.bytes_]) -> tuple[NDArray[np.bytes_], Int64]:
-    """Sorted distinct names, and the index among them of each name (int64)."""
+def distinct(names: NDArray[np.bytes_]) -> tuple[NDArray[np.bytes_], Int64]:
+    """Sorted distinct names, and the index among them of each name (int64): `numpy.unique`."""
     if names.dtype.itemsize > _WORD:
         distinct, index = np.unique(names, return_inverse=True)
         return distinct, index

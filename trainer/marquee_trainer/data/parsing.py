@@ -13,11 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marquee_services.arrays import Float32, Int64
-from marquee_trainer.data.dataset import RatingsError
+from marquee_trainer.data.dataset import (
+    HALF_STAR,
+    HIGHEST,
+    LOWEST,
+    RatingsError,
+    distinct,
+)
 
 MAX_ID_BYTES = 64
 
-_LOWEST, _HIGHEST, _STEP = 0.5, 5.0, 0.5
 _FIELDS = 4
 _CSV_HEADER = b"userId,movieId,rating,timestamp"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -74,7 +79,7 @@ def parse_ratings(content: bytes, name: str) -> Rows:
         RatingsError: Rows are malformed; the first few are named by line, with their number.
     """
     content = content.removeprefix(_BYTE_ORDER_MARK).replace(b"\r\n", b"\n").rstrip(b"\n")
-    delimiter = max((b"\t", b"::", b","), key=content[:_HEAD_BYTES].count)
+    delimiter = _delimiter(content[:_HEAD_BYTES])
     first_line = 1
     if delimiter == b",":
         header, _, content = content.partition(b"\n")
@@ -84,8 +89,19 @@ def parse_ratings(content: bytes, name: str) -> Rows:
     columns = _columns(content, delimiter)
     parsed = _parse(columns, name, first_line) if columns else None
     if parsed is None:
-        raise RatingsError.listing("malformed rows", _problems(content, delimiter, name, first_line))
+        raise RatingsError.listing(
+            "malformed rows", _problems(content, delimiter, name, first_line)
+        )
     return parsed
+
+
+def _delimiter(head: bytes) -> bytes:
+    """The delimiter that makes four fields of most lines: ids may hold the others."""
+    lines = head.split(b"\n")
+    return max(
+        (b"\t", b"::", b","),
+        key=lambda delimiter: sum(line.count(delimiter) == _FIELDS - 1 for line in lines),
+    )
 
 
 def _columns(content: bytes, delimiter: bytes) -> list[NDArray[np.uint8]] | None:
@@ -103,10 +119,9 @@ def _columns(content: bytes, delimiter: bytes) -> list[NDArray[np.uint8]] | None
     closers = text[ends].reshape(-1, _FIELDS)
     if not ((closers[:, :-1] == _TAB).all() and (closers[:, -1] == _NEWLINE).all()):
         return None
-    starts = np.concatenate([[0], ends[:-1] + 1])[: len(ends)]
-    starts, ends = starts.reshape(-1, _FIELDS), ends.reshape(-1, _FIELDS)
+    starts = np.concatenate([[0], ends[:-1] + 1])[: len(ends)].reshape(-1, _FIELDS)
+    lengths = ends.reshape(-1, _FIELDS) - starts
     limits = (MAX_ID_BYTES, MAX_ID_BYTES, _MAX_STARS_BYTES, _MAX_TIMESTAMP_BYTES)
-    lengths = ends - starts
     if len(lengths) and not ((lengths > 0) & (lengths <= limits)).all():
         return None
     return [_gather(text, starts[:, field], lengths[:, field]) for field in range(_FIELDS)]
@@ -134,7 +149,7 @@ def _parse(columns: list[NDArray[np.uint8]], name: str, first_line: int) -> Rows
     if not ((timestamps == 0) | ((timestamps >= ord("0")) & (timestamps <= ord("9")))).all():
         return None
     # There are few different ratings, so that each is parsed once.
-    texts, which = np.unique(_text(stars), return_inverse=True)
+    texts, which = distinct(_text(stars))
     values = [_stars(text) for text in texts.tolist()]
     if None in values:
         return None
@@ -154,7 +169,7 @@ def _stars(text: bytes) -> float | None:
     if not _STARS.fullmatch(text):
         return None
     value = float(text)
-    return value if _LOWEST <= value <= _HIGHEST and value % _STEP == 0 else None
+    return value if LOWEST <= value <= HIGHEST and value % HALF_STAR == 0 else None
 
 
 def _problems(content: bytes, delimiter: bytes, name: str, first_line: int) -> list[str]:
@@ -175,7 +190,7 @@ def _problem(fields: list[bytes]) -> str | None:
         if not _ID.fullmatch(field):
             return f"{_quoted(field)} is no {what} id"
     if _stars(stars) is None:
-        return f"{_quoted(stars)} is no rating from {_LOWEST:g} to {_HIGHEST:g} by half stars"
+        return f"{_quoted(stars)} is no rating from {LOWEST:g} to {HIGHEST:g} by half stars"
     if not _TIMESTAMP.fullmatch(timestamp):
         return f"{_quoted(timestamp)} is no timestamp"
     return None

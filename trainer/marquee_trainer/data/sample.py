@@ -2,127 +2,189 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from marquee_services.arrays import Float64, Int64
 from marquee_trainer.data.dataset import ItemDetails, RatingsDataset, RatingsError
+from marquee_trainer.data.film_titles import film_titles
 
 _GENRES = ("Action", "Adventure", "Animation", "Comedy", "Crime", "Drama", "Fantasy")
 _GENRES += ("Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "Western")
-_FIRST = ("Silent", "Crimson", "Last", "Hidden", "Golden", "Broken", "Distant", "Electric")
-_FIRST += ("Midnight", "Paper", "Winter", "Burning", "Secret", "Hollow", "Velvet", "Iron")
-_FIRST += ("Wandering", "Forgotten", "Blue", "Savage", "Gentle", "Glass", "Lonely", "Painted")
-_SECOND = ("Harbour", "Garden", "Letter", "Empire", "Horizon", "Stranger", "River", "Promise")
-_SECOND += ("Orchard", "Signal", "Voyage", "Detective", "Carnival", "Kingdom", "Station")
-_SECOND += ("Lighthouse", "Waltz", "Outlaw", "Mirror", "Machine", "Tide", "Symphony", "Valley")
+_MOST_GENRES = 3  # of an item
 
-_START, _SPAN_S = 978_300_000, 3 * 365 * 86_400  # 2001, three years
+_DAY_S = 86_400
+_START, _SPAN_DAYS = 978_307_200, 3 * 365  # the users join from January 2001 on
 _YEARS = (1950, 2001)
+_SESSION_GAP_DAYS = 20.0  # between a user's sessions
+_RATING_GAP_S = 20.0  # between the ratings of a session
+# Users are drawn in blocks of about so many (user, item) cells, to bound the memory.
+_BLOCK_CELLS = 4_000_000
 
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """The shape of a sample; standard deviations are in stars.
+    """The shape of a sample; deviations are standard deviations in stars.
 
     Attributes:
         users: Users.
-        items: Items.
-        ratings: About so many ratings.
+        items: Items; a few of the least popular may get no ratings, and are then left out.
+        ratings: Ratings.
         least: The fewest ratings of a user.
-        mean: The mean rating.
+        mean: The mean of what users would rate all items.
         user_deviation: Of the users' biases.
         item_deviation: Of the items' biases.
         taste_deviation: Of what tastes add.
         noise: Of what nothing explains.
         tastes: Latent dimensions.
+        genre_weight: How much of an item's place among tastes its genres tell, in variance.
+        activity_deviation: Of the logarithm of how much users rate.
         popularity_exponent: Of the long tail: popularity ~ rank^-exponent.
-        selection: How strongly people rate what they like.
+        interest_deviation: Of what interests add to the logarithm of the odds to be rated:
+            people see much of what they are drawn to, and do not like all of it.
+        selection: By how much a star of taste raises that logarithm: people see what they like.
+        session: Mean ratings of a session.
     """
 
     users: int = 600
     items: int = 500
     ratings: int = 40_000
     least: int = 15
-    mean: float = 3.5
+    mean: float = 3.4
     user_deviation: float = 0.4
     item_deviation: float = 0.45
     taste_deviation: float = 0.65
     noise: float = 0.75
     tastes: int = 6
+    genre_weight: float = 0.5
+    activity_deviation: float = 0.9
     popularity_exponent: float = 0.8
+    interest_deviation: float = 1.2
     selection: float = 1.0
+    session: float = 30.0
 
     def __post_init__(self) -> None:
         if min(self.users, self.items) < 20 or self.least > self.items // 2:
             raise RatingsError("a sample needs at least 20 users, 20 items and twice `least` items")
         if not self.users * self.least <= self.ratings <= self.users * self.items // 2:
-            raise RatingsError("a sample cannot have that many ratings")
+            raise RatingsError(
+                f"a sample of {self.users} users and {self.items} items has "
+                f"{self.users * self.least} to {self.users * self.items // 2} ratings, "
+                f"not {self.ratings}"
+            )
 
 
 def generate_sample(config: SampleConfig, seed: int) -> RatingsDataset:
-    """Generates ratings: biases, latent tastes, a long tail, and a bias to what one likes."""
+    """Generates ratings: biases, latent tastes, a long tail, and a bias to what one likes.
+
+    A rating is round(μ + b_u + b_i + p_u · q_i + ε), clipped to 1 … 5. Each user's items are drawn
+    without replacement with odds popularity_i · exp(b_i / 2 + selection · p_u · q_i + s_u · t_i),
+    where p and q are tastes, and s and t interests, of which the ratings do not speak.
+
+    Args:
+        config: The shape.
+        seed: Of all randomness.
+    """
     random = np.random.default_rng(seed)
-    names = list(_GENRES)
-    leaning = random.normal(size=(len(names), config.tastes))
-    genre_of = [
-        random.choice(len(names), size=int(random.integers(1, 4)), replace=False)
-        for _ in range(config.items)
-    ]
-    items = np.stack([leaning[genres].mean(axis=0) for genres in genre_of])
-    items += 0.6 * random.normal(size=items.shape)
-    users = random.normal(size=(config.users, config.tastes))
-    taste = users @ items.T
-    taste *= config.taste_deviation / taste.std()
+    genres = _genres(config, random)
+    item_tastes = config.taste_deviation * _places(config, genres, random)
+    user_tastes = random.normal(size=(config.users, config.tastes))
+    item_interests = config.interest_deviation * _places(config, genres, random)
+    user_interests = random.normal(size=(config.users, config.tastes))
     user_bias = config.user_deviation * random.normal(size=config.users)
     item_bias = config.item_deviation * random.normal(size=config.items)
-    expected = config.mean + user_bias[:, None] + item_bias + taste
-    popularity = random.permutation(np.arange(1, config.items + 1.0) ** -config.popularity_exponent)
+    ranks = 1.0 + random.permutation(config.items)
     # Good items are seen more often, whoever asks.
-    attraction = np.log(popularity) + 0.5 * item_bias + config.selection * taste
+    pull = -config.popularity_exponent * np.log(ranks) + 0.5 * item_bias
     counts = _activity(config, random)
-    # Gumbel noise makes the top n a draw without replacement with odds exp(attraction).
-    drawn = np.argsort(-(attraction + random.gumbel(size=attraction.shape)), axis=1)
-    row_users = np.repeat(np.arange(config.users), counts)
-    row_items = np.concatenate([drawn[user, :count] for user, count in enumerate(counts)])
-    stars = expected[row_users, row_items] + config.noise * random.normal(size=len(row_users))
+    users = np.repeat(np.arange(config.users), counts)
+    items = np.empty(config.ratings, dtype=np.int64)
+    stars = np.empty(config.ratings)
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    block = max(1, _BLOCK_CELLS // config.items)
+    for first in range(0, config.users, block):
+        here = slice(first, first + block)
+        taste = user_tastes[here] @ item_tastes.T
+        # Gumbel noise makes the top n a draw without replacement with odds exp(attraction).
+        attraction = pull + config.selection * taste + user_interests[here] @ item_interests.T
+        attraction += random.gumbel(size=taste.shape)
+        order = np.argsort(-attraction, axis=1)
+        drawn = np.arange(config.items) < counts[here, None]
+        rows = slice(starts[first], starts[min(first + block, config.users)])
+        items[rows] = order[drawn]
+        stars[rows] = np.take_along_axis(taste, order, axis=1)[drawn]
+    stars += config.mean + user_bias[users] + item_bias[items]
+    stars += config.noise * random.normal(size=config.ratings)
+    # Rounded half up: np.rint would favour even stars.
+    ratings = np.clip(np.floor(stars + 0.5), 1, 5).astype(np.float32)
+    timestamps = _timestamps(config, users, starts, random)
+    titles = film_titles(config.items, random)
+    years = random.integers(*_YEARS, size=config.items)
+    details = {
+        str(item + 1): ItemDetails(titles[item], int(years[item]), tuple(genres[item]))
+        for item in range(config.items)
+    }
     return RatingsDataset.of(
-        [f"{user + 1}" for user in row_users.tolist()],
-        [f"{item + 1}" for item in row_items.tolist()],
-        np.clip(np.rint(stars), 1, 5).astype(np.float32),
-        _sessions(counts, random),
-        _details(config, [[names[g] for g in genres] for genres in genre_of], random),
-        f"sample(seed={seed}, users={config.users}, items={config.items})",
+        _ids(users), _ids(items), ratings, timestamps, details, _description(config, seed)
     )
 
 
-def _activity(config: SampleConfig, random: np.random.Generator) -> Int64:
-    """How many ratings each user gives: log-normal, within bounds, about the wanted sum."""
-    raw = random.lognormal(sigma=0.9, size=config.users)
-    spare = config.ratings - config.users * config.least
-    counts = config.least + np.rint(raw * spare / raw.sum())
-    return np.minimum(counts, config.items * 3 // 5).astype(np.int64)
+def _genres(config: SampleConfig, random: np.random.Generator) -> list[list[str]]:
+    """One to three genres of each item."""
+    counts = random.integers(1, _MOST_GENRES + 1, size=config.items)
+    return [random.choice(_GENRES, size=count, replace=False).tolist() for count in counts]
 
 
-def _sessions(counts: Int64, random: np.random.Generator) -> Int64:
-    """Timestamps: each user rates in one go, a minute or less apart."""
-    starts = _START + random.integers(0, _SPAN_S, size=len(counts))
-    gaps: Float64 = random.exponential(20.0, size=int(counts.sum()))
-    clock = np.cumsum(gaps)
-    first = np.repeat(clock[np.cumsum(counts) - counts], counts)
-    return (np.repeat(starts, counts) + clock - first).astype(np.int64)
-
-
-def _details(
+def _places(
     config: SampleConfig, genres: list[list[str]], random: np.random.Generator
-) -> dict[str, ItemDetails]:
-    pairs = random.permutation(len(_FIRST) * len(_SECOND))
-    years = random.integers(*_YEARS, size=config.items)
-    details = {}
-    for item in range(config.items):
-        round_, pair = divmod(item, len(pairs))
-        first, second = divmod(int(pairs[pair]), len(_SECOND))
-        title = f"The {_FIRST[first]} {_SECOND[second]}" + (f" {round_ + 1}" if round_ else "")
-        details[f"{item + 1}"] = ItemDetails(title, int(years[item]), tuple(genres[item]))
-    return details
+) -> Float64:
+    """Places of items among tastes, partly their genres', partly their own (items × tastes).
+
+    Their mean squared length is 1: products with users of unit deviation have it as well.
+    """
+    leaning = {name: random.normal(size=config.tastes) for name in _GENRES}
+    of_genres = np.stack([np.mean([leaning[name] for name in names], axis=0) for names in genres])
+    own = random.normal(size=of_genres.shape)
+    places: Float64 = np.sqrt(config.genre_weight) * of_genres / of_genres.std()
+    places += np.sqrt(1.0 - config.genre_weight) * own
+    return places / np.sqrt(np.mean(np.sum(places**2, axis=1)))
+
+
+def _activity(config: SampleConfig, random: np.random.Generator) -> Int64:
+    """How many ratings each user gives: log-normal, within bounds, of the wanted sum."""
+    raw = random.lognormal(sigma=config.activity_deviation, size=config.users)
+    most = max(config.items * 3 // 4, config.ratings // config.users + 1)
+    low, high = 0.0, config.ratings / raw.min()
+    for _ in range(64):  # bisects the scale of the raw counts
+        middle = (low + high) / 2
+        short = np.clip(raw * middle, config.least, most).sum() < config.ratings
+        low, high = (middle, high) if short else (low, middle)
+    exact = np.clip(raw * low, config.least, most)
+    counts = np.floor(exact).astype(np.int64)
+    # What rounding down left over goes to those who lost most by it.
+    missing = config.ratings - int(counts.sum())
+    counts[np.argsort(counts - exact, kind="stable")[:missing]] += 1
+    return counts
+
+
+def _timestamps(
+    config: SampleConfig, users: Int64, starts: Int64, random: np.random.Generator
+) -> Int64:
+    """Seconds since 1970: each user rates in sessions, on days weeks apart."""
+    joined = _START + _DAY_S * random.integers(0, _SPAN_DAYS, size=config.users)
+    pauses = random.exponential(_RATING_GAP_S, size=len(users))
+    away = random.random(len(users)) < 1.0 / config.session
+    pauses[away] += _DAY_S * random.exponential(_SESSION_GAP_DAYS, size=int(away.sum()))
+    clock = np.cumsum(pauses)
+    return (joined[users] + clock - clock[starts[:-1]][users]).astype(np.int64)
+
+
+def _ids(indexes: Int64) -> list[str]:
+    return [str(index + 1) for index in indexes.tolist()]
+
+
+def _description(config: SampleConfig, seed: int) -> str:
+    default = asdict(SampleConfig())
+    changed = {name: value for name, value in asdict(config).items() if value != default[name]}
+    return f"sample({', '.join(f'{k}={v}' for k, v in ({'seed': seed} | changed).items())})"

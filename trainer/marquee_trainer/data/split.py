@@ -1,12 +1,17 @@
-"""Splits ratings into a training and a test part."""
+"""Splits of ratings into a training part and a test part.
+
+Only `random_split` of rows in file order depends on that order; all else depends on what the rows
+say. A validation part is cut from the training part with the same functions.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from marquee_services.arrays import Int64
+from marquee_services.arrays import Bool, Int64
 from marquee_trainer.data.dataset import RatingsDataset
 
 
@@ -29,23 +34,79 @@ def random_split(rows: Int64, test_fraction: float, seed: int) -> Split:
     """Splits at random: the head of a permutation of the rows, in their order, is for training.
 
     Args:
-        rows: The rows (int64, n).
+        rows: The rows (int64, n); `RatingsDataset.file_order` for all in the source's order.
         test_fraction: Share of the test part.
         seed: Of the permutation, `numpy.random.default_rng(seed).permutation(n)`.
     """
     order = np.random.default_rng(seed).permutation(len(rows))
     cut = round(len(rows) * (1.0 - test_fraction))
-    share = round(100 * (1.0 - test_fraction))
     return Split(
         np.sort(rows[order[:cut]]),
         np.sort(rows[order[cut:]]),
-        f"random {share}/{100 - share}, seed {seed}",
+        f"random {_shares(test_fraction)}, seed {seed}",
     )
 
 
-def temporal_split(dataset: RatingsDataset, test_fraction: float) -> Split:
-    """Splits by time: the latest ratings of all are the test part."""
-    order = np.lexsort((np.arange(len(dataset)), dataset.timestamps))
-    cut = round(len(dataset) * (1.0 - test_fraction))
-    share = round(100 * (1.0 - test_fraction))
-    return Split(np.sort(order[:cut]), np.sort(order[cut:]), f"by time {share}/{100 - share}")
+def random_split_per_user(
+    dataset: RatingsDataset, rows: Int64, test_fraction: float, seed: int
+) -> Split:
+    """Splits each user's ratings at random.
+
+    Args:
+        dataset: The ratings.
+        rows: Those of its rows to split (int64, n), in any order.
+        test_fraction: Share of the test part of each user, rounded down.
+        seed: Of the choice.
+    """
+    rows = np.sort(rows)
+    held = _user_tails(dataset, rows, np.random.default_rng(seed).random(len(rows)), test_fraction)
+    description = f"random {_shares(test_fraction)} of each user, seed {seed}"
+    return Split(rows[~held], rows[held], description)
+
+
+def last_split_per_user(dataset: RatingsDataset, rows: Int64, test_fraction: float) -> Split:
+    """Splits each user's ratings by time: the user's latest are the test part.
+
+    Args:
+        dataset: The ratings.
+        rows: Those of its rows to split (int64, n), in any order.
+        test_fraction: Share of the test part of each user, rounded down.
+    """
+    rows = np.sort(rows)
+    held = _user_tails(dataset, rows, dataset.timestamps[rows], test_fraction)
+    return Split(rows[~held], rows[held], f"last of each user, {_shares(test_fraction)}")
+
+
+def temporal_split(dataset: RatingsDataset, rows: Int64, test_fraction: float) -> Split:
+    """Splits by time: the latest ratings of all are the test part.
+
+    Args:
+        dataset: The ratings.
+        rows: Those of its rows to split (int64, n), in any order.
+        test_fraction: Share of the test part. Ratings of the same second are split by user and
+            item.
+    """
+    rows = np.sort(rows)
+    order = rows[np.argsort(dataset.timestamps[rows], kind="stable")]
+    cut = round(len(rows) * (1.0 - test_fraction))
+    return Split(np.sort(order[:cut]), np.sort(order[cut:]), f"by time {_shares(test_fraction)}")
+
+
+def _user_tails(
+    dataset: RatingsDataset, rows: Int64, keys: NDArray[np.generic], fraction: float
+) -> Bool:
+    """The rows with the greatest keys of each user, ties by row (bool, n)."""
+    users = dataset.users[rows]
+    order = np.lexsort((keys, users))
+    counts = np.bincount(users)
+    ends = np.cumsum(counts)
+    # The margin keeps 0.2 of 5 from being less than 1.
+    kept = ends - np.floor(counts * fraction + 1e-9).astype(np.int64)
+    held = np.empty(len(rows), dtype=np.bool_)
+    held[order] = np.arange(len(rows)) >= kept[users[order]]
+    return held
+
+
+def _shares(test_fraction: float) -> str:
+    share = round(100 * test_fraction)
+    return f"{100 - share}/{share}"

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import re
 
-_YEAR = re.compile(r"^(?P<title>.*?)\s*\((?P<year>\d{4})(?:[-–]\d{0,4})?\)\s*$")
+# A series may have an end, and what was not made for the cinema a mark: "(1999-2003)", "(V)".
+_YEAR = re.compile(
+    r"^(?P<title>.*?)\s*\((?P<year>\d{4})(?:[-–]\d{0,4})?\)\s*(?:\((?:V|TV|TV Series)\))?$"
+)
+# An article at the end of the title, or of another title in brackets behind it.
 _ARTICLE = re.compile(
-    r"^(?P<rest>.+), (?P<article>The|A|An|Il|La|Le|Les|L'|Der|Die|Das|El|Los|Las|Un|Une|Den|Det)$"
+    r"(?P<alias>a\.k\.a\.\s+)?(?P<rest>[^()]+), "
+    r"(?P<article>The|A|An|L'|L’|La|Le|Les|Un|Une|Il|Lo|I|Gli|Una|El|Los|Las|Der|Die|Das|Ein|Eine|"
+    r"De|Het|Een|Den|Det|En|Ett|Et|O|Os)"
+    r"(?=\s*(?:[()]|$))"
 )
 
 
 def split_title(text: str) -> tuple[str, int]:
-    """A title with its article in front, and its year; 0 when there is none."""
-    year = 0
-    dated = _YEAR.match(text.strip())
-    title = text.strip()
+    """A title with its articles in front, and its year; 0 when there is none."""
+    title, year = text.strip(), 0
+    dated = _YEAR.match(title)
     if dated and dated["title"]:
         title, year = dated["title"], int(dated["year"])
-    trailing = _ARTICLE.match(title)
-    if trailing:
-        gap = "" if trailing["article"].endswith("'") else " "
-        title = f"{trailing['article']}{gap}{trailing['rest']}"
-    return title, year
+    return _ARTICLE.sub(_turn, title), year
+
+
+def _turn(match: re.Match[str]) -> str:
+    gap = "" if match["article"].endswith(("'", "’")) else " "
+    return f"{match['alias'] or ''}{match['article']}{gap}{match['rest']}"

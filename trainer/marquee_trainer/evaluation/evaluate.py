@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
-from marquee_services.arrays import Float32, Float64, Int32
+from marquee_services.arrays import Float32, Int32
 from marquee_services.scoring.ensemble import BASELINE, POPULARITY, Blend, Ensemble
 from marquee_services.scoring.popularity import popularity_scores
 from marquee_services.scoring.scorer import Output, ReleaseData, Scorer
@@ -19,12 +20,12 @@ from marquee_trainer.models.model import Model, Pairs, predict_pairs
 ENSEMBLE = "ensemble"
 TOP = 10
 
-Score = Callable[[Int32], Float32 | Float64]
+Score: TypeAlias = "Callable[[Int32], Float32]"
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics by model: `train_mse`, `test_mse`, `test_rmse`, `test_mae`, `ndcg@10`, …
+    """Metrics by model, named as in `test_mse`, `ndcg@10` and the like.
 
     Attributes:
         metrics: For each model, the floor and the ensemble. Models of affinity predict no stars.
@@ -82,7 +83,7 @@ def evaluate(
 
 
 def _baseline_pairs(data: ReleaseData, pairs: Pairs) -> Float32:
-    everybody = data.matrix.profiles(np.arange(data.matrix.user_count, dtype=np.int32))
+    everybody = data.matrix.profiles(range(data.matrix.user_count))
     baseline = data.baseline
     bias = baseline.user_bias(everybody)[pairs.users] + baseline.item_bias[pairs.items]
     return (bias + baseline.mean).astype(np.float32)
@@ -104,8 +105,9 @@ def _score_functions(
     }
     models = dict(functions)
 
-    def blended(users: Int32) -> Float64:
-        return ranking.apply({name: models[name](users) for name in ranking.weights})
+    def blended(users: Int32) -> Float32:
+        scores = {name: models[name](users) for name in ranking.weights}
+        return ranking.apply(scores).astype(np.float32)
 
     functions[ENSEMBLE] = blended
     return functions

@@ -137,7 +137,7 @@ class AutoRecModel(Model):
         held_out, data = training.validation, training.data
         assert held_out is not None  # noqa: S101 - the caller's condition
         rows, columns = self.oriented(held_out.users, held_out.items)
-        everybody = data.matrix.profiles(np.arange(data.matrix.user_count, dtype=np.int32))
+        everybody = data.matrix.profiles(range(data.matrix.user_count))
         bias = data.baseline.user_bias(everybody)[held_out.users]
         bias = bias + data.baseline.item_bias[held_out.items] + data.baseline.mean
         predicted = loop.predict(rows, columns) + bias
@@ -184,7 +184,7 @@ class AutoRec(AutoRecModel):
     """
 
     name = "autorec"
-    default = AutoRecConfig(hidden=128, epochs=60, learning_rate=0.003, l2=0.01)
+    default = AutoRecConfig(hidden=128, epochs=60, learning_rate=0.002, l2=0.6, input_dropout=0.3)
 
     def oriented(self, users: Int32, items: Int32) -> tuple[Int32, Int32]:
         """As `AutoRecModel.oriented`: a row is an item."""
@@ -209,7 +209,7 @@ class UserAutoRec(AutoRecModel):
     """U-AutoRec: codes of users' rating vectors; any visitor's ratings can be encoded."""
 
     name = "user_autorec"
-    default = AutoRecConfig(hidden=128, epochs=60, learning_rate=0.003, l2=0.01)
+    default = AutoRecConfig(hidden=128, epochs=60, learning_rate=0.001, l2=0.3)
 
     def oriented(self, users: Int32, items: Int32) -> tuple[Int32, Int32]:
         """As `AutoRecModel.oriented`: a row is a user."""
@@ -223,7 +223,7 @@ class UserAutoRec(AutoRecModel):
 def residual_matrix(data: ReleaseData, oriented: Any) -> RatingsMatrix:
     """Residuals r − b_ui as a matrix of the autoencoder's rows and columns, in stars."""
     matrix = data.matrix
-    everybody = matrix.profiles(np.arange(matrix.user_count, dtype=np.int32))
+    everybody = matrix.profiles(range(matrix.user_count))
     residuals = data.baseline.residuals(everybody)
     rows, columns = oriented(matrix.users, matrix.items)
     shape = oriented(matrix.user_count, matrix.item_count)

@@ -27,13 +27,15 @@ class DeepMF(PerceptronFactorModel):
 
     name = "deep_mf"
     default = FactorConfig(
-        dimensions=16,
+        dimensions=32,
         epochs=40,
         learning_rate=0.002,
-        l2=0.02,
-        hidden=(64, 32),
+        l2=0.03,
+        hidden=(128, 64),
         with_dot=False,
-        dropout=0.2,
-        weight_decay=1e-4,
-        fold_in=FoldInConfig(ridge=1.0, ridge_per_rating=0.03, bias_ridge=5.0, steps=4),
+        dropout=0.5,
+        weight_decay=2e-3,
+        fold_in=FoldInConfig(
+            ridge=1.0, ridge_per_rating=0.3, bias_ridge=5.0, steps=8, step_length=0.5
+        ),
     )

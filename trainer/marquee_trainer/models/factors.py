@@ -153,9 +153,7 @@ class FactorModel(Model):
         data, config = training.data, self._config
         keras.utils.set_random_seed(training.seed)
         matrix = data.matrix
-        network = FactorNetwork(
-            matrix.user_count, matrix.item_count, data.baseline.mean, config
-        )
+        network = FactorNetwork(matrix.user_count, matrix.item_count, data.baseline.mean, config)
         loop = _Loop(network, matrix, config)
         random = np.random.default_rng(training.seed)
         curve: list[Epoch] = []

@@ -14,9 +14,9 @@ class MF(FactorModel):
     default = FactorConfig(
         dimensions=64,
         epochs=40,
-        learning_rate=0.003,
-        l2=0.05,
-        fold_in=FoldInConfig(ridge=1.0, ridge_per_rating=0.06, bias_ridge=5.0, steps=1),
+        learning_rate=0.002,
+        l2=0.065,
+        fold_in=FoldInConfig(ridge=1.0, ridge_per_rating=0.07, bias_ridge=5.0),
     )
 
     def module(self, network: FactorNetwork, data: ReleaseData) -> ScoringModule:  # noqa: ARG002

@@ -12,12 +12,14 @@ class ResidualMF(PerceptronFactorModel):
 
     name = "residual_mf"
     default = FactorConfig(
-        dimensions=32,
+        dimensions=64,
         epochs=40,
-        learning_rate=0.002,
-        l2=0.04,
-        hidden=(64, 32),
-        dropout=0.3,
-        weight_decay=1e-4,
-        fold_in=FoldInConfig(ridge=1.0, ridge_per_rating=0.05, bias_ridge=5.0, steps=4),
+        learning_rate=0.003,
+        l2=0.07,
+        hidden=(32, 16),
+        dropout=0.5,
+        weight_decay=5e-3,
+        fold_in=FoldInConfig(
+            ridge=1.0, ridge_per_rating=0.12, bias_ridge=5.0, steps=6, step_length=0.5
+        ),
     )

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from marquee_services.arrays import Float32
-from marquee_services.inference.saved_model import PADDING, SavedModelScorer
+from marquee_services.inference.saved_model import MAX_BATCH, PADDING, SavedModelScorer
 from marquee_services.scoring.scorer import ReleaseData
 
 
@@ -76,7 +76,9 @@ class ScoringModule(tf.Module):  # type: ignore[misc]
             return tf.function(function).get_concrete_function(**specs)
 
         return {
-            "user_vectors": concrete(lambda users: {"r": tf.gather(self.users, users)}, users=index),
+            "user_vectors": concrete(
+                lambda users: {"r": tf.gather(self.users, users)}, users=index
+            ),
             "fold_in": concrete(
                 lambda items, ratings: {"r": self.fold(items, ratings)}, items=grid, ratings=stars
             ),
@@ -100,15 +102,13 @@ class FittedScorer:
         self.module = module
         self.signatures = module.make_signatures()
         self.scorer = SavedModelScorer(self, data)
-        everybody = data.matrix.profiles(np.arange(data.matrix.user_count, dtype=np.int32))
-        vectors = [np.zeros((0, module.width), dtype=np.float32)]
+        everybody = data.matrix.profiles(range(data.matrix.user_count))
+        table = np.zeros((len(everybody), module.width), dtype=np.float32)
         # By number of ratings, so that little is padded.
         order = np.argsort(everybody.counts, kind="stable")
-        block = 32
-        for first in range(0, len(order), block):
-            vectors.append(self.scorer.fold(everybody.take(order[first : first + block])))
-        table = np.empty((len(order), module.width), dtype=np.float32)
-        table[order] = np.concatenate(vectors)
+        for first in range(0, len(order), MAX_BATCH):
+            part = order[first : first + MAX_BATCH]
+            table[part] = self.scorer.fold(everybody.take(part))
         module.users.assign(table)
 
     def save(self, folder: Path) -> None:
@@ -316,7 +316,8 @@ def gauss_newton(pairs: Any, items: Any, ratings: Any, centre: Any, config: Fold
     count = tf.reduce_sum(given, axis=1, keepdims=True)
     factor_ridge = config.ridge + config.ridge_per_rating * count
     ridge = tf.concat(
-        [tf.repeat(factor_ridge, width - 1, axis=1), tf.fill((batch, 1), float(config.bias_ridge))], axis=1
+        [tf.repeat(factor_ridge, width - 1, axis=1), tf.fill((batch, 1), float(config.bias_ridge))],
+        axis=1,
     )
     vectors = tf.tile(centre[None, :], (batch, 1))
     for _ in range(config.steps):

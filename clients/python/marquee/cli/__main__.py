@@ -1,0 +1,5 @@
+"""`python -m marquee.cli` is `marquee`."""
+
+from marquee.cli import main
+
+main()

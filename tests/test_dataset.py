@@ -1,0 +1,215 @@
+"""Ratings as arrays: their order, their fingerprint, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marquee_trainer.data.dataset import (
+    ItemDetails,
+    RatingScale,
+    RatingsDataset,
+    RatingsError,
+    distinct,
+)
+from marquee_trainer.data.source import load_ratings
+
+# Short ids are compared as integers, long ones as text; both must sort by their bytes.
+ids = st.one_of(
+    st.integers(1, 30).map(str),
+    st.text("abcXYZ019-é", min_size=1, max_size=5),
+    st.text("ab9", min_size=7, max_size=12),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A rating before it is in a data set."""
+
+    user: str
+    item: str
+    stars: float
+    seconds: int
+
+
+rows_of_ratings = st.lists(
+    st.builds(
+        Row,
+        ids,
+        ids,
+        st.integers(1, 10).map(lambda halves: halves / 2),
+        st.integers(0, 2_000_000_000),
+    ),
+    min_size=1,
+    max_size=40,
+    unique_by=lambda row: (row.user, row.item),
+)
+
+
+def dataset_of(rows: list[Row], details: dict[str, ItemDetails] | None = None) -> RatingsDataset:
+    """A data set of rows, in their order."""
+    return RatingsDataset.of(
+        [row.user for row in rows],
+        [row.item for row in rows],
+        np.array([row.stars for row in rows], dtype=np.float32),
+        np.array([row.seconds for row in rows], dtype=np.int64),
+        details or {},
+        "test",
+    )
+
+
+def rows_in(dataset: RatingsDataset) -> list[Row]:
+    """The rows of a data set, in the order of its arrays."""
+    return [
+        Row(user, item, float(stars), int(seconds))
+        for user, item, stars, seconds in zip(
+            dataset.user_ids.ids(dataset.users),
+            dataset.catalogue.items.ids(dataset.items),
+            dataset.ratings,
+            dataset.timestamps,
+            strict=True,
+        )
+    ]
+
+
+@given(rows_of_ratings)
+def test_a_data_set_holds_every_row_and_where_the_file_had_it(rows: list[Row]) -> None:
+    """No row is lost or altered, and `file_order` finds each row of the source."""
+    dataset = dataset_of(rows)
+    kept = rows_in(dataset)
+    assert [kept[place] for place in dataset.file_order] == rows
+    assert kept == sorted(rows, key=lambda row: (row.user.encode(), row.item.encode()))
+
+
+@given(rows_of_ratings, st.randoms(use_true_random=False))
+def test_the_order_of_the_rows_does_not_matter(rows: list[Row], random: object) -> None:
+    """Shuffled rows give the same arrays, ids and fingerprint."""
+    shuffled = list(rows)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    one, other = dataset_of(rows), dataset_of(shuffled)
+    for name in ("users", "items", "ratings", "timestamps"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    assert rows_in(one) == rows_in(other)
+    assert one.fingerprint() == other.fingerprint()
+
+
+@given(rows_of_ratings, st.data())
+def test_a_fingerprint_tells_any_change(rows: list[Row], data: st.DataObject) -> None:
+    """Another user, item, rating or time, or one row less, is another fingerprint."""
+    place = data.draw(st.integers(0, len(rows) - 1))
+    row = rows[place]
+    changed = data.draw(
+        st.sampled_from(
+            [
+                [Row("someone else", row.item, row.stars, row.seconds)],
+                [Row(row.user, "something else", row.stars, row.seconds)],
+                [Row(row.user, row.item, row.stars % 5 + 0.5, row.seconds)],
+                [Row(row.user, row.item, row.stars, row.seconds + 1)],
+                [] if len(rows) > 1 else [Row("a", "new one", 1, 1), row],
+            ]
+        )
+    )
+    others = rows[:place] + changed + rows[place + 1 :]
+    assert dataset_of(others).fingerprint() != dataset_of(rows).fingerprint()
+
+
+@given(rows_of_ratings, st.data())
+def test_the_fingerprint_of_rows_is_that_of_a_data_set_of_them(
+    rows: list[Row], data: st.DataObject
+) -> None:
+    """A part's fingerprint depends on nothing outside of it, nor on the order of its rows."""
+    dataset = dataset_of(rows)
+    part = data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1, unique=True).map(np.array))
+    alone = dataset_of([rows_in(dataset)[place] for place in part])
+    assert dataset.fingerprint(part) == alone.fingerprint()
+
+
+@given(rows_of_ratings)
+def test_ratings_are_found_by_user_and_by_item(rows: list[Row]) -> None:
+    """The look-up and both matrices agree with the rows."""
+    dataset = dataset_of(rows)
+    stars = {(row.user, row.item): row.stars for row in rows}
+    for user, name in enumerate(dataset.user_ids.ids(range(len(dataset.user_ids)))):
+        for item, title in enumerate(dataset.catalogue.items.ids(range(len(dataset.catalogue)))):
+            assert dataset.rating(user, item) == stars.get((name, title))
+            seen = (name, title) in stars
+            assert (item in dataset.by_user.seen(user)) == seen
+            assert (user in dataset.by_item.seen(item)) == seen
+
+
+@given(rows_of_ratings, st.data())
+def test_a_repeated_pair_is_an_error_that_names_both_rows(
+    rows: list[Row], data: st.DataObject
+) -> None:
+    """Which of two ratings holds is for the source to say, so neither is dropped."""
+    first = data.draw(st.integers(0, len(rows) - 1))
+    again = Row(rows[first].user, rows[first].item, 3.0, 1)
+    with pytest.raises(RatingsError) as caught:
+        dataset_of([*rows, again])
+    expected = (
+        f"row {len(rows) + 1}: user {again.user} rates item {again.item} again, "
+        f"after row {first + 1}"
+    )
+    assert "repeated ratings (1)" in str(caught.value)
+    assert expected in str(caught.value)
+
+
+def test_no_ratings_are_an_error() -> None:
+    """An empty source is refused by name."""
+    with pytest.raises(RatingsError, match="test: there are no ratings"):
+        dataset_of([])
+
+
+def test_a_catalogue_has_the_rated_items_alone() -> None:
+    """Details go to their items; unrated items are left out, unknown ones are titled by id."""
+    details = {
+        "10": ItemDetails("Heat", 1995, ("Crime", "Action")),
+        "9": ItemDetails("Unrated", 1990),
+    }
+    catalogue = dataset_of([Row("u", "10", 4, 1), Row("u", "2", 3, 2)], details).catalogue
+    assert catalogue.items.ids([0, 1]) == ["10", "2"]
+    assert [catalogue.title(item) for item in (0, 1)] == ["Heat", "2"]
+    assert catalogue.years.tolist() == [1995, 0]
+    assert [catalogue.item_genres(item) for item in (0, 1)] == [("Action", "Crime"), ()]
+
+
+@pytest.mark.parametrize(
+    ("stars", "scale"),
+    [
+        ([1, 3, 5], RatingScale(1.0, 5.0, 1.0)),
+        ([1, 3.5, 5], RatingScale(0.5, 5.0, 0.5)),
+        ([0.5], RatingScale(0.5, 5.0, 0.5)),
+    ],
+)
+def test_the_scale_follows_from_the_ratings(stars: list[float], scale: RatingScale) -> None:
+    """One half star anywhere makes it MovieLens' newer scale."""
+    rows = [Row("u", str(item), value, item) for item, value in enumerate(stars)]
+    assert dataset_of(rows).scale == scale
+
+
+@given(st.lists(ids, min_size=1, max_size=50))
+def test_distinct_names_are_those_of_numpy(names: list[str]) -> None:
+    """The integer short cut sorts and indexes as `numpy.unique` does."""
+    encoded = np.array([name.encode() for name in names], dtype=np.bytes_)
+    expected_names, expected_index = np.unique(encoded, return_inverse=True)
+    found_names, found_index = distinct(encoded)
+    np.testing.assert_array_equal(found_names, expected_names)
+    np.testing.assert_array_equal(found_index, expected_index)
+
+
+def test_an_unknown_source_is_named() -> None:
+    """A misspelt source says what sources there are."""
+    with pytest.raises(RatingsError, match="'sampel' is neither `sample`, nor a config"):
+        load_ratings("sampel")
+
+
+def test_options_that_do_not_fit_the_source_are_refused() -> None:
+    """Nothing that the user asked for is ignored."""
+    with pytest.raises(RatingsError, match="go with a GroupLens folder"):
+        load_ratings("sample", train_file="u1.base", test_file="u1.test")
+    with pytest.raises(RatingsError, match="goes with a config"):
+        load_ratings("sample", manual_dir="archives")

@@ -1,0 +1,32 @@
+"""Made-up titles that read like those of films."""
+
+from __future__ import annotations
+
+import numpy as np
+
+_ADJECTIVES = ("Silent", "Crimson", "Last", "Hidden", "Golden", "Broken", "Distant", "Electric")
+_ADJECTIVES += ("Midnight", "Paper", "Winter", "Burning", "Secret", "Hollow", "Velvet", "Iron")
+_ADJECTIVES += ("Wandering", "Forgotten", "Savage", "Gentle", "Glass", "Lonely", "Painted")
+_NOUNS = ("Harbour", "Garden", "Letter", "Empire", "Horizon", "Stranger", "River", "Promise")
+_NOUNS += ("Orchard", "Signal", "Voyage", "Detective", "Carnival", "Kingdom", "Station")
+_NOUNS += ("Lighthouse", "Waltz", "Outlaw", "Mirror", "Machine", "Tide", "Symphony", "Valley")
+_PLACES = ("Lisbon", "the North", "Avalon", "Montmartre", "the Moon", "Samarkand", "Tomorrow")
+_PLACES += ("Brooklyn", "the Prairie", "Trieste", "the Deep", "Old Shanghai", "Havana")
+
+
+def film_titles(count: int, random: np.random.Generator) -> list[str]:
+    """Distinct titles; when all are taken, sequels follow.
+
+    Args:
+        count: How many.
+        random: Chooses their order.
+    """
+    titles = [f"The {adjective} {noun}" for adjective in _ADJECTIVES for noun in _NOUNS]
+    titles += [f"{adjective} {noun}" for adjective in _ADJECTIVES for noun in _NOUNS]
+    titles += [f"The {noun} of {place}" for noun in _NOUNS for place in _PLACES]
+    order = random.permutation(len(titles))
+    made = []
+    for number in range(count):
+        part, place = divmod(number, len(titles))
+        made.append(titles[order[place]] + (f" {part + 1}" if part else ""))
+    return made

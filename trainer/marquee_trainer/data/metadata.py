@@ -1,0 +1,141 @@
+"""Parses files of item metadata: `u.item`, `movies.dat`, `movies.csv`."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+
+from marquee_trainer.data.dataset import ItemDetails, RatingsError
+from marquee_trainer.data.titles import split_title
+
+# Of MovieLens 100K, in the order of u.item's flags, as its README lists them.
+GENRES_100K = (
+    "unknown",
+    "Action",
+    "Adventure",
+    "Animation",
+    "Children's",
+    "Comedy",
+    "Crime",
+    "Documentary",
+    "Drama",
+    "Fantasy",
+    "Film-Noir",
+    "Horror",
+    "Musical",
+    "Mystery",
+    "Romance",
+    "Sci-Fi",
+    "Thriller",
+    "War",
+    "Western",
+)
+_NO_GENRE = {"", "unknown", "(no genres listed)"}
+# u.item: id, title, release date, video release date, URL, then a flag for each genre.
+_FLAGS_FROM = 5
+_FIELDS = 3  # of movies.dat and movies.csv: id, title, genres
+_CSV_HEADER = ["movieId", "title", "genres"]
+
+Details = dict[str, ItemDetails]
+# The line of a row, and its id, title and genres, or what is wrong with it.
+_Row = tuple[int, tuple[str, str, Sequence[str]] | str]
+
+
+def item_details(title: str, genres: Iterable[str]) -> ItemDetails:
+    """Details from MovieLens' form of a title and its labels of genres."""
+    plain, year = split_title(title)
+    return ItemDetails(plain, year, tuple(genre for genre in genres if genre not in _NO_GENRE))
+
+
+def parse_u_item(content: bytes, name: str) -> Details:
+    """Parses `u.item` of MovieLens 100K (Latin-1).
+
+    Raises:
+        RatingsError: Rows are malformed; the first few are named by line.
+    """
+
+    def rows() -> Iterator[_Row]:
+        fields = _FLAGS_FROM + len(GENRES_100K)
+        for number, line in enumerate(content.decode("latin-1").split("\n"), start=1):
+            row = line.rstrip("\r").split("|")
+            if row == [""]:
+                continue
+            flags = row[_FLAGS_FROM:]
+            if len(row) != fields or not set(flags) <= {"0", "1"}:
+                yield number, f"not {fields} fields, the last {len(GENRES_100K)} of them 0 or 1"
+            else:
+                genres = [g for g, flag in zip(GENRES_100K, flags, strict=True) if flag == "1"]
+                yield number, (row[0], row[1], genres)
+
+    return _collected(rows(), name)
+
+
+def parse_movies_dat(content: bytes, name: str) -> Details:
+    """Parses `movies.dat` of MovieLens 1M and 10M.
+
+    MovieLens 1M is Latin-1, 10M is UTF-8; hardly any Latin-1 text is valid UTF-8 by chance.
+
+    Raises:
+        RatingsError: Rows are malformed; the first few are named by line.
+    """
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        text = content.decode("latin-1")
+
+    def rows() -> Iterator[_Row]:
+        for number, line in enumerate(text.split("\n"), start=1):
+            row = line.rstrip("\r").split("::")
+            if row != [""]:
+                yield number, _movie(row)
+
+    return _collected(rows(), name)
+
+
+def parse_movies_csv(content: bytes, name: str) -> Details:
+    """Parses `movies.csv` of the latest, 20M and 25M sets (UTF-8).
+
+    Raises:
+        RatingsError: It is not UTF-8, or rows are malformed; the first few are named by line.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RatingsError(f"{name}: {error}") from error
+
+    def rows() -> Iterator[_Row]:
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        try:
+            if next(reader, None) != _CSV_HEADER:
+                yield 1, f"the header is not {','.join(_CSV_HEADER)}"
+            for row in reader:
+                if row:
+                    yield reader.line_num, _movie(row)
+        except csv.Error as error:
+            yield reader.line_num, str(error)
+
+    return _collected(rows(), name)
+
+
+def _movie(row: Sequence[str]) -> tuple[str, str, Sequence[str]] | str:
+    if len(row) != _FIELDS:
+        return f"{len(row)} fields, not {_FIELDS}"
+    return row[0], row[1], row[2].split("|")
+
+
+def _collected(rows: Iterator[_Row], name: str) -> Details:
+    details: Details = {}
+    problems = []
+    for number, row in rows:
+        if isinstance(row, str):
+            problems.append(f"{name}:{number}: {row}")
+        elif not row[0]:
+            problems.append(f"{name}:{number}: the item id is empty")
+        elif row[0] in details:
+            problems.append(f"{name}:{number}: item {row[0]} is described again")
+        else:
+            details[row[0]] = item_details(row[1], row[2])
+    if problems:
+        raise RatingsError.listing("malformed rows", problems)
+    return details
