@@ -124,7 +124,7 @@ def lists_of(seed: int, users: int = 60, items: int = 50) -> RankingLists:
     )
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(seeds)
 def test_a_ranking_blend_prefers_the_model_that_orders_relevant_items_first(seed: int) -> None:
     """The good model leads, a random one has next to no say, and one that errs has none."""
@@ -152,7 +152,7 @@ def listwise_loss(lists: RankingLists, blend: Blend, models: list[str], ridge: f
     return total / len(lists.candidates) + ridge * float(np.sum(np.square(scaled)))
 
 
-@settings(max_examples=10)
+@settings(max_examples=10, deadline=None)
 @given(seeds)
 def test_a_ranking_blend_minimises_its_loss(seed: int) -> None:
     """No step aside makes the documented objective smaller."""
@@ -166,7 +166,7 @@ def test_a_ranking_blend_minimises_its_loss(seed: int) -> None:
             assert least <= listwise_loss(lists, aside, models, CONFIG.ranking_ridge) + 1e-6
 
 
-@settings(max_examples=10)
+@settings(max_examples=10, deadline=None)
 @given(seeds, st.sampled_from([0.01, 7.0, 300.0]))
 def test_a_ranking_blend_does_not_depend_on_a_models_unit(seed: int, factor: float) -> None:
     """Scores in another unit weigh as much less as they are larger."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marquee_trainer.data.dataset import (
@@ -76,6 +76,7 @@ def rows_in(dataset: RatingsDataset) -> list[Row]:
     ]
 
 
+@settings(deadline=None)
 @given(rows_of_ratings)
 def test_a_data_set_holds_every_row_and_where_the_file_had_it(rows: list[Row]) -> None:
     """No row is lost or altered, and `file_order` finds each row of the source."""
@@ -85,6 +86,7 @@ def test_a_data_set_holds_every_row_and_where_the_file_had_it(rows: list[Row]) -
     assert kept == sorted(rows, key=lambda row: (row.user.encode(), row.item.encode()))
 
 
+@settings(deadline=None)
 @given(rows_of_ratings, st.randoms(use_true_random=False))
 def test_the_order_of_the_rows_does_not_matter(rows: list[Row], random: object) -> None:
     """Shuffled rows give the same arrays, ids and fingerprint."""
@@ -97,6 +99,7 @@ def test_the_order_of_the_rows_does_not_matter(rows: list[Row], random: object) 
     assert one.fingerprint() == other.fingerprint()
 
 
+@settings(deadline=None)
 @given(rows_of_ratings, st.data())
 def test_a_fingerprint_tells_any_change(rows: list[Row], data: st.DataObject) -> None:
     """Another user, item, rating or time, or one row less, is another fingerprint."""
@@ -117,6 +120,7 @@ def test_a_fingerprint_tells_any_change(rows: list[Row], data: st.DataObject) ->
     assert dataset_of(others).fingerprint() != dataset_of(rows).fingerprint()
 
 
+@settings(deadline=None)
 @given(rows_of_ratings, st.data())
 def test_the_fingerprint_of_rows_is_that_of_a_data_set_of_them(
     rows: list[Row], data: st.DataObject
@@ -128,6 +132,7 @@ def test_the_fingerprint_of_rows_is_that_of_a_data_set_of_them(
     assert dataset.fingerprint(part) == alone.fingerprint()
 
 
+@settings(deadline=None)
 @given(rows_of_ratings)
 def test_ratings_are_found_by_user_and_by_item(rows: list[Row]) -> None:
     """The look-up and both matrices agree with the rows."""
@@ -141,6 +146,7 @@ def test_ratings_are_found_by_user_and_by_item(rows: list[Row]) -> None:
             assert (user in dataset.by_item.seen(item)) == seen
 
 
+@settings(deadline=None)
 @given(rows_of_ratings, st.data())
 def test_a_repeated_pair_is_an_error_that_names_both_rows(
     rows: list[Row], data: st.DataObject
@@ -191,6 +197,7 @@ def test_the_scale_follows_from_the_ratings(stars: list[float], scale: RatingSca
     assert dataset_of(rows).scale == scale
 
 
+@settings(deadline=None)
 @given(st.lists(ids, min_size=1, max_size=50))
 def test_distinct_names_are_those_of_numpy(names: list[str]) -> None:
     """The integer short cut sorts and indexes as `numpy.unique` does."""

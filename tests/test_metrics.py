@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marquee_services.arrays import Float32, Float64, Int32
@@ -114,6 +114,7 @@ def brute_force(
 
 
 @pytest.mark.parametrize("block_cells", [1, 40, 2_000_000])
+@settings(deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), k=st.integers(1, 12), levels=st.integers(1, 30))
 def test_ranking_equals_plain_loops(block_cells: int, seed: int, k: int, levels: int) -> None:
     """Blocks, partial sorts and ties change nothing; lists longer than the catalogue do not."""

@@ -38,10 +38,10 @@ def test_another_seed_gives_another_sample(sample: RatingsDataset) -> None:
 
 
 def test_the_sample_has_the_size_that_was_asked_for(sample: RatingsDataset) -> None:
-    """All users and items are there, and nearly as many ratings as asked for."""
+    """All users and items are there, and as many ratings as asked for."""
     assert len(sample.user_ids) == CONFIG.users
     assert len(sample.catalogue) == CONFIG.items
-    assert len(sample) == pytest.approx(CONFIG.ratings, rel=0.05)
+    assert len(sample) == CONFIG.ratings
     assert sample.scale == RatingScale(1.0, 5.0, 1.0)
     assert np.unique(sample.ratings).tolist() == [1, 2, 3, 4, 5]
 
@@ -54,9 +54,9 @@ def test_every_user_has_the_least_number_of_ratings(sample: RatingsDataset) -> N
 
 
 def test_popularity_has_a_long_tail(sample: RatingsDataset) -> None:
-    """A fifth of the items has nearly half of the ratings, half of them less than 30 %."""
+    """A fifth of the items has over 40 % of the ratings, half of them less than 30 %."""
     counts = np.sort(np.bincount(sample.items))[::-1]
-    assert counts[: CONFIG.items // 5].sum() > 0.45 * len(sample)
+    assert counts[: CONFIG.items // 5].sum() > 0.4 * len(sample)
     assert counts[CONFIG.items // 2 :].sum() < 0.3 * len(sample)
     assert counts[0] > 5 * np.median(counts)
 
@@ -71,11 +71,10 @@ def test_titles_are_unique_and_have_years_and_genres(sample: RatingsDataset) -> 
 
 
 def test_titles_stay_unique_beyond_all_pairs_of_words() -> None:
-    """A large catalogue numbers its sequels."""
+    """A large catalogue needs more than a noun and an adjective."""
     large = generate_sample(SampleConfig(users=100, items=1_200, ratings=50_000), seed=2)
     titles = [large.catalogue.title(item) for item in range(len(large.catalogue))]
     assert len(set(titles)) == len(titles)
-    assert any(title.endswith(" 2") for title in titles)
 
 
 def factors_of(residuals: Float64, there: Float64, rank: int, ridge: float) -> Float64:
@@ -108,7 +107,7 @@ def test_the_sample_has_tastes_to_learn(sample: RatingsDataset) -> None:
     users, items, stars = part(split.train)
     matrix = RatingsMatrix.of(users, items, stars, CONFIG.users, CONFIG.items)
     baseline = Baseline.fit(matrix, user_damping=5.0, item_damping=5.0, sweeps=10)
-    biases = baseline.score(matrix.profiles(np.arange(CONFIG.users)))
+    biases = baseline.score(matrix.profiles(range(CONFIG.users)))
     residuals, there = np.zeros((2, CONFIG.users, CONFIG.items))
     residuals[users, items] = stars - biases[users, items]
     there[users, items] = 1.0

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marquee_services.arrays import Int64
@@ -49,6 +49,7 @@ METHODS: dict[str, Method] = {
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
+@settings(deadline=None)
 @given(dataset=data_sets(), share=fractions)
 def test_a_split_is_disjoint_and_complete(
     method: Method, dataset: RatingsDataset, share: float
@@ -62,6 +63,7 @@ def test_a_split_is_disjoint_and_complete(
         assert (np.diff(split.test) > 0).all()
 
 
+@settings(deadline=None)
 @given(data_sets(), fractions, seeds)
 def test_a_random_split_is_numpys_permutation_of_the_file(
     dataset: RatingsDataset, share: float, seed: int
@@ -82,6 +84,7 @@ def test_a_random_split_of_ten_rows_is_known() -> None:
     assert split.description == "random 80/20, seed 0"
 
 
+@settings(deadline=None)
 @given(data_sets(), fractions, seeds)
 def test_per_user_splits_hold_out_a_share_of_each_user(
     dataset: RatingsDataset, share: float, seed: int
@@ -98,6 +101,7 @@ def test_per_user_splits_hold_out_a_share_of_each_user(
         assert held.tolist() == expected
 
 
+@settings(deadline=None)
 @given(data_sets(), fractions)
 def test_the_last_of_each_user_are_later_than_the_rest(
     dataset: RatingsDataset, share: float
@@ -111,6 +115,7 @@ def test_the_last_of_each_user_are_later_than_the_rest(
             assert train.max() <= test.min()
 
 
+@settings(deadline=None)
 @given(data_sets(), fractions)
 def test_a_temporal_split_cuts_time_once(dataset: RatingsDataset, share: float) -> None:
     """No test rating of anybody is older than a training rating of anybody."""
@@ -120,6 +125,7 @@ def test_a_temporal_split_cuts_time_once(dataset: RatingsDataset, share: float) 
         assert dataset.timestamps[split.train].max() <= dataset.timestamps[split.test].min()
 
 
+@settings(deadline=None)
 @given(data_sets(), fractions, seeds, st.randoms(use_true_random=False))
 def test_only_the_plain_random_split_depends_on_the_order_of_the_rows(
     dataset: RatingsDataset, share: float, seed: int, random: object
@@ -127,12 +133,17 @@ def test_only_the_plain_random_split_depends_on_the_order_of_the_rows(
     """The others follow from what the rows say."""
     shuffled = dataset.file_order.tolist()
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    for method in (
-        lambda rows: random_split_per_user(dataset, rows, share, seed),
-        lambda rows: last_split_per_user(dataset, rows, share),
-        lambda rows: temporal_split(dataset, rows, share),
+    for one, other in zip(
+        *(
+            (
+                random_split_per_user(dataset, rows, share, seed),
+                last_split_per_user(dataset, rows, share),
+                temporal_split(dataset, rows, share),
+            )
+            for rows in (dataset.file_order, np.array(shuffled))
+        ),
+        strict=True,
     ):
-        one, other = method(dataset.file_order), method(np.array(shuffled))
         np.testing.assert_array_equal(one.train, other.train)
         np.testing.assert_array_equal(one.test, other.test)
 

@@ -83,11 +83,11 @@ def test_a_config_without_ratings_is_refused(tmp_path: Path) -> None:
 
 def test_a_missing_folder_of_archives_is_named(tmp_path: Path) -> None:
     """A mistyped folder does not start a download."""
-    with pytest.raises(RatingsError, match="there is no folder .*absent"):
+    with pytest.raises(RatingsError, match=r"there is no .*absent"):
         load_ratings(CONFIG, manual_dir=str(tmp_path / "absent"), cache=tmp_path)
 
 
 def test_an_unknown_config_is_an_error(tmp_path: Path) -> None:
     """What the library raises becomes an error of ratings that names the config."""
-    with pytest.raises(RatingsError, match="movielens/9z-ratings cannot be prepared"):
+    with pytest.raises(RatingsError, match="movielens/9z-ratings is not known"):
         load_ratings("movielens/9z-ratings", cache=tmp_path)

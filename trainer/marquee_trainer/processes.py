@@ -213,6 +213,12 @@ class ServiceGroup:
             raise errors[0]
         return found["cf"], found["inference"]
 
+    def replace(self, process: ServiceProcess) -> None:
+        """Takes a process in the place of the one of the same service."""
+        self._started = [p for p in self._started if p.service != process.service]
+        self._started.insert(0, process)
+        setattr(self, process.service, process)
+
     def stop(self) -> dict[str, int]:
         """Stops all, the gateway first; exit statuses by service."""
         return {process.service: process.stop() for process in reversed(self._started)}

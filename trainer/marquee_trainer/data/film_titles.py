@@ -4,13 +4,39 @@ from __future__ import annotations
 
 import numpy as np
 
-_ADJECTIVES = ("Silent", "Crimson", "Last", "Hidden", "Golden", "Broken", "Distant", "Electric")
+_ADJECTIVES: tuple[str, ...] = (
+    "Silent",
+    "Crimson",
+    "Last",
+    "Hidden",
+    "Golden",
+    "Broken",
+    "Distant",
+    "Electric",
+)
 _ADJECTIVES += ("Midnight", "Paper", "Winter", "Burning", "Secret", "Hollow", "Velvet", "Iron")
 _ADJECTIVES += ("Wandering", "Forgotten", "Savage", "Gentle", "Glass", "Lonely", "Painted")
-_NOUNS = ("Harbour", "Garden", "Letter", "Empire", "Horizon", "Stranger", "River", "Promise")
+_NOUNS: tuple[str, ...] = (
+    "Harbour",
+    "Garden",
+    "Letter",
+    "Empire",
+    "Horizon",
+    "Stranger",
+    "River",
+    "Promise",
+)
 _NOUNS += ("Orchard", "Signal", "Voyage", "Detective", "Carnival", "Kingdom", "Station")
 _NOUNS += ("Lighthouse", "Waltz", "Outlaw", "Mirror", "Machine", "Tide", "Symphony", "Valley")
-_PLACES = ("Lisbon", "the North", "Avalon", "Montmartre", "the Moon", "Samarkand", "Tomorrow")
+_PLACES: tuple[str, ...] = (
+    "Lisbon",
+    "the North",
+    "Avalon",
+    "Montmartre",
+    "the Moon",
+    "Samarkand",
+    "Tomorrow",
+)
 _PLACES += ("Brooklyn", "the Prairie", "Trieste", "the Deep", "Old Shanghai", "Havana")
 
 

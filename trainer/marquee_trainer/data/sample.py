@@ -10,7 +10,15 @@ from marquee_services.arrays import Float64, Int64
 from marquee_trainer.data.dataset import ItemDetails, RatingsDataset, RatingsError
 from marquee_trainer.data.film_titles import film_titles
 
-_GENRES = ("Action", "Adventure", "Animation", "Comedy", "Crime", "Drama", "Fantasy")
+_GENRES: tuple[str, ...] = (
+    "Action",
+    "Adventure",
+    "Animation",
+    "Comedy",
+    "Crime",
+    "Drama",
+    "Fantasy",
+)
 _GENRES += ("Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "Western")
 _MOST_GENRES = 3  # of an item
 
@@ -51,7 +59,7 @@ class SampleConfig:
     items: int = 500
     ratings: int = 40_000
     least: int = 15
-    mean: float = 3.4
+    mean: float = 3.3
     user_deviation: float = 0.4
     item_deviation: float = 0.45
     taste_deviation: float = 0.65
@@ -59,10 +67,10 @@ class SampleConfig:
     tastes: int = 6
     genre_weight: float = 0.5
     activity_deviation: float = 0.9
-    popularity_exponent: float = 0.8
-    interest_deviation: float = 1.2
+    popularity_exponent: float = 1.0
+    interest_deviation: float = 1.5
     selection: float = 1.0
-    session: float = 30.0
+    session: float = 15.0
 
     def __post_init__(self) -> None:
         if min(self.users, self.items) < 20 or self.least > self.items // 2:
@@ -136,9 +144,7 @@ def _genres(config: SampleConfig, random: np.random.Generator) -> list[list[str]
     return [random.choice(_GENRES, size=count, replace=False).tolist() for count in counts]
 
 
-def _places(
-    config: SampleConfig, genres: list[list[str]], random: np.random.Generator
-) -> Float64:
+def _places(config: SampleConfig, genres: list[list[str]], random: np.random.Generator) -> Float64:
     """Places of items among tastes, partly their genres', partly their own (items × tastes).
 
     Their mean squared length is 1: products with users of unit deviation have it as well.
@@ -146,9 +152,10 @@ def _places(
     leaning = {name: random.normal(size=config.tastes) for name in _GENRES}
     of_genres = np.stack([np.mean([leaning[name] for name in names], axis=0) for names in genres])
     own = random.normal(size=of_genres.shape)
-    places: Float64 = np.sqrt(config.genre_weight) * of_genres / of_genres.std()
+    places = np.sqrt(config.genre_weight) * of_genres / of_genres.std()
     places += np.sqrt(1.0 - config.genre_weight) * own
-    return places / np.sqrt(np.mean(np.sum(places**2, axis=1)))
+    unit: Float64 = places / np.sqrt(np.mean(np.sum(places**2, axis=1)))
+    return unit
 
 
 def _activity(config: SampleConfig, random: np.random.Generator) -> Int64:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from marquee_services.arrays import Float32
+from marquee_services.arrays import Float32, Float64
 from marquee_trainer.data.dataset import RatingScale
 
 
@@ -18,22 +18,33 @@ class RatingMetrics:
         mse: Mean of (r − r̂)², in squared stars.
         rmse: Its root, in stars.
         mae: Mean of |r − r̂|, in stars.
+        squared_errors: (r − r̂)² of each rating, for intervals and paired tests (float64, n).
     """
 
     mse: float
     rmse: float
     mae: float
+    squared_errors: Float64
 
 
-def rating_metrics(predictions: Float32, ratings: Float32, scale: RatingScale) -> RatingMetrics:
-    """Compares predictions with ratings.
+def rating_metrics(
+    predictions: Float32 | Float64, ratings: Float32, scale: RatingScale
+) -> RatingMetrics:
+    """Compares predictions with ratings, in double precision.
 
     Args:
-        predictions: Predictions in stars (float32, n); they are clipped to the scale.
+        predictions: Predictions in stars (n); they are clipped to the scale.
         ratings: The ratings (float32, n), at least one.
         scale: The scale.
+
+    Raises:
+        ValueError: There are no ratings, or a prediction is not a number.
     """
-    clipped = np.clip(predictions.astype(np.float64), scale.low, scale.high)
-    errors = clipped - ratings
-    mse = float(np.mean(errors**2))
-    return RatingMetrics(mse, mse**0.5, float(np.mean(np.abs(errors))))
+    if not len(ratings):
+        raise ValueError("there are no ratings to compare with")
+    if bool(np.isnan(predictions).any()):
+        raise ValueError("a prediction is not a number")
+    errors = ratings - np.clip(predictions.astype(np.float64), scale.low, scale.high)
+    squared: Float64 = errors**2
+    mse = float(np.mean(squared))
+    return RatingMetrics(mse, mse**0.5, float(np.mean(np.abs(errors))), squared)

@@ -1,0 +1,185 @@
+"""The whole path with real models and real processes: train, publish, serve, kill, promote."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from marquee import Client, Recommendations
+from marquee_services.release.manifest import Manifest
+from marquee_services.release.store import ReleaseStore
+from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.models.registry import MODELS
+from marquee_trainer.processes import ServiceGroup, ServiceProcess
+from marquee_trainer.releasing import load_and_split, publish, train_all
+from marquee_trainer.settings import DataSettings
+from marquee_trainer.training import Trained
+
+WAIT_S = 60.0
+SWAP_LIMIT_S = 5.0
+SETTINGS = DataSettings(data="sample:users=80,items=60,ratings=2400")
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[RatingsDataset, Trained, Callable[[ReleaseStore], Manifest]]:
+    """All models trained on a tiny sample, and what publishes them."""
+    dataset, split = load_and_split(SETTINGS)
+    result = train_all(dataset, split, SETTINGS.seed)
+    return dataset, result, lambda store: publish(store, dataset, split, result, SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def store(
+    trained: tuple[object, object, Callable[[ReleaseStore], Manifest]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> ReleaseStore:
+    """A store with a release of those models in production."""
+    made = ReleaseStore(str(tmp_path_factory.mktemp("store")))
+    made.promote(trained[2](made).release_id)
+    return made
+
+
+@pytest.fixture(scope="module")
+def group(store: ReleaseStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceGroup]:
+    """The three services as processes."""
+    options = {"poll-interval": "0.2", "cache-dir": str(tmp_path_factory.mktemp("cache"))}
+    with ServiceGroup(store.url, tmp_path_factory.mktemp("logs"), options=options) as running:
+        yield running
+
+
+@pytest.fixture
+def client(group: ServiceGroup) -> Iterator[Client]:
+    """A client that waits for nothing but answers."""
+    with Client(group.gateway.address, timeout=10, wait_for_ready=True) as opened:
+        yield opened
+
+
+def answer_until(client: Client, wanted: Callable[[Recommendations], bool]) -> Recommendations:
+    """Asks until an answer is as wanted."""
+    limit = time.monotonic() + WAIT_S
+    while not wanted(answer := client.recommend("7", include_metadata=True)):
+        assert time.monotonic() < limit, answer.source
+        time.sleep(0.02)
+    return answer
+
+
+def test_all_models_are_served_as_they_were_evaluated(
+    trained: tuple[RatingsDataset, Trained, object], client: Client
+) -> None:
+    """Ratings predicted over the wire equal the trainer's own, for each model."""
+    dataset, result, _ = trained
+    user = dataset.user_ids.index("7")
+    items = [str(title) for title in dataset.catalogue.items.ids(range(20))]
+    answer_until(client, lambda found: not found.source.degraded)
+    for model in result.models:
+        if model.name == "ease":
+            continue
+        scores = model.scorer.score(result.data.matrix.profiles([user]))[0][:20]
+        expected = np.clip(scores, dataset.scale.low, dataset.scale.high)
+        answer = client.predict_ratings("7", items, model=model.name)
+        stars = [prediction.stars for prediction in answer]
+        assert stars == pytest.approx(expected.tolist(), abs=2e-4), model.name
+
+
+def test_a_known_users_own_ratings_recommend_what_the_user_gets(
+    trained: tuple[RatingsDataset, Trained, object], client: Client
+) -> None:
+    """Fold-in of every model agrees with its trained users: the lists hardly differ."""
+    dataset, result, _ = trained
+    user = dataset.user_ids.index("7")
+    profile = result.data.matrix.profiles([user])
+    ids = dataset.catalogue.items.ids(profile.items)
+    answer_until(client, lambda found: not found.source.degraded)
+    known = client.recommend("7")
+    visitor = client.recommend(ratings=dict(zip(ids, profile.ratings.tolist(), strict=True)))
+    common = {i.item_id for i in known} & {i.item_id for i in visitor}
+    assert len(common) >= 0.8 * len(known)
+
+
+def test_the_answer_names_every_model_of_the_release(client: Client, store: ReleaseStore) -> None:
+    """Status and metrics come from the manifest; titles from the catalogue."""
+    status = client.status()
+    production = store.production()
+    assert production is not None
+    assert status.release is not None
+    assert status.release.release_id == production.release_id
+    names = {model.weight.model for model in status.release.models}
+    assert names == {make().name for make in MODELS} | {"baseline", "popularity"}
+    assert status.release.ensemble_metrics["test_mse"] > 0
+    assert all(item.title for item in client.recommend("7", include_metadata=True))
+
+
+def test_a_promotion_is_served_within_five_seconds_and_no_call_fails(
+    trained: tuple[object, object, Callable[[ReleaseStore], Manifest]],
+    store: ReleaseStore,
+    group: ServiceGroup,
+    client: Client,
+) -> None:
+    """Calls go on while all three processes swap; each answer is full and of one release."""
+    answer_until(client, lambda found: not found.source.degraded)
+    answers: list[Recommendations] = []
+    errors: list[BaseException] = []
+    stop = threading.Event()
+
+    def call() -> None:
+        with Client(group.gateway.address, timeout=5) as own:
+            while not stop.is_set():
+                try:
+                    answers.append(own.recommend("7"))
+                except BaseException as error:
+                    errors.append(error)
+
+    callers = [threading.Thread(target=call) for _ in range(3)]
+    for caller in callers:
+        caller.start()
+    manifest = trained[2](store)
+    store.promote(manifest.release_id)
+    promoted = time.monotonic()
+    answer_until(client, lambda found: found.source.release_id == manifest.release_id)
+    took = time.monotonic() - promoted
+    stop.set()
+    for caller in callers:
+        caller.join()
+    assert not errors
+    assert not any(answer.source.degraded for answer in answers)
+    assert took < SWAP_LIMIT_S
+
+
+def test_killing_the_inference_service_degrades_until_it_is_back(
+    group: ServiceGroup, client: Client, store: ReleaseStore, tmp_path: Path
+) -> None:
+    """The next answers come from CF, and are full again once the process is."""
+    answer_until(client, lambda found: not found.source.degraded)
+    address = group.inference.address
+    group.inference.kill()
+    answer = client.recommend("7")
+    assert answer.source.degraded
+    assert len(answer) > 0
+    models = {weight.model for weight in answer.source.models}
+    assert "item_cf" in models or "ease" in models
+    assert not models & {"mf", "deep_mf", "residual_mf", "autorec", "user_autorec"}
+    group.replace(ServiceProcess("inference", {"store": store.url}, tmp_path / "log", address))
+    answer_until(client, lambda found: not found.source.degraded)
+
+
+def test_a_frozen_backend_costs_little_and_degrades(group: ServiceGroup, client: Client) -> None:
+    """A stopped process holds nobody up for longer than its timeout."""
+    answer_until(client, lambda found: not found.source.degraded)
+    group.cf.freeze()
+    try:
+        answer = answer_until(client, lambda found: found.source.degraded)
+        assert len(answer) > 0
+    finally:
+        group.cf.thaw()
+    answer_until(client, lambda found: not found.source.degraded)
+
+
+def test_sigterm_drains_and_exits_cleanly(store: ReleaseStore, tmp_path: Path) -> None:
+    """Each service ends with status 0."""
+    with ServiceGroup(store.url, tmp_path) as running:
+        assert running.stop() == {"cf": 0, "inference": 0, "gateway": 0}
