@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from marquee_trainer.data import parsing
 from marquee_trainer.data.dataset import RatingScale, RatingsDataset, RatingsError
 from marquee_trainer.data.grouplens import load_grouplens
 from marquee_trainer.data.metadata import (
@@ -116,6 +117,26 @@ def test_the_order_of_a_files_rows_does_not_matter(
     for array in ("users", "items", "ratings", "timestamps"):
         np.testing.assert_array_equal(getattr(one, array), getattr(other, array))
     assert one.fingerprint() == other.fingerprint()
+
+
+@formats
+@settings(deadline=None)
+@given(data=st.data(), size=st.integers(1, 200))
+def test_chunks_of_a_file_join_without_a_seam(
+    name: str, delimiter: str, header: str, data: st.DataObject, size: int
+) -> None:
+    """Where a long file is cut changes neither its rows nor which rows are malformed."""
+    rows = data.draw(rows_for(delimiter))
+    content = written(rows, delimiter, header)
+    whole = read_back(loaded(name, content))
+    blank = data.draw(st.integers(1, len(rows)))
+    lines = content.split(b"\n")
+    lines.insert(blank - 1 + bool(header), b"")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parsing, "_CHUNK_BYTES", size)
+        assert read_back(loaded(name, content)) == whole
+        with pytest.raises(RatingsError, match=rf"\(1\):\n  {name}:{blank + bool(header)}: 1 f"):
+            loaded(name, b"\n".join(lines))
 
 
 @settings(deadline=None)

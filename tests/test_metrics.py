@@ -79,7 +79,27 @@ def test_ranking_by_hand() -> None:
     assert found.ndcg == pytest.approx(gain / (1 + gain))
     assert found.recall == pytest.approx(1 / 2)
     assert found.coverage == pytest.approx(3 / 5)
-    assert found.users == 1
+    assert found.mrr == pytest.approx(1 / 2)
+    assert found.map == pytest.approx((1 / 2 + 2 / 4) / 2)
+    assert (found.users, found.left_out) == (1, 1)
+    assert found.top_counts.tolist() == [0, 1, 1, 1, 0]
+
+
+def test_a_test_rating_that_was_trained_on_is_refused() -> None:
+    """A leak is an error, not a user without relevant items."""
+    with pytest.raises(ValueError, match="among the training ratings"):
+        RankingTask.of(matrix([(0, 0, 5)], 1, 3), pairs([(0, 0, 5)]), LIKED)
+
+
+def test_scores_that_are_no_numbers_are_refused() -> None:
+    """A model that diverged gets no metrics, rather than good or bad ones."""
+    task = RankingTask.of(matrix([(0, 0, 5)], 1, 3), pairs([(0, 1, 5)]), LIKED)
+    scores = np.array([[np.nan, 1, np.nan]], dtype=np.float32)
+    with pytest.raises(ValueError, match="not a number"):
+        ranking_metrics(task, lambda users: scores[users], 2)
+    stars = np.array([4, np.nan], dtype=np.float32)
+    with pytest.raises(ValueError, match="not a number"):
+        rating_metrics(stars, np.ones(2, dtype=np.float32), WHOLE_STARS)
 
 
 def test_without_a_relevant_item_there_is_nothing_to_measure() -> None:
@@ -90,10 +110,10 @@ def test_without_a_relevant_item_there_is_nothing_to_measure() -> None:
 
 
 def brute_force(
-    train: RatingsMatrix, test: Pairs, scores: Float64, k: int
-) -> tuple[list[float], list[float], set[int]]:
-    """NDCG@k and Recall@k of each user with a relevant item, and all items shown, by loops."""
-    ndcgs, recalls, shown = [], [], set()
+    train: RatingsMatrix, test: Pairs, scores: Float64, k: int, recall_k: int
+) -> tuple[list[tuple[float, float, float, float]], set[int]]:
+    """NDCG, recall, reciprocal rank and average precision by user, and all items shown."""
+    rows, shown = [], set()
     for user in range(train.user_count):
         relevant = {
             int(item)
@@ -104,19 +124,28 @@ def brute_force(
             continue
         seen = set(train.seen(user).tolist())
         candidates = [item for item in range(train.item_count) if item not in seen]
-        top = sorted(candidates, key=lambda item: (-scores[user, item], item))[:k]
-        shown.update(top)
-        gain = sum(1 / math.log2(rank + 2) for rank, item in enumerate(top) if item in relevant)
-        best = sum(1 / math.log2(rank + 2) for rank in range(min(k, len(relevant))))
-        ndcgs.append(gain / best)
-        recalls.append(len(relevant & set(top)) / len(relevant))
-    return ndcgs, recalls, shown
+        ranked = sorted(candidates, key=lambda item: (-scores[user, item], item))
+        shown.update(ranked[:k])
+        ranks = [rank for rank, item in enumerate(ranked, start=1) if item in relevant]
+        gain = sum(1 / math.log2(rank + 1) for rank in ranks if rank <= k)
+        best = sum(1 / math.log2(rank + 1) for rank in range(1, min(k, len(relevant)) + 1))
+        recall = sum(rank <= recall_k for rank in ranks) / len(relevant)
+        precision = sum(nth / rank for nth, rank in enumerate(ranks, start=1)) / len(relevant)
+        rows.append((gain / best, recall, 1 / ranks[0], precision))
+    return rows, shown
 
 
 @pytest.mark.parametrize("block_cells", [1, 40, 2_000_000])
 @settings(deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), k=st.integers(1, 12), levels=st.integers(1, 30))
-def test_ranking_equals_plain_loops(block_cells: int, seed: int, k: int, levels: int) -> None:
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    k=st.integers(1, 12),
+    recall_k=st.integers(1, 12),
+    levels=st.integers(1, 30),
+)
+def test_ranking_equals_plain_loops(
+    block_cells: int, seed: int, k: int, recall_k: int, levels: int
+) -> None:
     """Blocks, partial sorts and ties change nothing; lists longer than the catalogue do not."""
     random = np.random.default_rng(seed)
     users, items = int(random.integers(1, 9)), int(random.integers(2, 11))
@@ -127,19 +156,26 @@ def test_ranking_equals_plain_loops(block_cells: int, seed: int, k: int, levels:
         return [(int(u), int(i), float(stars[u, i])) for u, i in np.argwhere(kinds == kind)]
 
     train, test = matrix(part(1), users, items), pairs(part(2))
-    scores = random.integers(0, levels, (users, items)).astype(np.float64)
+    scores = random.integers(-levels, levels, (users, items)) / 4
 
     def score(block: Int32) -> Float32:
         chosen: Float32 = scores[block].astype(np.float32)
         return chosen
 
-    ndcgs, recalls, shown = brute_force(train, test, scores, k)
+    rows, shown = brute_force(train, test, scores, k, recall_k)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranking, "_BLOCK_CELLS", block_cells)
-        found = ranking_metrics(RankingTask.of(train, test, LIKED), score, k)
-    assert found.users == len(ndcgs)
-    if ndcgs:
-        np.testing.assert_allclose(found.ndcg_by_user, ndcgs)
-        assert found.ndcg == pytest.approx(np.mean(ndcgs))
-        assert found.recall == pytest.approx(np.mean(recalls))
+        found = ranking_metrics(RankingTask.of(train, test, LIKED), score, k, recall_k)
+    assert found.users == len(rows)
+    assert found.left_out == len(set(test.users.tolist())) - len(rows)
+    if rows:
+        by_user = (
+            found.ndcg_by_user,
+            found.recall_by_user,
+            found.reciprocal_rank_by_user,
+            found.average_precision_by_user,
+        )
+        np.testing.assert_allclose(np.stack(by_user, axis=1), rows)
+        means = (found.ndcg, found.recall, found.mrr, found.map)
+        np.testing.assert_allclose(means, np.mean(rows, axis=0))
         assert found.coverage == pytest.approx(len(shown) / items)

@@ -7,7 +7,9 @@ line by line, to say which rows and why.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +30,8 @@ _CSV_HEADER = b"userId,movieId,rating,timestamp"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # As much of a file as tells its delimiter.
 _HEAD_BYTES = 4096
+# Files are parsed in chunks of about so many bytes, to bound the memory.
+_CHUNK_BYTES = 16_000_000
 _TAB, _NEWLINE = 9, 10
 
 _ID = re.compile(rb"[!-~]{1,%d}" % MAX_ID_BYTES)
@@ -86,13 +90,17 @@ def parse_ratings(content: bytes, name: str) -> Rows:
         first_line = 2
         if header.strip().lower() != _CSV_HEADER.lower():
             raise RatingsError(f"{name}:1: the header is not {_CSV_HEADER.decode()}")
-    columns = _columns(content, delimiter)
-    parsed = _parse(columns, name, first_line) if columns else None
-    if parsed is None:
-        raise RatingsError.listing(
-            "malformed rows", _problems(content, delimiter, name, first_line)
-        )
-    return parsed
+    chunks: list[_Columns] = []
+    for chunk in _chunks(content):
+        parsed = _parse(chunk, delimiter)
+        if parsed is None:
+            problems = _problems(content, delimiter, name, first_line)
+            raise RatingsError.listing("malformed rows", problems)
+        chunks.append(parsed)
+    users, items, ratings, timestamps = (
+        np.concatenate(parts) for parts in zip(*chunks, strict=True)
+    )
+    return Rows(users, items, ratings, timestamps, name, first_line)
 
 
 def _delimiter(head: bytes) -> bytes:
@@ -104,7 +112,23 @@ def _delimiter(head: bytes) -> bytes:
     )
 
 
-def _columns(content: bytes, delimiter: bytes) -> list[NDArray[np.uint8]] | None:
+class _Columns(NamedTuple):
+    users: NDArray[np.bytes_]
+    items: NDArray[np.bytes_]
+    ratings: Float32
+    timestamps: Int64
+
+
+def _chunks(content: bytes) -> Iterator[bytes]:
+    """Whole lines, at least one chunk of them."""
+    start, end = 0, -1
+    while start == 0 or end >= 0:
+        end = content.find(b"\n", start + _CHUNK_BYTES)
+        yield content[start:end] if end >= 0 else content[start:]
+        start = end + 1
+
+
+def _fields(content: bytes, delimiter: bytes) -> list[NDArray[np.uint8]] | None:
     """The fields as four matrices of bytes, padded with zeros; None when a row has not four."""
     if b"\0" in content:
         return None
@@ -140,9 +164,12 @@ def _gather(text: NDArray[np.uint8], starts: Int64, lengths: Int64) -> NDArray[n
     return column
 
 
-def _parse(columns: list[NDArray[np.uint8]], name: str, first_line: int) -> Rows | None:
-    """The rows; None when one is malformed."""
-    users, items, stars, timestamps = columns
+def _parse(content: bytes, delimiter: bytes) -> _Columns | None:
+    """The columns of some rows; None when one is malformed."""
+    fields = _fields(content, delimiter)
+    if fields is None:
+        return None
+    users, items, stars, timestamps = fields
     for ids in (users, items):
         if not ((ids == 0) | ((ids > ord(" ")) & (ids <= ord("~")))).all():
             return None
@@ -157,7 +184,7 @@ def _parse(columns: list[NDArray[np.uint8]], name: str, first_line: int) -> Rows
     for digit in timestamps.T:
         seconds = np.where(digit == 0, seconds, seconds * 10 + (digit - np.int64(ord("0"))))
     ratings = np.array(values, dtype=np.float32)[which]
-    return Rows(_text(users), _text(items), ratings, seconds, name, first_line)
+    return _Columns(_text(users), _text(items), ratings, seconds)
 
 
 def _text(column: NDArray[np.uint8]) -> NDArray[np.bytes_]:

@@ -23,7 +23,9 @@ _LAST = np.uint32(0xFFFFFFFF)
 
 @dataclass(frozen=True)
 class RankingMetrics:
-    """Means over the users with a relevant test item; R is the set of a user's relevant items.
+    """Means over the users with a relevant test item; 0 when there are none.
+
+    R is the set of a user's relevant items.
 
     Attributes:
         ndcg: NDCG@k: Σ_{ranks ρ ≤ k of R} 1 / log2(ρ + 1), over the same sum of the ideal list,
@@ -76,16 +78,23 @@ class RankingTask:
 
     @classmethod
     def of(cls, train: RatingsMatrix, test: Pairs, relevant_stars: float) -> RankingTask:
-        """Makes a task of distinct pairs, none of them in training.
+        """Makes a task.
 
         Args:
             train: The training ratings.
-            test: The test ratings.
+            test: The test ratings, none of them in training.
             relevant_stars: An item is relevant to a user who rated it at least so in the test.
+
+        Raises:
+            ValueError: A relevant pair is in training as well.
         """
         liked = test.ratings >= relevant_stars
         order = np.lexsort((test.items[liked], test.users[liked]))
         pair_users, pair_items = test.users[liked][order], test.items[liked][order]
+        cells = pair_users.astype(np.int64) * train.item_count + pair_items
+        known = train.users.astype(np.int64) * train.item_count + train.items
+        if bool(np.isin(cells, known).any()):
+            raise ValueError("a test rating is among the training ratings")
         users, places = np.unique(pair_users, return_inverse=True)
         return cls(train, users, places, pair_items, len(np.unique(test.users)) - len(users))
 
@@ -148,9 +157,15 @@ def ranking_metrics(
         top_counts += np.bincount(ranked[:, :k][shown], minlength=len(top_counts))
         first += len(users)
     ndcg, recall, reciprocal, average = values
-    means = values.mean(axis=1) if len(task.users) else np.zeros(4)
+
+    def mean(by_user: Float64) -> float:
+        return float(by_user.mean()) if len(by_user) else 0.0
+
     return RankingMetrics(
-        *means.tolist(),
+        ndcg=mean(ndcg),
+        recall=mean(recall),
+        mrr=mean(reciprocal),
+        map=mean(average),
         coverage=float((top_counts > 0).mean()),
         users=len(task.users),
         left_out=task.left_out,

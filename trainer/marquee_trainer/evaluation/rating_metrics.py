@@ -44,7 +44,8 @@ def rating_metrics(
         raise ValueError("there are no ratings to compare with")
     if bool(np.isnan(predictions).any()):
         raise ValueError("a prediction is not a number")
-    errors = ratings - np.clip(predictions.astype(np.float64), scale.low, scale.high)
-    squared: Float64 = errors**2
+    clipped = np.clip(predictions.astype(np.float64), scale.low, scale.high)
+    errors = clipped - ratings.astype(np.float64)
+    squared: Float64 = errors * errors
     mse = float(np.mean(squared))
     return RatingMetrics(mse, mse**0.5, float(np.mean(np.abs(errors))), squared)

@@ -320,7 +320,8 @@ def gauss_newton(pairs: Any, items: Any, ratings: Any, centre: Any, config: Fold
         axis=1,
     )
     vectors = tf.tile(centre[None, :], (batch, 1))
-    for _ in range(config.steps):
+    # A loop of the graph: unrolled, the steps would each be compiled.
+    for _ in tf.range(config.steps):
         # A copy of the vector for each rating: one reverse pass gives all rows of the Jacobian.
         copies = tf.repeat(vectors, length, axis=0)
         with tf.GradientTape() as tape:
