@@ -103,7 +103,9 @@ def _show(answer: Recommendations) -> None:
         for item in answer
     ]
     click.echo(render(["", "item", "title", "stars", "score", "proposed by"], rows, "rllrrl"))
-    weights = ", ".join(f"{w.model} {w.ranking_weight:.3g}" for w in answer.source.models)
+    weights = ", ".join(
+        f"{w.model} {w.ranking_weight:.3g}" for w in answer.source.models if w.ranking_weight
+    )
     state = "degraded" if answer.source.degraded else "full"
     click.echo(f"{answer.subject_kind.name}, {state} answer of {answer.source.release_id}")
     click.echo(f"ranking weights: {weights}")

@@ -29,14 +29,14 @@ def recommend(
     as_json: bool,
     **options: Any,
 ) -> None:
-    r"""Recommend items to a user or a visitor.
+    """Recommend items to a user or a visitor.
 
     \b
     Examples:
       marquee recommend --user 42
       marquee recommend --rate 318=5 --rate 296=4.5 --genre Comedy
       marquee recommend --user 42 --year-min 1990 --diversity 0.3 --reasons
-    """
+    """  # noqa: D301 - \b keeps the lines as they are
     with connection.client() as client:
         answer = client.recommend(user, page_size=limit, include_metadata=True, **options)
     click.echo(_json.dumps(answer) if as_json else _output.recommendations(answer))
