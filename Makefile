@@ -52,8 +52,9 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-# The code generator has an environment of its own: see the extra `protos` in pyproject.toml.
-$(PROTOS_VENV)/ready: pyproject.toml
+# The code generator has an environment of its own: its output must load on the oldest protobuf
+# runtime that the project supports.
+$(PROTOS_VENV)/ready: Makefile
 	$(PYTHON) -m venv $(PROTOS_VENV)
 	$(PROTOS_VENV)/bin/python -m pip install --quiet grpcio-tools==1.76.0 mypy-protobuf==5.1.0
 	touch $@

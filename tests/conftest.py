@@ -14,6 +14,7 @@ import grpc
 import numpy as np
 import pytest
 import pytest_asyncio
+from hypothesis import settings as hypothesis_settings
 
 from marquee_services.arrays import Float32, Int32, load_array, save_array
 from marquee_services.catalogue import Catalogue, Vocabulary
@@ -45,6 +46,10 @@ from marquee_services.scoring_service.engine import Engine
 from marquee_services.scoring_service.main import start as start_scoring
 from marquee_services.scoring_service.settings import CFSettings
 from marquee_services.server.runtime import BoundServer
+
+# Shared machines stall; how long an example takes is not what the tests are about.
+hypothesis_settings.register_profile("marquee", deadline=None)
+hypothesis_settings.load_profile("marquee")
 
 USERS, ITEMS, DIMENSIONS = 40, 120, 4
 GENRES = ("Comedy", "Drama", "War")

@@ -121,11 +121,11 @@ class _Columns(NamedTuple):
 
 def _chunks(content: bytes) -> Iterator[bytes]:
     """Whole lines, at least one chunk of them."""
-    start, end = 0, -1
-    while start == 0 or end >= 0:
-        end = content.find(b"\n", start + _CHUNK_BYTES)
-        yield content[start:end] if end >= 0 else content[start:]
+    start = 0
+    while (end := content.find(b"\n", start + _CHUNK_BYTES)) >= 0:
+        yield content[start:end]
         start = end + 1
+    yield content[start:]
 
 
 def _fields(content: bytes, delimiter: bytes) -> list[NDArray[np.uint8]] | None:
