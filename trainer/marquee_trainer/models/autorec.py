@@ -7,26 +7,24 @@ The input pipeline and the loss are sparse: only rated cells are read, and only 
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass, field
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from marquee_services.arrays import Float32, Int32
-from marquee_services.inference.saved_model import SavedModelScorer
 from marquee_services.ratings import RatingsMatrix
 from marquee_services.scoring.scorer import ReleaseData
-from marquee_trainer.models.model import Epoch, Fit, Model, Training
+from marquee_trainer.models.model import Fit, Training
 from marquee_trainer.models.scoring_module import (
     EncoderModule,
-    FittedScorer,
     FoldInConfig,
     LinearModule,
     ScoringModule,
 )
+from marquee_trainer.models.tensorflow_model import TensorFlowModel
 
 
 @dataclass(frozen=True)
@@ -87,17 +85,8 @@ class AutoRecNetwork(keras.Model):  # type: ignore[misc]
         return v, m, w, a
 
 
-class AutoRecModel(Model):
+class AutoRecModel(TensorFlowModel[AutoRecConfig]):
     """An autoencoder of the rows of the ratings matrix, or of its columns."""
-
-    backend = "inference"
-    default: ClassVar[AutoRecConfig]
-
-    def __init__(self, config: AutoRecConfig | None = None) -> None:
-        """Takes the configuration; None for the default."""
-        self._config = config or self.default
-        self._fitted: FittedScorer | None = None
-        self._scorer: SavedModelScorer | None = None
 
     @abstractmethod
     def oriented(self, users: Int32, items: Int32) -> tuple[Int32, Int32]:
@@ -114,67 +103,19 @@ class AutoRecModel(Model):
         sparse = residual_matrix(data, self.oriented)
         network = AutoRecNetwork(sparse.item_count, config.hidden)
         loop = _Loop(network, sparse, config, np.random.default_rng(training.seed))
-        curve: list[Epoch] = []
-        best, best_epoch, kept = np.inf, 0, network.get_weights()
-        for epoch in range(1, config.epochs + 1):
-            train_mse = loop.epoch()
-            mse = None
-            if training.validation is not None:
-                mse = self._validate(loop, training)
-                if mse < best:
-                    best, best_epoch, kept = mse, epoch, network.get_weights()
-            curve.append(Epoch(train_mse, mse))
-            training.on_epoch(curve[-1])
-            if training.validation is not None and epoch - best_epoch >= config.patience:
-                break
-        if training.validation is not None:
-            network.set_weights(kept)
-        self._fitted = FittedScorer(self.module(network, data), data)
-        self._scorer = self._fitted.scorer
-        return Fit(tuple(curve), best_epoch or config.epochs)
+        fit = self.run_epochs(network, training, loop.epoch, lambda: self._validate(loop, training))
+        self.serve(self.module(network, data), data)
+        return fit
 
     def _validate(self, loop: _Loop, training: Training) -> float:
         held_out, data = training.validation, training.data
-        assert held_out is not None  # noqa: S101 - the caller's condition
+        assert held_out is not None  # noqa: S101 - asked only then
         rows, columns = self.oriented(held_out.users, held_out.items)
         everybody = data.matrix.profiles(range(data.matrix.user_count))
         bias = data.baseline.user_bias(everybody)[held_out.users]
         bias = bias + data.baseline.item_bias[held_out.items] + data.baseline.mean
         predicted = loop.predict(rows, columns) + bias
         return float(np.mean((predicted - held_out.ratings) ** 2))
-
-    def with_epochs(self, epochs: int) -> Self:
-        """As `Model.with_epochs`."""
-        return type(self)(replace(self._config, epochs=epochs))
-
-    @property
-    def scorer(self) -> SavedModelScorer:
-        """As `Model.scorer`."""
-        if self._scorer is None:
-            raise RuntimeError(f"{self.name} is not fitted")
-        return self._scorer
-
-    def save(self, folder: Path) -> None:
-        """As `Model.save`.
-
-        Raises:
-            RuntimeError: The model is not fitted, or was itself loaded.
-        """
-        if self._fitted is None:
-            raise RuntimeError(f"{self.name} was not fitted here")
-        self._fitted.save(folder)
-
-    @classmethod
-    def load(cls, folder: Path, data: ReleaseData) -> Self:
-        """As `Model.load`; what is loaded scores, and is not trained further."""
-        model = cls()
-        model._scorer = SavedModelScorer.load(folder, data)
-        return model
-
-    @property
-    def parameters(self) -> dict[str, object]:
-        """As `Model.parameters`."""
-        return asdict(self._config)
 
 
 class AutoRec(AutoRecModel):

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from marquee_services.arrays import Float32
-from marquee_services.inference.saved_model import SavedModelScorer
 from marquee_services.ratings import RatingsMatrix
 from marquee_services.scoring.scorer import ReleaseData
-from marquee_trainer.models.model import Epoch, Fit, Model, Training
+from marquee_trainer.models.model import Fit, Training
 from marquee_trainer.models.scoring_module import (
-    FittedScorer,
     FoldInConfig,
     Layers,
     ScoringModule,
 )
+from marquee_trainer.models.tensorflow_model import TensorFlowModel
 
 
 @dataclass(frozen=True)
@@ -132,17 +130,8 @@ class FactorNetwork(keras.Model):  # type: ignore[misc]
         return np.asarray(table[rated].mean(axis=0), dtype=np.float32)
 
 
-class FactorModel(Model):
-    """A model of embeddings, trained on minibatches of ratings and served from a SavedModel."""
-
-    backend = "inference"
-    default: ClassVar[FactorConfig]
-
-    def __init__(self, config: FactorConfig | None = None) -> None:
-        """Takes the configuration; None for the default."""
-        self._config = config or self.default
-        self._fitted: FittedScorer | None = None
-        self._scorer: SavedModelScorer | None = None
+class FactorModel(TensorFlowModel[FactorConfig]):
+    """A model of embeddings, trained on minibatches of ratings."""
 
     @abstractmethod
     def module(self, network: FactorNetwork, data: ReleaseData) -> ScoringModule:
@@ -156,59 +145,20 @@ class FactorModel(Model):
         network = FactorNetwork(matrix.user_count, matrix.item_count, data.baseline.mean, config)
         loop = _Loop(network, matrix, config)
         random = np.random.default_rng(training.seed)
-        curve: list[Epoch] = []
-        best, best_epoch, kept = np.inf, 0, network.get_weights()
-        for epoch in range(1, config.epochs + 1):
-            train_mse = loop.epoch(random.permutation(matrix.rating_count))
-            held_out = training.validation
-            mse = None
-            if held_out is not None:
-                predicted = loop.predict(held_out.users, held_out.items)
-                mse = float(np.mean((predicted - held_out.ratings) ** 2))
-                if mse < best:
-                    best, best_epoch, kept = mse, epoch, network.get_weights()
-            curve.append(Epoch(train_mse, mse))
-            training.on_epoch(curve[-1])
-            if held_out is not None and epoch - best_epoch >= config.patience:
-                break
-        if training.validation is not None:
-            network.set_weights(kept)
-        self._fitted = FittedScorer(self.module(network, data), data)
-        self._scorer = self._fitted.scorer
-        return Fit(tuple(curve), best_epoch or config.epochs)
 
-    def with_epochs(self, epochs: int) -> Self:
-        """As `Model.with_epochs`; the learning rate falls as it did in the longer training."""
-        return type(self)(replace(self._config, epochs=epochs))
+        def validate() -> float:
+            assert training.validation is not None  # noqa: S101 - asked only then
+            predicted = loop.predict(training.validation.users, training.validation.items)
+            return float(np.mean((predicted - training.validation.ratings) ** 2))
 
-    @property
-    def scorer(self) -> SavedModelScorer:
-        """As `Model.scorer`."""
-        if self._scorer is None:
-            raise RuntimeError(f"{self.name} is not fitted")
-        return self._scorer
-
-    def save(self, folder: Path) -> None:
-        """As `Model.save`.
-
-        Raises:
-            RuntimeError: The model is not fitted, or was itself loaded.
-        """
-        if self._fitted is None:
-            raise RuntimeError(f"{self.name} was not fitted here")
-        self._fitted.save(folder)
-
-    @classmethod
-    def load(cls, folder: Path, data: ReleaseData) -> Self:
-        """As `Model.load`; what is loaded scores, and is not trained further."""
-        model = cls()
-        model._scorer = SavedModelScorer.load(folder, data)
-        return model
-
-    @property
-    def parameters(self) -> dict[str, object]:
-        """As `Model.parameters`."""
-        return asdict(self._config)
+        fit = self.run_epochs(
+            network,
+            training,
+            lambda: loop.epoch(random.permutation(matrix.rating_count)),
+            validate,
+        )
+        self.serve(self.module(network, data), data)
+        return fit
 
 
 class _Loop:
