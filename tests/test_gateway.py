@@ -299,6 +299,7 @@ async def test_search_finds_titles_by_words_and_walks_pages(stub: Any) -> None:
     expected = {f"Film Number {n}" for n in range(120) if str(n).startswith("11")}
     assert len(found) == len(expected)
     assert set(found) == expected
+    assert found[0] == "Film Number 11"
 
 
 async def test_get_item_tells_what_is_known(stub: Any) -> None:

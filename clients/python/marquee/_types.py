@@ -108,7 +108,7 @@ class ModelShare:
     """A model's share of a score; the contributions of all shares add up to the score.
 
     Attributes:
-        model: The model; `baseline` is the ensemble's constant.
+        model: The model; `intercept` for the constant of the ensemble, whose output is 1.
         output: Its own output for the item: stars, or its affinity.
         contribution: Weight times output.
     """

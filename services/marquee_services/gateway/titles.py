@@ -39,8 +39,8 @@ class TitleIndex:
     def search(self, query: str, popularity: Int64) -> Int32:
         """Items whose titles have all words of the query, best first.
 
-        The last word may be the beginning of one. Titles with fewer other words come first, then
-        those with more popularity, then the lower index.
+        The last word may be the beginning of one. Titles that have it whole come first, then those
+        with fewer other words, then those with more popularity, then the lower index.
 
         Args:
             query: The words.
@@ -55,7 +55,8 @@ class TitleIndex:
         found = self._beginning_with(words[-1])
         for word in words[:-1]:
             found = np.intersect1d(found, self._exactly(word), assume_unique=True)
-        return found[np.lexsort((found, -popularity[found], self._lengths[found]))]
+        partial = ~np.isin(found, self._exactly(words[-1]))
+        return found[np.lexsort((found, -popularity[found], self._lengths[found], partial))]
 
     def _exactly(self, word: str) -> Int32:
         place = bisect_left(self._words, word)
