@@ -10,7 +10,7 @@ from marquee_services.arrays import Float64, Int64
 from marquee_trainer.data.dataset import ItemDetails, RatingsDataset, RatingsError
 from marquee_trainer.data.film_titles import film_titles
 
-_GENRES: tuple[str, ...] = (
+_GENRES = (
     "Action",
     "Adventure",
     "Animation",
@@ -18,8 +18,14 @@ _GENRES: tuple[str, ...] = (
     "Crime",
     "Drama",
     "Fantasy",
+    "Horror",
+    "Musical",
+    "Mystery",
+    "Romance",
+    "Sci-Fi",
+    "Thriller",
+    "Western",
 )
-_GENRES += ("Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "Western")
 _MOST_GENRES = 3  # of an item
 
 _DAY_S = 86_400
