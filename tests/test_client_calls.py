@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import inspect
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -499,11 +500,11 @@ async def test_closing_an_async_client_ends_its_calls_as_cancelled() -> None:
     """A call that `close` cuts short raises our error, and leaves the task uncancelled."""
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
-    release = asyncio.Event()
+    release = threading.Event()
 
     def hang(request: pb.GetStatusRequest) -> pb.GetStatusResponse:
         loop.call_soon_threadsafe(asked.set)
-        asyncio.run_coroutine_threadsafe(release.wait(), loop).result()
+        release.wait()
         return pb.GetStatusResponse()
 
     with FakeGateway() as gateway:

@@ -186,7 +186,7 @@ def _publish_forever(root: str, made: str) -> None:
     store, step = ReleaseStore(root), 0
     while True:
         folder = Path(made) / str(step)
-        store.publish(folder, make_release(folder, str(step)))
+        store.publish(folder, make_release(folder, str(folder)))
         step += 1
 
 
