@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import inspect
+import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
