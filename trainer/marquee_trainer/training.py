@@ -14,13 +14,13 @@ import numpy as np
 from marquee_services.arrays import Float32, Int64
 from marquee_services.ratings import RatingsMatrix
 from marquee_services.scoring.baseline import Baseline
-from marquee_services.scoring.ensemble import BASELINE, POPULARITY, Ensemble
-from marquee_services.scoring.popularity import popularity_scores
+from marquee_services.scoring.ensemble import Ensemble
 from marquee_services.scoring.scorer import Output, ReleaseData
 from marquee_trainer.blending import BlendConfig, RankingLists, learn_ensemble
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.split import Split, random_split
 from marquee_trainer.evaluation.evaluate import Evaluation, evaluate
+from marquee_trainer.models.floor import fitted_floor
 from marquee_trainer.models.model import Epoch, Fit, Model, Pairs, Training, predict_pairs
 
 
@@ -174,25 +174,15 @@ def _learn_ensemble(
     wanted = np.zeros(shape, dtype=np.bool_)
     rows = relevant & np.isin(validation.users, users)
     wanted[np.searchsorted(users, validation.users[rows]), validation.items[rows]] = True
-    scores: dict[str, Float32] = {
-        BASELINE: data.baseline.score(profiles),
-        POPULARITY: np.broadcast_to(popularity_of(data), shape),
-    }
-    everybody = data.matrix.profiles(range(data.matrix.user_count))
-    baseline_pairs = data.baseline.score(everybody)
-    predictions = {BASELINE: baseline_pairs[validation.users, validation.items]}
-    for model in models:
+    scores: dict[str, Float32] = {}
+    predictions: dict[str, Float32] = {}
+    every = (*fitted_floor(data), *models)
+    for model in every:
         scores[model.name] = model.scorer.score(profiles)
         if model.scorer.output is Output.STARS:
             predictions[model.name] = predict_pairs(
                 model.scorer, data, validation.users, validation.items
             )
-    backend_of = {model.name: model.backend for model in models}
-    backend_of |= {BASELINE: "gateway", POPULARITY: "gateway"}
+    backend_of = {model.name: model.backend for model in every}
     lists = RankingLists(scores, candidates, wanted)
     return learn_ensemble(backend_of, predictions, validation.ratings, lists, config.blend)
-
-
-def popularity_of(data: ReleaseData) -> Float32:
-    """The popularity model's scores (float32, items)."""
-    return popularity_scores(np.bincount(data.matrix.items, minlength=data.matrix.item_count))

@@ -9,12 +9,12 @@ from typing import TypeAlias
 import numpy as np
 
 from marquee_services.arrays import Float32, Int32
-from marquee_services.scoring.ensemble import BASELINE, POPULARITY, Blend, Ensemble
-from marquee_services.scoring.popularity import popularity_scores
+from marquee_services.scoring.ensemble import Blend, Ensemble
 from marquee_services.scoring.scorer import Output, ReleaseData, Scorer
 from marquee_trainer.data.dataset import RatingScale
 from marquee_trainer.evaluation.ranking_metrics import RankingTask, ranking_metrics
 from marquee_trainer.evaluation.rating_metrics import rating_metrics
+from marquee_trainer.models.floor import fitted_floor
 from marquee_trainer.models.model import Model, Pairs, predict_pairs
 
 ENSEMBLE = "ensemble"
@@ -57,13 +57,12 @@ def evaluate(
         relevant_stars: An item is relevant to a user who rated it at least so.
     """
     blends = ensemble.blends(sorted({model.backend for model in models}))
-    scorers: dict[str, Scorer] = {model.name: model.scorer for model in models}
+    scorers = {model.name: model.scorer for model in (*fitted_floor(data), *models)}
     stars = [name for name, scorer in scorers.items() if scorer.output is Output.STARS]
     metrics: dict[str, dict[str, float]] = {}
     predictions: dict[str, dict[str, Float32]] = {"train": {}, "test": {}}
     for part, pairs in (("train", train), ("test", test)):
         here = predictions[part]
-        here[BASELINE] = _baseline_pairs(data, pairs)
         for name in stars:
             here[name] = predict_pairs(scorers[name], data, pairs.users, pairs.items)
         here[ENSEMBLE] = blends.rating.apply(here).astype(np.float32)
@@ -78,36 +77,21 @@ def evaluate(
         row = metrics.setdefault(name, {})
         row[f"ndcg@{TOP}"], row[f"recall@{TOP}"] = ranked.ndcg, ranked.recall
         row[f"coverage@{TOP}"] = ranked.coverage
-    order = [BASELINE, POPULARITY, *scorers, ENSEMBLE]
-    return Evaluation({name: metrics[name] for name in order}, len(task.users))
-
-
-def _baseline_pairs(data: ReleaseData, pairs: Pairs) -> Float32:
-    everybody = data.matrix.profiles(range(data.matrix.user_count))
-    baseline = data.baseline
-    bias = baseline.user_bias(everybody)[pairs.users] + baseline.item_bias[pairs.items]
-    return (bias + baseline.mean).astype(np.float32)
+    return Evaluation({name: metrics[name] for name in (*scorers, ENSEMBLE)}, len(task.users))
 
 
 def _score_functions(
     data: ReleaseData, scorers: Mapping[str, Scorer], ranking: Blend
 ) -> dict[str, Score]:
-    """How each model, the floor and the ensemble score all items for users."""
-    popularity = popularity_scores(np.bincount(data.matrix.items, minlength=data.matrix.item_count))
+    """How each model and the ensemble score all items for users."""
 
     def one(scorer: Scorer) -> Score:
         return lambda users: scorer.score(data.matrix.profiles(users))
 
-    functions: dict[str, Score] = {
-        BASELINE: lambda users: data.baseline.score(data.matrix.profiles(users)),
-        POPULARITY: lambda users: np.broadcast_to(popularity, (len(users), len(popularity))),
-        **{name: one(scorer) for name, scorer in scorers.items()},
-    }
-    models = dict(functions)
+    models = {name: one(scorer) for name, scorer in scorers.items()}
 
     def blended(users: Int32) -> Float32:
         scores = {name: models[name](users) for name in ranking.weights}
         return ranking.apply(scores).astype(np.float32)
 
-    functions[ENSEMBLE] = blended
-    return functions
+    return {**models, ENSEMBLE: blended}
