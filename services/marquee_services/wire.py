@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from marquee_services.arrays import Bool, Float32, Int32
 from marquee_services.errors import FieldViolation, InvalidFields
 
+# Most items of each model that RetrieveItems answers for a user.
+MAX_RETRIEVED = 10_000
+
 _INT32 = np.dtype("<i4")
 _FLOAT32 = np.dtype("<f4")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from marquee_services.gateway.similar import blend_similarities
 from marquee_services.gateway.subjects import ResolvedSubject, resolve_subject
 from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE
 from marquee_services.scoring.top import top_indexes
+from marquee_services.wire import MAX_RETRIEVED
 
 # Rated items named as reasons for each recommended item.
 _EVIDENCE_ITEMS = 5
@@ -325,7 +326,14 @@ class Recommender:
             if page.has_more or scored.items is None or len(scored.items) >= qualifying:
                 return scored, page
             wanted = Wanted(options.model, None if options.model else scored.backends)
-            scored = scored.extended(await self._score(asked, scored, wanted, deadline))
+            try:
+                more = await self._score(asked, scored, wanted, deadline)
+            except BackendError as error:
+                # A backend was lost on the way: what there is, and word of it.
+                return replace(scored, failures=(*scored.failures, error)), page
+            if more.items is None or not len(more.items):
+                return scored, page
+            scored = scored.extended(more)
 
     async def _score(
         self, asked: _List, before: Scored | None, wanted: Wanted, deadline: Deadline
@@ -337,7 +345,7 @@ class Recommender:
         turn = 0
         if before is not None:
             turn = 1 if before.tiers is None else int(before.tiers.max()) + 1
-        count = self._candidates * _RETRIEVAL_GROWTH**turn
+        count = min(self._candidates * _RETRIEVAL_GROWTH**turn, MAX_RETRIEVED)
         if int(asked.eligible.sum()) <= count:
             items = np.flatnonzero(asked.eligible).astype(np.int32)
         else:

@@ -15,10 +15,16 @@ from marquee_services.errors import FieldViolation, InvalidFields
 from marquee_services.release.follower import ReleaseFollower
 from marquee_services.scoring_service.engine import Engine, Evidence, Query
 from marquee_services.server.interceptor import Context
-from marquee_services.wire import pack_floats, pack_ints, unpack_bits, unpack_floats, unpack_ints
+from marquee_services.wire import (
+    MAX_RETRIEVED,
+    pack_floats,
+    pack_ints,
+    unpack_bits,
+    unpack_floats,
+    unpack_ints,
+)
 
 _T = TypeVar("_T")
-_MAX_RETRIEVED = 10_000
 _MAX_EVIDENCE = 100
 
 
@@ -58,7 +64,7 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
     ) -> pb.RetrieveItemsResponse:
         """Retrieves each model's best items for users."""
         engine = self._follower.get(request.release_id)
-        _check_range("count", request.count, _MAX_RETRIEVED)
+        _check_range("count", request.count, MAX_RETRIEVED)
         items = engine.data.matrix.item_count
         eligible = unpack_bits("eligible", request.eligible, items) if request.eligible else None
 
