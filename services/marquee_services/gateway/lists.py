@@ -83,10 +83,15 @@ class ListMemory:
         return len(self._lists)
 
     def put(self, list_id: str, scored: Scored) -> None:
-        """Keeps a list."""
-        # Scores are views of a whole batch's answer, which would stay in memory with them.
-        outputs = {name: scores.copy() for name, scores in scored.outputs.items()}
-        self._lists[list_id] = replace(scored, outputs=outputs)
+        """Keeps a list, in the place of what was kept of it."""
+        before = self._lists.pop(list_id, None)
+        if before is not None:
+            self._bytes -= before.nbytes
+        if before is not scored:
+            # Scores are views of a whole batch's answer, which would stay in memory with them.
+            outputs = {name: scores.copy() for name, scores in scored.outputs.items()}
+            scored = replace(scored, outputs=outputs)
+        self._lists[list_id] = scored
         self._bytes += scored.nbytes
         while self._bytes > self._max_bytes and self._lists:
             _, dropped = self._lists.popitem(last=False)

@@ -1,0 +1,62 @@
+"""Kept lists: what the memory holds, and what it counts."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marquee_services.gateway.lists import ListMemory
+from marquee_services.gateway.scored import Scored
+from marquee_services.scoring.ensemble import Blend, BlendPair
+
+BLEND = Blend({"baseline": 1.0}, 0.0)
+
+
+def scored_list(size: int) -> Scored:
+    """Scores of so many items."""
+    scores = np.arange(size, dtype=np.float32)
+    pair = BlendPair(BLEND, BLEND)
+    return Scored(None, {"baseline": scores}, pair, frozenset(), (1.0, 5.0), (), ())
+
+
+def test_walking_the_pages_of_a_list_takes_its_memory_once() -> None:
+    """However often a page of a list is served, other lists keep their place."""
+    one = scored_list(100)
+    memory = ListMemory(3 * one.nbytes)
+    memory.put("other", scored_list(100))
+    memory.put("walked", one)
+    for _ in range(50):
+        kept = memory.get("walked")
+        assert kept is not None
+        memory.put("walked", kept)
+        assert memory.get("walked") is kept
+    memory.put("new", scored_list(100))
+    assert all(memory.get(name) is not None for name in ("other", "walked", "new"))
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(1, 60)), max_size=40))
+def test_what_is_kept_is_the_latest_that_fits(puts: list[tuple[str, int]]) -> None:
+    """The memory holds the lists put last, in a bound of bytes, whatever was put before."""
+    limit = 5 * scored_list(20).nbytes
+    memory = ListMemory(limit)
+    sizes: dict[str, int] = {}
+    for name, size in puts:
+        memory.put(name, scored_list(size))
+        sizes.pop(name, None)
+        sizes[name] = scored_list(size).nbytes
+        while sum(sizes.values()) > limit:
+            del sizes[next(iter(sizes))]
+    assert len(memory) == len(sizes)
+    assert all(memory.get(name) is not None for name in sizes)
+
+
+def test_a_kept_list_is_a_copy() -> None:
+    """A list does not hold the answer of a whole batch in memory."""
+    whole = np.arange(1000, dtype=np.float32)
+    pair = BlendPair(BLEND, BLEND)
+    memory = ListMemory(1 << 20)
+    memory.put("a", Scored(None, {"baseline": whole[:10]}, pair, frozenset(), (1.0, 5.0), (), ()))
+    kept = memory.get("a")
+    assert kept is not None
+    assert kept.outputs["baseline"].base is None
