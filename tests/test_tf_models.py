@@ -131,18 +131,29 @@ def test_a_saved_model_scores_as_before_and_needs_no_code_of_ours(
     assert np.abs(row).max() <= 1.0
 
 
-def test_warm_shapes_are_not_traced_again(
-    model: FactorModel | AutoRecModel, parts: tuple[ReleaseData, Pairs]
+def test_no_shape_is_traced_again(
+    model: FactorModel | AutoRecModel,
+    parts: tuple[ReleaseData, Pairs],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The signatures are concrete functions: no number of users or ratings makes another graph."""
-    scorer = model.scorer
-    assert isinstance(scorer, SavedModelScorer)
-    scorer.warm_up()
-    before = {name: id(function.graph) for name, function in scorer._functions.items()}
+    """No number of users, ratings or candidates runs the module's Python code once more."""
+    fitted = model._fitted
+    assert fitted is not None
+
+    def traced(*_: object) -> None:
+        raise AssertionError("traced again")
+
+    for name in ("pairs", "matrix", "fold", "representation"):
+        monkeypatch.setattr(fitted.module, name, traced)
     matrix = parts[0].matrix
     for size in (1, 3, 33):
-        scorer.score(matrix.profiles(range(size)))
-    assert {name: id(function.graph) for name, function in scorer._functions.items()} == before
+        known = matrix.profiles(range(size))
+        folded = replace(known, folded=np.ones(size, dtype=np.bool_))
+        for users in (known, folded):
+            model.scorer.score(users)
+            model.scorer.score(users, np.arange(size, dtype=np.int32))
+    with pytest.raises(AssertionError, match="traced again"):
+        fitted.module.make_signatures()
 
 
 @pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind.name)
