@@ -54,7 +54,7 @@ def test_a_published_release_is_listed_and_opens_with_its_files(
     manifest = make_release(tmp_path / "made")
     store.publish(tmp_path / "made", manifest)
     assert store.manifests() == [manifest]
-    folder = store.open(manifest.release_id, lambda _: True, tmp_path / "cache")
+    folder = store.open(manifest, lambda _: True, tmp_path / "cache")
     assert (folder / "data" / "a.txt").read_text() == "one"
 
 
@@ -127,10 +127,10 @@ def test_a_damaged_file_is_refused_when_opened_and_when_promoted(tmp_path: Path)
     victim = tmp_path / "store" / "releases" / manifest.release_id / "b.txt"
     victim.write_text("c" + "b" * 999)
     with pytest.raises(ArtifactError, match="SHA-256"):
-        store.open(manifest.release_id, lambda _: True, tmp_path / "cache")
+        store.open(manifest, lambda _: True, tmp_path / "cache")
     with pytest.raises(ArtifactError, match="SHA-256"):
         store.promote(manifest.release_id)
-    assert store.open(manifest.release_id, lambda path: path != "b.txt", tmp_path).is_dir()
+    assert store.open(manifest, lambda path: path != "b.txt", tmp_path).is_dir()
 
 
 def test_a_damaged_file_in_the_cache_is_fetched_anew(tmp_path: Path) -> None:
@@ -138,9 +138,9 @@ def test_a_damaged_file_in_the_cache_is_fetched_anew(tmp_path: Path) -> None:
     store = ReleaseStore(f"memory://{tmp_path.name}-cache")
     manifest = make_release(tmp_path / "made")
     store.publish(tmp_path / "made", manifest)
-    folder = store.open(manifest.release_id, lambda _: True, tmp_path / "cache")
+    folder = store.open(manifest, lambda _: True, tmp_path / "cache")
     (folder / "b.txt").write_text("c" * 1000)
-    again = store.open(manifest.release_id, lambda _: True, tmp_path / "cache")
+    again = store.open(manifest, lambda _: True, tmp_path / "cache")
     assert (again / "b.txt").read_text() == "b" * 1000
 
 
@@ -179,7 +179,7 @@ def test_a_publisher_that_is_killed_leaves_no_half_release(tmp_path: Path) -> No
         process.kill()
         process.wait()
         for release_id in store.ids():
-            store.open(release_id, lambda _: True, tmp_path / "cache")
+            store.open(store.manifest(release_id), lambda _: True, tmp_path / "cache")
 
 
 def _publish_forever(root: str, made: str) -> None:

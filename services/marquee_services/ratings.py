@@ -45,10 +45,7 @@ class Profiles:
 
     def take(self, places: Int64) -> Profiles:
         """The profiles at some places of the batch, in that order."""
-        counts = self.counts[places]
-        indptr = np.zeros(len(places) + 1, dtype=np.int64)
-        np.cumsum(counts, out=indptr[1:])
-        picked = np.arange(indptr[-1]) + np.repeat(self.indptr[places] - indptr[:-1], counts)
+        indptr, picked = _gather(self.indptr, places)
         return Profiles(
             self.user_index[places],
             indptr,
@@ -111,6 +108,11 @@ class RatingsMatrix:
         """The user index of each rating (int32, ratings)."""
         return np.repeat(np.arange(self.user_count, dtype=np.int32), np.diff(self.indptr))
 
+    @property
+    def item_counts(self) -> Int64:
+        """How many ratings each item has (int64, items)."""
+        return np.bincount(self.items, minlength=self.item_count)
+
     def seen(self, user: int) -> Int32:
         """The items that a user has rated (int32, ascending)."""
         return self.items[self.indptr[user] : self.indptr[user + 1]]
@@ -118,14 +120,25 @@ class RatingsMatrix:
     def profiles(self, users: Int32 | Sequence[int]) -> Profiles:
         """The profiles of known users."""
         users = np.asarray(users, dtype=np.int32)
-        whole = Profiles(
+        # Only what these users have is touched: a server asks for one or a few of very many.
+        indptr, picked = _gather(self.indptr, users)
+        return Profiles(
+            users,
+            indptr,
+            self.items[picked],
+            self.ratings[picked],
+            np.zeros(len(users), dtype=np.bool_),
+        )
+
+    def all_profiles(self) -> Profiles:
+        """The profiles of all users, without a copy of their ratings."""
+        return Profiles(
             np.arange(self.user_count, dtype=np.int32),
             self.indptr,
             self.items,
             self.ratings,
             np.zeros(self.user_count, dtype=np.bool_),
         )
-        return whole.take(users.astype(np.int64))
 
     def profile(self, user: int, items: Int32, ratings: Float32) -> Profiles:
         """One user's or visitor's profile with fresh ratings, which replace those they repeat.
@@ -174,6 +187,15 @@ class RatingsMatrix:
             load_array(folder / "ratings.npy", np.float32, (count,)),
             item_count,
         )
+
+
+def _gather(indptr: Int64, rows: Int64 | Int32) -> tuple[Int64, Int64]:
+    """The bounds of some rows put one after another, and the places of their values."""
+    starts = indptr[rows]
+    counts = indptr[1:][rows] - starts
+    joined = np.zeros(len(rows) + 1, dtype=np.int64)
+    np.cumsum(counts, out=joined[1:])
+    return joined, np.arange(joined[-1]) + np.repeat(starts - joined[:-1], counts)
 
 
 def join_profiles(parts: Sequence[Profiles]) -> Profiles:

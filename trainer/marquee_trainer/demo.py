@@ -74,7 +74,7 @@ def _show_answers(client: Client, dataset: RatingsDataset, trained: Trained) -> 
         f"\nUser {user_id} rated {len(seen)} items; among the best: {_titles(dataset, liked)}"
     )
     _show(client.recommend(user_id, page_size=_SHOWN, include_metadata=True))
-    popular = np.argsort(-np.bincount(matrix.items, minlength=matrix.item_count), kind="stable")
+    popular = np.argsort(-matrix.item_counts, kind="stable")
     tastes = dict(zip(dataset.catalogue.items.ids(popular[: len(_TASTE)]), _TASTE, strict=True))
     rated = ", ".join(
         f"{dataset.catalogue.title(int(item))} {stars:g}★"

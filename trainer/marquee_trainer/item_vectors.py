@@ -24,7 +24,7 @@ def item_vectors(data: ReleaseData, dimensions: int = DIMENSIONS, seed: int = 0)
         Unit rows, zero for items without ratings (float32, items × d).
     """
     matrix = data.matrix
-    counts = np.bincount(matrix.items, minlength=matrix.item_count)
+    counts = matrix.item_counts
     d = min(dimensions, matrix.user_count - 1, matrix.item_count - 1)
     if d < 1 or not matrix.rating_count:
         return np.zeros((matrix.item_count, 1), dtype=np.float32)

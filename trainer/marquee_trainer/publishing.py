@@ -21,8 +21,9 @@ from marquee_services.release.manifest import (
 )
 from marquee_services.release.store import ReleaseStore
 from marquee_services.scoring.ensemble import BASELINE, POPULARITY, Ensemble
-from marquee_services.scoring.scorer import Output, ReleaseData
+from marquee_services.scoring.scorer import ReleaseData
 from marquee_trainer.item_vectors import item_vectors
+from marquee_trainer.models.floor import fitted_floor
 from marquee_trainer.models.model import Model
 
 _LIBRARIES = ("tensorflow-cpu", "keras", "numpy", "scipy", "marquee")
@@ -72,25 +73,11 @@ def publish_release(
                 name=model.name,
                 backend=model.backend,
                 output=model.scorer.output,
-                version=digest_of(files, f"models/{model.name}/")[:_VERSION_DIGITS],
+                version=digest_of(files, _artifacts(model.name))[:_VERSION_DIGITS],
                 parameters=model.parameters,
                 metrics=metrics.get(model.name, {}),
             )
-            for model in models
-        ]
-        entries += [
-            ModelEntry(
-                name=model_name,
-                backend="gateway",
-                output=output,
-                version=digest_of(files, prefix)[:_VERSION_DIGITS],
-                parameters={},
-                metrics=metrics.get(model_name, {}),
-            )
-            for model_name, output, prefix in (
-                (BASELINE, Output.STARS, "baseline/"),
-                (POPULARITY, Output.AFFINITY, "data/"),
-            )
+            for model in (*models, *fitted_floor(data))
         ]
         manifest = Manifest(
             release_id=new_release_id(files, now),
@@ -103,3 +90,8 @@ def publish_release(
         )
         store.publish(folder, manifest)
     return manifest
+
+
+def _artifacts(name: str) -> str:
+    """Where the artifacts of a model lie: those of the floor come with the release's data."""
+    return {BASELINE: "baseline/", POPULARITY: "data/"}.get(name, f"models/{name}/")

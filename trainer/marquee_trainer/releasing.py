@@ -72,6 +72,7 @@ def publish(
         "split": split.description,
         "seed": settings.seed,
         "test_ratings": len(split.test),
+        "ranked_users": trained.evaluation.ranked_users,
         "training": asdict(TrainingConfig(seed=settings.seed)),
         "ensemble_metrics": trained.evaluation.metrics[ENSEMBLE],
     }

@@ -20,6 +20,7 @@ from marquee_trainer.blending import BlendConfig, RankingLists, learn_ensemble
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.split import Split, random_split
 from marquee_trainer.evaluation.evaluate import Evaluation, evaluate
+from marquee_trainer.evaluation.ranking_metrics import RankingTask
 from marquee_trainer.models.floor import fitted_floor
 from marquee_trainer.models.model import Epoch, Fit, Model, Pairs, Training, predict_pairs
 
@@ -66,14 +67,12 @@ class Trained:
         data: The training ratings and the baseline.
         models: The models, fitted on all training ratings.
         ensemble: The blends.
-        fits: How each model's first fit, with validation, went.
         evaluation: Metrics of each model, `baseline`, `popularity` and `ensemble`.
     """
 
     data: ReleaseData
     models: tuple[Model, ...]
     ensemble: Ensemble
-    fits: dict[str, Fit]
     evaluation: Evaluation
 
 
@@ -109,20 +108,19 @@ def train(
     inner = random_split(split.train, config.validation_fraction, config.seed)
     validation = pairs_of(dataset, inner.test)
     part = release_data(dataset, inner.train, config.baseline)
-    fitted: list[Model] = []
-    fits: dict[str, Fit] = {}
+    fitted: list[tuple[Model, Fit]] = []
     for make in models:
         model = make()
         progress.on_step(f"fit {model.name}")
-        fits[model.name] = model.fit(Training(part, validation, config.seed, progress.on_epoch))
-        fitted.append(model)
+        fit = model.fit(Training(part, validation, config.seed, progress.on_epoch))
+        fitted.append((model, fit))
     progress.on_step("learn the ensemble")
-    ensemble = _learn_ensemble(part, fitted, validation, config)
+    ensemble = _learn_ensemble(part, [model for model, _ in fitted], validation, config)
     whole = release_data(dataset, split.train, config.baseline)
     refitted: list[Model] = []
-    for model in fitted:
+    for model, fit in fitted:
         progress.on_step(f"refit {model.name}")
-        again = model.with_epochs(fits[model.name].epochs)
+        again = model.with_epochs(fit.epochs)
         again.fit(Training(whole, None, config.seed, progress.on_epoch))
         refitted.append(again)
     progress.on_step("evaluate")
@@ -135,7 +133,7 @@ def train(
         dataset.scale,
         config.relevant_stars,
     )
-    return Trained(whole, tuple(refitted), ensemble, fits, evaluation)
+    return Trained(whole, tuple(refitted), ensemble, evaluation)
 
 
 def pairs_of(dataset: RatingsDataset, rows: Int64) -> Pairs:
@@ -160,20 +158,13 @@ def _learn_ensemble(
     data: ReleaseData, models: Sequence[Model], validation: Pairs, config: TrainingConfig
 ) -> Ensemble:
     """Learns the blends from the models' scores of validation ratings and of whole lists."""
-    relevant = validation.ratings >= config.relevant_stars
-    users = np.unique(validation.users[relevant])
-    if len(users) > config.blend.ranking_users:
-        chosen = np.random.default_rng(config.seed).choice(
-            len(users), config.blend.ranking_users, replace=False
-        )
-        users = users[np.sort(chosen)]
-    profiles = data.matrix.profiles(users)
-    shape = (len(users), data.matrix.item_count)
-    candidates = np.ones(shape, dtype=np.bool_)
-    candidates[profiles.rows, profiles.items] = False
-    wanted = np.zeros(shape, dtype=np.bool_)
-    rows = relevant & np.isin(validation.users, users)
-    wanted[np.searchsorted(users, validation.users[rows]), validation.items[rows]] = True
+    task = RankingTask.of(data.matrix, validation, config.relevant_stars)
+    places = np.arange(len(task.users))
+    if len(places) > config.blend.ranking_users:
+        random = np.random.default_rng(config.seed)
+        places = np.sort(random.choice(len(places), config.blend.ranking_users, replace=False))
+    profiles = data.matrix.profiles(task.users[places])
+    candidates, relevant = task.lists(places)
     scores: dict[str, Float32] = {}
     predictions: dict[str, Float32] = {}
     every = (*fitted_floor(data), *models)
@@ -184,5 +175,5 @@ def _learn_ensemble(
                 model.scorer, data, validation.users, validation.items
             )
     backend_of = {model.name: model.backend for model in every}
-    lists = RankingLists(scores, candidates, wanted)
+    lists = RankingLists(scores, candidates, relevant)
     return learn_ensemble(backend_of, predictions, validation.ratings, lists, config.blend)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from marquee.v1 import recommender_service_pb2 as pb
-from marquee.v1 import types_pb2
 from marquee_services.arrays import Bool
 from marquee_services.errors import (
     FieldViolation,
@@ -27,7 +26,7 @@ from marquee_services.gateway.release import GatewayRelease
 from marquee_services.gateway.releases import Releases
 from marquee_services.gateway.router import Deadline, Router, Wanted
 from marquee_services.gateway.scored import Scored
-from marquee_services.gateway.similar import blend_similarities
+from marquee_services.gateway.similar import blend_similarities, mean_of
 from marquee_services.gateway.subjects import ResolvedSubject, resolve_subject
 from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE
 from marquee_services.scoring.top import top_indexes
@@ -96,10 +95,8 @@ class Recommender:
             ServiceError: See the errors of the method in the protocol.
         """
         options, size = request.options, request.page_size or DEFAULT_PAGE_SIZE
-        digest = _digest(request)
-        token = PageToken.decode(request.page_token) if request.page_token else None
-        if token is not None and token.request != digest:
-            raise PageTokenMismatch("the request differs from the first page's")
+        digest = _digest(request) if paged else ""
+        token = _page_token(request.page_token, digest)
         asked = self._begin(request, token, field)
         scored, page = await self._scored_page(asked, request, token, size, deadline)
         count = max(size, DEFAULT_PAGE_SIZE)
@@ -209,19 +206,7 @@ class Recommender:
                 )
                 for rank, index in enumerate(best.tolist(), start=1)
             ],
-            source=types_pb2.AnswerSource(
-                release_id=release.release_id,
-                models=[
-                    types_pb2.ModelWeight(
-                        model=name,
-                        version=release.models[name].version,
-                        ranking_weight=1.0 / len(rows),
-                    )
-                    for name in rows
-                ],
-                degraded=bool(failures),
-                degraded_reasons=answers.degraded_reasons(failures),
-            ),
+            source=answers.source_message(release, mean_of(rows), failures),
             unknown_item_ids=unknown,
         )
 
@@ -232,9 +217,7 @@ class Recommender:
             ServiceError: See the errors of the method in the protocol.
         """
         digest = request_digest(request.query.encode())
-        token = PageToken.decode(request.page_token) if request.page_token else None
-        if token is not None and token.request != digest:
-            raise PageTokenMismatch("the request differs from the first page's")
+        token = _page_token(request.page_token, digest)
         release = self._release_of(token) if token else self._releases.pick("")
         offset = token.offset if token else 0
         size = request.page_size or DEFAULT_PAGE_SIZE
@@ -379,6 +362,20 @@ class Recommender:
         for item, found in zip(items, evidence, strict=True):
             item.reasons.extend(answers.evidence_reasons(asked.release, asked.subject, found))
         return []
+
+
+def _page_token(text: str, digest: str) -> PageToken | None:
+    """The token of a further page; None for the first.
+
+    Raises:
+        PageTokenMismatch: It is damaged, or of a request with another digest.
+    """
+    if not text:
+        return None
+    token = PageToken.decode(text)
+    if token.request != digest:
+        raise PageTokenMismatch("the request differs from the first page's")
+    return token
 
 
 def _digest(request: pb.RecommendRequest) -> str:

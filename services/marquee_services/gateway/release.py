@@ -99,7 +99,7 @@ def load_gateway_release(store: ReleaseStore, release_id: str, cache: Path) -> G
     if sorted(names) != sorted(GATEWAY_MODELS):
         raise ArtifactError(f"the gateway scores {GATEWAY_MODELS}, the release has {names}")
     users, catalogue, ensemble, item_vectors = open_names(files)
-    counts = np.bincount(files.data.matrix.items, minlength=len(catalogue))
+    counts = files.data.matrix.item_counts
     release = GatewayRelease(
         files.manifest,
         users,

@@ -18,6 +18,7 @@ from marquee_services.gateway.scored import Scored
 from marquee_services.gateway.subjects import ResolvedSubject
 from marquee_services.scoring.ensemble import BASELINE, POPULARITY
 from marquee_services.scoring.scorer import Output
+from marquee_services.scoring.top import top_indexes
 
 _T = TypeVar("_T")
 
@@ -133,14 +134,9 @@ class Router:
         self._insist(wanted, failures)
         found = [items for answer in answers.values() for items in answer]
         if not models:
-            pool = np.flatnonzero(eligible)
-            for scores in self._gateway_outputs(release, subject, pool.astype(np.int32)).values():
-                best = (
-                    np.argpartition(-scores, min(count, len(pool)) - 1)[:count]
-                    if len(pool)
-                    else pool
-                )
-                found.append(pool[best].astype(np.int32))
+            pool = np.flatnonzero(eligible).astype(np.int32)
+            own = self._gateway_outputs(release, subject, pool).values()
+            found += [pool[top_indexes(scores, count)] for scores in own]
         return np.unique(np.concatenate(found)).astype(np.int32)
 
     async def compare(

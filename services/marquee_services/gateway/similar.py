@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
 from marquee_services.arrays import Float32
 from marquee_services.gateway.release import GatewayRelease
+from marquee_services.scoring.ensemble import Blend, BlendPair
 
 # Ratings at which an item's learned factors are trusted by half: similarity · n / (n + this).
 _SUPPORT = 20.0
@@ -39,3 +40,8 @@ def blend_similarities(
     if not scaled:
         return np.zeros(release.item_count, dtype=np.float32), scaled
     return np.mean(list(scaled.values()), axis=0, dtype=np.float32), scaled
+
+
+def mean_of(models: Collection[str]) -> BlendPair:
+    """The blend that `blend_similarities` makes, as an answer names it: equal weights for order."""
+    return BlendPair(Blend({}, 0.0), Blend({name: 1.0 / len(models) for name in models}, 0.0))

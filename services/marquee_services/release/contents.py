@@ -94,9 +94,7 @@ def open_release(
     manifest = store.manifest(release_id)
     names = [model.name for model in manifest.models if model.backend == backend]
     prefixes = (f"{_DATA}/", f"{_BASELINE}/", *(f"models/{name}/" for name in names))
-    folder = store.open(
-        release_id, lambda path: path.startswith(prefixes) or path == ENSEMBLE, cache
-    )
+    folder = store.open(manifest, lambda path: path.startswith(prefixes) or path == ENSEMBLE, cache)
     matrix = RatingsMatrix.load(folder / _DATA, manifest.data.user_count, manifest.data.item_count)
     baseline = Baseline.load(folder / _BASELINE, manifest.data.item_count)
     return ReleaseFiles(manifest, folder, ReleaseData(matrix, baseline)), names

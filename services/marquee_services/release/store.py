@@ -171,11 +171,11 @@ class ReleaseStore:
         self.manifest(now.history[0])
         return self._point(now.history[0], now.history[1:])
 
-    def open(self, release_id: str, wanted: Callable[[str], bool], cache: Path) -> Path:
+    def open(self, manifest: Manifest, wanted: Callable[[str], bool], cache: Path) -> Path:
         """Makes files of a release available as a local folder, verified.
 
         Args:
-            release_id: The release.
+            manifest: The release's manifest.
             wanted: Tells by relative path which files are needed.
             cache: Where files of a remote store are kept, in a folder for each release.
 
@@ -183,9 +183,9 @@ class ReleaseStore:
             The folder. It may hold other files, which are not verified.
 
         Raises:
-            ArtifactError: There is no such release, or a file is not as the manifest says.
+            ArtifactError: A file is missing, or not as the manifest says.
         """
-        manifest = self.manifest(release_id)
+        release_id = manifest.release_id
         files = {path: entry for path, entry in manifest.files.items() if wanted(path)}
         folder = Path(self._path(release_id)) if self._local else cache / release_id
         for path, entry in files.items():

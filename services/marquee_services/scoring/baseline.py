@@ -41,7 +41,7 @@ class Baseline:
         users, items = matrix.users, matrix.items
         residual = matrix.ratings.astype(np.float64) - mean
         user_count = np.bincount(users, minlength=matrix.user_count) + user_damping
-        item_count = np.bincount(items, minlength=matrix.item_count) + item_damping
+        item_count = matrix.item_counts + item_damping
         user_bias = np.zeros(matrix.user_count)
         item_bias = np.zeros(matrix.item_count)
         for _ in range(sweeps):

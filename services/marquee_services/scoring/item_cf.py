@@ -35,7 +35,7 @@ class ItemCFConfig(NeighbourConfig):
 def item_residuals(data: ReleaseData) -> CoRatings:
     """Residuals r − b_ui in stars: rows are items, columns users."""
     matrix = data.matrix
-    residuals = data.baseline.residuals(matrix.profiles(range(matrix.user_count)))
+    residuals = data.baseline.residuals(matrix.all_profiles())
     by_user = csr_matrix(matrix.indptr, matrix.items, residuals, matrix.item_count)
     return CoRatings.of(by_user.T.tocsr())
 

@@ -60,7 +60,7 @@ class UserResiduals:
         self.data = data
         self.config = config
         matrix = data.matrix
-        profiles = matrix.profiles(range(matrix.user_count))
+        profiles = matrix.all_profiles()
         residuals = data.baseline.residuals(profiles)
         self._variance = float(np.mean(np.square(residuals))) if len(residuals) else 1.0
         values, self.deviations = self.standardise(profiles)

@@ -102,14 +102,23 @@ class RankingTask:
         """Blocks of users, their candidates and their relevant items (bool, B × items)."""
         size = max(1, _BLOCK_CELLS // max(1, self.train.item_count))
         for first in range(0, len(self.users), size):
-            users = self.users[first : first + size]
-            profiles = self.train.profiles(users)
-            candidates = np.ones((len(users), self.train.item_count), dtype=np.bool_)
-            candidates[profiles.rows, profiles.items] = False
-            start, end = np.searchsorted(self.relevant_users, [first, first + len(users)])
-            relevant = np.zeros_like(candidates)
-            relevant[self.relevant_users[start:end] - first, self.relevant_items[start:end]] = True
-            yield users, candidates, relevant
+            places = np.arange(first, min(first + size, len(self.users)))
+            yield self.users[places], *self.lists(places)
+
+    def lists(self, places: Int64) -> tuple[Bool, Bool]:
+        """Candidates and relevant items of some users (bool, B × items each).
+
+        Args:
+            places: Places among `users`, ascending (int64, B).
+        """
+        profiles = self.train.profiles(self.users[places])
+        candidates = np.ones((len(places), self.train.item_count), dtype=np.bool_)
+        candidates[profiles.rows, profiles.items] = False
+        relevant = np.zeros_like(candidates)
+        here = np.isin(self.relevant_users, places)
+        rows = np.searchsorted(places, self.relevant_users[here])
+        relevant[rows, self.relevant_items[here]] = True
+        return candidates, relevant
 
 
 def ranking_metrics(

@@ -111,7 +111,7 @@ class AutoRecModel(TensorFlowModel[AutoRecConfig]):
         held_out, data = training.validation, training.data
         assert held_out is not None  # noqa: S101 - asked only then
         rows, columns = self.oriented(held_out.users, held_out.items)
-        everybody = data.matrix.profiles(range(data.matrix.user_count))
+        everybody = data.matrix.all_profiles()
         bias = data.baseline.user_bias(everybody)[held_out.users]
         bias = bias + data.baseline.item_bias[held_out.items] + data.baseline.mean
         predicted = loop.predict(rows, columns) + bias
@@ -164,7 +164,7 @@ class UserAutoRec(AutoRecModel):
 def residual_matrix(data: ReleaseData, oriented: Any) -> RatingsMatrix:
     """Residuals r − b_ui as a matrix of the autoencoder's rows and columns, in stars."""
     matrix = data.matrix
-    everybody = matrix.profiles(range(matrix.user_count))
+    everybody = matrix.all_profiles()
     residuals = data.baseline.residuals(everybody)
     rows, columns = oriented(matrix.users, matrix.items)
     shape = oriented(matrix.user_count, matrix.item_count)

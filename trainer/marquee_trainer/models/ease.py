@@ -73,7 +73,7 @@ class EASE(DirectModel[EASEConfig, EASEScorer]):
     def learn(self, data: ReleaseData) -> EASEScorer:
         """As `DirectModel.learn`."""
         config = self._config
-        profiles = data.matrix.profiles(range(data.matrix.user_count))
+        profiles = data.matrix.all_profiles()
         items = most_liked(profiles, data.matrix.item_count, config)
         places = places_of(items, data.matrix.item_count)
         liked = liked_matrix(profiles, places, len(items), config.minimum_stars)

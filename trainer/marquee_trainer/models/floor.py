@@ -109,9 +109,8 @@ class MostPopular(FloorModel[PopularityScorer]):
 
     def fit(self, training: Training) -> Fit:
         """As `Model.fit`."""
-        matrix = training.data.matrix
-        counts = np.bincount(matrix.items, minlength=matrix.item_count)
-        self._scorer = PopularityScorer(popularity_scores(counts))
+        scores = popularity_scores(training.data.matrix.item_counts)
+        self._scorer = PopularityScorer(scores)
         return Fit()
 
     def save(self, folder: Path) -> None:

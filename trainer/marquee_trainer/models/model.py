@@ -12,6 +12,7 @@ import numpy as np
 
 from marquee_services.arrays import Float32, Int32
 from marquee_services.scoring.scorer import ReleaseData, Scorer
+from marquee_services.scoring.top import top_indexes
 
 # Users scored at once, so that the scores of a block fit the cache of the memory budget.
 _BLOCK_CELLS = 4_000_000
@@ -129,11 +130,10 @@ class Model(ABC):
 
     def recommend(self, data: ReleaseData, user: int, count: int) -> Int32:
         """The unseen items that score best for a known user, best first (int32, count or less)."""
-        scores = self.scorer.score(data.matrix.profiles([user]))[0].copy()
-        seen = data.matrix.seen(user)
-        scores[seen] = -np.inf
-        best = np.argsort(-scores, kind="stable")
-        return best[: min(count, len(scores) - len(seen))].astype(np.int32)
+        scores = self.scorer.score(data.matrix.profiles([user]))[0]
+        unseen = np.ones(len(scores), dtype=np.bool_)
+        unseen[data.matrix.seen(user)] = False
+        return top_indexes(scores, count, unseen).astype(np.int32)
 
 
 def predict_pairs(scorer: Scorer, data: ReleaseData, users: Int32, items: Int32) -> Float32:

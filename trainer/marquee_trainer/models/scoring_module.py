@@ -102,7 +102,7 @@ class FittedScorer:
         self.module = module
         self.signatures = module.make_signatures()
         self.scorer = SavedModelScorer(self, data)
-        everybody = data.matrix.profiles(range(data.matrix.user_count))
+        everybody = data.matrix.all_profiles()
         table = np.zeros((len(everybody), module.width), dtype=np.float32)
         # By number of ratings, so that little is padded.
         order = np.argsort(everybody.counts, kind="stable")
