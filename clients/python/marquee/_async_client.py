@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, Unpack
 
-import grpc
-
-from marquee import _convert, _requests
 from marquee._answers import (
     BatchAnswer,
     FoundItems,
@@ -20,16 +17,25 @@ from marquee._answers import (
     SimilarItems,
 )
 from marquee._channel import BATCH_TIMEOUT, TIMEOUT, Settings
+from marquee._deferred import Deferred
 from marquee._errors import Cancelled
 from marquee._options import PAGE_SIZE, TLS, ItemFilter, RecommendOptions, Subject, Token
-from marquee._rpc_errors import from_rpc_error
 from marquee._state import Status
 from marquee._types import Item
-from marquee.v1 import recommender_service_pb2 as pb
-from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
 
 if TYPE_CHECKING:
-    from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceAsyncStub
+    import grpc
+
+    from marquee import _convert, _requests, _rpc_errors
+    from marquee.v1 import recommender_service_pb2 as pb
+    from marquee.v1 import recommender_service_pb2_grpc as stubs
+else:
+    grpc = Deferred("grpc")
+    _convert = Deferred("marquee._convert")
+    _requests = Deferred("marquee._requests")
+    _rpc_errors = Deferred("marquee._rpc_errors")
+    pb = Deferred("marquee.v1.recommender_service_pb2")
+    stubs = Deferred("marquee.v1.recommender_service_pb2_grpc")
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -38,7 +44,7 @@ Response = TypeVar("Response")
 @dataclass(frozen=True, slots=True)
 class _Connection:
     channel: grpc.aio.Channel
-    stub: RecommenderServiceAsyncStub
+    stub: stubs.RecommenderServiceAsyncStub
 
 
 class AsyncClient:
@@ -236,7 +242,7 @@ class AsyncClient:
             async for response in call:
                 yield _convert.batch_answer(response, who)
         except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
+            raise _rpc_errors.from_rpc_error(error) from error
         except asyncio.CancelledError:
             self._raise_if_closed()
             raise
@@ -252,7 +258,7 @@ class AsyncClient:
         try:
             return await method(request, **self._settings.call(timeout, self._settings.timeout))
         except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
+            raise _rpc_errors.from_rpc_error(error) from error
         except asyncio.CancelledError:
             self._raise_if_closed()
             raise
@@ -263,7 +269,7 @@ class AsyncClient:
         if self._closed and task is not None and not task.cancelling():
             raise Cancelled("the client was closed") from None
 
-    def _stub(self) -> RecommenderServiceAsyncStub:
+    def _stub(self) -> stubs.RecommenderServiceAsyncStub:
         """The stub on this event loop's connection, which is made here when there is none yet."""
         if self._closed:
             raise RuntimeError("the client is closed")
@@ -288,4 +294,4 @@ class AsyncClient:
             if credentials is None
             else grpc.aio.secure_channel(target, credentials, options, compression)
         )
-        return _Connection(channel, RecommenderServiceStub(channel))
+        return _Connection(channel, stubs.RecommenderServiceStub(channel))

@@ -8,12 +8,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import grpc
-
+from marquee._deferred import Deferred
 from marquee._options import TLS, Token
-from marquee._version import __version__
+
+if TYPE_CHECKING:
+    import grpc
+
+    from marquee import _version
+else:
+    grpc = Deferred("grpc")
+    _version = Deferred("marquee._version")
 
 SERVICE = "marquee.v1.RecommenderService"
 TIMEOUT = 1.0
@@ -83,7 +89,7 @@ class Settings:
     def options(self) -> list[tuple[str, Any]]:
         """The channel's options; those that the caller gave win."""
         options: dict[str, Any] = {
-            "grpc.primary_user_agent": f"marquee-python/{__version__}",
+            "grpc.primary_user_agent": f"marquee-python/{_version.__version__}",
             "grpc.service_config": json.dumps(self.service_config()),
             "grpc.keepalive_time_ms": _KEEPALIVE_MS,
             "grpc.keepalive_timeout_ms": _PING_TIMEOUT_MS,

@@ -6,11 +6,8 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
-import grpc
-
-from marquee import _convert, _requests
 from marquee._answers import (
     BatchAnswer,
     FoundItems,
@@ -19,12 +16,24 @@ from marquee._answers import (
     SimilarItems,
 )
 from marquee._channel import BATCH_TIMEOUT, TIMEOUT, Settings
+from marquee._deferred import Deferred
 from marquee._options import PAGE_SIZE, TLS, ItemFilter, RecommendOptions, Subject, Token
-from marquee._rpc_errors import from_rpc_error
 from marquee._state import Status
 from marquee._types import Item
-from marquee.v1 import recommender_service_pb2 as pb
-from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
+
+if TYPE_CHECKING:
+    import grpc
+
+    from marquee import _convert, _requests, _rpc_errors
+    from marquee.v1 import recommender_service_pb2 as pb
+    from marquee.v1 import recommender_service_pb2_grpc as stubs
+else:
+    grpc = Deferred("grpc")
+    _convert = Deferred("marquee._convert")
+    _requests = Deferred("marquee._requests")
+    _rpc_errors = Deferred("marquee._rpc_errors")
+    pb = Deferred("marquee.v1.recommender_service_pb2")
+    stubs = Deferred("marquee.v1.recommender_service_pb2_grpc")
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -33,7 +42,7 @@ Response = TypeVar("Response")
 @dataclass(frozen=True, slots=True)
 class _Connection:
     channel: grpc.Channel
-    stub: RecommenderServiceStub
+    stub: stubs.RecommenderServiceStub
 
 
 class Client:
@@ -291,7 +300,7 @@ class Client:
             for response in call:
                 yield _convert.batch_answer(response, who)
         except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
+            raise _rpc_errors.from_rpc_error(error) from error
         finally:
             call.cancel()
 
@@ -304,9 +313,9 @@ class Client:
         try:
             return method(request, **self._settings.call(timeout, self._settings.timeout))
         except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
+            raise _rpc_errors.from_rpc_error(error) from error
 
-    def _stub(self) -> RecommenderServiceStub:
+    def _stub(self) -> stubs.RecommenderServiceStub:
         """The stub on this process's connection, which is made here when there is none yet."""
         if self._closed:
             raise RuntimeError("the client is closed")
@@ -328,4 +337,4 @@ class Client:
             if credentials is None
             else grpc.secure_channel(target, credentials, options, compression)
         )
-        return _Connection(channel, RecommenderServiceStub(channel))
+        return _Connection(channel, stubs.RecommenderServiceStub(channel))
