@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PROTOS_VENV := .venv-protos
+PROXIES := .proxies
 PROTO_FILES := $(wildcard protos/marquee/v1/*.proto)
 GENERATED := clients/python
 
@@ -30,7 +31,7 @@ types: $(VENV)/ready
 	$(BIN)/mypy
 
 .PHONY: unit
-unit: $(VENV)/ready $(PROTOS_VENV)/ready
+unit: $(VENV)/ready $(PROTOS_VENV)/ready $(PROXIES)/ready
 	$(BIN)/pytest $(ARGS)
 
 .PHONY: protos
@@ -44,7 +45,7 @@ protos: $(PROTOS_VENV)/ready ## Generate the protobuf code
 
 .PHONY: clean
 clean: ## Remove what the targets made
-	rm -rf $(VENV) $(PROTOS_VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PROTOS_VENV) $(PROXIES) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # pip reads the pins from the constraints file; an editable install needs no path settings.
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -57,4 +58,9 @@ $(VENV)/ready: pyproject.toml constraints.txt
 $(PROTOS_VENV)/ready: Makefile
 	$(PYTHON) -m venv $(PROTOS_VENV)
 	$(PROTOS_VENV)/bin/python -m pip install --quiet grpcio-tools==1.76.0 mypy-protobuf==5.1.0
+	touch $@
+
+# nginx and HAProxy, which the contract tests put before the gateway.
+$(PROXIES)/ready: tests/contract/fetch_proxies.sh
+	tests/contract/fetch_proxies.sh $(PROXIES)
 	touch $@

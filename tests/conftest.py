@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import numpy as np
 import pytest
 import pytest_asyncio
+import trustme
 from hypothesis import settings as hypothesis_settings
 
 from marquee_services.arrays import Float32, Int32, load_array, save_array
@@ -50,6 +53,8 @@ from marquee_services.server.runtime import BoundServer
 # Shared machines stall; how long an example takes is not what the tests are about.
 hypothesis_settings.register_profile("marquee", deadline=None)
 hypothesis_settings.load_profile("marquee")
+
+T = TypeVar("T")
 
 USERS, ITEMS, DIMENSIONS = 40, 120, 4
 GENRES = ("Comedy", "Drama", "War")
@@ -310,13 +315,13 @@ class Services:
             await scoring.stop()
 
 
-@pytest_asyncio.fixture
-async def services(tmp_path: Path) -> AsyncIterator[Services]:
-    """The three services, ready."""
-    store = ReleaseStore(str(tmp_path / "store"))
-    first = publish_toy(store, tmp_path / "made")
+@asynccontextmanager
+async def toy_services(folder: Path) -> AsyncIterator[Services]:
+    """Starts and stops the three services."""
+    store = ReleaseStore(str(folder / "store"))
+    first = publish_toy(store, folder / "made")
     store.promote(first.release_id)
-    running = Services(store, tmp_path, first)
+    running = Services(store, folder, first)
     for backend in TOY_MODELS:
         await running.start_backend(backend)
     await until(lambda: all(s.follower.releases for s in running.scoring.values()))
@@ -324,6 +329,82 @@ async def services(tmp_path: Path) -> AsyncIterator[Services]:
     await running.until_full()
     yield running
     await running.stop()
+
+
+@pytest_asyncio.fixture
+async def services(tmp_path: Path) -> AsyncIterator[Services]:
+    """The three services, ready."""
+    async with toy_services(tmp_path) as running:
+        yield running
+
+
+class BackgroundLoop:
+    """An event loop in a thread of its own, for servers that tests of threads call."""
+
+    def __init__(self) -> None:
+        """Starts the thread."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Runs a coroutine there, and waits for its result."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
+
+    def stop(self) -> None:
+        """Ends the thread."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+@pytest.fixture(scope="session")
+def background_loop() -> Iterator[BackgroundLoop]:
+    """An event loop for servers of the session."""
+    loop = BackgroundLoop()
+    yield loop
+    loop.stop()
+
+
+@pytest.fixture(scope="session")
+def background_services(
+    background_loop: BackgroundLoop, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Services]:
+    """The three services for the session; tests must leave them as they are."""
+    running = toy_services(tmp_path_factory.mktemp("services"))
+    yield background_loop.run(running.__aenter__())
+    background_loop.run(running.__aexit__(None, None, None))
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A certificate authority of the tests' own.
+
+    Attributes:
+        folder: Where its files are.
+        certificate: Its certificate.
+    """
+
+    folder: Path
+    certificate: Path
+    _authority: trustme.CA
+
+    def issue(self, *names: str) -> tuple[Path, Path]:
+        """A certificate for host names and addresses, and its key."""
+        issued = self._authority.issue_cert(*names)
+        certificate, key = self.folder / f"{names[0]}.pem", self.folder / f"{names[0]}.key"
+        certificate.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+        issued.private_key_pem.write_to_path(key)
+        return certificate, key
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """An authority, made once."""
+    folder = tmp_path_factory.mktemp("authority")
+    made = trustme.CA()
+    made.cert_pem.write_to_path(folder / "ca.pem")
+    return Authority(folder, folder / "ca.pem", made)
 
 
 @pytest_asyncio.fixture
@@ -338,3 +419,11 @@ async def failure_of(call: Awaitable[Any]) -> grpc.aio.AioRpcError:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return caught.value
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the contract tests; see tests/contract."""
+    group = parser.getgroup("contract", "a server to hold to the contract, instead of our own")
+    group.addoption("--address", help="host:port of a gateway or of a proxy before it")
+    group.addoption("--ca", help="PEM file of the authority of its certificate; none: plaintext")
+    group.addoption("--user", help="the id of a user that its release knows")

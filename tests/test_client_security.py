@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,78 +13,24 @@ import marquee
 from marquee._channel import is_loopback
 from marquee.testing import FakeGateway
 
-needs_openssl = pytest.mark.skipif(
-    shutil.which("openssl") is None, reason="needs the openssl command to make certificates"
-)
-
-
-@dataclass(frozen=True)
-class Authority:
-    """A certificate authority of the tests' own."""
-
-    folder: Path
-
-    @property
-    def certificate(self) -> Path:
-        """The authority's certificate."""
-        return self.folder / "ca.pem"
-
-    def issue(self, name: str) -> tuple[Path, Path]:
-        """A certificate for a host name, and its key."""
-        certificate, key = self.folder / f"{name}.pem", self.folder / f"{name}.key"
-        _openssl(
-            *_request(name, certificate, key),
-            *("-CA", self.certificate, "-CAkey", self.folder / "ca.key"),
-            *("-addext", f"subjectAltName=DNS:{name}"),
-            *("-addext", "basicConstraints=critical,CA:FALSE"),
-        )
-        return certificate, key
-
-
-def _request(name: str, certificate: Path, key: Path) -> tuple[Any, ...]:
-    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    return (
-        "req",
-        "-x509",
-        *curve,
-        "-days",
-        2,
-        "-subj",
-        f"/CN={name}",
-        "-out",
-        certificate,
-        "-keyout",
-        key,
-    )
-
-
-def _openssl(*arguments: Any) -> None:
-    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, timeout=60)
-
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """An authority, made once."""
-    made = Authority(tmp_path_factory.mktemp("authority"))
-    _openssl(*_request("authority", made.certificate, made.folder / "ca.key"))
-    return made
-
-
-@pytest.fixture(scope="module")
-def server_pair(authority: Authority) -> tuple[Path, Path]:
+def server_pair(authority: Any) -> tuple[Path, Path]:
     """The server's certificate and key, for the name `localhost`."""
-    return authority.issue("localhost")
+    pair: tuple[Path, Path] = authority.issue("localhost")
+    return pair
 
 
 @pytest.fixture(scope="module")
-def client_pair(authority: Authority) -> tuple[Path, Path]:
+def client_pair(authority: Any) -> tuple[Path, Path]:
     """The client's certificate and key."""
-    return authority.issue("caller")
+    pair: tuple[Path, Path] = authority.issue("caller")
+    return pair
 
 
 @pytest.fixture(params=[False, True], ids=["tls", "mtls"])
 def secure_gateway(
-    request: pytest.FixtureRequest, authority: Authority, server_pair: tuple[Path, Path]
+    request: pytest.FixtureRequest, authority: Any, server_pair: tuple[Path, Path]
 ) -> Iterator[tuple[FakeGateway, bool]]:
     """A gateway with TLS, and whether it asks for the client's certificate."""
     certificate, key = server_pair
@@ -100,11 +43,10 @@ def secure_gateway(
         yield gateway, request.param
 
 
-@needs_openssl
 @pytest.mark.parametrize("read", [str, Path, Path.read_bytes], ids=["text", "path", "bytes"])
 async def test_tls_and_mutual_tls(
     secure_gateway: tuple[FakeGateway, bool],
-    authority: Authority,
+    authority: Any,
     client_pair: tuple[Path, Path],
     read: Any,
 ) -> None:
@@ -119,9 +61,8 @@ async def test_tls_and_mutual_tls(
     assert len(gateway.calls) == 2
 
 
-@needs_openssl
 def test_a_caller_without_its_certificate_is_turned_away(
-    secure_gateway: tuple[FakeGateway, bool], authority: Authority
+    secure_gateway: tuple[FakeGateway, bool], authority: Any
 ) -> None:
     """Mutual TLS is enforced: the same call gets through only where none is asked for."""
     gateway, mutual = secure_gateway
@@ -134,12 +75,11 @@ def test_a_caller_without_its_certificate_is_turned_away(
             client.status()
 
 
-@needs_openssl
 @pytest.mark.parametrize(
     "tls", [True, marquee.TLS(server_name="other.example")], ids=["strangers", "other-name"]
 )
 def test_a_server_that_cannot_prove_its_name_is_not_called(
-    secure_gateway: tuple[FakeGateway, bool], authority: Authority, tls: Any
+    secure_gateway: tuple[FakeGateway, bool], authority: Any, tls: Any
 ) -> None:
     """Neither an authority that the system does not know nor another name is trusted."""
     gateway, _ = secure_gateway
@@ -153,10 +93,7 @@ def test_a_server_that_cannot_prove_its_name_is_not_called(
     assert not gateway.calls
 
 
-@needs_openssl
-def test_the_name_to_expect_can_be_given(
-    authority: Authority, server_pair: tuple[Path, Path]
-) -> None:
+def test_the_name_to_expect_can_be_given(authority: Any, server_pair: tuple[Path, Path]) -> None:
     """A server reached by address is checked against the name that the caller expects."""
     certificate, key = server_pair
     credentials = grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])

@@ -27,18 +27,30 @@ class FieldViolation:
     reason: str
 
 
+MAX_VIOLATIONS_TOLD = 16
+"""Errors travel in trailers, for which proxies and clients reserve a few kilobytes."""
+
+
 class InvalidFields(ServiceError):
-    """Fields of the request break their constraints."""
+    """Fields of the request break their constraints.
+
+    Attributes:
+        violations: The first `MAX_VIOLATIONS_TOLD` of them.
+        omitted: How many there are beyond those.
+    """
 
     def __init__(self, violations: list[FieldViolation]) -> None:
         """Takes at least one violation."""
-        super().__init__("; ".join(f"{v.field}: {v.reason}" for v in violations))
-        self.violations = violations
+        self.violations = violations[:MAX_VIOLATIONS_TOLD]
+        self.omitted = len(violations) - len(self.violations)
+        text = "; ".join(f"{v.field}: {v.reason}" for v in self.violations)
+        super().__init__(f"{text}; and {self.omitted} more" if self.omitted else text)
 
     @property
     def metadata(self) -> dict[str, str]:
-        """The fields, separated by commas."""
-        return {"fields": ",".join(violation.field for violation in self.violations)}
+        """The fields, separated by commas, and how many more there are."""
+        fields = {"fields": ",".join(violation.field for violation in self.violations)}
+        return fields | ({"omitted": str(self.omitted)} if self.omitted else {})
 
 
 class _About(ServiceError):

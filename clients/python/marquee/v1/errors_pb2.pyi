@@ -30,7 +30,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UNSPECIFIED: _ErrorReason.ValueType  # 0
     """Never sent."""
     ERROR_REASON_INVALID_FIELD: _ErrorReason.ValueType  # 1
-    """INVALID_ARGUMENT. A field breaks a constraint of its message. The BadRequest names each one.
+    """INVALID_ARGUMENT. Fields break constraints of their messages. The BadRequest names the first
+    16; where there are more, the metadata's `omitted` says how many.
     Example metadata: {"fields": "page_size,subject.ratings[3].stars"}
     """
     ERROR_REASON_RELEASE_NOT_FOUND: _ErrorReason.ValueType  # 2
@@ -76,7 +77,8 @@ class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 """Never sent."""
 ERROR_REASON_INVALID_FIELD: ErrorReason.ValueType  # 1
-"""INVALID_ARGUMENT. A field breaks a constraint of its message. The BadRequest names each one.
+"""INVALID_ARGUMENT. Fields break constraints of their messages. The BadRequest names the first
+16; where there are more, the metadata's `omitted` says how many.
 Example metadata: {"fields": "page_size,subject.ratings[3].stars"}
 """
 ERROR_REASON_RELEASE_NOT_FOUND: ErrorReason.ValueType  # 2
