@@ -451,6 +451,13 @@ def test_connection_options_reach_the_call(run: Run, gateway: FakeGateway) -> No
     assert "authorization" not in gateway.calls[1].metadata
 
 
+def test_a_token_travels_in_plaintext_on_demand_only(run: Run) -> None:
+    """To another machine, that is: the call is then made, and finds nobody there."""
+    there = ("--address", "gateway.invalid:1", "--timeout", "0.5", "--token", "t")
+    assert run(*there, "status").exit_code == 2
+    assert run(*there, "--allow-insecure-token", "status").exit_code not in (0, 2)
+
+
 MARQUEE = [sys.executable, "-c", "from marquee.cli import main; main()"]
 
 

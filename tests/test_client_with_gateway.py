@@ -54,6 +54,14 @@ async def test_every_call_is_answered(client: marquee.AsyncClient, services: Any
     }
 
 
+async def test_search_pages_hold_every_find_once(client: marquee.AsyncClient) -> None:
+    """As one large page does; so do those of the client for threads."""
+    whole = await client.search_items("film number 1", page_size=1000)
+    pages = [page async for page in client.search_pages("film number 1", page_size=4)]
+    assert len(pages) > 1
+    assert [item for page in pages for item in page] == list(whole)
+
+
 async def test_pages_walk_the_whole_catalogue_once(client: marquee.AsyncClient) -> None:
     """The pager's pages together are the list that one large page holds."""
     whole = await client.recommend("u7", page_size=1000)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import doctest
+import re
+import shlex
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -112,6 +117,47 @@ def test_the_answer_names_every_model_of_the_release(client: Client, store: Rele
     assert names == {make().name for make in MODELS} | {"baseline", "popularity"}
     assert status.release.ensemble_metrics["test_mse"] > 0
     assert all(item.title for item in client.recommend("7", include_metadata=True))
+
+
+def blocks(language: str) -> list[str]:
+    """The README's code blocks of a language."""
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_readmes_python_examples_say_what_comes_out(
+    group: ServiceGroup, client: Client
+) -> None:
+    """Run as they stand, but for the address; the first is a script, the others doctests."""
+    answer_until(client, lambda found: not found.source.degraded)
+    script, *examples = [
+        block.replace("localhost:50051", group.gateway.address) for block in blocks("python")
+    ]
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert len(run.stdout.splitlines()) == 5
+    parser, runner = doctest.DocTestParser(), doctest.DocTestRunner()
+    for number, example in enumerate(examples):
+        runner.run(parser.get_doctest(example, {}, f"README[{number}]", "README.md", 0))
+    assert runner.tries > 10
+    assert runner.failures == 0
+
+
+def test_the_readmes_commands_work(group: ServiceGroup, client: Client) -> None:
+    """Those that ask a gateway, as they stand."""
+    answer_until(client, lambda found: not found.source.degraded)
+    asking = ("recommend", "similar", "search", "predict", "status")
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    commands = [shlex.split(line, comments=True)[1:] for line in lines if "marquee " in line]
+    ran = [command for command in commands if command and command[0] in asking]
+    assert {command[0] for command in ran} == set(asking)
+    for command in ran:
+        marquee = [sys.executable, "-m", "marquee.cli", "--address", group.gateway.address]
+        run = subprocess.run(
+            [*marquee, *command], capture_output=True, text=True, check=True, timeout=60
+        )
+        assert run.stdout, command
 
 
 def test_a_promotion_is_served_within_five_seconds_and_no_call_fails(

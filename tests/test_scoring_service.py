@@ -25,23 +25,31 @@ async def stub(services: Any) -> AsyncIterator[Any]:
         yield ScoringServiceStub(channel)
 
 
-def query(user: int | None, rated: tuple[int, ...] = (), candidates: tuple[int, ...] = ()) -> Any:
-    """A user, who gives what is rated here three stars."""
+def query(
+    user: int | None, rated: tuple[int, ...] = (), candidates: tuple[int, ...] | None = None
+) -> Any:
+    """A user, who gives what is rated here three stars; None for the whole catalogue."""
     return pb.UserQuery(
         user_index=user,
         rated_items=pack_ints(np.array(rated, dtype=np.int32)),
         ratings=pack_floats(np.full(len(rated), 3.0)),
-        candidates=pack_ints(np.array(candidates, dtype=np.int32)),
+        candidates=None if candidates is None else pack_ints(np.array(candidates, dtype=np.int32)),
     )
 
 
 async def test_a_batch_scores_each_user_as_alone(stub: Any, services: Any) -> None:
-    """Known users, visitors, whole catalogues and candidates may share a request."""
+    """Known users, visitors, whole catalogues, candidates and none may share a request."""
     release = services.first.release_id
-    users = [query(3), query(None, (1, 2)), query(4, (5,), (9, 0, 7)), query(3, (), (1,))]
+    users = [
+        query(3),
+        query(None, (1, 2)),
+        query(4, (5,), (9, 0, 7)),
+        query(3, (), (1,)),
+        query(3, (), ()),
+    ]
     answer = await stub.ScoreItems(pb.ScoreItemsRequest(release_id=release, users=users), timeout=5)
     assert {model.model for model in answer.models} == {"item_cf", "ease"}
-    ends = np.cumsum([ITEMS, ITEMS, 3, 1]).tolist()
+    ends = np.cumsum([ITEMS, ITEMS, 3, 1, 0]).tolist()
     for model in answer.models:
         scores = unpack_floats("scores", model.scores)
         assert len(scores) == ends[-1]

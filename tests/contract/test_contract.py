@@ -198,8 +198,10 @@ def test_similar_items_are_most_similar_first(client: marquee.Client) -> None:
 def test_items_are_found_by_their_titles(client: marquee.Client) -> None:
     """Search and lookup agree; an unknown item is named."""
     item = an_item(client)
-    found = client.search_items(item.title)
-    assert item.item_id in [entry.item_id for entry in found]
+    pages = list(client.search_pages(item.title, page_size=7))
+    found = [entry.item_id for page in pages for entry in page]
+    assert item.item_id in found
+    assert len(set(found)) == len(found)
     assert client.get_item(item.item_id) == item
     with pytest.raises(marquee.NotFound) as caught:
         client.get_item(NOBODY)

@@ -184,6 +184,19 @@ class AsyncClient:
         response = await self._call(self._stub().SearchItems, request, timeout)
         return _convert.found_items(response)
 
+    async def search_pages(
+        self, query: str, *, page_size: int = PAGE_SIZE, timeout: float | None = None
+    ) -> AsyncIterator[FoundItems]:
+        """Walks the pages of a search; see `Client.search_pages`."""
+        token = ""
+        while True:
+            page = await self.search_items(
+                query, page_size=page_size, page_token=token, timeout=timeout
+            )
+            yield page
+            if not (token := page.next_page_token):
+                return
+
     async def get_item(self, item_id: str, *, timeout: float | None = None) -> Item:
         """Answers what is known about an item."""
         request = pb.GetItemRequest(item_id=item_id)

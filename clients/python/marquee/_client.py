@@ -247,6 +247,20 @@ class Client:
         request = pb.SearchItemsRequest(query=query, page_size=page_size, page_token=page_token)
         return _convert.found_items(self._call(self._stub().SearchItems, request, timeout))
 
+    def search_pages(
+        self, query: str, *, page_size: int = PAGE_SIZE, timeout: float | None = None
+    ) -> Iterator[FoundItems]:
+        """Walks the pages of a search until nothing more is found or the caller ends.
+
+        Arguments are those of `search_items`; each page is a call of its own.
+        """
+        token = ""
+        while True:
+            page = self.search_items(query, page_size=page_size, page_token=token, timeout=timeout)
+            yield page
+            if not (token := page.next_page_token):
+                return
+
     def get_item(self, item_id: str, *, timeout: float | None = None) -> Item:
         """Answers what is known about an item."""
         request = pb.GetItemRequest(item_id=item_id)

@@ -221,7 +221,7 @@ class Backend:
         if not scores:
             return [0] * len(queries)
         own = np.array([len(query.candidates) // 4 for query in queries])
-        whole = own == 0
+        whole = np.array([not query.HasField("candidates") for query in queries])
         total = len(next(iter(scores.values())))
         if whole.any():
             own[whole] = (total - int(own.sum())) // int(whole.sum())

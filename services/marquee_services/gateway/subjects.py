@@ -41,7 +41,7 @@ class ResolvedSubject:
             user_index=self.user if self.user >= 0 else None,
             rated_items=pack_ints(self.items),
             ratings=pack_floats(self.ratings),
-            candidates=b"" if candidates is None else pack_ints(candidates),
+            candidates=None if candidates is None else pack_ints(candidates),
         )
 
 

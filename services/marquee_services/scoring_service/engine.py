@@ -128,7 +128,7 @@ class Engine:
                 for place, row in zip(whole, rows, strict=True):
                     parts[name][place] = row
             for place, query in enumerate(queries):
-                if query.candidates is not None:
+                if query.candidates is not None and len(query.candidates):
                     alone = profiles.take(np.array([place]))
                     parts[name][place] = scorer.score(alone, query.candidates)[0]
         return {name: np.concatenate(rows) for name, rows in parts.items()}
@@ -181,7 +181,7 @@ class Engine:
         Raises:
             InvalidFields: The query is not of this release, or has no candidates.
         """
-        if query.candidates is None:
+        if query.candidates is None or not len(query.candidates):
             raise InvalidFields([FieldViolation("user.candidates", "empty")])
         profile = self.profiles([query])
         rated: list[RatedEvidence] | None = None

@@ -148,7 +148,7 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
                 unpack_ints(f"users[{place}].rated_items", user.rated_items),
                 unpack_floats(f"users[{place}].ratings", user.ratings),
                 unpack_ints(f"users[{place}].candidates", user.candidates)
-                if user.candidates
+                if user.HasField("candidates")
                 else None,
             )
             for place, user in enumerate(users)

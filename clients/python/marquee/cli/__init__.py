@@ -48,6 +48,11 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     show_envvar=True,
     help="Bearer token; better given in the environment, which others cannot list.",
 )
+@click.option(
+    "--allow-insecure-token",
+    is_flag=True,
+    help="Let the token travel in plaintext to another machine.",
+)
 @click.pass_context
 def main(
     ctx: click.Context,
@@ -59,10 +64,11 @@ def main(
     tls_key: Path | None,
     tls_server_name: str | None,
     token: str | None,
+    allow_insecure_token: bool,
 ) -> None:
     """Marquee, a movie recommender.
 
     The options here say how to reach a gateway.
     """
     secured = connection_tls(tls, tls_ca, tls_cert, tls_key, tls_server_name)
-    ctx.obj = Connection(address, timeout, token, secured)
+    ctx.obj = Connection(address, timeout, token, allow_insecure_token, secured)

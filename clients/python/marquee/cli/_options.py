@@ -27,12 +27,14 @@ class Connection:
         address: The gateway's address.
         timeout: Seconds that a call or batch may take; None for the defaults.
         token: The bearer token.
+        allow_insecure_token: Whether it may travel in plaintext to other machines.
         tls: How to secure the connection.
     """
 
     address: str
     timeout: float | None
     token: str | None = field(repr=False)
+    allow_insecure_token: bool
     tls: bool | marquee.TLS
 
     def client(self) -> marquee.Client:
@@ -50,6 +52,7 @@ class Connection:
                 timeout=self.timeout or TIMEOUT,
                 batch_timeout=self.timeout or BATCH_TIMEOUT,
                 token=self.token,
+                allow_insecure_token=self.allow_insecure_token,
                 tls=self.tls,
                 health_check=False,
             )

@@ -41,21 +41,28 @@ class UserQuery(_message.Message):
     ratings: _builtins.bytes
     """Their ratings in stars: float32."""
     candidates: _builtins.bytes
-    """Indexes of the items to score: int32; empty for the whole catalogue. RetrieveItems ignores it."""
+    """Indexes of the items to score: int32; not set for the whole catalogue. RetrieveItems ignores
+    it.
+    """
     def __init__(
         self,
         *,
         user_index: _builtins.int | None = ...,
         rated_items: _builtins.bytes = ...,
         ratings: _builtins.bytes = ...,
-        candidates: _builtins.bytes = ...,
+        candidates: _builtins.bytes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_user_index", b"_user_index", "user_index", b"user_index"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_user_index", b"_user_index", "candidates", b"candidates", "user_index", b"user_index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_user_index", b"_user_index", "candidates", b"candidates", "rated_items", b"rated_items", "ratings", b"ratings", "user_index", b"user_index"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_user_index", b"_user_index", "candidates", b"candidates", "rated_items", b"rated_items", "ratings", b"ratings", "user_index", b"user_index"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__candidates: _TypeAlias = _typing.Literal["candidates"]  # noqa: Y015
+    _WhichOneofArgType__candidates: _TypeAlias = _typing.Literal["_candidates", b"_candidates"]  # noqa: Y015
     _WhichOneofReturnType__user_index: _TypeAlias = _typing.Literal["user_index"]  # noqa: Y015
     _WhichOneofArgType__user_index: _TypeAlias = _typing.Literal["_user_index", b"_user_index"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__candidates) -> _WhichOneofReturnType__candidates | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__user_index) -> _WhichOneofReturnType__user_index | None: ...
 
 Global___UserQuery: _TypeAlias = UserQuery  # noqa: Y015
