@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -20,6 +20,29 @@ def test_the_best_are_those_of_a_full_sort(values: np.ndarray, count: int, rando
     usable = [i for i in range(len(values)) if eligible[i] and not np.isnan(values[i])]
     expected = sorted(usable, key=lambda i: (-values[i], i))[:count]
     assert top_indexes(values, count, eligible).tolist() == expected
+
+
+@given(
+    st.integers(16_384, 20_000),
+    st.integers(1, 12),
+    st.sampled_from([0.0, 0.001, 0.5, 1.0]),
+    st.sampled_from([0.0, 0.001, 0.5, 1.0]),
+    st.sampled_from([3, 10**6]),
+    st.integers(0, 1000),
+)
+@settings(max_examples=60)
+def test_the_best_of_a_large_catalogue_are_those_of_a_full_sort(
+    size: int, count: int, missing: float, hidden: float, distinct: int, seed: int
+) -> None:
+    """Blocks leave nothing out: not among ties, not next to NaN, not where little qualifies."""
+    random = np.random.default_rng(seed)
+    values = random.integers(0, distinct, size).astype(np.float32)
+    values[random.random(size) < missing] = np.nan
+    eligible = random.random(size) >= hidden
+    for mask in (None, eligible):
+        usable = np.flatnonzero(~np.isnan(values) & (True if mask is None else mask))
+        expected = usable[np.lexsort((usable, -values[usable]))][:count]
+        assert top_indexes(values, count, mask).tolist() == expected.tolist()
 
 
 def unit_rows(seed: int, count: int) -> np.ndarray:

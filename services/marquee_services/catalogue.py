@@ -55,11 +55,21 @@ class Vocabulary:
         """The indexes of ids (int32, one each), -1 where unknown."""
         if not names or not len(self._ids):
             return np.full(len(names), -1, dtype=np.int32)
-        wanted = np.array([name.encode() for name in names], dtype=np.bytes_)
+        encoded = [name.encode() for name in names]
+        # In the type of the ids, or the search would copy all of them into another. A longer id is
+        # cut, and then differs from what was wanted.
+        wanted = np.array(encoded, dtype=self._ids.dtype)
         found = np.searchsorted(self._ids, wanted).astype(np.int32)
         found[found == len(self._ids)] = 0
-        found[self._ids[found] != wanted] = -1
-        return found
+        same = (self._ids[found] == wanted).tolist()
+        width = self._ids.dtype.itemsize
+        return np.array(
+            [
+                place if is_same and len(name) <= width else -1
+                for place, is_same, name in zip(found.tolist(), same, encoded, strict=True)
+            ],
+            dtype=np.int32,
+        )
 
     def save(self, path: Path) -> None:
         """Writes the ids as an array file."""

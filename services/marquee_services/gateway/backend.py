@@ -95,6 +95,14 @@ class Backend:
             Coalescer(self._score_batch, settings.max_batch, settings.max_waiting)
         )
 
+    def serves(self, release_id: str) -> bool:
+        """Whether the backend is connected, healthy when last asked, and holds a release."""
+        return (
+            self.healthy
+            and release_id in self.releases
+            and self._channel.get_state() is grpc.ChannelConnectivity.READY
+        )
+
     async def score(
         self,
         release_id: str,

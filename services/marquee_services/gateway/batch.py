@@ -54,8 +54,10 @@ async def _one(
         subject=subject, page_size=request.page_size, options=request.options
     )
     try:
-        validate_subject(subject, field)
-        answer = await recommender.recommend(single, deadline, field=field, paged=False)
+        answer = recommender.kept_answer(single, paged=False)
+        if answer is None:
+            validate_subject(subject, field)
+            answer = await recommender.recommend(single, deadline, field=field, paged=False)
     except ServiceError as error:
         number: int = status_code(error).value[0]
         return pb.BatchRecommendResponse(

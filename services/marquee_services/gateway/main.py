@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from marquee.v1 import recommender_service_pb2, recommender_service_pb2_grpc
+from marquee_services.gateway.answer_cache import AnswerCache
 from marquee_services.gateway.backend import Backend
 from marquee_services.gateway.lists import ListMemory
 from marquee_services.gateway.recommender import Recommender
@@ -32,12 +33,14 @@ class Gateway:
         follower: Follows the promoted release.
         backends: The backends.
         releases: Which releases are answered with.
+        metrics: The gateway's metrics.
     """
 
     bound: BoundServer
     follower: ReleaseFollower[GatewayRelease]
     backends: tuple[Backend, ...]
     releases: Releases
+    metrics: Metrics
     _tasks: list[asyncio.Task[None]]
 
     async def stop(self, grace: float) -> None:
@@ -73,7 +76,14 @@ async def start(settings: GatewaySettings) -> Gateway:
     releases = Releases(follower, backends)
     router = Router({backend.name: backend for backend in backends})
     lists = ListMemory(settings.list_memory * 1024 * 1024)
-    recommender = Recommender(releases, router, lists, settings.dense_limit, settings.candidates)
+    recommender = Recommender(
+        releases,
+        router,
+        lists,
+        AnswerCache(settings.answer_memory * 1024 * 1024),
+        settings.dense_limit,
+        settings.candidates,
+    )
     metrics = Metrics()
     servicer = RecommenderServicer(recommender, releases, router, settings, metrics)
     bound = await create_server(
@@ -88,7 +98,7 @@ async def start(settings: GatewaySettings) -> Gateway:
     tasks = [asyncio.create_task(backend.watch()) for backend in backends]
     tasks.append(asyncio.create_task(follower.follow()))
     tasks.append(asyncio.create_task(_keep_up(releases, bound, metrics, settings)))
-    return Gateway(bound, follower, backends, releases, tasks)
+    return Gateway(bound, follower, backends, releases, metrics, tasks)
 
 
 async def _keep_up(

@@ -13,11 +13,13 @@ from marquee_services.errors import (
     FieldViolation,
     InvalidFields,
     ItemNotFound,
+    NoRelease,
     PageTokenExpired,
     PageTokenMismatch,
     ReleaseNotFound,
 )
 from marquee_services.gateway import answers
+from marquee_services.gateway.answer_cache import AnswerCache
 from marquee_services.gateway.backend import BackendError
 from marquee_services.gateway.filters import eligible_items
 from marquee_services.gateway.lists import ListMemory, PageToken, request_digest
@@ -58,6 +60,7 @@ class Recommender:
         releases: Releases,
         router: Router,
         lists: ListMemory,
+        answer_cache: AnswerCache,
         dense_limit: int,
         candidates: int,
     ) -> None:
@@ -67,14 +70,47 @@ class Recommender:
             releases: The releases that can be answered with.
             router: Scores.
             lists: Keeps lists for their next pages.
+            answer_cache: Keeps known users' answers.
             dense_limit: The largest catalogue that is scored whole.
             candidates: How many items each model retrieves of a larger one, at first.
         """
         self._releases = releases
         self._router = router
         self._lists = lists
+        self._cache = answer_cache
         self._dense_limit = dense_limit
         self._candidates = candidates
+
+    def kept_answer(
+        self, request: pb.RecommendRequest, paged: bool = True
+    ) -> pb.RecommendResponse | None:
+        """The answer that `recommend` would give, if it is kept from an earlier call.
+
+        None is, of a form that is not valid. While a backend is away none is given: the answer is
+        then what the rest of the ensemble says, as it would be without a cache.
+
+        Args:
+            request: The request; its form need not have been checked.
+            paged: As in `recommend`.
+        """
+        try:
+            release = self._releases.pick(request.options.release_id)
+        except (NoRelease, ReleaseNotFound):
+            return None
+        kept = self._cache.get(release.release_id, request)
+        if kept is None or not self._router.is_whole(release):
+            return None
+        list_id = uuid.uuid4().hex
+        response = kept.response(list_id)
+        if paged and kept.has_more:
+            response.next_page_token = PageToken(
+                list_id,
+                release.release_id,
+                tuple(sorted(kept.backends)),
+                _digest(request),
+                len(response.items),
+            ).encode()
+        return response
 
     async def recommend(
         self,
@@ -121,7 +157,7 @@ class Recommender:
                 digest,
                 asked.offset + size,
             ).encode()
-        return pb.RecommendResponse(
+        response = pb.RecommendResponse(
             recommendation_id=asked.list_id,
             subject_kind=asked.subject.kind,
             items=items,
@@ -131,6 +167,8 @@ class Recommender:
             ),
             unknown_item_ids=asked.unknown_items,
         )
+        self._cache.put(asked.release.release_id, request, response, scored.backends, page.has_more)
+        return response
 
     def check_options(self, options: pb.RecommendOptions) -> None:
         """Checks what options name.

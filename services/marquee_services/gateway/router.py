@@ -57,6 +57,10 @@ class Router:
         """Takes the backends by name."""
         self.backends = backends
 
+    def is_whole(self, release: GatewayRelease) -> bool:
+        """Whether every backend of a release is there and holds it."""
+        return all(self.backends[name].serves(release.release_id) for name in release.backends)
+
     async def score(
         self,
         release: GatewayRelease,

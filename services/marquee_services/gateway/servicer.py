@@ -42,7 +42,10 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
     ) -> pb.RecommendResponse:
         """Recommends to one subject."""
         start = time.perf_counter()
-        response = await self._recommender.recommend(validate(request), self._deadline(context))
+        response = self._recommender.kept_answer(request)
+        self._metrics.answer_cache.labels("miss" if response is None else "hit").inc()
+        if response is None:
+            response = await self._recommender.recommend(validate(request), self._deadline(context))
         self._finish(response.source, start)
         return response
 

@@ -45,6 +45,12 @@ class GatewaySettings(ServerSettings):
     list_memory: int = setting(
         32, "MiB for ranked lists whose next pages may be asked for.", low=1, high=65536
     )
+    answer_memory: int = setting(
+        16,
+        "MiB for answers to known users, who get them again until the release changes; 0: none.",
+        low=0,
+        high=65536,
+    )
     batch_parallel: int = setting(
         128, "Subjects of one BatchRecommend that are worked on at once.", low=1, high=4096
     )

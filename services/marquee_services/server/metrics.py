@@ -16,6 +16,7 @@ class Metrics:
         in_progress: Calls in progress.
         releases: 1 for the release in service.
         degraded: Degraded answers by reason (gateway).
+        answer_cache: Single recommendations by whether the answer was kept from before (gateway).
     """
 
     def __init__(self) -> None:
@@ -40,6 +41,13 @@ class Metrics:
             "marquee_degraded_answers_total",
             "Degraded answers by reason.",
             ("reason",),
+            registry=self.registry,
+        )
+
+        self.answer_cache = Counter(
+            "marquee_answer_cache_total",
+            "Single recommendations by whether the answer was kept from before.",
+            ("outcome",),
             registry=self.registry,
         )
 

@@ -1,0 +1,93 @@
+"""Keeps what known users were answered, for as long as it would be answered again."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from marquee.v1 import recommender_service_pb2 as pb
+from marquee.v1 import types_pb2
+
+# What an entry takes beside its message: keys, links, and the objects that hold them.
+_OVERHEAD_BYTES = 500
+
+
+@dataclass(frozen=True)
+class CachedAnswer:
+    """An answer without what is new in each: its id, the next page's token, the time it took.
+
+    Attributes:
+        message: The RecommendResponse's bytes.
+        backends: The backends whose blend ranked it.
+        has_more: Whether there is a next page.
+    """
+
+    message: bytes
+    backends: frozenset[str]
+    has_more: bool
+
+    def response(self, recommendation_id: str) -> pb.RecommendResponse:
+        """The answer under a new id."""
+        response = pb.RecommendResponse.FromString(self.message)
+        response.recommendation_id = recommendation_id
+        return response
+
+
+class AnswerCache:
+    """First pages of known users, within a bound of bytes; the longest unused goes first.
+
+    A known user's answer changes with the release alone, so nothing else makes an entry stale.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        """Takes the bound; 0 keeps nothing."""
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        # By release and request.
+        self._answers: OrderedDict[tuple[str, bytes], CachedAnswer] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def get(self, release_id: str, request: pb.RecommendRequest) -> CachedAnswer | None:
+        """The answer to a request, if it is kept."""
+        if request.page_token:
+            return None
+        key = release_id, request.SerializeToString(deterministic=True)
+        answer = self._answers.get(key)
+        if answer is not None:
+            self._answers.move_to_end(key)
+        return answer
+
+    def put(
+        self,
+        release_id: str,
+        request: pb.RecommendRequest,
+        response: pb.RecommendResponse,
+        backends: frozenset[str],
+        has_more: bool,
+    ) -> None:
+        """Keeps the whole answer to a known user's first page; others it does not."""
+        if (
+            request.page_token
+            or response.source.degraded
+            or response.subject_kind != types_pb2.SUBJECT_KIND_KNOWN
+        ):
+            return
+        kept = pb.RecommendResponse()
+        kept.CopyFrom(response)
+        kept.ClearField("recommendation_id")
+        kept.ClearField("next_page_token")
+        key = release_id, request.SerializeToString(deterministic=True)
+        if key in self._answers:
+            return
+        answer = CachedAnswer(kept.SerializeToString(), backends, has_more)
+        self._answers[key] = answer
+        self._bytes += _size(key, answer)
+        while self._bytes > self._max_bytes:
+            oldest, dropped = self._answers.popitem(last=False)
+            self._bytes -= _size(oldest, dropped)
+
+
+def _size(key: tuple[str, bytes], answer: CachedAnswer) -> int:
+    return len(key[1]) + len(answer.message) + _OVERHEAD_BYTES
