@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from marquee_services.gateway.coalescer import Coalescer, QueueFullError
+from marquee_services.coalescer import Coalescer, QueueFullError
 
 
 class Recorder:
@@ -46,6 +46,20 @@ async def test_calls_that_wait_share_the_next_batch() -> None:
     assert await first == 2
     assert await asyncio.gather(*others) == [4, 6, 8]
     assert recorder.batches == [("a", [1]), ("a", [2, 3, 4])]
+
+
+async def test_a_batch_holds_no_more_than_its_weight() -> None:
+    """What is too heavy for the present batch waits; what is too heavy for any goes alone."""
+    recorder = Recorder()
+    coalescer: Coalescer[str, int, int] = Coalescer(recorder.send, 4, 100)
+    weights = (1, 2, 3, 1, 9, 1)
+    calls = [
+        asyncio.create_task(coalescer.call("a", n, 5, weight)) for n, weight in enumerate(weights)
+    ]
+    await until(lambda: recorder.batches)
+    recorder.gate.set()
+    assert await asyncio.gather(*calls) == [0, 2, 4, 6, 8, 10]
+    assert recorder.batches == [("a", [0, 1, 3]), ("a", [2, 5]), ("a", [4])]
 
 
 async def test_keys_never_share_a_batch() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -60,6 +61,33 @@ async def test_a_batch_scores_each_user_as_alone(stub: Any, services: Any) -> No
             )
             expected = unpack_floats("scores", alone.models[0].scores)
             np.testing.assert_allclose(scores[start:end], expected, atol=1e-6)
+
+
+async def test_requests_that_wait_are_scored_at_once(
+    stub: Any, services: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each gets its own users' scores back, and a request that is refused harms no other."""
+    engine = services.scoring["cf"].follower.newest()
+    score, batches = type(engine).score, []
+
+    def counted(self: Any, queries: Any, models: Any) -> Any:
+        batches.append(len(queries))
+        return score(self, queries, models)
+
+    monkeypatch.setattr(type(engine), "score", counted)
+    release = services.first.release_id
+    requests = [
+        pb.ScoreItemsRequest(release_id=release, users=[query(n), query(n, (), (n,))])
+        for n in range(20)
+    ]
+    bad = pb.ScoreItemsRequest(release_id=release, users=[query(10**6)])
+    calls = [stub.ScoreItems(request, timeout=5) for request in [*requests, bad]]
+    answers: list[Any] = await asyncio.gather(*calls, return_exceptions=True)
+    assert answers[-1].code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert sum(batches) == 40
+    assert len(batches) < 20
+    for request, answer in zip(requests, answers[:-1], strict=True):
+        assert answer == await stub.ScoreItems(request, timeout=5)
 
 
 async def test_what_is_retrieved_is_the_top_of_what_is_scored(stub: Any, services: Any) -> None:

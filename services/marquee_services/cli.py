@@ -42,8 +42,11 @@ def serve_cf(settings: CFSettings) -> None:
 @settings_options(InferenceSettings, "MARQUEE_INFERENCE")
 def serve_inference(settings: InferenceSettings) -> None:
     """Run the inference service: ScoringService with TensorFlow."""
-    # Before TensorFlow is imported: its messages are not for users.
+    # Before TensorFlow is imported: its messages are not for users, and Keras, which it would
+    # import at once, is not needed to serve. With the legacy Keras, which is not installed, it
+    # goes on without.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     from marquee_services.inference.models import INFERENCE_SCORERS
     from marquee_services.inference.threads import limit_threads
     from marquee_services.scoring_service import main

@@ -16,7 +16,7 @@ import structlog
 from marquee.v1 import scoring_service_pb2 as pb
 from marquee.v1 import scoring_service_pb2_grpc
 from marquee_services.arrays import Bool, Float32, Int32
-from marquee_services.gateway.coalescer import Coalescer, QueueFullError
+from marquee_services.coalescer import Coalescer, QueueFullError
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.server.runtime import MAX_MESSAGE_BYTES
 from marquee_services.wire import pack_bits, unpack_floats, unpack_ints

@@ -46,7 +46,7 @@ class Evidence:
     neighbours: NeighbourEvidence | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Engine:
     """The models of one backend, of one release.
 
@@ -71,8 +71,17 @@ class Engine:
                 raise ModelNotFound(name)
         return {name: self.scorers[name] for name in models} if models else self.scorers
 
-    def check(self, place: int, query: Query) -> list[FieldViolation]:
-        """What is wrong with a query: indexes that this release does not have, bad ratings."""
+    def check(self, queries: Sequence[Query]) -> None:
+        """Checks that users and items are this release's, and that ratings are numbers.
+
+        Raises:
+            InvalidFields: A query is not of this release.
+        """
+        violations = [v for place, query in enumerate(queries) for v in self._faults(place, query)]
+        if violations:
+            raise InvalidFields(violations)
+
+    def _faults(self, place: int, query: Query) -> list[FieldViolation]:
         violations = []
         count = self.data.matrix.item_count
         prefix = f"users[{place}]"
@@ -89,15 +98,13 @@ class Engine:
                 violations.append(FieldViolation(f"{prefix}.{name}", "no such item"))
         return violations
 
-    def profiles(self, queries: Sequence[Query]) -> Profiles:
-        """The profiles of users.
+    def candidate_count(self, query: Query) -> int:
+        """How many scores a query gets of each model."""
+        items = self.data.matrix.item_count
+        return items if query.candidates is None else len(query.candidates)
 
-        Raises:
-            InvalidFields: A query is not of this release.
-        """
-        violations = [v for place, query in enumerate(queries) for v in self.check(place, query)]
-        if violations:
-            raise InvalidFields(violations)
+    def profiles(self, queries: Sequence[Query]) -> Profiles:
+        """The profiles of users, whose queries are checked."""
         matrix = self.data.matrix
         if all(query.user >= 0 and not len(query.items) for query in queries):
             return matrix.profiles([query.user for query in queries])
@@ -106,11 +113,14 @@ class Engine:
     def score(self, queries: Sequence[Query], models: Sequence[str]) -> dict[str, Float32]:
         """Scores each user's candidates with each model.
 
+        Args:
+            queries: The users, checked.
+            models: The models; all for none.
+
         Returns:
             By model the scores, user after user (float32, total number of candidates).
 
         Raises:
-            InvalidFields: A query is not of this release.
             ModelNotFound: There is no such model here.
         """
         picked = self.pick(models)
@@ -139,7 +149,7 @@ class Engine:
         """Each model's best items for each user.
 
         Args:
-            queries: The users; their candidates do not matter.
+            queries: The users, checked; their candidates do not matter.
             models: The models; all for none.
             count: How many items of each model for each user.
             eligible: Which items qualify (bool, items); None for all.
@@ -148,7 +158,6 @@ class Engine:
             By model, for each user, item indexes best first and their scores.
 
         Raises:
-            InvalidFields: A query is not of this release.
             ModelNotFound: There is no such model here.
         """
         profiles = self.profiles(queries)
@@ -175,11 +184,11 @@ class Engine:
         """Evidence for each candidate of a user.
 
         Args:
-            query: The user; its candidates are explained.
+            query: The user, checked; its candidates are explained.
             count: Rated items named for each.
 
         Raises:
-            InvalidFields: The query is not of this release, or has no candidates.
+            InvalidFields: The query has no candidates.
         """
         if query.candidates is None or not len(query.candidates):
             raise InvalidFields([FieldViolation("user.candidates", "empty")])

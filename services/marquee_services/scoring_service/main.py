@@ -104,7 +104,7 @@ async def start(
         settings.keep_releases,
         on_change,
     )
-    servicer = ScoringServicer(follower, settings.max_users)
+    servicer = ScoringServicer(follower, settings)
     bound = await create_server(
         settings,
         SERVICE,

@@ -1,4 +1,4 @@
-"""Gathers calls that wait for a backend into one.
+"""Gathers calls that wait for the same thing into one.
 
 There is no timer: while one batch is under way the next gathers, and goes as soon as it may.
 """
@@ -24,6 +24,7 @@ class QueueFullError(Exception):
 class _Waiting(Generic[_K, _Q, _A]):
     key: _K
     query: _Q
+    weight: int
     deadline: float
     answer: asyncio.Future[_A]
 
@@ -41,7 +42,7 @@ class Coalescer(Generic[_K, _Q, _A]):
 
         Args:
             send: Sends queries of one key with a timeout in seconds; answers one for each.
-            max_batch: Most queries in a batch.
+            max_batch: Most weight in a batch; a query that weighs more goes alone.
             max_waiting: Most queries that wait, those under way not counted.
         """
         self._send = send
@@ -50,13 +51,14 @@ class Coalescer(Generic[_K, _Q, _A]):
         self._waiting: deque[_Waiting[_K, _Q, _A]] = deque()
         self._sender: asyncio.Task[None] | None = None
 
-    async def call(self, key: _K, query: _Q, timeout: float) -> _A:
+    async def call(self, key: _K, query: _Q, timeout: float, weight: int = 1) -> _A:
         """Sends a query with the next batch of its key.
 
         Args:
             key: Only queries of one key share a batch.
             query: The query.
             timeout: Seconds that this caller waits.
+            weight: How much of a batch the query takes.
 
         Raises:
             TimeoutError: There was no answer in that time; others of the batch go on.
@@ -67,7 +69,7 @@ class Coalescer(Generic[_K, _Q, _A]):
             raise QueueFullError
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[_A] = loop.create_future()
-        waiting = _Waiting(key, query, loop.time() + timeout, answer)
+        waiting = _Waiting(key, query, weight, loop.time() + timeout, answer)
         self._waiting.append(waiting)
         if self._sender is None:
             self._sender = loop.create_task(self._send_all())
@@ -85,11 +87,16 @@ class Coalescer(Generic[_K, _Q, _A]):
         """The longest-waiting call and others of its key; callers who gave up are dropped."""
         batch: list[_Waiting[_K, _Q, _A]] = []
         others: list[_Waiting[_K, _Q, _A]] = []
-        while self._waiting and len(batch) < self._max_batch:
+        left = self._max_batch
+        while self._waiting and left > 0:
             waiting = self._waiting.popleft()
             if waiting.answer.done():
                 continue
-            (batch if not batch or waiting.key == batch[0].key else others).append(waiting)
+            if not batch or (waiting.key == batch[0].key and waiting.weight <= left):
+                batch.append(waiting)
+                left -= waiting.weight
+            else:
+                others.append(waiting)
         self._waiting.extendleft(reversed(others))
         return batch
 
