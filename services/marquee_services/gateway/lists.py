@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import json
 from collections import OrderedDict
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from marquee_services.errors import PageTokenMismatch
 from marquee_services.gateway.scored import Scored
@@ -35,7 +35,8 @@ class PageToken:
 
     def encode(self) -> str:
         """The token as text."""
-        body = json.dumps(list(asdict(self).values()), separators=(",", ":")).encode()
+        fields = (self.list_id, self.release_id, self.backends, self.request, self.offset)
+        body = json.dumps(fields, separators=(",", ":")).encode()
         return base64.urlsafe_b64encode(_check(body) + body).decode()
 
     @classmethod

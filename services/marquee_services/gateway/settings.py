@@ -43,7 +43,7 @@ class GatewaySettings(ServerSettings):
         500, "Items that each model retrieves of a catalogue that is not scored whole.", low=20
     )
     list_memory: int = setting(
-        32, "MiB for ranked lists whose next pages may be asked for.", low=1, high=65536
+        16, "MiB for ranked lists whose next pages may be asked for.", low=1, high=65536
     )
     answer_memory: int = setting(
         16,

@@ -26,7 +26,7 @@ from marquee_services.scoring.scorer import Output, ReleaseData
 
 SIGNATURES = ("user_vectors", "fold_in", "score_all", "score", "item_vectors")
 PADDING = -1
-MAX_BATCH = 32
+MAX_BATCH = 16
 _LEAST_LENGTH = 16
 _WARM_LENGTHS = (16, 32, 64, 128, 256)
 

@@ -10,6 +10,7 @@ from typing import Generic, Protocol, TypeVar
 import structlog
 
 from marquee_services.errors import ArtifactError, NoRelease, ReleaseNotFound
+from marquee_services.release.memory import return_free_memory
 from marquee_services.release.store import ReleaseStore
 
 _log = structlog.get_logger()
@@ -136,6 +137,7 @@ class ReleaseFollower(Generic[_R]):
             self.refused = {release_id: str(error)}
             raise
         self._swap(release)
+        await loop.run_in_executor(self._thread, return_free_memory)
 
     def _swap(self, release: _R) -> None:
         self._loaded[release.release_id] = release
