@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 # MovieLens 1M's size.
 _ML_1M = "sample:users=6040,items=3706,ratings=1000209"
-_SMALL = "sample:users=1500,items=1200,ratings=120000"
+_SMALL = "sample:users=1000,items=800,ratings=80000"
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from bench.load import LoadPlan
 
 # Above this share of a core the generator itself may be what is measured.
 CLIENT_BOUND_SHARE = 0.9
+# What answers that are less than they should be are counted as; each answer is one at most.
+SHORT_ANSWERS = ("failed", "empty", "degraded")
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,14 @@ class Load:
         return self.calls / self.elapsed_s
 
     @property
-    def messages_per_s(self) -> float:
-        """Throughput in messages."""
-        return self.answers.get("messages", 0) / self.elapsed_s
+    def full_answers(self) -> int:
+        """Messages that are all that was asked for: a degraded answer is cheaper, and no gain."""
+        return self.answers.get("messages", 0) - self._short_answers
+
+    @property
+    def full_per_s(self) -> float:
+        """Throughput in full answers."""
+        return self.full_answers / self.elapsed_s
 
     @property
     def client_share(self) -> float:
@@ -68,8 +75,11 @@ class Load:
     @property
     def faults(self) -> int:
         """Calls and answers that are not what was asked for."""
-        short = sum(self.answers.get(name, 0) for name in ("degraded", "failed", "empty"))
-        return sum(self.errors.values()) + short
+        return sum(self.errors.values()) + self._short_answers
+
+    @property
+    def _short_answers(self) -> int:
+        return sum(self.answers.get(name, 0) for name in SHORT_ANSWERS)
 
     def cpu_us(self, name: str) -> float:
         """CPU of a watched process in µs for each message."""

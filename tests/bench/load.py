@@ -8,6 +8,7 @@ each that ends is followed by the next at once.
 from __future__ import annotations
 
 import asyncio
+import math
 import struct
 import time
 from collections import Counter, deque
@@ -92,6 +93,7 @@ class Connection(asyncio.Protocol):
         """Takes the plan, and what to call with each call that ended and its status."""
         self.calls: dict[int, _Call] = {}
         self.lost: str = ""
+        self._closed = asyncio.Event()
         self._on_end = on_end
         self._window = plan.window
         self._headers = http2.request_headers(plan.address, plan.path, plan.timeout_s)
@@ -143,15 +145,17 @@ class Connection(asyncio.Protocol):
             self._transport.write(b"".join(self._out))
             self._out.clear()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Closes the connection."""
         self._transport.close()
+        await self._closed.wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends all calls in flight."""
         self.lost = self.lost or f"connection lost: {exc or 'closed by the server'}"
         for number in list(self.calls):
             self._end(number, self.lost)
+        self._closed.set()
 
     def data_received(self, data: bytes) -> None:
         """Reads whole frames, and keeps the rest."""
@@ -307,15 +311,17 @@ class ClosedLoop:
             await asyncio.sleep(plan.seconds)
             self._count(False)
             self._stopping = True
+        turns = 1 if plan.seconds else math.ceil(plan.calls / plan.in_flight)
         try:
-            await asyncio.wait_for(self._idle.wait(), plan.timeout_s + _GRACE_S)
+            await asyncio.wait_for(self._idle.wait(), turns * plan.timeout_s + _GRACE_S)
         except TimeoutError:
-            left = sum(len(connection.calls) for connection in self._connections)
-            self._outcome.errors["never ended"] += left
+            for connection in self._connections:
+                connection.lost = connection.lost or "never ended"
         if self._counting:
             self._count(False)
+        self._stopping = True
         for connection in self._connections:
-            connection.close()
+            await connection.close()
         return _checked(self._outcome, plan.streaming)
 
     def _begin(self, connection: Connection) -> None:

@@ -83,7 +83,7 @@ class Row:
             self.figure,
             _amount(self.measured, self.unit),
             "" if self.reference is None else _amount(self.reference, self.unit),
-            "" if self.ratio is None else f"{self.ratio:.2f}",
+            "" if self.ratio is None else _amount(self.ratio, ""),
             "" if self.target is None else str(self.target),
             self.verdict,
         )

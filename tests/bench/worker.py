@@ -89,12 +89,16 @@ def count_answers(kind: str, bodies: Sequence[bytes]) -> Counter[str]:
                 continue
             if kind == "batch_recommend":
                 answer = pb.BatchRecommendResponse.FromString(message)
-                counts["failed"] += answer.HasField("error")
+                if answer.HasField("error"):
+                    counts["failed"] += 1
+                    continue
                 part: Any = answer.recommendations
             else:
                 part = pb.RecommendResponse.FromString(message)
-            counts["degraded"] += part.source.degraded
-            counts["empty"] += not part.items
+            if not part.items:
+                counts["empty"] += 1
+            elif part.source.degraded:
+                counts["degraded"] += 1
     return counts
 
 

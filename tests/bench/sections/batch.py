@@ -42,7 +42,7 @@ def measure(context: Context) -> Table:
         alone.append(context.recommend(single))
         for size in sizes:
             # About as many users as single calls manage in the time.
-            users = alone[-1].calls_per_s * config.seconds
+            users = alone[-1].full_per_s * config.seconds
             plan = replace(
                 single,
                 path=_PATH,
@@ -56,10 +56,10 @@ def measure(context: Context) -> Table:
             )
             context.check(f"BatchRecommend of {size}", load)
             found[size].append(load)
-    singles = [load.calls_per_s for load in alone]
+    singles = [load.full_per_s for load in alone]
     rows = []
     for size in sizes:
-        users_per_s = [load.messages_per_s for load in found[size]]
+        users_per_s = [load.full_per_s for load in found[size]]
         ratio = median([b / s for b, s in zip(users_per_s, singles, strict=True)])
         rows.append(
             Row(

@@ -44,7 +44,7 @@ def measure(context: Context) -> Table:
             loads[name].append(load)
     wall, cpu = {}, {}
     for name, (_, _, users) in ways.items():
-        wall[name] = [1e6 / (load.calls_per_s * users) for load in loads[name]]
+        wall[name] = [1e6 / (load.full_per_s * users) for load in loads[name]]
         cpu[name] = [load.cpu_us("inference") / users for load in loads[name]]
     rows = []
     for label, name in (

@@ -37,9 +37,9 @@ def measure(context: Context, echo: EchoServer, size: int) -> Table:
         loads["ea"].append(context.echo(alone, echo))
         loads["ga"].append(context.recommend(alone))
     pairs = list(zip(loads["gb"], loads["eb"], strict=True))
-    ratio = median([g.calls_per_s / e.calls_per_s for g, e in pairs])
-    ours = median([load.calls_per_s for load in loads["gb"]])
-    theirs = median([load.calls_per_s for load in loads["eb"]])
+    ratio = median([g.full_per_s / e.full_per_s for g, e in pairs])
+    ours = median([load.full_per_s for load in loads["gb"]])
+    theirs = median([load.full_per_s for load in loads["eb"]])
     name = f"throughput, {config.in_flight} in flight"
     rows = [
         Row(name, ours, "/s", theirs, ratio, _THROUGHPUT),

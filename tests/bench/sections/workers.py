@@ -41,7 +41,7 @@ def measure(context: Context) -> Table:
                 )
                 load = context.generator.run(plan, context.requests, services.pids, "recommend")
                 context.check(f"{count} workers", load)
-                throughput[count].append(load.calls_per_s)
+                throughput[count].append(load.full_per_s)
     finally:
         for services in running.values():
             services.stop()
