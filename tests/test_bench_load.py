@@ -19,7 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import http2
-from bench.load import ClosedLoop, Connection, LoadPlan, Outcome
+from bench.connection import Connection
+from bench.load import ClosedLoop, LoadPlan, Outcome
 from bench.report import MET, NOT_MEASURED, SHORT, Row, Target
 from bench.worker import count_answers
 from marquee.v1 import recommender_service_pb2 as pb
@@ -188,6 +189,24 @@ async def test_a_server_that_goes_away_is_seen() -> None:
     assert not outcome.bodies
 
 
+async def test_calls_that_never_end_are_errors() -> None:
+    """A server that does not even tell of the deadline leaves no call uncounted."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(http2.settings_frame({}))
+        while await reader.read(1000):
+            pass
+        writer.close()
+        await writer.wait_closed()
+
+    silent = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with silent:
+        port = silent.sockets[0].getsockname()[1]
+        plan = LoadPlan(f"127.0.0.1:{port}", "/s/m", 3, seconds=0.1, timeout_s=0, grace_s=0.1)
+        outcome = await ClosedLoop(plan, [b"x"], lambda _: None).run()
+    assert (outcome.errors, outcome.bodies) == ({"never ended": 3}, [])
+
+
 class Recorder:
     """A transport that keeps what is written."""
 
@@ -207,8 +226,13 @@ def literal(name: str, value: str) -> bytes:
 def answer(chunks: list[bytes]) -> list[tuple[str, bytes]]:
     """Statuses and bodies of two calls whose server says these bytes."""
     ended: list[tuple[str, bytes]] = []
-    plan = LoadPlan("127.0.0.1:1", "/s/m", in_flight=2)
-    connection = Connection(plan, lambda _, call, s: ended.append((s, b"".join(call.chunks))))
+    connection = Connection(
+        "127.0.0.1:1",
+        "/s/m",
+        timeout_s=1,
+        window=http2.DEFAULT_WINDOW,
+        on_end=lambda _, call, status: ended.append((status, b"".join(call.chunks))),
+    )
     connection.connection_made(Recorder())  # type: ignore[arg-type]
     for _ in range(2):
         connection.start(http2.grpc_message(b"x"), 0.0)

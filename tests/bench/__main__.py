@@ -48,7 +48,7 @@ def run(
         on_step: Called with the name of each step as it begins.
 
     Raises:
-        RatingsError: The ratings cannot be read.
+        CalledProcessError: The release could not be made.
         RuntimeError: A process ended, or did not serve.
     """
     store, manifest = cached_release(

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -58,7 +61,7 @@ def cached_release(
         on_step: Called with the name of each step as it begins.
 
     Raises:
-        RatingsError: The ratings cannot be read.
+        CalledProcessError: It could not be made; why is on stderr.
     """
     folder = cache / f"release-{_digest(config)}"
     store = ReleaseStore(str(folder))
@@ -66,13 +69,33 @@ def cached_release(
     if production is None:
         # What is there was not finished.
         shutil.rmtree(folder, ignore_errors=True)
-        production = store.promote(_publish(store, config, on_step).release_id)
+        _publish_elsewhere(store, config, on_step)
+        production = store.production()
+        if production is None:
+            raise RuntimeError("no release was made")
     return store, store.manifest(production.release_id)
 
 
-def _publish(
+def _publish_elsewhere(
     store: ReleaseStore, config: ReleaseConfig, on_step: Callable[[str], None]
-) -> Manifest:
+) -> None:
+    """Makes the release in a process whose memory is gone before anything is measured."""
+    command = [sys.executable, "-m", "bench.release", store.url, json.dumps(asdict(config))]
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout
+        for line in process.stdout:
+            on_step(line.strip())
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+
+
+def publish(store: ReleaseStore, config: ReleaseConfig, on_step: Callable[[str], None]) -> Manifest:
+    """Makes a release and stores it; it is not promoted.
+
+    Raises:
+        RatingsError: The ratings cannot be read.
+    """
     # TensorFlow takes seconds to import, and is not needed when the release is there.
     from marquee_trainer.models.model import Model, Training
     from marquee_trainer.models.registry import MODELS
@@ -145,3 +168,19 @@ def _digest(config: ReleaseConfig) -> str:
             for file in sorted((root / name).rglob("*.py")):
                 digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _say(step: str) -> None:
+    sys.stdout.write(f"{step}\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Makes the release of the arguments: the store's URL, and a configuration as JSON."""
+    store = ReleaseStore(sys.argv[1])
+    manifest = publish(store, ReleaseConfig(**json.loads(sys.argv[2])), _say)
+    store.promote(manifest.release_id)
+
+
+if __name__ == "__main__":
+    main()
