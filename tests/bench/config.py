@@ -43,7 +43,7 @@ class BenchConfig:
     core_items: int = 1_000_000
     core_rounds: int = 5
     cf_users: int = 200
-    starts: int = 5
+    starts: int = 3
     idle_s: float = 5.0
     users: int = 5000
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,7 +37,8 @@ class Context:
         services: The services.
         user_ids: Users to ask for, in random order.
         on_step: Called with the name of each measurement as it begins.
-        notes: What the measurement at hand wants said; a section puts it into its table.
+        faults: By measurement, what went wrong; a section puts it into its table's notes.
+        client_bound: By measurement, the load generator's share of a core where it bounds.
     """
 
     config: BenchConfig
@@ -47,7 +49,8 @@ class Context:
     services: Services
     user_ids: list[str]
     on_step: Callable[[str], None]
-    notes: list[str] = field(default_factory=list)
+    faults: dict[str, Counter[str]] = field(default_factory=dict)
+    client_bound: dict[str, float] = field(default_factory=dict)
 
     @property
     def requests(self) -> list[bytes]:
@@ -83,21 +86,26 @@ class Context:
         return load
 
     def check(self, what: str, load: Load) -> None:
-        """Notes faults, and a figure that the load generator bounds."""
+        """Keeps faults in mind, and figures that the load generator bounds."""
         if load.faults:
-            self.note(f"{what}: faults: {load.fault_text()}")
+            found = self.faults.setdefault(what, Counter())
+            found.update(load.fault_counts)
+            found["full answers"] += load.full_answers
         if load.client_share > CLIENT_BOUND_SHARE:
-            self.note(f"{what}: client-bound ({load.client_share:.0%} of a core)")
-
-    def note(self, text: str) -> None:
-        """Notes something once."""
-        if text not in self.notes:
-            self.notes.append(text)
+            self.client_bound[what] = max(load.client_share, self.client_bound.get(what, 0.0))
 
     def take_notes(self) -> list[str]:
-        """What was noted since the last time."""
-        taken, self.notes = self.notes, []
-        return taken
+        """What was kept in mind since the last time, in words."""
+        notes = [
+            f"{what}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items())
+            for what, counts in self.faults.items()
+        ]
+        notes += [
+            f"{what}: client-bound, the load generator took {share:.0%} of a core"
+            for what, share in self.client_bound.items()
+        ]
+        self.faults, self.client_bound = {}, {}
+        return notes
 
 
 def pick_users(store: ReleaseStore, manifest: Manifest, count: int, seed: int) -> list[str]:

@@ -73,9 +73,15 @@ class Load:
         return self.client_cpu_s / self.elapsed_s
 
     @property
+    def fault_counts(self) -> dict[str, int]:
+        """By kind, calls and answers that are not what was asked for; errors by their status."""
+        short = {name: self.answers[name] for name in SHORT_ANSWERS if self.answers.get(name)}
+        return {**{f"status {status}": n for status, n in self.errors.items()}, **short}
+
+    @property
     def faults(self) -> int:
-        """Calls and answers that are not what was asked for."""
-        return sum(self.errors.values()) + self._short_answers
+        """How many those are."""
+        return sum(self.fault_counts.values())
 
     @property
     def _short_answers(self) -> int:
@@ -84,11 +90,6 @@ class Load:
     def cpu_us(self, name: str) -> float:
         """CPU of a watched process in µs for each message."""
         return 1e6 * self.server_cpu_s[name] / max(self.answers.get("messages", 0), 1)
-
-    def fault_text(self) -> str:
-        """The faults in words."""
-        found = {**self.errors, **{k: v for k, v in self.answers.items() if k != "messages"}}
-        return ", ".join(f"{name}: {count}" for name, count in found.items() if count) or "none"
 
 
 class Generator:
