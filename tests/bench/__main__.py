@@ -108,7 +108,9 @@ def main(quick: bool, data: str, folder: str, rounds: int | None, only: tuple[st
     """Measures what serving costs, and compares it with the targets."""
     start = time.monotonic()
     config = QUICK if quick else BenchConfig()
-    config = replace(config, data=data or config.data, rounds=rounds or config.rounds)
+    config = replace(config, data=data or config.data)
+    if rounds:
+        config = replace(config, rounds=rounds, sweep_rounds=rounds, core_rounds=rounds)
     head = {"machine": machine(), "config": asdict(config)}
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# MovieLens 1M's size.
+# MovieLens 1M's size, and the first run's sample.
 _ML_1M = "sample:users=6040,items=3706,ratings=1000209"
-_SMALL = "sample:users=1000,items=800,ratings=80000"
+_SMALL = "sample"
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class BenchConfig:
     Attributes:
         data: The ratings, as `marquee train --data` takes them.
         rounds: Rounds of each comparison, of which the median counts.
+        sweep_rounds: Rounds of the sweep.
         warm_s: Load before anything is counted.
         seconds: Load that is counted, of each measurement under load.
         unloaded_s: The same with one call in flight.
@@ -33,6 +34,7 @@ class BenchConfig:
 
     data: str = _ML_1M
     rounds: int = 5
+    sweep_rounds: int = 5
     warm_s: float = 0.5
     seconds: float = 1.5
     unloaded_s: float = 1.5
@@ -51,12 +53,13 @@ class BenchConfig:
 QUICK = BenchConfig(
     data=_SMALL,
     rounds=2,
+    sweep_rounds=1,
     warm_s=0.3,
     seconds=0.7,
     unloaded_s=0.5,
     large_batch_users=512,
-    core_items=200_000,
-    core_rounds=3,
+    core_items=100_000,
+    core_rounds=2,
     cf_users=50,
     starts=1,
     idle_s=2.0,

@@ -23,9 +23,9 @@ def measure(context: Context, echo: EchoServer) -> Table:
     """Measures all levels in turn, round after round; the echo server once."""
     config = context.config
     loads: dict[int, list[Load]] = {level: [] for level in config.levels}
-    for number in range(1, config.rounds + 1):
+    for number in range(1, config.sweep_rounds + 1):
         for level in config.levels:
-            context.on_step(f"{level} in flight, round {number} of {config.rounds}")
+            context.on_step(f"{level} in flight, round {number} of {config.sweep_rounds}")
             plan = context.plan(level, config.seconds)
             loads[level].append(context.recommend(plan))
     reference = []
