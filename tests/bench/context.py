@@ -119,3 +119,11 @@ def pick_users(store: ReleaseStore, manifest: Manifest, count: int, seed: int) -
 def median(values: Sequence[float]) -> float:
     """The median; NaN of nothing."""
     return float(np.median(values)) if values else float("nan")
+
+
+def ratios(values: Sequence[float], references: Sequence[float]) -> list[float]:
+    """Each value over its reference; NaN where that is 0, as when every call failed."""
+    return [
+        value / reference if reference else float("nan")
+        for value, reference in zip(values, references, strict=True)
+    ]

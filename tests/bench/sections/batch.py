@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bench.context import PAGE_SIZE, Context, median
+from bench.context import PAGE_SIZE, Context, median, ratios
 from bench.generator import Load
 from bench.report import Row, Table, Target
 from marquee.v1 import recommender_service_pb2 as pb
@@ -60,7 +60,7 @@ def measure(context: Context) -> Table:
     rows = []
     for size in sizes:
         users_per_s = [load.full_per_s for load in found[size]]
-        ratio = median([b / s for b, s in zip(users_per_s, singles, strict=True)])
+        ratio = median(ratios(users_per_s, singles))
         rows.append(
             Row(
                 f"BatchRecommend of {size} users, one at a time",

@@ -20,7 +20,11 @@ _SATURATED = 0.9
 
 
 def measure(context: Context, echo: EchoServer) -> Table:
-    """Measures all levels in turn, round after round; the echo server once."""
+    """Measures all levels in turn, round after round; the echo server once.
+
+    Raises:
+        RuntimeError: No call was answered in full.
+    """
     config = context.config
     loads: dict[int, list[Load]] = {level: [] for level in config.levels}
     for number in range(1, config.sweep_rounds + 1):
@@ -34,6 +38,8 @@ def measure(context: Context, echo: EchoServer) -> Table:
         reference.append(context.echo(context.plan(level, config.seconds), echo))
     throughput = {level: median([x.full_per_s for x in found]) for level, found in loads.items()}
     peak = max(throughput.values())
+    if not peak:
+        raise RuntimeError(f"no call was answered in full: {context.take_notes()}")
     first = min(level for level in config.levels if throughput[level] >= _SATURATED * peak)
     top = max(config.levels, key=throughput.__getitem__)
     last = config.levels[-1]

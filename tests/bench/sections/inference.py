@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bench.context import Context, median
+from bench.context import Context, median, ratios
 from bench.generator import Load
 from bench.report import Row, Table, Target
 from marquee.v1 import scoring_service_pb2 as pb
@@ -44,7 +44,9 @@ def measure(context: Context) -> Table:
             loads[name].append(load)
     wall, cpu = {}, {}
     for name, (_, _, users) in ways.items():
-        wall[name] = [1e6 / (load.full_per_s * users) for load in loads[name]]
+        wall[name] = ratios(
+            [1e6 / users] * config.rounds, [load.full_per_s for load in loads[name]]
+        )
         cpu[name] = [load.cpu_us("inference") / users for load in loads[name]]
     rows = []
     for label, name in (
@@ -52,7 +54,7 @@ def measure(context: Context) -> Table:
         (f"one call of {_MERGED} users at a time", "one call"),
     ):
         for what, of in (("time", wall), ("CPU", cpu)):
-            ratio = median([a / b for a, b in zip(of[name], of["alone"], strict=True)])
+            ratio = median(ratios(of[name], of["alone"]))
             target = _TARGET if name == "together" and what == "time" else None
             rows.append(
                 Row(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.context import Context, median
+from bench.context import Context, median, ratios
 from bench.generator import Load
 from bench.processes import SERVICES, EchoServer
 from bench.report import Row, Table, Target
@@ -36,10 +36,10 @@ def measure(context: Context, echo: EchoServer, size: int) -> Table:
         loads["gb"].append(context.recommend(busy))
         loads["ea"].append(context.echo(alone, echo))
         loads["ga"].append(context.recommend(alone))
-    pairs = list(zip(loads["gb"], loads["eb"], strict=True))
-    ratio = median([g.full_per_s / e.full_per_s for g, e in pairs])
-    ours = median([load.full_per_s for load in loads["gb"]])
-    theirs = median([load.full_per_s for load in loads["eb"]])
+    gateway = [load.full_per_s for load in loads["gb"]]
+    reference = [load.full_per_s for load in loads["eb"]]
+    ratio = median(ratios(gateway, reference))
+    ours, theirs = median(gateway), median(reference)
     name = f"throughput, {config.in_flight} in flight"
     rows = [
         Row(name, ours, "/s", theirs, ratio, _THROUGHPUT),
@@ -48,14 +48,13 @@ def measure(context: Context, echo: EchoServer, size: int) -> Table:
     for percentile in ("p50", "p99"):
         mine = [getattr(load, f"{percentile}_s") * 1e3 for load in loads["ga"]]
         other = [getattr(load, f"{percentile}_s") * 1e3 for load in loads["ea"]]
-        ratios = [a / b for a, b in zip(mine, other, strict=True)]
         rows.append(
             Row(
                 f"unloaded {percentile}",
                 median(mine),
                 "ms",
                 median(other),
-                median(ratios),
+                median(ratios(mine, other)),
                 _LATENCY,
             )
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 
-from bench.context import Context, median
+from bench.context import Context, median, ratios
 from bench.processes import Services
 from bench.report import Row, Table, Target
 from marquee_services.gateway.settings import GatewaySettings
@@ -45,6 +45,6 @@ def measure(context: Context) -> Table:
     finally:
         for services in running.values():
             services.stop()
-    ratio = median([b / a for a, b in zip(throughput[1], throughput[2], strict=True)])
+    ratio = median(ratios(throughput[2], throughput[1]))
     row = Row(figure, median(throughput[2]), "/s", median(throughput[1]), ratio, _TARGET)
     return Table(title, [row], ["reference: one worker", *context.take_notes()])
