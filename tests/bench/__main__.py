@@ -24,6 +24,7 @@ from bench.sections import (
     core,
     footprint,
     inference,
+    kept,
     recommend,
     retrieval,
     workers,
@@ -31,7 +32,7 @@ from bench.sections import (
 
 _SEED = 0
 SECTIONS = (
-    *("recommend", "concurrency", "batch", "inference", "footprint", "workers"),
+    *("recommend", "kept", "concurrency", "batch", "inference", "footprint", "workers"),
     *("core", "retrieval"),
 )
 
@@ -58,7 +59,7 @@ def run(
     on_step("start the services")
     tables = {}
     with (
-        Services(store.url, folder / "logs") as services,
+        Services(store.url, folder / "logs", kept.without_kept_answers()) as services,
         Generator() as generator,
     ):
         context = Context(config, store, manifest, folder, generator, services, users, on_step)
@@ -66,6 +67,8 @@ def run(
         with EchoServer(size) as echo:
             if "recommend" in wanted:
                 tables["recommend"] = recommend.measure(context, echo, size)
+            if "kept" in wanted:
+                tables["kept"] = kept.measure(context, echo)
             if "concurrency" in wanted:
                 tables["concurrency"] = concurrency.measure(context, echo)
         for name, section in (

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from bench.context import Context, median, ratios
 from bench.processes import Services
 from bench.report import Row, Table, Target
+from bench.sections.kept import without_kept_answers
 from marquee_services.gateway.settings import GatewaySettings
 
 _OPTION = "workers"
@@ -29,7 +30,7 @@ def measure(context: Context) -> Table:
             running[count] = Services(
                 context.store.url,
                 context.folder / "logs" / f"{_OPTION}-{count}",
-                {_OPTION: str(count)},
+                {**without_kept_answers(), _OPTION: str(count)},
             )
         for number in range(1, config.rounds + 1):
             context.on_step(f"workers, round {number} of {config.rounds}")
