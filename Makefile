@@ -34,6 +34,10 @@ types: $(VENV)/ready
 unit: $(VENV)/ready $(PROTOS_VENV)/ready $(PROXIES)/ready
 	$(BIN)/pytest $(ARGS)
 
+.PHONY: bench
+bench: $(VENV)/ready ## Measure serving against its targets (QUICK=1; DATA=… for real ratings)
+	PYTHONPATH=tests $(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(DATA),--data $(DATA)) $(ARGS)
+
 .PHONY: protos
 protos: $(PROTOS_VENV)/ready ## Generate the protobuf code
 	$(PROTOS_VENV)/bin/python -m grpc_tools.protoc -Iprotos \

@@ -1,0 +1,1 @@
+"""The benchmark: what serving costs, against references measured in the same run."""

@@ -1,0 +1,129 @@
+"""What the sections measure with."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from bench.config import BenchConfig
+from bench.echo import ECHO_PATH
+from bench.generator import CLIENT_BOUND_SHARE, Generator, Load
+from bench.load import LoadPlan
+from bench.processes import EchoServer, Services
+from marquee.v1 import recommender_service_pb2 as pb
+from marquee.v1 import types_pb2
+from marquee_services.catalogue import Vocabulary
+from marquee_services.release.manifest import Manifest
+from marquee_services.release.store import ReleaseStore
+
+RECOMMEND_PATH = "/marquee.v1.RecommenderService/Recommend"
+PAGE_SIZE = 20
+
+
+@dataclass
+class Context:
+    """What the sections measure with.
+
+    Attributes:
+        config: How much is measured.
+        store: The release store.
+        manifest: The release in it.
+        folder: Where logs and results go.
+        generator: Makes load.
+        services: The services.
+        user_ids: Users to ask for, in random order.
+        on_step: Called with the name of each measurement as it begins.
+        faults: By measurement, what went wrong; a section puts it into its table's notes.
+        client_bound: By measurement, the load generator's share of a core where it bounds.
+    """
+
+    config: BenchConfig
+    store: ReleaseStore
+    manifest: Manifest
+    folder: Path
+    generator: Generator
+    services: Services
+    user_ids: list[str]
+    on_step: Callable[[str], None]
+    faults: dict[str, Counter[str]] = field(default_factory=dict)
+    client_bound: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def requests(self) -> list[bytes]:
+        """Recommend requests of all users: 20 items, what they have seen left out."""
+        return [
+            pb.RecommendRequest(
+                subject=types_pb2.Subject(user_id=user_id), page_size=PAGE_SIZE
+            ).SerializeToString()
+            for user_id in self.user_ids
+        ]
+
+    def plan(self, in_flight: int, seconds: float) -> LoadPlan:
+        """A plan of Recommend calls to the gateway."""
+        return LoadPlan(
+            self.services.gateway.address,
+            RECOMMEND_PATH,
+            in_flight,
+            warm_s=self.config.warm_s,
+            seconds=seconds,
+        )
+
+    def recommend(self, plan: LoadPlan) -> Load:
+        """Runs a plan against the gateway, and notes what went wrong."""
+        load = self.generator.run(plan, self.requests, self.services.pids, "recommend")
+        self.check(f"Recommend, {plan.in_flight} in flight", load)
+        return load
+
+    def echo(self, plan: LoadPlan, server: EchoServer) -> Load:
+        """Runs the same load against the echo server."""
+        plan = replace(plan, address=server.address, path=ECHO_PATH)
+        load = self.generator.run(plan, self.requests, {"echo": server.pid})
+        self.check(f"echo, {plan.in_flight} in flight", load)
+        return load
+
+    def check(self, what: str, load: Load) -> None:
+        """Keeps faults in mind, and figures that the load generator bounds."""
+        if load.faults:
+            found = self.faults.setdefault(what, Counter())
+            found.update(load.fault_counts)
+            found["full answers"] += load.full_answers
+        if load.client_share > CLIENT_BOUND_SHARE:
+            self.client_bound[what] = max(load.client_share, self.client_bound.get(what, 0.0))
+
+    def take_notes(self) -> list[str]:
+        """What was kept in mind since the last time, in words."""
+        notes = [
+            f"{what}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items())
+            for what, counts in self.faults.items()
+        ]
+        notes += [
+            f"{what}: client-bound, the load generator took {share:.0%} of a core"
+            for what, share in self.client_bound.items()
+        ]
+        self.faults, self.client_bound = {}, {}
+        return notes
+
+
+def pick_users(store: ReleaseStore, manifest: Manifest, count: int, seed: int) -> list[str]:
+    """Ids of random users of a release."""
+    folder = store.open(manifest, lambda path: path.startswith("data/"), Path())
+    users = Vocabulary.load(folder / "data/users.npy")
+    chosen = np.random.default_rng(seed).permutation(len(users))[:count]
+    return users.ids(chosen)
+
+
+def median(values: Sequence[float]) -> float:
+    """The median; NaN of nothing."""
+    return float(np.median(values)) if values else float("nan")
+
+
+def ratios(values: Sequence[float], references: Sequence[float]) -> list[float]:
+    """Each value over its reference; NaN where that is 0, as when every call failed."""
+    return [
+        value / reference if reference else float("nan")
+        for value, reference in zip(values, references, strict=True)
+    ]

@@ -1,0 +1,217 @@
+"""Measures the scoring core, in the process that runs it: the code that serves, without RPC.
+
+Prints one line of JSON. Run by `bench.sections.core`, which sees to one thread.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.report import Row, Target
+from marquee_services.arrays import Float32, Int32, Int64
+from marquee_services.ratings import Profiles, RatingsMatrix
+from marquee_services.release.contents import open_release
+from marquee_services.release.store import ReleaseStore
+from marquee_services.scoring.baseline import Baseline
+from marquee_services.scoring.cf_models import CF_SCORERS
+from marquee_services.scoring.config import load_config
+from marquee_services.scoring.neighbours import Neighbours
+from marquee_services.scoring.scorer import ReleaseData, Scorer
+from marquee_services.scoring.top import top_indexes
+from marquee_services.scoring.user_cf import UserCFConfig, UserResiduals
+from marquee_services.scoring_service.engine import Engine, Query
+
+_DIMENSIONS = 64
+_TOP = 20
+_BATCHES = (1, 8, 32)
+_USERS = 64
+_RATED = 30
+_DAMPING = (5.0, 5.0, 2)
+_CORE = Target(">=", 0.7)
+_SPARSE = Target("<=", 1.5)
+_SEED = 0
+
+
+def factor_engine(items: int) -> tuple[Engine, Float32]:
+    """An engine of one factor model over a large catalogue, and its item factors.
+
+    The model scores by the trainer's module and the scorer of the inference service: the same
+    signatures as those of a SavedModel.
+    """
+    from marquee_services.inference.threads import limit_threads
+    from marquee_trainer.models.scoring_module import FittedScorer, FoldInConfig, LinearModule
+
+    limit_threads(1)
+    random = np.random.default_rng(_SEED)
+    factors = random.standard_normal((items, _DIMENSIONS), dtype=np.float32)
+    users = np.repeat(np.arange(_USERS, dtype=np.int32), _RATED)
+    rated = random.choice(items, size=len(users), replace=False).astype(np.int32)
+    stars = random.integers(1, 6, size=len(users)).astype(np.float32)
+    matrix = RatingsMatrix.of(users, rated, stars, _USERS, items)
+    data = ReleaseData(matrix, Baseline.fit(matrix, *_DAMPING))
+    fold_in = FoldInConfig(ridge=1.0, ridge_per_rating=0.0, bias_ridge=5.0)
+    module = LinearModule(factors, data.baseline.item_bias.astype(np.float32), fold_in)
+    return Engine("bench", data, {"mf": FittedScorer(module, data).scorer}), factors
+
+
+def measure_factors(items: int, rounds: int) -> tuple[list[Row], list[str]]:
+    """Exact top 20 of a large catalogue, by batch."""
+    engine, factors = factor_engine(items)
+    flat = factors.ravel()
+    across = np.ascontiguousarray(factors.T)
+    random = np.random.default_rng(_SEED + 1)
+    none = np.empty(0, np.int32), np.empty(0, np.float32)
+    rows = []
+    for batch in _BATCHES:
+        queries = [Query(user, *none, None) for user in range(batch)]
+        vectors = random.standard_normal((batch, _DIMENSIONS), dtype=np.float32)
+        out = np.empty((batch, items), np.float32)
+        limits: list[Callable[[], Any]] = [
+            _bind(np.matmul, vectors, factors.T, out),
+            _bind(np.matmul, vectors, across, out),
+        ]
+        if batch == 1:
+            limits = [_bind(np.dot, flat, flat), _bind(np.sum, flat)]
+        served, plain, *references = interleaved(
+            [
+                _bind(engine.retrieve, queries, (), _TOP, None),
+                _bind(_plain_top, vectors, across, out),
+                *limits,
+            ],
+            rounds,
+        )
+        reference = min(references)
+        limit = "reading the factors" if batch == 1 else "gemm"
+        name = f"exact top {_TOP} of {items:,}, batch of {batch}"
+        per_user = 1e3 / batch
+        rows += [
+            Row(
+                f"{name}, against {limit}",
+                served * per_user,
+                "ms/user",
+                reference * per_user,
+                reference / served,
+                _CORE,
+            ),
+            Row(
+                f"{name}: NumPy product and top_indexes",
+                plain * per_user,
+                "ms/user",
+                reference * per_user,
+                reference / plain,
+            ),
+        ]
+    speed = flat.nbytes / interleaved([_bind(np.sum, flat)], rounds)[0]
+    return rows, [
+        f"served: Engine.retrieve of a factor model (d = {_DIMENSIONS}); ratio: limit / served",
+        f"memory is read at {speed / 1e9:.1f} GB/s",
+    ]
+
+
+def measure_neighbours(store: str, release_id: str, users: int, rounds: int) -> list[Row]:
+    """User and item CF of one user against the bare sparse product."""
+    files, _ = open_release(ReleaseStore(store), release_id, "cf", Path())
+    data = files.data
+    random = np.random.default_rng(_SEED)
+    chosen = random.permutation(data.matrix.user_count)[:users]
+    profiles = [data.matrix.profiles([user]) for user in chosen]
+    of_items = Neighbours.load(files.model_folder("item_cf"), data.matrix.item_count)
+    of_users = Neighbours.load(files.model_folder("user_cf"), data.matrix.user_count)
+    config = load_config(files.model_folder("user_cf"), UserCFConfig)
+    opinions = UserResiduals(data, config).ratings.rows.T
+    products: dict[str, tuple[Any, list[tuple[Int32, Float32]]]] = {
+        "item_cf": (
+            of_items.matrix().tocsc(),
+            [(p.items, data.baseline.residuals(p)) for p in profiles],
+        ),
+        "user_cf": (opinions, [of_users.row(int(user)) for user in chosen]),
+    }
+    rows = []
+    for name, (matrix, vectors) in products.items():
+        scorer = CF_SCORERS[name](files.model_folder(name), data)
+        whole = matrix.tocsr()
+        dense = [_dense(matrix.shape[1], *vector) for vector in vectors]
+        served, part, full = interleaved(
+            [
+                _bind(_score_each, scorer, profiles),
+                _bind(_multiply_columns, matrix, vectors),
+                _bind(_multiply, whole, dense),
+            ],
+            rounds,
+        )
+        reference, scale = min(part, full), 1e6 / len(profiles)
+        rows.append(
+            Row(
+                f"{name}, one user, {data.matrix.item_count:,} items",
+                served * scale,
+                "µs",
+                reference * scale,
+                served / reference,
+                _SPARSE,
+            )
+        )
+    return rows
+
+
+def interleaved(works: Sequence[Callable[[], Any]], rounds: int) -> list[float]:
+    """Median seconds of each work, done in turn; the first turn does not count."""
+    seconds: list[list[float]] = [[] for _ in works]
+    for number in range(rounds + 1):
+        for work, found in zip(works, seconds, strict=True):
+            start = time.perf_counter()
+            work()
+            if number:
+                found.append(time.perf_counter() - start)
+    return [float(np.median(found)) for found in seconds]
+
+
+def _plain_top(vectors: Float32, across: Float32, out: Float32) -> list[Int64]:
+    return [top_indexes(row, _TOP) for row in np.matmul(vectors, across, out)]
+
+
+def _score_each(scorer: Scorer, profiles: Sequence[Profiles]) -> list[Float32]:
+    return [scorer.score(profile) for profile in profiles]
+
+
+def _multiply_columns(matrix: Any, vectors: Sequence[tuple[Int32, Float32]]) -> list[Float32]:
+    return [matrix[:, columns] @ values for columns, values in vectors]
+
+
+def _multiply(matrix: Any, vectors: Sequence[Float32]) -> list[Float32]:
+    return [matrix @ vector for vector in vectors]
+
+
+def _dense(size: int, places: Int32, values: Float32) -> Float32:
+    vector = np.zeros(size, np.float32)
+    vector[places] = values
+    return vector
+
+
+def _bind(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+    return lambda: function(*arguments)
+
+
+def main() -> None:
+    """Measures what the argument says, and prints the rows."""
+    asked = json.loads(sys.argv[1])
+    rows, notes = measure_factors(asked["items"], asked["rounds"])
+    rows += measure_neighbours(
+        asked["store"], asked["release_id"], asked["cf_users"], asked["rounds"]
+    )
+    notes.append(
+        "CF reference: the faster of M[:, columns] @ x and M @ x, with the same nonzeros; "
+        "ratio: served / reference"
+    )
+    sys.stdout.write(json.dumps({"rows": [asdict(row) for row in rows], "notes": notes}) + "\n")
+
+
+if __name__ == "__main__":
+    main()

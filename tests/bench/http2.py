@@ -1,0 +1,129 @@
+"""The little of HTTP/2 (RFC 9113) and of gRPC's framing that a load generator needs."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+from hpack import Decoder, HPACKError
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = (
+    *(0x0, 0x1, 0x3, 0x4, 0x6, 0x7, 0x8, 0x9),
+)
+END_STREAM, ACK, END_HEADERS, PADDED, PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
+
+HEADER_TABLE_SIZE, ENABLE_PUSH, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE = 0x1, 0x2, 0x4, 0x5
+
+FRAME_HEADER_BYTES = 9
+DEFAULT_WINDOW = 65_535
+DEFAULT_FRAME_BYTES = 16_384
+GRPC_PREFIX_BYTES = 5
+
+# Entries of HPACK's static table (RFC 7541, appendix A): method POST and scheme http as a whole,
+# :authority and :path by name.
+_METHOD_POST, _SCHEME_HTTP = 0x83, 0x86
+_AUTHORITY, _PATH = 0x01, 0x04
+_LITERAL_NEW_NAME = 0x00
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """A whole frame."""
+    size = len(payload)
+    return struct.pack(">BHBBI", size >> 16, size & 0xFFFF, kind, flags, stream) + payload
+
+
+def settings_frame(values: dict[int, int]) -> bytes:
+    """A SETTINGS frame."""
+    return frame(SETTINGS, 0, 0, b"".join(struct.pack(">HI", *pair) for pair in values.items()))
+
+
+def read_settings(payload: bytes) -> dict[int, int]:
+    """What a SETTINGS frame says."""
+    return dict(struct.iter_unpack(">HI", payload))
+
+
+def window_update(stream: int, size: int) -> bytes:
+    """A WINDOW_UPDATE frame; stream 0 for the connection."""
+    return frame(WINDOW_UPDATE, 0, stream, struct.pack(">I", size))
+
+
+def request_headers(authority: str, path: str, timeout_s: int) -> bytes:
+    """The header block of a gRPC call: literals without indexing, so it never changes.
+
+    Args:
+        authority: host:port.
+        path: /package.Service/Method.
+        timeout_s: The call's deadline, in seconds from its start.
+    """
+    block = bytes([_METHOD_POST, _SCHEME_HTTP])
+    block += bytes([_AUTHORITY]) + _text(authority) + bytes([_PATH]) + _text(path)
+    for name, value in (
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+        ("grpc-timeout", f"{timeout_s}S"),
+    ):
+        block += bytes([_LITERAL_NEW_NAME]) + _text(name) + _text(value)
+    return block
+
+
+def grpc_message(message: bytes) -> bytes:
+    """A message with its length before it."""
+    return struct.pack(">BI", 0, len(message)) + message
+
+
+def grpc_messages(body: bytes) -> Iterator[bytes]:
+    """The messages of a body.
+
+    Raises:
+        ValueError: The body ends within a message, or a message is compressed.
+    """
+    place = 0
+    while place < len(body):
+        if len(body) < place + GRPC_PREFIX_BYTES:
+            raise ValueError("the body ends within a message's length")
+        compressed, size = struct.unpack_from(">BI", body, place)
+        place += GRPC_PREFIX_BYTES
+        if compressed:
+            raise ValueError("a message is compressed, which was not asked for")
+        if len(body) < place + size:
+            raise ValueError("the body ends within a message")
+        yield body[place : place + size]
+        place += size
+
+
+class StatusReader:
+    """Reads `grpc-status` from trailers, each distinct block once.
+
+    The decoder's table is empty (SETTINGS_HEADER_TABLE_SIZE is 0), so what a block says does not
+    depend on the blocks before it. A block that refers to the table all the same is an error.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, str] = {}
+
+    def status(self, block: bytes) -> str:
+        """The status code as text; what is wrong with the block when it has none."""
+        found = self._known.get(block)
+        if found is None:
+            found = self._known[block] = _status(block)
+        return found
+
+
+def _status(block: bytes) -> str:
+    try:
+        headers = dict(Decoder().decode(block, raw=True))
+    except HPACKError as error:
+        return f"HPACK {type(error).__name__}"
+    if b"grpc-status" in headers:
+        return headers[b"grpc-status"].decode()
+    return f"HTTP {headers.get(b':status', b'?').decode()} without grpc-status"
+
+
+def _text(text: str) -> bytes:
+    """A string literal of HPACK without Huffman coding, of less than 127 bytes."""
+    encoded = text.encode()
+    if len(encoded) >= 127:
+        raise ValueError(f"{text!r} is too long for a prepared header")
+    return bytes([len(encoded)]) + encoded

@@ -1,0 +1,84 @@
+"""BatchRecommend against single calls."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bench.context import PAGE_SIZE, Context, median, ratios
+from bench.generator import Load
+from bench.report import Row, Table, Target
+from marquee.v1 import recommender_service_pb2 as pb
+from marquee.v1 import types_pb2
+
+_PATH = "/marquee.v1.RecommenderService/BatchRecommend"
+_TARGET = Target(">=", 5.0)
+
+
+def batches(user_ids: list[str], size: int) -> list[bytes]:
+    """Requests of `size` users each; users come again where there are too few."""
+    count = max(1, len(user_ids) // size)
+    return [
+        pb.BatchRecommendRequest(
+            subjects=[
+                types_pb2.Subject(user_id=user_ids[(first * size + place) % len(user_ids)])
+                for place in range(size)
+            ],
+            page_size=PAGE_SIZE,
+        ).SerializeToString()
+        for first in range(count)
+    ]
+
+
+def measure(context: Context) -> Table:
+    """Measures users per second, with as many users in flight."""
+    config = context.config
+    single = context.plan(config.batch_users, config.seconds)
+    sizes = (config.batch_users, config.large_batch_users)
+    messages = {size: batches(context.user_ids, size) for size in sizes}
+    alone: list[Load] = []
+    found: dict[int, list[Load]] = {size: [] for size in sizes}
+    for number in range(1, config.rounds + 1):
+        context.on_step(f"batches, round {number} of {config.rounds}")
+        alone.append(context.recommend(single))
+        for size in sizes:
+            # About as many users as single calls manage in the time.
+            users = alone[-1].full_per_s * config.seconds
+            plan = replace(
+                single,
+                path=_PATH,
+                in_flight=1,
+                seconds=0.0,
+                calls=max(2, round(users / size)),
+                streaming=True,
+            )
+            load = context.generator.run(
+                plan, messages[size], context.services.pids, "batch_recommend"
+            )
+            context.check(f"BatchRecommend of {size}", load)
+            found[size].append(load)
+    singles = [load.full_per_s for load in alone]
+    rows = []
+    for size in sizes:
+        users_per_s = [load.full_per_s for load in found[size]]
+        ratio = median(ratios(users_per_s, singles))
+        rows.append(
+            Row(
+                f"BatchRecommend of {size} users, one at a time",
+                median(users_per_s),
+                "users/s",
+                median(singles),
+                ratio,
+                _TARGET,
+            )
+        )
+        rows += [
+            Row(
+                f"CPU a user, {service}, batch of {size}",
+                median([load.cpu_us(service) for load in found[size]]),
+                "µs",
+                median([load.cpu_us(service) for load in alone]),
+            )
+            for service in context.services.pids
+        ]
+    notes = [f"reference: {config.batch_users} single calls in flight", *context.take_notes()]
+    return Table("BatchRecommend against single calls", rows, notes)

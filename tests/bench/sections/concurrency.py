@@ -1,0 +1,89 @@
+"""Recommend from one call in flight to many.
+
+Throughput is of full answers. It rises with the calls in flight up to its peak; what must not
+happen is that it falls again under more load.
+"""
+
+from __future__ import annotations
+
+from bench.context import Context, median
+from bench.generator import Load
+from bench.processes import EchoServer
+from bench.report import Row, Table, Target
+
+_FLAT = Target(">=", 0.85)
+_NO_ERRORS = Target("<=", 0)
+# Linear growth of latency is what flat throughput gives; throughput may fall to 0.85 of its peak.
+_LINEAR = Target("<=", 1 / 0.85)
+# Saturated: so much of the peak.
+_SATURATED = 0.9
+
+
+def measure(context: Context, echo: EchoServer) -> Table:
+    """Measures all levels in turn, round after round; the echo server once.
+
+    Raises:
+        RuntimeError: No call was answered in full.
+    """
+    config = context.config
+    loads: dict[int, list[Load]] = {level: [] for level in config.levels}
+    for number in range(1, config.sweep_rounds + 1):
+        for level in config.levels:
+            context.on_step(f"{level} in flight, round {number} of {config.sweep_rounds}")
+            plan = context.plan(level, config.seconds)
+            loads[level].append(context.recommend(plan))
+    reference = []
+    for level in config.levels:
+        context.on_step(f"echo, {level} in flight")
+        reference.append(context.echo(context.plan(level, config.seconds), echo))
+    throughput = {level: median([x.full_per_s for x in found]) for level, found in loads.items()}
+    peak = max(throughput.values())
+    if not peak:
+        raise RuntimeError(f"no call was answered in full: {context.take_notes()}")
+    first = min(level for level in config.levels if throughput[level] >= _SATURATED * peak)
+    top = max(config.levels, key=throughput.__getitem__)
+    last = config.levels[-1]
+    rows = []
+    for level in config.levels:
+        ratio = throughput[level] / peak
+        rows.append(Row(f"throughput, {level} in flight", throughput[level], "/s", peak, ratio))
+    least = min(throughput[level] for level in config.levels if level >= top)
+    rows.append(
+        Row(f"least from the peak on ({top} in flight)", least, "/s", peak, least / peak, _FLAT)
+    )
+    faults = sum(load.faults for found in loads.values() for load in found)
+    rows.append(Row("errors and degraded answers", faults, "", target=_NO_ERRORS))
+    notes = context.take_notes()
+    # The backends' timeout cuts the latencies of degraded answers short.
+    flattered = any(load.faults for load in (*loads[first], *loads[last]))
+    if flattered:
+        notes.append("growth of latency is not measured where answers are degraded")
+    for percentile in ("p50", "p99"):
+        at = {
+            level: median([getattr(load, f"{percentile}_s") * 1e3 for load in found])
+            for level, found in loads.items()
+        }
+        growth = float("nan") if flattered else (at[last] / at[first]) / (last / first)
+        name = f"{percentile} growth, {first} to {last} in flight, over linear"
+        rows.append(Row(name, at[last], "ms", at[first], growth, _LINEAR if last > first else None))
+    return Table(
+        "Concurrency",
+        rows,
+        notes,
+        {
+            "in_flight": [float(level) for level in config.levels],
+            "gateway_per_s": [throughput[level] for level in config.levels],
+            "echo_per_s": [load.full_per_s for load in reference],
+            **{
+                f"gateway_{p}_ms": [
+                    median([getattr(load, f"{p}_s") * 1e3 for load in loads[level]])
+                    for level in config.levels
+                ]
+                for p in ("p50", "p99")
+            },
+            **{
+                f"echo_{p}_ms": [getattr(load, f"{p}_s") * 1e3 for load in reference]
+                for p in ("p50", "p99")
+            },
+        },
+    )

@@ -1,0 +1,48 @@
+"""Start, memory and idleness of the services."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.context import Context, median
+from bench.processes import SERVICES, Services, idle_shares, memory_of
+from bench.report import Row, Table, Target
+
+_START_S = {"cf": 2.0, "inference": 8.0, "gateway": 2.0}
+_MEMORY_MB = {"cf": 200, "inference": 700, "gateway": 120}
+_IDLE = Target("<=", 1.0)
+_MB = 1e6
+_SETTLE_S = 1.0
+
+
+def measure(context: Context) -> Table:
+    """Measures the running services as load has left them, and starts others beside none."""
+    config = context.config
+    store = Path(context.store.url)
+    rows = []
+    context.on_step("memory")
+    for service in SERVICES:
+        memory = memory_of(context.services.pids[service], store)
+        own = memory.resident - (memory.mapped if service == "cf" else 0)
+        name = "RSS without mapped arrays" if service == "cf" else "RSS"
+        target = Target("<=", _MEMORY_MB[service])
+        rows.append(Row(f"{service}: {name}, after load", own / _MB, "MB", target=target))
+        rows.append(Row(f"{service}: PSS", memory.proportional / _MB, "MB"))
+        rows.append(Row(f"{service}: mapped arrays in RSS", memory.mapped / _MB, "MB"))
+    context.on_step("idle")
+    idle_shares(context.services.pids, _SETTLE_S)
+    for service, share in idle_shares(context.services.pids, config.idle_s).items():
+        rows.append(Row(f"{service}: idle CPU", 100 * share, "%", target=_IDLE))
+    starts = [context.services.start_s]
+    for number in range(2, config.starts + 1):
+        context.on_step(f"start {number} of {config.starts}")
+        with Services(context.store.url, context.folder / "logs") as others:
+            starts.append(others.start_s)
+    for service in SERVICES:
+        seconds = median([start[service] for start in starts])
+        rows.append(
+            Row(
+                f"{service}: start to SERVING", seconds, "s", target=Target("<=", _START_S[service])
+            )
+        )
+    return Table("Start, memory and idle CPU", rows, context.take_notes())

@@ -1,0 +1,113 @@
+"""The load generator's own process: reads plans from stdin, answers with results on stdout.
+
+Both are JSON, a line each. Messages come in a file, each with its length before it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import uvloop
+
+from bench.http2 import grpc_messages
+from bench.load import ClosedLoop, LoadPlan, Outcome
+from marquee.v1 import recommender_service_pb2 as pb
+
+_PERCENTILES = {"p50_s": 50, "p90_s": 90, "p99_s": 99}
+
+
+class CpuClock:
+    """CPU seconds of processes while calls are counted."""
+
+    def __init__(self, pids: dict[str, int]) -> None:
+        """Takes process ids by name."""
+        self._processes = {name: psutil.Process(pid) for name, pid in pids.items()}
+        self._before: dict[str, float] = {}
+        self.used_s: dict[str, float] = {}
+
+    def on_window(self, begin: bool) -> None:
+        """Counts from a call with True to one with False."""
+        now = {}
+        for name, process in self._processes.items():
+            times = process.cpu_times()
+            now[name] = times.user + times.system
+        if begin:
+            self._before = now
+        else:
+            self.used_s = {name: now[name] - self._before[name] for name in now}
+
+
+def run_plan(raw: dict[str, Any]) -> dict[str, Any]:
+    """Runs a plan and sums its outcome up.
+
+    Args:
+        raw: `plan`, the fields of `LoadPlan`; `messages`, the file of messages; `pids`, processes
+            whose CPU is told, by name; `kind`, what the answers are (see `count_answers`).
+    """
+    plan = LoadPlan(**raw["plan"])
+    messages = list(grpc_messages(Path(raw["messages"]).read_bytes()))
+    clock = CpuClock(raw["pids"])
+    loop = ClosedLoop(plan, messages, clock.on_window)
+    outcome: Outcome = uvloop.run(loop.run())
+    latencies = np.array(outcome.latencies_s or [np.nan])
+    return {
+        "elapsed_s": outcome.elapsed_s,
+        "calls": len(outcome.latencies_s),
+        "client_cpu_s": outcome.client_cpu_s,
+        "server_cpu_s": clock.used_s,
+        "errors": dict(outcome.errors),
+        "body_bytes": float(np.median([len(b) for b in outcome.bodies] or [0])),
+        "answers": dict(count_answers(raw["kind"], outcome.bodies)),
+        "mean_s": float(latencies.mean()),
+        **{name: float(np.percentile(latencies, q)) for name, q in _PERCENTILES.items()},
+    }
+
+
+def count_answers(kind: str, bodies: Sequence[bytes]) -> Counter[str]:
+    """Counts messages, and those that are less than they should be.
+
+    Args:
+        kind: `recommend`, `batch_recommend`, or "" for answers that are only counted.
+        bodies: The answers of calls that ended well.
+
+    Returns:
+        `messages`; `degraded`, of which a part of the ensemble is missing; `failed`, the errors
+        of subjects in a batch; `empty`, without an item.
+    """
+    counts: Counter[str] = Counter()
+    for body in bodies:
+        for message in grpc_messages(body):
+            counts["messages"] += 1
+            if not kind:
+                continue
+            if kind == "batch_recommend":
+                answer = pb.BatchRecommendResponse.FromString(message)
+                if answer.HasField("error"):
+                    counts["failed"] += 1
+                    continue
+                part: Any = answer.recommendations
+            else:
+                part = pb.RecommendResponse.FromString(message)
+            if not part.items:
+                counts["empty"] += 1
+            elif part.source.degraded:
+                counts["degraded"] += 1
+    return counts
+
+
+def main() -> None:
+    """Answers plans until stdin ends."""
+    for line in sys.stdin:
+        sys.stdout.write(json.dumps(run_plan(json.loads(line))) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
