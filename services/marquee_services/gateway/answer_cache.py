@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
@@ -12,25 +13,55 @@ from marquee.v1 import types_pb2
 _OVERHEAD_BYTES = 500
 
 
+Answer: TypeAlias = pb.RecommendResponse | pb.BatchRecommendResponse.Recommendations
+
+
 @dataclass(frozen=True)
 class CachedAnswer:
     """An answer without what is new in each: its id, the next page's token, the time it took.
 
     Attributes:
-        message: The RecommendResponse's bytes.
+        content: The subject's kind and the items, as bytes of either kind of answer.
+        source: The AnswerSource's bytes.
+        unknown_item_ids: Unknown ids of the request.
+        item_count: How many items there are.
         backends: The backends whose blend ranked it.
         has_more: Whether there is a next page.
     """
 
-    message: bytes
+    content: bytes
+    source: bytes
+    unknown_item_ids: tuple[str, ...]
+    item_count: int
     backends: frozenset[str]
     has_more: bool
 
-    def response(self, recommendation_id: str) -> pb.RecommendResponse:
-        """The answer under a new id."""
-        response = pb.RecommendResponse.FromString(self.message)
-        response.recommendation_id = recommendation_id
-        return response
+    @classmethod
+    def of(
+        cls, response: pb.RecommendResponse, backends: frozenset[str], has_more: bool
+    ) -> CachedAnswer:
+        """What is kept of an answer."""
+        content = pb.RecommendResponse(subject_kind=response.subject_kind, items=response.items)
+        return cls(
+            content.SerializeToString(),
+            response.source.SerializeToString(),
+            tuple(response.unknown_item_ids),
+            len(response.items),
+            backends,
+            has_more,
+        )
+
+    def fill(self, answer: Answer, recommendation_id: str) -> None:
+        """Makes an empty answer this one, under a new id."""
+        answer.MergeFromString(self.content)
+        answer.source.MergeFromString(self.source)
+        answer.unknown_item_ids.extend(self.unknown_item_ids)
+        answer.recommendation_id = recommendation_id
+
+    @property
+    def nbytes(self) -> int:
+        """About how much memory it takes."""
+        return len(self.content) + len(self.source) + sum(map(len, self.unknown_item_ids))
 
 
 class AnswerCache:
@@ -74,15 +105,10 @@ class AnswerCache:
             or response.subject_kind != types_pb2.SUBJECT_KIND_KNOWN
         ):
             return
-        kept = pb.RecommendResponse()
-        kept.CopyFrom(response)
-        kept.ClearField("recommendation_id")
-        kept.ClearField("next_page_token")
         key = release_id, request.SerializeToString(deterministic=True)
         if key in self._answers:
             return
-        answer = CachedAnswer(kept.SerializeToString(), backends, has_more)
-        self._answers[key] = answer
+        answer = self._answers[key] = CachedAnswer.of(response, backends, has_more)
         self._bytes += _size(key, answer)
         while self._bytes > self._max_bytes:
             oldest, dropped = self._answers.popitem(last=False)
@@ -90,4 +116,4 @@ class AnswerCache:
 
 
 def _size(key: tuple[str, bytes], answer: CachedAnswer) -> int:
-    return len(key[1]) + len(answer.message) + _OVERHEAD_BYTES
+    return len(key[1]) + answer.nbytes + _OVERHEAD_BYTES

@@ -34,7 +34,12 @@ async def recommend_batch(
     try:
         while True:
             while len(tasks) < parallel and (place := next(subjects, None)) is not None:
-                tasks.add(asyncio.create_task(_one(recommender, request, place, deadline)))
+                single = _single(request, place)
+                kept = recommender.kept_recommendations(single)
+                if kept is not None:
+                    yield pb.BatchRecommendResponse(subject_index=place, recommendations=kept)
+                else:
+                    tasks.add(asyncio.create_task(_one(recommender, single, place, deadline)))
             if not tasks:
                 return
             done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -45,19 +50,22 @@ async def recommend_batch(
             task.cancel()
 
 
+def _single(request: pb.BatchRecommendRequest, place: int) -> pb.RecommendRequest:
+    """The single call that asks for a subject of a batch."""
+    return pb.RecommendRequest(
+        subject=request.subjects[place],
+        page_size=request.page_size,
+        options=request.options if request.HasField("options") else None,
+    )
+
+
 async def _one(
-    recommender: Recommender, request: pb.BatchRecommendRequest, place: int, deadline: Deadline
+    recommender: Recommender, single: pb.RecommendRequest, place: int, deadline: Deadline
 ) -> pb.BatchRecommendResponse:
     field = f"subjects[{place}]"
-    subject = request.subjects[place]
-    single = pb.RecommendRequest(
-        subject=subject, page_size=request.page_size, options=request.options
-    )
     try:
-        answer = recommender.kept_answer(single, paged=False)
-        if answer is None:
-            validate_subject(subject, field)
-            answer = await recommender.recommend(single, deadline, field=field, paged=False)
+        validate_subject(single.subject, field)
+        answer = await recommender.recommend(single, deadline, field=field, paged=False)
     except ServiceError as error:
         number: int = status_code(error).value[0]
         return pb.BatchRecommendResponse(

@@ -19,7 +19,7 @@ from marquee_services.errors import (
     ReleaseNotFound,
 )
 from marquee_services.gateway import answers
-from marquee_services.gateway.answer_cache import AnswerCache
+from marquee_services.gateway.answer_cache import AnswerCache, CachedAnswer
 from marquee_services.gateway.backend import BackendError
 from marquee_services.gateway.filters import eligible_items
 from marquee_services.gateway.lists import ListMemory, PageToken, request_digest
@@ -81,18 +81,40 @@ class Recommender:
         self._dense_limit = dense_limit
         self._candidates = candidates
 
-    def kept_answer(
-        self, request: pb.RecommendRequest, paged: bool = True
-    ) -> pb.RecommendResponse | None:
+    def kept_answer(self, request: pb.RecommendRequest) -> pb.RecommendResponse | None:
         """The answer that `recommend` would give, if it is kept from an earlier call.
 
-        None is, of a form that is not valid. While a backend is away none is given: the answer is
-        then what the rest of the ensemble says, as it would be without a cache.
-
-        Args:
-            request: The request; its form need not have been checked.
-            paged: As in `recommend`.
+        None is, of a request whose form is not valid. While a backend is away none is given: the
+        answer is then what the rest of the ensemble says, as it would be without a cache.
         """
+        found = self._kept(request)
+        if found is None:
+            return None
+        release_id, kept = found
+        response = pb.RecommendResponse()
+        kept.fill(response, uuid.uuid4().hex)
+        if kept.has_more:
+            response.next_page_token = PageToken(
+                response.recommendation_id,
+                release_id,
+                tuple(sorted(kept.backends)),
+                _digest(request),
+                kept.item_count,
+            ).encode()
+        return response
+
+    def kept_recommendations(
+        self, request: pb.RecommendRequest
+    ) -> pb.BatchRecommendResponse.Recommendations | None:
+        """As `kept_answer`, for a subject of a batch."""
+        found = self._kept(request)
+        if found is None:
+            return None
+        recommendations = pb.BatchRecommendResponse.Recommendations()
+        found[1].fill(recommendations, uuid.uuid4().hex)
+        return recommendations
+
+    def _kept(self, request: pb.RecommendRequest) -> tuple[str, CachedAnswer] | None:
         try:
             release = self._releases.pick(request.options.release_id)
         except (NoRelease, ReleaseNotFound):
@@ -100,17 +122,7 @@ class Recommender:
         kept = self._cache.get(release.release_id, request)
         if kept is None or not self._router.is_whole(release):
             return None
-        list_id = uuid.uuid4().hex
-        response = kept.response(list_id)
-        if paged and kept.has_more:
-            response.next_page_token = PageToken(
-                list_id,
-                release.release_id,
-                tuple(sorted(kept.backends)),
-                _digest(request),
-                len(response.items),
-            ).encode()
-        return response
+        return release.release_id, kept
 
     async def recommend(
         self,

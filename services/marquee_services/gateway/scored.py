@@ -85,8 +85,12 @@ class Scored:
         if not len(places):
             return []
         names = [name for name in self.blends.models() if name in self.outputs]
-        pool = np.stack([self.outputs[name][eligible] for name in names])
+        outputs = np.stack([self.outputs[name] for name in names])
+        pool = outputs[:, eligible]
         cut = max(0, pool.shape[1] - count)
-        bounds = np.partition(pool, cut, axis=1)[:, cut]
-        among = np.stack([self.outputs[name][places] for name in names]) >= bounds[:, None]
-        return [[names[m] for m in np.flatnonzero(column)] for column in among.T]
+        pool.partition(cut, axis=1)
+        among = outputs[:, places] >= pool[:, cut, None]
+        return [
+            [name for name, is_best in zip(names, column, strict=True) if is_best]
+            for column in among.T.tolist()
+        ]
