@@ -291,8 +291,21 @@ async def test_a_filter_that_leaves_nothing_gives_an_empty_list(
         answer = await stub.Recommend(known(filter=nothing), timeout=5)
         assert not answer.items
         assert not answer.next_page_token
-        one = await stub.Recommend(known(filter=Filter(allowed_item_ids=["i3"])), timeout=5)
-        assert len(one.items) <= 1
+    await gateway.stop(0.5)
+
+
+async def test_a_filter_that_leaves_few_is_served_without_retrieving(
+    services: Any, stub: Any
+) -> None:
+    """Of a large catalogue the few that qualify are scored themselves, and all are listed."""
+    gateway = await services.start_gateway(dense_limit=10, candidates=20)
+    await services.until_full(gateway)
+    few = known(filter=Filter(allowed_item_ids=["i3", "i50", "i77"]), include_seen=True)
+    small = await stub.Recommend(few, timeout=5)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.bound.port}") as channel:
+        large = await RecommenderServiceStub(channel).Recommend(few, timeout=5)
+    assert {item.item_id for item in large.items} == {"i3", "i50", "i77"}
+    assert [i.item_id for i in large.items] == [i.item_id for i in small.items]
     await gateway.stop(0.5)
 
 

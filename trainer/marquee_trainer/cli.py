@@ -24,7 +24,7 @@ def train(settings: TrainSettings) -> None:
         dataset, split = releasing.load_and_split(settings)
         trained = releasing.train_all(dataset, split, settings.seed)
         click.echo(metrics_table(trained.evaluation))
-        manifest = releasing.publish(store, dataset, split, trained, settings)
+        manifest = releasing.publish(store, dataset, split, trained, settings, settings.retrieval)
         click.echo(f"published {manifest.release_id}")
         if settings.promote:
             store.promote(manifest.release_id)

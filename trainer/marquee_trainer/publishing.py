@@ -12,6 +12,7 @@ from typing import Any
 from marquee_services.catalogue import Catalogue, Vocabulary
 from marquee_services.release.contents import model_folder, save_data
 from marquee_services.release.manifest import (
+    EXACT,
     DataEntry,
     Manifest,
     ModelEntry,
@@ -25,6 +26,7 @@ from marquee_services.scoring.scorer import ReleaseData
 from marquee_trainer.item_vectors import item_vectors
 from marquee_trainer.models.floor import fitted_floor
 from marquee_trainer.models.model import Model
+from marquee_trainer.retrieval import RetrievalConfig, choose_retrieval
 
 _LIBRARIES = ("tensorflow-cpu", "keras", "numpy", "scipy", "marquee")
 _VERSION_DIGITS = 12
@@ -40,6 +42,8 @@ def publish_release(
     ensemble: Ensemble,
     metrics: Mapping[str, Mapping[str, float]],
     evaluation: Mapping[str, Any],
+    retrieval: RetrievalConfig | None = None,
+    seed: int = 0,
 ) -> Manifest:
     """Writes a release into a store; it is not promoted.
 
@@ -53,6 +57,8 @@ def publish_release(
         ensemble: The blends.
         metrics: By model, its metrics; of `baseline` and `popularity` as well.
         evaluation: The protocol and the ensemble's metrics.
+        retrieval: How items are retrieved from a large catalogue; None for the default.
+        seed: Of what is random in that.
 
     Returns:
         The release's manifest.
@@ -64,8 +70,13 @@ def publish_release(
     with tempfile.TemporaryDirectory(prefix="marquee-release-") as name:
         folder = Path(name)
         save_data(folder, users, catalogue, data, item_vectors(data), ensemble)
+        retrievals = {}
         for model in models:
             model.save(model_folder(folder, model.name))
+            chosen = choose_retrieval(model.scorer, data, retrieval or RetrievalConfig(), seed)
+            if chosen.index is not None:
+                chosen.index.save(model_folder(folder, model.name))
+            retrievals[model.name] = chosen.entry
         files = hash_folder(folder)
         now = datetime.now(UTC)
         entries = [
@@ -76,6 +87,7 @@ def publish_release(
                 version=digest_of(files, _artifacts(model.name))[:_VERSION_DIGITS],
                 parameters=model.parameters,
                 metrics=metrics.get(model.name, {}),
+                retrieval=retrievals.get(model.name, {"kind": EXACT}),
             )
             for model in (*models, *fitted_floor(data))
         ]

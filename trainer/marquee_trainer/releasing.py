@@ -17,6 +17,7 @@ from marquee_trainer.evaluation.evaluate import ENSEMBLE
 from marquee_trainer.models.registry import MODELS
 from marquee_trainer.publishing import publish_release
 from marquee_trainer.report import ProgressBar
+from marquee_trainer.retrieval import AUTO, RetrievalConfig
 from marquee_trainer.settings import DataSettings
 from marquee_trainer.training import Trained, TrainingConfig, train
 
@@ -55,8 +56,18 @@ def publish(
     split: Split,
     trained: Trained,
     settings: DataSettings,
+    retrieval: str = AUTO,
 ) -> Manifest:
-    """Publishes what was trained; it is not promoted."""
+    """Publishes what was trained; it is not promoted.
+
+    Args:
+        store: The store.
+        dataset: The ratings.
+        split: How they were split.
+        trained: What was trained on them.
+        settings: What was asked for.
+        retrieval: One of `KINDS`.
+    """
     matrix = trained.data.matrix
     data = DataEntry(
         source=dataset.source,
@@ -86,4 +97,6 @@ def publish(
         trained.ensemble,
         trained.evaluation.metrics,
         evaluation,
+        RetrievalConfig(retrieval),
+        settings.seed,
     )

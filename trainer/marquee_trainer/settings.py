@@ -37,6 +37,12 @@ class TrainSettings(DataSettings):
         ServerSettings.store, "The release store: a folder or a URL.", env="MARQUEE_STORE"
     )
     promote: bool = setting(True, "Put the release in production.")
+    retrieval: str = setting(
+        "auto",
+        "How the servers retrieve from a large catalogue: `exact`, `ann` (approximate nearest "
+        "neighbours, needs marquee[ann]), or by its size.",
+        choices=("auto", "exact", "ann"),
+    )
 
 
 @dataclass(frozen=True)

@@ -13,18 +13,20 @@ Batches, lengths and candidates are padded to powers of two, so that few shapes 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import tensorflow as tf
 
-from marquee_services.arrays import Float32, Int32
+from marquee_services.arrays import Float32, Int32, Int64
 from marquee_services.errors import ArtifactError
 from marquee_services.ratings import Profiles
 from marquee_services.scoring.scorer import Output, ReleaseData
 
 SIGNATURES = ("user_vectors", "fold_in", "score_all", "score", "item_vectors")
+PRODUCTS = "item_products"
 PADDING = -1
 MAX_BATCH = 16
 _LEAST_LENGTH = 16
@@ -51,6 +53,11 @@ class SavedModelScorer:
             raise ArtifactError(f"not a SavedModel of ours: {error}") from error
         if len(vectors) != data.matrix.item_count:
             raise ArtifactError(f"the model has {len(vectors)} items")
+        # Modules whose scores are products have this signature besides.
+        self._products: Float32 | None = None
+        if PRODUCTS in model.signatures:
+            self._functions[PRODUCTS] = model.signatures[PRODUCTS]
+            self._products = self._call(PRODUCTS)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         self._item_vectors = (vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
 
@@ -72,11 +79,7 @@ class SavedModelScorer:
         count = self._data.matrix.item_count if items is None else len(items)
         scores = np.empty((len(profiles), count), dtype=np.float32)
         empty = profiles.counts == 0
-        known = ~empty & ~profiles.folded
-        for places, vectors_of in (
-            (np.flatnonzero(known), self._known_vectors),
-            (np.flatnonzero(~empty & ~known), self._folded_vectors),
-        ):
+        for places, vectors_of in self._kinds(profiles):
             for first in range(0, len(places), MAX_BATCH):
                 part = places[first : first + MAX_BATCH]
                 vectors = vectors_of(profiles.take(part))
@@ -86,6 +89,21 @@ class SavedModelScorer:
             places = np.flatnonzero(empty)
             scores[places] = self._data.baseline.score(profiles.take(places), items)
         return scores
+
+    @property
+    def item_products(self) -> Float32 | None:
+        """As `ScoresByProduct.item_products`: the item vectors and the offsets, side by side."""
+        return self._products
+
+    def user_products(self, profiles: Profiles) -> Float32:
+        """As `ScoresByProduct.user_products`."""
+        assert self._products is not None  # noqa: S101 - asked only of products
+        vectors = np.ones((len(profiles), self._products.shape[1]), dtype=np.float32)
+        for places, vectors_of in self._kinds(profiles):
+            for first in range(0, len(places), MAX_BATCH):
+                part = places[first : first + MAX_BATCH]
+                vectors[part, :-1] = vectors_of(profiles.take(part))[: len(part)]
+        return vectors
 
     def similarities(self, item: int) -> Float32 | None:
         """Cosines of the item vectors; 1 to itself."""
@@ -105,6 +123,14 @@ class SavedModelScorer:
             items[0, 0] = 0
             ratings = np.full((1, length), self._data.baseline.mean, dtype=np.float32)
             self._call("fold_in", items=items, ratings=ratings)
+
+    def _kinds(self, profiles: Profiles) -> tuple[tuple[Int64, Callable[[Profiles], Float32]], ...]:
+        """The places of trained users and of folded ones, and what makes their vectors."""
+        rated = profiles.counts > 0
+        return (
+            (np.flatnonzero(rated & ~profiles.folded), self._known_vectors),
+            (np.flatnonzero(rated & profiles.folded), self._folded_vectors),
+        )
 
     def _known_vectors(self, profiles: Profiles) -> Float32:
         users = np.zeros(_padded(len(profiles)), dtype=np.int32)

@@ -16,6 +16,7 @@ from marquee_services.scoring.scorer import Output
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
+EXACT, ANN = "exact", "ann"
 BACKENDS = ("cf", "inference", "gateway")
 _RELEASE_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
 _HASH_CHUNK = 1 << 20
@@ -65,6 +66,8 @@ class ModelEntry:
         version: The first 12 hexadecimal digits of its artifacts' digest.
         parameters: Its configuration.
         metrics: Its evaluation, by name of the metric.
+        retrieval: How its best items are found in a large catalogue: `kind`, which is `exact` or
+            `ann`, and for `ann` the `parameters` of the index and the measured `recall_at_100`.
     """
 
     name: str
@@ -73,6 +76,7 @@ class ModelEntry:
     version: str
     parameters: Mapping[str, Any]
     metrics: Mapping[str, float]
+    retrieval: Mapping[str, Any] = field(default_factory=lambda: {"kind": EXACT})
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from marquee_services.arrays import Bool, Float32, Int32
 from marquee_services.errors import FieldViolation, InvalidFields, ModelNotFound
 from marquee_services.ratings import Profiles, join_profiles
+from marquee_services.scoring.retrieval import Found, ItemIndex, ScoresByProduct
 from marquee_services.scoring.scorer import (
     ExplainsByItems,
     ExplainsByNeighbours,
@@ -54,11 +55,13 @@ class Engine:
         release_id: The release.
         data: What its models build on.
         scorers: The models, by name.
+        indexes: Of models whose scores are products, what finds their best items.
     """
 
     release_id: str
     data: ReleaseData
     scorers: Mapping[str, Scorer]
+    indexes: Mapping[str, ItemIndex] = field(default_factory=dict)
 
     def pick(self, models: Sequence[str]) -> Mapping[str, Scorer]:
         """The models of those names; all for none.
@@ -145,7 +148,7 @@ class Engine:
 
     def retrieve(
         self, queries: Sequence[Query], models: Sequence[str], count: int, eligible: Bool | None
-    ) -> dict[str, list[tuple[Int32, Float32]]]:
+    ) -> dict[str, list[Found]]:
         """Each model's best items for each user.
 
         Args:
@@ -161,8 +164,13 @@ class Engine:
             ModelNotFound: There is no such model here.
         """
         profiles = self.profiles(queries)
-        best: dict[str, list[tuple[Int32, Float32]]] = {}
+        rated = bool((profiles.counts > 0).all())
+        best: dict[str, list[Found]] = {}
         for name, scorer in self.pick(models).items():
+            index = self.indexes.get(name)
+            if rated and index is not None and isinstance(scorer, ScoresByProduct):
+                best[name] = index.search(scorer.user_products(profiles), count, eligible)
+                continue
             best[name] = []
             for row in scorer.score(profiles):
                 top = top_indexes(row, count, eligible)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +14,11 @@ from marquee.v1 import scoring_service_pb2, scoring_service_pb2_grpc
 from marquee_services.errors import ArtifactError
 from marquee_services.release.contents import open_release
 from marquee_services.release.follower import ReleaseFollower
+from marquee_services.release.manifest import ANN, EXACT
 from marquee_services.release.store import ReleaseStore
-from marquee_services.scoring.scorer import LoadScorer, WarmsUp
+from marquee_services.scoring.ann import AnnConfig, AnnIndex
+from marquee_services.scoring.retrieval import ExactIndex, ItemIndex, item_products
+from marquee_services.scoring.scorer import LoadScorer, Scorer, WarmsUp
 from marquee_services.scoring_service.engine import Engine, Query
 from marquee_services.scoring_service.servicer import ScoringServicer
 from marquee_services.scoring_service.settings import CFSettings
@@ -44,14 +48,45 @@ def load_engine(
         ArtifactError: A file is not what it should be, or the release holds an unknown model.
     """
     files, names = open_release(store, release_id, backend, cache)
-    scorers = {}
+    entries = {model.name: model for model in files.manifest.models}
+    scorers, indexes = {}, {}
     for name in names:
         if name not in loaders:
             raise ArtifactError(f"this server knows no model {name!r}")
-        scorers[name] = loaders[name](files.model_folder(name), files.data)
-    engine = Engine(release_id, files.data, scorers)
+        folder = files.model_folder(name)
+        scorers[name] = loaders[name](folder, files.data)
+        index = load_index(folder, scorers[name], entries[name].retrieval)
+        if index is not None:
+            indexes[name] = index
+    engine = Engine(release_id, files.data, scorers, indexes)
     warm_up(engine)
     return engine
+
+
+def load_index(folder: Path, scorer: Scorer, retrieval: Mapping[str, Any]) -> ItemIndex | None:
+    """What finds a model's best items, as its release says; None for a model without products.
+
+    Args:
+        folder: The model's artifacts.
+        scorer: The model.
+        retrieval: As in `ModelEntry`.
+
+    Raises:
+        ArtifactError: The release asks for what the model or this server cannot do.
+    """
+    items = item_products(scorer)
+    kind = retrieval.get("kind", EXACT)
+    if kind == ANN:
+        if items is None:
+            raise ArtifactError(f"{folder.name}: only products have approximate neighbours")
+        try:
+            config = AnnConfig(**retrieval["parameters"])
+        except (KeyError, TypeError) as error:
+            raise ArtifactError(f"{folder.name}: damaged retrieval: {error!r}") from error
+        return AnnIndex.load(folder, items, config)
+    if kind != EXACT:
+        raise ArtifactError(f"{folder.name}: unknown retrieval {kind!r}")
+    return None if items is None else ExactIndex(items)
 
 
 def warm_up(engine: Engine) -> None:

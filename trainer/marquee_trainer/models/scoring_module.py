@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from marquee_services.arrays import Float32
-from marquee_services.inference.saved_model import MAX_BATCH, PADDING, SavedModelScorer
+from marquee_services.inference.saved_model import MAX_BATCH, PADDING, PRODUCTS, SavedModelScorer
 from marquee_services.scoring.scorer import ReleaseData
 
 
@@ -66,6 +66,13 @@ class ScoringModule(tf.Module):  # type: ignore[misc]
     def representation(self) -> Any:
         """Item vectors for similarities: float32[items, e]."""
 
+    def products(self) -> Any:
+        """Item vectors whose product with (u, 1) is the score: float32[items, d + 1], if any are.
+
+        None when scores are no products of vectors.
+        """
+        return None
+
     def make_signatures(self) -> dict[str, Any]:
         """The signatures, as concrete functions."""
         vectors = tf.TensorSpec((None, self.width), tf.float32)
@@ -75,7 +82,7 @@ class ScoringModule(tf.Module):  # type: ignore[misc]
         def concrete(function: Any, **specs: Any) -> Any:
             return tf.function(function).get_concrete_function(**specs)
 
-        return {
+        signatures = {
             "user_vectors": concrete(
                 lambda users: {"r": tf.gather(self.users, users)}, users=index
             ),
@@ -92,6 +99,10 @@ class ScoringModule(tf.Module):  # type: ignore[misc]
             ),
             "item_vectors": concrete(lambda: {"r": self.representation()}),
         }
+        products = self.products()
+        if products is not None:
+            signatures[PRODUCTS] = concrete(lambda: {"r": self.products()})
+        return signatures
 
 
 class FittedScorer:
@@ -153,6 +164,10 @@ class LinearModule(ScoringModule):
     def representation(self) -> Any:
         """As `ScoringModule.representation`."""
         return self.factors[:, :-1]
+
+    def products(self) -> Any:
+        """As `ScoringModule.products`."""
+        return tf.concat([self.factors, self.offsets[:, None]], axis=1)
 
 
 @dataclass(frozen=True)
@@ -279,6 +294,10 @@ class EncoderModule(ScoringModule):
         decoder = self.decoder if items is None else tf.gather(self.decoder, items)
         offsets = self.offsets if items is None else tf.gather(self.offsets, items)
         return tf.matmul(vectors, decoder, transpose_b=True) + offsets
+
+    def products(self) -> Any:
+        """As `ScoringModule.products`."""
+        return tf.concat([self.decoder, self.offsets[:, None]], axis=1)
 
     def fold(self, items: Any, ratings: Any) -> Any:
         """As `ScoringModule.fold`."""

@@ -1,0 +1,114 @@
+"""The best items by a product of vectors, without scoring the whole catalogue at once."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from marquee_services.arrays import Bool, Float32, Int32
+from marquee_services.ratings import Profiles
+from marquee_services.scoring.scorer import Scorer
+from marquee_services.scoring.top import top_indexes
+
+# Scores of so many bytes at a time: they stay in a core's cache until they have been looked at.
+_BLOCK_BYTES = 1 << 20
+_LEAST_BLOCK = 4096
+
+Found = tuple[Int32, Float32]
+"""Item indexes, best first, and their scores."""
+
+
+@runtime_checkable
+class ScoresByProduct(Protocol):
+    """A scorer whose scores may be products: score = user vector · item vector."""
+
+    @property
+    def item_products(self) -> Float32 | None:
+        """The item vectors (float32, items × d); None when scores are no products."""
+
+    def user_products(self, profiles: Profiles) -> Float32:
+        """The vectors of users who have ratings (float32, B × d)."""
+
+
+class ItemIndex(Protocol):
+    """Finds items whose product with a user's vector is high."""
+
+    def search(self, vectors: Float32, count: int, eligible: Bool | None) -> list[Found]:
+        """The best items of each user, best first.
+
+        Args:
+            vectors: User vectors (float32, B × d).
+            count: How many items for each.
+            eligible: Which items qualify (bool, items); None for all.
+        """
+
+
+def item_products(scorer: Scorer) -> Float32 | None:
+    """The item vectors of a scorer whose scores are products; None of any other."""
+    return scorer.item_products if isinstance(scorer, ScoresByProduct) else None
+
+
+class ExactIndex:
+    """Looks at all items, block by block."""
+
+    def __init__(self, items: Float32) -> None:
+        """Takes the item vectors (float32, items × d)."""
+        self._items = items
+
+    def search(self, vectors: Float32, count: int, eligible: Bool | None) -> list[Found]:
+        """As `ItemIndex.search`; exact, among equals the lower index first."""
+        users = len(vectors)
+        size = max(_LEAST_BLOCK, _BLOCK_BYTES // (4 * max(1, users)))
+        best = [_Best(count) for _ in range(users)]
+        bounds = np.full(users, -np.inf, dtype=np.float32)
+        scores = np.empty((users, min(size, len(self._items))), dtype=np.float32)
+        for start in range(0, len(self._items), size):
+            block = self._items[start : start + size]
+            part = scores[:, : len(block)]
+            np.matmul(vectors, block.T, out=part)
+            mask = None if eligible is None else eligible[start : start + size]
+            # Of most blocks nothing reaches a user's bound, and one comparison is all it takes.
+            for user in np.flatnonzero((part > bounds[:, None]).any(axis=1)).tolist():
+                row = part[user]
+                top = _above(row, bounds[user], count, mask)
+                bounds[user] = best[user].add((top + start).astype(np.int32), row[top])
+        return [found.result() for found in best]
+
+    def search_among(self, vectors: Float32, count: int, items: Int32) -> list[Found]:
+        """The best of given items (int32, ascending), of each user."""
+        scores = vectors @ self._items[items].T
+        tops = [(row, top_indexes(row, count)) for row in scores]
+        return [(items[top], row[top]) for row, top in tops]
+
+
+def _above(row: Float32, bound: float, count: int, eligible: Bool | None) -> Int32:
+    """Places of at least all of a block's best that are above the bound."""
+    if bound == -np.inf:
+        return top_indexes(row, count, eligible).astype(np.int32)
+    above = np.flatnonzero(row > bound)
+    if eligible is not None:
+        above = above[eligible[above]]
+    if len(above) > count:
+        above = above[top_indexes(row[above], count)]
+    return above.astype(np.int32)
+
+
+class _Best:
+    """The best that were seen so far of one user."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._items = np.empty(0, dtype=np.int32)
+        self._scores = np.empty(0, dtype=np.float32)
+
+    def add(self, items: Int32, scores: Float32) -> float:
+        """Adds items with higher indexes than those before; what must be beaten from now on."""
+        self._items = np.concatenate([self._items, items])
+        self._scores = np.concatenate([self._scores, scores])
+        order = np.lexsort((self._items, -self._scores))[: self._count]
+        self._items, self._scores = self._items[order], self._scores[order]
+        return float(self._scores[-1]) if len(order) == self._count else -np.inf
+
+    def result(self) -> Found:
+        return self._items, self._scores

@@ -1,0 +1,111 @@
+"""Chooses how a model's best items are found in a large catalogue, and measures it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from marquee_services.arrays import Float32
+from marquee_services.release.manifest import ANN, EXACT
+from marquee_services.scoring.ann import AnnConfig, AnnIndex
+from marquee_services.scoring.retrieval import ExactIndex, ScoresByProduct, item_products
+from marquee_services.scoring.scorer import ReleaseData, Scorer
+
+AUTO = "auto"
+KINDS = (AUTO, EXACT, ANN)
+RECALL_DEPTH = 100
+
+
+@dataclass(frozen=True)
+class RetrievalConfig:
+    """How items are retrieved.
+
+    Attributes:
+        kind: `exact`, `ann`, or `auto`: approximate for catalogues from `ann_items` on.
+        ann_items: The smallest catalogue that `auto` retrieves from approximately.
+        recall: Wanted recall@100 against exact retrieval.
+        users: On so many random users it is measured.
+        training_items_per_list: So many items for each list teach the centroids.
+        first_share: The first share of the lists that is tried; it doubles up to `last_share`.
+        last_share: Where looking at more lists no longer pays.
+    """
+
+    kind: str = AUTO
+    ann_items: int = 200_000
+    recall: float = 0.95
+    users: int = 256
+    training_items_per_list: int = 40
+    first_share: float = 1 / 128
+    last_share: float = 1 / 4
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """What was chosen.
+
+    Attributes:
+        index: The approximate index; None for exact retrieval.
+        entry: What the manifest says of it; see `ModelEntry.retrieval`.
+    """
+
+    index: AnnIndex | None = None
+    entry: dict[str, Any] = field(default_factory=lambda: {"kind": EXACT})
+
+
+def choose_retrieval(
+    scorer: Scorer, data: ReleaseData, config: RetrievalConfig, seed: int
+) -> Retrieval:
+    """An approximate index with the recall that is wanted, or exact retrieval.
+
+    Args:
+        scorer: The model.
+        data: What it was trained on.
+        config: How.
+        seed: Of the users and of the clustering.
+
+    Raises:
+        ImportError: Faiss is needed and not installed.
+    """
+    items = item_products(scorer)
+    rated = np.flatnonzero(np.diff(data.matrix.indptr))
+    small = config.kind == AUTO and data.matrix.item_count < config.ann_items
+    if items is None or config.kind == EXACT or small or not len(rated):
+        return Retrieval()
+    assert isinstance(scorer, ScoresByProduct)  # noqa: S101 - it has item products
+    random = np.random.default_rng(seed)
+    users = random.permutation(rated)[: config.users]
+    vectors = scorer.user_products(data.matrix.profiles(np.sort(users)))
+    # About 4 √n lists balance the search of the centroids with that of the lists (Faiss's advice).
+    lists = max(1, 1 << round(np.log2(4 * np.sqrt(len(items)))))
+    first = AnnConfig(lists, max(1, int(lists * config.first_share)))
+    index = AnnIndex.build(items, first, config.training_items_per_list * lists, seed)
+    while True:
+        recall = recall_of(index, items, vectors)
+        probes = index.config.probes
+        if recall >= config.recall or 2 * probes > max(1.0, lists * config.last_share):
+            break
+        index = index.with_probes(2 * probes)
+    entry = {"parameters": asdict(index.config), "recall_at_100": recall}
+    if recall < config.recall and config.kind == AUTO:
+        return Retrieval(None, {"kind": EXACT, "rejected": entry})
+    return Retrieval(index, {"kind": ANN, **entry})
+
+
+def recall_of(index: AnnIndex, items: Float32, vectors: Float32) -> float:
+    """The mean share of the exact 100 best that an index finds.
+
+    Args:
+        index: The index.
+        items: The item vectors (float32, items × d).
+        vectors: Users' vectors (float32, U × d).
+    """
+    depth = min(RECALL_DEPTH, len(items))
+    exact = ExactIndex(items).search(vectors, depth, None)
+    found = index.search(vectors, depth, None)
+    shares = [
+        len(np.intersect1d(best, near)) / depth
+        for (best, _), (near, _) in zip(exact, found, strict=True)
+    ]
+    return float(np.mean(shares))
