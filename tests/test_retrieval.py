@@ -131,8 +131,12 @@ class ProductScorer:
     output = Output.STARS
 
     def __init__(self, items: Float32, users: Float32) -> None:
-        self.item_products = items
+        self._items = items
         self._users = users
+
+    def item_products(self) -> Float32 | None:
+        """As `ScoresByProduct.item_products`."""
+        return self._items
 
     def user_products(self, profiles: Profiles) -> Float32:
         """As `ScoresByProduct.user_products`."""
@@ -140,7 +144,7 @@ class ProductScorer:
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
         """As `Scorer.score`."""
-        chosen = self.item_products if items is None else self.item_products[items]
+        chosen = self._items if items is None else self._items[items]
         scores: Float32 = self.user_products(profiles) @ chosen.T
         return scores
 

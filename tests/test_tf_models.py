@@ -131,6 +131,25 @@ def test_a_saved_model_scores_as_before_and_needs_no_code_of_ours(
     assert np.abs(row).max() <= 1.0
 
 
+def test_products_of_vectors_are_the_scores(
+    model: FactorModel | AutoRecModel, parts: tuple[ReleaseData, Pairs]
+) -> None:
+    """Of models that offer them, for known users and visitors alike; a perceptron offers none."""
+    matrix = parts[0].matrix
+    known = matrix.profiles(range(20))
+    visitors = join_profiles(
+        [matrix.profile(-1, p.items, p.ratings) for p in map(known.take, np.eye(20, dtype=bool))]
+    )
+    both = join_profiles([visitors, known])
+    items = model.scorer.item_products()
+    if isinstance(model, (DeepMF, ResidualMF)):
+        assert items is None
+        return
+    assert items is not None
+    products = model.scorer.user_products(both) @ items.T
+    np.testing.assert_allclose(products, model.scorer.score(both), atol=1e-4)
+
+
 def test_no_shape_is_traced_again(
     model: FactorModel | AutoRecModel,
     parts: tuple[ReleaseData, Pairs],

@@ -47,7 +47,7 @@ class BenchConfig:
     cf_users: int = 200
     starts: int = 3
     idle_s: float = 5.0
-    users: int = 5000
+    users: int = 2000
 
 
 QUICK = BenchConfig(
@@ -63,5 +63,5 @@ QUICK = BenchConfig(
     cf_users=50,
     starts=1,
     idle_s=2.0,
-    users=1000,
+    users=300,
 )

@@ -19,6 +19,7 @@ from bench.report import Row, Target
 from marquee_services.arrays import Float32, Int32, Int64
 from marquee_services.ratings import Profiles, RatingsMatrix
 from marquee_services.release.contents import open_release
+from marquee_services.release.manifest import EXACT
 from marquee_services.release.store import ReleaseStore
 from marquee_services.scoring.baseline import Baseline
 from marquee_services.scoring.cf_models import CF_SCORERS
@@ -28,6 +29,7 @@ from marquee_services.scoring.scorer import ReleaseData, Scorer
 from marquee_services.scoring.top import top_indexes
 from marquee_services.scoring.user_cf import UserCFConfig, UserResiduals
 from marquee_services.scoring_service.engine import Engine, Query
+from marquee_services.scoring_service.main import load_index
 
 _DIMENSIONS = 64
 _TOP = 20
@@ -59,7 +61,10 @@ def factor_engine(items: int) -> tuple[Engine, Float32]:
     data = ReleaseData(matrix, Baseline.fit(matrix, *_DAMPING))
     fold_in = FoldInConfig(ridge=1.0, ridge_per_rating=0.0, bias_ridge=5.0)
     module = LinearModule(factors, data.baseline.item_bias.astype(np.float32), fold_in)
-    return Engine("bench", data, {"mf": FittedScorer(module, data).scorer}), factors
+    scorer = FittedScorer(module, data).scorer
+    index = load_index(Path(), scorer, {"kind": EXACT})
+    assert index is not None
+    return Engine("bench", data, {"mf": scorer}, {"mf": index}), factors
 
 
 def measure_factors(items: int, rounds: int) -> tuple[list[Row], list[str]]:

@@ -24,7 +24,7 @@ class LoadPlan:
     """A closed loop of calls.
 
     Attributes:
-        address: host:port.
+        address: host:port, or several with commas; connections go to them in turn.
         path: /package.Service/Method.
         in_flight: Calls in flight.
         connections: At most so many connections.
@@ -100,8 +100,9 @@ class ClosedLoop:
             OSError: The server cannot be reached.
         """
         loop, plan = asyncio.get_running_loop(), self._plan
-        host, _, port = plan.address.rpartition(":")
-        for _ in range(min(plan.connections, plan.in_flight)):
+        addresses = plan.address.split(",")
+        for number in range(min(plan.connections, plan.in_flight)):
+            host, _, port = addresses[number % len(addresses)].rpartition(":")
             _, connection = await loop.create_connection(self._connect, host, int(port))
             self._connections.append(connection)
         if not plan.seconds:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 import time
@@ -60,6 +61,12 @@ class Services:
         except BaseException:
             self._kill()
             raise
+
+    def behind(self, gateway: ServiceProcess) -> Services:
+        """The same backends behind another gateway, which is not stopped with them."""
+        other = copy.copy(self)
+        other.processes = {**self.processes, "gateway": gateway}
+        return other
 
     @property
     def gateway(self) -> ServiceProcess:

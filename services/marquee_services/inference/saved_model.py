@@ -54,10 +54,8 @@ class SavedModelScorer:
         if len(vectors) != data.matrix.item_count:
             raise ArtifactError(f"the model has {len(vectors)} items")
         # Modules whose scores are products have this signature besides.
-        self._products: Float32 | None = None
         if PRODUCTS in model.signatures:
             self._functions[PRODUCTS] = model.signatures[PRODUCTS]
-            self._products = self._call(PRODUCTS)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         self._item_vectors = (vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
 
@@ -90,20 +88,20 @@ class SavedModelScorer:
             scores[places] = self._data.baseline.score(profiles.take(places), items)
         return scores
 
-    @property
     def item_products(self) -> Float32 | None:
         """As `ScoresByProduct.item_products`: the item vectors and the offsets, side by side."""
-        return self._products
+        return self._call(PRODUCTS) if PRODUCTS in self._functions else None
 
     def user_products(self, profiles: Profiles) -> Float32:
         """As `ScoresByProduct.user_products`."""
-        assert self._products is not None  # noqa: S101 - asked only of products
-        vectors = np.ones((len(profiles), self._products.shape[1]), dtype=np.float32)
+        parts: list[tuple[Int64, Float32]] = []
         for places, vectors_of in self._kinds(profiles):
             for first in range(0, len(places), MAX_BATCH):
                 part = places[first : first + MAX_BATCH]
-                vectors[part, :-1] = vectors_of(profiles.take(part))[: len(part)]
-        return vectors
+                parts.append((part, vectors_of(profiles.take(part))[: len(part)]))
+        order = np.argsort(np.concatenate([places for places, _ in parts]), kind="stable")
+        vectors = np.concatenate([found for _, found in parts])[order]
+        return np.hstack([vectors, np.ones((len(vectors), 1), np.float32)])
 
     def similarities(self, item: int) -> Float32 | None:
         """Cosines of the item vectors; 1 to itself."""

@@ -8,9 +8,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from marquee_services.arrays import Bool, Float32
+from marquee_services.arrays import Bool, Float32, Int32
 from marquee_services.errors import ArtifactError
-from marquee_services.scoring.retrieval import ExactIndex, Found
+from marquee_services.scoring.retrieval import Found
 from marquee_services.scoring.top import top_indexes
 
 ANN_FILE = "retrieval.faiss"
@@ -42,7 +42,6 @@ class AnnIndex:
         """Takes a Faiss index and the vectors that it is of (float32, items × d)."""
         self._index = index
         self._items = items
-        self._exact = ExactIndex(items)
         self.config = config
 
     @classmethod
@@ -83,19 +82,22 @@ class AnnIndex:
             few = np.flatnonzero(eligible).astype(np.int32)
             wanted = max(count * self.config.expansion, self.config.dense_share * len(eligible))
             if len(few) <= wanted:
-                return self._exact.search_among(vectors, count, few)
+                return [self._ranked(vector, few, count) for vector in vectors]
             allowed = faiss.IDSelectorBitmap(np.packbits(eligible, bitorder="little"))
         parameters = faiss.SearchParametersIVF(nprobe=self.config.probes, sel=allowed)
         _, found = self._index.search(
             vectors, min(count * self.config.expansion, len(self._items)), params=parameters
         )
-        results = []
-        for vector, places in zip(vectors, found, strict=True):
-            items = np.sort(places[places >= 0]).astype(np.int32)
-            scores = self._items[items] @ vector
-            top = top_indexes(scores, count)
-            results.append((items[top], scores[top]))
-        return results
+        return [
+            self._ranked(vector, np.sort(places[places >= 0]).astype(np.int32), count)
+            for vector, places in zip(vectors, found, strict=True)
+        ]
+
+    def _ranked(self, vector: Float32, items: Int32, count: int) -> Found:
+        """The best of given items (int32, ascending), by the exact product."""
+        scores = self._items[items] @ vector
+        top = top_indexes(scores, count)
+        return items[top], scores[top]
 
     def save(self, folder: Path) -> None:
         """Writes the index into a model's folder."""

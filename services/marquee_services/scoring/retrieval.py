@@ -23,7 +23,6 @@ Found = tuple[Int32, Float32]
 class ScoresByProduct(Protocol):
     """A scorer whose scores may be products: score = user vector · item vector."""
 
-    @property
     def item_products(self) -> Float32 | None:
         """The item vectors (float32, items × d); None when scores are no products."""
 
@@ -46,40 +45,37 @@ class ItemIndex(Protocol):
 
 def item_products(scorer: Scorer) -> Float32 | None:
     """The item vectors of a scorer whose scores are products; None of any other."""
-    return scorer.item_products if isinstance(scorer, ScoresByProduct) else None
+    return scorer.item_products() if isinstance(scorer, ScoresByProduct) else None
 
 
 class ExactIndex:
     """Looks at all items, block by block."""
 
     def __init__(self, items: Float32) -> None:
-        """Takes the item vectors (float32, items × d)."""
-        self._items = items
+        """Takes the item vectors (float32, items × d); keeps a copy of them, the other way round.
+
+        A product with d × items contiguous is up to twice as fast as with items × d.
+        """
+        self._across = np.ascontiguousarray(items.T)
 
     def search(self, vectors: Float32, count: int, eligible: Bool | None) -> list[Found]:
         """As `ItemIndex.search`; exact, among equals the lower index first."""
-        users = len(vectors)
+        users, items = len(vectors), self._across.shape[1]
         size = max(_LEAST_BLOCK, _BLOCK_BYTES // (4 * max(1, users)))
         best = [_Best(count) for _ in range(users)]
         bounds = np.full(users, -np.inf, dtype=np.float32)
-        scores = np.empty((users, min(size, len(self._items))), dtype=np.float32)
-        for start in range(0, len(self._items), size):
-            block = self._items[start : start + size]
-            part = scores[:, : len(block)]
-            np.matmul(vectors, block.T, out=part)
+        scores = np.empty((users, min(size, items)), dtype=np.float32)
+        for start in range(0, items, size):
+            block = self._across[:, start : start + size]
+            part = scores[:, : block.shape[1]]
+            np.matmul(vectors, block, out=part)
             mask = None if eligible is None else eligible[start : start + size]
             # Of most blocks nothing reaches a user's bound, and one comparison is all it takes.
-            for user in np.flatnonzero((part > bounds[:, None]).any(axis=1)).tolist():
+            for user in np.flatnonzero(part.max(axis=1) > bounds).tolist():
                 row = part[user]
                 top = _above(row, bounds[user], count, mask)
                 bounds[user] = best[user].add((top + start).astype(np.int32), row[top])
         return [found.result() for found in best]
-
-    def search_among(self, vectors: Float32, count: int, items: Int32) -> list[Found]:
-        """The best of given items (int32, ascending), of each user."""
-        scores = vectors @ self._items[items].T
-        tops = [(row, top_indexes(row, count)) for row in scores]
-        return [(items[top], row[top]) for row, top in tops]
 
 
 def _above(row: Float32, bound: float, count: int, eligible: Bool | None) -> Int32:

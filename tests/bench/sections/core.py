@@ -1,4 +1,4 @@
-"""The scoring core without RPC, in a process of its own."""
+"""The scoring core and retrieval without RPC, in processes of their own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 from bench.context import Context
 from bench.report import Row, Table
@@ -19,7 +20,6 @@ def measure(context: Context) -> Table:
     """
     config = context.config
     context.on_step(f"scoring core, {config.core_items:,} items")
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     request = {
         "items": config.core_items,
         "rounds": config.core_rounds,
@@ -27,8 +27,30 @@ def measure(context: Context) -> Table:
         "store": context.store.url,
         "release_id": context.manifest.release_id,
     }
+    return table_of("Scoring core, one thread", "bench.core", request, context)
+
+
+def measure_retrieval(context: Context) -> Table:
+    """Runs `bench.ann` with one thread, and reads its table.
+
+    Raises:
+        CalledProcessError: It failed.
+    """
+    config = context.config
+    context.on_step(f"approximate retrieval, {config.core_items:,} items")
+    request = {
+        "items": config.core_items,
+        "rounds": config.core_rounds,
+        "folder": str(context.folder / f"ann-{config.core_items}"),
+    }
+    return table_of("Large catalogue, one thread", "bench.ann", request, context)
+
+
+def table_of(title: str, module: str, request: dict[str, Any], context: Context) -> Table:
+    """Runs a module with one thread, and makes a table of what it prints."""
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     done = subprocess.run(
-        [sys.executable, "-m", "bench.core", json.dumps(request)],
+        [sys.executable, "-m", module, json.dumps(request)],
         env={**os.environ, **threads, "TF_CPP_MIN_LOG_LEVEL": "2"},
         stdout=subprocess.PIPE,
         check=True,
@@ -36,4 +58,4 @@ def measure(context: Context) -> Table:
     )
     answer = json.loads(done.stdout.splitlines()[-1])
     rows = [Row.of(raw) for raw in answer["rows"]]
-    return Table("Scoring core, one thread", rows, [*answer["notes"], *context.take_notes()])
+    return Table(title, rows, [*answer["notes"], *context.take_notes()])

@@ -79,4 +79,4 @@ def measure(context: Context, echo: EchoServer, size: int) -> Table:
         share = median([load.client_share for load in loads[key]])
         rows.append(Row(f"share of a core, load generator ({label})", 100 * share, "%"))
     notes = [f"reference: grpc.aio echo, answers of {size} bytes", *context.take_notes()]
-    return Table("Recommend against the echo server", rows, notes)
+    return Table("Recommend, users who were asked for before", rows, notes)
