@@ -7,7 +7,7 @@ from collections.abc import Callable
 import click
 
 from marquee_services.server.settings import settings_options
-from marquee_trainer.settings import DemoSettings, TrainSettings
+from marquee_trainer.settings import DemoSettings, EvaluateSettings, TrainSettings
 
 
 @click.command()
@@ -42,6 +42,19 @@ def demo(settings: DemoSettings) -> None:
         from marquee_trainer.demo import run_demo
 
         run_demo(settings)
+
+    _guarded(run)
+
+
+@click.command()
+@settings_options(EvaluateSettings, "MARQUEE_EVALUATE")
+def evaluate(settings: EvaluateSettings) -> None:
+    """Train all models and the ensemble, and report how good they are."""
+
+    def run() -> None:
+        from marquee_trainer.evaluating import run_evaluation
+
+        run_evaluation(settings)
 
     _guarded(run)
 

@@ -12,7 +12,13 @@ from marquee_services.release.manifest import DataEntry, Manifest
 from marquee_services.release.store import ReleaseStore
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.source import load_ratings
-from marquee_trainer.data.split import Split, random_split
+from marquee_trainer.data.split import (
+    Split,
+    last_split_per_user,
+    random_split,
+    random_split_per_user,
+    temporal_split,
+)
 from marquee_trainer.evaluation.evaluate import ENSEMBLE
 from marquee_trainer.models.registry import MODELS
 from marquee_trainer.publishing import publish_release
@@ -40,8 +46,14 @@ def load_and_split(settings: DataSettings) -> tuple[RatingsDataset, Split]:
     )
     if loaded.split is not None:
         return loaded.dataset, loaded.split
-    rows = loaded.dataset.file_order
-    return loaded.dataset, random_split(rows, settings.test_fraction, settings.seed)
+    dataset, rows, share = loaded.dataset, loaded.dataset.file_order, settings.test_fraction
+    splits = {
+        "random": lambda: random_split(rows, share, settings.seed),
+        "temporal": lambda: temporal_split(dataset, rows, share),
+        "user-random": lambda: random_split_per_user(dataset, rows, share, settings.seed),
+        "user-last": lambda: last_split_per_user(dataset, rows, share),
+    }
+    return dataset, splits[settings.split]()
 
 
 def train_all(dataset: RatingsDataset, split: Split, seed: int) -> Trained:

@@ -20,7 +20,7 @@ _COLUMNS = (
     ("test_rmse", "test RMSE"),
     ("test_mae", "test MAE"),
     ("ndcg@10", "NDCG@10"),
-    ("recall@10", "Recall@10"),
+    ("recall@20", "Recall@20"),
     ("coverage@10", "coverage@10"),
 )
 

@@ -20,12 +20,24 @@ class DataSettings:
         "", "Folder of archives that are already downloaded, for TensorFlow Datasets."
     )
     train_file: str = setting(
-        "", "File of the training ratings within --data, for example u1.base."
+        "",
+        "File of the training ratings, within --data or by itself, for example u1.base.",
+        alias="train",
     )
-    test_file: str = setting("", "File of the test ratings within --data, for example u1.test.")
+    test_file: str = setting(
+        "",
+        "File of the test ratings, within --data or by itself, for example u1.test.",
+        alias="test",
+    )
     seed: int = setting(0, "Seed of the sample, the splits and the models.", low=0)
     test_fraction: float = setting(
         0.2, "Share of the ratings that is held out for the test.", low=0.01, high=0.9
+    )
+    split: str = setting(
+        "random",
+        "How the test part is chosen: at random, by time, or of each user at random or by time; "
+        "not used when files name it.",
+        choices=("random", "temporal", "user-random", "user-last"),
     )
 
 
@@ -54,3 +66,15 @@ class DemoSettings(DataSettings):
     )
     keep: bool = setting(False, "Leave the services running until Ctrl-C.")
     listen: str = setting("127.0.0.1:0", "Address of the gateway; port 0 picks a free one.")
+
+
+@dataclass(frozen=True)
+class EvaluateSettings(DataSettings):
+    """Settings of `marquee evaluate`."""
+
+    json: str = setting("", "File to write the metrics to, as JSON.")
+    report: str = setting("", "Folder to write report.html and its plots to.")
+    cold_start: bool = setting(
+        False,
+        "Evaluate users of whom training knows nothing as well; trains everything twice more.",
+    )

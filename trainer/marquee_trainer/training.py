@@ -6,7 +6,7 @@ ratings cut from the training part; the models are then refitted on the whole tr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -68,12 +68,29 @@ class Trained:
         models: The models, fitted on all training ratings.
         ensemble: The blends.
         evaluation: Metrics of each model, `baseline`, `popularity` and `ensemble`.
+        fits: By model, how its fit with validation ratings went.
+        validation: What the rating blend was learned from.
     """
 
     data: ReleaseData
     models: tuple[Model, ...]
     ensemble: Ensemble
     evaluation: Evaluation
+    fits: Mapping[str, Fit]
+    validation: ValidationPredictions
+
+
+@dataclass(frozen=True)
+class ValidationPredictions:
+    """Predictions of validation ratings by models that were fitted without them.
+
+    Attributes:
+        by_model: Predictions of each model of stars (float32, n).
+        ratings: The ratings (float32, n).
+    """
+
+    by_model: Mapping[str, Float32]
+    ratings: Float32
 
 
 @dataclass(frozen=True)
@@ -115,7 +132,9 @@ def train(
         fit = model.fit(Training(part, validation, config.seed, progress.on_epoch))
         fitted.append((model, fit))
     progress.on_step("learn the ensemble")
-    ensemble = _learn_ensemble(part, [model for model, _ in fitted], validation, config)
+    ensemble, predictions = _learn_ensemble(
+        part, [model for model, _ in fitted], validation, config
+    )
     whole = release_data(dataset, split.train, config.baseline)
     refitted: list[Model] = []
     for model, fit in fitted:
@@ -133,7 +152,14 @@ def train(
         dataset.scale,
         config.relevant_stars,
     )
-    return Trained(whole, tuple(refitted), ensemble, evaluation)
+    return Trained(
+        whole,
+        tuple(refitted),
+        ensemble,
+        evaluation,
+        {model.name: fit for model, fit in fitted},
+        ValidationPredictions(predictions, validation.ratings),
+    )
 
 
 def pairs_of(dataset: RatingsDataset, rows: Int64) -> Pairs:
@@ -156,8 +182,12 @@ def release_data(dataset: RatingsDataset, rows: Int64, config: BaselineConfig) -
 
 def _learn_ensemble(
     data: ReleaseData, models: Sequence[Model], validation: Pairs, config: TrainingConfig
-) -> Ensemble:
-    """Learns the blends from the models' scores of validation ratings and of whole lists."""
+) -> tuple[Ensemble, dict[str, Float32]]:
+    """Learns the blends from the models' scores of validation ratings and of whole lists.
+
+    Returns:
+        The blends, and by model of stars its predictions of the validation ratings.
+    """
     task = RankingTask.of(data.matrix, validation, config.relevant_stars)
     places = np.arange(len(task.users))
     if len(places) > config.blend.ranking_users:
@@ -176,4 +206,5 @@ def _learn_ensemble(
             )
     backend_of = {model.name: model.backend for model in every}
     lists = RankingLists(scores, candidates, relevant)
-    return learn_ensemble(backend_of, predictions, validation.ratings, lists, config.blend)
+    ensemble = learn_ensemble(backend_of, predictions, validation.ratings, lists, config.blend)
+    return ensemble, predictions

@@ -21,6 +21,7 @@ def setting(
     high: float | None = None,
     choices: tuple[str, ...] | None = None,
     env: str | None = None,
+    alias: str | None = None,
 ) -> Any:
     """Declares a field of a settings class.
 
@@ -31,8 +32,16 @@ def setting(
         high: The highest value, of a number.
         choices: The values, of a string.
         env: The environment variable; by default made of the class's prefix and the field.
+        alias: Another name of the flag.
     """
-    metadata = {"help": help, "low": low, "high": high, "choices": choices, "env": env}
+    metadata = {
+        "help": help,
+        "low": low,
+        "high": high,
+        "choices": choices,
+        "env": env,
+        "alias": alias,
+    }
     return field(default=default, metadata=metadata)
 
 
@@ -58,8 +67,11 @@ def settings_options(
         for f in reversed(fields):
             flag = f.name.replace("_", "-")
             is_flag = isinstance(f.default, bool)
+            names = [f"--{flag}/--no-{flag}" if is_flag else f"--{flag}"]
+            if f.metadata["alias"]:
+                names.append(f"--{f.metadata['alias']}")
             wrapped = click.option(
-                f"--{flag}/--no-{flag}" if is_flag else f"--{flag}",
+                *names,
                 f.name,
                 default=f.default,
                 type=None if is_flag else _type(f),

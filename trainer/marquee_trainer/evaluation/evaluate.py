@@ -12,13 +12,20 @@ from marquee_services.arrays import Float32, Int32
 from marquee_services.scoring.ensemble import Blend, Ensemble
 from marquee_services.scoring.scorer import Output, ReleaseData, Scorer
 from marquee_trainer.data.dataset import RatingScale
-from marquee_trainer.evaluation.ranking_metrics import RankingTask, ranking_metrics
+from marquee_trainer.evaluation.beyond_accuracy import beyond_accuracy
+from marquee_trainer.evaluation.ranking_metrics import (
+    RankingMetrics,
+    RankingTask,
+    ranking_metrics,
+)
 from marquee_trainer.evaluation.rating_metrics import rating_metrics
+from marquee_trainer.item_vectors import item_vectors
 from marquee_trainer.models.floor import fitted_floor
 from marquee_trainer.models.model import Model, Pairs, predict_pairs
 
 ENSEMBLE = "ensemble"
 TOP = 10
+RECALL_TOP = 20
 
 Score: TypeAlias = "Callable[[Int32], Float32]"
 
@@ -30,10 +37,17 @@ class Evaluation:
     Attributes:
         metrics: For each model, the floor and the ensemble. Models of affinity predict no stars.
         ranked_users: How many users the ranking metrics are means over.
+        predictions: By model of stars and of the ensemble, predictions of the test ratings, not
+            clipped (float32, n).
+        rankings: By model and of the ensemble, its ranking of all items.
+        task: What was ranked.
     """
 
     metrics: Mapping[str, Mapping[str, float]]
     ranked_users: int
+    predictions: Mapping[str, Float32]
+    rankings: Mapping[str, RankingMetrics]
+    task: RankingTask
 
 
 def evaluate(
@@ -72,15 +86,25 @@ def evaluate(
             row[f"{part}_mse"], row[f"{part}_rmse"] = found.mse, found.rmse
             row[f"{part}_mae"] = found.mae
     task = RankingTask.of(data.matrix, test, relevant_stars)
-    for name, score in _score_functions(data, scorers, blends.ranking).items():
-        ranked = ranking_metrics(task, score, TOP)
+    rankings: dict[str, RankingMetrics] = {}
+    vectors = item_vectors(data)
+    for name, score in score_functions(data, scorers, blends.ranking).items():
+        ranked = rankings[name] = ranking_metrics(task, score, TOP, RECALL_TOP)
         row = metrics.setdefault(name, {})
-        row[f"ndcg@{TOP}"], row[f"recall@{TOP}"] = ranked.ndcg, ranked.recall
+        row[f"ndcg@{TOP}"], row[f"recall@{RECALL_TOP}"] = ranked.ndcg, ranked.recall
+        row["mrr"], row["map"] = ranked.mrr, ranked.map
         row[f"coverage@{TOP}"] = ranked.coverage
-    return Evaluation({name: metrics[name] for name in (*scorers, ENSEMBLE)}, len(task.users))
+        row |= beyond_accuracy(task, ranked, vectors, TOP)
+    return Evaluation(
+        {name: metrics[name] for name in (*scorers, ENSEMBLE)},
+        len(task.users),
+        predictions["test"],
+        rankings,
+        task,
+    )
 
 
-def _score_functions(
+def score_functions(
     data: ReleaseData, scorers: Mapping[str, Scorer], ranking: Blend
 ) -> dict[str, Score]:
     """How each model and the ensemble score all items for users."""

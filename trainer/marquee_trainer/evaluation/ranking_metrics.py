@@ -42,6 +42,7 @@ class RankingMetrics:
         reciprocal_rank_by_user: 1 / the best rank of each (float64, users).
         average_precision_by_user: The average precision of each (float64, users).
         top_counts: In the top k of how many users each item is (int64, items).
+        top_items: The top k of each user, best first (int64, users × k); -1 where there is none.
     """
 
     ndcg: float
@@ -56,6 +57,7 @@ class RankingMetrics:
     reciprocal_rank_by_user: Float64
     average_precision_by_user: Float64
     top_counts: Int64
+    top_items: Int64
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,7 @@ def ranking_metrics(
     discounts = 1.0 / np.log2(np.arange(2, k + 2))
     ideal = np.concatenate([[0.0], np.cumsum(discounts)])
     top_counts = np.zeros(task.train.item_count, dtype=np.int64)
+    top_items = np.full((len(task.users), min(k, task.train.item_count)), -1, dtype=np.int64)
     # By user: NDCG, recall, reciprocal rank, average precision.
     values = np.zeros((4, len(task.users)))
     first = 0
@@ -164,6 +167,7 @@ def ranking_metrics(
         )
         shown = np.take_along_axis(candidates, ranked[:, :k], axis=1)
         top_counts += np.bincount(ranked[:, :k][shown], minlength=len(top_counts))
+        top_items[here] = np.where(shown, ranked[:, :k], -1)
         first += len(users)
     ndcg, recall, reciprocal, average = values
 
@@ -183,6 +187,7 @@ def ranking_metrics(
         reciprocal_rank_by_user=reciprocal,
         average_precision_by_user=average,
         top_counts=top_counts,
+        top_items=top_items,
     )
 
 

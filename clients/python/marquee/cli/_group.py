@@ -19,6 +19,7 @@ ENTRY_POINTS = "marquee.commands"
 # What our own extras add, as `--help` lists it: the extra to install and the short help.
 _KNOWN = {
     "demo": ("trainer", "Train on a sample, serve it, and recommend."),
+    "evaluate": ("trainer", "Train every model and report how good it is."),
     "releases": ("server", "List, show, promote and roll back releases."),
     "serve": ("gateway", "Run a service: gateway, cf or inference."),
     "train": ("trainer", "Train every model and publish a release."),

@@ -1,0 +1,65 @@
+"""`marquee evaluate`: trains, evaluates, and tells the figures as a table, JSON and a report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from marquee_trainer.evaluation.cold_start import ColdStart, ColdStartConfig, cold_start
+from marquee_trainer.evaluation.evaluate import Evaluation
+from marquee_trainer.releasing import load_and_split, train_all
+from marquee_trainer.report import metrics_table
+from marquee_trainer.settings import EvaluateSettings
+from marquee_trainer.training import TrainingConfig
+
+
+def run_evaluation(settings: EvaluateSettings) -> None:
+    """Evaluates as the settings say.
+
+    Raises:
+        RatingsError: The ratings cannot be read, or no user has enough for a cold start.
+        OSError: A file cannot be written.
+    """
+    dataset, split = load_and_split(settings)
+    trained = train_all(dataset, split, settings.seed)
+    click.echo(metrics_table(trained.evaluation))
+    found: ColdStart | None = None
+    config = TrainingConfig(seed=settings.seed)
+    if settings.cold_start:
+        found = cold_start(
+            dataset,
+            dataset.file_order,
+            lambda data, part: train_all(data, part, settings.seed),
+            ColdStartConfig(),
+            config.relevant_stars,
+            settings.seed,
+        )
+    if settings.json:
+        Path(settings.json).write_text(metrics_json(trained.evaluation, found))
+        click.echo(f"wrote {settings.json}")
+    if settings.report:
+        # matplotlib takes a while to import.
+        from marquee_trainer.reporting.report import write_evaluation_report
+
+        page = write_evaluation_report(
+            Path(settings.report), dataset, split, trained, config, found
+        )
+        click.echo(f"wrote {page}")
+
+
+def metrics_json(evaluation: Evaluation, found: ColdStart | None = None) -> str:
+    """The metrics as JSON: `{"models": {"user_cf": {"train_mse": …, "ndcg@10": …}, …}}`."""
+    content: dict[str, Mapping[str, object]] = {"models": evaluation.metrics}
+    if found is not None:
+        content["cold_start"] = {
+            "users": found.users,
+            "given": found.given,
+            "mse": found.mse,
+            "ndcg@10": found.ndcg,
+            "retrained": found.retrained,
+            "retrained_mse": found.retrained_mse,
+        }
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
