@@ -1,0 +1,239 @@
+"""A Gibbs sampler of Bayesian matrix factorization with biases and implicit feedback.
+
+The model, r_ui = μ + x_u · (q_i, 1) + b_i + noise with x_u = (p_u, b_u), and alike y_i = (q_i, b_i)
+from the items' side. Each side has a Gaussian prior, N(m + Fβ, Λ⁻¹), whose features F are the set
+of what a row rated, or was rated by, each 1/√n. Conditionals are those of BPMF (Salakhutdinov and
+Mnih, 2008) and, for the links β, of Macau (Simm et al., 2017), in blocks: all of a row's numbers
+are drawn at once, and all links at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from marquee_services.arrays import Float64, Int32, Int64
+from marquee_services.ratings import RatingsMatrix
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    Matrix: TypeAlias = "csr_array[np.float64, tuple[int, int]]"
+
+# Hyperpriors, as vague as they can be: Λ ~ Wishart(I, width), m ~ N(0, (κ Λ)⁻¹), and
+# Gamma(½, rate ½) for the precisions of noise and links.
+_MEAN_STRENGTH = 2.0  # κ, in rows
+_GAMMA = 0.5
+_FIRST_DEVIATION = 0.1  # of the factors that the chain begins with
+
+
+def gamma(random: np.random.Generator, count: int, squares: float) -> float:
+    """Draws a precision given `count` numbers that it is of, and the sum of their squares."""
+    return float(random.gamma(_GAMMA + count / 2, 1 / (_GAMMA + squares / 2)))
+
+
+def wishart(random: np.random.Generator, degrees: float, inverse_scale: Float64) -> Float64:
+    """Draws from a Wishart distribution by Bartlett's decomposition.
+
+    Args:
+        random: The source of randomness.
+        degrees: Degrees of freedom, at least the width.
+        inverse_scale: The inverse of the scale matrix (float64, width × width).
+    """
+    width = len(inverse_scale)
+    factor = np.tril(random.standard_normal((width, width)), -1)
+    factor.flat[:: width + 1] = np.sqrt(random.chisquare(degrees - np.arange(width)))
+    # With LLᵀ the inverse scale, L⁻ᵀ L⁻¹ is the scale.
+    root = np.linalg.solve(np.linalg.cholesky(inverse_scale).T, factor)
+    drawn: Float64 = root @ root.T
+    return drawn
+
+
+class Links:
+    """F, and the solution of ridge problems in it.
+
+    FᵀF + λI is solved for one λ after another, so the smaller of FᵀF and FFᵀ is decomposed once.
+    """
+
+    def __init__(self, rated: Matrix, most: int) -> None:
+        """Takes who rated what.
+
+        Args:
+            rated: Whatever values; a row's ratings are its features (float64, n × m).
+            most: At most so many rows or columns; beyond, the columns with the most ratings.
+        """
+        counts = np.bincount(rated.indices, minlength=rated.shape[1])
+        kept = np.argsort(-counts, kind="stable")
+        if min(rated.shape) > most:
+            kept = kept[:most]
+        self.columns: Int64 = np.sort(kept)
+        scales = 1 / np.sqrt(np.maximum(np.diff(rated.indptr), 1))
+        values = np.repeat(scales, np.diff(rated.indptr))
+        whole = csr_array((values, rated.indices, rated.indptr), shape=rated.shape)
+        self.features: Matrix = whole[:, self.columns].tocsr()
+        self._transposed: Matrix = self.features.T.tocsr()
+        self._by_rows = self.features.shape[0] < self.features.shape[1]
+        first, second = self.features, self._transposed
+        if not self._by_rows:
+            first, second = second, first
+        values, self._basis = np.linalg.eigh((first @ second).toarray())
+        self._eigenvalues = np.maximum(values, 0.0)
+
+    def ridge(self, wanted: Float64, noise: Float64, penalty: float) -> Float64:
+        """(FᵀF + λI)⁻¹ (Fᵀ wanted + √λ noise) (float64, columns × width).
+
+        Args:
+            wanted: float64, n × width.
+            noise: float64, columns × width.
+            penalty: λ, above 0.
+        """
+        right: Float64 = self._transposed @ wanted + np.sqrt(penalty) * noise
+        basis, shrunk = self._basis, (self._eigenvalues + penalty)[:, None]
+        if not self._by_rows:
+            solved: Float64 = basis @ ((basis.T @ right) / shrunk)
+            return solved
+        # Woodbury: (FᵀF + λI)⁻¹ = (I − Fᵀ (FFᵀ + λI)⁻¹ F) / λ.
+        inner = basis @ ((basis.T @ (self.features @ right)) / shrunk)
+        return (right - self._transposed @ inner) / penalty
+
+
+class Side:
+    """The rows of one side, users or items, with their prior.
+
+    Attributes:
+        rated: The ratings of each row, less μ (float64, n × m).
+        links: F.
+        vectors: x, factors then bias (float64, n × width).
+        mean: m (float64, width).
+        precision: Λ (float64, width × width).
+        weights: β (float64, columns of F × width).
+    """
+
+    def __init__(self, rated: Matrix, width: int, most: int, random: np.random.Generator) -> None:
+        """Takes the ratings; see `Links` for `most`."""
+        self.rated = rated
+        self.links = Links(rated, most)
+        self.vectors: Float64 = _FIRST_DEVIATION * random.standard_normal((rated.shape[0], width))
+        self.vectors[:, -1] = 0.0
+        self.mean: Float64 = np.zeros(width)
+        self.precision: Float64 = np.eye(width)
+        self.weights: Float64 = np.zeros((len(self.links.columns), width))
+        self._penalty = 1.0
+        self._random = random
+
+    def draw_vectors(self, other: Float64, alpha: float) -> None:
+        """Draws all rows' vectors, given the other side's and the noise's precision.
+
+        Args:
+            other: The other side's vectors (float64, m × width).
+            alpha: α, in 1 / stars².
+        """
+        width = len(self.mean)
+        design = other.copy()
+        design[:, -1] = 1.0
+        precisions = np.zeros((len(self.vectors), width, width))
+        right = np.zeros((len(self.vectors), width))
+        for row, places in self._rows():
+            part = design[self.rated.indices[places]]
+            wanted = self.rated.data[places] - other[self.rated.indices[places], -1]
+            precisions[row] = part.T @ part
+            right[row] = wanted @ part
+        precisions *= alpha
+        precisions += self.precision
+        prior = self.mean + self.links.features @ self.weights
+        right = alpha * right + prior @ self.precision
+        # A⁻¹ (b + Lz) has the mean A⁻¹ b and, as A = LLᵀ, the covariance A⁻¹.
+        noise = self._random.standard_normal(right.shape)
+        right = right[:, :, None] + np.linalg.cholesky(precisions) @ noise[:, :, None]
+        drawn: Float64 = np.linalg.solve(precisions, right)[:, :, 0]
+        self.vectors = drawn
+
+    def _rows(self) -> Iterator[tuple[int, slice]]:
+        """Rows that have ratings, and the places of these."""
+        bounds = self.rated.indptr.tolist()
+        for row, (start, end) in enumerate(pairwise(bounds)):
+            if end > start:
+                yield row, slice(start, end)
+
+    def draw_prior(self) -> None:
+        """Draws Λ and m, then β, then the precision of β, given the vectors."""
+        count, width = self.vectors.shape
+        linked = self.links.features @ self.weights
+        centre = (self.vectors - linked).mean(axis=0)
+        departures = self.vectors - linked - centre
+        strength = _MEAN_STRENGTH + count
+        inverse_scale = (
+            np.eye(width)
+            + departures.T @ departures
+            + _MEAN_STRENGTH * count / strength * np.outer(centre, centre)
+            + self._penalty * self.weights.T @ self.weights
+        )
+        degrees = width + count + len(self.weights)
+        self.precision = wishart(self._random, degrees, inverse_scale)
+        # Rows of z L⁻¹ have the covariance Λ⁻¹.
+        colour = np.linalg.inv(np.linalg.cholesky(self.precision))
+        spread = self._random.standard_normal(width) @ colour / np.sqrt(strength)
+        self.mean = count * centre / strength + spread
+        first = self._random.standard_normal((count, width)) @ colour
+        second = self._random.standard_normal(self.weights.shape) @ colour
+        self.weights = self.links.ridge(self.vectors - self.mean + first, second, self._penalty)
+        squares = float(np.sum((self.weights @ self.precision) * self.weights))
+        self._penalty = gamma(self._random, self.weights.size, squares)
+
+
+class GibbsSampler:
+    """A chain of samples of the posterior.
+
+    Attributes:
+        users: The users' side.
+        items: The items' side.
+        noise_precision: α, in 1 / stars².
+        residuals: r less what the present sample predicts, in stars and in the order of the
+            matrix (float64, ratings).
+    """
+
+    def __init__(
+        self, matrix: RatingsMatrix, mean: float, rank: int, max_linked: int, seed: int
+    ) -> None:
+        """Begins a chain.
+
+        Args:
+            matrix: The ratings.
+            mean: μ, in stars.
+            rank: k.
+            max_linked: See `Links`.
+            seed: Of all randomness.
+        """
+        random = np.random.default_rng(seed)
+        values = matrix.ratings.astype(np.float64) - mean
+        shape = matrix.user_count, matrix.item_count
+        rated = csr_array((values, matrix.items, matrix.indptr), shape=shape)
+        self.users = Side(rated, rank + 1, max_linked, random)
+        self.items = Side(rated.T.tocsr(), rank + 1, max_linked, random)
+        self.noise_precision = 1.0
+        self.residuals: Float64 = values
+        self._rows = matrix.users
+        self._random = random
+
+    def sweep(self) -> None:
+        """Draws everything once."""
+        self.users.draw_vectors(self.items.vectors, self.noise_precision)
+        self.users.draw_prior()
+        self.items.draw_vectors(self.users.vectors, self.noise_precision)
+        self.items.draw_prior()
+        rated = self.users.rated
+        self.residuals = rated.data - self.predict(self._rows, rated.indices)
+        squares = float(self.residuals @ self.residuals)
+        self.noise_precision = gamma(self._random, len(self.residuals), squares)
+
+    def predict(self, users: Int32, items: Int32) -> Float64:
+        """What the present sample predicts for pairs, less μ, in stars (float64, n)."""
+        x, y = self.users.vectors, self.items.vectors
+        rank = x.shape[1] - 1
+        products = np.einsum("nk,nk->n", x[users, :rank], y[items, :rank])
+        predicted: Float64 = products + x[users, rank] + y[items, rank]
+        return predicted
