@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     Matrix: TypeAlias = "csr_array[np.float64, tuple[int, int]]"
 
+# Pairs whose factors are gathered at once; more would not fit a processor's cache.
+_BLOCK = 8_192
 # Hyperpriors, as vague as they can be: Λ ~ Wishart(I, width), m ~ N(0, (κ Λ)⁻¹), and
 # Gamma(½, rate ½) for the precisions of noise and links.
 _MEAN_STRENGTH = 2.0  # κ, in rows
@@ -94,11 +96,13 @@ class Links:
         right: Float64 = self._transposed @ wanted + np.sqrt(penalty) * noise
         basis, shrunk = self._basis, (self._eigenvalues + penalty)[:, None]
         if not self._by_rows:
-            solved: Float64 = basis @ ((basis.T @ right) / shrunk)
-            return solved
+            outer: Float64 = basis @ ((basis.T @ right) / shrunk)
+            return outer
         # Woodbury: (FᵀF + λI)⁻¹ = (I − Fᵀ (FFᵀ + λI)⁻¹ F) / λ.
         inner = basis @ ((basis.T @ (self.features @ right)) / shrunk)
-        return (right - self._transposed @ inner) / penalty
+        solved: Float64 = right - self._transposed @ inner
+        solved /= penalty
+        return solved
 
 
 class Side:
@@ -135,22 +139,21 @@ class Side:
         width = len(self.mean)
         design = other.copy()
         design[:, -1] = 1.0
-        precisions = np.zeros((len(self.vectors), width, width))
-        right = np.zeros((len(self.vectors), width))
+        wanted = self.rated.data - other[:, -1].take(self.rated.indices)
+        precisions: Float64 = np.zeros((len(self.vectors), width, width))
+        right: Float64 = np.zeros((len(self.vectors), width))
         for row, places in self._rows():
-            part = design[self.rated.indices[places]]
-            wanted = self.rated.data[places] - other[self.rated.indices[places], -1]
+            part = design.take(self.rated.indices[places], axis=0)
             precisions[row] = part.T @ part
-            right[row] = wanted @ part
+            right[row] = wanted[places] @ part
         precisions *= alpha
         precisions += self.precision
         prior = self.mean + self.links.features @ self.weights
         right = alpha * right + prior @ self.precision
         # A⁻¹ (b + Lz) has the mean A⁻¹ b and, as A = LLᵀ, the covariance A⁻¹.
         noise = self._random.standard_normal(right.shape)
-        right = right[:, :, None] + np.linalg.cholesky(precisions) @ noise[:, :, None]
-        drawn: Float64 = np.linalg.solve(precisions, right)[:, :, 0]
-        self.vectors = drawn
+        shaken = right[:, :, None] + np.linalg.cholesky(precisions) @ noise[:, :, None]
+        self.vectors = np.linalg.solve(precisions, shaken)[:, :, 0].astype(np.float64, copy=False)
 
     def _rows(self) -> Iterator[tuple[int, slice]]:
         """Rows that have ratings, and the places of these."""
@@ -234,6 +237,11 @@ class GibbsSampler:
         """What the present sample predicts for pairs, less μ, in stars (float64, n)."""
         x, y = self.users.vectors, self.items.vectors
         rank = x.shape[1] - 1
-        products = np.einsum("nk,nk->n", x[users, :rank], y[items, :rank])
-        predicted: Float64 = products + x[users, rank] + y[items, rank]
+        predicted: Float64 = x[:, rank].take(users) + y[:, rank].take(items)
+        p, q = np.ascontiguousarray(x[:, :rank]), np.ascontiguousarray(y[:, :rank])
+        for start in range(0, len(users), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            predicted[block] += np.einsum(
+                "nk,nk->n", p.take(users[block], axis=0), q.take(items[block], axis=0)
+            )
         return predicted
