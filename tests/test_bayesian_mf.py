@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,10 +61,11 @@ def random_posterior(samples: int, rank: int) -> Posterior:
     return Posterior(
         rng.normal(size=(ITEMS, samples, rank)).astype(np.float32),
         rng.normal(3.0, 1.0, size=(ITEMS, samples)).astype(np.float32),
+        rng.gamma(4.0, 0.25, size=(ITEMS, samples)).astype(np.float32),
         rng.normal(size=(ITEMS, samples, rank + 1)).astype(np.float32),
         rng.normal(size=(samples, rank + 1)),
         roots @ roots.transpose(0, 2, 1) + np.eye(rank + 1),
-        rng.uniform(0.5, 2.0, size=samples),
+        rng.uniform(1.0, 8.0, size=(samples, 2)),
     )
 
 
@@ -106,12 +108,13 @@ def test_a_fresh_rating_moves_what_is_like_it(
 
 @pytest.mark.parametrize("count", [1, 5, 30])
 def test_folding_in_is_the_ridge_solution(count: int) -> None:
-    """In each sample the vector minimises α Σ (r − …)² + (x − prior mean)ᵀ Λ (x − prior mean).
+    """In each sample the vector minimises α Σ γ (r − …)² + (x − prior mean)ᵀ Λ (x − prior mean).
 
-    The same problem is solved as least squares of stacked rows.
+    The same problem is solved as least squares of stacked rows, with an α that is known.
     """
     samples, rank = 4, 3
-    posterior = random_posterior(samples, rank)
+    known = np.array([[1e9, 1e9], [1e9, 2e9], [3e9, 2e9], [3e9, 1e9]])
+    posterior = replace(random_posterior(samples, rank), noise_priors=known)
     rng = np.random.default_rng(count)
     items = np.sort(rng.choice(ITEMS, count, replace=False)).astype(np.int32)
     stars = rng.integers(1, 6, count).astype(np.float32)
@@ -122,9 +125,9 @@ def test_folding_in_is_the_ridge_solution(count: int) -> None:
         design = np.column_stack([posterior.item_factors[items, sample], np.ones(count)])
         mean = posterior.user_means[sample]
         mean = mean + posterior.links[items, sample].sum(axis=0) / np.sqrt(count)
-        alpha = np.sqrt(posterior.noise_precisions[sample])
+        alpha = np.sqrt(known[sample, 0] / known[sample, 1] * posterior.item_noise[items, sample])
         root = np.linalg.cholesky(posterior.user_precisions[sample]).T
-        rows = np.vstack([alpha * design, root])
+        rows = np.vstack([alpha[:, None] * design, root])
         wanted = np.append(alpha * (stars - posterior.item_biases[items, sample]), root @ mean)
         vector = np.linalg.lstsq(rows, wanted)[0]
         part = folded[sample * rank : (sample + 1) * rank]
@@ -210,7 +213,7 @@ def test_similarities_are_correlations(fitted: tuple[BayesianMF, ReleaseData, Pa
 def damaged(name: str, posterior: Posterior) -> np.ndarray:
     """An array of the right shape and type that cannot be."""
     array: np.ndarray = getattr(posterior, name).copy()
-    if name == "noise_precisions":
+    if name in ("noise_priors", "item_noise"):
         array[1] = 0.0
     elif name == "user_precisions":
         array[1] = -np.eye(array.shape[1])
@@ -221,7 +224,15 @@ def damaged(name: str, posterior: Posterior) -> np.ndarray:
 
 @pytest.mark.parametrize(
     "name",
-    ["item_factors", "item_biases", "links", "user_means", "user_precisions", "noise_precisions"],
+    [
+        "item_factors",
+        "item_biases",
+        "item_noise",
+        "links",
+        "user_means",
+        "user_precisions",
+        "noise_priors",
+    ],
 )
 def test_impossible_parameters_are_refused(
     name: str, fitted: tuple[BayesianMF, ReleaseData, Pairs], tmp_path: Path
@@ -249,12 +260,20 @@ def test_vectors_of_other_users_are_refused(
 
 @pytest.mark.parametrize(
     "values",
-    [{"rank": 0}, {"samples": 0}, {"burn_in": -1}, {"max_linked": 0}, {"sweeps": 119}],
+    [
+        {"rank": 0},
+        {"samples": 0},
+        {"burn_in": -1},
+        {"max_linked": 0},
+        {"sweeps": 119},
+        {"user_noise_shape": 0.0},
+        {"item_noise_shape": np.nan},
+    ],
 )
-def test_a_senseless_configuration_is_refused(values: dict[str, int]) -> None:
+def test_a_senseless_configuration_is_refused(values: dict[str, Any]) -> None:
     """Values out of range fail where they are made."""
     with pytest.raises(ValueError, match=next(iter(values))):
-        BayesianMFConfig(**({"burn_in": 60, "samples": 60} | values))
+        replace(BayesianMFConfig(burn_in=60, samples=60), **values)
 
 
 @given(st.integers(0, 50), st.integers(1, 40), st.integers(0, 70))
@@ -305,16 +324,51 @@ def test_precisions_are_drawn_from_their_distributions() -> None:
     np.testing.assert_allclose(np.mean(matrices, axis=0), 7 * scale, atol=0.1)
 
 
-def test_the_chain_finds_the_noise() -> None:
-    """α settles at 1 / variance of the planted noise."""
+def test_the_chain_finds_how_predictable_users_are() -> None:
+    """α settles near 1 / variance of each user's planted noise, half of whom rate at random."""
     data, _ = planted()
-    chain = GibbsSampler(data.matrix, data.baseline.mean, 3, 100, 0)
+    matrix, rng = data.matrix, np.random.default_rng(4)
+    noisy = np.where(matrix.users % 2, rng.normal(scale=1.5, size=matrix.rating_count), 0.0)
+    changed = replace(matrix, ratings=(matrix.ratings + noisy).astype(np.float32))
+    chain = GibbsSampler(changed, data.baseline.mean, 3, (1.0, 1e6), 100, 0)
     found = []
-    for sweep in range(60):
+    for sweep in range(80):
         chain.sweep()
-        if sweep >= 20:
-            found.append(chain.noise_precision)
-    assert np.mean(found) == pytest.approx(NOISE**-2, rel=0.15)
+        if sweep >= 30:
+            found.append(chain.users.noise)
+    means = np.mean(found, axis=0)
+    assert np.median(means[::2]) == pytest.approx(NOISE**-2, rel=0.25)
+    assert np.median(means[1::2]) == pytest.approx(1 / (1.5**2 + NOISE**2), rel=0.25)
+
+
+def test_folding_in_is_near_the_exact_mean_over_the_noise() -> None:
+    """Of one sample, where α can be integrated numerically."""
+    posterior = random_posterior(1, 2)
+    rng = np.random.default_rng(8)
+    items = np.sort(rng.choice(ITEMS, 12, replace=False)).astype(np.int32)
+    stars = rng.integers(1, 6, 12).astype(np.float32)
+    matrix = RatingsMatrix.of(np.zeros(12, np.int32), items, stars, 1, ITEMS)
+    roots = np.sqrt(posterior.item_noise[items, 0])
+    design = roots[:, None] * np.column_stack([posterior.item_factors[items, 0], np.ones(12)])
+    wanted = roots * (stars - posterior.item_biases[items, 0])
+    mean = posterior.user_means[0] + posterior.links[items, 0].sum(axis=0) / np.sqrt(12)
+    precision = posterior.user_precisions[0]
+    shape, rate = posterior.noise_priors[0]
+    spread = design @ np.linalg.inv(precision) @ design.T
+    weights, vectors = [], []
+    grid = np.geomspace(1e-3, 20, 2000)
+    for alpha in grid:
+        covariance = np.eye(12) / alpha + spread
+        missed = wanted - design @ mean
+        quadratic = missed @ np.linalg.solve(covariance, missed)
+        evidence = -(np.linalg.slogdet(covariance)[1] + quadratic) / 2
+        # One more α than the density's, for the grid's spacing.
+        weights.append(evidence + shape * np.log(alpha) - rate * alpha)
+        right = precision @ mean + alpha * design.T @ wanted
+        vectors.append(np.linalg.solve(precision + alpha * design.T @ design, right))
+    masses = np.exp(np.array(weights) - max(weights))
+    exact = masses @ np.array(vectors) / masses.sum()
+    np.testing.assert_allclose(posterior.fold(matrix.all_profiles())[0], exact, atol=0.1)
 
 
 def test_a_chain_of_next_to_nothing_runs() -> None:

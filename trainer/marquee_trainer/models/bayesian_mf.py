@@ -28,7 +28,12 @@ class BayesianMF(DirectModel[BayesianMFConfig, BayesianMFScorer]):
         """As `Model.fit`; the curve is of the mean of the samples so far."""
         config, data = self._config, training.data
         chain = GibbsSampler(
-            data.matrix, data.baseline.mean, config.rank, config.max_linked, training.seed
+            data.matrix,
+            data.baseline.mean,
+            config.rank,
+            (config.user_noise_shape, config.item_noise_shape),
+            config.max_linked,
+            training.seed,
         )
         samples = _Samples(data, config)
         curve = _Curve(training)
@@ -60,28 +65,32 @@ class _Samples:
         self._links = np.zeros((items, samples, rank + 1), dtype=np.float32)
         self._user_means: list[Float64] = []
         self._user_precisions: list[Float64] = []
-        self._noise: list[float] = []
+        self._noise_priors: list[tuple[float, float]] = []
+        self._noise_shape = config.user_noise_shape
+        self._item_noise = np.empty((items, samples), dtype=np.float32)
 
     def add(self, chain: GibbsSampler) -> None:
         """Keeps the present sample."""
-        place = len(self._noise)
+        place = len(self._noise_priors)
         vectors, users = chain.items.vectors, chain.users
         self._factors[:, place] = vectors[:, :-1]
         self._biases[:, place] = vectors[:, -1] + self._mean
+        self._item_noise[:, place] = chain.items.noise
         self._links[users.links.columns, place] = users.weights
         self._user_means.append(users.mean)
         self._user_precisions.append(users.precision)
-        self._noise.append(chain.noise_precision)
+        self._noise_priors.append((self._noise_shape, chain.noise_rate))
 
     def posterior(self) -> Posterior:
         """All that was kept."""
         return Posterior(
             self._factors,
             self._biases,
+            self._item_noise,
             self._links,
             np.stack(self._user_means),
             np.stack(self._user_precisions),
-            np.array(self._noise),
+            np.array(self._noise_priors),
         )
 
 

@@ -1,10 +1,11 @@
 """A Gibbs sampler of Bayesian matrix factorization with biases and implicit feedback.
 
 The model, r_ui = μ + x_u · (q_i, 1) + b_i + noise with x_u = (p_u, b_u), and alike y_i = (q_i, b_i)
-from the items' side. Each side has a Gaussian prior, N(m + Fβ, Λ⁻¹), whose features F are the set
-of what a row rated, or was rated by, each 1/√n. Conditionals are those of BPMF (Salakhutdinov and
-Mnih, 2008) and, for the links β, of Macau (Simm et al., 2017), in blocks: all of a row's numbers
-are drawn at once, and all links at once.
+from the items' side. The noise is Gaussian of precision α_u γ_i, α_u ~ Gamma(a, b) and γ_i ~
+Gamma(c, c): some users, and some items, are rated less predictably than others. Each side has a
+Gaussian prior, N(m + Fβ, Λ⁻¹), whose features F are the set of what a row rated, or was rated by,
+each 1/√n. Conditionals are those of BPMF (Salakhutdinov and Mnih, 2008) and, for the links β, of
+Macau (Simm et al., 2017), in blocks: all of a row's numbers are drawn at once, and all links.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ if TYPE_CHECKING:
 # Pairs whose factors are gathered at once; more would not fit a processor's cache.
 _BLOCK = 8_192
 # Hyperpriors, as vague as they can be: Λ ~ Wishart(I, width), m ~ N(0, (κ Λ)⁻¹), and
-# Gamma(½, rate ½) for the precisions of noise and links.
+# Gamma(½, rate ½) for b and for the precision of links.
 _MEAN_STRENGTH = 2.0  # κ, in rows
 _GAMMA = 0.5
 _FIRST_DEVIATION = 0.1  # of the factors that the chain begins with
 
 
-def gamma(random: np.random.Generator, count: int, squares: float) -> float:
+def gamma(random: np.random.Generator, count: float, squares: float) -> float:
     """Draws a precision given `count` numbers that it is of, and the sum of their squares."""
     return float(random.gamma(_GAMMA + count / 2, 1 / (_GAMMA + squares / 2)))
 
@@ -112,6 +113,7 @@ class Side:
         rated: The ratings of each row, less μ (float64, n × m).
         links: F.
         vectors: x, factors then bias (float64, n × width).
+        noise: Of each row's ratings the precision: α in 1 / stars², or γ (float64, n).
         mean: m (float64, width).
         precision: Λ (float64, width × width).
         weights: β (float64, columns of F × width).
@@ -123,33 +125,36 @@ class Side:
         self.links = Links(rated, most)
         self.vectors: Float64 = _FIRST_DEVIATION * random.standard_normal((rated.shape[0], width))
         self.vectors[:, -1] = 0.0
+        self.noise: Float64 = np.ones(rated.shape[0])
         self.mean: Float64 = np.zeros(width)
         self.precision: Float64 = np.eye(width)
         self.weights: Float64 = np.zeros((len(self.links.columns), width))
         self._penalty = 1.0
         self._random = random
 
-    def draw_vectors(self, other: Float64, alpha: float) -> None:
-        """Draws all rows' vectors, given the other side's and the noise's precision.
+    def draw_vectors(self, other: Side) -> None:
+        """Draws all rows' vectors, given the other side and the noise.
 
-        Args:
-            other: The other side's vectors (float64, m × width).
-            alpha: α, in 1 / stars².
+        The precision of a rating is the product of its row's and its column's.
         """
         width = len(self.mean)
-        design = other.copy()
-        design[:, -1] = 1.0
-        wanted = self.rated.data - other[:, -1].take(self.rated.indices)
+        roots = np.sqrt(other.noise)
+        # Scaled by the root of a column's precision, so that products hold the precision itself.
+        design = other.vectors * roots[:, None]
+        design[:, -1] = roots
+        columns = self.rated.indices
+        wanted = self.rated.data - other.vectors[:, -1].take(columns)
+        wanted *= roots.take(columns)
         precisions: Float64 = np.zeros((len(self.vectors), width, width))
         right: Float64 = np.zeros((len(self.vectors), width))
         for row, places in self._rows():
-            part = design.take(self.rated.indices[places], axis=0)
+            part = design.take(columns[places], axis=0)
             precisions[row] = part.T @ part
             right[row] = wanted[places] @ part
-        precisions *= alpha
+        precisions *= self.noise[:, None, None]
         precisions += self.precision
         prior = self.mean + self.links.features @ self.weights
-        right = alpha * right + prior @ self.precision
+        right = self.noise[:, None] * right + prior @ self.precision
         # A⁻¹ (b + Lz) has the mean A⁻¹ b and, as A = LLᵀ, the covariance A⁻¹.
         noise = self._random.standard_normal(right.shape)
         shaken = right[:, :, None] + np.linalg.cholesky(precisions) @ noise[:, :, None]
@@ -192,15 +197,21 @@ class GibbsSampler:
     """A chain of samples of the posterior.
 
     Attributes:
-        users: The users' side.
-        items: The items' side.
-        noise_precision: α, in 1 / stars².
+        users: The users' side, with α.
+        items: The items' side, with γ.
+        noise_rate: b, in stars².
         residuals: r less what the present sample predicts, in stars and in the order of the
             matrix (float64, ratings).
     """
 
     def __init__(
-        self, matrix: RatingsMatrix, mean: float, rank: int, max_linked: int, seed: int
+        self,
+        matrix: RatingsMatrix,
+        mean: float,
+        rank: int,
+        noise_shapes: tuple[float, float],
+        max_linked: int,
+        seed: int,
     ) -> None:
         """Begins a chain.
 
@@ -208,6 +219,7 @@ class GibbsSampler:
             matrix: The ratings.
             mean: μ, in stars.
             rank: k.
+            noise_shapes: a and c; the larger, the less users, or items, differ.
             max_linked: See `Links`.
             seed: Of all randomness.
         """
@@ -217,21 +229,21 @@ class GibbsSampler:
         rated = csr_array((values, matrix.items, matrix.indptr), shape=shape)
         self.users = Side(rated, rank + 1, max_linked, random)
         self.items = Side(rated.T.tocsr(), rank + 1, max_linked, random)
-        self.noise_precision = 1.0
+        self.noise_rate = noise_shapes[0]
         self.residuals: Float64 = values
+        self._noise_shapes = noise_shapes
         self._rows = matrix.users
         self._random = random
 
     def sweep(self) -> None:
         """Draws everything once."""
-        self.users.draw_vectors(self.items.vectors, self.noise_precision)
+        self.users.draw_vectors(self.items)
         self.users.draw_prior()
-        self.items.draw_vectors(self.users.vectors, self.noise_precision)
+        self.items.draw_vectors(self.users)
         self.items.draw_prior()
         rated = self.users.rated
         self.residuals = rated.data - self.predict(self._rows, rated.indices)
-        squares = float(self.residuals @ self.residuals)
-        self.noise_precision = gamma(self._random, len(self.residuals), squares)
+        self._draw_noise()
 
     def predict(self, users: Int32, items: Int32) -> Float64:
         """What the present sample predicts for pairs, less μ, in stars (float64, n)."""
@@ -245,3 +257,24 @@ class GibbsSampler:
                 "nk,nk->n", p.take(users[block], axis=0), q.take(items[block], axis=0)
             )
         return predicted
+
+    def _draw_noise(self) -> None:
+        """Draws α, b and γ in turn, each given the others and the residuals; all are conjugate."""
+        users, items = self.users, self.items
+        of_users, of_items = self._noise_shapes
+        rows, columns = self._rows, users.rated.indices
+        squares = np.square(self.residuals)
+        weighted = squares * items.noise.take(columns)
+        users.noise = self._precisions(rows, weighted, users, of_users, self.noise_rate)
+        self.noise_rate = gamma(
+            self._random, 2 * of_users * len(users.noise), 2 * float(users.noise.sum())
+        )
+        weighted = squares * users.noise.take(rows)
+        items.noise = self._precisions(columns, weighted, items, of_items, of_items)
+
+    def _precisions(
+        self, rows: Int32, squares: Float64, side: Side, shape: float, rate: float
+    ) -> Float64:
+        """Draws the noise of a side's rows, given the row and squared residual of each rating."""
+        rates = rate + np.bincount(rows, squares, minlength=len(side.noise)) / 2
+        return self._random.gamma(shape + np.diff(side.rated.indptr) / 2, 1 / rates)
