@@ -3,7 +3,7 @@
 The model is that of BPMF (Salakhutdinov and Mnih, 2008) with biases, r = μ + b_u + b_i + p_u · q_i
 + noise, and with implicit feedback as features of Macau (Simm et al., 2017): the prior mean of
 x_u = (p_u, b_u) is m + Σ_j β_j / √n_u over the items j that the user rated, whatever the stars.
-The noise has the precision α_u γ_i, with α_u ~ Gamma(a, b) of each user's own.
+The noise has the precision α γ_i; in learning, users differ in α as well.
 """
 
 from __future__ import annotations
@@ -20,9 +20,6 @@ from marquee_services.arrays import Float32, Float64, Int32, load_array, save_ar
 from marquee_services.errors import ArtifactError
 from marquee_services.ratings import Profiles
 
-# Alternations between a user's vector and noise; differences are below 0.01 stars after them.
-_NOISE_STEPS = 4
-
 
 @dataclass(frozen=True)
 class Posterior:
@@ -36,7 +33,7 @@ class Posterior:
             (k + 1)).
         user_means: m, the prior mean of a user without ratings (float64, S × (k + 1)).
         user_precisions: Λ of the users' prior (float64, S × (k + 1) × (k + 1)).
-        noise_priors: a, and b in stars² (float64, S × 2).
+        noise_precisions: α that is expected of a new user, in 1 / stars² (float64, S).
     """
 
     item_factors: Float32
@@ -45,7 +42,7 @@ class Posterior:
     links: Float32
     user_means: Float64
     user_precisions: Float64
-    noise_priors: Float64
+    noise_precisions: Float64
 
     @classmethod
     def load(cls, folder: Path, items: int, samples: int, rank: int) -> Self:
@@ -68,14 +65,14 @@ class Posterior:
             "links": (np.float32, (items, samples, width)),
             "user_means": (np.float64, (samples, width)),
             "user_precisions": (np.float64, (samples, width, width)),
-            "noise_priors": (np.float64, (samples, 2)),
+            "noise_precisions": (np.float64, (samples,)),
         }
         arrays = {}
         for name, (dtype, shape) in shapes.items():
             arrays[name] = load_array(folder / f"{name}.npy", dtype, shape)
             if not np.isfinite(arrays[name]).all():
                 raise ArtifactError(f"{name}.npy: not every value is finite")
-        for name in ("item_noise", "noise_priors"):
+        for name in ("item_noise", "noise_precisions"):
             if not (arrays[name] > 0).all():
                 raise ArtifactError(f"{name}.npy: not all above 0")
         if not (np.linalg.eigvalsh(arrays["user_precisions"])[:, 0] > 0).all():
@@ -102,9 +99,8 @@ class Posterior:
         In each sample E[x_u] = A⁻¹ (Λ (m + Σ_j β_j / √n) + α Σ z_i y_i), A = Λ + α Σ z_i z_iᵀ,
         with z_i = √γ_i (q_i, 1) and y_i = √γ_i (r_i − μ − b_i) over the rated items: the mean of
         the conditional distribution that the Gibbs sampler draws users from (Salakhutdinov and
-        Mnih, 2008, equations 11 to 13), which is the prior's without ratings. In turn α =
-        (a + n / 2) / (b + E[Σ (y_i − x_u · z_i)²] / 2), which is mean-field inference (Bishop,
-        2006, section 10.3).
+        Mnih, 2008, equations 11 to 13), which is the prior's without ratings. α is the same for
+        all users: inferring each user's from the ratings does not predict better.
 
         Returns:
             p_u of all samples one after another, then the sum of the b_u, all divided by S
@@ -159,19 +155,8 @@ class Posterior:
         design[:, :, rank:] = roots
         wanted = roots * (ratings[:, None] - self.item_biases[items]).T[:, :, None]
         transposed = design.transpose(0, 2, 1)
-        gram = (transposed @ design).astype(np.float64)
-        right = (transposed @ wanted).astype(np.float64)
-        squares = np.square(wanted, dtype=np.float64).sum(axis=(1, 2))
-        prior = self.user_precisions @ means[:, :, None]
-        shape, rate = self.noise_priors.T
-        alpha = (shape / rate)[:, None, None]
-        for _ in range(_NOISE_STEPS):
-            covariances = np.linalg.inv(self.user_precisions + alpha * gram)
-            found = covariances @ (prior + alpha * right)
-            # E[(y − Zx)²] = y² − 2 E[x]·Zᵀy + E[x]ᵀ ZᵀZ E[x] + tr(ZᵀZ A⁻¹)
-            explained = ((gram @ found - 2 * right) * found).sum(axis=(1, 2))
-            expected = squares + explained + (gram * covariances).sum(axis=(1, 2))
-            alpha = (shape + count / 2) / (rate + np.maximum(expected, 0.0) / 2)
-            alpha = alpha[:, None, None]
-        vectors: Float64 = found[:, :, 0]
-        return vectors
+        alpha = self.noise_precisions[:, None, None]
+        precisions = self.user_precisions + alpha * (transposed @ design)
+        right = self.user_precisions @ means[:, :, None] + alpha * (transposed @ wanted)
+        found: Float64 = np.linalg.solve(precisions, right)[:, :, 0]
+        return found

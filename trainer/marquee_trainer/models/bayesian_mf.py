@@ -65,13 +65,13 @@ class _Samples:
         self._links = np.zeros((items, samples, rank + 1), dtype=np.float32)
         self._user_means: list[Float64] = []
         self._user_precisions: list[Float64] = []
-        self._noise_priors: list[tuple[float, float]] = []
         self._noise_shape = config.user_noise_shape
+        self._noise: list[float] = []
         self._item_noise = np.empty((items, samples), dtype=np.float32)
 
     def add(self, chain: GibbsSampler) -> None:
         """Keeps the present sample."""
-        place = len(self._noise_priors)
+        place = len(self._noise)
         vectors, users = chain.items.vectors, chain.users
         self._factors[:, place] = vectors[:, :-1]
         self._biases[:, place] = vectors[:, -1] + self._mean
@@ -79,7 +79,7 @@ class _Samples:
         self._links[users.links.columns, place] = users.weights
         self._user_means.append(users.mean)
         self._user_precisions.append(users.precision)
-        self._noise_priors.append((self._noise_shape, chain.noise_rate))
+        self._noise.append(self._noise_shape / chain.noise_rate)
 
     def posterior(self) -> Posterior:
         """All that was kept."""
@@ -90,7 +90,7 @@ class _Samples:
             self._links,
             np.stack(self._user_means),
             np.stack(self._user_precisions),
-            np.array(self._noise_priors),
+            np.array(self._noise),
         )
 
 
