@@ -35,10 +35,10 @@ class BayesianMFConfig:
             columns is decomposed once.
     """
 
-    rank: int = 10
-    user_noise_shape: float = 4.0
-    item_noise_shape: float = 8.0
-    sweeps: int = 300
+    rank: int = 16
+    user_noise_shape: float = 8.0
+    item_noise_shape: float = 16.0
+    sweeps: int = 240
     burn_in: int = 60
     samples: int = 60
     max_linked: int = 4_000
