@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from marquee_services.scoring.bayesian_mf import BayesianMFScorer
 from marquee_services.scoring.ease import EASEScorer
 from marquee_services.scoring.item_cf import ItemCFScorer
 from marquee_services.scoring.scorer import LoadScorer
@@ -12,4 +13,5 @@ CF_SCORERS: dict[str, LoadScorer] = {
     "user_cf": UserCFScorer.load,
     "item_cf": ItemCFScorer.load,
     "ease": EASEScorer.load,
+    "bayesian_mf": BayesianMFScorer.load,
 }

@@ -36,7 +36,7 @@ class Scorer(Protocol):
     """A model ready to score.
 
     Unknown users and empty profiles are ordinary input: with no ratings, a model of stars answers
-    the baseline's μ + b_i for each item, a model of affinity answers 0.
+    μ + b_i for each item, the baseline's or of its own biases, a model of affinity answers 0.
     """
 
     @property

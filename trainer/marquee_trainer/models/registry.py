@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from marquee_trainer.models.autorec import AutoRec, UserAutoRec
+from marquee_trainer.models.bayesian_mf import BayesianMF
 from marquee_trainer.models.deep_mf import DeepMF
 from marquee_trainer.models.ease import EASE
 from marquee_trainer.models.item_cf import ItemCF
@@ -17,6 +18,7 @@ MODELS: tuple[Callable[[], Model], ...] = (
     UserCF,
     ItemCF,
     EASE,
+    BayesianMF,
     MF,
     DeepMF,
     ResidualMF,
