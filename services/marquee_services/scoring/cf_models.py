@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from marquee_services.scoring.ease import EASEScorer
+from marquee_services.scoring.ials import IALSScorer
 from marquee_services.scoring.item_cf import ItemCFScorer
 from marquee_services.scoring.scorer import LoadScorer
 from marquee_services.scoring.user_cf import UserCFScorer
@@ -12,4 +13,5 @@ CF_SCORERS: dict[str, LoadScorer] = {
     "user_cf": UserCFScorer.load,
     "item_cf": ItemCFScorer.load,
     "ease": EASEScorer.load,
+    "ials": IALSScorer.load,
 }

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from marquee_trainer.models.autorec import AutoRec, UserAutoRec
 from marquee_trainer.models.deep_mf import DeepMF
 from marquee_trainer.models.ease import EASE
+from marquee_trainer.models.ials import IALS
 from marquee_trainer.models.item_cf import ItemCF
 from marquee_trainer.models.mf import MF
 from marquee_trainer.models.model import Model
@@ -17,6 +18,7 @@ MODELS: tuple[Callable[[], Model], ...] = (
     UserCF,
     ItemCF,
     EASE,
+    IALS,
     MF,
     DeepMF,
     ResidualMF,
