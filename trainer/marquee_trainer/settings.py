@@ -37,6 +37,9 @@ class TrainSettings(DataSettings):
         ServerSettings.store, "The release store: a folder or a URL.", env="MARQUEE_STORE"
     )
     promote: bool = setting(True, "Put the release in production.")
+    config: str = setting(
+        "", "File of `marquee tune`; by default the package's for data of that size."
+    )
 
 
 @dataclass(frozen=True)
@@ -46,5 +49,17 @@ class DemoSettings(DataSettings):
     store: str = setting(
         "", "The release store; empty for a temporary folder.", env="MARQUEE_STORE"
     )
+    config: str = setting(
+        "", "File of `marquee tune`; by default the package's for data of that size."
+    )
     keep: bool = setting(False, "Leave the services running until Ctrl-C.")
     listen: str = setting("127.0.0.1:0", "Address of the gateway; port 0 picks a free one.")
+
+
+@dataclass(frozen=True)
+class TuneSettings(DataSettings):
+    """Settings of `marquee tune`."""
+
+    models: str = setting("", "Models to tune, by commas; all by default.")
+    minutes: float = setting(10.0, "Minutes in all, shared equally by the models.", low=0.0)
+    out: str = setting("tuned.json", "File for the configurations; models that it has stay.")
