@@ -44,6 +44,14 @@ def changed(config: Any, parameters: Mapping[str, float]) -> Any:
     return config
 
 
+def value_of(config: Any, path: str) -> float:
+    """The value of a parameter; a dot leads into a configuration within."""
+    for name in path.split("."):
+        config = getattr(config, name)
+    value: float = config
+    return value
+
+
 def default_config(kind: Any) -> Any:
     """The configuration that a model has when none is given."""
     return kind.default if hasattr(kind, "default") else kind.config_type()

@@ -85,7 +85,7 @@ def tune_models(settings: TuneSettings) -> None:
         def on_trial(name: str, trial: Trial) -> None:
             bar.update()
             shown = ", ".join(f"{key} {value:g}" for key, value in trial.parameters.items())
-            click.echo(f"{name} {trial.loss:.4f} in {trial.seconds:.1f} s: {shown or 'defaults'}")
+            click.echo(f"{name} {trial.loss:.4f} in {trial.seconds:.1f} s: {shown}")
 
         searches = tune(dataset, split, names, settings.minutes, settings.seed, start, on_trial)
     write_configurations(out, dataset, split, searches, settings.seed)

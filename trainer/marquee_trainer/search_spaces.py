@@ -62,10 +62,11 @@ _LEAVE_ONE_OUT = {
 }
 _AUTOREC = {
     "hidden": Range(50, 200, whole=True),
-    "l2": Range(30.0, 120.0),
+    "l2": Range(30.0, 250.0),
     "input_dropout": Range(0.1, 0.7, log=False),
     "learning_rate": Range(0.005, 0.02),
     "count_damping": Range(2.0, 100.0),
+    "set_scale": Range(0.3, 10.0),
 }
 _FOLD_IN = {
     "fold_in.ridge": Range(0.3, 40.0),
@@ -101,6 +102,10 @@ SPACES: Mapping[str, Mapping[str, Range]] = {
         "factor_weight": Range(0.3, 0.8, log=False),
         "neighbour_weight": Range(0.5, 0.95, log=False),
     },
-    "autorec": {**_AUTOREC, **_FOLD_IN},
+    "autorec": {
+        **_AUTOREC,
+        "fold_in.ridge": Range(10.0, 100.0),
+        "fold_in.bias_ridge": Range(1.0, 20.0),
+    },
     "user_autorec": _AUTOREC,
 }

@@ -1,7 +1,7 @@
 """Searches configurations on validation ratings cut from the training part.
 
 The test ratings are not touched. The first trial is what there is; the others are drawn at random
-over the search space and, in turn, near the best so far.
+over the search space or, most of them, near the best so far.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from marquee_trainer.configurations import (
     default_config,
     model_kinds,
     read_parameters,
+    value_of,
 )
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.split import Split, random_split
@@ -33,6 +34,8 @@ from marquee_trainer.training import TrainingConfig, pairs_of, release_data
 
 # How near the best so far: a standard deviation, as a share of each range.
 _SPREAD = 0.12
+# The probability that a parameter differs from the best so far.
+_MOVED = 0.5
 _TOP = 10
 
 
@@ -41,7 +44,7 @@ class Trial:
     """One configuration that was tried.
 
     Attributes:
-        parameters: What differs from the model's default.
+        parameters: The values of all parameters that are varied.
         loss: Validation MSE in squared stars; of models of order, 1 − NDCG@10.
         seconds: How long fitting took.
     """
@@ -106,9 +109,10 @@ def tune(
         random = np.random.default_rng((seed, place))
         search = Search(name)
         end = time.monotonic() + 60.0 * minutes / len(models)
-        parameters = dict(start.get(name, {}))
+        first = changed(default_config(kinds[name]), start.get(name, {}))
+        parameters = {path: value_of(first, path) for path in SPACES[name]}
         while not search.trials or time.monotonic() < end:
-            model = kinds[name](changed(default_config(kinds[name]), parameters))
+            model = kinds[name](changed(first, parameters))
             began = time.monotonic()
             model.fit(Training(data, validation, seed))
             seconds = time.monotonic() - began
@@ -121,14 +125,18 @@ def tune(
 
 
 def _next(search: Search, random: np.random.Generator) -> dict[str, float]:
-    """Parameters for the next trial: every third at random, the others near the best."""
-    space = SPACES[search.model]
-    best = search.best.parameters
-    if len(search.trials) % 3 == 1 or not best:
+    """Parameters for the next trial: every fourth at random, the others near the best.
+
+    Near the best, about half of the parameters differ, at least one.
+    """
+    space, best = SPACES[search.model], search.best.parameters
+    if len(search.trials) % 4 == 0:
         return {name: values.draw(random) for name, values in space.items()}
+    moved = random.random(len(space)) < _MOVED
+    moved[random.integers(len(space))] = True
     return {
-        name: values.near(best[name], _SPREAD, random) if name in best else values.draw(random)
-        for name, values in space.items()
+        name: values.near(best[name], _SPREAD, random) if moves else best[name]
+        for (name, values), moves in zip(space.items(), moved, strict=True)
     }
 
 

@@ -1,5 +1,8 @@
 """AutoRec: autoencoders of rating vectors (Sedhain, Menon, Sanner and Xie, 2015).
 
+Beside the residuals, the input says which cells are rated at all: who rates an item, and what a
+user rates, tells of taste as well (the implicit feedback of Koren, 2008).
+
 The input pipeline and the loss are sparse: only rated cells are kept and read, and only they are
 compared (the masked loss of equation 2). A rating enters as its residual from the bias baseline.
 """
@@ -21,9 +24,9 @@ from marquee_trainer.models.model import Fit, Training
 from marquee_trainer.models.scoring_module import (
     EncoderModule,
     FoldInConfig,
+    InputScale,
     LinearModule,
     ScoringModule,
-    input_scale,
 )
 from marquee_trainer.models.tensorflow_model import TensorFlowModel
 
@@ -47,6 +50,7 @@ class AutoRecConfig:
             network cannot copy what it is to predict.
         count_damping: c in the scale of an input of n ratings, √((n̄ + c) / (n + c)), where n̄ is
             the mean of n: sums of many ratings would leave the sigmoid's range.
+        set_scale: Input of a rated cell that says that it is rated, in stars; scaled likewise.
         cells: At most so many cells of dense rows are held at once; bounds memory.
         patience: Epochs without a better validation error before training ends.
         fold_in: How users are folded in, for item vectors.
@@ -57,8 +61,9 @@ class AutoRecConfig:
     epochs: int = 70
     horizon: int = 70
     learning_rate: float = 0.01
-    input_dropout: float = 0.4
+    input_dropout: float = 0.5
     count_damping: float = 10.0
+    set_scale: float = 4.0
     cells: int = 8_000_000
     patience: int = 15
     fold_in: FoldInConfig = field(
@@ -67,20 +72,20 @@ class AutoRecConfig:
 
 
 class AutoRecNetwork(keras.Model):  # type: ignore[misc]
-    """r̂ = W · sigmoid(V x + m) + a of dense rows x."""
+    """r̂ = W · sigmoid(V x + m) + a of dense rows x, which are residuals and then sets."""
 
     def __init__(self, columns: int, hidden: int) -> None:
         """Takes the number of columns and of hidden units."""
         super().__init__()
         start = keras.initializers.RandomNormal(stddev=0.05)
-        self.encoder = self.add_weight((columns, hidden), start, name="encoder")
+        self.encoder = self.add_weight((2 * columns, hidden), start, name="encoder")
         self.encoder_bias = self.add_weight((hidden,), "zeros", name="encoder_bias")
         self.decoder = self.add_weight((columns, hidden), start, name="decoder")
         self.decoder_bias = self.add_weight((columns,), "zeros", name="decoder_bias")
         self.built = True
 
     def encode(self, rows: Any) -> Any:
-        """Codes: float32[B, columns] → float32[B, hidden]."""
+        """Codes: float32[B, 2 · columns] → float32[B, hidden]."""
         return tf.sigmoid(tf.matmul(rows, self.encoder) + self.encoder_bias)
 
     def decode(self, codes: Any) -> Any:
@@ -139,7 +144,9 @@ class AutoRec(AutoRecModel):
     """
 
     name = "autorec"
-    default = AutoRecConfig(l2=70.0)
+    default = AutoRecConfig(
+        l2=100.0, fold_in=FoldInConfig(ridge=40.0, ridge_per_rating=0.0, bias_ridge=5.0)
+    )
 
     def oriented(self, users: Int32, items: Int32) -> tuple[Int32, Int32]:
         """As `AutoRecModel.oriented`: a row is an item."""
@@ -158,7 +165,7 @@ class UserAutoRec(AutoRecModel):
     """U-AutoRec: codes of users' rating vectors; any visitor's ratings can be encoded."""
 
     name = "user_autorec"
-    default = AutoRecConfig(l2=60.0, input_dropout=0.5)
+    default = AutoRecConfig(l2=60.0, set_scale=1.0)
 
     def oriented(self, users: Int32, items: Int32) -> tuple[Int32, Int32]:
         """As `AutoRecModel.oriented`: a row is a user."""
@@ -166,7 +173,9 @@ class UserAutoRec(AutoRecModel):
 
     def module(self, network: AutoRecNetwork, loop: _Loop, data: ReleaseData) -> ScoringModule:
         """As `AutoRecModel.module`."""
-        return EncoderModule(*network.parts(), loop.mean_count, self._config.count_damping, data)
+        config = self._config
+        scale = InputScale(loop.mean_count, config.count_damping, config.set_scale)
+        return EncoderModule(*network.parts(), scale, data)
 
 
 def residual_matrix(data: ReleaseData, oriented: Any) -> RatingsMatrix:
@@ -236,27 +245,30 @@ class _Loop:
         places = np.stack([profiles.rows, profiles.items.astype(np.int64)], axis=1)
         return tf.constant(places), tf.constant(profiles.ratings)
 
-    def _inputs(self, places: Any, residuals: Any, rows: Any) -> Any:
-        """Dense rows in the scale that the encoder takes."""
+    def _inputs(self, places: Any, residuals: Any, given: Any, rows: Any) -> Any:
+        """Dense rows as the encoder takes them, of residuals and 1 for each rating."""
         shape = tf.stack([tf.cast(rows, tf.int64), self._sparse.item_count])
         counts = tf.math.bincount(tf.cast(places[:, 0], tf.int32), minlength=rows)
-        scale = input_scale(
-            tf.cast(counts, tf.float32), self.mean_count, self._config.count_damping
-        )
-        return tf.scatter_nd(places, residuals, shape) * scale[:, None]
+        scale = InputScale(self.mean_count, self._config.count_damping, self._config.set_scale)
+        own = scale.of(tf.cast(counts, tf.float32))[:, None]
+        sets = tf.scatter_nd(places, given * scale.set_scale, shape)
+        return tf.concat([tf.scatter_nd(places, residuals, shape), sets], axis=1) * own
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def _encode(self, places: Any, residuals: Any, rows: Any) -> Any:
-        return self._network.encode(self._inputs(places, residuals, rows))
+        given = tf.ones_like(residuals)
+        return self._network.encode(self._inputs(places, residuals, given, rows))
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def _gradients(self, places: Any, residuals: Any, rows: Any, seed: Any) -> Any:
         """Squared errors of a block, and the gradients of its share of the loss."""
         dropout, network = self._config.input_dropout, self._network
         kept = tf.random.stateless_uniform(tf.shape(residuals), seed) >= dropout
-        dropped = residuals * tf.cast(kept, tf.float32) / (1.0 - dropout)
+        kept = tf.cast(kept, tf.float32) / (1.0 - dropout)
         with tf.GradientTape() as tape:
-            predicted = network.decode(network.encode(self._inputs(places, dropped, rows)))
+            predicted = network.decode(
+                network.encode(self._inputs(places, residuals * kept, kept, rows))
+            )
             errors = tf.gather_nd(predicted, places) - residuals
             squares = tf.reduce_sum(tf.square(errors))
             penalty = tf.nn.l2_loss(network.encoder) + tf.nn.l2_loss(network.decoder)

@@ -165,11 +165,30 @@ class LinearModule(ScoringModule):
         return self.factors[:, :-1]
 
 
+@dataclass(frozen=True)
+class InputScale:
+    """The scale of an autoencoder's inputs.
+
+    Attributes:
+        mean_count: n̄, the mean number of ratings of an input.
+        damping: c, in ratings.
+        set_scale: t, what says that a cell is rated, in stars.
+    """
+
+    mean_count: float
+    damping: float
+    set_scale: float
+
+    def of(self, counts: Any) -> Any:
+        """g = √((n̄ + c) / (n + c)) of inputs with n ratings, of the shape of n."""
+        return tf.sqrt((self.mean_count + self.damping) / (counts + self.damping))
+
+
 class EncoderModule(ScoringModule):
     """f(u, i) = μ + b_i + b_u + h · w_i + a_i, with u = (h, b_u) and h encoded from the ratings.
 
-    U-AutoRec (Sedhain et al., 2015): h = sigmoid(g Σ_i (r_i − b_ui) v_i + m), where g is the scale
-    of `input_scale`.
+    U-AutoRec (Sedhain et al., 2015): h = sigmoid(g Σ_i ((r_i − b_ui) v_i + t v'_i) + m), where i
+    are the rated items, g and t the scales of `InputScale`, and v' encodes that an item is rated.
     """
 
     def __init__(
@@ -178,22 +197,22 @@ class EncoderModule(ScoringModule):
         encoder_bias: Float32,
         decoder: Float32,
         decoder_bias: Float32,
-        mean_count: float,
-        count_damping: float,
+        scale: InputScale,
         data: ReleaseData,
     ) -> None:
-        """Takes v (items × h), m (h), w (items × h), a (items), n̄, c and the baseline's data."""
+        """Takes v and v' (2 items × h), m (h), w (items × h), a (items), scales and the data."""
         super().__init__(decoder.shape[1] + 1, len(decoder))
         ones = np.ones((len(decoder), 1), dtype=np.float32)
-        self.encoder = tf.constant(encoder)
+        items = len(decoder)
+        self.encoder = tf.constant(encoder[:items])
+        self.set_encoder = tf.constant(encoder[items:] * np.float32(scale.set_scale))
         self.encoder_bias = tf.constant(encoder_bias)
         self.decoder = tf.constant(np.hstack([decoder, ones]))
         item_mean = data.baseline.item_bias + np.float32(data.baseline.mean)
         self.item_mean = tf.constant(item_mean.astype(np.float32))
         self.offsets = tf.constant((item_mean + decoder_bias).astype(np.float32))
         self.damping = data.baseline.user_damping
-        self.mean_count = mean_count
-        self.count_damping = count_damping
+        self.scale = scale
 
     def matrix(self, vectors: Any, items: Any) -> Any:
         """As `ScoringModule.matrix`."""
@@ -210,17 +229,13 @@ class EncoderModule(ScoringModule):
         bias = tf.reduce_sum(departures, axis=1, keepdims=True) / (count + self.damping)
         residuals = (departures - bias) * given
         total = tf.einsum("bl,blh->bh", residuals, tf.gather(self.encoder, safe))
-        total *= input_scale(count, self.mean_count, self.count_damping)
+        total += tf.einsum("bl,blh->bh", given, tf.gather(self.set_encoder, safe))
+        total *= self.scale.of(count)
         return tf.concat([tf.sigmoid(total + self.encoder_bias), bias], axis=1)
 
     def representation(self) -> Any:
         """As `ScoringModule.representation`."""
         return self.decoder[:, :-1]
-
-
-def input_scale(counts: Any, mean_count: float, damping: float) -> Any:
-    """√((n̄ + c) / (n + c)) of inputs with n ratings, of the shape of n."""
-    return tf.sqrt((mean_count + damping) / (counts + damping))
 
 
 def ridge_solution(design: Any, targets: Any, ridge: Any) -> Any:
