@@ -54,6 +54,7 @@ def test_a_rating_is_predicted_by_the_users_others_alone(data: ReleaseData, prod
     config = replace(CONFIG, products=products, dropout=0.0, hidden=(6,))
     network = LeaveOneOutNetwork(data, config)
     network.means.assign(np.random.default_rng(0).normal(size=(ITEMS, 4)))
+    network.audience.assign(np.random.default_rng(3).normal(size=(USERS, 4)))
     network.set_inputs.assign(np.random.default_rng(1).normal(size=(ITEMS, 3)))
     # Without uncertainty the ridge of training and of use are one.
     network.log_deviations.assign(np.full((ITEMS, 4), -20.0))
@@ -62,7 +63,10 @@ def test_a_rating_is_predicted_by_the_users_others_alone(data: ReleaseData, prod
     # Batch normalisation looks at the batch in training: the perceptron is taken out.
     network.last.kernel.assign(np.zeros(network.last.kernel.shape))
     found, wanted, rows = (
-        part.numpy() for part in network.left_out(tf.constant(items), tf.constant(ratings), calm)
+        part.numpy()
+        for part in network.left_out(
+            tf.constant(items), tf.constant(ratings), calm, tf.ones(data.matrix.rating_count)
+        )
     )
     assert len(found) == (items != PADDING).sum()
     start = 0

@@ -57,7 +57,8 @@ _LEAVE_ONE_OUT = {
     "learning_rate": Range(0.003, 0.012),
     "noise_variance": Range(0.5, 1.0),
     "set_l2": Range(1.0, 10.0),
-    "weight_decay": Range(1e-4, 1e-2),
+    "audience_l2": Range(10.0, 300.0),
+    "audience_dropout": Range(0.2, 0.8, log=False),
     "dropout": Range(0.0, 0.5, log=False),
 }
 _AUTOREC = {
@@ -99,8 +100,8 @@ SPACES: Mapping[str, Mapping[str, Range]] = {
     "deep_mf": _LEAVE_ONE_OUT,
     "residual_mf": {
         **_LEAVE_ONE_OUT,
-        "factor_weight": Range(0.3, 0.8, log=False),
-        "neighbour_weight": Range(0.5, 0.95, log=False),
+        "factor_weight": Range(0.4, 1.0, log=False),
+        "neighbour_weight": Range(0.1, 0.8, log=False),
     },
     "autorec": {
         **_AUTOREC,

@@ -165,11 +165,15 @@ class _Loop:
         network, config = self._network, self._config
         shape = (self._matrix.item_count, config.dimensions)
         noise = tf.random.stateless_normal(shape, seed)
+        kept = tf.random.stateless_uniform(tf.shape(network.rater_scales), seed)
+        kept = tf.cast(kept >= config.audience_dropout, tf.float32)
+        kept /= 1.0 - config.audience_dropout
         with tf.GradientTape() as tape:
-            predicted, wanted, rated = network.left_out(items, ratings, noise)
+            predicted, wanted, rated = network.left_out(items, ratings, noise, kept)
             squares = tf.square(predicted - wanted)
-            share = 2.0 * config.noise_variance / self._matrix.rating_count
-            loss = tf.reduce_mean(squares) + share * network.divergence()
+            penalty = 2.0 * config.noise_variance * network.divergence()
+            penalty += config.audience_l2 * tf.reduce_sum(tf.square(network.audience))
+            loss = tf.reduce_mean(squares) + penalty / self._matrix.rating_count
             for table in (network.set_inputs, network.set_outputs):
                 rows = tf.gather(tf.convert_to_tensor(table), rated)
                 loss += config.set_l2 * tf.reduce_mean(tf.reduce_sum(tf.square(rows), axis=1))

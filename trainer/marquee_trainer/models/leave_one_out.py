@@ -48,6 +48,9 @@ class LeaveOneOutConfig:
         ridge: Prior precision of a user's factors, at the start; it is learned.
         bias_ridge: That of the user's bias.
         set_l2: Penalty of the set's embeddings, for each rating.
+        audience_l2: Penalty of the users' part in the factors of what they rate, in squared stars.
+        audience_dropout: Share of each item's raters that are left out in training.
+        audience_damping: Ratings at which an item's raters begin to count.
         weight_decay: L2 penalty of the perceptron's weights.
         dropout: Share of hidden units that are left out in training.
         patience: Epochs without a better validation error before training ends.
@@ -56,7 +59,7 @@ class LeaveOneOutConfig:
         neighbours: The neighbourhoods.
     """
 
-    dimensions: int = 24
+    dimensions: int = 32
     set_dimensions: int = 16
     hidden: tuple[int, ...] = (32,)
     products: bool = True
@@ -64,14 +67,17 @@ class LeaveOneOutConfig:
     horizon: int = 16
     learning_rate: float = 0.006
     cells: int = 4096
-    noise_variance: float = 0.75
+    noise_variance: float = 0.65
     start_deviation: tuple[float, float] = (0.03, 0.06)
     prior_deviation: float = 0.1
     ridge: float = 1.0
     bias_ridge: float = 5.0
     set_l2: float = 4.0
+    audience_l2: float = 60.0
+    audience_dropout: float = 0.5
+    audience_damping: float = 10.0
     weight_decay: float = 1e-3
-    dropout: float = 0.2
+    dropout: float = 0.15
     patience: int = 5
     factor_weight: float = 1.0
     neighbour_weight: float = 0.0
@@ -100,6 +106,15 @@ class LeaveOneOutNetwork(keras.Model):  # type: ignore[misc]
         self.means = weight("means", (items, k), normal(mean_start))
         self.log_deviations = weight("log_deviations", (items, k), log(posterior_start))
         self.log_prior = weight("log_prior", (k,), log(config.prior_deviation))
+        self.audience = weight("audience", (data.matrix.user_count, k), normal(mean_start))
+        matrix = data.matrix
+        # By item, for the product with a sparse matrix.
+        order = np.argsort(matrix.items, kind="stable")
+        places = np.stack([matrix.items, matrix.users], axis=1)[order].astype(np.int64)
+        scale = 1.0 / np.sqrt(matrix.item_counts + config.audience_damping)
+        self.raters = tf.constant(places)
+        self.rater_scales = tf.constant(scale[places[:, 0]].astype(np.float32))
+        self.sizes = items, matrix.user_count
         self.set_inputs = weight("set_inputs", (items, e), normal(mean_start))
         self.set_outputs = weight("set_outputs", (items, e), normal(mean_start))
         self.offsets = weight("offsets", (items,), "zeros")
@@ -118,12 +133,28 @@ class LeaveOneOutNetwork(keras.Model):  # type: ignore[misc]
         self.last.build((None, width))
         self.built = True
 
+    def factors(self, kept: Any) -> Any:
+        """Means of q_i = m_i + Σ_u t_u / √(n_i + c) over the raters u: float32[items, k].
+
+        Who rates an item tells of it as well (item sets, as in Rendle, Zhang and Koren, 2019).
+
+        Args:
+            kept: Weights of the ratings, 1 for all alike (float32[ratings]).
+        """
+        raters = tf.SparseTensor(self.raters, self.rater_scales * kept, self.sizes)
+        audience = tf.convert_to_tensor(self.audience)
+        return self.means + tf.sparse.sparse_dense_matmul(raters, audience)
+
+    def served_factors(self) -> Any:
+        """Means of q with all raters: float32[items, k]."""
+        return self.factors(tf.ones_like(self.rater_scales))
+
     def ridge(self) -> Any:
         """Prior precisions of (p, b): float32[k + 1]."""
         own = tf.repeat(tf.exp(self.log_ridge), self.config.dimensions)
         return tf.concat([own, tf.exp(self.log_bias_ridge)], axis=0)
 
-    def left_out(self, items: Any, ratings: Any, noise: Any) -> tuple[Any, Any, Any]:
+    def left_out(self, items: Any, ratings: Any, noise: Any, kept: Any) -> tuple[Any, Any, Any]:
         """Predicts each rating from the user's others, with factors drawn from their posteriors.
 
         (p, b) without rating l is x − A⁻¹φ_l e_l / (1 − φ_l · A⁻¹φ_l), where x = A⁻¹ Σ φ y is the
@@ -133,11 +164,12 @@ class LeaveOneOutNetwork(keras.Model):  # type: ignore[misc]
             items: int32[B, L], padded with -1.
             ratings: float32[B, L].
             noise: Standard normal, float32[items, k].
+            kept: As `factors` takes it.
 
         Returns:
             Predictions, ratings (float32[N] each) and their items (int32[N]).
         """
-        drawn = self.means + tf.exp(self.log_deviations) * noise
+        drawn = self.factors(kept) + tf.exp(self.log_deviations) * noise
         given = tf.cast(items != PADDING, tf.float32)
         safe = tf.maximum(items, 0)
         q = tf.gather(drawn, safe) * given[:, :, None]
@@ -174,7 +206,8 @@ class LeaveOneOutNetwork(keras.Model):  # type: ignore[misc]
         """
         given = tf.cast(items != PADDING, tf.float32)
         safe = tf.maximum(items, 0)
-        q = tf.gather(tf.convert_to_tensor(self.means), safe) * given[:, :, None]
+        factors = self.served_factors()
+        q = tf.gather(factors, safe) * given[:, :, None]
         design = tf.concat([q, given[:, :, None]], axis=2)
         targets = (ratings - tf.gather(tf.convert_to_tensor(self.offsets), safe)) * given
         spread = tf.gather(tf.exp(2.0 * self.log_deviations), safe)
@@ -183,7 +216,7 @@ class LeaveOneOutNetwork(keras.Model):  # type: ignore[misc]
         y = tf.gather(tf.convert_to_tensor(self.set_inputs), safe)
         total = tf.einsum("ble,bl->be", y, given)
         sets = total / tf.sqrt(tf.reduce_sum(given, axis=1, keepdims=True) + 1.0)
-        wanted_q = tf.gather(tf.convert_to_tensor(self.means), wanted)
+        wanted_q = tf.gather(factors, wanted)
         return self._score(
             tf.gather(vectors, users), tf.gather(sets, users), wanted_q, wanted, training=False
         )
@@ -222,7 +255,7 @@ class LeaveOneOutNetwork(keras.Model):  # type: ignore[misc]
             return np.asarray(value, dtype=np.float32)
 
         return ItemSide(
-            array(self.means),
+            array(self.served_factors()),
             array(tf.exp(2.0 * self.log_deviations)),
             array(self.offsets),
             array(self.set_inputs),
@@ -246,7 +279,7 @@ class LeaveOneOutNetwork(keras.Model):  # type: ignore[misc]
         (kernel, bias), hidden = weights[0], weights[1:]
         k = self.config.dimensions
         of_user = k + self.config.set_dimensions
-        item_part = np.asarray(self.means) @ kernel[of_user : of_user + k] + bias
+        item_part = np.asarray(self.served_factors()) @ kernel[of_user : of_user + k] + bias
         return Layers(
             kernel[:of_user],
             item_part.astype(np.float32),

@@ -15,4 +15,4 @@ class ResidualMF(DeepMF):
     """
 
     name = "residual_mf"
-    default = LeaveOneOutConfig(products=False, factor_weight=0.5, neighbour_weight=0.75)
+    default = LeaveOneOutConfig(products=False, factor_weight=0.8, neighbour_weight=0.35)
