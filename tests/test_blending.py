@@ -15,7 +15,7 @@ from marquee_trainer.blending import (
     BlendConfig,
     RankingLists,
     learn_ensemble,
-    learn_ranking_blend,
+    learn_listwise_blend,
     learn_rating_blend,
 )
 
@@ -126,16 +126,16 @@ def lists_of(seed: int, users: int = 60, items: int = 50) -> RankingLists:
 
 @settings(max_examples=20, deadline=None)
 @given(seeds)
-def test_a_ranking_blend_prefers_the_model_that_orders_relevant_items_first(seed: int) -> None:
+def test_a_listwise_blend_prefers_the_model_that_orders_relevant_items_first(seed: int) -> None:
     """The good model leads, a random one has next to no say, and one that errs has none."""
-    blend = learn_ranking_blend(lists_of(seed), ["good", "random", "bad"], CONFIG.ranking_ridge)
+    blend = learn_listwise_blend(lists_of(seed), ["good", "random", "bad"], CONFIG.ranking_ridge)
     assert blend.weights["good"] > 0.5
     assert blend.weights.get("random", 0.0) < 0.5 * blend.weights["good"]
     assert "bad" not in blend.weights
 
 
 def listwise_loss(lists: RankingLists, blend: Blend, models: list[str], ridge: float) -> float:
-    """The objective of the ranking blend, by loops over users."""
+    """The objective of the listwise blend, by loops over users."""
     total = 0.0
     for user in range(len(lists.candidates)):
         candidates = np.flatnonzero(lists.candidates[user])
@@ -154,10 +154,10 @@ def listwise_loss(lists: RankingLists, blend: Blend, models: list[str], ridge: f
 
 @settings(max_examples=10, deadline=None)
 @given(seeds)
-def test_a_ranking_blend_minimises_its_loss(seed: int) -> None:
+def test_a_listwise_blend_minimises_its_loss(seed: int) -> None:
     """No step aside makes the documented objective smaller."""
     lists, models = lists_of(seed), ["good", "random", "bad"]
-    blend = learn_ranking_blend(lists, models, CONFIG.ranking_ridge)
+    blend = learn_listwise_blend(lists, models, CONFIG.ranking_ridge)
     least = listwise_loss(lists, blend, models, CONFIG.ranking_ridge)
     for name in models:
         for step in (-0.05, 0.05):
@@ -168,23 +168,23 @@ def test_a_ranking_blend_minimises_its_loss(seed: int) -> None:
 
 @settings(max_examples=10, deadline=None)
 @given(seeds, st.sampled_from([0.01, 7.0, 300.0]))
-def test_a_ranking_blend_does_not_depend_on_a_models_unit(seed: int, factor: float) -> None:
+def test_a_listwise_blend_does_not_depend_on_a_models_unit(seed: int, factor: float) -> None:
     """Scores in another unit weigh as much less as they are larger."""
     lists = lists_of(seed)
     scaled = replace(lists, scores={**lists.scores, "good": lists.scores["good"] * factor})
     models = ["good", "random"]
-    one = learn_ranking_blend(lists, models, CONFIG.ranking_ridge)
-    other = learn_ranking_blend(scaled, models, CONFIG.ranking_ridge)
+    one = learn_listwise_blend(lists, models, CONFIG.ranking_ridge)
+    other = learn_listwise_blend(scaled, models, CONFIG.ranking_ridge)
     assert other.weights["good"] * factor == pytest.approx(one.weights["good"], rel=0.01)
 
 
-def test_a_constant_model_does_not_break_a_ranking_blend() -> None:
+def test_a_constant_model_does_not_break_a_listwise_blend() -> None:
     """A model without an opinion changes nothing."""
     lists = lists_of(5)
     flat = np.full(lists.candidates.shape, 3.0, dtype=np.float32)
     lists = replace(lists, scores={**lists.scores, "flat": flat})
-    with_it = learn_ranking_blend(lists, ["good", "flat"], CONFIG.ranking_ridge)
-    without = learn_ranking_blend(lists, ["good"], CONFIG.ranking_ridge)
+    with_it = learn_listwise_blend(lists, ["good", "flat"], CONFIG.ranking_ridge)
+    without = learn_listwise_blend(lists, ["good"], CONFIG.ranking_ridge)
     assert with_it.weights["good"] == pytest.approx(without.weights["good"], rel=1e-3)
 
 

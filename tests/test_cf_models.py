@@ -21,15 +21,16 @@ from marquee_services.scoring.scorer import (
 )
 from marquee_trainer.models.bayesian_mf import BayesianMF
 from marquee_trainer.models.ease import EASE
+from marquee_trainer.models.ials import IALS
 from marquee_trainer.models.item_cf import ItemCF
 from marquee_trainer.models.model import Model, Training
 from marquee_trainer.models.user_cf import UserCF
 
 USERS, ITEMS = 50, 35
-MODELS: list[type[Model]] = [UserCF, ItemCF, EASE, BayesianMF]
+MODELS: list[type[Model]] = [UserCF, ItemCF, EASE, BayesianMF, IALS]
 QUICK = BayesianMFConfig(rank=3, sweeps=30, burn_in=10, samples=10)
 # Products of matrices, which round one way for a row and another for many.
-PRODUCT_ERROR = {"bayesian_mf": 1e-5}
+PRODUCT_ERROR = {"bayesian_mf": 1e-5, "ials": 1e-5}
 
 
 @pytest.fixture(scope="module")

@@ -82,7 +82,7 @@ def test_all_models_are_served_as_they_were_evaluated(
     items = [str(title) for title in dataset.catalogue.items.ids(range(20))]
     answer_until(client, lambda found: not found.source.degraded)
     for model in result.models:
-        if model.name == "ease":
+        if model.name in ("ease", "ials"):
             continue
         scores = model.scorer.score(result.data.matrix.profiles([user]))[0][:20]
         expected = np.clip(scores, dataset.scale.low, dataset.scale.high)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.optimize import minimize, nnls
@@ -16,6 +16,7 @@ from marquee_services.scoring.ensemble import (
     Ensemble,
     backend_subsets,
 )
+from marquee_trainer.ranking_search import RankingPool, SearchConfig, search_weights
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,15 @@ class BlendConfig:
     Attributes:
         rating_ridge: Ridge of the rating blend, in validation ratings: how many would have to
             speak against the mean of the models before it is left.
-        ranking_ridge: L2 penalty of the ranking blend's standardised weights.
+        ranking_ridge: L2 penalty of the listwise blend's standardised weights.
         ranking_users: At most so many validation users teach the ranking blend; bounds memory.
+        search: How the ranking blend's weights are searched.
     """
 
     rating_ridge: float = 30.0
     ranking_ridge: float = 1e-4
     ranking_users: int = 2_000
+    search: SearchConfig = field(default_factory=SearchConfig)
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def learn_rating_blend(predictions: Mapping[str, Float32], ratings: Float32, rid
     return Blend(blend, mean_target - float(means @ weights))
 
 
-def learn_ranking_blend(lists: RankingLists, models: Sequence[str], ridge: float) -> Blend:
+def learn_listwise_blend(lists: RankingLists, models: Sequence[str], ridge: float) -> Blend:
     """A listwise softmax over full candidate lists (ListNet's top-one loss; Cao et al., 2007).
 
     minimise mean_u −1/|R_u| Σ_{i ∈ R_u} log softmax_{C_u}(Σ v_m s_m)_i + λ |v|², v ≥ 0, where C_u
@@ -129,6 +132,37 @@ def learn_ranking_blend(lists: RankingLists, models: Sequence[str], ridge: float
     )
 
 
+def learn_ranking_blend(lists: RankingLists, models: Sequence[str], config: BlendConfig) -> Blend:
+    """The weights that order best at the top of the lists, by NDCG.
+
+    They are searched from the best single model and from the listwise blend, so that the result is
+    no worse than either on these lists.
+
+    Args:
+        lists: The lists.
+        models: The models to blend.
+        config: The ridge of the listwise blend, and how weights are searched.
+    """
+    pool = RankingPool.of(
+        lists.scores, models, lists.candidates, lists.relevant, config.search.depth
+    )
+    alone = np.eye(len(models))
+    starts = [max(alone, key=lambda one: pool.ndcg(pool.blended(one), config.search.depth))]
+    listwise = learn_listwise_blend(lists, models, config.ranking_ridge).weights
+    if listwise:
+        starts.append(np.array([listwise.get(name, 0.0) for name in models]) * pool.scales)
+    found = [search_weights(pool, start, config.search) for start in starts]
+    weights, _ = max(found, key=lambda pair: pair[1])
+    return Blend(
+        {
+            name: float(weight / scale)
+            for name, weight, scale in zip(models, weights, pool.scales, strict=True)
+            if weight > 0
+        },
+        0.0,
+    )
+
+
 def learn_ensemble(
     backend_of: Mapping[str, str],
     predictions: Mapping[str, Float32],
@@ -152,6 +186,6 @@ def learn_ensemble(
         stars = {name: predictions[name] for name in here if name in predictions}
         pairs[subset] = BlendPair(
             rating=learn_rating_blend(stars, ratings, config.rating_ridge),
-            ranking=learn_ranking_blend(lists, here, config.ranking_ridge),
+            ranking=learn_ranking_blend(lists, here, config),
         )
     return Ensemble(pairs)

@@ -1,4 +1,4 @@
-"""`marquee train` and `marquee demo`; light to import, so that `marquee --help` is quick."""
+"""`marquee train`, `tune` and `demo`; light to import, so that `marquee --help` is quick."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from collections.abc import Callable
 import click
 
 from marquee_services.server.settings import settings_options
-from marquee_trainer.settings import DemoSettings, EvaluateSettings, TrainSettings
+from marquee_trainer.settings import (
+    DemoSettings,
+    EvaluateSettings,
+    TrainSettings,
+    TuneSettings,
+)
 
 
 @click.command()
@@ -22,7 +27,7 @@ def train(settings: TrainSettings) -> None:
 
         store = ReleaseStore(settings.store)
         dataset, split = releasing.load_and_split(settings)
-        trained = releasing.train_all(dataset, split, settings.seed)
+        trained = releasing.train_all(dataset, split, settings.seed, settings.config)
         click.echo(metrics_table(trained.evaluation))
         manifest = releasing.publish(store, dataset, split, trained, settings, settings.retrieval)
         click.echo(f"published {manifest.release_id}")
@@ -55,6 +60,19 @@ def evaluate(settings: EvaluateSettings) -> None:
         from marquee_trainer.evaluating import run_evaluation
 
         run_evaluation(settings)
+
+    _guarded(run)
+
+
+@click.command()
+@settings_options(TuneSettings, "MARQUEE_TUNE")
+def tune(settings: TuneSettings) -> None:
+    """Search configurations on validation ratings, within a time."""
+
+    def run() -> None:
+        from marquee_trainer.releasing import tune_models
+
+        tune_models(settings)
 
     _guarded(run)
 

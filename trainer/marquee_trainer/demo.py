@@ -43,7 +43,7 @@ def run_demo(settings: DemoSettings) -> None:
             f"{len(dataset.catalogue):,} items; {split.description}"
         )
         click.echo("Training")
-        trained = train_all(dataset, split, settings.seed)
+        trained = train_all(dataset, split, settings.seed, settings.config)
         click.echo(metrics_table(trained.evaluation))
         manifest = publish(store, dataset, split, trained, settings)
         store.promote(manifest.release_id)

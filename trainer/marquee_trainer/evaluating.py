@@ -24,7 +24,7 @@ def run_evaluation(settings: EvaluateSettings) -> None:
         OSError: A file cannot be written.
     """
     dataset, split = load_and_split(settings)
-    trained = train_all(dataset, split, settings.seed)
+    trained = train_all(dataset, split, settings.seed, settings.config)
     click.echo(metrics_table(trained.evaluation))
     found: ColdStart | None = None
     config = TrainingConfig(seed=settings.seed)
@@ -32,7 +32,7 @@ def run_evaluation(settings: EvaluateSettings) -> None:
         found = cold_start(
             dataset,
             dataset.file_order,
-            lambda data, part: train_all(data, part, settings.seed),
+            lambda data, part: train_all(data, part, settings.seed, settings.config),
             ColdStartConfig(),
             config.relevant_stars,
             settings.seed,

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import asdict
+from pathlib import Path
+
+import click
+from tqdm import tqdm
 
 # Before TensorFlow is imported: its messages are not for users.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from marquee_services.release.manifest import DataEntry, Manifest
 from marquee_services.release.store import ReleaseStore
+from marquee_trainer.configurations import models_for, packaged, read_parameters
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.source import load_ratings
 from marquee_trainer.data.split import (
@@ -24,8 +30,10 @@ from marquee_trainer.models.registry import MODELS
 from marquee_trainer.publishing import publish_release
 from marquee_trainer.report import ProgressBar
 from marquee_trainer.retrieval import AUTO, RetrievalConfig
-from marquee_trainer.settings import DataSettings
+from marquee_trainer.search_spaces import SPACES
+from marquee_trainer.settings import DataSettings, TuneSettings
 from marquee_trainer.training import Trained, TrainingConfig, train
+from marquee_trainer.tuning import Trial, tune, write_configurations
 
 # Each model is fitted twice; blending and evaluating are a step each.
 _STEPS = 2 * len(MODELS) + 2
@@ -56,10 +64,47 @@ def load_and_split(settings: DataSettings) -> tuple[RatingsDataset, Split]:
     return dataset, splits[settings.split]()
 
 
-def train_all(dataset: RatingsDataset, split: Split, seed: int) -> Trained:
-    """Trains all models with their default configurations, and shows the progress."""
+def train_all(dataset: RatingsDataset, split: Split, seed: int, config: str = "") -> Trained:
+    """Trains all models with their tuned configurations, and shows the progress.
+
+    Args:
+        dataset: The ratings.
+        split: Training and test part.
+        seed: Of all randomness.
+        config: A file of `marquee tune`; empty for the package's for data of that size.
+
+    Raises:
+        ConfigurationError: The file is not one of `marquee tune`.
+    """
+    models = models_for(len(split.train), config)
     with ProgressBar(_STEPS) as bar:
-        return train(dataset, split, MODELS, TrainingConfig(seed=seed), bar.progress())
+        return train(dataset, split, models, TrainingConfig(seed=seed), bar.progress())
+
+
+def tune_models(settings: TuneSettings) -> None:
+    """Searches configurations, tells of each trial and writes the best.
+
+    Raises:
+        RatingsError: The ratings cannot be read.
+        ConfigurationError: A model is unknown, or the file to add to is damaged.
+    """
+    dataset, split = load_and_split(settings)
+    out = Path(settings.out)
+    known = out if out.exists() else packaged(len(split.train))
+    start = read_parameters(known) if known else {}
+    names = [name.strip() for name in settings.models.split(",") if name.strip()] or list(SPACES)
+    with tqdm(disable=not sys.stderr.isatty(), unit="trial", leave=False) as bar:
+
+        def on_trial(name: str, trial: Trial) -> None:
+            bar.update()
+            shown = ", ".join(f"{key} {value:g}" for key, value in trial.parameters.items())
+            click.echo(f"{name} {trial.loss:.4f} in {trial.seconds:.1f} s: {shown}")
+
+        searches = tune(dataset, split, names, settings.minutes, settings.seed, start, on_trial)
+    write_configurations(out, dataset, split, searches, settings.seed)
+    for search in searches:
+        first, best = search.trials[0].loss, search.best.loss
+        click.echo(f"{search.model}: {first:.4f} → {best:.4f} in {len(search.trials)} trials")
 
 
 def publish(

@@ -55,6 +55,9 @@ class TrainSettings(DataSettings):
         "neighbours, needs marquee[ann]), or by its size.",
         choices=("auto", "exact", "ann"),
     )
+    config: str = setting(
+        "", "File of `marquee tune`; by default the package's for data of that size."
+    )
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,9 @@ class DemoSettings(DataSettings):
 
     store: str = setting(
         "", "The release store; empty for a temporary folder.", env="MARQUEE_STORE"
+    )
+    config: str = setting(
+        "", "File of `marquee tune`; by default the package's for data of that size."
     )
     keep: bool = setting(False, "Leave the services running until Ctrl-C.")
     listen: str = setting("127.0.0.1:0", "Address of the gateway; port 0 picks a free one.")
@@ -78,3 +84,15 @@ class EvaluateSettings(DataSettings):
         False,
         "Evaluate users of whom training knows nothing as well; trains everything twice more.",
     )
+    config: str = setting(
+        "", "File of `marquee tune`; by default the package's for data of that size."
+    )
+
+
+@dataclass(frozen=True)
+class TuneSettings(DataSettings):
+    """Settings of `marquee tune`."""
+
+    models: str = setting("", "Models to tune, by commas; all by default.")
+    minutes: float = setting(10.0, "Minutes in all, shared equally by the models.", low=0.0)
+    out: str = setting("tuned.json", "File for the configurations; models that it has stay.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from marquee_services.scoring.bayesian_mf import BayesianMFScorer
 from marquee_services.scoring.ease import EASEScorer
+from marquee_services.scoring.ials import IALSScorer
 from marquee_services.scoring.item_cf import ItemCFScorer
 from marquee_services.scoring.scorer import LoadScorer
 from marquee_services.scoring.user_cf import UserCFScorer
@@ -14,4 +15,5 @@ CF_SCORERS: dict[str, LoadScorer] = {
     "item_cf": ItemCFScorer.load,
     "ease": EASEScorer.load,
     "bayesian_mf": BayesianMFScorer.load,
+    "ials": IALSScorer.load,
 }

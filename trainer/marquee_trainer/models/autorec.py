@@ -1,7 +1,10 @@
 """AutoRec: autoencoders of rating vectors (Sedhain, Menon, Sanner and Xie, 2015).
 
-The input pipeline and the loss are sparse: only rated cells are read, and only they are compared
-(the masked loss of equation 2). A rating enters as its residual from the bias baseline.
+Beside the residuals, the input says which cells are rated at all: who rates an item, and what a
+user rates, tells of taste as well (the implicit feedback of Koren, 2008).
+
+The input pipeline and the loss are sparse: only rated cells are kept and read, and only they are
+compared (the masked loss of equation 2). A rating enters as its residual from the bias baseline.
 """
 
 from __future__ import annotations
@@ -21,66 +24,82 @@ from marquee_trainer.models.model import Fit, Training
 from marquee_trainer.models.scoring_module import (
     EncoderModule,
     FoldInConfig,
+    InputScale,
     LinearModule,
     ScoringModule,
 )
 from marquee_trainer.models.tensorflow_model import TensorFlowModel
 
+# Learning rate at the end, as a share of that at the start.
+_LAST_RATE = 0.1
+# Adam's decay of squared gradients: there are few steps, so it must be quick.
+_SECOND_DECAY = 0.99
+
 
 @dataclass(frozen=True)
 class AutoRecConfig:
-    """An autoencoder with one hidden layer, sigmoid then identity, trained by Adam.
+    """An autoencoder with one hidden layer, sigmoid then identity, trained by Adam on all rows.
 
     Attributes:
+        l2: λ of equation 2, the penalty of the weights in squared stars; biases are free.
         hidden: Units of the hidden layer.
         epochs: At most so many, with validation data; exactly so many without.
-        learning_rate: Adam's.
-        l2: Penalty of the weights (λ / 2 of equation 2), for each rating.
-        rows: Rating vectors in a minibatch.
+        horizon: Epochs over which the learning rate falls by a cosine to a tenth.
+        learning_rate: Adam's, at the start.
         input_dropout: Share of an input's ratings that are left out in training, so that the
             network cannot copy what it is to predict.
+        count_damping: c in the scale of an input of n ratings, √((n̄ + c) / (n + c)), where n̄ is
+            the mean of n: sums of many ratings would leave the sigmoid's range.
+        set_scale: Input of a rated cell that says that it is rated, in stars; scaled likewise.
+        cells: At most so many cells of dense rows are held at once; bounds memory.
         patience: Epochs without a better validation error before training ends.
         fold_in: How users are folded in, for item vectors.
     """
 
-    hidden: int
-    epochs: int
-    learning_rate: float
     l2: float
-    rows: int = 64
+    hidden: int = 100
+    epochs: int = 70
+    horizon: int = 70
+    learning_rate: float = 0.01
     input_dropout: float = 0.5
-    patience: int = 5
+    count_damping: float = 10.0
+    set_scale: float = 4.0
+    cells: int = 8_000_000
+    patience: int = 15
     fold_in: FoldInConfig = field(
         default_factory=lambda: FoldInConfig(ridge=20.0, ridge_per_rating=0.0, bias_ridge=5.0)
     )
 
 
 class AutoRecNetwork(keras.Model):  # type: ignore[misc]
-    """r̂_c = w_c · sigmoid(Σ_j x_j v_j + m) + a_c over columns j and c of a row."""
+    """r̂ = W · sigmoid(V x + m) + a of dense rows x, which are residuals and then sets."""
 
     def __init__(self, columns: int, hidden: int) -> None:
         """Takes the number of columns and of hidden units."""
         super().__init__()
         start = keras.initializers.RandomNormal(stddev=0.05)
-        self.encoder = self.add_weight((columns, hidden), start, name="encoder")
+        self.encoder = self.add_weight((2 * columns, hidden), start, name="encoder")
         self.encoder_bias = self.add_weight((hidden,), "zeros", name="encoder_bias")
         self.decoder = self.add_weight((columns, hidden), start, name="decoder")
         self.decoder_bias = self.add_weight((columns,), "zeros", name="decoder_bias")
         self.built = True
 
-    def encode(self, rows: Any, columns: Any, values: Any, count: Any) -> Any:
-        """Codes of sparse rows: rows int32[nnz], columns int32[nnz], values float32[nnz]."""
-        parts = tf.gather(tf.convert_to_tensor(self.encoder), columns) * values[:, None]
-        return tf.sigmoid(tf.math.unsorted_segment_sum(parts, rows, count) + self.encoder_bias)
+    def encode(self, rows: Any) -> Any:
+        """Codes: float32[B, 2 · columns] → float32[B, hidden]."""
+        return tf.sigmoid(tf.matmul(rows, self.encoder) + self.encoder_bias)
 
-    def decode(self, codes: Any, rows: Any, columns: Any) -> Any:
-        """Predicted residuals at cells (float32[nnz])."""
+    def decode(self, codes: Any) -> Any:
+        """Predicted residuals: float32[B, hidden] → float32[B, columns]."""
+        return tf.matmul(codes, self.decoder, transpose_b=True) + self.decoder_bias
+
+    def decode_cells(self, codes: Any, columns: Any) -> Any:
+        """Predicted residuals of a column of each code: float32[n, hidden], int32[n]."""
         weights = tf.gather(tf.convert_to_tensor(self.decoder), columns)
         bias = tf.gather(tf.convert_to_tensor(self.decoder_bias), columns)
-        return tf.reduce_sum(tf.gather(codes, rows) * weights, axis=1) + bias
+        return tf.reduce_sum(codes * weights, axis=1) + bias
 
     def parts(self) -> tuple[Float32, Float32, Float32, Float32]:
-        """v, m, w and a as arrays."""
+        """V, m, W and a as arrays."""
         v, m, w, a = (np.asarray(weight, dtype=np.float32) for weight in self.get_weights())
         return v, m, w, a
 
@@ -93,7 +112,7 @@ class AutoRecModel(TensorFlowModel[AutoRecConfig]):
         """Rows and columns of the autoencoder's matrix."""
 
     @abstractmethod
-    def module(self, network: AutoRecNetwork, data: ReleaseData) -> ScoringModule:
+    def module(self, network: AutoRecNetwork, loop: _Loop, data: ReleaseData) -> ScoringModule:
         """The module that serves a trained network."""
 
     def fit(self, training: Training) -> Fit:
@@ -102,9 +121,9 @@ class AutoRecModel(TensorFlowModel[AutoRecConfig]):
         keras.utils.set_random_seed(training.seed)
         sparse = residual_matrix(data, self.oriented)
         network = AutoRecNetwork(sparse.item_count, config.hidden)
-        loop = _Loop(network, sparse, config, np.random.default_rng(training.seed))
+        loop = _Loop(network, sparse, config, training.seed)
         fit = self.run_epochs(network, training, loop.epoch, lambda: self._validate(loop, training))
-        self.serve(self.module(network, data), data)
+        self.serve(self.module(network, loop, data), data)
         return fit
 
     def _validate(self, loop: _Loop, training: Training) -> float:
@@ -125,21 +144,17 @@ class AutoRec(AutoRecModel):
     """
 
     name = "autorec"
-    default = AutoRecConfig(hidden=128, epochs=60, learning_rate=0.002, l2=0.6, input_dropout=0.3)
+    default = AutoRecConfig(
+        l2=100.0, fold_in=FoldInConfig(ridge=40.0, ridge_per_rating=0.0, bias_ridge=5.0)
+    )
 
     def oriented(self, users: Int32, items: Int32) -> tuple[Int32, Int32]:
         """As `AutoRecModel.oriented`: a row is an item."""
         return items, users
 
-    def module(self, network: AutoRecNetwork, data: ReleaseData) -> ScoringModule:
+    def module(self, _: AutoRecNetwork, loop: _Loop, data: ReleaseData) -> ScoringModule:
         """As `AutoRecModel.module`."""
-        sparse = residual_matrix(data, self.oriented)
-        codes = network.encode(
-            tf.constant(sparse.users),
-            tf.constant(sparse.items),
-            tf.constant(sparse.ratings),
-            sparse.user_count,
-        ).numpy()
+        codes = loop.codes()
         offsets = data.baseline.item_bias + np.float32(data.baseline.mean)
         # Codes around their mean: what all items share is the user's bias.
         centred = (codes - codes.mean(axis=0)).astype(np.float32)
@@ -150,15 +165,17 @@ class UserAutoRec(AutoRecModel):
     """U-AutoRec: codes of users' rating vectors; any visitor's ratings can be encoded."""
 
     name = "user_autorec"
-    default = AutoRecConfig(hidden=128, epochs=60, learning_rate=0.001, l2=0.3)
+    default = AutoRecConfig(l2=60.0, set_scale=1.0)
 
     def oriented(self, users: Int32, items: Int32) -> tuple[Int32, Int32]:
         """As `AutoRecModel.oriented`: a row is a user."""
         return users, items
 
-    def module(self, network: AutoRecNetwork, data: ReleaseData) -> ScoringModule:
+    def module(self, network: AutoRecNetwork, loop: _Loop, data: ReleaseData) -> ScoringModule:
         """As `AutoRecModel.module`."""
-        return EncoderModule(*network.parts(), data)
+        config = self._config
+        scale = InputScale(loop.mean_count, config.count_damping, config.set_scale)
+        return EncoderModule(*network.parts(), scale, data)
 
 
 def residual_matrix(data: ReleaseData, oriented: Any) -> RatingsMatrix:
@@ -172,69 +189,93 @@ def residual_matrix(data: ReleaseData, oriented: Any) -> RatingsMatrix:
 
 
 class _Loop:
-    """Trains an autoencoder on minibatches of sparse rows."""
+    """Trains an autoencoder; a step is a pass over all rows, of which blocks are held densely."""
 
     def __init__(
-        self,
-        network: AutoRecNetwork,
-        sparse: RatingsMatrix,
-        config: AutoRecConfig,
-        random: np.random.Generator,
+        self, network: AutoRecNetwork, sparse: RatingsMatrix, config: AutoRecConfig, seed: int
     ) -> None:
         self._network = network
         self._sparse = sparse
         self._config = config
-        self._random = random
-        self._optimizer = keras.optimizers.Adam(config.learning_rate)
+        self._seed = seed
+        self._steps = 0
+        counts = np.diff(sparse.indptr)
+        self.mean_count = float(counts.mean())
+        size = max(1, config.cells // max(1, sparse.item_count))
+        self._blocks = [
+            np.arange(first, min(first + size, len(counts)), dtype=np.int32)
+            for first in range(0, len(counts), size)
+        ]
+        rate = keras.optimizers.schedules.CosineDecay(
+            config.learning_rate, config.horizon, alpha=_LAST_RATE
+        )
+        self._optimizer = keras.optimizers.Adam(rate, beta_2=_SECOND_DECAY)
         self._optimizer.build(network.trainable_variables)
 
     def epoch(self) -> float:
-        """One pass over all rows; the mean squared error on the way."""
-        order = self._random.permutation(self._sparse.user_count)
-        squares, count = 0.0, 0
-        for first in range(0, len(order), self._config.rows):
-            batch = self._sparse.profiles(order[first : first + self._config.rows].astype(np.int32))
-            if not len(batch.items):
-                continue
-            kept = self._random.random(len(batch.items)) >= self._config.input_dropout
-            inputs = batch.ratings * kept / (1.0 - self._config.input_dropout)
-            squares += float(
-                self._step(
-                    tf.constant(batch.rows.astype(np.int32)),
-                    tf.constant(batch.items),
-                    tf.constant(inputs.astype(np.float32)),
-                    tf.constant(batch.ratings),
-                    tf.constant(len(batch)),
-                )
+        """One step on all rows; the mean squared error on the way."""
+        self._steps += 1
+        squares, total = 0.0, None
+        for place, rows in enumerate(self._blocks):
+            seed = tf.constant([self._seed, self._steps * len(self._blocks) + place])
+            found, gradients = self._gradients(*self._cells(rows), len(rows), seed)
+            squares += float(found)
+            total = (
+                gradients
+                if total is None
+                else [a + b for a, b in zip(total, gradients, strict=True)]
             )
-            count += len(batch.items)
-        return squares / max(count, 1)
+        self._apply(total)
+        return squares / max(1, self._sparse.rating_count)
+
+    def codes(self) -> Float32:
+        """Codes of all rows (float32, rows × hidden)."""
+        parts = [self._encode(*self._cells(rows), len(rows)).numpy() for rows in self._blocks]
+        return np.concatenate(parts)
 
     def predict(self, rows: Int32, columns: Int32) -> Float32:
         """Predicted residuals at cells (float32, n)."""
-        sparse = self._sparse
-        codes = self._network.encode(
-            tf.constant(sparse.users),
-            tf.constant(sparse.items),
-            tf.constant(sparse.ratings),
-            sparse.user_count,
-        )
-        predicted: Float32 = self._network.decode(
-            codes, tf.constant(rows), tf.constant(columns)
-        ).numpy()
-        return predicted
+        codes = tf.constant(self.codes()[rows])
+        found: Float32 = self._network.decode_cells(codes, tf.constant(columns)).numpy()
+        return found
+
+    def _cells(self, rows: Int32) -> tuple[Any, Any]:
+        """Places in a dense block, int64[n, 2], and residuals, float32[n]."""
+        profiles = self._sparse.profiles(rows)
+        places = np.stack([profiles.rows, profiles.items.astype(np.int64)], axis=1)
+        return tf.constant(places), tf.constant(profiles.ratings)
+
+    def _inputs(self, places: Any, residuals: Any, given: Any, rows: Any) -> Any:
+        """Dense rows as the encoder takes them, of residuals and 1 for each rating."""
+        shape = tf.stack([tf.cast(rows, tf.int64), self._sparse.item_count])
+        counts = tf.math.bincount(tf.cast(places[:, 0], tf.int32), minlength=rows)
+        scale = InputScale(self.mean_count, self._config.count_damping, self._config.set_scale)
+        own = scale.of(tf.cast(counts, tf.float32))[:, None]
+        sets = tf.scatter_nd(places, given * scale.set_scale, shape)
+        return tf.concat([tf.scatter_nd(places, residuals, shape), sets], axis=1) * own
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-    def _step(self, rows: Any, columns: Any, inputs: Any, wanted: Any, count: Any) -> Any:
+    def _encode(self, places: Any, residuals: Any, rows: Any) -> Any:
+        given = tf.ones_like(residuals)
+        return self._network.encode(self._inputs(places, residuals, given, rows))
+
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def _gradients(self, places: Any, residuals: Any, rows: Any, seed: Any) -> Any:
+        """Squared errors of a block, and the gradients of its share of the loss."""
+        dropout, network = self._config.input_dropout, self._network
+        kept = tf.random.stateless_uniform(tf.shape(residuals), seed) >= dropout
+        kept = tf.cast(kept, tf.float32) / (1.0 - dropout)
         with tf.GradientTape() as tape:
-            codes = self._network.encode(rows, columns, inputs, count)
-            squares = tf.reduce_sum(tf.square(self._network.decode(codes, rows, columns) - wanted))
-            penalty = sum(
-                tf.reduce_sum(tf.square(tf.gather(tf.convert_to_tensor(weights), columns)))
-                for weights in (self._network.encoder, self._network.decoder)
+            predicted = network.decode(
+                network.encode(self._inputs(places, residuals * kept, kept, rows))
             )
-            loss = (squares + self._config.l2 * penalty) / tf.cast(tf.size(wanted), tf.float32)
-        variables = self._network.trainable_variables
-        gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, variables)]
-        self._optimizer.apply(gradients, variables)
-        return squares
+            errors = tf.gather_nd(predicted, places) - residuals
+            squares = tf.reduce_sum(tf.square(errors))
+            penalty = tf.nn.l2_loss(network.encoder) + tf.nn.l2_loss(network.decoder)
+            loss = squares + self._config.l2 * penalty / len(self._blocks)
+        gradients = tape.gradient(loss, network.trainable_variables)
+        return squares, [tf.convert_to_tensor(g) for g in gradients]
+
+    @tf.function  # type: ignore[untyped-decorator]
+    def _apply(self, gradients: Any) -> None:
+        self._optimizer.apply(gradients, self._network.trainable_variables)

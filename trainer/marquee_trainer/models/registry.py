@@ -8,6 +8,7 @@ from marquee_trainer.models.autorec import AutoRec, UserAutoRec
 from marquee_trainer.models.bayesian_mf import BayesianMF
 from marquee_trainer.models.deep_mf import DeepMF
 from marquee_trainer.models.ease import EASE
+from marquee_trainer.models.ials import IALS
 from marquee_trainer.models.item_cf import ItemCF
 from marquee_trainer.models.mf import MF
 from marquee_trainer.models.model import Model
@@ -19,6 +20,7 @@ MODELS: tuple[Callable[[], Model], ...] = (
     ItemCF,
     EASE,
     BayesianMF,
+    IALS,
     MF,
     DeepMF,
     ResidualMF,

@@ -1,25 +1,18 @@
-"""Residual matrix factorization: a dot product, and a perceptron for what it leaves."""
+"""Residual matrix factorization: products and a residual branch, on biases and neighbourhoods."""
 
 from __future__ import annotations
 
-from marquee_trainer.models.deep_mf import PerceptronFactorModel
-from marquee_trainer.models.factors import FactorConfig
-from marquee_trainer.models.scoring_module import FoldInConfig
+from marquee_trainer.models.deep_mf import DeepMF
+from marquee_trainer.models.leave_one_out import LeaveOneOutConfig
 
 
-class ResidualMF(PerceptronFactorModel):
-    """f = μ + b_i + b_u + p · q + MLP(p, q)."""
+class ResidualMF(DeepMF):
+    """f = c_i + b_u + w_f (p · q_i + s · z_i + MLP(p, s, q_i)) + w_n n_ui.
+
+    n is what item neighbourhoods add to the baseline. The two parts are fitted side by side to
+    what biases leave, and weighted: factors that are fitted to what neighbourhoods leave learn
+    less, because neighbourhoods fit the ratings that they were found with too well.
+    """
 
     name = "residual_mf"
-    default = FactorConfig(
-        dimensions=64,
-        epochs=40,
-        learning_rate=0.003,
-        l2=0.07,
-        hidden=(32, 16),
-        dropout=0.5,
-        weight_decay=5e-3,
-        fold_in=FoldInConfig(
-            ridge=1.0, ridge_per_rating=0.12, bias_ridge=5.0, steps=6, step_length=0.5
-        ),
-    )
+    default = LeaveOneOutConfig(products=False, factor_weight=0.8, neighbour_weight=0.35)

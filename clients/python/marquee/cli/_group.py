@@ -23,6 +23,7 @@ _KNOWN = {
     "releases": ("server", "List, show, promote and roll back releases."),
     "serve": ("gateway", "Run a service: gateway, cf or inference."),
     "train": ("trainer", "Train every model and publish a release."),
+    "tune": ("trainer", "Search configurations of the models."),
 }
 
 # Modules that tell more of what is missing than the command does.
