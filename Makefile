@@ -38,6 +38,10 @@ unit: $(VENV)/ready $(PROTOS_VENV)/ready $(PROXIES)/ready
 bench: $(VENV)/ready ## Measure serving against its targets (QUICK=1; DATA=… for real ratings)
 	PYTHONPATH=tests $(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(DATA),--data $(DATA)) $(ARGS)
 
+.PHONY: bench-quality
+bench-quality: $(VENV)/ready ## Compare rankings with public libraries (ARGS="--data … --split temporal")
+	PYTHONPATH=tests OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench_quality $(ARGS)
+
 .PHONY: protos
 protos: $(PROTOS_VENV)/ready ## Generate the protobuf code
 	$(PROTOS_VENV)/bin/python -m grpc_tools.protoc -Iprotos \

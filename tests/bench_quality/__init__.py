@@ -1,0 +1,1 @@
+"""Compares the ensemble's ranking with that of public libraries, on the same split."""

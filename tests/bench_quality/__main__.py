@@ -1,0 +1,148 @@
+"""Runs the comparison: `make bench-quality`, with ratings and split in ARGS."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from tqdm import tqdm
+
+from bench_quality.references import REFERENCES, Reference, Score, relevant_matrix
+from marquee.cli.table import render
+from marquee_services.arrays import Int64
+from marquee_services.server.settings import settings_options
+from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.data.split import (
+    Split,
+    last_split_per_user,
+    random_split,
+    random_split_per_user,
+    temporal_split,
+)
+from marquee_trainer.evaluation.beyond_accuracy import beyond_accuracy
+from marquee_trainer.evaluation.bootstrap import bootstrap_interval, paired_bootstrap
+from marquee_trainer.evaluation.evaluate import ENSEMBLE, RECALL_TOP, TOP
+from marquee_trainer.evaluation.ranking_metrics import (
+    RankingMetrics,
+    RankingTask,
+    ranking_metrics,
+)
+from marquee_trainer.item_vectors import item_vectors
+from marquee_trainer.releasing import load_and_split, train_all
+from marquee_trainer.settings import DataSettings
+from marquee_trainer.training import BaselineConfig, TrainingConfig, pairs_of, release_data
+
+_TARGET = 1.03
+
+
+def inner_split(dataset: RatingsDataset, rows: Int64, settings: DataSettings) -> Split:
+    """The validation part of the training ratings, cut as the test part was cut."""
+    share = settings.test_fraction
+    kinds = {
+        "random": lambda: random_split(rows, share, settings.seed),
+        "temporal": lambda: temporal_split(dataset, rows, share),
+        "user-random": lambda: random_split_per_user(dataset, rows, share, settings.seed),
+        "user-last": lambda: last_split_per_user(dataset, rows, share),
+    }
+    return kinds[settings.split]()
+
+
+def tuned(
+    reference: Reference, dataset: RatingsDataset, inner: Split, relevant: float, bar: tqdm[Any]
+) -> dict[str, object]:
+    """The parameters with the highest NDCG@10 of the validation part."""
+    task = RankingTask.of(
+        relevant_matrix(dataset, inner.train), pairs_of(dataset, inner.test), relevant
+    )
+    best: tuple[float, dict[str, object]] = (-1.0, {})
+    for values in reference.candidates():
+        score = reference.fit(dataset, inner.train, values)
+        found = ranking_metrics(task, score, TOP).ndcg
+        best = max(best, (found, values), key=lambda row: row[0])
+        bar.update()
+    return best[1]
+
+
+@click.command()
+@settings_options(DataSettings, "MARQUEE_BENCH_QUALITY")
+@click.option("--folder", default="build/bench-quality", help="Where the results go.")
+def main(settings: DataSettings, folder: str) -> None:
+    """Fits and tunes the references, trains the ensemble, and compares their rankings."""
+    dataset, split = load_and_split(settings)
+    relevant = TrainingConfig().relevant_stars
+    inner = inner_split(dataset, split.train, settings)
+    task = RankingTask.of(
+        relevant_matrix(dataset, split.train), pairs_of(dataset, split.test), relevant
+    )
+    vectors = item_vectors(release_data(dataset, split.train, BaselineConfig()))
+    found: dict[str, RankingMetrics] = {}
+    chosen: dict[str, dict[str, object]] = {}
+    trials = sum(len(list(reference.candidates())) for reference in REFERENCES)
+    with tqdm(total=trials, unit="trial", leave=False, disable=None) as bar:
+        for reference in REFERENCES:
+            bar.set_description(reference.name)
+            chosen[reference.name] = tuned(reference, dataset, inner, relevant, bar)
+            score: Score = reference.fit(dataset, split.train, chosen[reference.name])
+            found[reference.name] = ranking_metrics(task, score, TOP, RECALL_TOP)
+    trained = train_all(dataset, split, settings.seed)
+    for name, ranked in trained.evaluation.rankings.items():
+        found[f"ours: {name}"] = ranked
+    report(found, chosen, task, vectors, settings, split, Path(folder))
+
+
+def report(
+    found: dict[str, RankingMetrics],
+    chosen: dict[str, dict[str, object]],
+    task: RankingTask,
+    vectors: np.ndarray,
+    settings: DataSettings,
+    split: Split,
+    folder: Path,
+) -> None:
+    """Prints the table and the ratio that the target bounds, and writes both as JSON."""
+    rows, content = [], {}
+    for name, ranked in sorted(found.items(), key=lambda row: -row[1].ndcg):
+        interval = bootstrap_interval(ranked.ndcg_by_user, settings.seed)
+        beyond = beyond_accuracy(task, ranked, vectors, TOP)
+        figures = {
+            f"ndcg@{TOP}": ranked.ndcg,
+            f"recall@{RECALL_TOP}": ranked.recall,
+            "mrr": ranked.mrr,
+            "map": ranked.map,
+            f"coverage@{TOP}": ranked.coverage,
+            **beyond,
+        }
+        content[name] = {**figures, "low": interval.low, "high": interval.high}
+        rows.append(
+            [
+                name,
+                f"{ranked.ndcg:.4f}",
+                f"{interval.low:.4f}–{interval.high:.4f}",
+                *(f"{value:.4f}" for value in list(figures.values())[1:]),
+            ]
+        )
+    headers = ["model", f"NDCG@{TOP}", "95 %", f"Recall@{RECALL_TOP}", "MRR", "MAP"]
+    headers += ["coverage", "novelty", "Gini", "diversity", "debiased NDCG"]
+    click.echo(f"{settings.data}, {split.description}; {len(task.users):,} users")
+    click.echo(render(headers, rows, "l" + "r" * (len(headers) - 1)))
+    best = max(chosen, key=lambda name: found[name].ndcg)
+    ours = found[f"ours: {ENSEMBLE}"]
+    ratio = ours.ndcg / found[best].ndcg
+    compared = paired_bootstrap(ours.ndcg_by_user, found[best].ndcg_by_user, settings.seed)
+    verdict = "met" if ratio >= _TARGET else "short"
+    click.echo(
+        f"ensemble over the best reference, {best}: {ratio:.3f} (target {_TARGET}): {verdict}; "
+        f"p {compared.p_value:.4f}"
+    )
+    for name, values in chosen.items():
+        click.echo(f"  {name}: {values}")
+    folder.mkdir(parents=True, exist_ok=True)
+    result = {"split": split.description, "models": content, "chosen": chosen, "ratio": ratio}
+    (folder / "results.json").write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""Recommenders of public libraries, and the plainest ones, each tuned on validation ratings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+from implicit.als import AlternatingLeastSquares
+from implicit.bpr import BayesianPersonalizedRanking
+from implicit.nearest_neighbours import BM25Recommender, CosineRecommender, TFIDFRecommender
+from scipy.sparse import csr_matrix
+
+from marquee_services.arrays import Float32, Int32, Int64
+from marquee_services.ratings import RatingsMatrix
+from marquee_services.scoring.ease import EASEConfig
+from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.models.ease import EASE
+from marquee_trainer.models.model import Training
+from marquee_trainer.training import BaselineConfig, release_data
+
+Score = Callable[[Int32], Float32]
+_THREADS = 2
+_DAY_S = 86_400.0
+_LIKED = 4.0
+_NEIGHBOURS = {"cosine": CosineRecommender, "tf-idf": TFIDFRecommender, "bm25": BM25Recommender}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A recommender to compare with.
+
+    Attributes:
+        name: Its name.
+        grid: The values of each parameter that are tried.
+        fit: Makes of data, training rows and parameters what scores all items for users.
+    """
+
+    name: str
+    grid: Mapping[str, tuple[Any, ...]]
+    fit: Callable[[RatingsDataset, Int64, Mapping[str, Any]], Score]
+
+    def candidates(self) -> Iterator[dict[str, Any]]:
+        """All combinations of the grid."""
+        for values in product(*self.grid.values()):
+            yield dict(zip(self.grid, values, strict=True))
+
+
+def likes(dataset: RatingsDataset, rows: Int64, least: float) -> csr_matrix:
+    """1 where a user rated an item at least so, else 0 (float32, users × items)."""
+    liked = rows[dataset.ratings[rows] >= least]
+    shape = len(dataset.user_ids), len(dataset.catalogue)
+    ones = np.ones(len(liked), np.float32)
+    return csr_matrix((ones, (dataset.users[liked], dataset.items[liked])), shape=shape)
+
+
+def _als(dataset: RatingsDataset, rows: Int64, values: Mapping[str, Any]) -> Score:
+    return _factors(
+        AlternatingLeastSquares(
+            factors=values["factors"],
+            regularization=values["regularization"],
+            alpha=values["alpha"],
+            iterations=15,
+            use_gpu=False,
+            num_threads=_THREADS,
+            random_state=0,
+        ),
+        likes(dataset, rows, values["least"]),
+    )
+
+
+def _bpr(dataset: RatingsDataset, rows: Int64, values: Mapping[str, Any]) -> Score:
+    return _factors(
+        BayesianPersonalizedRanking(
+            factors=values["factors"],
+            learning_rate=values["learning_rate"],
+            regularization=values["regularization"],
+            iterations=200,
+            use_gpu=False,
+            num_threads=_THREADS,
+            random_state=0,
+        ),
+        likes(dataset, rows, values["least"]),
+    )
+
+
+def _factors(model: Any, matrix: csr_matrix) -> Score:
+    model.fit(matrix, show_progress=False)
+    users, items = np.asarray(model.user_factors), np.asarray(model.item_factors)
+
+    def score(wanted: Int32) -> Float32:
+        scores: Float32 = (users[wanted] @ items.T).astype(np.float32)
+        return scores
+
+    return score
+
+
+def _neighbours(dataset: RatingsDataset, rows: Int64, values: Mapping[str, Any]) -> Score:
+    model = _NEIGHBOURS[values["weights"]](K=values["neighbours"], num_threads=_THREADS)
+    matrix = likes(dataset, rows, values["least"])
+    model.fit(matrix, show_progress=False)
+    similar = model.similarity.tocsr()
+
+    def score(wanted: Int32) -> Float32:
+        scores: Float32 = (matrix[wanted] @ similar).toarray().astype(np.float32)
+        return scores
+
+    return score
+
+
+def _ease(dataset: RatingsDataset, rows: Int64, values: Mapping[str, Any]) -> Score:
+    data = release_data(dataset, rows, BaselineConfig())
+    model = EASE(EASEConfig(**values))
+    model.fit(Training(data))
+    return lambda wanted: model.scorer.score(data.matrix.profiles(wanted))
+
+
+def _popular(dataset: RatingsDataset, rows: Int64, values: Mapping[str, Any]) -> Score:
+    """Counts of ratings, each halved by every half-life before the latest."""
+    times = dataset.timestamps[rows]
+    ages = (times.max() - times) / _DAY_S
+    half_life = values["half_life_days"]
+    weights = np.ones(len(rows)) if half_life is None else 0.5 ** (ages / half_life)
+    counts = np.bincount(dataset.items[rows], weights, minlength=len(dataset.catalogue))
+    row = counts.astype(np.float32)
+    return lambda wanted: np.broadcast_to(row, (len(wanted), len(row))).copy()
+
+
+REFERENCES = (
+    Reference(
+        "implicit ALS",
+        {
+            "factors": (16, 32, 64),
+            "regularization": (0.01, 1.0, 10.0),
+            "alpha": (1.0, 4.0, 15.0),
+            "least": (0.0, _LIKED),
+        },
+        _als,
+    ),
+    Reference(
+        "implicit BPR",
+        {
+            "factors": (32, 64),
+            "learning_rate": (0.02, 0.05),
+            "regularization": (0.01, 0.03),
+            "least": (0.0, _LIKED),
+        },
+        _bpr,
+    ),
+    Reference(
+        "implicit item-item",
+        {
+            "weights": tuple(_NEIGHBOURS),
+            "neighbours": (20, 50, 100, 200),
+            "least": (0.0, _LIKED),
+        },
+        _neighbours,
+    ),
+    Reference(
+        "EASE",
+        {"regularisation": (20.0, 40.0, 70.0, 120.0, 200.0), "minimum_stars": (0.5, 3.0, _LIKED)},
+        _ease,
+    ),
+    Reference("most popular", {"half_life_days": (None,)}, _popular),
+    Reference("recently popular", {"half_life_days": (3.0, 10.0, 30.0, 100.0, 300.0)}, _popular),
+)
+
+
+def relevant_matrix(dataset: RatingsDataset, rows: Int64) -> RatingsMatrix:
+    """The ratings matrix of some rows."""
+    rows = np.sort(rows)
+    return RatingsMatrix.of(
+        dataset.users[rows],
+        dataset.items[rows],
+        dataset.ratings[rows],
+        len(dataset.user_ids),
+        len(dataset.catalogue),
+    )
