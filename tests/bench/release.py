@@ -97,6 +97,8 @@ def publish(store: ReleaseStore, config: ReleaseConfig, on_step: Callable[[str],
         RatingsError: The ratings cannot be read.
     """
     # TensorFlow takes seconds to import, and is not needed when the release is there.
+    from marquee_services.scoring.bayesian_mf import BayesianMFConfig
+    from marquee_trainer.models.bayesian_mf import BayesianMF
     from marquee_trainer.models.model import Model, Training
     from marquee_trainer.models.registry import MODELS
     from marquee_trainer.publishing import publish_release
@@ -111,6 +113,10 @@ def publish(store: ReleaseStore, config: ReleaseConfig, on_step: Callable[[str],
         on_step(f"fit {model.name}")
         if model.backend == "inference":
             model = model.with_epochs(config.epochs)
+        if isinstance(model, BayesianMF):
+            # As many samples as ever, without waiting for them to be good ones.
+            samples = BayesianMFConfig().samples
+            model = BayesianMF(BayesianMFConfig(burn_in=0, sweeps=samples))
         model.fit(Training(data, seed=config.seed))
         models.append(model)
     on_step("publish")

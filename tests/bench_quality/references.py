@@ -77,7 +77,7 @@ def _bpr(dataset: RatingsDataset, rows: Int64, values: Mapping[str, Any]) -> Sco
             factors=values["factors"],
             learning_rate=values["learning_rate"],
             regularization=values["regularization"],
-            iterations=200,
+            iterations=100,
             use_gpu=False,
             num_threads=_THREADS,
             random_state=0,
