@@ -112,6 +112,23 @@ def test_what_serves_is_what_was_validated(data: ReleaseData, model: DeepMF) -> 
     assert error == pytest.approx(best, rel=1e-3)
 
 
+def test_known_users_are_the_same_with_a_table_of_vectors_and_without(
+    data: ReleaseData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the table would be too large, vectors are made from the ratings that are kept."""
+    config = replace(CONFIG, products=False, neighbour_weight=0.5, epochs=1)
+    users = data.matrix.profiles(range(USERS))
+    scores = []
+    for cells in (10**9, 0):
+        monkeypatch.setattr("marquee_trainer.models.perceptron_module._TABLE_CELLS", cells)
+        model = ResidualMF(config)
+        model.fit(Training(data))
+        assert model._fitted is not None
+        assert (len(model._fitted.module.users.numpy()) == USERS) == (cells > 0)
+        scores.append(model.scorer.score(users))
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-4)
+
+
 def test_neighbourhoods_add_what_item_based_filtering_adds(data: ReleaseData) -> None:
     """The TensorFlow part and the CF service's scorer are one formula."""
     config = ItemCFConfig(neighbours=7, shrinkage=2.0)

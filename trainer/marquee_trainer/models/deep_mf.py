@@ -59,6 +59,7 @@ class DeepMF(TensorFlowModel[LeaveOneOutConfig]):
             config.factor_weight,
             neighbours,
             config.neighbour_weight,
+            data.matrix.user_count,
         )
         self.serve(module, data)
         return fit

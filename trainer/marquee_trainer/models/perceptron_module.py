@@ -14,6 +14,10 @@ from marquee_services.ratings import Profiles
 from marquee_trainer.models.neighbour_part import NeighbourPart
 from marquee_trainer.models.scoring_module import ScoringModule, ridge_solution
 
+# With neighbourhoods, user vectors are as long as the catalogue. A table of all known users' may
+# have so many numbers (64 MB); beyond, vectors are made from their ratings when they are asked for.
+_TABLE_CELLS = 16_000_000
+
 
 @dataclass(frozen=True)
 class Layers:
@@ -70,8 +74,9 @@ class PerceptronModule(ScoringModule):
         factor_weight: float,
         neighbours: NeighbourPart | None,
         neighbour_weight: float,
+        users: int,
     ) -> None:
-        """Takes the item side, the perceptron, and w_f, the neighbourhoods and w_n."""
+        """Takes the item side, the perceptron, w_f, the neighbourhoods, w_n, and how many users."""
         items, self.dimensions = side.factors.shape
         self.set_end = self.dimensions + 1 + side.set_inputs.shape[1]
         super().__init__(self.set_end + (items if neighbours else 0), items)
@@ -91,6 +96,7 @@ class PerceptronModule(ScoringModule):
         self.factor_weight = factor_weight
         self.neighbours = neighbours
         self.neighbour_weight = neighbour_weight
+        self.has_table = neighbours is None or users * self.width <= _TABLE_CELLS
 
     def matrix(self, vectors: Any, items: Any) -> Any:
         """As `ScoringModule.matrix`."""
@@ -136,13 +142,13 @@ class PerceptronModule(ScoringModule):
 
     def known(self, users: Any) -> Any:
         """As `ScoringModule.known`."""
-        if self.neighbours is None:
+        if self.has_table or self.neighbours is None:
             return super().known(users)
         return self.fold(*self.neighbours.ratings_of(users))
 
     def remember(self, profiles: Profiles, fold: Callable[[Profiles], Float32]) -> None:
-        """As `ScoringModule.remember`; with neighbourhoods, vectors are as long as catalogues."""
-        if self.neighbours is None:
+        """As `ScoringModule.remember`."""
+        if self.has_table or self.neighbours is None:
             super().remember(profiles, fold)
         else:
             self.neighbours.remember(profiles)
