@@ -247,7 +247,7 @@ def test_the_largest_requests_are_answered(client: marquee.Client, door: Any) ->
 
 def test_a_deadline_ends_a_call(door: Any) -> None:
     """The caller gets its own error, soon."""
-    with door.client(timeout=1e-4) as hasty, pytest.raises(marquee.DeadlineExceeded):
+    with door.client(timeout=1e-6) as hasty, pytest.raises(marquee.DeadlineExceeded):
         hasty.recommend(door.user)
 
 
