@@ -134,6 +134,8 @@ def test_training_uses_what_a_search_wrote(
     assert written["data"]["training_fingerprint"] == dataset.fingerprint(split.train)
     assert written["models"]["mf"]["validation_loss"] == 0.8
     assert written["models"]["mf"]["trials"] == 2
+    write_configurations(path, dataset, split, [found], 0)
+    assert json.loads(path.read_text())["models"]["mf"]["trials"] == 4
 
 
 def test_the_packages_configurations_hold_for_data_of_like_size() -> None:

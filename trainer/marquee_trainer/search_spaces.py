@@ -93,7 +93,7 @@ SPACES: Mapping[str, Mapping[str, Range]] = {
     },
     "mf": {
         "dimensions": Range(16, 96, whole=True),
-        "learning_rate": Range(0.001, 0.004),
+        "learning_rate": Range(0.0007, 0.004),
         "l2": Range(0.04, 0.12),
         **_FOLD_IN,
     },

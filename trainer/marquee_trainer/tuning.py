@@ -162,6 +162,8 @@ def write_configurations(
 ) -> None:
     """Writes the best parameters with their provenance; other models' in the file stay.
 
+    Trials are counted, and the first loss is kept, over all searches that the file has seen.
+
     Raises:
         ConfigurationError: The file that is there is not one of ours.
     """
@@ -170,12 +172,12 @@ def write_configurations(
         read_parameters(path)
         models = json.loads(path.read_text())["models"]
     for search in searches:
-        best = search.best
+        best, before = search.best, models.get(search.model, {})
         models[search.model] = {
             "parameters": best.parameters,
             "validation_loss": round(best.loss, 5),
-            "first_loss": round(search.trials[0].loss, 5),
-            "trials": len(search.trials),
+            "first_loss": before.get("first_loss", round(search.trials[0].loss, 5)),
+            "trials": before.get("trials", 0) + len(search.trials),
             "seconds": best.seconds,
             "date": datetime.now(UTC).date().isoformat(),
             "seed": seed,

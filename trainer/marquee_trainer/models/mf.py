@@ -37,7 +37,7 @@ class FactorConfig:
     l2: float
     fold_in: FoldInConfig
     patience: int = 3
-    batch: int = 1024
+    batch: int = 512
     bias_l2: float = 0.005
 
 
