@@ -172,7 +172,7 @@ def test_the_trainer_looks_at_no_more_lists_than_the_recall_needs(
     assert chosen.entry["recall_at_100"] >= 0.95
     assert chosen.entry["parameters"] == asdict(chosen.index.config)
     assert json.loads(json.dumps(chosen.entry)) == chosen.entry
-    fewer = chosen.index.with_probes(max(1, chosen.index.config.probes // 2))
+    fewer = chosen.index.with_probes(max(1, int(0.8 * chosen.index.config.probes)))
     if fewer.config.probes < chosen.index.config.probes:
         assert recall_of(fewer, *built[1:]) < 0.95
     assert choose_retrieval(scorer, data, RetrievalConfig(), 0).entry == {"kind": "exact"}

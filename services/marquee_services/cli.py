@@ -32,6 +32,7 @@ def serve_gateway(settings: GatewaySettings) -> None:
 @settings_options(CFSettings, "MARQUEE_CF")
 def serve_cf(settings: CFSettings) -> None:
     """Run the CF service: ScoringService with NumPy and SciPy."""
+    _limit_blas(settings.blas_threads)
     from marquee_services.scoring.cf_models import CF_SCORERS
     from marquee_services.scoring_service import main
 
@@ -47,12 +48,19 @@ def serve_inference(settings: InferenceSettings) -> None:
     # goes on without.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+    _limit_blas(settings.blas_threads)
     from marquee_services.inference.models import INFERENCE_SCORERS
     from marquee_services.inference.threads import limit_threads
     from marquee_services.scoring_service import main
 
     limit_threads(settings.tensorflow_threads)
     _run("inference", settings, lambda: main.serve(settings, "inference", INFERENCE_SCORERS))
+
+
+def _limit_blas(threads: int) -> None:
+    """Limits the threads of matrix products; to be called before NumPy is imported."""
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, str(threads))
 
 
 def _run(

@@ -34,10 +34,10 @@ class BenchConfig:
 
     data: str = _ML_1M
     rounds: int = 5
-    sweep_rounds: int = 5
-    warm_s: float = 0.5
-    seconds: float = 1.5
-    unloaded_s: float = 1.5
+    sweep_rounds: int = 3
+    warm_s: float = 0.3
+    seconds: float = 1.0
+    unloaded_s: float = 0.8
     in_flight: int = 32
     levels: tuple[int, ...] = (1, 8, 64, 256, 512)
     batch_users: int = 128
@@ -45,9 +45,9 @@ class BenchConfig:
     core_items: int = 1_000_000
     core_rounds: int = 5
     cf_users: int = 200
-    starts: int = 3
-    idle_s: float = 5.0
-    users: int = 2000
+    starts: int = 2
+    idle_s: float = 4.0
+    users: int = 1000
 
 
 QUICK = BenchConfig(

@@ -30,6 +30,7 @@ class RetrievalConfig:
         training_items_per_list: So many items for each list teach the centroids.
         first_share: The first share of the lists that is tried; it doubles up to `last_share`.
         last_share: Where looking at more lists no longer pays.
+        refinements: How often the number of lists is then halved towards what is needed.
     """
 
     kind: str = AUTO
@@ -39,6 +40,7 @@ class RetrievalConfig:
     training_items_per_list: int = 40
     first_share: float = 1 / 128
     last_share: float = 1 / 4
+    refinements: int = 3
 
 
 @dataclass(frozen=True)
@@ -81,12 +83,19 @@ def choose_retrieval(
     lists = max(1, 1 << round(np.log2(4 * np.sqrt(len(items)))))
     first = AnnConfig(lists, max(1, int(lists * config.first_share)))
     index = AnnIndex.build(items, first, config.training_items_per_list * lists, seed)
-    while True:
+    recall = recall_of(index, items, vectors)
+    while recall < config.recall and 2 * index.config.probes <= lists * config.last_share:
+        index = index.with_probes(2 * index.config.probes)
         recall = recall_of(index, items, vectors)
-        probes = index.config.probes
-        if recall >= config.recall or 2 * probes > max(1.0, lists * config.last_share):
-            break
-        index = index.with_probes(2 * probes)
+    # Between half as many lists, which were too few, and these.
+    low = index.config.probes // 2
+    for _ in range(config.refinements if recall >= config.recall else 0):
+        fewer = index.with_probes((low + index.config.probes) // 2)
+        found = recall_of(fewer, items, vectors)
+        if found >= config.recall:
+            index, recall = fewer, found
+        else:
+            low = fewer.config.probes
     entry = {"parameters": asdict(index.config), "recall_at_100": recall}
     if recall < config.recall and config.kind == AUTO:
         return Retrieval(None, {"kind": EXACT, "rejected": entry})

@@ -35,9 +35,9 @@ async def recommend_batch(
         while True:
             while len(tasks) < parallel and (place := next(subjects, None)) is not None:
                 single = _single(request, place)
-                kept = recommender.kept_recommendations(single)
-                if kept is not None:
-                    yield pb.BatchRecommendResponse(subject_index=place, recommendations=kept)
+                answer = pb.BatchRecommendResponse(subject_index=place)
+                if recommender.fill_kept(single, answer.recommendations):
+                    yield answer
                 else:
                     tasks.add(asyncio.create_task(_one(recommender, single, place, deadline)))
             if not tasks:

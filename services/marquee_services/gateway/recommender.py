@@ -103,16 +103,15 @@ class Recommender:
             ).encode()
         return response
 
-    def kept_recommendations(
-        self, request: pb.RecommendRequest
-    ) -> pb.BatchRecommendResponse.Recommendations | None:
-        """As `kept_answer`, for a subject of a batch."""
+    def fill_kept(
+        self, request: pb.RecommendRequest, answer: pb.BatchRecommendResponse.Recommendations
+    ) -> bool:
+        """As `kept_answer`, for a subject of a batch; whether there is one."""
         found = self._kept(request)
         if found is None:
-            return None
-        recommendations = pb.BatchRecommendResponse.Recommendations()
-        found[1].fill(recommendations, uuid.uuid4().hex)
-        return recommendations
+            return False
+        found[1].fill(answer, uuid.uuid4().hex)
+        return True
 
     def _kept(self, request: pb.RecommendRequest) -> tuple[str, CachedAnswer] | None:
         try:

@@ -15,6 +15,12 @@ class CFSettings(ServerSettings):
         "127.0.0.1:50052", "Address to listen on: host:port (port 0 picks one) or unix:/path."
     )
     max_users: int = setting(1024, "Most users in one request.", low=1, high=100_000)
+    blas_threads: int = setting(
+        1,
+        "Threads of NumPy's matrix products; more only where cores are idle, for they spin.",
+        low=1,
+        high=1024,
+    )
     max_batch: int = setting(
         32, "Most users of waiting requests that are scored at once.", low=1, high=1024
     )
