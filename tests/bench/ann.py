@@ -27,6 +27,8 @@ _DIMENSIONS = 64
 _DECAY = 0.7
 _USERS = 256
 _SEED = 0
+# Fewer items than the trainer's teach the centroids, to save time.
+_RETRIEVAL = RetrievalConfig("ann", training_items_per_list=20)
 _RECALL, _SPEED = Target(">=", 0.95), Target(">=", 10.0)
 
 
@@ -81,7 +83,7 @@ def index_of(items: Float32, users: Float32, folder: Path) -> tuple[AnnIndex, fl
     stars = np.full(_USERS, 4.0, np.float32)
     matrix = RatingsMatrix.of(everybody, everybody, stars, _USERS, len(items))
     data = ReleaseData(matrix, Baseline.fit(matrix, 5.0, 5.0, 1))
-    chosen = choose_retrieval(FactorScorer(items, users), data, RetrievalConfig("ann"), _SEED)
+    chosen = choose_retrieval(FactorScorer(items, users), data, _RETRIEVAL, _SEED)
     assert chosen.index is not None
     folder.mkdir(parents=True, exist_ok=True)
     chosen.index.save(folder)

@@ -34,10 +34,10 @@ class BenchConfig:
 
     data: str = _ML_1M
     rounds: int = 5
-    sweep_rounds: int = 3
+    sweep_rounds: int = 5
     warm_s: float = 0.3
-    seconds: float = 1.0
-    unloaded_s: float = 0.8
+    seconds: float = 0.8
+    unloaded_s: float = 0.6
     in_flight: int = 32
     levels: tuple[int, ...] = (1, 8, 64, 256, 512)
     batch_users: int = 128
@@ -45,8 +45,8 @@ class BenchConfig:
     core_items: int = 1_000_000
     core_rounds: int = 5
     cf_users: int = 200
-    starts: int = 2
-    idle_s: float = 4.0
+    starts: int = 1
+    idle_s: float = 3.0
     users: int = 1000
 
 
