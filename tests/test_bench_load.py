@@ -55,9 +55,11 @@ class Handler(grpc.GenericRpcHandler):
         self.seen[word.decode()] += 1
         self.in_progress += 1
         self.most_in_progress = max(self.most_in_progress, self.in_progress)
+        # Before the wait below, in which other calls come in.
+        is_first = self.seen["fail-once"] == 1
         try:
             await asyncio.sleep(0)
-            if word == b"fail" or (word == b"fail-once" and self.seen["fail-once"] == 1):
+            if word == b"fail" or (word == b"fail-once" and is_first):
                 code = next(c for c in grpc.StatusCode if c.value[0] == int(number))
                 await context.abort(code, "ungültig", DETAILS)
             if word == b"sleep":
