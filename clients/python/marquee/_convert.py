@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from marquee._answers import (
     BatchAnswer,
@@ -47,7 +48,7 @@ def recommendations(
 ) -> Recommendations:
     """A page of recommendations, or those of one subject of a batch."""
     return Recommendations(
-        items=tuple(_recommendation(entry) for entry in response.items),
+        items=tuple([_recommendation(entry) for entry in response.items]),
         recommendation_id=response.recommendation_id,
         subject_kind=_subject_kind(response.subject_kind),
         source=_source(response.source),
@@ -194,7 +195,7 @@ def _reason(message: pb.Reason) -> Reason | None:
 def _source(message: types_pb2.AnswerSource) -> AnswerSource:
     return AnswerSource(
         release_id=message.release_id,
-        models=tuple(_weight(entry) for entry in message.models),
+        models=tuple([_weight(entry) for entry in message.models]),
         degraded=message.degraded,
         degraded_reasons=tuple(
             _DEGRADED_REASONS.get(number, DegradedReason.UNSPECIFIED)
@@ -207,12 +208,15 @@ def _source(message: types_pb2.AnswerSource) -> AnswerSource:
 
 
 def _weight(message: types_pb2.ModelWeight) -> ModelWeight:
-    return ModelWeight(
-        model=message.model,
-        version=message.version,
-        ranking_weight=message.ranking_weight,
-        rating_weight=message.rating_weight,
+    return _shared_weight(
+        message.model, message.version, message.ranking_weight, message.rating_weight
     )
+
+
+@lru_cache(maxsize=1024)
+def _shared_weight(model: str, version: str, ranking: float, rating: float) -> ModelWeight:
+    """A model's weight; one object for all answers of a release, of a batch above all."""
+    return ModelWeight(model, version, ranking, rating)
 
 
 def _release(message: pb.ReleaseStatus) -> ReleaseStatus:
