@@ -163,7 +163,7 @@ async def test_streams_count_when_they_end_well(server: Server) -> None:
 
 async def test_the_calls_in_flight_are_those_asked_for(server: Server) -> None:
     """Load is what the plan says, over all connections."""
-    await server.load([b"sleep:0.005"], in_flight=24, calls=240, connections=3)
+    await server.load([b"sleep:0.1"], in_flight=24, calls=96, connections=3)
     assert server.handler.most_in_progress == 24
 
 
