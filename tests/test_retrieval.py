@@ -11,14 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marquee_services.arrays import Float32, Int32
+from bench.ann import FactorScorer
+from marquee_services.arrays import Float32
 from marquee_services.errors import ArtifactError
-from marquee_services.ratings import Profiles, RatingsMatrix
+from marquee_services.ratings import RatingsMatrix
 from marquee_services.scoring import retrieval
 from marquee_services.scoring.ann import ANN_FILE, AnnConfig, AnnIndex
 from marquee_services.scoring.baseline import Baseline
 from marquee_services.scoring.retrieval import ExactIndex, Found
-from marquee_services.scoring.scorer import Output, ReleaseData
+from marquee_services.scoring.scorer import ReleaseData
 from marquee_services.scoring.top import top_indexes
 from marquee_services.scoring_service.engine import Engine, Query
 from marquee_services.scoring_service.main import load_index
@@ -125,34 +126,6 @@ def test_an_index_survives_its_file_and_others_are_refused(
         AnnIndex.load(tmp_path, items, index.config)
 
 
-class ProductScorer:
-    """Scores by products of given vectors."""
-
-    output = Output.STARS
-
-    def __init__(self, items: Float32, users: Float32) -> None:
-        self._items = items
-        self._users = users
-
-    def item_products(self) -> Float32 | None:
-        """As `ScoresByProduct.item_products`."""
-        return self._items
-
-    def user_products(self, profiles: Profiles) -> Float32:
-        """As `ScoresByProduct.user_products`."""
-        return self._users[profiles.user_index]
-
-    def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
-        """As `Scorer.score`."""
-        chosen = self._items if items is None else self._items[items]
-        scores: Float32 = self.user_products(profiles) @ chosen.T
-        return scores
-
-    def similarities(self, item: int) -> Float32 | None:
-        """As `Scorer.similarities`."""
-        return None
-
-
 @pytest.fixture(scope="module")
 def data() -> ReleaseData:
     """Fifty users with a rating each, of eight thousand items."""
@@ -165,7 +138,7 @@ def test_the_trainer_looks_at_no_more_lists_than_the_recall_needs(
     built: tuple[AnnIndex, Float32, Float32], data: ReleaseData
 ) -> None:
     """What it measured is in the manifest, and `auto` leaves small catalogues alone."""
-    scorer = ProductScorer(*built[1:])
+    scorer = FactorScorer(*built[1:])
     chosen = choose_retrieval(scorer, data, RetrievalConfig("ann", last_share=1.0), 0)
     assert chosen.index is not None
     assert chosen.entry["kind"] == "ann"
@@ -187,7 +160,7 @@ def test_the_release_says_how_a_server_retrieves(
 ) -> None:
     """By the index that the manifest names; what it cannot do, it refuses."""
     index, items, users = built
-    scorer = ProductScorer(items, users)
+    scorer = FactorScorer(items, users)
     index.save(tmp_path)
     entry = {"kind": "ann", "parameters": asdict(index.config), "recall_at_100": 0.9}
     none = np.empty(0, np.int32), np.empty(0, np.float32)

@@ -15,12 +15,12 @@ from typing import Self
 
 import psutil
 
-from marquee_trainer.processes import ServiceProcess
+from marquee_trainer.processes import ProcessGroup, ServiceProcess
 
 SERVICES = ("cf", "inference", "gateway")
 
 
-class Services:
+class Services(ProcessGroup):
     """The services over one release store, started one after another.
 
     Attributes:
@@ -41,6 +41,7 @@ class Services:
         Raises:
             RuntimeError: One ended, or did not serve in time.
         """
+        super().__init__()
         logs.mkdir(parents=True, exist_ok=True)
         self.processes: dict[str, ServiceProcess] = {}
         self.start_s: dict[str, float] = {}
@@ -55,11 +56,12 @@ class Services:
                     options |= gateway_options or {}
                 start = time.perf_counter()
                 process = ServiceProcess(service, options, logs / f"{service}.log")
+                self._started.append(process)
                 self.processes[service] = process
                 process.wait_until_serving()
                 self.start_s[service] = time.perf_counter() - start
         except BaseException:
-            self._kill()
+            self.kill()
             raise
 
     def behind(self, gateway: ServiceProcess) -> Services:
@@ -77,29 +79,6 @@ class Services:
     def pids(self) -> dict[str, int]:
         """Process ids by service."""
         return {name: process.pid for name, process in self.processes.items()}
-
-    def stop(self) -> None:
-        """Stops all, the gateway first."""
-        for process in reversed(self.processes.values()):
-            process.stop()
-
-    def _kill(self) -> None:
-        for process in self.processes.values():
-            process.kill()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None:
-            self.stop()
-        else:
-            self._kill()
 
 
 class EchoServer:

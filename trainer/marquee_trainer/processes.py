@@ -138,7 +138,38 @@ class ServiceProcess:
         raise RuntimeError(f"{self.service} did not start:\n{self._log.read_text()[-4000:]}")
 
 
-class ServiceGroup:
+class ProcessGroup:
+    """Services that are started together; left by an error, they are killed."""
+
+    def __init__(self) -> None:
+        """Begins empty."""
+        self._started: list[ServiceProcess] = []
+
+    def stop(self) -> dict[str, int]:
+        """Stops all, the last started first; exit statuses by service."""
+        return {process.service: process.stop() for process in reversed(self._started)}
+
+    def kill(self) -> None:
+        """Kills all."""
+        for process in self._started:
+            process.kill()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.stop()
+        else:
+            self.kill()
+
+
+class ServiceGroup(ProcessGroup):
     """The CF service, the inference service and a gateway over one release store.
 
     Attributes:
@@ -167,8 +198,8 @@ class ServiceGroup:
         Raises:
             RuntimeError: One ended, or did not serve in time.
         """
+        super().__init__()
         log_folder.mkdir(parents=True, exist_ok=True)
-        self._started: list[ServiceProcess] = []
         shared = {"store": store, **(options or {})}
         try:
             self.cf, self.inference = self._start_both(shared, log_folder)
@@ -218,26 +249,3 @@ class ServiceGroup:
         self._started = [p for p in self._started if p.service != process.service]
         self._started.insert(0, process)
         setattr(self, process.service, process)
-
-    def stop(self) -> dict[str, int]:
-        """Stops all, the gateway first; exit statuses by service."""
-        return {process.service: process.stop() for process in reversed(self._started)}
-
-    def kill(self) -> None:
-        """Kills all."""
-        for process in self._started:
-            process.kill()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None:
-            self.stop()
-        else:
-            self.kill()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TypeAlias
+
+from cachetools import LRUCache
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 
-# What an entry takes beside its message: keys, links, and the objects that hold them.
+# What an entry takes beside its bytes: links, and the objects that hold them.
 _OVERHEAD_BYTES = 500
 
 
@@ -21,6 +22,7 @@ class CachedAnswer:
     """An answer without what is new in each: its id, the next page's token, the time it took.
 
     Attributes:
+        request: The request, serialized.
         content: The subject's kind and the items, as bytes of either kind of answer.
         source: The AnswerSource's bytes.
         unknown_item_ids: Unknown ids of the request.
@@ -29,6 +31,7 @@ class CachedAnswer:
         has_more: Whether there is a next page.
     """
 
+    request: bytes
     content: bytes
     source: bytes
     unknown_item_ids: tuple[str, ...]
@@ -38,11 +41,16 @@ class CachedAnswer:
 
     @classmethod
     def of(
-        cls, response: pb.RecommendResponse, backends: frozenset[str], has_more: bool
+        cls,
+        request: bytes,
+        response: pb.RecommendResponse,
+        backends: frozenset[str],
+        has_more: bool,
     ) -> CachedAnswer:
         """What is kept of an answer."""
         content = pb.RecommendResponse(subject_kind=response.subject_kind, items=response.items)
         return cls(
+            request,
             content.SerializeToString(),
             response.source.SerializeToString(),
             tuple(response.unknown_item_ids),
@@ -61,7 +69,8 @@ class CachedAnswer:
     @property
     def nbytes(self) -> int:
         """About how much memory it takes."""
-        return len(self.content) + len(self.source) + sum(map(len, self.unknown_item_ids))
+        parts = (self.request, self.content, self.source, *self.unknown_item_ids)
+        return sum(map(len, parts)) + _OVERHEAD_BYTES
 
 
 class AnswerCache:
@@ -72,10 +81,10 @@ class AnswerCache:
 
     def __init__(self, max_bytes: int) -> None:
         """Takes the bound; 0 keeps nothing."""
-        self._max_bytes = max_bytes
-        self._bytes = 0
         # By release and request.
-        self._answers: OrderedDict[tuple[str, bytes], CachedAnswer] = OrderedDict()
+        self._answers: LRUCache[tuple[str, bytes], CachedAnswer] = LRUCache(
+            max_bytes, getsizeof=lambda answer: answer.nbytes
+        )
 
     def __len__(self) -> int:
         return len(self._answers)
@@ -84,11 +93,7 @@ class AnswerCache:
         """The answer to a request, if it is kept."""
         if request.page_token:
             return None
-        key = release_id, request.SerializeToString(deterministic=True)
-        answer = self._answers.get(key)
-        if answer is not None:
-            self._answers.move_to_end(key)
-        return answer
+        return self._answers.get((release_id, request.SerializeToString(deterministic=True)))
 
     def put(
         self,
@@ -106,14 +111,6 @@ class AnswerCache:
         ):
             return
         key = release_id, request.SerializeToString(deterministic=True)
-        if key in self._answers:
-            return
-        answer = self._answers[key] = CachedAnswer.of(response, backends, has_more)
-        self._bytes += _size(key, answer)
-        while self._bytes > self._max_bytes:
-            oldest, dropped = self._answers.popitem(last=False)
-            self._bytes -= _size(oldest, dropped)
-
-
-def _size(key: tuple[str, bytes], answer: CachedAnswer) -> int:
-    return len(key[1]) + answer.nbytes + _OVERHEAD_BYTES
+        answer = CachedAnswer.of(key[1], response, backends, has_more)
+        if key not in self._answers and answer.nbytes <= self._answers.maxsize:
+            self._answers[key] = answer

@@ -6,8 +6,9 @@ import base64
 import binascii
 import hashlib
 import json
-from collections import OrderedDict
 from dataclasses import dataclass, replace
+
+from cachetools import LRUCache
 
 from marquee_services.errors import PageTokenMismatch
 from marquee_services.gateway.scored import Scored
@@ -76,30 +77,21 @@ class ListMemory:
 
     def __init__(self, max_bytes: int) -> None:
         """Takes the bound."""
-        self._max_bytes = max_bytes
-        self._bytes = 0
-        self._lists: OrderedDict[str, Scored] = OrderedDict()
+        self._lists: LRUCache[str, Scored] = LRUCache(
+            max_bytes, getsizeof=lambda scored: scored.nbytes
+        )
 
     def __len__(self) -> int:
         return len(self._lists)
 
     def put(self, list_id: str, scored: Scored) -> None:
-        """Keeps a list, in the place of what was kept of it."""
-        before = self._lists.pop(list_id, None)
-        if before is not None:
-            self._bytes -= before.nbytes
-        if before is not scored:
-            # Scores are views of a whole batch's answer, which would stay in memory with them.
-            outputs = {name: scores.copy() for name, scores in scored.outputs.items()}
-            scored = replace(scored, outputs=outputs)
-        self._lists[list_id] = scored
-        self._bytes += scored.nbytes
-        while self._bytes > self._max_bytes and self._lists:
-            _, dropped = self._lists.popitem(last=False)
-            self._bytes -= dropped.nbytes
+        """Keeps a list, in the place of what was kept of it; one beyond the bound is not kept."""
+        if self._lists.get(list_id) is scored or scored.nbytes > self._lists.maxsize:
+            return
+        # Scores are views of a whole batch's answer, which would stay in memory with them.
+        outputs = {name: scores.copy() for name, scores in scored.outputs.items()}
+        self._lists[list_id] = replace(scored, outputs=outputs)
 
     def get(self, list_id: str) -> Scored | None:
         """A list, if it is kept."""
-        if list_id in self._lists:
-            self._lists.move_to_end(list_id)
         return self._lists.get(list_id)
