@@ -69,7 +69,7 @@ async def test_a_kept_answer_is_the_one_that_is_computed(
                     assert nexts[-1].recommendation_id == answer.recommendation_id
                     assert nexts[-1].items == nexts[0].items
     await plain.stop(0.5)
-    hits = services.gateway.metrics.answer_cache.labels("hit")._value.get()
+    hits = services.gateway.metrics.answers.labels("kept")._value.get()
     assert hits == 2
     assert all(content(answer) == content(answers[0]) for answer in answers)
     assert len({answer.recommendation_id for answer in answers}) == len(answers)

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,40 @@ def test_the_answer_names_every_model_of_the_release(client: Client, store: Rele
     assert names == {make().name for make in MODELS} | {"baseline", "popularity"}
     assert status.release.ensemble_metrics["test_mse"] > 0
     assert all(item.title for item in client.recommend("7", include_metadata=True))
+
+
+def test_first_pages_of_the_release_are_what_would_be_computed(
+    trained: tuple[RatingsDataset, Trained, object],
+    group: ServiceGroup,
+    client: Client,
+    store: ReleaseStore,
+    tmp_path: Path,
+) -> None:
+    """Item by item, for every user: another gateway neither uses them nor keeps answers."""
+    dataset, _, _ = trained
+    answer_until(client, lambda found: not found.source.degraded)
+    options = {
+        "store": store.url,
+        "cf-target": group.cf.address,
+        "inference-target": group.inference.address,
+        "answer-memory": "0",
+        "no-first-pages": None,
+    }
+    process = ServiceProcess("gateway", options, tmp_path / "gateway.log")
+    with ExitStack() as stack:
+        stack.callback(process.stop)
+        process.wait_until_serving()
+        computing = stack.enter_context(Client(process.address, timeout=10))
+        answer_until(computing, lambda found: not found.source.degraded)
+        for user in dataset.user_ids.ids(range(len(dataset.user_ids))):
+            ready, computed = client.recommend(user), computing.recommend(user)
+            assert [item.item_id for item in ready] == [item.item_id for item in computed]
+            for ours, theirs in zip(ready, computed, strict=True):
+                assert ours.score == pytest.approx(theirs.score, abs=1e-4)
+                assert ours.predicted_stars == pytest.approx(theirs.predicted_stars, abs=2e-4)
+                assert (ours.rank, ours.proposed_by) == (theirs.rank, theirs.proposed_by)
+            assert ready.source.models == computed.source.models
+            assert bool(ready.next_page_token) == bool(computed.next_page_token)
 
 
 def blocks(language: str) -> list[str]:

@@ -33,7 +33,16 @@ _SEED = 0
 # Few at once, so that none is degraded on a slow machine; what was all the same comes again.
 _GENTLE, _PRIMINGS = 8, 2
 SECTIONS = (
-    *("recommend", "computed", "concurrency", "batch", "inference", "footprint", "replicas"),
+    *(
+        "recommend",
+        "first-pages",
+        "computed",
+        "concurrency",
+        "batch",
+        "inference",
+        "footprint",
+        "replicas",
+    ),
     *("core", "retrieval"),
 )
 
@@ -69,6 +78,8 @@ def run(
         with EchoServer(size) as echo:
             if "recommend" in wanted:
                 tables["recommend"] = recommend.measure(context, echo, size)
+            if "first-pages" in wanted:
+                tables["first-pages"] = computed.measure_first_pages(context, echo, size)
             if "computed" in wanted:
                 tables["computed"] = computed.measure(context, echo, size)
             if "concurrency" in wanted:
@@ -91,7 +102,7 @@ def run(
 def prime(context: Context) -> None:
     """Asks for every user, so that the gateway keeps their answers, as it does of users who return.
 
-    What they cost the first time is measured by `bench.sections.computed`.
+    What users cost who do not is measured by `bench.sections.computed`.
     """
     context.on_step("every user once")
     plan = context.plan(_GENTLE, 0.0)

@@ -76,7 +76,7 @@ def learn_rating_blend(predictions: Mapping[str, Float32], ratings: Float32, rid
     rows = np.vstack([departures - means, root * np.eye(len(names))])
     wanted = np.concatenate([target - mean_target, np.full(len(names), root / len(names))])
     weights, _ = nnls(rows, wanted)
-    blend = dict(zip(names, weights.tolist(), strict=True))
+    blend = {name: w for name, w in zip(names, weights.tolist(), strict=True) if w > 0}
     blend[BASELINE] = 1.0 - float(weights.sum())
     return Blend(blend, mean_target - float(means @ weights))
 

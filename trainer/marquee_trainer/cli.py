@@ -23,13 +23,17 @@ def train(settings: TrainSettings) -> None:
     def run() -> None:
         from marquee_services.release.store import ReleaseStore
         from marquee_trainer import releasing
+        from marquee_trainer.first_pages import FirstPagesConfig
         from marquee_trainer.report import metrics_table
 
         store = ReleaseStore(settings.store)
         dataset, split = releasing.load_and_split(settings)
         trained = releasing.train_all(dataset, split, settings.seed, settings.config)
         click.echo(metrics_table(trained.evaluation))
-        manifest = releasing.publish(store, dataset, split, trained, settings, settings.retrieval)
+        pages = FirstPagesConfig(settings.first_pages)
+        manifest = releasing.publish(
+            store, dataset, split, trained, settings, settings.retrieval, pages
+        )
         click.echo(f"published {manifest.release_id}")
         if settings.promote:
             store.promote(manifest.release_id)

@@ -33,7 +33,7 @@ class ServiceProcess:
     def __init__(
         self,
         service: str,
-        options: Mapping[str, str],
+        options: Mapping[str, str | None],
         log: Path,
         listen: str = "127.0.0.1:0",
     ) -> None:
@@ -41,7 +41,7 @@ class ServiceProcess:
 
         Args:
             service: `cf`, `inference` or `gateway`.
-            options: Flags without their dashes, and values.
+            options: Flags without their dashes, and values; None for a flag that takes none.
             log: Where its stderr goes; appended to.
             listen: The address; port 0 picks a free one.
 
@@ -56,7 +56,10 @@ class ServiceProcess:
                 [
                     *(sys.executable, "-m", "marquee.cli", "serve", service),
                     f"--listen={listen}",
-                    *(f"--{name}={value}" for name, value in options.items()),
+                    *(
+                        f"--{name}" if value is None else f"--{name}={value}"
+                        for name, value in options.items()
+                    ),
                 ],
                 stdout=subprocess.DEVNULL,
                 stderr=stream,
@@ -183,8 +186,8 @@ class ServiceGroup(ProcessGroup):
         store: str,
         log_folder: Path,
         gateway_listen: str = "127.0.0.1:0",
-        options: Mapping[str, str] | None = None,
-        gateway_options: Mapping[str, str] | None = None,
+        options: Mapping[str, str | None] | None = None,
+        gateway_options: Mapping[str, str | None] | None = None,
     ) -> None:
         """Starts the three and waits until they serve.
 
@@ -222,7 +225,7 @@ class ServiceGroup(ProcessGroup):
             raise
 
     def _start_both(
-        self, options: Mapping[str, str], log_folder: Path
+        self, options: Mapping[str, str | None], log_folder: Path
     ) -> tuple[ServiceProcess, ServiceProcess]:
         """Starts the backends side by side: TensorFlow takes seconds to import."""
         errors: list[BaseException] = []

@@ -23,6 +23,7 @@ from marquee_services.release.manifest import (
 from marquee_services.release.store import ReleaseStore
 from marquee_services.scoring.ensemble import BASELINE, POPULARITY, Ensemble
 from marquee_services.scoring.scorer import ReleaseData
+from marquee_trainer.first_pages import FirstPagesConfig, rank_first_pages
 from marquee_trainer.item_vectors import item_vectors
 from marquee_trainer.models.floor import fitted_floor
 from marquee_trainer.models.model import Model
@@ -44,6 +45,7 @@ def publish_release(
     evaluation: Mapping[str, Any],
     retrieval: RetrievalConfig | None = None,
     seed: int = 0,
+    first_pages: FirstPagesConfig | None = None,
 ) -> Manifest:
     """Writes a release into a store; it is not promoted.
 
@@ -59,6 +61,7 @@ def publish_release(
         evaluation: The protocol and the ensemble's metrics.
         retrieval: How items are retrieved from a large catalogue; None for the default.
         seed: Of what is random in that.
+        first_pages: Whose first pages it holds; None for the default.
 
     Returns:
         The release's manifest.
@@ -77,6 +80,10 @@ def publish_release(
             if chosen.index is not None:
                 chosen.index.save(model_folder(folder, model.name))
             retrievals[model.name] = chosen.entry
+        every = (*models, *fitted_floor(data))
+        scale = source.rating_min, source.rating_max
+        pages = rank_first_pages(data, every, ensemble, scale, first_pages or FirstPagesConfig())
+        pages.save(folder)
         files = hash_folder(folder)
         now = datetime.now(UTC)
         entries = [
@@ -89,7 +96,7 @@ def publish_release(
                 metrics=metrics.get(model.name, {}),
                 retrieval=retrievals.get(model.name, {"kind": EXACT}),
             )
-            for model in (*models, *fitted_floor(data))
+            for model in every
         ]
         manifest = Manifest(
             release_id=new_release_id(files, now),

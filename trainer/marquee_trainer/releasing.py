@@ -26,6 +26,7 @@ from marquee_trainer.data.split import (
     temporal_split,
 )
 from marquee_trainer.evaluation.evaluate import ENSEMBLE
+from marquee_trainer.first_pages import FirstPagesConfig
 from marquee_trainer.models.registry import MODELS
 from marquee_trainer.publishing import publish_release
 from marquee_trainer.report import ProgressBar
@@ -114,6 +115,7 @@ def publish(
     trained: Trained,
     settings: DataSettings,
     retrieval: str = AUTO,
+    first_pages: FirstPagesConfig | None = None,
 ) -> Manifest:
     """Publishes what was trained; it is not promoted.
 
@@ -124,6 +126,7 @@ def publish(
         trained: What was trained on them.
         settings: What was asked for.
         retrieval: One of `KINDS`.
+        first_pages: Whose first pages it holds; None for the default.
     """
     matrix = trained.data.matrix
     data = DataEntry(
@@ -156,4 +159,5 @@ def publish(
         evaluation,
         RetrievalConfig(retrieval),
         settings.seed,
+        first_pages,
     )

@@ -55,6 +55,11 @@ class TrainSettings(DataSettings):
         "neighbours, needs marquee[ann]), or by its size.",
         choices=("auto", "exact", "ann"),
     )
+    first_pages: int = setting(
+        50_000,
+        "Known users, those with the most ratings, whose first page the release holds; 0: none.",
+        low=0,
+    )
     config: str = setting(
         "", "File of `marquee tune`; by default the package's for data of that size."
     )

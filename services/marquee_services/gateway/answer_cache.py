@@ -102,15 +102,20 @@ class AnswerCache:
         response: pb.RecommendResponse,
         backends: frozenset[str],
         has_more: bool,
-    ) -> None:
-        """Keeps the whole answer to a known user's first page; others it does not."""
-        if (
-            request.page_token
-            or response.source.degraded
-            or response.subject_kind != types_pb2.SUBJECT_KIND_KNOWN
-        ):
-            return
+    ) -> CachedAnswer:
+        """Keeps the whole answer to a known user's first page; others it does not.
+
+        Returns:
+            The answer without what is new in each, kept or not.
+        """
         key = release_id, request.SerializeToString(deterministic=True)
         answer = CachedAnswer.of(key[1], response, backends, has_more)
-        if key not in self._answers and answer.nbytes <= self._answers.maxsize:
+        if (
+            not request.page_token
+            and not response.source.degraded
+            and response.subject_kind == types_pb2.SUBJECT_KIND_KNOWN
+            and key not in self._answers
+            and answer.nbytes <= self._answers.maxsize
+        ):
             self._answers[key] = answer
+        return answer

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import scoring_service_pb2, types_pb2
-from marquee_services.arrays import Int32
+from marquee_services.arrays import Float64, Int32
 from marquee_services.gateway.backend import BackendError
 from marquee_services.gateway.release import GatewayRelease
 from marquee_services.gateway.scored import Scored
@@ -75,8 +76,9 @@ def model_weights(release: GatewayRelease, blends: BlendPair) -> list[types_pb2.
 
 def recommended_items(
     release: GatewayRelease,
-    scored: Scored,
-    places: Int32,
+    indexes: Int32,
+    scores: Float64,
+    stars: NDArray[np.floating],
     proposers: Sequence[Sequence[str]],
     first_rank: int,
     with_metadata: bool,
@@ -85,28 +87,28 @@ def recommended_items(
 
     Args:
         release: The release.
-        scored: The scores.
-        places: Places among the candidates, best first (int32).
+        indexes: Item indexes, best first (int32, n).
+        scores: The scores for order (float64, n).
+        stars: The predicted ratings (float, n).
         proposers: For each, the models that proposed it.
         first_rank: The rank of the first.
         with_metadata: Whether to tell titles, years and genres.
     """
-    indexes = scored.item_indexes(places)
     return [
         pb.RecommendedItem(
             item_id=item_id,
             rank=first_rank + row,
             score=score,
-            predicted_stars=stars,
+            predicted_stars=predicted,
             proposed_by=proposers[row],
             metadata=item_message(release, index) if with_metadata else None,
         )
-        for row, (item_id, index, score, stars) in enumerate(
+        for row, (item_id, index, score, predicted) in enumerate(
             zip(
                 release.catalogue.items.ids(indexes),
                 indexes.tolist(),
-                scored.ranking[places].tolist(),
-                scored.stars[places].tolist(),
+                scores.tolist(),
+                stars.tolist(),
                 strict=True,
             )
         )

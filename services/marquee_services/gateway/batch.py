@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee_services.errors import ServiceError
+from marquee_services.gateway.ready_answers import ReadyAnswers
 from marquee_services.gateway.recommender import Recommender
 from marquee_services.gateway.router import Deadline
 from marquee_services.gateway.validation import validate_subject
@@ -15,6 +16,7 @@ from marquee_services.server.status import reason_name, status_code
 
 async def recommend_batch(
     recommender: Recommender,
+    ready: ReadyAnswers,
     request: pb.BatchRecommendRequest,
     deadline: Deadline,
     parallel: int,
@@ -25,6 +27,7 @@ async def recommend_batch(
 
     Args:
         recommender: Answers one subject.
+        ready: Answers subjects that need no scoring.
         request: The batch, whose form is valid.
         deadline: Of the whole batch.
         parallel: How many subjects are worked on at once.
@@ -36,7 +39,7 @@ async def recommend_batch(
             while len(tasks) < parallel and (place := next(subjects, None)) is not None:
                 single = _single(request, place)
                 answer = pb.BatchRecommendResponse(subject_index=place)
-                if recommender.fill_kept(single, answer.recommendations):
+                if ready.fill(single, answer.recommendations):
                     yield answer
                 else:
                     tasks.add(asyncio.create_task(_one(recommender, single, place, deadline)))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from cachetools import LRUCache
 
+from marquee.v1 import recommender_service_pb2 as pb
 from marquee_services.errors import PageTokenMismatch
 from marquee_services.gateway.scored import Scored
 
@@ -61,6 +62,12 @@ class PageToken:
 def request_digest(canonical: bytes) -> str:
     """A digest of what must stay the same from page to page."""
     return hashlib.sha256(canonical).hexdigest()[:16]
+
+
+def recommend_digest(request: pb.RecommendRequest) -> str:
+    """A digest of everything in a request but its page."""
+    same = pb.RecommendRequest(subject=request.subject, options=request.options)
+    return request_digest(same.SerializeToString(deterministic=True))
 
 
 def _check(body: bytes) -> bytes:

@@ -10,6 +10,7 @@ from marquee.v1 import recommender_service_pb2, recommender_service_pb2_grpc
 from marquee_services.gateway.answer_cache import AnswerCache
 from marquee_services.gateway.backend import Backend
 from marquee_services.gateway.lists import ListMemory
+from marquee_services.gateway.ready_answers import ReadyAnswers
 from marquee_services.gateway.recommender import Recommender
 from marquee_services.gateway.release import GatewayRelease, load_gateway_release
 from marquee_services.gateway.releases import Releases
@@ -76,16 +77,23 @@ async def start(settings: GatewaySettings) -> Gateway:
     releases = Releases(follower, backends)
     router = Router({backend.name: backend for backend in backends})
     lists = ListMemory(settings.list_memory * 1024 * 1024)
+    ready = ReadyAnswers(
+        releases,
+        router,
+        AnswerCache(settings.answer_memory * 1024 * 1024),
+        settings.first_pages,
+        settings.dense_limit,
+    )
     recommender = Recommender(
         releases,
         router,
         lists,
-        AnswerCache(settings.answer_memory * 1024 * 1024),
+        ready,
         settings.dense_limit,
         settings.candidates,
     )
     metrics = Metrics()
-    servicer = RecommenderServicer(recommender, releases, router, settings, metrics)
+    servicer = RecommenderServicer(recommender, ready, releases, router, settings, metrics)
     bound = await create_server(
         settings,
         SERVICE,

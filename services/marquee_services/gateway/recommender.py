@@ -13,17 +13,16 @@ from marquee_services.errors import (
     FieldViolation,
     InvalidFields,
     ItemNotFound,
-    NoRelease,
     PageTokenExpired,
     PageTokenMismatch,
     ReleaseNotFound,
 )
 from marquee_services.gateway import answers
-from marquee_services.gateway.answer_cache import AnswerCache, CachedAnswer
 from marquee_services.gateway.backend import BackendError
 from marquee_services.gateway.filters import eligible_items
-from marquee_services.gateway.lists import ListMemory, PageToken, request_digest
+from marquee_services.gateway.lists import ListMemory, PageToken, recommend_digest, request_digest
 from marquee_services.gateway.ranking import Page, cut_page
+from marquee_services.gateway.ready_answers import ReadyAnswers
 from marquee_services.gateway.release import GatewayRelease
 from marquee_services.gateway.releases import Releases
 from marquee_services.gateway.router import Deadline, Router, Wanted
@@ -60,7 +59,7 @@ class Recommender:
         releases: Releases,
         router: Router,
         lists: ListMemory,
-        answer_cache: AnswerCache,
+        ready: ReadyAnswers,
         dense_limit: int,
         candidates: int,
     ) -> None:
@@ -70,58 +69,16 @@ class Recommender:
             releases: The releases that can be answered with.
             router: Scores.
             lists: Keeps lists for their next pages.
-            answer_cache: Keeps known users' answers.
+            ready: Keeps known users' answers.
             dense_limit: The largest catalogue that is scored whole.
             candidates: How many items each model retrieves of a larger one, at first.
         """
         self._releases = releases
         self._router = router
         self._lists = lists
-        self._cache = answer_cache
+        self._ready = ready
         self._dense_limit = dense_limit
         self._candidates = candidates
-
-    def kept_answer(self, request: pb.RecommendRequest) -> pb.RecommendResponse | None:
-        """The answer that `recommend` would give, if it is kept from an earlier call.
-
-        None is, of a request whose form is not valid. While a backend is away none is given: the
-        answer is then what the rest of the ensemble says, as it would be without a cache.
-        """
-        found = self._kept(request)
-        if found is None:
-            return None
-        release_id, kept = found
-        response = pb.RecommendResponse()
-        kept.fill(response, uuid.uuid4().hex)
-        if kept.has_more:
-            response.next_page_token = PageToken(
-                response.recommendation_id,
-                release_id,
-                tuple(sorted(kept.backends)),
-                _digest(request),
-                kept.item_count,
-            ).encode()
-        return response
-
-    def fill_kept(
-        self, request: pb.RecommendRequest, answer: pb.BatchRecommendResponse.Recommendations
-    ) -> bool:
-        """As `kept_answer`, for a subject of a batch; whether there is one."""
-        found = self._kept(request)
-        if found is None:
-            return False
-        found[1].fill(answer, uuid.uuid4().hex)
-        return True
-
-    def _kept(self, request: pb.RecommendRequest) -> tuple[str, CachedAnswer] | None:
-        try:
-            release = self._releases.pick(request.options.release_id)
-        except (NoRelease, ReleaseNotFound):
-            return None
-        kept = self._cache.get(release.release_id, request)
-        if kept is None or not self._router.is_whole(release):
-            return None
-        return release.release_id, kept
 
     async def recommend(
         self,
@@ -142,15 +99,16 @@ class Recommender:
             ServiceError: See the errors of the method in the protocol.
         """
         options, size = request.options, request.page_size or DEFAULT_PAGE_SIZE
-        digest = _digest(request) if paged else ""
+        digest = recommend_digest(request) if paged else ""
         token = _page_token(request.page_token, digest)
         asked = self._begin(request, token, field)
         scored, page = await self._scored_page(asked, request, token, size, deadline)
         count = max(size, DEFAULT_PAGE_SIZE)
         items = answers.recommended_items(
             asked.release,
-            scored,
-            page.places,
+            scored.item_indexes(page.places),
+            scored.ranking[page.places],
+            scored.stars[page.places],
             scored.proposers(page.places, page.eligible, count),
             asked.offset + 1,
             options.include_metadata,
@@ -178,7 +136,7 @@ class Recommender:
             ),
             unknown_item_ids=asked.unknown_items,
         )
-        self._cache.put(asked.release.release_id, request, response, scored.backends, page.has_more)
+        self._ready.keep(asked.release, request, response, scored.backends, page.has_more)
         return response
 
     def check_options(self, options: pb.RecommendOptions) -> None:
@@ -425,12 +383,6 @@ def _page_token(text: str, digest: str) -> PageToken | None:
     if token.request != digest:
         raise PageTokenMismatch("the request differs from the first page's")
     return token
-
-
-def _digest(request: pb.RecommendRequest) -> str:
-    """A digest of everything in a request but its page."""
-    same = pb.RecommendRequest(subject=request.subject, options=request.options)
-    return request_digest(same.SerializeToString(deterministic=True))
 
 
 def _distinct(failures: list[BackendError]) -> list[BackendError]:

@@ -11,6 +11,7 @@ import numpy as np
 from marquee_services.arrays import Float32, Int64
 from marquee_services.catalogue import Catalogue, Vocabulary
 from marquee_services.errors import ArtifactError, ModelNotFound
+from marquee_services.gateway.first_pages import FirstPages
 from marquee_services.gateway.titles import TitleIndex
 from marquee_services.release.contents import open_names, open_release
 from marquee_services.release.manifest import Manifest, ModelEntry
@@ -33,6 +34,7 @@ class GatewayRelease:
         item_vectors: Unit vectors whose products are item similarities (float32, items × d).
         popularity: The popularity model's scores (float32, items).
         rating_counts: Training ratings of each item (int64, items).
+        first_pages: The first pages of known users.
     """
 
     manifest: Manifest
@@ -43,6 +45,7 @@ class GatewayRelease:
     item_vectors: Float32
     popularity: Float32
     rating_counts: Int64
+    first_pages: FirstPages
 
     @property
     def release_id(self) -> str:
@@ -109,6 +112,7 @@ def load_gateway_release(store: ReleaseStore, release_id: str, cache: Path) -> G
         item_vectors,
         popularity_scores(counts),
         counts,
+        FirstPages.load(files.folder, files.manifest),
     )
     # Computed once here rather than within the first requests.
     _ = release.titles, release.mean_stars, release.backends, release.models

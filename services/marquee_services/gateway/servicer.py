@@ -10,6 +10,7 @@ from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import recommender_service_pb2_grpc, types_pb2
 from marquee_services.gateway.answers import release_status
 from marquee_services.gateway.batch import recommend_batch
+from marquee_services.gateway.ready_answers import ReadyAnswers
 from marquee_services.gateway.recommender import Recommender
 from marquee_services.gateway.releases import Releases
 from marquee_services.gateway.router import Deadline, Router
@@ -25,6 +26,7 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
     def __init__(
         self,
         recommender: Recommender,
+        ready: ReadyAnswers,
         releases: Releases,
         router: Router,
         settings: GatewaySettings,
@@ -32,6 +34,7 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
     ) -> None:
         """Takes its collaborators."""
         self._recommender = recommender
+        self._ready = ready
         self._releases = releases
         self._router = router
         self._settings = settings
@@ -42,10 +45,13 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
     ) -> pb.RecommendResponse:
         """Recommends to one subject."""
         start = time.perf_counter()
-        response = self._recommender.kept_answer(request)
-        self._metrics.answer_cache.labels("miss" if response is None else "hit").inc()
-        if response is None:
+        ready = self._ready.single(request)
+        if ready is None:
+            origin = "computed"
             response = await self._recommender.recommend(validate(request), self._deadline(context))
+        else:
+            response, origin = ready
+        self._metrics.answers.labels(origin).inc()
         self._finish(response.source, start)
         return response
 
@@ -57,7 +63,9 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         self._recommender.check_options(validate(request).options)
         deadline = self._deadline(context)
         parallel = self._settings.batch_parallel
-        async for response in recommend_batch(self._recommender, request, deadline, parallel):
+        async for response in recommend_batch(
+            self._recommender, self._ready, request, deadline, parallel
+        ):
             if response.HasField("recommendations"):
                 self._finish(response.recommendations.source, start)
             yield response

@@ -51,6 +51,9 @@ class GatewaySettings(ServerSettings):
         low=0,
         high=65536,
     )
+    first_pages: bool = setting(
+        True, "Answer plain requests of known users with the pages that the release holds."
+    )
     batch_parallel: int = setting(
         128, "Subjects of one BatchRecommend that are worked on at once.", low=1, high=4096
     )

@@ -18,6 +18,8 @@ from marquee_services.scoring.ensemble import Ensemble
 from marquee_services.scoring.scorer import ReleaseData
 
 ENSEMBLE = "ensemble.json"
+# What only the gateway reads.
+FIRST_PAGES = "first_pages"
 _DATA = "data"
 _USERS = "data/users.npy"
 _ITEM_VECTORS = "data/item_vectors.npy"
@@ -94,6 +96,8 @@ def open_release(
     manifest = store.manifest(release_id)
     names = [model.name for model in manifest.models if model.backend == backend]
     prefixes = (f"{_DATA}/", f"{_BASELINE}/", *(f"models/{name}/" for name in names))
+    if backend == "gateway":
+        prefixes += (f"{FIRST_PAGES}/",)
     folder = store.open(manifest, lambda path: path.startswith(prefixes) or path == ENSEMBLE, cache)
     matrix = RatingsMatrix.load(folder / _DATA, manifest.data.user_count, manifest.data.item_count)
     baseline = Baseline.load(folder / _BASELINE, manifest.data.item_count)

@@ -16,7 +16,8 @@ class Metrics:
         in_progress: Calls in progress.
         releases: 1 for the release in service.
         degraded: Degraded answers by reason (gateway).
-        answer_cache: Single recommendations by whether the answer was kept from before (gateway).
+        answers: Single recommendations by where the answer came from: `kept` from before, the
+            `release`, or `computed` (gateway).
     """
 
     def __init__(self) -> None:
@@ -44,10 +45,10 @@ class Metrics:
             registry=self.registry,
         )
 
-        self.answer_cache = Counter(
-            "marquee_answer_cache_total",
-            "Single recommendations by whether the answer was kept from before.",
-            ("outcome",),
+        self.answers = Counter(
+            "marquee_answers_total",
+            "Single recommendations by where the answer came from: kept, release or computed.",
+            ("origin",),
             registry=self.registry,
         )
 

@@ -1,0 +1,136 @@
+"""Answers that need no scoring: kept from earlier, or ranked when the release was made."""
+
+from __future__ import annotations
+
+import uuid
+
+from marquee.v1 import recommender_service_pb2 as pb
+from marquee.v1 import types_pb2
+from marquee_services.errors import NoRelease, ReleaseNotFound
+from marquee_services.gateway import answers
+from marquee_services.gateway.answer_cache import AnswerCache, CachedAnswer
+from marquee_services.gateway.first_pages import asks_for_first_page
+from marquee_services.gateway.lists import PageToken, recommend_digest
+from marquee_services.gateway.release import GatewayRelease
+from marquee_services.gateway.releases import Releases
+from marquee_services.gateway.router import Router
+from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE
+
+
+class ReadyAnswers:
+    """Gives known users the answer that scoring would give them.
+
+    While a backend is away there is none: the answer is then what the rest of the ensemble says.
+    """
+
+    def __init__(
+        self,
+        releases: Releases,
+        router: Router,
+        cache: AnswerCache,
+        first_pages: bool,
+        dense_limit: int,
+    ) -> None:
+        """Takes its collaborators.
+
+        Args:
+            releases: The releases that can be answered with.
+            router: Knows which backends are there.
+            cache: Keeps known users' answers.
+            first_pages: Whether to answer with the pages that releases hold.
+            dense_limit: The largest catalogue that is scored whole; pages are ranked so.
+        """
+        self._releases = releases
+        self._router = router
+        self._cache = cache
+        self._first_pages = first_pages
+        self._dense_limit = dense_limit
+
+    def single(self, request: pb.RecommendRequest) -> tuple[pb.RecommendResponse, str] | None:
+        """The answer to a request, and how it came: `kept` or `release`.
+
+        None is, of a request whose form is not valid.
+        """
+        found = self._find(request)
+        if found is None:
+            return None
+        release_id, answer, origin = found
+        response = pb.RecommendResponse()
+        answer.fill(response, uuid.uuid4().hex)
+        if answer.has_more:
+            response.next_page_token = PageToken(
+                response.recommendation_id,
+                release_id,
+                tuple(sorted(answer.backends)),
+                recommend_digest(request),
+                answer.item_count,
+            ).encode()
+        return response, origin
+
+    def fill(
+        self, request: pb.RecommendRequest, answer: pb.BatchRecommendResponse.Recommendations
+    ) -> bool:
+        """As `single`, for a subject of a batch; whether there is one."""
+        found = self._find(request)
+        if found is None:
+            return False
+        found[1].fill(answer, uuid.uuid4().hex)
+        return True
+
+    def keep(
+        self,
+        release: GatewayRelease,
+        request: pb.RecommendRequest,
+        response: pb.RecommendResponse,
+        backends: frozenset[str],
+        has_more: bool,
+    ) -> None:
+        """Keeps an answer that was computed, if it would be given again."""
+        self._cache.put(release.release_id, request, response, backends, has_more)
+
+    def _find(self, request: pb.RecommendRequest) -> tuple[str, CachedAnswer, str] | None:
+        try:
+            release = self._releases.pick(request.options.release_id)
+        except (NoRelease, ReleaseNotFound):
+            return None
+        if not self._router.is_whole(release):
+            return None
+        kept = self._cache.get(release.release_id, request)
+        if kept is not None:
+            return release.release_id, kept, "kept"
+        made = self._of_first_page(release, request)
+        return None if made is None else (release.release_id, made, "release")
+
+    def _of_first_page(
+        self, release: GatewayRelease, request: pb.RecommendRequest
+    ) -> CachedAnswer | None:
+        if (
+            not self._first_pages
+            or release.item_count > self._dense_limit
+            or not asks_for_first_page(request)
+        ):
+            return None
+        user = release.users.index(request.subject.user_id)
+        size = request.page_size or DEFAULT_PAGE_SIZE
+        page = release.first_pages.get(user, size) if user >= 0 else None
+        if page is None:
+            return None
+        items = answers.recommended_items(
+            release,
+            page.items,
+            page.scores,
+            page.stars,
+            page.proposers,
+            1,
+            request.options.include_metadata,
+        )
+        blends = release.ensemble.blends(sorted(release.backends))
+        response = pb.RecommendResponse(
+            subject_kind=types_pb2.SUBJECT_KIND_KNOWN,
+            items=items,
+            source=answers.source_message(release, blends, ()),
+        )
+        unseen = release.item_count - len(release.data.matrix.seen(user))
+        return self._cache.put(
+            release.release_id, request, response, release.backends, unseen > size
+        )
