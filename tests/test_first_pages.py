@@ -49,7 +49,7 @@ def test_a_page_is_the_best_that_were_asked_for(tmp_path: Path) -> None:
     assert page.items.tolist() == [6, 0]
     assert page.scores.tolist() == [3.0, 2.0]
     assert page.stars.tolist() == [5.0, 4.0]
-    assert page.proposers == [["mf", "ease"], ["mf"]]
+    assert page.proposers == [("mf", "ease"), ("mf",)]
     short = found.get(5, 3)
     assert short is not None
     assert short.items.tolist() == [1]

@@ -49,7 +49,11 @@ class Vocabulary:
 
     def index(self, name: str) -> int:
         """The index of an id, -1 when unknown."""
-        return int(self.indexes([name])[0])
+        encoded = name.encode()
+        if not 0 < len(encoded) <= self._ids.dtype.itemsize:
+            return -1
+        place = int(self._ids.searchsorted(np.array(encoded, dtype=self._ids.dtype)))
+        return place if place < len(self._ids) and self._ids[place] == encoded else -1
 
     def indexes(self, names: Sequence[str]) -> Int32:
         """The indexes of ids (int32, one each), -1 where unknown."""

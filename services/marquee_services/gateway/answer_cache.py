@@ -22,7 +22,7 @@ class CachedAnswer:
     """An answer without what is new in each: its id, the next page's token, the time it took.
 
     Attributes:
-        request: The request, serialized.
+        request: The request, serialized deterministically.
         content: The subject's kind and the items, as bytes of either kind of answer.
         source: The AnswerSource's bytes.
         unknown_item_ids: Unknown ids of the request.
@@ -38,26 +38,6 @@ class CachedAnswer:
     item_count: int
     backends: frozenset[str]
     has_more: bool
-
-    @classmethod
-    def of(
-        cls,
-        request: bytes,
-        response: pb.RecommendResponse,
-        backends: frozenset[str],
-        has_more: bool,
-    ) -> CachedAnswer:
-        """What is kept of an answer."""
-        content = pb.RecommendResponse(subject_kind=response.subject_kind, items=response.items)
-        return cls(
-            request,
-            content.SerializeToString(),
-            response.source.SerializeToString(),
-            tuple(response.unknown_item_ids),
-            len(response.items),
-            backends,
-            has_more,
-        )
 
     def fill(self, answer: Answer, recommendation_id: str) -> None:
         """Makes an empty answer this one, under a new id."""
@@ -102,20 +82,30 @@ class AnswerCache:
         response: pb.RecommendResponse,
         backends: frozenset[str],
         has_more: bool,
-    ) -> CachedAnswer:
-        """Keeps the whole answer to a known user's first page; others it does not.
-
-        Returns:
-            The answer without what is new in each, kept or not.
-        """
-        key = release_id, request.SerializeToString(deterministic=True)
-        answer = CachedAnswer.of(key[1], response, backends, has_more)
+    ) -> None:
+        """Keeps the whole answer to a known user's first page; others it does not."""
         if (
-            not request.page_token
-            and not response.source.degraded
-            and response.subject_kind == types_pb2.SUBJECT_KIND_KNOWN
-            and key not in self._answers
-            and answer.nbytes <= self._answers.maxsize
+            request.page_token
+            or response.source.degraded
+            or response.subject_kind != types_pb2.SUBJECT_KIND_KNOWN
         ):
+            return
+        content = pb.RecommendResponse(subject_kind=response.subject_kind, items=response.items)
+        self.add(
+            release_id,
+            CachedAnswer(
+                request.SerializeToString(deterministic=True),
+                content.SerializeToString(),
+                response.source.SerializeToString(),
+                tuple(response.unknown_item_ids),
+                len(response.items),
+                backends,
+                has_more,
+            ),
+        )
+
+    def add(self, release_id: str, answer: CachedAnswer) -> None:
+        """Keeps an answer, unless the bound has no room for it or it is there."""
+        key = release_id, answer.request
+        if key not in self._answers and answer.nbytes <= self._answers.maxsize:
             self._answers[key] = answer
-        return answer

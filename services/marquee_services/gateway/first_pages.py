@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -70,11 +71,8 @@ class FirstPages:
             items,
             self.scores[place, :end],
             self.stars[place, :end],
-            [self._names(bits) for bits in self.proposed[place, :end].tolist()],
+            [_names(self.models, bits) for bits in self.proposed[place, :end].tolist()],
         )
-
-    def _names(self, bits: int) -> list[str]:
-        return [name for m, name in enumerate(self.models) if bits >> m & 1]
 
     def save(self, folder: Path) -> None:
         """Writes the arrays below a release's folder; the models' names are the manifest's."""
@@ -130,6 +128,12 @@ class FirstPages:
             raise ArtifactError("the users of first pages are not ascending users of the release")
         if self.items.size and not PADDING <= self.items.min() <= self.items.max() < item_count:
             raise ArtifactError("first pages hold items that the release does not have")
+
+
+# Few sets of models are met again and again.
+@lru_cache(maxsize=4096)
+def _names(models: tuple[str, ...], bits: int) -> tuple[str, ...]:
+    return tuple(name for m, name in enumerate(models) if bits >> m & 1)
 
 
 def asks_for_first_page(request: pb.RecommendRequest) -> bool:

@@ -45,6 +45,7 @@ class ReadyAnswers:
         self._cache = cache
         self._first_pages = first_pages
         self._dense_limit = dense_limit
+        self._source_of: tuple[GatewayRelease | None, bytes] = None, b""
 
     def single(self, request: pb.RecommendRequest) -> tuple[pb.RecommendResponse, str] | None:
         """The answer to a request, and how it came: `kept` or `release`.
@@ -124,13 +125,24 @@ class ReadyAnswers:
             1,
             request.options.include_metadata,
         )
-        blends = release.ensemble.blends(sorted(release.backends))
-        response = pb.RecommendResponse(
-            subject_kind=types_pb2.SUBJECT_KIND_KNOWN,
-            items=items,
-            source=answers.source_message(release, blends, ()),
-        )
+        content = pb.RecommendResponse(subject_kind=types_pb2.SUBJECT_KIND_KNOWN, items=items)
         unseen = release.item_count - len(release.data.matrix.seen(user))
-        return self._cache.put(
-            release.release_id, request, response, release.backends, unseen > size
+        answer = CachedAnswer(
+            request.SerializeToString(deterministic=True),
+            content.SerializeToString(),
+            self._source(release),
+            (),
+            len(items),
+            release.backends,
+            unseen > size,
         )
+        self._cache.add(release.release_id, answer)
+        return answer
+
+    def _source(self, release: GatewayRelease) -> bytes:
+        """What the whole ensemble's answers say of their source."""
+        if self._source_of[0] is not release:
+            blends = release.ensemble.blends(sorted(release.backends))
+            message = answers.source_message(release, blends, ())
+            self._source_of = release, message.SerializeToString()
+        return self._source_of[1]
