@@ -9,6 +9,7 @@ from cachetools import LRUCache
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
+from marquee_services.gateway.lists import recommend_digest
 
 # What an entry takes beside its bytes: links, and the objects that hold them.
 _OVERHEAD_BYTES = 500
@@ -23,6 +24,7 @@ class CachedAnswer:
 
     Attributes:
         request: The request, serialized deterministically.
+        digest: Its digest for page tokens.
         content: The subject's kind and the items, as bytes of either kind of answer.
         source: The AnswerSource's bytes.
         unknown_item_ids: Unknown ids of the request.
@@ -32,6 +34,7 @@ class CachedAnswer:
     """
 
     request: bytes
+    digest: str
     content: bytes
     source: bytes
     unknown_item_ids: tuple[str, ...]
@@ -95,6 +98,7 @@ class AnswerCache:
             release_id,
             CachedAnswer(
                 request.SerializeToString(deterministic=True),
+                recommend_digest(request),
                 content.SerializeToString(),
                 response.source.SerializeToString(),
                 tuple(response.unknown_item_ids),

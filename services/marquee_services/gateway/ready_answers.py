@@ -63,7 +63,7 @@ class ReadyAnswers:
                 response.recommendation_id,
                 release_id,
                 tuple(sorted(answer.backends)),
-                recommend_digest(request),
+                answer.digest,
                 answer.item_count,
             ).encode()
         return response, origin
@@ -129,6 +129,7 @@ class ReadyAnswers:
         unseen = release.item_count - len(release.data.matrix.seen(user))
         answer = CachedAnswer(
             request.SerializeToString(deterministic=True),
+            recommend_digest(request),
             content.SerializeToString(),
             self._source(release),
             (),
