@@ -32,7 +32,7 @@ from marquee_services.scoring.ensemble import (
 from marquee_services.scoring.scorer import Output
 from marquee_trainer.data.source import load_ratings
 
-_SOURCES = ("models", "scoring", "inference", "release", "data", "gateway")
+_SOURCES = ("models", "scoring", "inference", "release", "data")
 
 
 @dataclass(frozen=True)

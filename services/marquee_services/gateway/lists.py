@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import json
+import random
 from dataclasses import dataclass, replace
 
 from cachetools import LRUCache
@@ -57,6 +58,11 @@ class PageToken:
         except (ValueError, binascii.Error) as error:
             raise PageTokenMismatch("damaged") from error
         return cls(list_id, release_id, tuple(backends), request, offset)
+
+
+def new_list_id() -> str:
+    """A name for a list; random, and no secret: it opens nothing that its request does not."""
+    return f"{random.getrandbits(128):032x}"
 
 
 def request_digest(canonical: bytes) -> str:

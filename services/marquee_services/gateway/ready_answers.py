@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
-
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee_services.errors import NoRelease, ReleaseNotFound
 from marquee_services.gateway import answers
 from marquee_services.gateway.answer_cache import AnswerCache, CachedAnswer
 from marquee_services.gateway.first_pages import asks_for_first_page
-from marquee_services.gateway.lists import PageToken, recommend_digest
+from marquee_services.gateway.lists import PageToken, new_list_id, recommend_digest
 from marquee_services.gateway.release import GatewayRelease
 from marquee_services.gateway.releases import Releases
 from marquee_services.gateway.router import Router
@@ -57,7 +55,7 @@ class ReadyAnswers:
             return None
         release_id, answer, origin = found
         response = pb.RecommendResponse()
-        answer.fill(response, uuid.uuid4().hex)
+        answer.fill(response, new_list_id())
         if answer.has_more:
             response.next_page_token = PageToken(
                 response.recommendation_id,
@@ -75,7 +73,7 @@ class ReadyAnswers:
         found = self._find(request)
         if found is None:
             return False
-        found[1].fill(answer, uuid.uuid4().hex)
+        found[1].fill(answer, new_list_id())
         return True
 
     def keep(

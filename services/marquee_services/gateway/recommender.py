@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +19,13 @@ from marquee_services.errors import (
 from marquee_services.gateway import answers
 from marquee_services.gateway.backend import BackendError
 from marquee_services.gateway.filters import eligible_items
-from marquee_services.gateway.lists import ListMemory, PageToken, recommend_digest, request_digest
+from marquee_services.gateway.lists import (
+    ListMemory,
+    PageToken,
+    new_list_id,
+    recommend_digest,
+    request_digest,
+)
 from marquee_services.gateway.ranking import Page, cut_page
 from marquee_services.gateway.ready_answers import ReadyAnswers
 from marquee_services.gateway.release import GatewayRelease
@@ -277,7 +282,7 @@ class Recommender:
         if not options.include_seen:
             eligible[subject.profile.items] = False
         return _List(
-            list_id=token.list_id if token else uuid.uuid4().hex,
+            list_id=token.list_id if token else new_list_id(),
             release=release,
             subject=subject,
             eligible=eligible,
