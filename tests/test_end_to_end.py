@@ -19,6 +19,7 @@ import pytest
 from marquee import Client, Recommendations
 from marquee_services.release.manifest import Manifest
 from marquee_services.release.store import ReleaseStore
+from marquee_services.scoring.ensemble import GATEWAY_MODELS
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.models.registry import MODELS
 from marquee_trainer.processes import ServiceGroup, ServiceProcess
@@ -115,7 +116,7 @@ def test_the_answer_names_every_model_of_the_release(client: Client, store: Rele
     assert status.release is not None
     assert status.release.release_id == production.release_id
     names = {model.weight.model for model in status.release.models}
-    assert names == {make().name for make in MODELS} | {"baseline", "popularity"}
+    assert names == {make().name for make in MODELS} | set(GATEWAY_MODELS)
     assert status.release.ensemble_metrics["test_mse"] > 0
     assert all(item.title for item in client.recommend("7", include_metadata=True))
 

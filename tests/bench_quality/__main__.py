@@ -12,16 +12,9 @@ from tqdm import tqdm
 
 from bench_quality.references import REFERENCES, Reference, Score, relevant_matrix
 from marquee.cli.table import render
-from marquee_services.arrays import Int64
 from marquee_services.server.settings import settings_options
 from marquee_trainer.data.dataset import RatingsDataset
-from marquee_trainer.data.split import (
-    Split,
-    last_split_per_user,
-    random_split,
-    random_split_per_user,
-    temporal_split,
-)
+from marquee_trainer.data.split import Split, split_by
 from marquee_trainer.evaluation.beyond_accuracy import beyond_accuracy
 from marquee_trainer.evaluation.bootstrap import bootstrap_interval, paired_bootstrap
 from marquee_trainer.evaluation.evaluate import ENSEMBLE, RECALL_TOP, TOP
@@ -36,18 +29,6 @@ from marquee_trainer.settings import DataSettings
 from marquee_trainer.training import BaselineConfig, TrainingConfig, pairs_of, release_data
 
 _TARGET = 1.03
-
-
-def inner_split(dataset: RatingsDataset, rows: Int64, settings: DataSettings) -> Split:
-    """The validation part of the training ratings, cut as the test part was cut."""
-    share = settings.test_fraction
-    kinds = {
-        "random": lambda: random_split(rows, share, settings.seed),
-        "temporal": lambda: temporal_split(dataset, rows, share),
-        "user-random": lambda: random_split_per_user(dataset, rows, share, settings.seed),
-        "user-last": lambda: last_split_per_user(dataset, rows, share),
-    }
-    return kinds[settings.split]()
 
 
 def tuned(
@@ -73,7 +54,9 @@ def main(settings: DataSettings, folder: str) -> None:
     """Fits and tunes the references, trains the ensemble, and compares their rankings."""
     dataset, split = load_and_split(settings)
     relevant = TrainingConfig().relevant_stars
-    inner = inner_split(dataset, split.train, settings)
+    # The validation part is cut from the training part as the test part was cut.
+    share, seed = settings.test_fraction, settings.seed
+    inner = split_by(settings.split, dataset, split.train, share, seed)
     task = RankingTask.of(
         relevant_matrix(dataset, split.train), pairs_of(dataset, split.test), relevant
     )

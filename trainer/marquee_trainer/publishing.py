@@ -21,7 +21,7 @@ from marquee_services.release.manifest import (
     new_release_id,
 )
 from marquee_services.release.store import ReleaseStore
-from marquee_services.scoring.ensemble import BASELINE, POPULARITY, Ensemble
+from marquee_services.scoring.ensemble import BASELINE, POPULARITY, RECENT_POPULARITY, Ensemble
 from marquee_services.scoring.scorer import ReleaseData
 from marquee_trainer.first_pages import FirstPagesConfig, rank_first_pages
 from marquee_trainer.item_vectors import item_vectors
@@ -113,4 +113,5 @@ def publish_release(
 
 def _artifacts(name: str) -> str:
     """Where the artifacts of a model lie: those of the floor come with the release's data."""
-    return {BASELINE: "baseline/", POPULARITY: "data/"}.get(name, f"models/{name}/")
+    floor = {BASELINE: "baseline/", POPULARITY: "data/", RECENT_POPULARITY: "data/"}
+    return floor.get(name, f"models/{name}/")

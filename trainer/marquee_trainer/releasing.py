@@ -18,13 +18,7 @@ from marquee_services.release.store import ReleaseStore
 from marquee_trainer.configurations import models_for, packaged, read_parameters
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.source import load_ratings
-from marquee_trainer.data.split import (
-    Split,
-    last_split_per_user,
-    random_split,
-    random_split_per_user,
-    temporal_split,
-)
+from marquee_trainer.data.split import Split, split_by
 from marquee_trainer.evaluation.evaluate import ENSEMBLE
 from marquee_trainer.first_pages import FirstPagesConfig
 from marquee_trainer.models.registry import MODELS
@@ -55,14 +49,9 @@ def load_and_split(settings: DataSettings) -> tuple[RatingsDataset, Split]:
     )
     if loaded.split is not None:
         return loaded.dataset, loaded.split
-    dataset, rows, share = loaded.dataset, loaded.dataset.file_order, settings.test_fraction
-    splits = {
-        "random": lambda: random_split(rows, share, settings.seed),
-        "temporal": lambda: temporal_split(dataset, rows, share),
-        "user-random": lambda: random_split_per_user(dataset, rows, share, settings.seed),
-        "user-last": lambda: last_split_per_user(dataset, rows, share),
-    }
-    return dataset, splits[settings.split]()
+    rows, share = loaded.dataset.file_order, settings.test_fraction
+    split = split_by(settings.split, loaded.dataset, rows, share, settings.seed)
+    return loaded.dataset, split
 
 
 def train_all(dataset: RatingsDataset, split: Split, seed: int, config: str = "") -> Trained:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from marquee_services.server.settings import ServerSettings, setting
 
+SPLITS = ("random", "temporal", "user-random", "user-last")
+
 
 @dataclass(frozen=True)
 class DataSettings:
@@ -37,7 +39,7 @@ class DataSettings:
         "random",
         "How the test part is chosen: at random, by time, or of each user at random or by time; "
         "not used when files name it.",
-        choices=("random", "temporal", "user-random", "user-last"),
+        choices=SPLITS,
     )
 
 

@@ -1,7 +1,8 @@
 """Trains all models on a data set, learns the ensemble, and evaluates both.
 
 The test ratings are looked at once, at the end. Epochs and blends are chosen on validation
-ratings cut from the training part; the models are then refitted on the whole training part.
+ratings cut from the training part, as the test part was cut: the latest where those are. The
+models are then refitted on the whole training part.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from marquee_services.scoring.ensemble import Ensemble
 from marquee_services.scoring.scorer import Output, ReleaseData
 from marquee_trainer.blending import BlendConfig, RankingLists, learn_ensemble
 from marquee_trainer.data.dataset import RatingsDataset
-from marquee_trainer.data.split import Split, random_split
+from marquee_trainer.data.split import Split, split_by
 from marquee_trainer.evaluation.evaluate import Evaluation, evaluate
 from marquee_trainer.evaluation.ranking_metrics import RankingTask
 from marquee_trainer.models.floor import fitted_floor
 from marquee_trainer.models.model import Epoch, Fit, Model, Pairs, Training, predict_pairs
+from marquee_trainer.recency import RecencyConfig, choose_half_life, recency_of
 
 
 @dataclass(frozen=True)
@@ -47,16 +49,25 @@ class TrainingConfig:
     Attributes:
         seed: Of all randomness.
         validation_fraction: Share of the training ratings that choose epochs and blends.
+        latest_fraction: The same where they are the latest: those are of fewer users.
         relevant_stars: An item is relevant to a user who rated it at least so.
         baseline: The bias baseline.
+        recency: For how long ratings count when popularity is that of late.
         blend: How blends are learned.
     """
 
     seed: int = 0
     validation_fraction: float = 0.1
+    latest_fraction: float = 0.2
     relevant_stars: float = 4.0
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
+    recency: RecencyConfig = field(default_factory=RecencyConfig)
     blend: BlendConfig = field(default_factory=BlendConfig)
+
+    def validation_share(self, kind: str) -> float:
+        """Share of the training ratings that are for validation under one of `settings.SPLITS`."""
+        is_latest = kind in ("temporal", "user-last")
+        return self.latest_fraction if is_latest else self.validation_fraction
 
 
 @dataclass(frozen=True)
@@ -122,9 +133,10 @@ def train(
         config: How.
         progress: Hears how far it is.
     """
-    inner = random_split(split.train, config.validation_fraction, config.seed)
+    inner = validation_split(dataset, split, config)
+    half_life = choose_half_life(dataset, inner, config.relevant_stars, config.recency)
     validation = pairs_of(dataset, inner.test)
-    part = release_data(dataset, inner.train, config.baseline)
+    part = release_data(dataset, inner.train, config.baseline, half_life)
     fitted: list[tuple[Model, Fit]] = []
     for make in models:
         model = make()
@@ -135,7 +147,7 @@ def train(
     ensemble, predictions = _learn_ensemble(
         part, [model for model, _ in fitted], validation, config
     )
-    whole = release_data(dataset, split.train, config.baseline)
+    whole = release_data(dataset, split.train, config.baseline, half_life)
     refitted: list[Model] = []
     for model, fit in fitted:
         progress.on_step(f"refit {model.name}")
@@ -162,13 +174,31 @@ def train(
     )
 
 
+def validation_split(dataset: RatingsDataset, split: Split, config: TrainingConfig) -> Split:
+    """Cuts the validation part from the training part, as the test part was cut."""
+    share = config.validation_share(split.kind)
+    return split_by(split.kind, dataset, split.train, share, config.seed)
+
+
 def pairs_of(dataset: RatingsDataset, rows: Int64) -> Pairs:
     """The ratings of some rows."""
     return Pairs(dataset.users[rows], dataset.items[rows], dataset.ratings[rows])
 
 
-def release_data(dataset: RatingsDataset, rows: Int64, config: BaselineConfig) -> ReleaseData:
-    """The ratings matrix of some rows, and the baseline fitted on it."""
+def release_data(
+    dataset: RatingsDataset,
+    rows: Int64,
+    config: BaselineConfig,
+    half_life_days: float | None = None,
+) -> ReleaseData:
+    """The ratings matrix of some rows, the baseline fitted on it, and what was rated of late.
+
+    Args:
+        dataset: The ratings.
+        rows: Those of its rows to take (int64, n).
+        config: The baseline.
+        half_life_days: Of recent popularity; None for none.
+    """
     matrix = RatingsMatrix.of(
         dataset.users[rows],
         dataset.items[rows],
@@ -177,7 +207,8 @@ def release_data(dataset: RatingsDataset, rows: Int64, config: BaselineConfig) -
         len(dataset.catalogue),
     )
     baseline = Baseline.fit(matrix, config.user_damping, config.item_damping, config.sweeps)
-    return ReleaseData(matrix, baseline)
+    recency = None if half_life_days is None else recency_of(dataset, rows, half_life_days)
+    return ReleaseData(matrix, baseline, recency)
 
 
 def _learn_ensemble(

@@ -26,11 +26,16 @@ from marquee_trainer.configurations import (
     value_of,
 )
 from marquee_trainer.data.dataset import RatingsDataset
-from marquee_trainer.data.split import Split, random_split
+from marquee_trainer.data.split import Split
 from marquee_trainer.evaluation.ranking_metrics import RankingTask, ranking_metrics
 from marquee_trainer.models.model import Model, Pairs, Training, predict_pairs
 from marquee_trainer.search_spaces import SPACES
-from marquee_trainer.training import TrainingConfig, pairs_of, release_data
+from marquee_trainer.training import (
+    TrainingConfig,
+    pairs_of,
+    release_data,
+    validation_split,
+)
 
 # How near the best so far: a standard deviation, as a share of each range.
 _SPREAD = 0.12
@@ -100,7 +105,7 @@ def tune(
         if name not in kinds or name not in SPACES:
             raise ConfigurationError(f"there is nothing to tune of {name!r}")
     config = TrainingConfig(seed=seed)
-    inner = random_split(split.train, config.validation_fraction, seed)
+    inner = validation_split(dataset, split, config)
     data = release_data(dataset, inner.train, config.baseline)
     validation = pairs_of(dataset, inner.test)
     scale = dataset.scale.low, dataset.scale.high

@@ -16,7 +16,7 @@ from marquee_services.gateway.titles import TitleIndex
 from marquee_services.release.contents import open_names, open_release
 from marquee_services.release.manifest import Manifest, ModelEntry
 from marquee_services.release.store import ReleaseStore
-from marquee_services.scoring.ensemble import GATEWAY_MODELS, Ensemble
+from marquee_services.scoring.ensemble import BASELINE, GATEWAY_MODELS, POPULARITY, Ensemble
 from marquee_services.scoring.popularity import popularity_scores
 from marquee_services.scoring.scorer import ReleaseData
 
@@ -33,6 +33,7 @@ class GatewayRelease:
         ensemble: The blends.
         item_vectors: Unit vectors whose products are item similarities (float32, items × d).
         popularity: The popularity model's scores (float32, items).
+        recent_popularity: The same of late; None where the release has no such model.
         rating_counts: Training ratings of each item (int64, items).
         first_pages: The first pages of known users.
     """
@@ -44,6 +45,7 @@ class GatewayRelease:
     ensemble: Ensemble
     item_vectors: Float32
     popularity: Float32
+    recent_popularity: Float32 | None
     rating_counts: Int64
     first_pages: FirstPages
 
@@ -99,10 +101,10 @@ def load_gateway_release(store: ReleaseStore, release_id: str, cache: Path) -> G
         ArtifactError: A file is not what it should be.
     """
     files, names = open_release(store, release_id, "gateway", cache)
-    if sorted(names) != sorted(GATEWAY_MODELS):
+    if not {BASELINE, POPULARITY} <= set(names) <= set(GATEWAY_MODELS):
         raise ArtifactError(f"the gateway scores {GATEWAY_MODELS}, the release has {names}")
     users, catalogue, ensemble, item_vectors = open_names(files)
-    counts = files.data.matrix.item_counts
+    counts, recency = files.data.matrix.item_counts, files.data.recency
     release = GatewayRelease(
         files.manifest,
         users,
@@ -111,6 +113,7 @@ def load_gateway_release(store: ReleaseStore, release_id: str, cache: Path) -> G
         ensemble,
         item_vectors,
         popularity_scores(counts),
+        None if recency is None else popularity_scores(recency.counts),
         counts,
         FirstPages.load(files.folder, files.manifest),
     )

@@ -16,7 +16,7 @@ from marquee_services.gateway.backend import Backend, BackendError, Failure
 from marquee_services.gateway.release import GatewayRelease
 from marquee_services.gateway.scored import Scored
 from marquee_services.gateway.subjects import ResolvedSubject
-from marquee_services.scoring.ensemble import BASELINE, POPULARITY
+from marquee_services.scoring.ensemble import BASELINE, POPULARITY, RECENT_POPULARITY
 from marquee_services.scoring.scorer import Output
 from marquee_services.scoring.top import top_indexes
 
@@ -208,11 +208,14 @@ class Router:
     def _gateway_outputs(
         self, release: GatewayRelease, subject: ResolvedSubject, items: Int32 | None
     ) -> dict[str, Float32]:
-        popularity = release.popularity if items is None else release.popularity[items]
-        return {
-            BASELINE: release.data.baseline.score(subject.profile, items)[0],
-            POPULARITY: popularity,
-        }
+        outputs = {BASELINE: release.data.baseline.score(subject.profile, items)[0]}
+        for name, scores in (
+            (POPULARITY, release.popularity),
+            (RECENT_POPULARITY, release.recent_popularity),
+        ):
+            if scores is not None:
+                outputs[name] = scores if items is None else scores[items]
+        return outputs
 
     def _fill_in(
         self, outputs: dict[str, Float32], models: Collection[str], release: GatewayRelease

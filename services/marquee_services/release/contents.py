@@ -14,7 +14,8 @@ from marquee_services.ratings import RatingsMatrix
 from marquee_services.release.manifest import Manifest
 from marquee_services.release.store import ReleaseStore
 from marquee_services.scoring.baseline import Baseline
-from marquee_services.scoring.ensemble import Ensemble
+from marquee_services.scoring.ensemble import RECENT_POPULARITY, Ensemble
+from marquee_services.scoring.popularity import Recency
 from marquee_services.scoring.scorer import ReleaseData
 
 ENSEMBLE = "ensemble.json"
@@ -24,6 +25,7 @@ _DATA = "data"
 _USERS = "data/users.npy"
 _ITEM_VECTORS = "data/item_vectors.npy"
 _BASELINE = "baseline"
+_RECENT_COUNTS = "data/recent_counts.npy"
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ def save_data(
     users.save(folder / _USERS)
     data.matrix.save(folder / _DATA)
     data.baseline.save(folder / _BASELINE)
+    if data.recency is not None:
+        save_array(folder / _RECENT_COUNTS, data.recency.counts)
     save_array(folder / _ITEM_VECTORS, item_vectors)
     ensemble.save(folder / ENSEMBLE)
 
@@ -101,7 +105,16 @@ def open_release(
     folder = store.open(manifest, lambda path: path.startswith(prefixes) or path == ENSEMBLE, cache)
     matrix = RatingsMatrix.load(folder / _DATA, manifest.data.user_count, manifest.data.item_count)
     baseline = Baseline.load(folder / _BASELINE, manifest.data.item_count)
-    return ReleaseFiles(manifest, folder, ReleaseData(matrix, baseline)), names
+    data = ReleaseData(matrix, baseline, _open_recency(folder, manifest))
+    return ReleaseFiles(manifest, folder, data), names
+
+
+def _open_recency(folder: Path, manifest: Manifest) -> Recency | None:
+    entry = next((model for model in manifest.models if model.name == RECENT_POPULARITY), None)
+    if entry is None:
+        return None
+    counts = load_array(folder / _RECENT_COUNTS, np.float32, (manifest.data.item_count,))
+    return Recency(float(entry.parameters["half_life_days"]), counts)
 
 
 def open_names(files: ReleaseFiles) -> tuple[Vocabulary, Catalogue, Ensemble, Float32]:

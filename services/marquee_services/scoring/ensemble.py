@@ -19,8 +19,9 @@ from marquee_services.release.manifest import Manifest
 
 BASELINE = "baseline"
 POPULARITY = "popularity"
-# Models that the gateway itself scores, so that they are always there.
-GATEWAY_MODELS = (BASELINE, POPULARITY)
+RECENT_POPULARITY = "recent_popularity"
+# Models that the gateway itself scores, so that they are always there. A release may lack the last.
+GATEWAY_MODELS = (BASELINE, POPULARITY, RECENT_POPULARITY)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 from marquee_services.arrays import Float32, Int32
 from marquee_services.ratings import Profiles, RatingsMatrix
 from marquee_services.scoring.baseline import Baseline
+from marquee_services.scoring.popularity import Recency
 
 
 class Output(StrEnum):
@@ -26,10 +27,12 @@ class ReleaseData:
     Attributes:
         matrix: The training ratings.
         baseline: The bias baseline fitted on them.
+        recency: How often items were rated of late; None where it does not take part.
     """
 
     matrix: RatingsMatrix
     baseline: Baseline
+    recency: Recency | None = None
 
 
 class Scorer(Protocol):

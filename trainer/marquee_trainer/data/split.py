@@ -23,11 +23,35 @@ class Split:
         train: For training (int64, ascending).
         test: For the test (int64, ascending).
         description: How they were split.
+        kind: One of `settings.SPLITS`: a validation part is cut from the training part likewise,
+            so that what is learned from it suits the test.
     """
 
     train: Int64
     test: Int64
     description: str
+    kind: str = "random"
+
+
+def split_by(
+    kind: str, dataset: RatingsDataset, rows: Int64, test_fraction: float, seed: int
+) -> Split:
+    """Splits rows in one of the ways below.
+
+    Args:
+        kind: One of `settings.SPLITS`.
+        dataset: The ratings.
+        rows: Those of its rows to split (int64, n).
+        test_fraction: Share of the test part.
+        seed: Of what is random.
+    """
+    if kind == "temporal":
+        return temporal_split(dataset, rows, test_fraction)
+    if kind == "user-random":
+        return random_split_per_user(dataset, rows, test_fraction, seed)
+    if kind == "user-last":
+        return last_split_per_user(dataset, rows, test_fraction)
+    return random_split(rows, test_fraction, seed)
 
 
 def random_split(rows: Int64, test_fraction: float, seed: int) -> Split:
@@ -61,7 +85,7 @@ def random_split_per_user(
     rows = np.sort(rows)
     held = _user_tails(dataset, rows, np.random.default_rng(seed).random(len(rows)), test_fraction)
     description = f"random {_shares(test_fraction)} of each user, seed {seed}"
-    return Split(rows[~held], rows[held], description)
+    return Split(rows[~held], rows[held], description, "user-random")
 
 
 def last_split_per_user(dataset: RatingsDataset, rows: Int64, test_fraction: float) -> Split:
@@ -74,7 +98,8 @@ def last_split_per_user(dataset: RatingsDataset, rows: Int64, test_fraction: flo
     """
     rows = np.sort(rows)
     held = _user_tails(dataset, rows, dataset.timestamps[rows], test_fraction)
-    return Split(rows[~held], rows[held], f"last of each user, {_shares(test_fraction)}")
+    description = f"last of each user, {_shares(test_fraction)}"
+    return Split(rows[~held], rows[held], description, "user-last")
 
 
 def temporal_split(dataset: RatingsDataset, rows: Int64, test_fraction: float) -> Split:
@@ -89,7 +114,8 @@ def temporal_split(dataset: RatingsDataset, rows: Int64, test_fraction: float) -
     rows = np.sort(rows)
     order = rows[np.argsort(dataset.timestamps[rows], kind="stable")]
     cut = round(len(rows) * (1.0 - test_fraction))
-    return Split(np.sort(order[:cut]), np.sort(order[cut:]), f"by time {_shares(test_fraction)}")
+    description = f"by time {_shares(test_fraction)}"
+    return Split(np.sort(order[:cut]), np.sort(order[cut:]), description, "temporal")
 
 
 def _user_tails(

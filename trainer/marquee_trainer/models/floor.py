@@ -11,7 +11,7 @@ import numpy as np
 from marquee_services.arrays import Float32, Int32, load_array, save_array
 from marquee_services.ratings import Profiles
 from marquee_services.scoring.baseline import Baseline
-from marquee_services.scoring.ensemble import BASELINE, POPULARITY
+from marquee_services.scoring.ensemble import BASELINE, POPULARITY, RECENT_POPULARITY
 from marquee_services.scoring.popularity import popularity_scores
 from marquee_services.scoring.scorer import Output, ReleaseData, Scorer
 from marquee_trainer.models.model import Fit, Model, Training
@@ -102,16 +102,8 @@ class BiasBaseline(FloorModel[BaselineScorer]):
         return model
 
 
-class MostPopular(FloorModel[PopularityScorer]):
-    """The same order for everybody: most rated first."""
-
-    name = POPULARITY
-
-    def fit(self, training: Training) -> Fit:
-        """As `Model.fit`."""
-        scores = popularity_scores(training.data.matrix.item_counts)
-        self._scorer = PopularityScorer(scores)
-        return Fit()
+class PopularityModel(FloorModel[PopularityScorer]):
+    """The same order for everybody, by counts of ratings."""
 
     def save(self, folder: Path) -> None:
         """As `Model.save`."""
@@ -126,9 +118,50 @@ class MostPopular(FloorModel[PopularityScorer]):
         return model
 
 
+class MostPopular(PopularityModel):
+    """Most rated first."""
+
+    name = POPULARITY
+
+    def fit(self, training: Training) -> Fit:
+        """As `Model.fit`."""
+        self._scorer = PopularityScorer(popularity_scores(training.data.matrix.item_counts))
+        return Fit()
+
+
+class RecentlyPopular(PopularityModel):
+    """Most rated of late first."""
+
+    name = RECENT_POPULARITY
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._half_life_days = float("nan")
+
+    def fit(self, training: Training) -> Fit:
+        """As `Model.fit`; the counts come with the data.
+
+        Raises:
+            ValueError: They do not.
+        """
+        recency = training.data.recency
+        if recency is None:
+            raise ValueError("the data does not tell what was rated of late")
+        self._scorer = PopularityScorer(popularity_scores(recency.counts))
+        self._half_life_days = recency.half_life_days
+        return Fit()
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """As `Model.parameters`."""
+        return {"half_life_days": self._half_life_days}
+
+
 def fitted_floor(data: ReleaseData) -> tuple[Model, ...]:
-    """The bias baseline and most-popular, fitted."""
-    floor = (BiasBaseline(), MostPopular())
+    """The bias baseline and most-popular, of all times and, where the data tells, of late."""
+    floor: tuple[Model, ...] = (BiasBaseline(), MostPopular())
+    if data.recency is not None:
+        floor += (RecentlyPopular(),)
     for model in floor:
         model.fit(Training(data))
     return floor

@@ -68,10 +68,10 @@ def write_evaluation_report(
             "Protocol",
             f"{dataset.source}: {len(split.train):,} training and {len(split.test):,} test ratings "
             f"({split.description}). Epochs and blends were chosen on "
-            f"{config.validation_fraction:.0%} of the training ratings, and everything was then "
-            "refitted on all of them; the test ratings were read once. Predictions are clipped "
-            "to the scale and errors pooled over all ratings. Rankings are of all items that are "
-            "not in training; what a user rated "
+            f"{config.validation_share(split.kind):.0%} of the training ratings, and everything "
+            "was then refitted on all of them; the test ratings were read once. Predictions are "
+            "clipped to the scale and errors pooled over all ratings. Rankings are of all items "
+            "that are not in training; what a user rated "
             f"{config.relevant_stars:g} stars or more in the test is relevant.",
         ),
         _rating_section(evaluation.metrics),
