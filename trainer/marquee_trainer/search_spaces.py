@@ -62,8 +62,8 @@ _LEAVE_ONE_OUT = {
     "dropout": Range(0.0, 0.5, log=False),
 }
 _AUTOREC = {
-    "hidden": Range(50, 200, whole=True),
-    "l2": Range(30.0, 250.0),
+    "hidden": Range(50, 500, whole=True),
+    "l2": Range(30.0, 600.0),
     "input_dropout": Range(0.1, 0.7, log=False),
     "learning_rate": Range(0.005, 0.02),
     "count_damping": Range(2.0, 100.0),
@@ -105,7 +105,7 @@ SPACES: Mapping[str, Mapping[str, Range]] = {
     },
     "autorec": {
         **_AUTOREC,
-        "fold_in.ridge": Range(10.0, 100.0),
+        "fold_in.ridge": Range(10.0, 200.0),
         "fold_in.bias_ridge": Range(1.0, 20.0),
     },
     "user_autorec": _AUTOREC,

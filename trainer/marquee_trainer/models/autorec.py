@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from marquee_services.arrays import Float32, Int32
+from marquee_services.arrays import Float32, Int32, Int64
 from marquee_services.ratings import RatingsMatrix
 from marquee_services.scoring.scorer import ReleaseData
 from marquee_trainer.models.model import Fit, Training
@@ -38,7 +38,7 @@ _SECOND_DECAY = 0.99
 
 @dataclass(frozen=True)
 class AutoRecConfig:
-    """An autoencoder with one hidden layer, sigmoid then identity, trained by Adam on all rows.
+    """An autoencoder with one hidden layer, sigmoid then identity, trained by Adam.
 
     Attributes:
         l2: λ of equation 2, the penalty of the weights in squared stars; biases are free.
@@ -51,7 +51,7 @@ class AutoRecConfig:
         count_damping: c in the scale of an input of n ratings, √((n̄ + c) / (n + c)), where n̄ is
             the mean of n: sums of many ratings would leave the sigmoid's range.
         set_scale: Input of a rated cell that says that it is rated, in stars; scaled likewise.
-        cells: At most so many cells of dense rows are held at once; bounds memory.
+        cells: Each step is on so many cells of dense rows; bounds memory. Small data is one step.
         patience: Epochs without a better validation error before training ends.
         fold_in: How users are folded in, for item vectors.
     """
@@ -64,7 +64,7 @@ class AutoRecConfig:
     input_dropout: float = 0.5
     count_damping: float = 10.0
     set_scale: float = 4.0
-    cells: int = 8_000_000
+    cells: int = 2_000_000
     patience: int = 15
     fold_in: FoldInConfig = field(
         default_factory=lambda: FoldInConfig(ridge=20.0, ridge_per_rating=0.0, bias_ridge=5.0)
@@ -189,7 +189,7 @@ def residual_matrix(data: ReleaseData, oriented: Any) -> RatingsMatrix:
 
 
 class _Loop:
-    """Trains an autoencoder; a step is a pass over all rows, of which blocks are held densely."""
+    """Trains an autoencoder on blocks of random rows, of each of which a dense copy is made."""
 
     def __init__(
         self, network: AutoRecNetwork, sparse: RatingsMatrix, config: AutoRecConfig, seed: int
@@ -202,35 +202,27 @@ class _Loop:
         counts = np.diff(sparse.indptr)
         self.mean_count = float(counts.mean())
         size = max(1, config.cells // max(1, sparse.item_count))
-        self._blocks = [
-            np.arange(first, min(first + size, len(counts)), dtype=np.int32)
-            for first in range(0, len(counts), size)
-        ]
+        self._random = np.random.default_rng(seed)
+        self._parts = -(-len(counts) // size)
         rate = keras.optimizers.schedules.CosineDecay(
-            config.learning_rate, config.horizon, alpha=_LAST_RATE
+            config.learning_rate, config.horizon * self._parts, alpha=_LAST_RATE
         )
         self._optimizer = keras.optimizers.Adam(rate, beta_2=_SECOND_DECAY)
         self._optimizer.build(network.trainable_variables)
 
     def epoch(self) -> float:
-        """One step on all rows; the mean squared error on the way."""
-        self._steps += 1
-        squares, total = 0.0, None
-        for place, rows in enumerate(self._blocks):
-            seed = tf.constant([self._seed, self._steps * len(self._blocks) + place])
-            found, gradients = self._gradients(*self._cells(rows), len(rows), seed)
-            squares += float(found)
-            total = (
-                gradients
-                if total is None
-                else [a + b for a, b in zip(total, gradients, strict=True)]
-            )
-        self._apply(total)
+        """One pass over all rows; the mean squared error on the way."""
+        squares = 0.0
+        rows = self._random.permutation(self._sparse.user_count) if self._parts > 1 else None
+        for block in self._blocks(rows):
+            self._steps += 1
+            seed = tf.constant([self._seed, self._steps])
+            squares += float(self._step(*self._cells(block), len(block), seed))
         return squares / max(1, self._sparse.rating_count)
 
     def codes(self) -> Float32:
         """Codes of all rows (float32, rows × hidden)."""
-        parts = [self._encode(*self._cells(rows), len(rows)).numpy() for rows in self._blocks]
+        parts = [self._encode(*self._cells(rows), len(rows)).numpy() for rows in self._blocks()]
         return np.concatenate(parts)
 
     def predict(self, rows: Int32, columns: Int32) -> Float32:
@@ -238,6 +230,11 @@ class _Loop:
         codes = tf.constant(self.codes()[rows])
         found: Float32 = self._network.decode_cells(codes, tf.constant(columns)).numpy()
         return found
+
+    def _blocks(self, rows: Int64 | None = None) -> list[Int32]:
+        """The rows, in that order or their own, in as many parts as memory allows (int32)."""
+        order = np.arange(self._sparse.user_count) if rows is None else rows
+        return [part.astype(np.int32) for part in np.array_split(order, self._parts)]
 
     def _cells(self, rows: Int32) -> tuple[Any, Any]:
         """Places in a dense block, int64[n, 2], and residuals, float32[n]."""
@@ -260,8 +257,8 @@ class _Loop:
         return self._network.encode(self._inputs(places, residuals, given, rows))
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-    def _gradients(self, places: Any, residuals: Any, rows: Any, seed: Any) -> Any:
-        """Squared errors of a block, and the gradients of its share of the loss."""
+    def _step(self, places: Any, residuals: Any, rows: Any, seed: Any) -> Any:
+        """A step on a block's share of the loss; the block's squared errors."""
         dropout, network = self._config.input_dropout, self._network
         kept = tf.random.stateless_uniform(tf.shape(residuals), seed) >= dropout
         kept = tf.cast(kept, tf.float32) / (1.0 - dropout)
@@ -272,10 +269,9 @@ class _Loop:
             errors = tf.gather_nd(predicted, places) - residuals
             squares = tf.reduce_sum(tf.square(errors))
             penalty = tf.nn.l2_loss(network.encoder) + tf.nn.l2_loss(network.decoder)
-            loss = squares + self._config.l2 * penalty / len(self._blocks)
+            loss = squares + self._config.l2 * penalty / self._parts
         gradients = tape.gradient(loss, network.trainable_variables)
-        return squares, [tf.convert_to_tensor(g) for g in gradients]
-
-    @tf.function  # type: ignore[untyped-decorator]
-    def _apply(self, gradients: Any) -> None:
-        self._optimizer.apply(gradients, self._network.trainable_variables)
+        self._optimizer.apply(
+            [tf.convert_to_tensor(g) for g in gradients], network.trainable_variables
+        )
+        return squares
