@@ -121,9 +121,12 @@ def test_an_index_survives_its_file_and_others_are_refused(
         assert ours.tolist() == theirs.tolist()
     with pytest.raises(ArtifactError, match="not"):
         AnnIndex.load(tmp_path, items[:-1], index.config)
-    (tmp_path / ANN_FILE).write_bytes(b"no index")
+    # In a file of its own: the other is mapped, and what is mapped must not shrink.
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / ANN_FILE).write_bytes(b"no index")
     with pytest.raises(ArtifactError):
-        AnnIndex.load(tmp_path, items, index.config)
+        AnnIndex.load(damaged, items, index.config)
 
 
 @pytest.fixture(scope="module")

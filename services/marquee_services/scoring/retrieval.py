@@ -14,6 +14,8 @@ from marquee_services.scoring.top import top_indexes
 # Scores of so many bytes at a time: they stay in a core's cache until they have been looked at.
 _BLOCK_BYTES = 1 << 20
 _LEAST_BLOCK = 4096
+# Candidates that are kept until they are sifted, for each that is wanted.
+_KEPT = 4
 
 Found = tuple[Int32, Float32]
 """Item indexes, best first, and their scores."""
@@ -102,9 +104,16 @@ class _Best:
         """Adds items with higher indexes than those before; what must be beaten from now on."""
         self._items = np.concatenate([self._items, items])
         self._scores = np.concatenate([self._scores, scores])
-        order = np.lexsort((self._items, -self._scores))[: self._count]
-        self._items, self._scores = self._items[order], self._scores[order]
-        return float(self._scores[-1]) if len(order) == self._count else -np.inf
+        size = len(self._scores)
+        if size < self._count:
+            return -np.inf
+        # Ordering all would cost more than to find the least of the best.
+        bound = np.partition(self._scores, size - self._count)[size - self._count]
+        if size > _KEPT * self._count:
+            kept = self._scores >= bound
+            self._items, self._scores = self._items[kept], self._scores[kept]
+        return float(bound)
 
     def result(self) -> Found:
-        return self._items, self._scores
+        order = np.lexsort((self._items, -self._scores))[: self._count]
+        return self._items[order], self._scores[order]
