@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from bench.context import Context, median
 from bench.processes import SERVICES, Services, idle_shares, memory_of
 from bench.report import Row, Table, Target
+from marquee.v1 import recommender_service_pb2 as pb
+from marquee.v1 import types_pb2
 
 _START_S = {"cf": 2.0, "inference": 8.0, "gateway": 2.0}
 _MEMORY_MB = {"cf": 200, "inference": 700, "gateway": 120}
 _IDLE = Target("<=", 1.0)
 _MB = 1e6
 _SETTLE_S = 1.0
+# Any: no first page answers such a request.
+_DIVERSITY = 0.2
 
 
 def measure(context: Context) -> Table:
-    """Measures the running services as load has left them, and starts others beside none."""
+    """Measures the running services as load has left them, and starts others beside none.
+
+    The load has every backend score all users, as visitors' and filtered lists do.
+    """
     config = context.config
     store = Path(context.store.url)
     rows = []
+    context.on_step("every user computed")
+    plan = replace(context.plan(config.in_flight, 0.0), calls=len(context.user_ids))
+    requests = [
+        pb.RecommendRequest(
+            subject=types_pb2.Subject(user_id=user_id),
+            options=pb.RecommendOptions(diversity=_DIVERSITY),
+        ).SerializeToString()
+        for user_id in context.user_ids
+    ]
+    context.generator.run(plan, requests, context.services.pids, "recommend")
     context.on_step("memory")
     for service in SERVICES:
         memory = memory_of(context.services.pids[service], store)
