@@ -32,6 +32,8 @@ from marquee_services.scoring.ensemble import (
 from marquee_services.scoring.scorer import Output
 from marquee_trainer.data.source import load_ratings
 
+# Of recent popularity; any costs the same to serve.
+_HALF_LIFE_DAYS = 30.0
 _SOURCES = ("models", "scoring", "inference", "release", "data")
 
 
@@ -106,7 +108,7 @@ def publish(store: ReleaseStore, config: ReleaseConfig, on_step: Callable[[str],
 
     on_step("load the ratings")
     dataset = load_ratings(config.data, seed=config.seed).dataset
-    data = release_data(dataset, dataset.file_order, BaselineConfig())
+    data = release_data(dataset, dataset.file_order, BaselineConfig(), _HALF_LIFE_DAYS)
     models: list[Model] = []
     for make in MODELS:
         model = make()
