@@ -12,11 +12,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
 from marquee import Client, Recommendations
+from marquee.v1 import recommender_service_pb2 as pb
+from marquee.v1 import types_pb2
+from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
+from marquee_services.gateway.first_pages import asks_for_first_page
 from marquee_services.release.manifest import Manifest
 from marquee_services.release.store import ReleaseStore
 from marquee_services.scoring.ensemble import GATEWAY_MODELS
@@ -142,6 +148,8 @@ def test_first_pages_of_the_release_are_what_would_be_computed(
     with ExitStack() as stack:
         stack.callback(process.stop)
         process.wait_until_serving()
+        channel = stack.enter_context(grpc.insecure_channel(group.gateway.address))
+        stub: Any = RecommenderServiceStub(channel)
         computing = stack.enter_context(Client(process.address, timeout=10))
         answer_until(computing, lambda found: not found.source.degraded)
         for user in dataset.user_ids.ids(range(len(dataset.user_ids))):
@@ -151,6 +159,16 @@ def test_first_pages_of_the_release_are_what_would_be_computed(
                 assert ours.score == pytest.approx(theirs.score, abs=1e-4)
                 assert ours.predicted_stars == pytest.approx(theirs.predicted_stars, abs=2e-4)
                 assert (ours.rank, ours.proposed_by) == (theirs.rank, theirs.proposed_by)
+            # The client sends an empty filter, and is answered as with any filter: this is not.
+            request = pb.RecommendRequest(subject=types_pb2.Subject(user_id=user))
+            assert asks_for_first_page(request)
+            page = stub.Recommend(request, timeout=10)
+            assert [item.item_id for item in page.items] == [item.item_id for item in computed]
+            for plain, theirs in zip(page.items, computed, strict=True):
+                assert plain.score == pytest.approx(theirs.score, abs=1e-4)
+                assert plain.predicted_stars == pytest.approx(theirs.predicted_stars, abs=2e-4)
+                assert plain.rank == theirs.rank
+                assert set(plain.proposed_by) == set(theirs.proposed_by)
             assert ready.source.models == computed.source.models
             assert bool(ready.next_page_token) == bool(computed.next_page_token)
 

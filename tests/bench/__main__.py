@@ -33,17 +33,16 @@ _SEED = 0
 # Few at once, so that none is degraded on a slow machine; what was all the same comes again.
 _GENTLE, _PRIMINGS = 8, 2
 SECTIONS = (
-    *(
-        "recommend",
-        "first-pages",
-        "computed",
-        "concurrency",
-        "batch",
-        "inference",
-        "footprint",
-        "replicas",
-    ),
-    *("core", "retrieval"),
+    "recommend",
+    "first-pages",
+    "computed",
+    "concurrency",
+    "batch",
+    "inference",
+    "footprint",
+    "replicas",
+    "core",
+    "retrieval",
 )
 
 

@@ -55,9 +55,13 @@ class Context:
     @property
     def requests(self) -> list[bytes]:
         """Recommend requests of all users: 20 items, what they have seen left out."""
+        return self.requests_with(None)
+
+    def requests_with(self, options: pb.RecommendOptions | None) -> list[bytes]:
+        """The same with options."""
         return [
             pb.RecommendRequest(
-                subject=types_pb2.Subject(user_id=user_id), page_size=PAGE_SIZE
+                subject=types_pb2.Subject(user_id=user_id), page_size=PAGE_SIZE, options=options
             ).SerializeToString()
             for user_id in self.user_ids
         ]

@@ -24,7 +24,6 @@ class Services(ProcessGroup):
     """The services over one release store, started one after another.
 
     Attributes:
-        processes: By service.
         start_s: Seconds from each one's start until it serves; the gateway's backends serve then.
     """
 
@@ -43,7 +42,6 @@ class Services(ProcessGroup):
         """
         super().__init__()
         logs.mkdir(parents=True, exist_ok=True)
-        self.processes: dict[str, ServiceProcess] = {}
         self.start_s: dict[str, float] = {}
         try:
             for service in SERVICES:
@@ -57,7 +55,6 @@ class Services(ProcessGroup):
                 start = time.perf_counter()
                 process = ServiceProcess(service, options, logs / f"{service}.log")
                 self._started.append(process)
-                self.processes[service] = process
                 process.wait_until_serving()
                 self.start_s[service] = time.perf_counter() - start
         except BaseException:
@@ -67,8 +64,13 @@ class Services(ProcessGroup):
     def behind(self, gateway: ServiceProcess) -> Services:
         """The same backends behind another gateway, which is not stopped with them."""
         other = copy.copy(self)
-        other.processes = {**self.processes, "gateway": gateway}
+        other._started = [p for p in self._started if p is not self.gateway] + [gateway]
         return other
+
+    @property
+    def processes(self) -> dict[str, ServiceProcess]:
+        """By service."""
+        return {process.service: process for process in self._started}
 
     @property
     def gateway(self) -> ServiceProcess:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,6 +70,7 @@ def rank_first_pages(
         np.zeros(shape, np.uint32),
         names,
     )
+    bits = {name: 1 << m for m, name in enumerate(names)}
     answered = np.ones(len(users), dtype=np.bool_)
     block = max(1, config.cells // data.matrix.item_count)
     for first in range(0, len(users), block):
@@ -82,7 +83,7 @@ def rank_first_pages(
         for row in range(len(profiles)):
             own = {name: scores[row] for name, scores in outputs.items()}
             scored = Scored(None, own, blends, backends, scale, (), ())
-            answered[first + row] = _fill(pages, first + row, scored, data)
+            answered[first + row] = _fill(pages, first + row, scored, data, bits)
     return FirstPages(
         pages.users[answered],
         pages.items[answered],
@@ -93,7 +94,9 @@ def rank_first_pages(
     )
 
 
-def _fill(pages: FirstPages, row: int, scored: Scored, data: ReleaseData) -> bool:
+def _fill(
+    pages: FirstPages, row: int, scored: Scored, data: ReleaseData, bits: Mapping[str, int]
+) -> bool:
     """Ranks one user's page; False when a model abstains."""
     if any(np.isnan(scores[0]) for scores in scored.outputs.values()):
         return False
@@ -106,6 +109,5 @@ def _fill(pages: FirstPages, row: int, scored: Scored, data: ReleaseData) -> boo
     pages.scores[row, :end] = scored.ranking[page.places]
     pages.stars[row, :end] = scored.stars[page.places]
     proposers = scored.proposers(page.places, page.eligible, DEFAULT_PAGE_SIZE)
-    bit = {name: 1 << m for m, name in enumerate(pages.models)}
-    pages.proposed[row, :end] = [sum(bit[name] for name in found) for found in proposers]
+    pages.proposed[row, :end] = [sum(bits[name] for name in found) for found in proposers]
     return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 from cachetools import LRUCache
@@ -24,7 +25,6 @@ class CachedAnswer:
 
     Attributes:
         request: The request, serialized deterministically.
-        digest: Its digest for page tokens.
         content: The subject's kind and the items, as bytes of either kind of answer.
         source: The AnswerSource's bytes.
         unknown_item_ids: Unknown ids of the request.
@@ -34,7 +34,6 @@ class CachedAnswer:
     """
 
     request: bytes
-    digest: str
     content: bytes
     source: bytes
     unknown_item_ids: tuple[str, ...]
@@ -48,6 +47,11 @@ class CachedAnswer:
         answer.source.MergeFromString(self.source)
         answer.unknown_item_ids.extend(self.unknown_item_ids)
         answer.recommendation_id = recommendation_id
+
+    @cached_property
+    def digest(self) -> str:
+        """The request's digest for page tokens."""
+        return recommend_digest(pb.RecommendRequest.FromString(self.request))
 
     @property
     def nbytes(self) -> int:
@@ -98,7 +102,6 @@ class AnswerCache:
             release_id,
             CachedAnswer(
                 request.SerializeToString(deterministic=True),
-                recommend_digest(request),
                 content.SerializeToString(),
                 response.source.SerializeToString(),
                 tuple(response.unknown_item_ids),

@@ -77,10 +77,11 @@ async def start(settings: GatewaySettings) -> Gateway:
     releases = Releases(follower, backends)
     router = Router({backend.name: backend for backend in backends})
     lists = ListMemory(settings.list_memory * 1024 * 1024)
+    answer_cache = AnswerCache(settings.answer_memory * 1024 * 1024)
     ready = ReadyAnswers(
         releases,
         router,
-        AnswerCache(settings.answer_memory * 1024 * 1024),
+        answer_cache,
         settings.first_pages,
         settings.dense_limit,
     )
@@ -88,7 +89,7 @@ async def start(settings: GatewaySettings) -> Gateway:
         releases,
         router,
         lists,
-        ready,
+        answer_cache,
         settings.dense_limit,
         settings.candidates,
     )

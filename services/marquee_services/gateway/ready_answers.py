@@ -8,7 +8,7 @@ from marquee_services.errors import NoRelease, ReleaseNotFound
 from marquee_services.gateway import answers
 from marquee_services.gateway.answer_cache import AnswerCache, CachedAnswer
 from marquee_services.gateway.first_pages import asks_for_first_page
-from marquee_services.gateway.lists import PageToken, new_list_id, recommend_digest
+from marquee_services.gateway.lists import PageToken, new_list_id
 from marquee_services.gateway.release import GatewayRelease
 from marquee_services.gateway.releases import Releases
 from marquee_services.gateway.router import Router
@@ -76,17 +76,6 @@ class ReadyAnswers:
         found[1].fill(answer, new_list_id())
         return True
 
-    def keep(
-        self,
-        release: GatewayRelease,
-        request: pb.RecommendRequest,
-        response: pb.RecommendResponse,
-        backends: frozenset[str],
-        has_more: bool,
-    ) -> None:
-        """Keeps an answer that was computed, if it would be given again."""
-        self._cache.put(release.release_id, request, response, backends, has_more)
-
     def _find(self, request: pb.RecommendRequest) -> tuple[str, CachedAnswer, str] | None:
         try:
             release = self._releases.pick(request.options.release_id)
@@ -127,7 +116,6 @@ class ReadyAnswers:
         unseen = release.item_count - len(release.data.matrix.seen(user))
         answer = CachedAnswer(
             request.SerializeToString(deterministic=True),
-            recommend_digest(request),
             content.SerializeToString(),
             self._source(release),
             (),

@@ -17,6 +17,7 @@ from marquee_services.errors import (
     ReleaseNotFound,
 )
 from marquee_services.gateway import answers
+from marquee_services.gateway.answer_cache import AnswerCache
 from marquee_services.gateway.backend import BackendError
 from marquee_services.gateway.filters import eligible_items
 from marquee_services.gateway.lists import (
@@ -27,7 +28,6 @@ from marquee_services.gateway.lists import (
     request_digest,
 )
 from marquee_services.gateway.ranking import Page, cut_page
-from marquee_services.gateway.ready_answers import ReadyAnswers
 from marquee_services.gateway.release import GatewayRelease
 from marquee_services.gateway.releases import Releases
 from marquee_services.gateway.router import Deadline, Router, Wanted
@@ -64,7 +64,7 @@ class Recommender:
         releases: Releases,
         router: Router,
         lists: ListMemory,
-        ready: ReadyAnswers,
+        answer_cache: AnswerCache,
         dense_limit: int,
         candidates: int,
     ) -> None:
@@ -74,14 +74,14 @@ class Recommender:
             releases: The releases that can be answered with.
             router: Scores.
             lists: Keeps lists for their next pages.
-            ready: Keeps known users' answers.
+            answer_cache: Keeps known users' answers.
             dense_limit: The largest catalogue that is scored whole.
             candidates: How many items each model retrieves of a larger one, at first.
         """
         self._releases = releases
         self._router = router
         self._lists = lists
-        self._ready = ready
+        self._cache = answer_cache
         self._dense_limit = dense_limit
         self._candidates = candidates
 
@@ -141,7 +141,7 @@ class Recommender:
             ),
             unknown_item_ids=asked.unknown_items,
         )
-        self._ready.keep(asked.release, request, response, scored.backends, page.has_more)
+        self._cache.put(asked.release.release_id, request, response, scored.backends, page.has_more)
         return response
 
     def check_options(self, options: pb.RecommendOptions) -> None:

@@ -13,10 +13,16 @@ from marquee_services.catalogue import Catalogue, Vocabulary
 from marquee_services.errors import ArtifactError, ModelNotFound
 from marquee_services.gateway.first_pages import FirstPages
 from marquee_services.gateway.titles import TitleIndex
-from marquee_services.release.contents import open_names, open_release
+from marquee_services.release.contents import open_names, open_recent_counts, open_release
 from marquee_services.release.manifest import Manifest, ModelEntry
 from marquee_services.release.store import ReleaseStore
-from marquee_services.scoring.ensemble import BASELINE, GATEWAY_MODELS, POPULARITY, Ensemble
+from marquee_services.scoring.ensemble import (
+    BASELINE,
+    GATEWAY_MODELS,
+    POPULARITY,
+    RECENT_POPULARITY,
+    Ensemble,
+)
 from marquee_services.scoring.popularity import popularity_scores
 from marquee_services.scoring.scorer import ReleaseData
 
@@ -104,7 +110,8 @@ def load_gateway_release(store: ReleaseStore, release_id: str, cache: Path) -> G
     if not {BASELINE, POPULARITY} <= set(names) <= set(GATEWAY_MODELS):
         raise ArtifactError(f"the gateway scores {GATEWAY_MODELS}, the release has {names}")
     users, catalogue, ensemble, item_vectors = open_names(files)
-    counts, recency = files.data.matrix.item_counts, files.data.recency
+    counts = files.data.matrix.item_counts
+    has_recent = RECENT_POPULARITY in names
     release = GatewayRelease(
         files.manifest,
         users,
@@ -113,7 +120,7 @@ def load_gateway_release(store: ReleaseStore, release_id: str, cache: Path) -> G
         ensemble,
         item_vectors,
         popularity_scores(counts),
-        None if recency is None else popularity_scores(recency.counts),
+        popularity_scores(open_recent_counts(files)) if has_recent else None,
         counts,
         FirstPages.load(files.folder, files.manifest),
     )

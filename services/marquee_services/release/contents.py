@@ -14,8 +14,7 @@ from marquee_services.ratings import RatingsMatrix
 from marquee_services.release.manifest import Manifest
 from marquee_services.release.store import ReleaseStore
 from marquee_services.scoring.baseline import Baseline
-from marquee_services.scoring.ensemble import RECENT_POPULARITY, Ensemble
-from marquee_services.scoring.popularity import Recency
+from marquee_services.scoring.ensemble import Ensemble
 from marquee_services.scoring.scorer import ReleaseData
 
 ENSEMBLE = "ensemble.json"
@@ -105,16 +104,16 @@ def open_release(
     folder = store.open(manifest, lambda path: path.startswith(prefixes) or path == ENSEMBLE, cache)
     matrix = RatingsMatrix.load(folder / _DATA, manifest.data.user_count, manifest.data.item_count)
     baseline = Baseline.load(folder / _BASELINE, manifest.data.item_count)
-    data = ReleaseData(matrix, baseline, _open_recency(folder, manifest))
-    return ReleaseFiles(manifest, folder, data), names
+    return ReleaseFiles(manifest, folder, ReleaseData(matrix, baseline)), names
 
 
-def _open_recency(folder: Path, manifest: Manifest) -> Recency | None:
-    entry = next((model for model in manifest.models if model.name == RECENT_POPULARITY), None)
-    if entry is None:
-        return None
-    counts = load_array(folder / _RECENT_COUNTS, np.float32, (manifest.data.item_count,))
-    return Recency(float(entry.parameters["half_life_days"]), counts)
+def open_recent_counts(files: ReleaseFiles) -> Float32:
+    """How often items were rated of late, as `Recency.counts` (float32, items).
+
+    Raises:
+        ArtifactError: The file is not what it should be.
+    """
+    return load_array(files.folder / _RECENT_COUNTS, np.float32, (files.manifest.data.item_count,))
 
 
 def open_names(files: ReleaseFiles) -> tuple[Vocabulary, Catalogue, Ensemble, Float32]:

@@ -6,8 +6,8 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from types import TracebackType
-from typing import Any, NoReturn, Self, cast
+from contextlib import contextmanager
+from typing import Any, NoReturn, cast
 
 import grpc
 import structlog
@@ -44,7 +44,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._default_deadline = default_deadline
         self._metrics = metrics
         self._in_progress = 0
-        # By method: wrapping a handler anew for each call would cost as much as some calls do.
+        # By method, so that a handler is wrapped once and not for each call.
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     async def intercept_service(
@@ -81,7 +81,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _unary(self, name: str, behaviour: Any) -> Callable[[Any, Context], Awaitable[Any]]:
         async def call(request: Any, context: Context) -> Any:
-            with _Observed(self, name) as outcome:
+            with self._observed(name) as outcome:
                 try:
                     self._admit()
                     _refuse_damaged(request)
@@ -94,7 +94,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _streaming(self, name: str, behaviour: Any) -> Callable[[Any, Context], AsyncIterator[Any]]:
         async def call(request: Any, context: Context) -> AsyncIterator[Any]:
-            with _Observed(self, name) as outcome:
+            with self._observed(name) as outcome:
                 try:
                     self._admit()
                     _refuse_damaged(request)
@@ -106,23 +106,29 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         return call
 
-    def begun(self) -> None:
-        """Counts a call that begins."""
+    @contextmanager
+    def _observed(self, name: str) -> Any:
+        """Counts a call; `outcome["code"]` is its status code."""
+        outcome = {"code": "OK"}
+        start = time.perf_counter()
         self._in_progress += 1
         self._metrics.in_progress.set(self._in_progress)
-
-    def ended(self, name: str, code: str, seconds: float) -> None:
-        """Counts a call that has ended with a status code."""
-        self._in_progress -= 1
-        self._metrics.in_progress.set(self._in_progress)
-        self._metrics.calls.labels(name, code).observe(seconds)
+        try:
+            yield outcome
+        except asyncio.CancelledError:
+            outcome["code"] = "CANCELLED"
+            raise
+        finally:
+            self._in_progress -= 1
+            self._metrics.in_progress.set(self._in_progress)
+            self._metrics.calls.labels(name, outcome["code"]).observe(time.perf_counter() - start)
 
     def _admit(self) -> None:
         if self._in_progress > self._max_calls:
             raise Overloaded(str(self._max_calls))
 
     async def _abort(
-        self, error: Exception, name: str, context: Context, outcome: _Observed
+        self, error: Exception, name: str, context: Context, outcome: dict[str, str]
     ) -> NoReturn:
         if isinstance(error, TimeoutError):
             error = DeadlineExceeded()
@@ -135,39 +141,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             _log.error("internal_error", method=name, request_id=request_id, exc_info=error)
             code, message = grpc.StatusCode.INTERNAL, _INTERNAL_MESSAGE
             details = internal_details(message, request_id)
-        outcome.code = code.name
+        outcome["code"] = code.name
         await context.abort(code, message, ((DETAILS_KEY, details),))
         raise AssertionError("abort always raises")
-
-
-class _Observed:
-    """Counts a call from its beginning to its end.
-
-    Attributes:
-        code: Its status code.
-    """
-
-    __slots__ = ("_interceptor", "_name", "_start", "code")
-
-    def __init__(self, interceptor: CallInterceptor, name: str) -> None:
-        self._interceptor = interceptor
-        self._name = name
-        self.code = "OK"
-
-    def __enter__(self) -> Self:
-        self._start = time.perf_counter()
-        self._interceptor.begun()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if isinstance(error, asyncio.CancelledError):
-            self.code = "CANCELLED"
-        self._interceptor.ended(self._name, self.code, time.perf_counter() - self._start)
 
 
 class _Damaged:

@@ -9,7 +9,6 @@ from bench.context import Context, median
 from bench.processes import SERVICES, Services, idle_shares, memory_of
 from bench.report import Row, Table, Target
 from marquee.v1 import recommender_service_pb2 as pb
-from marquee.v1 import types_pb2
 
 _START_S = {"cf": 2.0, "inference": 8.0, "gateway": 2.0}
 _MEMORY_MB = {"cf": 200, "inference": 700, "gateway": 120}
@@ -30,13 +29,7 @@ def measure(context: Context) -> Table:
     rows = []
     context.on_step("every user computed")
     plan = replace(context.plan(config.in_flight, 0.0), calls=len(context.user_ids))
-    requests = [
-        pb.RecommendRequest(
-            subject=types_pb2.Subject(user_id=user_id),
-            options=pb.RecommendOptions(diversity=_DIVERSITY),
-        ).SerializeToString()
-        for user_id in context.user_ids
-    ]
+    requests = context.requests_with(pb.RecommendOptions(diversity=_DIVERSITY))
     context.generator.run(plan, requests, context.services.pids, "recommend")
     context.on_step("memory")
     for service in SERVICES:

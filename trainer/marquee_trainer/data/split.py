@@ -44,14 +44,17 @@ def split_by(
         rows: Those of its rows to split (int64, n).
         test_fraction: Share of the test part.
         seed: Of what is random.
+
+    Raises:
+        KeyError: There is no such way.
     """
-    if kind == "temporal":
-        return temporal_split(dataset, rows, test_fraction)
-    if kind == "user-random":
-        return random_split_per_user(dataset, rows, test_fraction, seed)
-    if kind == "user-last":
-        return last_split_per_user(dataset, rows, test_fraction)
-    return random_split(rows, test_fraction, seed)
+    splits = {
+        "random": lambda: random_split(rows, test_fraction, seed),
+        "temporal": lambda: temporal_split(dataset, rows, test_fraction),
+        "user-random": lambda: random_split_per_user(dataset, rows, test_fraction, seed),
+        "user-last": lambda: last_split_per_user(dataset, rows, test_fraction),
+    }
+    return splits[kind]()
 
 
 def random_split(rows: Int64, test_fraction: float, seed: int) -> Split:

@@ -212,9 +212,10 @@ class _Loop:
 
     def epoch(self) -> float:
         """One pass over all rows; the mean squared error on the way."""
-        squares = 0.0
-        rows = self._random.permutation(self._sparse.user_count) if self._parts > 1 else None
-        for block in self._blocks(rows):
+        squares, order = 0.0, np.arange(self._sparse.user_count)
+        if self._parts > 1:
+            self._random.shuffle(order)
+        for block in self._blocks(order):
             self._steps += 1
             seed = tf.constant([self._seed, self._steps])
             squares += float(self._step(*self._cells(block), len(block), seed))
@@ -222,7 +223,8 @@ class _Loop:
 
     def codes(self) -> Float32:
         """Codes of all rows (float32, rows × hidden)."""
-        parts = [self._encode(*self._cells(rows), len(rows)).numpy() for rows in self._blocks()]
+        blocks = self._blocks(np.arange(self._sparse.user_count))
+        parts = [self._encode(*self._cells(rows), len(rows)).numpy() for rows in blocks]
         return np.concatenate(parts)
 
     def predict(self, rows: Int32, columns: Int32) -> Float32:
@@ -231,9 +233,8 @@ class _Loop:
         found: Float32 = self._network.decode_cells(codes, tf.constant(columns)).numpy()
         return found
 
-    def _blocks(self, rows: Int64 | None = None) -> list[Int32]:
-        """The rows, in that order or their own, in as many parts as memory allows (int32)."""
-        order = np.arange(self._sparse.user_count) if rows is None else rows
+    def _blocks(self, order: Int64) -> list[Int32]:
+        """Rows in that order, in as many parts as memory allows (int32)."""
         return [part.astype(np.int32) for part in np.array_split(order, self._parts)]
 
     def _cells(self, rows: Int32) -> tuple[Any, Any]:
