@@ -294,6 +294,10 @@ class Services:
             self.store.promote(manifest.release_id)
         return manifest
 
+    async def until(self, condition: Callable[[], Any]) -> None:
+        """Waits until a condition holds."""
+        await until(condition)
+
     async def until_full(self, gateway: Gateway | None = None) -> None:
         """Waits until a gateway serves with all backends."""
         gateway = gateway or self.gateway

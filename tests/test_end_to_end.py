@@ -5,24 +5,20 @@ from __future__ import annotations
 import doctest
 import re
 import shlex
+import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-import grpc
 import numpy as np
 import pytest
 
 from marquee import Client, Recommendations
-from marquee.v1 import recommender_service_pb2 as pb
-from marquee.v1 import types_pb2
-from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
-from marquee_services.gateway.first_pages import asks_for_first_page
 from marquee_services.release.manifest import Manifest
 from marquee_services.release.store import ReleaseStore
 from marquee_services.scoring.ensemble import GATEWAY_MODELS
@@ -130,47 +126,57 @@ def test_the_answer_names_every_model_of_the_release(client: Client, store: Rele
 def test_first_pages_of_the_release_are_what_would_be_computed(
     trained: tuple[RatingsDataset, Trained, object],
     group: ServiceGroup,
-    client: Client,
     store: ReleaseStore,
     tmp_path: Path,
 ) -> None:
-    """Item by item, for every user: another gateway neither uses them nor keeps answers."""
+    """Item by item, for every user: one gateway answers with nothing else, another never does."""
     dataset, _, _ = trained
-    answer_until(client, lambda found: not found.source.degraded)
+    port = free_port()
     options = {
         "store": store.url,
         "cf-target": group.cf.address,
         "inference-target": group.inference.address,
         "answer-memory": "0",
-        "no-first-pages": None,
     }
-    process = ServiceProcess("gateway", options, tmp_path / "gateway.log")
+    own: dict[str, dict[str, str | None]] = {
+        "ready": {"metrics-port": str(port)},
+        "computing": {"no-first-pages": None},
+    }
+    users = dataset.user_ids.ids(range(len(dataset.user_ids)))
+    clients = {}
     with ExitStack() as stack:
-        stack.callback(process.stop)
-        process.wait_until_serving()
-        channel = stack.enter_context(grpc.insecure_channel(group.gateway.address))
-        stub: Any = RecommenderServiceStub(channel)
-        computing = stack.enter_context(Client(process.address, timeout=10))
-        answer_until(computing, lambda found: not found.source.degraded)
-        for user in dataset.user_ids.ids(range(len(dataset.user_ids))):
-            ready, computed = client.recommend(user), computing.recommend(user)
+        for name, changes in own.items():
+            process = ServiceProcess("gateway", options | changes, tmp_path / f"{name}.log")
+            stack.callback(process.stop)
+            process.wait_until_serving()
+            clients[name] = stack.enter_context(Client(process.address, timeout=10))
+            answer_until(clients[name], lambda found: not found.source.degraded)
+        before = answers_of_the_release(port)
+        for user in users:
+            ready, computed = (clients[name].recommend(user) for name in own)
             assert [item.item_id for item in ready] == [item.item_id for item in computed]
             for ours, theirs in zip(ready, computed, strict=True):
                 assert ours.score == pytest.approx(theirs.score, abs=1e-4)
                 assert ours.predicted_stars == pytest.approx(theirs.predicted_stars, abs=2e-4)
                 assert (ours.rank, ours.proposed_by) == (theirs.rank, theirs.proposed_by)
-            # The client sends an empty filter, and is answered as with any filter: this is not.
-            request = pb.RecommendRequest(subject=types_pb2.Subject(user_id=user))
-            assert asks_for_first_page(request)
-            page = stub.Recommend(request, timeout=10)
-            assert [item.item_id for item in page.items] == [item.item_id for item in computed]
-            for plain, theirs in zip(page.items, computed, strict=True):
-                assert plain.score == pytest.approx(theirs.score, abs=1e-4)
-                assert plain.predicted_stars == pytest.approx(theirs.predicted_stars, abs=2e-4)
-                assert plain.rank == theirs.rank
-                assert set(plain.proposed_by) == set(theirs.proposed_by)
             assert ready.source.models == computed.source.models
             assert bool(ready.next_page_token) == bool(computed.next_page_token)
+        assert answers_of_the_release(port) - before == len(users)
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def answers_of_the_release(port: int) -> int:
+    """How many answers a gateway has given from its release's first pages."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
+        found = re.search(r'marquee_answers_total\{origin="release"\} (\S+)', page.read().decode())
+    return int(float(found[1])) if found else 0
 
 
 def blocks(language: str) -> list[str]:

@@ -49,7 +49,7 @@ def test_a_page_is_the_best_that_were_asked_for(tmp_path: Path) -> None:
     assert page.items.tolist() == [6, 0]
     assert page.scores.tolist() == [3.0, 2.0]
     assert page.stars.tolist() == [5.0, 4.0]
-    assert page.proposers == [("mf", "ease"), ("mf",)]
+    assert page.proposers == [("ease", "mf"), ("mf",)]
     short = found.get(5, 3)
     assert short is not None
     assert short.items.tolist() == [1]
@@ -76,6 +76,8 @@ def test_a_release_without_first_pages_has_none(tmp_path: Path) -> None:
         {"scores": np.zeros((2, 2))},
         {"stars": np.zeros((1, 3), np.float32)},
         {"proposed": np.zeros((2, 3), np.int32)},
+        {"items": np.array([[6, PADDING, 3], [1, PADDING, PADDING]], np.int32)},
+        {"proposed": np.array([[3, 4, 2], [0, 0, 0]], np.uint32)},
     ],
 )
 def test_pages_that_do_not_fit_the_release_are_refused(
@@ -96,6 +98,7 @@ PLAIN = pb.RecommendRequest(subject=types_pb2.Subject(user_id="u"))
         {},
         {"page_size": 20},
         {"options": {}},
+        {"options": {"filter": {}}},
         {"options": {"include_metadata": True}},
         {"options": {"release_id": "r"}},
     ],
@@ -131,3 +134,12 @@ def test_what_may_change_the_page_is_computed(change: dict[str, Any]) -> None:
     options = set(pb.RecommendOptions.DESCRIPTOR.fields_by_name)
     known = {"filter", "include_seen", "min_predicted_stars", "diversity", "release_id", "model"}
     assert options == known | {"include_metadata", "include_reasons"}
+
+
+def test_scores_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    """They could be neither sent nor ordered."""
+    pages().save(tmp_path)
+    stars = np.array([[5.0, np.nan, 3.0], [2.0, 0.0, 0.0]], np.float32)
+    np.save(tmp_path / "first_pages" / "stars.npy", stars)
+    with pytest.raises(ArtifactError, match="finite"):
+        FirstPages.load(tmp_path, manifest_of(tmp_path))

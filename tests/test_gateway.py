@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
+import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,6 +20,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
+from marquee_services.errors import PageTokenMismatch
+from marquee_services.gateway.backend import BackendError, Failure
+from marquee_services.gateway.lists import PageToken
+from marquee_services.gateway.subjects import resolve_subject
+from marquee_services.ratings import RatingsMatrix
 
 Subject: TypeAlias = types_pb2.Subject
 Rating: TypeAlias = types_pb2.Rating
@@ -102,6 +111,22 @@ async def test_an_unknown_user_gets_the_cold_start_answer(stub: Any) -> None:
     assert len(answer.items) == 20
     again = await stub.Recommend(known("somebody-else"), timeout=5)
     assert [i.item_id for i in answer.items] == [i.item_id for i in again.items]
+
+
+async def test_a_user_without_training_ratings_starts_cold(services: Any) -> None:
+    """The models know nothing of such a user, though the release knows the id."""
+    release = services.gateway.releases.serving
+    matrix = release.data.matrix
+    user = release.users.index("u7")
+    others = np.repeat(np.arange(40), np.diff(matrix.indptr)) != user
+    rows = np.repeat(np.arange(40, dtype=np.int32), np.diff(matrix.indptr))[others]
+    without = RatingsMatrix.of(rows, matrix.items[others], matrix.ratings[others], 40, 120)
+    changed = replace(release, data=replace(release.data, matrix=without))
+    assert resolve_subject(changed, Subject(user_id="u7")).kind == (
+        types_pb2.SUBJECT_KIND_COLD_START
+    )
+    rated = Subject(user_id="u7", ratings=[Rating(item_id="i1", stars=4)])
+    assert resolve_subject(changed, rated).kind == types_pb2.SUBJECT_KIND_VISITOR
 
 
 async def test_a_visitor_is_folded_in_and_does_not_get_what_was_rated(stub: Any) -> None:
@@ -219,6 +244,81 @@ async def test_a_page_token_of_another_request_is_refused(stub: Any) -> None:
     assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "PAGE_TOKEN_MISMATCH")
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [1, "r", ["cf"], "d", 5],
+        ["l", "r", "cf", "d", 5],
+        ["l", "r", [["cf"]], "d", 5],
+        ["l", "r", ["cf"], None, 5],
+        ["l", "r", ["cf"], "d", -1],
+        ["l", "r", ["cf"], "d", 1.5],
+        ["l", "r", ["cf"], "d"],
+        {"l": 1},
+        7,
+    ],
+)
+def test_a_forged_page_token_is_refused(fields: Any) -> None:
+    """Whatever JSON it holds: the check sum is no secret."""
+    body = json.dumps(fields).encode()
+    check = hashlib.sha256(b"marquee page token" + body).digest()[:8]
+    with pytest.raises(PageTokenMismatch):
+        PageToken.decode(base64.urlsafe_b64encode(check + body).decode())
+
+
+async def test_a_page_token_of_backends_that_there_are_not_is_refused(
+    stub: Any, services: Any
+) -> None:
+    """Forged, or of another deployment."""
+    request = known(page_size=5)
+    token = PageToken.decode((await stub.Recommend(request, timeout=5)).next_page_token)
+    request.page_token = replace(token, backends=("elsewhere",)).encode()
+    code, reason, _ = await failure(stub.Recommend(request, timeout=5))
+    assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "PAGE_TOKEN_MISMATCH")
+
+
+async def test_a_further_page_waits_for_the_backends_of_the_first(services: Any) -> None:
+    """Lists that are not kept are ranked anew, by all that ranked the first page or not at all."""
+    gateway = await services.start_gateway(list_memory=0, answer_memory=0)
+    await services.until_full(gateway)
+    inference = services.scoring["inference"]
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.bound.port}") as channel:
+        stub: Any = RecommenderServiceStub(channel)
+        whole, degraded = known(page_size=5), known(page_size=5)
+        whole.page_token = (await stub.Recommend(whole, timeout=5)).next_page_token
+        await inference.stop()
+        code, reason, _ = await failure(stub.Recommend(whole, timeout=5))
+        assert (code, reason) == (grpc.StatusCode.UNAVAILABLE, "BACKEND_UNAVAILABLE")
+        degraded.page_token = (await stub.Recommend(degraded, timeout=5)).next_page_token
+        await services.start_backend("inference", inference.bound.port)
+        await services.until_full(gateway)
+        page = await stub.Recommend(whole, timeout=5)
+        assert not page.source.degraded
+        # Ranked without inference, like its first page: and it says so.
+        page = await stub.Recommend(degraded, timeout=5)
+        assert page.source.degraded_reasons == [types_pb2.DEGRADED_REASON_INFERENCE_UNAVAILABLE]
+    await gateway.stop(0.5)
+
+
+async def test_a_backend_that_retrieves_nothing_degrades_the_answer(
+    services: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its candidates are missing, even where it scores those of the others."""
+    gateway = await services.start_gateway(dense_limit=10, candidates=20)
+    await services.until_full(gateway)
+
+    async def fail(*_: Any) -> Any:
+        raise BackendError("cf", Failure.TIMEOUT, "no answer in time")
+
+    monkeypatch.setattr(gateway.backends[0], "retrieve", fail)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.bound.port}") as channel:
+        for _ in range(2):
+            answer = await RecommenderServiceStub(channel).Recommend(known(), timeout=5)
+            assert answer.source.degraded_reasons == [types_pb2.DEGRADED_REASON_CF_TIMEOUT]
+            assert len(answer.items) == 20
+    await gateway.stop(0.5)
+
+
 async def test_a_page_token_expires_with_its_release(stub: Any, services: Any) -> None:
     """Once the release is no longer held, the token says so."""
     request = known(page_size=5)
@@ -322,6 +422,11 @@ async def test_similar_items_leave_out_the_item_itself(stub: Any) -> None:
         stub.SimilarItems(pb.SimilarItemsRequest(item_id="gone"), timeout=5)
     )
     assert (code, reason) == (grpc.StatusCode.NOT_FOUND, "ITEM_NOT_FOUND")
+    request.page_size = 1000
+    everything = await stub.SimilarItems(request, timeout=5)
+    # What is unlike the item is not similar to it, however long the page.
+    assert 10 < len(everything.items) < 119
+    assert all(item.similarity > 0 for item in everything.items)
 
 
 async def test_search_finds_titles_by_words_and_walks_pages(stub: Any) -> None:
@@ -445,6 +550,48 @@ async def test_a_damaged_release_is_refused_and_the_last_good_one_serves(
     assert not answer.source.degraded
 
 
+async def test_refused_promotions_do_not_push_out_the_release_in_service(
+    stub: Any, services: Any
+) -> None:
+    """However many there are, and though nobody asks in between."""
+    for seed in (1, 2, 3):
+        bad = await services.publish(seed, promote=False)
+        services.store.promote(bad.release_id)
+        folder = services.folder / "store" / "releases" / bad.release_id
+        (folder / "models" / "mf" / "vectors.npy").write_bytes(b"")
+        await services.until(
+            lambda bad=bad: bad.release_id in services.scoring["inference"].follower.refused
+        )
+        await services.until(
+            lambda bad=bad: bad.release_id in services.gateway.backends[0].releases
+        )
+    for release_id in ("", services.first.release_id):
+        answer = await stub.Recommend(known(release_id=release_id), timeout=5)
+        assert answer.source.release_id == services.first.release_id
+        assert not answer.source.degraded
+    # A server that starts now serves what the others do.
+    inference = services.scoring["inference"]
+    await inference.stop()
+    started = await services.start_backend("inference", inference.bound.port)
+    await services.until(lambda: started.follower.releases)
+    assert started.follower.newest().release_id == services.first.release_id
+    assert bad.release_id in started.follower.refused
+
+
+@pytest.mark.parametrize("name", ["ensemble.json", "data/users.npy", "data/years.npy"])
+async def test_a_release_that_lacks_a_file_is_refused(services: Any, name: str) -> None:
+    """Though its manifest does not name the file either; it is not tried for ever."""
+    manifest = await services.publish(1, promote=False)
+    folder = services.folder / "store" / "releases" / manifest.release_id
+    content = json.loads((folder / "manifest.json").read_text())
+    del content["files"][name]
+    (folder / "manifest.json").write_text(json.dumps(content))
+    (folder / name).unlink()
+    services.store.promote(manifest.release_id)
+    await services.until(lambda: manifest.release_id in services.gateway.follower.refused)
+    assert services.gateway.releases.serving.release_id == services.first.release_id
+
+
 async def test_health_says_serving_only_once_a_release_is_loaded(
     services: Any, tmp_path: Path
 ) -> None:
@@ -459,6 +606,9 @@ async def test_health_says_serving_only_once_a_release_is_loaded(
         stub: Any = RecommenderServiceStub(channel)
         code, reason, _ = await failure(stub.Recommend(known(), timeout=5))
         assert (code, reason) == (grpc.StatusCode.UNAVAILABLE, "NO_RELEASE")
+        status = await stub.GetStatus(pb.GetStatusRequest(), timeout=5)
+        assert not status.HasField("release")
+        assert status.pending_release_reason == "no release has been promoted"
     await gateway.stop(0.5)
     async with grpc.aio.insecure_channel(services.address) as channel:
         health = health_pb2_grpc.HealthStub(channel)

@@ -60,3 +60,17 @@ def test_a_kept_list_is_a_copy() -> None:
     kept = memory.get("a")
     assert kept is not None
     assert kept.outputs["baseline"].base is None
+
+
+def test_a_model_that_scores_all_alike_proposes_nothing() -> None:
+    """No item is its best; another model's best are named, by the models' names."""
+    outputs = {
+        "mf": np.array([3, 1, 2, 0], np.float32),
+        "ease": np.zeros(4, np.float32),
+        "autorec": np.array([0, 1, 2, 3], np.float32),
+    }
+    blend = Blend(dict.fromkeys(outputs, 1.0), 0.0)
+    scored = Scored(None, outputs, BlendPair(blend, blend), frozenset(), (1.0, 5.0), (), ())
+    eligible = np.array([True, True, True, False])
+    found = scored.proposers(np.array([0, 1, 2], np.int32), eligible, 2)
+    assert found == [["mf"], ["autorec"], ["autorec", "mf"]]

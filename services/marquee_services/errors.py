@@ -93,6 +93,12 @@ class ModelUnavailable(_About):
     key, text = "model", "model {!r} did not answer"
 
 
+class BackendUnavailable(_About):
+    """A backend that a further page needs, as its first page was ranked with it, is away."""
+
+    key, text = "backend", "backend {!r}, with which the first page was ranked, did not answer"
+
+
 class ModelAbstains(_About):
     """The model that is asked for alone cannot answer the subject."""
 

@@ -150,8 +150,9 @@ def recommend_options(
     **filters: Unpack[ItemFilter],
 ) -> pb.RecommendOptions:
     """The message of the options of `RecommendOptions`; raises as `item_filter` does."""
+    wanted = item_filter(**filters)
     return pb.RecommendOptions(
-        filter=item_filter(**filters),
+        filter=wanted if wanted.ByteSize() else None,
         include_seen=include_seen,
         min_predicted_stars=min_predicted_stars,
         diversity=diversity,

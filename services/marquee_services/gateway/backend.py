@@ -75,6 +75,7 @@ class Backend:
             frozen one costs no request its time.
         releases: The releases that it holds, newest first.
         refused: Why it refused releases, by id.
+        release_in_service: The release that the gateway answers with, which the backend keeps.
         last_error: The last error, "" for none.
         last_error_at: When that was, RFC 3339.
     """
@@ -85,6 +86,7 @@ class Backend:
         self.healthy = False
         self.releases: tuple[str, ...] = ()
         self.refused: Mapping[str, str] = {}
+        self.release_in_service = ""
         self.last_error = ""
         self.last_error_at = ""
         self._timeout = settings.backend_timeout
@@ -186,7 +188,8 @@ class Backend:
         """Asks for the backend's releases, which also tells its health."""
         try:
             response = await self._stub.ListReleases(
-                pb.ListReleasesRequest(), timeout=self._timeout
+                pb.ListReleasesRequest(release_in_service=self.release_in_service),
+                timeout=self._timeout,
             )
         except grpc.aio.AioRpcError as error:
             self._fail(error)

@@ -30,7 +30,7 @@ class FirstPage:
         items: Item indexes (int32, n).
         scores: The ensemble's scores for order (float64, n).
         stars: Predicted ratings, within the scale (float64, n).
-        proposers: For each item, the models that have it among their own best.
+        proposers: For each item, the models that have it among their own best, by name.
     """
 
     items: Int32
@@ -128,12 +128,19 @@ class FirstPages:
             raise ArtifactError("the users of first pages are not ascending users of the release")
         if self.items.size and not PADDING <= self.items.min() <= self.items.max() < item_count:
             raise ArtifactError("first pages hold items that the release does not have")
+        filled = self.items != PADDING
+        if (filled[:, 1:] & ~filled[:, :-1]).any():
+            raise ArtifactError("first pages have gaps")
+        if not (np.isfinite(self.scores).all() and np.isfinite(self.stars).all()):
+            raise ArtifactError("not every score of the first pages is finite")
+        if int(self.proposed.max(initial=0)) >> len(self.models):
+            raise ArtifactError("first pages name models that the release does not have")
 
 
 # Few sets of models are met again and again.
 @lru_cache(maxsize=4096)
 def _names(models: tuple[str, ...], bits: int) -> tuple[str, ...]:
-    return tuple(name for m, name in enumerate(models) if bits >> m & 1)
+    return tuple(sorted(name for m, name in enumerate(models) if bits >> m & 1))
 
 
 def asks_for_first_page(request: pb.RecommendRequest) -> bool:
@@ -147,4 +154,7 @@ def asks_for_first_page(request: pb.RecommendRequest) -> bool:
     plain = pb.RecommendOptions(
         include_metadata=options.include_metadata, release_id=options.release_id
     )
+    if options.HasField("filter"):
+        # One that is empty asks for nothing.
+        plain.filter.SetInParent()
     return bool(0 <= request.page_size <= DEFAULT_PAGE_SIZE and options == plain)

@@ -54,10 +54,18 @@ class PageToken:
             body = raw[_CHECK_BYTES:]
             if raw[:_CHECK_BYTES] != _check(body):
                 raise PageTokenMismatch("damaged")
-            list_id, release_id, backends, request, offset = json.loads(body)
-        except (ValueError, binascii.Error) as error:
+            match json.loads(body):
+                case [
+                    str(list_id),
+                    str(release_id),
+                    [*backends],
+                    str(request),
+                    int(offset),
+                ] if offset >= 0 and all(isinstance(name, str) for name in backends):
+                    return cls(list_id, release_id, tuple(backends), request, offset)
+        except (ValueError, binascii.Error, RecursionError) as error:
             raise PageTokenMismatch("damaged") from error
-        return cls(list_id, release_id, tuple(backends), request, offset)
+        raise PageTokenMismatch("damaged")
 
 
 def new_list_id() -> str:

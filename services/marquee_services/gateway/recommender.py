@@ -9,6 +9,7 @@ import numpy as np
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee_services.arrays import Bool
 from marquee_services.errors import (
+    BackendUnavailable,
     FieldViolation,
     InvalidFields,
     ItemNotFound,
@@ -200,10 +201,10 @@ class Recommender:
         rows, failures = await self._router.compare(release, item, request.model, deadline)
         size = request.page_size or DEFAULT_PAGE_SIZE
         blend, rows = blend_similarities(rows, item, release)
-        best = top_indexes(blend, size, eligible)
+        best = top_indexes(blend, size, eligible & (blend > 0))
         proposals = {
-            name: set(top_indexes(row, max(size, DEFAULT_PAGE_SIZE), eligible).tolist())
-            for name, row in rows.items()
+            name: set(top_indexes(row, max(size, DEFAULT_PAGE_SIZE), eligible & (row > 0)).tolist())
+            for name, row in sorted(rows.items())
         }
         return pb.SimilarItemsResponse(
             items=[
@@ -269,6 +270,8 @@ class Recommender:
             release = self._releases.pick(options.release_id)
         else:
             release = self._release_of(token)
+            if not release.backends.issuperset(token.backends):
+                raise PageTokenMismatch("damaged")
         if options.HasField("min_predicted_stars"):
             high = release.manifest.data.rating_max
             if options.min_predicted_stars > high:
@@ -306,7 +309,7 @@ class Recommender:
             scored = self._lists.get(token.list_id) if token else None
             scored = scored or await self._score(asked, None, wanted, deadline)
         except BackendError as error:
-            raise PageTokenMismatch(f"its page was ranked with {error.backend}") from error
+            raise BackendUnavailable(error.backend) from error
         qualifying = int(asked.eligible.sum())
         while True:
             page = cut_page(
@@ -341,15 +344,17 @@ class Recommender:
         if before is not None:
             turn = 1 if before.tiers is None else int(before.tiers.max()) + 1
         count = min(self._candidates * _RETRIEVAL_GROWTH**turn, MAX_RETRIEVED)
+        failures: list[BackendError] = []
         if int(asked.eligible.sum()) <= count:
             items = np.flatnonzero(asked.eligible).astype(np.int32)
         else:
-            items = await self._router.retrieve(
+            items, failures = await self._router.retrieve(
                 release, asked.subject, asked.eligible, count, wanted, deadline
             )
         if before is not None and before.items is not None:
             items = np.setdiff1d(items, before.items, assume_unique=True).astype(np.int32)
-        return await self._router.score(release, asked.subject, items, wanted, deadline)
+        scored = await self._router.score(release, asked.subject, items, wanted, deadline)
+        return replace(scored, failures=(*failures, *scored.failures))
 
     async def _add_reasons(
         self,

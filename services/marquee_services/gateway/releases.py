@@ -60,13 +60,17 @@ class Releases:
 
     def update(self) -> bool:
         """Looks again which release is to be in service; True when another is now."""
+        if self._serving is not None:
+            self._follower.touch(self._serving.release_id)
         self.pending_reason = self._pending()
-        if self.pending_reason or not self._follower.releases:
+        if not self._follower.releases or (self.pending_reason and self._serving is not None):
             return False
         newest = self._follower.newest()
         if newest is self._serving:
             return False
         self._serving = newest
+        for backend in self._backends:
+            backend.release_in_service = newest.release_id
         _log.info("release_in_service", release_id=newest.release_id)
         return True
 

@@ -83,7 +83,7 @@ class Router:
         answers, failures = await self._ask(
             asked, lambda b: b.score(release.release_id, query, models, deadline.left())
         )
-        self._insist(wanted, failures)
+        self._insist(wanted, failures, deadline)
         outputs = self._gateway_outputs(release, subject, items)
         for answer in answers.values():
             outputs.update(answer)
@@ -106,7 +106,7 @@ class Router:
             blends=blends,
             backends=frozenset(answers),
             scale=(data.rating_min, data.rating_max),
-            failures=tuple(failures),
+            failures=(*failures, *self._left_out(release, subject, wanted)),
             abstaining=tuple(abstaining),
         )
 
@@ -118,10 +118,11 @@ class Router:
         count: int,
         wanted: Wanted,
         deadline: Deadline,
-    ) -> Int32:
+    ) -> tuple[Int32, list[BackendError]]:
         """The union of the models' best items that qualify (int32, ascending).
 
-        The gateway's own models retrieve as well, so there are candidates without any backend.
+        The gateway's own models retrieve as well, so there are candidates without any backend;
+        told with them is which backends did not answer.
 
         Raises:
             As `score`.
@@ -135,13 +136,13 @@ class Router:
                 release.release_id, query, models, count, eligible, deadline.left()
             ),
         )
-        self._insist(wanted, failures)
+        self._insist(wanted, failures, deadline)
         found = [items for answer in answers.values() for items in answer]
         if not models:
             pool = np.flatnonzero(eligible).astype(np.int32)
             own = self._gateway_outputs(release, subject, pool).values()
             found += [pool[top_indexes(scores, count)] for scores in own]
-        return np.unique(np.concatenate(found)).astype(np.int32)
+        return np.unique(np.concatenate(found)).astype(np.int32), failures
 
     async def compare(
         self, release: GatewayRelease, item: int, model: str, deadline: Deadline
@@ -157,7 +158,7 @@ class Router:
         answers, failures = await self._ask(
             asked - {"gateway"}, lambda b: b.compare(release.release_id, item, deadline.left())
         )
-        self._insist(Wanted(model), failures)
+        self._insist(Wanted(model), failures, deadline)
         rows = {name: row for answer in answers.values() for name, row in answer.items()}
         if model and model not in rows:
             raise ModelAbstains(model)
@@ -197,13 +198,23 @@ class Router:
             raise BackendError(name, Failure.UNAVAILABLE, "not healthy when last asked")
         return await call(backend)
 
-    def _insist(self, wanted: Wanted, failures: list[BackendError]) -> None:
+    def _insist(self, wanted: Wanted, failures: list[BackendError], deadline: Deadline) -> None:
         if failures and wanted.model:
-            if failures[0].failure is Failure.TIMEOUT:
+            if deadline.left() <= 0:
                 raise DeadlineExceeded
             raise ModelUnavailable(wanted.model)
         if failures and wanted.backends is not None:
             raise failures[0]
+
+    def _left_out(
+        self, release: GatewayRelease, subject: ResolvedSubject, wanted: Wanted
+    ) -> list[BackendError]:
+        """The backends that a further page does without, as the first page did."""
+        whole = self._asked(release, subject, Wanted(wanted.model))
+        return [
+            BackendError(name, Failure.UNAVAILABLE, "away when the first page was ranked")
+            for name in sorted(whole - self._asked(release, subject, wanted))
+        ]
 
     def _gateway_outputs(
         self, release: GatewayRelease, subject: ResolvedSubject, items: Int32 | None

@@ -75,7 +75,9 @@ class Scored:
         return places if self.items is None else self.items[places]
 
     def proposers(self, places: Int32, eligible: Bool, count: int) -> list[list[str]]:
-        """For each place, the models that have it among their own best.
+        """For each place, the models that have it among their own best, by name.
+
+        A model that scores all candidates alike has no best.
 
         Args:
             places: Places among the candidates.
@@ -84,12 +86,13 @@ class Scored:
         """
         if not len(places):
             return []
-        names = [name for name in self.blends.models() if name in self.outputs]
+        names = sorted(name for name in self.blends.models() if name in self.outputs)
         outputs = np.stack([self.outputs[name] for name in names])
         pool = outputs[:, eligible]
         cut = max(0, pool.shape[1] - count)
+        differs = pool.min(axis=1) < pool.max(axis=1)
         pool.partition(cut, axis=1)
-        among = outputs[:, places] >= pool[:, cut, None]
+        among = (outputs[:, places] >= pool[:, cut, None]) & differs[:, None]
         return [
             [name for name, is_best in zip(names, column, strict=True) if is_best]
             for column in among.T.tolist()

@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import recommender_service_pb2_grpc, types_pb2
+from marquee_services.errors import NoRelease
 from marquee_services.gateway.answers import release_status
 from marquee_services.gateway.batch import recommend_batch
 from marquee_services.gateway.ready_answers import ReadyAnswers
@@ -102,8 +103,12 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         self, request: pb.GetStatusRequest, context: Context
     ) -> pb.GetStatusResponse:
         """Tells the gateway's state."""
+        try:
+            release = release_status(self._releases.serving)
+        except NoRelease:
+            release = None
         return pb.GetStatusResponse(
-            release=release_status(self._releases.serving),
+            release=release,
             loaded_release_ids=[release.release_id for release in self._releases.loaded],
             backends=[
                 pb.BackendStatus(

@@ -75,6 +75,9 @@ def resolve_subject(
     known = found >= 0
     items, ratings = found[known], stars[known]
     user = release.users.index(subject.user_id) if subject.user_id else -1
+    if user >= 0 and not len(release.data.matrix.seen(user)):
+        # Without a training rating the models know no more of the user than of anybody.
+        user = -1
     return ResolvedSubject(
         kind=_kind(user, len(items)),
         user=user,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, Protocol, TypeVar
@@ -29,13 +30,15 @@ _R = TypeVar("_R", bound=LoadedRelease)
 
 
 class ReleaseFollower(Generic[_R]):
-    """Keeps the promoted release and its predecessors loaded.
+    """Keeps the promoted release and others that are still asked for loaded.
 
     Requests hold on to the release that they began with, so a swap never pulls one from under
-    them; what is no longer kept is freed when its last request ends.
+    them; what is no longer kept is freed when its last request ends. A server that starts while
+    the promoted release is refused serves the last one in service before it that can be loaded.
 
     Attributes:
-        refused: Why releases could not be loaded, by id, for those promoted lately.
+        refused: Why releases could not be loaded, by id: the promoted one, and those in service
+            before it.
         wanted: The id that the store names as production, "" before the first look.
     """
 
@@ -53,7 +56,8 @@ class ReleaseFollower(Generic[_R]):
             store: The release store.
             load: Opens, verifies and warms a release; runs in a thread of its own.
             interval: Seconds between looks at the store.
-            keep: How many releases are held at once.
+            keep: How many releases are held at once, at least 2: beside the promoted one, that
+                which callers use until all can use the promoted one.
             on_change: Called in the event loop after each release that was loaded.
         """
         self._store = store
@@ -62,6 +66,7 @@ class ReleaseFollower(Generic[_R]):
         self._keep = keep
         self._on_change = on_change
         self._loaded: dict[str, _R] = {}  # newest last
+        self._used: dict[str, float] = {}  # when each was asked for last
         # One thread: loading never competes with itself, nor with the scoring threads.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="release-loader")
         self.refused: dict[str, str] = {}
@@ -73,15 +78,22 @@ class ReleaseFollower(Generic[_R]):
         return list(reversed(self._loaded.values()))
 
     def get(self, release_id: str) -> _R:
-        """A loaded release by id.
+        """A loaded release by id; the longest unused is the first to go.
 
         Raises:
             ReleaseNotFound: It is not loaded.
         """
         try:
-            return self._loaded[release_id]
+            release = self._loaded[release_id]
         except KeyError:
             raise ReleaseNotFound(release_id) from None
+        self._used[release_id] = time.monotonic()
+        return release
+
+    def touch(self, release_id: str) -> None:
+        """Counts a release as asked for, if it is loaded."""
+        if release_id in self._loaded:
+            self._used[release_id] = time.monotonic()
 
     def newest(self) -> _R:
         """The release that was promoted last, of those that could be loaded.
@@ -100,9 +112,6 @@ class ReleaseFollower(Generic[_R]):
             try:
                 await self.look()
                 pause = self._interval
-            except ArtifactError as error:
-                _log.error("release_refused", release_id=self.wanted, why=str(error))
-                pause = self._interval
             except Exception as error:
                 # The store is away, or a defect: either way what is loaded goes on serving.
                 _log.error("release_look_failed", exc_info=error)
@@ -112,8 +121,10 @@ class ReleaseFollower(Generic[_R]):
     async def look(self) -> None:
         """Looks once, and loads the promoted release if it is new.
 
+        A release that is refused is not tried again until it is promoted anew.
+
         Raises:
-            ArtifactError: It was refused; it is not tried again until another is promoted.
+            ArtifactError: The store's pointer is damaged.
             OSError: The store cannot be read.
         """
         loop = asyncio.get_running_loop()
@@ -123,25 +134,47 @@ class ReleaseFollower(Generic[_R]):
         release_id = production.release_id
         if release_id != self.wanted:
             # A release that is promoted anew gets a new chance.
+            known = {release_id, *production.history}
+            self.refused = {name: why for name, why in self.refused.items() if name in known}
             self.refused.pop(release_id, None)
             self.wanted = release_id
-        if release_id in self.refused:
-            return
         if release_id in self._loaded:
             if self.newest().release_id != release_id:
                 self._swap(self._loaded.pop(release_id))
             return
+        for candidate in (release_id, *production.history):
+            if candidate not in self.refused:
+                await self._try(candidate)
+            if self._loaded:
+                return
+
+    async def _try(self, release_id: str) -> None:
+        """Loads a release, or refuses it for good: what is damaged does not heal."""
+        loop = asyncio.get_running_loop()
         try:
             release = await loop.run_in_executor(self._thread, self._load, release_id)
-        except ArtifactError as error:
-            self.refused = {release_id: str(error)}
+        except FileNotFoundError as error:
+            self._refuse(release_id, f"it lacks a file: {error}")
+        except (OSError, MemoryError):
             raise
-        self._swap(release)
-        await loop.run_in_executor(self._thread, return_free_memory)
+        except ArtifactError as error:
+            self._refuse(release_id, str(error))
+        except Exception as error:
+            self._refuse(release_id, f"it cannot be read: {error!r}", error)
+        else:
+            self._swap(release)
+            await loop.run_in_executor(self._thread, return_free_memory)
+
+    def _refuse(self, release_id: str, why: str, defect: Exception | None = None) -> None:
+        self.refused[release_id] = why
+        _log.error("release_refused", release_id=release_id, why=why, exc_info=defect)
 
     def _swap(self, release: _R) -> None:
         self._loaded[release.release_id] = release
+        self._used[release.release_id] = time.monotonic()
         while len(self._loaded) > self._keep:
-            del self._loaded[next(iter(self._loaded))]
+            others = list(self._loaded)[:-1]
+            gone = min(others, key=self._used.__getitem__)
+            del self._loaded[gone], self._used[gone]
         _log.info("release_loaded", release_id=release.release_id)
         self._on_change(release)

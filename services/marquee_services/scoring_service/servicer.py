@@ -126,7 +126,8 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
     async def ListReleases(
         self, request: pb.ListReleasesRequest, context: Context
     ) -> pb.ListReleasesResponse:
-        """Lists the releases held."""
+        """Lists the releases held, and keeps the one that the caller answers with."""
+        self._follower.touch(request.release_in_service)
         return pb.ListReleasesResponse(
             release_ids=[engine.release_id for engine in self._follower.releases],
             refused=[

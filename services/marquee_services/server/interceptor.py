@@ -115,7 +115,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._metrics.in_progress.set(self._in_progress)
         try:
             yield outcome
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):
+            # A stream whose caller left is closed, not cancelled.
             outcome["code"] = "CANCELLED"
             raise
         finally:

@@ -115,7 +115,7 @@ class ServerSettings:
         1.0, "Seconds between looks at the promoted release.", low=0.05, high=3600
     )
     keep_releases: int = setting(
-        2, "Releases held at once: the one in service and those before it.", low=1, high=16
+        2, "Releases held at once: the promoted one and others in use.", low=2, high=16
     )
     max_calls: int = setting(
         1024, "Calls in progress at once; more are shed with RESOURCE_EXHAUSTED.", low=1

@@ -31,6 +31,10 @@ _STATUS: dict[
         _R.ERROR_REASON_PAGE_TOKEN_EXPIRED,
     ),
     errors.ModelUnavailable: (grpc.StatusCode.UNAVAILABLE, _R.ERROR_REASON_MODEL_UNAVAILABLE),
+    errors.BackendUnavailable: (
+        grpc.StatusCode.UNAVAILABLE,
+        _R.ERROR_REASON_BACKEND_UNAVAILABLE,
+    ),
     errors.ModelAbstains: (
         grpc.StatusCode.FAILED_PRECONDITION,
         _R.ERROR_REASON_MODEL_ABSTAINS,

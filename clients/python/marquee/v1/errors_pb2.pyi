@@ -70,6 +70,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. The model that the request asks for alone cannot answer this subject.
     Example metadata: {"model": "user_cf"}
     """
+    ERROR_REASON_BACKEND_UNAVAILABLE: _ErrorReason.ValueType  # 13
+    """UNAVAILABLE. A backend that a further page needs, as its first page was ranked with it, did not
+    answer; try again later, or begin a new list. Example metadata: {"backend": "inference"}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. Stable: values are added, never changed."""
@@ -116,5 +120,9 @@ Example metadata: {"request_id": "5f0c…"}
 ERROR_REASON_MODEL_ABSTAINS: ErrorReason.ValueType  # 12
 """FAILED_PRECONDITION. The model that the request asks for alone cannot answer this subject.
 Example metadata: {"model": "user_cf"}
+"""
+ERROR_REASON_BACKEND_UNAVAILABLE: ErrorReason.ValueType  # 13
+"""UNAVAILABLE. A backend that a further page needs, as its first page was ranked with it, did not
+answer; try again later, or begin a new list. Example metadata: {"backend": "inference"}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -190,7 +190,7 @@ class RecommendedItem(_message.Message):
     """The predicted rating in stars."""
     @_builtins.property
     def proposed_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The models that had the item among their own best: the first `page_size`, at least 20."""
+        """The models that had the item among their own best, the first `page_size`, at least 20; by name."""
 
     @_builtins.property
     def metadata(self) -> _types_pb2.Item:
@@ -693,10 +693,10 @@ class SimilarItem(_message.Message):
     rank: _builtins.int
     """The place in the list, from 1."""
     similarity: _builtins.float
-    """The blended similarity, -1 to 1."""
+    """The blended similarity, above 0, at most 1."""
     @_builtins.property
     def proposed_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The models that had the item among their own most similar."""
+        """The models that had the item among their own most similar, by name."""
 
     @_builtins.property
     def metadata(self) -> _types_pb2.Item:
@@ -867,7 +867,7 @@ class GetStatusResponse(_message.Message):
     """Why the release that the store names as `production` is not in service; empty when it is."""
     @_builtins.property
     def release(self) -> Global___ReleaseStatus:
-        """The release in service."""
+        """The release in service; not set while there is none."""
 
     @_builtins.property
     def loaded_release_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

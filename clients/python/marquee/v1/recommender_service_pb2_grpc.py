@@ -78,7 +78,8 @@ class RecommenderServiceServicer(object):
 
     def Recommend(self, request, context):
         """Answers the best items for a subject, best first. Never fails for want of a backend: the
-        answer is then degraded, down to popular items.
+        answer is then degraded, down to popular items. Only a further page needs the backends that
+        its first page was ranked with.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,7 +35,8 @@ class RecommenderServiceStub:
     def __new__(cls, channel: _aio.Channel) -> RecommenderServiceAsyncStub: ...
     Recommend: _grpc.UnaryUnaryMultiCallable[_recommender_service_pb2.RecommendRequest, _recommender_service_pb2.RecommendResponse]
     """Answers the best items for a subject, best first. Never fails for want of a backend: the
-    answer is then degraded, down to popular items.
+    answer is then degraded, down to popular items. Only a further page needs the backends that
+    its first page was ranked with.
     """
     BatchRecommend: _grpc.UnaryStreamMultiCallable[_recommender_service_pb2.BatchRecommendRequest, _recommender_service_pb2.BatchRecommendResponse]
     """Recommends to many subjects in one call. Answers are streamed as they are ready, in any order;
@@ -59,7 +60,8 @@ class RecommenderServiceAsyncStub(RecommenderServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Recommend: _aio.UnaryUnaryMultiCallable[_recommender_service_pb2.RecommendRequest, _recommender_service_pb2.RecommendResponse]  # type: ignore[assignment]
     """Answers the best items for a subject, best first. Never fails for want of a backend: the
-    answer is then degraded, down to popular items.
+    answer is then degraded, down to popular items. Only a further page needs the backends that
+    its first page was ranked with.
     """
     BatchRecommend: _aio.UnaryStreamMultiCallable[_recommender_service_pb2.BatchRecommendRequest, _recommender_service_pb2.BatchRecommendResponse]  # type: ignore[assignment]
     """Recommends to many subjects in one call. Answers are streamed as they are ready, in any order;
@@ -86,7 +88,8 @@ class RecommenderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_recommender_service_pb2.RecommendResponse, _abc.Awaitable[_recommender_service_pb2.RecommendResponse]]:
         """Answers the best items for a subject, best first. Never fails for want of a backend: the
-        answer is then degraded, down to popular items.
+        answer is then degraded, down to popular items. Only a further page needs the backends that
+        its first page was ranked with.
         """
 
     @_abc_1.abstractmethod

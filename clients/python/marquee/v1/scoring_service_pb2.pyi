@@ -441,12 +441,17 @@ class ListReleasesRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    RELEASE_IN_SERVICE_FIELD_NUMBER: _builtins.int
+    release_in_service: _builtins.str
+    """The release that the caller answers with: it is kept while others come and go. Empty for none."""
     def __init__(
         self,
+        *,
+        release_in_service: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["release_in_service", b"release_in_service"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
