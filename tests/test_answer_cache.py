@@ -112,11 +112,11 @@ def test_the_bound_of_bytes_holds_and_the_longest_unused_goes_first() -> None:
     cache = AnswerCache(20_000)
     for user in range(100):
         cache.put("r", request_of(str(user)), answer_of(20), frozenset(), True)
-        cache.get("r", request_of("0"))
+        cache.get("r", request_of("0").SerializeToString(deterministic=True))
     assert 5 < len(cache) < 100
-    assert cache.get("r", request_of("0")) is not None
-    assert cache.get("r", request_of("99")) is not None
-    assert cache.get("r", request_of("1")) is None
+    assert cache.get("r", request_of("0").SerializeToString(deterministic=True)) is not None
+    assert cache.get("r", request_of("99").SerializeToString(deterministic=True)) is not None
+    assert cache.get("r", request_of("1").SerializeToString(deterministic=True)) is None
 
 
 def test_only_first_pages_of_known_users_are_kept() -> None:

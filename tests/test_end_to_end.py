@@ -153,12 +153,13 @@ def test_first_pages_of_the_release_are_what_would_be_computed(
             answer_until(clients[name], lambda found: not found.source.degraded)
         before = answers_of_the_release(port)
         for user in users:
-            ready, computed = (clients[name].recommend(user) for name in own)
+            ready, computed = (clients[name].recommend(user, include_metadata=True) for name in own)
             assert [item.item_id for item in ready] == [item.item_id for item in computed]
             for ours, theirs in zip(ready, computed, strict=True):
                 assert ours.score == pytest.approx(theirs.score, abs=1e-4)
                 assert ours.predicted_stars == pytest.approx(theirs.predicted_stars, abs=2e-4)
                 assert (ours.rank, ours.proposed_by) == (theirs.rank, theirs.proposed_by)
+                assert (ours.title, ours.genres) == (theirs.title, theirs.genres)
             assert ready.source.models == computed.source.models
             assert bool(ready.next_page_token) == bool(computed.next_page_token)
         assert answers_of_the_release(port) - before == len(users)

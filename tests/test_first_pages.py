@@ -8,11 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee_services.errors import ArtifactError
-from marquee_services.gateway.first_pages import PADDING, FirstPages, asks_for_first_page
+from marquee_services.gateway.first_pages import (
+    PADDING,
+    FirstPage,
+    FirstPages,
+    asks_for_first_page,
+)
+from marquee_services.gateway.page_bytes import id_bytes, items_bytes
 from marquee_services.release.manifest import DataEntry, Manifest, ModelEntry, hash_folder
 from marquee_services.scoring.scorer import Output
 
@@ -143,3 +151,33 @@ def test_scores_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "first_pages" / "stars.npy", stars)
     with pytest.raises(ArtifactError, match="finite"):
         FirstPages.load(tmp_path, manifest_of(tmp_path))
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.text(min_size=1, max_size=64),
+            st.floats(allow_nan=False, allow_infinity=False),
+            st.floats(0.5, 5, width=32),
+            st.lists(st.sampled_from(["mf", "ease", "m" * 20000]), unique=True).map(tuple),
+        ),
+        max_size=20,
+    )
+)
+def test_the_bytes_of_a_page_are_those_of_its_messages(
+    rows: list[tuple[str, float, float, tuple[str, ...]]],
+) -> None:
+    """Read as a message, they are the items; of any length."""
+    page = FirstPage(
+        np.arange(len(rows), dtype=np.int32),
+        np.array([row[1] for row in rows], np.float64),
+        np.array([row[2] for row in rows], np.float32),
+        [row[3] for row in rows],
+    )
+    content = items_bytes(page, [id_bytes(row[0]) for row in rows])
+    assert list(pb.RecommendResponse.FromString(content).items) == [
+        pb.RecommendedItem(
+            item_id=item_id, rank=rank, score=score, predicted_stars=stars, proposed_by=names
+        )
+        for rank, (item_id, score, stars, names) in enumerate(rows, start=1)
+    ]

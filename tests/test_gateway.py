@@ -21,7 +21,7 @@ from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
 from marquee_services.errors import PageTokenMismatch
-from marquee_services.gateway.backend import BackendError, Failure
+from marquee_services.gateway.failures import BackendError, Failure
 from marquee_services.gateway.lists import PageToken
 from marquee_services.gateway.subjects import resolve_subject
 from marquee_services.ratings import RatingsMatrix

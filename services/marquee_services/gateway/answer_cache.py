@@ -76,11 +76,9 @@ class AnswerCache:
     def __len__(self) -> int:
         return len(self._answers)
 
-    def get(self, release_id: str, request: pb.RecommendRequest) -> CachedAnswer | None:
-        """The answer to a request, if it is kept."""
-        if request.page_token:
-            return None
-        return self._answers.get((release_id, request.SerializeToString(deterministic=True)))
+    def get(self, release_id: str, request: bytes) -> CachedAnswer | None:
+        """The answer to a request, serialized deterministically, if it is kept."""
+        return self._answers.get((release_id, request))
 
     def put(
         self,

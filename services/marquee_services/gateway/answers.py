@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import scoring_service_pb2, types_pb2
 from marquee_services.arrays import Float64, Int32
-from marquee_services.gateway.backend import BackendError
+from marquee_services.gateway.failures import BackendError
 from marquee_services.gateway.release import GatewayRelease
 from marquee_services.gateway.scored import Scored
 from marquee_services.gateway.subjects import ResolvedSubject

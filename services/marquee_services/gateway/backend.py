@@ -1,137 +1,82 @@
-"""A backend as the gateway sees it: calls, health, releases, failures."""
+"""A backend as the gateway sees it: all its replicas, and which of them to call."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from enum import StrEnum
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import grpc
-import numpy as np
 import structlog
 
 from marquee.v1 import scoring_service_pb2 as pb
-from marquee.v1 import scoring_service_pb2_grpc
 from marquee_services.arrays import Bool, Float32, Int32
-from marquee_services.coalescer import Coalescer, QueueFullError
+from marquee_services.gateway.addresses import Address, resolve
+from marquee_services.gateway.failures import BackendError, Failure
+from marquee_services.gateway.replica import Replica
 from marquee_services.gateway.settings import GatewaySettings
-from marquee_services.server.runtime import MAX_MESSAGE_BYTES
-from marquee_services.wire import pack_bits, unpack_floats, unpack_ints
 
 _log = structlog.get_logger()
 _T = TypeVar("_T")
 
-_CHANNEL_OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    # A frozen backend is noticed by pings; keepalive's own timeout does not end its streams.
-    ("grpc.keepalive_time_ms", 1_000),
-    ("grpc.keepalive_timeout_ms", 1_000),
-    ("grpc.http2.ping_timeout_ms", 1_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-    ("grpc.lb_policy_name", "round_robin"),
-)
-
-
-class Failure(StrEnum):
-    """Why a backend did not answer; named as in `DegradedReason`."""
-
-    UNAVAILABLE = "UNAVAILABLE"
-    TIMEOUT = "TIMEOUT"
-    RELEASE_MISSING = "RELEASE_MISSING"
-    OVERLOADED = "OVERLOADED"
-
-
-class BackendError(Exception):
-    """A backend did not answer."""
-
-    def __init__(self, backend: str, failure: Failure, detail: str) -> None:
-        super().__init__(f"{backend}: {detail}")
-        self.backend = backend
-        self.failure = failure
-
-
-_FAILURES = {
-    grpc.StatusCode.DEADLINE_EXCEEDED: Failure.TIMEOUT,
-    grpc.StatusCode.NOT_FOUND: Failure.RELEASE_MISSING,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: Failure.OVERLOADED,
-}
+# What another replica may do better.
+_PASSED_ON = (Failure.UNAVAILABLE, Failure.RELEASE_MISSING)
 
 
 class Backend:
-    """Calls one backend, and keeps an eye on it.
+    """Calls the replicas of one backend.
+
+    A call goes to the replica that holds the release and has the fewest calls waiting; where that
+    one turns out to be gone, to another.
 
     Attributes:
         name: `cf` or `inference`.
-        target: Its gRPC target.
-        healthy: Whether it answered when last asked. An unhealthy backend is not called, so a
-            frozen one costs no request its time.
-        releases: The releases that it holds, newest first.
-        refused: Why it refused releases, by id.
-        release_in_service: The release that the gateway answers with, which the backend keeps.
-        last_error: The last error, "" for none.
-        last_error_at: When that was, RFC 3339.
+        target: The gRPC target of its replicas.
+        replicas: The replicas by address.
+        release_in_service: The release that the gateway answers with, which replicas keep.
     """
 
     def __init__(self, name: str, target: str, settings: GatewaySettings) -> None:
         self.name = name
         self.target = target
-        self.healthy = False
-        self.releases: tuple[str, ...] = ()
-        self.refused: Mapping[str, str] = {}
+        self.replicas: dict[Address, Replica] = {}
         self.release_in_service = ""
-        self.last_error = ""
-        self.last_error_at = ""
-        self._timeout = settings.backend_timeout
-        self._interval = settings.probe_interval
-        self._channel = _open_channel(target, settings.backend_ca)
-        self._stub = scoring_service_pb2_grpc.ScoringServiceStub(self._channel)
-        self._scores: Coalescer[tuple[str, tuple[str, ...]], pb.UserQuery, dict[str, Float32]] = (
-            Coalescer(self._score_batch, settings.max_batch, settings.max_waiting)
-        )
+        self._settings = settings
+        self._resolve_error = "", ""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether any replica answered when last asked."""
+        return any(replica.healthy for replica in self.replicas.values())
+
+    @property
+    def releases(self) -> tuple[str, ...]:
+        """The releases that every healthy replica holds, newest first."""
+        held = [replica.releases for replica in self._healthy()]
+        return tuple(r for r in held[0] if all(r in others for others in held)) if held else ()
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """Why healthy replicas refused releases, by id."""
+        return {name: why for replica in self._healthy() for name, why in replica.refused.items()}
+
+    @property
+    def last_error(self) -> tuple[str, str]:
+        """The last error and when it was, RFC 3339; empty for none."""
+        errors = [(r.last_error, r.last_error_at) for r in self.replicas.values()]
+        return max((*errors, self._resolve_error), key=lambda error: error[1])
 
     def serves(self, release_id: str) -> bool:
-        """Whether the backend is connected, healthy when last asked, and holds a release."""
-        return (
-            self.healthy
-            and release_id in self.releases
-            and self._channel.get_state() is grpc.ChannelConnectivity.READY
-        )
+        """Whether a replica is connected, healthy when last asked, and holds a release."""
+        return any(replica.serves(release_id) for replica in self.replicas.values())
 
     async def score(
-        self,
-        release_id: str,
-        query: pb.UserQuery,
-        models: tuple[str, ...],
-        timeout: float,
+        self, release_id: str, query: pb.UserQuery, models: tuple[str, ...], timeout: float
     ) -> dict[str, Float32]:
-        """Scores a user's candidates, together with whoever else waits.
-
-        Args:
-            release_id: The release that the query's indexes are of.
-            query: The user and the candidates.
-            models: The models; all of the backend's for none.
-            timeout: Seconds.
-
-        Returns:
-            By model, the score of each candidate (float32, read-only).
-
-        Raises:
-            BackendError: There was no answer.
-        """
-        try:
-            return await self._scores.call((release_id, models), query, self._bound(timeout))
-        except TimeoutError:
-            raise BackendError(self.name, Failure.TIMEOUT, "no answer in time") from None
-        except QueueFullError:
-            raise BackendError(self.name, Failure.OVERLOADED, "too many calls wait") from None
+        """As `Replica.score`."""
+        return await self._call(
+            release_id, timeout, lambda r, left: r.score(release_id, query, models, left)
+        )
 
     async def retrieve(
         self,
@@ -142,126 +87,88 @@ class Backend:
         eligible: Bool,
         timeout: float,
     ) -> list[Int32]:
-        """Each model's best items that qualify (int32, best first).
-
-        Raises:
-            BackendError: There was no answer.
-        """
-        request = pb.RetrieveItemsRequest(
-            release_id=release_id,
-            users=[query],
-            count=count,
-            models=models,
-            eligible=pack_bits(eligible),
+        """As `Replica.retrieve`."""
+        return await self._call(
+            release_id,
+            timeout,
+            lambda r, left: r.retrieve(release_id, query, models, count, eligible, left),
         )
-        response = await self._guard(
-            self._stub.RetrieveItems(request, timeout=self._bound(timeout))
-        )
-        return [unpack_ints("items", model.items) for model in response.models]
 
     async def compare(self, release_id: str, item: int, timeout: float) -> dict[str, Float32]:
-        """By model, the similarity of an item to every item (float32, read-only).
-
-        Raises:
-            BackendError: There was no answer.
-        """
-        request = pb.CompareItemsRequest(release_id=release_id, item_index=item)
-        response = await self._guard(self._stub.CompareItems(request, timeout=self._bound(timeout)))
-        return {
-            model.model: unpack_floats("similarities", model.similarities)
-            for model in response.models
-        }
+        """As `Replica.compare`."""
+        return await self._call(
+            release_id, timeout, lambda r, left: r.compare(release_id, item, left)
+        )
 
     async def explain(
         self, release_id: str, query: pb.UserQuery, count: int, timeout: float
     ) -> Sequence[pb.ExplainItemsResponse.ItemEvidence]:
-        """Evidence for each candidate of a query.
-
-        Raises:
-            BackendError: There was no answer.
-        """
-        request = pb.ExplainItemsRequest(release_id=release_id, user=query, evidence_count=count)
-        response = await self._guard(self._stub.ExplainItems(request, timeout=self._bound(timeout)))
-        return response.items
-
-    async def probe(self) -> None:
-        """Asks for the backend's releases, which also tells its health."""
-        try:
-            response = await self._stub.ListReleases(
-                pb.ListReleasesRequest(release_in_service=self.release_in_service),
-                timeout=self._timeout,
-            )
-        except grpc.aio.AioRpcError as error:
-            self._fail(error)
-            self.healthy = False
-            return
-        self.releases = tuple(response.release_ids)
-        self.refused = {refused.release_id: refused.why for refused in response.refused}
-        if not self.healthy:
-            _log.info("backend_healthy", backend=self.name, target=self.target)
-        self.healthy = True
+        """As `Replica.explain`."""
+        return await self._call(
+            release_id, timeout, lambda r, left: r.explain(release_id, query, count, left)
+        )
 
     async def watch(self) -> None:
-        """Probes again and again, until cancelled."""
+        """Looks for replicas and probes them again and again, until cancelled."""
+        loop = asyncio.get_running_loop()
+        resolved_at = -self._settings.resolve_interval
         while True:
-            await self.probe()
-            await asyncio.sleep(self._interval)
+            if loop.time() - resolved_at >= self._settings.resolve_interval:
+                resolved_at = loop.time()
+                await self._resolve()
+            await asyncio.gather(
+                *(replica.probe(self.release_in_service) for replica in self.replicas.values())
+            )
+            await asyncio.sleep(self._settings.probe_interval)
 
     async def close(self) -> None:
-        """Closes the channel."""
-        await self._channel.close()
+        """Closes all channels."""
+        for replica in self.replicas.values():
+            await replica.close()
 
-    def _bound(self, timeout: float) -> float:
-        return max(0.001, min(timeout, self._timeout))
-
-    async def _score_batch(
-        self, key: tuple[str, tuple[str, ...]], queries: Sequence[pb.UserQuery], timeout: float
-    ) -> list[dict[str, Float32]]:
-        release_id, models = key
-        request = pb.ScoreItemsRequest(release_id=release_id, users=queries, models=models)
-        response = await self._guard(self._stub.ScoreItems(request, timeout=timeout))
-        scores = {model.model: unpack_floats("scores", model.scores) for model in response.models}
-        ends = self._ends(queries, scores)
-        return [
-            {name: values[start:end] for name, values in scores.items()}
-            for start, end in zip([0, *ends[:-1]], ends, strict=True)
-        ]
-
-    def _ends(self, queries: Sequence[pb.UserQuery], scores: Mapping[str, Float32]) -> list[int]:
-        """Where each user's scores end; whole-catalogue users share what the others leave."""
-        if not scores:
-            return [0] * len(queries)
-        own = np.array([len(query.candidates) // 4 for query in queries])
-        whole = np.array([not query.HasField("candidates") for query in queries])
-        total = len(next(iter(scores.values())))
-        if whole.any():
-            own[whole] = (total - int(own.sum())) // int(whole.sum())
-        ends: list[int] = np.cumsum(own).tolist()
-        if any(len(values) != ends[-1] for values in scores.values()):
-            raise BackendError(self.name, Failure.UNAVAILABLE, "scores of a wrong length")
-        return ends
-
-    async def _guard(self, call: Awaitable[_T]) -> _T:
+    async def _resolve(self) -> None:
+        """Opens and closes channels as replicas come and go; on failure the known ones stay."""
         try:
-            return await call
-        except grpc.aio.AioRpcError as error:
-            self._fail(error)
-            failure = _FAILURES.get(error.code(), Failure.UNAVAILABLE)
-            if failure is Failure.UNAVAILABLE:
-                # Not called again until a probe succeeds.
-                self.healthy = False
-            raise BackendError(self.name, failure, error.details() or error.code().name) from error
+            found = await resolve(self.target)
+        except (OSError, ValueError) as error:
+            self._resolve_error = f"{self.target}: {error}", datetime.now(UTC).isoformat()
+            _log.warning("backend_not_found", backend=self.name, error=str(error))
+            return
+        for address in found - self.replicas.keys():
+            self.replicas[address] = Replica(self.name, address, self._settings)
+        for address in self.replicas.keys() - found:
+            # While it answers it is one, whatever the look-up says.
+            if not self.replicas[address].healthy and not self.replicas[address].calls:
+                await self.replicas.pop(address).close()
 
-    def _fail(self, error: grpc.aio.AioRpcError) -> None:
-        self.last_error = f"{error.code().name}: {error.details()}"
-        self.last_error_at = datetime.now(UTC).isoformat()
-        if self.healthy:
-            _log.warning("backend_failed", backend=self.name, error=self.last_error)
+    def _healthy(self) -> list[Replica]:
+        return [replica for replica in self.replicas.values() if replica.healthy]
 
-
-def _open_channel(target: str, ca_file: str) -> grpc.aio.Channel:
-    options: Any = _CHANNEL_OPTIONS
-    if not ca_file:
-        return grpc.aio.insecure_channel(target, options)
-    credentials = grpc.ssl_channel_credentials(Path(ca_file).read_bytes())
-    return grpc.aio.secure_channel(target, credentials, options)
+    async def _call(
+        self,
+        release_id: str,
+        timeout: float,
+        call: Callable[[Replica, float], Awaitable[_T]],
+    ) -> _T:
+        """Calls a replica with the seconds that are left."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + timeout
+        tried: set[Replica] = set()
+        error = BackendError(self.name, Failure.UNAVAILABLE, "not healthy when last asked")
+        while replicas := [replica for replica in self._healthy() if replica not in tried]:
+            # In rotation among those that are equally idle.
+            replica = min(
+                replicas, key=lambda r: (release_id not in r.releases, r.calls, r.called_at)
+            )
+            tried.add(replica)
+            replica.calls += 1
+            replica.called_at = loop.time()
+            try:
+                return await call(replica, due - loop.time())
+            except BackendError as failed:
+                if failed.failure not in _PASSED_ON:
+                    raise
+                error = failed
+            finally:
+                replica.calls -= 1
+        raise error

@@ -36,7 +36,7 @@ class FirstPage:
     items: Int32
     scores: Float64
     stars: Float32
-    proposers: Sequence[Sequence[str]]
+    proposers: Sequence[tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class FirstPages:
         if count > self.items.shape[1] or place == len(self.users) or self.users[place] != user:
             return None
         items = self.items[place, :count]
-        items = items[items != PADDING]
-        end = len(items)
+        end = int(np.count_nonzero(items != PADDING))
+        items = items[:end]
         return FirstPage(
             items,
             self.scores[place, :end],

@@ -9,10 +9,13 @@ from marquee_services.gateway import answers
 from marquee_services.gateway.answer_cache import AnswerCache, CachedAnswer
 from marquee_services.gateway.first_pages import asks_for_first_page
 from marquee_services.gateway.lists import PageToken, new_list_id
+from marquee_services.gateway.page_bytes import items_bytes, metadata_bytes
 from marquee_services.gateway.release import GatewayRelease
 from marquee_services.gateway.releases import Releases
 from marquee_services.gateway.router import Router
 from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE
+
+_KNOWN = pb.RecommendResponse(subject_kind=types_pb2.SUBJECT_KIND_KNOWN).SerializeToString()
 
 
 class ReadyAnswers:
@@ -77,20 +80,23 @@ class ReadyAnswers:
         return True
 
     def _find(self, request: pb.RecommendRequest) -> tuple[str, CachedAnswer, str] | None:
+        if request.page_token:
+            return None
         try:
             release = self._releases.pick(request.options.release_id)
         except (NoRelease, ReleaseNotFound):
             return None
         if not self._router.is_whole(release):
             return None
-        kept = self._cache.get(release.release_id, request)
+        key = request.SerializeToString(deterministic=True)
+        kept = self._cache.get(release.release_id, key)
         if kept is not None:
             return release.release_id, kept, "kept"
-        made = self._of_first_page(release, request)
+        made = self._of_first_page(release, request, key)
         return None if made is None else (release.release_id, made, "release")
 
     def _of_first_page(
-        self, release: GatewayRelease, request: pb.RecommendRequest
+        self, release: GatewayRelease, request: pb.RecommendRequest, key: bytes
     ) -> CachedAnswer | None:
         if (
             not self._first_pages
@@ -103,23 +109,20 @@ class ReadyAnswers:
         page = release.first_pages.get(user, size) if user >= 0 else None
         if page is None:
             return None
-        items = answers.recommended_items(
-            release,
-            page.items,
-            page.scores,
-            page.stars,
-            page.proposers,
-            1,
-            request.options.include_metadata,
-        )
-        content = pb.RecommendResponse(subject_kind=types_pb2.SUBJECT_KIND_KNOWN, items=items)
+        indexes = page.items.tolist()
+        about = [release.id_bytes[index] for index in indexes]
+        if request.options.include_metadata:
+            about = [
+                itself + metadata_bytes(answers.item_message(release, index))
+                for itself, index in zip(about, indexes, strict=True)
+            ]
         unseen = release.item_count - len(release.data.matrix.seen(user))
         answer = CachedAnswer(
-            request.SerializeToString(deterministic=True),
-            content.SerializeToString(),
+            key,
+            _KNOWN + items_bytes(page, about),
             self._source(release),
             (),
-            len(items),
+            len(indexes),
             release.backends,
             unseen > size,
         )

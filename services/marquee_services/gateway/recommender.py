@@ -19,7 +19,7 @@ from marquee_services.errors import (
 )
 from marquee_services.gateway import answers
 from marquee_services.gateway.answer_cache import AnswerCache
-from marquee_services.gateway.backend import BackendError
+from marquee_services.gateway.failures import BackendError
 from marquee_services.gateway.filters import eligible_items
 from marquee_services.gateway.lists import (
     ListMemory,

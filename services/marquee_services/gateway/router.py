@@ -12,7 +12,8 @@ import numpy as np
 from marquee.v1 import types_pb2
 from marquee_services.arrays import Bool, Float32, Int32
 from marquee_services.errors import DeadlineExceeded, ModelAbstains, ModelUnavailable
-from marquee_services.gateway.backend import Backend, BackendError, Failure
+from marquee_services.gateway.backend import Backend
+from marquee_services.gateway.failures import BackendError, Failure
 from marquee_services.gateway.release import GatewayRelease
 from marquee_services.gateway.scored import Scored
 from marquee_services.gateway.subjects import ResolvedSubject
@@ -180,7 +181,7 @@ class Router:
         """Calls backends in parallel; answers by name, and the errors of the others."""
         order = sorted(names)
         results = await asyncio.gather(
-            *(self._ask_one(name, call) for name in order), return_exceptions=True
+            *(call(self.backends[name]) for name in order), return_exceptions=True
         )
         answers, failures = {}, []
         for name, result in zip(order, results, strict=True):
@@ -191,12 +192,6 @@ class Router:
             else:
                 answers[name] = result
         return answers, failures
-
-    async def _ask_one(self, name: str, call: Callable[[Backend], Awaitable[_T]]) -> _T:
-        backend = self.backends[name]
-        if not backend.healthy:
-            raise BackendError(name, Failure.UNAVAILABLE, "not healthy when last asked")
-        return await call(backend)
 
     def _insist(self, wanted: Wanted, failures: list[BackendError], deadline: Deadline) -> None:
         if failures and wanted.model:

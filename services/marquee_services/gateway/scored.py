@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from marquee_services.arrays import Bool, Float32, Float64, Int32
-from marquee_services.gateway.backend import BackendError
+from marquee_services.gateway.failures import BackendError
 from marquee_services.scoring.ensemble import BlendPair
 
 

@@ -28,6 +28,11 @@ class GatewaySettings(ServerSettings):
     probe_interval: float = setting(
         0.5, "Seconds between looks at a backend's health and releases.", low=0.05
     )
+    resolve_interval: float = setting(
+        2.0,
+        "Seconds between look-ups of a backend's host, whose addresses are its replicas.",
+        low=0.05,
+    )
     max_batch: int = setting(
         32, "Most users in one call to a backend; those that wait are gathered.", low=1, high=1024
     )
