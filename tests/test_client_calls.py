@@ -150,7 +150,7 @@ def test_recommend_without_options_sends_the_defaults_of_the_api(
     assert gateway.calls[0].request == pb.RecommendRequest(
         subject=types_pb2.Subject(user_id="42"),
         page_size=20,
-        options=pb.RecommendOptions(filter=types_pb2.ItemFilter()),
+        options=pb.RecommendOptions(),
     )
 
 
@@ -298,7 +298,7 @@ def test_batch_answers_come_as_they_are_ready(client: Any, gateway: FakeGateway)
             types_pb2.Subject(user_id="7"),
         ],
         page_size=3,
-        options=pb.RecommendOptions(model="user_cf", filter=types_pb2.ItemFilter()),
+        options=pb.RecommendOptions(model="user_cf"),
     )
     assert (good.index, good.subject, good.error) == (1, visitor, None)
     assert good.unwrap()[0].item_id == "50"
