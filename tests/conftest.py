@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -409,6 +410,19 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     made = trustme.CA()
     made.cert_pem.write_to_path(folder / "ca.pem")
     return Authority(folder, folder / "ca.pem", made)
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """Finds a port that nothing listens on."""
+
+    def find() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        return port
+
+    return find
 
 
 @pytest_asyncio.fixture

@@ -10,7 +10,7 @@ import pytest
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
-from marquee_services.gateway.answer_cache import AnswerCache
+from marquee_services.gateway.answer_cache import AnswerCache, request_key
 
 KNOWN = types_pb2.SUBJECT_KIND_KNOWN
 
@@ -112,11 +112,11 @@ def test_the_bound_of_bytes_holds_and_the_longest_unused_goes_first() -> None:
     cache = AnswerCache(20_000)
     for user in range(100):
         cache.put("r", request_of(str(user)), answer_of(20), frozenset(), True)
-        cache.get("r", request_of("0").SerializeToString(deterministic=True))
+        cache.get("r", request_key(request_of("0")))
     assert 5 < len(cache) < 100
-    assert cache.get("r", request_of("0").SerializeToString(deterministic=True)) is not None
-    assert cache.get("r", request_of("99").SerializeToString(deterministic=True)) is not None
-    assert cache.get("r", request_of("1").SerializeToString(deterministic=True)) is None
+    assert cache.get("r", request_key(request_of("0"))) is not None
+    assert cache.get("r", request_key(request_of("99"))) is not None
+    assert cache.get("r", request_key(request_of("1"))) is None
 
 
 def test_only_first_pages_of_known_users_are_kept() -> None:

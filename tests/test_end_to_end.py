@@ -5,7 +5,6 @@ from __future__ import annotations
 import doctest
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import threading
@@ -128,6 +127,7 @@ def test_first_pages_of_the_release_are_what_would_be_computed(
     group: ServiceGroup,
     store: ReleaseStore,
     tmp_path: Path,
+    free_port: Callable[[], int],
 ) -> None:
     """Item by item, for every user: one gateway answers with nothing else, another never does."""
     dataset, _, _ = trained
@@ -163,14 +163,6 @@ def test_first_pages_of_the_release_are_what_would_be_computed(
             assert ready.source.models == computed.source.models
             assert bool(ready.next_page_token) == bool(computed.next_page_token)
         assert answers_of_the_release(port) - before == len(users)
-
-
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def answers_of_the_release(port: int) -> int:

@@ -310,7 +310,8 @@ async def test_a_backend_that_retrieves_nothing_degrades_the_answer(
     async def fail(*_: Any) -> Any:
         raise BackendError("cf", Failure.TIMEOUT, "no answer in time")
 
-    monkeypatch.setattr(gateway.backends[0], "retrieve", fail)
+    (replica,) = gateway.backends[0].replicas.values()
+    monkeypatch.setattr(replica, "retrieve", fail)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.bound.port}") as channel:
         for _ in range(2):
             answer = await RecommenderServiceStub(channel).Recommend(known(), timeout=5)

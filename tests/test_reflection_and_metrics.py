@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import urllib.request
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -56,11 +56,9 @@ async def test_health_can_be_watched(services: Any) -> None:
         await stopping
 
 
-async def test_metrics_count_calls_by_status(services: Any) -> None:
+async def test_metrics_count_calls_by_status(services: Any, free_port: Callable[[], int]) -> None:
     """Failures are measured as well as successes, and the release in service is named."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     gateway = await services.start_gateway(metrics_port=port)
     await services.until_full(gateway)
     address = f"127.0.0.1:{gateway.bound.port}"

@@ -15,6 +15,8 @@ from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
 from marquee_services.gateway.addresses import Address, resolve
+from marquee_services.gateway.replica import Replica
+from marquee_services.gateway.settings import GatewaySettings
 
 REQUEST = pb.RecommendRequest(subject=types_pb2.Subject(user_id="u7"))
 
@@ -130,7 +132,7 @@ async def test_replicas_are_the_addresses_of_the_host(
     answer.append(second.bound.port)
     await services.until(lambda: len(backend.replicas) == 2)
     answer.clear()
-    await services.until(lambda: "no such host" in backend.last_error[0])
+    await services.until(lambda: "no such host" in backend.last_error.text)
     assert len(backend.replicas) == 2
     answer.append(first.bound.port)
     await second.stop(0)
@@ -141,10 +143,10 @@ async def test_replicas_are_the_addresses_of_the_host(
 @pytest.mark.parametrize(
     ("target", "found"),
     [
-        ("127.0.0.1:5", {Address("ipv4:127.0.0.1:5", "127.0.0.1", "127.0.0.1:5")}),
-        ("dns:///127.0.0.1:5", {Address("ipv4:127.0.0.1:5", "127.0.0.1", "127.0.0.1:5")}),
-        ("dns:127.0.0.1:5", {Address("ipv4:127.0.0.1:5", "127.0.0.1", "127.0.0.1:5")}),
-        ("[::1]:5", {Address("ipv6:[::1]:5", "::1", "[::1]:5")}),
+        ("127.0.0.1:5", {Address("ipv4:127.0.0.1:5", "127.0.0.1:5")}),
+        ("dns:///127.0.0.1:5", {Address("ipv4:127.0.0.1:5", "127.0.0.1:5")}),
+        ("dns:127.0.0.1:5", {Address("ipv4:127.0.0.1:5", "127.0.0.1:5")}),
+        ("[::1]:5", {Address("ipv6:[::1]:5", "[::1]:5")}),
         ("ipv4:1.2.3.4:5,6.7.8.9:10", {Address("ipv4:1.2.3.4:5"), Address("ipv4:6.7.8.9:10")}),
         ("ipv6:[::1]:5", {Address("ipv6:[::1]:5")}),
         ("unix:/run/cf.sock", {Address("unix:/run/cf.sock")}),
@@ -160,3 +162,23 @@ async def test_a_target_without_host_and_port_is_refused(target: str) -> None:
     """Rather than looked up in vain."""
     with pytest.raises(ValueError, match="host:port"):
         await resolve(target)
+
+
+@pytest.mark.parametrize(
+    ("host", "code"), [("backend.test", "UNIMPLEMENTED"), ("other.test", "UNAVAILABLE")]
+)
+async def test_a_replicas_certificate_is_that_of_its_host(
+    authority: Any, host: str, code: str
+) -> None:
+    """Though an address is dialled; here a server that knows no method."""
+    certificate, key = authority.issue("backend.test")
+    server = grpc.aio.server()
+    credentials = grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
+    port = server.add_secure_port("127.0.0.1:0", credentials)
+    await server.start()
+    settings = GatewaySettings(store="none", backend_ca=str(authority.certificate))
+    replica = Replica("cf", Address(f"ipv4:127.0.0.1:{port}", f"{host}:50052"), settings)
+    await replica.probe("")
+    assert replica.last_error.text.startswith(code)
+    await replica.close()
+    await server.stop(None)

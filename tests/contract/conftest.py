@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -143,7 +142,7 @@ class _Doors(dict[str, Door]):
             return self._secure_gateway(services, authority)
         program = _program(way)
         folder = self._folders.mktemp(way)
-        port = _free_port()
+        port = self._request.getfixturevalue("free_port")()
         if way == "haproxy":
             settings = _HAPROXY.format(port=port, gateway_port=services.gateway.bound.port)
             command: list[str | Path] = [program, "-db", "-f", folder / "settings"]
@@ -214,10 +213,3 @@ def _running(command: list[str | Path], log: Path) -> Iterator[None]:
     ):
         yield
         process.terminate()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port

@@ -7,7 +7,7 @@ import re
 import socket
 from dataclasses import dataclass
 
-_SCHEME = re.compile(r"(unix|unix-abstract|vsock|ipv4|ipv6|xds|passthrough):")
+_SCHEME = re.compile(r"(unix|unix-abstract|vsock|xds|passthrough):")
 _LISTS = ("ipv4:", "ipv6:")
 
 
@@ -17,12 +17,11 @@ class Address:
 
     Attributes:
         target: As gRPC dials it.
-        host: The name that its certificate is for; "" for what the target says.
-        authority: The host and port that calls name; "" for what the target says.
+        authority: The host and port that calls name and its certificate is for; "" for what the
+            target says.
     """
 
     target: str
-    host: str = ""
     authority: str = ""
 
 
@@ -51,7 +50,6 @@ async def resolve(target: str) -> frozenset[Address]:
     return frozenset(
         Address(
             f"ipv6:[{place[0]}]:{port}" if family == socket.AF_INET6 else f"ipv4:{place[0]}:{port}",
-            host,
             authority,
         )
         for family, _, _, _, place in found

@@ -24,7 +24,7 @@ class CachedAnswer:
     """An answer without what is new in each: its id, the next page's token, the time it took.
 
     Attributes:
-        request: The request, serialized deterministically.
+        request: The request's key.
         content: The subject's kind and the items, as bytes of either kind of answer.
         source: The AnswerSource's bytes.
         unknown_item_ids: Unknown ids of the request.
@@ -60,6 +60,11 @@ class CachedAnswer:
         return sum(map(len, parts)) + _OVERHEAD_BYTES
 
 
+def request_key(request: pb.RecommendRequest) -> bytes:
+    """What the answers to equal requests are kept under."""
+    return request.SerializeToString(deterministic=True)
+
+
 class AnswerCache:
     """First pages of known users, within a bound of bytes; the longest unused goes first.
 
@@ -76,9 +81,9 @@ class AnswerCache:
     def __len__(self) -> int:
         return len(self._answers)
 
-    def get(self, release_id: str, request: bytes) -> CachedAnswer | None:
-        """The answer to a request, serialized deterministically, if it is kept."""
-        return self._answers.get((release_id, request))
+    def get(self, release_id: str, key: bytes) -> CachedAnswer | None:
+        """The answer to the request of a key, if it is kept."""
+        return self._answers.get((release_id, key))
 
     def put(
         self,
@@ -99,7 +104,7 @@ class AnswerCache:
         self.add(
             release_id,
             CachedAnswer(
-                request.SerializeToString(deterministic=True),
+                request_key(request),
                 content.SerializeToString(),
                 response.source.SerializeToString(),
                 tuple(response.unknown_item_ids),

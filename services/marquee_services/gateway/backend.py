@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 import structlog
 
-from marquee.v1 import scoring_service_pb2 as pb
-from marquee_services.arrays import Bool, Float32, Int32
 from marquee_services.gateway.addresses import Address, resolve
-from marquee_services.gateway.failures import BackendError, Failure
+from marquee_services.gateway.failures import BackendError, Failure, LastError
 from marquee_services.gateway.replica import Replica
 from marquee_services.gateway.settings import GatewaySettings
 
@@ -42,7 +39,7 @@ class Backend:
         self.replicas: dict[Address, Replica] = {}
         self.release_in_service = ""
         self._settings = settings
-        self._resolve_error = "", ""
+        self._resolve_error = LastError()
 
     @property
     def healthy(self) -> bool:
@@ -61,52 +58,52 @@ class Backend:
         return {name: why for replica in self._healthy() for name, why in replica.refused.items()}
 
     @property
-    def last_error(self) -> tuple[str, str]:
-        """The last error and when it was, RFC 3339; empty for none."""
-        errors = [(r.last_error, r.last_error_at) for r in self.replicas.values()]
-        return max((*errors, self._resolve_error), key=lambda error: error[1])
+    def last_error(self) -> LastError:
+        """The last error, of a replica or of a look-up."""
+        errors = [replica.last_error for replica in self.replicas.values()]
+        return max((*errors, self._resolve_error), key=lambda error: error.at)
 
     def serves(self, release_id: str) -> bool:
         """Whether a replica is connected, healthy when last asked, and holds a release."""
         return any(replica.serves(release_id) for replica in self.replicas.values())
 
-    async def score(
-        self, release_id: str, query: pb.UserQuery, models: tuple[str, ...], timeout: float
-    ) -> dict[str, Float32]:
-        """As `Replica.score`."""
-        return await self._call(
-            release_id, timeout, lambda r, left: r.score(release_id, query, models, left)
-        )
-
-    async def retrieve(
+    async def call(
         self,
         release_id: str,
-        query: pb.UserQuery,
-        models: tuple[str, ...],
-        count: int,
-        eligible: Bool,
         timeout: float,
-    ) -> list[Int32]:
-        """As `Replica.retrieve`."""
-        return await self._call(
-            release_id,
-            timeout,
-            lambda r, left: r.retrieve(release_id, query, models, count, eligible, left),
-        )
+        call: Callable[[Replica, float], Awaitable[_T]],
+    ) -> _T:
+        """Calls a replica.
 
-    async def compare(self, release_id: str, item: int, timeout: float) -> dict[str, Float32]:
-        """As `Replica.compare`."""
-        return await self._call(
-            release_id, timeout, lambda r, left: r.compare(release_id, item, left)
-        )
+        Args:
+            release_id: The release; replicas that hold it are asked first.
+            timeout: Seconds.
+            call: Makes the call, with the seconds that are left.
 
-    async def explain(
-        self, release_id: str, query: pb.UserQuery, count: int, timeout: float
-    ) -> Sequence[pb.ExplainItemsResponse.ItemEvidence]:
-        """As `Replica.explain`."""
-        return await self._call(
-            release_id, timeout, lambda r, left: r.explain(release_id, query, count, left)
-        )
+        Raises:
+            BackendError: There was no answer.
+        """
+        loop = asyncio.get_running_loop()
+        due = loop.time() + timeout
+        tried: set[Replica] = set()
+        error = BackendError(self.name, Failure.UNAVAILABLE, "not healthy when last asked")
+        while replicas := [replica for replica in self._healthy() if replica not in tried]:
+            # In rotation among those that are equally idle.
+            replica = min(
+                replicas, key=lambda r: (release_id not in r.releases, r.calls, r.called_at)
+            )
+            tried.add(replica)
+            replica.calls += 1
+            replica.called_at = loop.time()
+            try:
+                return await call(replica, due - loop.time())
+            except BackendError as failed:
+                if failed.failure not in _PASSED_ON:
+                    raise
+                error = failed
+            finally:
+                replica.calls -= 1
+        raise error
 
     async def watch(self) -> None:
         """Looks for replicas and probes them again and again, until cancelled."""
@@ -131,7 +128,7 @@ class Backend:
         try:
             found = await resolve(self.target)
         except (OSError, ValueError) as error:
-            self._resolve_error = f"{self.target}: {error}", datetime.now(UTC).isoformat()
+            self._resolve_error = LastError.now(f"{self.target}: {error}")
             _log.warning("backend_not_found", backend=self.name, error=str(error))
             return
         for address in found - self.replicas.keys():
@@ -143,32 +140,3 @@ class Backend:
 
     def _healthy(self) -> list[Replica]:
         return [replica for replica in self.replicas.values() if replica.healthy]
-
-    async def _call(
-        self,
-        release_id: str,
-        timeout: float,
-        call: Callable[[Replica, float], Awaitable[_T]],
-    ) -> _T:
-        """Calls a replica with the seconds that are left."""
-        loop = asyncio.get_running_loop()
-        due = loop.time() + timeout
-        tried: set[Replica] = set()
-        error = BackendError(self.name, Failure.UNAVAILABLE, "not healthy when last asked")
-        while replicas := [replica for replica in self._healthy() if replica not in tried]:
-            # In rotation among those that are equally idle.
-            replica = min(
-                replicas, key=lambda r: (release_id not in r.releases, r.calls, r.called_at)
-            )
-            tried.add(replica)
-            replica.calls += 1
-            replica.called_at = loop.time()
-            try:
-                return await call(replica, due - loop.time())
-            except BackendError as failed:
-                if failed.failure not in _PASSED_ON:
-                    raise
-                error = failed
-            finally:
-                replica.calls -= 1
-        raise error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from enum import StrEnum
+from typing import NamedTuple, Self
 
 
 class Failure(StrEnum):
@@ -26,3 +28,20 @@ class BackendError(Exception):
         super().__init__(f"{backend}: {detail}")
         self.backend = backend
         self.failure = failure
+
+
+class LastError(NamedTuple):
+    """An error that an operator is told of.
+
+    Attributes:
+        text: What happened, "" for nothing.
+        at: When, RFC 3339.
+    """
+
+    text: str = ""
+    at: str = ""
+
+    @classmethod
+    def now(cls, text: str) -> Self:
+        """One that happens now."""
+        return cls(text, datetime.now(UTC).isoformat())

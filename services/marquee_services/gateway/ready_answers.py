@@ -6,7 +6,7 @@ from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee_services.errors import NoRelease, ReleaseNotFound
 from marquee_services.gateway import answers
-from marquee_services.gateway.answer_cache import AnswerCache, CachedAnswer
+from marquee_services.gateway.answer_cache import AnswerCache, CachedAnswer, request_key
 from marquee_services.gateway.first_pages import asks_for_first_page
 from marquee_services.gateway.lists import PageToken, new_list_id
 from marquee_services.gateway.page_bytes import items_bytes, metadata_bytes
@@ -88,7 +88,7 @@ class ReadyAnswers:
             return None
         if not self._router.is_whole(release):
             return None
-        key = request.SerializeToString(deterministic=True)
+        key = request_key(request)
         kept = self._cache.get(release.release_id, key)
         if kept is not None:
             return release.release_id, kept, "kept"

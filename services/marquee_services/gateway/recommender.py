@@ -369,10 +369,13 @@ class Recommender:
             item.reasons.extend(answers.model_shares(scored, place))
         if not items or "cf" not in scored.backends:
             return []
+        release_id = asked.release.release_id
         query = asked.subject.query(scored.item_indexes(page.places))
         try:
-            evidence = await self._router.backends["cf"].explain(
-                asked.release.release_id, query, _EVIDENCE_ITEMS, deadline.left()
+            evidence = await self._router.backends["cf"].call(
+                release_id,
+                deadline.left(),
+                lambda r, left: r.explain(release_id, query, _EVIDENCE_ITEMS, left),
             )
         except BackendError as error:
             return [error]

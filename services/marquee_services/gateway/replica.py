@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +15,7 @@ from marquee.v1 import scoring_service_pb2_grpc
 from marquee_services.arrays import Bool, Float32, Int32
 from marquee_services.coalescer import Coalescer, QueueFullError
 from marquee_services.gateway.addresses import Address
-from marquee_services.gateway.failures import BackendError, Failure
+from marquee_services.gateway.failures import BackendError, Failure, LastError
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.server.runtime import MAX_MESSAGE_BYTES
 from marquee_services.wire import pack_bits, unpack_floats, unpack_ints
@@ -58,8 +57,7 @@ class Replica:
         refused: Why it refused releases, by id.
         calls: How many calls wait for its answer.
         called_at: When the last one began, in the event loop's time.
-        last_error: The last error, "" for none.
-        last_error_at: When that was, RFC 3339.
+        last_error: The last error.
     """
 
     def __init__(self, name: str, address: Address, settings: GatewaySettings) -> None:
@@ -70,8 +68,7 @@ class Replica:
         self.refused: Mapping[str, str] = {}
         self.calls = 0
         self.called_at = 0.0
-        self.last_error = ""
-        self.last_error_at = ""
+        self.last_error = LastError()
         self._timeout = settings.backend_timeout
         self._channel = _open_channel(address, settings.backend_ca)
         self._stub = scoring_service_pb2_grpc.ScoringServiceStub(self._channel)
@@ -233,22 +230,22 @@ class Replica:
             raise BackendError(self.name, failure, error.details() or error.code().name) from error
 
     def _fail(self, error: grpc.aio.AioRpcError) -> None:
-        self.last_error = f"{error.code().name}: {error.details()}"
-        self.last_error_at = datetime.now(UTC).isoformat()
+        self.last_error = LastError.now(f"{error.code().name}: {error.details()}")
         if self.healthy:
             _log.warning(
-                "backend_failed", backend=self.name, address=self.address, error=self.last_error
+                "backend_failed",
+                backend=self.name,
+                address=self.address,
+                error=self.last_error.text,
             )
 
 
 def _open_channel(address: Address, ca_file: str) -> grpc.aio.Channel:
     options: Any = _CHANNEL_OPTIONS
     if address.authority:
+        # An address is dialled; the certificate is that of the host.
         options += (("grpc.default_authority", address.authority),)
     if not ca_file:
         return grpc.aio.insecure_channel(address.target, options)
-    if address.host:
-        # The certificate is the host's, whose address is dialled.
-        options += (("grpc.ssl_target_name_override", address.host),)
     credentials = grpc.ssl_channel_credentials(Path(ca_file).read_bytes())
     return grpc.aio.secure_channel(address.target, credentials, options)

@@ -15,6 +15,7 @@ from marquee_services.errors import DeadlineExceeded, ModelAbstains, ModelUnavai
 from marquee_services.gateway.backend import Backend
 from marquee_services.gateway.failures import BackendError, Failure
 from marquee_services.gateway.release import GatewayRelease
+from marquee_services.gateway.replica import Replica
 from marquee_services.gateway.scored import Scored
 from marquee_services.gateway.subjects import ResolvedSubject
 from marquee_services.scoring.ensemble import BASELINE, POPULARITY, RECENT_POPULARITY
@@ -82,7 +83,10 @@ class Router:
         models = (wanted.model,) if wanted.model and asked else ()
         query = subject.query(items)
         answers, failures = await self._ask(
-            asked, lambda b: b.score(release.release_id, query, models, deadline.left())
+            asked,
+            release,
+            deadline,
+            lambda r, left: r.score(release.release_id, query, models, left),
         )
         self._insist(wanted, failures, deadline)
         outputs = self._gateway_outputs(release, subject, items)
@@ -133,9 +137,9 @@ class Router:
         models = (wanted.model,) if wanted.model and asked else ()
         answers, failures = await self._ask(
             asked,
-            lambda b: b.retrieve(
-                release.release_id, query, models, count, eligible, deadline.left()
-            ),
+            release,
+            deadline,
+            lambda r, left: r.retrieve(release.release_id, query, models, count, eligible, left),
         )
         self._insist(wanted, failures, deadline)
         found = [items for answer in answers.values() for items in answer]
@@ -157,7 +161,10 @@ class Router:
         """
         asked = {release.model(model).backend} if model else release.backends
         answers, failures = await self._ask(
-            asked - {"gateway"}, lambda b: b.compare(release.release_id, item, deadline.left())
+            asked - {"gateway"},
+            release,
+            deadline,
+            lambda r, left: r.compare(release.release_id, item, left),
         )
         self._insist(Wanted(model), failures, deadline)
         rows = {name: row for answer in answers.values() for name, row in answer.items()}
@@ -176,12 +183,20 @@ class Router:
         return release.backends if wanted.backends is None else wanted.backends
 
     async def _ask(
-        self, names: Collection[str], call: Callable[[Backend], Awaitable[_T]]
+        self,
+        names: Collection[str],
+        release: GatewayRelease,
+        deadline: Deadline,
+        call: Callable[[Replica, float], Awaitable[_T]],
     ) -> tuple[dict[str, _T], list[BackendError]]:
         """Calls backends in parallel; answers by name, and the errors of the others."""
         order = sorted(names)
         results = await asyncio.gather(
-            *(call(self.backends[name]) for name in order), return_exceptions=True
+            *(
+                self.backends[name].call(release.release_id, deadline.left(), call)
+                for name in order
+            ),
+            return_exceptions=True,
         )
         answers, failures = {}, []
         for name, result in zip(order, results, strict=True):
@@ -205,6 +220,8 @@ class Router:
         self, release: GatewayRelease, subject: ResolvedSubject, wanted: Wanted
     ) -> list[BackendError]:
         """The backends that a further page does without, as the first page did."""
+        if wanted.backends is None:
+            return []
         whole = self._asked(release, subject, Wanted(wanted.model))
         return [
             BackendError(name, Failure.UNAVAILABLE, "away when the first page was ranked")

@@ -116,8 +116,8 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
                     target=backend.target,
                     healthy=backend.healthy,
                     loaded_release_ids=backend.releases,
-                    last_error=backend.last_error[0],
-                    last_error_at=backend.last_error[1],
+                    last_error=backend.last_error.text,
+                    last_error_at=backend.last_error.at,
                 )
                 for backend in self._router.backends.values()
             ],

@@ -83,12 +83,10 @@ class ReleaseFollower(Generic[_R]):
         Raises:
             ReleaseNotFound: It is not loaded.
         """
-        try:
-            release = self._loaded[release_id]
-        except KeyError:
-            raise ReleaseNotFound(release_id) from None
-        self._used[release_id] = time.monotonic()
-        return release
+        if release_id not in self._loaded:
+            raise ReleaseNotFound(release_id)
+        self.touch(release_id)
+        return self._loaded[release_id]
 
     def touch(self, release_id: str) -> None:
         """Counts a release as asked for, if it is loaded."""
@@ -134,9 +132,8 @@ class ReleaseFollower(Generic[_R]):
         release_id = production.release_id
         if release_id != self.wanted:
             # A release that is promoted anew gets a new chance.
-            known = {release_id, *production.history}
-            self.refused = {name: why for name, why in self.refused.items() if name in known}
-            self.refused.pop(release_id, None)
+            before = set(production.history) - {release_id}
+            self.refused = {name: why for name, why in self.refused.items() if name in before}
             self.wanted = release_id
         if release_id in self._loaded:
             if self.newest().release_id != release_id:
@@ -171,7 +168,7 @@ class ReleaseFollower(Generic[_R]):
 
     def _swap(self, release: _R) -> None:
         self._loaded[release.release_id] = release
-        self._used[release.release_id] = time.monotonic()
+        self.touch(release.release_id)
         while len(self._loaded) > self._keep:
             others = list(self._loaded)[:-1]
             gone = min(others, key=self._used.__getitem__)
