@@ -10,8 +10,9 @@ import click
 
 from marquee_trainer.evaluation.cold_start import ColdStart, ColdStartConfig, cold_start
 from marquee_trainer.evaluation.evaluate import Evaluation
+from marquee_trainer.evaluation.known_day import KnownDay, KnownDayConfig, know_day
 from marquee_trainer.releasing import load_and_split, train_all
-from marquee_trainer.report import metrics_table
+from marquee_trainer.report import ProgressBar, known_day_table, metrics_table
 from marquee_trainer.settings import EvaluateSettings
 from marquee_trainer.training import TrainingConfig
 
@@ -37,20 +38,29 @@ def run_evaluation(settings: EvaluateSettings) -> None:
             config.relevant_stars,
             settings.seed,
         )
+    known_day: KnownDay | None = None
+    if settings.with_day:
+        known_day = know_day(
+            dataset, split, trained, config, KnownDayConfig(), ProgressBar(2).progress().on_step
+        )
+        click.echo(known_day_table(known_day))
     if settings.json:
-        Path(settings.json).write_text(metrics_json(trained.evaluation, found))
+        text = metrics_json(trained.evaluation, found, known_day)
+        Path(settings.json).write_text(text)
         click.echo(f"wrote {settings.json}")
     if settings.report:
         # matplotlib takes a while to import.
         from marquee_trainer.reporting.report import write_evaluation_report
 
         page = write_evaluation_report(
-            Path(settings.report), dataset, split, trained, config, found
+            Path(settings.report), dataset, split, trained, config, found, known_day
         )
         click.echo(f"wrote {page}")
 
 
-def metrics_json(evaluation: Evaluation, found: ColdStart | None = None) -> str:
+def metrics_json(
+    evaluation: Evaluation, found: ColdStart | None = None, known_day: KnownDay | None = None
+) -> str:
     """The metrics as JSON: `{"models": {"user_cf": {"train_mse": …, "ndcg@10": …}, …}}`."""
     content: dict[str, Mapping[str, object]] = {"models": evaluation.metrics}
     if found is not None:
@@ -62,4 +72,6 @@ def metrics_json(evaluation: Evaluation, found: ColdStart | None = None) -> str:
             "retrained": found.retrained,
             "retrained_mse": found.retrained_mse,
         }
+    if known_day is not None:
+        content["with_day"] = known_day.metrics
     return json.dumps(content, indent=2, allow_nan=False) + "\n"

@@ -10,7 +10,8 @@ import click
 from tqdm import tqdm
 
 from marquee.cli.table import render
-from marquee_trainer.evaluation.evaluate import Evaluation
+from marquee_trainer.evaluation.evaluate import ENSEMBLE, Evaluation
+from marquee_trainer.evaluation.known_day import KnownDay
 from marquee_trainer.models.model import Epoch
 from marquee_trainer.training import Progress
 
@@ -70,3 +71,13 @@ def metrics_table(evaluation: Evaluation) -> str:
         for name, metrics in evaluation.metrics.items()
     ]
     return render(["model", *(title for _, title in _COLUMNS)], rows, "l" + "r" * len(_COLUMNS))
+
+
+def known_day_table(found: KnownDay) -> str:
+    """What predictions gain that know the day of the rating, as a table."""
+    columns = [(key, title) for key, title in _COLUMNS if key in found.metrics[ENSEMBLE]]
+    rows = [
+        [f"{name}, day known", *(f"{row[key]:.4f}" for key, _ in columns)]
+        for name, row in found.metrics.items()
+    ]
+    return render(["model", *(title for _, title in columns)], rows, "l" + "r" * len(columns))

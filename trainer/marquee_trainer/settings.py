@@ -28,7 +28,8 @@ class DataSettings:
     )
     test_file: str = setting(
         "",
-        "File of the test ratings, within --data or by itself, for example u1.test.",
+        "File of the test ratings, within --data or by itself, for example u1.test; without "
+        "--train, all other ratings are for training.",
         alias="test",
     )
     seed: int = setting(0, "Seed of the sample, the splits and the models.", low=0)
@@ -90,6 +91,11 @@ class EvaluateSettings(DataSettings):
     cold_start: bool = setting(
         False,
         "Evaluate users of whom training knows nothing as well; trains everything twice more.",
+    )
+    with_day: bool = setting(
+        False,
+        "Evaluate predictions that know the day of the rating as well, which no forecast does; "
+        "trains one more model.",
     )
     config: str = setting(
         "", "File of `marquee tune`; by default the package's for data of that size."

@@ -226,14 +226,33 @@ class GibbsSampler:
         random = np.random.default_rng(seed)
         values = matrix.ratings.astype(np.float64) - mean
         shape = matrix.user_count, matrix.item_count
-        rated = csr_array((values, matrix.items, matrix.indptr), shape=shape)
+        rated = csr_array((values.copy(), matrix.items, matrix.indptr), shape=shape)
         self.users = Side(rated, rank + 1, max_linked, random)
         self.items = Side(rated.T.tocsr(), rank + 1, max_linked, random)
         self.noise_rate = noise_shapes[0]
         self.residuals: Float64 = values
         self._noise_shapes = noise_shapes
         self._rows = matrix.users
+        self._values = values
+        # Where the items' side has each rating of the matrix.
+        self._by_item = np.argsort(matrix.items, kind="stable")
         self._random = random
+
+    def leave_out(self, part: Float64) -> None:
+        """Has the coming sweeps explain the ratings less a part that something else explains.
+
+        Args:
+            part: In stars and in the order of the matrix (float64, ratings).
+        """
+        rest = self._values - part
+        self.users.rated.data[:] = rest
+        self.items.rated.data[:] = rest[self._by_item]
+
+    def precisions(self) -> Float64:
+        """The precision of each rating's noise, in 1 / stars² (float64, ratings)."""
+        found: Float64 = self.users.noise.take(self._rows)
+        found *= self.items.noise.take(self.users.rated.indices)
+        return found
 
     def sweep(self) -> None:
         """Draws everything once."""
