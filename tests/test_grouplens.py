@@ -253,13 +253,44 @@ def test_named_files_are_the_split(tmp_path: Path) -> None:
     assert dataset.source == f"grouplens:{tmp_path.name} (a.base, a.test)"
 
 
+def test_without_a_training_file_all_other_ratings_are_for_training(tmp_path: Path) -> None:
+    """A fold is told by its test file alone; the data set is that of all ratings."""
+    rest, held = [GOOD, ("2", "11", "3", 5)], [("1", "11", "2", 6)]
+    (tmp_path / "u.data").write_bytes(written([rest[0], *held, rest[1]], "\t", ""))
+    (tmp_path / "a.test").write_bytes(written(held, "\t", ""))
+    dataset, split = load_grouplens(tmp_path, None, "a.test")
+    assert split is not None
+    assert dataset.ratings[split.train].tolist() == [4, 3]
+    assert dataset.ratings[split.test].tolist() == [2]
+    assert split.description == "all but a.test, a.test"
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([("1", "10", "3", 5)], r"a.test:1: user 1 rates item 10 3, which is none of all"),
+        ([("9", "10", "4", 5)], r"a.test:1: user 9 rates item 10 4, which is none of all"),
+        ([GOOD, GOOD], r"a.test:2: the rating is in the file already"),
+        ([GOOD, ("2", "11", "3", 5)], r"no ratings for training"),
+    ],
+)
+def test_test_ratings_that_are_no_part_of_all_are_an_error(
+    rows: list[Row], message: str, tmp_path: Path
+) -> None:
+    """A test that is not held out of the training would say nothing, or flatter."""
+    (tmp_path / "u.data").write_bytes(written([GOOD, ("2", "11", "3", 5)], "\t", ""))
+    (tmp_path / "a.test").write_bytes(written(rows, "\t", ""))
+    with pytest.raises(RatingsError, match=message):
+        load_grouplens(tmp_path, None, "a.test")
+
+
 def test_missing_files_are_named(tmp_path: Path) -> None:
     """The error says what was looked for."""
     with pytest.raises(RatingsError, match=r"none of u.data, ratings.dat, ratings.csv is there"):
         load_grouplens(tmp_path)
     with pytest.raises(RatingsError, match=r"there is no file a.base"):
         load_grouplens(tmp_path, "a.base", "a.test")
-    with pytest.raises(RatingsError, match="belong together"):
+    with pytest.raises(RatingsError, match="needs a test file"):
         load_grouplens(tmp_path, "a.base")
 
 

@@ -88,14 +88,16 @@ def load_grouplens(
 
     Args:
         path: The folder or zip file.
-        train_file: Name of a file of training ratings, or its path; None for all ratings.
+        train_file: Name of a file of training ratings, or its path; None for all ratings, less
+            those of the test.
         test_file: Name of a file of test ratings, or its path.
 
     Returns:
         The ratings; and the split, when files name it.
 
     Raises:
-        RatingsError: A file is missing or malformed, or a user rates an item twice.
+        RatingsError: A file is missing or malformed, a user rates an item twice, or a test rating
+            is not one of all ratings.
     """
     files: Files = ZipFiles(path) if path.is_file() else FolderFiles(path)
     name = path.resolve().name.removesuffix(".zip")
@@ -103,8 +105,10 @@ def load_grouplens(
         parts = [_named_ratings(files, path, file) for file in (train_file, test_file)]
         split_name = f"{parts[0].name}, {parts[1].name}"
         source = f"grouplens:{name} ({split_name})"
-    elif train_file or test_file:
-        raise RatingsError("a training file and a test file belong together")
+    elif test_file:
+        return _all_but(files, path, test_file, name)
+    elif train_file:
+        raise RatingsError("a training file needs a test file beside it")
     else:
         parts = [_all_ratings(files, path)]
         source = f"grouplens:{name}"
@@ -115,6 +119,36 @@ def load_grouplens(
     if not len(train) or not len(test):
         raise RatingsError(f"{source}: there are no ratings in one of the files")
     return dataset, Split(np.sort(train), np.sort(test), split_name)
+
+
+def _all_but(files: Files, path: Path, test_file: str, name: str) -> tuple[RatingsDataset, Split]:
+    """All ratings, of which those in the test file are for the test."""
+    test = _named_ratings(files, path, test_file)
+    source = f"grouplens:{name} (all but {test.name}, {test.name})"
+    dataset = _dataset([_all_ratings(files, path)], _details(files), source)
+    users = dataset.user_ids.indexes([user.decode() for user in test.users.tolist()])
+    items = dataset.catalogue.items.indexes([item.decode() for item in test.items.tolist()])
+    width = len(dataset.catalogue)
+    every = dataset.users.astype(np.int64) * width + dataset.items
+    cells = users.astype(np.int64) * width + items
+    rows = np.minimum(np.searchsorted(every, cells), len(every) - 1)
+    there = (users >= 0) & (items >= 0) & (every[rows] == cells)
+    there &= dataset.ratings[rows] == test.ratings
+    if not there.all():
+        problems = [
+            f"{test.line(row)}: user {test.users[row].decode()} rates item "
+            f"{test.items[row].decode()} {test.ratings[row]:g}, which is none of all ratings"
+            for row in np.flatnonzero(~there).tolist()
+        ]
+        raise RatingsError.listing(f"{source}: test ratings", problems)
+    held, first = np.unique(rows, return_index=True)
+    if len(held) < len(rows):
+        row = int(np.setdiff1d(np.arange(len(rows)), first)[0])
+        raise RatingsError(f"{test.line(row)}: the rating is in the file already")
+    if len(held) == len(every):
+        raise RatingsError(f"{source}: there are no ratings for training")
+    train = np.setdiff1d(np.arange(len(every)), held)
+    return dataset, Split(train, held, f"all but {test.name}, {test.name}")
 
 
 def _all_ratings(files: Files, path: Path) -> Rows:
