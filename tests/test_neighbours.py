@@ -10,19 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from marquee_services.arrays import Float32, save_array
+from marquee_services.arrays import Float32, Int32, save_array
 from marquee_services.errors import ArtifactError
 from marquee_services.scoring.neighbours import (
+    CommonSums,
     CoRatings,
     NeighbourConfig,
     Neighbours,
     csr_matrix,
     nearest,
 )
+from marquee_trainer.models.neighbourhoods import every_neighbourhood
 
 CONFIG = NeighbourConfig(neighbours=3, shrinkage=2.0, overlap_power=1.5, damping=0.1)
 # Quarter steps: squares and sums are exact, so an undefined correlation is exactly so.
 RESIDUALS = st.integers(-8, 8).map(lambda step: step / 4)
+ANY = st.floats(-4, 4, width=32)
 
 
 def co_ratings(dense: Float32, rated: np.ndarray) -> CoRatings:
@@ -40,51 +43,61 @@ def direct_correlation(x: Float32, y: Float32, both: np.ndarray) -> float:
 
 
 @given(arrays(np.float64, (5, 7), elements=RESIDUALS), arrays(np.bool_, (5, 7)))
-def test_correlations_equal_the_direct_formula(dense: np.ndarray, rated: np.ndarray) -> None:
-    """The sparse products give the Pearson correlation that a loop over pairs gives."""
-    ratings = co_ratings(dense, rated)
-    for one in range(5):
-        correlations, common = ratings.correlations(*ratings.row(one))
-        for other in range(5):
-            both = rated[one] & rated[other]
-            wanted = direct_correlation(dense[one], dense[other], both)
-            assert correlations[other] == pytest.approx(wanted, abs=1e-6)
-            assert common[other] == both.sum()
-
-
-@given(arrays(np.float64, (5, 7), elements=RESIDUALS), arrays(np.bool_, (5, 7)))
 def test_similarities_equal_the_direct_formula(dense: np.ndarray, rated: np.ndarray) -> None:
     """Shrinkage and overlap weigh the positive correlations as the docstring says."""
     ratings = co_ratings(dense, rated)
     for one in range(5):
-        similarities, _ = ratings.similarities(*ratings.row(one), CONFIG)
+        columns, values = ratings.row(one)
+        sums = ratings.sums(columns, values)
+        rows, similarities = ratings.similar(len(columns), sums, CONFIG)
+        found = dict(zip(rows.tolist(), similarities.tolist(), strict=True))
+        assert list(found) == sorted(found)
         for other in range(5):
             both = rated[one] & rated[other]
             n, union = both.sum(), (rated[one] | rated[other]).sum()
+            assert sums.counts[other] == n
             wanted = max(0.0, direct_correlation(dense[one], dense[other], both))
             wanted *= n / (n + 2.0) * (n / max(union, 1)) ** 1.5
-            assert similarities[other] == pytest.approx(wanted, abs=1e-6)
-            assert similarities[other] <= 1.0
+            assert found.get(other, 0.0) == pytest.approx(wanted, abs=1e-6)
+            assert 0 < found.get(other, 1.0) <= 1.0
 
 
 def test_a_vector_without_columns_is_like_nothing() -> None:
     """An empty profile has no similarity, and no division fails."""
     ratings = co_ratings(np.ones((3, 4), np.float32), np.eye(3, 4, dtype=np.bool_))
-    similarities, common = ratings.similarities(
-        np.empty(0, np.int32), np.empty(0, np.float32), CONFIG
-    )
-    assert similarities.tolist() == [0, 0, 0]
-    assert common.tolist() == [0, 0, 0]
+    sums = ratings.sums(np.empty(0, np.int32), np.empty(0, np.float32))
+    rows, similarities = ratings.similar(0, sums, CONFIG)
+    assert not len(rows)
+    assert not len(similarities)
+    assert sums.counts.tolist() == [0, 0, 0]
+
+
+@given(arrays(np.float32, (70, 7), elements=ANY), arrays(np.bool_, (70, 7)))
+def test_every_row_at_once_has_the_sums_of_each_alone(dense: Float32, rated: np.ndarray) -> None:
+    """A known row and a vector of the same values have the same neighbours, to the last bit."""
+    ratings = co_ratings(dense, rated)
+    found: dict[int, CommonSums] = {}
+
+    def nearest_of(row: int, sums: CommonSums) -> tuple[Int32, Float32]:
+        found[row] = sums
+        return np.array([row], np.int32), np.ones(1, np.float32)
+
+    neighbours = every_neighbourhood(ratings, nearest_of)
+    assert neighbours.indices.tolist() == list(range(70))
+    for row in range(70):
+        alone = ratings.sums(*ratings.row(row))
+        for name in ("products", "squares", "vector_squares", "counts"):
+            np.testing.assert_array_equal(getattr(found[row], name), getattr(alone, name))
 
 
 def test_nearest_keeps_the_best_above_zero_in_ascending_order() -> None:
-    """Rows that are not eligible or not similar take no place."""
-    similarities = np.array([0.2, 0.9, 0.0, 0.5, 0.7], np.float32)
-    eligible = np.array([True, False, True, True, True])
-    indices, values = nearest(similarities, 2, eligible)
+    """Of equal similarity the first stays; what was rounded to 0 does not."""
+    rows = np.array([1, 3, 4, 8, 9], np.int32)
+    similarities = np.array([0.2, 0.5, 0.7, 0.5, 0.0], np.float32)
+    indices, values = nearest(rows, similarities, 2)
     assert indices.tolist() == [3, 4]
     assert values.tolist() == pytest.approx([0.5, 0.7])
-    assert nearest(similarities, 9, eligible)[0].tolist() == [0, 3, 4]
+    assert nearest(rows, similarities, 9)[0].tolist() == [1, 3, 4, 8]
 
 
 def toy_neighbours() -> Neighbours:

@@ -17,7 +17,6 @@ from marquee_services.scoring.neighbours import (
     NeighbourConfig,
     Neighbours,
     csr_matrix,
-    nearest,
 )
 from marquee_services.scoring.scorer import Output, RatedEvidence, ReleaseData
 
@@ -38,20 +37,6 @@ def item_residuals(data: ReleaseData) -> CoRatings:
     residuals = data.baseline.residuals(matrix.all_profiles())
     by_user = csr_matrix(matrix.indptr, matrix.items, residuals, matrix.item_count)
     return CoRatings.of(by_user.T.tocsr())
-
-
-def nearest_items(ratings: CoRatings, item: int, config: ItemCFConfig) -> tuple[Int32, Float32]:
-    """The nearest items to an item, ascending, and their similarities.
-
-    Args:
-        ratings: Residuals by item, as `item_residuals` makes them.
-        item: The item.
-        config: How many, and how similarity is measured.
-    """
-    similarities, _ = ratings.similarities(*ratings.row(item), config)
-    eligible = np.ones(len(similarities), dtype=np.bool_)
-    eligible[item] = False
-    return nearest(similarities, config.neighbours, eligible)
 
 
 class ItemCFScorer:

@@ -14,7 +14,7 @@ from typing import Self, TypeAlias
 import numpy as np
 from scipy.sparse import csc_array, csr_array
 
-from marquee_services.arrays import Bool, Float32, Int32, Int64, load_array, save_array
+from marquee_services.arrays import Float32, Int32, Int64, load_array, save_array
 from marquee_services.errors import ArtifactError
 from marquee_services.scoring.top import top_indexes
 
@@ -57,6 +57,23 @@ class NeighbourConfig:
 
 
 @dataclass(frozen=True)
+class CommonSums:
+    """Sums of a vector x and each row y over the columns that both have.
+
+    Attributes:
+        products: Σ x y (float32, rows).
+        squares: Σ y² (float32, rows).
+        vector_squares: Σ x² (float32, rows).
+        counts: n, how many columns both have (float32, rows).
+    """
+
+    products: Float32
+    squares: Float32
+    vector_squares: Float32
+    counts: Float32
+
+
+@dataclass(frozen=True)
 class CoRatings:
     """A matrix of residuals, both ways round.
 
@@ -80,18 +97,12 @@ class CoRatings:
         part = slice(self.rows.indptr[index], self.rows.indptr[index + 1])
         return self.rows.indices[part], self.rows.data[part]
 
-    def correlations(self, columns: Int32, values: Float32) -> tuple[Float32, Float32]:
-        """The Pearson correlation of a vector with each row, over the columns that both have.
-
-        ρ = Σ x y / √(Σ x² · Σ y²). The baseline has centred the residuals; they are not centred
-        again on the common columns, of which there are often few (Koren, 2010, section 2.2).
+    def sums(self, columns: Int32, values: Float32) -> CommonSums:
+        """What a vector and each row have on the columns that both have.
 
         Args:
             columns: Columns of the vector, distinct (int32, n).
             values: Its values there (float32, n).
-
-        Returns:
-            ρ, 0 where it is undefined, and the number of common columns (float32, rows each).
         """
         # Only the columns that the vector has are read: the cost is the number of co-ratings.
         part = self.columns[:, columns]
@@ -100,44 +111,49 @@ class CoRatings:
         part.data = np.square(part.data)
         squares = part @ ones
         part.data = np.ones_like(part.data)
-        scale = np.sqrt(squares * (part @ np.square(values)))
-        correlations = np.divide(products, scale, out=np.zeros_like(scale), where=scale > 0)
-        return np.clip(correlations, -1.0, 1.0), part @ ones
+        return CommonSums(products, squares, part @ np.square(values), part @ ones)
 
-    def similarities(
-        self, columns: Int32, values: Float32, config: NeighbourConfig
-    ) -> tuple[Float32, Float32]:
-        """The similarity of a vector to each row: s = max(ρ, 0) · n / (n + λ) · J^q.
+    def similar(
+        self, size: int, sums: CommonSums, config: NeighbourConfig
+    ) -> tuple[Int32, Float32]:
+        """The rows that a vector is similar to, and the similarities s = ρ · n / (n + λ) · J^q.
 
-        The second factor shrinks correlations of few co-ratings n (Koren, 2010, equation 2). The
-        third weighs significance by J, the Jaccard index of the two sets of columns: who rated
-        an item, or what a user chose to rate, tells of taste as well.
+        ρ = Σ x y / √(Σ x² · Σ y²), above 0, is the Pearson correlation over the n columns that
+        both have. The baseline has centred the residuals; they are not centred again on the
+        common columns, of which there are often few (Koren, 2010, section 2.2). The second factor
+        shrinks correlations of few co-ratings (equation 2 there). The third weighs significance
+        by J, the Jaccard index of the two sets of columns: who rated an item, or what a user
+        chose to rate, tells of taste as well.
 
         Args:
-            columns: Columns of the vector, distinct (int32, n).
-            values: Its values there (float32, n).
+            size: How many columns the vector has.
+            sums: Of the vector and each row.
             config: λ and q.
 
         Returns:
-            Similarities, 0 to 1, and the number of common columns (float32, rows each).
+            Rows, ascending (int32, n), and similarities, at most 1, and above 0 but for rounding
+            (float32, n).
         """
-        correlations, common = self.correlations(columns, values)
-        union = np.maximum(len(columns) + self.counts - common, 1.0)
-        overlap = (common / union) ** np.float32(config.overlap_power)
-        trust = common / np.maximum(common + np.float32(config.shrinkage), 1.0)
-        return np.maximum(correlations, 0.0) * trust * overlap, common
+        rows = np.flatnonzero(sums.products > 0).astype(np.int32)
+        common = sums.counts[rows]
+        correlations = sums.products[rows] / np.sqrt(sums.squares[rows] * sums.vector_squares[rows])
+        overlap = common / (size + self.counts[rows] - common)
+        trust = common / (common + np.float32(config.shrinkage))
+        found = np.minimum(correlations, 1.0) * trust * overlap ** np.float32(config.overlap_power)
+        return rows, found
 
 
-def nearest(similarities: Float32, count: int, eligible: Bool) -> tuple[Int32, Float32]:
-    """The rows of highest similarity above 0, in ascending order, and their similarities.
+def nearest(rows: Int32, similarities: Float32, count: int) -> tuple[Int32, Float32]:
+    """The rows of highest similarity above 0, in their order, and their similarities.
 
     Args:
-        similarities: The similarity of each row (float32, rows).
+        rows: The rows, ascending (int32, n).
+        similarities: Of each (float32, n).
         count: At most so many.
-        eligible: Which rows qualify (bool, rows).
     """
-    best = np.sort(top_indexes(similarities, count, eligible & (similarities > 0)))
-    return best.astype(np.int32), similarities[best]
+    best = np.sort(top_indexes(similarities, count))
+    best = best[similarities[best] > 0]
+    return rows[best], similarities[best]
 
 
 @dataclass(frozen=True)

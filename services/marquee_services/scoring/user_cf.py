@@ -12,6 +12,7 @@ from marquee_services.arrays import Float32, Int32
 from marquee_services.ratings import Profiles
 from marquee_services.scoring.config import load_config, save_config
 from marquee_services.scoring.neighbours import (
+    CommonSums,
     CoRatings,
     NeighbourConfig,
     Neighbours,
@@ -78,7 +79,7 @@ class UserResiduals:
         deviations = np.sqrt(np.where(variances > 0, variances, 1.0)).astype(np.float32)
         return residuals / deviations[rows], deviations
 
-    def nearest(self, items: Int32, values: Float32) -> tuple[Int32, Float32]:
+    def nearest(self, size: int, sums: CommonSums) -> tuple[Int32, Float32]:
         """The nearest users to a profile, ascending, and their similarities.
 
         A user all of whose ratings are of the profile's items has nothing to say of any other
@@ -86,11 +87,12 @@ class UserResiduals:
         ratings come from the matrix or from a visitor.
 
         Args:
-            items: Rated items, distinct (int32, n).
-            values: z of their ratings (float32, n).
+            size: How many items the profile has.
+            sums: Of z of the profile and of each user.
         """
-        similarities, common = self.ratings.similarities(items, values, self.config)
-        return nearest(similarities, self.config.neighbours, common < self.ratings.counts)
+        users, similarities = self.ratings.similar(size, sums, self.config)
+        has_more = sums.counts[users] < self.ratings.counts[users]
+        return nearest(users[has_more], similarities[has_more], self.config.neighbours)
 
 
 class UserCFScorer:
@@ -162,7 +164,8 @@ class UserCFScorer:
             return *self._neighbours.row(user), self._users.deviations[user]
         alone = profiles.take(np.array([place]))
         values, deviations = self._users.standardise(alone)
-        return *self._users.nearest(alone.items, values), deviations[0]
+        sums = self._users.ratings.sums(alone.items, values)
+        return *self._users.nearest(len(alone.items), sums), deviations[0]
 
     def _opinion(self, neighbours: Int32, similarities: Float32) -> Float32:
         """What neighbours think of each item, in standard deviations (float32, items)."""

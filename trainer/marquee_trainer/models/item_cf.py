@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from marquee_services.scoring.item_cf import (
-    ItemCFConfig,
-    ItemCFScorer,
-    item_residuals,
-    nearest_items,
-)
-from marquee_services.scoring.neighbours import Neighbours
+from marquee_services.arrays import Float32, Int32
+from marquee_services.scoring.item_cf import ItemCFConfig, ItemCFScorer, item_residuals
+from marquee_services.scoring.neighbours import CommonSums, Neighbours, nearest
 from marquee_services.scoring.scorer import ReleaseData
 from marquee_trainer.models.direct import DirectModel
+from marquee_trainer.models.neighbourhoods import every_neighbourhood
+
+
+def item_neighbours(data: ReleaseData, config: ItemCFConfig) -> Neighbours:
+    """The nearest items to each item, but itself.
+
+    Args:
+        data: The training ratings.
+        config: How many, and how similarity is measured.
+    """
+    ratings = item_residuals(data)
+
+    def nearest_items(item: int, sums: CommonSums) -> tuple[Int32, Float32]:
+        # Nothing in common with itself: it is no neighbour of its own.
+        sums.products[item] = 0.0
+        return nearest(*ratings.similar(int(ratings.counts[item]), sums, config), config.neighbours)
+
+    return every_neighbourhood(ratings, nearest_items)
 
 
 class ItemCF(DirectModel[ItemCFConfig, ItemCFScorer]):
-    """Finds each item's neighbours.
-
-    That is one sparse product an item, Σ n_u² multiplications over the users' rating counts in
-    all. What is held is a row of similarities, and the K best of each item.
-    """
+    """Finds each item's neighbours; see `every_neighbourhood` for what it costs."""
 
     name = "item_cf"
     config_type = ItemCFConfig
@@ -26,9 +36,4 @@ class ItemCF(DirectModel[ItemCFConfig, ItemCFScorer]):
 
     def learn(self, data: ReleaseData) -> ItemCFScorer:
         """As `DirectModel.learn`."""
-        ratings = item_residuals(data)
-        every_item = range(data.matrix.item_count)
-        neighbours = Neighbours.of(
-            nearest_items(ratings, item, self._config) for item in every_item
-        )
-        return ItemCFScorer(data, neighbours, self._config)
+        return ItemCFScorer(data, item_neighbours(data, self._config), self._config)

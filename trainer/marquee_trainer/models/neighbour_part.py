@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from marquee_services.inference.saved_model import PADDING
 from marquee_services.ratings import Profiles
-from marquee_services.scoring.item_cf import ItemCFConfig, item_residuals, nearest_items
-from marquee_services.scoring.neighbours import Neighbours
+from marquee_services.scoring.item_cf import ItemCFConfig
 from marquee_services.scoring.scorer import ReleaseData
+from marquee_trainer.models.item_cf import item_neighbours
 
 
 class NeighbourPart(tf.Module):  # type: ignore[misc]
@@ -25,9 +25,7 @@ class NeighbourPart(tf.Module):  # type: ignore[misc]
             config: Of the neighbourhoods.
         """
         super().__init__()
-        ratings = item_residuals(data)
-        every_item = range(data.matrix.item_count)
-        similar = Neighbours.of(nearest_items(ratings, item, config) for item in every_item)
+        similar = item_neighbours(data, config)
         matrix = similar.matrix()
         totals = np.asarray(matrix.sum(axis=1), dtype=np.float32)
         damping = np.where(totals > 0, config.damping * totals, 1.0).astype(np.float32)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from marquee_services.scoring.neighbours import Neighbours
+from marquee_services.arrays import Float32, Int32
+from marquee_services.scoring.neighbours import CommonSums
 from marquee_services.scoring.scorer import ReleaseData
 from marquee_services.scoring.user_cf import UserCFConfig, UserCFScorer, UserResiduals
 from marquee_trainer.models.direct import DirectModel
+from marquee_trainer.models.neighbourhoods import every_neighbourhood
 
 
 class UserCF(DirectModel[UserCFConfig, UserCFScorer]):
     """Finds each user's neighbours with the very function that folds in a visitor.
 
-    That is one sparse product a user, Σ n_i² multiplications over the items' rating counts in
-    all. What is held is a row of similarities, and the K best of each user.
+    See `every_neighbourhood` for what it costs.
     """
 
     name = "user_cf"
@@ -22,6 +23,9 @@ class UserCF(DirectModel[UserCFConfig, UserCFScorer]):
     def learn(self, data: ReleaseData) -> UserCFScorer:
         """As `DirectModel.learn`."""
         users = UserResiduals(data, self._config)
-        every_user = range(data.matrix.user_count)
-        neighbours = Neighbours.of(users.nearest(*users.ratings.row(user)) for user in every_user)
-        return UserCFScorer(users, neighbours)
+        counts = users.ratings.counts
+
+        def nearest(user: int, sums: CommonSums) -> tuple[Int32, Float32]:
+            return users.nearest(int(counts[user]), sums)
+
+        return UserCFScorer(users, every_neighbourhood(users.ratings, nearest))
