@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html.parser
+import io
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marquee_trainer.configurations import packaged
 from marquee_trainer.data.dataset import RatingsDataset, RatingsError
 from marquee_trainer.data.sample import SampleConfig, generate_sample
 from marquee_trainer.data.source import load_ratings
@@ -20,11 +23,13 @@ from marquee_trainer.evaluating import metrics_json
 from marquee_trainer.evaluation.beyond_accuracy import gini
 from marquee_trainer.evaluation.cold_start import ColdStartConfig, cold_start
 from marquee_trainer.evaluation.evaluate import ENSEMBLE
+from marquee_trainer.evaluation.known_day import KnownDay
 from marquee_trainer.models.ease import EASE
 from marquee_trainer.models.item_cf import ItemCF
 from marquee_trainer.models.mf import MF
 from marquee_trainer.models.model import Epoch, Fit
 from marquee_trainer.models.user_cf import UserCF
+from marquee_trainer.report import ProgressBar
 from marquee_trainer.reporting.report import write_evaluation_report
 from marquee_trainer.training import Progress, Trained, TrainingConfig, train
 
@@ -120,6 +125,14 @@ def test_a_user_who_gives_more_is_served_better(dataset: RatingsDataset) -> None
         cold_start(dataset, dataset.file_order, trained_on, ColdStartConfig(least_test=500), 4.0, 0)
 
 
+class Terminal(io.StringIO):
+    """What stands for a terminal."""
+
+    def isatty(self) -> bool:
+        """It is one."""
+        return True
+
+
 class Links(html.parser.HTMLParser):
     """Gathers what a page loads."""
 
@@ -141,7 +154,13 @@ def test_the_report_stands_alone_with_its_plots_beside_it(
     found = cold_start(
         dataset, dataset.file_order, trained_on, ColdStartConfig(), CONFIG.relevant_stars, 0
     )
-    page = write_evaluation_report(tmp_path, dataset, split, trained, CONFIG, found)
+    row = {"test_mse": 0.5, "test_rmse": 0.7071, "test_mae": 0.6}
+    known_day = KnownDay({ENSEMBLE: row}, trained.evaluation.predictions[ENSEMBLE])
+    searches = packaged(80_000)
+    assert searches is not None
+    page = write_evaluation_report(
+        tmp_path, dataset, split, trained, CONFIG, found, known_day, searches
+    )
     text = page.read_text()
     links = Links()
     links.feed(text)
@@ -150,8 +169,36 @@ def test_the_report_stands_alone_with_its_plots_beside_it(
     assert "cold-start" in plots
     assert len(links.sources) == len(plots)
     assert all(source.startswith("data:image/png;base64,") for source in links.sources)
-    for shown in ("user_cf", "4.4829", f"{trained.evaluation.metrics[ENSEMBLE]['test_mse']:.4f}"):
+    own = trained.evaluation.metrics[ENSEMBLE]["test_mse"]
+    change = f"{0.5 / own - 1:+.2%}"
+    for shown in ("user_cf", "4.4829", f"{own:.4f}", "0.7071", change, "audience_dropout"):
         assert shown in text
+    assert f"{trained.seconds['item_cf']:.1f} s here" in text
+
+
+def test_each_step_of_training_has_a_bar_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts epochs, says the error, and is complete when a fit ends early."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with ProgressBar() as bar:
+        heard = bar.progress()
+        heard.on_step("fit mf", 5)
+        heard.on_epoch(Epoch(0.9, 0.8123))
+        heard.on_epoch(Epoch(0.8, 0.8111))
+        heard.on_step("evaluate", 0)
+    lines = terminal.getvalue().replace("\n", "\r").split("\r")
+    last = [line for line in lines if line.startswith("fit mf")][-1]
+    assert "2/2" in last
+    assert "MSE 0.8111" in last
+    assert any(line.startswith("evaluate") and "1/1" in line for line in lines)
+
+
+def test_without_a_terminal_each_step_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Logs are not filled with bars."""
+    with ProgressBar() as bar:
+        bar.progress().on_step("fit mf", 5)
+        bar.progress().on_epoch(Epoch(0.9, None))
+    assert capsys.readouterr().err == "  fit mf\n"
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=20))

@@ -35,7 +35,7 @@ def gain(dataset: RatingsDataset) -> dict[str, float]:
     split = random_split(dataset.file_order, 0.2, 0)
     config = TrainingConfig()
     trained = train(dataset, split, (ItemCF, lambda: BayesianMF(CHAIN)), config, Progress())
-    found = know_day(dataset, split, trained, config, KnownDayConfig(CHAIN))
+    found = know_day(dataset, split, trained, config, KnownDayConfig(CHAIN), Progress())
     assert len(found.predictions) == len(split.test)
     return {
         name: 1 - row["test_mse"] / trained.evaluation.metrics[name]["test_mse"]

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -76,6 +77,48 @@ def read_parameters(path: Path) -> dict[str, dict[str, float]]:
         raise ConfigurationError(f"{path}: {error!r}") from error
 
 
+@dataclass(frozen=True)
+class SearchRecord:
+    """How a model's configuration was found, as `marquee tune` wrote it.
+
+    Attributes:
+        parameters: The best that was tried.
+        trials: How many were tried.
+        first_loss: Validation loss of what there was: MSE, or of models of order 1 − NDCG@10.
+        best_loss: That of the best.
+    """
+
+    parameters: Mapping[str, float]
+    trials: int
+    first_loss: float
+    best_loss: float
+
+
+def read_searches(path: Path) -> tuple[str, dict[str, SearchRecord]]:
+    """What was searched on, in words, and by model how.
+
+    Raises:
+        ConfigurationError: The file cannot be read, or is damaged.
+    """
+    try:
+        content = json.loads(path.read_text())
+        data = content["data"]
+        return (
+            f"{int(data['training_ratings']):,} training ratings ({data['split']})",
+            {
+                str(name): SearchRecord(
+                    dict(entry["parameters"]),
+                    int(entry["trials"]),
+                    float(entry["first_loss"]),
+                    float(entry["validation_loss"]),
+                )
+                for name, entry in content["models"].items()
+            },
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigurationError(f"{path}: {error!r}") from error
+
+
 def packaged(ratings: int) -> Path | None:
     """The package's file for training on so many ratings; None if none was tuned near that size.
 
@@ -95,6 +138,11 @@ def packaged(ratings: int) -> Path | None:
     return best[1] if best else None
 
 
+def configuration_file(ratings: int, file: str = "") -> Path | None:
+    """The file that models are configured by; see `models_for`."""
+    return Path(file) if file else packaged(ratings)
+
+
 def models_for(ratings: int, file: str = "") -> tuple[Callable[[], Model], ...]:
     """What makes each model, unfitted, with its tuned configuration.
 
@@ -105,7 +153,7 @@ def models_for(ratings: int, file: str = "") -> tuple[Callable[[], Model], ...]:
     Raises:
         ConfigurationError: The file cannot be read, or names what there is not.
     """
-    path = Path(file) if file else packaged(ratings)
+    path = configuration_file(ratings, file)
     tuned = read_parameters(path) if path else {}
     kinds = model_kinds()
     unknown = sorted(set(tuned) - set(kinds))

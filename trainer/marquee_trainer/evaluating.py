@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from marquee_trainer.configurations import configuration_file
 from marquee_trainer.evaluation.cold_start import ColdStart, ColdStartConfig, cold_start
 from marquee_trainer.evaluation.evaluate import Evaluation
 from marquee_trainer.evaluation.known_day import KnownDay, KnownDayConfig, know_day
@@ -40,9 +41,8 @@ def run_evaluation(settings: EvaluateSettings) -> None:
         )
     known_day: KnownDay | None = None
     if settings.with_day:
-        known_day = know_day(
-            dataset, split, trained, config, KnownDayConfig(), ProgressBar(2).progress().on_step
-        )
+        with ProgressBar() as bar:
+            known_day = know_day(dataset, split, trained, config, KnownDayConfig(), bar.progress())
         click.echo(known_day_table(known_day))
     if settings.json:
         text = metrics_json(trained.evaluation, found, known_day)
@@ -53,7 +53,14 @@ def run_evaluation(settings: EvaluateSettings) -> None:
         from marquee_trainer.reporting.report import write_evaluation_report
 
         page = write_evaluation_report(
-            Path(settings.report), dataset, split, trained, config, found, known_day
+            Path(settings.report),
+            dataset,
+            split,
+            trained,
+            config,
+            found,
+            known_day,
+            configuration_file(len(split.train), settings.config),
         )
         click.echo(f"wrote {page}")
 

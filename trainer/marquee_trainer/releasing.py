@@ -21,7 +21,6 @@ from marquee_trainer.data.source import load_ratings
 from marquee_trainer.data.split import Split, split_by
 from marquee_trainer.evaluation.evaluate import ENSEMBLE
 from marquee_trainer.first_pages import FirstPagesConfig
-from marquee_trainer.models.registry import MODELS
 from marquee_trainer.publishing import publish_release
 from marquee_trainer.report import ProgressBar
 from marquee_trainer.retrieval import AUTO, RetrievalConfig
@@ -29,9 +28,6 @@ from marquee_trainer.search_spaces import SPACES
 from marquee_trainer.settings import DataSettings, TuneSettings
 from marquee_trainer.training import Trained, TrainingConfig, train
 from marquee_trainer.tuning import Trial, tune, write_configurations
-
-# Each model is fitted twice; blending and evaluating are a step each.
-_STEPS = 2 * len(MODELS) + 2
 
 
 def load_and_split(settings: DataSettings) -> tuple[RatingsDataset, Split]:
@@ -67,7 +63,7 @@ def train_all(dataset: RatingsDataset, split: Split, seed: int, config: str = ""
         ConfigurationError: The file is not one of `marquee tune`.
     """
     models = models_for(len(split.train), config)
-    with ProgressBar(_STEPS) as bar:
+    with ProgressBar() as bar:
         return train(dataset, split, models, TrainingConfig(seed=seed), bar.progress())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 import click
 from tqdm import tqdm
@@ -27,30 +27,38 @@ _COLUMNS = (
 
 
 class ProgressBar:
-    """Shows the steps of training; without a terminal, a line for each."""
+    """Shows the steps of training, a bar for each; without a terminal, a line for each."""
 
-    def __init__(self, steps: int) -> None:
-        """Takes how many steps there are."""
+    def __init__(self) -> None:
+        """Begins without a step."""
         self._quiet = not sys.stderr.isatty()
-        self._bar = tqdm(total=steps, disable=self._quiet, unit="step", leave=False)
-        self._begun = False
+        self._bar: tqdm[NoReturn] | None = None
 
     def progress(self) -> Progress:
         """What training tells of its progress."""
         return Progress(self._step, self._epoch)
 
-    def _step(self, name: str) -> None:
-        if self._begun:
-            self._bar.update()
-        self._begun = True
-        self._bar.set_description(name)
-        self._bar.set_postfix_str("")
+    def _step(self, name: str, epochs: int) -> None:
+        self._end_step()
         if self._quiet:
             click.echo(f"  {name}", err=True)
+            return
+        unit = "epoch" if epochs else "step"
+        self._bar = tqdm(total=epochs or 1, desc=f"{name:<20}", unit=unit, file=sys.stderr)
 
     def _epoch(self, epoch: Epoch) -> None:
-        shown = epoch.train_mse if epoch.validation_mse is None else epoch.validation_mse
-        self._bar.set_postfix_str(f"MSE {shown:.4f}")
+        if self._bar is not None:
+            shown = epoch.train_mse if epoch.validation_mse is None else epoch.validation_mse
+            self._bar.set_postfix_str(f"MSE {shown:.4f}", refresh=False)
+            self._bar.update()
+
+    def _end_step(self) -> None:
+        """Completes the bar of the present step, which may have ended early."""
+        if self._bar is not None:
+            self._bar.total = self._bar.n = max(1, self._bar.n)
+            self._bar.refresh()
+            self._bar.close()
+            self._bar = None
 
     def __enter__(self) -> Self:
         return self
@@ -61,7 +69,7 @@ class ProgressBar:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.close()
+        self._end_step()
 
 
 def metrics_table(evaluation: Evaluation) -> str:

@@ -7,6 +7,7 @@ models are then refitted on the whole training part.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -81,6 +82,7 @@ class Trained:
         evaluation: Metrics of each model, `baseline`, `popularity` and `ensemble`.
         fits: By model, how its fit with validation ratings went.
         validation: What the rating blend was learned from.
+        seconds: By model, how long it took to fit it on all training ratings.
     """
 
     data: ReleaseData
@@ -89,6 +91,7 @@ class Trained:
     evaluation: Evaluation
     fits: Mapping[str, Fit]
     validation: ValidationPredictions
+    seconds: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -109,11 +112,12 @@ class Progress:
     """Hears how far training is.
 
     Attributes:
-        on_step: Called with the name of each step as it begins.
+        on_step: Called with the name of each step as it begins, and at most how many epochs it
+            has; 0 where it has none.
         on_epoch: Called after each epoch of the present step.
     """
 
-    on_step: Callable[[str], None] = lambda _: None
+    on_step: Callable[[str, int], None] = lambda _, __: None
     on_epoch: Callable[[Epoch], None] = lambda _: None
 
 
@@ -140,21 +144,24 @@ def train(
     fitted: list[tuple[Model, Fit]] = []
     for make in models:
         model = make()
-        progress.on_step(f"fit {model.name}")
+        progress.on_step(f"fit {model.name}", model.most_epochs)
         fit = model.fit(Training(part, validation, config.seed, progress.on_epoch))
         fitted.append((model, fit))
-    progress.on_step("learn the ensemble")
+    progress.on_step("learn the ensemble", 0)
     ensemble, predictions = _learn_ensemble(
         part, [model for model, _ in fitted], validation, config
     )
     whole = release_data(dataset, split.train, config.baseline, half_life)
     refitted: list[Model] = []
+    seconds: dict[str, float] = {}
     for model, fit in fitted:
-        progress.on_step(f"refit {model.name}")
         again = model.with_epochs(fit.epochs)
+        progress.on_step(f"refit {model.name}", again.most_epochs)
+        began = time.perf_counter()
         again.fit(Training(whole, None, config.seed, progress.on_epoch))
+        seconds[model.name] = time.perf_counter() - began
         refitted.append(again)
-    progress.on_step("evaluate")
+    progress.on_step("evaluate", 0)
     evaluation = evaluate(
         whole,
         refitted,
@@ -171,6 +178,7 @@ def train(
         evaluation,
         {model.name: fit for model, fit in fitted},
         ValidationPredictions(predictions, validation.ratings),
+        seconds,
     )
 
 

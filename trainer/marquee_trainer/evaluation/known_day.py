@@ -6,7 +6,7 @@ for the report, beside published figures that make use of it, and nothing of it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,7 +22,13 @@ from marquee_trainer.evaluation.rating_metrics import rating_metrics
 from marquee_trainer.models.bayesian_mf import BayesianMF
 from marquee_trainer.models.gibbs import GibbsSampler
 from marquee_trainer.models.random_effect import RandomEffect
-from marquee_trainer.training import Trained, TrainingConfig, release_data, validation_split
+from marquee_trainer.training import (
+    Progress,
+    Trained,
+    TrainingConfig,
+    release_data,
+    validation_split,
+)
 
 _DAY_S = 86_400
 _MODEL = f"{BayesianMF.name}_with_day"
@@ -61,7 +67,7 @@ def know_day(
     trained: Trained,
     training: TrainingConfig,
     config: KnownDayConfig,
-    on_step: Callable[[str], None] = lambda _: None,
+    progress: Progress,
 ) -> KnownDay:
     """Fits Bayesian MF with effects of days, and blends it with what was trained.
 
@@ -73,13 +79,13 @@ def know_day(
         trained: What was trained.
         training: How.
         config: The effects.
-        on_step: Called with the name of each step as it begins.
+        progress: Hears how far it is.
     """
-    on_step(f"fit {_MODEL}")
+    progress.on_step(f"fit {_MODEL}", 0)
     inner = validation_split(dataset, split, training)
     part = release_data(dataset, inner.train, training.baseline)
     held_out = predict_with_day(dataset, inner.train, inner.test, part, config, training.seed)
-    on_step(f"refit {_MODEL}")
+    progress.on_step(f"refit {_MODEL}", 0)
     found = predict_with_day(dataset, split.train, split.test, trained.data, config, training.seed)
     validation = trained.validation
     blend = learn_rating_blend(

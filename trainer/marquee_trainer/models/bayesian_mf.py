@@ -24,6 +24,11 @@ class BayesianMF(DirectModel[BayesianMFConfig, BayesianMFScorer]):
     config_type = BayesianMFConfig
     scorer_type = BayesianMFScorer
 
+    @property
+    def most_epochs(self) -> int:
+        """As `Model.most_epochs`: sweeps."""
+        return self._config.sweeps
+
     def fit(self, training: Training) -> Fit:
         """As `Model.fit`; the curve is of the mean of the samples so far."""
         config, data = self._config, training.data

@@ -98,6 +98,11 @@ class Model(ABC):
         """An unfitted model of the same configuration but for the number of epochs."""
 
     @property
+    def most_epochs(self) -> int:
+        """After at most so many epochs a fit ends; 0 for models without epochs."""
+        return 0
+
+    @property
     @abstractmethod
     def scorer(self) -> Scorer:
         """Scores with what was learned.

@@ -53,6 +53,11 @@ class TensorFlowModel(Model, Generic[ConfigT]):
         return type(self)(replace(self._config, epochs=epochs))
 
     @property
+    def most_epochs(self) -> int:
+        """As `Model.most_epochs`."""
+        return self._config.epochs
+
+    @property
     def scorer(self) -> SavedModelScorer:
         """As `Model.scorer`."""
         if self._scorer is None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from marquee_services.arrays import Float64
+from marquee_services.arrays import Bool, Float64
+from marquee_services.scoring.ensemble import BASELINE
+from marquee_trainer.configurations import read_searches
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.split import Split
 from marquee_trainer.evaluation.bootstrap import Comparison
@@ -15,6 +17,8 @@ from marquee_trainer.evaluation.cold_start import ColdStart
 from marquee_trainer.evaluation.evaluate import ENSEMBLE
 from marquee_trainer.evaluation.known_day import KnownDay
 from marquee_trainer.evaluation.rating_metrics import rating_metrics
+from marquee_trainer.models.item_cf import ItemCF
+from marquee_trainer.models.user_cf import UserCF
 from marquee_trainer.reporting import plots
 from marquee_trainer.reporting.page import Section, write_report
 from marquee_trainer.reporting.significance import (
@@ -48,6 +52,7 @@ def write_evaluation_report(
     config: TrainingConfig,
     found: ColdStart | None = None,
     known_day: KnownDay | None = None,
+    searches: Path | None = None,
 ) -> Path:
     """Writes report.html and its plots; answers the page's path.
 
@@ -59,6 +64,7 @@ def write_evaluation_report(
         config: How.
         found: What was measured of new users, if anything.
         known_day: And of predictions that know the day of the rating.
+        searches: The file of `marquee tune` that the models were configured by, if any.
     """
     evaluation = trained.evaluation
     test = pairs_of(dataset, split.test)
@@ -77,7 +83,7 @@ def write_evaluation_report(
             "that are not in training; what a user rated "
             f"{config.relevant_stars:g} stars or more in the test is relevant.",
         ),
-        _rating_section(evaluation.metrics),
+        _rating_section(evaluation.metrics, trained.seconds),
         Section(
             "Is the ensemble better than each model?",
             "Paired bootstrap over users: the ensemble's test MSE less the model's, its 95 % "
@@ -90,6 +96,8 @@ def write_evaluation_report(
         _error_section(dataset, split, trained, squared),
         _ranking_section(trained, config.seed),
     ]
+    if searches is not None:
+        sections.append(_search_section(searches))
     if known_day is not None:
         sections.append(_known_day_section(known_day, evaluation.metrics))
     if found is not None:
@@ -97,13 +105,28 @@ def write_evaluation_report(
     return write_report(folder, f"Evaluation on {dataset.source}", sections)
 
 
-def _rating_section(metrics: Mapping[str, Mapping[str, float]]) -> Section:
+def _rating_section(
+    metrics: Mapping[str, Mapping[str, float]], seconds: Mapping[str, float]
+) -> Section:
     rows = {name: row for name, row in metrics.items() if "test_mse" in row}
+    text = _WRITE_UP
+    if {UserCF.name, ItemCF.name} <= set(seconds):
+        text += (
+            " Nor is it slower, as the write-up has it: its neighbours were found in "
+            f"{seconds[ItemCF.name]:.1f} s here, those of users in {seconds[UserCF.name]:.1f} s."
+        )
     return Section(
         "Predicted ratings",
-        _WRITE_UP,
-        ("model", "train MSE", "test MSE", "test RMSE", "test MAE"),
-        [[name, *(f"{row[key]:.4f}" for key in _RATING)] for name, row in rows.items()],
+        text,
+        ("model", "train MSE", "test MSE", "test RMSE", "test MAE", "fitted in"),
+        [
+            [
+                name,
+                *(f"{row[key]:.4f}" for key in _RATING),
+                f"{seconds[name]:.1f} s" if name in seconds else "",
+            ]
+            for name, row in rows.items()
+        ],
         [("mse", plots.mse_bars(metrics))],
     )
 
@@ -147,11 +170,50 @@ def _error_section(
     return Section(
         "Where the errors are",
         "By how many training ratings the user and the item have; and whether the ensemble's "
-        "stars mean what they say.",
+        "stars mean what they say. Of users without training ratings a model knows no more than "
+        "how its items are liked, so nothing much can be below the baseline there.",
+        ("users", "test ratings", "baseline RMSE", "ensemble RMSE", "change"),
+        _by_knowledge(squared, np.diff(matrix.indptr)[test.users] > 0),
         plots=[
             ("error-by-count", by_count),
             ("calibration", plots.calibration(predicted, test.ratings)),
         ],
+    )
+
+
+def _by_knowledge(squared: Mapping[str, Float64], known: Bool) -> list[list[str]]:
+    rows = []
+    for name, part in (("known", known), ("unknown", ~known), ("all", known | ~known)):
+        if not part.any():
+            continue
+        floor, ours = (
+            float(np.sqrt(squared[model][part].mean())) for model in (BASELINE, ENSEMBLE)
+        )
+        rows.append(
+            [name, f"{part.sum():,}", f"{floor:.4f}", f"{ours:.4f}", f"{ours / floor - 1:+.2%}"]
+        )
+    return rows
+
+
+def _search_section(path: Path) -> Section:
+    what, searches = read_searches(path)
+    rows = [
+        [
+            name,
+            f"{found.trials}",
+            f"{found.first_loss:.4f}",
+            f"{found.best_loss:.4f}",
+            ", ".join(f"{key} {value:g}" for key, value in found.parameters.items()),
+        ]
+        for name, found in searches.items()
+    ]
+    return Section(
+        "The search for configurations",
+        f"By `marquee tune`, on a validation part of {what}; loss is MSE, or 1 − NDCG@10 of models "
+        "of order. Models that are not in the table have the package's defaults. A search goes on "
+        "from what it finds, so more time finds more.",
+        ("model", "trials", "loss at first", "loss at best", "parameters"),
+        rows,
     )
 
 
