@@ -42,6 +42,10 @@ bench: $(VENV)/ready ## Measure serving against its targets (QUICK=1; DATA=… f
 bench-quality: $(VENV)/ready ## Compare rankings with public libraries (ARGS="--data … --split temporal")
 	PYTHONPATH=tests OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench_quality $(ARGS)
 
+.PHONY: bench-training
+bench-training: $(VENV)/ready ## Compare the fitting of neighbourhoods with public libraries (ARGS="--data …")
+	PYTHONPATH=tests OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench_training $(ARGS)
+
 .PHONY: protos
 protos: $(PROTOS_VENV)/ready ## Generate the protobuf code
 	$(PROTOS_VENV)/bin/python -m grpc_tools.protoc -Iprotos \

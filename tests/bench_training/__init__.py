@@ -1,0 +1,1 @@
+"""Compares the fitting of neighbourhoods with public libraries, and measures large data."""
