@@ -87,7 +87,7 @@ SPACES: Mapping[str, Mapping[str, Range]] = {
     "item_cf": _NEIGHBOURS,
     "ease": {"regularisation": Range(20.0, 300.0), "minimum_stars": Range(1.0, 4.0, log=False)},
     "ials": {
-        "dimensions": Range(16, 96, whole=True),
+        "dimensions": Range(16, 256, whole=True),
         "unobserved_weight": Range(0.1, 1.5),
         "regularisation": Range(0.002, 0.03),
     },
