@@ -17,6 +17,7 @@ from marquee_services.scoring.neighbours import (
     CoRatings,
     NeighbourConfig,
     Neighbours,
+    column_sums,
     csr_matrix,
     nearest,
 )
@@ -40,6 +41,26 @@ def direct_correlation(x: Float32, y: Float32, both: np.ndarray) -> float:
     """The textbook formula over the common columns."""
     scale = np.sqrt(float((x[both] ** 2).sum()) * float((y[both] ** 2).sum()))
     return float((x[both] * y[both]).sum()) / scale if scale > 0 else 0.0
+
+
+@given(
+    arrays(np.float64, (5, 7), elements=RESIDUALS),
+    arrays(np.bool_, (5, 7)),
+    st.sets(st.integers(0, 6)),
+    arrays(np.float64, 7, elements=RESIDUALS),
+)
+def test_sums_of_columns_equal_those_of_a_slice(
+    dense: np.ndarray, given_: np.ndarray, chosen: set[int], weights: np.ndarray
+) -> None:
+    """Whichever columns there are: empty ones, neighbouring ones, the first, the last, or none."""
+    matrix = co_ratings(dense, given_).columns
+    columns = np.array(sorted(chosen), dtype=np.int32)
+    weights = weights[columns].astype(np.float32)
+    part = matrix[:, columns]
+    assert column_sums(matrix, columns, weights).tolist() == (part @ weights).tolist()
+    part.data = np.ones_like(part.data)
+    ones = np.ones_like(matrix.data)
+    assert column_sums(matrix, columns, weights, ones).tolist() == (part @ weights).tolist()
 
 
 @given(arrays(np.float64, (5, 7), elements=RESIDUALS), arrays(np.bool_, (5, 7)))

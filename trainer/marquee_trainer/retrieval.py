@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
-from marquee_services.arrays import Float32
+from marquee_services.arrays import Float32, Int32
 from marquee_services.release.manifest import ANN, EXACT
 from marquee_services.scoring.ann import AnnConfig, AnnIndex
 from marquee_services.scoring.retrieval import ExactIndex, ScoresByProduct, item_products
@@ -79,19 +80,20 @@ def choose_retrieval(
     random = np.random.default_rng(seed)
     users = random.permutation(rated)[: config.users]
     vectors = scorer.user_products(data.matrix.profiles(np.sort(users)))
-    # About 4 √n lists balance the search of the centroids with that of the lists (Faiss's advice).
-    lists = max(1, 1 << round(np.log2(4 * np.sqrt(len(items)))))
+    best = exact_best(items, vectors)
+    # About √n lists balance the search of the centroids with that of the lists.
+    lists = max(1, 1 << round(np.log2(np.sqrt(len(items)))))
     first = AnnConfig(lists, max(1, int(lists * config.first_share)))
     index = AnnIndex.build(items, first, config.training_items_per_list * lists, seed)
-    recall = recall_of(index, items, vectors)
+    recall = recall_of(index, best, vectors)
     while recall < config.recall and 2 * index.config.probes <= lists * config.last_share:
         index = index.with_probes(2 * index.config.probes)
-        recall = recall_of(index, items, vectors)
+        recall = recall_of(index, best, vectors)
     # Between half as many lists, which were too few, and these.
     low = index.config.probes // 2
     for _ in range(config.refinements if recall >= config.recall else 0):
         fewer = index.with_probes((low + index.config.probes) // 2)
-        found = recall_of(fewer, items, vectors)
+        found = recall_of(fewer, best, vectors)
         if found >= config.recall:
             index, recall = fewer, found
         else:
@@ -102,19 +104,28 @@ def choose_retrieval(
     return Retrieval(index, {"kind": ANN, **entry})
 
 
-def recall_of(index: AnnIndex, items: Float32, vectors: Float32) -> float:
-    """The mean share of the exact 100 best that an index finds.
+def exact_best(items: Float32, vectors: Float32) -> list[Int32]:
+    """The 100 best items of each user, which recall is measured against (int32, 100 each).
 
     Args:
-        index: The index.
         items: The item vectors (float32, items × d).
         vectors: Users' vectors (float32, U × d).
     """
     depth = min(RECALL_DEPTH, len(items))
-    exact = ExactIndex(items).search(vectors, depth, None)
-    found = index.search(vectors, depth, None)
+    return [best for best, _ in ExactIndex(items).search(vectors, depth, None)]
+
+
+def recall_of(index: AnnIndex, best: Sequence[Int32], vectors: Float32) -> float:
+    """The mean share of the best items that an index finds.
+
+    Args:
+        index: The index.
+        best: What `exact_best` found (U).
+        vectors: Users' vectors (float32, U × d).
+    """
+    found = index.search(vectors, len(best[0]), None)
     shares = [
-        len(np.intersect1d(best, near)) / depth
-        for (best, _), (near, _) in zip(exact, found, strict=True)
+        len(np.intersect1d(wanted, near)) / len(wanted)
+        for wanted, (near, _) in zip(best, found, strict=True)
     ]
     return float(np.mean(shares))

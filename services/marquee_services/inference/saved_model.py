@@ -28,7 +28,10 @@ from marquee_services.scoring.scorer import Output, ReleaseData
 SIGNATURES = ("user_vectors", "fold_in", "score_all", "score", "item_vectors")
 PRODUCTS = "item_products"
 PADDING = -1
+# What a perceptron keeps of more users at once leaves the cache, and TensorFlow's product with a
+# sparse matrix slows down; products of vectors only gain.
 MAX_BATCH = 16
+_PRODUCTS_BATCH = 32
 _LEAST_LENGTH = 16
 _WARM_LENGTHS = (16, 32, 64, 128, 256)
 
@@ -56,6 +59,7 @@ class SavedModelScorer:
         # Modules whose scores are products have this signature besides.
         if PRODUCTS in model.signatures:
             self._functions[PRODUCTS] = model.signatures[PRODUCTS]
+        self._max_batch = _PRODUCTS_BATCH if PRODUCTS in self._functions else MAX_BATCH
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         self._item_vectors = (vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
 
@@ -77,9 +81,9 @@ class SavedModelScorer:
         count = self._data.matrix.item_count if items is None else len(items)
         scores = np.empty((len(profiles), count), dtype=np.float32)
         empty = profiles.counts == 0
-        for places, vectors_of in self._kinds(profiles):
-            for first in range(0, len(places), MAX_BATCH):
-                part = places[first : first + MAX_BATCH]
+        for places, vectors_of, batch in self._kinds(profiles):
+            for first in range(0, len(places), batch):
+                part = places[first : first + batch]
                 vectors = vectors_of(profiles.take(part))
                 scores[part] = self._scores(vectors, items)[: len(part)]
         if empty.any():
@@ -95,9 +99,9 @@ class SavedModelScorer:
     def user_products(self, profiles: Profiles) -> Float32:
         """As `ScoresByProduct.user_products`."""
         parts: list[tuple[Int64, Float32]] = []
-        for places, vectors_of in self._kinds(profiles):
-            for first in range(0, len(places), MAX_BATCH):
-                part = places[first : first + MAX_BATCH]
+        for places, vectors_of, batch in self._kinds(profiles):
+            for first in range(0, len(places), batch):
+                part = places[first : first + batch]
                 parts.append((part, vectors_of(profiles.take(part))[: len(part)]))
         order = np.argsort(np.concatenate([places for places, _ in parts]), kind="stable")
         vectors = np.concatenate([found for _, found in parts])[order]
@@ -112,7 +116,7 @@ class SavedModelScorer:
     def warm_up(self) -> None:
         """Runs the shapes that requests will have."""
         size = 1
-        while size <= MAX_BATCH:
+        while size <= self._max_batch:
             vectors = self._call("user_vectors", users=np.zeros(size, dtype=np.int32))
             self._scores(vectors, None)
             size *= 2
@@ -122,12 +126,17 @@ class SavedModelScorer:
             ratings = np.full((1, length), self._data.baseline.mean, dtype=np.float32)
             self._call("fold_in", items=items, ratings=ratings)
 
-    def _kinds(self, profiles: Profiles) -> tuple[tuple[Int64, Callable[[Profiles], Float32]], ...]:
-        """The places of trained users and of folded ones, and what makes their vectors."""
+    def _kinds(
+        self, profiles: Profiles
+    ) -> tuple[tuple[Int64, Callable[[Profiles], Float32], int], ...]:
+        """Places of trained users and of folded ones, what makes their vectors, how many at once.
+
+        To fold takes memory for each rating.
+        """
         rated = profiles.counts > 0
         return (
-            (np.flatnonzero(rated & ~profiles.folded), self._known_vectors),
-            (np.flatnonzero(rated & profiles.folded), self._folded_vectors),
+            (np.flatnonzero(rated & ~profiles.folded), self._known_vectors, self._max_batch),
+            (np.flatnonzero(rated & profiles.folded), self._folded_vectors, MAX_BATCH),
         )
 
     def _known_vectors(self, profiles: Profiles) -> Float32:

@@ -8,12 +8,15 @@ from typing import Any, Self
 
 import numpy as np
 
-from marquee_services.arrays import Bool, Float32, Int32
+from marquee_services.arrays import Bool, Float32, Int32, Int64
 from marquee_services.errors import ArtifactError
 from marquee_services.scoring.retrieval import Found
 from marquee_services.scoring.top import top_indexes
 
 ANN_FILE = "retrieval.faiss"
+# Items teach the centroids with a chance that goes with this power of their distance from the
+# mean: the best of any user are among the far ones, and must not share few lists.
+_OUTWARDS = 3
 
 
 @dataclass(frozen=True)
@@ -59,13 +62,22 @@ class AnnIndex:
         """
         import faiss
 
-        index = faiss.index_factory(
-            items.shape[1], f"IVF{config.lists},SQ8", faiss.METRIC_INNER_PRODUCT
+        width = items.shape[1]
+        centroids = faiss.IndexFlat(width, faiss.METRIC_L2)
+        index = faiss.IndexIVFScalarQuantizer(
+            centroids,
+            width,
+            config.lists,
+            faiss.ScalarQuantizer.QT_8bit,
+            faiss.METRIC_INNER_PRODUCT,
         )
-        random = np.random.default_rng(seed)
-        sample = random.permutation(len(items))[:training_items]
-        index.train(np.ascontiguousarray(items[sample]))
+        # Faiss would take centroids for directions, which lose how far out items are.
+        index.cp.spherical = False
+        index.cp.seed = seed
+        index.train(items[_teachers(items, training_items, seed)])
         index.add(np.ascontiguousarray(items))
+        # Items are filed by distance; users look where the product is high.
+        centroids.metric_type = faiss.METRIC_INNER_PRODUCT
         return cls(index, items, config)
 
     def with_probes(self, probes: int) -> AnnIndex:
@@ -122,6 +134,16 @@ class AnnIndex:
             index = faiss.read_index(str(folder / ANN_FILE), faiss.IO_FLAG_MMAP)
         except RuntimeError as error:
             raise ArtifactError(f"{ANN_FILE}: {error}") from error
+        # Threads that read ahead take many times longer to start than a search takes.
+        faiss.downcast_InvertedLists(index.invlists).prefetch_nthread = 0
         if (index.ntotal, index.d) != items.shape:
             raise ArtifactError(f"{ANN_FILE} is of {index.ntotal} × {index.d}, not {items.shape}")
         return cls(index, items, config)
+
+
+def _teachers(items: Float32, count: int, seed: int) -> Int64:
+    """Random items, far ones more likely, without repetition (Efraimidis and Spirakis, 2006)."""
+    distances = np.linalg.norm(items - items.mean(axis=0), axis=1)
+    waits = np.random.default_rng(seed).standard_exponential(len(items))
+    waits /= np.maximum(distances, np.finfo(np.float32).tiny) ** _OUTWARDS
+    return np.argsort(waits)[:count]

@@ -16,6 +16,7 @@ from marquee_services.scoring.neighbours import (
     CoRatings,
     NeighbourConfig,
     Neighbours,
+    column_sums,
     csr_matrix,
 )
 from marquee_services.scoring.scorer import Output, RatedEvidence, ReleaseData
@@ -82,9 +83,9 @@ class ItemCFScorer:
         for place, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
             rated = profiles.items[start:end]
             residuals = profiles.ratings[start:end] - scores[place, rated]
-            part = self._similarities[:, rated]
-            weights = part @ np.ones(end - start, dtype=np.float32)
-            scores[place] += (part @ residuals) / (weights + self._item_damping)
+            weights = column_sums(self._similarities, rated, np.ones_like(residuals))
+            weights += self._item_damping
+            scores[place] += column_sums(self._similarities, rated, residuals) / weights
         return scores if items is None else scores[:, items]
 
     def similarities(self, item: int) -> Float32 | None:

@@ -14,8 +14,6 @@ from marquee_services.scoring.top import top_indexes
 # Scores of so many bytes at a time: they stay in a core's cache until they have been looked at.
 _BLOCK_BYTES = 1 << 20
 _LEAST_BLOCK = 4096
-# Candidates that are kept until they are sifted, for each that is wanted.
-_KEPT = 4
 
 Found = tuple[Int32, Float32]
 """Item indexes, best first, and their scores."""
@@ -97,23 +95,31 @@ class _Best:
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._items = np.empty(0, dtype=np.int32)
-        self._scores = np.empty(0, dtype=np.float32)
+        self._items: list[Int32] = []
+        self._scores: list[Float32] = []
+        self._unsifted = 0
+        self._bound = -np.inf
 
     def add(self, items: Int32, scores: Float32) -> float:
         """Adds items with higher indexes than those before; what must be beaten from now on."""
-        self._items = np.concatenate([self._items, items])
-        self._scores = np.concatenate([self._scores, scores])
-        size = len(self._scores)
-        if size < self._count:
-            return -np.inf
+        self._items.append(items)
+        self._scores.append(scores)
+        self._unsifted += len(items)
+        # Most blocks bring one or two: to sift costs more than a bound that is a little too low.
+        if self._unsifted >= self._count:
+            self._sift()
+        return self._bound
+
+    def _sift(self) -> None:
+        items, scores = np.concatenate(self._items), np.concatenate(self._scores)
         # Ordering all would cost more than to find the least of the best.
-        bound = np.partition(self._scores, size - self._count)[size - self._count]
-        if size > _KEPT * self._count:
-            kept = self._scores >= bound
-            self._items, self._scores = self._items[kept], self._scores[kept]
-        return float(bound)
+        least = len(scores) - self._count
+        self._bound = float(np.partition(scores, least)[least])
+        kept = scores >= self._bound
+        self._items, self._scores, self._unsifted = [items[kept]], [scores[kept]], 0
 
     def result(self) -> Found:
-        order = np.lexsort((self._items, -self._scores))[: self._count]
-        return self._items[order], self._scores[order]
+        items = np.concatenate([np.empty(0, np.int32), *self._items])
+        scores = np.concatenate([np.empty(0, np.float32), *self._scores])
+        order = np.lexsort((items, -scores))[: self._count]
+        return items[order], scores[order]

@@ -16,6 +16,7 @@ from marquee_services.scoring.neighbours import (
     CoRatings,
     NeighbourConfig,
     Neighbours,
+    column_sums,
     csr_matrix,
     nearest,
 )
@@ -112,6 +113,7 @@ class UserCFScorer:
         matrix = users.data.matrix
         # By column, which is to say by user: items × users.
         self._opinions = users.ratings.rows.T
+        self._rated = np.ones_like(self._opinions.data)
         self._stars = csr_matrix(matrix.indptr, matrix.items, matrix.ratings, matrix.item_count).T
 
     @classmethod
@@ -169,9 +171,8 @@ class UserCFScorer:
 
     def _opinion(self, neighbours: Int32, similarities: Float32) -> Float32:
         """What neighbours think of each item, in standard deviations (float32, items)."""
-        part = self._opinions[:, neighbours]
-        totals = part @ similarities
-        part.data = np.ones_like(part.data)
-        weights = part @ similarities
-        opinion: Float32 = totals / (weights + self.config.damping * similarities.sum())
+        weights = column_sums(self._opinions, neighbours, similarities, self._rated)
+        weights += self.config.damping * similarities.sum()
+        opinion = column_sums(self._opinions, neighbours, similarities)
+        opinion /= weights
         return opinion

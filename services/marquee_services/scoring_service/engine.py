@@ -129,13 +129,12 @@ class Engine:
         picked = self.pick(models)
         profiles = self.profiles(queries)
         whole = [place for place, query in enumerate(queries) if query.candidates is None]
+        if len(whole) == len(queries):
+            return {name: scorer.score(profiles).reshape(-1) for name, scorer in picked.items()}
         parts: dict[str, list[Float32]] = {
             name: [np.empty(0, np.float32)] * len(queries) for name in picked
         }
         for name, scorer in picked.items():
-            if len(whole) == len(queries):
-                parts[name] = list(scorer.score(profiles))
-                continue
             if whole:
                 rows = scorer.score(profiles.take(np.array(whole)))
                 for place, row in zip(whole, rows, strict=True):

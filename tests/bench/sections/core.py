@@ -41,7 +41,7 @@ def measure_retrieval(context: Context) -> Table:
     request = {
         "items": config.core_items,
         "rounds": config.core_rounds,
-        "folder": str(context.folder / f"ann-{config.core_items}"),
+        "cache": str(context.folder),
     }
     return table_of("Large catalogue, one thread", "bench.ann", request, context)
 
