@@ -21,16 +21,11 @@ from marquee_services.gateway import answers
 from marquee_services.gateway.answer_cache import AnswerCache
 from marquee_services.gateway.failures import BackendError
 from marquee_services.gateway.filters import eligible_items
-from marquee_services.gateway.lists import (
-    ListMemory,
-    PageToken,
-    new_list_id,
-    recommend_digest,
-    request_digest,
-)
+from marquee_services.gateway.lists import ListMemory, PageToken, new_list_id
 from marquee_services.gateway.ranking import Page, cut_page
 from marquee_services.gateway.release import GatewayRelease
 from marquee_services.gateway.releases import Releases
+from marquee_services.gateway.request_key import RequestKey, request_digest
 from marquee_services.gateway.router import Deadline, Router, Wanted
 from marquee_services.gateway.scored import Scored
 from marquee_services.gateway.similar import blend_similarities, mean_of
@@ -105,20 +100,21 @@ class Recommender:
             ServiceError: See the errors of the method in the protocol.
         """
         options, size = request.options, request.page_size or DEFAULT_PAGE_SIZE
-        digest = recommend_digest(request) if paged else ""
+        key = RequestKey.of(request)
+        digest = key.digest if paged else ""
         token = _page_token(request.page_token, digest)
         asked = self._begin(request, token, field)
         scored, page = await self._scored_page(asked, request, token, size, deadline)
-        count = max(size, DEFAULT_PAGE_SIZE)
+        count, indexes = max(size, DEFAULT_PAGE_SIZE), scored.item_indexes(page.places)
         items = answers.recommended_items(
-            asked.release,
-            scored.item_indexes(page.places),
+            asked.release.catalogue.items.ids(indexes),
             scored.ranking[page.places],
             scored.stars[page.places],
             scored.proposers(page.places, page.eligible, count),
             asked.offset + 1,
-            options.include_metadata,
         )
+        if options.include_metadata:
+            answers.add_metadata(asked.release, items)
         failures = list(scored.failures)
         if options.include_reasons:
             failures += await self._add_reasons(asked, scored, page, items, deadline)
@@ -142,7 +138,9 @@ class Recommender:
             ),
             unknown_item_ids=asked.unknown_items,
         )
-        self._cache.put(asked.release.release_id, request, response, scored.backends, page.has_more)
+        if token is None:
+            release_id = asked.release.release_id
+            self._cache.put(release_id, key, response, scored.backends, page.has_more)
         return response
 
     def check_options(self, options: pb.RecommendOptions) -> None:

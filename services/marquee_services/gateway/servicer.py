@@ -40,36 +40,40 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         self._router = router
         self._settings = settings
         self._metrics = metrics
+        self._answers = {
+            origin: metrics.answers.labels(origin) for origin in ("kept", "release", "computed")
+        }
 
-    async def Recommend(
+    async def Recommend(  # type: ignore[override]  # bytes are messages: see the interceptor
         self, request: pb.RecommendRequest, context: Context
-    ) -> pb.RecommendResponse:
+    ) -> pb.RecommendResponse | bytes:
         """Recommends to one subject."""
         start = time.perf_counter()
-        ready = self._ready.single(request)
-        if ready is None:
-            origin = "computed"
-            response = await self._recommender.recommend(validate(request), self._deadline(context))
-        else:
-            response, origin = ready
-        self._metrics.answers.labels(origin).inc()
+        ready = self._ready.single(request, start)
+        if ready is not None:
+            message, origin = ready
+            self._answers[origin].inc()
+            return message
+        response = await self._recommender.recommend(validate(request), self._deadline(context))
+        self._answers["computed"].inc()
         self._finish(response.source, start)
         return response
 
-    async def BatchRecommend(
+    async def BatchRecommend(  # type: ignore[override]  # bytes are messages: see the interceptor
         self, request: pb.BatchRecommendRequest, context: Context
-    ) -> AsyncIterator[pb.BatchRecommendResponse]:
+    ) -> AsyncIterator[bytes]:
         """Recommends to many subjects."""
         start = time.perf_counter()
         self._recommender.check_options(validate(request).options)
-        deadline = self._deadline(context)
-        parallel = self._settings.batch_parallel
-        async for response in recommend_batch(
-            self._recommender, self._ready, request, deadline, parallel
+        async for message in recommend_batch(
+            self._recommender,
+            self._ready.batch(request, start),
+            request,
+            self._deadline(context),
+            self._settings.batch_parallel,
+            lambda source: self._finish(source, start),
         ):
-            if response.HasField("recommendations"):
-                self._finish(response.recommendations.source, start)
-            yield response
+            yield message
 
     async def PredictRatings(
         self, request: pb.PredictRatingsRequest, context: Context
