@@ -37,6 +37,20 @@ class PageToken:
     request: str
     offset: int
 
+    @classmethod
+    def of(cls, text: str, digest: str) -> PageToken | None:
+        """The token that a request has for a further page; None for the first.
+
+        Raises:
+            PageTokenMismatch: It is damaged, or of a request with another digest.
+        """
+        if not text:
+            return None
+        token = cls.decode(text)
+        if token.request != digest:
+            raise PageTokenMismatch("the request differs from the first page's")
+        return token
+
     def encode(self) -> str:
         """The token as text."""
         fields = (self.list_id, self.release_id, self.backends, self.request, self.offset)

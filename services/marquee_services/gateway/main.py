@@ -10,6 +10,7 @@ from marquee.v1 import recommender_service_pb2, recommender_service_pb2_grpc
 from marquee_services.gateway.answer_cache import AnswerCache
 from marquee_services.gateway.backend import Backend
 from marquee_services.gateway.lists import ListMemory
+from marquee_services.gateway.lookups import Lookups
 from marquee_services.gateway.ready_answers import ReadyAnswers
 from marquee_services.gateway.recommender import Recommender
 from marquee_services.gateway.release import GatewayRelease, load_gateway_release
@@ -94,7 +95,9 @@ async def start(settings: GatewaySettings) -> Gateway:
         settings.candidates,
     )
     metrics = Metrics()
-    servicer = RecommenderServicer(recommender, ready, releases, router, settings, metrics)
+    servicer = RecommenderServicer(
+        recommender, ready, Lookups(releases), releases, router, settings, metrics
+    )
     bound = await create_server(
         settings,
         SERVICE,

@@ -11,6 +11,7 @@ from marquee.v1 import recommender_service_pb2_grpc, types_pb2
 from marquee_services.errors import NoRelease
 from marquee_services.gateway.answers import release_status
 from marquee_services.gateway.batch import recommend_batch
+from marquee_services.gateway.lookups import Lookups
 from marquee_services.gateway.ready_answers import ReadyAnswers
 from marquee_services.gateway.recommender import Recommender
 from marquee_services.gateway.releases import Releases
@@ -28,6 +29,7 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         self,
         recommender: Recommender,
         ready: ReadyAnswers,
+        lookups: Lookups,
         releases: Releases,
         router: Router,
         settings: GatewaySettings,
@@ -36,6 +38,7 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         """Takes its collaborators."""
         self._recommender = recommender
         self._ready = ready
+        self._lookups = lookups
         self._releases = releases
         self._router = router
         self._settings = settings
@@ -97,11 +100,11 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         self, request: pb.SearchItemsRequest, context: Context
     ) -> pb.SearchItemsResponse:
         """Finds items by title."""
-        return self._recommender.search(validate(request))
+        return self._lookups.search(validate(request))
 
     async def GetItem(self, request: pb.GetItemRequest, context: Context) -> pb.GetItemResponse:
         """Tells about one item."""
-        return self._recommender.item(validate(request))
+        return self._lookups.item(validate(request))
 
     async def GetStatus(
         self, request: pb.GetStatusRequest, context: Context

@@ -57,7 +57,7 @@ def rows_of(one: list[Load], two: list[Load], in_flight: int) -> list[Row]:
     """The rows of loads on one gateway and on two, which were measured in turn."""
     alone, both = ([load.full_per_s for load in loads] for loads in (one, two))
     costs = [load.cpu_us("gateway") + load.cpu_us("second") + _generator_us(load) for load in two]
-    most = [psutil.cpu_count() * 1e6 / cost for cost in costs]
+    most = [(psutil.cpu_count() or 1) * 1e6 / cost for cost in costs]
     reference = median(alone)
     return [
         Row(
