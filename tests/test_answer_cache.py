@@ -10,7 +10,8 @@ import pytest
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
-from marquee_services.gateway.answer_cache import AnswerCache, request_key
+from marquee_services.gateway.answer_cache import AnswerCache
+from marquee_services.gateway.request_key import RequestKey
 
 KNOWN = types_pb2.SUBJECT_KIND_KNOWN
 
@@ -58,8 +59,12 @@ async def test_a_kept_answer_is_the_one_that_is_computed(
             batch = pb.BatchRecommendRequest(
                 subjects=[types_pb2.Subject(user_id="u7")], options=pb.RecommendOptions(**options)
             )
-            async for answer in stub.BatchRecommend(batch, timeout=5):
-                assert list(answer.recommendations.items) == list(answers[0].items)
+            (inside,) = [
+                answer
+                async for response in stub.BatchRecommend(batch, timeout=5)
+                for answer in response.answers
+            ]
+            assert list(inside.recommendations.items) == list(answers[0].items)
             nexts = []
             for answer in answers[-calls:]:
                 if answer.next_page_token:
@@ -107,26 +112,60 @@ def answer_of(items: int, kind: types_pb2.SubjectKind.ValueType = KNOWN) -> pb.R
     return pb.RecommendResponse(recommendation_id="r", subject_kind=kind, items=found)
 
 
+def keep(cache: AnswerCache, user: str, response: pb.RecommendResponse) -> None:
+    """Keeps an answer to a user."""
+    cache.put("r", RequestKey.of(request_of(user)), response, frozenset(), True)
+
+
+def kept(cache: AnswerCache, user: str) -> bool:
+    """Whether an answer to a user is kept; if so, it was asked for."""
+    return cache.get("r", RequestKey.of(request_of(user))) is not None
+
+
 def test_the_bound_of_bytes_holds_and_the_longest_unused_goes_first() -> None:
     """What was asked for lately stays."""
     cache = AnswerCache(20_000)
     for user in range(100):
-        cache.put("r", request_of(str(user)), answer_of(20), frozenset(), True)
-        cache.get("r", request_key(request_of("0")))
+        keep(cache, str(user), answer_of(20))
+        kept(cache, "0")
     assert 5 < len(cache) < 100
-    assert cache.get("r", request_key(request_of("0"))) is not None
-    assert cache.get("r", request_key(request_of("99"))) is not None
-    assert cache.get("r", request_key(request_of("1"))) is None
+    assert kept(cache, "0")
+    assert kept(cache, "99")
+    assert not kept(cache, "1")
 
 
-def test_only_first_pages_of_known_users_are_kept() -> None:
+def test_an_answer_beyond_the_bound_is_not_kept() -> None:
+    """Nor does it drive out the others; without a bound nothing is kept."""
+    cache, none = AnswerCache(2_000), AnswerCache(0)
+    keep(cache, "0", answer_of(20))
+    keep(cache, "1", answer_of(1_000))
+    keep(none, "0", answer_of(20))
+    assert kept(cache, "0")
+    assert not kept(cache, "1")
+    assert not kept(none, "0")
+
+
+def test_only_whole_answers_to_known_users_are_kept() -> None:
     """Visitors are too many and too different, and anybody could make them up."""
     cache = AnswerCache(20_000)
-    cache.put("r", request_of("1"), answer_of(1, types_pb2.SUBJECT_KIND_VISITOR), frozenset(), True)
-    further = request_of("2")
-    further.page_token = "t"  # noqa: S105 - no secret
-    cache.put("r", further, answer_of(1), frozenset(), True)
+    keep(cache, "1", answer_of(1, types_pb2.SUBJECT_KIND_VISITOR))
     degraded = answer_of(1)
     degraded.source.degraded = True
-    cache.put("r", request_of("3"), degraded, frozenset(), True)
+    keep(cache, "3", degraded)
     assert len(cache) == 0
+
+
+@pytest.mark.parametrize("token", ["", "next"])
+def test_the_bytes_of_an_answer_are_those_of_its_message(token: str) -> None:
+    """Read as a message, they are the answer with what is new in it."""
+    whole = answer_of(3)
+    whole.unknown_item_ids.append("x")
+    whole.source.release_id = "r" * 200
+    cache = AnswerCache(20_000)
+    keep(cache, "1", whole)
+    found = cache.get("r", RequestKey.of(request_of("1")))
+    assert found is not None
+    whole.recommendation_id, whole.next_page_token = "id", token
+    for server_time_us in (0, 127, 128, 300_000):
+        whole.source.server_time_us = server_time_us
+        assert pb.RecommendResponse.FromString(found.response("id", token, server_time_us)) == whole

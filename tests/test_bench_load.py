@@ -314,14 +314,17 @@ def test_degraded_and_empty_answers_are_told_apart() -> None:
         for one in (full, degraded, pb.RecommendResponse())
     ]
     counts = count_answers("recommend", bodies)
-    assert counts == {"messages": 3, "degraded": 1, "empty": 1}
+    assert counts == {"answers": 3, "degraded": 1, "empty": 1}
 
 
 def test_an_error_of_a_subject_is_no_answer() -> None:
     """A batch's stream ends well though some of its subjects failed."""
-    error = pb.BatchRecommendResponse(error=pb.BatchRecommendResponse.SubjectError(code=5))
-    body = http2.grpc_message(error.SerializeToString())
-    assert count_answers("batch_recommend", [body]) == {"messages": 1, "failed": 1}
+    answer = pb.BatchRecommendResponse.SubjectAnswer
+    failed = answer(error=pb.BatchRecommendResponse.SubjectError(code=5))
+    good = answer(recommendations=pb.RecommendResponse(items=[pb.RecommendedItem(item_id="1")]))
+    message = pb.BatchRecommendResponse(answers=[failed, good])
+    body = http2.grpc_message(message.SerializeToString())
+    assert count_answers("batch_recommend", [body]) == {"answers": 2, "failed": 1}
 
 
 def test_a_verdict_is_met_only_by_a_number_that_keeps_to_the_target() -> None:

@@ -201,10 +201,13 @@ def _batch(request: pb.BatchRecommendRequest) -> Iterator[pb.BatchRecommendRespo
             error = pb.BatchRecommendResponse.SubjectError(
                 code=9, message="cannot", reason="MODEL_ABSTAINS"
             )
-            yield pb.BatchRecommendResponse(subject_index=index, error=error)
+            answer = pb.BatchRecommendResponse.SubjectAnswer(subject_index=index, error=error)
         else:
-            good = pb.BatchRecommendResponse.Recommendations(items=[RECOMMENDED], source=SOURCE)
-            yield pb.BatchRecommendResponse(subject_index=index, recommendations=good)
+            good = pb.RecommendResponse(items=[RECOMMENDED], source=SOURCE)
+            answer = pb.BatchRecommendResponse.SubjectAnswer(
+                subject_index=index, recommendations=good
+            )
+        yield pb.BatchRecommendResponse(answers=[answer])
 
 
 def test_batch_takes_users_from_arguments_and_standard_input(

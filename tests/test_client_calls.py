@@ -271,7 +271,7 @@ def test_the_pager_asks_for_no_page_too_many(client: Any, gateway: FakeGateway) 
 
 def test_batch_answers_come_as_they_are_ready(client: Any, gateway: FakeGateway) -> None:
     """Answers name their subject in whatever order they come; a failed one does not end them."""
-    recommendations = pb.BatchRecommendResponse.Recommendations(
+    recommendations = pb.RecommendResponse(
         recommendation_id="rec2",
         subject_kind=types_pb2.SUBJECT_KIND_VISITOR,
         items=[pb.RecommendedItem(item_id="50", rank=1)],
@@ -281,12 +281,17 @@ def test_batch_answers_come_as_they_are_ready(client: Any, gateway: FakeGateway)
     error = pb.BatchRecommendResponse.SubjectError(
         code=9, message="cannot answer", reason="MODEL_ABSTAINS"
     )
+    answer = pb.BatchRecommendResponse.SubjectAnswer
     gateway.on(
         "BatchRecommend",
         [
-            pb.BatchRecommendResponse(subject_index=1, recommendations=recommendations),
-            pb.BatchRecommendResponse(subject_index=0, error=error),
-            pb.BatchRecommendResponse(subject_index=2),
+            pb.BatchRecommendResponse(
+                answers=[
+                    answer(subject_index=1, recommendations=recommendations),
+                    answer(subject_index=0, error=error),
+                ]
+            ),
+            pb.BatchRecommendResponse(answers=[answer(subject_index=2)]),
         ],
     )
     visitor = marquee.Subject(ratings={"1": 5.0})

@@ -286,11 +286,10 @@ def test_leaving_a_batch_ends_its_call(gateway: FakeGateway) -> None:
     ended = threading.Event()
 
     def forever(_: object) -> Iterator[pb.BatchRecommendResponse]:
+        answer = pb.BatchRecommendResponse.SubjectAnswer(recommendations=pb.RecommendResponse())
         try:
             while True:
-                yield pb.BatchRecommendResponse(
-                    recommendations=pb.BatchRecommendResponse.Recommendations()
-                )
+                yield pb.BatchRecommendResponse(answers=[answer])
         finally:
             ended.set()
 

@@ -160,9 +160,8 @@ def test_an_error_midway_ends_a_batch(gateway: FakeGateway) -> None:
     """Answers before the error are handed out; then it is raised."""
 
     def answer(request: pb.BatchRecommendRequest) -> Iterator[pb.BatchRecommendResponse]:
-        yield pb.BatchRecommendResponse(
-            subject_index=0, recommendations=pb.BatchRecommendResponse.Recommendations()
-        )
+        good = pb.BatchRecommendResponse.SubjectAnswer(recommendations=pb.RecommendResponse())
+        yield pb.BatchRecommendResponse(answers=[good])
         raise marquee.Overloaded("too much", reason="OVERLOADED")
 
     gateway.on("BatchRecommend", answer)

@@ -12,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +152,8 @@ def test_first_pages_of_the_release_are_what_would_be_computed(
             process.wait_until_serving()
             clients[name] = stack.enter_context(Client(process.address, timeout=10))
             answer_until(clients[name], lambda found: not found.source.degraded)
+        batch = clients["ready"].batch_recommend(users)
+        together = {answer.subject.user_id: answer.unwrap() for answer in batch}
         before = answers_of_the_release(port)
         for user in users:
             ready, computed = (clients[name].recommend(user, include_metadata=True) for name in own)
@@ -160,6 +163,7 @@ def test_first_pages_of_the_release_are_what_would_be_computed(
                 assert ours.predicted_stars == pytest.approx(theirs.predicted_stars, abs=2e-4)
                 assert (ours.rank, ours.proposed_by) == (theirs.rank, theirs.proposed_by)
                 assert (ours.title, ours.genres) == (theirs.title, theirs.genres)
+            assert list(together[user]) == [replace(item, metadata=None) for item in ready]
             assert ready.source.models == computed.source.models
             assert bool(ready.next_page_token) == bool(computed.next_page_token)
         assert answers_of_the_release(port) - before == len(users)

@@ -461,7 +461,11 @@ async def test_a_batch_answers_every_subject_once(stub: Any) -> None:
     subjects[4] = Subject(ratings=[Rating(item_id="i1", stars=9)])
     subjects[5] = Subject()
     request = pb.BatchRecommendRequest(subjects=subjects, page_size=5)
-    answers = {a.subject_index: a async for a in stub.BatchRecommend(request, timeout=10)}
+    answers = {
+        answer.subject_index: answer
+        async for response in stub.BatchRecommend(request, timeout=10)
+        for answer in response.answers
+    }
     assert sorted(answers) == list(range(30))
     assert answers[4].error.reason == "INVALID_FIELD"
     assert "subjects[4].ratings[0].stars" in answers[4].error.message

@@ -122,9 +122,10 @@ async def codes_of(channel: grpc.aio.Channel, method: str, request: bytes) -> se
     by_number = {code.value[0]: code for code in grpc.StatusCode}
     codes = set()
     try:
-        async for answer in stream:
-            if answer.HasField("error"):
-                codes.add(by_number[answer.error.code])
+        async for response in stream:
+            for answer in response.answers:
+                if answer.HasField("error"):
+                    codes.add(by_number[answer.error.code])
     except grpc.aio.AioRpcError:
         pass  # Its code is asked for below.
     return codes | {await stream.code()}

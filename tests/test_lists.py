@@ -68,9 +68,11 @@ def test_a_model_that_scores_all_alike_proposes_nothing() -> None:
         "mf": np.array([3, 1, 2, 0], np.float32),
         "ease": np.zeros(4, np.float32),
         "autorec": np.array([0, 1, 2, 3], np.float32),
+        # Its best are alike, but not all that it scores.
+        "ials": np.array([0, 1, 1, 1], np.float32),
     }
     blend = Blend(dict.fromkeys(outputs, 1.0), 0.0)
     scored = Scored(None, outputs, BlendPair(blend, blend), frozenset(), (1.0, 5.0), (), ())
     eligible = np.array([True, True, True, False])
     found = scored.proposers(np.array([0, 1, 2], np.int32), eligible, 2)
-    assert found == [["mf"], ["autorec"], ["autorec", "mf"]]
+    assert found == [["mf"], ["autorec", "ials"], ["autorec", "ials", "mf"]]

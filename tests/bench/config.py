@@ -21,6 +21,7 @@ class BenchConfig:
         seconds: Load that is counted, of each measurement under load.
         unloaded_s: The same with one call in flight.
         in_flight: Calls in flight when throughputs are compared.
+        many_in_flight: Calls in flight when replicas are compared.
         levels: Calls in flight of the sweep.
         batch_users: Users of a BatchRecommend, and of single calls in flight beside it.
         large_batch_users: Users of a larger BatchRecommend.
@@ -39,6 +40,7 @@ class BenchConfig:
     seconds: float = 0.8
     unloaded_s: float = 0.6
     in_flight: int = 32
+    many_in_flight: int = 128
     levels: tuple[int, ...] = (1, 8, 64, 256, 512)
     batch_users: int = 128
     large_batch_users: int = 1024
@@ -54,9 +56,9 @@ QUICK = BenchConfig(
     data=_SMALL,
     rounds=2,
     sweep_rounds=1,
-    warm_s=0.3,
-    seconds=0.5,
-    unloaded_s=0.4,
+    warm_s=0.2,
+    seconds=0.4,
+    unloaded_s=0.3,
     large_batch_users=512,
     core_items=100_000,
     core_rounds=2,

@@ -52,6 +52,7 @@ class Connection(asyncio.Protocol):
         timeout_s: int,
         window: int,
         on_end: Callable[[Connection, Call, str], None],
+        pause_s: float = 0.0,
     ) -> None:
         """Takes what all calls have in common.
 
@@ -61,12 +62,14 @@ class Connection(asyncio.Protocol):
             timeout_s: Each call's deadline in seconds.
             window: Receive window of each stream and of the connection, in bytes.
             on_end: Called with each call that ended and its status: gRPC's number, or words.
+            pause_s: Seconds to let answers gather after each read; see `LoadPlan`.
         """
         self.calls: dict[int, Call] = {}
         self.lost: str = ""
         self._closed = asyncio.Event()
         self._on_end = on_end
         self._window = window
+        self._pause_s = pause_s
         self._headers = http2.request_headers(authority, path, timeout_s)
         self._statuses = http2.StatusReader()
         self._buffer = b""
@@ -141,6 +144,13 @@ class Connection(asyncio.Protocol):
             place = end
         self._buffer = buffer[place:]
         self.flush()
+        if self._pause_s:
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_later(self._pause_s, self._resume)
+
+    def _resume(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def _read(self, kind: int, flags: int, number: int, payload: bytes) -> None:
         if kind == http2.DATA:

@@ -33,7 +33,7 @@ class Load:
         server_cpu_s: CPU seconds of the watched processes in them, by name.
         errors: By status, calls that ended otherwise, at any time of the load.
         body_bytes: Median size of an answer with the lengths of its messages.
-        answers: `messages`, and how many of them were `degraded`, `failed` or `empty`.
+        answers: `answers`, and how many of them were `degraded`, `failed` or `empty`.
         mean_s: Mean latency in seconds.
         p50_s: Its median.
         p90_s: Its 90th percentile.
@@ -59,8 +59,8 @@ class Load:
 
     @property
     def full_answers(self) -> int:
-        """Messages that are all that was asked for: a degraded answer is cheaper, and no gain."""
-        return self.answers.get("messages", 0) - self._short_answers
+        """Answers that are all that was asked for: a degraded answer is cheaper, and no gain."""
+        return self.answers.get("answers", 0) - self._short_answers
 
     @property
     def full_per_s(self) -> float:
@@ -88,8 +88,8 @@ class Load:
         return sum(self.answers.get(name, 0) for name in SHORT_ANSWERS)
 
     def cpu_us(self, name: str) -> float:
-        """CPU of a watched process in µs for each message."""
-        return 1e6 * self.server_cpu_s[name] / max(self.answers.get("messages", 0), 1)
+        """CPU of a watched process in µs for each answer."""
+        return 1e6 * self.server_cpu_s[name] / max(self.answers.get("answers", 0), 1)
 
 
 class Generator:

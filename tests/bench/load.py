@@ -35,6 +35,8 @@ class LoadPlan:
         grace_s: Seconds beyond it until calls that have not ended are given up.
         window: Receive window of each stream and of each connection, in bytes.
         streaming: Whether a call's response is any number of messages, or else exactly one.
+        pause_s: Seconds to let answers gather after each read, so that they are read, and the next
+            calls sent, in few system calls. It lengthens latencies: for throughput alone.
     """
 
     address: str
@@ -48,6 +50,7 @@ class LoadPlan:
     grace_s: float = 5.0
     window: int = 4 * 1024 * 1024
     streaming: bool = False
+    pause_s: float = 0.0
 
 
 @dataclass
@@ -132,7 +135,9 @@ class ClosedLoop:
 
     def _connect(self) -> Connection:
         plan = self._plan
-        return Connection(plan.address, plan.path, plan.timeout_s, plan.window, self._ended)
+        return Connection(
+            plan.address, plan.path, plan.timeout_s, plan.window, self._ended, plan.pause_s
+        )
 
     def _begin(self, connection: Connection) -> None:
         plan = self._plan

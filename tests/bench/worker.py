@@ -5,10 +5,11 @@ Both are JSON, a line each. Messages come in a file, each with its length before
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,10 @@ def run_plan(raw: dict[str, Any]) -> dict[str, Any]:
     messages = list(grpc_messages(Path(raw["messages"]).read_bytes()))
     clock = CpuClock(raw["pids"])
     loop = ClosedLoop(plan, messages, clock.on_window)
+    # No call makes a cycle, and the answers that are kept would be looked at again and again.
+    gc.disable()
     outcome: Outcome = uvloop.run(loop.run())
+    gc.enable()
     latencies = np.array(outcome.latencies_s or [np.nan])
     return {
         "elapsed_s": outcome.elapsed_s,
@@ -71,35 +75,43 @@ def run_plan(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def count_answers(kind: str, bodies: Sequence[bytes]) -> Counter[str]:
-    """Counts messages, and those that are less than they should be.
+    """Counts answers, and those that are less than they should be.
 
     Args:
-        kind: `recommend`, `batch_recommend`, or "" for answers that are only counted.
+        kind: `recommend`, `batch_recommend`, or "" for messages that are only counted.
         bodies: The answers of calls that ended well.
 
     Returns:
-        `messages`; `degraded`, of which a part of the ensemble is missing; `failed`, the errors
+        `answers`; `degraded`, of which a part of the ensemble is missing; `failed`, the errors
         of subjects in a batch; `empty`, without an item.
     """
     counts: Counter[str] = Counter()
     for body in bodies:
         for message in grpc_messages(body):
-            counts["messages"] += 1
             if not kind:
+                counts["answers"] += 1
                 continue
-            if kind == "batch_recommend":
-                answer = pb.BatchRecommendResponse.FromString(message)
-                if answer.HasField("error"):
-                    counts["failed"] += 1
-                    continue
-                part: Any = answer.recommendations
-            else:
-                part = pb.RecommendResponse.FromString(message)
-            if not part.items:
-                counts["empty"] += 1
-            elif part.source.degraded:
-                counts["degraded"] += 1
+            counts.update(_qualities(kind, message))
     return counts
+
+
+def _qualities(kind: str, message: bytes) -> Iterator[str]:
+    """For each answer of a message `answers`, and what is less about it than it should be."""
+    if kind == "batch_recommend":
+        for answer in pb.BatchRecommendResponse.FromString(message).answers:
+            yield from _quality(answer.recommendations, failed=answer.HasField("error"))
+    else:
+        yield from _quality(pb.RecommendResponse.FromString(message), failed=False)
+
+
+def _quality(answer: pb.RecommendResponse, *, failed: bool) -> Iterator[str]:
+    yield "answers"
+    if failed:
+        yield "failed"
+    elif not answer.items:
+        yield "empty"
+    elif answer.source.degraded:
+        yield "degraded"
 
 
 def main() -> None:

@@ -82,7 +82,8 @@ def publish_release(
             retrievals[model.name] = chosen.entry
         every = (*models, *fitted_floor(data))
         scale = source.rating_min, source.rating_max
-        pages = rank_first_pages(data, every, ensemble, scale, first_pages or FirstPagesConfig())
+        whose = first_pages or FirstPagesConfig()
+        pages = rank_first_pages(data, catalogue.items, every, ensemble, scale, whose)
         pages.save(folder)
         files = hash_folder(folder)
         now = datetime.now(UTC)

@@ -153,9 +153,7 @@ class Recommendations(_Rows[Recommendation]):
     source: AnswerSource
     unknown_item_ids: tuple[str, ...]
     next_page_token: str
-    raw: pb.RecommendResponse | pb.BatchRecommendResponse.Recommendations = field(
-        repr=False, compare=False
-    )
+    raw: pb.RecommendResponse = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +172,7 @@ class BatchAnswer:
     subject: Subject
     recommendations: Recommendations | None
     error: MarqueeError | None
-    raw: pb.BatchRecommendResponse = field(repr=False, compare=False)
+    raw: pb.BatchRecommendResponse.SubjectAnswer = field(repr=False, compare=False)
 
     def unwrap(self) -> Recommendations:
         """The recommendations.

@@ -312,7 +312,8 @@ class Client:
         )
         try:
             for response in call:
-                yield _convert.batch_answer(response, who)
+                for answer in response.answers:
+                    yield _convert.batch_answer(answer, who)
         except grpc.RpcError as error:
             raise _rpc_errors.from_rpc_error(error) from error
         finally:

@@ -43,9 +43,7 @@ _DEGRADED_REASONS: Mapping[int, DegradedReason] = {
 }
 
 
-def recommendations(
-    response: pb.RecommendResponse | pb.BatchRecommendResponse.Recommendations,
-) -> Recommendations:
+def recommendations(response: pb.RecommendResponse) -> Recommendations:
     """A page of recommendations, or those of one subject of a batch."""
     return Recommendations(
         items=tuple([_recommendation(entry) for entry in response.items]),
@@ -53,25 +51,25 @@ def recommendations(
         subject_kind=_subject_kind(response.subject_kind),
         source=_source(response.source),
         unknown_item_ids=tuple(response.unknown_item_ids),
-        next_page_token=(
-            response.next_page_token if isinstance(response, pb.RecommendResponse) else ""
-        ),
+        next_page_token=response.next_page_token,
         raw=response,
     )
 
 
-def batch_answer(response: pb.BatchRecommendResponse, subjects: Sequence[Subject]) -> BatchAnswer:
+def batch_answer(
+    message: pb.BatchRecommendResponse.SubjectAnswer, subjects: Sequence[Subject]
+) -> BatchAnswer:
     """The answer for one of a batch's subjects."""
     answer, error = None, None
-    match response.WhichOneof("result"):
+    match message.WhichOneof("result"):
         case "recommendations":
-            answer = recommendations(response.recommendations)
+            answer = recommendations(message.recommendations)
         case "error":
-            error = _subject_error(response.error)
+            error = _subject_error(message.error)
         case _:
             error = Internal("the server sent neither recommendations nor an error")
-    index = response.subject_index
-    return BatchAnswer(index, subjects[index], answer, error, raw=response)
+    index = message.subject_index
+    return BatchAnswer(index, subjects[index], answer, error, raw=message)
 
 
 def predicted_ratings(response: pb.PredictRatingsResponse) -> PredictedRatings:

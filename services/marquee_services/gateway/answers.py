@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import scoring_service_pb2, types_pb2
-from marquee_services.arrays import Float64, Int32
+from marquee_services.arrays import Float64
 from marquee_services.gateway.failures import BackendError
 from marquee_services.gateway.release import GatewayRelease
 from marquee_services.gateway.scored import Scored
@@ -75,24 +75,20 @@ def model_weights(release: GatewayRelease, blends: BlendPair) -> list[types_pb2.
 
 
 def recommended_items(
-    release: GatewayRelease,
-    indexes: Int32,
+    item_ids: Sequence[str],
     scores: Float64,
     stars: NDArray[np.floating],
     proposers: Sequence[Sequence[str]],
     first_rank: int,
-    with_metadata: bool,
 ) -> list[pb.RecommendedItem]:
-    """The items of a page.
+    """The items of a page, without their metadata.
 
     Args:
-        release: The release.
-        indexes: Item indexes, best first (int32, n).
+        item_ids: The items' ids, best first (n).
         scores: The scores for order (float64, n).
         stars: The predicted ratings (float, n).
         proposers: For each, the models that proposed it.
         first_rank: The rank of the first.
-        with_metadata: Whether to tell titles, years and genres.
     """
     return [
         pb.RecommendedItem(
@@ -100,19 +96,19 @@ def recommended_items(
             rank=first_rank + row,
             score=score,
             predicted_stars=predicted,
-            proposed_by=proposers[row],
-            metadata=item_message(release, index) if with_metadata else None,
+            proposed_by=names,
         )
-        for row, (item_id, index, score, predicted) in enumerate(
-            zip(
-                release.catalogue.items.ids(indexes),
-                indexes.tolist(),
-                scores.tolist(),
-                stars.tolist(),
-                strict=True,
-            )
+        for row, (item_id, score, predicted, names) in enumerate(
+            zip(item_ids, scores.tolist(), stars.tolist(), proposers, strict=True)
         )
     ]
+
+
+def add_metadata(release: GatewayRelease, items: Iterable[pb.RecommendedItem]) -> None:
+    """Adds what is known about each item."""
+    for item in items:
+        index = release.catalogue.items.index(item.item_id)
+        item.metadata.CopyFrom(item_message(release, index))
 
 
 def model_shares(scored: Scored, place: int) -> list[pb.Reason]:

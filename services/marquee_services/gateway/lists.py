@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 
 from cachetools import LRUCache
 
-from marquee.v1 import recommender_service_pb2 as pb
 from marquee_services.errors import PageTokenMismatch
 from marquee_services.gateway.scored import Scored
 
 _CHECK_BYTES = 8
+# `json.dumps` would make one for each token.
+_JSON = json.JSONEncoder(separators=(",", ":"))
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,24 @@ class PageToken:
     request: str
     offset: int
 
+    @classmethod
+    def of(cls, text: str, digest: str) -> PageToken | None:
+        """The token that a request has for a further page; None for the first.
+
+        Raises:
+            PageTokenMismatch: It is damaged, or of a request with another digest.
+        """
+        if not text:
+            return None
+        token = cls.decode(text)
+        if token.request != digest:
+            raise PageTokenMismatch("the request differs from the first page's")
+        return token
+
     def encode(self) -> str:
         """The token as text."""
         fields = (self.list_id, self.release_id, self.backends, self.request, self.offset)
-        body = json.dumps(fields, separators=(",", ":")).encode()
+        body = _JSON.encode(fields).encode()
         return base64.urlsafe_b64encode(_check(body) + body).decode()
 
     @classmethod
@@ -71,17 +86,6 @@ class PageToken:
 def new_list_id() -> str:
     """A name for a list; random, and no secret: it opens nothing that its request does not."""
     return f"{random.getrandbits(128):032x}"
-
-
-def request_digest(canonical: bytes) -> str:
-    """A digest of what must stay the same from page to page."""
-    return hashlib.sha256(canonical).hexdigest()[:16]
-
-
-def recommend_digest(request: pb.RecommendRequest) -> str:
-    """A digest of everything in a request but its page."""
-    same = pb.RecommendRequest(subject=request.subject, options=request.options)
-    return request_digest(same.SerializeToString(deterministic=True))
 
 
 def _check(body: bytes) -> bytes:

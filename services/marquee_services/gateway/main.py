@@ -10,6 +10,7 @@ from marquee.v1 import recommender_service_pb2, recommender_service_pb2_grpc
 from marquee_services.gateway.answer_cache import AnswerCache
 from marquee_services.gateway.backend import Backend
 from marquee_services.gateway.lists import ListMemory
+from marquee_services.gateway.lookups import Lookups
 from marquee_services.gateway.ready_answers import ReadyAnswers
 from marquee_services.gateway.recommender import Recommender
 from marquee_services.gateway.release import GatewayRelease, load_gateway_release
@@ -19,6 +20,7 @@ from marquee_services.gateway.servicer import RecommenderServicer
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.release.follower import ReleaseFollower
 from marquee_services.release.store import ReleaseStore
+from marquee_services.server.heap import keep_heap_small
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.runtime import BoundServer, create_server, until_signalled
 
@@ -94,7 +96,9 @@ async def start(settings: GatewaySettings) -> Gateway:
         settings.candidates,
     )
     metrics = Metrics()
-    servicer = RecommenderServicer(recommender, ready, releases, router, settings, metrics)
+    servicer = RecommenderServicer(
+        recommender, ready, Lookups(releases), releases, router, settings, metrics
+    )
     bound = await create_server(
         settings,
         SERVICE,
@@ -123,6 +127,7 @@ async def _keep_up(
 
 async def serve(settings: GatewaySettings) -> None:
     """Serves until SIGTERM or SIGINT, then drains."""
+    keep_heap_small()
     gateway = await start(settings)
     try:
         await until_signalled()

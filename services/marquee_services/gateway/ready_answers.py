@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee_services.errors import NoRelease, ReleaseNotFound
 from marquee_services.gateway import answers
-from marquee_services.gateway.answer_cache import AnswerCache, CachedAnswer, request_key
+from marquee_services.gateway.answer_cache import AnswerCache, ReadyAnswer
 from marquee_services.gateway.first_pages import asks_for_first_page
 from marquee_services.gateway.lists import PageToken, new_list_id
-from marquee_services.gateway.page_bytes import items_bytes, metadata_bytes
 from marquee_services.gateway.release import GatewayRelease
 from marquee_services.gateway.releases import Releases
+from marquee_services.gateway.request_key import RequestKey, options_key
 from marquee_services.gateway.router import Router
 from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE
 
-_KNOWN = pb.RecommendResponse(subject_kind=types_pb2.SUBJECT_KIND_KNOWN).SerializeToString()
+# Subjects of a batch until it is looked again whether every backend is there: less than a
+# millisecond's.
+_LOOK_EVERY = 16
 
 
 class ReadyAnswers:
-    """Gives known users the answer that scoring would give them.
+    """Gives known users the answer that scoring would give them, as bytes.
 
     While a backend is away there is none: the answer is then what the rest of the ensemble says.
+    There is none either to a request whose form is not valid.
     """
 
     def __init__(
@@ -48,85 +54,96 @@ class ReadyAnswers:
         self._dense_limit = dense_limit
         self._source_of: tuple[GatewayRelease | None, bytes] = None, b""
 
-    def single(self, request: pb.RecommendRequest) -> tuple[pb.RecommendResponse, str] | None:
+    def single(self, request: pb.RecommendRequest, start: float) -> tuple[bytes, str] | None:
         """The answer to a request, and how it came: `kept` or `release`.
 
-        None is, of a request whose form is not valid.
+        Args:
+            request: The request.
+            start: When it came, `time.perf_counter()`.
+
+        Returns:
+            A RecommendResponse's bytes; None when there is no ready answer.
         """
-        found = self._find(request)
-        if found is None:
-            return None
-        release_id, answer, origin = found
-        response = pb.RecommendResponse()
-        answer.fill(response, new_list_id())
-        if answer.has_more:
-            response.next_page_token = PageToken(
-                response.recommendation_id,
-                release_id,
-                tuple(sorted(answer.backends)),
-                answer.digest,
-                answer.item_count,
-            ).encode()
-        return response, origin
-
-    def fill(
-        self, request: pb.RecommendRequest, answer: pb.BatchRecommendResponse.Recommendations
-    ) -> bool:
-        """As `single`, for a subject of a batch; whether there is one."""
-        found = self._find(request)
-        if found is None:
-            return False
-        found[1].fill(answer, new_list_id())
-        return True
-
-    def _find(self, request: pb.RecommendRequest) -> tuple[str, CachedAnswer, str] | None:
         if request.page_token:
             return None
+        key, options = RequestKey.of(request), request.options
+        release = self._whole_release(options)
+        if release is None:
+            return None
+        found = self._find(release, request.subject, options, key)
+        if found is None:
+            return None
+        answer, origin = found
+        list_id, token = new_list_id(), ""
+        if answer.has_more:
+            token = PageToken(
+                list_id, release.release_id, answer.backends, key.digest, key.page_size
+            ).encode()
+        return answer.response(list_id, token, _us_since(start)), origin
+
+    def batch(self, request: pb.BatchRecommendRequest, start: float) -> Iterator[bytes | None]:
+        """For each subject of a batch, as it is its turn, what `single` gives without a token."""
+        options = request.options
+        asked = options_key(options)
+        release = None
+        for place, subject in enumerate(request.subjects):
+            if place % _LOOK_EVERY == 0:
+                release = self._whole_release(options)
+            found = None
+            if release is not None:
+                key = RequestKey.of_subject(subject, request.page_size, asked)
+                found = self._find(release, subject, options, key)
+            yield None if found is None else found[0].response(new_list_id(), "", _us_since(start))
+
+    def _whole_release(self, options: pb.RecommendOptions) -> GatewayRelease | None:
+        """The release that is to answer; None where it cannot answer in full."""
         try:
-            release = self._releases.pick(request.options.release_id)
+            release = self._releases.pick(options.release_id)
         except (NoRelease, ReleaseNotFound):
             return None
-        if not self._router.is_whole(release):
-            return None
-        key = request_key(request)
+        return release if self._router.is_whole(release) else None
+
+    def _find(
+        self,
+        release: GatewayRelease,
+        subject: types_pb2.Subject,
+        options: pb.RecommendOptions,
+        key: RequestKey,
+    ) -> tuple[ReadyAnswer, str] | None:
         kept = self._cache.get(release.release_id, key)
         if kept is not None:
-            return release.release_id, kept, "kept"
-        made = self._of_first_page(release, request, key)
-        return None if made is None else (release.release_id, made, "release")
+            return kept, "kept"
+        made = self._of_first_page(release, subject, options, key)
+        return None if made is None else (made, "release")
 
     def _of_first_page(
-        self, release: GatewayRelease, request: pb.RecommendRequest, key: bytes
-    ) -> CachedAnswer | None:
+        self,
+        release: GatewayRelease,
+        subject: types_pb2.Subject,
+        options: pb.RecommendOptions,
+        key: RequestKey,
+    ) -> ReadyAnswer | None:
         if (
             not self._first_pages
             or release.item_count > self._dense_limit
-            or not asks_for_first_page(request)
+            or not asks_for_first_page(subject, key.page_size, options)
         ):
             return None
-        user = release.users.index(request.subject.user_id)
-        size = request.page_size or DEFAULT_PAGE_SIZE
-        page = release.first_pages.get(user, size) if user >= 0 else None
-        if page is None:
+        user = release.users.index(subject.user_id)
+        page = release.first_pages.get(user) if user >= 0 else b""
+        if not page:
             return None
-        indexes = page.items.tolist()
-        about = [release.id_bytes[index] for index in indexes]
-        if request.options.include_metadata:
-            about = [
-                itself + metadata_bytes(answers.item_message(release, index))
-                for itself, index in zip(about, indexes, strict=True)
-            ]
         unseen = release.item_count - len(release.data.matrix.seen(user))
-        answer = CachedAnswer(
-            key,
-            _KNOWN + items_bytes(page, about),
+        as_it_is = key.page_size == DEFAULT_PAGE_SIZE and not options.include_metadata
+        answer = ReadyAnswer(
+            page if as_it_is else _cut(release, page, key.page_size, options.include_metadata),
             self._source(release),
-            (),
-            len(indexes),
-            release.backends,
-            unseen > size,
+            tuple(sorted(release.backends)),
+            unseen > key.page_size,
         )
-        self._cache.add(release.release_id, answer)
+        if not as_it_is:
+            # What only has to be copied out of the release needs no memory of its own.
+            self._cache.add(release.release_id, key, answer)
         return answer
 
     def _source(self, release: GatewayRelease) -> bytes:
@@ -136,3 +153,16 @@ class ReadyAnswers:
             message = answers.source_message(release, blends, ())
             self._source_of = release, message.SerializeToString()
         return self._source_of[1]
+
+
+def _cut(release: GatewayRelease, page: bytes, size: int, with_metadata: bool) -> bytes:
+    """A first page's beginning, with metadata on request."""
+    response = pb.RecommendResponse.FromString(page)
+    del response.items[size:]
+    if with_metadata:
+        answers.add_metadata(release, response.items)
+    return response.SerializeToString()
+
+
+def _us_since(start: float) -> int:
+    return int((time.perf_counter() - start) * 1e6)

@@ -1,4 +1,4 @@
-"""Answers the public calls from a release and the backends' scores."""
+"""Answers what takes scores: recommendations, predictions and similar items."""
 
 from __future__ import annotations
 
@@ -13,24 +13,17 @@ from marquee_services.errors import (
     FieldViolation,
     InvalidFields,
     ItemNotFound,
-    PageTokenExpired,
     PageTokenMismatch,
-    ReleaseNotFound,
 )
 from marquee_services.gateway import answers
 from marquee_services.gateway.answer_cache import AnswerCache
 from marquee_services.gateway.failures import BackendError
 from marquee_services.gateway.filters import eligible_items
-from marquee_services.gateway.lists import (
-    ListMemory,
-    PageToken,
-    new_list_id,
-    recommend_digest,
-    request_digest,
-)
+from marquee_services.gateway.lists import ListMemory, PageToken, new_list_id
 from marquee_services.gateway.ranking import Page, cut_page
 from marquee_services.gateway.release import GatewayRelease
 from marquee_services.gateway.releases import Releases
+from marquee_services.gateway.request_key import RequestKey
 from marquee_services.gateway.router import Deadline, Router, Wanted
 from marquee_services.gateway.scored import Scored
 from marquee_services.gateway.similar import blend_similarities, mean_of
@@ -105,20 +98,21 @@ class Recommender:
             ServiceError: See the errors of the method in the protocol.
         """
         options, size = request.options, request.page_size or DEFAULT_PAGE_SIZE
-        digest = recommend_digest(request) if paged else ""
-        token = _page_token(request.page_token, digest)
+        key = RequestKey.of(request)
+        digest = key.digest if paged else ""
+        token = PageToken.of(request.page_token, digest)
         asked = self._begin(request, token, field)
         scored, page = await self._scored_page(asked, request, token, size, deadline)
-        count = max(size, DEFAULT_PAGE_SIZE)
+        count, indexes = max(size, DEFAULT_PAGE_SIZE), scored.item_indexes(page.places)
         items = answers.recommended_items(
-            asked.release,
-            scored.item_indexes(page.places),
+            asked.release.catalogue.items.ids(indexes),
             scored.ranking[page.places],
             scored.stars[page.places],
             scored.proposers(page.places, page.eligible, count),
             asked.offset + 1,
-            options.include_metadata,
         )
+        if options.include_metadata:
+            answers.add_metadata(asked.release, items)
         failures = list(scored.failures)
         if options.include_reasons:
             failures += await self._add_reasons(asked, scored, page, items, deadline)
@@ -142,7 +136,9 @@ class Recommender:
             ),
             unknown_item_ids=asked.unknown_items,
         )
-        self._cache.put(asked.release.release_id, request, response, scored.backends, page.has_more)
+        if token is None:
+            release_id = asked.release.release_id
+            self._cache.put(release_id, key, response, scored.backends, page.has_more)
         return response
 
     def check_options(self, options: pb.RecommendOptions) -> None:
@@ -223,53 +219,13 @@ class Recommender:
             unknown_item_ids=unknown,
         )
 
-    def search(self, request: pb.SearchItemsRequest) -> pb.SearchItemsResponse:
-        """Finds items by title.
-
-        Raises:
-            ServiceError: See the errors of the method in the protocol.
-        """
-        digest = request_digest(request.query.encode())
-        token = _page_token(request.page_token, digest)
-        release = self._release_of(token) if token else self._releases.pick("")
-        offset = token.offset if token else 0
-        size = request.page_size or DEFAULT_PAGE_SIZE
-        found = release.titles.search(request.query, release.rating_counts)
-        end = offset + size
-        more = PageToken("", release.release_id, (), digest, end).encode()
-        return pb.SearchItemsResponse(
-            items=[answers.item_message(release, index) for index in found[offset:end].tolist()],
-            next_page_token=more if end < len(found) else "",
-            release_id=release.release_id,
-        )
-
-    def item(self, request: pb.GetItemRequest) -> pb.GetItemResponse:
-        """Answers what is known about one item.
-
-        Raises:
-            ServiceError: See the errors of the method in the protocol.
-        """
-        release = self._releases.pick("")
-        index = release.catalogue.items.index(request.item_id)
-        if index < 0:
-            raise ItemNotFound(request.item_id)
-        return pb.GetItemResponse(
-            item=answers.item_message(release, index), release_id=release.release_id
-        )
-
-    def _release_of(self, token: PageToken) -> GatewayRelease:
-        try:
-            return self._releases.pick(token.release_id)
-        except ReleaseNotFound:
-            raise PageTokenExpired(token.release_id) from None
-
     def _begin(self, request: pb.RecommendRequest, token: PageToken | None, field: str) -> _List:
         """Looks up what a page is cut from."""
         options = request.options
         if token is None:
             release = self._releases.pick(options.release_id)
         else:
-            release = self._release_of(token)
+            release = self._releases.of_page(token.release_id)
             if not release.backends.issuperset(token.backends):
                 raise PageTokenMismatch("damaged")
         if options.HasField("min_predicted_stars"):
@@ -382,20 +338,6 @@ class Recommender:
         for item, found in zip(items, evidence, strict=True):
             item.reasons.extend(answers.evidence_reasons(asked.release, asked.subject, found))
         return []
-
-
-def _page_token(text: str, digest: str) -> PageToken | None:
-    """The token of a further page; None for the first.
-
-    Raises:
-        PageTokenMismatch: It is damaged, or of a request with another digest.
-    """
-    if not text:
-        return None
-    token = PageToken.decode(text)
-    if token.request != digest:
-        raise PageTokenMismatch("the request differs from the first page's")
-    return token
 
 
 def _distinct(failures: list[BackendError]) -> list[BackendError]:

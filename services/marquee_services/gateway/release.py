@@ -12,7 +12,6 @@ from marquee_services.arrays import Float32, Int64
 from marquee_services.catalogue import Catalogue, Vocabulary
 from marquee_services.errors import ArtifactError, ModelNotFound
 from marquee_services.gateway.first_pages import FirstPages
-from marquee_services.gateway.page_bytes import id_bytes
 from marquee_services.gateway.titles import TitleIndex
 from marquee_services.release.contents import open_names, open_recent_counts, open_release
 from marquee_services.release.manifest import Manifest, ModelEntry
@@ -96,11 +95,6 @@ class GatewayRelease:
             return (totals / self.rating_counts).astype(np.float32)
 
     @cached_property
-    def id_bytes(self) -> list[bytes]:
-        """For each item, the bytes of its id in a recommendation."""
-        return [id_bytes(self.catalogue.items.id(index)) for index in range(self.item_count)]
-
-    @cached_property
     def titles(self) -> TitleIndex:
         """The index for searches by title."""
         return TitleIndex([self.catalogue.title(i) for i in range(self.item_count)])
@@ -132,6 +126,4 @@ def load_gateway_release(store: ReleaseStore, release_id: str, cache: Path) -> G
     )
     # Computed once here rather than within the first requests.
     _ = release.titles, release.mean_stars, release.backends, release.models
-    if len(release.first_pages.users):
-        _ = release.id_bytes
     return release

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import structlog
 
-from marquee_services.errors import NoRelease
+from marquee_services.errors import NoRelease, PageTokenExpired, ReleaseNotFound
 from marquee_services.gateway.backend import Backend
 from marquee_services.gateway.release import GatewayRelease
 from marquee_services.release.follower import ReleaseFollower
@@ -57,6 +57,17 @@ class Releases:
             NoRelease: None is loaded yet.
         """
         return self._follower.get(release_id) if release_id else self.serving
+
+    def of_page(self, release_id: str) -> GatewayRelease:
+        """The release that a further page is cut from, as the first one was.
+
+        Raises:
+            PageTokenExpired: It is loaded no longer.
+        """
+        try:
+            return self.pick(release_id)
+        except ReleaseNotFound:
+            raise PageTokenExpired(release_id) from None
 
     def update(self) -> bool:
         """Looks again which release is to be in service; True when another is now."""

@@ -90,8 +90,11 @@ class Scored:
         outputs = np.stack([self.outputs[name] for name in names])
         pool = outputs[:, eligible]
         cut = max(0, pool.shape[1] - count)
-        differs = pool.min(axis=1) < pool.max(axis=1)
         pool.partition(cut, axis=1)
+        best = pool[:, cut:]
+        differs = best.min(axis=1) < best.max(axis=1)
+        # Those whose best are alike, and no others, may score all alike.
+        differs[~differs] = pool[~differs].min(axis=1) < pool[~differs].max(axis=1)
         among = (outputs[:, places] >= pool[:, cut, None]) & differs[:, None]
         return [
             [name for name, is_best in zip(names, column, strict=True) if is_best]

@@ -11,6 +11,7 @@ from marquee.v1 import recommender_service_pb2_grpc, types_pb2
 from marquee_services.errors import NoRelease
 from marquee_services.gateway.answers import release_status
 from marquee_services.gateway.batch import recommend_batch
+from marquee_services.gateway.lookups import Lookups
 from marquee_services.gateway.ready_answers import ReadyAnswers
 from marquee_services.gateway.recommender import Recommender
 from marquee_services.gateway.releases import Releases
@@ -28,6 +29,7 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         self,
         recommender: Recommender,
         ready: ReadyAnswers,
+        lookups: Lookups,
         releases: Releases,
         router: Router,
         settings: GatewaySettings,
@@ -36,40 +38,45 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         """Takes its collaborators."""
         self._recommender = recommender
         self._ready = ready
+        self._lookups = lookups
         self._releases = releases
         self._router = router
         self._settings = settings
         self._metrics = metrics
+        self._answers = {
+            origin: metrics.answers.labels(origin) for origin in ("kept", "release", "computed")
+        }
 
-    async def Recommend(
+    async def Recommend(  # type: ignore[override]  # bytes are messages: see the interceptor
         self, request: pb.RecommendRequest, context: Context
-    ) -> pb.RecommendResponse:
+    ) -> pb.RecommendResponse | bytes:
         """Recommends to one subject."""
         start = time.perf_counter()
-        ready = self._ready.single(request)
-        if ready is None:
-            origin = "computed"
-            response = await self._recommender.recommend(validate(request), self._deadline(context))
-        else:
-            response, origin = ready
-        self._metrics.answers.labels(origin).inc()
+        ready = self._ready.single(request, start)
+        if ready is not None:
+            message, origin = ready
+            self._answers[origin].inc()
+            return message
+        response = await self._recommender.recommend(validate(request), self._deadline(context))
+        self._answers["computed"].inc()
         self._finish(response.source, start)
         return response
 
-    async def BatchRecommend(
+    async def BatchRecommend(  # type: ignore[override]  # bytes are messages: see the interceptor
         self, request: pb.BatchRecommendRequest, context: Context
-    ) -> AsyncIterator[pb.BatchRecommendResponse]:
+    ) -> AsyncIterator[bytes]:
         """Recommends to many subjects."""
         start = time.perf_counter()
         self._recommender.check_options(validate(request).options)
-        deadline = self._deadline(context)
-        parallel = self._settings.batch_parallel
-        async for response in recommend_batch(
-            self._recommender, self._ready, request, deadline, parallel
+        async for message in recommend_batch(
+            self._recommender,
+            self._ready.batch(request, start),
+            request,
+            self._deadline(context),
+            self._settings.batch_parallel,
+            lambda source: self._finish(source, start),
         ):
-            if response.HasField("recommendations"):
-                self._finish(response.recommendations.source, start)
-            yield response
+            yield message
 
     async def PredictRatings(
         self, request: pb.PredictRatingsRequest, context: Context
@@ -93,11 +100,11 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         self, request: pb.SearchItemsRequest, context: Context
     ) -> pb.SearchItemsResponse:
         """Finds items by title."""
-        return self._recommender.search(validate(request))
+        return self._lookups.search(validate(request))
 
     async def GetItem(self, request: pb.GetItemRequest, context: Context) -> pb.GetItemResponse:
         """Tells about one item."""
-        return self._recommender.item(validate(request))
+        return self._lookups.item(validate(request))
 
     async def GetStatus(
         self, request: pb.GetStatusRequest, context: Context

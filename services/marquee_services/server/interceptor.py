@@ -6,12 +6,12 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import contextmanager
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, Self, cast
 
 import grpc
 import structlog
 from google.protobuf.message import DecodeError
+from prometheus_client import Histogram
 
 from marquee_services.errors import (
     DeadlineExceeded,
@@ -35,7 +35,11 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Surrounds each call of our own services; health and reflection pass untouched."""
+    """Surrounds each call of our own services; health and reflection pass untouched.
+
+    Attributes:
+        in_progress: Calls in progress.
+    """
 
     def __init__(self, prefix: str, max_calls: int, default_deadline: float, metrics: Metrics):
         """Takes the prefix of our methods and the limits of the settings."""
@@ -43,9 +47,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._max_calls = max_calls
         self._default_deadline = default_deadline
         self._metrics = metrics
-        self._in_progress = 0
+        self.in_progress = 0
+        metrics.in_progress.set_function(lambda: self.in_progress)
         # By method, so that a handler is wrapped once and not for each call.
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+        # By method and code: a look-up in the metric itself costs more than counting does.
+        self._seconds: dict[tuple[str, str], Histogram] = {}
 
     async def intercept_service(
         self,
@@ -71,30 +78,30 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return grpc.unary_stream_rpc_method_handler(
                 self._streaming(name, handler.unary_stream),
                 _tolerant(handler.request_deserializer),
-                handler.response_serializer,
+                _unless_bytes(handler.response_serializer),
             )
         return grpc.unary_unary_rpc_method_handler(
             self._unary(name, handler.unary_unary),
             _tolerant(handler.request_deserializer),
-            handler.response_serializer,
+            _unless_bytes(handler.response_serializer),
         )
 
     def _unary(self, name: str, behaviour: Any) -> Callable[[Any, Context], Awaitable[Any]]:
         async def call(request: Any, context: Context) -> Any:
-            with self._observed(name) as outcome:
+            with _Observed(self, name) as observed:
                 try:
                     self._admit()
                     _refuse_damaged(request)
                     async with asyncio.timeout(time_left(context, self._default_deadline)):
                         return await behaviour(request, context)
                 except Exception as error:
-                    await self._abort(error, name, context, outcome)
+                    await self._abort(error, context, observed)
 
         return call
 
     def _streaming(self, name: str, behaviour: Any) -> Callable[[Any, Context], AsyncIterator[Any]]:
         async def call(request: Any, context: Context) -> AsyncIterator[Any]:
-            with self._observed(name) as outcome:
+            with _Observed(self, name) as observed:
                 try:
                     self._admit()
                     _refuse_damaged(request)
@@ -102,35 +109,22 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                         async for response in behaviour(request, context):
                             yield response
                 except Exception as error:
-                    await self._abort(error, name, context, outcome)
+                    await self._abort(error, context, observed)
 
         return call
 
-    @contextmanager
-    def _observed(self, name: str) -> Any:
-        """Counts a call; `outcome["code"]` is its status code."""
-        outcome = {"code": "OK"}
-        start = time.perf_counter()
-        self._in_progress += 1
-        self._metrics.in_progress.set(self._in_progress)
-        try:
-            yield outcome
-        except (asyncio.CancelledError, GeneratorExit):
-            # A stream whose caller left is closed, not cancelled.
-            outcome["code"] = "CANCELLED"
-            raise
-        finally:
-            self._in_progress -= 1
-            self._metrics.in_progress.set(self._in_progress)
-            self._metrics.calls.labels(name, outcome["code"]).observe(time.perf_counter() - start)
+    def seconds_of(self, name: str, code: str) -> Histogram:
+        """The histogram of a method's calls that end with a status code."""
+        found = self._seconds.get((name, code))
+        if found is None:
+            found = self._seconds[name, code] = self._metrics.calls.labels(name, code)
+        return found
 
     def _admit(self) -> None:
-        if self._in_progress > self._max_calls:
+        if self.in_progress > self._max_calls:
             raise Overloaded(str(self._max_calls))
 
-    async def _abort(
-        self, error: Exception, name: str, context: Context, outcome: dict[str, str]
-    ) -> NoReturn:
+    async def _abort(self, error: Exception, context: Context, observed: _Observed) -> NoReturn:
         if isinstance(error, TimeoutError):
             error = DeadlineExceeded()
         if isinstance(error, ServiceError):
@@ -139,12 +133,45 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             raise error
         else:
             request_id = uuid.uuid4().hex
-            _log.error("internal_error", method=name, request_id=request_id, exc_info=error)
+            _log.error(
+                "internal_error", method=observed.name, request_id=request_id, exc_info=error
+            )
             code, message = grpc.StatusCode.INTERNAL, _INTERNAL_MESSAGE
             details = internal_details(message, request_id)
-        outcome["code"] = code.name
+        observed.code = code.name
         await context.abort(code, message, ((DETAILS_KEY, details),))
         raise AssertionError("abort always raises")
+
+
+class _Observed:
+    """Counts and times a call.
+
+    Attributes:
+        name: The method's.
+        code: The status code that the call ends with.
+    """
+
+    __slots__ = ("_calls", "_start", "code", "name")
+
+    def __init__(self, calls: CallInterceptor, name: str) -> None:
+        self._calls = calls
+        self.name = name
+        self.code = "OK"
+
+    def __enter__(self) -> Self:
+        self._calls.in_progress += 1
+        self._start = time.perf_counter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
+        # A stream whose caller left is closed, not cancelled.
+        if isinstance(error, asyncio.CancelledError | GeneratorExit):
+            self.code = "CANCELLED"
+        self._calls.in_progress -= 1
+        seconds = time.perf_counter() - self._start
+        self._calls.seconds_of(self.name, self.code).observe(seconds)
 
 
 class _Damaged:
@@ -161,6 +188,15 @@ def _tolerant(deserialize: Any) -> Callable[[bytes], Any]:
             return _Damaged()
 
     return read
+
+
+def _unless_bytes(serialize: Any) -> Callable[[Any], bytes]:
+    """Lets a handler answer with bytes, those of its message."""
+
+    def write(response: Any) -> bytes:
+        return response if type(response) is bytes else serialize(response)
+
+    return write
 
 
 def _refuse_damaged(request: Any) -> None:

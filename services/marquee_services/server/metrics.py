@@ -44,7 +44,6 @@ class Metrics:
             ("reason",),
             registry=self.registry,
         )
-
         self.answers = Counter(
             "marquee_answers_total",
             "Single recommendations by where the answer came from: kept, release or computed.",

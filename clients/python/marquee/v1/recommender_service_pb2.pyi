@@ -134,7 +134,7 @@ class RecommendResponse(_message.Message):
     subject_kind: _types_pb2.SubjectKind.ValueType
     """How the release sees the subject."""
     next_page_token: _builtins.str
-    """The next page's token; empty on the last page."""
+    """The next page's token; empty on the last page, and in a batch."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecommendedItem]:
         """The items, best first."""
@@ -385,7 +385,7 @@ Global___BatchRecommendRequest: _TypeAlias = BatchRecommendRequest  # noqa: Y015
 
 @_typing.final
 class BatchRecommendResponse(_message.Message):
-    """The answer for one subject of a batch."""
+    """Answers for subjects of a batch."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -418,74 +418,54 @@ class BatchRecommendResponse(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     @_typing.final
-    class Recommendations(_message.Message):
-        """A subject's recommendations."""
+    class SubjectAnswer(_message.Message):
+        """The answer for one subject."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
-        RECOMMENDATION_ID_FIELD_NUMBER: _builtins.int
-        SUBJECT_KIND_FIELD_NUMBER: _builtins.int
-        ITEMS_FIELD_NUMBER: _builtins.int
-        SOURCE_FIELD_NUMBER: _builtins.int
-        UNKNOWN_ITEM_IDS_FIELD_NUMBER: _builtins.int
-        recommendation_id: _builtins.str
-        """As in RecommendResponse."""
-        subject_kind: _types_pb2.SubjectKind.ValueType
-        """How the release sees the subject."""
+        SUBJECT_INDEX_FIELD_NUMBER: _builtins.int
+        RECOMMENDATIONS_FIELD_NUMBER: _builtins.int
+        ERROR_FIELD_NUMBER: _builtins.int
+        subject_index: _builtins.int
+        """The place of the subject in the request, from 0."""
         @_builtins.property
-        def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecommendedItem]:
-            """The items, best first."""
+        def recommendations(self) -> Global___RecommendResponse:
+            """The answer."""
 
         @_builtins.property
-        def source(self) -> _types_pb2.AnswerSource:
-            """Which release answered, and with what."""
-
-        @_builtins.property
-        def unknown_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-            """Unknown item ids of this subject."""
+        def error(self) -> Global___BatchRecommendResponse.SubjectError:
+            """The error."""
 
         def __init__(
             self,
             *,
-            recommendation_id: _builtins.str = ...,
-            subject_kind: _types_pb2.SubjectKind.ValueType = ...,
-            items: _abc.Iterable[Global___RecommendedItem] | None = ...,
-            source: _types_pb2.AnswerSource | None = ...,
-            unknown_item_ids: _abc.Iterable[_builtins.str] | None = ...,
+            subject_index: _builtins.int = ...,
+            recommendations: Global___RecommendResponse | None = ...,
+            error: Global___BatchRecommendResponse.SubjectError | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "recommendations", b"recommendations", "result", b"result"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "recommendation_id", b"recommendation_id", "source", b"source", "subject_kind", b"subject_kind", "unknown_item_ids", b"unknown_item_ids"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "recommendations", b"recommendations", "result", b"result", "subject_index", b"subject_index"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
+        _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["recommendations", "error"]  # noqa: Y015
+        _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 
-    SUBJECT_INDEX_FIELD_NUMBER: _builtins.int
-    RECOMMENDATIONS_FIELD_NUMBER: _builtins.int
-    ERROR_FIELD_NUMBER: _builtins.int
-    subject_index: _builtins.int
-    """The place of the subject in the request, from 0."""
+    ANSWERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def recommendations(self) -> Global___BatchRecommendResponse.Recommendations:
-        """The answer."""
-
-    @_builtins.property
-    def error(self) -> Global___BatchRecommendResponse.SubjectError:
-        """The error."""
+    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchRecommendResponse.SubjectAnswer]:
+        """At least one; each subject's comes once in the whole stream."""
 
     def __init__(
         self,
         *,
-        subject_index: _builtins.int = ...,
-        recommendations: Global___BatchRecommendResponse.Recommendations | None = ...,
-        error: Global___BatchRecommendResponse.SubjectError | None = ...,
+        answers: _abc.Iterable[Global___BatchRecommendResponse.SubjectAnswer] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "recommendations", b"recommendations", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "recommendations", b"recommendations", "result", b"result", "subject_index", b"subject_index"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["recommendations", "error"]  # noqa: Y015
-    _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BatchRecommendResponse: _TypeAlias = BatchRecommendResponse  # noqa: Y015
 

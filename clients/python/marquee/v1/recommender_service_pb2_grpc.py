@@ -86,8 +86,8 @@ class RecommenderServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def BatchRecommend(self, request, context):
-        """Recommends to many subjects in one call. Answers are streamed as they are ready, in any order;
-        one subject's failure does not end the stream.
+        """Recommends to many subjects in one call. Answers are streamed as they are ready, in any order,
+        those that are ready at once in one message; one subject's failure does not end the stream.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,8 +39,8 @@ class RecommenderServiceStub:
     its first page was ranked with.
     """
     BatchRecommend: _grpc.UnaryStreamMultiCallable[_recommender_service_pb2.BatchRecommendRequest, _recommender_service_pb2.BatchRecommendResponse]
-    """Recommends to many subjects in one call. Answers are streamed as they are ready, in any order;
-    one subject's failure does not end the stream.
+    """Recommends to many subjects in one call. Answers are streamed as they are ready, in any order,
+    those that are ready at once in one message; one subject's failure does not end the stream.
     """
     PredictRatings: _grpc.UnaryUnaryMultiCallable[_recommender_service_pb2.PredictRatingsRequest, _recommender_service_pb2.PredictRatingsResponse]
     """Predicts a subject's ratings of given items, in the order given."""
@@ -64,8 +64,8 @@ class RecommenderServiceAsyncStub(RecommenderServiceStub):
     its first page was ranked with.
     """
     BatchRecommend: _aio.UnaryStreamMultiCallable[_recommender_service_pb2.BatchRecommendRequest, _recommender_service_pb2.BatchRecommendResponse]  # type: ignore[assignment]
-    """Recommends to many subjects in one call. Answers are streamed as they are ready, in any order;
-    one subject's failure does not end the stream.
+    """Recommends to many subjects in one call. Answers are streamed as they are ready, in any order,
+    those that are ready at once in one message; one subject's failure does not end the stream.
     """
     PredictRatings: _aio.UnaryUnaryMultiCallable[_recommender_service_pb2.PredictRatingsRequest, _recommender_service_pb2.PredictRatingsResponse]  # type: ignore[assignment]
     """Predicts a subject's ratings of given items, in the order given."""
@@ -98,8 +98,8 @@ class RecommenderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _recommender_service_pb2.BatchRecommendRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_recommender_service_pb2.BatchRecommendResponse], _abc.AsyncIterator[_recommender_service_pb2.BatchRecommendResponse]]:
-        """Recommends to many subjects in one call. Answers are streamed as they are ready, in any order;
-        one subject's failure does not end the stream.
+        """Recommends to many subjects in one call. Answers are streamed as they are ready, in any order,
+        those that are ready at once in one message; one subject's failure does not end the stream.
         """
 
     @_abc_1.abstractmethod
