@@ -321,7 +321,11 @@ def test_an_error_of_a_subject_is_no_answer() -> None:
     """A batch's stream ends well though some of its subjects failed."""
     answer = pb.BatchRecommendResponse.SubjectAnswer
     failed = answer(error=pb.BatchRecommendResponse.SubjectError(code=5))
-    good = answer(recommendations=pb.RecommendResponse(items=[pb.RecommendedItem(item_id="1")]))
+    good = answer(
+        recommendations=pb.BatchRecommendResponse.Recommendations(
+            items=[pb.RecommendedItem(item_id="1")]
+        )
+    )
     message = pb.BatchRecommendResponse(answers=[failed, good])
     body = http2.grpc_message(message.SerializeToString())
     assert count_answers("batch_recommend", [body]) == {"answers": 2, "failed": 1}

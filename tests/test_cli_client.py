@@ -203,7 +203,7 @@ def _batch(request: pb.BatchRecommendRequest) -> Iterator[pb.BatchRecommendRespo
             )
             answer = pb.BatchRecommendResponse.SubjectAnswer(subject_index=index, error=error)
         else:
-            good = pb.RecommendResponse(items=[RECOMMENDED], source=SOURCE)
+            good = pb.BatchRecommendResponse.Recommendations(items=[RECOMMENDED], source=SOURCE)
             answer = pb.BatchRecommendResponse.SubjectAnswer(
                 subject_index=index, recommendations=good
             )

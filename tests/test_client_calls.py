@@ -271,7 +271,7 @@ def test_the_pager_asks_for_no_page_too_many(client: Any, gateway: FakeGateway) 
 
 def test_batch_answers_come_as_they_are_ready(client: Any, gateway: FakeGateway) -> None:
     """Answers name their subject in whatever order they come; a failed one does not end them."""
-    recommendations = pb.RecommendResponse(
+    recommendations = pb.BatchRecommendResponse.Recommendations(
         recommendation_id="rec2",
         subject_kind=types_pb2.SUBJECT_KIND_VISITOR,
         items=[pb.RecommendedItem(item_id="50", rank=1)],

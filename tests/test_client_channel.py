@@ -286,7 +286,9 @@ def test_leaving_a_batch_ends_its_call(gateway: FakeGateway) -> None:
     ended = threading.Event()
 
     def forever(_: object) -> Iterator[pb.BatchRecommendResponse]:
-        answer = pb.BatchRecommendResponse.SubjectAnswer(recommendations=pb.RecommendResponse())
+        answer = pb.BatchRecommendResponse.SubjectAnswer(
+            recommendations=pb.BatchRecommendResponse.Recommendations()
+        )
         try:
             while True:
                 yield pb.BatchRecommendResponse(answers=[answer])

@@ -160,7 +160,9 @@ def test_an_error_midway_ends_a_batch(gateway: FakeGateway) -> None:
     """Answers before the error are handed out; then it is raised."""
 
     def answer(request: pb.BatchRecommendRequest) -> Iterator[pb.BatchRecommendResponse]:
-        good = pb.BatchRecommendResponse.SubjectAnswer(recommendations=pb.RecommendResponse())
+        good = pb.BatchRecommendResponse.SubjectAnswer(
+            recommendations=pb.BatchRecommendResponse.Recommendations()
+        )
         yield pb.BatchRecommendResponse(answers=[good])
         raise marquee.Overloaded("too much", reason="OVERLOADED")
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from marquee.v1 import recommender_service_pb2
+
 ROOT = Path(__file__).parents[1]
 GENERATED = Path("clients/python/marquee/v1")
 
@@ -46,3 +48,14 @@ def test_every_definition_has_a_comment() -> None:
                 lonely.append(f"{path.name}:{number}: {text}")
             before = text
     assert not [line for line in lonely if "syntax" not in line]
+
+
+def test_a_subjects_answer_has_the_fields_of_a_single_one() -> None:
+    """The gateway writes the same bytes in either, so their numbers and types must not part."""
+    single = recommender_service_pb2.RecommendResponse.DESCRIPTOR.fields_by_name
+    batch = recommender_service_pb2.BatchRecommendResponse.Recommendations.DESCRIPTOR.fields
+    assert {field.name for field in batch} == set(single) - {"next_page_token"}
+    for field in batch:
+        same = single[field.name]
+        assert (field.number, field.type) == (same.number, same.type)
+        assert field.message_type == same.message_type

@@ -104,7 +104,9 @@ def _qualities(kind: str, message: bytes) -> Iterator[str]:
         yield from _quality(pb.RecommendResponse.FromString(message), failed=False)
 
 
-def _quality(answer: pb.RecommendResponse, *, failed: bool) -> Iterator[str]:
+def _quality(
+    answer: pb.RecommendResponse | pb.BatchRecommendResponse.Recommendations, *, failed: bool
+) -> Iterator[str]:
     yield "answers"
     if failed:
         yield "failed"

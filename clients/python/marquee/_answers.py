@@ -153,7 +153,9 @@ class Recommendations(_Rows[Recommendation]):
     source: AnswerSource
     unknown_item_ids: tuple[str, ...]
     next_page_token: str
-    raw: pb.RecommendResponse = field(repr=False, compare=False)
+    raw: pb.RecommendResponse | pb.BatchRecommendResponse.Recommendations = field(
+        repr=False, compare=False
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,15 +43,18 @@ _DEGRADED_REASONS: Mapping[int, DegradedReason] = {
 }
 
 
-def recommendations(response: pb.RecommendResponse) -> Recommendations:
-    """A page of recommendations, or those of one subject of a batch."""
+def recommendations(
+    response: pb.RecommendResponse | pb.BatchRecommendResponse.Recommendations,
+) -> Recommendations:
+    """A page of recommendations, or those of one subject of a batch, which has no token."""
+    token = response.next_page_token if isinstance(response, pb.RecommendResponse) else ""
     return Recommendations(
         items=tuple([_recommendation(entry) for entry in response.items]),
         recommendation_id=response.recommendation_id,
         subject_kind=_subject_kind(response.subject_kind),
         source=_source(response.source),
         unknown_item_ids=tuple(response.unknown_item_ids),
-        next_page_token=response.next_page_token,
+        next_page_token=token,
         raw=response,
     )
 

@@ -30,7 +30,7 @@ class _Message:
         self.size = 0
 
     def add_ready(self, place: int, response: bytes) -> None:
-        """Adds the answer of a subject, a RecommendResponse's bytes."""
+        """Adds the answer of a subject, a RecommendResponse's bytes without a page token."""
         head = b"".join((_INDEX, varint(place), _RECOMMENDATIONS, varint(len(response))))
         self._add(head, response)
 
@@ -132,4 +132,6 @@ async def _one(
             ),
         )
     finish(answer.source)
-    return pb.BatchRecommendResponse.SubjectAnswer(subject_index=place, recommendations=answer)
+    # A message of its own, whose fields are numbered alike; see the protocol.
+    found = pb.BatchRecommendResponse.Recommendations.FromString(answer.SerializeToString())
+    return pb.BatchRecommendResponse.SubjectAnswer(subject_index=place, recommendations=found)

@@ -134,7 +134,7 @@ class RecommendResponse(_message.Message):
     subject_kind: _types_pb2.SubjectKind.ValueType
     """How the release sees the subject."""
     next_page_token: _builtins.str
-    """The next page's token; empty on the last page, and in a batch."""
+    """The next page's token; empty on the last page."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecommendedItem]:
         """The items, best first."""
@@ -418,6 +418,48 @@ class BatchRecommendResponse(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     @_typing.final
+    class Recommendations(_message.Message):
+        """A subject's recommendations, in the fields of RecommendResponse."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        RECOMMENDATION_ID_FIELD_NUMBER: _builtins.int
+        SUBJECT_KIND_FIELD_NUMBER: _builtins.int
+        ITEMS_FIELD_NUMBER: _builtins.int
+        SOURCE_FIELD_NUMBER: _builtins.int
+        UNKNOWN_ITEM_IDS_FIELD_NUMBER: _builtins.int
+        recommendation_id: _builtins.str
+        """Names this list."""
+        subject_kind: _types_pb2.SubjectKind.ValueType
+        """How the release sees the subject."""
+        @_builtins.property
+        def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecommendedItem]:
+            """The items, best first."""
+
+        @_builtins.property
+        def source(self) -> _types_pb2.AnswerSource:
+            """Which release answered, and with what."""
+
+        @_builtins.property
+        def unknown_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+            """Unknown item ids of this subject."""
+
+        def __init__(
+            self,
+            *,
+            recommendation_id: _builtins.str = ...,
+            subject_kind: _types_pb2.SubjectKind.ValueType = ...,
+            items: _abc.Iterable[Global___RecommendedItem] | None = ...,
+            source: _types_pb2.AnswerSource | None = ...,
+            unknown_item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "recommendation_id", b"recommendation_id", "source", b"source", "subject_kind", b"subject_kind", "unknown_item_ids", b"unknown_item_ids"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
     class SubjectAnswer(_message.Message):
         """The answer for one subject."""
 
@@ -429,7 +471,7 @@ class BatchRecommendResponse(_message.Message):
         subject_index: _builtins.int
         """The place of the subject in the request, from 0."""
         @_builtins.property
-        def recommendations(self) -> Global___RecommendResponse:
+        def recommendations(self) -> Global___BatchRecommendResponse.Recommendations:
             """The answer."""
 
         @_builtins.property
@@ -440,7 +482,7 @@ class BatchRecommendResponse(_message.Message):
             self,
             *,
             subject_index: _builtins.int = ...,
-            recommendations: Global___RecommendResponse | None = ...,
+            recommendations: Global___BatchRecommendResponse.Recommendations | None = ...,
             error: Global___BatchRecommendResponse.SubjectError | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "recommendations", b"recommendations", "result", b"result"]  # noqa: Y015
