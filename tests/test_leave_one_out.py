@@ -115,7 +115,7 @@ def test_what_serves_is_what_was_validated(data: ReleaseData, model: DeepMF) -> 
 def test_known_users_are_the_same_with_a_table_of_vectors_and_without(
     data: ReleaseData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the table would be too large, vectors are made from the ratings that are kept."""
+    """Where the table would be too large, neighbourhoods are asked anew of the kept ratings."""
     config = replace(CONFIG, products=False, neighbour_weight=0.5, epochs=1)
     users = data.matrix.profiles(range(USERS))
     scores = []
@@ -124,7 +124,9 @@ def test_known_users_are_the_same_with_a_table_of_vectors_and_without(
         model = ResidualMF(config)
         model.fit(Training(data))
         assert model._fitted is not None
-        assert (len(model._fitted.module.users.numpy()) == USERS) == (cells > 0)
+        module = model._fitted.module
+        assert module.users.numpy().shape == (USERS, module.kept)
+        assert (module.kept == module.width) == (cells > 0)
         scores.append(model.scorer.score(users))
     np.testing.assert_allclose(scores[0], scores[1], atol=1e-4)
 

@@ -15,7 +15,8 @@ from marquee_trainer.models.neighbour_part import NeighbourPart
 from marquee_trainer.models.scoring_module import ScoringModule, ridge_solution
 
 # With neighbourhoods, user vectors are as long as the catalogue. A table of all known users' may
-# have so many numbers (64 MB); beyond, vectors are made from their ratings when they are asked for.
+# have so many numbers (64 MB); beyond, the neighbourhoods' part, which is nearly all of it, is made
+# from their ratings when they are asked for.
 _TABLE_CELLS = 16_000_000
 
 
@@ -79,7 +80,9 @@ class PerceptronModule(ScoringModule):
         """Takes the item side, the perceptron, w_f, the neighbourhoods, w_n, and how many users."""
         items, self.dimensions = side.factors.shape
         self.set_end = self.dimensions + 1 + side.set_inputs.shape[1]
-        super().__init__(self.set_end + (items if neighbours else 0), items)
+        width = self.set_end + (items if neighbours else 0)
+        self.has_table = users * width <= _TABLE_CELLS or neighbours is None
+        super().__init__(width, items, width if self.has_table else self.set_end)
         self.factors = tf.constant(side.factors)
         self.variances = tf.constant(side.variances)
         self.offsets = tf.constant(side.offsets)
@@ -96,7 +99,6 @@ class PerceptronModule(ScoringModule):
         self.factor_weight = factor_weight
         self.neighbours = neighbours
         self.neighbour_weight = neighbour_weight
-        self.has_table = neighbours is None or users * self.width <= _TABLE_CELLS
 
     def matrix(self, vectors: Any, items: Any) -> Any:
         """As `ScoringModule.matrix`."""
@@ -126,6 +128,13 @@ class PerceptronModule(ScoringModule):
 
     def fold(self, items: Any, ratings: Any) -> Any:
         """As `ScoringModule.fold`."""
+        own = self._own(items, ratings)
+        if self.neighbours is None:
+            return own
+        return tf.concat([own, self._added(self.neighbours, items, ratings)], axis=1)
+
+    def _own(self, items: Any, ratings: Any) -> Any:
+        """(p, b, s) of padded ratings: as `fold`, less the neighbourhoods' part."""
         given = tf.cast(items != PADDING, tf.float32)
         safe = tf.maximum(items, 0)
         design = tf.gather(self.factors, safe) * given[:, :, None]
@@ -135,23 +144,34 @@ class PerceptronModule(ScoringModule):
         ridge = self.ridge + tf.pad(own, [[0, 0], [0, 1]])
         total = tf.einsum("ble,bl->be", tf.gather(self.set_inputs, safe), given)
         encoded = total / tf.sqrt(tf.reduce_sum(given, axis=1, keepdims=True) + 1.0)
-        parts = [ridge_solution(design, targets, ridge), encoded]
-        if self.neighbours is not None:
-            parts.append(self.neighbours.added(safe, ratings, given))
-        return tf.concat(parts, axis=1)
+        return tf.concat([ridge_solution(design, targets, ridge), encoded], axis=1)
+
+    def _added(self, neighbours: NeighbourPart, items: Any, ratings: Any) -> Any:
+        """n of padded ratings: float32[B, items]."""
+        given = tf.cast(items != PADDING, tf.float32)
+        return neighbours.added(tf.maximum(items, 0), ratings, given)
 
     def known(self, users: Any) -> Any:
         """As `ScoringModule.known`."""
+        kept = super().known(users)
         if self.has_table or self.neighbours is None:
-            return super().known(users)
-        return self.fold(*self.neighbours.ratings_of(users))
+            return kept
+        added = self._added(self.neighbours, *self.neighbours.ratings_of(users))
+        return tf.concat([kept, added], axis=1)
 
     def remember(self, profiles: Profiles, fold: Callable[[Profiles], Float32]) -> None:
         """As `ScoringModule.remember`."""
-        if self.has_table or self.neighbours is None:
+        neighbours = self.neighbours
+        if self.has_table or neighbours is None:
             super().remember(profiles, fold)
-        else:
-            self.neighbours.remember(profiles)
+            return
+        neighbours.remember(profiles)
+
+        def own(part: Profiles) -> Float32:
+            vectors: Float32 = self._own(*neighbours.ratings_of(part.user_index)).numpy()
+            return vectors
+
+        super().remember(profiles, own)
 
     def representation(self) -> Any:
         """As `ScoringModule.representation`."""

@@ -41,15 +41,17 @@ class FoldInConfig:
 class ScoringModule(tf.Module):  # type: ignore[misc]
     """A user vector, an item side, and a score of the two."""
 
-    def __init__(self, width: int, items: int) -> None:
-        """Takes the length of user vectors and the number of items."""
+    def __init__(self, width: int, items: int, kept: int | None = None) -> None:
+        """Takes the length of user vectors, the number of items, and how much of each is kept."""
         super().__init__()
         self.width = width
         self.items = items
-        self.users = tf.Variable(tf.zeros((1, width)), shape=(None, width), trainable=False)
+        self.kept = width if kept is None else kept
+        empty = tf.zeros((1, self.kept))
+        self.users = tf.Variable(empty, shape=(None, self.kept), trainable=False)
 
     def known(self, users: Any) -> Any:
-        """Vectors of known users: int32[B] → float32[B, d]."""
+        """Vectors of known users, or what is kept of them: int32[B] → float32[B, d]."""
         return tf.gather(self.users, users)
 
     def remember(self, profiles: Profiles, fold: Callable[[Profiles], Float32]) -> None:
@@ -57,9 +59,9 @@ class ScoringModule(tf.Module):  # type: ignore[misc]
 
         Args:
             profiles: All users.
-            fold: Vectors of at most `MAX_BATCH` users (float32, B × d).
+            fold: Vectors of at most `MAX_BATCH` users, or what is kept of them (float32, B × d).
         """
-        table = np.zeros((len(profiles), self.width), dtype=np.float32)
+        table = np.zeros((len(profiles), self.kept), dtype=np.float32)
         # By number of ratings, so that little is padded.
         order = np.argsort(profiles.counts, kind="stable")
         for first in range(0, len(order), MAX_BATCH):
