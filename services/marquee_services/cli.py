@@ -11,6 +11,7 @@ import click
 
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.scoring_service.settings import CFSettings, InferenceSettings
+from marquee_services.server.heap import share_arenas
 from marquee_services.server.settings import ServerSettings, settings_options
 
 
@@ -32,6 +33,7 @@ def serve_gateway(settings: GatewaySettings) -> None:
 @settings_options(CFSettings, "MARQUEE_CF")
 def serve_cf(settings: CFSettings) -> None:
     """Run the CF service: ScoringService with NumPy and SciPy."""
+    share_arenas()
     _limit_blas(settings.blas_threads)
     from marquee_services.scoring.cf_models import CF_SCORERS
     from marquee_services.scoring_service import main
@@ -48,6 +50,7 @@ def serve_inference(settings: InferenceSettings) -> None:
     # goes on without.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+    share_arenas()
     _limit_blas(settings.blas_threads)
     from marquee_services.inference.models import INFERENCE_SCORERS
     from marquee_services.inference.threads import limit_threads

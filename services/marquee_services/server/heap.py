@@ -10,14 +10,27 @@ _ARENAS = 2
 _MAPPED_BYTES = 256 * 1024
 
 
-def keep_heap_small() -> None:
-    """Lets threads share arenas, and gives large blocks back to the system as they are freed.
+def share_arenas() -> None:
+    """Lets threads share arenas.
 
-    Otherwise each thread of gRPC and of ours has an arena of its own, and the first large block
-    that is freed makes all later ones part of it: what a burst of scores took stays for good. To
-    be called before there are threads; without the GNU allocator nothing changes.
+    Otherwise each thread of gRPC, of TensorFlow and of ours has one of its own, which keeps what
+    it once took. To be called before there are threads; without the GNU allocator nothing changes.
     """
+    _set(_M_ARENA_MAX, _ARENAS)
+
+
+def keep_heap_small() -> None:
+    """Shares arenas, and gives large blocks back to the system as they are freed.
+
+    Otherwise the first large block that is freed makes all later ones part of the heap: what a
+    burst of scores took stays for good. Not for processes that compute with large arrays, to
+    which new pages for each would be dear. When to call it, see `share_arenas`.
+    """
+    share_arenas()
+    _set(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
+
+
+def _set(option: int, value: int) -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_M_ARENA_MAX, _ARENAS)
-        mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
+        mallopt(option, value)
