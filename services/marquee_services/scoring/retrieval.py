@@ -12,7 +12,7 @@ from marquee_services.scoring.scorer import Scorer
 from marquee_services.scoring.top import top_indexes
 
 # Scores of so many bytes at a time: they stay in a core's cache until they have been looked at.
-_BLOCK_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 21
 _LEAST_BLOCK = 4096
 
 Found = tuple[Int32, Float32]
