@@ -26,7 +26,7 @@ class GatewaySettings(ServerSettings):
         0.05, "Seconds of a call's deadline kept back to answer without a slow backend.", low=0
     )
     probe_interval: float = setting(
-        0.5, "Seconds between looks at a backend's health and releases.", low=0.05
+        1.0, "Seconds between looks at a backend's health and releases.", low=0.05
     )
     resolve_interval: float = setting(
         2.0,
