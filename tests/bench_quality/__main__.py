@@ -15,6 +15,7 @@ from marquee.cli.table import render
 from marquee_services.server.settings import settings_options
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.split import Split, split_by
+from marquee_trainer.evaluating import metrics_json
 from marquee_trainer.evaluation.beyond_accuracy import beyond_accuracy
 from marquee_trainer.evaluation.bootstrap import bootstrap_interval, paired_bootstrap
 from marquee_trainer.evaluation.evaluate import ENSEMBLE, RECALL_TOP, TOP
@@ -74,6 +75,7 @@ def main(settings: DataSettings, folder: str) -> None:
     for name, ranked in trained.evaluation.rankings.items():
         found[f"ours: {name}"] = ranked
     report(found, chosen, task, vectors, settings, split, Path(folder))
+    (Path(folder) / "metrics.json").write_text(metrics_json(trained.evaluation))
 
 
 def report(
