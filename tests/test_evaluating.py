@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marquee_trainer.configurations import packaged
+from marquee_trainer.configurations import packaged, read_searches
 from marquee_trainer.data.dataset import RatingsDataset, RatingsError
 from marquee_trainer.data.sample import SampleConfig, generate_sample
 from marquee_trainer.data.source import load_ratings
@@ -156,8 +156,9 @@ def test_the_report_stands_alone_with_its_plots_beside_it(
     )
     row = {"test_mse": 0.5, "test_rmse": 0.7071, "test_mae": 0.6}
     known_day = KnownDay({ENSEMBLE: row}, trained.evaluation.predictions[ENSEMBLE])
-    searches = packaged(80_000)
-    assert searches is not None
+    file = packaged(80_000)
+    assert file is not None
+    searches = read_searches(file)
     page = write_evaluation_report(
         tmp_path, dataset, split, trained, CONFIG, found, known_day, searches
     )
@@ -173,7 +174,8 @@ def test_the_report_stands_alone_with_its_plots_beside_it(
     change = f"{0.5 / own - 1:+.2%}"
     for shown in ("user_cf", "4.4829", f"{own:.4f}", "0.7071", change, "audience_dropout"):
         assert shown in text
-    assert f"{trained.seconds['item_cf']:.1f} s here" in text
+    assert f"of items were found in {trained.seconds['item_cf']:.1f} s" in text
+    assert f"({searches.split})" in text
 
 
 def test_each_step_of_training_has_a_bar_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import click
 
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.scoring_service.settings import CFSettings, InferenceSettings
-from marquee_services.server.heap import share_arenas
+from marquee_services.server.heap import keep_heap_small, share_arenas
 from marquee_services.server.settings import ServerSettings, settings_options
 
 
@@ -24,6 +24,7 @@ def serve() -> None:
 @settings_options(GatewaySettings, "MARQUEE_GATEWAY")
 def serve_gateway(settings: GatewaySettings) -> None:
     """Run the gateway: RecommenderService for callers."""
+    keep_heap_small()
     from marquee_services.gateway import main
 
     _run("gateway", settings, lambda: main.serve(settings))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import resource
 import statistics
 import time
@@ -24,12 +23,13 @@ from marquee_services.scoring.scorer import ReleaseData
 from marquee_services.server.settings import settings_options
 from marquee_trainer.models.direct import DirectModel
 from marquee_trainer.models.item_cf import ItemCF
+from marquee_trainer.models.neighbourhoods import usable_cores
 from marquee_trainer.models.user_cf import UserCF
 from marquee_trainer.releasing import load_and_split
 from marquee_trainer.settings import DataSettings
 from marquee_trainer.training import BaselineConfig, release_data
 
-_THREADS = len(os.sched_getaffinity(0))
+_THREADS = usable_cores()
 _MOST_TO_IMPLICIT, _MOST_TO_SURPRISE = 1.5, 1.0
 _MOST_GB = 8.0
 _KINDS: Mapping[str, type[DirectModel[Any, Any]]] = {"item": ItemCF, "user": UserCF}

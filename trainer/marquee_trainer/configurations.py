@@ -83,9 +83,10 @@ class SearchRecord:
 
     Attributes:
         parameters: The best that was tried.
-        trials: How many were tried.
-        first_loss: Validation loss of what there was: MSE, or of models of order 1 − NDCG@10.
-        best_loss: That of the best.
+        trials: How many were tried; 0 where the file does not say.
+        first_loss: Validation loss of what there was: MSE, or of models of order 1 − NDCG@10; NaN
+            where the file does not say.
+        best_loss: That of the best; likewise.
     """
 
     parameters: Mapping[str, float]
@@ -94,23 +95,39 @@ class SearchRecord:
     best_loss: float
 
 
-def read_searches(path: Path) -> tuple[str, dict[str, SearchRecord]]:
-    """What was searched on, in words, and by model how.
+@dataclass(frozen=True)
+class Searches:
+    """How configurations were found.
+
+    Attributes:
+        split: What was searched on, in words; empty where the file does not say.
+        fingerprint: That of the training ratings searched on; likewise.
+        models: The search for each model.
+    """
+
+    split: str
+    fingerprint: str
+    models: Mapping[str, SearchRecord]
+
+
+def read_searches(path: Path) -> Searches:
+    """Reads how the configurations in a file were found.
 
     Raises:
         ConfigurationError: The file cannot be read, or is damaged.
     """
     try:
         content = json.loads(path.read_text())
-        data = content["data"]
-        return (
-            f"{int(data['training_ratings']):,} training ratings ({data['split']})",
+        data = content.get("data", {})
+        return Searches(
+            str(data.get("split", "")),
+            str(data.get("training_fingerprint", "")),
             {
                 str(name): SearchRecord(
                     dict(entry["parameters"]),
-                    int(entry["trials"]),
-                    float(entry["first_loss"]),
-                    float(entry["validation_loss"]),
+                    int(entry.get("trials", 0)),
+                    float(entry.get("first_loss", "nan")),
+                    float(entry.get("validation_loss", "nan")),
                 )
                 for name, entry in content["models"].items()
             },

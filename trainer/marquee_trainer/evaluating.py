@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from marquee_trainer.configurations import configuration_file
+from marquee_trainer.configurations import configuration_file, read_searches
 from marquee_trainer.evaluation.cold_start import ColdStart, ColdStartConfig, cold_start
 from marquee_trainer.evaluation.evaluate import Evaluation
 from marquee_trainer.evaluation.known_day import KnownDay, KnownDayConfig, know_day
@@ -23,9 +23,13 @@ def run_evaluation(settings: EvaluateSettings) -> None:
 
     Raises:
         RatingsError: The ratings cannot be read, or no user has enough for a cold start.
+        ConfigurationError: The file of configurations is damaged.
         OSError: A file cannot be written.
     """
     dataset, split = load_and_split(settings)
+    # Read now: a report is not to fail when all is trained.
+    file = configuration_file(len(split.train), settings.config)
+    searches = read_searches(file) if file else None
     trained = train_all(dataset, split, settings.seed, settings.config)
     click.echo(metrics_table(trained.evaluation))
     found: ColdStart | None = None
@@ -60,7 +64,7 @@ def run_evaluation(settings: EvaluateSettings) -> None:
             config,
             found,
             known_day,
-            configuration_file(len(split.train), settings.config),
+            searches,
         )
         click.echo(f"wrote {page}")
 

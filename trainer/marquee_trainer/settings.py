@@ -95,7 +95,7 @@ class EvaluateSettings(DataSettings):
     with_day: bool = setting(
         False,
         "Evaluate predictions that know the day of the rating as well, which no forecast does; "
-        "trains one more model.",
+        "fits one more model, twice.",
     )
     config: str = setting(
         "", "File of `marquee tune`; by default the package's for data of that size."

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import numpy as np
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee_services.arrays import Int64, load_array, save_array
+from marquee_services.catalogue import Vocabulary
 from marquee_services.errors import ArtifactError
 from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE
 from marquee_services.release.contents import FIRST_PAGES
@@ -57,20 +60,50 @@ class FirstPages:
         save_array(folder / _OFFSETS, self.offsets)
 
     @classmethod
-    def load(cls, folder: Path, manifest: Manifest) -> Self:
+    def load(cls, folder: Path, manifest: Manifest, item_ids: Vocabulary) -> Self:
         """Maps what `save` wrote; of a release without such files, no pages.
 
         Raises:
-            ArtifactError: The arrays do not fit one another, or the release.
+            ArtifactError: A file is missing, or they do not fit one another or the release.
         """
         users = manifest.data.user_count
-        if _ANSWERS not in manifest.files:
+        if not any(name.startswith(f"{FIRST_PAGES}/") for name in manifest.files):
             return cls.none(users)
+        for name in (_ANSWERS, _OFFSETS):
+            if name not in manifest.files:
+                raise ArtifactError(f"{name} is missing")
         answers = load_array(folder / _ANSWERS, np.uint8, (None,))
         offsets = load_array(folder / _OFFSETS, np.int64, (users + 1,))
         if offsets[0] or (np.diff(offsets) < 0).any() or offsets[-1] != len(answers):
             raise ArtifactError("the offsets of first pages are not those of their bytes")
-        return cls(answers, offsets)
+        pages = cls(answers, offsets)
+        known = set(item_ids.ids(np.arange(len(item_ids))))
+        for user in np.flatnonzero(np.diff(offsets)).tolist():
+            _check(pages.get(user), known)
+        return pages
+
+
+def _check(page: bytes, item_ids: Set[str]) -> None:
+    """Refuses what is not a known user's page of items of the release, and nothing besides.
+
+    Raises:
+        ArtifactError: So it is.
+    """
+    try:
+        response = pb.RecommendResponse.FromString(page)
+    except DecodeError as error:
+        raise ArtifactError(f"a first page is no message: {error}") from error
+    if {field.name for field, _ in response.ListFields()} != {"subject_kind", "items"}:
+        raise ArtifactError("a first page holds other fields than its kind and items")
+    if response.subject_kind != types_pb2.SUBJECT_KIND_KNOWN:
+        raise ArtifactError("a first page is of no known user")
+    if len(response.items) > DEFAULT_PAGE_SIZE:
+        raise ArtifactError(f"a first page holds more than {DEFAULT_PAGE_SIZE} items")
+    for item in response.items:
+        if item.item_id not in item_ids:
+            raise ArtifactError(f"a first page holds {item.item_id!r}, which the release does not")
+        if not math.isfinite(item.score) or not math.isfinite(item.predicted_stars):
+            raise ArtifactError("a first page holds scores that are not finite")
 
 
 def asks_for_first_page(

@@ -20,7 +20,6 @@ from marquee_services.gateway.servicer import RecommenderServicer
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.release.follower import ReleaseFollower
 from marquee_services.release.store import ReleaseStore
-from marquee_services.server.heap import keep_heap_small
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.runtime import BoundServer, create_server, until_signalled
 
@@ -127,7 +126,6 @@ async def _keep_up(
 
 async def serve(settings: GatewaySettings) -> None:
     """Serves until SIGTERM or SIGINT, then drains."""
-    keep_heap_small()
     gateway = await start(settings)
     try:
         await until_signalled()

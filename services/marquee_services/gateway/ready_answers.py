@@ -18,10 +18,6 @@ from marquee_services.gateway.request_key import RequestKey, options_key
 from marquee_services.gateway.router import Router
 from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE
 
-# Subjects of a batch until it is looked again whether every backend is there: less than a
-# millisecond's.
-_LOOK_EVERY = 16
-
 
 class ReadyAnswers:
     """Gives known users the answer that scoring would give them, as bytes.
@@ -85,11 +81,9 @@ class ReadyAnswers:
         """For each subject of a batch, as it is its turn, what `single` gives without a token."""
         options = request.options
         asked = options_key(options)
-        release = None
-        for place, subject in enumerate(request.subjects):
-            if place % _LOOK_EVERY == 0:
-                release = self._whole_release(options)
-            found = None
+        for subject in request.subjects:
+            # Looked at anew: between two subjects a reader may take its time.
+            release, found = self._whole_release(options), None
             if release is not None:
                 key = RequestKey.of_subject(subject, request.page_size, asked)
                 found = self._find(release, subject, options, key)

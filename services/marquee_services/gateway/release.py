@@ -122,7 +122,7 @@ def load_gateway_release(store: ReleaseStore, release_id: str, cache: Path) -> G
         popularity_scores(counts),
         popularity_scores(open_recent_counts(files)) if has_recent else None,
         counts,
-        FirstPages.load(files.folder, files.manifest),
+        FirstPages.load(files.folder, files.manifest, catalogue.items),
     )
     # Computed once here rather than within the first requests.
     _ = release.titles, release.mean_stars, release.backends, release.models

@@ -134,16 +134,18 @@ class AnnIndex:
             index = faiss.read_index(str(folder / ANN_FILE), faiss.IO_FLAG_MMAP)
         except RuntimeError as error:
             raise ArtifactError(f"{ANN_FILE}: {error}") from error
-        # Threads that read ahead take many times longer to start than a search takes.
-        faiss.downcast_InvertedLists(index.invlists).prefetch_nthread = 0
         if (index.ntotal, index.d) != items.shape:
             raise ArtifactError(f"{ANN_FILE} is of {index.ntotal} × {index.d}, not {items.shape}")
+        if not isinstance(index, faiss.IndexIVF) or index.nlist != config.lists:
+            raise ArtifactError(f"{ANN_FILE} is no inverted file of {config.lists} lists")
+        # Threads that read ahead take many times longer to start than a search takes.
+        faiss.downcast_InvertedLists(index.invlists).prefetch_nthread = 0
         return cls(index, items, config)
 
 
 def _teachers(items: Float32, count: int, seed: int) -> Int64:
     """Random items, far ones more likely, without repetition (Efraimidis and Spirakis, 2006)."""
-    distances = np.linalg.norm(items - items.mean(axis=0), axis=1)
+    distances = np.linalg.norm(items - items.mean(axis=0), axis=1).astype(np.float64)
     waits = np.random.default_rng(seed).standard_exponential(len(items))
     waits /= np.maximum(distances, np.finfo(np.float32).tiny) ** _OUTWARDS
     return np.argsort(waits)[:count]

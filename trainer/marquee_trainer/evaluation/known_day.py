@@ -140,7 +140,8 @@ def predict_with_day(
     )
     both = np.concatenate([rows, wanted])
     days = (dataset.timestamps[both] - dataset.timestamps[rows].min()) // _DAY_S
-    random = np.random.default_rng(seed)
+    # Not the chain's own stream, which begins with the seed alone.
+    random = np.random.default_rng((seed, 1))
     effects: list[tuple[RandomEffect, Int64]] = []
     for owners, periods in (
         (dataset.users[both], days),

@@ -47,8 +47,15 @@ def every_neighbourhood(
             found.append(nearest(row, CommonSums(*np.ascontiguousarray(sums.T))))
         return found
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+    with ThreadPoolExecutor(usable_cores()) as threads:
         return Neighbours.of(chain.from_iterable(threads.map(block, range(0, rows, _BLOCK))))
+
+
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @njit(nogil=True)

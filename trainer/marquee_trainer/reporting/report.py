@@ -9,7 +9,7 @@ import numpy as np
 
 from marquee_services.arrays import Bool, Float64
 from marquee_services.scoring.ensemble import BASELINE
-from marquee_trainer.configurations import read_searches
+from marquee_trainer.configurations import Searches
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.split import Split
 from marquee_trainer.evaluation.bootstrap import Comparison
@@ -52,7 +52,7 @@ def write_evaluation_report(
     config: TrainingConfig,
     found: ColdStart | None = None,
     known_day: KnownDay | None = None,
-    searches: Path | None = None,
+    searches: Searches | None = None,
 ) -> Path:
     """Writes report.html and its plots; answers the page's path.
 
@@ -64,7 +64,7 @@ def write_evaluation_report(
         config: How.
         found: What was measured of new users, if anything.
         known_day: And of predictions that know the day of the rating.
-        searches: The file of `marquee tune` that the models were configured by, if any.
+        searches: How the models' configurations were found, if they are not the defaults.
     """
     evaluation = trained.evaluation
     test = pairs_of(dataset, split.test)
@@ -97,7 +97,8 @@ def write_evaluation_report(
         _ranking_section(trained, config.seed),
     ]
     if searches is not None:
-        sections.append(_search_section(searches))
+        own = searches.fingerprint == dataset.fingerprint(split.train)
+        sections.append(_search_section(searches, own))
     if known_day is not None:
         sections.append(_known_day_section(known_day, evaluation.metrics))
     if found is not None:
@@ -112,8 +113,10 @@ def _rating_section(
     text = _WRITE_UP
     if {UserCF.name, ItemCF.name} <= set(seconds):
         text += (
-            " Nor is it slower, as the write-up has it: its neighbours were found in "
-            f"{seconds[ItemCF.name]:.1f} s here, those of users in {seconds[UserCF.name]:.1f} s."
+            " The write-up has it slower, too. What each costs goes with the squares of how many "
+            "ratings users, or items, have, which no more than a data set decides: here neighbours "
+            f"of items were found in {seconds[ItemCF.name]:.1f} s and those of users in "
+            f"{seconds[UserCF.name]:.1f} s."
         )
     return Section(
         "Predicted ratings",
@@ -195,8 +198,7 @@ def _by_knowledge(squared: Mapping[str, Float64], known: Bool) -> list[list[str]
     return rows
 
 
-def _search_section(path: Path) -> Section:
-    what, searches = read_searches(path)
+def _search_section(searches: Searches, own: bool) -> Section:
     rows = [
         [
             name,
@@ -205,11 +207,17 @@ def _search_section(path: Path) -> Section:
             f"{found.best_loss:.4f}",
             ", ".join(f"{key} {value:g}" for key, value in found.parameters.items()),
         ]
-        for name, found in searches.items()
+        for name, found in searches.models.items()
     ]
+    where = (
+        "of the very training ratings of this evaluation"
+        if own
+        else f"of other training ratings ({searches.split or 'the file does not say which'}): "
+        "where these are of the same data set, some may be test ratings here"
+    )
     return Section(
         "The search for configurations",
-        f"By `marquee tune`, on a validation part of {what}; loss is MSE, or 1 − NDCG@10 of models "
+        f"By `marquee tune`, on a validation part {where}. Loss is MSE, or 1 − NDCG@10 of models "
         "of order. Models that are not in the table have the package's defaults. A search goes on "
         "from what it finds, so more time finds more.",
         ("model", "trials", "loss at first", "loss at best", "parameters"),
