@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -125,6 +126,13 @@ def test_an_index_survives_its_file_and_others_are_refused(
     # In a file of its own: the other is mapped, and what is mapped must not shrink.
     damaged = tmp_path / "damaged"
     damaged.mkdir()
+    with pytest.raises(ArtifactError, match="no inverted file of 32 lists"):
+        AnnIndex.load(tmp_path, items, replace(index.config, lists=32))
+    flat = faiss.IndexFlatIP(items.shape[1])
+    flat.add(items)
+    faiss.write_index(flat, str(damaged / ANN_FILE))
+    with pytest.raises(ArtifactError, match="no inverted file"):
+        AnnIndex.load(damaged, items, index.config)
     (damaged / ANN_FILE).write_bytes(b"no index")
     with pytest.raises(ArtifactError):
         AnnIndex.load(damaged, items, index.config)
