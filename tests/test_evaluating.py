@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marquee_services.scoring.ensemble import Blend, BlendPair, Ensemble
 from marquee_trainer.configurations import packaged, read_searches
 from marquee_trainer.data.dataset import RatingsDataset, RatingsError
 from marquee_trainer.data.sample import SampleConfig, generate_sample
@@ -123,6 +124,23 @@ def test_a_user_who_gives_more_is_served_better(dataset: RatingsDataset) -> None
     assert found.mse["item_cf"][0] == pytest.approx(found.mse["user_cf"][0])
     with pytest.raises(RatingsError, match="no user has"):
         cold_start(dataset, dataset.file_order, trained_on, ColdStartConfig(least_test=500), 4.0, 0)
+
+
+def test_who_gives_nothing_is_ranked_for_by_the_gateway_alone(dataset: RatingsDataset) -> None:
+    """As the gateway does it, without asking a backend."""
+
+    def trained_otherwise(dataset: RatingsDataset, split: Split) -> Trained:
+        trained = trained_on(dataset, split)
+        rating = Blend({"baseline": 1.0}, 0.0)
+        pairs = {
+            backends: BlendPair(rating, Blend({"ease" if backends else "popularity": 1.0}, 0.0))
+            for backends in trained.ensemble.by_backends
+        }
+        return replace(trained, ensemble=Ensemble(pairs))
+
+    config = ColdStartConfig(user_fraction=0.3, given=(0, 10))
+    found = cold_start(dataset, dataset.file_order, trained_otherwise, config, 4.0, 0)
+    assert found.ndcg[ENSEMBLE] == (found.ndcg["popularity"][0], found.ndcg["ease"][1])
 
 
 class Terminal(io.StringIO):

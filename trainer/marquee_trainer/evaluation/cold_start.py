@@ -193,7 +193,9 @@ def _scores(trained: Trained, visitors: Profiles) -> dict[str, tuple[Output, Flo
             for first in range(0, len(visitors), _BLOCK_USERS)
         ]
         outputs[name] = np.concatenate(blocks)
-    blends = trained.ensemble.blends(sorted({model.backend for model in trained.models}))
+    # Without ratings the gateway answers by itself.
+    asked = trained.models if visitors.counts.any() else ()
+    blends = trained.ensemble.blends(sorted({model.backend for model in asked}))
     found = {name: (scorer.output, outputs[name], outputs[name]) for name, scorer in every}
     found[ENSEMBLE] = (
         Output.STARS,
