@@ -70,11 +70,7 @@ def read_parameters(path: Path) -> dict[str, dict[str, float]]:
     Raises:
         ConfigurationError: The file cannot be read, or is damaged.
     """
-    try:
-        models = json.loads(path.read_text())["models"]
-        return {str(name): dict(entry["parameters"]) for name, entry in models.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigurationError(f"{path}: {error!r}") from error
+    return {name: dict(found.parameters) for name, found in read_searches(path).models.items()}
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache
+
+from cachetools import LRUCache
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
@@ -64,21 +65,18 @@ class AnswerCache:
 
     def __init__(self, max_bytes: int) -> None:
         """Takes the bound; 0 keeps nothing."""
-        self._max_bytes = max_bytes
-        self._bytes = 0
-        # By release and request, the longest unused first.
-        self._answers: OrderedDict[tuple[str, RequestKey], ReadyAnswer] = OrderedDict()
+        # By release and request, each with its size, to which the request belongs as well.
+        self._answers: LRUCache[tuple[str, RequestKey], tuple[int, ReadyAnswer]] = LRUCache(
+            max_bytes, getsizeof=lambda entry: entry[0]
+        )
 
     def __len__(self) -> int:
         return len(self._answers)
 
     def get(self, release_id: str, key: RequestKey) -> ReadyAnswer | None:
         """The answer to the request of a key, if it is kept."""
-        place = release_id, key
-        answer = self._answers.get(place)
-        if answer is not None:
-            self._answers.move_to_end(place)
-        return answer
+        entry = self._answers.get((release_id, key))
+        return None if entry is None else entry[1]
 
     def put(
         self,
@@ -102,18 +100,9 @@ class AnswerCache:
 
     def add(self, release_id: str, key: RequestKey, answer: ReadyAnswer) -> None:
         """Keeps an answer, unless the bound has no room for it or it is there."""
-        place, size = (release_id, key), _size(key, answer)
-        if place in self._answers or size > self._max_bytes:
-            return
-        self._answers[place] = answer
-        self._bytes += size
-        while self._bytes > self._max_bytes:
-            (_, gone), old = self._answers.popitem(last=False)
-            self._bytes -= _size(gone, old)
-
-
-def _size(key: RequestKey, answer: ReadyAnswer) -> int:
-    return len(key.subject) + len(key.options) + answer.nbytes
+        place, size = (release_id, key), len(key.subject) + len(key.options) + answer.nbytes
+        if place not in self._answers and size <= self._answers.maxsize:
+            self._answers[place] = size, answer
 
 
 @lru_cache(maxsize=64)
