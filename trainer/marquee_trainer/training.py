@@ -1,8 +1,8 @@
 """Trains all models on a data set, learns the ensemble, and evaluates both.
 
-The test ratings are looked at once, at the end. Epochs and blends are chosen on validation
-ratings cut from the training part, as the test part was cut: the latest where those are. The
-models are then refitted on the whole training part.
+The test ratings are looked at once, at the end. Epochs, configurations of models of likes and
+blends are chosen on validation ratings cut from the training part, as the test part was cut: the
+latest where those are. The models are then refitted on the whole training part.
 """
 
 from __future__ import annotations
@@ -145,7 +145,9 @@ def train(
     for make in models:
         model = make()
         progress.on_step(f"fit {model.name}", model.most_epochs)
-        fit = model.fit(Training(part, validation, config.seed, progress.on_epoch))
+        fit = model.fit(
+            Training(part, validation, config.seed, progress.on_epoch, config.relevant_stars)
+        )
         fitted.append((model, fit))
     progress.on_step("learn the ensemble", 0)
     ensemble, predictions = _learn_ensemble(

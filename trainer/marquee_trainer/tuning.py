@@ -119,7 +119,8 @@ def tune(
         while not search.trials or time.monotonic() < end:
             model = kinds[name](changed(first, parameters))
             began = time.monotonic()
-            model.fit(Training(data, validation, seed))
+            # Only for epochs: what else a model would choose is what is being searched.
+            model.fit(Training(data, validation if model.most_epochs else None, seed))
             seconds = time.monotonic() - began
             loss = _loss(model, data, validation, scale, config.relevant_stars)
             search.trials.append(Trial(parameters, loss, round(seconds, 2)))

@@ -10,7 +10,7 @@ from marquee_services.ratings import Profiles
 from marquee_services.scoring.ease import EASEConfig, EASEScorer, liked_matrix, places_of
 from marquee_services.scoring.neighbours import RowMatrix
 from marquee_services.scoring.scorer import ReleaseData
-from marquee_trainer.models.direct import DirectModel
+from marquee_trainer.models.affinity_model import AffinityModel
 
 # Rows of the Gram matrix that are held as a sparse product at once.
 _GRAM_BLOCK = 512
@@ -60,7 +60,7 @@ def solve(product: Float64, penalty: float) -> tuple[Float32, Float32]:
     return inverse.astype(np.float32, order="C"), precisions.astype(np.float32)
 
 
-class EASE(DirectModel[EASEConfig, EASEScorer]):
+class EASE(AffinityModel[EASEConfig, EASEScorer]):
     """Solves a ridge regression of every item on all others at once (Steck, 2019, equation 8).
 
     P = (XᵀX + λI)⁻¹, B_ij = −P_ij / P_jj off the diagonal and 0 on it, where X is 1 for likes.
@@ -69,6 +69,7 @@ class EASE(DirectModel[EASEConfig, EASEScorer]):
     name = "ease"
     config_type = EASEConfig
     scorer_type = EASEScorer
+    factors = (("regularisation", (0.3, 0.55, 1.8)),)
 
     def learn(self, data: ReleaseData) -> EASEScorer:
         """As `DirectModel.learn`."""

@@ -7,14 +7,14 @@ import numpy as np
 from marquee_services.arrays import Float32, Float64
 from marquee_services.scoring.ials import IALSConfig, IALSScorer, liked_items, solve_rows
 from marquee_services.scoring.scorer import ReleaseData
-from marquee_trainer.models.direct import DirectModel
+from marquee_trainer.models.affinity_model import AffinityModel
 
 # Of the factors' start; the solution hardly depends on it.
 _SEED = 0
 _START_DEVIATION = 0.1
 
 
-class IALS(DirectModel[IALSConfig, IALSScorer]):
+class IALS(AffinityModel[IALSConfig, IALSScorer]):
     """Solves for users given items and for items given users, in turn.
 
     minimise Σ_{liked} (1 − x·y)² + α Σ_{u,i} (x·y)² + λ (Σ_u (n_u + α I) |x_u|² + Σ_i (n_i + α U)
@@ -24,6 +24,8 @@ class IALS(DirectModel[IALSConfig, IALSScorer]):
     name = "ials"
     config_type = IALSConfig
     scorer_type = IALSScorer
+    stars = (3.0, 4.0)
+    factors = (("unobserved_weight", (0.4, 2.5)), ("regularisation", (0.5, 2.0)))
 
     def learn(self, data: ReleaseData) -> IALSScorer:
         """As `DirectModel.learn`."""

@@ -50,16 +50,18 @@ class Training:
 
     Attributes:
         data: The training ratings, and the baseline fitted on them.
-        validation: Held-out ratings that choose the number of epochs; None to use the
-            configuration's number as it is.
+        validation: Held-out ratings that choose the number of epochs, and what else a model
+            chooses; None to use the configuration as it is.
         seed: Of all randomness.
         on_epoch: Called after each epoch, for progress.
+        relevant_stars: A validation item is relevant to a user who rated it at least so.
     """
 
     data: ReleaseData
     validation: Pairs | None = None
     seed: int = 0
     on_epoch: Callable[[Epoch], None] = lambda _: None
+    relevant_stars: float = 4.0
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,10 @@ class Model(ABC):
 
     @abstractmethod
     def with_epochs(self, epochs: int) -> Self:
-        """An unfitted model of the same configuration but for the number of epochs."""
+        """An unfitted model of the same configuration but for the number of epochs.
+
+        What a fit chose on validation ratings is part of the configuration.
+        """
 
     @property
     def most_epochs(self) -> int:

@@ -1,0 +1,88 @@
+"""How models of likes choose their configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from marquee_services.ratings import RatingsMatrix
+from marquee_services.scoring.baseline import Baseline
+from marquee_services.scoring.ease import EASEConfig
+from marquee_services.scoring.ials import IALSConfig
+from marquee_services.scoring.scorer import ReleaseData
+from marquee_trainer.evaluation.ranking_metrics import RankingTask, ranking_metrics
+from marquee_trainer.models.ease import EASE
+from marquee_trainer.models.ials import IALS
+from marquee_trainer.models.model import Model, Pairs, Training
+
+USERS, ITEMS = 90, 40
+MAKERS: list[Callable[[], Model]] = [
+    lambda: EASE(EASEConfig(minimum_stars=3.0)),
+    lambda: IALS(IALSConfig(minimum_stars=3.0)),
+]
+
+
+def made_up() -> tuple[ReleaseData, Pairs]:
+    """Two groups that give their own items 5 stars; the 3 stars that all give tell nothing."""
+    random = np.random.default_rng(0)
+    own = (np.arange(USERS)[:, None] % 2) == (np.arange(ITEMS) % 2)
+    stars = np.where(own & (random.random(own.shape) < 0.35), 5.0, 0.0)
+    stars[(stars == 0) & (random.random(own.shape) < 0.6)] = 3.0
+    held_out = (stars > 0) & (random.random(own.shape) < 0.2)
+    users, items = np.nonzero(held_out)
+    validation = Pairs(
+        users.astype(np.int32), items.astype(np.int32), stars[held_out].astype(np.float32)
+    )
+    stars[held_out] = 0.0
+    users, items = np.nonzero(stars)
+    matrix = RatingsMatrix.of(
+        users.astype(np.int32),
+        items.astype(np.int32),
+        stars[users, items].astype(np.float32),
+        USERS,
+        ITEMS,
+    )
+    return ReleaseData(matrix, Baseline.fit(matrix, 5.0, 5.0, 3)), validation
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_validation_ratings_choose_what_counts_as_liking(make: Callable[[], Model]) -> None:
+    """Stars that tell nothing are left out, and the lists become better than as configured."""
+    data, validation = made_up()
+    task = RankingTask.of(data.matrix, validation, 4.0)
+
+    def ndcg(model: Model) -> float:
+        score = model.scorer.score
+        return ranking_metrics(task, lambda users: score(data.matrix.profiles(users)), 10).ndcg
+
+    as_it_is, chosen = make(), make()
+    as_it_is.fit(Training(data))
+    chosen.fit(Training(data, validation))
+    assert as_it_is.parameters["minimum_stars"] == 3.0
+    assert chosen.parameters["minimum_stars"] == 4.0
+    assert ndcg(chosen) > ndcg(as_it_is)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_refit_keeps_what_was_chosen(make: Callable[[], Model]) -> None:
+    """Fitted again without validation ratings, the chosen configuration gives the same model."""
+    data, validation = made_up()
+    model = make()
+    again = model.with_epochs(model.fit(Training(data, validation)).epochs)
+    again.fit(Training(data))
+    assert again.parameters == model.parameters
+    profiles = data.matrix.all_profiles()
+    np.testing.assert_array_equal(again.scorer.score(profiles), model.scorer.score(profiles))
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_nothing_is_chosen_where_nothing_is_relevant(make: Callable[[], Model]) -> None:
+    """Without a liked validation item there is no NDCG to compare."""
+    data, validation = made_up()
+    disliked = Pairs(validation.users, validation.items, np.ones_like(validation.ratings))
+    model = make()
+    before = model.parameters
+    model.fit(Training(data, disliked))
+    assert model.parameters == before
