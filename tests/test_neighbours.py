@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -21,12 +21,14 @@ from marquee_services.scoring.neighbours import (
     csr_matrix,
     nearest,
 )
+from marquee_trainer.models import neighbourhoods
 from marquee_trainer.models.neighbourhoods import every_neighbourhood
 
 CONFIG = NeighbourConfig(neighbours=3, shrinkage=2.0, overlap_power=1.5, damping=0.1)
 # Quarter steps: squares and sums are exact, so an undefined correlation is exactly so.
 RESIDUALS = st.integers(-8, 8).map(lambda step: step / 4)
-ANY = st.floats(-4, 4, width=32)
+FIELDS = ("rows", "products", "squares", "vector_squares", "counts")
+ANY = st.floats(-4, 4, width=16)
 
 
 def co_ratings(dense: Float32, rated: np.ndarray) -> CoRatings:
@@ -35,6 +37,11 @@ def co_ratings(dense: Float32, rated: np.ndarray) -> CoRatings:
     indptr = np.concatenate([[0], np.cumsum(rated.sum(axis=1))]).astype(np.int64)
     values = dense[rows, columns].astype(np.float32)
     return CoRatings.of(csr_matrix(indptr, columns.astype(np.int32), values, rated.shape[1]))
+
+
+def size_of(columns: Int32) -> Float32:
+    """How many columns a vector has, as similarities are asked for."""
+    return np.array([len(columns)], np.float32)
 
 
 def direct_correlation(x: Float32, y: Float32, both: np.ndarray) -> float:
@@ -70,45 +77,72 @@ def test_similarities_equal_the_direct_formula(dense: np.ndarray, rated: np.ndar
     for one in range(5):
         columns, values = ratings.row(one)
         sums = ratings.sums(columns, values)
-        rows, similarities = ratings.similar(len(columns), sums, CONFIG)
-        found = dict(zip(rows.tolist(), similarities.tolist(), strict=True))
+        similarities = ratings.similarities(size_of(columns), sums, CONFIG)
+        counts = dict(zip(sums.rows.tolist(), sums.counts.tolist(), strict=True))
+        found = dict(zip(sums.rows.tolist(), similarities.tolist(), strict=True))
         assert list(found) == sorted(found)
         for other in range(5):
             both = rated[one] & rated[other]
             n, union = both.sum(), (rated[one] | rated[other]).sum()
-            assert sums.counts[other] == n
             wanted = max(0.0, direct_correlation(dense[one], dense[other], both))
             wanted *= n / (n + 2.0) * (n / max(union, 1)) ** 1.5
             assert found.get(other, 0.0) == pytest.approx(wanted, abs=1e-6)
             assert 0 < found.get(other, 1.0) <= 1.0
+            assert counts.get(other, n) == n
 
 
 def test_a_vector_without_columns_is_like_nothing() -> None:
     """An empty profile has no similarity, and no division fails."""
     ratings = co_ratings(np.ones((3, 4), np.float32), np.eye(3, 4, dtype=np.bool_))
     sums = ratings.sums(np.empty(0, np.int32), np.empty(0, np.float32))
-    rows, similarities = ratings.similar(0, sums, CONFIG)
-    assert not len(rows)
-    assert not len(similarities)
-    assert sums.counts.tolist() == [0, 0, 0]
+    assert not len(sums.rows)
+    assert not len(ratings.similarities(size_of(np.empty(0, np.int32)), sums, CONFIG))
 
 
+@pytest.mark.parametrize("cells", [1, 3 * 70, 70 * 70])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(arrays(np.float32, (70, 7), elements=ANY), arrays(np.bool_, (70, 7)))
-def test_every_row_at_once_has_the_sums_of_each_alone(dense: Float32, rated: np.ndarray) -> None:
-    """A known row and a vector of the same values have the same neighbours, to the last bit."""
+def test_every_row_at_once_has_the_sums_of_each_alone(
+    monkeypatch: pytest.MonkeyPatch, cells: int, dense: Float32, rated: np.ndarray
+) -> None:
+    """A known row and a vector of the same values have the same neighbours, to the last bit.
+
+    In blocks of one row, of three, and of all.
+    """
+    monkeypatch.setattr(neighbourhoods, "_BLOCK_CELLS", cells)
     ratings = co_ratings(dense, rated)
-    found: dict[int, CommonSums] = {}
+    found: dict[int, tuple[np.ndarray, ...]] = {}
 
-    def nearest_of(row: int, sums: CommonSums) -> tuple[Int32, Float32]:
-        found[row] = sums
-        return np.array([row], np.int32), np.ones(1, np.float32)
+    def similarities(owners: Int32, sums: CommonSums) -> Float32:
+        for row in np.unique(owners).tolist():
+            here = owners == row
+            found[row] = tuple(getattr(sums, name)[here] for name in FIELDS)
+        return ratings.similarities(ratings.counts[owners], sums, CONFIG)
 
-    neighbours = every_neighbourhood(ratings, nearest_of)
-    assert neighbours.indices.tolist() == list(range(70))
+    neighbours = every_neighbourhood(ratings, similarities, CONFIG.neighbours)
+    assert len(neighbours) == 70
     for row in range(70):
-        alone = ratings.sums(*ratings.row(row))
-        for name in ("products", "squares", "vector_squares", "counts"):
-            np.testing.assert_array_equal(getattr(found[row], name), getattr(alone, name))
+        columns, values = ratings.row(row)
+        alone = ratings.sums(columns, values)
+        assert len(alone.rows) == len(found.get(row, [[]])[0])
+        for name, value in zip(FIELDS, found.get(row, ()), strict=False):
+            np.testing.assert_array_equal(value, getattr(alone, name))
+        wanted = ratings.similarities(size_of(columns), alone, CONFIG)
+        for mine, theirs in zip(
+            neighbours.row(row), nearest(alone.rows, wanted, CONFIG.neighbours), strict=True
+        ):
+            np.testing.assert_array_equal(mine, theirs)
+
+
+@given(arrays(np.float32, 12, elements=st.integers(0, 4).map(lambda n: n / 4)), st.integers(1, 14))
+def test_nearest_equals_a_stable_sort(similarities: Float32, count: int) -> None:
+    """The highest stay, of equal ones the first, and none that is 0."""
+    rows = np.arange(0, 36, 3, dtype=np.int32)
+    order = np.argsort(-similarities, kind="stable")[:count]
+    wanted = np.sort(order[similarities[order] > 0])
+    found, values = nearest(rows, similarities, count)
+    np.testing.assert_array_equal(found, rows[wanted])
+    np.testing.assert_array_equal(values, similarities[wanted])
 
 
 def test_nearest_keeps_the_best_above_zero_in_ascending_order() -> None:

@@ -17,7 +17,6 @@ from scipy.sparse._sparsetools import csc_matvec
 
 from marquee_services.arrays import Float32, Int32, Int64, load_array, save_array
 from marquee_services.errors import ArtifactError
-from marquee_services.scoring.top import top_indexes
 
 RowMatrix: TypeAlias = "csr_array[np.float32, tuple[int, int]]"
 ColumnMatrix: TypeAlias = "csc_array[np.float32]"
@@ -90,15 +89,17 @@ class NeighbourConfig:
 
 @dataclass(frozen=True)
 class CommonSums:
-    """Sums of a vector x and each row y over the columns that both have.
+    """Sums of a vector x and a row y over the columns that both have, where Σ x y is above 0.
 
     Attributes:
-        products: Σ x y (float32, rows).
-        squares: Σ y² (float32, rows).
-        vector_squares: Σ x² (float32, rows).
-        counts: n, how many columns both have (float32, rows).
+        rows: Which rows, ascending for each vector (int32, n).
+        products: Σ x y, above 0 (float32, n).
+        squares: Σ y² (float32, n).
+        vector_squares: Σ x² (float32, n).
+        counts: How many columns both have (float32, n).
     """
 
+    rows: Int32
     products: Float32
     squares: Float32
     vector_squares: Float32
@@ -140,15 +141,15 @@ class CoRatings:
         part = self.columns[:, columns]
         ones = np.ones(len(columns), dtype=np.float32)
         products = part @ values
+        rows = np.flatnonzero(products > 0).astype(np.int32)
         part.data = np.square(part.data)
         squares = part @ ones
         part.data = np.ones_like(part.data)
-        return CommonSums(products, squares, part @ np.square(values), part @ ones)
+        vector_squares, counts = part @ np.square(values), part @ ones
+        return CommonSums(rows, products[rows], squares[rows], vector_squares[rows], counts[rows])
 
-    def similar(
-        self, size: int, sums: CommonSums, config: NeighbourConfig
-    ) -> tuple[Int32, Float32]:
-        """The rows that a vector is similar to, and the similarities s = ρ · n / (n + λ) · J^q.
+    def similarities(self, sizes: Float32, sums: CommonSums, config: NeighbourConfig) -> Float32:
+        """Similarities of vectors and rows, s = ρ · n / (n + λ) · J^q.
 
         ρ = Σ x y / √(Σ x² · Σ y²), above 0, is the Pearson correlation over the n columns that
         both have. The baseline has centred the residuals; they are not centred again on the
@@ -158,33 +159,38 @@ class CoRatings:
         chose to rate, tells of taste as well.
 
         Args:
-            size: How many columns the vector has.
-            sums: Of the vector and each row.
+            sizes: How many columns the vector has, or each vector (float32, 1 or n).
+            sums: Of vectors and rows.
             config: λ and q.
 
         Returns:
-            Rows, ascending (int32, n), and similarities, at most 1, and above 0 but for rounding
-            (float32, n).
+            Similarities, at most 1, and above 0 but for rounding (float32, n).
         """
-        rows = np.flatnonzero(sums.products > 0).astype(np.int32)
-        common = sums.counts[rows]
-        correlations = sums.products[rows] / np.sqrt(sums.squares[rows] * sums.vector_squares[rows])
-        overlap = common / (size + self.counts[rows] - common)
-        trust = common / (common + np.float32(config.shrinkage))
-        found = np.minimum(correlations, 1.0) * trust * overlap ** np.float32(config.overlap_power)
-        return rows, found
+        common = sums.counts
+        found: Float32 = sums.products / np.sqrt(sums.squares * sums.vector_squares)
+        np.minimum(found, 1.0, out=found)
+        found *= common / (common + np.float32(config.shrinkage))
+        found *= (common / (sizes + self.counts[sums.rows] - common)) ** config.overlap_power
+        return found
 
 
 def nearest(rows: Int32, similarities: Float32, count: int) -> tuple[Int32, Float32]:
     """The rows of highest similarity above 0, in their order, and their similarities.
+
+    Of equal similarities the first rows stay.
 
     Args:
         rows: The rows, ascending (int32, n).
         similarities: Of each (float32, n).
         count: At most so many.
     """
-    best = np.sort(top_indexes(similarities, count))
-    best = best[similarities[best] > 0]
+    least = np.float32(0)
+    if count < len(rows):
+        place = len(rows) - count
+        least = np.maximum(np.partition(similarities, place)[place], least)
+    best = similarities > least
+    if least > 0:
+        best[np.flatnonzero(similarities == least)[: count - np.count_nonzero(best)]] = True
     return rows[best], similarities[best]
 
 

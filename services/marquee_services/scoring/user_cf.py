@@ -80,20 +80,23 @@ class UserResiduals:
         deviations = np.sqrt(np.where(variances > 0, variances, 1.0)).astype(np.float32)
         return residuals / deviations[rows], deviations
 
-    def nearest(self, size: int, sums: CommonSums) -> tuple[Int32, Float32]:
-        """The nearest users to a profile, ascending, and their similarities.
+    def similarities(self, sizes: Float32, sums: CommonSums) -> Float32:
+        """Similarities of profiles and users, 0 for users who rated only the profile's items.
 
-        A user all of whose ratings are of the profile's items has nothing to say of any other
-        item, and takes no place. So known users are no neighbours of themselves, whether their
-        ratings come from the matrix or from a visitor.
+        Such users have nothing to say of any other item, and take no place among neighbours. So
+        known users are no neighbours of themselves, whether their ratings come from the matrix or
+        from a visitor.
 
         Args:
-            size: How many items the profile has.
-            sums: Of z of the profile and of each user.
+            sizes: How many items the profile has, or each profile (float32, 1 or n).
+            sums: Of z of profiles and of users.
+
+        Returns:
+            Similarities (float32, n).
         """
-        users, similarities = self.ratings.similar(size, sums, self.config)
-        has_more = sums.counts[users] < self.ratings.counts[users]
-        return nearest(users[has_more], similarities[has_more], self.config.neighbours)
+        found = self.ratings.similarities(sizes, sums, self.config)
+        found[sums.counts == self.ratings.counts[sums.rows]] = 0.0
+        return found
 
 
 class UserCFScorer:
@@ -167,7 +170,8 @@ class UserCFScorer:
         alone = profiles.take(np.array([place]))
         values, deviations = self._users.standardise(alone)
         sums = self._users.ratings.sums(alone.items, values)
-        return *self._users.nearest(len(alone.items), sums), deviations[0]
+        similarities = self._users.similarities(alone.counts.astype(np.float32), sums)
+        return *nearest(sums.rows, similarities, self.config.neighbours), deviations[0]
 
     def _opinion(self, neighbours: Int32, similarities: Float32) -> Float32:
         """What neighbours think of each item, in standard deviations (float32, items)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from marquee_services.arrays import Float32, Int32
 from marquee_services.scoring.item_cf import ItemCFConfig, ItemCFScorer, item_residuals
-from marquee_services.scoring.neighbours import CommonSums, Neighbours, nearest
+from marquee_services.scoring.neighbours import CommonSums, Neighbours
 from marquee_services.scoring.scorer import ReleaseData
 from marquee_trainer.models.direct import DirectModel
 from marquee_trainer.models.neighbourhoods import every_neighbourhood
@@ -19,12 +19,12 @@ def item_neighbours(data: ReleaseData, config: ItemCFConfig) -> Neighbours:
     """
     ratings = item_residuals(data)
 
-    def nearest_items(item: int, sums: CommonSums) -> tuple[Int32, Float32]:
-        # Nothing in common with itself: it is no neighbour of its own.
-        sums.products[item] = 0.0
-        return nearest(*ratings.similar(int(ratings.counts[item]), sums, config), config.neighbours)
+    def similarities(owners: Int32, sums: CommonSums) -> Float32:
+        found = ratings.similarities(ratings.counts[owners], sums, config)
+        found[sums.rows == owners] = 0.0
+        return found
 
-    return every_neighbourhood(ratings, nearest_items)
+    return every_neighbourhood(ratings, similarities, config.neighbours)
 
 
 class ItemCF(DirectModel[ItemCFConfig, ItemCFScorer]):

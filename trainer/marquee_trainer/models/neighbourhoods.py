@@ -2,7 +2,8 @@
 
 What serving computes of one visitor (`CoRatings.sums`) is computed here of every row. There are a
 thousand times as many, so the four sums are taken in one pass over the co-ratings, compiled, and
-rows are shared among threads. What follows from the sums is the code that serves.
+blocks of rows are shared among threads. What follows from the sums is the code that serves, on
+whole blocks: on single rows, threads would wait for one another more than they compute.
 """
 
 from __future__ import annotations
@@ -10,45 +11,46 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
+from itertools import chain, pairwise
 
 import numpy as np
 from numba import njit
 
 from marquee_services.arrays import Float32, Int32
-from marquee_services.scoring.neighbours import CommonSums, CoRatings, Neighbours
+from marquee_services.scoring.neighbours import CommonSums, CoRatings, Neighbours, nearest
 
-# Rows that a thread takes at once.
-_BLOCK = 64
+# Pairs of rows in a block: threads meet at its ends only, and it takes 5 MB of memory.
+_BLOCK_CELLS = 1 << 18
 
 
 def every_neighbourhood(
-    ratings: CoRatings, nearest: Callable[[int, CommonSums], tuple[Int32, Float32]]
+    ratings: CoRatings, similarities: Callable[[Int32, CommonSums], Float32], count: int
 ) -> Neighbours:
     """Finds the neighbours of each row.
 
     Σ n_c² additions over the columns' rating counts in all. What is held, beside the ratings, is
-    a row of sums a thread, and the neighbours.
+    a block of sums a thread, and the neighbours.
 
     Args:
         ratings: The rows.
-        nearest: Chooses a row's neighbours by its sums with all rows; called in several threads.
+        similarities: Makes of the sums of some rows, and of the row that each sum is of (int32,
+            n), the similarities (float32, n), 0 for what is no neighbour; called in several
+            threads.
+        count: At most so many neighbours of a row.
     """
     rows = len(ratings.counts)
+    size = max(1, _BLOCK_CELLS // max(1, rows))
 
     def block(first: int) -> list[tuple[Int32, Float32]]:
-        sums: Float32 = np.empty((rows, 4), dtype=np.float32)
-        found = []
-        for row in range(first, min(first + _BLOCK, rows)):
-            sums[:] = 0.0
-            columns, values = ratings.row(row)
-            by_column = ratings.columns
-            _add(by_column.indptr, by_column.indices, by_column.data, columns, values, sums)
-            found.append(nearest(row, CommonSums(*np.ascontiguousarray(sums.T))))
-        return found
+        last = min(first + size, rows)
+        ends, owners, sums = _block_sums(ratings, first, last)
+        found = similarities(owners, sums)
+        return [
+            nearest(sums.rows[start:end], found[start:end], count) for start, end in pairwise(ends)
+        ]
 
     with ThreadPoolExecutor(usable_cores()) as threads:
-        return Neighbours.of(chain.from_iterable(threads.map(block, range(0, rows, _BLOCK))))
+        return Neighbours.of(chain.from_iterable(threads.map(block, range(0, rows, size))))
 
 
 def usable_cores() -> int:
@@ -56,6 +58,27 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _block_sums(ratings: CoRatings, first: int, last: int) -> tuple[list[int], Int32, CommonSums]:
+    """The sums of the rows from one to another with all rows.
+
+    Returns:
+        Where each row's sums begin, and the end of the last; the row that each is of (int32, n);
+        and the sums.
+    """
+    rows = len(ratings.counts)
+    others = np.empty((last - first) * rows, dtype=np.int32)
+    sums = np.empty((4, len(others)), dtype=np.float32)
+    running = np.zeros((rows, 4), dtype=np.float32)
+    by_column = ratings.columns
+    ends = [0]
+    for row in range(first, last):
+        columns, values = ratings.row(row)
+        _add(by_column.indptr, by_column.indices, by_column.data, columns, values, running)
+        ends.append(_move(running, others, sums, ends[-1]))
+    owners = np.repeat(np.arange(first, last, dtype=np.int32), np.diff(ends))
+    return ends, owners, CommonSums(others[: ends[-1]], *sums[:, : ends[-1]])
 
 
 @njit(nogil=True)
@@ -82,3 +105,26 @@ def _add(
             sums[row, 1] += y * y
             sums[row, 2] += square
             sums[row, 3] += np.float32(1)
+
+
+@njit(nogil=True)
+def _move(running: Float32, rows: Int32, sums: Float32, end: int) -> int:
+    """Moves the sums whose first is above 0 behind others, and sets all to 0.
+
+    Args:
+        running: The sums (float32, rows × 4).
+        rows: Where the rows of the sums go (int32, n).
+        sums: Where the sums go (float32, 4 × n).
+        end: How many are there.
+
+    Returns:
+        How many are there then.
+    """
+    for row in range(len(running)):
+        rows[end] = row
+        for kind in range(4):
+            sums[kind, end] = running[row, kind]
+            running[row, kind] = 0.0
+        # What comes next takes the place of what is not wanted.
+        end += sums[0, end] > 0
+    return end

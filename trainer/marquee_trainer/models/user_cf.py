@@ -25,7 +25,8 @@ class UserCF(DirectModel[UserCFConfig, UserCFScorer]):
         users = UserResiduals(data, self._config)
         counts = users.ratings.counts
 
-        def nearest(user: int, sums: CommonSums) -> tuple[Int32, Float32]:
-            return users.nearest(int(counts[user]), sums)
+        def similarities(owners: Int32, sums: CommonSums) -> Float32:
+            return users.similarities(counts[owners], sums)
 
-        return UserCFScorer(users, every_neighbourhood(users.ratings, nearest))
+        count = self._config.neighbours
+        return UserCFScorer(users, every_neighbourhood(users.ratings, similarities, count))
