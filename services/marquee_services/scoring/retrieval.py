@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -12,8 +13,10 @@ from marquee_services.scoring.scorer import Scorer
 from marquee_services.scoring.top import top_indexes
 
 # Scores of so many bytes at a time: they stay in a core's cache until they have been looked at.
-_BLOCK_BYTES = 1 << 21
+_BLOCK_BYTES = 1 << 20
 _LEAST_BLOCK = 4096
+# So many of a block are looked for one by one.
+_FEW = 6
 
 Found = tuple[Int32, Float32]
 """Item indexes, best first, and their scores."""
@@ -65,29 +68,18 @@ class ExactIndex:
         best = [_Best(count) for _ in range(users)]
         bounds = np.full(users, -np.inf, dtype=np.float32)
         scores = np.empty((users, min(size, items)), dtype=np.float32)
+        every = np.arange(users)
         for start in range(0, items, size):
             block = self._across[:, start : start + size]
             part = scores[:, : block.shape[1]]
             np.matmul(vectors, block, out=part)
             mask = None if eligible is None else eligible[start : start + size]
-            # Of most blocks nothing reaches a user's bound, and one comparison is all it takes.
-            for user in np.flatnonzero(part.max(axis=1) > bounds).tolist():
-                row = part[user]
-                top = _above(row, bounds[user], count, mask)
-                bounds[user] = best[user].add((top + start).astype(np.int32), row[top])
+            # Of most blocks nothing reaches a user's bound, and its highest score is all it takes.
+            highest = part.argmax(axis=1)
+            hits = np.flatnonzero(part[every, highest] > bounds)
+            for user, place in zip(hits.tolist(), highest[hits].tolist(), strict=True):
+                bounds[user] = best[user].add(part[user], place, start, mask)
         return [found.result() for found in best]
-
-
-def _above(row: Float32, bound: float, count: int, eligible: Bool | None) -> Int32:
-    """Places of at least all of a block's best that are above the bound."""
-    if bound == -np.inf:
-        return top_indexes(row, count, eligible).astype(np.int32)
-    above = np.flatnonzero(row > bound)
-    if eligible is not None:
-        above = above[eligible[above]]
-    if len(above) > count:
-        above = above[top_indexes(row[above], count)]
-    return above.astype(np.int32)
 
 
 class _Best:
@@ -95,31 +87,39 @@ class _Best:
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._items: list[Int32] = []
-        self._scores: list[Float32] = []
-        self._unsifted = 0
-        self._bound = -np.inf
+        # A heap of score and −index, the worst first, which must be beaten when there are enough.
+        self._heap: list[tuple[float, int]] = []
 
-    def add(self, items: Int32, scores: Float32) -> float:
-        """Adds items with higher indexes than those before; what must be beaten from now on."""
-        self._items.append(items)
-        self._scores.append(scores)
-        self._unsifted += len(items)
-        # Most blocks bring one or two: to sift costs more than a bound that is a little too low.
-        if self._unsifted >= self._count:
-            self._sift()
-        return self._bound
+    def add(self, row: Float32, place: int, start: int, eligible: Bool | None) -> float:
+        """Looks at the scores of the next items.
 
-    def _sift(self) -> None:
-        items, scores = np.concatenate(self._items), np.concatenate(self._scores)
-        # Ordering all would cost more than to find the least of the best.
-        least = len(scores) - self._count
-        self._bound = float(np.partition(scores, least)[least])
-        kept = scores >= self._bound
-        self._items, self._scores, self._unsifted = [items[kept]], [scores[kept]], 0
+        Args:
+            row: The scores (float32, n); those that were looked at are overwritten.
+            place: Of the highest of them.
+            start: The index of the first item, above all before.
+            eligible: Which of them qualify (bool, n); None for all.
+
+        Returns:
+            What must be beaten from now on.
+        """
+        # Most often one or two are good enough, and to look for the highest takes a fifth of the
+        # time that a comparison of all takes.
+        heap = self._heap
+        for _ in range(_FEW if len(heap) == self._count else 0):
+            score = float(row[place])
+            if not score > heap[0][0]:
+                return heap[0][0]
+            if eligible is None or eligible[place]:
+                heapq.heapreplace(heap, (score, -(start + place)))
+            row[place] = -np.inf
+            place = int(row.argmax())
+        top = top_indexes(row, self._count, eligible)
+        found = zip(row[top].tolist(), (-(start + top)).tolist(), strict=True)
+        heap[:] = heapq.nlargest(self._count, [*heap, *found])[::-1]
+        return heap[0][0] if len(heap) == self._count else -np.inf
 
     def result(self) -> Found:
-        items = np.concatenate([np.empty(0, np.int32), *self._items])
-        scores = np.concatenate([np.empty(0, np.float32), *self._scores])
-        order = np.lexsort((items, -scores))[: self._count]
-        return items[order], scores[order]
+        """Indexes and scores, best first."""
+        ordered = sorted(self._heap, reverse=True)
+        items = np.array([-item for _, item in ordered], dtype=np.int32)
+        return items, np.array([score for score, _ in ordered], dtype=np.float32)
