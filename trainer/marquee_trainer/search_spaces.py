@@ -92,8 +92,9 @@ SPACES: Mapping[str, Mapping[str, Range]] = {
         "regularisation": Range(0.002, 0.03),
     },
     "mf": {
-        "dimensions": Range(16, 96, whole=True),
+        "dimensions": Range(16, 128, whole=True),
         "learning_rate": Range(0.0007, 0.004),
+        "decay": Range(0.8, 1.0, log=False),
         "l2": Range(0.04, 0.12),
         **_FOLD_IN,
     },

@@ -25,7 +25,9 @@ class FactorConfig:
         epochs: At most so many, with validation data; exactly so many without.
         patience: Epochs without a better validation error before training ends.
         batch: Ratings in a minibatch.
-        learning_rate: Adam's.
+        learning_rate: Adam's, in the first epoch.
+        decay: By what the learning rate is multiplied after each epoch, so that the factors come
+            to rest.
         l2: Penalty of the embeddings for each rating, so that it scales with their frequency.
         bias_l2: Penalty of the biases for each rating.
         fold_in: How users are folded in.
@@ -38,6 +40,7 @@ class FactorConfig:
     fold_in: FoldInConfig
     patience: int = 3
     batch: int = 512
+    decay: float = 0.93
     bias_l2: float = 0.005
 
 
@@ -120,12 +123,16 @@ class _Loop:
         self._batch = min(config.batch, matrix.rating_count)
         self._batches = matrix.rating_count // self._batch
         self._optimizer = keras.optimizers.Adam(config.learning_rate)
+        self._decay = config.decay
         network(self._users[:2], self._items[:2])
         self._optimizer.build(network.trainable_variables)
 
     def epoch(self, order: Any) -> float:
         """One pass over the ratings in an order; the mean squared error on the way."""
-        return float(self._epoch(tf.constant(order.astype(np.int32))))
+        error = float(self._epoch(tf.constant(order.astype(np.int32))))
+        rate = self._optimizer.learning_rate
+        rate.assign(rate * self._decay)
+        return error
 
     def predict(self, users: Any, items: Any) -> Float32:
         """Stars of pairs (float32, n)."""
