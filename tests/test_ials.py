@@ -66,15 +66,13 @@ def test_it_recommends_what_users_of_the_same_taste_like() -> None:
     assert scores[same].mean() > scores[~same].mean() + 0.1
 
 
-def test_more_users_than_a_block_holds_are_scored_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of normal equations bound the memory and change nothing."""
-    data = data_of(2)
-    model = IALS(IALSConfig(dimensions=4))
-    model.fit(Training(data))
-    profiles = data.matrix.all_profiles()
-    whole = model.scorer.score(profiles)
-    monkeypatch.setattr("marquee_services.scoring.ials._BLOCK_CELLS", 16 * 7)
-    np.testing.assert_allclose(model.scorer.score(profiles), whole, atol=1e-6)
+def test_numbers_that_rounding_ruins_are_an_error() -> None:
+    """What cannot be solved is told, not served."""
+    liked = liked_items(data_of(2).matrix.all_profiles(), ITEMS, 4.0)
+    factors = np.full((ITEMS, 4), 1e15, np.float32)
+    wide = factors.astype(np.float64)
+    with pytest.raises(np.linalg.LinAlgError, match="positive definite"):
+        solve_rows(liked, factors, wide.T @ wide, IALSConfig(dimensions=4))
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
 import numpy as np
+from scipy.linalg.lapack import dposv
 
 from marquee_services.arrays import Float32, Float64, Int32, load_array, save_array
 from marquee_services.errors import ArtifactError
@@ -16,8 +18,6 @@ from marquee_services.scoring.neighbours import RowMatrix, csr_matrix
 from marquee_services.scoring.scorer import Output, ReleaseData
 
 _FACTORS = "factors.npy"
-# Normal equations that are held at once, in numbers.
-_BLOCK_CELLS = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -65,23 +65,24 @@ def solve_rows(liked: RowMatrix, factors: Float32, gram: Float64, config: IALSCo
 
     Returns:
         x (float32, B × k).
+
+    Raises:
+        LinAlgError: Rounding leaves a matrix not positive definite.
     """
-    rows, k = liked.shape[0], factors.shape[1]
-    counts = np.diff(liked.indptr)
-    solved = np.zeros((rows, k), dtype=np.float32)
+    solved = np.zeros((liked.shape[0], factors.shape[1]), dtype=np.float32)
     shared = config.unobserved_weight * gram
-    penalties = config.regularisation * (counts + config.unobserved_weight * len(factors))
-    block = max(1, _BLOCK_CELLS // (k * k))
-    for first in range(0, rows, block):
-        here = np.arange(first, min(first + block, rows))
-        normal = np.empty((len(here), k, k))
-        for place, row in enumerate(here):
-            own = factors[liked.indices[liked.indptr[row] : liked.indptr[row + 1]]]
-            normal[place] = own.T @ own
-        normal += shared
-        normal[:, np.arange(k), np.arange(k)] += penalties[here, None]
-        right = (liked[here] @ factors).astype(np.float64)
-        solved[here] = np.linalg.solve(normal, right[:, :, None])[:, :, 0]
+    unobserved = config.unobserved_weight * len(factors)
+    for row, (start, end) in enumerate(pairwise(liked.indptr.tolist())):
+        if start == end:
+            continue
+        own = factors[liked.indices[start:end]]
+        normal = shared + own.T @ own
+        normal.flat[:: len(normal) + 1] += config.regularisation * (end - start + unobserved)
+        right = own.sum(axis=0, dtype=np.float64)
+        # The transpose is the same matrix in the column order of LAPACK.
+        _, solved[row], failed = dposv(normal.T, right, overwrite_a=True, overwrite_b=True)
+        if failed:
+            raise np.linalg.LinAlgError(f"row {row}: not positive definite")
     return solved
 
 
