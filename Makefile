@@ -32,7 +32,7 @@ types: $(VENV)/ready
 
 .PHONY: unit
 unit: $(VENV)/ready $(PROTOS_VENV)/ready $(PROXIES)/ready
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 .PHONY: bench
 bench: $(VENV)/ready ## Measure serving against its targets (QUICK=1; DATA=… for real ratings)

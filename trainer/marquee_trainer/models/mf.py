@@ -40,7 +40,7 @@ class FactorConfig:
     fold_in: FoldInConfig
     patience: int = 3
     batch: int = 512
-    decay: float = 0.93
+    decay: float = 1.0
     bias_l2: float = 0.005
 
 
