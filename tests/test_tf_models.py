@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -189,6 +190,15 @@ def test_fits_of_one_seed_are_the_same(kind: Kind, parts: tuple[ReleaseData, Pai
         assert all(error is not None for error in errors)
         assert fit.epochs == int(np.argmin(np.array(errors, dtype=float))) + 1
     np.testing.assert_array_equal(scores[0], scores[1])
+
+
+def test_training_ends_when_little_is_gained(parts: tuple[ReleaseData, Pairs]) -> None:
+    """Validation errors that fall ever so slightly do not go on for ever; the least is kept."""
+    errors = iter(np.concatenate([[2.0, 1.0], 1.0 - 1e-6 * np.arange(1, 99)]))
+    model = MF(replace(MF.default, epochs=90, patience=4))
+    network = keras.Sequential()
+    fit = model.run_epochs(network, Training(*parts), lambda: 0.0, lambda: float(next(errors)))
+    assert len(fit.curve) == fit.epochs == 2 + 4
 
 
 def test_mf_learns_more_than_the_baseline(parts: tuple[ReleaseData, Pairs]) -> None:

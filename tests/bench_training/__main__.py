@@ -23,10 +23,10 @@ from marquee_services.scoring.scorer import ReleaseData
 from marquee_services.server.settings import settings_options
 from marquee_trainer.models.direct import DirectModel
 from marquee_trainer.models.item_cf import ItemCF
-from marquee_trainer.models.neighbourhoods import usable_cores
 from marquee_trainer.models.user_cf import UserCF
 from marquee_trainer.releasing import load_and_split
 from marquee_trainer.settings import DataSettings
+from marquee_trainer.threads import usable_cores
 from marquee_trainer.training import BaselineConfig, release_data
 
 _THREADS = usable_cores()

@@ -10,8 +10,6 @@ Macau (Simm et al., 2017), in blocks: all of a row's numbers are drawn at once, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +17,7 @@ from scipy.sparse import csr_array
 
 from marquee_services.arrays import Float64, Int32, Int64
 from marquee_services.ratings import RatingsMatrix
+from marquee_trainer.models.gaussian_rows import draw_rows
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -129,6 +128,8 @@ class Side:
         self.mean: Float64 = np.zeros(width)
         self.precision: Float64 = np.eye(width)
         self.weights: Float64 = np.zeros((len(self.links.columns), width))
+        # F β
+        self._linked: Float64 = np.zeros_like(self.vectors)
         self._penalty = 1.0
         self._random = random
 
@@ -137,7 +138,6 @@ class Side:
 
         The precision of a rating is the product of its row's and its column's.
         """
-        width = len(self.mean)
         roots = np.sqrt(other.noise)
         # Scaled by the root of a column's precision, so that products hold the precision itself.
         design = other.vectors * roots[:, None]
@@ -145,34 +145,24 @@ class Side:
         columns = self.rated.indices
         wanted = self.rated.data - other.vectors[:, -1].take(columns)
         wanted *= roots.take(columns)
-        precisions: Float64 = np.zeros((len(self.vectors), width, width))
-        right: Float64 = np.zeros((len(self.vectors), width))
-        for row, places in self._rows():
-            part = design.take(columns[places], axis=0)
-            precisions[row] = part.T @ part
-            right[row] = wanted[places] @ part
-        precisions *= self.noise[:, None, None]
-        precisions += self.precision
-        prior = self.mean + self.links.features @ self.weights
-        right = self.noise[:, None] * right + prior @ self.precision
-        # A⁻¹ (b + Lz) has the mean A⁻¹ b and, as A = LLᵀ, the covariance A⁻¹.
-        noise = self._random.standard_normal(right.shape)
-        shaken = right[:, :, None] + np.linalg.cholesky(precisions) @ noise[:, :, None]
-        self.vectors = np.linalg.solve(precisions, shaken)[:, :, 0].astype(np.float64, copy=False)
-
-    def _rows(self) -> Iterator[tuple[int, slice]]:
-        """Rows that have ratings, and the places of these."""
-        bounds = self.rated.indptr.tolist()
-        for row, (start, end) in enumerate(pairwise(bounds)):
-            if end > start:
-                yield row, slice(start, end)
+        pulls = (self.mean + self._linked) @ self.precision
+        self.vectors = draw_rows(
+            self.rated.indptr,
+            columns,
+            wanted,
+            design,
+            self.noise,
+            self.precision,
+            pulls,
+            self._random.standard_normal(pulls.shape),
+        )
 
     def draw_prior(self) -> None:
         """Draws Λ and m, then β, then the precision of β, given the vectors."""
         count, width = self.vectors.shape
-        linked = self.links.features @ self.weights
-        centre = (self.vectors - linked).mean(axis=0)
-        departures = self.vectors - linked - centre
+        departures = self.vectors - self._linked
+        centre = departures.mean(axis=0)
+        departures -= centre
         strength = _MEAN_STRENGTH + count
         inverse_scale = (
             np.eye(width)
@@ -189,6 +179,7 @@ class Side:
         first = self._random.standard_normal((count, width)) @ colour
         second = self._random.standard_normal(self.weights.shape) @ colour
         self.weights = self.links.ridge(self.vectors - self.mean + first, second, self._penalty)
+        self._linked = np.asarray(self.links.features @ self.weights)
         squares = float(np.sum((self.weights @ self.precision) * self.weights))
         self._penalty = gamma(self._random, self.weights.size, squares)
 

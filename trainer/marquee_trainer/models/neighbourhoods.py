@@ -8,9 +8,7 @@ whole blocks: on single rows, threads would wait for one another more than they 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, pairwise
 
 import numpy as np
@@ -18,6 +16,7 @@ from numba import njit
 
 from marquee_services.arrays import Float32, Int32
 from marquee_services.scoring.neighbours import CommonSums, CoRatings, Neighbours, nearest
+from marquee_trainer.threads import by_blocks
 
 # Pairs of rows in a block: threads meet at its ends only, and it takes 5 MB of memory.
 _BLOCK_CELLS = 1 << 18
@@ -41,23 +40,14 @@ def every_neighbourhood(
     rows = len(ratings.counts)
     size = max(1, _BLOCK_CELLS // max(1, rows))
 
-    def block(first: int) -> list[tuple[Int32, Float32]]:
-        last = min(first + size, rows)
+    def block(first: int, last: int) -> list[tuple[Int32, Float32]]:
         ends, owners, sums = _block_sums(ratings, first, last)
         found = similarities(owners, sums)
         return [
             nearest(sums.rows[start:end], found[start:end], count) for start, end in pairwise(ends)
         ]
 
-    with ThreadPoolExecutor(usable_cores()) as threads:
-        return Neighbours.of(chain.from_iterable(threads.map(block, range(0, rows, size))))
-
-
-def usable_cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return Neighbours.of(chain.from_iterable(by_blocks(block, rows, size)))
 
 
 def _block_sums(ratings: CoRatings, first: int, last: int) -> tuple[list[int], Int32, CommonSums]:

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
             """Epochs without a better validation error before training ends."""
 
 
+# What counts as a better validation error, as a share of it: where the learning rate decays, there
+# is always a little to gain.
+_LEAST_GAIN = 1e-4
+
 ConfigT = TypeVar("ConfigT", bound="EpochConfig")
 
 
@@ -104,14 +108,17 @@ class TensorFlowModel(Model, Generic[ConfigT]):
         held_out = training.validation is not None
         curve: list[Epoch] = []
         best, best_epoch, kept = np.inf, 0, network.get_weights()
+        mark, mark_epoch = np.inf, 0
         for number in range(1, self._config.epochs + 1):
             train_mse = epoch()
             mse = validate() if held_out else None
             if mse is not None and mse < best:
                 best, best_epoch, kept = mse, number, network.get_weights()
+            if best < mark * (1.0 - _LEAST_GAIN):
+                mark, mark_epoch = best, number
             curve.append(Epoch(train_mse, mse))
             training.on_epoch(curve[-1])
-            if held_out and number - best_epoch >= self._config.patience:
+            if held_out and number - mark_epoch >= self._config.patience:
                 break
         if held_out:
             network.set_weights(kept)
