@@ -59,12 +59,10 @@ def test_blocks_find_what_the_whole_product_does(
     items = random.integers(-2, 3, (size, 3)).astype(np.float32)
     vectors = random.integers(-2, 3, (users, 3)).astype(np.float32)
     eligible = random.random(size) < 0.3 if masked else None
-    before = retrieval._LEAST_BLOCK, retrieval._BLOCK_BYTES
-    retrieval._LEAST_BLOCK, retrieval._BLOCK_BYTES = 64, 1
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("_LEAST_BLOCK", 64), ("_LEAST_SHARE", 1), ("_BLOCK_BYTES", 1)):
+            patch.setattr(retrieval, name, value)
         found = ExactIndex(items).search(vectors, count, eligible)
-    finally:
-        retrieval._LEAST_BLOCK, retrieval._BLOCK_BYTES = before
     for (ours, scores), (theirs, expected) in zip(
         found, plain(vectors, items, count, eligible), strict=True
     ):
