@@ -30,9 +30,12 @@ lint: $(VENV)/ready
 types: $(VENV)/ready
 	$(BIN)/mypy
 
+# As many as there are cores that may be used.
+TEST_PROCESSES ?= $(shell nproc 2>/dev/null || echo 2)
+
 .PHONY: unit
 unit: $(VENV)/ready $(PROTOS_VENV)/ready $(PROXIES)/ready
-	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
+	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
 
 .PHONY: bench
 bench: $(VENV)/ready ## Measure serving against its targets (QUICK=1; DATA=… for real ratings)

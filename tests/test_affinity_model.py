@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,6 +65,32 @@ def test_validation_ratings_choose_what_counts_as_liking(make: Callable[[], Mode
     assert as_it_is.parameters["minimum_stars"] == 3.0
     assert chosen.parameters["minimum_stars"] == 4.0
     assert ndcg(chosen) > ndcg(as_it_is)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_the_best_of_each_parameter_in_turn_is_taken(make: Callable[[], Model]) -> None:
+    """No single step from what was chosen is better, to users of the stars that are relevant."""
+    data, validation = made_up()
+    task = RankingTask.of(data.matrix, validation, 3.0)
+
+    def ndcg(model: Model) -> float:
+        model.fit(Training(data))
+        score = model.scorer.score
+        return ranking_metrics(task, lambda users: score(data.matrix.profiles(users)), 10).ndcg
+
+    model = make()
+    assert isinstance(model, EASE | IALS)
+    config = model._config
+    model.fit(Training(data, validation, relevant_stars=3.0))
+    chosen = model._config
+    name, factors = model.factors[-1]
+    tried = [
+        replace(chosen, **{name: getattr(config, name) * factor}) for factor in (1.0, *factors)
+    ]
+    kind: Any = type(model)
+    reached = [ndcg(kind(other)) for other in tried]
+    assert ndcg(kind(chosen)) == max(reached)
+    assert min(reached) < max(reached)
 
 
 @pytest.mark.parametrize("make", MAKERS)

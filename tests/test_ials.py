@@ -66,13 +66,23 @@ def test_it_recommends_what_users_of_the_same_taste_like() -> None:
     assert scores[same].mean() > scores[~same].mean() + 0.1
 
 
-def test_numbers_that_rounding_ruins_are_an_error() -> None:
-    """What cannot be solved is told, not served."""
+def test_what_cannot_be_solved_is_an_error() -> None:
+    """A Gram matrix that is none, and numbers that overflow, are told, not served."""
     liked = liked_items(data_of(2).matrix.all_profiles(), ITEMS, 4.0)
-    factors = np.full((ITEMS, 4), 1e15, np.float32)
-    wide = factors.astype(np.float64)
+    factors, config = np.ones((ITEMS, 4), np.float32), IALSConfig(dimensions=4)
     with pytest.raises(np.linalg.LinAlgError, match="positive definite"):
-        solve_rows(liked, factors, wide.T @ wide, IALSConfig(dimensions=4))
+        solve_rows(liked, factors, -1e6 * np.eye(4), config)
+    with pytest.raises(np.linalg.LinAlgError, match="finite"):
+        solve_rows(liked, factors, np.full((4, 4), np.nan), config)
+
+
+def test_a_small_penalty_is_enough() -> None:
+    """More factors than likes are solved for though the penalty is far below single precision."""
+    liked = liked_items(data_of(2).matrix.all_profiles(), ITEMS, 4.0)
+    factors = np.random.default_rng(0).normal(size=(ITEMS, 64)).astype(np.float32)
+    wide = factors.astype(np.float64)
+    config = IALSConfig(dimensions=64, regularisation=1e-8)
+    assert np.isfinite(solve_rows(liked, factors, wide.T @ wide, config)).all()
 
 
 @pytest.mark.parametrize(

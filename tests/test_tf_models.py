@@ -20,6 +20,7 @@ from marquee_services.ratings import RatingsMatrix, join_profiles
 from marquee_services.scoring.baseline import Baseline
 from marquee_services.scoring.scorer import ReleaseData
 from marquee_trainer.data.sample import SampleConfig, generate_sample
+from marquee_trainer.models import mf
 from marquee_trainer.models.autorec import AutoRec, AutoRecModel, UserAutoRec, residual_matrix
 from marquee_trainer.models.deep_mf import DeepMF
 from marquee_trainer.models.mf import MF
@@ -190,6 +191,27 @@ def test_fits_of_one_seed_are_the_same(kind: Kind, parts: tuple[ReleaseData, Pai
         assert all(error is not None for error in errors)
         assert fit.epochs == int(np.argmin(np.array(errors, dtype=float))) + 1
     np.testing.assert_array_equal(scores[0], scores[1])
+
+
+@pytest.mark.parametrize("decay", [1.0, 0.5])
+def test_the_learning_rate_decays_after_each_epoch(
+    parts: tuple[ReleaseData, Pairs], decay: float
+) -> None:
+    """From the configured rate, by the configured factor."""
+    config = replace(MF.default, dimensions=4, learning_rate=0.004, decay=decay)
+    matrix = parts[0].matrix
+    network = mf.FactorNetwork(matrix.user_count, matrix.item_count, 3.5, config)
+    loop = mf._Loop(network, matrix, config)
+    for epoch in range(3):
+        assert float(loop.rate) == pytest.approx(0.004 * decay**epoch)
+        loop.epoch(np.arange(matrix.rating_count))
+
+
+@pytest.mark.parametrize("decay", [0.0, -0.5, 1.1, np.nan])
+def test_a_decay_that_means_nothing_is_refused(decay: float) -> None:
+    """The rate neither grows nor vanishes at once."""
+    with pytest.raises(ValueError, match="decay"):
+        replace(MF.default, decay=decay)
 
 
 def test_training_ends_when_little_is_gained(parts: tuple[ReleaseData, Pairs]) -> None:

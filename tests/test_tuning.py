@@ -26,10 +26,18 @@ from marquee_trainer.configurations import (
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.sample import SampleConfig, generate_sample
 from marquee_trainer.data.split import Split, random_split
+from marquee_trainer.evaluation.ranking_metrics import RankingTask, ranking_metrics
 from marquee_trainer.models.ials import IALS
 from marquee_trainer.models.item_cf import ItemCF
 from marquee_trainer.models.mf import MF
+from marquee_trainer.models.model import Training
 from marquee_trainer.search_spaces import SPACES, Range
+from marquee_trainer.training import (
+    TrainingConfig,
+    pairs_of,
+    release_data,
+    validation_split,
+)
 from marquee_trainer.tuning import Search, Trial, tune, write_configurations
 
 
@@ -105,6 +113,24 @@ def test_a_search_reads_no_test_ratings(ratings: tuple[RatingsDataset, Split]) -
         assert search.trials[0].loss == pytest.approx(
             tune(dataset, split, ["item_cf"], 0.0, 0, {}, lambda *_: None)[0].trials[0].loss
         )
+
+
+def test_a_loss_is_that_of_the_trial_s_own_parameters(
+    ratings: tuple[RatingsDataset, Split],
+) -> None:
+    """A model that chooses on validation ratings by itself chooses nothing while it is searched."""
+    dataset, split = ratings
+    start = {"ials": {"regularisation": 0.03, "unobserved_weight": 1.5}}
+    (search,) = tune(dataset, split, ["ials"], 0.0, 0, start, lambda *_: None)
+    trial = search.trials[0]
+    config = TrainingConfig(seed=0)
+    inner = validation_split(dataset, split, config)
+    data = release_data(dataset, inner.train, config.baseline)
+    model = IALS(changed(default_config(IALS), trial.parameters))
+    model.fit(Training(data))
+    task = RankingTask.of(data.matrix, pairs_of(dataset, inner.test), config.relevant_stars)
+    found = ranking_metrics(task, lambda rows: model.scorer.score(data.matrix.profiles(rows)), 10)
+    assert trial.loss == pytest.approx(1.0 - found.ndcg)
 
 
 def test_training_uses_what_a_search_wrote(

@@ -49,7 +49,8 @@ class TrainingConfig:
 
     Attributes:
         seed: Of all randomness.
-        validation_fraction: Share of the training ratings that choose epochs and blends.
+        validation_fraction: Share of the training ratings that choose epochs, blends and what
+            models of likes count as liking.
         latest_fraction: The same where they are the latest: those are of fewer users.
         relevant_stars: An item is relevant to a user who rated it at least so.
         baseline: The bias baseline.
@@ -230,12 +231,9 @@ def _learn_ensemble(
         The blends, and by model of stars its predictions of the validation ratings.
     """
     task = RankingTask.of(data.matrix, validation, config.relevant_stars)
-    places = np.arange(len(task.users))
-    if len(places) > config.blend.ranking_users:
-        random = np.random.default_rng(config.seed)
-        places = np.sort(random.choice(len(places), config.blend.ranking_users, replace=False))
-    profiles = data.matrix.profiles(task.users[places])
-    candidates, relevant = task.lists(places)
+    task = task.sample(config.blend.ranking_users, config.seed)
+    profiles = data.matrix.profiles(task.users)
+    candidates, relevant = task.lists(np.arange(len(task.users)))
     scores: dict[str, Float32] = {}
     predictions: dict[str, Float32] = {}
     every = (*fitted_floor(data), *models)

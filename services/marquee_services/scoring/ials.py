@@ -67,7 +67,7 @@ def solve_rows(liked: RowMatrix, factors: Float32, gram: Float64, config: IALSCo
         x (float32, B × k).
 
     Raises:
-        LinAlgError: Rounding leaves a matrix not positive definite.
+        LinAlgError: A matrix is not positive definite, or a number too large.
     """
     solved = np.zeros((liked.shape[0], factors.shape[1]), dtype=np.float32)
     shared = config.unobserved_weight * gram
@@ -75,14 +75,17 @@ def solve_rows(liked: RowMatrix, factors: Float32, gram: Float64, config: IALSCo
     for row, (start, end) in enumerate(pairwise(liked.indptr.tolist())):
         if start == end:
             continue
-        own = factors[liked.indices[start:end]]
+        # In double precision, or rounding outweighs a small penalty.
+        own = factors[liked.indices[start:end]].astype(np.float64)
         normal = shared + own.T @ own
         normal.flat[:: len(normal) + 1] += config.regularisation * (end - start + unobserved)
-        right = own.sum(axis=0, dtype=np.float64)
+        right = own.sum(axis=0)
         # The transpose is the same matrix in the column order of LAPACK.
         _, solved[row], failed = dposv(normal.T, right, overwrite_a=True, overwrite_b=True)
         if failed:
             raise np.linalg.LinAlgError(f"row {row}: not positive definite")
+    if not np.isfinite(solved).all():
+        raise np.linalg.LinAlgError("not every factor is finite")
     return solved
 
 

@@ -7,7 +7,8 @@ ranked by score; of equal scores, the lower item index comes first.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
@@ -79,7 +80,7 @@ class RankingTask:
     left_out: int
 
     @classmethod
-    def of(cls, train: RatingsMatrix, test: Pairs, relevant_stars: float) -> RankingTask:
+    def of(cls, train: RatingsMatrix, test: Pairs, relevant_stars: float) -> Self:
         """Makes a task.
 
         Args:
@@ -99,6 +100,20 @@ class RankingTask:
             raise ValueError("a test rating is among the training ratings")
         users, places = np.unique(pair_users, return_inverse=True)
         return cls(train, users, places, pair_items, len(np.unique(test.users)) - len(users))
+
+    def sample(self, most: int, seed: int) -> Self:
+        """The same task of so many users at most, drawn at random."""
+        if len(self.users) <= most:
+            return self
+        random = np.random.default_rng(seed)
+        kept = np.sort(random.choice(len(self.users), most, replace=False))
+        here = np.isin(self.relevant_users, kept)
+        return replace(
+            self,
+            users=self.users[kept],
+            relevant_users=np.searchsorted(kept, self.relevant_users[here]),
+            relevant_items=self.relevant_items[here],
+        )
 
     def blocks(self) -> Iterator[tuple[Int32, Bool, Bool]]:
         """Blocks of users, their candidates and their relevant items (bool, B × items)."""

@@ -7,14 +7,16 @@ are tried on the validation ratings, as others choose their epochs.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import ClassVar
 
 from marquee_trainer.evaluation.ranking_metrics import RankingTask, ranking_metrics
 from marquee_trainer.models.direct import ConfigT, DirectModel, ScorerT
-from marquee_trainer.models.model import Fit, Training
+from marquee_trainer.models.model import Fit, Pairs, Training
 
 _TOP = 10
+# As good as all to tell configurations apart.
+_MOST_USERS = 4_000
 
 
 class AffinityModel(DirectModel[ConfigT, ScorerT]):
@@ -28,44 +30,52 @@ class AffinityModel(DirectModel[ConfigT, ScorerT]):
     stars: ClassVar[tuple[float, ...]] = (0.5, 3.0, 4.0)
     factors: ClassVar[tuple[tuple[str, tuple[float, ...]], ...]]
 
+    @classmethod
+    def chosen(cls) -> tuple[str, ...]:
+        """The parameters that validation ratings choose."""
+        return ("minimum_stars", *(name for name, _ in cls.factors))
+
     def fit(self, training: Training) -> Fit:
         """As `Model.fit`; validation ratings choose the configuration, by NDCG@10.
 
         One parameter after another is varied, each from the best values of those before. Without
         validation ratings, or relevant ones among them, the configuration stays as it is.
         """
-        best = self.learn(training.data)
         if training.validation is not None:
-            task = RankingTask.of(
-                training.data.matrix, training.validation, training.relevant_stars
-            )
-            if len(task.users):
-                best = self._choose(training, task, best)
-        self._config, self._scorer = best.config, best
+            self._choose(training, training.validation)
+        self._scorer = self.learn(training.data)
         return Fit()
 
-    def _choose(self, training: Training, task: RankingTask, first: ScorerT) -> ScorerT:
-        """The best scorer of those tried, the first among them."""
+    def _choose(self, training: Training, validation: Pairs) -> None:
+        """Takes the best configuration of those tried, the present one among them."""
         matrix = training.data.matrix
+        task = RankingTask.of(matrix, validation, training.relevant_stars)
+        task = task.sample(_MOST_USERS, training.seed)
+        if not len(task.users):
+            return
 
-        def ndcg(scorer: ScorerT) -> float:
-            return ranking_metrics(
-                task, lambda rows: scorer.score(matrix.profiles(rows)), _TOP
-            ).ndcg
+        def ndcg(config: ConfigT) -> float:
+            scorer = type(self)(config).learn(training.data)
+            score = lambda users: scorer.score(matrix.profiles(users))  # noqa: E731
+            return ranking_metrics(task, score, _TOP).ndcg
 
-        best, reached = first, ndcg(first)
-        tried = {
-            "minimum_stars": [stars for stars in self.stars if stars != first.config.minimum_stars],
+        best, reached = self._config, ndcg(self._config)
+        for name, values in self._tried().items():
+            start = best
+            for value in values:
+                config = replace(start, **{name: value})
+                found = ndcg(config)
+                if found > reached:
+                    best, reached = config, found
+        self._config = best
+
+    def _tried(self) -> dict[str, list[float]]:
+        """By parameter, the values that are tried beside the configured one."""
+        present = asdict(self._config)
+        return {
+            "minimum_stars": [stars for stars in self.stars if stars != present["minimum_stars"]],
             **{
-                name: [getattr(first.config, name) * factor for factor in factors]
+                name: [present[name] * factor for factor in factors]
                 for name, factors in self.factors
             },
         }
-        for name, values in tried.items():
-            start = best.config
-            for value in values:
-                scorer = type(self)(replace(start, **{name: value})).learn(training.data)
-                found = ndcg(scorer)
-                if found > reached:
-                    best, reached = scorer, found
-        return best

@@ -43,6 +43,10 @@ class FactorConfig:
     decay: float = 1.0
     bias_l2: float = 0.005
 
+    def __post_init__(self) -> None:
+        if not 0 < self.decay <= 1:
+            raise ValueError(f"decay: {self.decay} is not above 0 and at most 1")
+
 
 class FactorNetwork(keras.Model):  # type: ignore[misc]
     """Stars of (user, item) pairs: μ + b_i + b_u + p · q."""
@@ -130,9 +134,13 @@ class _Loop:
     def epoch(self, order: Any) -> float:
         """One pass over the ratings in an order; the mean squared error on the way."""
         error = float(self._epoch(tf.constant(order.astype(np.int32))))
-        rate = self._optimizer.learning_rate
-        rate.assign(rate * self._decay)
+        self.rate.assign(self.rate * self._decay)
         return error
+
+    @property
+    def rate(self) -> Any:
+        """The learning rate of the next epoch."""
+        return self._optimizer.learning_rate
 
     def predict(self, users: Any, items: Any) -> Float32:
         """Stars of pairs (float32, n)."""

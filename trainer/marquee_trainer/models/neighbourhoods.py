@@ -16,10 +16,13 @@ from numba import njit
 
 from marquee_services.arrays import Float32, Int32
 from marquee_services.scoring.neighbours import CommonSums, CoRatings, Neighbours, nearest
-from marquee_trainer.threads import by_blocks
+from marquee_trainer.threads import by_blocks, usable_cores
 
-# Pairs of rows in a block: threads meet at its ends only, and it takes 5 MB of memory.
+# Pairs of rows in a block: threads meet at its ends only, and it takes some 10 MB of memory; more
+# where a single row has more pairs.
 _BLOCK_CELLS = 1 << 18
+# So that no core waits long for the last.
+_BLOCKS_PER_CORE = 4
 
 
 def every_neighbourhood(
@@ -38,7 +41,8 @@ def every_neighbourhood(
         count: At most so many neighbours of a row.
     """
     rows = len(ratings.counts)
-    size = max(1, _BLOCK_CELLS // max(1, rows))
+    most = -(-rows // (_BLOCKS_PER_CORE * usable_cores()))
+    size = max(1, min(most, _BLOCK_CELLS // max(1, rows)))
 
     def block(first: int, last: int) -> list[tuple[Int32, Float32]]:
         ends, owners, sums = _block_sums(ratings, first, last)

@@ -17,6 +17,7 @@ from marquee_trainer.evaluation.cold_start import ColdStart
 from marquee_trainer.evaluation.evaluate import ENSEMBLE
 from marquee_trainer.evaluation.known_day import KnownDay
 from marquee_trainer.evaluation.rating_metrics import rating_metrics
+from marquee_trainer.models.affinity_model import AffinityModel
 from marquee_trainer.models.item_cf import ItemCF
 from marquee_trainer.models.user_cf import UserCF
 from marquee_trainer.reporting import plots
@@ -95,6 +96,7 @@ def write_evaluation_report(
         Section("Learning curves", plots=[("learning", plots.learning_curves(trained.fits))]),
         _error_section(dataset, split, trained, squared),
         _ranking_section(trained, config.seed),
+        _chosen_section(trained),
     ]
     if searches is not None:
         own = searches.fingerprint == dataset.fingerprint(split.train)
@@ -198,6 +200,24 @@ def _by_knowledge(squared: Mapping[str, Float64], known: Bool) -> list[list[str]
     return rows
 
 
+def _chosen_section(trained: Trained) -> Section:
+    rows = [
+        [
+            model.name,
+            ", ".join(f"{name} {model.parameters[name]}" for name in model.chosen()),
+        ]
+        for model in trained.models
+        if isinstance(model, AffinityModel)
+    ]
+    return Section(
+        "What counts as liking",
+        "Chosen on the validation ratings of this evaluation, by NDCG@10, starting from the "
+        "configured values: what is best differs with what is to be ranked.",
+        ("model", "parameters"),
+        rows,
+    )
+
+
 def _search_section(searches: Searches, own: bool) -> Section:
     rows = [
         [
@@ -218,8 +238,8 @@ def _search_section(searches: Searches, own: bool) -> Section:
     return Section(
         "The search for configurations",
         f"By `marquee tune`, on a validation part {where}. Loss is MSE, or 1 − NDCG@10 of models "
-        "of order. Models that are not in the table have the package's defaults. A search goes on "
-        "from what it finds, so more time finds more.",
+        "of order. Models that are not in the table begin with the package's defaults. A search "
+        "goes on from what it finds, so more time finds more.",
         ("model", "trials", "loss at first", "loss at best", "parameters"),
         rows,
     )
