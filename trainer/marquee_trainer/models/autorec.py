@@ -218,13 +218,13 @@ class _Loop:
         for block in self._blocks(order):
             self._steps += 1
             seed = tf.constant([self._seed, self._steps])
-            squares += float(self._step(*self._cells(block), len(block), seed))
+            squares += float(self._step(*self._cells(block), seed))
         return squares / max(1, self._sparse.rating_count)
 
     def codes(self) -> Float32:
         """Codes of all rows (float32, rows × hidden)."""
         blocks = self._blocks(np.arange(self._sparse.user_count))
-        parts = [self._encode(*self._cells(rows), len(rows)).numpy() for rows in blocks]
+        parts = [self._encode(*self._cells(rows)).numpy() for rows in blocks]
         return np.concatenate(parts)
 
     def predict(self, rows: Int32, columns: Int32) -> Float32:
@@ -237,11 +237,12 @@ class _Loop:
         """Rows in that order, in as many parts as memory allows (int32)."""
         return [part.astype(np.int32) for part in np.array_split(order, self._parts)]
 
-    def _cells(self, rows: Int32) -> tuple[Any, Any]:
-        """Places in a dense block, int64[n, 2], and residuals, float32[n]."""
+    def _cells(self, rows: Int32) -> tuple[Any, Any, Any]:
+        """Places in a dense block, int64[n, 2], residuals, float32[n], and the block's length."""
         profiles = self._sparse.profiles(rows)
         places = np.stack([profiles.rows, profiles.items.astype(np.int64)], axis=1)
-        return tf.constant(places), tf.constant(profiles.ratings)
+        # As a tensor: of each number TensorFlow would make a graph of its own.
+        return tf.constant(places), tf.constant(profiles.ratings), tf.constant(len(rows))
 
     def _inputs(self, places: Any, residuals: Any, given: Any, rows: Any) -> Any:
         """Dense rows as the encoder takes them, of residuals and 1 for each rating."""
