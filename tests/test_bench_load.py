@@ -26,6 +26,8 @@ from bench.worker import count_answers
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 
+pytestmark = pytest.mark.alone
+
 METHODS = ("Unary", "Stream")
 DETAILS = (("grpc-status-details-bin", b"\x00\xffdetails"),)
 

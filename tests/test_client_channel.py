@@ -19,6 +19,8 @@ import marquee
 from marquee.testing import FakeGateway
 from marquee.v1 import recommender_service_pb2 as pb
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def gateway() -> Iterator[FakeGateway]:

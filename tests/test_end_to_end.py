@@ -29,6 +29,8 @@ from marquee_trainer.releasing import load_and_split, publish, train_all
 from marquee_trainer.settings import DataSettings
 from marquee_trainer.training import Trained
 
+pytestmark = pytest.mark.alone
+
 WAIT_S = 60.0
 SWAP_LIMIT_S = 5.0
 SETTINGS = DataSettings(data="sample:users=80,items=60,ratings=2400")

@@ -18,6 +18,8 @@ from marquee_services.gateway.addresses import Address, resolve
 from marquee_services.gateway.replica import Replica
 from marquee_services.gateway.settings import GatewaySettings
 
+pytestmark = pytest.mark.alone
+
 REQUEST = pb.RecommendRequest(subject=types_pb2.Subject(user_id="u7"))
 
 
