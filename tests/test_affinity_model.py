@@ -17,7 +17,7 @@ from marquee_services.scoring.scorer import ReleaseData
 from marquee_trainer.evaluation.ranking_metrics import RankingTask, ranking_metrics
 from marquee_trainer.models.ease import EASE
 from marquee_trainer.models.ials import IALS
-from marquee_trainer.models.model import Model, Pairs, Training
+from marquee_trainer.models.model import Model, Pairs, Training, score_known
 
 USERS, ITEMS = 90, 40
 MAKERS: list[Callable[[], Model]] = [
@@ -56,8 +56,7 @@ def test_validation_ratings_choose_what_counts_as_liking(make: Callable[[], Mode
     task = RankingTask.of(data.matrix, validation, 4.0)
 
     def ndcg(model: Model) -> float:
-        score = model.scorer.score
-        return ranking_metrics(task, lambda users: score(data.matrix.profiles(users)), 10).ndcg
+        return ranking_metrics(task, score_known(model.scorer, data), 10).ndcg
 
     as_it_is, chosen = make(), make()
     as_it_is.fit(Training(data))
@@ -75,17 +74,17 @@ def test_the_best_of_each_parameter_in_turn_is_taken(make: Callable[[], Model]) 
 
     def ndcg(model: Model) -> float:
         model.fit(Training(data))
-        score = model.scorer.score
-        return ranking_metrics(task, lambda users: score(data.matrix.profiles(users)), 10).ndcg
+        return ranking_metrics(task, score_known(model.scorer, data), 10).ndcg
 
     model = make()
     assert isinstance(model, EASE | IALS)
     config = model._config
     model.fit(Training(data, validation, relevant_stars=3.0))
     chosen = model._config
-    name, factors = model.factors[-1]
+    name, multiples = model.multiples[-1]
     tried = [
-        replace(chosen, **{name: getattr(config, name) * factor}) for factor in (1.0, *factors)
+        replace(chosen, **{name: getattr(config, name) * multiple})
+        for multiple in (1.0, *multiples)
     ]
     kind: Any = type(model)
     reached = [ndcg(kind(other)) for other in tried]

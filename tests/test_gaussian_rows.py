@@ -7,7 +7,7 @@ import pytest
 from scipy.sparse import csr_array
 
 from marquee_services.arrays import Float64
-from marquee_trainer.models.gaussian_rows import draw_rows
+from marquee_trainer.models.gaussian_rows import Conditionals, draw_rows
 
 ROWS, COLUMNS, WIDTH = 300, 40, 5
 
@@ -24,9 +24,8 @@ def test_draws_are_those_of_the_conditional() -> None:
     root = random.normal(size=(WIDTH, WIDTH))
     precision = root @ root.T + np.eye(WIDTH)
     pulls, deviates = random.normal(size=(2, ROWS, WIDTH))
-    found = draw_rows(
-        rated.indptr, rated.indices, rated.data, design, noise, precision, pulls, deviates
-    )
+    rows = Conditionals(rated.indptr, rated.indices, rated.data, design, noise, precision, pulls)
+    found = draw_rows(rows, deviates)
     for row in range(ROWS):
         part = design[has[row]]
         lower = np.linalg.cholesky(precision + noise[row] * part.T @ part)
@@ -39,5 +38,7 @@ def test_a_precision_that_is_none_is_an_error() -> None:
     """What has no Cholesky decomposition is told, not drawn from."""
     empty = np.zeros(ROWS + 1, np.int32), np.empty(0, np.int32), np.empty(0)
     zeros = np.zeros((ROWS, WIDTH))
+    design, noise = np.zeros((COLUMNS, WIDTH)), np.ones(ROWS)
+    rows = Conditionals(*empty, design, noise, -np.eye(WIDTH), zeros)
     with pytest.raises(np.linalg.LinAlgError, match="positive definite"):
-        draw_rows(*empty, np.zeros((COLUMNS, WIDTH)), np.ones(ROWS), -np.eye(WIDTH), zeros, zeros)
+        draw_rows(rows, zeros)

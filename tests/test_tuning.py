@@ -30,7 +30,7 @@ from marquee_trainer.evaluation.ranking_metrics import RankingTask, ranking_metr
 from marquee_trainer.models.ials import IALS
 from marquee_trainer.models.item_cf import ItemCF
 from marquee_trainer.models.mf import MF
-from marquee_trainer.models.model import Training
+from marquee_trainer.models.model import Training, score_known
 from marquee_trainer.search_spaces import SPACES, Range
 from marquee_trainer.training import (
     TrainingConfig,
@@ -129,7 +129,7 @@ def test_a_loss_is_that_of_the_trial_s_own_parameters(
     model = IALS(changed(default_config(IALS), trial.parameters))
     model.fit(Training(data))
     task = RankingTask.of(data.matrix, pairs_of(dataset, inner.test), config.relevant_stars)
-    found = ranking_metrics(task, lambda rows: model.scorer.score(data.matrix.profiles(rows)), 10)
+    found = ranking_metrics(task, score_known(model.scorer, data), 10)
     assert trial.loss == pytest.approx(1.0 - found.ndcg)
 
 

@@ -18,8 +18,10 @@ from marquee_trainer.data.split import Split, split_by
 from marquee_trainer.evaluating import metrics_json
 from marquee_trainer.evaluation.beyond_accuracy import beyond_accuracy
 from marquee_trainer.evaluation.bootstrap import bootstrap_interval, paired_bootstrap
-from marquee_trainer.evaluation.evaluate import ENSEMBLE, RECALL_TOP, TOP
+from marquee_trainer.evaluation.evaluate import ENSEMBLE
 from marquee_trainer.evaluation.ranking_metrics import (
+    RECALL_TOP,
+    TOP,
     RankingMetrics,
     RankingTask,
     ranking_metrics,

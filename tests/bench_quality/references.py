@@ -18,7 +18,7 @@ from marquee_services.ratings import RatingsMatrix
 from marquee_services.scoring.ease import EASEConfig
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.models.ease import EASE
-from marquee_trainer.models.model import Training
+from marquee_trainer.models.model import Training, score_known
 from marquee_trainer.training import BaselineConfig, release_data
 
 Score = Callable[[Int32], Float32]
@@ -114,7 +114,7 @@ def _ease(dataset: RatingsDataset, rows: Int64, values: Mapping[str, Any]) -> Sc
     data = release_data(dataset, rows, BaselineConfig())
     model = EASE(EASEConfig(**values))
     model.fit(Training(data))
-    return lambda wanted: model.scorer.score(data.matrix.profiles(wanted))
+    return score_known(model.scorer, data)
 
 
 def _popular(dataset: RatingsDataset, rows: Int64, values: Mapping[str, Any]) -> Score:

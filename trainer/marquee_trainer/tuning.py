@@ -27,8 +27,8 @@ from marquee_trainer.configurations import (
 )
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.split import Split
-from marquee_trainer.evaluation.ranking_metrics import RankingTask, ranking_metrics
-from marquee_trainer.models.model import Model, Pairs, Training, predict_pairs
+from marquee_trainer.evaluation.ranking_metrics import TOP, RankingTask, ranking_metrics
+from marquee_trainer.models.model import Model, Pairs, Training, predict_pairs, score_known
 from marquee_trainer.search_spaces import SPACES
 from marquee_trainer.training import (
     TrainingConfig,
@@ -41,7 +41,6 @@ from marquee_trainer.training import (
 _SPREAD = 0.12
 # The probability that a parameter differs from the best so far.
 _MOVED = 0.5
-_TOP = 10
 
 
 @dataclass(frozen=True)
@@ -159,8 +158,7 @@ def _loss(
         predicted = predict_pairs(scorer, data, validation.users, validation.items)
         return float(np.mean((np.clip(predicted, *scale) - validation.ratings) ** 2))
     task = RankingTask.of(data.matrix, validation, relevant_stars)
-    score = lambda users: scorer.score(data.matrix.profiles(users))  # noqa: E731
-    return 1.0 - ranking_metrics(task, score, _TOP).ndcg
+    return 1.0 - ranking_metrics(task, score_known(scorer, data), TOP).ndcg
 
 
 def write_configurations(

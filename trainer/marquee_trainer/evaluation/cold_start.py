@@ -12,8 +12,8 @@ from marquee_services.ratings import Profiles, RatingsMatrix, join_profiles
 from marquee_services.scoring.scorer import Output, Scorer
 from marquee_trainer.data.dataset import RatingsDataset, RatingsError
 from marquee_trainer.data.split import Split
-from marquee_trainer.evaluation.evaluate import ENSEMBLE, TOP
-from marquee_trainer.evaluation.ranking_metrics import RankingTask, ranking_metrics
+from marquee_trainer.evaluation.evaluate import ENSEMBLE
+from marquee_trainer.evaluation.ranking_metrics import TOP, RankingTask, ranking_metrics
 from marquee_trainer.evaluation.rating_metrics import rating_metrics
 from marquee_trainer.models.floor import fitted_floor
 from marquee_trainer.models.model import Pairs

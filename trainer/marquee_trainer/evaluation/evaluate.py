@@ -14,6 +14,8 @@ from marquee_services.scoring.scorer import Output, ReleaseData, Scorer
 from marquee_trainer.data.dataset import RatingScale
 from marquee_trainer.evaluation.beyond_accuracy import beyond_accuracy
 from marquee_trainer.evaluation.ranking_metrics import (
+    RECALL_TOP,
+    TOP,
     RankingMetrics,
     RankingTask,
     ranking_metrics,
@@ -21,11 +23,9 @@ from marquee_trainer.evaluation.ranking_metrics import (
 from marquee_trainer.evaluation.rating_metrics import rating_metrics
 from marquee_trainer.item_vectors import item_vectors
 from marquee_trainer.models.floor import fitted_floor
-from marquee_trainer.models.model import Model, Pairs, predict_pairs
+from marquee_trainer.models.model import Model, Pairs, predict_pairs, score_known
 
 ENSEMBLE = "ensemble"
-TOP = 10
-RECALL_TOP = 20
 
 Score: TypeAlias = "Callable[[Int32], Float32]"
 
@@ -108,11 +108,7 @@ def score_functions(
     data: ReleaseData, scorers: Mapping[str, Scorer], ranking: Blend
 ) -> dict[str, Score]:
     """How each model and the ensemble score all items for users."""
-
-    def one(scorer: Scorer) -> Score:
-        return lambda users: scorer.score(data.matrix.profiles(users))
-
-    models = {name: one(scorer) for name, scorer in scorers.items()}
+    models = {name: score_known(scorer, data) for name, scorer in scorers.items()}
 
     def blended(users: Int32) -> Float32:
         scores = {name: models[name](users) for name in ranking.weights}

@@ -16,6 +16,10 @@ from marquee_services.arrays import Bool, Float32, Float64, Int32, Int64
 from marquee_services.ratings import RatingsMatrix
 from marquee_trainer.models.model import Pairs
 
+# k of NDCG and of recall, wherever models are compared.
+TOP = 10
+RECALL_TOP = 20
+
 _BLOCK_CELLS = 2_000_000
 _INDEX_BITS = 32
 _SIGN = np.uint32(1 << 31)

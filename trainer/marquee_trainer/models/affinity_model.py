@@ -10,11 +10,10 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import ClassVar
 
-from marquee_trainer.evaluation.ranking_metrics import RankingTask, ranking_metrics
+from marquee_trainer.evaluation.ranking_metrics import TOP, RankingTask, ranking_metrics
 from marquee_trainer.models.direct import ConfigT, DirectModel, ScorerT
-from marquee_trainer.models.model import Fit, Pairs, Training
+from marquee_trainer.models.model import Fit, Pairs, Training, score_known
 
-_TOP = 10
 # As good as all to tell configurations apart.
 _MOST_USERS = 4_000
 
@@ -24,16 +23,16 @@ class AffinityModel(DirectModel[ConfigT, ScorerT]):
 
     Attributes:
         stars: The ratings that are tried as the least that counts as liking.
-        factors: Of each other parameter that is varied, by what its value is multiplied in turn.
+        multiples: Of each other parameter that is varied, by what its value is multiplied in turn.
     """
 
     stars: ClassVar[tuple[float, ...]] = (0.5, 3.0, 4.0)
-    factors: ClassVar[tuple[tuple[str, tuple[float, ...]], ...]]
+    multiples: ClassVar[tuple[tuple[str, tuple[float, ...]], ...]]
 
     @classmethod
     def chosen(cls) -> tuple[str, ...]:
         """The parameters that validation ratings choose."""
-        return ("minimum_stars", *(name for name, _ in cls.factors))
+        return ("minimum_stars", *(name for name, _ in cls.multiples))
 
     def fit(self, training: Training) -> Fit:
         """As `Model.fit`; validation ratings choose the configuration, by NDCG@10.
@@ -48,16 +47,14 @@ class AffinityModel(DirectModel[ConfigT, ScorerT]):
 
     def _choose(self, training: Training, validation: Pairs) -> None:
         """Takes the best configuration of those tried, the present one among them."""
-        matrix = training.data.matrix
-        task = RankingTask.of(matrix, validation, training.relevant_stars)
+        task = RankingTask.of(training.data.matrix, validation, training.relevant_stars)
         task = task.sample(_MOST_USERS, training.seed)
         if not len(task.users):
             return
 
         def ndcg(config: ConfigT) -> float:
             scorer = type(self)(config).learn(training.data)
-            score = lambda users: scorer.score(matrix.profiles(users))  # noqa: E731
-            return ranking_metrics(task, score, _TOP).ndcg
+            return ranking_metrics(task, score_known(scorer, training.data), TOP).ndcg
 
         best, reached = self._config, ndcg(self._config)
         for name, values in self._tried().items():
@@ -75,7 +72,7 @@ class AffinityModel(DirectModel[ConfigT, ScorerT]):
         return {
             "minimum_stars": [stars for stars in self.stars if stars != present["minimum_stars"]],
             **{
-                name: [present[name] * factor for factor in factors]
-                for name, factors in self.factors
+                name: [present[name] * multiple for multiple in multiples]
+                for name, multiples in self.multiples
             },
         }

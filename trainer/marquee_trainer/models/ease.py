@@ -69,7 +69,7 @@ class EASE(AffinityModel[EASEConfig, EASEScorer]):
     name = "ease"
     config_type = EASEConfig
     scorer_type = EASEScorer
-    factors = (("regularisation", (0.3, 0.55, 1.8)),)
+    multiples = (("regularisation", (0.3, 0.55, 1.8)),)
 
     def learn(self, data: ReleaseData) -> EASEScorer:
         """As `DirectModel.learn`."""

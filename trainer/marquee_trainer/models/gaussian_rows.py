@@ -6,6 +6,8 @@ cost more than what is computed, so this is compiled.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 
@@ -16,22 +18,13 @@ from marquee_trainer.threads import by_blocks
 _BLOCK = 128
 
 
-def draw_rows(
-    indptr: Int32,
-    columns: Int32,
-    wanted: Float64,
-    design: Float64,
-    noise: Float64,
-    precision: Float64,
-    pulls: Float64,
-    deviates: Float64,
-) -> Float64:
-    """Draws x_r ~ N(A_r⁻¹ b_r, A_r⁻¹) for each row r.
+class Conditionals(NamedTuple):
+    """N(A_r⁻¹ b_r, A_r⁻¹) of each row r.
 
     A_r = Λ + α_r Σ_c d_c d_cᵀ and b_r = h_r + α_r Σ_c w_rc d_c, over the columns c that the row has
-    (Salakhutdinov and Mnih, 2008, equations 11 to 13). With A = LLᵀ, x = L⁻ᵀ (L⁻¹ b + z).
+    (Salakhutdinov and Mnih, 2008, equations 11 to 13).
 
-    Args:
+    Attributes:
         indptr: Where each row begins in `columns` and `wanted`, and the end of the last.
         columns: The columns of each row (int32, nnz).
         wanted: w (float64, nnz).
@@ -39,6 +32,22 @@ def draw_rows(
         noise: α (float64, n).
         precision: Λ (float64, k × k).
         pulls: h (float64, n × k).
+    """
+
+    indptr: Int32
+    columns: Int32
+    wanted: Float64
+    design: Float64
+    noise: Float64
+    precision: Float64
+    pulls: Float64
+
+
+def draw_rows(rows: Conditionals, deviates: Float64) -> Float64:
+    """Draws a vector for each row: with A = LLᵀ, x = L⁻ᵀ (L⁻¹ b + z).
+
+    Args:
+        rows: What is drawn from.
         deviates: z, standard normal (float64, n × k).
 
     Returns:
@@ -47,34 +56,21 @@ def draw_rows(
     Raises:
         LinAlgError: Rounding leaves a matrix not positive definite.
     """
-    drawn: Float64 = np.empty_like(pulls)
+    drawn: Float64 = np.empty_like(deviates)
 
     def block(first: int, last: int) -> bool:
-        done: bool = _draw(
-            indptr, columns, wanted, design, noise, precision, pulls, deviates, first, last, drawn
-        )
+        done: bool = _draw(rows, deviates, first, last, drawn)
         return done
 
-    if not all(by_blocks(block, len(pulls), _BLOCK)):
+    if not all(by_blocks(block, len(deviates), _BLOCK)):
         raise np.linalg.LinAlgError("a conditional's precision is not positive definite")
     return drawn
 
 
 @njit(nogil=True)
-def _draw(
-    indptr: Int32,
-    columns: Int32,
-    wanted: Float64,
-    design: Float64,
-    noise: Float64,
-    precision: Float64,
-    pulls: Float64,
-    deviates: Float64,
-    first: int,
-    last: int,
-    drawn: Float64,
-) -> bool:
+def _draw(rows: Conditionals, deviates: Float64, first: int, last: int, drawn: Float64) -> bool:
     """As `draw_rows`, of the rows from one to another, into `drawn`; False if it cannot be."""
+    indptr, columns, wanted, design, noise, precision, pulls = rows
     width = len(precision)
     system = np.empty((width, width))
     longest = 0

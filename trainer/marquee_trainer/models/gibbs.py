@@ -17,7 +17,7 @@ from scipy.sparse import csr_array
 
 from marquee_services.arrays import Float64, Int32, Int64
 from marquee_services.ratings import RatingsMatrix
-from marquee_trainer.models.gaussian_rows import draw_rows
+from marquee_trainer.models.gaussian_rows import Conditionals, draw_rows
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -146,16 +146,10 @@ class Side:
         wanted = self.rated.data - other.vectors[:, -1].take(columns)
         wanted *= roots.take(columns)
         pulls = (self.mean + self._linked) @ self.precision
-        self.vectors = draw_rows(
-            self.rated.indptr,
-            columns,
-            wanted,
-            design,
-            self.noise,
-            self.precision,
-            pulls,
-            self._random.standard_normal(pulls.shape),
+        rows = Conditionals(
+            self.rated.indptr, columns, wanted, design, self.noise, self.precision, pulls
         )
+        self.vectors = draw_rows(rows, self._random.standard_normal(pulls.shape))
 
     def draw_prior(self) -> None:
         """Draws Λ and m, then β, then the precision of β, given the vectors."""

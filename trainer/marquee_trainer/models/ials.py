@@ -25,7 +25,7 @@ class IALS(AffinityModel[IALSConfig, IALSScorer]):
     config_type = IALSConfig
     scorer_type = IALSScorer
     stars = (3.0, 4.0)
-    factors = (("unobserved_weight", (0.4, 2.5)), ("regularisation", (0.5, 2.0)))
+    multiples = (("unobserved_weight", (0.4, 2.5)), ("regularisation", (0.5, 2.0)))
 
     def learn(self, data: ReleaseData) -> IALSScorer:
         """As `DirectModel.learn`."""

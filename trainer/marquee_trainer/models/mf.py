@@ -126,21 +126,16 @@ class _Loop:
         self._ratings = tf.constant(matrix.ratings)
         self._batch = min(config.batch, matrix.rating_count)
         self._batches = matrix.rating_count // self._batch
-        self._optimizer = keras.optimizers.Adam(config.learning_rate)
-        self._decay = config.decay
+        rate = keras.optimizers.schedules.ExponentialDecay(
+            config.learning_rate, self._batches, config.decay, staircase=True
+        )
+        self._optimizer = keras.optimizers.Adam(rate)
         network(self._users[:2], self._items[:2])
         self._optimizer.build(network.trainable_variables)
 
     def epoch(self, order: Any) -> float:
         """One pass over the ratings in an order; the mean squared error on the way."""
-        error = float(self._epoch(tf.constant(order.astype(np.int32))))
-        self.rate.assign(self.rate * self._decay)
-        return error
-
-    @property
-    def rate(self) -> Any:
-        """The learning rate of the next epoch."""
-        return self._optimizer.learning_rate
+        return float(self._epoch(tf.constant(order.astype(np.int32))))
 
     def predict(self, users: Any, items: Any) -> Float32:
         """Stars of pairs (float32, n)."""

@@ -146,6 +146,11 @@ class Model(ABC):
         return top_indexes(scores, count, unseen).astype(np.int32)
 
 
+def score_known(scorer: Scorer, data: ReleaseData) -> Callable[[Int32], Float32]:
+    """How a model scores all items for known users: user indexes to scores (float32, B × items)."""
+    return lambda users: scorer.score(data.matrix.profiles(users))
+
+
 def predict_pairs(scorer: Scorer, data: ReleaseData, users: Int32, items: Int32) -> Float32:
     """Scores (user, item) pairs of known users, in blocks of users against all items.
 
