@@ -15,15 +15,18 @@ from marquee_services.scoring.ease import EASEConfig
 from marquee_services.scoring.ials import IALSConfig
 from marquee_services.scoring.scorer import ReleaseData
 from marquee_trainer.evaluation.ranking_metrics import RankingTask, ranking_metrics
+from marquee_trainer.models.affinity_model import AffinityModel
 from marquee_trainer.models.ease import EASE
 from marquee_trainer.models.ials import IALS
 from marquee_trainer.models.model import Model, Pairs, Training, score_known
+from marquee_trainer.models.slit import SLIT
 
 USERS, ITEMS = 90, 40
 MAKERS: list[Callable[[], Model]] = [
     lambda: EASE(EASEConfig(minimum_stars=3.0)),
     lambda: IALS(IALSConfig(minimum_stars=3.0)),
 ]
+ALL: list[Callable[[], Model]] = [*MAKERS, SLIT]
 
 
 def made_up() -> tuple[ReleaseData, Pairs]:
@@ -45,6 +48,7 @@ def made_up() -> tuple[ReleaseData, Pairs]:
         stars[users, items].astype(np.float32),
         USERS,
         ITEMS,
+        random.integers(0, 20, len(users)),
     )
     return ReleaseData(matrix, Baseline.fit(matrix, 5.0, 5.0, 3)), validation
 
@@ -66,7 +70,7 @@ def test_validation_ratings_choose_what_counts_as_liking(make: Callable[[], Mode
     assert ndcg(chosen) > ndcg(as_it_is)
 
 
-@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("make", ALL)
 def test_the_best_of_each_parameter_in_turn_is_taken(make: Callable[[], Model]) -> None:
     """No single step from what was chosen is better, to users of the stars that are relevant."""
     data, validation = made_up()
@@ -77,7 +81,7 @@ def test_the_best_of_each_parameter_in_turn_is_taken(make: Callable[[], Model]) 
         return ranking_metrics(task, score_known(model.scorer, data), 10).ndcg
 
     model = make()
-    assert isinstance(model, EASE | IALS)
+    assert isinstance(model, AffinityModel)
     config = model._config
     model.fit(Training(data, validation, relevant_stars=3.0))
     chosen = model._config
@@ -92,7 +96,7 @@ def test_the_best_of_each_parameter_in_turn_is_taken(make: Callable[[], Model]) 
     assert min(reached) < max(reached)
 
 
-@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("make", ALL)
 def test_a_refit_keeps_what_was_chosen(make: Callable[[], Model]) -> None:
     """Fitted again without validation ratings, the chosen configuration gives the same model."""
     data, validation = made_up()
@@ -104,7 +108,7 @@ def test_a_refit_keeps_what_was_chosen(make: Callable[[], Model]) -> None:
     np.testing.assert_array_equal(again.scorer.score(profiles), model.scorer.score(profiles))
 
 
-@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("make", ALL)
 def test_nothing_is_chosen_where_nothing_is_relevant(make: Callable[[], Model]) -> None:
     """Without a liked validation item there is no NDCG to compare."""
     data, validation = made_up()

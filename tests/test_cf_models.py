@@ -24,10 +24,11 @@ from marquee_trainer.models.ease import EASE
 from marquee_trainer.models.ials import IALS
 from marquee_trainer.models.item_cf import ItemCF
 from marquee_trainer.models.model import Model, Training
+from marquee_trainer.models.slit import SLIT
 from marquee_trainer.models.user_cf import UserCF
 
 USERS, ITEMS = 50, 35
-MODELS: list[type[Model]] = [UserCF, ItemCF, EASE, BayesianMF, IALS]
+MODELS: list[type[Model]] = [UserCF, ItemCF, EASE, SLIT, BayesianMF, IALS]
 QUICK = BayesianMFConfig(rank=3, sweeps=30, burn_in=10, samples=10)
 # Products of matrices, which round one way for a row and another for many.
 PRODUCT_ERROR = {"bayesian_mf": 1e-5, "ials": 1e-5}
@@ -48,6 +49,7 @@ def data() -> ReleaseData:
         stars[users, items].astype(np.float32),
         USERS,
         ITEMS,
+        rng.integers(0, 9, len(users)),
     )
     return ReleaseData(matrix, Baseline.fit(matrix, 5.0, 5.0, 3))
 
@@ -137,7 +139,7 @@ def test_similarities_are_those_of_one_item_to_all(model: Model) -> None:
     """Where a model represents items, rows lie in -1 to 1 and hold 1 at the item itself."""
     for item in (0, 17, ITEMS - 1):
         row = model.scorer.similarities(item)
-        assert (row is None) == (model.name == "user_cf")
+        assert (row is None) == (model.name in ("user_cf", "slit"))
         if row is not None:
             assert row.shape == (ITEMS,)
             assert row.dtype == np.float32

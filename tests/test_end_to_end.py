@@ -22,6 +22,7 @@ from marquee import Client, Recommendations
 from marquee_services.release.manifest import Manifest
 from marquee_services.release.store import ReleaseStore
 from marquee_services.scoring.ensemble import GATEWAY_MODELS
+from marquee_services.scoring.scorer import Output
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.models.registry import MODELS
 from marquee_trainer.processes import ServiceGroup, ServiceProcess
@@ -88,7 +89,7 @@ def test_all_models_are_served_as_they_were_evaluated(
     items = [str(title) for title in dataset.catalogue.items.ids(range(20))]
     answer_until(client, lambda found: not found.source.degraded)
     for model in result.models:
-        if model.name in ("ease", "ials"):
+        if model.scorer.output is Output.AFFINITY:
             continue
         scores = model.scorer.score(result.data.matrix.profiles([user]))[0][:20]
         expected = np.clip(scores, dataset.scale.low, dataset.scale.high)
@@ -104,12 +105,34 @@ def test_a_known_users_own_ratings_recommend_what_the_user_gets(
     dataset, result, _ = trained
     user = dataset.user_ids.index("7")
     profile = result.data.matrix.profiles([user])
-    ids = dataset.catalogue.items.ids(profile.items)
+    order = np.argsort(-profile.later, kind="stable")
+    ids = dataset.catalogue.items.ids(profile.items[order])
     answer_until(client, lambda found: not found.source.degraded)
     known = client.recommend("7")
-    visitor = client.recommend(ratings=dict(zip(ids, profile.ratings.tolist(), strict=True)))
+    stars = profile.ratings[order].tolist()
+    visitor = client.recommend(ratings=dict(zip(ids, stars, strict=True)))
     common = {i.item_id for i in known} & {i.item_id for i in visitor}
     assert len(common) >= 0.8 * len(known)
+
+
+def test_the_order_of_a_visitors_ratings_tells_which_are_late(
+    trained: tuple[RatingsDataset, Trained, object], client: Client
+) -> None:
+    """From the client to the model, the last of the ratings is the latest, a like later still."""
+    dataset, result, _ = trained
+    scorer = next(model.scorer for model in result.models if model.name == "slit")
+    answer_until(client, lambda found: not found.source.degraded)
+    for items in ([5, 1, 9], [9, 5, 1]):
+        profile = result.data.matrix.profile(
+            -1, np.array(items, np.int32), np.array([4, 5, dataset.scale.high], np.float32)
+        )
+        *rated, liked = dataset.catalogue.items.ids(items)
+        answer = client.recommend(
+            ratings=dict(zip(rated, (4.0, 5.0), strict=True)), liked_item_ids=[liked], model="slit"
+        )
+        places = [dataset.catalogue.items.index(item.item_id) for item in answer]
+        expected = scorer.score(profile)[0][places]
+        assert [item.score for item in answer] == pytest.approx(expected.tolist(), rel=1e-4)
 
 
 def test_the_answer_names_every_model_of_the_release(client: Client, store: ReleaseStore) -> None:

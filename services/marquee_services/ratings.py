@@ -20,6 +20,7 @@ class Profiles:
         indptr: Where each user's ratings begin, and the end of the last (int64, B + 1).
         items: Item indexes, ascending and distinct within a user (int32, nnz).
         ratings: Ratings in stars (float32, nnz).
+        later: How many of the user's ratings were given at later moments (int32, nnz).
         folded: True where the ratings are not exactly the user's training ratings, so that a
             trained representation of the user does not hold and must be folded in (bool, B).
     """
@@ -28,6 +29,7 @@ class Profiles:
     indptr: Int64
     items: Int32
     ratings: Float32
+    later: Int32
     folded: Bool
 
     def __len__(self) -> int:
@@ -51,6 +53,7 @@ class Profiles:
             indptr,
             self.items[picked],
             self.ratings[picked],
+            self.later[picked],
             self.folded[places],
         )
 
@@ -63,19 +66,35 @@ class RatingsMatrix:
         indptr: Where each user's ratings begin, and the end of the last (int64, users + 1).
         items: Item indexes, ascending and distinct within a user (int32, ratings).
         ratings: Ratings in stars (float32, ratings).
+        later: How many of the user's ratings were given at later moments (int32, ratings).
         item_count: How many items there are, rated or not.
     """
 
     indptr: Int64
     items: Int32
     ratings: Float32
+    later: Int32
     item_count: int
 
     @classmethod
     def of(
-        cls, users: Int32, items: Int32, ratings: Float32, user_count: int, item_count: int
+        cls,
+        users: Int32,
+        items: Int32,
+        ratings: Float32,
+        user_count: int,
+        item_count: int,
+        times: Int64 | None = None,
     ) -> RatingsMatrix:
         """Makes a matrix of (user, item, rating) rows in any order; each pair at most once.
+
+        Args:
+            users: User indexes (int32, n).
+            items: Item indexes (int32, n).
+            ratings: Ratings in stars (float32, n).
+            user_count: How many users there are, with ratings or without.
+            item_count: How many items there are, rated or not.
+            times: When ratings were given, in any unit (int64, n); None for all at one moment.
 
         Raises:
             ValueError: A pair is repeated.
@@ -86,10 +105,12 @@ class RatingsMatrix:
             raise ValueError("a (user, item) pair is rated more than once")
         indptr = np.zeros(user_count + 1, dtype=np.int64)
         np.cumsum(np.bincount(users, minlength=user_count), out=indptr[1:])
+        later = np.zeros(len(users), np.int32) if times is None else _later(users, times[order])
         return cls(
             indptr,
             items.astype(np.int32),
             ratings[order].astype(np.float32),
+            later,
             item_count,
         )
 
@@ -127,6 +148,7 @@ class RatingsMatrix:
             indptr,
             self.items[picked],
             self.ratings[picked],
+            self.later[picked],
             np.zeros(len(users), dtype=np.bool_),
         )
 
@@ -137,6 +159,7 @@ class RatingsMatrix:
             self.indptr,
             self.items,
             self.ratings,
+            self.later,
             np.zeros(self.user_count, dtype=np.bool_),
         )
 
@@ -145,24 +168,29 @@ class RatingsMatrix:
 
         Args:
             user: The user's index; -1 for a visitor.
-            items: Item indexes, distinct (int32).
+            items: Item indexes, distinct (int32), the latest rated last.
             ratings: Their ratings in stars (float32).
         """
-        if user < 0:
-            known, stars = np.empty(0, np.int32), np.empty(0, np.float32)
-        else:
-            known = self.seen(user)
-            stars = self.ratings[self.indptr[user] : self.indptr[user + 1]]
-            if len(items):
+        fresh = len(items)
+        all_items, all_stars = items, ratings
+        later = np.arange(fresh - 1, -1, -1, dtype=np.int32)
+        if user >= 0:
+            own = slice(self.indptr[user], self.indptr[user + 1])
+            known, stars, before = self.items[own], self.ratings[own], self.later[own]
+            if fresh:
                 kept = ~np.isin(known, items)
-                known, stars = known[kept], stars[kept]
-        all_items, all_stars = np.concatenate([known, items]), np.concatenate([stars, ratings])
+                known, stars, before = known[kept], stars[kept], before[kept]
+                # Fewer are later now, where later ones were replaced.
+                before = np.searchsorted(np.sort(before), before).astype(np.int32) + fresh
+            all_items, all_stars = np.concatenate([known, items]), np.concatenate([stars, ratings])
+            later = np.concatenate([before, later])
         order = np.argsort(all_items, kind="stable")
         return Profiles(
             np.array([user], dtype=np.int32),
             np.array([0, len(all_items)], dtype=np.int64),
             all_items[order].astype(np.int32),
             all_stars[order].astype(np.float32),
+            later[order].astype(np.int32),
             np.array([user < 0 or len(items) > 0]),
         )
 
@@ -171,6 +199,7 @@ class RatingsMatrix:
         save_array(folder / "indptr.npy", self.indptr)
         save_array(folder / "rated_items.npy", self.items)
         save_array(folder / "ratings.npy", self.ratings)
+        save_array(folder / "later.npy", self.later)
 
     @classmethod
     def load(cls, folder: Path, user_count: int, item_count: int) -> RatingsMatrix:
@@ -185,8 +214,23 @@ class RatingsMatrix:
             indptr,
             load_array(folder / "rated_items.npy", np.int32, (count,)),
             load_array(folder / "ratings.npy", np.float32, (count,)),
+            load_array(folder / "later.npy", np.int32, (count,)),
             item_count,
         )
+
+
+def _later(users: Int32, times: Int64) -> Int32:
+    """How many of a user's ratings are of later times, users ascending (int32, n)."""
+    order = np.lexsort((times, users))
+    sorted_users, sorted_times = users[order], times[order]
+    # Where the next moment of a user begins is the end of those that are not later.
+    is_last = np.ones(len(users), dtype=np.bool_)
+    is_last[:-1] = (np.diff(sorted_users) != 0) | (np.diff(sorted_times) != 0)
+    ends = np.flatnonzero(is_last) + 1
+    next_moment = np.repeat(ends, np.diff(ends, prepend=0))
+    later = np.empty(len(users), dtype=np.int32)
+    later[order] = np.searchsorted(sorted_users, sorted_users, "right") - next_moment
+    return later
 
 
 def _gather(indptr: Int64, rows: Int64 | Int32) -> tuple[Int64, Int64]:
@@ -209,5 +253,6 @@ def join_profiles(parts: Sequence[Profiles]) -> Profiles:
         indptr,
         np.concatenate([part.items for part in parts]),
         np.concatenate([part.ratings for part in parts]),
+        np.concatenate([part.later for part in parts]),
         np.concatenate([part.folded for part in parts]),
     )

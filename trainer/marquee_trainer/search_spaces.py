@@ -86,6 +86,12 @@ SPACES: Mapping[str, Mapping[str, Range]] = {
     "user_cf": _NEIGHBOURS,
     "item_cf": _NEIGHBOURS,
     "ease": {"regularisation": Range(20.0, 300.0), "minimum_stars": Range(1.0, 4.0, log=False)},
+    "slit": {
+        "history_decay": Range(0.1, 1.5, log=False),
+        "target_decay": Range(0.0, 1.0, log=False),
+        "regularisation": Range(0.5, 30.0),
+        "indifference": Range(0.0, 1.0, log=False),
+    },
     "ials": {
         "dimensions": Range(16, 256, whole=True),
         "unobserved_weight": Range(0.1, 1.5),

@@ -216,6 +216,7 @@ def release_data(
         dataset.ratings[rows],
         len(dataset.user_ids),
         len(dataset.catalogue),
+        dataset.timestamps[rows],
     )
     baseline = Baseline.fit(matrix, config.user_damping, config.item_damping, config.sweeps)
     recency = None if half_life_days is None else recency_of(dataset, rows, half_life_days)

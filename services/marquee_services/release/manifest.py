@@ -14,7 +14,7 @@ from typing import Any
 from marquee_services.errors import ArtifactError
 from marquee_services.scoring.scorer import Output
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 EXACT, ANN = "exact", "ann"
 BACKENDS = ("cf", "inference", "gateway")

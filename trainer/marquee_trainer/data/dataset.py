@@ -165,7 +165,12 @@ class RatingsDataset:
     def by_user(self) -> RatingsMatrix:
         """Users' ratings of items (CSR): user → items, and (user, item) → rating."""
         return RatingsMatrix.of(
-            self.users, self.items, self.ratings, len(self.user_ids), len(self.catalogue)
+            self.users,
+            self.items,
+            self.ratings,
+            len(self.user_ids),
+            len(self.catalogue),
+            self.timestamps,
         )
 
     @cached_property

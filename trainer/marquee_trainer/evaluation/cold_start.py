@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -163,22 +164,20 @@ def _matrix(dataset: RatingsDataset, rows: Int64) -> RatingsMatrix:
         dataset.ratings[rows],
         len(dataset.user_ids),
         len(dataset.catalogue),
+        dataset.timestamps[rows],
     )
 
 
 def _visitors(trained: Trained, given: RatingsMatrix, users: Int64) -> Profiles:
-    """The users as visitors with what they give."""
+    """The users as visitors with what they give, in the order of time."""
     profiles = given.profiles(users.astype(np.int32))
-    return join_profiles(
-        [
-            trained.data.matrix.profile(
-                -1,
-                profiles.items[profiles.indptr[n] : profiles.indptr[n + 1]],
-                profiles.ratings[profiles.indptr[n] : profiles.indptr[n + 1]],
-            )
-            for n in range(len(users))
-        ]
-    )
+    visitors = []
+    for start, end in pairwise(profiles.indptr.tolist()):
+        order = start + np.argsort(-profiles.later[start:end], kind="stable")
+        visitors.append(
+            trained.data.matrix.profile(-1, profiles.items[order], profiles.ratings[order])
+        )
+    return join_profiles(visitors)
 
 
 def _scores(trained: Trained, visitors: Profiles) -> dict[str, tuple[Output, Float32, Float32]]:

@@ -7,9 +7,13 @@ are tried on the validation ratings, as others choose their epochs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import ClassVar
 
+import numpy as np
+
+from marquee_services.arrays import Int32
 from marquee_trainer.evaluation.ranking_metrics import TOP, RankingTask, ranking_metrics
 from marquee_trainer.models.direct import ConfigT, DirectModel, ScorerT
 from marquee_trainer.models.model import Fit, Pairs, Training, score_known
@@ -18,27 +22,43 @@ from marquee_trainer.models.model import Fit, Pairs, Training, score_known
 _MOST_USERS = 4_000
 
 
+def most_liked(liked: Int32, item_count: int, most: int) -> Int32:
+    """The items with the most likes, at most `most`, ascending (int32, m).
+
+    Args:
+        liked: The item of each like (int32).
+        item_count: The size of the catalogue.
+        most: How many items are wanted.
+    """
+    order = np.argsort(-np.bincount(liked, minlength=item_count), kind="stable")[:most]
+    return np.sort(order).astype(np.int32)
+
+
 class AffinityModel(DirectModel[ConfigT, ScorerT]):
     """A model of order that is learned in one pass.
 
     Attributes:
-        stars: The ratings that are tried as the least that counts as liking.
-        multiples: Of each other parameter that is varied, by what its value is multiplied in turn.
+        values: The values that are tried first; those of a group exclude each other.
+        multiples: Of each parameter that is varied then, by what its value is multiplied in turn.
     """
 
-    stars: ClassVar[tuple[float, ...]] = (0.5, 3.0, 4.0)
+    values: ClassVar[tuple[tuple[Mapping[str, float], ...], ...]]
     multiples: ClassVar[tuple[tuple[str, tuple[float, ...]], ...]]
 
     @classmethod
     def chosen(cls) -> tuple[str, ...]:
         """The parameters that validation ratings choose."""
-        return ("minimum_stars", *(name for name, _ in cls.multiples))
+        return (
+            *(name for group in cls.values for name in group[0]),
+            *(name for name, _ in cls.multiples),
+        )
 
     def fit(self, training: Training) -> Fit:
         """As `Model.fit`; validation ratings choose the configuration, by NDCG@10.
 
-        One parameter after another is varied, each from the best values of those before. Without
-        validation ratings, or relevant ones among them, the configuration stays as it is.
+        One group of values after another is tried, then one parameter after another is varied,
+        each from the best of those before. Without validation ratings, or relevant ones among
+        them, the configuration stays as it is.
         """
         if training.validation is not None:
             self._choose(training, training.validation)
@@ -46,7 +66,7 @@ class AffinityModel(DirectModel[ConfigT, ScorerT]):
         return Fit()
 
     def _choose(self, training: Training, validation: Pairs) -> None:
-        """Takes the best configuration of those tried, the present one among them."""
+        """Takes the best configuration of those tried, the first of equals."""
         task = RankingTask.of(training.data.matrix, validation, training.relevant_stars)
         task = task.sample(_MOST_USERS, training.seed)
         if not len(task.users):
@@ -56,23 +76,21 @@ class AffinityModel(DirectModel[ConfigT, ScorerT]):
             scorer = type(self)(config).learn(training.data)
             return ranking_metrics(task, score_known(scorer, training.data), TOP).ndcg
 
-        best, reached = self._config, ndcg(self._config)
-        for name, values in self._tried().items():
-            start = best
-            for value in values:
-                config = replace(start, **{name: value})
-                found = ndcg(config)
-                if found > reached:
-                    best, reached = config, found
-        self._config = best
+        start = self._config
+        reached = {start: ndcg(start)}
+        for step in self._steps():
+            best = max(reached, key=lambda config: reached[config])
+            for change in step:
+                config = replace(best, **change)
+                if config not in reached:
+                    reached[config] = ndcg(config)
+        self._config = max(reached, key=lambda config: reached[config])
 
-    def _tried(self) -> dict[str, list[float]]:
-        """By parameter, the values that are tried beside the configured one."""
+    def _steps(self) -> list[Sequence[Mapping[str, float]]]:
+        """What is changed in turn."""
         present = asdict(self._config)
-        return {
-            "minimum_stars": [stars for stars in self.stars if stars != present["minimum_stars"]],
-            **{
-                name: [present[name] * multiple for multiple in multiples]
-                for name, multiples in self.multiples
-            },
-        }
+        multiplied = [
+            [{name: present[name] * multiple} for multiple in multiples]
+            for name, multiples in self.multiples
+        ]
+        return [*self.values, *multiplied]

@@ -5,52 +5,56 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import inv
 
-from marquee_services.arrays import Float32, Float64, Int32
-from marquee_services.ratings import Profiles
-from marquee_services.scoring.ease import EASEConfig, EASEScorer, liked_matrix, places_of
+from marquee_services.arrays import Float32, Float64
+from marquee_services.scoring.ease import EASEConfig, EASEScorer
+from marquee_services.scoring.item_weights import ItemWeights, history, liking, places_of
 from marquee_services.scoring.neighbours import RowMatrix
 from marquee_services.scoring.scorer import ReleaseData
-from marquee_trainer.models.affinity_model import AffinityModel
+from marquee_trainer.models.affinity_model import AffinityModel, most_liked
 
 # Rows of the Gram matrix that are held as a sparse product at once.
 _GRAM_BLOCK = 512
 
 
-def most_liked(profiles: Profiles, item_count: int, config: EASEConfig) -> Int32:
-    """The items with the most likes, at most `config.max_items`, ascending (int32, m).
+def gram(rows: RowMatrix) -> Float64:
+    """XᵀX, of likes how many users have both items (float64, m × m).
 
     Args:
-        profiles: All users.
-        item_count: The size of the catalogue.
-        config: What counts as liking, and how many items are wanted.
+        rows: X (float32, users × m).
     """
-    liked = profiles.items[profiles.ratings >= config.minimum_stars]
-    counts = np.bincount(liked, minlength=item_count)
-    order = np.argsort(-counts, kind="stable")[: config.max_items]
-    return np.sort(order).astype(np.int32)
-
-
-def gram(liked: RowMatrix) -> Float64:
-    """XᵀX, how many users like both items (float64, m × m).
-
-    Args:
-        liked: X, 1 where a user likes an item (float32, users × m).
-    """
-    by_item = liked.T.tocsr()
+    by_item = rows.T.tocsr()
     product = np.empty((by_item.shape[0],) * 2)
     for start in range(0, len(product), _GRAM_BLOCK):
         block = slice(start, start + _GRAM_BLOCK)
-        product[block] = (by_item[block] @ liked).toarray()
+        product[block] = (by_item[block] @ rows).toarray()
     return product
 
 
-def solve(product: Float64, penalty: float) -> tuple[Float32, Float32]:
+def weigh_users(rows: RowMatrix, damping: float) -> RowMatrix:
+    """√W X: users weigh (1 + n)^−s, n being how many items they have, 1 for the mean item.
+
+    Args:
+        rows: X (float32, users × m).
+        damping: s.
+    """
+    counts = np.diff(rows.indptr)
+    weights = (1.0 + counts) ** -damping
+    if rows.nnz:
+        weights *= rows.nnz / float(weights @ counts)
+    scaled = rows.copy()
+    scaled.data *= np.repeat(np.sqrt(weights), counts).astype(np.float32)
+    return scaled
+
+
+def solve(product: Float64, penalty: float, dropout: float) -> tuple[Float32, Float32]:
     """B (float32, m × m) and the diagonal of P (float32, m).
 
     Args:
         product: XᵀX (float64, m × m); overwritten.
         penalty: λ, above 0.
+        dropout: p, 0 or above and below 1.
     """
+    product.flat[:: len(product) + 1] *= 1.0 + dropout / (1.0 - dropout)
     product.flat[:: len(product) + 1] += penalty
     # The transpose is the same matrix in column order, which LAPACK inverts in place.
     inverse: Float64 = inv(product.T, overwrite_a=True, check_finite=False, assume_a="pos")
@@ -63,21 +67,39 @@ def solve(product: Float64, penalty: float) -> tuple[Float32, Float32]:
 class EASE(AffinityModel[EASEConfig, EASEScorer]):
     """Solves a ridge regression of every item on all others at once (Steck, 2019, equation 8).
 
-    P = (XᵀX + λI)⁻¹, B_ij = −P_ij / P_jj off the diagonal and 0 on it, where X is 1 for likes.
+    P = (XᵀWX + λI + p/(1 − p) diag(XᵀWX))⁻¹, B_ij = −P_ij / P_jj off the diagonal and 0 on it,
+    where X is how much ratings count and W weighs users; the last term is what dropping each input
+    with probability p comes to (EDLAE; Steck, 2020).
     """
 
     name = "ease"
     config_type = EASEConfig
     scorer_type = EASEScorer
+    values = (
+        ({"history_decay": 0.0}, {"history_decay": 0.5}, {"history_decay": 1.0}),
+        (
+            {"minimum_stars": 0.5, "indifference": 0.0},
+            {"minimum_stars": 3.0, "indifference": 0.0},
+            {"minimum_stars": 4.0, "indifference": 0.0},
+            {"minimum_stars": 4.0, "indifference": 0.4},
+        ),
+        ({"activity_damping": 0.0}, {"activity_damping": 0.5}),
+        ({"dropout": 0.0}, {"dropout": 0.4}),
+    )
     multiples = (("regularisation", (0.3, 0.55, 1.8)),)
 
     def learn(self, data: ReleaseData) -> EASEScorer:
         """As `DirectModel.learn`."""
-        config = self._config
+        config, count = self._config, data.matrix.item_count
         profiles = data.matrix.all_profiles()
-        items = most_liked(profiles, data.matrix.item_count, config)
-        places = places_of(items, data.matrix.item_count)
-        liked = liked_matrix(profiles, places, len(items), config.minimum_stars)
-        penalty = config.regularisation * np.sqrt(max(1.0, liked.nnz / len(items)))
-        weights, precisions = solve(gram(liked), penalty)
-        return EASEScorer(data, config, items, weights, precisions)
+        liked = profiles.items[profiles.ratings >= config.minimum_stars]
+        items = most_liked(liked, count, config.max_items)
+        # What goes together does so at any time: only the history of who asks decays.
+        values = liking(profiles.ratings, config.minimum_stars, config.indifference)
+        places = places_of(items, count)
+        rows = history(profiles, values, places, len(items))
+        likes = np.count_nonzero(places[liked] >= 0) / len(items)
+        penalty = config.regularisation * np.sqrt(max(1.0, likes))
+        product = gram(weigh_users(rows, config.activity_damping))
+        weights, precisions = solve(product, penalty, config.dropout)
+        return EASEScorer(data, config, ItemWeights(items, weights, count), precisions)

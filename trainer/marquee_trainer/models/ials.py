@@ -24,7 +24,7 @@ class IALS(AffinityModel[IALSConfig, IALSScorer]):
     name = "ials"
     config_type = IALSConfig
     scorer_type = IALSScorer
-    stars = (3.0, 4.0)
+    values = (({"minimum_stars": 3.0}, {"minimum_stars": 4.0}),)
     multiples = (("unobserved_weight", (0.4, 2.5)), ("regularisation", (0.5, 2.0)))
 
     def learn(self, data: ReleaseData) -> IALSScorer:

@@ -13,12 +13,14 @@ from marquee_trainer.models.item_cf import ItemCF
 from marquee_trainer.models.mf import MF
 from marquee_trainer.models.model import Model
 from marquee_trainer.models.residual_mf import ResidualMF
+from marquee_trainer.models.slit import SLIT
 from marquee_trainer.models.user_cf import UserCF
 
 MODELS: tuple[Callable[[], Model], ...] = (
     UserCF,
     ItemCF,
     EASE,
+    SLIT,
     BayesianMF,
     IALS,
     MF,

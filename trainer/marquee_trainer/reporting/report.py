@@ -210,7 +210,7 @@ def _chosen_section(trained: Trained) -> Section:
         if isinstance(model, AffinityModel)
     ]
     return Section(
-        "What counts as liking",
+        "What models of likes choose",
         "Chosen on the validation ratings of this evaluation, by NDCG@10, starting from the "
         "configured values: what is best differs with what is to be ranked.",
         ("model", "parameters"),

@@ -106,7 +106,7 @@ def subject(command: Command) -> Command:
             type=rating,
             multiple=True,
             callback=lambda _ctx, _param, pairs: dict(pairs),
-            help="A rating: a visitor's, or a fresh one of the user. Repeatable.",
+            help="A rating: a visitor's, or a fresh one of the user. Repeatable, the latest last.",
         ),
         click.option(
             "--like",

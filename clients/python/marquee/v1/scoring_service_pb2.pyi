@@ -37,7 +37,7 @@ class UserQuery(_message.Message):
     user_index: _builtins.int
     """The user's index; not set for a visitor."""
     rated_items: _builtins.bytes
-    """Indexes of items rated in the request: int32, each once."""
+    """Indexes of items rated in the request: int32, each once, the latest last."""
     ratings: _builtins.bytes
     """Their ratings in stars: float32."""
     candidates: _builtins.bytes

@@ -146,11 +146,15 @@ class Subject(_message.Message):
     """
     @_builtins.property
     def ratings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rating]:
-        """Ratings that the release does not know of. At most 1,000, each item once."""
+        """Ratings that the release does not know of, the latest last: some models hear what was rated
+        lately more than the rest. At most 1,000, each item once.
+        """
 
     @_builtins.property
     def liked_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Items the subject likes, without a rating. At most 100, each once and not among `ratings`."""
+        """Items the subject likes, without a rating, later than all ratings, the latest last. At most
+        100, each once and not among `ratings`.
+        """
 
     def __init__(
         self,

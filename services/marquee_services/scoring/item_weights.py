@@ -1,0 +1,126 @@
+"""Weights from rated items to scored items, and histories that they are applied to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from marquee_services.arrays import Float32, Int32, load_array, save_array
+from marquee_services.errors import ArtifactError
+from marquee_services.ratings import Profiles
+from marquee_services.scoring.neighbours import RowMatrix, csr_matrix
+
+_ITEMS, _WEIGHTS = "items.npy", "weights.npy"
+# So many later ratings halve the base of the decay.
+_OFFSET = 2.0
+
+
+def liking(ratings: Float32, minimum_stars: float, indifference: float) -> Float32:
+    """How much ratings count, whenever they were given (float32, as `ratings`).
+
+    Args:
+        ratings: Ratings in stars (float32).
+        minimum_stars: A rating of at least so many stars is a like, and counts 1.
+        indifference: How much any other counts.
+    """
+    liked = ratings >= minimum_stars
+    return np.where(liked, np.float32(1.0), np.float32(indifference))
+
+
+def decay(later: Int32, power: float) -> Float32:
+    """How much ratings of the past count: (1 + later / 2)^−power (float32, as `later`).
+
+    A power law forgets the first few fast and the rest slowly; on MovieLens it orders better what
+    comes next than an exponential does.
+
+    Args:
+        later: How many ratings were given at later moments (int32).
+        power: 0 counts all alike.
+    """
+    if not power:
+        return np.ones(later.shape, dtype=np.float32)
+    return ((1.0 + later / _OFFSET) ** -power).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class ItemWeights:
+    """Dense weights among some items of a catalogue.
+
+    Dense weights cover the most liked items only where the catalogue is large; others score 0, and
+    having rated them tells nothing.
+
+    Attributes:
+        items: The items that are covered, ascending (int32, m).
+        weights: From rated item (row) to scored item (float32, m × m).
+        item_count: The size of the catalogue.
+        places: The place of each item of the catalogue among `items`, -1 for others (int32, items).
+    """
+
+    items: Int32
+    weights: Float32
+    item_count: int
+    places: Int32 = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "places", places_of(self.items, self.item_count))
+
+    @classmethod
+    def load(cls, folder: Path, item_count: int) -> Self:
+        """Maps what `save` wrote.
+
+        Raises:
+            ArtifactError: A file is not what it should be.
+        """
+        items = load_array(folder / _ITEMS, np.int32, (None,))
+        count = len(items)
+        if count and not (items[0] >= 0 and items[-1] < item_count and (np.diff(items) > 0).all()):
+            raise ArtifactError(f"{_ITEMS}: not ascending items of the catalogue")
+        weights = load_array(folder / _WEIGHTS, np.float32, (count, count))
+        if not np.isfinite(weights).all():
+            raise ArtifactError(f"{_WEIGHTS}: not every value is finite")
+        return cls(items, weights, item_count)
+
+    def save(self, folder: Path) -> None:
+        """Writes the arrays to a folder."""
+        save_array(folder / _ITEMS, self.items)
+        save_array(folder / _WEIGHTS, self.weights)
+
+    def score(self, profiles: Profiles, values: Float32) -> Float32:
+        """Sums, for each item of the catalogue, the weights from rated items (float32, B × items).
+
+        Args:
+            profiles: The users.
+            values: By what each rating's weights are multiplied (float32, nnz).
+        """
+        scores: Float32 = history(profiles, values, self.places, len(self.items)) @ self.weights
+        if len(self.items) == self.item_count:
+            return scores
+        whole = np.zeros((len(profiles), self.item_count), dtype=np.float32)
+        whole[:, self.items] = scores
+        return whole
+
+
+def places_of(items: Int32, item_count: int) -> Int32:
+    """The place of each item of the catalogue among `items`, -1 for others (int32, items)."""
+    places = np.full(item_count, -1, dtype=np.int32)
+    places[items] = np.arange(len(items), dtype=np.int32)
+    return places
+
+
+def history(profiles: Profiles, values: Float32, places: Int32, width: int) -> RowMatrix:
+    """What users rated, as rows of a matrix (float32, B × width).
+
+    Args:
+        profiles: The users.
+        values: The value of each rating, those of 0 left out (float32, nnz).
+        places: The column of each item of the catalogue, -1 for those left out (int32, items).
+        width: The number of columns.
+    """
+    columns = places[profiles.items]
+    kept = (columns >= 0) & (values != 0)
+    indptr = np.zeros(len(profiles) + 1, dtype=np.int64)
+    np.cumsum(np.bincount(profiles.rows[kept], minlength=len(profiles)), out=indptr[1:])
+    return csr_matrix(indptr, columns[kept], values[kept], width)

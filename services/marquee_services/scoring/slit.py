@@ -1,0 +1,88 @@
+"""SLIT: a linear model of which items come next (Choi, Kim, Lee, Shim and Lee, 2021)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from marquee_services.arrays import Float32, Int32
+from marquee_services.ratings import Profiles
+from marquee_services.scoring.config import load_config, save_config
+from marquee_services.scoring.item_weights import ItemWeights, decay, liking
+from marquee_services.scoring.scorer import Output, ReleaseData
+
+
+@dataclass(frozen=True)
+class SLITConfig:
+    """SLIT.
+
+    Attributes:
+        minimum_stars: A rating of at least so many stars counts as liking: only what is liked is
+            to come next.
+        history_decay: Power of the decay of ratings with the number of later ones.
+        target_decay: Power of the decay of what comes next with the number of ratings before it.
+        regularisation: c in λ = c ḡ, where ḡ is the mean of the Gram matrix's diagonal.
+        indifference: How much a rating of fewer stars counts beside a liking in the history.
+        moments: Of each user, the most moments that are learned from, evenly spaced.
+        max_items: The most liked items that the dense weights cover, as EASE's.
+    """
+
+    minimum_stars: float = 3.0
+    history_decay: float = 0.5
+    target_decay: float = 0.5
+    regularisation: float = 4.0
+    indifference: float = 0.3
+    moments: int = 32
+    max_items: int = 5_000
+
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.minimum_stars):
+            raise ValueError(f"minimum_stars: {self.minimum_stars} is not finite")
+        if not 0 < self.regularisation < np.inf:
+            raise ValueError(f"regularisation: {self.regularisation} is not finite and above 0")
+        for name in ("history_decay", "target_decay", "indifference"):
+            if not 0 <= getattr(self, name) < np.inf:
+                raise ValueError(f"{name}: {getattr(self, name)} is not finite and 0 or above")
+        for name in ("moments", "max_items"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)} is below 1")
+
+
+class SLITScorer:
+    """Scores x·B: x is how much what a user rated counts, and B the learned transitions."""
+
+    output = Output.AFFINITY
+
+    def __init__(self, config: SLITConfig, weights: ItemWeights) -> None:
+        """Takes what was learned."""
+        self.config = config
+        self._weights = weights
+
+    @classmethod
+    def load(cls, folder: Path, data: ReleaseData) -> Self:
+        """Maps what `save` wrote.
+
+        Raises:
+            ArtifactError: A file is not what it should be.
+        """
+        weights = ItemWeights.load(folder, data.matrix.item_count)
+        return cls(load_config(folder, SLITConfig), weights)
+
+    def save(self, folder: Path) -> None:
+        """Writes the configuration and the arrays to a folder."""
+        save_config(folder, self.config)
+        self._weights.save(folder)
+
+    def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
+        """As `Scorer.score`."""
+        values = liking(profiles.ratings, self.config.minimum_stars, self.config.indifference)
+        values *= decay(profiles.later, self.config.history_decay)
+        scores = self._weights.score(profiles, values)
+        return scores if items is None else scores[:, items]
+
+    def similarities(self, item: int) -> Float32 | None:  # noqa: ARG002 - transitions are no likeness
+        """None: what comes after an item is not what is like it."""
+        return None

@@ -1,0 +1,53 @@
+"""SLIT, fitted: the weights in closed form."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.linalg import solve
+
+from marquee_services.scoring.item_weights import ItemWeights
+from marquee_services.scoring.scorer import ReleaseData
+from marquee_services.scoring.slit import SLITConfig, SLITScorer
+from marquee_trainer.models.affinity_model import AffinityModel, most_liked
+from marquee_trainer.models.transitions import transitions
+
+
+class SLIT(AffinityModel[SLITConfig, SLITScorer]):
+    """Solves a ridge regression of what users like next on what they rated before.
+
+    B = (SᵀS + λI)⁻¹ SᵀT, where each row of S and T is what a user had rated up to a moment and
+    what the user liked after it, both weighted by distance (SLIT; Choi, Kim, Lee, Shim and Lee,
+    2021; here with power laws, and λ as a share of SᵀS).
+    """
+
+    name = "slit"
+    config_type = SLITConfig
+    scorer_type = SLITScorer
+    values = (
+        ({"minimum_stars": 3.0}, {"minimum_stars": 4.0}),
+        ({"target_decay": 0.0}, {"target_decay": 0.5}),
+        ({"history_decay": 0.25}, {"history_decay": 0.5}, {"history_decay": 0.75}),
+    )
+    multiples = (("regularisation", (0.25, 4.0)),)
+
+    def learn(self, data: ReleaseData) -> SLITScorer:
+        """As `DirectModel.learn`."""
+        config, matrix = self._config, data.matrix
+        liked = matrix.items[matrix.ratings >= config.minimum_stars]
+        items = most_liked(liked, matrix.item_count, config.max_items)
+        gram, next_liked = transitions(matrix, items, config)
+        wide = gram.astype(np.float64)
+        # Without a user with two moments there is nothing to learn, and no scale either.
+        penalty = config.regularisation * wide.diagonal().mean() or 1.0
+        wide.flat[:: len(wide) + 1] += penalty
+        weights = solve(
+            wide.T,
+            next_liked.astype(np.float64, order="F"),
+            overwrite_a=True,
+            overwrite_b=True,
+            check_finite=False,
+            assume_a="pos",
+        )
+        return SLITScorer(
+            config, ItemWeights(items, weights.astype(np.float32, order="C"), matrix.item_count)
+        )
