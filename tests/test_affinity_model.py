@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
-from marquee_services.ratings import RatingsMatrix
+from marquee_services.arrays import Float32, Int32
+from marquee_services.ratings import Profiles, RatingsMatrix
 from marquee_services.scoring.baseline import Baseline
 from marquee_services.scoring.ease import EASEConfig
 from marquee_services.scoring.ials import IALSConfig
-from marquee_services.scoring.scorer import ReleaseData
+from marquee_services.scoring.scorer import Output, ReleaseData
 from marquee_trainer.evaluation.ranking_metrics import RankingTask, ranking_metrics
 from marquee_trainer.models.affinity_model import AffinityModel
 from marquee_trainer.models.ease import EASE
@@ -117,3 +119,81 @@ def test_nothing_is_chosen_where_nothing_is_relevant(make: Callable[[], Model]) 
     before = model.parameters
     model.fit(Training(data, disliked))
     assert model.parameters == before
+
+
+@dataclass(frozen=True)
+class ToyConfig:
+    """Three parameters."""
+
+    first: float = 0.0
+    second: float = 0.0
+    third: float = 2.0
+
+
+class ToyScorer:
+    """Ranks an item high among all by how good its configuration is."""
+
+    output = Output.AFFINITY
+
+    def __init__(self, config: ToyConfig) -> None:
+        self.config = config
+
+    def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
+        """The first item is the relevant one, and is beaten by as many as the goal is away."""
+        assert items is None
+        config = self.config
+        away = abs(config.first - 1) + abs(config.second - 5) + abs(config.third - 6)
+        return np.tile(np.array([-away, *-np.arange(ITEMS - 1)], np.float32), (len(profiles), 1))
+
+    def similarities(self, item: int) -> Float32 | None:
+        """None."""
+        del item
+        return None
+
+    def save(self, folder: Path) -> None:
+        """Nothing."""
+
+    @classmethod
+    def load(cls, folder: Path, data: ReleaseData) -> ToyScorer:
+        """Never called."""
+        raise NotImplementedError
+
+
+class Toy(AffinityModel[ToyConfig, ToyScorer]):
+    """Notes what is tried."""
+
+    name = "toy"
+    config_type = ToyConfig
+    scorer_type = ToyScorer
+    values = (({"first": 1.0, "second": 5.0}, {"first": 1.0, "second": 7.0}), ({"second": 5.0},))
+    multiples = (("third", (0.5, 3.0, 5.0)),)
+    tried: ClassVar[list[ToyConfig]] = []
+
+    def learn(self, data: ReleaseData) -> ToyScorer:
+        """Learns nothing."""
+        del data
+        self.tried.append(self._config)
+        return ToyScorer(self._config)
+
+
+def test_groups_are_tried_in_turn_each_from_the_best_so_far() -> None:
+    """All values of a group are changed at once, multiples are of the configured value."""
+    one = np.zeros(1, np.int32)
+    nobody = np.empty(0, np.int32)
+    matrix = RatingsMatrix.of(nobody, nobody, np.empty(0, np.float32), 1, ITEMS)
+    data = ReleaseData(matrix, Baseline.fit(matrix, 5.0, 5.0, 1))
+    Toy.tried.clear()
+    model = Toy()
+    model.fit(Training(data, Pairs(one, one, np.full(1, 5, np.float32))))
+    assert Toy.tried == [
+        ToyConfig(),
+        ToyConfig(1.0, 5.0),
+        ToyConfig(1.0, 7.0),
+        # The next group holds what is the best already; of the last, 3 times 2 is the goal.
+        ToyConfig(1.0, 5.0, 1.0),
+        ToyConfig(1.0, 5.0, 6.0),
+        ToyConfig(1.0, 5.0, 10.0),
+        # What is kept.
+        ToyConfig(1.0, 5.0, 6.0),
+    ]
+    assert model.chosen() == ("first", "second", "third")

@@ -266,6 +266,16 @@ def test_predict(run: Run, gateway: FakeGateway) -> None:
     assert rows == [["9", "3.50"], ["x", "unknown"]]
 
 
+def test_an_item_rated_again_is_sent_once_as_the_latest(run: Run, gateway: FakeGateway) -> None:
+    """Ratings are in the order in which they were given."""
+    gateway.on("Recommend", pb.RecommendResponse(source=SOURCE))
+    run("recommend", "--rate", "50=5", "--rate", "18=4", "--rate", "50=3")
+    assert gateway.calls[0].request.subject.ratings == [
+        types_pb2.Rating(item_id="18", stars=4),
+        types_pb2.Rating(item_id="50", stars=3),
+    ]
+
+
 def test_similar(run: Run, gateway: FakeGateway) -> None:
     """Similar items have titles, and filters are sent."""
     similar = pb.SimilarItem(item_id="50", rank=1, similarity=0.5, metadata=STAR_WARS)

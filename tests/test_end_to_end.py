@@ -83,16 +83,20 @@ def answer_until(client: Client, wanted: Callable[[Recommendations], bool]) -> R
 def test_all_models_are_served_as_they_were_evaluated(
     trained: tuple[RatingsDataset, Trained, object], client: Client
 ) -> None:
-    """Ratings predicted over the wire equal the trainer's own, for each model."""
+    """Ratings and affinities over the wire equal the trainer's own, for each model."""
     dataset, result, _ = trained
     user = dataset.user_ids.index("7")
     items = [str(title) for title in dataset.catalogue.items.ids(range(20))]
     answer_until(client, lambda found: not found.source.degraded)
     for model in result.models:
+        scores = model.scorer.score(result.data.matrix.profiles([user]))[0]
         if model.scorer.output is Output.AFFINITY:
+            best = client.recommend("7", model=model.name)
+            places = [dataset.catalogue.items.index(item.item_id) for item in best]
+            found = [item.score for item in best]
+            assert found == pytest.approx(scores[places].tolist(), abs=2e-4), model.name
             continue
-        scores = model.scorer.score(result.data.matrix.profiles([user]))[0][:20]
-        expected = np.clip(scores, dataset.scale.low, dataset.scale.high)
+        expected = np.clip(scores[:20], dataset.scale.low, dataset.scale.high)
         answer = client.predict_ratings("7", items, model=model.name)
         stars = [prediction.stars for prediction in answer]
         assert stars == pytest.approx(expected.tolist(), abs=2e-4), model.name

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marquee_services.ratings import RatingsMatrix
+from marquee_services.arrays import ArrayError, save_array
+from marquee_services.ratings import RatingsMatrix, join_profiles
 
 USERS, ITEMS = 4, 8
 
@@ -103,3 +106,43 @@ def test_ratings_without_times_are_of_one_moment() -> None:
     users, items = np.zeros(3, np.int32), np.arange(3, dtype=np.int32)
     matrix = RatingsMatrix.of(users, items, np.ones(3, np.float32), 1, 3)
     assert matrix.later.tolist() == [0, 0, 0]
+
+
+@given(rows_of_ratings, st.lists(st.integers(0, USERS - 1), max_size=6))
+def test_taken_and_joined_profiles_are_those_of_the_users(
+    rows: list[Row], users: list[int]
+) -> None:
+    """In the order asked for, once for each time."""
+    matrix = matrix_of(rows)
+    wanted = matrix.profiles(users)
+    taken = matrix.all_profiles().take(np.array(users, np.int64))
+    joined = join_profiles([matrix.profiles([user]) for user in users] or [matrix.profiles([])])
+    for found in (taken, joined):
+        for name in ("user_index", "indptr", "items", "ratings", "later", "folded"):
+            assert getattr(found, name).tolist() == getattr(wanted, name).tolist(), name
+
+
+def saved(folder: Path) -> RatingsMatrix:
+    """A matrix in a folder: three ratings of one user, two of another."""
+    rows = [Row(0, 1, 3.0, 5), Row(0, 2, 5.0, 4), Row(0, 3, 3.0, 6)]
+    matrix = matrix_of([*rows, Row(2, 0, 5.0, 1), Row(2, 1, 0.5, 1)])
+    matrix.save(folder)
+    return matrix
+
+
+def test_a_saved_matrix_is_read_as_it_was(tmp_path: Path) -> None:
+    """The order of the ratings among the rest."""
+    matrix = saved(tmp_path)
+    again = RatingsMatrix.load(tmp_path, USERS, ITEMS)
+    for name in ("indptr", "items", "ratings", "later"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(matrix, name))
+    assert again.later.tolist() == [1, 2, 0, 0, 0]
+
+
+@pytest.mark.parametrize("later", [[1, -1, 0, 0, 0], [1, 3, 0, 0, 0], [1, 2, 0, 0]])
+def test_an_order_that_cannot_be_is_refused(tmp_path: Path, later: list[int]) -> None:
+    """A negative number would score as infinity or as no answer at all."""
+    saved(tmp_path)
+    save_array(tmp_path / "later.npy", np.array(later, np.int32))
+    with pytest.raises(ArrayError, match=r"later\.npy"):
+        RatingsMatrix.load(tmp_path, USERS, ITEMS)

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from marquee_services.arrays import Bool, Float32, Int32, Int64, load_array, save_array
+from marquee_services.arrays import (
+    ArrayError,
+    Bool,
+    Float32,
+    Int32,
+    Int64,
+    load_array,
+    save_array,
+)
 
 
 @dataclass(frozen=True)
@@ -105,7 +113,9 @@ class RatingsMatrix:
             raise ValueError("a (user, item) pair is rated more than once")
         indptr = np.zeros(user_count + 1, dtype=np.int64)
         np.cumsum(np.bincount(users, minlength=user_count), out=indptr[1:])
-        later = np.zeros(len(users), np.int32) if times is None else _later(users, times[order])
+        later = np.zeros(len(users), np.int32)
+        if times is not None:
+            later = _later(users, times[order], indptr)
         return cls(
             indptr,
             items.astype(np.int32),
@@ -210,26 +220,35 @@ class RatingsMatrix:
         """
         indptr = load_array(folder / "indptr.npy", np.int64, (user_count + 1,))
         count = int(indptr[-1])
+        later = load_array(folder / "later.npy", np.int32, (count,))
+        if count and not 0 <= later.min() <= later.max() < np.diff(indptr).max():
+            raise ArrayError("later.npy: not numbers of a user's ratings")
         return cls(
             indptr,
             load_array(folder / "rated_items.npy", np.int32, (count,)),
             load_array(folder / "ratings.npy", np.float32, (count,)),
-            load_array(folder / "later.npy", np.int32, (count,)),
+            later,
             item_count,
         )
 
 
-def _later(users: Int32, times: Int64) -> Int32:
-    """How many of a user's ratings are of later times, users ascending (int32, n)."""
+def _later(users: Int32, times: Int64, indptr: Int64) -> Int32:
+    """How many of a user's ratings are of later times (int32, n).
+
+    Args:
+        users: The user of each rating, ascending (int32, n).
+        times: When it was given (int64, n).
+        indptr: Where each user's ratings begin, and the end of the last (int64).
+    """
     order = np.lexsort((times, users))
-    sorted_users, sorted_times = users[order], times[order]
+    sorted_times = times[order]
     # Where the next moment of a user begins is the end of those that are not later.
     is_last = np.ones(len(users), dtype=np.bool_)
-    is_last[:-1] = (np.diff(sorted_users) != 0) | (np.diff(sorted_times) != 0)
+    is_last[:-1] = (np.diff(users) != 0) | (np.diff(sorted_times) != 0)
     ends = np.flatnonzero(is_last) + 1
     next_moment = np.repeat(ends, np.diff(ends, prepend=0))
     later = np.empty(len(users), dtype=np.int32)
-    later[order] = np.searchsorted(sorted_users, sorted_users, "right") - next_moment
+    later[order] = np.repeat(indptr[1:], np.diff(indptr)) - next_moment
     return later
 
 

@@ -35,7 +35,7 @@ from marquee_trainer.data.source import load_ratings
 # Of recent popularity; any costs the same to serve.
 _HALF_LIFE_DAYS = 30.0
 _SOURCES = ("models", "scoring", "inference", "release", "data")
-_FIRST_PAGES = "first_pages.py"
+_FILES = ("first_pages.py", "ratings.py")
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def _digest(config: ReleaseConfig) -> str:
         for name in _SOURCES:
             for file in sorted((root / name).rglob("*.py")):
                 digest.update(file.read_bytes())
-        for file in sorted(root.rglob(_FIRST_PAGES)):
+        for file in sorted(file for name in _FILES for file in root.rglob(name)):
             digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -49,8 +49,8 @@ class TrainingConfig:
 
     Attributes:
         seed: Of all randomness.
-        validation_fraction: Share of the training ratings that choose epochs, blends and what
-            models of likes count as liking.
+        validation_fraction: Share of the training ratings that choose epochs, blends and the
+            configurations of models of likes.
         latest_fraction: The same where they are the latest: those are of fewer users.
         relevant_stars: An item is relevant to a user who rated it at least so.
         baseline: The bias baseline.

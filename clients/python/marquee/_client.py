@@ -125,7 +125,7 @@ class Client:
             subject: A user's id, or a `Subject`; None for a visitor.
             ratings: Ratings in stars by item id, the latest last: a visitor's, or fresh ones of the
                 user.
-            liked_item_ids: Items that the subject likes, without a rating.
+            liked_item_ids: Items that the subject likes, without a rating, the latest last.
             page_size: How many items; at most 1,000.
             page_token: `next_page_token` of the page before; all else as it was then.
             timeout: Seconds that the call may take; None for the client's.
@@ -194,7 +194,7 @@ class Client:
             item_ids: The items, each once. 1 to 1,000.
             ratings: Ratings in stars by item id, the latest last: a visitor's, or fresh ones of the
                 user.
-            liked_item_ids: Items that the subject likes, without a rating.
+            liked_item_ids: Items that the subject likes, without a rating, the latest last.
             release_id: Answer with this release instead of the one in service.
             model: Answer with this model alone instead of the ensemble.
             timeout: Seconds that the call may take; None for the client's.

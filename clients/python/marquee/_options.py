@@ -45,8 +45,9 @@ class Subject:
     Attributes:
         user_id: A user's id; an unknown one gets the release's cold-start answer.
         ratings: Ratings in stars by item id that the release does not know of: a visitor's, or
-            fresh ones on top of a known user's. At most 1,000.
-        liked_item_ids: Items that the subject likes, without a rating. At most 100.
+            fresh ones on top of a known user's; the latest last. At most 1,000.
+        liked_item_ids: Items that the subject likes, without a rating, later than all ratings; the
+            latest last. At most 100.
     """
 
     user_id: str = ""

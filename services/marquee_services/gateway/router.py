@@ -157,7 +157,7 @@ class Router:
         Raises:
             ModelNotFound: The release has no such model.
             ModelUnavailable: The model that is to answer alone did not.
-            ModelAbstains: The model that is to answer alone does not represent items.
+            ModelAbstains: The model that is to answer alone has no item similarities.
         """
         asked = {release.model(model).backend} if model else release.backends
         answers, failures = await self._ask(

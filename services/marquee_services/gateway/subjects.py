@@ -22,7 +22,7 @@ class ResolvedSubject:
     Attributes:
         kind: How the release sees it (a SubjectKind).
         user: The user's index; -1 for nobody the release knows.
-        items: Items rated in the request (int32, distinct).
+        items: Items rated in the request, the latest last (int32, distinct).
         ratings: Their ratings in stars (float32).
         profile: All that is known of the subject.
         unknown_items: Ids of rated and liked items that the release does not know.

@@ -12,7 +12,7 @@ from marquee_services.arrays import Float32, Int32, load_array, save_array
 from marquee_services.errors import ArtifactError
 from marquee_services.ratings import Profiles
 from marquee_services.scoring.config import load_config, save_config
-from marquee_services.scoring.item_weights import ItemWeights, decay, liking
+from marquee_services.scoring.item_weights import ItemWeights, fading, liking
 from marquee_services.scoring.scorer import Output, ReleaseData
 
 _PRECISIONS = "precisions.npy"
@@ -28,8 +28,8 @@ class EASEConfig:
         regularisation: c in λ = c √n̄, where n̄ is the mean number of likes of an item: counts are
             as uncertain as their square roots.
         dropout: p, the share of a user's items that the weights must do without.
-        activity_damping: Power of the decay of a user's weight with the number of items.
-        history_decay: Power of the decay of ratings with the number of later ones; 0 for none.
+        activity_damping: s; a user of n items weighs in proportion to (1 + n)^−s.
+        history_decay: h; with n later ratings, one counts (1 + n / 2)^−h.
         max_items: The most liked items that the dense weights cover. They take 4 m² bytes to
             serve and three times that to fit: 100 MB and 300 MB for 5,000 items.
     """
@@ -61,13 +61,10 @@ class EASEScorer:
 
     output = Output.AFFINITY
 
-    def __init__(
-        self, data: ReleaseData, config: EASEConfig, weights: ItemWeights, precisions: Float32
-    ) -> None:
+    def __init__(self, config: EASEConfig, weights: ItemWeights, precisions: Float32) -> None:
         """Takes what was learned.
 
         Args:
-            data: The training ratings.
             config: The configuration.
             weights: B, of m items.
             precisions: The diagonal of the inverse that B comes from (float32, m).
@@ -75,7 +72,6 @@ class EASEScorer:
         self.config = config
         self._weights = weights
         self._precisions = precisions
-        self._item_count = data.matrix.item_count
 
     @classmethod
     def load(cls, folder: Path, data: ReleaseData) -> Self:
@@ -88,7 +84,7 @@ class EASEScorer:
         precisions = load_array(folder / _PRECISIONS, np.float32, (len(weights.items),))
         if not ((precisions > 0) & np.isfinite(precisions)).all():
             raise ArtifactError(f"{_PRECISIONS}: not all finite and above 0")
-        return cls(data, load_config(folder, EASEConfig), weights, precisions)
+        return cls(load_config(folder, EASEConfig), weights, precisions)
 
     def save(self, folder: Path) -> None:
         """Writes the configuration and the arrays to a folder."""
@@ -100,7 +96,7 @@ class EASEScorer:
         """As `Scorer.score`."""
         config = self.config
         values = liking(profiles.ratings, config.minimum_stars, config.indifference)
-        values *= decay(profiles.later, config.history_decay)
+        values *= fading(profiles.later, config.history_decay)
         scores = self._weights.score(profiles, values)
         return scores if items is None else scores[:, items]
 
@@ -111,7 +107,7 @@ class EASEScorer:
         −P_ij / P_jj, while −P_ij / √(P_ii P_jj) = B_ij √(P_jj / P_ii) is the partial correlation
         of the Gaussian model that EASE fits, which has both.
         """
-        row = np.zeros(self._item_count, dtype=np.float32)
+        row = np.zeros(self._weights.item_count, dtype=np.float32)
         place = self._weights.places[item]
         if place >= 0:
             scale = np.sqrt(self._precisions / self._precisions[place])

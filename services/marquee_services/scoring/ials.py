@@ -14,7 +14,8 @@ from marquee_services.arrays import Float32, Float64, Int32, load_array, save_ar
 from marquee_services.errors import ArtifactError
 from marquee_services.ratings import Profiles
 from marquee_services.scoring.config import load_config, save_config
-from marquee_services.scoring.neighbours import RowMatrix, csr_matrix
+from marquee_services.scoring.item_weights import history, liking
+from marquee_services.scoring.neighbours import RowMatrix
 from marquee_services.scoring.scorer import Output, ReleaseData
 
 _FACTORS = "factors.npy"
@@ -91,11 +92,7 @@ def solve_rows(liked: RowMatrix, factors: Float32, gram: Float64, config: IALSCo
 
 def liked_items(profiles: Profiles, item_count: int, minimum_stars: float) -> RowMatrix:
     """Who likes what: 1 for each rating of at least `minimum_stars` (float32, B × items)."""
-    kept = profiles.ratings >= minimum_stars
-    indptr = np.zeros(len(profiles) + 1, dtype=np.int64)
-    np.cumsum(np.bincount(profiles.rows[kept], minlength=len(profiles)), out=indptr[1:])
-    ones = np.ones(indptr[-1], dtype=np.float32)
-    return csr_matrix(indptr, profiles.items[kept], ones, item_count)
+    return history(profiles, liking(profiles.ratings, minimum_stars, 0.0), item_count)
 
 
 class IALSScorer:

@@ -14,8 +14,24 @@ from marquee_services.ratings import Profiles
 from marquee_services.scoring.neighbours import RowMatrix, csr_matrix
 
 _ITEMS, _WEIGHTS = "items.npy", "weights.npy"
-# So many later ratings halve the base of the decay.
-_OFFSET = 2.0
+# So many later ratings double the base of the decay of a history.
+_HISTORY_OFFSET = 2.0
+
+
+def decay(counts: Int32, power: float, offset: float) -> Float32:
+    """How much what is behind others counts: (1 + n / offset)^−power (float32, as `counts`).
+
+    A power law forgets the first few fast and the rest slowly; on MovieLens it orders better what
+    comes next than an exponential does.
+
+    Args:
+        counts: n, how many others there are between (int32).
+        power: 0 counts all alike.
+        offset: So many others double the base.
+    """
+    if not power:
+        return np.ones(counts.shape, dtype=np.float32)
+    return ((1.0 + counts / offset) ** -power).astype(np.float32)
 
 
 def liking(ratings: Float32, minimum_stars: float, indifference: float) -> Float32:
@@ -30,19 +46,14 @@ def liking(ratings: Float32, minimum_stars: float, indifference: float) -> Float
     return np.where(liked, np.float32(1.0), np.float32(indifference))
 
 
-def decay(later: Int32, power: float) -> Float32:
-    """How much ratings of the past count: (1 + later / 2)^−power (float32, as `later`).
-
-    A power law forgets the first few fast and the rest slowly; on MovieLens it orders better what
-    comes next than an exponential does.
+def fading(later: Int32, power: float) -> Float32:
+    """How much ratings of a history count: (1 + later / 2)^−power (float32, as `later`).
 
     Args:
         later: How many ratings were given at later moments (int32).
         power: 0 counts all alike.
     """
-    if not power:
-        return np.ones(later.shape, dtype=np.float32)
-    return ((1.0 + later / _OFFSET) ** -power).astype(np.float32)
+    return decay(later, power, _HISTORY_OFFSET)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +106,7 @@ class ItemWeights:
             profiles: The users.
             values: By what each rating's weights are multiplied (float32, nnz).
         """
-        scores: Float32 = history(profiles, values, self.places, len(self.items)) @ self.weights
+        scores: Float32 = history(profiles, values, len(self.items), self.places) @ self.weights
         if len(self.items) == self.item_count:
             return scores
         whole = np.zeros((len(profiles), self.item_count), dtype=np.float32)
@@ -110,17 +121,20 @@ def places_of(items: Int32, item_count: int) -> Int32:
     return places
 
 
-def history(profiles: Profiles, values: Float32, places: Int32, width: int) -> RowMatrix:
-    """What users rated, as rows of a matrix (float32, B × width).
+def history(
+    profiles: Profiles, values: Float32, item_count: int, places: Int32 | None = None
+) -> RowMatrix:
+    """What users rated, as rows of a matrix (float32, B × columns).
 
     Args:
         profiles: The users.
         values: The value of each rating, those of 0 left out (float32, nnz).
-        places: The column of each item of the catalogue, -1 for those left out (int32, items).
-        width: The number of columns.
+        item_count: The number of columns.
+        places: The column of each item of the catalogue, -1 for those left out (int32, items);
+            None for the items themselves.
     """
-    columns = places[profiles.items]
+    columns = profiles.items if places is None else places[profiles.items]
     kept = (columns >= 0) & (values != 0)
     indptr = np.zeros(len(profiles) + 1, dtype=np.int64)
     np.cumsum(np.bincount(profiles.rows[kept], minlength=len(profiles)), out=indptr[1:])
-    return csr_matrix(indptr, columns[kept], values[kept], width)
+    return csr_matrix(indptr, columns[kept], values[kept], item_count)

@@ -64,7 +64,7 @@ class Scorer(Protocol):
     def similarities(self, item: int) -> Float32 | None:
         """The similarity of an item to each item, -1 to 1 (float32, items), 1 to itself.
 
-        None when the model represents no items.
+        None when the model has no item similarities.
         """
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from marquee_services.arrays import Float32, Int32
 from marquee_services.ratings import Profiles
 from marquee_services.scoring.config import load_config, save_config
-from marquee_services.scoring.item_weights import ItemWeights, decay, liking
+from marquee_services.scoring.item_weights import ItemWeights, fading, liking
 from marquee_services.scoring.scorer import Output, ReleaseData
 
 
@@ -22,12 +22,14 @@ class SLITConfig:
     Attributes:
         minimum_stars: A rating of at least so many stars counts as liking: only what is liked is
             to come next.
-        history_decay: Power of the decay of ratings with the number of later ones.
-        target_decay: Power of the decay of what comes next with the number of ratings before it.
+        history_decay: h; with n later ratings, one counts (1 + n / 2)^−h.
+        target_decay: t; what comes n ratings after the next counts (1 + n)^−t.
         regularisation: c in λ = c ḡ, where ḡ is the mean of the Gram matrix's diagonal.
         indifference: How much a rating of fewer stars counts beside a liking in the history.
-        moments: Of each user, the most moments that are learned from, evenly spaced.
-        max_items: The most liked items that the dense weights cover, as EASE's.
+        moments: Of each user, the most moments that are learned from, evenly spaced from the first
+            to the last that others follow.
+        max_items: The most liked items that the dense weights cover. They take 4 m² bytes to
+            serve and six times that to fit: 100 MB and 600 MB for 5,000 items.
     """
 
     minimum_stars: float = 3.0
@@ -46,9 +48,9 @@ class SLITConfig:
         for name in ("history_decay", "target_decay", "indifference"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise ValueError(f"{name}: {getattr(self, name)} is not finite and 0 or above")
-        for name in ("moments", "max_items"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)} is below 1")
+        for name, least in (("moments", 2), ("max_items", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: {getattr(self, name)} is below {least}")
 
 
 class SLITScorer:
@@ -78,8 +80,9 @@ class SLITScorer:
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
         """As `Scorer.score`."""
-        values = liking(profiles.ratings, self.config.minimum_stars, self.config.indifference)
-        values *= decay(profiles.later, self.config.history_decay)
+        config = self.config
+        values = liking(profiles.ratings, config.minimum_stars, config.indifference)
+        values *= fading(profiles.later, config.history_decay)
         scores = self._weights.score(profiles, values)
         return scores if items is None else scores[:, items]
 

@@ -28,7 +28,7 @@ class Query:
 
     Attributes:
         user: The user's index; -1 for a visitor.
-        items: Items rated in the request (int32).
+        items: Items rated in the request, the latest last (int32).
         ratings: Their ratings in stars (float32).
         candidates: The items to score (int32); None for the whole catalogue.
     """

@@ -170,7 +170,6 @@ class RatingsDataset:
             self.ratings,
             len(self.user_ids),
             len(self.catalogue),
-            self.timestamps,
         )
 
     @cached_property

@@ -21,6 +21,7 @@ from marquee_trainer.models.model import Pairs
 from marquee_trainer.training import Trained
 
 _BLOCK_USERS = 64
+_TIES_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -169,11 +170,15 @@ def _matrix(dataset: RatingsDataset, rows: Int64) -> RatingsMatrix:
 
 
 def _visitors(trained: Trained, given: RatingsMatrix, users: Int64) -> Profiles:
-    """The users as visitors with what they give, in the order of time."""
+    """The users as visitors with what they give, in the order of time; of one moment, at random.
+
+    A request gives ratings one after another.
+    """
     profiles = given.profiles(users.astype(np.int32))
+    ties = np.random.default_rng(_TIES_SEED).random(len(profiles.items))
     visitors = []
     for start, end in pairwise(profiles.indptr.tolist()):
-        order = start + np.argsort(-profiles.later[start:end], kind="stable")
+        order = start + np.lexsort((ties[start:end], -profiles.later[start:end]))
         visitors.append(
             trained.data.matrix.profile(-1, profiles.items[order], profiles.ratings[order])
         )

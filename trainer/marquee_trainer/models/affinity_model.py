@@ -14,6 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from marquee_services.arrays import Int32
+from marquee_services.ratings import RatingsMatrix
 from marquee_trainer.evaluation.ranking_metrics import TOP, RankingTask, ranking_metrics
 from marquee_trainer.models.direct import ConfigT, DirectModel, ScorerT
 from marquee_trainer.models.model import Fit, Pairs, Training, score_known
@@ -22,16 +23,17 @@ from marquee_trainer.models.model import Fit, Pairs, Training, score_known
 _MOST_USERS = 4_000
 
 
-def most_liked(liked: Int32, item_count: int, most: int) -> Int32:
+def most_liked(matrix: RatingsMatrix, minimum_stars: float, most: int) -> Int32:
     """The items with the most likes, at most `most`, ascending (int32, m).
 
     Args:
-        liked: The item of each like (int32).
-        item_count: The size of the catalogue.
+        matrix: The training ratings.
+        minimum_stars: A rating of at least so many stars is a like.
         most: How many items are wanted.
     """
-    order = np.argsort(-np.bincount(liked, minlength=item_count), kind="stable")[:most]
-    return np.sort(order).astype(np.int32)
+    liked = matrix.items[matrix.ratings >= minimum_stars]
+    counts = np.bincount(liked, minlength=matrix.item_count)
+    return np.sort(np.argsort(-counts, kind="stable")[:most]).astype(np.int32)
 
 
 class AffinityModel(DirectModel[ConfigT, ScorerT]):
@@ -48,10 +50,8 @@ class AffinityModel(DirectModel[ConfigT, ScorerT]):
     @classmethod
     def chosen(cls) -> tuple[str, ...]:
         """The parameters that validation ratings choose."""
-        return (
-            *(name for group in cls.values for name in group[0]),
-            *(name for name, _ in cls.multiples),
-        )
+        names = [name for group in cls.values for values in group for name in values]
+        return tuple(dict.fromkeys([*names, *(name for name, _ in cls.multiples)]))
 
     def fit(self, training: Training) -> Fit:
         """As `Model.fit`; validation ratings choose the configuration, by NDCG@10.

@@ -17,7 +17,7 @@ _GRAM_BLOCK = 512
 
 
 def gram(rows: RowMatrix) -> Float64:
-    """XᵀX, of likes how many users have both items (float64, m × m).
+    """XᵀX (float64, m × m).
 
     Args:
         rows: X (float32, users × m).
@@ -54,7 +54,7 @@ def solve(product: Float64, penalty: float, dropout: float) -> tuple[Float32, Fl
         penalty: λ, above 0.
         dropout: p, 0 or above and below 1.
     """
-    product.flat[:: len(product) + 1] *= 1.0 + dropout / (1.0 - dropout)
+    product.flat[:: len(product) + 1] /= 1.0 - dropout
     product.flat[:: len(product) + 1] += penalty
     # The transpose is the same matrix in column order, which LAPACK inverts in place.
     inverse: Float64 = inv(product.T, overwrite_a=True, check_finite=False, assume_a="pos")
@@ -92,14 +92,14 @@ class EASE(AffinityModel[EASEConfig, EASEScorer]):
         """As `DirectModel.learn`."""
         config, count = self._config, data.matrix.item_count
         profiles = data.matrix.all_profiles()
-        liked = profiles.items[profiles.ratings >= config.minimum_stars]
-        items = most_liked(liked, count, config.max_items)
-        # What goes together does so at any time: only the history of who asks decays.
-        values = liking(profiles.ratings, config.minimum_stars, config.indifference)
+        items = most_liked(data.matrix, config.minimum_stars, config.max_items)
         places = places_of(items, count)
-        rows = history(profiles, values, places, len(items))
-        likes = np.count_nonzero(places[liked] >= 0) / len(items)
-        penalty = config.regularisation * np.sqrt(max(1.0, likes))
+        # What goes together does so at any time: only the history of who asks fades.
+        values = liking(profiles.ratings, config.minimum_stars, config.indifference)
+        rows = history(profiles, values, len(items), places)
+        likes = (profiles.ratings >= config.minimum_stars) & (places[profiles.items] >= 0)
+        mean_likes = np.count_nonzero(likes) / len(items)
+        penalty = config.regularisation * np.sqrt(max(1.0, mean_likes))
         product = gram(weigh_users(rows, config.activity_damping))
         weights, precisions = solve(product, penalty, config.dropout)
-        return EASEScorer(data, config, ItemWeights(items, weights, count), precisions)
+        return EASEScorer(config, ItemWeights(items, weights, count), precisions)

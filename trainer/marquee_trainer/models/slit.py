@@ -33,16 +33,17 @@ class SLIT(AffinityModel[SLITConfig, SLITScorer]):
     def learn(self, data: ReleaseData) -> SLITScorer:
         """As `DirectModel.learn`."""
         config, matrix = self._config, data.matrix
-        liked = matrix.items[matrix.ratings >= config.minimum_stars]
-        items = most_liked(liked, matrix.item_count, config.max_items)
+        items = most_liked(matrix, config.minimum_stars, config.max_items)
         gram, next_liked = transitions(matrix, items, config)
-        wide = gram.astype(np.float64)
         # Without a user with two moments there is nothing to learn, and no scale either.
-        penalty = config.regularisation * wide.diagonal().mean() or 1.0
-        wide.flat[:: len(wide) + 1] += penalty
+        penalty = config.regularisation * float(gram.diagonal().mean()) or 1.0
+        gram.flat[:: len(gram) + 1] += penalty
+        # Both in column order, so that LAPACK solves in place.
+        left, right = gram.T.astype(np.float64), next_liked.astype(np.float64, order="F")
+        del gram, next_liked
         weights = solve(
-            wide.T,
-            next_liked.astype(np.float64, order="F"),
+            left,
+            right,
             overwrite_a=True,
             overwrite_b=True,
             check_finite=False,

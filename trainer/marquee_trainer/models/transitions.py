@@ -12,15 +12,18 @@ from numba import njit
 
 from marquee_services.arrays import Float32, Int32, Int64
 from marquee_services.ratings import RatingsMatrix
-from marquee_services.scoring.item_weights import decay, liking, places_of
+from marquee_services.scoring.item_weights import decay, fading, liking, places_of
 from marquee_services.scoring.slit import SLITConfig
+
+# What comes next counts twice as much as what comes after it, where the power is 1.
+_TARGET_OFFSET = 1.0
 
 
 def transitions(matrix: RatingsMatrix, items: Int32, config: SLITConfig) -> tuple[Float32, Float32]:
     """SᵀS and SᵀT, where each row is a moment of a user.
 
     S is how much what was rated up to the moment counts, as in a profile at that time, T what was
-    liked after it, weighing (1 + n)^−q behind n other ratings.
+    liked after it, weighing (1 + n)^−t behind n other ratings.
 
     Args:
         matrix: The training ratings.
@@ -35,8 +38,9 @@ def transitions(matrix: RatingsMatrix, items: Int32, config: SLITConfig) -> tupl
     liked = matrix.ratings >= config.minimum_stars
     counts = liking(matrix.ratings, config.minimum_stars, config.indifference)
     most = int(np.diff(matrix.indptr).max(initial=0))
-    ages = decay(np.arange(most + 1, dtype=np.int32), config.history_decay)
-    waits = ((1.0 + np.arange(most + 1)) ** -config.target_decay).astype(np.float32)
+    numbers = np.arange(most + 1, dtype=np.int32)
+    ages = fading(numbers, config.history_decay)
+    waits = decay(numbers, config.target_decay, _TARGET_OFFSET)
     gram = np.zeros((len(items), len(items)), dtype=np.float32)
     next_liked = np.zeros_like(gram)
     for start, end in pairwise(matrix.indptr.tolist()):
@@ -70,7 +74,7 @@ def _moments(later: Int32) -> tuple[Int64, Int64]:
     return moments[:0:-1].astype(np.int64), np.append(moments[1:], len(later))[which]
 
 
-@njit(nogil=True)
+@njit()
 def _add(
     gram: Float32, next_liked: Float32, columns: Int32, products: Float32, follows: Float32
 ) -> None:

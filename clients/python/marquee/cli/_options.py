@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -94,6 +94,17 @@ def page_token(command: Command) -> Command:
     )(command)
 
 
+def _latest_last(
+    _context: click.Context, _parameter: click.Parameter, pairs: Sequence[tuple[str, float]]
+) -> dict[str, float]:
+    """Ratings by item id, in order; a later one of the same item takes the place of an earlier."""
+    ratings: dict[str, float] = {}
+    for item, stars in pairs:
+        ratings.pop(item, None)
+        ratings[item] = stars
+    return ratings
+
+
 def subject(command: Command) -> Command:
     """Adds the options that say who an answer is for."""
     return _apply(
@@ -105,7 +116,7 @@ def subject(command: Command) -> Command:
             metavar="ITEM=STARS",
             type=rating,
             multiple=True,
-            callback=lambda _ctx, _param, pairs: dict(pairs),
+            callback=_latest_last,
             help="A rating: a visitor's, or a fresh one of the user. Repeatable, the latest last.",
         ),
         click.option(
@@ -113,7 +124,7 @@ def subject(command: Command) -> Command:
             "liked_item_ids",
             metavar="ITEM",
             multiple=True,
-            help="An item the user likes. Repeatable.",
+            help="An item the user likes. Repeatable, the latest last.",
         ),
     )
 

@@ -319,7 +319,7 @@ class CompareItemsResponse(_message.Message):
     """The release that answered."""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___CompareItemsResponse.ModelSimilarities]:
-        """By model; a model without an item representation is left out."""
+        """By model; a model without item similarities is left out."""
 
     def __init__(
         self,
