@@ -193,7 +193,7 @@ def test_groups_are_tried_in_turn_each_from_the_best_so_far() -> None:
         ToyConfig(1.0, 5.0, 1.0),
         ToyConfig(1.0, 5.0, 6.0),
         ToyConfig(1.0, 5.0, 10.0),
-        # What is kept.
-        ToyConfig(1.0, 5.0, 6.0),
     ]
+    assert model.scorer.config == ToyConfig(1.0, 5.0, 6.0)
+    assert model.parameters == {"first": 1.0, "second": 5.0, "third": 6.0}
     assert model.chosen() == ("first", "second", "third")

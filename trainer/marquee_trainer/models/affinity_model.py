@@ -15,9 +15,10 @@ import numpy as np
 
 from marquee_services.arrays import Int32
 from marquee_services.ratings import RatingsMatrix
+from marquee_services.scoring.scorer import ReleaseData
 from marquee_trainer.evaluation.ranking_metrics import TOP, RankingTask, ranking_metrics
 from marquee_trainer.models.direct import ConfigT, DirectModel, ScorerT
-from marquee_trainer.models.model import Fit, Pairs, Training, score_known
+from marquee_trainer.models.model import Fit, Training, score_known
 
 # As good as all to tell configurations apart.
 _MOST_USERS = 4_000
@@ -60,31 +61,39 @@ class AffinityModel(DirectModel[ConfigT, ScorerT]):
         each from the best of those before. Without validation ratings, or relevant ones among
         them, the configuration stays as it is.
         """
+        task = None
         if training.validation is not None:
-            self._choose(training, training.validation)
+            task = RankingTask.of(
+                training.data.matrix, training.validation, training.relevant_stars
+            ).sample(_MOST_USERS, training.seed)
         self._scorer = self.learn(training.data)
+        if task is not None and len(task.users):
+            self._choose(training.data, task, self._scorer)
         return Fit()
 
-    def _choose(self, training: Training, validation: Pairs) -> None:
-        """Takes the best configuration of those tried, the first of equals."""
-        task = RankingTask.of(training.data.matrix, validation, training.relevant_stars)
-        task = task.sample(_MOST_USERS, training.seed)
-        if not len(task.users):
-            return
+    def _choose(self, data: ReleaseData, task: RankingTask, scorer: ScorerT) -> None:
+        """Takes the best configuration of those tried, the first of equals, and its scorer.
 
-        def ndcg(config: ConfigT) -> float:
-            scorer = type(self)(config).learn(training.data)
-            return ranking_metrics(task, score_known(scorer, training.data), TOP).ndcg
+        Args:
+            data: The training ratings.
+            task: What is to be ranked.
+            scorer: Learned with the present configuration.
+        """
 
-        start = self._config
-        reached = {start: ndcg(start)}
+        def ndcg(scorer: ScorerT) -> float:
+            return ranking_metrics(task, score_known(scorer, data), TOP).ndcg
+
+        reached = {self._config: ndcg(scorer)}
         for step in self._steps():
-            best = max(reached, key=lambda config: reached[config])
+            start = self._config
             for change in step:
-                config = replace(best, **change)
-                if config not in reached:
-                    reached[config] = ndcg(config)
-        self._config = max(reached, key=lambda config: reached[config])
+                config = replace(start, **change)
+                if config in reached:
+                    continue
+                scorer = type(self)(config).learn(data)
+                reached[config] = ndcg(scorer)
+                if reached[config] > reached[self._config]:
+                    self._config, self._scorer = config, scorer
 
     def _steps(self) -> list[Sequence[Mapping[str, float]]]:
         """What is changed in turn."""
