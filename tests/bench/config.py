@@ -54,14 +54,14 @@ class BenchConfig:
 
 QUICK = BenchConfig(
     data=_SMALL,
-    rounds=2,
+    rounds=1,
     sweep_rounds=1,
     warm_s=0.2,
     seconds=0.4,
     unloaded_s=0.3,
-    large_batch_users=512,
-    core_items=100_000,
-    core_rounds=2,
+    large_batch_users=256,
+    core_items=20_000,
+    core_rounds=1,
     cf_users=50,
     starts=1,
     idle_s=1.5,
