@@ -17,6 +17,7 @@ from marquee_trainer.evaluation.cold_start import ColdStart
 from marquee_trainer.evaluation.evaluate import ENSEMBLE
 from marquee_trainer.evaluation.known_day import KnownDay
 from marquee_trainer.evaluation.rating_metrics import rating_metrics
+from marquee_trainer.evaluation.unknown_users import items_alone
 from marquee_trainer.models.affinity_model import AffinityModel
 from marquee_trainer.models.item_cf import ItemCF
 from marquee_trainer.models.user_cf import UserCF
@@ -95,6 +96,7 @@ def write_evaluation_report(
         _ablation_section(dataset, split, trained, config),
         Section("Learning curves", plots=[("learning", plots.learning_curves(trained.fits))]),
         _error_section(dataset, split, trained, squared),
+        *_unknown_section(dataset, split, trained, config),
         _ranking_section(trained, config.seed),
         _chosen_section(trained),
     ]
@@ -184,6 +186,37 @@ def _error_section(
             ("calibration", plots.calibration(predicted, test.ratings)),
         ],
     )
+
+
+def _unknown_section(
+    dataset: RatingsDataset, split: Split, trained: Trained, config: TrainingConfig
+) -> list[Section]:
+    """What items alone tell, where enough of the test is of users unknown in training."""
+    found = items_alone(dataset, split, trained.data, config)
+    if found is None:
+        return []
+    rows = [
+        [
+            name,
+            f"{found.honest[name]:.4f}",
+            f"{found.honest[name] / found.baseline - 1:+.2%}",
+            f"{found.bound[name]:.4f}",
+            f"{found.bound[name] / found.baseline - 1:+.2%}",
+        ]
+        for name in found.honest
+    ]
+    return [
+        Section(
+            "What items tell of unknown users",
+            f"{found.ratings:,} test ratings are of users without a training rating, for whom the "
+            f"baseline's RMSE is {found.baseline:.4f}. A ridge regression on what is known of the "
+            "items, fitted to such ratings of the validation part, shows what is gained without "
+            "knowing the user; least squares on the test itself, which no honest model may see, "
+            "what could be gained at most.",
+            ("known of items", "RMSE", "change", "RMSE, fitted to the test", "change"),
+            rows,
+        )
+    ]
 
 
 def _by_knowledge(squared: Mapping[str, Float64], known: Bool) -> list[list[str]]:
