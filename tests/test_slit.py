@@ -93,9 +93,10 @@ def test_weights_minimise_the_regression_over_all_moments() -> None:
     gram = s.T @ s
     penalty = 0.5 * gram.diagonal().mean()
     wanted = np.linalg.solve(gram + penalty * np.eye(ITEMS), s.T @ t)
+    scorer = fitted(data, config).scorer
     # A visitor who rated one item is answered with its row.
     rows_of_weights = [
-        fitted(data, config).scorer.score(
+        scorer.score(
             data.matrix.profile(-1, np.array([item], np.int32), np.array([5], np.float32))
         )[0]
         for item in range(ITEMS)

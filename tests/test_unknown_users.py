@@ -61,6 +61,23 @@ def test_what_is_known_of_items_is_weighed_for_unknown_users(dataset: RatingsDat
     )
 
 
+def test_a_catalogue_without_genres_tells_what_else_there_is(dataset: RatingsDataset) -> None:
+    """Ratings alone, without a file of items: no genre, no year, and nothing more is learned."""
+    plain = RatingsDataset.of(
+        dataset.user_ids.ids(dataset.users),
+        dataset.catalogue.items.ids(dataset.items),
+        dataset.ratings,
+        dataset.timestamps,
+        {},
+        "made up",
+    )
+    split = temporal_split(plain, plain.file_order, 0.2)
+    found = items_alone(plain, split, release_data(plain, split.train, CONFIG.baseline), CONFIG)
+    assert found is not None
+    without, *more = (found.honest[name] for name in KNOWN_OF_ITEMS[1:])
+    assert more == pytest.approx([without, without])
+
+
 def test_the_report_shows_it_where_there_is_something_to_show(
     dataset: RatingsDataset, tmp_path: Path
 ) -> None:

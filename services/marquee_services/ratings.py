@@ -200,7 +200,7 @@ class RatingsMatrix:
             np.array([0, len(all_items)], dtype=np.int64),
             all_items[order].astype(np.int32),
             all_stars[order].astype(np.float32),
-            later[order].astype(np.int32),
+            later[order],
             np.array([user < 0 or len(items) > 0]),
         )
 

@@ -10,7 +10,7 @@ import click
 import numpy as np
 from tqdm import tqdm
 
-from bench_quality.references import REFERENCES, Reference, Score, relevant_matrix
+from bench_quality.references import REFERENCES, Reference, Score
 from marquee.cli.table import render
 from marquee_services.server.settings import settings_options
 from marquee_trainer.data.dataset import RatingsDataset
@@ -38,9 +38,7 @@ def tuned(
     reference: Reference, dataset: RatingsDataset, inner: Split, relevant: float, bar: tqdm[Any]
 ) -> dict[str, object]:
     """The parameters with the highest NDCG@10 of the validation part."""
-    task = RankingTask.of(
-        relevant_matrix(dataset, inner.train), pairs_of(dataset, inner.test), relevant
-    )
+    task = RankingTask.of(dataset.matrix(inner.train), pairs_of(dataset, inner.test), relevant)
     best: tuple[float, dict[str, object]] = (-1.0, {})
     for values in reference.candidates():
         score = reference.fit(dataset, inner.train, values)
@@ -60,9 +58,7 @@ def main(settings: DataSettings, folder: str) -> None:
     # The validation part is cut from the training part as the test part was cut.
     share, seed = settings.test_fraction, settings.seed
     inner = split_by(settings.split, dataset, split.train, share, seed)
-    task = RankingTask.of(
-        relevant_matrix(dataset, split.train), pairs_of(dataset, split.test), relevant
-    )
+    task = RankingTask.of(dataset.matrix(split.train), pairs_of(dataset, split.test), relevant)
     vectors = item_vectors(release_data(dataset, split.train, BaselineConfig()))
     found: dict[str, RankingMetrics] = {}
     chosen: dict[str, dict[str, object]] = {}

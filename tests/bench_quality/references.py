@@ -14,7 +14,6 @@ from implicit.nearest_neighbours import BM25Recommender, CosineRecommender, TFID
 from scipy.sparse import csr_matrix
 
 from marquee_services.arrays import Float32, Int32, Int64
-from marquee_services.ratings import RatingsMatrix
 from marquee_services.scoring.ease import EASEConfig
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.models.ease import EASE
@@ -166,15 +165,3 @@ REFERENCES = (
     Reference("most popular", {"half_life_days": (None,)}, _popular),
     Reference("recently popular", {"half_life_days": (3.0, 10.0, 30.0, 100.0, 300.0)}, _popular),
 )
-
-
-def relevant_matrix(dataset: RatingsDataset, rows: Int64) -> RatingsMatrix:
-    """The ratings matrix of some rows."""
-    rows = np.sort(rows)
-    return RatingsMatrix.of(
-        dataset.users[rows],
-        dataset.items[rows],
-        dataset.ratings[rows],
-        len(dataset.user_ids),
-        len(dataset.catalogue),
-    )

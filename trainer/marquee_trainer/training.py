@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from marquee_services.arrays import Float32, Int64
-from marquee_services.ratings import RatingsMatrix
 from marquee_services.scoring.baseline import Baseline
 from marquee_services.scoring.ensemble import Ensemble
 from marquee_services.scoring.scorer import Output, ReleaseData
@@ -210,14 +209,7 @@ def release_data(
         config: The baseline.
         half_life_days: Of recent popularity; None for none.
     """
-    matrix = RatingsMatrix.of(
-        dataset.users[rows],
-        dataset.items[rows],
-        dataset.ratings[rows],
-        len(dataset.user_ids),
-        len(dataset.catalogue),
-        dataset.timestamps[rows],
-    )
+    matrix = dataset.matrix(rows)
     baseline = Baseline.fit(matrix, config.user_damping, config.item_damping, config.sweeps)
     recency = None if half_life_days is None else recency_of(dataset, rows, half_life_days)
     return ReleaseData(matrix, baseline, recency)

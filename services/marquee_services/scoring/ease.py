@@ -12,48 +12,41 @@ from marquee_services.arrays import Float32, Int32, load_array, save_array
 from marquee_services.errors import ArtifactError
 from marquee_services.ratings import Profiles
 from marquee_services.scoring.config import load_config, save_config
-from marquee_services.scoring.item_weights import ItemWeights, fading, liking
+from marquee_services.scoring.item_weights import ItemWeights, ItemWeightsConfig
 from marquee_services.scoring.scorer import Output, ReleaseData
 
 _PRECISIONS = "precisions.npy"
 
 
 @dataclass(frozen=True)
-class EASEConfig:
+class EASEConfig(ItemWeightsConfig):
     """EASE.
 
     Attributes:
-        minimum_stars: A rating of at least so many stars counts as liking.
-        indifference: How much any other rating counts beside a like.
+        minimum_stars: As `ItemWeightsConfig`, as are the two after it.
+        indifference: 0 leaves all but likes out.
+        history_decay: 0 for none.
         regularisation: c in λ = c √n̄, where n̄ is the mean number of likes of an item: counts are
             as uncertain as their square roots.
         dropout: p, the share of a user's items that the weights must do without.
         activity_damping: s; a user of n items weighs in proportion to (1 + n)^−s.
-        history_decay: h; with n later ratings, one counts (1 + n / 2)^−h.
         max_items: The most liked items that the dense weights cover. They take 4 m² bytes to
             serve and three times that to fit: 100 MB and 300 MB for 5,000 items.
     """
 
     minimum_stars: float = 3.0
     indifference: float = 0.0
+    history_decay: float = 0.0
     regularisation: float = 70.0
+    max_items: int = 5_000
     dropout: float = 0.0
     activity_damping: float = 0.0
-    history_decay: float = 0.0
-    max_items: int = 5_000
 
     def __post_init__(self) -> None:
-        if not np.isfinite(self.minimum_stars):
-            raise ValueError(f"minimum_stars: {self.minimum_stars} is not finite")
-        if not 0 < self.regularisation < np.inf:
-            raise ValueError(f"regularisation: {self.regularisation} is not finite and above 0")
+        super().__post_init__()
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: {self.dropout} is not in 0 to below 1")
-        for name in ("indifference", "activity_damping", "history_decay"):
-            if not 0 <= getattr(self, name) < np.inf:
-                raise ValueError(f"{name}: {getattr(self, name)} is not finite and 0 or above")
-        if self.max_items < 1:
-            raise ValueError(f"max_items: {self.max_items} is below 1")
+        self._refuse_negative("activity_damping")
 
 
 class EASEScorer:
@@ -94,10 +87,7 @@ class EASEScorer:
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
         """As `Scorer.score`."""
-        config = self.config
-        values = liking(profiles.ratings, config.minimum_stars, config.indifference)
-        values *= fading(profiles.later, config.history_decay)
-        scores = self._weights.score(profiles, values)
+        scores = self._weights.score(profiles, self.config)
         return scores if items is None else scores[:, items]
 
     def similarities(self, item: int) -> Float32 | None:

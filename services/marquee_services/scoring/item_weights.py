@@ -56,6 +56,39 @@ def fading(later: Int32, power: float) -> Float32:
     return decay(later, power, _HISTORY_OFFSET)
 
 
+@dataclass(frozen=True)
+class ItemWeightsConfig:
+    """What models of weights among items share.
+
+    Attributes:
+        minimum_stars: A rating of at least so many stars counts as liking.
+        indifference: How much any other rating counts beside a like.
+        history_decay: h; with n later ratings, one counts (1 + n / 2)^−h.
+        regularisation: Of the weights, in the model's own unit.
+        max_items: The most liked items that the dense weights cover.
+    """
+
+    minimum_stars: float
+    indifference: float
+    history_decay: float
+    regularisation: float
+    max_items: int
+
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.minimum_stars):
+            raise ValueError(f"minimum_stars: {self.minimum_stars} is not finite")
+        if not 0 < self.regularisation < np.inf:
+            raise ValueError(f"regularisation: {self.regularisation} is not finite and above 0")
+        self._refuse_negative("indifference", "history_decay")
+        if self.max_items < 1:
+            raise ValueError(f"max_items: {self.max_items} is below 1")
+
+    def _refuse_negative(self, *names: str) -> None:
+        for name in names:
+            if not 0 <= getattr(self, name) < np.inf:
+                raise ValueError(f"{name}: {getattr(self, name)} is not finite and 0 or above")
+
+
 @dataclass(frozen=True, eq=False)
 class ItemWeights:
     """Dense weights among some items of a catalogue.
@@ -99,13 +132,15 @@ class ItemWeights:
         save_array(folder / _ITEMS, self.items)
         save_array(folder / _WEIGHTS, self.weights)
 
-    def score(self, profiles: Profiles, values: Float32) -> Float32:
+    def score(self, profiles: Profiles, config: ItemWeightsConfig) -> Float32:
         """Sums, for each item of the catalogue, the weights from rated items (float32, B × items).
 
         Args:
             profiles: The users.
-            values: By what each rating's weights are multiplied (float32, nnz).
+            config: How much each of their ratings counts.
         """
+        values = liking(profiles.ratings, config.minimum_stars, config.indifference)
+        values *= fading(profiles.later, config.history_decay)
         scores: Float32 = history(profiles, values, len(self.items), self.places) @ self.weights
         if len(self.items) == self.item_count:
             return scores

@@ -6,26 +6,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import numpy as np
-
 from marquee_services.arrays import Float32, Int32
 from marquee_services.ratings import Profiles
 from marquee_services.scoring.config import load_config, save_config
-from marquee_services.scoring.item_weights import ItemWeights, fading, liking
+from marquee_services.scoring.item_weights import ItemWeights, ItemWeightsConfig
 from marquee_services.scoring.scorer import Output, ReleaseData
 
 
 @dataclass(frozen=True)
-class SLITConfig:
+class SLITConfig(ItemWeightsConfig):
     """SLIT.
 
     Attributes:
-        minimum_stars: A rating of at least so many stars counts as liking: only what is liked is
-            to come next.
-        history_decay: h; with n later ratings, one counts (1 + n / 2)^−h.
-        target_decay: t; what comes n ratings after the next counts (1 + n)^−t.
+        minimum_stars: As `ItemWeightsConfig`, as are the two after it; only what is liked is to
+            come next.
+        indifference: Of what else is in a history.
+        history_decay: Of a history, when it is learned from and when it is asked about.
         regularisation: c in λ = c ḡ, where ḡ is the mean of the Gram matrix's diagonal.
-        indifference: How much a rating of fewer stars counts beside a liking in the history.
+        target_decay: t; what comes n ratings after the next counts (1 + n)^−t.
         moments: Of each user, the most moments that are learned from, evenly spaced from the first
             to the last that others follow.
         max_items: The most liked items that the dense weights cover. They take 4 m² bytes to
@@ -33,24 +31,18 @@ class SLITConfig:
     """
 
     minimum_stars: float = 3.0
-    history_decay: float = 0.5
-    target_decay: float = 0.5
-    regularisation: float = 4.0
     indifference: float = 0.3
-    moments: int = 32
+    history_decay: float = 0.5
+    regularisation: float = 4.0
     max_items: int = 5_000
+    target_decay: float = 0.5
+    moments: int = 32
 
     def __post_init__(self) -> None:
-        if not np.isfinite(self.minimum_stars):
-            raise ValueError(f"minimum_stars: {self.minimum_stars} is not finite")
-        if not 0 < self.regularisation < np.inf:
-            raise ValueError(f"regularisation: {self.regularisation} is not finite and above 0")
-        for name in ("history_decay", "target_decay", "indifference"):
-            if not 0 <= getattr(self, name) < np.inf:
-                raise ValueError(f"{name}: {getattr(self, name)} is not finite and 0 or above")
-        for name, least in (("moments", 2), ("max_items", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}: {getattr(self, name)} is below {least}")
+        super().__post_init__()
+        self._refuse_negative("target_decay")
+        if self.moments < 2:
+            raise ValueError(f"moments: {self.moments} is below 2")
 
 
 class SLITScorer:
@@ -80,10 +72,7 @@ class SLITScorer:
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
         """As `Scorer.score`."""
-        config = self.config
-        values = liking(profiles.ratings, config.minimum_stars, config.indifference)
-        values *= fading(profiles.later, config.history_decay)
-        scores = self._weights.score(profiles, values)
+        scores = self._weights.score(profiles, self.config)
         return scores if items is None else scores[:, items]
 
     def similarities(self, item: int) -> Float32 | None:  # noqa: ARG002 - transitions are no likeness

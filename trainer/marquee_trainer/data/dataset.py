@@ -165,11 +165,7 @@ class RatingsDataset:
     def by_user(self) -> RatingsMatrix:
         """Users' ratings of items (CSR): user → items, and (user, item) → rating."""
         return RatingsMatrix.of(
-            self.users,
-            self.items,
-            self.ratings,
-            len(self.user_ids),
-            len(self.catalogue),
+            self.users, self.items, self.ratings, len(self.user_ids), len(self.catalogue)
         )
 
     @cached_property
@@ -177,6 +173,17 @@ class RatingsDataset:
         """Items' ratings by users (CSC): item → users."""
         return RatingsMatrix.of(
             self.items, self.users, self.ratings, len(self.catalogue), len(self.user_ids)
+        )
+
+    def matrix(self, rows: Int64) -> RatingsMatrix:
+        """The ratings matrix of some rows (int64, n, in any order), which knows their order."""
+        return RatingsMatrix.of(
+            self.users[rows],
+            self.items[rows],
+            self.ratings[rows],
+            len(self.user_ids),
+            len(self.catalogue),
+            self.timestamps[rows],
         )
 
     def rating(self, user: int, item: int) -> float | None:

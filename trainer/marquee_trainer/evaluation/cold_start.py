@@ -108,10 +108,10 @@ def cold_start(
     mse: dict[str, list[float]] = {}
     ndcg: dict[str, list[float]] = {}
     # What any number of given ratings holds is no candidate, so that all lists are of one task.
-    task = RankingTask.of(_matrix(dataset, held.given(held.most)), pairs, relevant_stars)
+    task = RankingTask.of(dataset.matrix(held.given(held.most)), pairs, relevant_stars)
     places = np.searchsorted(held.users, pairs.users)
     for count in config.given:
-        matrix = _matrix(dataset, held.given(count))
+        matrix = dataset.matrix(held.given(count))
         scores = _scores(without, _visitors(without, matrix, held.users))
         for name, (output, rating, ranking) in scores.items():
             if output is Output.STARS:
@@ -155,18 +155,6 @@ def _hold_out(dataset: RatingsDataset, rows: Int64, config: ColdStartConfig, see
         int(user): order[start:end] for user, start, end in zip(users, starts, ends, strict=True)
     }
     return _HeldOut(users, of_user, most)
-
-
-def _matrix(dataset: RatingsDataset, rows: Int64) -> RatingsMatrix:
-    rows = np.sort(rows)
-    return RatingsMatrix.of(
-        dataset.users[rows],
-        dataset.items[rows],
-        dataset.ratings[rows],
-        len(dataset.user_ids),
-        len(dataset.catalogue),
-        dataset.timestamps[rows],
-    )
 
 
 def _visitors(trained: Trained, given: RatingsMatrix, users: Int64) -> Profiles:

@@ -75,12 +75,11 @@ def items_alone(
     def rmse(predictions: Float64) -> float:
         return rating_metrics(predictions, test.ratings, dataset.scale).rmse
 
+    learned_blocks = _blocks(dataset, part, validation.items)
+    asked_blocks = _blocks(dataset, data, test.items)
     honest, bound = {}, {}
-    for places, name in enumerate(KNOWN_OF_ITEMS):
-        learned, asked = (
-            _columns(dataset, known, items, places)
-            for known, items in ((part, validation.items), (data, test.items))
-        )
+    for known, name in enumerate(KNOWN_OF_ITEMS, start=2):
+        learned, asked = np.hstack(learned_blocks[:known]), np.hstack(asked_blocks[:known])
         weights = _ridge(learned, validation.ratings - part.baseline.mean)
         honest[name] = rmse(data.baseline.mean + asked @ weights)
         weights, *_ = np.linalg.lstsq(asked, test.ratings - data.baseline.mean)
@@ -95,14 +94,16 @@ def _of_unknown(data: ReleaseData, pairs: Pairs) -> Pairs:
     return Pairs(pairs.users[kept], pairs.items[kept], pairs.ratings[kept])
 
 
-def _columns(dataset: RatingsDataset, data: ReleaseData, items: Int32, places: int) -> Float64:
-    """The baseline's item bias, a constant, and what is known of each item (float64, n × columns).
+def _blocks(dataset: RatingsDataset, data: ReleaseData, items: Int32) -> list[Float64]:
+    """The baseline's item bias and a constant; then what each of `KNOWN_OF_ITEMS` adds.
 
     Args:
         dataset: Holds years and genres.
         data: The training ratings that means and counts are of.
         items: The items (int32, n).
-        places: Up to which of `KNOWN_OF_ITEMS`.
+
+    Returns:
+        Blocks of columns (float64, n × columns each).
     """
     counts = data.matrix.item_counts.astype(np.float64)
     departures = data.matrix.ratings.astype(np.float64) - data.baseline.mean
@@ -110,21 +111,17 @@ def _columns(dataset: RatingsDataset, data: ReleaseData, items: Int32, places: i
     years = np.asarray(dataset.catalogue.years, dtype=np.float64)
     decades = np.where(years > 0, (years - _MIDDLE_YEAR) / _DECADE, 0.0)
     bits = np.asarray(dataset.catalogue.genre_bits, dtype=np.int64)
+    genres = (bits >> np.arange(len(dataset.catalogue.genres))[:, None] & 1).astype(np.float64)
     rare = (counts < _FEW).astype(np.float64)
-    groups: Sequence[Sequence[Float64]] = (
+    blocks: tuple[Sequence[Float64], ...] = (
+        [data.baseline.item_bias.astype(np.float64), np.ones(len(counts))],
         [totals / (counts + damping) for damping in _DAMPINGS],
         [np.log1p(counts), np.log1p(counts) ** 2, (counts == 0).astype(np.float64)],
         [decades, np.maximum(decades, 0.0), rare * decades],
-        [
-            column
-            for place in range(len(dataset.catalogue.genres))
-            for genre in [(bits >> place & 1).astype(np.float64)]
-            for column in (genre, rare * genre)
-        ],
+        [*genres, *(rare * genres)],
     )
-    chosen = [column for group in groups[: places + 1] for column in group]
-    start = [data.baseline.item_bias.astype(np.float64), np.ones(len(counts))]
-    return np.stack([*start, *chosen], axis=1)[items]
+    # Of a catalogue without genres the last is empty.
+    return [np.reshape(block, (-1, len(counts))).T[items] for block in blocks]
 
 
 def _ridge(columns: Float64, wanted: Float32 | Float64) -> Float64:

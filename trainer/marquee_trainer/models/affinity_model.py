@@ -68,22 +68,16 @@ class AffinityModel(DirectModel[ConfigT, ScorerT]):
             ).sample(_MOST_USERS, training.seed)
         self._scorer = self.learn(training.data)
         if task is not None and len(task.users):
-            self._choose(training.data, task, self._scorer)
+            self._choose(training.data, task)
         return Fit()
 
-    def _choose(self, data: ReleaseData, task: RankingTask, scorer: ScorerT) -> None:
-        """Takes the best configuration of those tried, the first of equals, and its scorer.
-
-        Args:
-            data: The training ratings.
-            task: What is to be ranked.
-            scorer: Learned with the present configuration.
-        """
+    def _choose(self, data: ReleaseData, task: RankingTask) -> None:
+        """Takes the best configuration of those tried, the first of equals, and its scorer."""
 
         def ndcg(scorer: ScorerT) -> float:
             return ranking_metrics(task, score_known(scorer, data), TOP).ndcg
 
-        reached = {self._config: ndcg(scorer)}
+        reached = {self._config: ndcg(self.scorer)}
         for step in self._steps():
             start = self._config
             for change in step:
