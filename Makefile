@@ -25,6 +25,7 @@ test: lint types unit ## Pass lint, types and tests
 lint: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 
 .PHONY: types
 types: $(VENV)/ready

@@ -20,15 +20,13 @@ import pytest_asyncio
 import trustme
 from hypothesis import settings as hypothesis_settings
 
-from marquee_services.arrays import Float32, Int32, load_array, save_array
-from marquee_services.catalogue import Catalogue, Vocabulary
-from marquee_services.gateway.main import Gateway
-from marquee_services.gateway.main import start as start_gateway
-from marquee_services.gateway.settings import GatewaySettings
-from marquee_services.ratings import Profiles, RatingsMatrix
-from marquee_services.release.contents import model_folder, save_data
-from marquee_services.release.follower import ReleaseFollower
-from marquee_services.release.manifest import (
+from marquee_core.arrays import Float32, Int32, load_array, save_array
+from marquee_core.catalogue import Catalogue, Vocabulary
+from marquee_core.output import Output
+from marquee_core.ratings import Profiles, RatingsMatrix
+from marquee_core.release.contents import model_folder, save_data
+from marquee_core.release.ensemble import Blend, BlendPair, Ensemble, backend_subsets
+from marquee_core.release.manifest import (
     DataEntry,
     Manifest,
     ModelEntry,
@@ -36,19 +34,16 @@ from marquee_services.release.manifest import (
     hash_folder,
     new_release_id,
 )
-from marquee_services.release.store import ReleaseStore
-from marquee_services.scoring.baseline import Baseline
-from marquee_services.scoring.ensemble import Blend, BlendPair, Ensemble, backend_subsets
-from marquee_services.scoring.scorer import (
-    LoadScorer,
-    NeighbourEvidence,
-    Output,
-    RatedEvidence,
-    ReleaseData,
-)
-from marquee_services.scoring_service.engine import Engine
-from marquee_services.scoring_service.main import start as start_scoring
-from marquee_services.scoring_service.settings import CFSettings
+from marquee_core.release.store import ReleaseStore
+from marquee_core.scorers.baseline import Baseline
+from marquee_core.scorers.scorer import LoadScorer, NeighbourEvidence, RatedEvidence, ReleaseData
+from marquee_services.gateway.main import Gateway
+from marquee_services.gateway.main import start as start_gateway
+from marquee_services.gateway.settings import GatewaySettings
+from marquee_services.scoring.engine import Engine
+from marquee_services.scoring.main import start as start_scoring
+from marquee_services.scoring.settings import CFSettings
+from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.runtime import BoundServer
 
 # Shared machines stall; how long an example takes is not what the tests are about.

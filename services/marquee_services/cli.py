@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from marquee_services.gateway.settings import GatewaySettings
-from marquee_services.scoring_service.settings import CFSettings, InferenceSettings
+from marquee_services.scoring.settings import CFSettings, InferenceSettings
 from marquee_services.server.heap import keep_heap_small, share_arenas
 from marquee_services.server.settings import ServerSettings, settings_options
 
@@ -36,8 +36,8 @@ def serve_cf(settings: CFSettings) -> None:
     """Run the CF service: ScoringService with NumPy and SciPy."""
     share_arenas()
     _limit_blas(settings.blas_threads)
-    from marquee_services.scoring.cf_models import CF_SCORERS
-    from marquee_services.scoring_service import main
+    from marquee_services.cf.models import CF_SCORERS
+    from marquee_services.scoring import main
 
     _run("cf", settings, lambda: main.serve(settings, "cf", CF_SCORERS))
 
@@ -53,9 +53,8 @@ def serve_inference(settings: InferenceSettings) -> None:
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     share_arenas()
     _limit_blas(settings.blas_threads)
-    from marquee_services.inference.models import INFERENCE_SCORERS
-    from marquee_services.inference.threads import limit_threads
-    from marquee_services.scoring_service import main
+    from marquee_services.inference.models import INFERENCE_SCORERS, limit_threads
+    from marquee_services.scoring import main
 
     limit_threads(settings.tensorflow_threads)
     _run("inference", settings, lambda: main.serve(settings, "inference", INFERENCE_SCORERS))
@@ -92,7 +91,7 @@ def _run(
 @click.pass_context
 def releases(context: click.Context, store: str) -> None:
     """List, show, promote and roll back releases."""
-    from marquee_services.release.store import ReleaseStore
+    from marquee_core.release.store import ReleaseStore
 
     try:
         context.obj = ReleaseStore(store)
@@ -149,7 +148,7 @@ def roll_back_release(store: Any) -> None:
 
 
 def _checked(work: Callable[[], Any]) -> Any:
-    from marquee_services.errors import ArtifactError
+    from marquee_core.errors import ArtifactError
 
     try:
         return work()

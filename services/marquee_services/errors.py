@@ -135,7 +135,3 @@ class DeadlineExceeded(ServiceError):
 
     def __init__(self) -> None:
         super().__init__("the deadline passed before an answer was ready")
-
-
-class ArtifactError(Exception):
-    """Artifacts are not what their manifest says, or not what their reader needs."""

@@ -16,15 +16,16 @@ import numpy as np
 
 from bench.core import interleaved
 from bench.report import Row, Target
-from marquee_services.arrays import Float32, Int32
-from marquee_services.ratings import Profiles, RatingsMatrix
-from marquee_services.scoring import ann
-from marquee_services.scoring.ann import ANN_FILE, AnnConfig, AnnIndex
-from marquee_services.scoring.baseline import Baseline
-from marquee_services.scoring.retrieval import ExactIndex, ItemIndex
-from marquee_services.scoring.scorer import Output, ReleaseData
-from marquee_trainer import retrieval as trainer
-from marquee_trainer.retrieval import RECALL_DEPTH, RetrievalConfig, choose_retrieval
+from marquee_core.arrays import Float32, Int32
+from marquee_core.output import Output
+from marquee_core.ratings import Profiles, RatingsMatrix
+from marquee_core.retrieval import ann
+from marquee_core.retrieval.ann import ANN_FILE, AnnConfig, AnnIndex
+from marquee_core.retrieval.exact import ExactIndex, ItemIndex
+from marquee_core.scorers.baseline import Baseline
+from marquee_core.scorers.scorer import ReleaseData
+from marquee_trainer.publishing import retrieval as trainer
+from marquee_trainer.publishing.retrieval import RECALL_DEPTH, RetrievalConfig, choose_retrieval
 
 _DIMENSIONS = 64
 # Of MF as it is trained on MovieLens 100K: k-th deviations of the factors fall by k^-0.3, and the

@@ -16,9 +16,9 @@ from bench.load import LoadPlan
 from bench.processes import EchoServer, Services
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
-from marquee_services.catalogue import Vocabulary
-from marquee_services.release.manifest import Manifest
-from marquee_services.release.store import ReleaseStore
+from marquee_core.catalogue import Vocabulary
+from marquee_core.release.manifest import Manifest
+from marquee_core.release.store import ReleaseStore
 
 RECOMMEND_PATH = "/marquee.v1.RecommenderService/Recommend"
 PAGE_SIZE = 20

@@ -16,20 +16,20 @@ from typing import Any
 import numpy as np
 
 from bench.report import Row, Target
-from marquee_services.arrays import Float32, Int32, Int64
-from marquee_services.ratings import Profiles, RatingsMatrix
-from marquee_services.release.contents import open_release
-from marquee_services.release.manifest import EXACT
-from marquee_services.release.store import ReleaseStore
-from marquee_services.scoring.baseline import Baseline
-from marquee_services.scoring.cf_models import CF_SCORERS
-from marquee_services.scoring.config import load_config
-from marquee_services.scoring.neighbours import Neighbours
-from marquee_services.scoring.scorer import ReleaseData, Scorer
-from marquee_services.scoring.top import top_indexes
-from marquee_services.scoring.user_cf import UserCFConfig, UserResiduals
-from marquee_services.scoring_service.engine import Engine, Query
-from marquee_services.scoring_service.main import load_index
+from marquee_core.arrays import Float32, Int32, Int64
+from marquee_core.ratings import Profiles, RatingsMatrix
+from marquee_core.release.contents import open_release
+from marquee_core.release.manifest import EXACT
+from marquee_core.release.store import ReleaseStore
+from marquee_core.retrieval.top import top_indexes
+from marquee_core.scorers.baseline import Baseline
+from marquee_core.scorers.config import load_config
+from marquee_core.scorers.neighbours import Neighbours
+from marquee_core.scorers.scorer import ReleaseData, Scorer
+from marquee_core.scorers.user_cf import UserCFConfig, UserResiduals
+from marquee_services.cf.models import CF_SCORERS
+from marquee_services.scoring.engine import Engine, Query
+from marquee_services.scoring.main import load_index
 
 _DIMENSIONS = 64
 _TOP = 20
@@ -48,8 +48,12 @@ def factor_engine(items: int) -> tuple[Engine, Float32]:
     The model scores by the trainer's module and the scorer of the inference service: the same
     signatures as those of a SavedModel.
     """
-    from marquee_services.inference.threads import limit_threads
-    from marquee_trainer.models.scoring_module import FittedScorer, FoldInConfig, LinearModule
+    from marquee_services.inference.models import limit_threads
+    from marquee_trainer.models.neural.scoring_module import (
+        FittedScorer,
+        FoldInConfig,
+        LinearModule,
+    )
 
     limit_threads(1)
     random = np.random.default_rng(_SEED)

@@ -15,7 +15,7 @@ from typing import Self
 
 import psutil
 
-from marquee_trainer.processes import ProcessGroup, ServiceProcess
+from marquee_services.processes import ProcessGroup, ServiceProcess
 
 SERVICES = ("cf", "inference", "gateway")
 

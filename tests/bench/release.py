@@ -19,9 +19,8 @@ from pathlib import Path
 
 import marquee_services
 import marquee_trainer
-from marquee_services.release.manifest import DataEntry, Manifest
-from marquee_services.release.store import ReleaseStore
-from marquee_services.scoring.ensemble import (
+from marquee_core.output import Output
+from marquee_core.release.ensemble import (
     BASELINE,
     GATEWAY_MODELS,
     Blend,
@@ -29,7 +28,8 @@ from marquee_services.scoring.ensemble import (
     Ensemble,
     backend_subsets,
 )
-from marquee_services.scoring.scorer import Output
+from marquee_core.release.manifest import DataEntry, Manifest
+from marquee_core.release.store import ReleaseStore
 from marquee_trainer.data.source import load_ratings
 
 # Of recent popularity; any costs the same to serve.
@@ -100,12 +100,12 @@ def publish(store: ReleaseStore, config: ReleaseConfig, on_step: Callable[[str],
         RatingsError: The ratings cannot be read.
     """
     # TensorFlow takes seconds to import, and is not needed when the release is there.
-    from marquee_services.scoring.bayesian_mf import BayesianMFConfig
-    from marquee_trainer.models.bayesian_mf import BayesianMF
+    from marquee_core.scorers.bayesian_mf import BayesianMFConfig
+    from marquee_trainer.models.bayesian.bayesian_mf import BayesianMF
     from marquee_trainer.models.model import Model, Training
     from marquee_trainer.models.registry import MODELS
-    from marquee_trainer.publishing import publish_release
-    from marquee_trainer.training import BaselineConfig, release_data
+    from marquee_trainer.publishing.release import publish_release
+    from marquee_trainer.training.train import BaselineConfig, release_data
 
     on_step("load the ratings")
     dataset = load_ratings(config.data, seed=config.seed).dataset

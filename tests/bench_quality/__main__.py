@@ -13,23 +13,28 @@ from tqdm import tqdm
 from bench_quality.references import REFERENCES, Reference, Score
 from marquee.cli.table import render
 from marquee_services.server.settings import settings_options
+from marquee_trainer.commands.evaluate import metrics_json
+from marquee_trainer.commands.settings import DataSettings
+from marquee_trainer.commands.train import load_and_split, train_all
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.split import Split, split_by
-from marquee_trainer.evaluating import metrics_json
-from marquee_trainer.evaluation.beyond_accuracy import beyond_accuracy
-from marquee_trainer.evaluation.bootstrap import bootstrap_interval, paired_bootstrap
-from marquee_trainer.evaluation.evaluate import ENSEMBLE
-from marquee_trainer.evaluation.ranking_metrics import (
+from marquee_trainer.metrics.beyond_accuracy import beyond_accuracy
+from marquee_trainer.metrics.bootstrap import bootstrap_interval, paired_bootstrap
+from marquee_trainer.metrics.item_vectors import item_vectors
+from marquee_trainer.metrics.ranking_metrics import (
     RECALL_TOP,
     TOP,
     RankingMetrics,
     RankingTask,
     ranking_metrics,
 )
-from marquee_trainer.item_vectors import item_vectors
-from marquee_trainer.releasing import load_and_split, train_all
-from marquee_trainer.settings import DataSettings
-from marquee_trainer.training import BaselineConfig, TrainingConfig, pairs_of, release_data
+from marquee_trainer.training.evaluate import ENSEMBLE
+from marquee_trainer.training.train import (
+    BaselineConfig,
+    TrainingConfig,
+    interactions_of,
+    release_data,
+)
 
 _TARGET = 1.03
 
@@ -38,7 +43,9 @@ def tuned(
     reference: Reference, dataset: RatingsDataset, inner: Split, relevant: float, bar: tqdm[Any]
 ) -> dict[str, object]:
     """The parameters with the highest NDCG@10 of the validation part."""
-    task = RankingTask.of(dataset.matrix(inner.train), pairs_of(dataset, inner.test), relevant)
+    task = RankingTask.of(
+        dataset.matrix(inner.train), interactions_of(dataset, inner.test), relevant
+    )
     best: tuple[float, dict[str, object]] = (-1.0, {})
     for values in reference.candidates():
         score = reference.fit(dataset, inner.train, values)
@@ -58,7 +65,9 @@ def main(settings: DataSettings, folder: str) -> None:
     # The validation part is cut from the training part as the test part was cut.
     share, seed = settings.test_fraction, settings.seed
     inner = split_by(settings.split, dataset, split.train, share, seed)
-    task = RankingTask.of(dataset.matrix(split.train), pairs_of(dataset, split.test), relevant)
+    task = RankingTask.of(
+        dataset.matrix(split.train), interactions_of(dataset, split.test), relevant
+    )
     vectors = item_vectors(release_data(dataset, split.train, BaselineConfig()))
     found: dict[str, RankingMetrics] = {}
     chosen: dict[str, dict[str, object]] = {}

@@ -13,12 +13,12 @@ from implicit.bpr import BayesianPersonalizedRanking
 from implicit.nearest_neighbours import BM25Recommender, CosineRecommender, TFIDFRecommender
 from scipy.sparse import csr_matrix
 
-from marquee_services.arrays import Float32, Int32, Int64
-from marquee_services.scoring.ease import EASEConfig
+from marquee_core.arrays import Float32, Int32, Int64
+from marquee_core.scorers.ease import EASEConfig
 from marquee_trainer.data.dataset import RatingsDataset
-from marquee_trainer.models.ease import EASE
+from marquee_trainer.models.linear.ease import EASE
 from marquee_trainer.models.model import Training, score_known
-from marquee_trainer.training import BaselineConfig, release_data
+from marquee_trainer.training.train import BaselineConfig, release_data
 
 Score = Callable[[Int32], Float32]
 _THREADS = 2

@@ -17,22 +17,22 @@ from implicit.utils import ParameterWarning
 from scipy.sparse import csr_matrix
 
 from marquee.cli.table import render
-from marquee_services.ratings import RatingsMatrix
-from marquee_services.scoring.baseline import Baseline
-from marquee_services.scoring.scorer import ReleaseData
+from marquee_core.ratings import RatingsMatrix
+from marquee_core.scorers.baseline import Baseline
+from marquee_core.scorers.scorer import ReleaseData
 from marquee_services.server.settings import settings_options
-from marquee_trainer.models.direct import DirectModel
-from marquee_trainer.models.item_cf import ItemCF
-from marquee_trainer.models.user_cf import UserCF
-from marquee_trainer.releasing import load_and_split
-from marquee_trainer.settings import DataSettings
+from marquee_trainer.commands.settings import DataSettings
+from marquee_trainer.commands.train import load_and_split
+from marquee_trainer.models.closed_form import ClosedFormModel
+from marquee_trainer.models.neighbours.item_cf import ItemCF
+from marquee_trainer.models.neighbours.user_cf import UserCF
 from marquee_trainer.threads import usable_cores
-from marquee_trainer.training import BaselineConfig, release_data
+from marquee_trainer.training.train import BaselineConfig, release_data
 
 _THREADS = usable_cores()
 _MOST_TO_IMPLICIT, _MOST_TO_SURPRISE = 1.5, 1.0
 _MOST_GB = 8.0
-_KINDS: Mapping[str, type[DirectModel[Any, Any]]] = {"item": ItemCF, "user": UserCF}
+_KINDS: Mapping[str, type[ClosedFormModel[Any, Any]]] = {"item": ItemCF, "user": UserCF}
 Fit = Callable[[], object]
 
 

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee_services.errors import ServiceError
-from marquee_services.gateway.message_bytes import content_tag, number_tag, varint
-from marquee_services.gateway.recommender import Recommender
-from marquee_services.gateway.router import Deadline
+from marquee_services.gateway.answering.recommender import Recommender
+from marquee_services.gateway.caching.message_bytes import content_tag, number_tag, varint
+from marquee_services.gateway.ranking.router import Deadline
 from marquee_services.gateway.validation import validate_subject
 from marquee_services.server.status import reason_name, status_code
 

@@ -7,19 +7,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from marquee.v1 import recommender_service_pb2, recommender_service_pb2_grpc
-from marquee_services.gateway.answer_cache import AnswerCache
-from marquee_services.gateway.backend import Backend
-from marquee_services.gateway.lists import ListMemory
-from marquee_services.gateway.lookups import Lookups
-from marquee_services.gateway.ready_answers import ReadyAnswers
-from marquee_services.gateway.recommender import Recommender
-from marquee_services.gateway.release import GatewayRelease, load_gateway_release
-from marquee_services.gateway.releases import Releases
-from marquee_services.gateway.router import Router
+from marquee_core.release.store import ReleaseStore
+from marquee_services.gateway.answering.lookups import Lookups
+from marquee_services.gateway.answering.recommender import Recommender
+from marquee_services.gateway.answering.stored_answers import StoredAnswers
+from marquee_services.gateway.backends.backend import Backend
+from marquee_services.gateway.caching.answer_cache import AnswerCache
+from marquee_services.gateway.caching.list_cache import ListCache
+from marquee_services.gateway.ranking.router import Router
+from marquee_services.gateway.releases.release import GatewayRelease, load_gateway_release
+from marquee_services.gateway.releases.serving import Releases
 from marquee_services.gateway.servicer import RecommenderServicer
 from marquee_services.gateway.settings import GatewaySettings
-from marquee_services.release.follower import ReleaseFollower
-from marquee_services.release.store import ReleaseStore
+from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.runtime import BoundServer, create_server, until_signalled
 
@@ -77,9 +77,9 @@ async def start(settings: GatewaySettings) -> Gateway:
     )
     releases = Releases(follower, backends)
     router = Router({backend.name: backend for backend in backends})
-    lists = ListMemory(settings.list_memory * 1024 * 1024)
+    lists = ListCache(settings.list_memory * 1024 * 1024)
     answer_cache = AnswerCache(settings.answer_memory * 1024 * 1024)
-    ready = ReadyAnswers(
+    ready = StoredAnswers(
         releases,
         router,
         answer_cache,

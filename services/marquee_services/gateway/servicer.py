@@ -9,13 +9,13 @@ from importlib.metadata import version
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import recommender_service_pb2_grpc, types_pb2
 from marquee_services.errors import NoRelease
-from marquee_services.gateway.answers import release_status
+from marquee_services.gateway.answering.lookups import Lookups
+from marquee_services.gateway.answering.messages import release_status
+from marquee_services.gateway.answering.recommender import Recommender
+from marquee_services.gateway.answering.stored_answers import StoredAnswers
 from marquee_services.gateway.batch import recommend_batch
-from marquee_services.gateway.lookups import Lookups
-from marquee_services.gateway.ready_answers import ReadyAnswers
-from marquee_services.gateway.recommender import Recommender
-from marquee_services.gateway.releases import Releases
-from marquee_services.gateway.router import Deadline, Router
+from marquee_services.gateway.ranking.router import Deadline, Router
+from marquee_services.gateway.releases.serving import Releases
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.gateway.validation import validate
 from marquee_services.server.interceptor import Context, time_left
@@ -28,7 +28,7 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
     def __init__(
         self,
         recommender: Recommender,
-        ready: ReadyAnswers,
+        ready: StoredAnswers,
         lookups: Lookups,
         releases: Releases,
         router: Router,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 
 # Of the GNU allocator's malloc.h.
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
@@ -28,6 +29,18 @@ def keep_heap_small() -> None:
     """
     share_arenas()
     _set(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
+
+
+def return_free_memory() -> None:
+    """Collects garbage and returns free heap to the system.
+
+    Imports and the loading of a release leave much of it; the GNU allocator keeps it otherwise.
+    Without that allocator nothing is returned.
+    """
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _set(option: int, value: int) -> None:

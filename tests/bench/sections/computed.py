@@ -9,7 +9,7 @@ from bench.context import Context
 from bench.processes import EchoServer
 from bench.report import Table
 from bench.sections import recommend
-from marquee_trainer.processes import ServiceProcess
+from marquee_services.processes import ServiceProcess
 
 
 def measure_first_pages(context: Context, echo: EchoServer, size: int) -> Table:

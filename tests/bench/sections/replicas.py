@@ -14,7 +14,7 @@ import psutil
 from bench.context import Context, median, ratios
 from bench.generator import Load
 from bench.report import Row, Table, Target
-from marquee_trainer.processes import ServiceProcess
+from marquee_services.processes import ServiceProcess
 
 _TARGET = Target(">=", 1.7)
 _PAUSE_S = 0.002

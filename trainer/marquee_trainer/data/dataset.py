@@ -10,9 +10,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from marquee_services.arrays import Float32, Int32, Int64
-from marquee_services.catalogue import Catalogue, Vocabulary
-from marquee_services.ratings import RatingsMatrix
+from marquee_core.arrays import Float32, Int32, Int64
+from marquee_core.catalogue import Catalogue, Vocabulary
+from marquee_core.ratings import RatingsMatrix
 
 # MovieLens' ratings, in stars: the half-star scale, which the whole stars of old sets are part of.
 LOWEST, HIGHEST, HALF_STAR = 0.5, 5.0, 0.5

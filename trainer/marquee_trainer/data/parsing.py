@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from marquee_services.arrays import Float32, Int64
+from marquee_core.arrays import Float32, Int64
 from marquee_trainer.data.dataset import (
     HALF_STAR,
     HIGHEST,

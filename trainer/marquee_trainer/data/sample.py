@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from marquee_services.arrays import Float64, Int64
+from marquee_core.arrays import Float64, Int64
 from marquee_trainer.data.dataset import ItemDetails, RatingsDataset, RatingsError
 from marquee_trainer.data.film_titles import film_titles
 

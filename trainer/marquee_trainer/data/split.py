@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from marquee_services.arrays import Bool, Int64
+from marquee_core.arrays import Bool, Int64
 from marquee_trainer.data.dataset import RatingsDataset
 
 

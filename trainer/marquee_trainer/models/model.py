@@ -10,30 +10,13 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from marquee_services.arrays import Float32, Int32
-from marquee_services.scoring.scorer import ReleaseData, Scorer
-from marquee_services.scoring.top import top_indexes
+from marquee_core.arrays import Float32, Int32
+from marquee_core.retrieval.top import top_indexes
+from marquee_core.scorers.scorer import ReleaseData, Scorer
+from marquee_trainer.data.interactions import Interactions
 
 # Users scored at once, so that the scores of a block fit the cache of the memory budget.
 _BLOCK_CELLS = 4_000_000
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Ratings as rows, for validation or test.
-
-    Attributes:
-        users: User indexes (int32, n).
-        items: Item indexes (int32, n).
-        ratings: Ratings in stars (float32, n).
-    """
-
-    users: Int32
-    items: Int32
-    ratings: Float32
-
-    def __len__(self) -> int:
-        return len(self.users)
 
 
 @dataclass(frozen=True)
@@ -58,7 +41,7 @@ class Training:
     """
 
     data: ReleaseData
-    validation: Pairs | None = None
+    validation: Interactions | None = None
     seed: int = 0
     on_epoch: Callable[[Epoch], None] = lambda _: None
     relevant_stars: float = 4.0
@@ -103,7 +86,7 @@ class Model(ABC):
         """
 
     @property
-    def most_epochs(self) -> int:
+    def max_epochs(self) -> int:
         """After at most so many epochs a fit ends; 0 for models without epochs."""
         return 0
 

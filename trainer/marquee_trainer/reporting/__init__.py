@@ -1,1 +1,4 @@
-"""The evaluation's report: plots, tables and the page that holds them."""
+"""`report.html`: plots and tables of an evaluation, in one file.
+
+Imports `studies`, `training` and `metrics`. Start with `report.py`.
+"""

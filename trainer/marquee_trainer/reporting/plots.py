@@ -8,11 +8,11 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from marquee_services.arrays import Float32, Float64, Int64
-from marquee_services.scoring.ensemble import BlendPair
-from marquee_trainer.evaluation.bootstrap import Interval
-from marquee_trainer.evaluation.cold_start import ColdStart
+from marquee_core.arrays import Float32, Float64, Int64
+from marquee_core.release.ensemble import BlendPair
+from marquee_trainer.metrics.bootstrap import Interval
 from marquee_trainer.models.model import Fit
+from marquee_trainer.studies.cold_start import ColdStart
 
 mpl.use("Agg")
 

@@ -7,20 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from marquee_services.arrays import Bool, Float64
-from marquee_services.scoring.ensemble import BASELINE
-from marquee_trainer.configurations import Searches
+from marquee_core.arrays import Bool, Float64
+from marquee_core.release.ensemble import BASELINE
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.split import Split
-from marquee_trainer.evaluation.bootstrap import Comparison
-from marquee_trainer.evaluation.cold_start import ColdStart
-from marquee_trainer.evaluation.evaluate import ENSEMBLE
-from marquee_trainer.evaluation.known_day import KnownDay
-from marquee_trainer.evaluation.rating_metrics import rating_metrics
-from marquee_trainer.evaluation.unknown_users import items_alone
-from marquee_trainer.models.affinity_model import AffinityModel
-from marquee_trainer.models.item_cf import ItemCF
-from marquee_trainer.models.user_cf import UserCF
+from marquee_trainer.metrics.bootstrap import Comparison
+from marquee_trainer.metrics.rating_metrics import rating_metrics
+from marquee_trainer.models.configurations import Searches
+from marquee_trainer.models.linear.implicit_feedback import ImplicitFeedbackModel
+from marquee_trainer.models.neighbours.item_cf import ItemCF
+from marquee_trainer.models.neighbours.user_cf import UserCF
 from marquee_trainer.reporting import plots
 from marquee_trainer.reporting.page import Section, write_report
 from marquee_trainer.reporting.significance import (
@@ -29,7 +25,11 @@ from marquee_trainer.reporting.significance import (
     ranking_intervals,
     rating_comparisons,
 )
-from marquee_trainer.training import Trained, TrainingConfig, pairs_of
+from marquee_trainer.studies.cold_start import ColdStart
+from marquee_trainer.studies.known_day import KnownDay
+from marquee_trainer.studies.unknown_users import items_alone
+from marquee_trainer.training.evaluate import ENSEMBLE
+from marquee_trainer.training.train import Trained, TrainingConfig, interactions_of
 
 _RATING = ("train_mse", "test_mse", "test_rmse", "test_mae")
 _RANKING = ("recall@20", "mrr", "map", "debiased_ndcg@10")
@@ -69,7 +69,7 @@ def write_evaluation_report(
         searches: How the models' configurations were found, if they are not the defaults.
     """
     evaluation = trained.evaluation
-    test = pairs_of(dataset, split.test)
+    test = interactions_of(dataset, split.test)
     squared = {
         name: rating_metrics(row, test.ratings, dataset.scale).squared_errors
         for name, row in evaluation.predictions.items()
@@ -166,7 +166,7 @@ def _ablation_section(
 def _error_section(
     dataset: RatingsDataset, split: Split, trained: Trained, squared: Mapping[str, Float64]
 ) -> Section:
-    test = pairs_of(dataset, split.test)
+    test = interactions_of(dataset, split.test)
     matrix = trained.data.matrix
     by_count = plots.error_by_count(
         squared, np.diff(matrix.indptr)[test.users], matrix.item_counts[test.items]
@@ -240,7 +240,7 @@ def _chosen_section(trained: Trained) -> Section:
             ", ".join(f"{name} {model.parameters[name]}" for name in model.chosen()),
         ]
         for model in trained.models
-        if isinstance(model, AffinityModel)
+        if isinstance(model, ImplicitFeedbackModel)
     ]
     return Section(
         "What models of likes choose",

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from marquee_services.arrays import Float32, Float64, Int32
-from marquee_services.scoring.ensemble import BASELINE
-from marquee_trainer.blending import learn_rating_blend
+from marquee_core.arrays import Float32, Float64, Int32
+from marquee_core.release.ensemble import BASELINE
 from marquee_trainer.data.dataset import RatingScale
-from marquee_trainer.evaluation.bootstrap import (
+from marquee_trainer.ensemble.blends import learn_rating_blend
+from marquee_trainer.metrics.bootstrap import (
     Comparison,
     Interval,
     bootstrap_interval,
     paired_bootstrap,
     user_means,
 )
-from marquee_trainer.evaluation.evaluate import ENSEMBLE, Evaluation
-from marquee_trainer.evaluation.rating_metrics import rating_metrics
-from marquee_trainer.training import ValidationPredictions
+from marquee_trainer.metrics.rating_metrics import rating_metrics
+from marquee_trainer.training.evaluate import ENSEMBLE, Evaluation
+from marquee_trainer.training.train import ValidationPredictions
 
 
 def rating_comparisons(

@@ -1,0 +1,194 @@
+"""The manifest of a release: what it holds, where it came from, and how good it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from marquee_core.errors import ArtifactError
+from marquee_core.output import Output
+
+SCHEMA_VERSION = 2
+MANIFEST_NAME = "manifest.json"
+EXACT, ANN = "exact", "ann"
+BACKENDS = ("cf", "inference", "gateway")
+_RELEASE_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
+_HASH_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file of a release: its SHA-256 in hexadecimal and its size in bytes."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class DataEntry:
+    """The ratings that a release was trained on.
+
+    Attributes:
+        source: Where they came from, for example `sample(seed=0)`.
+        fingerprint: SHA-256 of the training ratings, in hexadecimal.
+        user_count: Users.
+        item_count: Items.
+        rating_count: Training ratings.
+        rating_min: The lowest rating of the scale, in stars.
+        rating_max: The highest.
+        genres: Genre names, in the order of the catalogue's bits.
+    """
+
+    source: str
+    fingerprint: str
+    user_count: int
+    item_count: int
+    rating_count: int
+    rating_min: float
+    rating_max: float
+    genres: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model of a release.
+
+    Attributes:
+        name: The model's name; its artifacts lie under `models/<name>/`.
+        backend: Who serves it: `cf`, `inference` or `gateway`.
+        output: What its scores are.
+        version: The first 12 hexadecimal digits of its artifacts' digest.
+        parameters: Its configuration.
+        metrics: Its evaluation, by name of the metric.
+        retrieval: How its best items are found in a large catalogue: `kind`, which is `exact` or
+            `ann`, and for `ann` the `parameters` of the index and the measured `recall_at_100`.
+    """
+
+    name: str
+    backend: str
+    output: Output
+    version: str
+    parameters: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    retrieval: Mapping[str, Any] = field(default_factory=lambda: {"kind": EXACT})
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a release holds.
+
+    Attributes:
+        release_id: The release's id.
+        published_at: When it was published, RFC 3339.
+        data: The ratings it was trained on.
+        models: Its models.
+        evaluation: The protocol of the evaluation (split, seed) and the ensemble's metrics.
+        library_versions: Versions of the libraries that trained it.
+        files: Every other file of the release, by path relative to its folder.
+        schema_version: Of this format.
+    """
+
+    release_id: str
+    published_at: str
+    data: DataEntry
+    models: tuple[ModelEntry, ...]
+    evaluation: Mapping[str, Any]
+    library_versions: Mapping[str, str]
+    files: Mapping[str, FileEntry]
+    schema_version: int = field(default=SCHEMA_VERSION)
+
+    def to_json(self) -> str:
+        """The manifest as text."""
+        return json.dumps(asdict(self), indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, release_id: str) -> Manifest:
+        """Reads a manifest.
+
+        Args:
+            text: What `to_json` wrote.
+            release_id: The release that it must be of.
+
+        Raises:
+            ArtifactError: The text is not such a manifest.
+        """
+        try:
+            raw = json.loads(text)
+            if raw["schema_version"] != SCHEMA_VERSION:
+                raise ArtifactError(
+                    f"manifest schema {raw['schema_version']}, not {SCHEMA_VERSION}"
+                )
+            manifest = cls(
+                release_id=raw["release_id"],
+                published_at=raw["published_at"],
+                data=DataEntry(**{**raw["data"], "genres": tuple(raw["data"]["genres"])}),
+                models=tuple(
+                    ModelEntry(**{**model, "output": Output(model["output"])})
+                    for model in raw["models"]
+                ),
+                evaluation=raw["evaluation"],
+                library_versions=raw["library_versions"],
+                files={path: FileEntry(**entry) for path, entry in raw["files"].items()},
+                schema_version=raw["schema_version"],
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ArtifactError(f"damaged manifest: {error!r}") from error
+        if manifest.release_id != release_id:
+            raise ArtifactError(f"the manifest is of release {manifest.release_id!r}")
+        for path in manifest.files:
+            if path.startswith("/") or ".." in path.split("/") or "\\" in path:
+                raise ArtifactError(f"the manifest names a file outside the release: {path!r}")
+        for model in manifest.models:
+            if model.backend not in BACKENDS:
+                raise ArtifactError(f"model {model.name!r} is of unknown backend {model.backend!r}")
+        return manifest
+
+
+def check_release_id(release_id: str) -> str:
+    """Returns the id, which is safe as a folder's name.
+
+    Raises:
+        ArtifactError: It is not.
+    """
+    if not _RELEASE_ID.fullmatch(release_id):
+        raise ArtifactError(f"not a release id: {release_id!r}")
+    return release_id
+
+
+def hash_file(path: Path) -> FileEntry:
+    """The SHA-256 and size of a file."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as stream:
+        while chunk := stream.read(_HASH_CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+    return FileEntry(digest.hexdigest(), size)
+
+
+def hash_folder(folder: Path) -> dict[str, FileEntry]:
+    """The SHA-256 and size of each file under a folder, by relative path."""
+    return {
+        path.relative_to(folder).as_posix(): hash_file(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def digest_of(files: Mapping[str, FileEntry], prefix: str = "") -> str:
+    """One SHA-256, in hexadecimal, over the names and digests of files below a prefix."""
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        if path.startswith(prefix):
+            digest.update(f"{path} {files[path].sha256}\n".encode())
+    return digest.hexdigest()
+
+
+def new_release_id(files: Mapping[str, FileEntry], now: datetime) -> str:
+    """An id that sorts by time and tells releases of one second apart by their content."""
+    return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{digest_of(files)[:8]}"

@@ -1,1 +1,0 @@
-"""Releases: immutable, versioned sets of artifacts, and the store that keeps them."""

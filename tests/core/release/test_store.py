@@ -1,0 +1,194 @@
+"""The release store: whole or not at all, verified, promoted atomically."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from marquee_core.errors import ArtifactError
+from marquee_core.release.manifest import (
+    DataEntry,
+    Manifest,
+    hash_folder,
+    new_release_id,
+)
+from marquee_core.release.store import ReleaseStore
+
+
+def make_release(folder: Path, text: str = "one") -> Manifest:
+    """Writes a small release's files, and returns its manifest."""
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    (folder / "data" / "a.txt").write_text(text)
+    (folder / "b.txt").write_text("b" * 1000)
+    files = hash_folder(folder)
+    return Manifest(
+        release_id=new_release_id(files, datetime.now(UTC)),
+        published_at=datetime.now(UTC).isoformat(),
+        data=DataEntry("test", "0" * 64, 1, 1, 1, 1.0, 5.0, ("Drama",)),
+        models=(),
+        evaluation={},
+        library_versions={},
+        files=files,
+    )
+
+
+@pytest.fixture(params=["local", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ReleaseStore:
+    """A store in a local folder, and one in an object storage that has no rename."""
+    if request.param == "local":
+        return ReleaseStore(str(tmp_path / "store"))
+    return ReleaseStore(f"memory://{tmp_path.name}-{os.getpid()}")
+
+
+def test_a_published_release_is_listed_and_opens_with_its_files(
+    store: ReleaseStore, tmp_path: Path
+) -> None:
+    """What was published comes back, byte for byte."""
+    manifest = make_release(tmp_path / "made")
+    store.publish(tmp_path / "made", manifest)
+    assert store.manifests() == [manifest]
+    folder = store.open(manifest, lambda _: True, tmp_path / "cache")
+    assert (folder / "data" / "a.txt").read_text() == "one"
+
+
+def test_a_release_is_immutable(store: ReleaseStore, tmp_path: Path) -> None:
+    """A second release of the same id is refused, and the first stays."""
+    manifest = make_release(tmp_path / "made")
+    store.publish(tmp_path / "made", manifest)
+    with pytest.raises(FileExistsError):
+        store.publish(tmp_path / "made", manifest)
+    assert store.ids() == [manifest.release_id]
+
+
+def test_a_folder_that_differs_from_its_manifest_is_not_published(
+    store: ReleaseStore, tmp_path: Path
+) -> None:
+    """The files are checked before anything is stored."""
+    manifest = make_release(tmp_path / "made")
+    (tmp_path / "made" / "b.txt").write_text("changed")
+    with pytest.raises(ArtifactError, match=r"b\.txt"):
+        store.publish(tmp_path / "made", manifest)
+    assert store.ids() == []
+
+
+def test_promote_and_rollback_walk_the_history(store: ReleaseStore, tmp_path: Path) -> None:
+    """Rollback leads back through what was in production, and says when nothing is left."""
+    ids = []
+    for text in ("one", "two", "three"):
+        manifest = make_release(tmp_path / text, text)
+        store.publish(tmp_path / text, manifest)
+        ids.append(manifest.release_id)
+        store.promote(manifest.release_id)
+    assert store.rollback().release_id == ids[1]
+    assert store.rollback().release_id == ids[0]
+    with pytest.raises(ArtifactError, match="roll back"):
+        store.rollback()
+    production = store.production()
+    assert production is not None
+    assert production.release_id == ids[0]
+
+
+def test_promoting_what_is_in_production_changes_nothing(
+    store: ReleaseStore, tmp_path: Path
+) -> None:
+    """A repeated promotion does not push a release into its own history."""
+    manifest = make_release(tmp_path / "made")
+    store.publish(tmp_path / "made", manifest)
+    first = store.promote(manifest.release_id)
+    assert store.promote(manifest.release_id) == first
+
+
+def test_a_missing_release_is_not_promoted(store: ReleaseStore) -> None:
+    """The pointer never names a release that does not exist."""
+    with pytest.raises(ArtifactError, match="there is no release"):
+        store.promote("20260101T000000Z-00000000")
+    assert store.production() is None
+
+
+@pytest.mark.parametrize("name", ["../x", "", "a/b", ".hidden", "x" * 65])
+def test_ids_that_are_no_folder_names_are_refused(tmp_path: Path, name: str) -> None:
+    """An id cannot lead out of the store."""
+    with pytest.raises(ArtifactError, match="not a release id"):
+        ReleaseStore(str(tmp_path)).manifest(name)
+
+
+def test_a_damaged_file_is_refused_when_opened_and_when_promoted(tmp_path: Path) -> None:
+    """One flipped byte is found by its SHA-256."""
+    store = ReleaseStore(str(tmp_path / "store"))
+    manifest = make_release(tmp_path / "made")
+    store.publish(tmp_path / "made", manifest)
+    victim = tmp_path / "store" / "releases" / manifest.release_id / "b.txt"
+    victim.write_text("c" + "b" * 999)
+    with pytest.raises(ArtifactError, match="SHA-256"):
+        store.open(manifest, lambda _: True, tmp_path / "cache")
+    with pytest.raises(ArtifactError, match="SHA-256"):
+        store.promote(manifest.release_id)
+    assert store.open(manifest, lambda path: path != "b.txt", tmp_path).is_dir()
+
+
+def test_a_damaged_file_in_the_cache_is_fetched_anew(tmp_path: Path) -> None:
+    """The cache of a remote store heals itself."""
+    store = ReleaseStore(f"memory://{tmp_path.name}-cache")
+    manifest = make_release(tmp_path / "made")
+    store.publish(tmp_path / "made", manifest)
+    folder = store.open(manifest, lambda _: True, tmp_path / "cache")
+    (folder / "b.txt").write_text("c" * 1000)
+    again = store.open(manifest, lambda _: True, tmp_path / "cache")
+    assert (again / "b.txt").read_text() == "b" * 1000
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda raw: raw.pop("files"),
+        lambda raw: raw.update(schema_version=99),
+        lambda raw: raw.update(release_id="another"),
+        lambda raw: raw["files"].update({"../evil": {"sha256": "0", "size": 0}}),
+        lambda raw: raw["data"].update(surprise=1),
+        lambda raw: raw.update(models=[{"name": "x"}]),
+    ],
+)
+def test_a_damaged_manifest_is_refused(tmp_path: Path, change: object) -> None:
+    """No damage to a manifest gets past its reader."""
+    manifest = make_release(tmp_path / "made")
+    raw = json.loads(manifest.to_json())
+    assert callable(change)
+    change(raw)
+    with pytest.raises(ArtifactError):
+        Manifest.from_json(json.dumps(raw), manifest.release_id)
+
+
+def test_a_publisher_that_is_killed_leaves_no_half_release(tmp_path: Path) -> None:
+    """Whenever the publisher dies, every release that can be seen is whole."""
+    root, store = str(tmp_path / "store"), ReleaseStore(str(tmp_path / "store"))
+    for round_ in range(3):
+        process = subprocess.Popen(
+            [sys.executable, __file__, root, str(tmp_path / f"made{round_}")]
+        )
+        before, limit = len(store.ids()), time.monotonic() + 60
+        while len(store.ids()) < before + 3 + round_:
+            assert process.poll() is None
+            assert time.monotonic() < limit
+        process.kill()
+        process.wait()
+        for release_id in store.ids():
+            store.open(store.manifest(release_id), lambda _: True, tmp_path / "cache")
+
+
+def _publish_forever(root: str, made: str) -> None:
+    store, step = ReleaseStore(root), 0
+    while True:
+        folder = Path(made) / str(step)
+        store.publish(folder, make_release(folder, str(folder)))
+        step += 1
+
+
+if __name__ == "__main__":
+    _publish_forever(sys.argv[1], sys.argv[2])

@@ -1,0 +1,75 @@
+"""The best of many scores, and re-ranking for diversity."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from marquee_core.retrieval.top import top_indexes
+from marquee_services.gateway.ranking.diversity import diversify
+
+scores = arrays(np.float32, st.integers(0, 60), elements=st.sampled_from([0.0, 1.0, 2.5, np.nan]))
+
+
+@given(scores, st.integers(0, 70), st.randoms(use_true_random=False))
+def test_the_best_are_those_of_a_full_sort(values: np.ndarray, count: int, random: object) -> None:
+    """Partial selection, ties and NaN included, equals sorting everything."""
+    eligible = np.array([random.random() < 0.7 for _ in values], dtype=np.bool_)  # type: ignore[attr-defined]
+    usable = [i for i in range(len(values)) if eligible[i] and not np.isnan(values[i])]
+    expected = sorted(usable, key=lambda i: (-values[i], i))[:count]
+    assert top_indexes(values, count, eligible).tolist() == expected
+
+
+@given(
+    st.integers(16_384, 20_000),
+    st.integers(1, 12),
+    st.sampled_from([0.0, 0.001, 0.5, 1.0]),
+    st.sampled_from([0.0, 0.001, 0.5, 1.0]),
+    st.sampled_from([3, 10**6]),
+    st.integers(0, 1000),
+)
+@settings(max_examples=60)
+def test_the_best_of_a_large_catalogue_are_those_of_a_full_sort(
+    size: int, count: int, missing: float, hidden: float, distinct: int, seed: int
+) -> None:
+    """Blocks leave nothing out: not among ties, not next to NaN, not where little qualifies."""
+    random = np.random.default_rng(seed)
+    values = random.integers(0, distinct, size).astype(np.float32)
+    values[random.random(size) < missing] = np.nan
+    eligible = random.random(size) >= hidden
+    for mask in (None, eligible):
+        usable = np.flatnonzero(~np.isnan(values) & (True if mask is None else mask))
+        expected = usable[np.lexsort((usable, -values[usable]))][:count]
+        assert top_indexes(values, count, mask).tolist() == expected.tolist()
+
+
+def unit_rows(seed: int, count: int) -> np.ndarray:
+    """Random unit vectors."""
+    rows = np.random.default_rng(seed).normal(size=(count, 4))
+    unit: np.ndarray = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return unit
+
+
+@given(st.integers(0, 1000), st.integers(1, 30))
+def test_without_diversity_the_order_is_that_of_the_scores(seed: int, count: int) -> None:
+    """Zero changes nothing."""
+    values = -np.sort(-np.random.default_rng(seed).normal(size=count))
+    assert diversify(values, unit_rows(seed, count), 0.0, count).tolist() == list(range(count))
+
+
+@given(st.integers(0, 1000), st.integers(2, 30), st.floats(0, 1))
+def test_a_longer_pick_begins_with_the_shorter(seed: int, count: int, diversity: float) -> None:
+    """So pages of a diversified list fit together."""
+    values = -np.sort(-np.random.default_rng(seed).normal(size=count))
+    vectors = unit_rows(seed, count)
+    whole = diversify(values, vectors, diversity, count).tolist()
+    assert sorted(whole) == list(range(count))
+    assert diversify(values, vectors, diversity, count // 2).tolist() == whole[: count // 2]
+
+
+def test_diversity_passes_over_a_twin() -> None:
+    """The second of two equal items gives way to a different one."""
+    vectors = np.array([[1, 0], [1, 0], [0, 1]], dtype=np.float32)
+    assert diversify(np.array([3.0, 2.9, 2.0]), vectors, 0.5, 3).tolist() == [0, 2, 1]

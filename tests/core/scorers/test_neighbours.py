@@ -1,0 +1,226 @@
+"""Similarities from co-rated ratings, and the neighbours kept of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from marquee_core.arrays import Float32, Int32, save_array
+from marquee_core.errors import ArtifactError
+from marquee_core.scorers.neighbours import (
+    CommonSums,
+    CoRatings,
+    NeighbourConfig,
+    Neighbours,
+    column_sums,
+    csr_matrix,
+    nearest,
+)
+from marquee_trainer.models.neighbours import neighbourhoods
+from marquee_trainer.models.neighbours.neighbourhoods import every_neighbourhood
+
+CONFIG = NeighbourConfig(neighbours=3, shrinkage=2.0, overlap_power=1.5, damping=0.1)
+# Quarter steps: squares and sums are exact, so an undefined correlation is exactly so.
+RESIDUALS = st.integers(-8, 8).map(lambda step: step / 4)
+FIELDS = ("rows", "products", "squares", "vector_squares", "counts")
+ANY = st.floats(-4, 4, width=32)
+
+
+def co_ratings(dense: Float32, rated: np.ndarray) -> CoRatings:
+    """Those of a dense matrix with a mask."""
+    rows, columns = np.nonzero(rated)
+    indptr = np.concatenate([[0], np.cumsum(rated.sum(axis=1))]).astype(np.int64)
+    values = dense[rows, columns].astype(np.float32)
+    return CoRatings.of(csr_matrix(indptr, columns.astype(np.int32), values, rated.shape[1]))
+
+
+def size_of(columns: Int32) -> Float32:
+    """How many columns a vector has, as similarities are asked for."""
+    return np.array([len(columns)], np.float32)
+
+
+def direct_correlation(x: Float32, y: Float32, both: np.ndarray) -> float:
+    """The textbook formula over the common columns."""
+    scale = np.sqrt(float((x[both] ** 2).sum()) * float((y[both] ** 2).sum()))
+    return float((x[both] * y[both]).sum()) / scale if scale > 0 else 0.0
+
+
+@given(
+    arrays(np.float64, (5, 7), elements=RESIDUALS),
+    arrays(np.bool_, (5, 7)),
+    st.sets(st.integers(0, 6)),
+    arrays(np.float64, 7, elements=RESIDUALS),
+)
+def test_sums_of_columns_equal_those_of_a_slice(
+    dense: np.ndarray, given_: np.ndarray, chosen: set[int], weights: np.ndarray
+) -> None:
+    """Whichever columns there are: empty ones, neighbouring ones, the first, the last, or none."""
+    matrix = co_ratings(dense, given_).columns
+    columns = np.array(sorted(chosen), dtype=np.int32)
+    weights = weights[columns].astype(np.float32)
+    part = matrix[:, columns]
+    assert column_sums(matrix, columns, weights).tolist() == (part @ weights).tolist()
+    part.data = np.ones_like(part.data)
+    ones = np.ones_like(matrix.data)
+    assert column_sums(matrix, columns, weights, ones).tolist() == (part @ weights).tolist()
+
+
+@given(arrays(np.float64, (5, 7), elements=RESIDUALS), arrays(np.bool_, (5, 7)))
+def test_similarities_equal_the_direct_formula(dense: np.ndarray, rated: np.ndarray) -> None:
+    """Shrinkage and overlap weigh the positive correlations as the docstring says."""
+    ratings = co_ratings(dense, rated)
+    for one in range(5):
+        columns, values = ratings.row(one)
+        sums = ratings.sums(columns, values)
+        similarities = ratings.similarities(size_of(columns), sums, CONFIG)
+        counts = dict(zip(sums.rows.tolist(), sums.counts.tolist(), strict=True))
+        found = dict(zip(sums.rows.tolist(), similarities.tolist(), strict=True))
+        assert list(found) == sorted(found)
+        for other in range(5):
+            both = rated[one] & rated[other]
+            n, union = both.sum(), (rated[one] | rated[other]).sum()
+            wanted = max(0.0, direct_correlation(dense[one], dense[other], both))
+            wanted *= n / (n + 2.0) * (n / max(union, 1)) ** 1.5
+            assert found.get(other, 0.0) == pytest.approx(wanted, abs=1e-6)
+            assert 0 < found.get(other, 1.0) <= 1.0
+            assert counts.get(other, n) == n
+
+
+def test_a_vector_without_columns_is_like_nothing() -> None:
+    """An empty profile has no similarity, and no division fails."""
+    ratings = co_ratings(np.ones((3, 4), np.float32), np.eye(3, 4, dtype=np.bool_))
+    sums = ratings.sums(np.empty(0, np.int32), np.empty(0, np.float32))
+    assert not len(sums.rows)
+    assert not len(ratings.similarities(size_of(np.empty(0, np.int32)), sums, CONFIG))
+
+
+@pytest.mark.parametrize("cells", [1, 3 * 70, 70 * 70])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(arrays(np.float32, (70, 7), elements=ANY), arrays(np.bool_, (70, 7)))
+def test_every_row_at_once_has_the_sums_of_each_alone(
+    monkeypatch: pytest.MonkeyPatch, cells: int, dense: Float32, rated: np.ndarray
+) -> None:
+    """A known row and a vector of the same values have the same neighbours, to the last bit.
+
+    In blocks of one row, of three, and of all.
+    """
+    monkeypatch.setattr(neighbourhoods, "_BLOCK_CELLS", cells)
+    monkeypatch.setattr(neighbourhoods, "_BLOCKS_PER_CORE", 1)
+    monkeypatch.setattr(neighbourhoods, "usable_cores", lambda: 1)
+    ratings = co_ratings(dense, rated)
+    found: dict[int, tuple[np.ndarray, ...]] = {}
+
+    def alike(sizes: Float32, sums: CommonSums) -> Float32:
+        # Squares of what is next to nothing are nothing.
+        with np.errstate(divide="ignore"):
+            return ratings.similarities(sizes, sums, CONFIG)
+
+    def similarities(owners: Int32, sums: CommonSums) -> Float32:
+        for row in np.unique(owners).tolist():
+            here = owners == row
+            found[row] = tuple(getattr(sums, name)[here] for name in FIELDS)
+        return alike(ratings.counts[owners], sums)
+
+    neighbours = every_neighbourhood(ratings, similarities, CONFIG.neighbours)
+    assert len(neighbours) == 70
+    for row in range(70):
+        columns, values = ratings.row(row)
+        alone = ratings.sums(columns, values)
+        assert len(alone.rows) == len(found.get(row, [[]])[0])
+        for name, value in zip(FIELDS, found.get(row, ()), strict=False):
+            np.testing.assert_array_equal(value, getattr(alone, name))
+        wanted = alike(size_of(columns), alone)
+        for mine, theirs in zip(
+            neighbours.row(row), nearest(alone.rows, wanted, CONFIG.neighbours), strict=True
+        ):
+            np.testing.assert_array_equal(mine, theirs)
+
+
+@given(arrays(np.float32, 12, elements=st.integers(0, 4).map(lambda n: n / 4)), st.integers(1, 14))
+def test_nearest_equals_a_stable_sort(similarities: Float32, count: int) -> None:
+    """The highest stay, of equal ones the first, and none that is 0."""
+    rows = np.arange(0, 36, 3, dtype=np.int32)
+    order = np.argsort(-similarities, kind="stable")[:count]
+    wanted = np.sort(order[similarities[order] > 0])
+    found, values = nearest(rows, similarities, count)
+    np.testing.assert_array_equal(found, rows[wanted])
+    np.testing.assert_array_equal(values, similarities[wanted])
+
+
+def test_nearest_keeps_the_best_above_zero_in_ascending_order() -> None:
+    """Of equal similarity the first stays; what was rounded to 0 does not."""
+    rows = np.array([1, 3, 4, 8, 9], np.int32)
+    similarities = np.array([0.2, 0.5, 0.7, 0.5, 0.0], np.float32)
+    indices, values = nearest(rows, similarities, 2)
+    assert indices.tolist() == [3, 4]
+    assert values.tolist() == pytest.approx([0.5, 0.7])
+    assert nearest(rows, similarities, 9)[0].tolist() == [1, 3, 4, 8]
+
+
+def toy_neighbours() -> Neighbours:
+    """Those of three rows, the second without any."""
+    empty = np.empty(0, np.int32), np.empty(0, np.float32)
+    return Neighbours.of(
+        [
+            (np.array([1, 2], np.int32), np.array([0.5, 1.0], np.float32)),
+            empty,
+            (np.array([0], np.int32), np.array([0.25], np.float32)),
+        ]
+    )
+
+
+def test_neighbours_survive_saving(tmp_path: Path) -> None:
+    """What is loaded is what was saved."""
+    toy_neighbours().save(tmp_path)
+    loaded = Neighbours.load(tmp_path, 3)
+    assert len(loaded) == 3
+    assert [loaded.row(row)[0].tolist() for row in range(3)] == [[1, 2], [], [0]]
+    assert [loaded.row(row)[1].tolist() for row in range(3)] == [[0.5, 1.0], [], [0.25]]
+    assert loaded.matrix().toarray().tolist() == [[0, 0.5, 1], [0, 0, 0], [0.25, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("neighbour_indptr.npy", np.array([0, 2, 1, 3])),
+        ("neighbour_indptr.npy", np.array([1, 2, 2, 3])),
+        ("neighbour_indptr.npy", np.array([0, 2, 2, 4])),
+        ("neighbour_indptr.npy", np.array([0, 2, 3])),
+        ("neighbours.npy", np.array([1, 3, 0], np.int32)),
+        ("neighbours.npy", np.array([1, -1, 0], np.int32)),
+        ("neighbours.npy", np.array([1, 2, 0], np.int64)),
+        ("similarities.npy", np.array([0.5, 1.5, 0.25], np.float32)),
+        ("similarities.npy", np.array([0.5, 0.0, 0.25], np.float32)),
+        ("similarities.npy", np.array([0.5, 1.0], np.float32)),
+    ],
+)
+def test_neighbours_that_do_not_fit_are_refused(
+    tmp_path: Path, name: str, array: np.ndarray
+) -> None:
+    """Damaged arrays are refused at load, not met while scoring."""
+    toy_neighbours().save(tmp_path)
+    save_array(tmp_path / name, array)
+    with pytest.raises(ArtifactError, match="npy"):
+        Neighbours.load(tmp_path, 3)
+
+
+def test_a_similarity_that_is_not_a_number_is_refused(tmp_path: Path) -> None:
+    """NaN in a file that was not written by `save_array` does not slip through."""
+    toy_neighbours().save(tmp_path)
+    np.save(tmp_path / "similarities.npy", np.array([0.5, np.nan, 0.25], np.float32))
+    with pytest.raises(ArtifactError, match=r"similarities\.npy"):
+        Neighbours.load(tmp_path, 3)
+
+
+@pytest.mark.parametrize(
+    "values", [(0, 1, 1, 1), (1, -1, 1, 1), (1, 1, float("nan"), 1), (1, 1, 1, 0)]
+)
+def test_a_senseless_configuration_is_refused(values: tuple[int, float, float, float]) -> None:
+    """Values out of range fail where they are made."""
+    with pytest.raises(ValueError, match="finite"):
+        NeighbourConfig(*values)

@@ -1,0 +1,24 @@
+"""Vocabularies: ids and their indexes."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marquee_core.catalogue import Vocabulary
+
+NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=6)
+
+
+@given(st.sets(NAMES, max_size=8), st.lists(NAMES, max_size=8))
+def test_an_index_is_the_place_among_all_ids_by_their_bytes(
+    ids: set[str], others: list[str]
+) -> None:
+    """One by one and many at once; unknown ids, longer and shorter ones, have none."""
+    vocabulary = Vocabulary.of(ids)
+    order = sorted(ids, key=str.encode)
+    names = [*order, *others, *(name + "x" for name in order), *(name[:-1] for name in order)]
+    expected = [order.index(name) if name in ids else -1 for name in names]
+    assert vocabulary.indexes(names).tolist() == expected
+    assert [vocabulary.index(name) for name in names] == expected
+    assert vocabulary.ids(range(len(order))) == order

@@ -1,0 +1,188 @@
+"""Backends of several replicas: who is called, who is waited for, who is found."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+import pytest_asyncio
+
+from marquee.v1 import recommender_service_pb2 as pb
+from marquee.v1 import types_pb2
+from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
+from marquee_services.gateway.backends.addresses import Address, resolve
+from marquee_services.gateway.backends.replica import Replica
+from marquee_services.gateway.settings import GatewaySettings
+
+pytestmark = pytest.mark.alone
+
+REQUEST = pb.RecommendRequest(subject=types_pb2.Subject(user_id="u7"))
+
+
+@pytest_asyncio.fixture
+async def two(services: Any) -> AsyncIterator[Any]:
+    """Two replicas of CF, a gateway over both that keeps no answers, and a stub of it."""
+    first = services.scoring["cf"]
+    second = await services.start_backend("cf")
+    services.scoring["cf-first"] = first
+    gateway = await services.start_gateway(
+        cf_target=f"ipv4:{first.address},{second.address}", answer_memory=0
+    )
+    await services.until(lambda: sum(r.healthy for r in gateway.backends[0].replicas.values()) == 2)
+    await services.until_full(gateway)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.bound.port}") as channel:
+        yield gateway, RecommenderServiceStub(channel), (first, second)
+    await gateway.stop(0.5)
+
+
+async def test_calls_go_to_all_replicas(two: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In turns when all are idle."""
+    gateway, stub, _ = two
+    asked = []
+    for replica in gateway.backends[0].replicas.values():
+        score = replica.score
+
+        async def counted(*args: Any, score: Any = score, at: str = replica.address) -> Any:
+            asked.append(at)
+            return await score(*args)
+
+        monkeypatch.setattr(replica, "score", counted)
+    for _ in range(10):
+        await stub.Recommend(REQUEST, timeout=5)
+    assert {asked.count(at) for at in asked} == {5}
+
+
+async def test_a_promotion_waits_for_every_replica(services: Any, two: Any) -> None:
+    """One that is late costs no answer its models; then all switch at once."""
+    gateway, stub, (_, late) = two
+    late.task.cancel()
+    seen, stop = [], asyncio.Event()
+
+    async def call() -> None:
+        while not stop.is_set():
+            answer = await stub.Recommend(REQUEST, timeout=5)
+            assert not answer.source.degraded
+            seen.append(answer.source.release_id)
+
+    caller = asyncio.create_task(call())
+    second = await services.publish(1)
+    backend = gateway.backends[0]
+    await services.until(
+        lambda: any(second.release_id in r.releases for r in backend.replicas.values())
+    )
+    await services.until(lambda: "cf does not hold" in gateway.releases.pending_reason)
+    assert gateway.releases.serving.release_id == services.first.release_id
+    late.task = asyncio.create_task(late.follower.follow())
+    await services.until(lambda: second.release_id in seen)
+    stop.set()
+    await caller
+    switch = seen.index(second.release_id)
+    assert set(seen[:switch]) == {services.first.release_id}
+    assert set(seen[switch:]) == {second.release_id}
+
+
+async def test_a_lost_replica_costs_no_answer_its_models(services: Any, two: Any) -> None:
+    """The others answer in its place, and it is called again when it is back."""
+    gateway, stub, (first, second) = two
+    services.scoring["cf-second"] = second
+    stop = asyncio.Event()
+
+    async def call() -> int:
+        answers = 0
+        while not stop.is_set():
+            answer = await stub.Recommend(REQUEST, timeout=5)
+            assert not answer.source.degraded
+            answers += 1
+        return answers
+
+    callers = [asyncio.create_task(call()) for _ in range(4)]
+    await first.stop(0)
+    lost = next(
+        replica
+        for replica in gateway.backends[0].replicas.values()
+        if replica.address.endswith(first.address)
+    )
+    await services.until(lambda: not lost.healthy)
+    await services.start_backend("cf", first.bound.port)
+    await services.until(lambda: lost.healthy and lost.releases)
+    stop.set()
+    assert all(count > 0 for count in await asyncio.gather(*callers))
+
+
+async def test_replicas_are_the_addresses_of_the_host(
+    services: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New ones are called and those that are gone forgotten, as look-ups say."""
+    first = services.scoring["cf"]
+    second = await services.start_backend("cf")
+    services.scoring["cf-first"] = first
+    answer = [first.bound.port]
+
+    async def looked_up(target: str) -> frozenset[Address]:
+        if not target.startswith("dns:"):
+            return await resolve(target)
+        if not answer:
+            raise socket.gaierror("no such host")
+        return frozenset(Address(f"ipv4:127.0.0.1:{port}") for port in answer)
+
+    monkeypatch.setattr("marquee_services.gateway.backend.resolve", looked_up)
+    gateway = await services.start_gateway(cf_target="dns:///cf.test:1", resolve_interval=0.05)
+    backend = gateway.backends[0]
+    await services.until(lambda: len(backend.replicas) == 1)
+    answer.append(second.bound.port)
+    await services.until(lambda: len(backend.replicas) == 2)
+    answer.clear()
+    await services.until(lambda: "no such host" in backend.last_error.text)
+    assert len(backend.replicas) == 2
+    answer.append(first.bound.port)
+    await second.stop(0)
+    await services.until(lambda: len(backend.replicas) == 1)
+    await gateway.stop(0.5)
+
+
+@pytest.mark.parametrize(
+    ("target", "found"),
+    [
+        ("127.0.0.1:5", {Address("ipv4:127.0.0.1:5", "127.0.0.1:5")}),
+        ("dns:///127.0.0.1:5", {Address("ipv4:127.0.0.1:5", "127.0.0.1:5")}),
+        ("dns:127.0.0.1:5", {Address("ipv4:127.0.0.1:5", "127.0.0.1:5")}),
+        ("[::1]:5", {Address("ipv6:[::1]:5", "[::1]:5")}),
+        ("ipv4:1.2.3.4:5,6.7.8.9:10", {Address("ipv4:1.2.3.4:5"), Address("ipv4:6.7.8.9:10")}),
+        ("ipv6:[::1]:5", {Address("ipv6:[::1]:5")}),
+        ("unix:/run/cf.sock", {Address("unix:/run/cf.sock")}),
+    ],
+)
+async def test_targets_are_read_as_grpc_reads_them(target: str, found: set[Address]) -> None:
+    """Numbers need no look-up; lists and sockets are taken as they are."""
+    assert await resolve(target) == found
+
+
+@pytest.mark.parametrize("target", ["localhost", "dns:///localhost", "", ":5"])
+async def test_a_target_without_host_and_port_is_refused(target: str) -> None:
+    """Rather than looked up in vain."""
+    with pytest.raises(ValueError, match="host:port"):
+        await resolve(target)
+
+
+@pytest.mark.parametrize(
+    ("host", "code"), [("backend.test", "UNIMPLEMENTED"), ("other.test", "UNAVAILABLE")]
+)
+async def test_a_replicas_certificate_is_that_of_its_host(
+    authority: Any, host: str, code: str
+) -> None:
+    """Though an address is dialled; here a server that knows no method."""
+    certificate, key = authority.issue("backend.test")
+    server = grpc.aio.server()
+    credentials = grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
+    port = server.add_secure_port("127.0.0.1:0", credentials)
+    await server.start()
+    settings = GatewaySettings(store="none", backend_ca=str(authority.certificate))
+    replica = Replica("cf", Address(f"ipv4:127.0.0.1:{port}", f"{host}:50052"), settings)
+    await replica.probe("")
+    assert replica.last_error.text.startswith(code)
+    await replica.close()
+    await server.stop(None)

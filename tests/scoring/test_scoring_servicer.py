@@ -1,0 +1,155 @@
+"""The scoring service over real sockets: its contract with the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from marquee.v1 import scoring_service_pb2 as pb
+from marquee.v1.scoring_service_pb2_grpc import ScoringServiceStub
+from marquee_core.retrieval.top import top_indexes
+from marquee_services.server.wire import (
+    pack_bits,
+    pack_floats,
+    pack_ints,
+    unpack_floats,
+    unpack_ints,
+)
+
+ITEMS = 120
+
+
+@pytest_asyncio.fixture
+async def stub(services: Any) -> AsyncIterator[Any]:
+    """A stub of the CF service."""
+    async with grpc.aio.insecure_channel(services.scoring["cf"].address) as channel:
+        yield ScoringServiceStub(channel)
+
+
+def query(
+    user: int | None, rated: tuple[int, ...] = (), candidates: tuple[int, ...] | None = None
+) -> Any:
+    """A user, who gives what is rated here three stars; None for the whole catalogue."""
+    return pb.UserQuery(
+        user_index=user,
+        rated_items=pack_ints(np.array(rated, dtype=np.int32)),
+        ratings=pack_floats(np.full(len(rated), 3.0)),
+        candidates=None if candidates is None else pack_ints(np.array(candidates, dtype=np.int32)),
+    )
+
+
+async def test_a_batch_scores_each_user_as_alone(stub: Any, services: Any) -> None:
+    """Known users, visitors, whole catalogues, candidates and none may share a request."""
+    release = services.first.release_id
+    users = [
+        query(3),
+        query(None, (1, 2)),
+        query(4, (5,), (9, 0, 7)),
+        query(3, (), (1,)),
+        query(3, (), ()),
+    ]
+    answer = await stub.ScoreItems(pb.ScoreItemsRequest(release_id=release, users=users), timeout=5)
+    assert {model.model for model in answer.models} == {"item_cf", "ease"}
+    ends = np.cumsum([ITEMS, ITEMS, 3, 1, 0]).tolist()
+    for model in answer.models:
+        scores = unpack_floats("scores", model.scores)
+        assert len(scores) == ends[-1]
+        for user, start, end in zip(users, [0, *ends[:-1]], ends, strict=True):
+            alone = await stub.ScoreItems(
+                pb.ScoreItemsRequest(release_id=release, users=[user], models=[model.model]),
+                timeout=5,
+            )
+            expected = unpack_floats("scores", alone.models[0].scores)
+            np.testing.assert_allclose(scores[start:end], expected, atol=1e-6)
+
+
+async def test_requests_that_wait_are_scored_at_once(
+    stub: Any, services: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each gets its own users' scores back, and a request that is refused harms no other."""
+    engine = services.scoring["cf"].follower.newest()
+    score, batches = type(engine).score, []
+
+    def counted(self: Any, queries: Any, models: Any) -> Any:
+        batches.append(len(queries))
+        return score(self, queries, models)
+
+    monkeypatch.setattr(type(engine), "score", counted)
+    release = services.first.release_id
+    requests = [
+        pb.ScoreItemsRequest(release_id=release, users=[query(n), query(n, (), (n,))])
+        for n in range(20)
+    ]
+    bad = pb.ScoreItemsRequest(release_id=release, users=[query(10**6)])
+    calls = [stub.ScoreItems(request, timeout=5) for request in [*requests, bad]]
+    answers: list[Any] = await asyncio.gather(*calls, return_exceptions=True)
+    assert answers[-1].code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert sum(batches) == 40
+    assert len(batches) < 20
+    for request, answer in zip(requests, answers[:-1], strict=True):
+        assert answer == await stub.ScoreItems(request, timeout=5)
+
+
+async def test_what_is_retrieved_is_the_top_of_what_is_scored(stub: Any, services: Any) -> None:
+    """Only eligible items, best first, with their scores."""
+    release = services.first.release_id
+    eligible = np.arange(ITEMS) % 3 == 0
+    request = pb.RetrieveItemsRequest(
+        release_id=release, users=[query(3)], count=7, eligible=pack_bits(eligible)
+    )
+    retrieved = await stub.RetrieveItems(request, timeout=5)
+    scored = await stub.ScoreItems(
+        pb.ScoreItemsRequest(release_id=release, users=[query(3)]), timeout=5
+    )
+    for found, every in zip(retrieved.models, scored.models, strict=True):
+        scores = unpack_floats("scores", every.scores)
+        best = top_indexes(scores, 7, eligible)
+        assert unpack_ints("items", found.items).tolist() == best.tolist()
+        assert unpack_floats("scores", found.scores).tolist() == scores[best].tolist()
+        assert unpack_ints("counts", found.counts).tolist() == [7]
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        (pb.ScoreItemsRequest(release_id="another", users=[query(1)]), "NOT_FOUND"),
+        (pb.ScoreItemsRequest(users=[query(1)], models=["mf"]), "NOT_FOUND"),
+        (pb.ScoreItemsRequest(), "INVALID_ARGUMENT"),
+        (pb.ScoreItemsRequest(users=[query(10_000)]), "INVALID_ARGUMENT"),
+        (pb.ScoreItemsRequest(users=[query(1, (ITEMS,))]), "INVALID_ARGUMENT"),
+        (pb.ScoreItemsRequest(users=[query(1, (2, 2))]), "INVALID_ARGUMENT"),
+        (pb.ScoreItemsRequest(users=[query(1, (), (-1,))]), "INVALID_ARGUMENT"),
+        (pb.ScoreItemsRequest(users=[pb.UserQuery(candidates=b"abc")]), "INVALID_ARGUMENT"),
+    ],
+)
+async def test_requests_of_another_release_or_form_are_refused(
+    stub: Any, services: Any, request_: Any, code: str
+) -> None:
+    """Indexes that do not belong here never score anything."""
+    request_.release_id = request_.release_id or services.first.release_id
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.ScoreItems(request_, timeout=5)
+    assert caught.value.code().name == code
+
+
+async def test_evidence_and_similarities_cover_what_is_asked(stub: Any, services: Any) -> None:
+    """Each candidate is explained; an item compares with every item."""
+    release = services.first.release_id
+    explained = await stub.ExplainItems(
+        pb.ExplainItemsRequest(release_id=release, user=query(3, (), (5, 6)), evidence_count=2),
+        timeout=5,
+    )
+    assert [len(unpack_ints("rated", item.rated_items)) for item in explained.items] == [2, 2]
+    compared = await stub.CompareItems(
+        pb.CompareItemsRequest(release_id=release, item_index=5), timeout=5
+    )
+    for model in compared.models:
+        row = unpack_floats("similarities", model.similarities)
+        assert len(row) == ITEMS
+        assert row[5] == pytest.approx(1.0)

@@ -1,0 +1,39 @@
+"""The gateway and the CF service run where TensorFlow is not installed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+BLOCK = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {blocked}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Missing())
+"""
+GATEWAY = "import marquee_services.gateway.main, marquee_services.cli"
+CF = "import marquee_services.scoring.main, marquee_services.cf.models"
+
+
+@pytest.mark.parametrize(
+    ("blocked", "imports"),
+    [
+        ({"tensorflow", "keras", "tensorflow_datasets", "scipy", "marquee_trainer"}, GATEWAY),
+        ({"tensorflow", "keras", "tensorflow_datasets", "marquee_trainer"}, CF),
+    ],
+)
+def test_the_service_imports_without(blocked: set[str], imports: str) -> None:
+    """Nothing that the service imports needs the packages that its extra leaves out."""
+    code = BLOCK.format(blocked=blocked) + imports
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_block_would_be_noticed() -> None:
+    """An import of TensorFlow fails under the block, so the tests above can fail."""
+    code = BLOCK.format(blocked={"tensorflow"}) + "import marquee_core.scorers.saved_model"
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
+    assert done.returncode != 0

@@ -1,0 +1,208 @@
+"""EASE."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from marquee_core.arrays import save_array
+from marquee_core.errors import ArtifactError
+from marquee_core.ratings import RatingsMatrix
+from marquee_core.scorers.baseline import Baseline
+from marquee_core.scorers.ease import EASEConfig, EASEScorer
+from marquee_core.scorers.scorer import ReleaseData
+from marquee_trainer.models.linear import ease
+from marquee_trainer.models.linear.ease import EASE
+from marquee_trainer.models.model import Training
+
+
+def data_of(ratings: np.ndarray) -> ReleaseData:
+    """The data of a dense matrix of stars, 0 where there is no rating."""
+    users, items = np.nonzero(ratings)
+    stars = ratings[users, items].astype(np.float32)
+    matrix = RatingsMatrix.of(users.astype(np.int32), items.astype(np.int32), stars, *ratings.shape)
+    return ReleaseData(matrix, Baseline.fit(matrix, 5.0, 5.0, 1))
+
+
+def made_up(users: int = 80, items: int = 30) -> np.ndarray:
+    """Stars, of which about a third are given."""
+    rng = np.random.default_rng(0)
+    stars = rng.integers(1, 6, (users, items))
+    return np.where(rng.random((users, items)) < 0.3, stars, 0)
+
+
+def fitted(data: ReleaseData, config: EASEConfig | None = None) -> EASE:
+    """A fitted model."""
+    model = EASE(config)
+    model.fit(Training(data))
+    return model
+
+
+def test_toy_weights_by_hand() -> None:
+    """Scores equal those worked out on paper.
+
+    Three users like item 0, two of them item 1 as well, nobody item 2, so n̄ = 5/3, and with
+    c = √0.6 λ = 1. XᵀX + I = [[4, 2, 0], [2, 3, 0], [0, 0, 1]], whose inverse has P_00 = 3/8,
+    P_01 = −2/8 and P_11 = 4/8: B_01 = (2/8) / (4/8) = 1/2 and B_10 = (2/8) / (3/8) = 2/3.
+    """
+    data = data_of(np.array([[5, 4, 1], [4, 5, 0], [5, 2, 0]]))
+    model = fitted(data, EASEConfig(minimum_stars=3.0, regularisation=np.sqrt(0.6)))
+    scores = model.scorer.score(data.matrix.profiles([0, 2]))
+    assert scores[0].tolist() == pytest.approx([2 / 3, 1 / 2, 0.0])
+    assert scores[1].tolist() == pytest.approx([0.0, 1 / 2, 0.0])
+    # The partial correlation, −P_01 / √(P_00 P_11).
+    row = model.scorer.similarities(0)
+    assert row is not None
+    assert row.tolist() == pytest.approx([1.0, (2 / 8) / np.sqrt(12 / 64), 0.0])
+
+
+def test_weights_minimise_the_regression(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each column of B is the ridge regression of an item on all others, solved directly.
+
+    The Gram matrix is made in blocks smaller than it, so this covers their seams as well.
+    """
+    monkeypatch.setattr(ease, "_GRAM_BLOCK", 7)
+    stars = made_up()
+    data = data_of(stars)
+    config = EASEConfig(minimum_stars=3.0, regularisation=2.0)
+    liked = (stars >= 3).astype(np.float64)
+    penalty = 2.0 * np.sqrt(liked.sum() / liked.shape[1])
+    scores = fitted(data, config).scorer.score(data.matrix.profiles(range(len(stars))))
+    for item in range(liked.shape[1]):
+        others = np.delete(liked, item, axis=1)
+        weights = np.linalg.solve(
+            others.T @ others + penalty * np.eye(others.shape[1]), others.T @ liked[:, item]
+        )
+        np.testing.assert_allclose(scores[:, item], others @ weights, atol=1e-5)
+
+
+def test_weights_minimise_the_weighted_regression_with_dropout() -> None:
+    """With graded ratings, weighted users and dropout, solved directly.
+
+    Dropping each input with probability p and scaling the rest by 1 / (1 − p) adds p / (1 − p)
+    times the variance of each input to the squared error.
+    """
+    stars = made_up()
+    data = data_of(stars)
+    config = EASEConfig(
+        minimum_stars=4.0, indifference=0.4, regularisation=2.0, dropout=0.3, activity_damping=0.5
+    )
+    values = np.where(stars >= 4, 1.0, np.where(stars > 0, 0.4, 0.0))
+    penalty = 2.0 * np.sqrt((stars >= 4).sum() / stars.shape[1])
+    counts = (stars > 0).sum(axis=1)
+    users = (1.0 + counts) ** -0.5
+    users *= counts.sum() / (users @ counts)
+    scores = fitted(data, config).scorer.score(data.matrix.profiles(range(len(stars))))
+    for item in range(stars.shape[1]):
+        others = np.delete(values, item, axis=1)
+        gram = others.T @ (users[:, None] * others)
+        dropped = np.diag(gram.diagonal() * 0.3 / 0.7)
+        weights = np.linalg.solve(
+            gram + dropped + penalty * np.eye(others.shape[1]),
+            others.T @ (users * values[:, item]),
+        )
+        np.testing.assert_allclose(scores[:, item], others @ weights, atol=1e-5)
+
+
+def test_the_history_of_who_asks_decays() -> None:
+    """The latest counts in full, and each before it (1 + n / 2)^−power."""
+    data = data_of(made_up())
+    scorer = fitted(data, EASEConfig(history_decay=2.0)).scorer
+    one = np.array([5], np.float32)
+    alone = [
+        scorer.score(data.matrix.profile(-1, np.array([item], np.int32), one))[0] for item in (3, 9)
+    ]
+    both = data.matrix.profile(-1, np.array([9, 3], np.int32), np.full(2, 5, np.float32))
+    np.testing.assert_allclose(
+        scorer.score(both)[0], alone[0] + alone[1] * (1 + 1 / 2) ** -2.0, atol=1e-6
+    )
+
+
+def test_similarities_are_symmetric_and_bounded() -> None:
+    """Partial correlations are the same either way, and no item is more like than itself."""
+    data = data_of(made_up())
+    scorer = fitted(data, EASEConfig(regularisation=1.0)).scorer
+    rows = [scorer.similarities(item) for item in range(data.matrix.item_count)]
+    square = np.stack([row for row in rows if row is not None])
+    np.testing.assert_allclose(square, square.T, atol=1e-6)
+    assert np.abs(square).max() == 1.0
+    assert (square.diagonal() == 1.0).all()
+
+
+def test_a_large_catalogue_is_covered_by_its_most_liked_items() -> None:
+    """Beyond `max_items`, the least liked items score 0 and the rest as if they were alone."""
+    stars = made_up()
+    stars[:, [2, 17]] = 0
+    stars[0, [2, 17]] = 5
+    kept = np.delete(np.arange(stars.shape[1]), [2, 17])
+    whole = data_of(stars)
+    head = data_of(stars[:, kept])
+    cut = fitted(whole, EASEConfig(max_items=len(kept))).scorer
+    users = range(len(stars))
+    scores = cut.score(whole.matrix.profiles(users))
+    np.testing.assert_allclose(
+        scores[:, kept], fitted(head).scorer.score(head.matrix.profiles(users)), atol=1e-6
+    )
+    assert not scores[:, [2, 17]].any()
+    row = cut.similarities(17)
+    assert row is not None
+    assert np.flatnonzero(row).tolist() == [17]
+
+
+def test_low_ratings_do_not_count_as_liking() -> None:
+    """A profile of ratings below the threshold scores 0 throughout."""
+    data = data_of(made_up())
+    items = np.arange(5, dtype=np.int32)
+    disliked = data.matrix.profile(-1, items, np.full(5, 2.5, np.float32))
+    assert not fitted(data).scorer.score(disliked).any()
+    liked = data.matrix.profile(-1, items, np.full(5, 3.0, np.float32))
+    assert fitted(data).scorer.score(liked).any()
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("items.npy", np.arange(1, 31, dtype=np.int32)),
+        ("items.npy", np.arange(30, dtype=np.int32)[::-1]),
+        ("items.npy", np.arange(29, dtype=np.int32)),
+        ("weights.npy", np.zeros((30, 29), np.float32)),
+        ("weights.npy", np.zeros((30, 30), np.float64)),
+        ("precisions.npy", np.zeros(30, np.float32)),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, name: str, array: np.ndarray) -> None:
+    """Damaged arrays are refused at load, not met while scoring."""
+    data = data_of(made_up())
+    fitted(data).save(tmp_path)
+    save_array(tmp_path / name, array)
+    with pytest.raises(ArtifactError, match=r"items|weights|precisions"):
+        EASEScorer.load(tmp_path, data)
+
+
+def test_a_weight_that_is_not_a_number_is_refused(tmp_path: Path) -> None:
+    """NaN in a file that was not written by `save_array` does not slip through."""
+    data = data_of(made_up())
+    fitted(data).save(tmp_path)
+    np.save(tmp_path / "weights.npy", np.full((30, 30), np.nan, np.float32))
+    with pytest.raises(ArtifactError, match=r"weights\.npy"):
+        EASEScorer.load(tmp_path, data)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"minimum_stars": np.nan},
+        {"indifference": -0.1},
+        {"regularisation": 0.0},
+        {"dropout": 1.0},
+        {"activity_damping": np.inf},
+        {"history_decay": -1.0},
+        {"max_items": 0},
+    ],
+)
+def test_a_senseless_configuration_is_refused(values: dict[str, float]) -> None:
+    """Values out of range fail where they are made."""
+    with pytest.raises(ValueError, match=next(iter(values))):
+        EASEConfig(**values)  # type: ignore[arg-type]

@@ -1,0 +1,101 @@
+"""iALS: what its solutions minimise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marquee_core.arrays import Float64
+from marquee_core.ratings import RatingsMatrix
+from marquee_core.scorers.baseline import Baseline
+from marquee_core.scorers.ials import IALSConfig, liked_items, solve_rows
+from marquee_core.scorers.scorer import ReleaseData
+from marquee_trainer.models.linear.ials import IALS
+from marquee_trainer.models.model import Training
+
+USERS, ITEMS = 40, 30
+
+
+def data_of(seed: int) -> ReleaseData:
+    """Two groups of users, each of which likes its half of the items."""
+    random = np.random.default_rng(seed)
+    same = (np.arange(USERS)[:, None] % 2) == (np.arange(ITEMS) % 2)
+    users, items = np.nonzero(random.random((USERS, ITEMS)) < np.where(same, 0.4, 0.1))
+    stars = np.where(same[users, items], 5.0, 2.0).astype(np.float32)
+    matrix = RatingsMatrix.of(users.astype(np.int32), items.astype(np.int32), stars, USERS, ITEMS)
+    return ReleaseData(matrix, Baseline.fit(matrix, 5.0, 5.0, 3))
+
+
+def row_loss(x: Float64, liked: Float64, factors: Float64, config: IALSConfig) -> float:
+    """The objective of one row, by all its cells."""
+    predicted = factors @ x
+    count = liked.sum()
+    penalty = config.regularisation * (count + config.unobserved_weight * len(factors))
+    return float(
+        np.sum(liked * (1 - predicted) ** 2)
+        + config.unobserved_weight * np.sum(predicted**2)
+        + penalty * (x @ x)
+    )
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 1000), st.floats(0.01, 2.0), st.floats(0.001, 1.0))
+def test_a_row_minimises_its_documented_loss(seed: int, alpha: float, ridge: float) -> None:
+    """No step aside makes a user's loss smaller."""
+    random = np.random.default_rng(seed)
+    config = IALSConfig(dimensions=3, unobserved_weight=alpha, regularisation=ridge)
+    factors = random.normal(size=(ITEMS, 3)).astype(np.float32)
+    liked = liked_items(data_of(seed).matrix.all_profiles(), ITEMS, config.minimum_stars)
+    wide = factors.astype(np.float64)
+    users = solve_rows(liked, factors, wide.T @ wide, config)
+    row = liked[[4]].toarray()[0].astype(np.float64)
+    least = row_loss(users[4].astype(np.float64), row, wide, config)
+    for step in 0.05 * random.normal(size=(10, 3)):
+        assert least <= row_loss(users[4] + step, row, wide, config) + 1e-5
+
+
+def test_it_recommends_what_users_of_the_same_taste_like() -> None:
+    """Items of a user's own group come before those of the other."""
+    data = data_of(1)
+    model = IALS(IALSConfig(dimensions=4))
+    model.fit(Training(data))
+    scores = model.scorer.score(data.matrix.all_profiles())
+    same = (np.arange(USERS)[:, None] % 2) == (np.arange(ITEMS) % 2)
+    assert scores[same].mean() > scores[~same].mean() + 0.1
+
+
+def test_what_cannot_be_solved_is_an_error() -> None:
+    """A Gram matrix that is none, and numbers that overflow, are told, not served."""
+    liked = liked_items(data_of(2).matrix.all_profiles(), ITEMS, 4.0)
+    factors, config = np.ones((ITEMS, 4), np.float32), IALSConfig(dimensions=4)
+    with pytest.raises(np.linalg.LinAlgError, match="positive definite"):
+        solve_rows(liked, factors, -1e6 * np.eye(4), config)
+    with pytest.raises(np.linalg.LinAlgError, match="finite"):
+        solve_rows(liked, factors, np.full((4, 4), np.nan), config)
+
+
+def test_a_small_penalty_is_enough() -> None:
+    """More factors than likes are solved for though the penalty is far below single precision."""
+    liked = liked_items(data_of(2).matrix.all_profiles(), ITEMS, 4.0)
+    factors = np.random.default_rng(0).normal(size=(ITEMS, 64)).astype(np.float32)
+    wide = factors.astype(np.float64)
+    config = IALSConfig(dimensions=64, regularisation=1e-8)
+    assert np.isfinite(solve_rows(liked, factors, wide.T @ wide, config)).all()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dimensions": 0},
+        {"sweeps": 0},
+        {"minimum_stars": np.nan},
+        {"unobserved_weight": 0.0},
+        {"regularisation": -1.0},
+    ],
+)
+def test_a_configuration_that_means_nothing_is_refused(changes: dict[str, float]) -> None:
+    """Each field is checked when the configuration is made."""
+    with pytest.raises(ValueError, match=next(iter(changes))):
+        IALSConfig(**changes)  # type: ignore[arg-type]

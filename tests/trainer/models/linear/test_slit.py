@@ -1,0 +1,158 @@
+"""SLIT."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from marquee_core.ratings import RatingsMatrix
+from marquee_core.scorers.baseline import Baseline
+from marquee_core.scorers.scorer import ReleaseData
+from marquee_core.scorers.slit import SLITConfig
+from marquee_trainer.models.linear.slit import SLIT
+from marquee_trainer.models.model import Training
+
+ITEMS = 12
+
+
+def data_of(rows: list[tuple[int, int, float, int]], users: int, items: int) -> ReleaseData:
+    """The data of rows of user, item, stars and time."""
+    columns = np.array(rows, np.float64).reshape(-1, 4).T
+    matrix = RatingsMatrix.of(
+        columns[0].astype(np.int32),
+        columns[1].astype(np.int32),
+        columns[2].astype(np.float32),
+        users,
+        items,
+        columns[3].astype(np.int64),
+    )
+    return ReleaseData(matrix, Baseline.fit(matrix, 5.0, 5.0, 1))
+
+
+def made_up(users: int = 40) -> list[tuple[int, int, float, int]]:
+    """Ratings of some items at some moments, several of them at the same."""
+    random = np.random.default_rng(0)
+    return [
+        (user, int(item), float(random.integers(1, 6)), int(random.integers(0, 5)))
+        for user in range(users)
+        for item in random.permutation(ITEMS)[: random.integers(0, 9)]
+    ]
+
+
+def fitted(data: ReleaseData, config: SLITConfig | None = None) -> SLIT:
+    """A fitted model."""
+    model = SLIT(config)
+    model.fit(Training(data))
+    return model
+
+
+def test_toy_weights_by_hand() -> None:
+    """Scores equal those worked out on paper.
+
+    One user liked items 0, 1 and 2 one after another, and powers are 1. After item 0 the history
+    is (1, 0, 0), and what comes next (0, 1, 1/2); after item 1 it is (1 / (1 + 1/2), 1, 0) =
+    (2/3, 1, 0), and next comes (0, 0, 1). SᵀS = [[13/9, 2/3, 0], [2/3, 1, 0], [0, 0, 0]], whose
+    mean diagonal is 22/27, so c = 27/22 gives λ = 1; SᵀT = [[0, 1, 1/2 + 2/3], [0, 0, 1], 0].
+    """
+    data = data_of([(0, 0, 5, 10), (0, 1, 4, 11), (0, 2, 5, 12)], 1, 3)
+    config = SLITConfig(history_decay=1.0, target_decay=1.0, regularisation=27 / 22)
+    scorer = fitted(data, config).scorer
+    weights = np.linalg.solve(
+        np.array([[22 / 9, 2 / 3, 0], [2 / 3, 2, 0], [0, 0, 1]]),
+        np.array([[0, 1, 7 / 6], [0, 0, 1], [0, 0, 0]]),
+    )
+    # The latest counts 1, the one before 1 / (1 + 1/2), the one before that 1 / (1 + 2/2).
+    np.testing.assert_allclose(
+        scorer.score(data.matrix.profiles([0]))[0],
+        np.array([1 / 2, 2 / 3, 1]) @ weights,
+        rtol=1e-6,
+    )
+
+
+def test_weights_minimise_the_regression_over_all_moments() -> None:
+    """B is the ridge regression of what is liked from each moment on, on what was rated by then."""
+    rows = made_up()
+    data = data_of(rows, 40, ITEMS)
+    config = SLITConfig(history_decay=0.7, target_decay=0.4, regularisation=0.5)
+    histories, targets = [], []
+    for user in range(40):
+        own = [row for row in rows if row[0] == user]
+        for moment in sorted({row[3] for row in own})[:-1]:
+            history, target = np.zeros(ITEMS), np.zeros(ITEMS)
+            for _, item, stars, time in own:
+                if time <= moment:
+                    between = sum(time < other[3] <= moment for other in own)
+                    value = 1.0 if stars >= 3 else config.indifference
+                    history[item] = value * (1 + between / 2) ** -0.7
+                elif stars >= 3:
+                    between = sum(moment < other[3] < time for other in own)
+                    target[item] = (1 + between) ** -0.4
+            histories.append(history)
+            targets.append(target)
+    s, t = np.array(histories), np.array(targets)
+    gram = s.T @ s
+    penalty = 0.5 * gram.diagonal().mean()
+    wanted = np.linalg.solve(gram + penalty * np.eye(ITEMS), s.T @ t)
+    scorer = fitted(data, config).scorer
+    # A visitor who rated one item is answered with its row.
+    rows_of_weights = [
+        scorer.score(
+            data.matrix.profile(-1, np.array([item], np.int32), np.array([5], np.float32))
+        )[0]
+        for item in range(ITEMS)
+    ]
+    np.testing.assert_allclose(rows_of_weights, wanted, atol=1e-5)
+
+
+def test_fewer_moments_are_spaced_over_all() -> None:
+    """Of a user with many, the first and the last are among those that are learned from."""
+    rows = [(0, item, 5.0, item) for item in range(ITEMS)]
+    data = data_of(rows, 1, ITEMS)
+    scorer = fitted(data, SLITConfig(moments=2, history_decay=0.0, target_decay=0.0)).scorer
+    first = data.matrix.profile(-1, np.array([0], np.int32), np.array([5], np.float32))
+    # After item 0 alone, all others came next; before the last moment, item 11 alone.
+    scores = scorer.score(first)[0]
+    assert scores[0] == pytest.approx(0.0, abs=1e-6)
+    assert scores[1] > 0
+    second = data.matrix.profile(-1, np.array([5], np.int32), np.array([5], np.float32))
+    assert np.argmax(scorer.score(second)[0]) == ITEMS - 1
+    assert scorer.score(second)[0][7] <= 0
+
+
+def test_the_order_of_ratings_decides_what_comes_next() -> None:
+    """Where users go round the catalogue, the successor of the latest is the best."""
+    random = np.random.default_rng(1)
+    rows = [
+        (user, int((start + step) % ITEMS), 5.0, step)
+        for user, start in enumerate(random.integers(0, ITEMS, 200))
+        for step in range(6)
+    ]
+    data = data_of(rows, 200, ITEMS)
+    scorer = fitted(data).scorer
+    for order in ([2, 6, 10], [10, 2, 6], [6, 10, 2]):
+        visitor = data.matrix.profile(-1, np.array(order, np.int32), np.full(3, 5, np.float32))
+        assert np.argmax(scorer.score(visitor)[0]) == (order[-1] + 1) % ITEMS
+
+
+def test_without_two_moments_nothing_is_learned() -> None:
+    """Ratings of one moment tell no order: no item is better than another."""
+    data = data_of([(0, 0, 5, 1), (0, 1, 5, 1), (1, 2, 5, 3)], 2, 3)
+    assert not fitted(data).scorer.score(data.matrix.profiles([0, 1])).any()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"minimum_stars": np.nan},
+        {"regularisation": 0.0},
+        {"history_decay": -0.1},
+        {"target_decay": np.inf},
+        {"indifference": -1.0},
+        {"moments": 1},
+        {"max_items": 0},
+    ],
+)
+def test_a_senseless_configuration_is_refused(values: dict[str, float]) -> None:
+    """Values out of range fail where they are made."""
+    with pytest.raises(ValueError, match=next(iter(values))):
+        SLITConfig(**values)  # type: ignore[arg-type]

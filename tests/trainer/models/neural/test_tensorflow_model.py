@@ -1,0 +1,287 @@
+"""The TensorFlow models: learning, folding in, saving, and the shapes that are compiled."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeAlias
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marquee_core.errors import ArtifactError
+from marquee_core.ratings import RatingsMatrix, join_profiles
+from marquee_core.scorers.baseline import Baseline
+from marquee_core.scorers.saved_model import PADDING, SavedModelScorer
+from marquee_core.scorers.scorer import ReleaseData
+from marquee_services.inference.models import INFERENCE_SCORERS
+from marquee_trainer.data.interactions import Interactions
+from marquee_trainer.data.sample import SampleConfig, generate_sample
+from marquee_trainer.models.model import Training, predict_pairs
+from marquee_trainer.models.neural import mf
+from marquee_trainer.models.neural.autorec import (
+    AutoRec,
+    AutoRecModel,
+    UserAutoRec,
+    residual_matrix,
+)
+from marquee_trainer.models.neural.deep_mf import DeepMF
+from marquee_trainer.models.neural.mf import MF
+from marquee_trainer.models.neural.residual_mf import ResidualMF
+from marquee_trainer.models.neural.scoring_module import FoldInConfig, LinearModule
+
+EPOCHS = 3
+Kind: TypeAlias = type[MF] | type[DeepMF] | type[AutoRecModel]
+Trained: TypeAlias = MF | DeepMF | AutoRecModel
+MODELS: tuple[Kind, ...] = (MF, DeepMF, ResidualMF, AutoRec, UserAutoRec)
+
+
+def small(kind: Kind) -> Trained:
+    """An unfitted model that trains in a moment."""
+    if issubclass(kind, MF):
+        return kind(replace(kind.default, epochs=EPOCHS, dimensions=8, batch=256))
+    if issubclass(kind, DeepMF):
+        return kind(replace(kind.default, epochs=EPOCHS, dimensions=5, set_dimensions=3, cells=512))
+    return kind(replace(kind.default, epochs=EPOCHS, hidden=16))
+
+
+@pytest.fixture(scope="module")
+def parts() -> tuple[ReleaseData, Interactions]:
+    """Training ratings, and some that are held out."""
+    dataset = generate_sample(SampleConfig(users=60, items=50, ratings=1500), seed=3)
+    rows = np.random.default_rng(0).permutation(len(dataset))
+    train, held_out = rows[:-150], rows[-150:]
+    matrix = RatingsMatrix.of(
+        dataset.users[train],
+        dataset.items[train],
+        dataset.ratings[train],
+        len(dataset.user_ids),
+        len(dataset.catalogue),
+    )
+    data = ReleaseData(matrix, Baseline.fit(matrix, 5.0, 5.0, 5))
+    pairs = Interactions(
+        dataset.users[held_out], dataset.items[held_out], dataset.ratings[held_out]
+    )
+    return data, pairs
+
+
+@pytest.fixture(scope="module", params=MODELS, ids=lambda kind: kind.name)
+def model(request: pytest.FixtureRequest, parts: tuple[ReleaseData, Interactions]) -> Trained:
+    """Each model, fitted without validation."""
+    fitted = small(request.param)
+    fitted.fit(Training(parts[0]))
+    return fitted
+
+
+def test_a_known_user_is_what_folding_in_the_users_ratings_gives(
+    model: Trained, parts: tuple[ReleaseData, Interactions]
+) -> None:
+    """A visitor with a known user's ratings gets that user's scores."""
+    matrix = parts[0].matrix
+    known = matrix.profiles(range(10))
+    visitors = join_profiles(
+        [
+            matrix.profile(-1, alone.items, alone.ratings)
+            for alone in (matrix.profiles([user]) for user in range(10))
+        ]
+    )
+    expected = model.scorer.score(known)
+    np.testing.assert_allclose(model.scorer.score(visitors), expected, atol=2e-3)
+
+
+def test_without_ratings_every_model_says_what_the_baseline_says(
+    model: Trained, parts: tuple[ReleaseData, Interactions]
+) -> None:
+    """The answer to a visitor of whom nothing is known is μ + b_i."""
+    data = parts[0]
+    nobody = data.matrix.profile(-1, np.empty(0, np.int32), np.empty(0, np.float32))
+    expected = data.baseline.item_bias + np.float32(data.baseline.mean)
+    np.testing.assert_array_equal(model.scorer.score(nobody)[0], expected)
+
+
+def test_batches_candidates_and_single_users_agree(
+    model: Trained, parts: tuple[ReleaseData, Interactions]
+) -> None:
+    """Padding changes nothing: any mix of users and any candidates give the same scores."""
+    matrix = parts[0].matrix
+    rated = matrix.profiles([5])
+    mixed = join_profiles(
+        [
+            matrix.profiles([3]),
+            matrix.profile(4, np.array([0], np.int32), np.array([5], np.float32)),
+            matrix.profile(-1, np.empty(0, np.int32), np.empty(0, np.float32)),
+            matrix.profile(-1, rated.items, rated.ratings),
+            matrix.profiles([6]),
+        ]
+    )
+    whole = model.scorer.score(mixed)
+    alone = np.concatenate([model.scorer.score(mixed.take(np.array([n]))) for n in range(5)])
+    np.testing.assert_allclose(whole, alone, atol=1e-4)
+    candidates = np.array([7, 0, 49, 13, 2], dtype=np.int32)
+    np.testing.assert_allclose(
+        model.scorer.score(mixed, candidates), whole[:, candidates], atol=1e-4
+    )
+
+
+def test_a_saved_model_scores_as_before_and_needs_no_code_of_ours(
+    model: Trained, parts: tuple[ReleaseData, Interactions], tmp_path: Path
+) -> None:
+    """What is loaded by the service gives the trainer's scores."""
+    data = parts[0]
+    model.save(tmp_path / "saved")
+    served = INFERENCE_SCORERS[model.name](tmp_path / "saved", data)
+    profiles = data.matrix.profiles(range(data.matrix.user_count))
+    np.testing.assert_allclose(served.score(profiles), model.scorer.score(profiles), atol=1e-5)
+    row = served.similarities(7)
+    assert row is not None
+    assert row[7] == 1.0
+    assert np.abs(row).max() <= 1.0
+
+
+def test_products_of_vectors_are_the_scores(
+    model: Trained, parts: tuple[ReleaseData, Interactions]
+) -> None:
+    """Of models that offer them, for known users and visitors alike; a perceptron offers none."""
+    matrix = parts[0].matrix
+    known = matrix.profiles(range(20))
+    visitors = join_profiles(
+        [matrix.profile(-1, p.items, p.ratings) for p in map(known.take, np.arange(20)[:, None])]
+    )
+    both = join_profiles([visitors, known])
+    items = model.scorer.item_products()
+    if isinstance(model, (DeepMF, ResidualMF)):
+        assert items is None
+        return
+    assert items is not None
+    products = model.scorer.user_products(both) @ items.T
+    np.testing.assert_allclose(products, model.scorer.score(both), atol=1e-4)
+
+
+def test_no_shape_is_traced_again(
+    model: Trained,
+    parts: tuple[ReleaseData, Interactions],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No number of users, ratings or candidates runs the module's Python code once more."""
+    fitted = model._fitted
+    assert fitted is not None
+
+    def traced(*_: object) -> None:
+        raise AssertionError("traced again")
+
+    for name in ("matrix", "fold", "known", "representation"):
+        monkeypatch.setattr(fitted.module, name, traced)
+    matrix = parts[0].matrix
+    for size in (1, 3, 33):
+        known = matrix.profiles(range(size))
+        folded = replace(known, folded=np.ones(size, dtype=np.bool_))
+        for users in (known, folded):
+            model.scorer.score(users)
+            model.scorer.score(users, np.arange(size, dtype=np.int32))
+    with pytest.raises(AssertionError, match="traced again"):
+        fitted.module.make_signatures()
+
+
+@pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind.name)
+def test_fits_of_one_seed_are_the_same(kind: Kind, parts: tuple[ReleaseData, Interactions]) -> None:
+    """Same seed, same data: same scores; validation gives a curve and picks its best epoch."""
+    data, held_out = parts
+    scores = []
+    for _ in range(2):
+        model = small(kind)
+        fit = model.fit(Training(data, held_out, seed=1))
+        scores.append(predict_pairs(model.scorer, data, held_out.users, held_out.items))
+        errors = [epoch.validation_mse for epoch in fit.curve]
+        assert all(error is not None for error in errors)
+        assert fit.epochs == int(np.argmin(np.array(errors, dtype=float))) + 1
+    np.testing.assert_array_equal(scores[0], scores[1])
+
+
+@pytest.mark.parametrize("decay", [1.0, 0.5])
+def test_the_learning_rate_decays_after_each_epoch(
+    parts: tuple[ReleaseData, Interactions], decay: float
+) -> None:
+    """From the configured rate, by the configured factor."""
+    config = replace(MF.default, dimensions=4, learning_rate=0.004, decay=decay)
+    matrix = parts[0].matrix
+    network = mf.FactorNetwork(matrix.user_count, matrix.item_count, 3.5, config)
+    loop = mf._Loop(network, matrix, config)
+    for epoch in range(3):
+        assert float(loop._optimizer.learning_rate) == pytest.approx(0.004 * decay**epoch)
+        loop.epoch(np.arange(matrix.rating_count))
+
+
+@pytest.mark.parametrize("decay", [0.0, -0.5, 1.1, np.nan])
+def test_a_decay_that_means_nothing_is_refused(decay: float) -> None:
+    """The rate neither grows nor vanishes at once."""
+    with pytest.raises(ValueError, match="decay"):
+        replace(MF.default, decay=decay)
+
+
+def test_training_ends_when_little_is_gained(parts: tuple[ReleaseData, Interactions]) -> None:
+    """Validation errors that fall ever so slightly do not go on for ever; the least is kept."""
+    errors = iter(np.concatenate([[2.0, 1.0], 1.0 - 1e-6 * np.arange(1, 99)]))
+    model = MF(replace(MF.default, epochs=90, patience=4))
+    network = keras.Sequential()
+    fit = model.run_epochs(network, Training(*parts), lambda: 0.0, lambda: float(next(errors)))
+    assert len(fit.curve) == fit.epochs == 2 + 4
+
+
+def test_mf_learns_more_than_the_baseline(parts: tuple[ReleaseData, Interactions]) -> None:
+    """On data with tastes in it, factors explain training ratings that biases do not."""
+    data = parts[0]
+    model = MF(replace(MF.default, epochs=30, dimensions=8, batch=128))
+    model.fit(Training(data))
+    matrix = data.matrix
+    predicted = predict_pairs(model.scorer, data, matrix.users, matrix.items)
+    residuals = data.baseline.residuals(matrix.profiles(range(matrix.user_count)))
+    assert np.mean((predicted - matrix.ratings) ** 2) < 0.9 * np.mean(residuals**2)
+
+
+def test_autorec_reads_only_rated_cells(parts: tuple[ReleaseData, Interactions]) -> None:
+    """The autoencoder's input holds a residual for each rating, and nothing for other cells."""
+    data = parts[0]
+    by_item = residual_matrix(data, AutoRec().oriented)
+    assert by_item.rating_count == data.matrix.rating_count
+    assert by_item.user_count == data.matrix.item_count
+    everybody = data.matrix.profiles(range(data.matrix.user_count))
+    total = float(data.baseline.residuals(everybody).sum())
+    assert float(by_item.ratings.sum()) == pytest.approx(total, abs=1e-2)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 1000), st.integers(1, 12), st.floats(0.1, 5), st.floats(0, 0.5))
+def test_a_linear_model_folds_in_by_the_ridge_solution(
+    seed: int, count: int, ridge: float, per_rating: float
+) -> None:
+    """Folding in equals the closed form, padding included."""
+    random = np.random.default_rng(seed)
+    factors = random.normal(size=(20, 3)).astype(np.float32)
+    offsets = random.normal(size=20).astype(np.float32)
+    config = FoldInConfig(ridge=ridge, ridge_per_rating=per_rating, bias_ridge=2.0)
+    items = random.choice(20, size=count, replace=False).astype(np.int32)
+    ratings = random.integers(1, 6, size=count).astype(np.float32)
+    padded = np.full((1, 16), PADDING, dtype=np.int32)
+    stars = np.zeros((1, 16), dtype=np.float32)
+    padded[0, :count], stars[0, :count] = items, ratings
+    found = LinearModule(factors, offsets, config).fold(tf.constant(padded), tf.constant(stars))
+    design = np.hstack([factors, np.ones((20, 1))])[items]
+    penalty = np.diag([ridge + per_rating * count] * 3 + [2.0])
+    expected = np.linalg.solve(design.T @ design + penalty, design.T @ (ratings - offsets[items]))
+    np.testing.assert_allclose(found.numpy()[0], expected, atol=2e-3)
+
+
+def test_a_damaged_saved_model_is_refused(
+    parts: tuple[ReleaseData, Interactions], tmp_path: Path
+) -> None:
+    """A folder that is no SavedModel of ours is an artifact error, not a crash."""
+    with pytest.raises(ArtifactError):
+        SavedModelScorer.load(tmp_path / "nothing", parts[0])
+    module = tf.Module()
+    tf.saved_model.save(module, str(tmp_path / "other"))
+    with pytest.raises(ArtifactError, match="SavedModel"):
+        SavedModelScorer.load(tmp_path / "other", parts[0])

@@ -1,0 +1,78 @@
+"""Predictions that know the day of the rating."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from marquee_core.scorers.bayesian_mf import BayesianMFConfig
+from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.data.sample import SampleConfig, generate_sample
+from marquee_trainer.data.split import random_split
+from marquee_trainer.models.bayesian.bayesian_mf import BayesianMF
+from marquee_trainer.models.bayesian.random_effect import RandomEffect
+from marquee_trainer.models.neighbours.item_cf import ItemCF
+from marquee_trainer.studies.known_day import KnownDayConfig, know_day
+from marquee_trainer.training.evaluate import ENSEMBLE
+from marquee_trainer.training.train import Progress, TrainingConfig, train
+
+CHAIN = BayesianMFConfig(rank=4, sweeps=40, burn_in=10, samples=10)
+DAY_S = 86_400
+
+
+@pytest.fixture(scope="module")
+def dataset() -> RatingsDataset:
+    """A small sample, each user's ratings on four days."""
+    sample = generate_sample(SampleConfig(users=120, items=100, ratings=6000), seed=2)
+    days = np.random.default_rng(0).integers(0, 4, len(sample))
+    return replace(sample, timestamps=sample.users * 40 * DAY_S + days * DAY_S)
+
+
+def gain(dataset: RatingsDataset) -> dict[str, float]:
+    """By how much the test MSE falls when the day is known, as a share."""
+    split = random_split(dataset.file_order, 0.2, 0)
+    config = TrainingConfig()
+    trained = train(dataset, split, (ItemCF, lambda: BayesianMF(CHAIN)), config, Progress())
+    found = know_day(dataset, split, trained, config, KnownDayConfig(CHAIN), Progress())
+    assert len(found.predictions) == len(split.test)
+    return {
+        name: 1 - row["test_mse"] / trained.evaluation.metrics[name]["test_mse"]
+        for name, row in found.metrics.items()
+    }
+
+
+def test_moods_of_days_are_found(dataset: RatingsDataset) -> None:
+    """Where a user's days differ by half a star, much of the error is told by the day."""
+    cells = dataset.users * 4 + (dataset.timestamps // DAY_S) % 40
+    moods = np.random.default_rng(1).choice([-1.0, 1.0], int(cells.max()) + 1)
+    moody = replace(
+        dataset, ratings=np.clip(dataset.ratings + moods[cells], 1, 5).astype(np.float32)
+    )
+    found = gain(moody)
+    assert found[BayesianMF.name] > 0.15
+    assert found[ENSEMBLE] > 0.15
+
+
+def test_days_that_mean_nothing_do_no_harm(dataset: RatingsDataset) -> None:
+    """Effects that are not there are shrunk to nothing."""
+    found = gain(dataset)
+    assert found[BayesianMF.name] > -0.05
+    assert found[ENSEMBLE] > -0.05
+
+
+def test_an_effect_is_drawn_around_its_posterior_mean() -> None:
+    """Σ w e / (λ + Σ w) for cells with ratings, with the variance 1 / (λ + Σ w); 0 for others."""
+    random = np.random.default_rng(0)
+    effect = RandomEffect(np.array([0, 0, 2]), 3, random)
+    residuals, precisions = np.array([1.0, 2.0, -1.0]), np.array([2.0, 1.0, 3.0])
+    drawn = []
+    for _ in range(4000):
+        effect.precision = 1.0
+        effect.draw(residuals, precisions)
+        drawn.append(effect.values)
+    means, variances = np.mean(drawn, axis=0), np.var(drawn, axis=0)
+    np.testing.assert_allclose(means, [4 / 4, 0.0, -3 / 4], atol=0.03)
+    np.testing.assert_allclose(variances, [1 / 4, 0.0, 1 / 4], atol=0.02)
+    np.testing.assert_array_equal(effect.part(), effect.values[[0, 0, 2]])

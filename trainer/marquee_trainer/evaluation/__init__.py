@@ -1,1 +1,0 @@
-"""Metrics of predicted ratings and of rankings."""

@@ -1,0 +1,54 @@
+"""SLIT, fitted: the weights in closed form."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.linalg import solve
+
+from marquee_core.scorers.item_weights import ItemWeights
+from marquee_core.scorers.scorer import ReleaseData
+from marquee_core.scorers.slit import SLITConfig, SLITScorer
+from marquee_trainer.models.linear.implicit_feedback import ImplicitFeedbackModel, most_liked
+from marquee_trainer.models.linear.transitions import transitions
+
+
+class SLIT(ImplicitFeedbackModel[SLITConfig, SLITScorer]):
+    """Solves a ridge regression of what users like next on what they rated before.
+
+    B = (SᵀS + λI)⁻¹ SᵀT, where each row of S and T is what a user had rated up to a moment and
+    what the user liked after it, both weighted by distance (SLIT; Choi, Kim, Lee, Shim and Lee,
+    2021; here with power laws, and λ as a share of SᵀS).
+    """
+
+    name = "slit"
+    config_type = SLITConfig
+    scorer_type = SLITScorer
+    values = (
+        ({"minimum_stars": 3.0}, {"minimum_stars": 4.0}),
+        ({"target_decay": 0.0}, {"target_decay": 0.5}),
+        ({"history_decay": 0.25}, {"history_decay": 0.5}, {"history_decay": 0.75}),
+    )
+    multiples = (("regularisation", (0.25, 4.0)),)
+
+    def learn(self, data: ReleaseData) -> SLITScorer:
+        """As `ClosedFormModel.learn`."""
+        config, matrix = self._config, data.matrix
+        items = most_liked(matrix, config.minimum_stars, config.max_items)
+        gram, next_liked = transitions(matrix, items, config)
+        # Without a user with two moments there is nothing to learn, and no scale either.
+        penalty = config.regularisation * float(gram.diagonal().mean()) or 1.0
+        gram.flat[:: len(gram) + 1] += penalty
+        # Both in column order, so that LAPACK solves in place.
+        left, right = gram.T.astype(np.float64), next_liked.astype(np.float64, order="F")
+        del gram, next_liked
+        weights = solve(
+            left,
+            right,
+            overwrite_a=True,
+            overwrite_b=True,
+            check_finite=False,
+            assume_a="pos",
+        )
+        return SLITScorer(
+            config, ItemWeights(items, weights.astype(np.float32, order="C"), matrix.item_count)
+        )
