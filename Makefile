@@ -1,4 +1,4 @@
-# Each target makes what it needs: a bare machine with Python 3.11 and make is enough.
+# Every target installs what it needs, so a machine with Python 3.11 and make is enough.
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,50 +11,55 @@ GENERATED := clients/python
 .DEFAULT_GOAL := help
 
 .PHONY: help
-help: ## Show the targets
+help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 .PHONY: demo
-demo: $(VENV)/ready ## Train on the sample, publish, serve and recommend (ARGS="--data …" for real ratings)
+demo: $(VENV)/ready ## Train on sample ratings, serve and recommend (ARGS="--data …" for your ratings)
 	$(BIN)/marquee demo $(ARGS)
 
 .PHONY: test
-test: lint types unit ## Pass lint, types and tests
+test: lint types unit ## Run everything that CI runs: lint, types and tests
 
 .PHONY: lint
-lint: $(VENV)/ready
+lint: $(VENV)/ready ## Check formatting, lint rules and import layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 
 .PHONY: types
-types: $(VENV)/ready
+types: $(VENV)/ready ## Check types
 	$(BIN)/mypy
 
-# As many as there are cores that may be used.
+# One test process for each core that this machine may use.
 TEST_PROCESSES ?= $(shell nproc 2>/dev/null || echo 2)
-# What ARGS chooses may all be of the other part: pytest calls that 5.
+# pytest exits with 5 if it finds no tests. With ARGS one of the two runs may have none.
 MAY_BE_EMPTY = $(if $(ARGS),|| test $$? -eq 5)
+# Coverage is measured when all tests run. `make unit COVERAGE=` turns it off, which is faster.
+COVERAGE = $(if $(ARGS),,--cov --cov-report=)
+# Python 3.12 has an interface for coverage tools that is faster than tracing.
+export COVERAGE_CORE ?= $(shell $(PYTHON) -c "import sys; print('ctrace' if sys.version_info < (3, 12) else 'sysmon')")
 
 .PHONY: unit
-unit: $(VENV)/ready $(PROTOS_VENV)/ready $(PROXIES)/ready
-	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile -m "not alone" $(ARGS) $(MAY_BE_EMPTY)
-	$(BIN)/pytest -m alone $(ARGS) $(MAY_BE_EMPTY)
+unit: $(VENV)/ready $(PROTOS_VENV)/ready $(PROXIES)/ready ## Run the tests (ARGS="tests/core -k store" for some)
+	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile -m "not alone" $(COVERAGE) $(ARGS) $(MAY_BE_EMPTY)
+	$(BIN)/pytest -m alone $(COVERAGE) $(if $(COVERAGE),--cov-append) $(ARGS) $(MAY_BE_EMPTY)
+	$(if $(COVERAGE),@echo "Line coverage: $$($(BIN)/coverage report --format=total) %")
 
 .PHONY: bench
-bench: $(VENV)/ready ## Measure serving against its targets (QUICK=1; DATA=… for real ratings)
+bench: $(VENV)/ready ## Measure the services (QUICK=1 for a short run; DATA=… for your ratings)
 	PYTHONPATH=tests $(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(DATA),--data $(DATA)) $(ARGS)
 
 .PHONY: bench-quality
-bench-quality: $(VENV)/ready ## Compare rankings with public libraries (ARGS="--data … --split temporal")
+bench-quality: $(VENV)/ready ## Compare rankings with public libraries (ARGS="--data …")
 	PYTHONPATH=tests OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench_quality $(ARGS)
 
 .PHONY: bench-training
-bench-training: $(VENV)/ready ## Compare the fitting of neighbourhoods with public libraries (ARGS="--data …")
+bench-training: $(VENV)/ready ## Compare fitting times with public libraries (ARGS="--data …")
 	PYTHONPATH=tests OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench_training $(ARGS)
 
 .PHONY: protos
-protos: $(PROTOS_VENV)/ready ## Generate the protobuf code
+protos: $(PROTOS_VENV)/ready ## Generate the protobuf code after a change in protos/
 	$(PROTOS_VENV)/bin/python -m grpc_tools.protoc -Iprotos \
 		--python_out=$(GENERATED) --grpc_python_out=$(GENERATED) \
 		--plugin=protoc-gen-mypy=$(PROTOS_VENV)/bin/protoc-gen-mypy \
@@ -63,23 +68,24 @@ protos: $(PROTOS_VENV)/ready ## Generate the protobuf code
 		$(PROTO_FILES)
 
 .PHONY: clean
-clean: ## Remove what the targets made
-	rm -rf $(VENV) $(PROTOS_VENV) $(PROXIES) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean: ## Remove everything that the targets create
+	rm -rf $(VENV) $(PROTOS_VENV) $(PROXIES) build dist .coverage* \
+		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
-# pip reads the pins from the constraints file; an editable install needs no path settings.
+# The versions of all dependencies are pinned in the constraints file.
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-# The code generator has an environment of its own: its output must load on the oldest protobuf
-# runtime that the project supports.
+# The code generator has its own environment: an older version, so that the generated code works with
+# the oldest protobuf runtime that the project supports.
 $(PROTOS_VENV)/ready: Makefile
 	$(PYTHON) -m venv $(PROTOS_VENV)
 	$(PROTOS_VENV)/bin/python -m pip install --quiet grpcio-tools==1.76.0 mypy-protobuf==5.1.0
 	touch $@
 
-# nginx and HAProxy, which the contract tests put before the gateway.
+# nginx and HAProxy for the contract tests, which call the gateway through them as well.
 $(PROXIES)/ready: tests/contract/fetch_proxies.sh
 	tests/contract/fetch_proxies.sh $(PROXIES)
 	touch $@

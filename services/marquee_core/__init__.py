@@ -1,6 +1,7 @@
-"""What the trainer and the servers share: arrays, ratings, the catalogue, the scorers and releases.
+"""Code that the trainer and the servers share: ratings, the catalogue, scorers and releases.
 
-Evaluation and serving score with the same code, in `scorers/`. Nothing here knows gRPC, and only
-`scorers/saved_model.py` imports TensorFlow. Imports NumPy, SciPy and fsspec, nothing of the
-services or the trainer. Start with `scorers/scorer.py`, the interface that every model implements.
+Evaluation and serving score with the same code, which is in `scorers/`. `retrieval/` finds the best
+items of large catalogues, and `release/` publishes and reads releases. May import NumPy, SciPy and
+fsspec, but not gRPC, the services or the trainer; `quiet_tensorflow.py` imports TensorFlow for
+`scorers/saved_model.py`. Start with `scorers/scorer.py`, the interface that every model implements.
 """

@@ -1,4 +1,4 @@
-"""Array types, and array files that are memory-mapped and never unpickled."""
+"""Array types, and `.npy` files, which are memory-mapped and never unpickled."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ Bool: TypeAlias = NDArray[np.bool_]
 
 
 class ArrayError(ArtifactError):
-    """An array file does not hold what its reader needs."""
+    """An array file is missing or damaged, or holds another dtype or shape than expected."""
 
 
 def save_array(path: Path, array: NDArray[Any]) -> None:
-    """Writes an array as `.npy` in C order.
+    """Writes an array to a `.npy` file, in C order.
 
     Raises:
-        ArrayError: The array holds a value that is not finite.
+        ArrayError: The array contains a value that is not finite.
     """
     if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-        raise ArrayError(f"{path.name}: not every value is finite")
+        raise ArrayError(f"{path.name}: the array contains values that are not finite")
     path.parent.mkdir(parents=True, exist_ok=True)
     np.save(path, np.ascontiguousarray(array), allow_pickle=False)
 
 
 def load_array(path: Path, dtype: Any, shape: tuple[int | None, ...]) -> NDArray[Any]:
-    """Memory-maps an array file read-only, so that replicas on a host share its pages.
+    """Memory-maps an array file read-only, so that processes on one host share its pages.
 
     Args:
         path: The `.npy` file.
-        dtype: The dtype that it must have (a kind such as "S" admits any length).
-        shape: The shape that it must have; None admits any size of that dimension.
+        dtype: The expected dtype, or a kind such as "S" for strings of any length.
+        shape: The expected shape; None allows any size in that dimension.
 
     Raises:
-        ArrayError: The file is not such an array.
+        ArrayError: The file is missing or damaged, or has another dtype or shape.
     """
     try:
-        # An empty array cannot be mapped.
+        # Raises ValueError for an empty array, which cannot be mapped.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError as error:
         try:
@@ -56,11 +56,11 @@ def load_array(path: Path, dtype: Any, shape: tuple[int | None, ...]) -> NDArray
         raise ArrayError(f"{path.name}: {error}") from error
     fits = array.dtype.kind == dtype if isinstance(dtype, str) else array.dtype == np.dtype(dtype)
     if not fits:
-        raise ArrayError(f"{path.name}: dtype {array.dtype}, not {dtype}")
+        raise ArrayError(f"{path.name}: dtype {array.dtype}, expected {dtype}")
     if array.ndim != len(shape) or any(
-        want is not None and have != want for have, want in zip(array.shape, shape, strict=True)
+        size is not None and found != size for found, size in zip(array.shape, shape, strict=True)
     ):
-        raise ArrayError(f"{path.name}: shape {array.shape}, not {shape}")
-    # A plain view: indexing an np.memmap costs several times as much.
+        raise ArrayError(f"{path.name}: shape {array.shape}, expected {shape}")
+    # A plain array: indexing np.memmap takes several times as long.
     plain: NDArray[Any] = array.view(np.ndarray)
     return plain

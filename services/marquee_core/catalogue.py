@@ -1,4 +1,4 @@
-"""What a release knows about its users and items: ids, titles, years, genres."""
+"""The ids of users and items, and the metadata of items: titles, years and genres."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from marquee_core.arrays import Int32, Int64, load_array, save_array
+from marquee_core.arrays import Bool, Int32, Int64, load_array, save_array
 
 
 class Vocabulary:
-    """Ids and their indexes: an id's index is its place among all ids sorted by UTF-8 bytes.
+    """Maps ids to indexes and back; an id's index is its rank among all ids in UTF-8 byte order.
 
-    The ids are one sorted array of bytes, so a vocabulary is memory-mapped and a look-up is a
-    binary search; the order of the rows that the ids came from cannot matter.
+    The ids are stored as one sorted array of byte strings, which can be memory-mapped, and a
+    look-up is a binary search. Indexes do not depend on the order of the input rows.
     """
 
     def __init__(self, ids: NDArray[np.bytes_]) -> None:
-        """Takes ids that are sorted and distinct.
+        """Takes sorted, distinct ids as UTF-8 bytes.
 
         Raises:
-            ValueError: They are not.
+            ValueError: The ids are not sorted or not distinct.
         """
         if len(ids) > 1 and not bool((ids[:-1] < ids[1:]).all()):
             raise ValueError("ids are not sorted and distinct")
@@ -32,7 +32,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, ids: Iterable[str]) -> Vocabulary:
-        """Makes a vocabulary of ids in any order, repeats allowed."""
+        """Creates a vocabulary from ids in any order; repeated ids count once."""
         encoded = sorted({name.encode() for name in ids})
         return cls(np.array(encoded, dtype=np.bytes_) if encoded else np.empty(0, dtype="S1"))
 
@@ -44,11 +44,11 @@ class Vocabulary:
         return bytes(self._ids[index]).decode()
 
     def ids(self, indexes: Sequence[int] | NDArray[Any]) -> list[str]:
-        """The ids at indexes."""
+        """The ids at some indexes."""
         return [name.decode() for name in self._ids[np.asarray(indexes, dtype=np.int64)].tolist()]
 
     def index(self, name: str) -> int:
-        """The index of an id, -1 when unknown."""
+        """The index of an id; -1 if it is unknown."""
         encoded = name.encode()
         if not 0 < len(encoded) <= self._ids.dtype.itemsize:
             return -1
@@ -56,16 +56,16 @@ class Vocabulary:
         return place if place < len(self._ids) and self._ids[place] == encoded else -1
 
     def indexes(self, names: Sequence[str]) -> Int32:
-        """The indexes of ids (int32, one each), -1 where unknown."""
+        """The index of each id (int32, n); -1 if it is unknown."""
         if not names or not len(self._ids):
             return np.full(len(names), -1, dtype=np.int32)
         encoded = [name.encode() for name in names]
-        # In the type of the ids, or the search would copy all of them into another. A longer id is
-        # cut, and then differs from what was wanted.
-        wanted = np.array(encoded, dtype=self._ids.dtype)
-        found = np.searchsorted(self._ids, wanted).astype(np.int32)
+        # With the dtype of the stored ids: for another dtype NumPy would convert all stored ids. It
+        # truncates longer ids, which the comparison of lengths below excludes.
+        queries = np.array(encoded, dtype=self._ids.dtype)
+        found = np.searchsorted(self._ids, queries).astype(np.int32)
         found[found == len(self._ids)] = 0
-        same = (self._ids[found] == wanted).tolist()
+        same = (self._ids[found] == queries).tolist()
         width = self._ids.dtype.itemsize
         return np.array(
             [
@@ -76,38 +76,40 @@ class Vocabulary:
         )
 
     def save(self, path: Path) -> None:
-        """Writes the ids as an array file."""
+        """Writes the ids to a `.npy` file."""
         save_array(path, self._ids)
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
-        """Maps a file that `save` wrote.
+        """Memory-maps the file that `save` wrote.
 
         Raises:
-            ArrayError: The file is not such an array.
-            ValueError: The ids are not sorted and distinct.
+            ArrayError: The file is missing, or is not an array of byte strings.
+            ValueError: The ids are not sorted or not distinct.
         """
         return cls(load_array(path, "S", (None,)))
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Item metadata by item index.
+    """The metadata of items, by item index.
 
     Attributes:
-        items: The items' ids.
-        title_text: All titles one after another, UTF-8 (uint8).
-        title_offsets: Where each title begins, and the end of the last (int64, items + 1).
-        years: Years; 0 when unknown (int16, items).
-        genre_bits: Bit g is set when the item has genre g (uint32, items).
-        genres: Genre names; at most 32.
+        items: The ids of the items.
+        title_text: All titles, concatenated as UTF-8 (uint8).
+        title_offsets: Item i's title is at `title_offsets[i]:title_offsets[i + 1]` in `title_text`
+            (int64, items + 1).
+        years: Year of each item; 0 if unknown (int16, items).
+        genre_bits: A row of packed bits for each item: bit g of a row, counted from the lowest
+            bit of its first byte, is set if the item has genre g (uint8, items × bytes).
+        genres: Genre names, sorted.
     """
 
     items: Vocabulary
     title_text: NDArray[np.uint8]
     title_offsets: Int64
     years: NDArray[np.int16]
-    genre_bits: NDArray[np.uint32]
+    genre_bits: NDArray[np.uint8]
     genres: tuple[str, ...]
 
     @classmethod
@@ -118,15 +120,20 @@ class Catalogue:
         years: Sequence[int],
         genres: Sequence[Sequence[str]],
     ) -> Catalogue:
-        """Makes a catalogue of each item's title, year (0 when unknown) and genres.
+        """Creates a catalogue.
 
-        Raises:
-            ValueError: There are more than 32 genres.
+        Args:
+            items: The ids of the items.
+            titles: The title of each item.
+            years: The year of each item; 0 if unknown.
+            genres: The genres of each item.
         """
         names = tuple(sorted({genre for row in genres for genre in row}))
-        if len(names) > 32:
-            raise ValueError(f"{len(names)} genres, more than 32")
-        bit = {genre: 1 << place for place, genre in enumerate(names)}
+        place_of = {genre: place for place, genre in enumerate(names)}
+        places = np.array([place_of[genre] for row in genres for genre in row], dtype=np.int64)
+        rows = np.repeat(np.arange(len(genres)), [len(row) for row in genres])
+        genre_bits = np.zeros((len(genres), (len(names) + 7) // 8), dtype=np.uint8)
+        np.bitwise_or.at(genre_bits, (rows, places // 8), (1 << places % 8).astype(np.uint8))
         encoded = [title.encode() for title in titles]
         offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
         np.cumsum([len(title) for title in encoded], out=offsets[1:])
@@ -135,7 +142,7 @@ class Catalogue:
             title_text=np.frombuffer(b"".join(encoded), dtype=np.uint8),
             title_offsets=offsets,
             years=np.array(years, dtype=np.int16),
-            genre_bits=np.array([sum(bit[g] for g in set(row)) for row in genres], dtype=np.uint32),
+            genre_bits=genre_bits,
             genres=names,
         )
 
@@ -148,35 +155,59 @@ class Catalogue:
         return self.title_text[start:end].tobytes().decode()
 
     def item_genres(self, index: int) -> tuple[str, ...]:
-        """The genres of an item."""
-        bits = int(self.genre_bits[index])
-        return tuple(name for place, name in enumerate(self.genres) if bits >> place & 1)
+        """The names of an item's genres."""
+        bits = np.unpackbits(
+            self.genre_bits[index], count=len(self.genres), bitorder="little"
+        ).tolist()
+        return tuple(name for name, is_set in zip(self.genres, bits, strict=True) if is_set)
 
-    def genre_mask(self, names: Iterable[str]) -> int:
-        """The bits of genres, case-insensitively; unknown names have none."""
-        places = {genre.casefold(): place for place, genre in enumerate(self.genres)}
-        mask = 0
-        for name in names:
-            place = places.get(name.casefold())
-            if place is not None:
-                mask |= 1 << place
-        return mask
+    def genre_matrix(self) -> Bool:
+        """True where an item has a genre (bool, items × genres)."""
+        bits = np.unpackbits(self.genre_bits, axis=1, count=len(self.genres), bitorder="little")
+        return bits.astype(np.bool_)
+
+    def has_any_genre(self, names: Iterable[str]) -> Bool:
+        """True for items that have at least one of the genres (bool, items).
+
+        Args:
+            names: Genre names, compared case-insensitively. No item has an unknown genre.
+        """
+        folded = {name.casefold() for name in names}
+        mask = np.array([genre.casefold() in folded for genre in self.genres], np.bool_)
+        common = self.genre_bits & np.packbits(mask, bitorder="little")
+        has_any: Bool = np.any(common, axis=1)
+        return has_any
+
+    def has_all_genres(self, names: Iterable[str]) -> Bool:
+        """True for items that have all of the genres (bool, items).
+
+        Args:
+            names: Genre names, compared case-insensitively. No item has an unknown genre.
+        """
+        found = np.ones(len(self), dtype=np.bool_)
+        for name in {name.casefold() for name in names}:
+            found &= self.has_any_genre([name])
+        return found
 
     def save(self, folder: Path) -> None:
-        """Writes the arrays to a folder; the genre names go into the manifest."""
+        """Writes the arrays to a folder; the manifest of the release holds the genre names."""
         self.items.save(folder / "items.npy")
         save_array(folder / "title_text.npy", self.title_text)
         save_array(folder / "title_offsets.npy", self.title_offsets)
         save_array(folder / "years.npy", self.years)
-        save_array(folder / "genre_bits.npy", self.genre_bits)
+        save_array(folder / "genre_matrix.npy", self.genre_bits)
 
     @classmethod
     def load(cls, folder: Path, genres: tuple[str, ...]) -> Catalogue:
-        """Maps the arrays that `save` wrote.
+        """Memory-maps the arrays that `save` wrote.
+
+        Args:
+            folder: The folder of the arrays.
+            genres: Genre names, in the order of the bits.
 
         Raises:
-            ArrayError: A file is not the array that it should be.
-            ValueError: The ids are not sorted and distinct.
+            ArrayError: A file is missing or damaged, or has another dtype or size.
+            ValueError: The ids are not sorted or not distinct.
         """
         items = Vocabulary.load(folder / "items.npy")
         return cls(
@@ -184,6 +215,15 @@ class Catalogue:
             title_text=load_array(folder / "title_text.npy", np.uint8, (None,)),
             title_offsets=load_array(folder / "title_offsets.npy", np.int64, (len(items) + 1,)),
             years=load_array(folder / "years.npy", np.int16, (len(items),)),
-            genre_bits=load_array(folder / "genre_bits.npy", np.uint32, (len(items),)),
+            genre_bits=_load_genres(folder, len(items), len(genres)),
             genres=genres,
         )
+
+
+def _load_genres(folder: Path, item_count: int, genre_count: int) -> NDArray[np.uint8]:
+    """Loads the packed genre bits; converts those of older releases (one uint32 per item)."""
+    width = (genre_count + 7) // 8
+    if not (folder / "genre_bits.npy").exists():
+        return load_array(folder / "genre_matrix.npy", np.uint8, (item_count, width))
+    words = load_array(folder / "genre_bits.npy", np.uint32, (item_count,))
+    return words.astype("<u4").view(np.uint8).reshape(item_count, 4)[:, :width]

@@ -1,5 +1,5 @@
-"""Errors of artifacts, shared by the trainer and the servers."""
+"""Errors that the trainer and the servers share."""
 
 
 class ArtifactError(Exception):
-    """An artifact does not match its manifest, or lacks what its reader needs."""
+    """A release or one of its files is missing or damaged."""

@@ -1,4 +1,4 @@
-"""What a model's scores mean."""
+"""The meaning of a model's scores."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Output(StrEnum):
-    """What a model's scores are."""
+    """The meaning of a model's scores."""
 
-    STARS = "stars"  # predicted ratings
-    AFFINITY = "affinity"  # good for order alone
+    STARS = "stars"  # predicted ratings in stars
+    AFFINITY = "affinity"  # only their order has a meaning

@@ -1,4 +1,4 @@
-"""The ratings matrix of a release, and the rating profiles that scorers work on."""
+"""The ratings matrix of a release, and the rating profiles of users, which scorers take."""
 
 from __future__ import annotations
 
@@ -21,67 +21,68 @@ from marquee_core.arrays import (
 
 @dataclass(frozen=True)
 class Profiles:
-    """What is known of B users: who they are, and all their ratings, in CSR form.
+    """A batch of B users with all their ratings, in CSR form.
 
     Attributes:
-        user_index: Index of each user; -1 for a visitor (int32, B).
-        indptr: Where each user's ratings begin, and the end of the last (int64, B + 1).
+        user_index: Index of each user, -1 for a visitor (int32, B).
+        indptr: Row pointers: user b's ratings are at `indptr[b]:indptr[b + 1]` (int64, B + 1).
         items: Item indexes, ascending and distinct within a user (int32, nnz).
         ratings: Ratings in stars (float32, nnz).
-        later: How many of the user's ratings were given at later moments (int32, nnz).
-        folded: True where the ratings are not exactly the user's training ratings, so that a
-            trained representation of the user does not hold and must be folded in (bool, B).
+        later_counts: For each rating, how many ratings the same user gave later (int32, nnz).
+        needs_fold_in: True if the ratings differ from the user's training ratings, so that the
+            user's vector must be computed from the ratings (fold-in) and not be taken from
+            training (bool, B).
     """
 
     user_index: Int32
     indptr: Int64
     items: Int32
     ratings: Float32
-    later: Int32
-    folded: Bool
+    later_counts: Int32
+    needs_fold_in: Bool
 
     def __len__(self) -> int:
         return len(self.user_index)
 
     @property
     def counts(self) -> Int64:
-        """How many ratings each user has (int64, B)."""
+        """The number of ratings of each user (int64, B)."""
         return np.diff(self.indptr)
 
     @property
     def rows(self) -> Int64:
-        """The user's place in the batch for each rating (int64, nnz)."""
+        """The position in the batch of each rating's user (int64, nnz)."""
         return np.repeat(np.arange(len(self)), self.counts)
 
-    def take(self, places: Int64) -> Profiles:
-        """The profiles at some places of the batch, in that order."""
-        indptr, picked = _gather(self.indptr, places)
+    def take(self, positions: Int64) -> Profiles:
+        """Selects the profiles at some positions in the batch, in the given order."""
+        indptr, picked = _gather(self.indptr, positions)
         return Profiles(
-            self.user_index[places],
+            self.user_index[positions],
             indptr,
             self.items[picked],
             self.ratings[picked],
-            self.later[picked],
-            self.folded[places],
+            self.later_counts[picked],
+            self.needs_fold_in[positions],
         )
 
 
 @dataclass(frozen=True)
 class RatingsMatrix:
-    """Users' ratings of items, in CSR form.
+    """All users' ratings of items, in CSR form.
 
     Attributes:
-        indptr: Where each user's ratings begin, and the end of the last (int64, users + 1).
+        indptr: Row pointers: user u's ratings are at `indptr[u]:indptr[u + 1]` (int64, users + 1).
         items: Item indexes, ascending and distinct within a user (int32, ratings).
         ratings: Ratings in stars (float32, ratings).
-        later: How many of the user's ratings were given at later moments (int32, ratings).
-        item_count: How many items there are, rated or not.
+        later_counts: For each rating, how many ratings the same user gave later (int32, ratings).
+        item_count: Number of items, rated or not.
     """
 
     indptr: Int64
     items: Int32
     ratings: Float32
-    later: Int32
+    later_counts: Int32
     item_count: int
 
     @classmethod
@@ -94,28 +95,29 @@ class RatingsMatrix:
         item_count: int,
         times: Int64 | None = None,
     ) -> RatingsMatrix:
-        """Makes a matrix of (user, item, rating) rows in any order; each pair at most once.
+        """Creates a matrix from (user, item, rating) rows in any order.
 
         Args:
             users: User indexes (int32, n).
             items: Item indexes (int32, n).
             ratings: Ratings in stars (float32, n).
-            user_count: How many users there are, with ratings or without.
-            item_count: How many items there are, rated or not.
-            times: When ratings were given, in any unit (int64, n); None for all at one moment.
+            user_count: Number of users, with or without ratings.
+            item_count: Number of items, rated or not.
+            times: Time of each rating, in any unit (int64, n); None to treat all ratings as given
+                at the same time.
 
         Raises:
-            ValueError: A pair is repeated.
+            ValueError: A user rates an item more than once.
         """
         order = np.lexsort((items, users))
         users, items = users[order], items[order]
         if len(users) > 1 and bool(((np.diff(users) == 0) & (np.diff(items) == 0)).any()):
-            raise ValueError("a (user, item) pair is rated more than once")
+            raise ValueError("a user rates an item more than once")
         indptr = np.zeros(user_count + 1, dtype=np.int64)
         np.cumsum(np.bincount(users, minlength=user_count), out=indptr[1:])
         later = np.zeros(len(users), np.int32)
         if times is not None:
-            later = _later(users, times[order], indptr)
+            later = _count_later(users, times[order], indptr)
         return cls(
             indptr,
             items.astype(np.int32),
@@ -126,12 +128,12 @@ class RatingsMatrix:
 
     @property
     def user_count(self) -> int:
-        """How many users there are, with ratings or without."""
+        """Number of users, with or without ratings."""
         return len(self.indptr) - 1
 
     @property
     def rating_count(self) -> int:
-        """How many ratings there are."""
+        """Number of ratings."""
         return len(self.items)
 
     @property
@@ -141,65 +143,71 @@ class RatingsMatrix:
 
     @property
     def item_counts(self) -> Int64:
-        """How many ratings each item has (int64, items)."""
+        """The number of ratings of each item (int64, items)."""
         return np.bincount(self.items, minlength=self.item_count)
 
     def seen(self, user: int) -> Int32:
-        """The items that a user has rated (int32, ascending)."""
+        """The items that a user has rated, ascending (int32)."""
         return self.items[self.indptr[user] : self.indptr[user + 1]]
 
     def profiles(self, users: Int32 | Sequence[int]) -> Profiles:
         """The profiles of known users."""
         users = np.asarray(users, dtype=np.int32)
-        # Only what these users have is touched: a server asks for one or a few of very many.
+        # Reads only the ratings of these users: a server needs a few users out of very many.
         indptr, picked = _gather(self.indptr, users)
         return Profiles(
             users,
             indptr,
             self.items[picked],
             self.ratings[picked],
-            self.later[picked],
+            self.later_counts[picked],
             np.zeros(len(users), dtype=np.bool_),
         )
 
     def all_profiles(self) -> Profiles:
-        """The profiles of all users, without a copy of their ratings."""
+        """The profiles of all users; shares memory with the matrix."""
         return Profiles(
             np.arange(self.user_count, dtype=np.int32),
             self.indptr,
             self.items,
             self.ratings,
-            self.later,
+            self.later_counts,
             np.zeros(self.user_count, dtype=np.bool_),
         )
 
     def profile(self, user: int, items: Int32, ratings: Float32) -> Profiles:
-        """One user's or visitor's profile with fresh ratings, which replace those they repeat.
+        """The profile of a user or visitor with the ratings of a request added.
+
+        A new rating replaces the user's earlier rating of the same item, and counts as later than
+        all ratings in the matrix.
 
         Args:
             user: The user's index; -1 for a visitor.
-            items: Item indexes, distinct (int32), the latest rated last.
-            ratings: Their ratings in stars (float32).
+            items: Distinct item indexes, in order of time, the oldest first (int32).
+            ratings: The new ratings of these items in stars (float32).
         """
-        fresh = len(items)
-        all_items, all_stars = items, ratings
-        later = np.arange(fresh - 1, -1, -1, dtype=np.int32)
+        all_items, all_ratings = items, ratings
+        later = np.arange(len(items) - 1, -1, -1, dtype=np.int32)
         if user >= 0:
             own = slice(self.indptr[user], self.indptr[user + 1])
-            known, stars, before = self.items[own], self.ratings[own], self.later[own]
-            if fresh:
-                kept = ~np.isin(known, items)
-                known, stars, before = known[kept], stars[kept], before[kept]
-                # Fewer are later now, where later ones were replaced.
-                before = np.searchsorted(np.sort(before), before).astype(np.int32) + fresh
-            all_items, all_stars = np.concatenate([known, items]), np.concatenate([stars, ratings])
-            later = np.concatenate([before, later])
+            old_items, old_ratings = self.items[own], self.ratings[own]
+            old_later = self.later_counts[own]
+            if len(items):
+                not_replaced = ~np.isin(old_items, items)
+                old_items, old_ratings = old_items[not_replaced], old_ratings[not_replaced]
+                old_later = old_later[not_replaced]
+                # Count the later ratings again without those that are replaced, then add the new.
+                old_later = np.searchsorted(np.sort(old_later), old_later).astype(np.int32)
+                old_later += len(items)
+            all_items = np.concatenate([old_items, items])
+            all_ratings = np.concatenate([old_ratings, ratings])
+            later = np.concatenate([old_later, later])
         order = np.argsort(all_items, kind="stable")
         return Profiles(
             np.array([user], dtype=np.int32),
             np.array([0, len(all_items)], dtype=np.int64),
             all_items[order].astype(np.int32),
-            all_stars[order].astype(np.float32),
+            all_ratings[order].astype(np.float32),
             later[order],
             np.array([user < 0 or len(items) > 0]),
         )
@@ -209,20 +217,27 @@ class RatingsMatrix:
         save_array(folder / "indptr.npy", self.indptr)
         save_array(folder / "rated_items.npy", self.items)
         save_array(folder / "ratings.npy", self.ratings)
-        save_array(folder / "later.npy", self.later)
+        save_array(folder / "later_counts.npy", self.later_counts)
 
     @classmethod
     def load(cls, folder: Path, user_count: int, item_count: int) -> RatingsMatrix:
-        """Maps the arrays that `save` wrote.
+        """Memory-maps the arrays that `save` wrote.
+
+        Args:
+            folder: The folder of the arrays.
+            user_count: Expected number of users.
+            item_count: Number of items.
 
         Raises:
-            ArrayError: A file is not the array that it should be.
+            ArrayError: A file is missing or damaged, or has another dtype or size.
         """
         indptr = load_array(folder / "indptr.npy", np.int64, (user_count + 1,))
         count = int(indptr[-1])
-        later = load_array(folder / "later.npy", np.int32, (count,))
+        later = load_array(folder / "later_counts.npy", np.int32, (count,))
         if count and not 0 <= later.min() <= later.max() < np.diff(indptr).max():
-            raise ArrayError("later.npy: not numbers of a user's ratings")
+            raise ArrayError(
+                "later_counts.npy: a value is not below the number of a user's ratings"
+            )
         return cls(
             indptr,
             load_array(folder / "rated_items.npy", np.int32, (count,)),
@@ -232,28 +247,28 @@ class RatingsMatrix:
         )
 
 
-def _later(users: Int32, times: Int64, indptr: Int64) -> Int32:
-    """How many of a user's ratings are of later times (int32, n).
+def _count_later(users: Int32, times: Int64, indptr: Int64) -> Int32:
+    """Counts, for each rating, the ratings that the same user gave later (int32, n).
 
     Args:
         users: The user of each rating, ascending (int32, n).
-        times: When it was given (int64, n).
-        indptr: Where each user's ratings begin, and the end of the last (int64).
+        times: The time of each rating (int64, n).
+        indptr: Row pointers of the users (int64, users + 1).
     """
     order = np.lexsort((times, users))
     sorted_times = times[order]
-    # Where the next moment of a user begins is the end of those that are not later.
+    # Ratings of one user at the same time form a run; all ratings after its end are later.
     is_last = np.ones(len(users), dtype=np.bool_)
     is_last[:-1] = (np.diff(users) != 0) | (np.diff(sorted_times) != 0)
     ends = np.flatnonzero(is_last) + 1
-    next_moment = np.repeat(ends, np.diff(ends, prepend=0))
+    run_end = np.repeat(ends, np.diff(ends, prepend=0))
     later = np.empty(len(users), dtype=np.int32)
-    later[order] = np.repeat(indptr[1:], np.diff(indptr)) - next_moment
+    later[order] = np.repeat(indptr[1:], np.diff(indptr)) - run_end
     return later
 
 
 def _gather(indptr: Int64, rows: Int64 | Int32) -> tuple[Int64, Int64]:
-    """The bounds of some rows put one after another, and the places of their values."""
+    """Row pointers of some rows placed one after another, and the positions of their values."""
     starts = indptr[rows]
     counts = indptr[1:][rows] - starts
     joined = np.zeros(len(rows) + 1, dtype=np.int64)
@@ -262,7 +277,7 @@ def _gather(indptr: Int64, rows: Int64 | Int32) -> tuple[Int64, Int64]:
 
 
 def join_profiles(parts: Sequence[Profiles]) -> Profiles:
-    """One batch of several, in order."""
+    """Joins several batches into one, in order."""
     if len(parts) == 1:
         return parts[0]
     indptr = np.zeros(sum(len(part) for part in parts) + 1, dtype=np.int64)
@@ -272,6 +287,6 @@ def join_profiles(parts: Sequence[Profiles]) -> Profiles:
         indptr,
         np.concatenate([part.items for part in parts]),
         np.concatenate([part.ratings for part in parts]),
-        np.concatenate([part.later for part in parts]),
-        np.concatenate([part.folded for part in parts]),
+        np.concatenate([part.later_counts for part in parts]),
+        np.concatenate([part.needs_fold_in for part in parts]),
     )

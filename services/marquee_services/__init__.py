@@ -1,6 +1,7 @@
 """The three services: `gateway`, `cf` and `inference`.
 
-`scoring` is the server that the CF and inference services both run, `server` what every server
-has. Imports `marquee_core` and the generated code in `marquee.v1`, never the trainer. Start with
-`gateway/servicer.py` for what callers see, `cli.py` for how a service starts.
+Callers use the gateway, which collects scores from the CF service and the inference service.
+`scoring` is the server that these two run, and `server` is the code that all servers share. May
+import `marquee_core` and the generated code in `marquee.v1`, but never the trainer. Start with
+`gateway/servicer.py` to see what callers get, or `cli.py` to see how a service starts.
 """

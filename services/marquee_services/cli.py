@@ -1,18 +1,29 @@
-"""`marquee serve` and `marquee releases`; light to import, so that `marquee --help` is quick."""
+"""The commands `marquee serve` and `marquee releases`.
+
+Importing this module is cheap, so that `marquee --help` stays fast: each command imports what it
+needs when it runs.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from marquee_core.services import CF, GATEWAY, INFERENCE
+from marquee_services.cf.settings import CFSettings
 from marquee_services.gateway.settings import GatewaySettings
-from marquee_services.scoring.settings import CFSettings, InferenceSettings
-from marquee_services.server.heap import keep_heap_small, share_arenas
-from marquee_services.server.settings import ServerSettings, settings_options
+from marquee_services.inference.settings import InferenceSettings
+from marquee_services.server.heap import keep_heap_small, limit_arenas
+from marquee_services.server.options import settings_options
+from marquee_services.server.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from marquee_core.release.store import ReleaseStore
 
 
 @click.group()
@@ -20,48 +31,43 @@ def serve() -> None:
     """Run a service: the gateway, the CF service or the inference service."""
 
 
-@serve.command("gateway")
+@serve.command(GATEWAY)
 @settings_options(GatewaySettings, "MARQUEE_GATEWAY")
 def serve_gateway(settings: GatewaySettings) -> None:
-    """Run the gateway: RecommenderService for callers."""
+    """Run the gateway, which answers callers (RecommenderService)."""
     keep_heap_small()
-    from marquee_services.gateway import main
+    from marquee_services.gateway.main import serve
 
-    _run("gateway", settings, lambda: main.serve(settings))
+    _run(GATEWAY, settings, lambda: serve(settings))
 
 
-@serve.command("cf")
+@serve.command(CF)
 @settings_options(CFSettings, "MARQUEE_CF")
 def serve_cf(settings: CFSettings) -> None:
-    """Run the CF service: ScoringService with NumPy and SciPy."""
-    share_arenas()
-    _limit_blas(settings.blas_threads)
-    from marquee_services.cf.models import CF_SCORERS
-    from marquee_services.scoring import main
+    """Run the CF service, which scores with NumPy and SciPy (ScoringService)."""
+    limit_arenas()
+    _limit_blas_threads(settings.blas_threads)
+    from marquee_services.cf.main import serve
 
-    _run("cf", settings, lambda: main.serve(settings, "cf", CF_SCORERS))
+    _run(CF, settings, lambda: serve(settings))
 
 
-@serve.command("inference")
+@serve.command(INFERENCE)
 @settings_options(InferenceSettings, "MARQUEE_INFERENCE")
 def serve_inference(settings: InferenceSettings) -> None:
-    """Run the inference service: ScoringService with TensorFlow."""
-    # Before TensorFlow is imported: its messages are not for users, and Keras, which it would
-    # import at once, is not needed to serve. With the legacy Keras, which is not installed, it
-    # goes on without.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    """Run the inference service, which scores with TensorFlow (ScoringService)."""
+    # Serving does not need Keras, which TensorFlow imports when it is imported itself. With this
+    # setting it looks for the legacy Keras instead, and goes on if that is not installed.
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-    share_arenas()
-    _limit_blas(settings.blas_threads)
-    from marquee_services.inference.models import INFERENCE_SCORERS, limit_threads
-    from marquee_services.scoring import main
+    limit_arenas()
+    _limit_blas_threads(settings.blas_threads)
+    from marquee_services.inference.main import serve
 
-    limit_threads(settings.tensorflow_threads)
-    _run("inference", settings, lambda: main.serve(settings, "inference", INFERENCE_SCORERS))
+    _run(INFERENCE, settings, lambda: serve(settings))
 
 
-def _limit_blas(threads: int) -> None:
-    """Limits the threads of matrix products; to be called before NumPy is imported."""
+def _limit_blas_threads(threads: int) -> None:
+    """Limits the threads of matrix products; has no effect after NumPy is imported."""
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, str(threads))
 
@@ -73,10 +79,8 @@ def _run(
     from marquee_services.server.runtime import run
 
     configure_logs(service, settings.log_format, settings.log_level)
-    try:
+    with _errors_as_one_line():
         run(main())
-    except (OSError, ValueError, ImportError) as error:
-        raise click.ClickException(str(error)) from error
 
 
 @click.group()
@@ -86,26 +90,26 @@ def _run(
     envvar="MARQUEE_STORE",
     show_envvar=True,
     show_default=True,
-    help="The release store: a folder or a URL.",
+    help="Release store: a folder or a URL.",
 )
 @click.pass_context
 def releases(context: click.Context, store: str) -> None:
     """List, show, promote and roll back releases."""
     from marquee_core.release.store import ReleaseStore
 
-    try:
+    with _errors_as_one_line():
         context.obj = ReleaseStore(store)
-    except (ValueError, ImportError) as error:
-        raise click.ClickException(str(error)) from error
 
 
 @releases.command("list")
 @click.pass_obj
-def list_releases(store: Any) -> None:
+def list_releases(store: ReleaseStore) -> None:
     """List the releases, newest first; * marks the one in production."""
     from marquee.cli.table import render
 
-    production = store.production()
+    with _errors_as_one_line():
+        production = store.production()
+        manifests = store.manifests()
     current = production.release_id if production else ""
     rows = [
         [
@@ -116,7 +120,7 @@ def list_releases(store: Any) -> None:
             _metric(manifest.evaluation.get("ensemble_metrics", {}), "test_mse"),
             _metric(manifest.evaluation.get("ensemble_metrics", {}), "ndcg@10"),
         ]
-        for manifest in store.manifests()
+        for manifest in manifests
     ]
     headers = ["", "release", "data", "ratings", "test MSE", "NDCG@10"]
     click.echo(render(headers, rows, "lllrrr"))
@@ -125,34 +129,45 @@ def list_releases(store: Any) -> None:
 @releases.command("show")
 @click.argument("release_id")
 @click.pass_obj
-def show_release(store: Any, release_id: str) -> None:
+def show_release(store: ReleaseStore, release_id: str) -> None:
     """Show the manifest of a release as JSON."""
-    sys.stdout.write(_checked(lambda: store.manifest(release_id)).to_json())
+    with _errors_as_one_line():
+        manifest = store.manifest(release_id)
+    sys.stdout.write(manifest.to_json())
 
 
 @releases.command("promote")
 @click.argument("release_id")
 @click.pass_obj
-def promote_release(store: Any, release_id: str) -> None:
-    """Put a release in production, after its files are verified."""
-    production = _checked(lambda: store.promote(release_id))
+def promote_release(store: ReleaseStore, release_id: str) -> None:
+    """Verify the files of a release, then put it in production."""
+    with _errors_as_one_line():
+        production = store.promote(release_id)
     click.echo(f"{production.release_id} is in production")
 
 
 @releases.command("rollback")
 @click.pass_obj
-def roll_back_release(store: Any) -> None:
-    """Put the release before the present one back in production."""
-    production = _checked(store.rollback)
+def roll_back_release(store: ReleaseStore) -> None:
+    """Put the previous release back in production."""
+    with _errors_as_one_line():
+        production = store.rollback()
     click.echo(f"{production.release_id} is in production")
 
 
-def _checked(work: Callable[[], Any]) -> Any:
+@contextmanager
+def _errors_as_one_line() -> Iterator[None]:
+    """Reports expected errors in one line; any other error keeps its traceback.
+
+    Expected are damaged or missing releases, files and addresses that cannot be used, and stores
+    whose URL is wrong or needs a package that is not installed.
+    """
     from marquee_core.errors import ArtifactError
+    from marquee_core.release.store import StoreURLError
 
     try:
-        return work()
-    except (ArtifactError, OSError) as error:
+        yield
+    except (ArtifactError, StoreURLError, OSError) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -1,130 +1,196 @@
-"""What can go wrong, without word of a transport; `server.interceptor` maps these to statuses."""
+"""Errors that a service reports to its caller.
+
+Each class states the gRPC status and the `ErrorReason` that callers receive. Raise these errors
+from any layer: `server/interceptor.py` ends the call with them, and `server/status.py` encodes
+their details.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import grpc
+
+from marquee.v1 import errors_pb2
+
+_Code = grpc.StatusCode
+_Reason = errors_pb2.ErrorReason
 
 
 class ServiceError(Exception):
-    """An error that a caller is told of."""
+    """Base of the errors that a service reports to its caller.
+
+    Attributes:
+        code: The gRPC status code of the call.
+        reason: The reason in the error details, on which callers can rely.
+    """
+
+    code: ClassVar[grpc.StatusCode]
+    reason: ClassVar[errors_pb2.ErrorReason.ValueType]
+
+    def __init_subclass__(cls, abstract: bool = False, **kwargs: Any) -> None:
+        """Checks that a subclass states its own code and reason.
+
+        Args:
+            abstract: True for a base class that is never raised itself.
+            kwargs: Passed on to the next class.
+
+        Raises:
+            TypeError: The class lacks `code` or `reason` and is not abstract.
+        """
+        super().__init_subclass__(**kwargs)
+        missing = {"code", "reason"} - vars(cls).keys()
+        if missing and not abstract:
+            raise TypeError(f"{cls.__name__} does not define {' and '.join(sorted(missing))}")
 
     @property
     def metadata(self) -> dict[str, str]:
-        """Machine-readable details."""
+        """Machine-readable details, by key."""
         return {}
 
 
 @dataclass(frozen=True)
 class FieldViolation:
-    """A field that breaks a constraint.
+    """A request field that violates a constraint.
 
     Attributes:
         field: The path of the field, for example `subject.ratings[3].stars`.
-        reason: What the constraint asks for.
+        reason: The constraint, or how the value violates it.
     """
 
     field: str
     reason: str
 
 
-MAX_VIOLATIONS_TOLD = 16
-"""Errors travel in trailers, for which proxies and clients reserve a few kilobytes."""
+MAX_REPORTED_VIOLATIONS = 16
+"""Errors travel in trailers, and proxies limit trailers to a few kilobytes."""
 
 
 class InvalidFields(ServiceError):
-    """Fields of the request break their constraints.
+    """Fields of the request violate their constraints.
 
     Attributes:
-        violations: The first `MAX_VIOLATIONS_TOLD` of them.
-        omitted: How many there are beyond those.
+        violations: The first `MAX_REPORTED_VIOLATIONS` violations.
+        omitted: Number of further violations.
     """
 
+    code = _Code.INVALID_ARGUMENT
+    reason = _Reason.ERROR_REASON_INVALID_FIELD
+
     def __init__(self, violations: list[FieldViolation]) -> None:
-        """Takes at least one violation."""
-        self.violations = violations[:MAX_VIOLATIONS_TOLD]
+        """Takes all violations, at least one."""
+        self.violations = violations[:MAX_REPORTED_VIOLATIONS]
         self.omitted = len(violations) - len(self.violations)
         text = "; ".join(f"{v.field}: {v.reason}" for v in self.violations)
         super().__init__(f"{text}; and {self.omitted} more" if self.omitted else text)
 
     @property
     def metadata(self) -> dict[str, str]:
-        """The fields, separated by commas, and how many more there are."""
+        """The field paths, separated by commas, and the number of violations omitted."""
         fields = {"fields": ",".join(violation.field for violation in self.violations)}
         return fields | ({"omitted": str(self.omitted)} if self.omitted else {})
 
 
-class _About(ServiceError):
-    """An error about one named thing."""
+class _DetailError(ServiceError, abstract=True):
+    """An error whose message and metadata contain one value.
 
-    key: str
-    text: str
+    Attributes:
+        key: Key of the value in the metadata.
+        text: The message, with a placeholder for the value.
+        value: The value, for example the id of a release.
+    """
 
-    def __init__(self, name: str) -> None:
-        super().__init__(self.text.format(name))
-        self.name = name
+    key: ClassVar[str]
+    text: ClassVar[str]
+
+    def __init__(self, value: str) -> None:
+        super().__init__(self.text.format(value))
+        self.value = value
 
     @property
     def metadata(self) -> dict[str, str]:
-        """The name of the thing."""
-        return {self.key: self.name}
+        """The value by its key."""
+        return {self.key: self.value}
 
 
-class ReleaseNotFound(_About):
-    """The release is not loaded here."""
+class ReleaseNotFound(_DetailError):
+    """The server has not loaded the requested release."""
 
-    key, text = "release_id", "release {!r} is not loaded here"
+    code = _Code.NOT_FOUND
+    reason = _Reason.ERROR_REASON_RELEASE_NOT_FOUND
+    key, text = "release_id", "release {!r} is not loaded on this server"
 
 
-class ModelNotFound(_About):
-    """The release has no such model."""
+class ModelNotFound(_DetailError):
+    """The release has no model of that name."""
 
+    code = _Code.NOT_FOUND
+    reason = _Reason.ERROR_REASON_MODEL_NOT_FOUND
     key, text = "model", "the release has no model {!r}"
 
 
-class ItemNotFound(_About):
-    """The release has no such item."""
+class ItemNotFound(_DetailError):
+    """The release has no item of that id."""
 
+    code = _Code.NOT_FOUND
+    reason = _Reason.ERROR_REASON_ITEM_NOT_FOUND
     key, text = "item_id", "the release has no item {!r}"
 
 
-class ModelUnavailable(_About):
-    """The model that is asked for alone did not answer."""
+class ModelUnavailable(_DetailError):
+    """The one model that the request names did not answer."""
 
+    code = _Code.UNAVAILABLE
+    reason = _Reason.ERROR_REASON_MODEL_UNAVAILABLE
     key, text = "model", "model {!r} did not answer"
 
 
-class BackendUnavailable(_About):
-    """A backend that a further page needs, as its first page was ranked with it, is away."""
+class BackendUnavailable(_DetailError):
+    """A backend that ranked the first page did not answer for a later page."""
 
-    key, text = "backend", "backend {!r}, with which the first page was ranked, did not answer"
-
-
-class ModelAbstains(_About):
-    """The model that is asked for alone cannot answer the subject."""
-
-    key, text = "model", "model {!r} cannot answer this subject"
+    code = _Code.UNAVAILABLE
+    reason = _Reason.ERROR_REASON_BACKEND_UNAVAILABLE
+    key, text = "backend", "backend {!r}, which ranked the first page, did not answer"
 
 
-class PageTokenMismatch(_About):
-    """The page token is of another request, or damaged."""
+class ModelAbstains(_DetailError):
+    """The one model that the request names cannot score the subject."""
 
-    key, text = "why", "the page token cannot be honoured: {}"
-
-
-class PageTokenExpired(_About):
-    """The release of a page token is no longer held."""
-
-    key, text = "release_id", "the page token is of release {!r}, which is no longer held"
+    code = _Code.FAILED_PRECONDITION
+    reason = _Reason.ERROR_REASON_MODEL_ABSTAINS
+    key, text = "model", "model {!r} cannot score this subject"
 
 
-class Overloaded(_About):
-    """The server sheds load."""
+class PageTokenMismatch(_DetailError):
+    """The page token is damaged or belongs to another request."""
 
-    key, text = "limit", "{} calls are in progress, which is the limit"
+    code = _Code.FAILED_PRECONDITION
+    reason = _Reason.ERROR_REASON_PAGE_TOKEN_MISMATCH
+    key, text = "why", "the page token is not valid here: {}"
+
+
+class PageTokenExpired(_DetailError):
+    """The release that the page token belongs to is no longer loaded."""
+
+    code = _Code.FAILED_PRECONDITION
+    reason = _Reason.ERROR_REASON_PAGE_TOKEN_EXPIRED
+    key, text = "release_id", "the page token belongs to release {!r}, which is no longer loaded"
+
+
+class Overloaded(_DetailError):
+    """The server refuses the call because too many calls are in progress."""
+
+    code = _Code.RESOURCE_EXHAUSTED
+    reason = _Reason.ERROR_REASON_OVERLOADED
+    key, text = "limit", "the limit of {} calls in progress is reached"
 
 
 class NoRelease(ServiceError):
-    """No release is loaded yet."""
+    """The server has not loaded any release yet."""
+
+    code = _Code.UNAVAILABLE
+    reason = _Reason.ERROR_REASON_NO_RELEASE
 
     def __init__(self) -> None:
         super().__init__("no release is loaded yet")
@@ -132,6 +198,9 @@ class NoRelease(ServiceError):
 
 class DeadlineExceeded(ServiceError):
     """The deadline passed before an answer was ready."""
+
+    code = _Code.DEADLINE_EXCEEDED
+    reason = _Reason.ERROR_REASON_DEADLINE_EXCEEDED
 
     def __init__(self) -> None:
         super().__init__("the deadline passed before an answer was ready")

@@ -1,4 +1,4 @@
-"""Starts the services as processes of their own, for the demo, the benchmarks and the tests."""
+"""Runs the services as child processes, for the demo, the benchmarks and the tests."""
 
 from __future__ import annotations
 
@@ -17,17 +17,24 @@ from typing import Self
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-_START_LIMIT_S = 60.0
-_STOP_LIMIT_S = 30.0
-_POLL_S = 0.02
+from marquee_core.services import BACKENDS, CF, GATEWAY, INFERENCE
+
+_START_TIMEOUT_S = 60.0
+_STOP_TIMEOUT_S = 30.0
+_POLL_INTERVAL_S = 0.02
+_LOG_CHARACTERS = 4000
+
+
+class ServiceProcessError(RuntimeError):
+    """A service did not start or did not become ready; the message ends with its log."""
 
 
 class ServiceProcess:
-    """A service that runs `marquee serve`.
+    """A child process that runs `marquee serve`.
 
     Attributes:
-        service: `cf`, `inference` or `gateway`.
-        address: Where it listens, host:port.
+        service: Name of the service, from `marquee_core.services`.
+        address: The address that it listens on, host:port.
     """
 
     def __init__(
@@ -40,19 +47,19 @@ class ServiceProcess:
         """Starts the process and waits until it listens.
 
         Args:
-            service: `cf`, `inference` or `gateway`.
-            options: Flags without their dashes, and values; None for a flag that takes none.
-            log: Where its stderr goes; appended to.
-            listen: The address; port 0 picks a free one.
+            service: Name of the service, from `marquee_core.services`.
+            options: Values of flags by name, without dashes; None for a flag that takes no value.
+            log: File that the process's stderr is appended to.
+            listen: Address to listen on; port 0 picks a free one.
 
         Raises:
-            RuntimeError: It ended, or did not listen in time.
+            ServiceProcessError: The process ended, or did not listen in time.
         """
         self.service = service
         self._log = log
         with log.open("a") as stream:
             start = stream.tell()
-            self._process = subprocess.Popen(  # noqa: S603 - our own program
+            self._process = subprocess.Popen(  # noqa: S603 - runs only our own command
                 [
                     *(sys.executable, "-m", "marquee.cli", "serve", service),
                     f"--listen={listen}",
@@ -64,7 +71,7 @@ class ServiceProcess:
                 stdout=subprocess.DEVNULL,
                 stderr=stream,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
-                # Ctrl-C is for the parent, which then stops its services in order.
+                # Ctrl-C must reach only the parent, which then stops the services in order.
                 start_new_session=True,
             )
         try:
@@ -81,14 +88,17 @@ class ServiceProcess:
 
     @property
     def running(self) -> bool:
-        """Whether the process runs."""
+        """Whether the process is running."""
         return self._process.poll() is None
 
-    def wait_until_serving(self, timeout: float = _START_LIMIT_S) -> None:
-        """Waits until the health service says SERVING.
+    def wait_until_serving(self, timeout: float = _START_TIMEOUT_S) -> None:
+        """Waits until the health status is SERVING.
+
+        Args:
+            timeout: Seconds to wait.
 
         Raises:
-            RuntimeError: It ended, or did not serve in time.
+            ServiceProcessError: The process ended, or was not ready in time.
         """
         deadline = time.monotonic() + timeout
         with grpc.insecure_channel(self.address) as channel:
@@ -100,35 +110,42 @@ class ServiceProcess:
                     answer = None
                 if answer and answer.status == health_pb2.HealthCheckResponse.SERVING:
                     return
-                time.sleep(_POLL_S)
-        raise RuntimeError(f"{self.service} does not serve:\n{self._log.read_text()[-4000:]}")
+                time.sleep(_POLL_INTERVAL_S)
+        raise self._error("did not become ready")
 
     def stop(self) -> int:
-        """Sends SIGTERM and waits; the exit status."""
+        """Sends SIGTERM and waits for the process to end.
+
+        Returns:
+            The exit status.
+
+        Raises:
+            subprocess.TimeoutExpired: The process did not end in time, and was killed.
+        """
         if self.running:
             self._process.terminate()
         try:
-            return self._process.wait(_STOP_LIMIT_S)
+            return self._process.wait(_STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self.kill()
             raise
 
     def kill(self) -> None:
-        """Sends SIGKILL and waits."""
+        """Sends SIGKILL and waits for the process to end."""
         if self.running:
             self._process.kill()
         self._process.wait()
 
-    def freeze(self) -> None:
-        """Sends SIGSTOP."""
+    def suspend(self) -> None:
+        """Suspends the process (SIGSTOP)."""
         self._process.send_signal(signal.SIGSTOP)
 
-    def thaw(self) -> None:
-        """Sends SIGCONT."""
+    def resume(self) -> None:
+        """Resumes the process (SIGCONT)."""
         self._process.send_signal(signal.SIGCONT)
 
     def _wait_for_port(self, start: int) -> int:
-        deadline = time.monotonic() + _START_LIMIT_S
+        deadline = time.monotonic() + _START_TIMEOUT_S
         while time.monotonic() < deadline:
             with self._log.open() as stream:
                 stream.seek(start)
@@ -137,23 +154,31 @@ class ServiceProcess:
                         return int(json.loads(line)["port"])
             if not self.running:
                 break
-            time.sleep(_POLL_S)
-        raise RuntimeError(f"{self.service} did not start:\n{self._log.read_text()[-4000:]}")
+            time.sleep(_POLL_INTERVAL_S)
+        raise self._error("did not start")
+
+    def _error(self, what: str) -> ServiceProcessError:
+        """An error with the end of the service's log."""
+        log = self._log.read_text()[-_LOG_CHARACTERS:]
+        return ServiceProcessError(f"the service {self.service} {what}; its log ends with:\n{log}")
 
 
 class ProcessGroup:
-    """Services that are started together; left by an error, they are killed."""
+    """Services that are started and stopped together.
+
+    As a context manager it stops the services at the end, and kills them after an error.
+    """
 
     def __init__(self) -> None:
-        """Begins empty."""
+        """Creates an empty group."""
         self._started: list[ServiceProcess] = []
 
     def stop(self) -> dict[str, int]:
-        """Stops all, the last started first; exit statuses by service."""
+        """Stops the services, the last started first; returns their exit statuses by name."""
         return {process.service: process.stop() for process in reversed(self._started)}
 
     def kill(self) -> None:
-        """Kills all."""
+        """Kills the services."""
         for process in self._started:
             process.kill()
 
@@ -173,12 +198,12 @@ class ProcessGroup:
 
 
 class ServiceGroup(ProcessGroup):
-    """The CF service, the inference service and a gateway over one release store.
+    """The CF service, the inference service and a gateway that share a release store.
 
     Attributes:
-        cf: The CF service.
-        inference: The inference service.
-        gateway: The gateway.
+        cf: The process of the CF service.
+        inference: The process of the inference service.
+        gateway: The process of the gateway.
     """
 
     def __init__(
@@ -189,25 +214,25 @@ class ServiceGroup(ProcessGroup):
         options: Mapping[str, str | None] | None = None,
         gateway_options: Mapping[str, str | None] | None = None,
     ) -> None:
-        """Starts the three and waits until they serve.
+        """Starts the three services and waits until they are ready.
 
         Args:
-            store: The release store.
-            log_folder: Holds a log for each service.
-            gateway_listen: Where the gateway listens.
-            options: Further flags of all three.
-            gateway_options: Further flags of the gateway.
+            store: Folder or URL of the release store.
+            log_folder: Folder for the log of each service.
+            gateway_listen: Address that the gateway listens on; port 0 picks a free one.
+            options: Further flags for all three services.
+            gateway_options: Further flags for the gateway.
 
         Raises:
-            RuntimeError: One ended, or did not serve in time.
+            ServiceProcessError: A service ended, or was not ready in time.
         """
         super().__init__()
         log_folder.mkdir(parents=True, exist_ok=True)
         shared = {"store": store, **(options or {})}
         try:
-            self.cf, self.inference = self._start_both(shared, log_folder)
+            self.cf, self.inference = self._start_backends(shared, log_folder)
             self.gateway = ServiceProcess(
-                "gateway",
+                GATEWAY,
                 {
                     **shared,
                     "cf-target": self.cf.address,
@@ -224,31 +249,31 @@ class ServiceGroup(ProcessGroup):
             self.kill()
             raise
 
-    def _start_both(
+    def _start_backends(
         self, options: Mapping[str, str | None], log_folder: Path
     ) -> tuple[ServiceProcess, ServiceProcess]:
-        """Starts the backends side by side: TensorFlow takes seconds to import."""
+        """Starts both backends at the same time, because importing TensorFlow takes seconds."""
         errors: list[BaseException] = []
-        found: dict[str, ServiceProcess] = {}
+        started: dict[str, ServiceProcess] = {}
 
         def start(service: str) -> None:
             try:
-                found[service] = ServiceProcess(service, options, log_folder / f"{service}.log")
-                self._started.append(found[service])
+                started[service] = ServiceProcess(service, options, log_folder / f"{service}.log")
+                self._started.append(started[service])
             except BaseException as error:
                 errors.append(error)
 
-        threads = [threading.Thread(target=start, args=(name,)) for name in ("cf", "inference")]
+        threads = [threading.Thread(target=start, args=(name,)) for name in BACKENDS]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         if errors:
             raise errors[0]
-        return found["cf"], found["inference"]
+        return started[CF], started[INFERENCE]
 
     def replace(self, process: ServiceProcess) -> None:
-        """Takes a process in the place of the one of the same service."""
+        """Replaces the process of the same service; does not stop the old one."""
         self._started = [p for p in self._started if p.service != process.service]
         self._started.insert(0, process)
         setattr(self, process.service, process)

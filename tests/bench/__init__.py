@@ -1,1 +1,1 @@
-"""The benchmark: what serving costs, against references measured in the same run."""
+"""The serving benchmark: throughput, latency and memory against references of the same run."""

@@ -17,7 +17,7 @@ from bench.generator import Generator
 from bench.plots import plot_concurrency
 from bench.processes import EchoServer, Services
 from bench.release import ReleaseConfig, cached_release
-from bench.report import MET, SHORT, Table, machine, write_results
+from bench.report import MET, MISSED, Table, machine, write_results
 from bench.sections import (
     batch,
     computed,
@@ -30,11 +30,12 @@ from bench.sections import (
 )
 
 _SEED = 0
-# Few at once, so that none is degraded on a slow machine; what was all the same comes again.
-_GENTLE, _PRIMINGS = 8, 2
+# With few calls in flight no answer is degraded, even on a slow machine. Should one be degraded
+# nevertheless, it is not cached, and the second round caches it.
+_PRIMING_IN_FLIGHT, _PRIMING_ROUNDS = 8, 2
 SECTIONS = (
     "recommend",
-    "first-pages",
+    "precomputed",
     "computed",
     "concurrency",
     "batch",
@@ -44,22 +45,23 @@ SECTIONS = (
     "core",
     "retrieval",
 )
+_ALIASES = {"first-pages": "precomputed"}
 
 
 def run(
-    config: BenchConfig, folder: Path, wanted: Sequence[str], on_step: Callable[[str], None]
+    config: BenchConfig, folder: Path, sections: Sequence[str], on_step: Callable[[str], None]
 ) -> list[Table]:
-    """Measures.
+    """Publishes a release, starts the services, and measures the chosen sections.
 
     Args:
-        config: How much.
-        folder: Where releases, logs and results go.
-        wanted: The sections, by name.
+        config: How much is measured.
+        folder: Folder for releases and logs.
+        sections: Names of the sections to measure.
         on_step: Called with the name of each step as it begins.
 
     Raises:
-        CalledProcessError: The release could not be made.
-        RuntimeError: A process ended, or did not serve.
+        CalledProcessError: The release could not be trained and published.
+        RuntimeError: A process ended unexpectedly, or did not begin to serve in time.
     """
     store, manifest = cached_release(
         ReleaseConfig(config.data), folder, lambda step: on_step(f"release: {step}")
@@ -75,13 +77,13 @@ def run(
         prime(context)
         size = recommend.answer_bytes(context)
         with EchoServer(size) as echo:
-            if "recommend" in wanted:
+            if "recommend" in sections:
                 tables["recommend"] = recommend.measure(context, echo, size)
-            if "first-pages" in wanted:
-                tables["first-pages"] = computed.measure_first_pages(context, echo, size)
-            if "computed" in wanted:
+            if "precomputed" in sections:
+                tables["precomputed"] = computed.measure_precomputed(context, echo, size)
+            if "computed" in sections:
                 tables["computed"] = computed.measure(context, echo, size)
-            if "concurrency" in wanted:
+            if "concurrency" in sections:
                 tables["concurrency"] = concurrency.measure(context, echo)
         for name, section in (
             ("batch", batch),
@@ -89,29 +91,29 @@ def run(
             ("footprint", footprint),
             ("replicas", replicas),
         ):
-            if name in wanted:
+            if name in sections:
                 tables[name] = section.measure(context)
-    if "core" in wanted:
+    if "core" in sections:
         tables["core"] = core.measure(context)
-    if "retrieval" in wanted:
+    if "retrieval" in sections:
         tables["retrieval"] = core.measure_retrieval(context)
     return list(tables.values())
 
 
 def prime(context: Context) -> None:
-    """Asks for every user, so that the gateway keeps their answers, as it does of users who return.
+    """Requests recommendations for every user, so that the gateway caches the answers.
 
-    What users cost who do not is measured by `bench.sections.computed`.
+    `bench.sections.computed` measures what an answer costs that is not cached.
     """
-    context.on_step("every user once")
-    plan = context.plan(_GENTLE, 0.0)
-    for _ in range(_PRIMINGS):
+    context.on_step("fill the gateway's cache")
+    plan = context.plan(_PRIMING_IN_FLIGHT, 0.0)
+    for _ in range(_PRIMING_ROUNDS):
         context.recommend(replace(plan, calls=len(context.user_ids)))
     context.take_notes()
 
 
 class Steps:
-    """Shows the step at hand; without a terminal, nothing."""
+    """Shows the current step on a terminal; shows nothing elsewhere."""
 
     def __init__(self) -> None:
         self._bar = tqdm(disable=not sys.stderr.isatty(), bar_format="{elapsed} {desc}")
@@ -127,13 +129,20 @@ class Steps:
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Measure less, on a small sample.")
-@click.option("--data", default="", help="Ratings, as `marquee train --data` takes them.")
-@click.option("--folder", default="build/bench", help="Where releases, logs and results go.")
-@click.option("--rounds", type=click.IntRange(min=1), default=None, help="Rounds.")
-@click.option("--only", multiple=True, type=click.Choice(SECTIONS), help="Some sections only.")
+@click.option("--quick", is_flag=True, help="Measure for a shorter time, on a small sample.")
+@click.option("--data", default="", help="Ratings; the same values as for `marquee train --data`.")
+@click.option("--folder", default="build/bench", help="Folder for releases, logs and results.")
+@click.option(
+    "--rounds", type=click.IntRange(min=1), default=None, help="Rounds of every comparison."
+)
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice([*SECTIONS, *_ALIASES]),
+    help="Measure this section only; may be repeated.",
+)
 def main(quick: bool, data: str, folder: str, rounds: int | None, only: tuple[str, ...]) -> None:
-    """Measures what serving costs, and compares it with the targets."""
+    """Measures the services, and compares the results with the targets."""
     start = time.monotonic()
     config = QUICK if quick else BenchConfig()
     config = replace(config, data=data or config.data)
@@ -144,7 +153,8 @@ def main(quick: bool, data: str, folder: str, rounds: int | None, only: tuple[st
     target.mkdir(parents=True, exist_ok=True)
     steps = Steps()
     try:
-        tables = run(config, target, only or SECTIONS, steps.show)
+        sections = [_ALIASES.get(name, name) for name in only] or SECTIONS
+        tables = run(config, target, sections, steps.show)
     finally:
         steps.close()
     for table in tables:
@@ -155,7 +165,7 @@ def main(quick: bool, data: str, folder: str, rounds: int | None, only: tuple[st
     write_results(target / "results.json", {**head, "seconds": seconds}, tables)
     verdicts = [row.verdict for table in tables for row in table.rows]
     click.echo(
-        f"\n{verdicts.count(MET)} targets met, {verdicts.count(SHORT)} short; "
+        f"\n{verdicts.count(MET)} targets met, {verdicts.count(MISSED)} missed; "
         f"{seconds:.0f} s; {target}/results.json"
     )
 

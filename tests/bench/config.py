@@ -1,36 +1,36 @@
-"""How much is measured."""
+"""Size and duration of the measurements."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# MovieLens 1M's size, and the first run's sample.
+# Generated ratings: as many as MovieLens 1M has, and the default sample.
 _ML_1M = "sample:users=6040,items=3706,ratings=1000209"
 _SMALL = "sample"
 
 
 @dataclass(frozen=True)
 class BenchConfig:
-    """How much is measured; all times are in seconds.
+    """Size and duration of the measurements; all times are in seconds.
 
     Attributes:
-        data: The ratings, as `marquee train --data` takes them.
-        rounds: Rounds of each comparison, of which the median counts.
-        sweep_rounds: Rounds of the sweep.
-        warm_s: Load before anything is counted.
-        seconds: Load that is counted, of each measurement under load.
-        unloaded_s: The same with one call in flight.
+        data: The ratings; the same values as for `marquee train --data`.
+        rounds: Rounds of each comparison; the median counts.
+        sweep_rounds: Rounds of the concurrency sweep.
+        warm_s: Warm-up before a measurement under load, not counted.
+        seconds: Duration of a measurement under load.
+        unloaded_s: Duration of a measurement with one call in flight.
         in_flight: Calls in flight when throughputs are compared.
-        many_in_flight: Calls in flight when replicas are compared.
-        levels: Calls in flight of the sweep.
-        batch_users: Users of a BatchRecommend, and of single calls in flight beside it.
-        large_batch_users: Users of a larger BatchRecommend.
-        core_items: Items of the catalogue that the scoring core is measured on.
-        core_rounds: Rounds of the scoring core.
+        many_in_flight: Calls in flight when one and two gateways are compared.
+        levels: Calls in flight at each step of the concurrency sweep.
+        batch_users: Users in a BatchRecommend, and the single calls in flight it is compared with.
+        large_batch_users: Users in a large BatchRecommend.
+        core_items: Items of the catalogue that the scoring core and retrieval are measured on.
+        core_rounds: Rounds for the scoring core and retrieval.
         cf_users: Users that collaborative filtering is measured on.
-        starts: How often the services are started.
-        idle_s: How long they are left alone.
-        users: Distinct users who are asked for.
+        starts: How often the services are started to measure the start-up time.
+        idle_s: Duration of the measurement of idle CPU.
+        users: Distinct users in the requests.
     """
 
     data: str = _ML_1M

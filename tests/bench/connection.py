@@ -1,7 +1,7 @@
-"""An HTTP/2 connection that makes gRPC calls at little cost.
+"""An HTTP/2 connection that makes gRPC calls with little CPU.
 
-The request's header block is prepared once, and trailers are decoded once for each distinct block.
-What is written while one piece of input is read goes out together.
+The header block of the requests is encoded once, and each distinct block of trailers is decoded
+once. Frames produced while one chunk of input is processed are sent with a single write.
 """
 
 from __future__ import annotations
@@ -21,8 +21,13 @@ class Call:
     """A call in flight.
 
     Attributes:
-        start: When it began, by `time.perf_counter()`.
-        chunks: The response's body so far.
+        start: When the call began, by `time.perf_counter()`.
+        chunks: The response's body received so far.
+        block: The header block received so far.
+        ended: Whether the block being received is the last of the stream (the trailers).
+        unsent: The part of the request that the flow-control windows hold back.
+        send_window: Bytes that the server still accepts on this stream.
+        unacknowledged: Bytes received since the last WINDOW_UPDATE of this stream.
     """
 
     __slots__ = ("block", "chunks", "ended", "send_window", "start", "unacknowledged", "unsent")
@@ -38,11 +43,11 @@ class Call:
 
 
 class Connection(asyncio.Protocol):
-    """Makes calls of one method.
+    """Calls one gRPC method over one connection.
 
     Attributes:
-        calls: The calls in flight, by stream.
-        lost: Why no more calls can be made; "" while they can.
+        calls: The calls in flight, by stream id.
+        lost: Why the connection accepts no more calls; "" while it does.
     """
 
     def __init__(
@@ -54,15 +59,16 @@ class Connection(asyncio.Protocol):
         on_end: Callable[[Connection, Call, str], None],
         pause_s: float = 0.0,
     ) -> None:
-        """Takes what all calls have in common.
+        """Takes the settings that all calls share.
 
         Args:
-            authority: host:port.
-            path: /package.Service/Method.
-            timeout_s: Each call's deadline in seconds.
+            authority: The server as HOST:PORT.
+            path: The method as /package.Service/Method.
+            timeout_s: Deadline of each call in seconds.
             window: Receive window of each stream and of the connection, in bytes.
-            on_end: Called with each call that ended and its status: gRPC's number, or words.
-            pause_s: Seconds to let answers gather after each read; see `LoadPlan`.
+            on_end: Called for each call that ended, with the connection, the call and its status:
+                the number of the gRPC status, or a description of the failure.
+            pause_s: Seconds to wait after each read before the next; see `LoadPlan`.
         """
         self.calls: dict[int, Call] = {}
         self.lost: str = ""
@@ -82,8 +88,8 @@ class Connection(asyncio.Protocol):
         self._unacknowledged = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Sends the preface and our settings."""
-        # uvloop's transports are of no class of asyncio's.
+        """Sends the connection preface and our settings."""
+        # uvloop's transports do not derive from asyncio's classes.
         self._transport = cast("asyncio.Transport", transport)
         ours = {
             http2.HEADER_TABLE_SIZE: 0,
@@ -98,8 +104,8 @@ class Connection(asyncio.Protocol):
         """Begins a call; `flush` sends it.
 
         Args:
-            message: With its length before it.
-            now: The time, `time.perf_counter()`.
+            message: The request with its gRPC prefix.
+            now: The current `time.perf_counter()`.
         """
         number, self._next_stream = self._next_stream, self._next_stream + _STREAM_STEP
         call = self.calls[number] = Call(now, self._stream_window)
@@ -114,25 +120,25 @@ class Connection(asyncio.Protocol):
             self._send(number, call)
 
     def flush(self) -> None:
-        """Sends what is waiting."""
+        """Sends the frames that have been queued."""
         if self._out:
             self._transport.write(b"".join(self._out))
             self._out.clear()
 
     async def close(self) -> None:
-        """Closes the connection."""
+        """Closes the connection, and waits until it is closed."""
         self._transport.close()
         await self._closed.wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Ends all calls in flight."""
+        """Ends all calls in flight with an error."""
         self.lost = self.lost or f"connection lost: {exc or 'closed by the server'}"
         for number in list(self.calls):
             self._end(number, self.lost)
         self._closed.set()
 
     def data_received(self, data: bytes) -> None:
-        """Reads whole frames, and keeps the rest."""
+        """Processes the complete frames, and buffers an incomplete one."""
         buffer = self._buffer + data if self._buffer else data
         place, limit = 0, len(buffer)
         while limit - place >= http2.FRAME_HEADER_BYTES:
@@ -195,7 +201,7 @@ class Connection(asyncio.Protocol):
             if flags & http2.PRIORITY:
                 payload = payload[5:]
             call.block = payload
-            # The first frame says whether the stream ends; the block may go on in others.
+            # END_STREAM is a flag of this frame, though CONTINUATION frames may complete the block.
             call.ended = bool(flags & http2.END_STREAM)
         else:
             call.block += payload
@@ -225,7 +231,7 @@ class Connection(asyncio.Protocol):
                 self._send(number, self.calls[number])
 
     def _send(self, number: int, call: Call) -> None:
-        """Sends what the windows admit of a message; the rest waits for them."""
+        """Queues as much of a message as the flow-control windows allow, and blocks the rest."""
         while call.unsent:
             size = min(len(call.unsent), self._send_window, call.send_window, self._frame_bytes)
             if size <= 0:

@@ -1,4 +1,4 @@
-"""What the sections measure with."""
+"""What all sections share: the services under test, the load generator and the notes."""
 
 from __future__ import annotations
 
@@ -26,19 +26,21 @@ PAGE_SIZE = 20
 
 @dataclass
 class Context:
-    """What the sections measure with.
+    """The services under test, the load generator, and what went wrong so far.
 
     Attributes:
-        config: How much is measured.
+        config: Size and duration of the measurements.
         store: The release store.
-        manifest: The release in it.
-        folder: Where logs and results go.
-        generator: Makes load.
-        services: The services.
-        user_ids: Users to ask for, in random order.
+        manifest: The manifest of the release that is served.
+        folder: Folder for logs and results.
+        generator: The load generator.
+        services: The services under test.
+        user_ids: The users in the requests, in random order.
         on_step: Called with the name of each measurement as it begins.
-        faults: By measurement, what went wrong; a section puts it into its table's notes.
-        client_bound: By measurement, the load generator's share of a core where it bounds.
+        faults: Errors and incomplete answers of each measurement, counted by kind. A section
+            reports them in the notes of its table.
+        client_bound: The load generator's share of a core, for each measurement in which it may
+            have been the bottleneck.
     """
 
     config: BenchConfig
@@ -54,11 +56,11 @@ class Context:
 
     @property
     def requests(self) -> list[bytes]:
-        """Recommend requests of all users: 20 items, what they have seen left out."""
+        """A Recommend request for 20 unseen items, for each user."""
         return self.requests_with(None)
 
     def requests_with(self, options: pb.RecommendOptions | None) -> list[bytes]:
-        """The same with options."""
+        """A Recommend request for 20 items with the given options, for each user."""
         return [
             pb.RecommendRequest(
                 subject=types_pb2.Subject(user_id=user_id), page_size=PAGE_SIZE, options=options
@@ -67,7 +69,7 @@ class Context:
         ]
 
     def plan(self, in_flight: int, seconds: float) -> LoadPlan:
-        """A plan of Recommend calls to the gateway."""
+        """Makes a plan of Recommend calls to the gateway."""
         return LoadPlan(
             self.services.gateway.address,
             RECOMMEND_PATH,
@@ -77,7 +79,7 @@ class Context:
         )
 
     def recommend(self, plan: LoadPlan) -> Load:
-        """Runs a plan against the gateway, and notes what went wrong."""
+        """Runs a plan of Recommend calls, and records what went wrong."""
         load = self.generator.run(plan, self.requests, self.services.pids, "recommend")
         self.check(f"Recommend, {plan.in_flight} in flight", load)
         return load
@@ -90,7 +92,7 @@ class Context:
         return load
 
     def check(self, what: str, load: Load) -> None:
-        """Keeps faults in mind, and figures that the load generator bounds."""
+        """Records the faults of a load, and whether the load generator was the bottleneck."""
         if load.faults:
             found = self.faults.setdefault(what, Counter())
             found.update(load.fault_counts)
@@ -99,13 +101,13 @@ class Context:
             self.client_bound[what] = max(load.client_share, self.client_bound.get(what, 0.0))
 
     def take_notes(self) -> list[str]:
-        """What was kept in mind since the last time, in words."""
+        """Returns what was recorded since the last call as notes for a table, and forgets it."""
         notes = [
             f"{what}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items())
             for what, counts in self.faults.items()
         ]
         notes += [
-            f"{what}: client-bound, the load generator took {share:.0%} of a core"
+            f"{what}: client-bound, the load generator used {share:.0%} of a core"
             for what, share in self.client_bound.items()
         ]
         self.faults, self.client_bound = {}, {}
@@ -113,7 +115,7 @@ class Context:
 
 
 def pick_users(store: ReleaseStore, manifest: Manifest, count: int, seed: int) -> list[str]:
-    """Ids of random users of a release."""
+    """Draws the ids of random users of a release."""
     folder = store.open(manifest, lambda path: path.startswith("data/"), Path())
     users = Vocabulary.load(folder / "data/users.npy")
     chosen = np.random.default_rng(seed).permutation(len(users))[:count]
@@ -121,12 +123,12 @@ def pick_users(store: ReleaseStore, manifest: Manifest, count: int, seed: int) -
 
 
 def median(values: Sequence[float]) -> float:
-    """The median; NaN of nothing."""
+    """The median; NaN if there are no values."""
     return float(np.median(values)) if values else float("nan")
 
 
 def ratios(values: Sequence[float], references: Sequence[float]) -> list[float]:
-    """Each value over its reference; NaN where that is 0, as when every call failed."""
+    """Each value divided by its reference; NaN where the reference is 0 (every call failed)."""
     return [
         value / reference if reference else float("nan")
         for value, reference in zip(values, references, strict=True)

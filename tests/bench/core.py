@@ -1,6 +1,6 @@
-"""Measures the scoring core, in the process that runs it: the code that serves, without RPC.
+"""Measures the scoring core as a subprocess: the code of the services, without RPC.
 
-Prints one line of JSON. Run by `bench.sections.core`, which sees to one thread.
+Prints its results as one line of JSON. `bench.sections.core` runs it with a single thread.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from marquee_core.scorers.scorer import ReleaseData, Scorer
 from marquee_core.scorers.user_cf import UserCFConfig, UserResiduals
 from marquee_services.cf.models import CF_SCORERS
 from marquee_services.scoring.engine import Engine, Query
-from marquee_services.scoring.main import load_index
+from marquee_services.scoring.loading import load_index
 
-_DIMENSIONS = 64
+_FACTORS = 64
 _TOP = 20
 _BATCHES = (1, 8, 32)
 _USERS = 64
@@ -43,10 +43,16 @@ _SEED = 0
 
 
 def factor_engine(items: int) -> tuple[Engine, Float32]:
-    """An engine of one factor model over a large catalogue, and its item factors.
+    """Makes an engine that serves one factor model over a large catalogue.
 
-    The model scores by the trainer's module and the scorer of the inference service: the same
-    signatures as those of a SavedModel.
+    The model is a TensorFlow module of the trainer behind the scorer of the inference service,
+    with the same signatures as a SavedModel.
+
+    Args:
+        items: Number of items.
+
+    Returns:
+        The engine and the item factors (float32, items × factors).
     """
     from marquee_services.inference.models import limit_threads
     from marquee_trainer.models.neural.scoring_module import (
@@ -57,7 +63,7 @@ def factor_engine(items: int) -> tuple[Engine, Float32]:
 
     limit_threads(1)
     random = np.random.default_rng(_SEED)
-    factors = random.standard_normal((items, _DIMENSIONS), dtype=np.float32)
+    factors = random.standard_normal((items, _FACTORS), dtype=np.float32)
     users = np.repeat(np.arange(_USERS, dtype=np.int32), _RATED)
     rated = random.choice(items, size=len(users), replace=False).astype(np.int32)
     stars = random.integers(1, 6, size=len(users)).astype(np.float32)
@@ -72,7 +78,7 @@ def factor_engine(items: int) -> tuple[Engine, Float32]:
 
 
 def measure_factors(items: int, rounds: int) -> tuple[list[Row], list[str]]:
-    """Exact top 20 of a large catalogue, by batch."""
+    """Measures exact retrieval of the top 20 from a large catalogue, for several batch sizes."""
     engine, factors = factor_engine(items)
     flat = factors.ravel()
     across = np.ascontiguousarray(factors.T)
@@ -81,7 +87,7 @@ def measure_factors(items: int, rounds: int) -> tuple[list[Row], list[str]]:
     rows = []
     for batch in _BATCHES:
         queries = [Query(user, *none, None) for user in range(batch)]
-        vectors = random.standard_normal((batch, _DIMENSIONS), dtype=np.float32)
+        vectors = random.standard_normal((batch, _FACTORS), dtype=np.float32)
         out = np.empty((batch, items), np.float32)
         limits: list[Callable[[], Any]] = [
             _bind(np.matmul, vectors, factors.T, out),
@@ -120,13 +126,13 @@ def measure_factors(items: int, rounds: int) -> tuple[list[Row], list[str]]:
         ]
     speed = flat.nbytes / interleaved([_bind(np.sum, flat)], rounds)[0]
     return rows, [
-        f"served: Engine.retrieve of a factor model (d = {_DIMENSIONS}); ratio: limit / served",
-        f"memory is read at {speed / 1e9:.1f} GB/s",
+        f"served: Engine.retrieve of a model with {_FACTORS} factors; ratio: limit / served",
+        f"reading memory: {speed / 1e9:.1f} GB/s",
     ]
 
 
 def measure_neighbours(store: str, release_id: str, users: int, rounds: int) -> list[Row]:
-    """User and item CF of one user against the bare sparse product."""
+    """Measures user and item CF of one user at a time against the bare sparse product."""
     files, _ = open_release(ReleaseStore(store), release_id, "cf", Path())
     data = files.data
     random = np.random.default_rng(_SEED)
@@ -135,13 +141,13 @@ def measure_neighbours(store: str, release_id: str, users: int, rounds: int) -> 
     of_items = Neighbours.load(files.model_folder("item_cf"), data.matrix.item_count)
     of_users = Neighbours.load(files.model_folder("user_cf"), data.matrix.user_count)
     config = load_config(files.model_folder("user_cf"), UserCFConfig)
-    opinions = UserResiduals(data, config).ratings.rows.T
+    residuals_by_user = UserResiduals(data, config).ratings.rows.T
     products: dict[str, tuple[Any, list[tuple[Int32, Float32]]]] = {
         "item_cf": (
             of_items.matrix().tocsc(),
             [(p.items, data.baseline.residuals(p)) for p in profiles],
         ),
-        "user_cf": (opinions, [of_users.row(int(user)) for user in chosen]),
+        "user_cf": (residuals_by_user, [of_users.row(int(user)) for user in chosen]),
     }
     rows = []
     for name, (matrix, vectors) in products.items():
@@ -170,13 +176,17 @@ def measure_neighbours(store: str, release_id: str, users: int, rounds: int) -> 
     return rows
 
 
-def interleaved(works: Sequence[Callable[[], Any]], rounds: int) -> list[float]:
-    """Median seconds of each work, done in turn; the first turn does not count."""
-    seconds: list[list[float]] = [[] for _ in works]
+def interleaved(functions: Sequence[Callable[[], Any]], rounds: int) -> list[float]:
+    """Runs functions in turn, round after round after a warm-up.
+
+    Returns:
+        The median seconds of each.
+    """
+    seconds: list[list[float]] = [[] for _ in functions]
     for number in range(rounds + 1):
-        for work, found in zip(works, seconds, strict=True):
+        for function, found in zip(functions, seconds, strict=True):
             start = time.perf_counter()
-            work()
+            function()
             if number:
                 found.append(time.perf_counter() - start)
     return [float(np.median(found)) for found in seconds]
@@ -209,11 +219,11 @@ def _bind(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
 
 
 def main() -> None:
-    """Measures what the argument says, and prints the rows."""
-    asked = json.loads(sys.argv[1])
-    rows, notes = measure_factors(asked["items"], asked["rounds"])
+    """Reads what to measure from the first argument (JSON), and prints the results as JSON."""
+    request = json.loads(sys.argv[1])
+    rows, notes = measure_factors(request["items"], request["rounds"])
     rows += measure_neighbours(
-        asked["store"], asked["release_id"], asked["cf_users"], asked["rounds"]
+        request["store"], request["release_id"], request["cf_users"], request["rounds"]
     )
     notes.append(
         "CF reference: the faster of M[:, columns] @ x and M @ x, with the same nonzeros; "

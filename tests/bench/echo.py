@@ -1,7 +1,6 @@
-"""The reference: a bare grpc.aio server whose answer is prepared bytes.
+"""The reference: a bare grpc.aio server that returns prepared bytes.
 
-It runs on uvloop, has one generic handler without serialisers and does nothing else, so what it
-costs is what grpc.aio costs.
+It runs on uvloop and has one generic handler without serialisers, so it costs what grpc.aio costs.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ ECHO_PATH = "/marquee.bench.Echo/Echo"
 
 
 class EchoHandler(grpc.GenericRpcHandler):
-    """Answers every unary call alike."""
+    """Returns the same bytes from every unary call."""
 
     def __init__(self, answer: bytes) -> None:
-        """Takes the answer."""
+        """Takes the serialised answer."""
 
         async def echo(request: bytes, context: Any) -> bytes:
             return answer
@@ -34,15 +33,15 @@ class EchoHandler(grpc.GenericRpcHandler):
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """As `grpc.GenericRpcHandler.service`."""
+        """Implements `grpc.GenericRpcHandler.service`."""
         return self._handler
 
 
 async def serve(size: int) -> None:
-    """Serves until SIGTERM; writes the port to stdout.
+    """Writes its port to stdout, and serves until SIGTERM.
 
     Args:
-        size: Bytes of the answer.
+        size: Size of the answer in bytes.
     """
     server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
     server.add_generic_rpc_handlers((EchoHandler(bytes(size)),))
@@ -57,9 +56,9 @@ async def serve(size: int) -> None:
 
 
 def main() -> None:
-    """Runs the server."""
+    """Runs the server of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, required=True, help="bytes of the answer")
+    parser.add_argument("--size", type=int, required=True, help="size of the answer in bytes")
     uvloop.run(serve(parser.parse_args().size))
 
 

@@ -1,4 +1,4 @@
-"""The load generator as the benchmark sees it."""
+"""Runs load plans in the load generator's process, and reads the results."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from typing import Self
 from bench.http2 import grpc_message
 from bench.load import LoadPlan
 
-# Above this share of a core the generator itself may be what is measured.
+# Above this share of a core the load generator itself may be the bottleneck.
 CLIENT_BOUND_SHARE = 0.9
-# What answers that are less than they should be are counted as; each answer is one at most.
-SHORT_ANSWERS = ("failed", "empty", "degraded")
+# The kinds of answers that are not full; an answer is counted as one kind at most.
+_NOT_FULL = ("failed", "empty", "degraded")
 
 
 @dataclass(frozen=True)
 class Load:
-    """What a load came to.
+    """The measured result of a load plan.
 
     Attributes:
-        elapsed_s: Seconds that were counted.
-        calls: Calls that ended well in them.
-        client_cpu_s: CPU seconds of the load generator in them.
-        server_cpu_s: CPU seconds of the watched processes in them, by name.
-        errors: By status, calls that ended otherwise, at any time of the load.
-        body_bytes: Median size of an answer with the lengths of its messages.
-        answers: `answers`, and how many of them were `degraded`, `failed` or `empty`.
+        elapsed_s: Duration of the counted part of the load, in seconds.
+        calls: Calls that succeeded in that time.
+        client_cpu_s: CPU seconds of the load generator in that time.
+        server_cpu_s: CPU seconds of the watched processes in that time, by name.
+        errors: Calls that failed at any time, counted by status.
+        body_bytes: Median size in bytes of a response, gRPC prefixes included.
+        answers: The number of `answers`, and how many were `degraded`, `failed` or `empty`.
         mean_s: Mean latency in seconds.
-        p50_s: Its median.
-        p90_s: Its 90th percentile.
-        p99_s: Its 99th percentile.
+        p50_s: Median latency in seconds.
+        p90_s: 90th percentile of the latency in seconds.
+        p99_s: 99th percentile of the latency in seconds.
     """
 
     elapsed_s: float
@@ -54,17 +54,18 @@ class Load:
 
     @property
     def calls_per_s(self) -> float:
-        """Throughput in calls."""
+        """Successful calls per second."""
         return self.calls / self.elapsed_s
 
     @property
     def full_answers(self) -> int:
-        """Answers that are all that was asked for: a degraded answer is cheaper, and no gain."""
-        return self.answers.get("answers", 0) - self._short_answers
+        """Answers that are neither failed, empty nor degraded; only these count as throughput."""
+        not_full = sum(self.answers.get(name, 0) for name in _NOT_FULL)
+        return self.answers.get("answers", 0) - not_full
 
     @property
     def full_per_s(self) -> float:
-        """Throughput in full answers."""
+        """Full answers per second."""
         return self.full_answers / self.elapsed_s
 
     @property
@@ -74,26 +75,22 @@ class Load:
 
     @property
     def fault_counts(self) -> dict[str, int]:
-        """By kind, calls and answers that are not what was asked for; errors by their status."""
-        short = {name: self.answers[name] for name in SHORT_ANSWERS if self.answers.get(name)}
-        return {**{f"status {status}": n for status, n in self.errors.items()}, **short}
+        """Failed calls by status, and answers that are not full by kind."""
+        not_full = {name: self.answers[name] for name in _NOT_FULL if self.answers.get(name)}
+        return {**{f"status {status}": n for status, n in self.errors.items()}, **not_full}
 
     @property
     def faults(self) -> int:
-        """How many those are."""
+        """Number of failed calls and of answers that are not full."""
         return sum(self.fault_counts.values())
 
-    @property
-    def _short_answers(self) -> int:
-        return sum(self.answers.get(name, 0) for name in SHORT_ANSWERS)
-
     def cpu_us(self, name: str) -> float:
-        """CPU of a watched process in µs for each answer."""
+        """CPU time of a watched process per answer, in µs."""
         return 1e6 * self.server_cpu_s[name] / max(self.answers.get("answers", 0), 1)
 
 
 class Generator:
-    """A process that makes load."""
+    """The load generator's process."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="marquee-bench-")
@@ -103,7 +100,7 @@ class Generator:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            # Its NumPy only sums up; threads would take the servers' cores.
+            # It uses NumPy for sums only; more threads would take cores from the servers.
             env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
         )
 
@@ -118,12 +115,12 @@ class Generator:
 
         Args:
             plan: The load.
-            messages: Requests, taken in turn.
-            pids: Processes whose CPU is told, by name.
-            kind: What the answers are; see `bench.worker.count_answers`.
+            messages: Serialised requests, sent in turn.
+            pids: Processes whose CPU time is measured, by name.
+            kind: The kind of the answers; see `bench.worker.count_answers`.
 
         Raises:
-            RuntimeError: The generator ended.
+            RuntimeError: The load generator's process ended.
         """
         assert self._process.stdin
         assert self._process.stdout

@@ -1,4 +1,4 @@
-"""The little of HTTP/2 (RFC 9113) and of gRPC's framing that a load generator needs."""
+"""The parts of HTTP/2 (RFC 9113) and of gRPC's framing that the load generator needs."""
 
 from __future__ import annotations
 
@@ -21,41 +21,41 @@ DEFAULT_WINDOW = 65_535
 DEFAULT_FRAME_BYTES = 16_384
 GRPC_PREFIX_BYTES = 5
 
-# Entries of HPACK's static table (RFC 7541, appendix A): method POST and scheme http as a whole,
-# :authority and :path by name.
+# Entries of HPACK's static table (RFC 7541, appendix A): the whole fields `:method: POST` and
+# `:scheme: http`, and the names `:authority` and `:path`.
 _METHOD_POST, _SCHEME_HTTP = 0x83, 0x86
 _AUTHORITY, _PATH = 0x01, 0x04
 _LITERAL_NEW_NAME = 0x00
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """A whole frame."""
+    """Encodes a frame."""
     size = len(payload)
     return struct.pack(">BHBBI", size >> 16, size & 0xFFFF, kind, flags, stream) + payload
 
 
 def settings_frame(values: dict[int, int]) -> bytes:
-    """A SETTINGS frame."""
+    """Encodes a SETTINGS frame."""
     return frame(SETTINGS, 0, 0, b"".join(struct.pack(">HI", *pair) for pair in values.items()))
 
 
 def read_settings(payload: bytes) -> dict[int, int]:
-    """What a SETTINGS frame says."""
+    """Decodes the payload of a SETTINGS frame."""
     return dict(struct.iter_unpack(">HI", payload))
 
 
 def window_update(stream: int, size: int) -> bytes:
-    """A WINDOW_UPDATE frame; stream 0 for the connection."""
+    """Encodes a WINDOW_UPDATE frame; stream 0 is the connection."""
     return frame(WINDOW_UPDATE, 0, stream, struct.pack(">I", size))
 
 
 def request_headers(authority: str, path: str, timeout_s: int) -> bytes:
-    """The header block of a gRPC call: literals without indexing, so it never changes.
+    """Encodes the headers of a gRPC call without dynamic indexing, so the block can be reused.
 
     Args:
-        authority: host:port.
-        path: /package.Service/Method.
-        timeout_s: The call's deadline, in seconds from its start.
+        authority: The server as HOST:PORT.
+        path: The method as /package.Service/Method.
+        timeout_s: The deadline, in seconds from the start of the call.
     """
     block = bytes([_METHOD_POST, _SCHEME_HTTP])
     block += bytes([_AUTHORITY]) + _text(authority) + bytes([_PATH]) + _text(path)
@@ -69,12 +69,12 @@ def request_headers(authority: str, path: str, timeout_s: int) -> bytes:
 
 
 def grpc_message(message: bytes) -> bytes:
-    """A message with its length before it."""
+    """Adds the gRPC prefix (compression flag and length) to a message."""
     return struct.pack(">BI", 0, len(message)) + message
 
 
 def grpc_messages(body: bytes) -> Iterator[bytes]:
-    """The messages of a body.
+    """Splits a response's body into its messages.
 
     Raises:
         ValueError: The body ends within a message, or a message is compressed.
@@ -82,11 +82,11 @@ def grpc_messages(body: bytes) -> Iterator[bytes]:
     place = 0
     while place < len(body):
         if len(body) < place + GRPC_PREFIX_BYTES:
-            raise ValueError("the body ends within a message's length")
+            raise ValueError("the body ends within the prefix of a message")
         compressed, size = struct.unpack_from(">BI", body, place)
         place += GRPC_PREFIX_BYTES
         if compressed:
-            raise ValueError("a message is compressed, which was not asked for")
+            raise ValueError("a message is compressed, although no compression was requested")
         if len(body) < place + size:
             raise ValueError("the body ends within a message")
         yield body[place : place + size]
@@ -94,20 +94,20 @@ def grpc_messages(body: bytes) -> Iterator[bytes]:
 
 
 class StatusReader:
-    """Reads `grpc-status` from trailers, each distinct block once.
+    """Reads `grpc-status` from trailers, and decodes each distinct block once.
 
-    The decoder's table is empty (SETTINGS_HEADER_TABLE_SIZE is 0), so what a block says does not
-    depend on the blocks before it. A block that refers to the table all the same is an error.
+    We announce a dynamic table of size 0 (SETTINGS_HEADER_TABLE_SIZE), so the meaning of a block
+    does not depend on the blocks before it. A block that refers to the dynamic table is an error.
     """
 
     def __init__(self) -> None:
-        self._known: dict[bytes, str] = {}
+        self._decoded: dict[bytes, str] = {}
 
     def status(self, block: bytes) -> str:
-        """The status code as text; what is wrong with the block when it has none."""
-        found = self._known.get(block)
+        """Returns the gRPC status number as text, or what is wrong with a block that has none."""
+        found = self._decoded.get(block)
         if found is None:
-            found = self._known[block] = _status(block)
+            found = self._decoded[block] = _status(block)
         return found
 
 
@@ -122,7 +122,7 @@ def _status(block: bytes) -> str:
 
 
 def _text(text: str) -> bytes:
-    """A string literal of HPACK without Huffman coding, of less than 127 bytes."""
+    """Encodes an HPACK string literal of less than 127 bytes, without Huffman coding."""
     encoded = text.encode()
     if len(encoded) >= 127:
         raise ValueError(f"{text!r} is too long for a prepared header")

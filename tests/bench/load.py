@@ -1,7 +1,8 @@
-"""A load generator for gRPC that costs less than the server it measures.
+"""A load generator for gRPC that uses less CPU than the server it measures.
 
-It speaks HTTP/2 itself (see `bench.connection`), and messages are prepared. A closed loop keeps a
-number of calls in flight; each that ends is followed by the next at once.
+It implements HTTP/2 itself (see `bench.connection`) and sends messages that were serialised before.
+The load is a closed loop: a fixed number of calls is in flight, and each call that ends is followed
+by another one at once.
 """
 
 from __future__ import annotations
@@ -24,19 +25,21 @@ class LoadPlan:
     """A closed loop of calls.
 
     Attributes:
-        address: host:port, or several with commas; connections go to them in turn.
-        path: /package.Service/Method.
+        address: The server as HOST:PORT, or several servers separated by commas; connections are
+            opened to them in turn.
+        path: The method as /package.Service/Method.
         in_flight: Calls in flight.
-        connections: At most so many connections.
-        warm_s: Seconds of load before anything is counted.
-        seconds: Seconds in which ended calls are counted; 0 to count `calls`.
-        calls: How many calls are made in all, when `seconds` is 0; all are counted.
-        timeout_s: Each call's deadline in seconds.
-        grace_s: Seconds beyond it until calls that have not ended are given up.
+        connections: The most connections to open.
+        warm_s: Warm-up in seconds; successful calls of that time are not counted.
+        seconds: Seconds for which calls that end are counted; 0 to make `calls` calls instead.
+        calls: Number of calls to make and count, if `seconds` is 0.
+        timeout_s: Deadline of each call in seconds.
+        grace_s: Seconds to wait after the deadline until calls that have not ended are given up.
         window: Receive window of each stream and of each connection, in bytes.
-        streaming: Whether a call's response is any number of messages, or else exactly one.
-        pause_s: Seconds to let answers gather after each read, so that they are read, and the next
-            calls sent, in few system calls. It lengthens latencies: for throughput alone.
+        streaming: Whether a response may have any number of messages; otherwise exactly one.
+        pause_s: Seconds to wait after each read before the next, so that several answers are read,
+            and the next calls sent, with one system call. It increases latency, so use it only
+            when throughput is measured.
     """
 
     address: str
@@ -55,14 +58,16 @@ class LoadPlan:
 
 @dataclass
 class Outcome:
-    """What a load came to.
+    """The result of a load plan.
 
     Attributes:
-        elapsed_s: Seconds that were counted.
-        client_cpu_s: CPU seconds of this process in them.
-        latencies_s: Of calls that ended well, in order of their ends.
-        bodies: Their bodies: messages with their lengths before them.
-        errors: By status, how many calls ended otherwise; gRPC's numbers, or words.
+        elapsed_s: Duration of the counted part of the load, in seconds.
+        client_cpu_s: CPU seconds of this process in that time.
+        latencies_s: Latencies in seconds of the calls that succeeded in that time, in the order
+            in which they ended.
+        bodies: The bodies of their responses: messages with their gRPC prefixes.
+        errors: Calls that failed at any time, counted by gRPC status number or by a description
+            of the failure.
     """
 
     elapsed_s: float = 0.0
@@ -73,17 +78,17 @@ class Outcome:
 
 
 class ClosedLoop:
-    """Keeps a number of calls in flight, and counts how they end."""
+    """Keeps a fixed number of calls in flight, and records how they end."""
 
     def __init__(
         self, plan: LoadPlan, messages: Sequence[bytes], on_window: Callable[[bool], None]
     ) -> None:
-        """Takes the load.
+        """Prepares a load.
 
         Args:
             plan: The load.
-            messages: Prepared requests, without their lengths; taken in turn, again and again.
-            on_window: Called with True as counting begins, and with False as it ends.
+            messages: Serialised requests; they are sent in turn, over and over.
+            on_window: Called with True when counting begins, and with False when it ends.
         """
         self._plan = plan
         self._messages = [http2.grpc_message(message) for message in messages]
@@ -97,7 +102,7 @@ class ClosedLoop:
         self._starts = (0.0, 0.0)
 
     async def run(self) -> Outcome:
-        """Runs the load to its end; calls that are still in flight then are waited for.
+        """Runs the load, and waits for the calls that are in flight at its end.
 
         Raises:
             OSError: The server cannot be reached.
@@ -125,7 +130,7 @@ class ClosedLoop:
             await asyncio.wait_for(self._idle.wait(), turns * plan.timeout_s + plan.grace_s)
         except TimeoutError:
             for connection in self._connections:
-                connection.lost = connection.lost or "never ended"
+                connection.lost = connection.lost or "did not end"
         if self._counting:
             self._count(False)
         self._stopping = True
@@ -149,7 +154,7 @@ class ClosedLoop:
 
     def _ended(self, connection: Connection, call: Call, status: str) -> None:
         if status != _OK:
-            # Before and after the counting as well: a failure is never left out.
+            # Failures count at any time, also during the warm-up and after the counted part.
             self._outcome.errors[status] += 1
         elif self._counting:
             self._outcome.latencies_s.append(time.perf_counter() - call.start)
@@ -170,7 +175,7 @@ class ClosedLoop:
 
 
 def _checked(outcome: Outcome, streaming: bool) -> Outcome:
-    """Takes calls that ended well without a whole answer for errors."""
+    """Moves calls with an OK status but without a complete response to the errors."""
     checked = Outcome(outcome.elapsed_s, outcome.client_cpu_s, errors=outcome.errors)
     for latency, body in zip(outcome.latencies_s, outcome.bodies, strict=True):
         try:
@@ -179,7 +184,7 @@ def _checked(outcome: Outcome, streaming: bool) -> Outcome:
             checked.errors[str(error)] += 1
             continue
         if not streaming and count != 1:
-            checked.errors[f"{count} messages, not one"] += 1
+            checked.errors[f"{count} messages instead of one"] += 1
             continue
         checked.latencies_s.append(latency)
         checked.bodies.append(body)

@@ -10,14 +10,14 @@ _DPI = 120
 
 
 def plot_concurrency(series: Mapping[str, Sequence[float]], folder: Path) -> list[Path]:
-    """Draws what the concurrency section measured.
+    """Plots throughput and latency of the concurrency section.
 
     Args:
-        series: As that section's table has it.
-        folder: Where the pictures go.
+        series: The series of that section's table.
+        folder: Folder for the image files.
 
     Returns:
-        The pictures.
+        The image files.
     """
     import matplotlib as mpl
 

@@ -1,4 +1,4 @@
-"""The processes that are measured: the services, the echo server, and what they take."""
+"""Starts the processes that are measured, and reads their memory and CPU time."""
 
 from __future__ import annotations
 
@@ -15,30 +15,32 @@ from typing import Self
 
 import psutil
 
+from marquee_core.services import BACKENDS, GATEWAY
 from marquee_services.processes import ProcessGroup, ServiceProcess
 
-SERVICES = ("cf", "inference", "gateway")
+SERVICES = (*BACKENDS, GATEWAY)
 
 
 class Services(ProcessGroup):
-    """The services over one release store, started one after another.
+    """The three services over one release store, started one after another.
 
     Attributes:
-        start_s: Seconds from each one's start until it serves; the gateway's backends serve then.
+        start_s: Seconds from the start of each service until it serves. The gateway is started
+            last, when its backends serve.
     """
 
     def __init__(
         self, store: str, logs: Path, gateway_options: Mapping[str, str] | None = None
     ) -> None:
-        """Starts all and waits until they serve.
+        """Starts the services and waits until they serve.
 
         Args:
-            store: The release store.
-            logs: Holds a log for each service.
-            gateway_options: Further flags of the gateway.
+            store: URL of the release store.
+            logs: Folder for the log of each service.
+            gateway_options: Further flags of the gateway, without the leading dashes.
 
         Raises:
-            RuntimeError: One ended, or did not serve in time.
+            RuntimeError: A service ended, or did not begin to serve in time.
         """
         super().__init__()
         logs.mkdir(parents=True, exist_ok=True)
@@ -46,7 +48,7 @@ class Services(ProcessGroup):
         try:
             for service in SERVICES:
                 options = {"store": store}
-                if service == "gateway":
+                if service == GATEWAY:
                     options |= {
                         f"{name}-target": process.address
                         for name, process in self.processes.items()
@@ -62,43 +64,43 @@ class Services(ProcessGroup):
             raise
 
     def behind(self, gateway: ServiceProcess) -> Services:
-        """The same backends behind another gateway, which is not stopped with them."""
+        """Returns the same backends with another gateway, which the caller has to stop."""
         other = copy.copy(self)
         other._started = [p for p in self._started if p is not self.gateway] + [gateway]
         return other
 
     @property
     def processes(self) -> dict[str, ServiceProcess]:
-        """By service."""
+        """The processes by the name of the service."""
         return {process.service: process for process in self._started}
 
     @property
     def gateway(self) -> ServiceProcess:
         """The gateway."""
-        return self.processes["gateway"]
+        return self.processes[GATEWAY]
 
     @property
     def pids(self) -> dict[str, int]:
-        """Process ids by service."""
+        """The process ids by the name of the service."""
         return {name: process.pid for name, process in self.processes.items()}
 
 
 class EchoServer:
-    """The reference server.
+    """The process of the reference server.
 
     Attributes:
-        address: Where it listens.
+        address: The host and port it listens on.
         pid: Its process id.
     """
 
     def __init__(self, size: int) -> None:
-        """Starts it and waits until it listens.
+        """Starts the server and waits until it listens.
 
         Args:
-            size: Bytes of its answer.
+            size: Size of its answer in bytes.
 
         Raises:
-            RuntimeError: It ended.
+            RuntimeError: The server ended before it listened.
         """
         with ExitStack() as stack:
             self._process = subprocess.Popen(
@@ -116,7 +118,7 @@ class EchoServer:
             stack.pop_all()
 
     def stop(self) -> None:
-        """Stops it."""
+        """Stops the server."""
         self._process.terminate()
         self._process.wait()
         assert self._process.stdout
@@ -136,12 +138,12 @@ class EchoServer:
 
 @dataclass(frozen=True)
 class Memory:
-    """What a process takes, its children included, in bytes.
+    """Memory of a process and its children, in bytes.
 
     Attributes:
-        resident: RSS.
-        proportional: PSS: pages that are shared count by their share.
-        mapped: The part of RSS that is files of the release store.
+        resident: Resident set size (RSS).
+        proportional: Proportional set size (PSS): a page shared by n processes counts as 1/n.
+        mapped: The part of the RSS that is memory-mapped files of the release store.
     """
 
     resident: int
@@ -150,11 +152,11 @@ class Memory:
 
 
 def memory_of(pid: int, store: Path) -> Memory:
-    """Reads what a process and its children take (Linux).
+    """Reads the memory of a process and its children from /proc (Linux only).
 
     Args:
-        pid: The process.
-        store: The release store, whose files are told apart.
+        pid: The process id.
+        store: Folder of the release store, whose files count as `Memory.mapped`.
     """
     totals = {"Rss:": 0, "Pss:": 0}
     mapped = 0
@@ -174,7 +176,12 @@ def memory_of(pid: int, store: Path) -> Memory:
 
 
 def idle_shares(pids: Mapping[str, int], seconds: float) -> dict[str, float]:
-    """CPU that processes use while nothing is asked of them, as shares of one core."""
+    """Measures the CPU time of processes, as shares of one core.
+
+    Args:
+        pids: The process ids by name.
+        seconds: How long to measure.
+    """
     processes = {name: psutil.Process(pid) for name, pid in pids.items()}
     before = {name: sum(p.cpu_times()[:2]) for name, p in processes.items()}
     time.sleep(seconds)

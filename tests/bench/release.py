@@ -1,8 +1,8 @@
-"""A release of the right shape, made once and kept.
+"""A release to serve in the benchmark, trained once and cached.
 
-Collaborative filtering is fitted as it is in production. Models that are trained by epochs get few:
-epochs change what a model says, not what it costs to ask it. Every model has a weight in the
-ensemble, so every answer needs all of them.
+Its models have the size and the cost of those in production. Models that train in epochs get only a
+few, since more epochs change the scores and not the cost of scoring. The ensemble gives every model
+a weight, so every answer needs all models.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import marquee_core
 import marquee_services
 import marquee_trainer
 from marquee_core.output import Output
@@ -32,20 +33,24 @@ from marquee_core.release.manifest import DataEntry, Manifest
 from marquee_core.release.store import ReleaseStore
 from marquee_trainer.data.source import load_ratings
 
-# Of recent popularity; any costs the same to serve.
+# Half-life of recent popularity. It does not affect the cost of serving.
 _HALF_LIFE_DAYS = 30.0
-_SOURCES = ("models", "scoring", "inference", "release", "data")
-_FILES = ("first_pages.py", "ratings.py")
+# The code that determines what is in a release: packages and folders in them.
+_SOURCES = (
+    (marquee_core, (".",)),
+    (marquee_services, ("gateway/ranking", "gateway/releases")),
+    (marquee_trainer, ("data", "models", "publishing", "training")),
+)
 
 
 @dataclass(frozen=True)
 class ReleaseConfig:
-    """What a release for benchmarks is made of.
+    """What the release is trained on, and how.
 
     Attributes:
-        data: The ratings, as `marquee train --data` takes them.
-        seed: Of all randomness.
-        epochs: Of each model that is trained by epochs.
+        data: The ratings; the same values as for `marquee train --data`.
+        seed: Seed for the ratings' sample and for the models.
+        epochs: Number of epochs of each neural model.
     """
 
     data: str
@@ -56,33 +61,36 @@ class ReleaseConfig:
 def cached_release(
     config: ReleaseConfig, cache: Path, on_step: Callable[[str], None] = lambda _: None
 ) -> tuple[ReleaseStore, Manifest]:
-    """The release of a configuration, made unless it is in the cache.
+    """Returns the release of a configuration; trains and publishes it if it is not cached.
 
     Args:
-        config: What it is made of.
-        cache: Keeps a store for each configuration.
+        config: What the release is trained on.
+        cache: Folder that holds one release store for each configuration.
         on_step: Called with the name of each step as it begins.
 
+    Returns:
+        The release store and the manifest of the release.
+
     Raises:
-        CalledProcessError: It could not be made; why is on stderr.
+        CalledProcessError: Training or publishing failed; the reason is on stderr.
     """
     folder = cache / f"release-{_digest(config)}"
     store = ReleaseStore(str(folder))
     production = store.production() if folder.exists() else None
     if production is None:
-        # What is there was not finished.
+        # A folder without a promoted release is left over from an interrupted run.
         shutil.rmtree(folder, ignore_errors=True)
         _publish_elsewhere(store, config, on_step)
         production = store.production()
         if production is None:
-            raise RuntimeError("no release was made")
+            raise RuntimeError("the release was not promoted")
     return store, store.manifest(production.release_id)
 
 
 def _publish_elsewhere(
     store: ReleaseStore, config: ReleaseConfig, on_step: Callable[[str], None]
 ) -> None:
-    """Makes the release in a process whose memory is gone before anything is measured."""
+    """Publishes in a subprocess, so that its memory is free before anything is measured."""
     command = [sys.executable, "-m", "bench.release", store.url, json.dumps(asdict(config))]
     environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
@@ -94,18 +102,25 @@ def _publish_elsewhere(
 
 
 def publish(store: ReleaseStore, config: ReleaseConfig, on_step: Callable[[str], None]) -> Manifest:
-    """Makes a release and stores it; it is not promoted.
+    """Trains the models and publishes a release, without promoting it.
+
+    Args:
+        store: The store that the release is published to.
+        config: What the release is trained on.
+        on_step: Called with the name of each step as it begins.
 
     Raises:
         RatingsError: The ratings cannot be read.
     """
-    # TensorFlow takes seconds to import, and is not needed when the release is there.
+    # TensorFlow takes seconds to import, and is not needed when the release is cached.
     from marquee_core.scorers.bayesian_mf import BayesianMFConfig
     from marquee_trainer.models.bayesian.bayesian_mf import BayesianMF
     from marquee_trainer.models.model import Model, Training
+    from marquee_trainer.models.neural.tensorflow_model import TensorFlowModel
     from marquee_trainer.models.registry import MODELS
     from marquee_trainer.publishing.release import publish_release
-    from marquee_trainer.training.train import BaselineConfig, release_data
+    from marquee_trainer.training.config import BaselineConfig
+    from marquee_trainer.training.preparation import release_data
 
     on_step("load the ratings")
     dataset = load_ratings(config.data, seed=config.seed).dataset
@@ -114,10 +129,10 @@ def publish(store: ReleaseStore, config: ReleaseConfig, on_step: Callable[[str],
     for make in MODELS:
         model = make()
         on_step(f"fit {model.name}")
-        if model.backend == "inference":
+        if isinstance(model, TensorFlowModel):
             model = model.with_epochs(config.epochs)
         if isinstance(model, BayesianMF):
-            # As many samples as ever, without waiting for them to be good ones.
+            # The default number of samples, without the burn-in that only improves them.
             samples = BayesianMFConfig().samples
             model = BayesianMF(BayesianMFConfig(burn_in=0, sweeps=samples))
         model.fit(Training(data, seed=config.seed))
@@ -147,16 +162,16 @@ def publish(store: ReleaseStore, config: ReleaseConfig, on_step: Callable[[str],
 
 
 def even_ensemble(models: Sequence[tuple[str, str, Output]]) -> Ensemble:
-    """Weighs all models alike, whatever backends are there.
+    """Makes an ensemble that gives all models of the available backends the same weight.
 
     Args:
-        models: Name, backend and output of each model but the gateway's own.
+        models: Name, backend and output of each model, without those of the gateway.
     """
     pairs = {}
     for subset in backend_subsets(sorted({backend for _, backend, _ in models})):
-        there = [(name, output) for name, backend, output in models if backend in subset]
-        stars = [BASELINE, *(name for name, output in there if output is Output.STARS)]
-        ranking = [*GATEWAY_MODELS, *(name for name, _ in there)]
+        available = [(name, output) for name, backend, output in models if backend in subset]
+        stars = [BASELINE, *(name for name, output in available if output is Output.STARS)]
+        ranking = [*GATEWAY_MODELS, *(name for name, _ in available)]
         pairs[subset] = BlendPair(
             Blend(dict.fromkeys(stars, 1.0 / len(stars)), 0.0),
             Blend(dict.fromkeys(ranking, 1.0 / len(ranking)), 0.0),
@@ -165,31 +180,32 @@ def even_ensemble(models: Sequence[tuple[str, str, Output]]) -> Ensemble:
 
 
 def _digest(config: ReleaseConfig) -> str:
-    """Of the configuration, its data's file and the code that makes a release."""
+    """Hashes the configuration, the data file and the code that determines a release."""
     digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
     path = Path(config.data)
     if path.exists():
         status = path.stat()
         digest.update(f"{path.resolve()} {status.st_size} {status.st_mtime_ns}".encode())
-    for package in (marquee_services, marquee_trainer):
+    for package, folders in _SOURCES:
         root = Path(package.__file__ or "").parent
-        for name in _SOURCES:
-            for file in sorted((root / name).rglob("*.py")):
+        for folder in folders:
+            for file in sorted((root / folder).rglob("*.py")):
                 digest.update(file.read_bytes())
-        for file in sorted(file for name in _FILES for file in root.rglob(name)):
-            digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def _say(step: str) -> None:
+def _print_step(step: str) -> None:
     sys.stdout.write(f"{step}\n")
     sys.stdout.flush()
 
 
 def main() -> None:
-    """Makes the release of the arguments: the store's URL, and a configuration as JSON."""
+    """Publishes and promotes a release.
+
+    The arguments are the URL of the store and the configuration as JSON.
+    """
     store = ReleaseStore(sys.argv[1])
-    manifest = publish(store, ReleaseConfig(**json.loads(sys.argv[2])), _say)
+    manifest = publish(store, ReleaseConfig(**json.loads(sys.argv[2])), _print_step)
     store.promote(manifest.release_id)
 
 

@@ -1,4 +1,4 @@
-"""What was measured, as tables and as JSON."""
+"""The results, as tables and as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from marquee.cli.table import render
 
-MET, SHORT, NOT_MEASURED = "met", "short", "not measured"
+MET, MISSED, NOT_MEASURED = "met", "missed", "not measured"
 _HEADERS = ("figure", "measured", "reference", "ratio", "target", "verdict")
 _ALIGN = "<>>>><"
 _LIBRARIES = ("grpcio", "numpy", "scipy", "tensorflow-cpu", "uvloop", "protobuf")
@@ -23,7 +23,7 @@ _COMPARE = {">=": operator.ge, "<=": operator.le}
 
 @dataclass(frozen=True)
 class Target:
-    """A bound.
+    """The bound that a result has to keep.
 
     Attributes:
         relation: `>=` or `<=`.
@@ -34,7 +34,7 @@ class Target:
     bound: float
 
     def met(self, value: float) -> bool:
-        """Whether a value keeps to it; NaN does not."""
+        """Whether a value meets the target; NaN does not."""
         return bool(_COMPARE[self.relation](value, self.bound))
 
     def __str__(self) -> str:
@@ -43,15 +43,15 @@ class Target:
 
 @dataclass(frozen=True)
 class Row:
-    """A figure beside what it is measured against.
+    """A measured figure, next to its reference and its target.
 
     Attributes:
-        figure: What it is.
-        measured: The value, NaN when it could not be measured.
-        unit: Its unit.
-        reference: The value that it is compared with; None for none.
-        ratio: What the target bounds; None when it bounds `measured`.
-        target: None for a figure that is told for information.
+        figure: The name of the figure.
+        measured: The measured value; NaN if it could not be measured.
+        unit: The unit of `measured` and `reference`.
+        reference: The value that it is compared with; None if there is none.
+        ratio: The ratio that the target applies to; None if it applies to `measured`.
+        target: The target; None for a figure that is reported for information.
     """
 
     figure: str
@@ -63,22 +63,22 @@ class Row:
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> Self:
-        """A row of what `dataclasses.asdict` made of it."""
+        """Makes a row of the result of `dataclasses.asdict`."""
         target = raw["target"]
         return cls(**{**raw, "target": Target(**target) if target else None})
 
     @property
     def verdict(self) -> str:
-        """Whether the target is met."""
+        """Whether the target is met; "" if there is none."""
         value = self.measured if self.ratio is None else self.ratio
         if value != value:  # NaN
             return NOT_MEASURED
         if self.target is None:
             return ""
-        return MET if self.target.met(value) else SHORT
+        return MET if self.target.met(value) else MISSED
 
     def cells(self) -> tuple[str, ...]:
-        """The row of the table."""
+        """The cells of the table's row."""
         return (
             self.figure,
             _amount(self.measured, self.unit),
@@ -91,13 +91,13 @@ class Row:
 
 @dataclass
 class Table:
-    """The figures of one target.
+    """The figures of one section.
 
     Attributes:
-        title: What they are about.
+        title: The title of the table.
         rows: The figures.
-        notes: What a reader must know of them.
-        series: What the plots show: by name, values.
+        notes: Remarks that are shown below the table.
+        series: The values to plot, by name.
     """
 
     title: str
@@ -106,13 +106,13 @@ class Table:
     series: dict[str, list[float]] = field(default_factory=dict)
 
     def text(self) -> str:
-        """The table for a terminal."""
+        """Formats the table for a terminal."""
         table = render(_HEADERS, [row.cells() for row in self.rows], _ALIGN)
         return "\n".join([f"\n{self.title}", table, *(f"  {note}" for note in self.notes)])
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """Describes the machine and the versions of the libraries."""
     return {
         "python": platform.python_version(),
         "system": platform.system(),
@@ -123,12 +123,12 @@ def machine() -> dict[str, Any]:
 
 
 def write_results(path: Path, head: Mapping[str, Any], tables: Sequence[Table]) -> None:
-    """Writes everything as JSON; NaN is null there.
+    """Writes the results as JSON; NaN becomes null.
 
     Args:
-        path: The file.
-        head: What was measured on what.
-        tables: The figures.
+        path: The file to write.
+        head: The machine, the configuration and the duration.
+        tables: The tables of all sections.
     """
     body = {
         **head,

@@ -1,4 +1,4 @@
-"""The benchmark's load generator counts what a server really answers."""
+"""The load generator of the benchmark counts exactly what a server answers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from bench import http2
 from bench.connection import Connection
 from bench.load import ClosedLoop, LoadPlan, Outcome
-from bench.report import MET, NOT_MEASURED, SHORT, Row, Target
+from bench.report import MET, MISSED, NOT_MEASURED, Row, Target
 from bench.worker import count_answers
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
@@ -33,7 +33,13 @@ DETAILS = (("grpc-status-details-bin", b"\x00\xffdetails"),)
 
 
 class Handler(grpc.GenericRpcHandler):
-    """Does what requests say: a word, a colon, and a number."""
+    """Does what a request says: a word, a colon and a number.
+
+    Attributes:
+        seen: The number of requests by their word.
+        in_progress: Unary calls in progress.
+        most_in_progress: The most unary calls that were in progress at the same time.
+    """
 
     def __init__(self) -> None:
         self.seen: Counter[str] = Counter()
@@ -43,7 +49,7 @@ class Handler(grpc.GenericRpcHandler):
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """As `grpc.GenericRpcHandler.service`."""
+        """Implements `grpc.GenericRpcHandler.service`."""
         name = handler_call_details.method.rsplit("/", 1)[-1]
         if name == "Unary":
             handler: grpc.RpcMethodHandler[Any, Any] = grpc.unary_unary_rpc_method_handler(
@@ -57,7 +63,7 @@ class Handler(grpc.GenericRpcHandler):
         self.seen[word.decode()] += 1
         self.in_progress += 1
         self.most_in_progress = max(self.most_in_progress, self.in_progress)
-        # Before the wait below, in which other calls come in.
+        # Other calls may arrive during the sleep below, so this is checked before it.
         is_first = self.seen["fail-once"] == 1
         try:
             await asyncio.sleep(0)
@@ -66,6 +72,11 @@ class Handler(grpc.GenericRpcHandler):
                 await context.abort(code, "ungültig", DETAILS)
             if word == b"sleep":
                 await asyncio.sleep(float(number))
+            if word == b"gather":
+                while self.most_in_progress < int(number):
+                    await asyncio.sleep(0.01)
+                # Time for calls beyond that number to arrive.
+                await asyncio.sleep(0.05)
             return pattern(int(number)) if word == b"send" else str(len(request)).encode()
         finally:
             self.in_progress -= 1
@@ -79,12 +90,12 @@ class Handler(grpc.GenericRpcHandler):
 
 
 def pattern(size: int) -> bytes:
-    """Bytes that show a frame lost, doubled or misplaced."""
+    """Bytes in which a lost, repeated or misplaced frame is noticed."""
     return np.arange(size // 4 + 1, dtype="<u4").tobytes()[:size]
 
 
 class Server:
-    """A real grpc.aio server in this process."""
+    """A grpc.aio server on a real socket, in this process."""
 
     def __init__(self) -> None:
         self.handler = Handler()
@@ -95,7 +106,13 @@ class Server:
         self.address = f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
 
     async def load(self, messages: list[bytes], method: str = "Unary", **changes: Any) -> Outcome:
-        """Makes load."""
+        """Runs a load on this server.
+
+        Args:
+            messages: The requests.
+            method: The method that is called.
+            changes: Changes to the plan of 60 calls, 4 of them in flight, on 2 connections.
+        """
         plan = LoadPlan(
             self.address,
             f"/test.Service/{method}",
@@ -110,7 +127,7 @@ class Server:
 
 @pytest_asyncio.fixture
 async def server() -> AsyncIterator[Server]:
-    """A server."""
+    """A running server."""
     running = Server()
     await running.server.start()
     yield running
@@ -118,36 +135,36 @@ async def server() -> AsyncIterator[Server]:
 
 
 async def test_each_status_is_counted_as_what_it_is(server: Server) -> None:
-    """Failures of whatever kind are never throughput."""
+    """A call that fails with any status does not count as throughput."""
     outcome = await server.load([b"size:", b"fail:5", b"fail:8", b"size:"], calls=200)
     assert outcome.errors == {"5": 50, "8": 50}
     assert len(outcome.latencies_s) == len(outcome.bodies) == 100
     assert server.handler.seen == {"size": 100, "fail": 100}
 
 
-async def test_a_method_that_is_not_there_is_an_error(server: Server) -> None:
-    """A benchmark of a misspelt path shows nothing but errors."""
+async def test_an_unknown_method_is_an_error(server: Server) -> None:
+    """A load on a misspelt path has errors only."""
     outcome = await server.load([b"size:"], method="Missing")
     assert (outcome.errors, outcome.bodies) == ({"12": 60}, [])
 
 
 async def test_a_deadline_that_passes_is_an_error(server: Server) -> None:
-    """The calls carry their deadline, and the server's word of it is counted."""
+    """Calls carry their deadline to the server, and DEADLINE_EXCEEDED is counted."""
     outcome = await server.load([b"sleep:30"], calls=3, timeout_s=1)
     assert (outcome.errors, outcome.bodies) == ({"4": 3}, [])
 
 
 @pytest.mark.parametrize("window", [http2.DEFAULT_WINDOW, 4 * 1024 * 1024])
 async def test_large_answers_arrive_whole(server: Server, window: int) -> None:
-    """Answers of many frames, beyond the windows of stream and connection, lose no byte."""
+    """No byte is lost of answers that exceed a frame, and the windows of stream and connection."""
     size = 3_000_000
     outcome = await server.load([b"send:%d" % size], calls=8, window=window)
     assert not outcome.errors
     assert [list(http2.grpc_messages(body)) for body in outcome.bodies] == [[pattern(size)]] * 8
 
 
-async def test_large_requests_keep_to_the_servers_windows(server: Server) -> None:
-    """Requests beyond a frame and beyond the server's windows arrive whole, beside small ones."""
+async def test_large_requests_respect_the_servers_windows(server: Server) -> None:
+    """Requests that exceed a frame and the server's windows arrive whole, next to small ones."""
     size = 1_500_000
     outcome = await server.load([b"size:" + b"." * (size - 5), b"size:"], calls=12)
     assert not outcome.errors
@@ -155,33 +172,33 @@ async def test_large_requests_keep_to_the_servers_windows(server: Server) -> Non
     assert lengths == {str(size).encode(): 6, b"5": 6}
 
 
-async def test_streams_count_when_they_end_well(server: Server) -> None:
-    """All messages of a stream are kept; a stream that breaks after some is an error."""
+async def test_streams_count_when_they_succeed(server: Server) -> None:
+    """All messages of a stream are kept; a stream that fails after some messages is an error."""
     outcome = await server.load([b"send:7", b"break:3"], method="Stream", calls=20)
     assert outcome.errors == {"14": 10}
     sent = [pattern(size * 100) for size in range(7)]
     assert [list(http2.grpc_messages(body)) for body in outcome.bodies] == [sent] * 10
 
 
-async def test_the_calls_in_flight_are_those_asked_for(server: Server) -> None:
-    """Load is what the plan says, over all connections."""
-    await server.load([b"sleep:0.1"], in_flight=24, calls=96, connections=3)
+async def test_the_plan_says_how_many_calls_are_in_flight(server: Server) -> None:
+    """The connections together have as many calls in flight as planned, never more."""
+    await server.load([b"gather:24"], in_flight=24, calls=96, connections=3)
     assert server.handler.most_in_progress == 24
 
 
-async def test_failures_before_the_counting_count_as_well(server: Server) -> None:
-    """Successes are counted in their window alone, failures always."""
+async def test_failures_during_the_warm_up_count(server: Server) -> None:
+    """Successful calls count only after the warm-up, failed calls always."""
     start = time.perf_counter()
-    outcome = await server.load([b"fail-once:13"], warm_s=0.2, seconds=0.3)
+    outcome = await server.load([b"fail-once:13"], warm_s=0.5, seconds=1.0)
     elapsed = time.perf_counter() - start
     assert outcome.errors == {"13": 1}
     assert 0 < len(outcome.bodies) < server.handler.seen["fail-once"] - 1
-    assert 0.3 <= outcome.elapsed_s < elapsed - 0.2
+    assert 1.0 <= outcome.elapsed_s < elapsed - 0.5
     assert all(0 < latency < elapsed for latency in outcome.latencies_s)
 
 
-async def test_a_server_that_goes_away_is_seen() -> None:
-    """Calls on a lost connection are errors, not silence."""
+async def test_a_lost_connection_is_an_error() -> None:
+    """Calls in flight on a connection that is lost count as failed."""
     server = Server()
     await server.server.start()
     loading = asyncio.create_task(server.load([b"sleep:60"], in_flight=6, calls=100))
@@ -193,8 +210,8 @@ async def test_a_server_that_goes_away_is_seen() -> None:
     assert not outcome.bodies
 
 
-async def test_calls_that_never_end_are_errors() -> None:
-    """A server that does not even tell of the deadline leaves no call uncounted."""
+async def test_calls_that_do_not_end_are_errors() -> None:
+    """Calls are counted as failed if the server never responds, not even after the deadline."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(http2.settings_frame({}))
@@ -208,27 +225,31 @@ async def test_calls_that_never_end_are_errors() -> None:
         port = silent.sockets[0].getsockname()[1]
         plan = LoadPlan(f"127.0.0.1:{port}", "/s/m", 3, seconds=0.1, timeout_s=0, grace_s=0.1)
         outcome = await ClosedLoop(plan, [b"x"], lambda _: None).run()
-    assert (outcome.errors, outcome.bodies) == ({"never ended": 3}, [])
+    assert (outcome.errors, outcome.bodies) == ({"did not end": 3}, [])
 
 
 class Recorder:
-    """A transport that keeps what is written."""
+    """A transport that records what is written."""
 
     def __init__(self) -> None:
         self.written = b""
 
     def write(self, data: bytes) -> None:
-        """Keeps data."""
+        """Records the bytes."""
         self.written += data
 
 
 def literal(name: str, value: str) -> bytes:
-    """A header as HPACK literal without indexing."""
+    """Encodes a header as an HPACK literal without indexing."""
     return bytes([0, len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
 
 
 def answer(chunks: list[bytes]) -> list[tuple[str, bytes]]:
-    """Statuses and bodies of two calls whose server says these bytes."""
+    """Makes two calls whose server sends these bytes.
+
+    Returns:
+        The status and the body of each call that ended.
+    """
     ended: list[tuple[str, bytes]] = []
     connection = Connection(
         "127.0.0.1:1",
@@ -251,8 +272,8 @@ ENDED = http2.END_HEADERS | http2.END_STREAM
 
 
 @given(st.lists(st.integers(0, 150), max_size=20))
-def test_where_the_bytes_are_cut_does_not_matter(cuts: list[int]) -> None:
-    """Frames are put together however the network delivers them; padding is no data."""
+def test_frames_may_arrive_in_any_pieces(cuts: list[int]) -> None:
+    """Frames are reassembled wherever the network splits them, and padding is removed."""
     body = http2.grpc_message(b"hello")
     whole = b"".join(
         [
@@ -272,7 +293,7 @@ def test_where_the_bytes_are_cut_does_not_matter(cuts: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "status"),
+    ("sent", "status"),
     [
         (http2.frame(http2.HEADERS, ENDED, 1, literal(":status", "503")), "HTTP 503"),
         (http2.frame(http2.HEADERS, ENDED, 1, b"\xbe"), "HPACK InvalidTableIndex"),
@@ -280,15 +301,15 @@ def test_where_the_bytes_are_cut_does_not_matter(cuts: list[int]) -> None:
     ],
     ids=["no gRPC", "indexed header", "no trailers"],
 )
-def test_an_answer_without_a_status_is_an_error(said: bytes, status: str) -> None:
-    """Nothing but `grpc-status: 0` is taken for success."""
-    ((found, _),) = answer([said])
+def test_an_answer_without_a_status_is_an_error(sent: bytes, status: str) -> None:
+    """Only `grpc-status: 0` counts as success."""
+    ((found, _),) = answer([sent])
     assert found.startswith(status)
 
 
 @pytest.mark.parametrize("body", [b"", b"\0\0\0\0\x09short", http2.grpc_message(b"a") * 2])
 async def test_a_unary_answer_is_one_whole_message(body: bytes) -> None:
-    """A status of OK does not make up for a message that is missing, cut off or one too many."""
+    """With status OK, a missing, truncated or second message is still an error."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(http2.settings_frame({}) + HEAD + http2.frame(http2.DATA, 0, 1, body))
@@ -307,8 +328,8 @@ async def test_a_unary_answer_is_one_whole_message(body: bytes) -> None:
     assert sum(outcome.errors.values()) == 1
 
 
-def test_degraded_and_empty_answers_are_told_apart() -> None:
-    """An answer without its backends is cheap, and must not pass for a fast one."""
+def test_degraded_and_empty_answers_are_counted() -> None:
+    """A degraded answer needs less work, so it must not count as a fast full answer."""
     full = pb.RecommendResponse(items=[pb.RecommendedItem(item_id="1")])
     degraded = pb.RecommendResponse(items=full.items, source=types_pb2.AnswerSource(degraded=True))
     bodies = [
@@ -319,8 +340,8 @@ def test_degraded_and_empty_answers_are_told_apart() -> None:
     assert counts == {"answers": 3, "degraded": 1, "empty": 1}
 
 
-def test_an_error_of_a_subject_is_no_answer() -> None:
-    """A batch's stream ends well though some of its subjects failed."""
+def test_an_error_for_a_subject_is_counted() -> None:
+    """A batch succeeds as a whole even if some of its subjects fail."""
     answer = pb.BatchRecommendResponse.SubjectAnswer
     failed = answer(error=pb.BatchRecommendResponse.SubjectError(code=5))
     good = answer(
@@ -333,11 +354,11 @@ def test_an_error_of_a_subject_is_no_answer() -> None:
     assert count_answers("batch_recommend", [body]) == {"answers": 2, "failed": 1}
 
 
-def test_a_verdict_is_met_only_by_a_number_that_keeps_to_the_target() -> None:
-    """What was not measured is not met, and the ratio decides where there is one."""
+def test_only_a_number_within_the_target_meets_it() -> None:
+    """NaN is not measured, and the target applies to the ratio if there is one."""
     nan, target = float("nan"), Target(">=", 0.5)
     assert Row("a", 9.0, "", 1.0, 0.5, target).verdict == MET
-    assert Row("a", 9.0, "", 1.0, 0.49, target).verdict == SHORT
+    assert Row("a", 9.0, "", 1.0, 0.49, target).verdict == MISSED
     assert Row("a", 9.0, "", nan, nan, target).verdict == NOT_MEASURED
-    assert Row("a", 0.4, "", target=target).verdict == SHORT
+    assert Row("a", 0.4, "", target=target).verdict == MISSED
     assert Row("a", 0.4, "").verdict == ""

@@ -1,6 +1,7 @@
-"""The load generator's own process: reads plans from stdin, answers with results on stdout.
+"""The load generator's process: reads plans from stdin, and writes the results to stdout.
 
-Both are JSON, a line each. Messages come in a file, each with its length before it.
+A plan and its result are one line of JSON each. A plan names a file that holds the requests, each
+with its gRPC prefix.
 """
 
 from __future__ import annotations
@@ -25,16 +26,20 @@ _PERCENTILES = {"p50_s": 50, "p90_s": 90, "p99_s": 99}
 
 
 class CpuClock:
-    """CPU seconds of processes while calls are counted."""
+    """Measures the CPU time of processes while calls are counted.
+
+    Attributes:
+        used_s: CPU seconds in the counted part of the load, by name.
+    """
 
     def __init__(self, pids: dict[str, int]) -> None:
-        """Takes process ids by name."""
+        """Takes the process ids by name."""
         self._processes = {name: psutil.Process(pid) for name, pid in pids.items()}
         self._before: dict[str, float] = {}
         self.used_s: dict[str, float] = {}
 
     def on_window(self, begin: bool) -> None:
-        """Counts from a call with True to one with False."""
+        """Begins to measure when called with True, and ends when called with False."""
         now = {}
         for name, process in self._processes.items():
             times = process.cpu_times()
@@ -46,17 +51,21 @@ class CpuClock:
 
 
 def run_plan(raw: dict[str, Any]) -> dict[str, Any]:
-    """Runs a plan and sums its outcome up.
+    """Runs a plan and summarises the result.
 
     Args:
-        raw: `plan`, the fields of `LoadPlan`; `messages`, the file of messages; `pids`, processes
-            whose CPU is told, by name; `kind`, what the answers are (see `count_answers`).
+        raw: A mapping with `plan`, the fields of `LoadPlan`; `messages`, the file of requests;
+            `pids`, ids of the processes whose CPU time is measured, by name; and `kind`, the kind
+            of the answers (see `count_answers`).
+
+    Returns:
+        The fields of `bench.generator.Load`.
     """
     plan = LoadPlan(**raw["plan"])
     messages = list(grpc_messages(Path(raw["messages"]).read_bytes()))
     clock = CpuClock(raw["pids"])
     loop = ClosedLoop(plan, messages, clock.on_window)
-    # No call makes a cycle, and the answers that are kept would be looked at again and again.
+    # Calls create no reference cycles, and the collector would scan the stored answers repeatedly.
     gc.disable()
     outcome: Outcome = uvloop.run(loop.run())
     gc.enable()
@@ -75,15 +84,15 @@ def run_plan(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def count_answers(kind: str, bodies: Sequence[bytes]) -> Counter[str]:
-    """Counts answers, and those that are less than they should be.
+    """Counts the answers, and those that are degraded, failed or empty.
 
     Args:
-        kind: `recommend`, `batch_recommend`, or "" for messages that are only counted.
-        bodies: The answers of calls that ended well.
+        kind: `recommend`, `batch_recommend`, or "" to count the messages without parsing them.
+        bodies: The bodies of successful responses.
 
     Returns:
-        `answers`; `degraded`, of which a part of the ensemble is missing; `failed`, the errors
-        of subjects in a batch; `empty`, without an item.
+        The number of `answers`, and how many of them are `degraded` (models are missing),
+        `failed` (an error for one subject of a batch) or `empty` (without items).
     """
     counts: Counter[str] = Counter()
     for body in bodies:
@@ -96,7 +105,7 @@ def count_answers(kind: str, bodies: Sequence[bytes]) -> Counter[str]:
 
 
 def _qualities(kind: str, message: bytes) -> Iterator[str]:
-    """For each answer of a message `answers`, and what is less about it than it should be."""
+    """Yields the counters to increment for a message."""
     if kind == "batch_recommend":
         for answer in pb.BatchRecommendResponse.FromString(message).answers:
             yield from _quality(answer.recommendations, failed=answer.HasField("error"))
@@ -117,7 +126,7 @@ def _quality(
 
 
 def main() -> None:
-    """Answers plans until stdin ends."""
+    """Runs the plans that arrive on stdin, until it is closed."""
     for line in sys.stdin:
         sys.stdout.write(json.dumps(run_plan(json.loads(line))) + "\n")
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Runs the comparison: `make bench-quality`, with ratings and split in ARGS."""
+"""Runs the comparison of rankings: `make bench-quality`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from tqdm import tqdm
 
 from bench_quality.references import REFERENCES, Reference, Score
 from marquee.cli.table import render
-from marquee_services.server.settings import settings_options
+from marquee_services.server.options import settings_options
 from marquee_trainer.commands.evaluate import metrics_json
+from marquee_trainer.commands.loading import load_and_split
 from marquee_trainer.commands.settings import DataSettings
-from marquee_trainer.commands.train import load_and_split, train_all
+from marquee_trainer.commands.train import train_all
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.split import Split, split_by
 from marquee_trainer.metrics.beyond_accuracy import beyond_accuracy
@@ -28,13 +29,9 @@ from marquee_trainer.metrics.ranking_metrics import (
     RankingTask,
     ranking_metrics,
 )
+from marquee_trainer.training.config import BaselineConfig, TrainingConfig
 from marquee_trainer.training.evaluate import ENSEMBLE
-from marquee_trainer.training.train import (
-    BaselineConfig,
-    TrainingConfig,
-    interactions_of,
-    release_data,
-)
+from marquee_trainer.training.preparation import interactions_of, release_data
 
 _TARGET = 1.03
 
@@ -42,7 +39,18 @@ _TARGET = 1.03
 def tuned(
     reference: Reference, dataset: RatingsDataset, inner: Split, relevant: float, bar: tqdm[Any]
 ) -> dict[str, object]:
-    """The parameters with the highest NDCG@10 of the validation part."""
+    """Searches the grid of a reference for the highest NDCG@10 on validation ratings.
+
+    Args:
+        reference: The reference.
+        dataset: All ratings.
+        inner: The split of the training ratings into a training and a validation part.
+        relevant: Stars from which an item counts as relevant.
+        bar: The progress bar, which advances by one for each combination.
+
+    Returns:
+        The best parameters.
+    """
     task = RankingTask.of(
         dataset.matrix(inner.train), interactions_of(dataset, inner.test), relevant
     )
@@ -57,12 +65,12 @@ def tuned(
 
 @click.command()
 @settings_options(DataSettings, "MARQUEE_BENCH_QUALITY")
-@click.option("--folder", default="build/bench-quality", help="Where the results go.")
+@click.option("--folder", default="build/bench-quality", help="Folder for the results.")
 def main(settings: DataSettings, folder: str) -> None:
-    """Fits and tunes the references, trains the ensemble, and compares their rankings."""
+    """Tunes and fits the references, trains the ensemble, and compares their rankings."""
     dataset, split = load_and_split(settings)
     relevant = TrainingConfig().relevant_stars
-    # The validation part is cut from the training part as the test part was cut.
+    # The validation part is split off the training part in the same way as the test part was.
     share, seed = settings.test_fraction, settings.seed
     inner = split_by(settings.split, dataset, split.train, share, seed)
     task = RankingTask.of(
@@ -94,7 +102,17 @@ def report(
     split: Split,
     folder: Path,
 ) -> None:
-    """Prints the table and the ratio that the target bounds, and writes both as JSON."""
+    """Prints the metrics and the ratio that the target applies to, and writes both as JSON.
+
+    Args:
+        found: The metrics of each ranker by name.
+        chosen: The tuned parameters of each reference by name.
+        task: The ranking task of the test ratings.
+        vectors: The item vectors for the diversity metric.
+        settings: The settings of the data and the split.
+        split: The split into training and test ratings.
+        folder: Folder for `results.json`.
+    """
     rows, content = [], {}
     for name, ranked in sorted(found.items(), key=lambda row: -row[1].ndcg):
         interval = bootstrap_interval(ranked.ndcg_by_user, settings.seed)
@@ -124,9 +142,10 @@ def report(
     ours = found[f"ours: {ENSEMBLE}"]
     ratio = ours.ndcg / found[best].ndcg
     compared = paired_bootstrap(ours.ndcg_by_user, found[best].ndcg_by_user, settings.seed)
-    verdict = "met" if ratio >= _TARGET else "short"
+    verdict = "met" if ratio >= _TARGET else "missed"
     click.echo(
-        f"ensemble over the best reference, {best}: {ratio:.3f} (target {_TARGET}): {verdict}; "
+        f"NDCG of the ensemble relative to the best reference, {best}: {ratio:.3f} "
+        f"(target >= {_TARGET}, {verdict}); "
         f"p {compared.p_value:.4f}"
     )
     for name, values in chosen.items():

@@ -1,4 +1,4 @@
-"""Recommenders of public libraries, and the plainest ones, each tuned on validation ratings."""
+"""The reference rankers: those of public libraries, EASE and popularity, with their grids."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ from marquee_core.scorers.ease import EASEConfig
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.models.linear.ease import EASE
 from marquee_trainer.models.model import Training, score_known
-from marquee_trainer.training.train import BaselineConfig, release_data
+from marquee_trainer.training.config import BaselineConfig
+from marquee_trainer.training.preparation import release_data
 
 Score = Callable[[Int32], Float32]
 _THREADS = 2
 _DAY_S = 86_400.0
-_LIKED = 4.0
+_LIKED_STARS = 4.0
 _NEIGHBOURS = {"cosine": CosineRecommender, "tf-idf": TFIDFRecommender, "bm25": BM25Recommender}
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A recommender to compare with.
+    """A ranker to compare with.
 
     Attributes:
-        name: Its name.
-        grid: The values of each parameter that are tried.
-        fit: Makes of data, training rows and parameters what scores all items for users.
+        name: Its name in the table.
+        grid: The values to try for each parameter.
+        fit: Fits the ranker to ratings, given the data set, the rows to train on and the
+            parameters. Returns a function that scores all items for users.
     """
 
     name: str
@@ -42,14 +44,14 @@ class Reference:
     fit: Callable[[RatingsDataset, Int64, Mapping[str, Any]], Score]
 
     def candidates(self) -> Iterator[dict[str, Any]]:
-        """All combinations of the grid."""
+        """Yields all combinations of the grid's values."""
         for values in product(*self.grid.values()):
             yield dict(zip(self.grid, values, strict=True))
 
 
-def likes(dataset: RatingsDataset, rows: Int64, least: float) -> csr_matrix:
-    """1 where a user rated an item at least so, else 0 (float32, users × items)."""
-    liked = rows[dataset.ratings[rows] >= least]
+def likes(dataset: RatingsDataset, rows: Int64, minimum_stars: float) -> csr_matrix:
+    """Makes a matrix with 1 where a user gave at least the minimum (float32, users × items)."""
+    liked = rows[dataset.ratings[rows] >= minimum_stars]
     shape = len(dataset.user_ids), len(dataset.catalogue)
     ones = np.ones(len(liked), np.float32)
     return csr_matrix((ones, (dataset.users[liked], dataset.items[liked])), shape=shape)
@@ -66,7 +68,7 @@ def _als(dataset: RatingsDataset, rows: Int64, values: Mapping[str, Any]) -> Sco
             num_threads=_THREADS,
             random_state=0,
         ),
-        likes(dataset, rows, values["least"]),
+        likes(dataset, rows, values["minimum_stars"]),
     )
 
 
@@ -81,7 +83,7 @@ def _bpr(dataset: RatingsDataset, rows: Int64, values: Mapping[str, Any]) -> Sco
             num_threads=_THREADS,
             random_state=0,
         ),
-        likes(dataset, rows, values["least"]),
+        likes(dataset, rows, values["minimum_stars"]),
     )
 
 
@@ -89,8 +91,8 @@ def _factors(model: Any, matrix: csr_matrix) -> Score:
     model.fit(matrix, show_progress=False)
     users, items = np.asarray(model.user_factors), np.asarray(model.item_factors)
 
-    def score(wanted: Int32) -> Float32:
-        scores: Float32 = (users[wanted] @ items.T).astype(np.float32)
+    def score(chosen: Int32) -> Float32:
+        scores: Float32 = (users[chosen] @ items.T).astype(np.float32)
         return scores
 
     return score
@@ -98,12 +100,12 @@ def _factors(model: Any, matrix: csr_matrix) -> Score:
 
 def _neighbours(dataset: RatingsDataset, rows: Int64, values: Mapping[str, Any]) -> Score:
     model = _NEIGHBOURS[values["weights"]](K=values["neighbours"], num_threads=_THREADS)
-    matrix = likes(dataset, rows, values["least"])
+    matrix = likes(dataset, rows, values["minimum_stars"])
     model.fit(matrix, show_progress=False)
     similar = model.similarity.tocsr()
 
-    def score(wanted: Int32) -> Float32:
-        scores: Float32 = (matrix[wanted] @ similar).toarray().astype(np.float32)
+    def score(chosen: Int32) -> Float32:
+        scores: Float32 = (matrix[chosen] @ similar).toarray().astype(np.float32)
         return scores
 
     return score
@@ -117,14 +119,14 @@ def _ease(dataset: RatingsDataset, rows: Int64, values: Mapping[str, Any]) -> Sc
 
 
 def _popular(dataset: RatingsDataset, rows: Int64, values: Mapping[str, Any]) -> Score:
-    """Counts of ratings, each halved by every half-life before the latest."""
+    """Counts ratings; the weight of a rating halves with every half-life before the latest one."""
     times = dataset.timestamps[rows]
     ages = (times.max() - times) / _DAY_S
     half_life = values["half_life_days"]
     weights = np.ones(len(rows)) if half_life is None else 0.5 ** (ages / half_life)
     counts = np.bincount(dataset.items[rows], weights, minlength=len(dataset.catalogue))
     row = counts.astype(np.float32)
-    return lambda wanted: np.broadcast_to(row, (len(wanted), len(row))).copy()
+    return lambda chosen: np.broadcast_to(row, (len(chosen), len(row))).copy()
 
 
 REFERENCES = (
@@ -134,7 +136,7 @@ REFERENCES = (
             "factors": (16, 32, 64),
             "regularization": (0.01, 1.0, 10.0),
             "alpha": (1.0, 4.0, 15.0),
-            "least": (0.0, _LIKED),
+            "minimum_stars": (0.0, _LIKED_STARS),
         },
         _als,
     ),
@@ -144,7 +146,7 @@ REFERENCES = (
             "factors": (32, 64),
             "learning_rate": (0.02, 0.05),
             "regularization": (0.01, 0.03),
-            "least": (0.0, _LIKED),
+            "minimum_stars": (0.0, _LIKED_STARS),
         },
         _bpr,
     ),
@@ -153,13 +155,16 @@ REFERENCES = (
         {
             "weights": tuple(_NEIGHBOURS),
             "neighbours": (20, 50, 100, 200),
-            "least": (0.0, _LIKED),
+            "minimum_stars": (0.0, _LIKED_STARS),
         },
         _neighbours,
     ),
     Reference(
         "EASE",
-        {"regularisation": (20.0, 40.0, 70.0, 120.0, 200.0), "minimum_stars": (0.5, 3.0, _LIKED)},
+        {
+            "regularisation": (20.0, 40.0, 70.0, 120.0, 200.0),
+            "minimum_stars": (0.5, 3.0, _LIKED_STARS),
+        },
         _ease,
     ),
     Reference("most popular", {"half_life_days": (None,)}, _popular),

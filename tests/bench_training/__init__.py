@@ -1,1 +1,1 @@
-"""Compares the fitting of neighbourhoods with public libraries, and measures large data."""
+"""Compares how long neighbourhood models take to fit with public libraries."""

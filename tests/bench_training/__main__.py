@@ -1,4 +1,4 @@
-"""Runs the comparison: `make bench-training`, with the ratings in ARGS."""
+"""Runs the comparison of fitting times: `make bench-training`."""
 
 from __future__ import annotations
 
@@ -20,29 +20,31 @@ from marquee.cli.table import render
 from marquee_core.ratings import RatingsMatrix
 from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.scorer import ReleaseData
-from marquee_services.server.settings import settings_options
+from marquee_services.server.options import settings_options
+from marquee_trainer.commands.loading import load_and_split
 from marquee_trainer.commands.settings import DataSettings
-from marquee_trainer.commands.train import load_and_split
-from marquee_trainer.models.closed_form import ClosedFormModel
+from marquee_trainer.models.cf_model import OnePassModel
 from marquee_trainer.models.neighbours.item_cf import ItemCF
 from marquee_trainer.models.neighbours.user_cf import UserCF
 from marquee_trainer.threads import usable_cores
-from marquee_trainer.training.train import BaselineConfig, release_data
+from marquee_trainer.training.config import BaselineConfig
+from marquee_trainer.training.preparation import release_data
 
 _THREADS = usable_cores()
-_MOST_TO_IMPLICIT, _MOST_TO_SURPRISE = 1.5, 1.0
-_MOST_GB = 8.0
-_KINDS: Mapping[str, type[ClosedFormModel[Any, Any]]] = {"item": ItemCF, "user": UserCF}
+# Targets: the highest ratio to the time of each library, and the most memory.
+_MAX_RATIO_TO_IMPLICIT, _MAX_RATIO_TO_SURPRISE = 1.5, 1.0
+_MAX_GB = 8.0
+_KINDS: Mapping[str, type[OnePassModel[Any, Any]]] = {"item": ItemCF, "user": UserCF}
 Fit = Callable[[], object]
 
 
 def ours(data: ReleaseData, kind: str) -> Fit:
-    """Marquee's neighbourhoods, with the default configuration."""
+    """Fits the neighbourhoods of Marquee with the default configuration."""
     return lambda: _KINDS[kind]().learn(data)
 
 
 def implicit(data: ReleaseData, kind: str) -> Fit:
-    """Those of implicit, as many, of cosine similarity, on all cores."""
+    """Fits as many neighbours by cosine similarity with implicit, on all cores."""
     matrix = data.matrix
     rated = csr_matrix((matrix.ratings, (matrix.users, matrix.items)))
     rated = rated if kind == "item" else rated.T.tocsr()
@@ -50,7 +52,7 @@ def implicit(data: ReleaseData, kind: str) -> Fit:
 
     def fit() -> None:
         with warnings.catch_warnings():
-            # Of a matrix of its own making.
+            # implicit warns about the format of a matrix that it creates itself.
             warnings.simplefilter("ignore", ParameterWarning)
             CosineRecommender(K=neighbours, num_threads=_THREADS).fit(rated, show_progress=False)
 
@@ -58,7 +60,7 @@ def implicit(data: ReleaseData, kind: str) -> Fit:
 
 
 def surprise(data: ReleaseData, kind: str) -> Fit | None:
-    """Those of Surprise, by Pearson's correlation of baseline residuals; None where it is not."""
+    """Fits by Pearson correlation of baseline residuals with Surprise; None if not installed."""
     if importlib.util.find_spec("surprise") is None:
         return None
     library: Any = importlib.import_module("surprise")
@@ -72,43 +74,47 @@ def surprise(data: ReleaseData, kind: str) -> Fit | None:
 
 
 def seconds(fit: Fit) -> float:
-    """How long a fit takes."""
+    """Runs a fit and returns its wall-clock seconds."""
     began = time.perf_counter()
     fit()
     return time.perf_counter() - began
 
 
 def compare(data: ReleaseData, rounds: int) -> list[list[str]]:
-    """Rows of the table: each fit in turn, round after round, medians of times and of ratios."""
+    """Runs the fits in turn, round after round.
+
+    Returns:
+        The rows of the table, with medians of the times and of the ratios.
+    """
     rows = []
     for kind in _KINDS:
         mine, theirs = ours(data, kind), implicit(data, kind)
-        mine()  # compiled at the first call
+        mine()  # Numba compiles during the first call.
         times = [(seconds(mine), seconds(theirs)) for _ in range(rounds)]
         other = surprise(data, kind)
-        references = [("implicit", [b for _, b in times], _MOST_TO_IMPLICIT)]
+        references = [("implicit", [b for _, b in times], _MAX_RATIO_TO_IMPLICIT)]
         if other is not None:
-            references.append(("Surprise", [seconds(other)] * rounds, _MOST_TO_SURPRISE))
-        for name, found, most in references:
+            references.append(("Surprise", [seconds(other)] * rounds, _MAX_RATIO_TO_SURPRISE))
+        for name, found, limit in references:
             ratio = statistics.median(a / b for (a, _), b in zip(times, found, strict=True))
             own = statistics.median(a for a, _ in times)
-            verdict = "met" if ratio <= most else "short"
+            verdict = "met" if ratio <= limit else "missed"
             reference = f"{statistics.median(found):.2f}"
-            row = [f"{kind} neighbours, to {name}'s", f"{own:.2f}", reference, f"{ratio:.2f}"]
-            rows.append([*row, f"<= {most:g}", verdict])
+            row = [f"{kind} neighbours, against {name}", f"{own:.2f}", reference, f"{ratio:.2f}"]
+            rows.append([*row, f"<= {limit:g}", verdict])
         if other is None:
-            rows.append([f"{kind} neighbours, to Surprise's", "", "not installed", "", "", ""])
+            rows.append([f"{kind} neighbours, against Surprise", "", "not installed", "", "", ""])
     return rows
 
 
 def large_data(users: int, items: int, ratings: int, seed: int) -> ReleaseData:
-    """Ratings at random: users and items differ in how many they have, as in MovieLens.
+    """Draws random ratings with a long tail of users and of items, as in MovieLens.
 
     Args:
-        users: How many users.
-        items: How many items.
-        ratings: About how many ratings: pairs that are drawn twice count once.
-        seed: Of what is drawn.
+        users: Number of users.
+        items: Number of items.
+        ratings: Number of ratings.
+        seed: Seed for the random numbers.
     """
     random = np.random.default_rng(seed)
     activity = random.lognormal(0.0, 1.0, users)
@@ -127,31 +133,35 @@ def large_data(users: int, items: int, ratings: int, seed: int) -> ReleaseData:
 
 
 def large(users: int, items: int, ratings: int, seed: int) -> list[list[str]]:
-    """Rows of the table: both neighbourhoods of large data, and the most memory that was held."""
+    """Fits both neighbourhood models to large data.
+
+    Returns:
+        The rows of the table, with the time and the peak memory of the process.
+    """
     data = large_data(users, items, ratings, seed)
     rows = []
-    what = f"{users:,} users, {items:,} items, {data.matrix.rating_count:,} ratings"
+    size = f"{users:,} users, {items:,} items, {data.matrix.rating_count:,} ratings"
     for kind in _KINDS:
         spent = seconds(ours(data, kind))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-        verdict = "met" if peak < _MOST_GB else "short"
-        rows.append([f"{kind} neighbours, {what}", f"{spent:.0f}", f"{peak:.2f} GB held at most"])
-        rows[-1] += ["", f"< {_MOST_GB:g} GB", verdict]
+        verdict = "met" if peak < _MAX_GB else "missed"
+        rows.append([f"{kind} neighbours, {size}", f"{spent:.0f}", f"peak memory {peak:.2f} GB"])
+        rows[-1] += ["", f"< {_MAX_GB:g} GB", verdict]
     return rows
 
 
 @click.command()
 @settings_options(DataSettings, "MARQUEE_BENCH_TRAINING")
-@click.option("--rounds", type=click.IntRange(min=1), default=5, help="Rounds.")
+@click.option("--rounds", type=click.IntRange(min=1), default=5, help="Rounds of the comparison.")
 @click.option(
     "--large",
     "large_size",
     type=(int, int, int),
     default=None,
-    help="Users, items and ratings of generated data to measure instead, as 200000 50000 20000000.",
+    help="Fit to generated data instead: users, items, ratings (200000 50000 20000000).",
 )
 def main(settings: DataSettings, rounds: int, large_size: tuple[int, int, int] | None) -> None:
-    """Measures how long neighbourhoods take to find, and what they hold."""
+    """Measures how long neighbourhood models take to fit, and the memory they need."""
     if large_size:
         rows = large(*large_size, settings.seed)
     else:

@@ -1,4 +1,4 @@
-"""Every call of both clients: what they send, and what they make of the answer."""
+"""Every call of both clients: the requests they send and the results they return."""
 
 # ruff: noqa: S106 - page tokens are no secrets
 
@@ -16,6 +16,9 @@ import marquee
 from marquee.testing import FakeGateway
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
+
+# A generous deadline in seconds, so that no verdict depends on the speed of the machine.
+DEADLINE_S = 60.0
 
 STAR_WARS = types_pb2.Item(
     item_id="50",
@@ -40,7 +43,7 @@ SOURCE = types_pb2.AnswerSource(
 
 
 class Blocking:
-    """An `AsyncClient` that looks like a `Client`, so that one test serves both."""
+    """An `AsyncClient` with the blocking methods of `Client`, so that one test covers both."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._loop = asyncio.new_event_loop()
@@ -61,11 +64,11 @@ class Blocking:
             result = method(*args, **options)
             if inspect.isawaitable(result):
                 return self._loop.run_until_complete(result)
-            return self._walk(result)
+            return self._iterate(result)
 
         return call
 
-    def _walk(self, results: AsyncIterator[Any]) -> Iterator[Any]:
+    def _iterate(self, results: AsyncIterator[Any]) -> Iterator[Any]:
         while True:
             try:
                 yield self._loop.run_until_complete(anext(results))
@@ -75,20 +78,20 @@ class Blocking:
 
 @pytest.fixture
 def gateway() -> Iterator[FakeGateway]:
-    """A gateway of made-up answers."""
+    """A fake gateway."""
     with FakeGateway() as fake:
         yield fake
 
 
 @pytest.fixture(params=[marquee.Client, Blocking], ids=["sync", "async"])
 def client(request: pytest.FixtureRequest, gateway: FakeGateway) -> Iterator[Any]:
-    """A client of it, of each kind in turn."""
-    with request.param(gateway.address, timeout=10) as made:
-        yield made
+    """A client of the gateway: first a `Client`, then an `AsyncClient`."""
+    with request.param(gateway.address, timeout=DEADLINE_S, batch_timeout=DEADLINE_S) as opened:
+        yield opened
 
 
 def test_recommend_sends_every_option(client: Any, gateway: FakeGateway) -> None:
-    """Each option of `recommend` arrives in its field of the request."""
+    """Each option of `recommend` sets its field of the request."""
     client.recommend(
         "42",
         ratings={"1": 5, "2": 0.5},
@@ -145,7 +148,7 @@ def test_recommend_sends_every_option(client: Any, gateway: FakeGateway) -> None
 def test_recommend_without_options_sends_the_defaults_of_the_api(
     client: Any, gateway: FakeGateway
 ) -> None:
-    """A plain call leaves every option unset, but for the page size that the API defaults to."""
+    """Without options the request sets only the subject and the default page size."""
     client.recommend("42")
     assert gateway.calls[0].request == pb.RecommendRequest(
         subject=types_pb2.Subject(user_id="42"),
@@ -154,8 +157,8 @@ def test_recommend_without_options_sends_the_defaults_of_the_api(
     )
 
 
-def test_recommend_returns_the_answer_whole(client: Any, gateway: FakeGateway) -> None:
-    """Each field of the response arrives in the dataclasses, which behave as a sequence."""
+def test_recommend_returns_the_whole_answer(client: Any, gateway: FakeGateway) -> None:
+    """The result has each field of the response, and is a sequence of its items."""
     reasons = [
         pb.Reason(model_share=pb.Reason.ModelShare(model="mf", output=4.0, contribution=2.0)),
         pb.Reason(
@@ -214,8 +217,8 @@ def test_recommend_returns_the_answer_whole(client: Any, gateway: FakeGateway) -
     assert source.abstaining_models == ("mf",)
 
 
-def test_a_subject_may_be_given_whole(client: Any, gateway: FakeGateway) -> None:
-    """A `Subject` stands for its parts, and does not mix with them."""
+def test_a_subject_object_replaces_its_parts(client: Any, gateway: FakeGateway) -> None:
+    """A `Subject` gives the same request as its parts, and cannot be combined with them."""
     visitor = marquee.Subject(ratings={"1": 4.0}, liked_item_ids=("2",))
     client.recommend(visitor)
     client.recommend(ratings={"1": 4.0}, liked_item_ids=["2"])
@@ -230,22 +233,22 @@ def test_a_subject_may_be_given_whole(client: Any, gateway: FakeGateway) -> None
         ({"subject": 42}, "a user id is a string, not int"),
         ({"subject": "42", "genres_any": "Comedy"}, "genres_any takes several strings, not one"),
         ({"subject": "42", "genre": ["Comedy"]}, "unexpected keyword argument 'genre'"),
-        ({"subject": "42", "allowed_item_ids": []}, "no item would qualify"),
+        ({"subject": "42", "allowed_item_ids": []}, "no item would pass"),
         ({"subject": "42", "timeout": 0}, "positive number of seconds"),
         ({"subject": "42", "timeout": float("nan")}, "positive number of seconds"),
     ],
 )
-def test_what_no_request_could_mean_is_refused_before_it_is_sent(
+def test_meaningless_arguments_are_refused_before_a_request_is_sent(
     client: Any, gateway: FakeGateway, arguments: dict[str, Any], error: str
 ) -> None:
-    """Arguments that would silently mean something else raise TypeError or ValueError."""
+    """Arguments that would turn into a different request raise `TypeError` or `ValueError`."""
     with pytest.raises((TypeError, ValueError), match=error):
         client.recommend(**arguments)
     assert not gateway.calls
 
 
-def test_the_pager_walks_all_pages(client: Any, gateway: FakeGateway) -> None:
-    """Pages are asked for by the token before, with all else as it was, until there is no more."""
+def test_the_pager_requests_all_pages(client: Any, gateway: FakeGateway) -> None:
+    """Each page is requested with the token of the one before; all other fields stay the same."""
     pages = {"": ("a", "1"), "1": ("b", "2"), "2": ("c", "")}
 
     def answer(request: pb.RecommendRequest) -> pb.RecommendResponse:
@@ -253,24 +256,24 @@ def test_the_pager_walks_all_pages(client: Any, gateway: FakeGateway) -> None:
         return pb.RecommendResponse(items=[pb.RecommendedItem(item_id=item)], next_page_token=token)
 
     gateway.on("Recommend", answer)
-    # A generator can be read only once, which must suffice for every page.
-    walked = client.recommend_pages("42", page_size=1, excluded_item_ids=(i for i in ["9"]))
-    assert [entry.item_id for page in walked for entry in page] == ["a", "b", "c"]
+    # A generator can be read only once, but every page needs its values.
+    read = client.recommend_pages("42", page_size=1, excluded_item_ids=(i for i in ["9"]))
+    assert [entry.item_id for page in read for entry in page] == ["a", "b", "c"]
     assert [call.request.page_token for call in gateway.calls] == ["", "1", "2"]
     for call in gateway.calls:
         call.request.page_token = ""
         assert call.request == gateway.calls[0].request
 
 
-def test_the_pager_asks_for_no_page_too_many(client: Any, gateway: FakeGateway) -> None:
-    """Who stops after a page has made one call."""
+def test_the_pager_requests_no_page_ahead(client: Any, gateway: FakeGateway) -> None:
+    """Reading one page makes one call."""
     gateway.on("Recommend", pb.RecommendResponse(next_page_token="more"))
     next(iter(client.recommend_pages("42")))
     assert len(gateway.calls) == 1
 
 
-def test_batch_answers_come_as_they_are_ready(client: Any, gateway: FakeGateway) -> None:
-    """Answers name their subject in whatever order they come; a failed one does not end them."""
+def test_batch_answers_arrive_in_any_order(client: Any, gateway: FakeGateway) -> None:
+    """Each answer has the index of its subject; a failed one does not end the batch."""
     recommendations = pb.BatchRecommendResponse.Recommendations(
         recommendation_id="rec2",
         subject_kind=types_pb2.SUBJECT_KIND_VISITOR,
@@ -320,13 +323,13 @@ def test_batch_answers_come_as_they_are_ready(client: Any, gateway: FakeGateway)
 
 
 def test_a_batch_of_one_string_is_refused(client: Any) -> None:
-    """A user's id in the place of a list of them is not taken for its letters."""
+    """A single user id instead of a list is an error; it is not split into its letters."""
     with pytest.raises(TypeError, match="several"):
         client.batch_recommend("42")
 
 
 def test_predict_ratings_keeps_the_order(client: Any, gateway: FakeGateway) -> None:
-    """Predictions come in the order asked for, unknown items in their place."""
+    """Predictions are in the order of the requested items, including unknown ones."""
     gateway.on(
         "PredictRatings",
         pb.PredictRatingsResponse(
@@ -358,7 +361,7 @@ def test_predict_ratings_keeps_the_order(client: Any, gateway: FakeGateway) -> N
 
 
 def test_similar_items(client: Any, gateway: FakeGateway) -> None:
-    """The request has the filter; each answered item its similarity and metadata."""
+    """The request has the filter; each returned item has its similarity and metadata."""
     gateway.on(
         "SimilarItems",
         pb.SimilarItemsResponse(
@@ -395,7 +398,7 @@ def test_similar_items(client: Any, gateway: FakeGateway) -> None:
 
 
 def test_search_items(client: Any, gateway: FakeGateway) -> None:
-    """The query and the page go out, items come back."""
+    """The request has the query and the page token; items and the next token are returned."""
     gateway.on(
         "SearchItems",
         pb.SearchItemsResponse(items=[STAR_WARS], next_page_token="more", release_id="r1"),
@@ -412,7 +415,7 @@ def test_search_items(client: Any, gateway: FakeGateway) -> None:
 
 
 def test_get_item(client: Any, gateway: FakeGateway) -> None:
-    """An item comes back; what is not known of it is None."""
+    """The item is returned; unknown fields are None."""
     gateway.on("GetItem", pb.GetItemResponse(item=STAR_WARS, release_id="r1"))
     item = client.get_item("50")
     assert gateway.calls[0].request == pb.GetItemRequest(item_id="50")
@@ -423,7 +426,7 @@ def test_get_item(client: Any, gateway: FakeGateway) -> None:
 
 
 def test_status(client: Any, gateway: FakeGateway) -> None:
-    """The state of the gateway comes back whole, also before the first release."""
+    """Every field of the gateway's state is returned; without a release it is None."""
     gateway.on(
         "GetStatus",
         pb.GetStatusResponse(
@@ -479,7 +482,7 @@ def test_status(client: Any, gateway: FakeGateway) -> None:
 
 
 def test_values_of_a_newer_server_are_unspecified(client: Any, gateway: FakeGateway) -> None:
-    """Enum values that this client does not know do not break it."""
+    """Enum values that the client does not know become UNSPECIFIED."""
     gateway.on(
         "Recommend",
         pb.RecommendResponse(
@@ -493,7 +496,7 @@ def test_values_of_a_newer_server_are_unspecified(client: Any, gateway: FakeGate
 
 
 def test_a_closed_client_says_so(client: Any, gateway: FakeGateway) -> None:
-    """After `close` a call raises RuntimeError and sends nothing."""
+    """After `close` a call raises `RuntimeError` and sends nothing."""
     client.status()
     client.close()
     with pytest.raises(RuntimeError, match="the client is closed"):
@@ -502,21 +505,21 @@ def test_a_closed_client_says_so(client: Any, gateway: FakeGateway) -> None:
 
 
 async def test_closing_an_async_client_ends_its_calls_as_cancelled() -> None:
-    """A call that `close` cuts short raises our error, and leaves the task uncancelled."""
-    asked = asyncio.Event()
+    """A call that `close` interrupts raises `Cancelled`; its task is not cancelled."""
+    called = asyncio.Event()
     loop = asyncio.get_running_loop()
     release = threading.Event()
 
     def hang(request: pb.GetStatusRequest) -> pb.GetStatusResponse:
-        loop.call_soon_threadsafe(asked.set)
+        loop.call_soon_threadsafe(called.set)
         release.wait()
         return pb.GetStatusResponse()
 
     with FakeGateway() as gateway:
         gateway.on("GetStatus", hang)
-        client = marquee.AsyncClient(gateway.address, timeout=30)
+        client = marquee.AsyncClient(gateway.address, timeout=DEADLINE_S)
         call = asyncio.create_task(client.status())
-        await asked.wait()
+        await called.wait()
         await client.close()
         with pytest.raises(marquee.Cancelled):
             await call
@@ -524,10 +527,12 @@ async def test_closing_an_async_client_ends_its_calls_as_cancelled() -> None:
 
 
 async def test_cancelling_a_task_cancels_its_call() -> None:
-    """A cancelled task stays cancelled: the client does not turn that into an error of its own."""
+    """A cancelled task raises `CancelledError`; the client does not replace it."""
     with FakeGateway() as gateway:
         gateway.serving = False
-        async with marquee.AsyncClient(gateway.address, wait_for_ready=True, timeout=30) as client:
+        async with marquee.AsyncClient(
+            gateway.address, wait_for_ready=True, timeout=DEADLINE_S
+        ) as client:
             call = asyncio.create_task(client.status())
             await asyncio.sleep(0)
             call.cancel()

@@ -1,4 +1,4 @@
-"""How failures of calls reach the caller."""
+"""The exceptions that failed calls raise."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ import marquee
 from marquee import _rpc_errors
 from marquee.testing import FakeGateway
 from marquee.v1 import recommender_service_pb2 as pb
+
+# A generous deadline in seconds, so that no verdict depends on the speed of the machine.
+DEADLINE_S = 60.0
 
 CLASSES = {
     "CANCELLED": marquee.Cancelled,
@@ -37,13 +40,13 @@ CLASSES = {
 
 @pytest.fixture
 def gateway() -> Iterator[FakeGateway]:
-    """A gateway of made-up answers."""
+    """A fake gateway."""
     with FakeGateway() as fake:
         yield fake
 
 
 def test_the_table_covers_every_status() -> None:
-    """A status that gRPC adds must be given a class."""
+    """Every gRPC status code has an expected class, so that a new one is noticed."""
     assert set(CLASSES) == {code.name for code in grpc.StatusCode} - {"OK"}
 
 
@@ -51,25 +54,25 @@ def test_the_table_covers_every_status() -> None:
 async def test_each_status_has_its_class(
     gateway: FakeGateway, code: str, expected: type[marquee.MarqueeError]
 ) -> None:
-    """Both clients raise the same class, which keeps code, message and gRPC's error."""
-    gateway.on("SearchItems", marquee.MarqueeError("so it is", code=code))
+    """Both clients raise the same class, with code, message and the gRPC error as its cause."""
+    gateway.on("SearchItems", marquee.MarqueeError("a message", code=code))
     with (
-        marquee.Client(gateway.address, timeout=10) as client,
+        marquee.Client(gateway.address, timeout=DEADLINE_S) as client,
         pytest.raises(marquee.MarqueeError) as sync,
     ):
         client.search_items("x")
-    async with marquee.AsyncClient(gateway.address, timeout=10) as async_client:
+    async with marquee.AsyncClient(gateway.address, timeout=DEADLINE_S) as async_client:
         with pytest.raises(marquee.MarqueeError) as asynchronous:
             await async_client.search_items("x")
     for raised in (sync.value, asynchronous.value):
         assert type(raised) is expected
-        assert (raised.code, raised.message, raised.reason) == (code, "so it is", "")
+        assert (raised.code, raised.message, raised.reason) == (code, "a message", "")
         assert isinstance(raised.grpc_error, grpc.RpcError)
         assert raised.grpc_error.code().name == code
 
 
 async def test_details_of_a_status_reach_the_caller(gateway: FakeGateway) -> None:
-    """Reason, metadata and violations come out of the google.rpc details, in both clients."""
+    """Both clients read reason, metadata and violations from the google.rpc details."""
     sent = marquee.InvalidArgument(
         "page_size: at most 1,000",
         reason="INVALID_FIELD",
@@ -78,12 +81,12 @@ async def test_details_of_a_status_reach_the_caller(gateway: FakeGateway) -> Non
     )
     gateway.on("Recommend", sent)
     gateway.on("BatchRecommend", sent)
-    with marquee.Client(gateway.address, timeout=10) as client:
+    with marquee.Client(gateway.address, timeout=DEADLINE_S) as client:
         with pytest.raises(marquee.InvalidArgument) as unary:
             client.recommend("42", page_size=1001)
         with pytest.raises(marquee.InvalidArgument) as stream:
             list(client.batch_recommend(["42"]))
-    async with marquee.AsyncClient(gateway.address, timeout=10) as async_client:
+    async with marquee.AsyncClient(gateway.address, timeout=DEADLINE_S) as async_client:
         with pytest.raises(marquee.InvalidArgument) as async_unary:
             await async_client.recommend("42", page_size=1001)
         with pytest.raises(marquee.InvalidArgument) as async_stream:
@@ -96,7 +99,7 @@ async def test_details_of_a_status_reach_the_caller(gateway: FakeGateway) -> Non
 
 
 class _Foreign(grpc.RpcError):
-    """An error as a proxy might send it."""
+    """A gRPC error as a proxy might send it."""
 
     def __init__(self, details: bytes) -> None:
         self._details = details
@@ -111,8 +114,8 @@ class _Foreign(grpc.RpcError):
         return ((_rpc_errors.DETAILS_KEY, self._details),)
 
 
-def test_details_of_others_are_not_taken_for_ours() -> None:
-    """A reason of another domain, or bytes that are no status, leave code and message."""
+def test_details_of_another_domain_are_ignored() -> None:
+    """With details of another domain, or damaged ones, only code and message are used."""
     info = error_details_pb2.ErrorInfo(reason="THEIRS", domain="example.com")
     status = status_pb2.Status(code=5)
     status.details.add().Pack(info)
@@ -122,23 +125,26 @@ def test_details_of_others_are_not_taken_for_ours() -> None:
         assert (error.reason, error.message) == ("", "by a proxy")
 
 
-def test_an_error_before_any_server_is_unavailable() -> None:
-    """Nobody listens: `Unavailable`, soon, with gRPC's words."""
+def test_an_address_without_a_server_is_unavailable() -> None:
+    """If nothing listens at the address, the error is `Unavailable` with gRPC's message."""
     with FakeGateway() as gateway:
         address = gateway.address
-    with marquee.Client(address) as client, pytest.raises(marquee.Unavailable) as raised:
+    with (
+        marquee.Client(address, timeout=DEADLINE_S) as client,
+        pytest.raises(marquee.Unavailable) as raised,
+    ):
         client.status()
     assert "Failed to connect" in raised.value.message
 
 
-def test_a_server_of_another_kind_is_unimplemented() -> None:
-    """A server without the service answers `Unimplemented`, not a puzzle."""
+def test_a_server_without_the_service_is_unimplemented() -> None:
+    """A gRPC server that is not a gateway raises `Unimplemented`."""
     server = grpc.server(ThreadPoolExecutor(1))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
         with (
-            marquee.Client(f"127.0.0.1:{port}", health_check=False) as client,
+            marquee.Client(f"127.0.0.1:{port}", timeout=DEADLINE_S, health_check=False) as client,
             pytest.raises(marquee.Unimplemented),
         ):
             client.status()
@@ -147,7 +153,7 @@ def test_a_server_of_another_kind_is_unimplemented() -> None:
 
 
 def test_errors_travel_between_processes() -> None:
-    """An error pickles with all it says, for multiprocessing and task queues."""
+    """Errors can be pickled without loss, for multiprocessing and task queues."""
     error = marquee.InvalidArgument(
         "m", reason="R", metadata={"k": "v"}, violations=[marquee.Violation("f", "d")]
     )
@@ -157,7 +163,7 @@ def test_errors_travel_between_processes() -> None:
 
 
 def test_an_error_midway_ends_a_batch(gateway: FakeGateway) -> None:
-    """Answers before the error are handed out; then it is raised."""
+    """Answers that arrive before an error are returned; then the error is raised."""
 
     def answer(request: pb.BatchRecommendRequest) -> Iterator[pb.BatchRecommendResponse]:
         good = pb.BatchRecommendResponse.SubjectAnswer(
@@ -167,7 +173,7 @@ def test_an_error_midway_ends_a_batch(gateway: FakeGateway) -> None:
         raise marquee.Overloaded("too much", reason="OVERLOADED")
 
     gateway.on("BatchRecommend", answer)
-    with marquee.Client(gateway.address, timeout=10) as client:
+    with marquee.Client(gateway.address, timeout=DEADLINE_S) as client:
         answers = client.batch_recommend(["1", "2"])
         assert next(answers).index == 0
         with pytest.raises(marquee.Overloaded):

@@ -1,4 +1,4 @@
-"""The gateway that ships for the tests of callers."""
+"""`marquee.testing.FakeGateway`, with which users of the client test their programs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import marquee
 from marquee.testing import FakeGateway
 from marquee.v1 import recommender_service_pb2 as pb
 
+# A generous deadline in seconds, so that no verdict depends on the speed of the machine.
+DEADLINE_S = 60.0
+
 
 def test_a_behaviour_is_a_response_an_error_or_a_function() -> None:
-    """Each kind of behaviour answers as it says, and the newest counts."""
-    with FakeGateway() as gateway, marquee.Client(gateway.address, timeout=10) as client:
+    """A call is answered with the behaviour that was set last, of whatever kind."""
+    with FakeGateway() as gateway, marquee.Client(gateway.address, timeout=DEADLINE_S) as client:
         assert client.search_items("x").items == ()
         gateway.on("SearchItems", pb.SearchItemsResponse(release_id="r1"))
         assert client.search_items("x").release_id == "r1"
@@ -24,24 +27,24 @@ def test_a_behaviour_is_a_response_an_error_or_a_function() -> None:
 
 
 def test_a_method_that_does_not_exist_is_refused() -> None:
-    """A misspelt RPC would never be called."""
+    """A misspelt RPC name is an error, because it would never be called."""
     with FakeGateway() as gateway, pytest.raises(ValueError, match="no RPC 'recommend'"):
         gateway.on("recommend", ())
 
 
 def test_two_gateways_cannot_share_a_port() -> None:
-    """A port in use is an error, not a second listener that takes half of the calls."""
+    """A port in use is an error, not a second listener that receives half of the calls."""
     with FakeGateway() as gateway, pytest.raises(RuntimeError):
         FakeGateway(gateway.address)
 
 
 def test_a_defect_of_a_behaviour_is_an_error_of_the_call() -> None:
-    """A function that breaks shows in the caller's test as a failed call."""
+    """An exception in a behaviour fails the call with `Internal`."""
 
     def broken(request: pb.GetItemRequest) -> pb.GetItemResponse:
         raise KeyError(request.item_id)
 
-    with FakeGateway() as gateway, marquee.Client(gateway.address, timeout=10) as client:
+    with FakeGateway() as gateway, marquee.Client(gateway.address, timeout=DEADLINE_S) as client:
         gateway.on("GetItem", broken)
         with pytest.raises(marquee.Internal):
             client.get_item("1")

@@ -1,4 +1,4 @@
-"""The public face of the client library."""
+"""The public API of the client library."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from marquee.testing import FakeGateway
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 
-# What callers may rely on. A name that leaves this list breaks somebody.
+# The names that users rely on. Removing one breaks their programs.
 PUBLIC = set(
     """
     AnswerSource AsyncClient BackendStatus BatchAnswer Cancelled Client DeadlineExceeded
@@ -33,7 +33,7 @@ PUBLIC = set(
 
 
 def test_the_public_names_are_these() -> None:
-    """`__all__` is pinned, and every name in it is there."""
+    """`__all__` has exactly the expected names, and each of them exists."""
     assert set(marquee.__all__) == PUBLIC
     for name in marquee.__all__:
         assert getattr(marquee, name) is not None
@@ -41,18 +41,18 @@ def test_the_public_names_are_these() -> None:
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    """The lazy names do not make others up."""
+    """Lazily imported names do not hide misspelt ones."""
     with pytest.raises(AttributeError, match="Klient"):
         _ = marquee.Klient
 
 
 def test_the_version_is_the_distribution_s() -> None:
-    """One version, kept in one place."""
+    """`__version__` is the version of the installed distribution."""
     assert marquee.__version__ == version("marquee")
 
 
 def test_type_information_ships() -> None:
-    """Type checkers of callers see our types."""
+    """The package is marked as typed, so that type checkers use its annotations."""
     assert files("marquee").joinpath("py.typed").is_file()
 
 
@@ -65,14 +65,14 @@ def _public_methods(client: type) -> dict[str, inspect.Signature]:
 
 
 def test_both_clients_have_the_same_methods() -> None:
-    """Names, parameters and defaults are the same; what comes back differs by `async` alone."""
+    """Names, parameters, defaults and result types are the same, but for `async`."""
     sync, asynchronous = map(_public_methods, (marquee.Client, marquee.AsyncClient))
     assert sync.keys() == asynchronous.keys()
     for name, signature in sync.items():
         assert signature.parameters == asynchronous[name].parameters, name
-        wanted = str(signature.return_annotation)
+        expected = str(signature.return_annotation)
         actual = str(asynchronous[name].return_annotation)
-        assert actual.replace("AsyncIterator", "Iterator") == wanted, name
+        assert actual.replace("AsyncIterator", "Iterator") == expected, name
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_both_clients_have_the_same_methods() -> None:
     ],
 )
 def test_options_are_those_of_the_protocol(options: Any, builder: Any, messages: list[Any]) -> None:
-    """Each option is a field of the protocol by the same name, and is sent; none is left out."""
+    """The options are exactly the fields of the messages, and the request builders accept them."""
     fields = {field.name for message in messages for field in message.DESCRIPTOR.fields}
     assert set(options.__annotations__) == fields - {"filter"}
     accepted = inspect.signature(builder).parameters
@@ -97,15 +97,15 @@ def test_options_are_those_of_the_protocol(options: Any, builder: Any, messages:
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs", "prefix"),
+    ("client_enum", "proto_enum", "prefix"),
     [
         (marquee.SubjectKind, types_pb2.SubjectKind, "SUBJECT_KIND_"),
         (marquee.DegradedReason, types_pb2.DegradedReason, "DEGRADED_REASON_"),
     ],
 )
-def test_enums_are_those_of_the_protocol(ours: Any, theirs: Any, prefix: str) -> None:
-    """Each value of the protocol has its member."""
-    assert [prefix + member.value for member in ours] == list(theirs.keys())
+def test_enums_are_those_of_the_protocol(client_enum: Any, proto_enum: Any, prefix: str) -> None:
+    """Each value of the protobuf enum has a member in the client's enum."""
+    assert [prefix + member.value for member in client_enum] == list(proto_enum.keys())
 
 
 def _modules_after(code: str) -> set[str]:
@@ -114,23 +114,23 @@ def _modules_after(code: str) -> set[str]:
         check=True,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     return set(result.stdout.split())
 
 
 def test_importing_marquee_imports_little() -> None:
-    """`import marquee` waits for no gRPC, protobuf or click, let alone NumPy or TensorFlow."""
+    """`import marquee` imports neither gRPC, protobuf and click nor NumPy and TensorFlow."""
     heavy = {"grpc", "google.protobuf", "click", "numpy", "tensorflow", "pandas", "scipy"}
     assert not heavy & _modules_after("import marquee")
 
 
 def test_the_client_needs_no_extra() -> None:
-    """A client at work has imported nothing that the base install does not bring."""
+    """A client that makes calls imports only packages of the base installation."""
     code = (
         "import marquee, marquee.testing\n"
         "gateway = marquee.testing.FakeGateway()\n"
-        "with gateway, marquee.Client(gateway.address, timeout=10) as client: client.status()"
+        "with gateway, marquee.Client(gateway.address, timeout=60) as client: client.status()"
     )
     extras = {"numpy", "tensorflow", "click", "scipy", "pandas", "grpc_health.v1.health"}
     assert not extras & _modules_after(code)
@@ -144,13 +144,13 @@ def _answer() -> marquee.Recommendations:
             pb.RecommendedItem(item_id="51", rank=2),
         ]
     )
-    with FakeGateway() as gateway, marquee.Client(gateway.address, timeout=10) as client:
+    with FakeGateway() as gateway, marquee.Client(gateway.address, timeout=60) as client:
         gateway.on("Recommend", response)
         return client.recommend("42")
 
 
 def test_results_cannot_be_changed_and_travel_between_processes() -> None:
-    """Results are frozen, comparable, hashable and picklable, `raw` and all."""
+    """Results are frozen, comparable, hashable and picklable, including `raw`."""
     answer = _answer()
     with pytest.raises(AttributeError):
         answer.recommendation_id = "other"  # type: ignore[misc]
@@ -162,8 +162,8 @@ def test_results_cannot_be_changed_and_travel_between_processes() -> None:
     assert copy.raw == answer.raw
 
 
-def test_to_frame_hands_pandas_a_row_for_each_item(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows and column names reach pandas' constructor (a stand-in here) in the stated order."""
+def test_to_frame_gives_pandas_a_row_for_each_item(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`to_frame` passes rows and column names to `pandas.DataFrame`, replaced by a stub here."""
     pandas = SimpleNamespace(DataFrame=lambda rows, columns: (rows, columns))
     monkeypatch.setitem(sys.modules, "pandas", pandas)
     rows, columns = _answer().to_frame()
@@ -175,7 +175,7 @@ def test_to_frame_hands_pandas_a_row_for_each_item(monkeypatch: pytest.MonkeyPat
 
 
 def test_to_frame_without_pandas_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without pandas the error names the remedy."""
+    """If pandas is not installed, the error says how to install it."""
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match="pip install pandas"):
         _answer().to_frame()
@@ -191,7 +191,7 @@ def test_to_frame_without_pandas_says_what_to_install(monkeypatch: pytest.Monkey
     ],
 )
 def test_every_sequence_names_its_columns(rows: Any) -> None:
-    """Each column of `to_frame` is an attribute of the sequence's items."""
+    """Each column of `to_frame` is an attribute of the items."""
     (base,) = rows.__orig_bases__
     (item,) = base.__args__
     assert rows.columns

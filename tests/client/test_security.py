@@ -1,4 +1,4 @@
-"""Certificates and tokens."""
+"""TLS certificates and bearer tokens."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ import pytest
 import marquee
 from marquee._channel import is_loopback
 from marquee.testing import FakeGateway
+
+# A generous deadline in seconds, so that no verdict depends on the speed of the machine.
+DEADLINE_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +35,7 @@ def client_pair(authority: Any) -> tuple[Path, Path]:
 def secure_gateway(
     request: pytest.FixtureRequest, authority: Any, server_pair: tuple[Path, Path]
 ) -> Iterator[tuple[FakeGateway, bool]]:
-    """A gateway with TLS, and whether it asks for the client's certificate."""
+    """A fake gateway with TLS, and whether it requires a client certificate."""
     certificate, key = server_pair
     credentials = grpc.ssl_server_credentials(
         [(key.read_bytes(), certificate.read_bytes())],
@@ -50,13 +53,13 @@ async def test_tls_and_mutual_tls(
     client_pair: tuple[Path, Path],
     read: Any,
 ) -> None:
-    """Certificates come by path or as bytes, in both clients."""
+    """Both clients accept certificates as paths and as bytes."""
     gateway, mutual = secure_gateway
     pair = {"cert": read(client_pair[0]), "key": read(client_pair[1])} if mutual else {}
     tls = marquee.TLS(ca=read(authority.certificate), **pair)
-    with marquee.Client(gateway.address, tls=tls, timeout=10) as client:
+    with marquee.Client(gateway.address, tls=tls, timeout=DEADLINE_S) as client:
         client.status()
-    async with marquee.AsyncClient(gateway.address, tls=tls, timeout=10) as async_client:
+    async with marquee.AsyncClient(gateway.address, tls=tls, timeout=DEADLINE_S) as async_client:
         await async_client.status()
     assert len(gateway.calls) == 2
 
@@ -64,10 +67,10 @@ async def test_tls_and_mutual_tls(
 def test_a_caller_without_its_certificate_is_turned_away(
     secure_gateway: tuple[FakeGateway, bool], authority: Any
 ) -> None:
-    """Mutual TLS is enforced: the same call gets through only where none is asked for."""
+    """Without a client certificate a call succeeds only if the server requires none."""
     gateway, mutual = secure_gateway
     tls = marquee.TLS(ca=authority.certificate)
-    with marquee.Client(gateway.address, tls=tls, timeout=10) as client:
+    with marquee.Client(gateway.address, tls=tls, timeout=DEADLINE_S) as client:
         if mutual:
             with pytest.raises(marquee.Unavailable):
                 client.status()
@@ -76,41 +79,43 @@ def test_a_caller_without_its_certificate_is_turned_away(
 
 
 @pytest.mark.parametrize(
-    "tls", [True, marquee.TLS(server_name="other.example")], ids=["strangers", "other-name"]
+    "tls", [True, marquee.TLS(server_name="other.example")], ids=["unknown-ca", "other-name"]
 )
 def test_a_server_that_cannot_prove_its_name_is_not_called(
     secure_gateway: tuple[FakeGateway, bool], authority: Any, tls: Any
 ) -> None:
-    """Neither an authority that the system does not know nor another name is trusted."""
+    """The client rejects an unknown certificate authority and an unexpected server name."""
     gateway, _ = secure_gateway
     if isinstance(tls, marquee.TLS):
         tls = marquee.TLS(ca=authority.certificate, server_name=tls.server_name)
     with (
-        marquee.Client(gateway.address, tls=tls, timeout=10) as client,
+        marquee.Client(gateway.address, tls=tls, timeout=DEADLINE_S) as client,
         pytest.raises(marquee.Unavailable),
     ):
         client.status()
     assert not gateway.calls
 
 
-def test_the_name_to_expect_can_be_given(authority: Any, server_pair: tuple[Path, Path]) -> None:
-    """A server reached by address is checked against the name that the caller expects."""
+def test_the_expected_server_name_can_be_given(
+    authority: Any, server_pair: tuple[Path, Path]
+) -> None:
+    """A server reached by its IP address is verified against `server_name`."""
     certificate, key = server_pair
     credentials = grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
     with FakeGateway(credentials=credentials) as gateway:
         tls = marquee.TLS(ca=authority.certificate, server_name="localhost")
-        with marquee.Client(gateway.address, tls=tls, timeout=10) as client:
+        with marquee.Client(gateway.address, tls=tls, timeout=DEADLINE_S) as client:
             client.status()
 
 
 def test_certificates_are_read_when_the_client_is_made(tmp_path: Path) -> None:
-    """A path that is wrong is told at once, not at the first call."""
+    """A wrong path raises an error at once, not on the first call."""
     with pytest.raises(FileNotFoundError):
         marquee.Client("localhost:1", tls=marquee.TLS(ca=tmp_path / "none.pem"))
 
 
 def test_a_certificate_needs_its_key() -> None:
-    """Half of a pair is a mistake."""
+    """A certificate without a key, or a key without a certificate, is an error."""
     with pytest.raises(ValueError, match="needs its key"):
         marquee.TLS(cert=b"certificate")
     with pytest.raises(ValueError, match="needs its key"):
@@ -118,49 +123,55 @@ def test_a_certificate_needs_its_key() -> None:
 
 
 async def test_a_token_goes_with_every_call() -> None:
-    """A string as it is, without the line end of its file; a function is asked each time."""
+    """A string is sent without surrounding white space; a function is called for each call."""
     tokens = iter(["one", "two"])
     with FakeGateway() as gateway:
-        with marquee.Client(gateway.address, token="fixed\n") as client:  # noqa: S106 - no secret
+        with marquee.Client(
+            gateway.address,
+            token="fixed\n",  # noqa: S106 - no secret
+            timeout=DEADLINE_S,
+        ) as client:
             client.status()
             list(client.batch_recommend(["42"]))
-        async with marquee.AsyncClient(gateway.address, token=lambda: next(tokens)) as fresh:
-            await fresh.status()
-            await fresh.status()
+        async with marquee.AsyncClient(
+            gateway.address, token=lambda: next(tokens), timeout=DEADLINE_S
+        ) as async_client:
+            await async_client.status()
+            await async_client.status()
     sent = [call.metadata["authorization"] for call in gateway.calls]
     assert sent == ["Bearer fixed", "Bearer fixed", "Bearer one", "Bearer two"]
 
 
 def test_a_call_without_a_token_has_no_authorization() -> None:
-    """No empty header is sent."""
-    with FakeGateway() as gateway, marquee.Client(gateway.address, timeout=10) as client:
+    """Without a token there is no `authorization` header."""
+    with FakeGateway() as gateway, marquee.Client(gateway.address, timeout=DEADLINE_S) as client:
         client.status()
         assert "authorization" not in gateway.calls[0].metadata
 
 
 @pytest.mark.parametrize("token", ["se\ncret", "sécret", "se\x00cret"])
-def test_a_token_that_no_header_can_carry_is_not_shown(token: str) -> None:
-    """The error does not hold the token, which might end up in a log."""
+def test_an_invalid_token_is_not_shown(token: str) -> None:
+    """The error for a token that no header can hold does not contain it, as it may be logged."""
     with (
         FakeGateway() as gateway,
         marquee.Client(gateway.address, token=token) as client,
-        pytest.raises(ValueError, match="the token holds characters") as raised,
+        pytest.raises(ValueError, match="the token has characters") as raised,
     ):
         client.status()
     assert "cret" not in str(raised.value)
 
 
 @pytest.mark.parametrize("client", [marquee.Client, marquee.AsyncClient])
-def test_a_token_does_not_travel_readable(client: Any) -> None:
-    """To another machine it takes TLS or a word that plaintext is all right."""
-    with pytest.raises(ValueError, match="would travel readable"):
+def test_a_token_is_not_sent_in_plaintext(client: Any) -> None:
+    """For another machine, a token needs TLS or `allow_insecure_token`."""
+    with pytest.raises(ValueError, match="in plaintext"):
         client("gateway.example:50051", token="secret")  # noqa: S106 - no secret
     client("gateway.example:50051", token="secret", tls=True)  # noqa: S106 - no secret
     client("gateway.example:50051", token="secret", allow_insecure_token=True)  # noqa: S106
 
 
 def test_secrets_are_not_shown() -> None:
-    """Neither token nor private key is in a representation."""
+    """No representation contains the token or the private key."""
     tls = marquee.TLS(cert=b"certificate", key=b"secret")
     client = marquee.Client("localhost:1", token="secret", tls=tls)  # noqa: S106 - no secret
     for shown in (repr(tls), repr(client), repr(client._settings)):
@@ -190,6 +201,6 @@ def test_secrets_are_not_shown() -> None:
         ("xds:///gateway", False),
     ],
 )
-def test_what_counts_as_this_machine(target: str, loopback: bool) -> None:
-    """Only targets that cannot leave the machine."""
+def test_which_targets_are_on_this_machine(target: str, loopback: bool) -> None:
+    """Only targets whose every address is a loopback address or a Unix socket."""
     assert is_loopback(target) is loopback

@@ -1,1 +1,1 @@
-"""The contract of the API, held to any address."""
+"""Contract tests: they check the promises of the API at any address."""

@@ -1,6 +1,6 @@
-"""The doors that the contract is held to: our gateway, and a proxy before it, or a given address.
+"""The endpoints that the contract tests call: a gateway, proxies in front of it, or an address.
 
-pytest tests/contract                                      # our own, by each way in
+pytest tests/contract                                      # the project's gateway, in four ways
 pytest tests/contract --address HOST:PORT --user 42        # a running gateway or proxy
 pytest tests/contract --address HOST:PORT --user 42 --ca ca.pem
 """
@@ -21,9 +21,10 @@ import pytest
 
 import marquee
 
-WAYS_IN = ("direct", "tls", "nginx", "haproxy")
-PATIENT_S = 20.0
-_UNPACKED = Path(__file__).parents[2] / ".proxies"
+ROUTES = ("direct", "tls", "nginx", "haproxy")
+# Generous deadline of a call in seconds, so that no verdict depends on the speed of the machine.
+DEADLINE_S = 120.0
+_PROXIES = Path(__file__).parents[2] / ".proxies"
 
 _NGINX = """
 daemon off;
@@ -53,7 +54,7 @@ defaults
     timeout connect 2s
     timeout client 60s
     timeout server 60s
-frontend door
+frontend proxy
     bind 127.0.0.1:{port} proto h2
     default_backend gateway
 backend gateway
@@ -62,13 +63,13 @@ backend gateway
 
 
 @dataclass(frozen=True)
-class Door:
-    """A way in to a gateway.
+class Endpoint:
+    """An address at which a gateway can be called.
 
     Attributes:
-        address: host:port.
-        ca: The authority of its certificate; None for plaintext.
-        user: A user whom the release knows.
+        address: The address, `host:port`.
+        ca: The PEM file of the certificate authority of the server; None for plaintext.
+        user: The id of a user that the release knows.
     """
 
     address: str
@@ -76,37 +77,38 @@ class Door:
     user: str
 
     def client(self, **options: Any) -> marquee.Client:
-        """A client with every default but a long deadline."""
+        """Returns a client with the default settings, except for the deadlines."""
         tls = marquee.TLS(ca=self.ca) if self.ca else False
-        return marquee.Client(self.address, tls=tls, **{"timeout": PATIENT_S, **options})
+        deadlines = {"timeout": DEADLINE_S, "batch_timeout": DEADLINE_S}
+        return marquee.Client(self.address, tls=tls, **(deadlines | options))
 
     def channel(self) -> grpc.Channel:
-        """A plain gRPC channel."""
+        """Returns a plain gRPC channel."""
         if self.ca is None:
             return grpc.insecure_channel(self.address)
         return grpc.secure_channel(self.address, grpc.ssl_channel_credentials(self.ca.read_bytes()))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Runs each test by every way in, or once at the given address."""
-    if "door" in metafunc.fixturenames:
+    """Runs each test over every route, or once at the given address."""
+    if "endpoint" in metafunc.fixturenames:
         given = metafunc.config.getoption("--address")
-        metafunc.parametrize("door", ("given",) if given else WAYS_IN, indirect=True)
+        metafunc.parametrize("endpoint", ("given",) if given else ROUTES, indirect=True)
 
 
 @pytest.fixture(scope="session")
-def doors(
+def endpoints(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
     background_loop: Any,
-) -> Iterator[dict[str, Door]]:
-    """The ways in that were opened so far; `door` adds to them."""
+) -> Iterator[dict[str, Endpoint]]:
+    """The endpoints by route, each started on first use."""
     with ExitStack() as stack:
-        yield _Doors(request, tmp_path_factory, background_loop, stack)
+        yield _Endpoints(request, tmp_path_factory, background_loop, stack)
 
 
-class _Doors(dict[str, Door]):
-    """Opens a way in at its first use, and keeps it for the session."""
+class _Endpoints(dict[str, Endpoint]):
+    """Starts an endpoint on first use, and keeps it until the end of the session."""
 
     def __init__(
         self,
@@ -121,29 +123,29 @@ class _Doors(dict[str, Door]):
         self._folders = folders
         self._stack = stack
 
-    def __missing__(self, way: str) -> Door:
-        door = self._open(way)
-        with door.client(wait_for_ready=True) as client:
+    def __missing__(self, route: str) -> Endpoint:
+        endpoint = self._start(route)
+        with endpoint.client(wait_for_ready=True) as client:
             client.status()
-        self[way] = door
-        return door
+        self[route] = endpoint
+        return endpoint
 
-    def _open(self, way: str) -> Door:
+    def _start(self, route: str) -> Endpoint:
         config = self._request.config
-        if way == "given":
+        if route == "given":
             ca = config.getoption("--ca")
             user = config.getoption("--user") or pytest.fail("--address needs --user")
-            return Door(config.getoption("--address"), Path(ca) if ca else None, user)
+            return Endpoint(config.getoption("--address"), Path(ca) if ca else None, user)
         services = self._request.getfixturevalue("background_services")
-        if way == "direct":
-            return Door(services.address, None, "u7")
+        if route == "direct":
+            return Endpoint(services.address, None, "u7")
         authority = self._request.getfixturevalue("authority")
-        if way == "tls":
-            return self._secure_gateway(services, authority)
-        program = _program(way)
-        folder = self._folders.mktemp(way)
+        if route == "tls":
+            return self._start_tls_gateway(services, authority)
+        program = _program(route)
+        folder = self._folders.mktemp(route)
         port = self._request.getfixturevalue("free_port")()
-        if way == "haproxy":
+        if route == "haproxy":
             settings = _HAPROXY.format(port=port, gateway_port=services.gateway.bound.port)
             command: list[str | Path] = [program, "-db", "-f", folder / "settings"]
         else:
@@ -158,42 +160,42 @@ class _Doors(dict[str, Door]):
             command = [program, "-p", folder, "-c", folder / "settings", "-e", "stderr"]
         (folder / "settings").write_text(settings)
         self._stack.enter_context(_running(command, folder / "log"))
-        ca = authority.certificate if way == "nginx" else None
-        return Door(f"127.0.0.1:{port}", ca, "u7")
+        ca = authority.certificate if route == "nginx" else None
+        return Endpoint(f"127.0.0.1:{port}", ca, "u7")
 
-    def _secure_gateway(self, services: Any, authority: Any) -> Door:
+    def _start_tls_gateway(self, services: Any, authority: Any) -> Endpoint:
         certificate, key = authority.issue("localhost")
         gateway = self._loop.run(
             services.start_gateway(tls_certificate=str(certificate), tls_key=str(key))
         )
         self._stack.callback(lambda: self._loop.run(gateway.stop(0.5)))
         self._loop.run(services.until_full(gateway))
-        return Door(f"localhost:{gateway.bound.port}", authority.certificate, "u7")
+        return Endpoint(f"localhost:{gateway.bound.port}", authority.certificate, "u7")
 
 
 @pytest.fixture
-def door(request: pytest.FixtureRequest, doors: dict[str, Door]) -> Door:
-    """A way in to the gateway."""
-    return doors[request.param]
+def endpoint(request: pytest.FixtureRequest, endpoints: dict[str, Endpoint]) -> Endpoint:
+    """The endpoint under test."""
+    return endpoints[request.param]
 
 
 @pytest.fixture
-def client(door: Door) -> Iterator[marquee.Client]:
-    """A client there."""
-    with door.client() as made:
-        yield made
+def client(endpoint: Endpoint) -> Iterator[marquee.Client]:
+    """A client of the endpoint."""
+    with endpoint.client() as opened:
+        yield opened
 
 
 @pytest.fixture
-def channel(door: Door) -> Iterator[grpc.Channel]:
-    """A plain channel there."""
-    with door.channel() as opened:
+def channel(endpoint: Endpoint) -> Iterator[grpc.Channel]:
+    """A plain gRPC channel to the endpoint."""
+    with endpoint.channel() as opened:
         yield opened
 
 
 def _program(name: str) -> Path:
-    """A proxy that `make test` unpacked, or that the machine has."""
-    unpacked = _UNPACKED / "usr" / "sbin" / name
+    """Returns the path of a proxy: one that `make test` unpacked, or an installed one."""
+    unpacked = _PROXIES / "usr" / "sbin" / name
     if unpacked.is_file():
         return unpacked
     found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
@@ -204,8 +206,8 @@ def _program(name: str) -> Path:
 
 @contextmanager
 def _running(command: list[str | Path], log: Path) -> Iterator[None]:
-    """Runs a program meanwhile."""
-    libraries = ":".join(map(str, (_UNPACKED / "usr" / "lib").glob("*-linux-gnu*")))
+    """Runs a program until the context ends."""
+    libraries = ":".join(map(str, (_PROXIES / "usr" / "lib").glob("*-linux-gnu*")))
     environment: Mapping[str, str] = os.environ | {"LD_LIBRARY_PATH": libraries}
     with (
         log.open("wb") as output,

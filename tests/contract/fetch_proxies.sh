@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Unpacks nginx and HAProxy of Debian into a folder, without privileges and without installing
-# them. Where there is no apt, or no package can be had, it says so, and the tests that need a
-# proxy skip.
+# Downloads Debian's packages of nginx and HAProxy and unpacks them into a folder. It needs no root
+# privileges and installs nothing. If apt or the packages are not available, it prints a message, and
+# the tests that need a proxy are skipped.
 set -euo pipefail
 folder=$1
 rm -rf "$folder"
@@ -17,6 +17,6 @@ if command -v apt-get dpkg-deb >"$folder/log" &&
         dpkg-deb --extract "$package" "$folder"
     done
 else
-    echo "no proxy of Debian's packages here; see $folder/log" >&2
+    echo "cannot fetch nginx and HAProxy from Debian's packages; see $folder/log" >&2
 fi
 rm -rf "$folder/apt"

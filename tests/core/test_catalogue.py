@@ -1,4 +1,4 @@
-"""Vocabularies: ids and their indexes."""
+"""Vocabularies map ids to indexes and back."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=
 
 
 @given(st.sets(NAMES, max_size=8), st.lists(NAMES, max_size=8))
-def test_an_index_is_the_place_among_all_ids_by_their_bytes(
-    ids: set[str], others: list[str]
-) -> None:
-    """One by one and many at once; unknown ids, longer and shorter ones, have none."""
+def test_an_index_is_the_rank_of_the_id_in_byte_order(ids: set[str], others: list[str]) -> None:
+    """Single and bulk look-ups agree, and unknown ids of any length have index -1."""
     vocabulary = Vocabulary.of(ids)
     order = sorted(ids, key=str.encode)
     names = [*order, *others, *(name + "x" for name in order), *(name[:-1] for name in order)]

@@ -1,4 +1,4 @@
-"""The ratings matrix, and in which order users gave their ratings."""
+"""The ratings matrix, and the order in which users gave their ratings."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ rows_of_ratings = st.lists(
 
 
 def matrix_of(rows: list[Row]) -> RatingsMatrix:
-    """The matrix of rows."""
+    """A matrix with these ratings."""
     return RatingsMatrix.of(
         np.array([row.user for row in rows], np.int32),
         np.array([row.item for row in rows], np.int32),
@@ -52,43 +52,43 @@ def matrix_of(rows: list[Row]) -> RatingsMatrix:
 
 
 @given(rows_of_ratings)
-def test_later_counts_the_ratings_of_later_moments(rows: list[Row]) -> None:
-    """Of the same user alone, and not those of the same moment."""
+def test_later_counts_are_the_numbers_of_later_ratings(rows: list[Row]) -> None:
+    """Only ratings of the same user count, and not those of the same time."""
     profiles = matrix_of(rows).all_profiles()
-    found = list(zip(profiles.rows, profiles.items, profiles.later, strict=True))
-    wanted = [
+    found = list(zip(profiles.rows, profiles.items, profiles.later_counts, strict=True))
+    expected = [
         (row.user, row.item, sum(o.user == row.user and o.time > row.time for o in rows))
         for row in sorted(rows, key=lambda row: (row.user, row.item))
     ]
-    assert found == wanted
+    assert found == expected
 
 
 @given(rows_of_ratings, st.permutations(range(ITEMS)), st.integers(0, ITEMS), st.data())
-def test_fresh_ratings_are_later_than_all_others_and_the_last_is_the_latest(
+def test_new_ratings_are_later_than_all_others_in_their_order(
     rows: list[Row], order: list[int], count: int, data: st.DataObject
 ) -> None:
-    """A profile is what a matrix would hold, had the fresh ratings been given at the end."""
+    """The profile equals that of a matrix in which the new ratings come last."""
     user = data.draw(st.integers(0, USERS - 1))
-    fresh = [Row(user, item, 4.0, 10 + place) for place, item in enumerate(order[:count])]
+    new = [Row(user, item, 4.0, 10 + place) for place, item in enumerate(order[:count])]
     profile = matrix_of(rows).profile(
         user,
-        np.array([row.item for row in fresh], np.int32),
-        np.array([row.stars for row in fresh], np.float32),
+        np.array([row.item for row in new], np.int32),
+        np.array([row.stars for row in new], np.float32),
     )
-    replaced = {row.item for row in fresh}
-    kept = [row for row in rows if row.user != user or row.item not in replaced]
-    wanted = matrix_of([*kept, *fresh]).profiles([user])
-    assert profile.items.tolist() == wanted.items.tolist()
-    assert profile.ratings.tolist() == wanted.ratings.tolist()
-    assert profile.later.tolist() == wanted.later.tolist()
-    assert profile.later.dtype == np.int32
+    replaced = {row.item for row in new}
+    remaining = [row for row in rows if row.user != user or row.item not in replaced]
+    expected = matrix_of([*remaining, *new]).profiles([user])
+    assert profile.items.tolist() == expected.items.tolist()
+    assert profile.ratings.tolist() == expected.ratings.tolist()
+    assert profile.later_counts.tolist() == expected.later_counts.tolist()
+    assert profile.later_counts.dtype == np.int32
 
 
 @given(rows_of_ratings)
-def test_a_visitor_who_gives_ratings_one_by_one_has_the_history_of_a_known_user(
+def test_a_visitor_has_the_same_profile_as_a_known_user_with_the_same_ratings(
     rows: list[Row],
 ) -> None:
-    """Given in the order of time, the same ratings are the same profile."""
+    """The visitor's ratings are given in order of time."""
     own = sorted(
         {row.time: row for row in rows if row.user == 0}.values(), key=lambda row: row.time
     )
@@ -98,51 +98,51 @@ def test_a_visitor_who_gives_ratings_one_by_one_has_the_history_of_a_known_user(
         np.array([row.item for row in own], np.int32),
         np.array([row.stars for row in own], np.float32),
     )
-    assert visitor.later.tolist() == matrix.profiles([0]).later.tolist()
+    assert visitor.later_counts.tolist() == matrix.profiles([0]).later_counts.tolist()
 
 
-def test_ratings_without_times_are_of_one_moment() -> None:
-    """None is later than another."""
+def test_ratings_without_times_have_no_later_ratings() -> None:
+    """Without times, all ratings count as given at the same time."""
     users, items = np.zeros(3, np.int32), np.arange(3, dtype=np.int32)
     matrix = RatingsMatrix.of(users, items, np.ones(3, np.float32), 1, 3)
-    assert matrix.later.tolist() == [0, 0, 0]
+    assert matrix.later_counts.tolist() == [0, 0, 0]
 
 
 @given(rows_of_ratings, st.lists(st.integers(0, USERS - 1), max_size=6))
 def test_taken_and_joined_profiles_are_those_of_the_users(
     rows: list[Row], users: list[int]
 ) -> None:
-    """In the order asked for, once for each time."""
+    """In the requested order, with repetitions."""
     matrix = matrix_of(rows)
-    wanted = matrix.profiles(users)
+    expected = matrix.profiles(users)
     taken = matrix.all_profiles().take(np.array(users, np.int64))
     joined = join_profiles([matrix.profiles([user]) for user in users] or [matrix.profiles([])])
     for found in (taken, joined):
-        for name in ("user_index", "indptr", "items", "ratings", "later", "folded"):
-            assert getattr(found, name).tolist() == getattr(wanted, name).tolist(), name
+        for name in ("user_index", "indptr", "items", "ratings", "later_counts", "needs_fold_in"):
+            assert getattr(found, name).tolist() == getattr(expected, name).tolist(), name
 
 
 def saved(folder: Path) -> RatingsMatrix:
-    """A matrix in a folder: three ratings of one user, two of another."""
+    """Saves a matrix with three ratings of one user and two of another."""
     rows = [Row(0, 1, 3.0, 5), Row(0, 2, 5.0, 4), Row(0, 3, 3.0, 6)]
     matrix = matrix_of([*rows, Row(2, 0, 5.0, 1), Row(2, 1, 0.5, 1)])
     matrix.save(folder)
     return matrix
 
 
-def test_a_saved_matrix_is_read_as_it_was(tmp_path: Path) -> None:
-    """The order of the ratings among the rest."""
+def test_a_saved_matrix_is_loaded_unchanged(tmp_path: Path) -> None:
+    """All arrays are equal, including the counts of later ratings."""
     matrix = saved(tmp_path)
     again = RatingsMatrix.load(tmp_path, USERS, ITEMS)
-    for name in ("indptr", "items", "ratings", "later"):
+    for name in ("indptr", "items", "ratings", "later_counts"):
         np.testing.assert_array_equal(getattr(again, name), getattr(matrix, name))
-    assert again.later.tolist() == [1, 2, 0, 0, 0]
+    assert again.later_counts.tolist() == [1, 2, 0, 0, 0]
 
 
 @pytest.mark.parametrize("later", [[1, -1, 0, 0, 0], [1, 3, 0, 0, 0], [1, 2, 0, 0]])
-def test_an_order_that_cannot_be_is_refused(tmp_path: Path, later: list[int]) -> None:
-    """A negative number would score as infinity or as no answer at all."""
+def test_impossible_counts_of_later_ratings_are_refused(tmp_path: Path, later: list[int]) -> None:
+    """A negative count would lead to infinite or NaN scores."""
     saved(tmp_path)
-    save_array(tmp_path / "later.npy", np.array(later, np.int32))
-    with pytest.raises(ArrayError, match=r"later\.npy"):
+    save_array(tmp_path / "later_counts.npy", np.array(later, np.int32))
+    with pytest.raises(ArrayError, match=r"later_counts\.npy"):
         RatingsMatrix.load(tmp_path, USERS, ITEMS)

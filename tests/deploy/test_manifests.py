@@ -1,4 +1,4 @@
-"""The Kubernetes manifests build, and say what the servers understand."""
+"""The Kubernetes manifests build, and match the servers' settings, ports and images."""
 
 from __future__ import annotations
 
@@ -20,20 +20,19 @@ from marquee_services.scoring.main import SERVICE as SCORING_SERVICE
 from marquee_trainer.commands.cli import train
 from marquee_trainer.data.source import _TFDS_CACHE
 
-ROOT = PROJECT
-DOCKERFILE = (ROOT / "deploy/images/Dockerfile").read_text()
+DOCKERFILE = (PROJECT / "deploy/images/Dockerfile").read_text()
 COMMANDS = {**serve.commands, "trainer": train}
 PROBED = {"gateway": RECOMMENDER_SERVICE, "cf": SCORING_SERVICE, "inference": SCORING_SERVICE}
 
 
 @pytest.fixture(scope="module")
 def manifests() -> list[dict[str, Any]]:
-    """All objects, as kustomize builds them."""
+    """All objects that kustomize builds."""
     if not shutil.which("kubectl"):
         pytest.skip("kubectl is not installed")
-    folder = str(ROOT / "deploy/kustomize/base")
+    folder = str(PROJECT / "deploy/kustomize/base")
     built = subprocess.run(["kubectl", "kustomize", folder], check=True, capture_output=True)
-    # kubectl prints what it would apply as JSON without asking a cluster.
+    # `patch --local` with an empty patch converts the objects to JSON without a cluster.
     listed = subprocess.run(
         ["kubectl", "patch", "--local", "--type=merge", "-p", "{}", "-o", "json", "-f", "-"],
         input=built.stdout,
@@ -49,7 +48,7 @@ def manifests() -> list[dict[str, Any]]:
 
 
 def pods(manifests: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The pods of the services and of the trainer, by their names."""
+    """The pod specifications of the services and of the trainer, by name."""
     found = {}
     for item in manifests:
         if item["kind"] in ("Deployment", "CronJob"):
@@ -61,7 +60,7 @@ def pods(manifests: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def settings(name: str, pod: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the process makes of the variables of its only container."""
+    """The settings that a process reads from the environment of its pod's only container."""
     command = COMMANDS[name]
     known = {o.envvar for o in command.params if isinstance(o, click.Option)}
     (container,) = pod["containers"]
@@ -76,7 +75,7 @@ def settings(name: str, pod: dict[str, Any], monkeypatch: pytest.MonkeyPatch) ->
 def test_processes_read_their_settings(
     manifests: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each variable in a manifest is one that the process knows, with a value that it takes."""
+    """The process knows every variable in its manifest, and accepts its value."""
     for name, pod in pods(manifests).items():
         parsed = settings(name, pod, monkeypatch)
         assert parsed["store"] == "/store"
@@ -85,7 +84,7 @@ def test_processes_read_their_settings(
 def test_gateway_finds_each_pod_of_the_backends(
     manifests: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its targets are headless Services, so that it balances over pods, not connections."""
+    """The gateway's targets are headless Services, so it resolves and balances over all pods."""
     by_name = {item["metadata"]["name"]: item for item in manifests if item["kind"] == "Service"}
     parsed = settings("gateway", pods(manifests)["gateway"], monkeypatch)
     for backend in ("cf", "inference"):
@@ -95,10 +94,10 @@ def test_gateway_finds_each_pod_of_the_backends(
         assert parsed[f"{backend}_target"] == f"dns:///marquee-{backend}:{port['port']}"
 
 
-def test_probes_and_services_reach_the_port_that_is_listened_on(
+def test_probes_and_services_use_the_port_of_the_server(
     manifests: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Readiness names the service that waits for a release; liveness only needs the port."""
+    """Readiness checks the health of the gRPC service; liveness only opens the port."""
     by_name = {item["metadata"]["name"]: item for item in manifests if item["kind"] == "Service"}
     for name, service in PROBED.items():
         pod = pods(manifests)[name]
@@ -114,7 +113,7 @@ def test_probes_and_services_reach_the_port_that_is_listened_on(
 def test_pods_have_time_to_drain(
     manifests: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The wait before the signal and the server's grace end before the pod is killed."""
+    """The preStop sleep and the server's grace period fit into the termination grace period."""
     for name in PROBED:
         pod = pods(manifests)[name]
         wait = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
@@ -132,7 +131,7 @@ def test_only_the_trainer_writes_the_store(manifests: list[dict[str, Any]]) -> N
 
 
 def test_only_the_gateway_calls_the_backends(manifests: list[dict[str, Any]]) -> None:
-    """A backend's port takes connections from the gateway's pods alone."""
+    """A network policy admits only the gateway's pods to the port of a backend."""
     policies = {m["metadata"]["name"]: m for m in manifests if m["kind"] == "NetworkPolicy"}
     gateway = {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "marquee-gateway"}}}
     for name in ("marquee-cf", "marquee-inference"):
@@ -149,7 +148,7 @@ def test_only_the_gateway_calls_the_backends(manifests: list[dict[str, Any]]) ->
 
 
 def test_pods_are_unprivileged(manifests: list[dict[str, Any]]) -> None:
-    """Not root, nothing writable but volumes, no capability, no token."""
+    """Pods run without root, capabilities or token, on a read-only root file system."""
     for pod in pods(manifests).values():
         assert pod["securityContext"]["runAsNonRoot"]
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -163,7 +162,7 @@ def test_pods_are_unprivileged(manifests: list[dict[str, Any]]) -> None:
 
 
 def test_each_pod_has_its_image(manifests: list[dict[str, Any]]) -> None:
-    """The Dockerfile has a stage for each pod; it runs as the pod's user."""
+    """The Dockerfile has a stage for each pod, which runs as the pod's user."""
     stages = dict(re.findall(r"^FROM .* AS (\w+)\n((?:(?!FROM ).*\n?)*)", DOCKERFILE, re.M))
     for name, pod in pods(manifests).items():
         assert pod["containers"][0]["image"] == f"marquee-{name}"
@@ -171,13 +170,13 @@ def test_each_pod_has_its_image(manifests: list[dict[str, Any]]) -> None:
 
 
 def test_images_start_commands_that_exist() -> None:
-    """Each entry point is a command of `marquee`, with the extra that brings it."""
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+    """Each entry point is a command of `marquee`, and the extra that provides it is installed."""
+    extras = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"][
         "optional-dependencies"
     ]
     started = set()
     for names, entry in re.findall(r"\[([\w,]+)\]\"\n.*\nENTRYPOINT (.*)", DOCKERFILE):
-        # The last extra is the service's; those before are what it may need besides.
+        # The last extra is that of the service; the others are optional dependencies.
         extra = names.split(",")[-1]
         assert set(names.split(",")) <= set(extras)
         program, *arguments = json.loads(entry)

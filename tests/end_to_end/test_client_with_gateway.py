@@ -1,4 +1,4 @@
-"""The client and the command line against the real gateway and its backends."""
+"""The client and the command line against a real gateway with its backends."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ from click.testing import CliRunner, Result
 import marquee
 from marquee.cli import main
 
-PATIENT_S = 20.0
+# Generous deadline of a call in seconds, so that no verdict depends on the speed of the machine.
+DEADLINE_S = 120.0
 
 
 @pytest_asyncio.fixture
 async def client(services: Any) -> AsyncIterator[marquee.AsyncClient]:
-    """An asyncio client with every default, health watch included, but a long deadline."""
-    async with marquee.AsyncClient(services.address, timeout=PATIENT_S) as made:
-        yield made
+    """An asyncio client with the default settings, except for the deadline."""
+    async with marquee.AsyncClient(
+        services.address, timeout=DEADLINE_S, batch_timeout=DEADLINE_S
+    ) as opened:
+        yield opened
 
 
 async def test_every_call_is_answered(client: marquee.AsyncClient, services: Any) -> None:
-    """Each method gets a real answer, whole enough to be of use."""
+    """Each method of the client returns a complete answer."""
     recommended = await client.recommend("u7", include_metadata=True, include_reasons=True)
     assert len(recommended) == 20
     assert recommended.subject_kind is marquee.SubjectKind.KNOWN
@@ -54,16 +57,16 @@ async def test_every_call_is_answered(client: marquee.AsyncClient, services: Any
     }
 
 
-async def test_search_pages_hold_every_find_once(client: marquee.AsyncClient) -> None:
-    """As one large page does; so do those of the client for threads."""
+async def test_search_pages_have_every_result_once(client: marquee.AsyncClient) -> None:
+    """The pages of a search together have the items of one large page."""
     whole = await client.search_items("film number 1", page_size=1000)
     pages = [page async for page in client.search_pages("film number 1", page_size=4)]
     assert len(pages) > 1
     assert [item for page in pages for item in page] == list(whole)
 
 
-async def test_pages_walk_the_whole_catalogue_once(client: marquee.AsyncClient) -> None:
-    """The pager's pages together are the list that one large page holds."""
+async def test_recommend_pages_have_every_item_once(client: marquee.AsyncClient) -> None:
+    """The pages of a list together have the items of one large page."""
     whole = await client.recommend("u7", page_size=1000)
     pages = [page async for page in client.recommend_pages("u7", page_size=17)]
     assert [entry.item_id for page in pages for entry in page] == [e.item_id for e in whole]
@@ -72,7 +75,7 @@ async def test_pages_walk_the_whole_catalogue_once(client: marquee.AsyncClient) 
 
 
 async def test_a_batch_answers_as_single_calls_do(client: marquee.AsyncClient) -> None:
-    """Known, unknown and visiting subjects get in a batch what they get alone."""
+    """In a batch, known users, unknown users and visitors get the same as in single calls."""
     visitor = marquee.Subject(ratings={"i1": 5.0, "i2": 1.0})
     subjects: list[str | marquee.Subject] = ["u1", "nobody", visitor]
     answers = [answer async for answer in client.batch_recommend(subjects, page_size=5)]
@@ -91,14 +94,14 @@ async def test_a_batch_answers_as_single_calls_do(client: marquee.AsyncClient) -
         ({"release_id": "x"}, marquee.NotFound, "RELEASE_NOT_FOUND", {"release_id": "x"}),
     ],
 )
-async def test_errors_of_the_gateway_arrive_typed(
+async def test_errors_of_the_gateway_have_their_class(
     client: marquee.AsyncClient,
     arguments: dict[str, Any],
     error: type[marquee.MarqueeError],
     reason: str,
     metadata: dict[str, str],
 ) -> None:
-    """Class, reason, metadata and violations are those that the gateway meant."""
+    """Class, reason, metadata and violations are those of the gateway's error."""
     with pytest.raises(error) as raised:
         await client.recommend("u7", **arguments)
     assert (raised.value.reason, raised.value.metadata) == (reason, metadata)
@@ -109,7 +112,7 @@ async def test_errors_of_the_gateway_arrive_typed(
 async def test_a_page_token_of_another_request_is_a_failed_precondition(
     client: marquee.AsyncClient,
 ) -> None:
-    """The error tells it from a mistake in the request."""
+    """The error is `FailedPrecondition`, not `InvalidArgument`."""
     first = await client.recommend("u7")
     with pytest.raises(marquee.FailedPrecondition) as raised:
         await client.recommend("u8", page_token=first.next_page_token)
@@ -117,8 +120,8 @@ async def test_a_page_token_of_another_request_is_a_failed_precondition(
 
 
 async def marquee_command(services: Any, *arguments: str) -> Result:
-    """Runs `marquee` in a thread, while the services run in this one."""
-    options = ["--address", services.address, "--timeout", str(PATIENT_S)]
+    """Runs `marquee` in a thread, while the services run in the test's event loop."""
+    options = ["--address", services.address, "--timeout", str(DEADLINE_S)]
     return await asyncio.to_thread(CliRunner().invoke, main, [*options, *arguments])
 
 
@@ -139,18 +142,18 @@ async def marquee_command(services: Any, *arguments: str) -> Result:
 async def test_every_command_prints_an_answer(
     services: Any, arguments: tuple[str, ...], expected: str
 ) -> None:
-    """Tables and JSON come out of real answers."""
+    """Each command prints a table, and with `--json` valid JSON."""
     result = await marquee_command(services, *arguments)
     assert result.exit_code == 0, result.output
     assert expected in result.stdout
-    machine = await marquee_command(services, *arguments, "--json")
-    assert machine.exit_code == 0, machine.output
-    documents = machine.stdout.splitlines() if arguments[0] == "batch" else [machine.stdout]
+    as_json = await marquee_command(services, *arguments, "--json")
+    assert as_json.exit_code == 0, as_json.output
+    documents = as_json.stdout.splitlines() if arguments[0] == "batch" else [as_json.stdout]
     assert all(isinstance(json.loads(document), dict) for document in documents)
 
 
-async def test_a_degraded_answer_is_told(services: Any) -> None:
-    """With a backend away the answer comes, and says what is missing."""
+async def test_a_degraded_answer_says_so(services: Any) -> None:
+    """Without a backend the answer is printed, and says which backend is missing."""
     await services.scoring["inference"].stop(0)
     result = await marquee_command(services, "recommend", "--user", "u7")
     assert result.exit_code == 0, result.output

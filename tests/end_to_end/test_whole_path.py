@@ -1,4 +1,4 @@
-"""The whole path with real models and real processes: train, publish, serve, kill, promote."""
+"""The whole path with real models and processes: train, publish, serve, promote, and failures."""
 
 from __future__ import annotations
 
@@ -25,25 +25,34 @@ from marquee_core.release.ensemble import GATEWAY_MODELS
 from marquee_core.release.manifest import Manifest
 from marquee_core.release.store import ReleaseStore
 from marquee_services.processes import ServiceGroup, ServiceProcess
+from marquee_trainer.commands.loading import load_and_split
 from marquee_trainer.commands.settings import DataSettings
-from marquee_trainer.commands.train import load_and_split, publish, train_all
+from marquee_trainer.commands.train import train_all
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.models.registry import MODELS
-from marquee_trainer.training.train import Trained
+from marquee_trainer.publishing.release import publish_trained
+from marquee_trainer.training.config import TrainingConfig
+from marquee_trainer.training.results import Trained
 
 pytestmark = pytest.mark.alone
 
-WAIT_S = 60.0
+# Limits end a test that hangs. A heavily loaded machine must not reach them.
+WAIT_S = 120.0
+CALL_TIMEOUT_S = 60.0
+# Longer than the default, so that answers are complete on a loaded machine as well.
+GATEWAY_OPTIONS = {"backend-timeout": "10"}
+# From the promotion to the first answer, on a machine with nothing else to do.
 SWAP_LIMIT_S = 5.0
 SETTINGS = DataSettings(data="sample:users=80,items=60,ratings=2400")
 
 
 @pytest.fixture(scope="module")
 def trained() -> tuple[RatingsDataset, Trained, Callable[[ReleaseStore], Manifest]]:
-    """All models trained on a tiny sample, and what publishes them."""
+    """A tiny sample, all models trained on it, and a function that publishes them."""
     dataset, split = load_and_split(SETTINGS)
     result = train_all(dataset, split, SETTINGS.seed)
-    return dataset, result, lambda store: publish(store, dataset, split, result, SETTINGS)
+    config = TrainingConfig(seed=SETTINGS.seed)
+    return dataset, result, lambda store: publish_trained(store, dataset, split, result, config)
 
 
 @pytest.fixture(scope="module")
@@ -51,31 +60,41 @@ def store(
     trained: tuple[object, object, Callable[[ReleaseStore], Manifest]],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> ReleaseStore:
-    """A store with a release of those models in production."""
-    made = ReleaseStore(str(tmp_path_factory.mktemp("store")))
-    made.promote(trained[2](made).release_id)
-    return made
+    """A store with a promoted release of those models."""
+    created = ReleaseStore(str(tmp_path_factory.mktemp("store")))
+    created.promote(trained[2](created).release_id)
+    return created
 
 
 @pytest.fixture(scope="module")
 def group(store: ReleaseStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceGroup]:
     """The three services as processes."""
     options = {"poll-interval": "0.2", "cache-dir": str(tmp_path_factory.mktemp("cache"))}
-    with ServiceGroup(store.url, tmp_path_factory.mktemp("logs"), options=options) as running:
+    logs = tmp_path_factory.mktemp("logs")
+    with ServiceGroup(store.url, logs, options=options, gateway_options=GATEWAY_OPTIONS) as running:
         yield running
 
 
 @pytest.fixture
 def client(group: ServiceGroup) -> Iterator[Client]:
-    """A client that waits for nothing but answers."""
-    with Client(group.gateway.address, timeout=10, wait_for_ready=True) as opened:
+    """A client of the gateway."""
+    with Client(group.gateway.address, timeout=CALL_TIMEOUT_S, wait_for_ready=True) as opened:
         yield opened
 
 
-def answer_until(client: Client, wanted: Callable[[Recommendations], bool]) -> Recommendations:
-    """Asks until an answer is as wanted."""
+def slowdown() -> float:
+    """How many times longer than on an idle machine a busy thread takes; at least 1."""
+    busy_s = 0.2
+    start, used = time.perf_counter(), time.thread_time()
+    while time.thread_time() - used < busy_s:
+        pass
+    return max(1.0, (time.perf_counter() - start) / busy_s)
+
+
+def answer_until(client: Client, condition: Callable[[Recommendations], bool]) -> Recommendations:
+    """Requests recommendations until an answer meets a condition, and returns that answer."""
     limit = time.monotonic() + WAIT_S
-    while not wanted(answer := client.recommend("7", include_metadata=True)):
+    while not condition(answer := client.recommend("7", include_metadata=True)):
         assert time.monotonic() < limit, answer.source
         time.sleep(0.02)
     return answer
@@ -84,10 +103,10 @@ def answer_until(client: Client, wanted: Callable[[Recommendations], bool]) -> R
 def test_all_models_are_served_as_they_were_evaluated(
     trained: tuple[RatingsDataset, Trained, object], client: Client
 ) -> None:
-    """Ratings and affinities over the wire equal the trainer's own, for each model."""
+    """For each model, the served stars or affinities equal those that the trainer computes."""
     dataset, result, _ = trained
     user = dataset.user_ids.index("7")
-    items = [str(title) for title in dataset.catalogue.items.ids(range(20))]
+    items = [str(item_id) for item_id in dataset.catalogue.items.ids(range(20))]
     answer_until(client, lambda found: not found.source.degraded)
     for model in result.models:
         scores = model.scorer.score(result.data.matrix.profiles([user]))[0]
@@ -103,14 +122,14 @@ def test_all_models_are_served_as_they_were_evaluated(
         assert stars == pytest.approx(expected.tolist(), abs=2e-4), model.name
 
 
-def test_a_known_users_own_ratings_recommend_what_the_user_gets(
+def test_a_visitor_with_a_known_users_ratings_gets_that_users_list(
     trained: tuple[RatingsDataset, Trained, object], client: Client
 ) -> None:
-    """Fold-in of every model agrees with its trained users: the lists hardly differ."""
+    """Folding in a user's training ratings gives almost the same list as the trained user."""
     dataset, result, _ = trained
     user = dataset.user_ids.index("7")
     profile = result.data.matrix.profiles([user])
-    order = np.argsort(-profile.later, kind="stable")
+    order = np.argsort(-profile.later_counts, kind="stable")
     ids = dataset.catalogue.items.ids(profile.items[order])
     answer_until(client, lambda found: not found.source.degraded)
     known = client.recommend("7")
@@ -120,10 +139,10 @@ def test_a_known_users_own_ratings_recommend_what_the_user_gets(
     assert len(common) >= 0.8 * len(known)
 
 
-def test_the_order_of_a_visitors_ratings_tells_which_are_late(
+def test_the_order_of_a_visitors_ratings_reaches_the_models(
     trained: tuple[RatingsDataset, Trained, object], client: Client
 ) -> None:
-    """From the client to the model, the last of the ratings is the latest, a like later still."""
+    """The last rating counts as the most recent, and liked items as more recent than ratings."""
     dataset, result, _ = trained
     scorer = next(model.scorer for model in result.models if model.name == "slit")
     answer_until(client, lambda found: not found.source.degraded)
@@ -141,7 +160,7 @@ def test_the_order_of_a_visitors_ratings_tells_which_are_late(
 
 
 def test_the_answer_names_every_model_of_the_release(client: Client, store: ReleaseStore) -> None:
-    """Status and metrics come from the manifest; titles from the catalogue."""
+    """`status` reports the models and metrics of the manifest; items have their titles."""
     status = client.status()
     production = store.production()
     assert production is not None
@@ -153,96 +172,113 @@ def test_the_answer_names_every_model_of_the_release(client: Client, store: Rele
     assert all(item.title for item in client.recommend("7", include_metadata=True))
 
 
-def test_first_pages_of_the_release_are_what_would_be_computed(
+def test_precomputed_pages_equal_computed_ones(
     trained: tuple[RatingsDataset, Trained, object],
     group: ServiceGroup,
     store: ReleaseStore,
     tmp_path: Path,
     free_port: Callable[[], int],
 ) -> None:
-    """Item by item, for every user: one gateway answers with nothing else, another never does."""
+    """For every user, a gateway that uses precomputed pages answers like one that does not."""
     dataset, _, _ = trained
     port = free_port()
     options = {
         "store": store.url,
         "cf-target": group.cf.address,
         "inference-target": group.inference.address,
-        "answer-memory": "0",
+        "answer-cache-mib": "0",
+        **GATEWAY_OPTIONS,
     }
-    own: dict[str, dict[str, str | None]] = {
-        "ready": {"metrics-port": str(port)},
-        "computing": {"no-first-pages": None},
+    variants: dict[str, dict[str, str | None]] = {
+        "precomputed": {"metrics-port": str(port)},
+        "computed": {"no-precomputed-pages": None},
     }
     users = dataset.user_ids.ids(range(len(dataset.user_ids)))
     clients = {}
     with ExitStack() as stack:
-        for name, changes in own.items():
+        for name, changes in variants.items():
             process = ServiceProcess("gateway", options | changes, tmp_path / f"{name}.log")
             stack.callback(process.stop)
             process.wait_until_serving()
-            clients[name] = stack.enter_context(Client(process.address, timeout=10))
+            clients[name] = stack.enter_context(Client(process.address, timeout=CALL_TIMEOUT_S))
             answer_until(clients[name], lambda found: not found.source.degraded)
-        batch = clients["ready"].batch_recommend(users)
-        together = {answer.subject.user_id: answer.unwrap() for answer in batch}
-        before = answers_of_the_release(port)
+        batch = clients["precomputed"].batch_recommend(users)
+        in_batch = {answer.subject.user_id: answer.unwrap() for answer in batch}
+        before = precomputed_answers(port)
         for user in users:
-            ready, computed = (clients[name].recommend(user, include_metadata=True) for name in own)
-            assert [item.item_id for item in ready] == [item.item_id for item in computed]
-            for ours, theirs in zip(ready, computed, strict=True):
+            precomputed, computed = (
+                clients[name].recommend(user, include_metadata=True) for name in variants
+            )
+            assert [item.item_id for item in precomputed] == [item.item_id for item in computed]
+            for ours, theirs in zip(precomputed, computed, strict=True):
                 assert ours.score == pytest.approx(theirs.score, abs=1e-4)
                 assert ours.predicted_stars == pytest.approx(theirs.predicted_stars, abs=2e-4)
                 assert (ours.rank, ours.proposed_by) == (theirs.rank, theirs.proposed_by)
                 assert (ours.title, ours.genres) == (theirs.title, theirs.genres)
-            assert list(together[user]) == [replace(item, metadata=None) for item in ready]
-            assert ready.source.models == computed.source.models
-            assert bool(ready.next_page_token) == bool(computed.next_page_token)
-        assert answers_of_the_release(port) - before == len(users)
+            assert list(in_batch[user]) == [replace(item, metadata=None) for item in precomputed]
+            assert precomputed.source.models == computed.source.models
+            assert bool(precomputed.next_page_token) == bool(computed.next_page_token)
+        assert precomputed_answers(port) - before == len(users)
 
 
-def answers_of_the_release(port: int) -> int:
-    """How many answers a gateway has given from its release's first pages."""
+def precomputed_answers(port: int) -> int:
+    """Returns how many single answers a gateway has taken from the release's precomputed pages."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
-        found = re.search(r'marquee_answers_total\{origin="release"\} (\S+)', page.read().decode())
+        found = re.search(
+            r'marquee_answers_total\{origin="precomputed"\} (\S+)', page.read().decode()
+        )
     return int(float(found[1])) if found else 0
 
 
 def blocks(language: str) -> list[str]:
-    """The README's code blocks of a language."""
-    text = (PROJECT / "README.md").read_text()
+    """Returns the code blocks of a language in the documents that show how to use the client."""
+    text = "".join((PROJECT / name).read_text() for name in ("README.md", "clients/README.md"))
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-def test_the_readmes_python_examples_say_what_comes_out(
-    group: ServiceGroup, client: Client
-) -> None:
-    """Run as they stand, but for the address; the first is a script, the others doctests."""
+def test_the_python_examples_of_the_documents_work(group: ServiceGroup, client: Client) -> None:
+    """Scripts print five recommendations; doctests print what the document shows.
+
+    Only the address and the default deadline are replaced.
+    """
     answer_until(client, lambda found: not found.source.degraded)
-    script, *examples = [
-        block.replace("localhost:50051", group.gateway.address) for block in blocks("python")
-    ]
-    run = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
-    )
-    assert len(run.stdout.splitlines()) == 5
+    connection = f'Client("{group.gateway.address}", timeout={CALL_TIMEOUT_S}'
+    examples = [block.replace('Client("localhost:50051"', connection) for block in blocks("python")]
+    scripts = [example for example in examples if ">>>" not in example]
+    assert scripts
+    for script in scripts:
+        run = subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=WAIT_S,
+        )
+        assert len(run.stdout.splitlines()) == 5
     parser, runner = doctest.DocTestParser(), doctest.DocTestRunner()
+    # The blocks share their names, as in a session that follows the documents from top to bottom.
+    names: dict[str, object] = {}
     for number, example in enumerate(examples):
-        runner.run(parser.get_doctest(example, {}, f"README[{number}]", "README.md", 0))
+        test = parser.get_doctest(example, names, f"example[{number}]", "README.md", 0)
+        runner.run(test, clear_globs=False)
+        names = test.globs
     assert runner.tries > 10
     assert runner.failures == 0
 
 
-def test_the_readmes_commands_work(group: ServiceGroup, client: Client) -> None:
-    """Those that ask a gateway, as they stand."""
+def test_the_commands_of_the_documents_work(group: ServiceGroup, client: Client) -> None:
+    """Every command that calls a gateway runs as it is shown."""
     answer_until(client, lambda found: not found.source.degraded)
-    asking = ("recommend", "similar", "search", "predict", "status")
+    calling = ("recommend", "similar", "search", "predict", "status")
     lines = [line for block in blocks("sh") for line in block.splitlines()]
     commands = [shlex.split(line, comments=True)[1:] for line in lines if "marquee " in line]
-    ran = [command for command in commands if command and command[0] in asking]
-    assert {command[0] for command in ran} == set(asking)
+    ran = [command for command in commands if command and command[0] in calling]
+    assert {command[0] for command in ran} == set(calling)
+    options = ["--address", group.gateway.address, "--timeout", str(CALL_TIMEOUT_S)]
     for command in ran:
-        marquee = [sys.executable, "-m", "marquee.cli", "--address", group.gateway.address]
+        marquee = [sys.executable, "-m", "marquee.cli", *options]
         run = subprocess.run(
-            [*marquee, *command], capture_output=True, text=True, check=True, timeout=60
+            [*marquee, *command], capture_output=True, text=True, check=True, timeout=WAIT_S
         )
         assert run.stdout, command
 
@@ -253,40 +289,41 @@ def test_a_promotion_is_served_within_five_seconds_and_no_call_fails(
     group: ServiceGroup,
     client: Client,
 ) -> None:
-    """Calls go on while all three processes swap; each answer is full and of one release."""
+    """While all three processes switch releases, calls succeed and no answer is degraded."""
     answer_until(client, lambda found: not found.source.degraded)
+    limit_s = SWAP_LIMIT_S * slowdown()
     answers: list[Recommendations] = []
     errors: list[BaseException] = []
     stop = threading.Event()
 
     def call() -> None:
-        with Client(group.gateway.address, timeout=5) as own:
+        with Client(group.gateway.address, timeout=CALL_TIMEOUT_S) as caller:
             while not stop.is_set():
                 try:
-                    answers.append(own.recommend("7"))
+                    answers.append(caller.recommend("7"))
                 except BaseException as error:
                     errors.append(error)
 
-    callers = [threading.Thread(target=call) for _ in range(3)]
-    for caller in callers:
-        caller.start()
+    threads = [threading.Thread(target=call) for _ in range(3)]
+    for thread in threads:
+        thread.start()
     manifest = trained[2](store)
     store.promote(manifest.release_id)
     promoted = time.monotonic()
     answer_until(client, lambda found: found.source.release_id == manifest.release_id)
     took = time.monotonic() - promoted
     stop.set()
-    for caller in callers:
-        caller.join()
+    for thread in threads:
+        thread.join()
     assert not errors
     assert not any(answer.source.degraded for answer in answers)
-    assert took < SWAP_LIMIT_S
+    assert took < limit_s
 
 
 def test_killing_the_inference_service_degrades_until_it_is_back(
     group: ServiceGroup, client: Client, store: ReleaseStore, tmp_path: Path
 ) -> None:
-    """The next answers come from CF, and are full again once the process is."""
+    """Answers come from the CF service alone, and are complete again once inference is back."""
     answer_until(client, lambda found: not found.source.degraded)
     address = group.inference.address
     group.inference.kill()
@@ -300,19 +337,19 @@ def test_killing_the_inference_service_degrades_until_it_is_back(
     answer_until(client, lambda found: not found.source.degraded)
 
 
-def test_a_frozen_backend_costs_little_and_degrades(group: ServiceGroup, client: Client) -> None:
-    """A stopped process holds nobody up for longer than its timeout."""
+def test_a_frozen_backend_degrades_answers(group: ServiceGroup, client: Client) -> None:
+    """A suspended backend does not block answers for longer than the backend timeout."""
     answer_until(client, lambda found: not found.source.degraded)
-    group.cf.freeze()
+    group.cf.suspend()
     try:
         answer = answer_until(client, lambda found: found.source.degraded)
         assert len(answer) > 0
     finally:
-        group.cf.thaw()
+        group.cf.resume()
     answer_until(client, lambda found: not found.source.degraded)
 
 
 def test_sigterm_drains_and_exits_cleanly(store: ReleaseStore, tmp_path: Path) -> None:
-    """Each service ends with status 0."""
+    """On SIGTERM each service exits with status 0."""
     with ServiceGroup(store.url, tmp_path) as running:
         assert running.stop() == {"cf": 0, "inference": 0, "gateway": 0}

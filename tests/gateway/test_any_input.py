@@ -1,4 +1,4 @@
-"""Whatever comes in, the gateway answers it or refuses it with a reason."""
+"""The gateway answers any input, or refuses it with a reason; no input is an internal error."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.calls import TIMEOUT_S
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 
@@ -97,7 +98,7 @@ REQUESTS: dict[str, st.SearchStrategy[Message]] = {
 
 
 def drawn(strategy: st.SearchStrategy[bytes], count: int) -> list[bytes]:
-    """Requests as bytes; drawn beforehand, for hypothesis knows no event loop."""
+    """Serialised requests, drawn before any call because hypothesis cannot run async tests."""
     found: list[bytes] = []
 
     @settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck))
@@ -110,15 +111,15 @@ def drawn(strategy: st.SearchStrategy[bytes], count: int) -> list[bytes]:
 
 
 async def codes_of(channel: grpc.aio.Channel, method: str, request: bytes) -> set[grpc.StatusCode]:
-    """The status of a call, and of each subject of a batch."""
+    """The status code of a call, and those of the subjects of a batch."""
     path = f"/{SERVICE}/{method}"
     if method != "BatchRecommend":
         call: Any = channel.unary_unary(path)
-        return {await call(request, timeout=20).code()}
+        return {await call(request, timeout=TIMEOUT_S).code()}
     batch: Any = channel.unary_stream(
         path, response_deserializer=pb.BatchRecommendResponse.FromString
     )
-    stream = batch(request, timeout=20)
+    stream = batch(request, timeout=TIMEOUT_S)
     by_number = {code.value[0]: code for code in grpc.StatusCode}
     codes = set()
     try:
@@ -127,7 +128,7 @@ async def codes_of(channel: grpc.aio.Channel, method: str, request: bytes) -> se
                 if answer.HasField("error"):
                     codes.add(by_number[answer.error.code])
     except grpc.aio.AioRpcError:
-        pass  # Its code is asked for below.
+        pass  # The code is read below.
     return codes | {await stream.code()}
 
 
@@ -135,11 +136,11 @@ async def codes_of(channel: grpc.aio.Channel, method: str, request: bytes) -> se
 async def test_no_message_makes_the_gateway_answer_internal(
     channel: grpc.aio.Channel, method: str
 ) -> None:
-    """Each method, by messages that are mostly wrong and sometimes right."""
+    """Each method gets random messages, most of which are invalid."""
     requests = drawn(REQUESTS[method].map(lambda message: message.SerializeToString()), 200)
     codes = [await codes_of(channel, method, request) for request in requests]
-    odd = [(r, c) for r, c in zip(requests, codes, strict=True) if not c <= ALLOWED]
-    assert not odd
+    unexpected = [(r, c) for r, c in zip(requests, codes, strict=True) if not c <= ALLOWED]
+    assert not unexpected
     assert {grpc.StatusCode.OK} in codes
 
 
@@ -147,12 +148,12 @@ async def test_no_message_makes_the_gateway_answer_internal(
 async def test_no_bytes_make_the_gateway_answer_internal(
     channel: grpc.aio.Channel, method: str
 ) -> None:
-    """Messages with bytes changed, cut off or added, and bytes that are none."""
+    """Each method gets messages with bytes changed, cut off or added."""
 
-    def damaged(message: Message, place: int, junk: bytes, cut: bool) -> bytes:
+    def damaged(message: Message, position: int, junk: bytes, cut: bool) -> bytes:
         whole = message.SerializeToString()
-        place %= len(whole) + 1
-        return whole[:place] + junk + (b"" if cut else whole[place + len(junk) :])
+        position %= len(whole) + 1
+        return whole[:position] + junk + (b"" if cut else whole[position + len(junk) :])
 
     strategy = st.builds(
         damaged,
@@ -163,5 +164,5 @@ async def test_no_bytes_make_the_gateway_answer_internal(
     )
     requests = drawn(strategy, 100)
     codes = [await codes_of(channel, method, request) for request in requests]
-    odd = [(r, c) for r, c in zip(requests, codes, strict=True) if not c <= ALLOWED]
-    assert not odd
+    unexpected = [(r, c) for r, c in zip(requests, codes, strict=True) if not c <= ALLOWED]
+    assert not unexpected

@@ -1,4 +1,4 @@
-"""The scoring service over real sockets: its contract with the gateway."""
+"""The scoring service over real sockets, as the gateway calls it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def stub(services: Any) -> AsyncIterator[Any]:
 def query(
     user: int | None, rated: tuple[int, ...] = (), candidates: tuple[int, ...] | None = None
 ) -> Any:
-    """A user, who gives what is rated here three stars; None for the whole catalogue."""
+    """A user or visitor whose rated items have three stars; None scores the whole catalogue."""
     return pb.UserQuery(
         user_index=user,
         rated_items=pack_ints(np.array(rated, dtype=np.int32)),
@@ -44,8 +44,10 @@ def query(
     )
 
 
-async def test_a_batch_scores_each_user_as_alone(stub: Any, services: Any) -> None:
-    """Known users, visitors, whole catalogues, candidates and none may share a request."""
+async def test_a_batch_gives_each_user_the_scores_of_a_single_request(
+    stub: Any, services: Any
+) -> None:
+    """One request may mix known users, visitors, candidates and whole catalogues."""
     release = services.first.release_id
     users = [
         query(3),
@@ -69,10 +71,10 @@ async def test_a_batch_scores_each_user_as_alone(stub: Any, services: Any) -> No
             np.testing.assert_allclose(scores[start:end], expected, atol=1e-6)
 
 
-async def test_requests_that_wait_are_scored_at_once(
+async def test_waiting_requests_are_scored_in_batches(
     stub: Any, services: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each gets its own users' scores back, and a request that is refused harms no other."""
+    """Each request gets the scores of its own users, even if another request is refused."""
     engine = services.scoring["cf"].follower.newest()
     score, batches = type(engine).score, []
 
@@ -96,8 +98,8 @@ async def test_requests_that_wait_are_scored_at_once(
         assert answer == await stub.ScoreItems(request, timeout=5)
 
 
-async def test_what_is_retrieved_is_the_top_of_what_is_scored(stub: Any, services: Any) -> None:
-    """Only eligible items, best first, with their scores."""
+async def test_retrieved_items_are_those_with_the_highest_scores(stub: Any, services: Any) -> None:
+    """Only eligible items are retrieved, the best first, with their scores."""
     release = services.first.release_id
     eligible = np.arange(ITEMS) % 3 == 0
     request = pb.RetrieveItemsRequest(
@@ -107,8 +109,8 @@ async def test_what_is_retrieved_is_the_top_of_what_is_scored(stub: Any, service
     scored = await stub.ScoreItems(
         pb.ScoreItemsRequest(release_id=release, users=[query(3)]), timeout=5
     )
-    for found, every in zip(retrieved.models, scored.models, strict=True):
-        scores = unpack_floats("scores", every.scores)
+    for found, scored_model in zip(retrieved.models, scored.models, strict=True):
+        scores = unpack_floats("scores", scored_model.scores)
         best = top_indexes(scores, 7, eligible)
         assert unpack_ints("items", found.items).tolist() == best.tolist()
         assert unpack_floats("scores", found.scores).tolist() == scores[best].tolist()
@@ -128,18 +130,18 @@ async def test_what_is_retrieved_is_the_top_of_what_is_scored(stub: Any, service
         (pb.ScoreItemsRequest(users=[pb.UserQuery(candidates=b"abc")]), "INVALID_ARGUMENT"),
     ],
 )
-async def test_requests_of_another_release_or_form_are_refused(
+async def test_invalid_requests_are_refused(
     stub: Any, services: Any, request_: Any, code: str
 ) -> None:
-    """Indexes that do not belong here never score anything."""
+    """Unknown releases, models and indexes, and malformed arrays, are errors of the caller."""
     request_.release_id = request_.release_id or services.first.release_id
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stub.ScoreItems(request_, timeout=5)
     assert caught.value.code().name == code
 
 
-async def test_evidence_and_similarities_cover_what_is_asked(stub: Any, services: Any) -> None:
-    """Each candidate is explained; an item compares with every item."""
+async def test_evidence_and_similarities_cover_the_request(stub: Any, services: Any) -> None:
+    """Each candidate is explained, and an item is compared with all items."""
     release = services.first.release_id
     explained = await stub.ExplainItems(
         pb.ExplainItemsRequest(release_id=release, user=query(3, (), (5, 6)), evidence_count=2),

@@ -1,4 +1,4 @@
-"""What a burst of work takes is given back."""
+"""Memory that a burst of work frees is returned to the operating system."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ print(anonymous() - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_freed_blocks_of_threads_go_back_to_the_system() -> None:
-    """Of 128 MB that eight threads held next to nothing stays; by default 14 MB would."""
+def test_freed_blocks_of_threads_are_returned_to_the_system() -> None:
+    """Eight threads free 128 MB, and less than 4 MB stays; by default 14 MB would."""
     run = subprocess.run([sys.executable, "-c", _BURST], check=True, capture_output=True, text=True)
     assert int(run.stdout) < 4_000  # KiB

@@ -1,4 +1,4 @@
-"""What tools see of a server: reflection, health by watch, metrics."""
+"""Reflection, health checks and metrics of a running server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SERVICE = "marquee.v1.RecommenderService"
 
 
 def recommend_from_descriptors(address: str) -> dict[str, Any]:
-    """Lists the services, and calls Recommend with what reflection tells alone."""
+    """Lists the services and calls Recommend, using only the descriptors from reflection."""
     with grpc.insecure_channel(address) as channel:
         database = ProtoReflectionDescriptorDatabase(channel)
         services = set(database.get_services())
@@ -38,14 +38,14 @@ def recommend_from_descriptors(address: str) -> dict[str, Any]:
 
 
 async def test_a_tool_can_call_by_reflection_alone(services: Any) -> None:
-    """As grpcurl does: no generated code, and a real answer."""
+    """A tool such as grpcurl gets an answer without generated code."""
     found = await asyncio.to_thread(recommend_from_descriptors, services.address)
     assert {SERVICE, "grpc.health.v1.Health"} <= found["services"]
     assert len(found["answer"]["items"]) == 3
 
 
 async def test_health_can_be_watched(services: Any) -> None:
-    """A balancer's stream hears that the server drains before it goes."""
+    """A load balancer's stream receives NOT_SERVING before the server stops."""
     async with grpc.aio.insecure_channel(services.address) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         stream = stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
@@ -57,7 +57,7 @@ async def test_health_can_be_watched(services: Any) -> None:
 
 
 async def test_metrics_count_calls_by_status(services: Any, free_port: Callable[[], int]) -> None:
-    """Failures are measured as well as successes, and the release in service is named."""
+    """Successful and failed calls are counted, and the release in service is labelled."""
     port = free_port()
     gateway = await services.start_gateway(metrics_port=port)
     await services.until_full(gateway)

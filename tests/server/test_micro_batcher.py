@@ -1,4 +1,4 @@
-"""The coalescer: single calls become batches, and nobody waits for nothing."""
+"""Micro-batching: concurrent calls share batches, and none waits for a batch to fill."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from marquee_services.server.micro_batcher import MicroBatcher, QueueFullError
 
 
 class Recorder:
-    """Sends batches that end when told to."""
+    """Records batches, which return once the gate is open."""
 
     def __init__(self) -> None:
         self.batches: list[tuple[str, list[int]]] = []
@@ -28,19 +28,19 @@ class Recorder:
 
 
 async def until(condition: object) -> None:
-    """Lets other tasks run until a condition holds."""
+    """Runs other tasks until a condition holds."""
     assert callable(condition)
     while not condition():
         await asyncio.sleep(0)
 
 
-async def test_calls_that_wait_share_the_next_batch() -> None:
-    """While one batch is under way the others gather, and go together."""
+async def test_waiting_calls_share_the_next_batch() -> None:
+    """Calls that arrive while a batch is in progress are sent together when it returns."""
     recorder = Recorder()
-    coalescer: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 10, 100)
-    first = asyncio.create_task(coalescer.call("a", 1, 5))
+    batcher: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 10, 100)
+    first = asyncio.create_task(batcher.call("a", 1, 5))
     await until(lambda: recorder.batches)
-    others = [asyncio.create_task(coalescer.call("a", n, 5)) for n in (2, 3, 4)]
+    others = [asyncio.create_task(batcher.call("a", n, 5)) for n in (2, 3, 4)]
     await asyncio.sleep(0)
     recorder.gate.set()
     assert await first == 2
@@ -49,12 +49,12 @@ async def test_calls_that_wait_share_the_next_batch() -> None:
 
 
 async def test_a_batch_holds_no_more_than_its_weight() -> None:
-    """What is too heavy for the present batch waits; what is too heavy for any goes alone."""
+    """A call that does not fit waits; a call that fits into no batch is sent alone."""
     recorder = Recorder()
-    coalescer: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 4, 100)
+    batcher: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 4, 100)
     weights = (1, 2, 3, 1, 9, 1)
     calls = [
-        asyncio.create_task(coalescer.call("a", n, 5, weight)) for n, weight in enumerate(weights)
+        asyncio.create_task(batcher.call("a", n, 5, weight)) for n, weight in enumerate(weights)
     ]
     await until(lambda: recorder.batches)
     recorder.gate.set()
@@ -63,46 +63,46 @@ async def test_a_batch_holds_no_more_than_its_weight() -> None:
 
 
 async def test_keys_never_share_a_batch() -> None:
-    """Users of different releases stay apart, and none is overtaken for ever."""
+    """Each key has its own batches, and the key of the oldest call is served first."""
     recorder = Recorder()
     recorder.gate.set()
-    coalescer: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 10, 100)
-    calls = [coalescer.call(key, n, 5) for n, key in enumerate("abab")]
+    batcher: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 10, 100)
+    calls = [batcher.call(key, n, 5) for n, key in enumerate("abab")]
     assert await asyncio.gather(*calls) == [0, 2, 4, 6]
     assert recorder.batches == [("a", [0, 2]), ("b", [1, 3])]
 
 
 async def test_a_batch_has_at_most_its_size() -> None:
-    """A long queue is cut into batches."""
+    """A long queue is divided into batches."""
     recorder = Recorder()
     recorder.gate.set()
-    coalescer: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 2, 100)
-    assert await asyncio.gather(*(coalescer.call("a", n, 5) for n in range(5))) == [0, 2, 4, 6, 8]
+    batcher: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 2, 100)
+    assert await asyncio.gather(*(batcher.call("a", n, 5) for n in range(5))) == [0, 2, 4, 6, 8]
     assert [len(queries) for _, queries in recorder.batches] == [2, 2, 1]
 
 
 async def test_the_queue_is_bounded() -> None:
-    """What does not fit is refused at once."""
+    """A call is refused at once if the queue is full."""
     recorder = Recorder()
-    coalescer: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 1, 2)
-    first = asyncio.create_task(coalescer.call("a", 0, 5))
+    batcher: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 1, 2)
+    first = asyncio.create_task(batcher.call("a", 0, 5))
     await until(lambda: recorder.batches)
-    waiting = [asyncio.create_task(coalescer.call("a", n, 5)) for n in (1, 2)]
+    waiting = [asyncio.create_task(batcher.call("a", n, 5)) for n in (1, 2)]
     await asyncio.sleep(0)
     with pytest.raises(QueueFullError):
-        await coalescer.call("a", 3, 5)
+        await batcher.call("a", 3, 5)
     recorder.gate.set()
     assert await asyncio.gather(first, *waiting) == [0, 2, 4]
 
 
 async def test_a_caller_who_gives_up_is_not_sent() -> None:
-    """Cancelled work stops before it reaches a backend."""
+    """A call that is cancelled while it waits is never sent."""
     recorder = Recorder()
-    coalescer: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 10, 100)
-    first = asyncio.create_task(coalescer.call("a", 1, 5))
+    batcher: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 10, 100)
+    first = asyncio.create_task(batcher.call("a", 1, 5))
     await until(lambda: recorder.batches)
-    given_up = asyncio.create_task(coalescer.call("a", 2, 5))
-    stays = asyncio.create_task(coalescer.call("a", 3, 5))
+    given_up = asyncio.create_task(batcher.call("a", 2, 5))
+    stays = asyncio.create_task(batcher.call("a", 3, 5))
     await asyncio.sleep(0)
     given_up.cancel()
     await asyncio.sleep(0)
@@ -112,12 +112,12 @@ async def test_a_caller_who_gives_up_is_not_sent() -> None:
 
 
 async def test_a_timeout_ends_one_call_and_not_its_batch() -> None:
-    """A caller in a hurry does not take the others along."""
+    """The other calls of the batch still get their answers."""
     recorder = Recorder()
-    coalescer: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 10, 100)
+    batcher: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 10, 100)
     calls = [
-        asyncio.create_task(coalescer.call("a", 1, 0.01)),
-        asyncio.create_task(coalescer.call("a", 2, 5)),
+        asyncio.create_task(batcher.call("a", 1, 0.01)),
+        asyncio.create_task(batcher.call("a", 2, 5)),
     ]
     with pytest.raises(TimeoutError):
         await calls[0]
@@ -125,15 +125,15 @@ async def test_a_timeout_ends_one_call_and_not_its_batch() -> None:
     assert await calls[1] == 4
 
 
-async def test_a_failed_batch_fails_its_calls_and_the_next_one_goes() -> None:
-    """An error reaches everybody in the batch, and nobody else."""
+async def test_a_failed_batch_fails_its_calls_and_the_next_one_succeeds() -> None:
+    """An error fails the calls of its batch, and later calls succeed."""
     recorder = Recorder()
     recorder.gate.set()
     recorder.error = ConnectionError("away")
-    coalescer: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 10, 100)
+    batcher: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 10, 100)
     results = await asyncio.gather(
-        coalescer.call("a", 1, 5), coalescer.call("a", 2, 5), return_exceptions=True
+        batcher.call("a", 1, 5), batcher.call("a", 2, 5), return_exceptions=True
     )
     assert all(isinstance(result, ConnectionError) for result in results)
     recorder.error = None
-    assert await coalescer.call("a", 3, 5) == 6
+    assert await batcher.call("a", 3, 5) == 6

@@ -1,5 +1,6 @@
 """The trainer: loads ratings, fits and evaluates models, learns the ensemble, publishes releases.
 
-May import `marquee_core`, `marquee_services` and the client; nothing imports it. Start with
-`training/train.py` for the order of work, `commands/train.py` for the command around it.
+May import `marquee_core`, `marquee_services` and the client; none of these imports the trainer.
+Start with `training/train.py`, which shows the order of work, then `commands/train.py`, the
+command around it.
 """

@@ -1,4 +1,4 @@
-"""Work on blocks of rows, on all cores."""
+"""Runs work on blocks of rows in parallel, on all available cores."""
 
 from __future__ import annotations
 
@@ -10,25 +10,29 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def by_blocks(work: Callable[[int, int], T], rows: int, size: int) -> list[T]:
-    """Does work on blocks of rows, as many at once as there are cores.
+def map_blocks(work: Callable[[int, int], T], row_count: int, block_size: int) -> list[T]:
+    """Calls a function on consecutive blocks of rows, with one thread per available core.
+
+    Threads speed the work up only while the function has released the global interpreter lock, as
+    NumPy and compiled code do.
 
     Args:
-        work: Takes the first row and the one after the last; gains by threads as far as it
-            releases the interpreter's lock.
-        rows: How many rows there are.
-        size: Of a block, in rows.
+        work: Called with the first row of a block and the row after its last.
+        row_count: Total number of rows.
+        block_size: Rows per block; the last block may be smaller.
 
     Returns:
-        What the work returned, in the order of the rows.
+        The results of `work`, one per block, in the order of the rows.
     """
     with ThreadPoolExecutor(usable_cores()) as threads:
-        firsts = range(0, rows, size)
-        return list(threads.map(lambda first: work(first, min(first + size, rows)), firsts))
+        starts = range(0, row_count, block_size)
+        return list(
+            threads.map(lambda start: work(start, min(start + block_size, row_count)), starts)
+        )
 
 
 def usable_cores() -> int:
-    """How many cores this process may use."""
+    """The number of CPU cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""The client of Marquee, a movie recommender served over gRPC.
+"""Client library for Marquee, a movie recommender served over gRPC.
 
     import marquee
 
@@ -6,8 +6,10 @@
         for movie in client.recommend("42", include_metadata=True):
             print(movie.rank, movie.title)
 
-`Client` is for threads, `AsyncClient` for asyncio; they have the same methods. Calls that fail
-raise a `MarqueeError`. The protocol's own messages are in `marquee.v1`.
+`Client` makes blocking calls and may be shared by threads; `AsyncClient` has the same methods for
+asyncio. Both return frozen dataclasses, and raise a subclass of `MarqueeError` if a call fails. The
+generated protobuf messages are in `marquee.v1`. This package imports nothing else of the project;
+read `_client.py` first.
 """
 
 from __future__ import annotations
@@ -103,8 +105,8 @@ __all__ = [
     "__version__",
 ]
 
-# gRPC and protobuf take a quarter of a second to import. Who wants only an error class, or
-# `marquee.v1`, need not wait for them; the first use of these names imports what they need.
+# Importing gRPC and protobuf takes about a quarter of a second. These names are imported on first
+# use, so that `import marquee` stays fast for programs that make no call.
 _LAZY = {
     "AsyncClient": "marquee._async_client",
     "Client": "marquee._client",

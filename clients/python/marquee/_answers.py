@@ -1,4 +1,4 @@
-"""What calls return: items, and sequences of them with what else the answer says."""
+"""Results of calls: items, and sequences of items with the other fields of the response."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ if TYPE_CHECKING:
 T = TypeVar("T", covariant=True)
 
 
-class _Described:
-    """Reads through to the metadata that came with an item, when it was asked for."""
+class _HasMetadata:
+    """Shortcuts to the metadata of an item, which is present only if it was requested."""
 
     __slots__ = ()
     metadata: Item | None
 
     @property
     def title(self) -> str | None:
-        """The title; None unless the call said `include_metadata`."""
+        """The title; None unless the call set `include_metadata`."""
         return self.metadata.title if self.metadata else None
 
     @property
     def year(self) -> int | None:
-        """The year; None when not known, or unless the call said `include_metadata`."""
+        """The year of release; None if unknown, or unless the call set `include_metadata`."""
         return self.metadata.year if self.metadata else None
 
     @property
     def genres(self) -> tuple[str, ...]:
-        """The genres; empty unless the call said `include_metadata`."""
+        """The genres; empty unless the call set `include_metadata`."""
         return self.metadata.genres if self.metadata else ()
 
 
 @dataclass(frozen=True, slots=True)
-class Recommendation(_Described):
+class Recommendation(_HasMetadata):
     """A recommended item.
 
     Attributes:
-        item_id: The item.
-        rank: Its place in the whole list, from 1, over all pages.
-        score: The ensemble's ranking score; comparable within one answer only.
-        predicted_stars: The predicted rating, in stars.
-        proposed_by: The models that had it among their own best.
-        metadata: What is known about it; None unless asked for.
-        reasons: Evidence; empty unless asked for.
-        raw: The message.
+        item_id: The item's id.
+        rank: The position in the list, counted from 1 over all pages.
+        score: The ranking score; comparable only within one list.
+        predicted_stars: The predicted rating in stars.
+        proposed_by: The names of the models that rank the item among their own top items.
+        metadata: What is known about the item; None unless the call set `include_metadata`.
+        reasons: Why the item was recommended; empty unless the call set `include_reasons`.
+        raw: The protobuf message that this was made from.
     """
 
     item_id: str
@@ -65,16 +65,16 @@ class Recommendation(_Described):
 
 
 @dataclass(frozen=True, slots=True)
-class SimilarItem(_Described):
-    """An item similar to another.
+class SimilarItem(_HasMetadata):
+    """An item of a list of similar items.
 
     Attributes:
-        item_id: The item.
-        rank: Its place in the list, from 1.
-        similarity: The blended similarity, -1 to 1.
-        proposed_by: The models that had it among their own most similar.
-        metadata: What is known about it; None unless asked for.
-        raw: The message.
+        item_id: The item's id.
+        rank: The position in the list, counted from 1.
+        similarity: The mean similarity over the models, above 0 and at most 1.
+        proposed_by: The names of the models that rank the item among their own most similar items.
+        metadata: What is known about the item; None unless the call set `include_metadata`.
+        raw: The protobuf message that this was made from.
     """
 
     item_id: str
@@ -87,11 +87,11 @@ class SimilarItem(_Described):
 
 @dataclass(frozen=True, slots=True)
 class PredictedRating:
-    """A predicted rating.
+    """The predicted rating of one item.
 
     Attributes:
-        item_id: The item.
-        stars: The prediction in stars; None when the release does not know the item.
+        item_id: The item's id.
+        stars: The predicted rating in stars; None if the release does not know the item.
     """
 
     item_id: str
@@ -99,7 +99,12 @@ class PredictedRating:
 
 
 class _Rows(Sequence[T]):
-    """A sequence of the answer's items."""
+    """A result that is a sequence of its `items`.
+
+    Attributes:
+        columns: The attributes of an item that `to_frame` puts into columns.
+        items: The items.
+    """
 
     __slots__ = ()
     columns: ClassVar[tuple[str, ...]]
@@ -119,7 +124,9 @@ class _Rows(Sequence[T]):
         return self.items[index]
 
     def to_frame(self) -> Any:
-        """The items as a `pandas.DataFrame`, a row each, with the columns of `columns`.
+        """Returns the items as a `pandas.DataFrame` with one row per item.
+
+        The columns are the attributes named in `columns`.
 
         Raises:
             ImportError: pandas is not installed.
@@ -134,16 +141,17 @@ class _Rows(Sequence[T]):
 
 @dataclass(frozen=True, slots=True)
 class Recommendations(_Rows[Recommendation]):
-    """Recommendations, best first: a sequence of `Recommendation`.
+    """A page of recommendations, best first: a sequence of `Recommendation`.
 
     Attributes:
         items: The items of this page.
-        recommendation_id: Names the list; the same on each of its pages.
-        subject_kind: How the release sees the subject.
-        source: Which release answered, and with what.
-        unknown_item_ids: Item ids of the request that the release does not know; ignored.
-        next_page_token: The next page's token; empty on the last page, and in a batch.
-        raw: The message.
+        recommendation_id: Identifies the list; the same on each of its pages.
+        subject_kind: How the release treats the subject.
+        source: The release and models that the answer comes from.
+        unknown_item_ids: Ids in the request that the release does not know; they were ignored.
+        next_page_token: The token to request the next page with; empty on the last page, and in the
+            answers of a batch.
+        raw: The protobuf message that this was made from.
     """
 
     columns = ("rank", "item_id", "title", "year", "genres", "score", "predicted_stars")
@@ -160,14 +168,14 @@ class Recommendations(_Rows[Recommendation]):
 
 @dataclass(frozen=True, slots=True)
 class BatchAnswer:
-    """The answer for one subject of a batch: recommendations, or an error.
+    """The result for one subject of a batch: recommendations or an error.
 
     Attributes:
-        index: The place of the subject in the request, from 0.
+        index: The position of the subject in the request, counted from 0.
         subject: The subject.
-        recommendations: The answer; None if it failed.
-        error: The error; None if it did not fail.
-        raw: The message.
+        recommendations: The recommendations; None if there was an error.
+        error: The error; None if there was none.
+        raw: The protobuf message that this was made from.
     """
 
     index: int
@@ -177,10 +185,10 @@ class BatchAnswer:
     raw: pb.BatchRecommendResponse.SubjectAnswer = field(repr=False, compare=False)
 
     def unwrap(self) -> Recommendations:
-        """The recommendations.
+        """Returns the recommendations, or raises the subject's error.
 
         Raises:
-            MarqueeError: This subject's error.
+            MarqueeError: The subject could not be answered.
         """
         if self.recommendations is None:
             assert self.error is not None  # noqa: S101 - one of the two is set
@@ -190,15 +198,15 @@ class BatchAnswer:
 
 @dataclass(frozen=True, slots=True)
 class PredictedRatings(_Rows[PredictedRating]):
-    """Predicted ratings in the order asked for: a sequence of `PredictedRating`.
+    """Predicted ratings in the order of the requested items: a sequence of `PredictedRating`.
 
     Attributes:
         items: The predictions.
-        subject_kind: How the release sees the subject.
-        source: Which release answered, and with what.
+        subject_kind: How the release treats the subject.
+        source: The release and models that the answer comes from.
         unknown_item_ids: Ids among the subject's ratings and liked items that the release does not
-            know; ignored.
-        raw: The message.
+            know; they were ignored.
+        raw: The protobuf message that this was made from.
     """
 
     columns = ("item_id", "stars")
@@ -215,9 +223,9 @@ class SimilarItems(_Rows[SimilarItem]):
 
     Attributes:
         items: The items.
-        source: Which release answered, and with what.
-        unknown_item_ids: Item ids of the filter that the release does not know; ignored.
-        raw: The message.
+        source: The release and models that the answer comes from.
+        unknown_item_ids: Ids in the filter that the release does not know; they were ignored.
+        raw: The protobuf message that this was made from.
     """
 
     columns = ("rank", "item_id", "title", "year", "genres", "similarity")
@@ -229,13 +237,13 @@ class SimilarItems(_Rows[SimilarItem]):
 
 @dataclass(frozen=True, slots=True)
 class FoundItems(_Rows[Item]):
-    """Items found by title, best match first: a sequence of `Item`.
+    """A page of items found by title, best match first: a sequence of `Item`.
 
     Attributes:
         items: The items of this page.
-        release_id: The release searched.
-        next_page_token: The next page's token; empty on the last page.
-        raw: The message.
+        release_id: The id of the release whose catalogue was searched.
+        next_page_token: The token to request the next page with; empty on the last page.
+        raw: The protobuf message that this was made from.
     """
 
     columns = ("item_id", "title", "year", "genres", "rating_count", "mean_stars")

@@ -1,4 +1,4 @@
-"""The client for asyncio."""
+"""The asyncio client."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ class AsyncClient:
             for movie in await client.recommend("42", include_metadata=True):
                 print(movie.rank, movie.title)
 
-    As `Client`, in arguments, methods and errors. Each event loop has a connection of its own, made
-    at its first call. A process may fork before its first call; gRPC's asyncio does not live
-    through a later fork, and calls in the child raise a `RuntimeError`.
+    Arguments, methods and errors are those of `Client`. Each event loop gets its own connection,
+    opened on its first call. A process may fork before its first call. gRPC's asyncio API does not
+    survive a later fork, so calls in the child then raise a `RuntimeError`.
     """
 
-    # The process whose threads serve gRPC's asyncio: the one that called first.
-    _home: ClassVar[int | None] = None
+    # The id of the process that made the first call. Only there do gRPC's asyncio threads run.
+    _process_id: ClassVar[int | None] = None
 
     def __init__(
         self,
@@ -101,8 +101,8 @@ class AsyncClient:
         **options: Unpack[RecommendOptions],
     ) -> Recommendations:
         """Recommends items to a subject, best first; see `Client.recommend`."""
-        who = _requests.subject(subject, ratings, liked_item_ids)
-        request = _requests.recommend(who, page_size, page_token, options)
+        resolved = _requests.subject(subject, ratings, liked_item_ids)
+        request = _requests.recommend(resolved, page_size, page_token, options)
         return await self._recommend(request, timeout)
 
     def recommend_pages(
@@ -116,9 +116,9 @@ class AsyncClient:
         timeout: float | None = None,
         **options: Unpack[RecommendOptions],
     ) -> AsyncIterator[Recommendations]:
-        """Walks the pages of a recommendation; see `Client.recommend_pages`."""
-        who = _requests.subject(subject, ratings, liked_item_ids)
-        return self._pages(_requests.recommend(who, page_size, page_token, options), timeout)
+        """Iterates over the pages of a recommendation list; see `Client.recommend_pages`."""
+        resolved = _requests.subject(subject, ratings, liked_item_ids)
+        return self._pages(_requests.recommend(resolved, page_size, page_token, options), timeout)
 
     def batch_recommend(
         self,
@@ -128,13 +128,14 @@ class AsyncClient:
         timeout: float | None = None,
         **options: Unpack[RecommendOptions],
     ) -> AsyncIterator[BatchAnswer]:
-        """Recommends to many subjects in one call; see `Client.batch_recommend`.
+        """Recommends items to many subjects in one call; see `Client.batch_recommend`.
 
-        A loop that is left early ends the call when its iterator is closed: at once within
-        `contextlib.aclosing`, else when the event loop gets round to it.
+        If a loop over the answers ends early, the call is cancelled when the iterator is closed:
+        immediately inside `contextlib.aclosing`, otherwise when the event loop finalises it.
         """
-        who = _requests.subjects(subjects)
-        return self._batch(_requests.batch_recommend(who, page_size, options), who, timeout)
+        resolved = _requests.subjects(subjects)
+        request = _requests.batch_recommend(resolved, page_size, options)
+        return self._batch(request, resolved, timeout)
 
     async def predict_ratings(
         self,
@@ -147,9 +148,9 @@ class AsyncClient:
         model: str = "",
         timeout: float | None = None,
     ) -> PredictedRatings:
-        """Predicts a subject's ratings of given items; see `Client.predict_ratings`."""
-        who = _requests.subject(subject, ratings, liked_item_ids)
-        request = _requests.predict_ratings(who, item_ids, release_id, model)
+        """Predicts the ratings of items; see `Client.predict_ratings`."""
+        resolved = _requests.subject(subject, ratings, liked_item_ids)
+        request = _requests.predict_ratings(resolved, item_ids, release_id, model)
         response = await self._call(self._stub().PredictRatings, request, timeout)
         return _convert.predicted_ratings(response)
 
@@ -164,7 +165,7 @@ class AsyncClient:
         timeout: float | None = None,
         **item_filter: Unpack[ItemFilter],
     ) -> SimilarItems:
-        """Answers the items most similar to an item; see `Client.similar_items`."""
+        """Returns the items most similar to an item; see `Client.similar_items`."""
         request = _requests.similar_items(
             item_id, page_size, release_id, model, include_metadata, item_filter
         )
@@ -179,7 +180,7 @@ class AsyncClient:
         page_token: str = "",
         timeout: float | None = None,
     ) -> FoundItems:
-        """Finds items by words of their titles; see `Client.search_items`."""
+        """Finds items whose titles contain the words of a query; see `Client.search_items`."""
         request = pb.SearchItemsRequest(query=query, page_size=page_size, page_token=page_token)
         response = await self._call(self._stub().SearchItems, request, timeout)
         return _convert.found_items(response)
@@ -187,7 +188,7 @@ class AsyncClient:
     async def search_pages(
         self, query: str, *, page_size: int = PAGE_SIZE, timeout: float | None = None
     ) -> AsyncIterator[FoundItems]:
-        """Walks the pages of a search; see `Client.search_pages`."""
+        """Iterates over the pages of search results; see `Client.search_pages`."""
         token = ""
         while True:
             page = await self.search_items(
@@ -198,18 +199,18 @@ class AsyncClient:
                 return
 
     async def get_item(self, item_id: str, *, timeout: float | None = None) -> Item:
-        """Answers what is known about an item."""
+        """Returns the metadata and rating statistics of an item; see `Client.get_item`."""
         request = pb.GetItemRequest(item_id=item_id)
         response = await self._call(self._stub().GetItem, request, timeout)
         return _convert.item(response.item)
 
     async def status(self, *, timeout: float | None = None) -> Status:
-        """Answers the state of the gateway: its releases, models and backends."""
+        """Returns the state of the gateway: its releases, models and backends."""
         response = await self._call(self._stub().GetStatus, pb.GetStatusRequest(), timeout)
         return _convert.status(response)
 
     async def close(self) -> None:
-        """Closes the connection of this event loop; calls in progress end as `Cancelled`."""
+        """Closes the connection of this event loop. Its calls in progress raise `Cancelled`."""
         self._closed = True
         connection = self._connections.pop(asyncio.get_running_loop(), None)
         if connection:
@@ -246,7 +247,7 @@ class AsyncClient:
             request.page_token = page.next_page_token
 
     async def _batch(
-        self, request: pb.BatchRecommendRequest, who: Sequence[Subject], timeout: float | None
+        self, request: pb.BatchRecommendRequest, subjects: Sequence[Subject], timeout: float | None
     ) -> AsyncIterator[BatchAnswer]:
         call = self._stub().BatchRecommend(
             request, **self._settings.call(timeout, self._settings.batch_timeout)
@@ -254,7 +255,7 @@ class AsyncClient:
         try:
             async for response in call:
                 for answer in response.answers:
-                    yield _convert.batch_answer(answer, who)
+                    yield _convert.batch_answer(answer, subjects)
         except grpc.RpcError as error:
             raise _rpc_errors.from_rpc_error(error) from error
         except asyncio.CancelledError:
@@ -278,24 +279,27 @@ class AsyncClient:
             raise
 
     def _raise_if_closed(self) -> None:
-        """Tells a call that `close` ended from a task that was cancelled; gRPC does not."""
+        """Raises `Cancelled` if `close`, not the cancellation of this task, ended the call.
+
+        gRPC raises `asyncio.CancelledError` in both cases.
+        """
         task = asyncio.current_task()
         if self._closed and task is not None and not task.cancelling():
             raise Cancelled("the client was closed") from None
 
     def _stub(self) -> stubs.RecommenderServiceAsyncStub:
-        """The stub on this event loop's connection, which is made here when there is none yet."""
+        """Returns a stub on this event loop's connection, and connects first if necessary."""
         if self._closed:
             raise RuntimeError("the client is closed")
-        if AsyncClient._home is None:
-            AsyncClient._home = os.getpid()
-        elif AsyncClient._home != os.getpid():
-            raise RuntimeError("gRPC's asyncio was in use before this process forked off")
+        if AsyncClient._process_id is None:
+            AsyncClient._process_id = os.getpid()
+        elif AsyncClient._process_id != os.getpid():
+            raise RuntimeError("an AsyncClient cannot be used in a process forked after its use")
         loop = asyncio.get_running_loop()
         connection = self._connections.get(loop)
         if connection is None:
-            for old in [old for old in self._connections if old.is_closed()]:
-                del self._connections[old]
+            for closed in [other for other in self._connections if other.is_closed()]:
+                del self._connections[closed]
             connection = self._connections[loop] = self._connect()
         return connection.stub
 

@@ -1,4 +1,4 @@
-"""How the clients reach the servers: settings and their defaults, as gRPC takes them."""
+"""Connection settings of the clients, and the gRPC options made from them."""
 
 from __future__ import annotations
 
@@ -23,37 +23,41 @@ else:
 
 SERVICE = "marquee.v1.RecommenderService"
 TIMEOUT = 1.0
-"""Seconds that a call may take, if neither the client nor the call says otherwise."""
+"""Default deadline of a call in seconds."""
 BATCH_TIMEOUT = 60.0
-"""Seconds that a batch may take, likewise."""
+"""Default deadline of a batch in seconds, up to its last answer."""
 
-# All but BatchRecommend, which may have sent answers before it fails, and which is no small work.
+# All methods but BatchRecommend: it may fail after some answers have been read, and repeating it
+# costs the server a lot of work.
 _RETRIED = ("Recommend", "PredictRatings", "SimilarItems", "SearchItems", "GetItem", "GetStatus")
 
-# Each failed attempt takes a token and each success gives back a tenth; below half of the tokens
-# nothing is retried. So a rolling restart under load is retried away, and an outage is not made
-# worse: then retries are at most a tenth of the calls.
+# The retry budget. Each failed attempt takes one token and each success returns a tenth; there are
+# no retries while at most half of the tokens are left. This is enough to hide a rolling restart
+# under load. In an outage it stops the retries, so that they do not multiply the load.
 _RETRY_TOKENS = 100
 _RETRY_TOKEN_RATIO = 0.1
 
-# After a second without a byte from the server a ping goes out; half a second later the connection
-# is given up, and its calls are retried elsewhere. Without `ping_timeout` a frozen server goes
-# unnoticed. The health watch keeps a stream open, so idle connections are looked after too; a
-# server must permit a ping a second (`grpc.http2.min_ping_interval_without_data_ms`).
+# After a second without data from the server the client sends a ping. If there is no answer within
+# half a second it closes the connection and retries its calls on another. Without `ping_timeout`
+# gRPC does not notice a frozen server. The health watch keeps a stream open, so idle connections
+# are checked too. The server must allow one ping per second
+# (`grpc.http2.min_ping_interval_without_data_ms`).
 _KEEPALIVE_MS = 1_000
 _PING_TIMEOUT_MS = 500
 
-# gRPC's own maximum is two minutes: so long would a server that came back stay unused.
+# Minimum and maximum backoff. With gRPC's own maximum of two minutes, a server that came back could
+# stay unused for that long.
 _RECONNECT_MS = (100, 5_000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What both clients are made with; see `Client` for the meaning of each.
+    """The arguments of both clients. `Client` documents each of them.
 
     Raises:
-        OSError: A file of `tls` cannot be read.
-        ValueError: A setting makes no sense, or would send a token where others can read it.
+        OSError: A certificate or key file of `tls` cannot be read.
+        ValueError: The target is empty or an HTTP URL, a timeout is not a positive finite number,
+            or the token would be sent in plaintext to another machine.
     """
 
     target: str
@@ -69,25 +73,27 @@ class Settings:
 
     def __post_init__(self) -> None:
         tls = self.tls if isinstance(self.tls, TLS) else TLS()
-        object.__setattr__(self, "_pems", (_pem(tls.ca), _pem(tls.key), _pem(tls.cert)))
+        object.__setattr__(
+            self, "_pems", (_read_pem(tls.ca), _read_pem(tls.key), _read_pem(tls.cert))
+        )
         if not self.target or self.target.startswith(("http://", "https://")):
-            raise ValueError(f"a target is host:port, not {self.target!r}")
+            raise ValueError(f"the target must be host:port or a gRPC name, not {self.target!r}")
         _check_timeout(self.timeout)
         _check_timeout(self.batch_timeout)
         if self.token is not None and not (
             self.tls or self.allow_insecure_token or is_loopback(self.target)
         ):
             raise ValueError(
-                f"a token would travel readable to {self.target}: "
-                "use tls, or say allow_insecure_token=True"
+                f"the token would be sent to {self.target} in plaintext: "
+                "use tls, or set allow_insecure_token=True"
             )
 
     def credentials(self) -> grpc.ChannelCredentials | None:
-        """The channel's credentials; None for plaintext."""
+        """Returns the channel's credentials; None for plaintext."""
         return grpc.ssl_channel_credentials(*self._pems) if self.tls else None
 
     def options(self) -> list[tuple[str, Any]]:
-        """The channel's options; those that the caller gave win."""
+        """Returns the channel's options; `channel_options` override the defaults."""
         options: dict[str, Any] = {
             "grpc.primary_user_agent": f"marquee-python/{_version.__version__}",
             "grpc.service_config": json.dumps(self.service_config()),
@@ -96,19 +102,20 @@ class Settings:
             "grpc.http2.ping_timeout_ms": _PING_TIMEOUT_MS,
             "grpc.initial_reconnect_backoff_ms": _RECONNECT_MS[0],
             "grpc.max_reconnect_backoff_ms": _RECONNECT_MS[1],
-            # A channel shares no connection with others: with those that a process had before it
-            # forked, above all.
+            # Do not share connections between channels. A forked child must not use a connection of
+            # its parent.
             "grpc.use_local_subchannel_pool": 1,
         }
         if isinstance(self.tls, TLS) and self.tls.server_name:
             options["grpc.ssl_target_name_override"] = self.tls.server_name
-        # Of two values for an option gRPC takes the first.
+        # Merged here, because gRPC uses the first of two values for an option.
         return list((options | dict(self.channel_options)).items())
 
     def service_config(self) -> dict[str, Any]:
-        """Balancing, retries and health watch, as gRPC's service config.
+        """Returns the gRPC service config: load balancing, retries and health checks.
 
-        Its `timeout` stays unused: gRPC lets it pass more than a second early (grpc#40633).
+        It sets no `timeout`, which gRPC can let expire more than a second early (grpc#40633); the
+        method `call` sets the deadline instead.
         """
         config: dict[str, Any] = {
             "loadBalancingConfig": [{"round_robin": {}}],
@@ -131,14 +138,15 @@ class Settings:
         return config
 
     def call(self, timeout: float | None, default: float) -> dict[str, Any]:
-        """The keyword arguments of every gRPC call.
+        """Returns the keyword arguments of a gRPC call: deadline, metadata and waiting.
 
         Args:
-            timeout: What the call asked for, in seconds; None for the default.
-            default: The default.
+            timeout: The deadline that the caller requested in seconds; None for the default.
+            default: The default deadline in seconds.
 
         Raises:
-            ValueError: The timeout makes no sense, or the token cannot travel in a header.
+            ValueError: The timeout is not a positive finite number, or the token has characters
+                that are not allowed in a header.
         """
         if timeout is None:
             timeout = default
@@ -155,13 +163,13 @@ class Settings:
             return ()
         token = (self.token() if callable(self.token) else self.token).strip()
         if not token.isascii() or not token.isprintable():
-            # gRPC's own message would show the token.
-            raise ValueError("the token holds characters that a header cannot carry")
+            # The error message of gRPC would contain the token.
+            raise ValueError("the token has characters that are not allowed in a header")
         return (("authorization", f"Bearer {token}"),)
 
 
 def is_loopback(target: str) -> bool:
-    """Whether every address of a gRPC target is this machine's own."""
+    """Returns whether every address of a gRPC target is on this machine."""
     scheme, _, rest = target.partition(":")
     if scheme in ("unix", "unix-abstract"):
         return True
@@ -171,7 +179,7 @@ def is_loopback(target: str) -> bool:
 
 
 def _is_loopback_host(address: str) -> bool:
-    """Whether `host:port`, `[host]:port` or `host` is this machine."""
+    """Returns whether `host:port`, `[host]:port` or `host` is a loopback address."""
     if address.startswith("["):
         host = address[1:].partition("]")[0]
     else:
@@ -186,8 +194,8 @@ def _is_loopback_host(address: str) -> bool:
 
 def _check_timeout(timeout: float) -> None:
     if not 0 < timeout < math.inf:
-        raise ValueError(f"a timeout is a positive number of seconds, not {timeout}")
+        raise ValueError(f"a timeout must be a positive number of seconds, not {timeout}")
 
 
-def _pem(source: str | Path | bytes | None) -> bytes | None:
+def _read_pem(source: str | Path | bytes | None) -> bytes | None:
     return source if source is None or isinstance(source, bytes) else Path(source).read_bytes()

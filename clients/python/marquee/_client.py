@@ -1,4 +1,4 @@
-"""The client for threads."""
+"""The blocking client."""
 
 from __future__ import annotations
 
@@ -46,37 +46,43 @@ class _Connection:
 
 
 class Client:
-    """A client of a Marquee gateway. Threads may share it.
+    """A client of a Marquee gateway that makes blocking calls. Threads may share it.
 
         with Client("localhost:50051") as client:
             for movie in client.recommend("42", include_metadata=True):
                 print(movie.rank, movie.title)
 
-    Connects at the first call. A process that forks may go on using it in parent and child: the
-    child connects anew. gevent is not supported; for many calls at once take threads, or
-    `AsyncClient`.
+    The client connects on its first call. After a fork, parent and child can both go on using it:
+    the child opens its own connection. gevent is not supported; use threads or `AsyncClient` to
+    make calls concurrently.
 
-    Every call raises a `MarqueeError` when it fails, a `RuntimeError` once the client is closed,
-    and a `TypeError` or `ValueError` for an argument that no message could carry. Each but
-    `batch_recommend` is tried again, up to four times in all and within a budget, as long as the
-    server is unavailable and the deadline allows.
+    A call that fails raises a `MarqueeError`. A call on a closed client raises a `RuntimeError`. An
+    argument that has no meaning in a request raises a `TypeError` or `ValueError` before anything
+    is sent.
+
+    A call other than `batch_recommend` is retried if the server is unavailable: up to four attempts
+    in all, within the call's deadline and within a budget that keeps retries from making an outage
+    worse.
 
     Args:
-        target: `host:port`; calls go round all addresses of the host. Any gRPC name will do, such
-            as `dns:///host:port`, `unix:/path` or `ipv4:10.0.0.1:50051,10.0.0.2:50051`.
-        timeout: Seconds that a call may take. Every call has a deadline.
-        batch_timeout: Seconds that a batch may take, to its last answer.
-        token: A bearer token, or a function that is asked for one before each call.
-        allow_insecure_token: Whether the token may travel in plaintext to other machines.
-        tls: Whether to secure the connection; certificates by `TLS`.
-        wait_for_ready: Whether calls wait for a connection up to their deadline, rather than fail
-            when no server can be reached.
-        health_check: Whether to pass over servers that say they are not serving.
-        channel_options: More gRPC channel arguments; these win over the client's own.
+        target: The gateway's address, `host:port`, or any other gRPC name, such as
+            `dns:///host:port`, `unix:/path` or `ipv4:10.0.0.1:50051,10.0.0.2:50051`. Calls are
+            balanced over all addresses of the name.
+        timeout: The default deadline of a call, in seconds.
+        batch_timeout: The default deadline of a batch up to its last answer, in seconds.
+        token: A bearer token, or a function that returns one and is called before every call.
+        allow_insecure_token: Whether the token may be sent in plaintext to another machine.
+        tls: Whether to use TLS. Pass a `TLS` to choose certificates.
+        wait_for_ready: Whether a call waits for a connection until its deadline, instead of failing
+            if no server can be reached.
+        health_check: Whether to send no calls to servers whose health service reports that they are
+            not serving.
+        channel_options: Additional gRPC channel arguments. They override those of the client.
 
     Raises:
-        OSError: A file of `tls` cannot be read.
-        ValueError: A setting makes no sense, or would send the token where others can read it.
+        OSError: A certificate or key file of `tls` cannot be read.
+        ValueError: The target is empty or an HTTP URL, a timeout is not a positive finite number,
+            or the token would be sent in plaintext to another machine.
     """
 
     def __init__(
@@ -103,8 +109,8 @@ class Client:
             health_check=health_check,
             channel_options=channel_options,
         )
-        # By process id. A parent's connection stays in its child's memory, untouched: gRPC cannot
-        # tear it down there.
+        # By process id. After a fork the parent's connection stays in the child's dictionary,
+        # unused: gRPC cannot close it there.
         self._connections: dict[int, _Connection] = {}
         self._closed = False
 
@@ -122,17 +128,20 @@ class Client:
         """Recommends items to a subject, best first.
 
         Args:
-            subject: A user's id, or a `Subject`; None for a visitor.
-            ratings: Ratings in stars by item id, the latest last: a visitor's, or fresh ones of the
-                user.
-            liked_item_ids: Items that the subject likes, without a rating, the latest last.
-            page_size: How many items; at most 1,000.
-            page_token: `next_page_token` of the page before; all else as it was then.
-            timeout: Seconds that the call may take; None for the client's.
-            **options: See `RecommendOptions`: filters, diversity, reasons and more.
+            subject: A user's id or a `Subject`; None for a visitor.
+            ratings: Ratings in stars by item id, oldest first: a visitor's, or new ones of a known
+                user. Not to be combined with a `Subject`.
+            liked_item_ids: Items that the subject likes, without a number of stars, oldest first.
+                Not to be combined with a `Subject`.
+            page_size: The maximum number of items; at most 1,000.
+            page_token: The `next_page_token` of the page before; empty for the first page. Subject
+                and options must be the same as for the first page.
+            timeout: The deadline of this call in seconds; None for the client's default.
+            **options: Filters, diversity, metadata, reasons and more; see `RecommendOptions`.
         """
-        who = _requests.subject(subject, ratings, liked_item_ids)
-        return self._recommend(_requests.recommend(who, page_size, page_token, options), timeout)
+        resolved = _requests.subject(subject, ratings, liked_item_ids)
+        request = _requests.recommend(resolved, page_size, page_token, options)
+        return self._recommend(request, timeout)
 
     def recommend_pages(
         self,
@@ -145,13 +154,14 @@ class Client:
         timeout: float | None = None,
         **options: Unpack[RecommendOptions],
     ) -> Iterator[Recommendations]:
-        """Walks the pages of a recommendation until the catalogue ends or the caller does.
+        """Iterates over the pages of a recommendation list, one call per page.
 
-        Pages neither repeat nor skip an item, also while a new release comes into service. Each is
-        a call of its own. Arguments are those of `recommend`.
+        Pages neither repeat nor skip an item, even if a new release comes into service in between.
+        The iterator ends with the list. The arguments are those of `recommend`, and `timeout`
+        applies to each page.
         """
-        who = _requests.subject(subject, ratings, liked_item_ids)
-        return self._pages(_requests.recommend(who, page_size, page_token, options), timeout)
+        resolved = _requests.subject(subject, ratings, liked_item_ids)
+        return self._pages(_requests.recommend(resolved, page_size, page_token, options), timeout)
 
     def batch_recommend(
         self,
@@ -161,20 +171,23 @@ class Client:
         timeout: float | None = None,
         **options: Unpack[RecommendOptions],
     ) -> Iterator[BatchAnswer]:
-        """Recommends to many subjects in one call.
+        """Recommends items to many subjects in one call.
 
-        Answers come as they are ready, in any order, and no faster than the caller takes them. One
-        subject's failure is in its answer and does not end the batch. The call begins with the
-        first answer asked for; leaving the loop ends it.
+        Answers arrive as they become ready, in any order, each with its subject. The error of one
+        subject is in its answer and does not end the batch. The call starts when the first answer
+        is read from the iterator, and is cancelled when the iterator is closed, for example because
+        a loop over it ends early. The server works only a little ahead of a slow reader.
 
         Args:
             subjects: User ids and `Subject`s. 1 to 10,000.
-            page_size: How many items each gets; at most 1,000.
-            timeout: Seconds to the last answer; None for the client's `batch_timeout`.
-            **options: See `RecommendOptions`; the same for all.
+            page_size: The maximum number of items for each subject; at most 1,000.
+            timeout: The deadline in seconds up to the last answer; None for the client's
+                `batch_timeout`.
+            **options: Options for all subjects; see `RecommendOptions`.
         """
-        who = _requests.subjects(subjects)
-        return self._batch(_requests.batch_recommend(who, page_size, options), who, timeout)
+        resolved = _requests.subjects(subjects)
+        request = _requests.batch_recommend(resolved, page_size, options)
+        return self._batch(request, resolved, timeout)
 
     def predict_ratings(
         self,
@@ -187,20 +200,21 @@ class Client:
         model: str = "",
         timeout: float | None = None,
     ) -> PredictedRatings:
-        """Predicts a subject's ratings of given items, in the order given.
+        """Predicts the ratings that a subject would give to items, in the order of `item_ids`.
 
         Args:
-            subject: A user's id, or a `Subject`; None for a visitor.
-            item_ids: The items, each once. 1 to 1,000.
-            ratings: Ratings in stars by item id, the latest last: a visitor's, or fresh ones of the
-                user.
-            liked_item_ids: Items that the subject likes, without a rating, the latest last.
-            release_id: Answer with this release instead of the one in service.
-            model: Answer with this model alone instead of the ensemble.
-            timeout: Seconds that the call may take; None for the client's.
+            subject: A user's id or a `Subject`; None for a visitor.
+            item_ids: The items to predict ratings of. 1 to 1,000, each at most once.
+            ratings: Ratings in stars by item id, oldest first: a visitor's, or new ones of a known
+                user. Not to be combined with a `Subject`.
+            liked_item_ids: Items that the subject likes, without a number of stars, oldest first.
+                Not to be combined with a `Subject`.
+            release_id: Answer from this release instead of the one in service.
+            model: Predict with this model alone instead of the ensemble.
+            timeout: The deadline of this call in seconds; None for the client's default.
         """
-        who = _requests.subject(subject, ratings, liked_item_ids)
-        request = _requests.predict_ratings(who, item_ids, release_id, model)
+        resolved = _requests.subject(subject, ratings, liked_item_ids)
+        request = _requests.predict_ratings(resolved, item_ids, release_id, model)
         return _convert.predicted_ratings(self._call(self._stub().PredictRatings, request, timeout))
 
     def similar_items(
@@ -214,16 +228,16 @@ class Client:
         timeout: float | None = None,
         **item_filter: Unpack[ItemFilter],
     ) -> SimilarItems:
-        """Answers the items most similar to an item, most similar first.
+        """Returns the items most similar to an item, most similar first.
 
         Args:
-            item_id: The item.
-            page_size: How many; at most 1,000.
-            release_id: Answer with this release instead of the one in service.
-            model: Answer with this model alone instead of the blend.
-            include_metadata: Whether to tell titles, years and genres.
-            timeout: Seconds that the call may take; None for the client's.
-            **item_filter: See `ItemFilter`.
+            item_id: The id of the item to compare with.
+            page_size: The maximum number of similar items; at most 1,000.
+            release_id: Answer from this release instead of the one in service.
+            model: Compare with this model alone instead of the mean over all models.
+            include_metadata: Whether to return title, year and genres of each item.
+            timeout: The deadline of this call in seconds; None for the client's default.
+            **item_filter: Which items may be returned; see `ItemFilter`.
         """
         request = _requests.similar_items(
             item_id, page_size, release_id, model, include_metadata, item_filter
@@ -238,13 +252,15 @@ class Client:
         page_token: str = "",
         timeout: float | None = None,
     ) -> FoundItems:
-        """Finds items by words of their titles, best match first.
+        """Finds items whose titles contain the words of a query, best match first.
 
         Args:
-            query: Words of the title in any order; the last may be the beginning of a word.
-            page_size: How many items; at most 1,000.
-            page_token: `next_page_token` of the page before; all else as it was then.
-            timeout: Seconds that the call may take; None for the client's.
+            query: Words in any order; the last may be the beginning of a word. Case and accents are
+                ignored.
+            page_size: The maximum number of items; at most 1,000.
+            page_token: The `next_page_token` of the page before; empty for the first page. The
+                query must be the same as for the first page.
+            timeout: The deadline of this call in seconds; None for the client's default.
         """
         request = pb.SearchItemsRequest(query=query, page_size=page_size, page_token=page_token)
         return _convert.found_items(self._call(self._stub().SearchItems, request, timeout))
@@ -252,9 +268,9 @@ class Client:
     def search_pages(
         self, query: str, *, page_size: int = PAGE_SIZE, timeout: float | None = None
     ) -> Iterator[FoundItems]:
-        """Walks the pages of a search until nothing more is found or the caller ends.
+        """Iterates over the pages of search results, one call per page.
 
-        Arguments are those of `search_items`; each page is a call of its own.
+        The arguments are those of `search_items`, and `timeout` applies to each page.
         """
         token = ""
         while True:
@@ -264,16 +280,20 @@ class Client:
                 return
 
     def get_item(self, item_id: str, *, timeout: float | None = None) -> Item:
-        """Answers what is known about an item."""
+        """Returns the metadata and rating statistics of an item.
+
+        Raises:
+            NotFound: The release has no such item.
+        """
         request = pb.GetItemRequest(item_id=item_id)
         return _convert.item(self._call(self._stub().GetItem, request, timeout).item)
 
     def status(self, *, timeout: float | None = None) -> Status:
-        """Answers the state of the gateway: its releases, models and backends."""
+        """Returns the state of the gateway: its releases, models and backends."""
         return _convert.status(self._call(self._stub().GetStatus, pb.GetStatusRequest(), timeout))
 
     def close(self) -> None:
-        """Closes the connection; calls in progress end as `Cancelled`."""
+        """Closes the connection. Calls in progress raise `Cancelled`."""
         self._closed = True
         connection = self._connections.pop(os.getpid(), None)
         if connection:
@@ -307,7 +327,7 @@ class Client:
             request.page_token = page.next_page_token
 
     def _batch(
-        self, request: pb.BatchRecommendRequest, who: Sequence[Subject], timeout: float | None
+        self, request: pb.BatchRecommendRequest, subjects: Sequence[Subject], timeout: float | None
     ) -> Iterator[BatchAnswer]:
         call = self._stub().BatchRecommend(
             request, **self._settings.call(timeout, self._settings.batch_timeout)
@@ -315,7 +335,7 @@ class Client:
         try:
             for response in call:
                 for answer in response.answers:
-                    yield _convert.batch_answer(answer, who)
+                    yield _convert.batch_answer(answer, subjects)
         except grpc.RpcError as error:
             raise _rpc_errors.from_rpc_error(error) from error
         finally:
@@ -333,16 +353,17 @@ class Client:
             raise _rpc_errors.from_rpc_error(error) from error
 
     def _stub(self) -> stubs.RecommenderServiceStub:
-        """The stub on this process's connection, which is made here when there is none yet."""
+        """Returns a stub on this process's connection, and connects first if necessary."""
         if self._closed:
             raise RuntimeError("the client is closed")
         connection = self._connections.get(os.getpid())
         if connection is None:
-            fresh = self._connect()
-            # Without a lock, which a fork could leave held: of two threads, one wins.
-            connection = self._connections.setdefault(os.getpid(), fresh)
-            if connection is not fresh:
-                fresh.channel.close()
+            new = self._connect()
+            # `setdefault` is atomic, so threads agree on one connection without a lock. A lock
+            # could be held by another thread during a fork, and would stay locked in the child.
+            connection = self._connections.setdefault(os.getpid(), new)
+            if connection is not new:
+                new.channel.close()
         return connection.stub
 
     def _connect(self) -> _Connection:

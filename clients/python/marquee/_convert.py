@@ -1,4 +1,4 @@
-"""Makes the dataclasses of `_answers` and `_state` of response messages."""
+"""Converts response messages to the dataclasses of `_answers`, `_state` and `_types`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _DEGRADED_REASONS: Mapping[int, DegradedReason] = {
 def recommendations(
     response: pb.RecommendResponse | pb.BatchRecommendResponse.Recommendations,
 ) -> Recommendations:
-    """A page of recommendations, or those of one subject of a batch, which has no token."""
+    """Converts a page of recommendations, or the recommendations for one subject of a batch."""
     token = response.next_page_token if isinstance(response, pb.RecommendResponse) else ""
     return Recommendations(
         items=tuple([_recommendation(entry) for entry in response.items]),
@@ -62,7 +62,7 @@ def recommendations(
 def batch_answer(
     message: pb.BatchRecommendResponse.SubjectAnswer, subjects: Sequence[Subject]
 ) -> BatchAnswer:
-    """The answer for one of a batch's subjects."""
+    """Converts the answer for one of the subjects of a batch."""
     answer, error = None, None
     match message.WhichOneof("result"):
         case "recommendations":
@@ -70,13 +70,14 @@ def batch_answer(
         case "error":
             error = _subject_error(message.error)
         case _:
+            # A result of a newer server that this client does not know.
             error = Internal("the server sent neither recommendations nor an error")
     index = message.subject_index
     return BatchAnswer(index, subjects[index], answer, error, raw=message)
 
 
 def predicted_ratings(response: pb.PredictRatingsResponse) -> PredictedRatings:
-    """Predicted ratings."""
+    """Converts predicted ratings."""
     return PredictedRatings(
         items=tuple(
             PredictedRating(entry.item_id, entry.stars if entry.HasField("stars") else None)
@@ -90,7 +91,7 @@ def predicted_ratings(response: pb.PredictRatingsResponse) -> PredictedRatings:
 
 
 def similar_items(response: pb.SimilarItemsResponse) -> SimilarItems:
-    """Similar items."""
+    """Converts similar items."""
     return SimilarItems(
         items=tuple(
             SimilarItem(
@@ -110,7 +111,7 @@ def similar_items(response: pb.SimilarItemsResponse) -> SimilarItems:
 
 
 def found_items(response: pb.SearchItemsResponse) -> FoundItems:
-    """A page of items found."""
+    """Converts a page of search results."""
     return FoundItems(
         items=tuple(item(entry) for entry in response.items),
         release_id=response.release_id,
@@ -120,7 +121,7 @@ def found_items(response: pb.SearchItemsResponse) -> FoundItems:
 
 
 def item(message: types_pb2.Item) -> Item:
-    """An item."""
+    """Converts an item."""
     return Item(
         item_id=message.item_id,
         title=message.title,
@@ -133,7 +134,7 @@ def item(message: types_pb2.Item) -> Item:
 
 
 def status(response: pb.GetStatusResponse) -> Status:
-    """The state of the gateway."""
+    """Converts the state of the gateway."""
     return Status(
         release=_release(response.release) if response.HasField("release") else None,
         loaded_release_ids=tuple(response.loaded_release_ids),
@@ -168,7 +169,7 @@ def _recommendation(message: pb.RecommendedItem) -> Recommendation:
 
 
 def _reasons(messages: Iterable[pb.Reason]) -> tuple[Reason, ...]:
-    """The reasons, without those of a kind that this client is too old to know."""
+    """Converts reasons, and leaves out kinds of a newer server that this client does not know."""
     return tuple(reason for entry in messages if (reason := _reason(entry)) is not None)
 
 
@@ -216,7 +217,7 @@ def _weight(message: types_pb2.ModelWeight) -> ModelWeight:
 
 @lru_cache(maxsize=1024)
 def _shared_weight(model: str, version: str, ranking: float, rating: float) -> ModelWeight:
-    """A model's weight; one object for all answers of a release, of a batch above all."""
+    """Returns one shared object per distinct weight: all answers of a release repeat them."""
     return ModelWeight(model, version, ranking, rating)
 
 

@@ -1,7 +1,7 @@
-"""Modules that are imported at their first use.
+"""Modules that are imported on first use.
 
-gRPC and protobuf take a fifth of a second to import. A program that only names the client, such as
-one that may not call it in this run, does not wait for them.
+Importing gRPC and protobuf takes about a quarter of a second. With this, a program that imports the
+client but makes no call, such as `marquee --help`, does not spend that time.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 
 
 class Deferred(ModuleType):
-    """Stands for a module and imports it when an attribute is first asked for.
+    """A placeholder for a module that imports it when one of its attributes is first accessed.
 
     Args:
-        name: The module's full name.
+        name: The full name of the module to import.
     """
 
     def __getattr__(self, name: str) -> Any:

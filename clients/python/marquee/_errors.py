@@ -1,19 +1,19 @@
-"""What a call can raise.
+"""The exceptions that calls raise.
 
 ::
 
     MarqueeError
-    ├── InvalidArgument      a field breaks a constraint; see `violations`
+    ├── InvalidArgument      a field violates a constraint; see `violations`
     ├── NotFound             no such item, model or release
-    ├── FailedPrecondition   a page token that cannot be honoured; a model that abstains
-    ├── Unauthenticated      the token is missing or not good
-    ├── PermissionDenied     the token does not allow this
-    ├── Overloaded           the server sheds load
-    ├── Unavailable          no server, or no release loaded yet
-    ├── DeadlineExceeded     no answer in time
+    ├── FailedPrecondition   an unusable page token, or a model that cannot answer
+    ├── Unauthenticated      the token is missing or invalid
+    ├── PermissionDenied     the token does not allow this call
+    ├── Overloaded           the server rejected the call to shed load
+    ├── Unavailable          no server could be reached, or it cannot answer now
+    ├── DeadlineExceeded     the deadline passed before the answer arrived
     ├── Cancelled            the call was cancelled, or its client closed
-    ├── Unimplemented        the server does not know this call
-    └── Internal             a defect of the server, or of something on the way to it
+    ├── Unimplemented        the server does not implement this method
+    └── Internal             a defect of the server or of a proxy in between
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A field of the request that breaks a constraint.
+    """A field of the request that violates a constraint.
 
     Attributes:
         field: The path of the field, for example `subject.ratings[3].stars`.
-        description: What the constraint asks for.
+        description: What is wrong with the value.
     """
 
     field: str
@@ -37,15 +37,16 @@ class Violation:
 
 
 class MarqueeError(Exception):
-    """A call failed. Every error of a call is of a subclass.
+    """The base class of all errors of calls.
 
     Attributes:
-        message: What happened, in words.
-        code: The name of the gRPC status, for example `NOT_FOUND`.
+        message: A description of the error for people.
+        code: The name of the gRPC status code, for example `NOT_FOUND`.
         reason: The name of the `ErrorReason` without its prefix, for example `ITEM_NOT_FOUND`.
-            Stable, so good to branch on. Empty when the error did not come from Marquee itself.
-        metadata: Facts about the reason, for example `{"item_id": "318"}`.
-        violations: The fields at fault; empty but for `InvalidArgument`.
+            Reasons are stable, so programs can branch on them. Empty if the error was not created
+            by a Marquee server, but for example by gRPC or a proxy.
+        metadata: Facts about the error, for example `{"item_id": "318"}`.
+        violations: The invalid fields; empty except for `InvalidArgument`.
     """
 
     default_code: ClassVar[str] = "UNKNOWN"
@@ -71,12 +72,12 @@ class MarqueeError(Exception):
 
     @property
     def grpc_error(self) -> BaseException | None:
-        """The `grpc.RpcError` behind this error; None for a subject's error in a batch."""
+        """The `grpc.RpcError` that caused this error; None for the error of a batch's subject."""
         return self.__cause__
 
 
 class InvalidArgument(MarqueeError):
-    """A field of the request breaks a constraint; `violations` names each."""
+    """A field of the request violates a constraint; `violations` lists them."""
 
     default_code = "INVALID_ARGUMENT"
 
@@ -88,13 +89,13 @@ class NotFound(MarqueeError):
 
 
 class FailedPrecondition(MarqueeError):
-    """The page token cannot be honoured, or the model cannot answer this subject."""
+    """The page token is unusable, or the selected model cannot answer this subject."""
 
     default_code = "FAILED_PRECONDITION"
 
 
 class Unauthenticated(MarqueeError):
-    """The server asks for a token, or refuses the one given."""
+    """The server requires a token, or rejected the one that was sent."""
 
     default_code = "UNAUTHENTICATED"
 
@@ -106,37 +107,41 @@ class PermissionDenied(MarqueeError):
 
 
 class Overloaded(MarqueeError):
-    """The server sheds load; try again later."""
+    """The server rejected the call to shed load; retry later."""
 
     default_code = "RESOURCE_EXHAUSTED"
 
 
 class Unavailable(MarqueeError):
-    """No server could be reached, or it has no release loaded yet. Retries were made."""
+    """No server could be reached, or the gateway cannot answer now. Only batches are not retried.
+
+    A gateway cannot answer while it has no release, or if a backend that the request depends on is
+    unavailable.
+    """
 
     default_code = "UNAVAILABLE"
 
 
 class DeadlineExceeded(MarqueeError):
-    """No answer came in time."""
+    """The deadline passed before the answer arrived."""
 
     default_code = "DEADLINE_EXCEEDED"
 
 
 class Cancelled(MarqueeError):
-    """The call was cancelled, or its client closed meanwhile."""
+    """The call was cancelled, or its client was closed during the call."""
 
     default_code = "CANCELLED"
 
 
 class Unimplemented(MarqueeError):
-    """The server does not know this call: an older server, or none of ours."""
+    """The server does not implement this method: it is older, or not a Marquee gateway."""
 
     default_code = "UNIMPLEMENTED"
 
 
 class Internal(MarqueeError):
-    """A defect of the server, or of something on the way to it."""
+    """A defect of the server or of a proxy in between."""
 
     default_code = "INTERNAL"
 
@@ -147,5 +152,5 @@ _BY_CODE: dict[str, type[MarqueeError]] = {
 
 
 def error_class(code: str) -> type[MarqueeError]:
-    """The class for a status; `Internal` for those that no server of ours sends."""
+    """Returns the class for a gRPC status code; `Internal` for codes without their own class."""
     return _BY_CODE.get(code, Internal)

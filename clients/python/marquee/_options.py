@@ -1,4 +1,4 @@
-"""What callers give: subjects, filters, options, certificates and tokens."""
+"""Arguments of the clients: subjects, filters, options, certificates and tokens."""
 
 from __future__ import annotations
 
@@ -8,24 +8,28 @@ from pathlib import Path
 from typing import TypeAlias, TypedDict
 
 PAGE_SIZE = 20
-"""How many items an answer holds when the caller does not say; the API's own default."""
+"""Default maximum number of items on a page; the same as the API's own default."""
 
 Token: TypeAlias = str | Callable[[], str]
-"""A bearer token, or what answers one; asked before each call, so it should keep the token."""
+"""A bearer token, or a function that returns one.
+
+The function is called before every call of the client, so it should cache the token.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class TLS:
-    """How to secure a connection. Each PEM is given as the path of its file, or as its bytes.
+    """Certificates for a TLS connection. Each PEM is either the path of a file or its content.
 
     Attributes:
-        ca: The certificate authorities to trust; None for the system's.
-        cert: The client's certificate chain, for mutual TLS.
-        key: Its private key.
-        server_name: The name to expect in the server's certificate, if not the target's.
+        ca: PEM of the certificate authorities to trust; None for those of the system.
+        cert: PEM of the client's certificate chain, for mutual TLS; None for server-side TLS only.
+        key: PEM of the private key of `cert`.
+        server_name: The name that the server's certificate must have; None for the host of the
+            target.
 
     Raises:
-        ValueError: One of `cert` and `key` is missing.
+        ValueError: Only one of `cert` and `key` is set.
     """
 
     ca: str | Path | bytes | None = None
@@ -40,14 +44,15 @@ class TLS:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Who an answer is for; give at least one of the three.
+    """Who an answer is for. At least one field must be set.
 
     Attributes:
-        user_id: A user's id; an unknown one gets the release's cold-start answer.
-        ratings: Ratings in stars by item id that the release does not know of: a visitor's, or
-            fresh ones on top of a known user's; the latest last. At most 1,000.
-        liked_item_ids: Items that the subject likes, without a rating, later than all ratings; the
-            latest last. At most 100.
+        user_id: The user's id; empty for a visitor. An unknown id is not an error: the answer is
+            then based on the other fields, or is the cold-start answer.
+        ratings: Ratings in stars by item id, oldest first, that are not in the training data: a
+            visitor's, or new ones of a known user. At most 1,000.
+        liked_item_ids: Items that the subject likes, without a number of stars, oldest first. They
+            count as top ratings, more recent than `ratings`. At most 100.
     """
 
     user_id: str = ""
@@ -56,18 +61,19 @@ class Subject:
 
 
 class ItemFilter(TypedDict, total=False):
-    """Which items qualify; a key that is left out does not filter.
+    """Which items may be returned. An item must pass every key that is given.
 
-    Filters apply before the answer is cut to its size.
+    Filters apply before the list is cut to its page size, so a page is full as long as enough items
+    pass.
 
     Attributes:
-        genres_any: The item has at least one of these genres.
-        genres_all: The item has all of these genres.
-        genres_none: The item has none of these genres.
-        year_min: The item was made in this year or later.
-        year_max: The item was made in this year or before.
-        allowed_item_ids: Only these items; at least one, at most 10,000.
-        excluded_item_ids: None of these items; at most 10,000.
+        genres_any: Keep items that have at least one of these genres; at most 32.
+        genres_all: Keep items that have all of these genres; at most 32.
+        genres_none: Keep items that have none of these genres; at most 32.
+        year_min: Keep items released in this year or later; items without a year are dropped.
+        year_max: Keep items released in this year or earlier; items without a year are dropped.
+        allowed_item_ids: Keep only these items; 1 to 10,000. None, the default, keeps all.
+        excluded_item_ids: Drop these items; at most 10,000.
     """
 
     genres_any: Iterable[str]
@@ -80,17 +86,19 @@ class ItemFilter(TypedDict, total=False):
 
 
 class RecommendOptions(ItemFilter, total=False):
-    """Options of a recommendation, on top of those of `ItemFilter`.
+    """Options of a recommendation, in addition to the filters of `ItemFilter`.
 
     Attributes:
-        include_seen: Whether to recommend items that the subject has rated. Default: False.
-        min_predicted_stars: Only items with at least this predicted rating. Default: None.
-        diversity: 0 ranks by score alone; up to 1, the more, the less similar the items are to
-            those above them (maximal marginal relevance). Default: 0.
-        release_id: Answer with this release instead of the one in service. Default: "".
-        model: Answer with this model alone instead of the ensemble. Default: "".
-        include_metadata: Whether to tell titles, years and genres. Default: False.
-        include_reasons: Whether to tell the reasons for each item; at most 100 items a page then.
+        include_seen: Whether to recommend items that the subject has already rated. Default: False.
+        min_predicted_stars: Recommend only items whose predicted rating is at least this many
+            stars. Default: None, which does not filter.
+        diversity: How strongly to vary the list, from 0 to 1. 0 ranks by score alone; higher values
+            penalise items that are similar to those ranked above them (maximal marginal
+            relevance). Default: 0.
+        release_id: Answer from this release. Default: "", the release in service.
+        model: Rank and predict with this model alone. Default: "", the ensemble.
+        include_metadata: Whether to return title, year and genres of each item. Default: False.
+        include_reasons: Whether to return the reasons for each item; limits `page_size` to 100.
             Default: False.
     """
 

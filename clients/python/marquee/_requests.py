@@ -1,7 +1,7 @@
-"""Makes request messages of what callers give.
+"""Builds request messages from the arguments of the clients.
 
-Constraints are the server's to check: what breaks one comes back as `InvalidArgument`. Refused here
-is only what a message could not carry as it was meant.
+The server checks the constraints of the API and reports violations as `InvalidArgument`. The checks
+here only reject arguments that would silently turn into a request with another meaning.
 """
 
 from __future__ import annotations
@@ -15,42 +15,52 @@ from marquee.v1 import types_pb2
 
 
 def subject(
-    who: str | Subject | None,
+    user: str | Subject | None,
     ratings: Mapping[str, float] | None = None,
     liked_item_ids: Iterable[str] = (),
 ) -> Subject:
-    """The subject that a call names: a user's id or a `Subject`, or its parts.
+    """Returns the subject that the arguments of a call describe.
+
+    Args:
+        user: A user's id or a complete `Subject`; None for a visitor.
+        ratings: Ratings in stars by item id.
+        liked_item_ids: The ids of items that the subject likes.
 
     Raises:
-        TypeError: A `Subject` comes with parts besides, or an id is not a string.
+        TypeError: A `Subject` is combined with ratings or liked items, a user id is not a string,
+            or `liked_item_ids` is a single string.
     """
     liked = strings("liked_item_ids", liked_item_ids)
-    if isinstance(who, Subject):
+    if isinstance(user, Subject):
         if ratings or liked:
             raise TypeError("give a Subject, or ratings and liked_item_ids; not both")
-        return who
-    if who is not None and not isinstance(who, str):
-        raise TypeError(f"a user id is a string, not {type(who).__name__}")
-    return Subject(who or "", dict(ratings or {}), liked)
+        return user
+    if user is not None and not isinstance(user, str):
+        raise TypeError(f"a user id is a string, not {type(user).__name__}")
+    return Subject(user or "", dict(ratings or {}), liked)
 
 
-def subjects(whos: Iterable[str | Subject]) -> list[Subject]:
-    """The subjects that a batch names.
+def subjects(users: Iterable[str | Subject]) -> list[Subject]:
+    """Returns the subjects of a batch.
+
+    Args:
+        users: User ids and `Subject`s.
 
     Raises:
-        TypeError: They are one string, or one of them is no subject.
+        TypeError: `users` is a single string, or has an entry that is neither a string nor a
+            `Subject`.
     """
-    if isinstance(whos, str):
+    if isinstance(users, str):
         raise TypeError("subjects takes several subjects, not one")
-    return [subject(who) for who in whos]
+    return [subject(user) for user in users]
 
 
 def recommend(
-    who: Subject, page_size: int, page_token: str, options: RecommendOptions
+    subject: Subject, page_size: int, page_token: str, options: RecommendOptions
 ) -> pb.RecommendRequest:
-    """The request of `recommend`."""
+    """Builds the request of `recommend`."""
     return pb.RecommendRequest(
-        subject=subject_message(who),
+        subject=subject_message(subject),
         page_size=page_size,
         page_token=page_token,
         options=recommend_options(**options),
@@ -60,7 +70,7 @@ def recommend(
 def batch_recommend(
     subjects: Iterable[Subject], page_size: int, options: RecommendOptions
 ) -> pb.BatchRecommendRequest:
-    """The request of `batch_recommend`."""
+    """Builds the request of `batch_recommend`."""
     return pb.BatchRecommendRequest(
         subjects=map(subject_message, subjects),
         page_size=page_size,
@@ -69,11 +79,11 @@ def batch_recommend(
 
 
 def predict_ratings(
-    who: Subject, item_ids: Iterable[str], release_id: str, model: str
+    subject: Subject, item_ids: Iterable[str], release_id: str, model: str
 ) -> pb.PredictRatingsRequest:
-    """The request of `predict_ratings`."""
+    """Builds the request of `predict_ratings`."""
     return pb.PredictRatingsRequest(
-        subject=subject_message(who),
+        subject=subject_message(subject),
         item_ids=strings("item_ids", item_ids),
         release_id=release_id,
         model=model,
@@ -88,7 +98,7 @@ def similar_items(
     include_metadata: bool,
     filters: ItemFilter,
 ) -> pb.SimilarItemsRequest:
-    """The request of `similar_items`."""
+    """Builds the request of `similar_items`."""
     return pb.SimilarItemsRequest(
         item_id=item_id,
         page_size=page_size,
@@ -99,12 +109,19 @@ def similar_items(
     )
 
 
-def subject_message(who: Subject) -> types_pb2.Subject:
-    """The message of a subject."""
+def subject_message(subject: Subject) -> types_pb2.Subject:
+    """Builds the message of a subject.
+
+    Raises:
+        TypeError: `liked_item_ids` is a single string.
+    """
     return types_pb2.Subject(
-        user_id=who.user_id,
-        ratings=[types_pb2.Rating(item_id=item, stars=s) for item, s in who.ratings.items()],
-        liked_item_ids=strings("liked_item_ids", who.liked_item_ids),
+        user_id=subject.user_id,
+        ratings=[
+            types_pb2.Rating(item_id=item_id, stars=stars)
+            for item_id, stars in subject.ratings.items()
+        ],
+        liked_item_ids=strings("liked_item_ids", subject.liked_item_ids),
     )
 
 
@@ -118,15 +135,16 @@ def item_filter(
     allowed_item_ids: Iterable[str] | None = None,
     excluded_item_ids: Iterable[str] = (),
 ) -> types_pb2.ItemFilter:
-    """The message of the options of `ItemFilter`.
+    """Builds the message of an `ItemFilter`.
 
     Raises:
-        TypeError: A list of strings is one string.
-        ValueError: The allow-list is empty, which on the wire would allow every item.
+        TypeError: An argument that takes several strings is a single string.
+        ValueError: `allowed_item_ids` is empty: the message cannot tell an empty list from None,
+            so the server would allow every item.
     """
     allowed = strings("allowed_item_ids", () if allowed_item_ids is None else allowed_item_ids)
     if allowed_item_ids is not None and not allowed:
-        raise ValueError("allowed_item_ids is empty: no item would qualify; None does not filter")
+        raise ValueError("allowed_item_ids is empty, so no item would pass; use None for no filter")
     return types_pb2.ItemFilter(
         genres_any=strings("genres_any", genres_any),
         genres_all=strings("genres_all", genres_all),
@@ -149,10 +167,15 @@ def recommend_options(
     include_reasons: bool = False,
     **filters: Unpack[ItemFilter],
 ) -> pb.RecommendOptions:
-    """The message of the options of `RecommendOptions`; raises as `item_filter` does."""
-    wanted = item_filter(**filters)
+    """Builds the message of `RecommendOptions`.
+
+    Raises:
+        TypeError: An argument that takes several strings is a single string.
+        ValueError: `allowed_item_ids` is empty.
+    """
+    filter_message = item_filter(**filters)
     return pb.RecommendOptions(
-        filter=wanted if wanted.ByteSize() else None,
+        filter=filter_message if filter_message.ByteSize() else None,
         include_seen=include_seen,
         min_predicted_stars=min_predicted_stars,
         diversity=diversity,
@@ -164,10 +187,14 @@ def recommend_options(
 
 
 def strings(name: str, values: Iterable[str]) -> tuple[str, ...]:
-    """The values as a tuple.
+    """Returns strings as a tuple.
+
+    Args:
+        name: The name of the argument, for the error message.
+        values: The strings.
 
     Raises:
-        TypeError: They are one string, whose letters would each be taken for a value.
+        TypeError: `values` is a single string, which would be split into its letters.
     """
     if isinstance(values, str):
         raise TypeError(f"{name} takes several strings, not one")

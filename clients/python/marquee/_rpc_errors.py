@@ -1,4 +1,4 @@
-"""Turns gRPC's errors into ours: the one place that does."""
+"""Converts gRPC errors to the client's exceptions. No other module does."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ DETAILS_KEY = "grpc-status-details-bin"
 
 
 def from_rpc_error(error: grpc.RpcError) -> MarqueeError:
-    """The error to raise, by `raise … from error`.
+    """Returns the exception for a failed call, to be raised with `raise … from error`.
 
-    Reads the google.rpc.Status in the trailing metadata: reason and metadata from the ErrorInfo
-    of our domain, violations from the BadRequest.
+    Reads the google.rpc.Status in the trailing metadata: reason and metadata come from the
+    ErrorInfo of Marquee's domain, violations from the BadRequest.
     """
     code = error.code()
     reason, metadata, violations = "", {}, []
@@ -40,19 +40,25 @@ def from_rpc_error(error: grpc.RpcError) -> MarqueeError:
 
 
 def from_code(code: int, message: str, reason: str) -> MarqueeError:
-    """The error of one subject of a batch, by its google.rpc.Code."""
+    """Returns the exception for one subject of a batch.
+
+    Args:
+        code: The google.rpc.Code of the error.
+        message: The error message.
+        reason: The name of the ErrorReason without its prefix.
+    """
     name = code_pb2.Code.Name(code) if code in code_pb2.Code.values() else "UNKNOWN"
     return error_class(name)(message, code=name, reason=reason)
 
 
 def _status(error: grpc.RpcError) -> status_pb2.Status:
-    """The details that came with the error; empty for an error made by gRPC itself."""
-    # Pairs both in the sync and in the async API; the type stubs know only attributes.
+    """Returns the details sent with an error; empty if there are none or they are damaged."""
+    # The blocking and the asyncio API both return pairs, unlike what their type stubs say.
     trailers: Iterable[tuple[str, str | bytes]] = cast(Any, error.trailing_metadata()) or ()
     for key, value in trailers:
         if key == DETAILS_KEY and isinstance(value, bytes):
             try:
                 return status_pb2.Status.FromString(value)
             except DecodeError:
-                break  # A proxy's own bytes: the code and the message still tell the error.
+                break  # Not from a Marquee server. Code and message are still useful.
     return status_pb2.Status()

@@ -1,4 +1,4 @@
-"""The state of a gateway, as `status()` returns it."""
+"""The state of a gateway, as returned by `status()`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class ModelStatus:
     """A model of a release.
 
     Attributes:
-        weight: Its name, version and weights.
-        backend: What serves it: `cf`, `inference` or `gateway`.
-        metrics: The evaluation's metrics, by name.
+        weight: The model's name, version and weights in the full ensemble.
+        backend: The service that scores with the model: `cf`, `inference` or `gateway`.
+        metrics: The model's own metrics on the test ratings by name, for example `test_mse`.
     """
 
     weight: ModelWeight
@@ -29,18 +29,18 @@ class ModelStatus:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseStatus:
-    """A release as the gateway sees it.
+    """A release in service.
 
     Attributes:
-        release_id: Its id.
-        published_at: When it was published, RFC 3339.
-        data_source: Where its ratings came from.
-        data_fingerprint: The SHA-256 of the ratings it was trained on.
-        user_count: How many users it was trained on.
-        item_count: How many items.
-        rating_count: How many ratings.
-        models: Its models.
-        ensemble_metrics: The evaluation's metrics of the ensemble, by name.
+        release_id: The release's id.
+        published_at: When the release was published, as an RFC 3339 timestamp.
+        data_source: Where the ratings came from, for example `sample(seed=0)`.
+        data_fingerprint: The SHA-256 of the ratings that the release was trained on.
+        user_count: The number of users in the release.
+        item_count: The number of items in the release.
+        rating_count: The number of ratings in the training data.
+        models: The models of the release.
+        ensemble_metrics: The ensemble's metrics on the test ratings by name, for example `ndcg@10`.
     """
 
     release_id: str
@@ -56,15 +56,17 @@ class ReleaseStatus:
 
 @dataclass(frozen=True, slots=True)
 class BackendStatus:
-    """A backend as the gateway sees it.
+    """A backend, as the gateway sees it. A backend may have several replicas.
 
     Attributes:
-        backend: Its name: `cf` or `inference`.
-        target: Where the gateway looks for it.
-        healthy: Whether it answered when last asked.
-        loaded_release_ids: The releases it holds, newest first.
-        last_error: The last error; empty if there was none since the gateway's start.
-        last_error_at: When that was, RFC 3339.
+        backend: The backend's name: `cf` or `inference`.
+        target: The gRPC target that the gateway resolves to the addresses of the replicas.
+        healthy: Whether at least one replica answered the gateway's last health probe.
+        loaded_release_ids: The releases that every healthy replica has loaded, most recently
+            promoted first.
+        last_error: The most recent error of a replica or of the address lookup; empty if there was
+            none since the gateway started.
+        last_error_at: When that error occurred, as an RFC 3339 timestamp; empty if there was none.
     """
 
     backend: str
@@ -80,13 +82,13 @@ class Status:
     """The state of the gateway.
 
     Attributes:
-        release: The release in service; None before the first.
-        loaded_release_ids: The releases that a request may name, newest first.
-        backends: The backends.
-        server_version: The gateway's version.
-        pending_release_reason: Why the release named `production` is not in service; empty when
-            it is.
-        raw: The message.
+        release: The release in service; None before the first release is loaded.
+        loaded_release_ids: The ids of all loaded releases, which requests may name; most recently
+            promoted first.
+        backends: The backends that the gateway calls.
+        server_version: The version of the gateway.
+        pending_release_reason: Why the promoted release is not in service yet; empty if it is.
+        raw: The protobuf message that this was made from.
     """
 
     release: ReleaseStatus | None

@@ -1,4 +1,4 @@
-"""What answers are made of: plain frozen dataclasses, the larger with their message in `raw`."""
+"""Frozen dataclasses and enums that the results of several calls share."""
 
 from __future__ import annotations
 
@@ -11,47 +11,55 @@ if TYPE_CHECKING:
 
 
 class SubjectKind(StrEnum):
-    """How the release sees a subject."""
+    """How the release treats a subject."""
 
     UNSPECIFIED = "UNSPECIFIED"
-    """Not said, or said in a word that this client is too old to know."""
+    """Not set, or a value of a newer server that this client does not know."""
     KNOWN = "KNOWN"
-    """A user of the release."""
+    """A user with ratings in the training data; the request adds none."""
     KNOWN_WITH_FRESH_RATINGS = "KNOWN_WITH_FRESH_RATINGS"
-    """A user of the release with the request's ratings folded in."""
+    """A user with ratings in the training data, with the request's ratings folded in."""
     VISITOR = "VISITOR"
-    """Nobody the release knows, folded in from ratings or liked items."""
+    """No ratings in the training data: folded in from the request's ratings and liked items."""
     COLD_START = "COLD_START"
-    """Nobody the release knows, and no rating of a known item: popular items."""
+    """No ratings of known items anywhere: the answer is not personalised."""
 
 
 class DegradedReason(StrEnum):
-    """Why less than the release's full ensemble answered."""
+    """Why an answer is degraded, that is, computed without a part of the ensemble."""
 
     UNSPECIFIED = "UNSPECIFIED"
-    """Not said, or said in a word that this client is too old to know."""
+    """Not set, or a value of a newer server that this client does not know."""
     CF_UNAVAILABLE = "CF_UNAVAILABLE"
+    """The CF service could not be reached, failed, or was already known to be unhealthy."""
     INFERENCE_UNAVAILABLE = "INFERENCE_UNAVAILABLE"
+    """The same for the inference service."""
     CF_TIMEOUT = "CF_TIMEOUT"
+    """The CF service did not answer within the time that it was given."""
     INFERENCE_TIMEOUT = "INFERENCE_TIMEOUT"
+    """The same for the inference service."""
     CF_RELEASE_MISSING = "CF_RELEASE_MISSING"
+    """The CF service has not loaded the release."""
     INFERENCE_RELEASE_MISSING = "INFERENCE_RELEASE_MISSING"
+    """The same for the inference service."""
     CF_OVERLOADED = "CF_OVERLOADED"
+    """The CF service, or the gateway's queue for it, was full."""
     INFERENCE_OVERLOADED = "INFERENCE_OVERLOADED"
+    """The same for the inference service."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What is known about an item.
+    """An item of the catalogue.
 
     Attributes:
-        item_id: Its id.
-        title: Its title, without the year.
-        year: The year it was made in; None when not known.
-        genres: Its genres.
-        rating_count: How many ratings it has in the release's training data.
-        mean_stars: The mean of those, in stars; None without ratings.
-        raw: The message.
+        item_id: The item's id.
+        title: The title, without the year.
+        year: The year of release; None if unknown.
+        genres: The genres; empty if none are known.
+        rating_count: The number of ratings in the release's training data.
+        mean_stars: The mean of those ratings in stars; None if there are none.
+        raw: The protobuf message that this was made from.
     """
 
     item_id: str
@@ -65,13 +73,13 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class ModelWeight:
-    """A model's part in an answer.
+    """A model and its weights in the ensemble.
 
     Attributes:
-        model: Its name, for example `item_cf`.
-        version: Its version.
-        ranking_weight: The weight of its output in the ranking score.
-        rating_weight: The weight of its output in the predicted rating.
+        model: The model's name, for example `item_cf`.
+        version: The model's version, derived from the content of its files.
+        ranking_weight: The weight of the model's output in the ranking score.
+        rating_weight: The weight of the model's output in the predicted rating.
     """
 
     model: str
@@ -82,16 +90,17 @@ class ModelWeight:
 
 @dataclass(frozen=True, slots=True)
 class AnswerSource:
-    """Which release answered, and with what.
+    """Which release and models an answer comes from.
 
     Attributes:
-        release_id: The release.
-        models: The models that took part, most weight first.
-        degraded: Whether a part of the ensemble is missing.
-        degraded_reasons: Why; empty unless degraded.
-        abstaining_models: Models of the release that cannot answer such a subject.
-        server_time_us: Time that the gateway spent, in microseconds.
-        raw: The message.
+        release_id: The id of the release.
+        models: The models that contributed, largest absolute ranking weight first.
+        degraded: Whether a part of the release's ensemble is missing from the answer.
+        degraded_reasons: Why the answer is degraded; empty if it is not.
+        abstaining_models: The names of models that had no scores for this subject, for example
+            because they cannot fold in new ratings.
+        server_time_us: The time that the gateway spent on the answer, in microseconds.
+        raw: The protobuf message that this was made from.
     """
 
     release_id: str
@@ -105,12 +114,14 @@ class AnswerSource:
 
 @dataclass(frozen=True, slots=True)
 class ModelShare:
-    """A model's share of a score; the contributions of all shares add up to the score.
+    """What one model contributes to a score; the contributions of all shares add up to it.
 
     Attributes:
-        model: The model; `intercept` for the constant of the ensemble, whose output is 1.
-        output: Its own output for the item: stars, or its affinity.
-        contribution: Weight times output.
+        kind: Always `model_share`; the discriminator in JSON.
+        model: The model's name, or `intercept` for the constant of the ensemble, whose output is 1.
+        output: The model's own output for the item: stars for a rating predictor, an affinity on
+            the model's own scale for a ranker.
+        contribution: The model's ranking weight times its output.
     """
 
     kind: ClassVar[str] = "model_share"
@@ -121,14 +132,16 @@ class ModelShare:
 
 @dataclass(frozen=True, slots=True)
 class RatedItem:
-    """An item the subject rated that pulled this one up or down, by item CF.
+    """An item that the subject rated and that raised or lowered the prediction of item-based CF.
 
     Attributes:
-        item_id: Its id.
-        title: Its title.
-        stars: The subject's rating, in stars.
-        similarity: How similar the two items are.
-        contribution: What it adds to item CF's prediction, in stars.
+        kind: Always `rated_item`; the discriminator in JSON.
+        item_id: The id of the rated item.
+        title: The title of the rated item.
+        stars: The subject's rating of it in stars.
+        similarity: The similarity of the rated item and the recommended one.
+        contribution: The contribution to the prediction of item-based CF, in stars; negative if it
+            lowers it.
     """
 
     kind: ClassVar[str] = "rated_item"
@@ -141,12 +154,14 @@ class RatedItem:
 
 @dataclass(frozen=True, slots=True)
 class SimilarUsers:
-    """Similar users who rated this item, by user CF.
+    """The subject's neighbours in user-based CF who rated the item.
 
     Attributes:
-        count: How many of the subject's neighbours rated it.
-        mean_stars: Their mean rating in stars, weighted by similarity.
-        contribution: What they add to user CF's prediction, in stars.
+        kind: Always `similar_users`; the discriminator in JSON.
+        count: The number of neighbours who rated the item.
+        mean_stars: The mean of their ratings in stars, weighted by similarity.
+        contribution: The contribution to the prediction of user-based CF, in stars; negative if it
+            lowers it.
     """
 
     kind: ClassVar[str] = "similar_users"

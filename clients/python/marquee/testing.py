@@ -1,14 +1,14 @@
-"""A gateway for the tests of those who call one.
+"""A fake gateway for testing programs that use the client.
 
     from marquee.testing import FakeGateway
 
     with FakeGateway() as gateway:
         gateway.on("Recommend", marquee.Unavailable("maintenance"))
         with marquee.Client(gateway.address) as client:
-            ...  # calls `recommend` and meets the error
+            ...  # `client.recommend` raises the error
 
-It is a real server on a real socket, so clients of any language, deadlines, retries and TLS behave
-as they do in earnest.
+`FakeGateway` is a real gRPC server on a real socket, so deadlines, retries and TLS work as they do
+in production, and clients in any language can call it.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from marquee._rpc_errors import DETAILS_KEY, ERROR_DOMAIN
 from marquee.v1 import recommender_service_pb2 as pb
 
 Answer: TypeAlias = Message | Iterable[Message] | MarqueeError
-"""A response, the responses of a stream, or an error."""
+"""A response, several responses for a streaming RPC, or an error."""
 Behaviour: TypeAlias = Answer | Callable[[Any], Answer]
-"""An answer, or a function that makes one of the request; it may raise a `MarqueeError` instead."""
+"""An answer, or a function from the request to an answer, which may also raise a `MarqueeError`."""
 
 _THREADS = 16
 _METHODS = pb.DESCRIPTOR.services_by_name["RecommenderService"].methods_by_name
 _HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
-# grpc.health.v1.HealthCheckResponse on the wire: field 1 is 1, SERVING, or 2, NOT_SERVING.
+# Serialised grpc.health.v1.HealthCheckResponse: field 1 is 1 (SERVING) or 2 (NOT_SERVING).
 _HEALTH = {True: b"\x08\x01", False: b"\x08\x02"}
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call that a `FakeGateway` got.
+    """A call that a `FakeGateway` received.
 
     Attributes:
-        method: The RPC's name, for example `Recommend`.
-        request: The request.
-        metadata: The call's metadata.
-        time_remaining: Seconds to the call's deadline when it came.
+        method: The name of the RPC, for example `Recommend`.
+        request: The request message.
+        metadata: The metadata of the call, such as its `authorization`.
+        time_remaining: Seconds until the call's deadline when it arrived.
     """
 
     method: str
@@ -58,18 +58,21 @@ class Call:
 
 
 class FakeGateway:
-    """A gateway with made-up answers, on a port of this machine until it is closed.
+    """A gateway with configurable answers. It starts listening at once and stops on `close`.
 
-    An RPC without a behaviour answers an empty response.
+    An RPC that has not been configured with `on` returns an empty response.
 
     Args:
-        address: Where to listen; by default on a free port.
-        credentials: What secures the port; None for plaintext.
+        address: The address to listen on, `host:port`. Port 0, the default, picks a free one.
+        credentials: Server credentials for TLS; None for plaintext.
 
     Attributes:
-        address: Where it listens, `host:port`.
-        calls: The calls it got, in order; each attempt of a call that is tried again is one.
-        behaviours: How it answers, by RPC; `on` sets it.
+        address: The address it listens on, `host:port`.
+        calls: The calls received so far, in order. Every attempt of a retried call counts.
+        behaviours: The configured answers by RPC; set with `on`.
+
+    Raises:
+        RuntimeError: The address is already in use.
     """
 
     def __init__(
@@ -83,9 +86,10 @@ class FakeGateway:
         self._server = grpc.server(
             ThreadPoolExecutor(_THREADS, thread_name_prefix="fake-gateway"),
             handlers=[_Handlers(self._answer, self._watch_health)],
-            # The second lets clients look for a frozen server as often as ours do.
             options=[
+                # An address in use is an error, not a second listener.
                 ("grpc.so_reuseport", 0),
+                # Allow the frequent keepalive pings of the clients.
                 ("grpc.http2.min_ping_interval_without_data_ms", 100),
             ],
         )
@@ -98,15 +102,15 @@ class FakeGateway:
         self._server.start()
 
     def on(self, method: str, behaviour: Behaviour) -> None:
-        """Says how to answer an RPC from now on.
+        """Sets how an RPC is answered from now on.
 
         Args:
-            method: The RPC's name, for example `Recommend`.
-            behaviour: A response, responses for `BatchRecommend`, a `MarqueeError`, or a function
-                from the request to one of these.
+            method: The name of the RPC, for example `Recommend`.
+            behaviour: A response message, an iterable of responses for `BatchRecommend`, a
+                `MarqueeError`, or a function from the request to one of these.
 
         Raises:
-            ValueError: There is no such RPC.
+            ValueError: The service has no RPC of that name.
         """
         if method not in _METHODS:
             raise ValueError(f"no RPC {method!r}; there are {', '.join(_METHODS)}")
@@ -114,7 +118,7 @@ class FakeGateway:
 
     @property
     def serving(self) -> bool:
-        """Whether health checks hear that it is serving."""
+        """Whether the health service reports that the gateway is serving. True at first."""
         return self._serving
 
     @serving.setter
@@ -123,7 +127,7 @@ class FakeGateway:
         self._wake()
 
     def close(self) -> None:
-        """Stops at once; calls in progress fail."""
+        """Stops the server immediately. Calls in progress fail."""
         self._closed = True
         self._wake()
         self._server.stop(grace=None).wait()
@@ -137,7 +141,7 @@ class FakeGateway:
     def _answer(
         self, method: str, request: Message, context: grpc.ServicerContext
     ) -> Iterator[Message]:
-        """Records a call and answers it."""
+        """Records a call and yields its responses."""
         metadata = {str(key): str(value) for key, value in cast(Any, context.invocation_metadata())}
         self.calls.append(Call(method, request, metadata, context.time_remaining()))
         behaviour = self.behaviours.get(method, ())
@@ -150,18 +154,18 @@ class FakeGateway:
             context.abort_with_status(_status(error))
 
     def _watch_health(self, _: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
-        """Tells the health, at once and at each change, until the watcher is gone."""
+        """Yields the health now and after each change, until the watch or the server ends."""
         context.add_callback(self._wake)
-        told = None
-        while (news := self._news(told, context)) is not None:
-            yield _HEALTH[news]
-            told = news
+        reported = None
+        while (serving := self._next_health(reported, context)) is not None:
+            yield _HEALTH[serving]
+            reported = serving
 
-    def _news(self, told: bool | None, context: grpc.ServicerContext) -> bool | None:
-        """Waits until the health is not what was told; None once there is nobody to tell."""
+    def _next_health(self, reported: bool | None, context: grpc.ServicerContext) -> bool | None:
+        """Waits for a health that differs from the reported one; None if the watch has ended."""
         with self._health:
             self._health.wait_for(
-                lambda: self._closed or not context.is_active() or told != self._serving
+                lambda: self._closed or not context.is_active() or reported != self._serving
             )
             return self._serving if context.is_active() and not self._closed else None
 
@@ -171,7 +175,7 @@ class FakeGateway:
 
 
 class _Handlers(grpc.GenericRpcHandler):
-    """Routes every method of the service, and the health watch."""
+    """Routes the methods of the recommender service, and `Watch` of the health service."""
 
     def __init__(
         self,
@@ -182,7 +186,7 @@ class _Handlers(grpc.GenericRpcHandler):
         self._watch_health = watch_health
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """The handler of a call; None if there is no such method."""
+        """Returns the handler of a method; None if there is no such method."""
         if details.method == _HEALTH_WATCH:
             return grpc.unary_stream_rpc_method_handler(self._watch_health)
         service, _, name = details.method.lstrip("/").partition("/")
@@ -212,7 +216,7 @@ class _Handlers(grpc.GenericRpcHandler):
 
 @dataclass(frozen=True, slots=True)
 class _Status(grpc.Status):
-    """What `abort_with_status` takes."""
+    """The argument of `abort_with_status`."""
 
     code: grpc.StatusCode
     details: str
@@ -220,7 +224,7 @@ class _Status(grpc.Status):
 
 
 def _status(error: MarqueeError) -> _Status:
-    """The status that a real gateway would have sent for an error."""
+    """Returns the status that a real gateway would send for an error."""
     code = grpc.StatusCode[error.code]
     details = status_pb2.Status(code=code.value[0], message=error.message)
     if error.reason:

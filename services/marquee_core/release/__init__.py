@@ -1,5 +1,6 @@
 """Releases: the manifest, the store that publishes and promotes them, and the files inside.
 
-A release becomes visible in `store.py` (`ReleaseStore.publish`); `contents.py` reads and writes
-its files, `ensemble.py` the blends. Imports `marquee_core` alone. Start with `manifest.py`.
+A release becomes visible when `ReleaseStore.publish` in `store.py` has written its manifest.
+`contents.py` reads and writes the files of a release, and `ensemble.py` its ensemble weights. May
+import the rest of `marquee_core`. Start with `manifest.py`.
 """

@@ -1,4 +1,4 @@
-"""Reads the parts of a release that the servers need, and writes them for the trainer."""
+"""Writes the files of a release for the trainer, and reads them for the servers."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from marquee_core.release.manifest import Manifest
 from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.scorer import ReleaseData
+from marquee_core.services import GATEWAY
 
 ENSEMBLE = "ensemble.json"
-# What only the gateway reads.
-FIRST_PAGES = "first_pages"
+# Folder of the precomputed recommendations, which only the gateway reads.
+PRECOMPUTED = "precomputed"
 _DATA = "data"
 _USERS = "data/users.npy"
 _ITEM_VECTORS = "data/item_vectors.npy"
@@ -29,12 +30,12 @@ _RECENT_COUNTS = "data/recent_counts.npy"
 
 @dataclass(frozen=True)
 class ReleaseFiles:
-    """A release whose files for one server are at hand, verified.
+    """A release whose files for one server are verified and in a local folder.
 
     Attributes:
         manifest: The manifest.
-        folder: Holds the files.
-        data: What all models build on.
+        folder: The folder of the files.
+        data: The training ratings and the baseline, which all models use.
     """
 
     manifest: Manifest
@@ -42,12 +43,12 @@ class ReleaseFiles:
     data: ReleaseData
 
     def model_folder(self, name: str) -> Path:
-        """Where a model's artifacts lie."""
+        """The folder of a model's artifacts."""
         return model_folder(self.folder, name)
 
 
 def model_folder(folder: Path, name: str) -> Path:
-    """Where the artifacts of a model lie in a release's folder."""
+    """The folder of a model's artifacts, within the folder of a release."""
     return folder / "models" / name
 
 
@@ -59,15 +60,15 @@ def save_data(
     item_vectors: Float32,
     ensemble: Ensemble,
 ) -> None:
-    """Writes everything but the models and the manifest into a release's folder.
+    """Writes all files of a release except its models and its manifest.
 
     Args:
         folder: The release's folder.
-        users: The users' ids.
-        catalogue: The items' metadata.
-        data: Training ratings and baseline.
-        item_vectors: Unit vectors whose products are item similarities (float32, items × d).
-        ensemble: The blends.
+        users: The ids of the users.
+        catalogue: The ids and metadata of the items.
+        data: The training ratings and the baseline.
+        item_vectors: Unit vectors whose dot products are item similarities (float32, items × d).
+        ensemble: The ensemble's weights.
     """
     catalogue.save(folder / _DATA)
     users.save(folder / _USERS)
@@ -82,25 +83,25 @@ def save_data(
 def open_release(
     store: ReleaseStore, release_id: str, backend: str, cache: Path
 ) -> tuple[ReleaseFiles, list[str]]:
-    """Opens what a server needs of a release.
+    """Verifies and opens the files of a release that one server needs.
 
     Args:
-        store: The store.
+        store: The release store.
         release_id: The release.
-        backend: Which server: `cf`, `inference` or `gateway`.
-        cache: Where files of a remote store are kept.
+        backend: Name of the service, from `marquee_core.services`.
+        cache: Folder that caches the files of a remote store.
 
     Returns:
-        The files, and the names of the backend's models.
+        The files, and the names of the models that this service scores.
 
     Raises:
-        ArtifactError: There is no such release, or a file is not what it should be.
+        ArtifactError: The release does not exist, or a file is missing or damaged.
     """
     manifest = store.manifest(release_id)
     names = [model.name for model in manifest.models if model.backend == backend]
     prefixes = (f"{_DATA}/", f"{_BASELINE}/", *(f"models/{name}/" for name in names))
-    if backend == "gateway":
-        prefixes += (f"{FIRST_PAGES}/",)
+    if backend == GATEWAY:
+        prefixes += (f"{PRECOMPUTED}/",)
     folder = store.open(manifest, lambda path: path.startswith(prefixes) or path == ENSEMBLE, cache)
     matrix = RatingsMatrix.load(folder / _DATA, manifest.data.user_count, manifest.data.item_count)
     baseline = Baseline.load(folder / _BASELINE, manifest.data.item_count)
@@ -108,19 +109,23 @@ def open_release(
 
 
 def open_recent_counts(files: ReleaseFiles) -> Float32:
-    """How often items were rated of late, as `Recency.counts` (float32, items).
+    """Reads how often items were rated recently: `Recency.counts` (float32, items).
 
     Raises:
-        ArtifactError: The file is not what it should be.
+        ArtifactError: The file is missing or damaged.
     """
     return load_array(files.folder / _RECENT_COUNTS, np.float32, (files.manifest.data.item_count,))
 
 
-def open_names(files: ReleaseFiles) -> tuple[Vocabulary, Catalogue, Ensemble, Float32]:
-    """Opens what only the gateway needs: users, items, the ensemble and the item vectors.
+def open_gateway_files(files: ReleaseFiles) -> tuple[Vocabulary, Catalogue, Ensemble, Float32]:
+    """Reads what only the gateway needs.
+
+    Returns:
+        The ids of the users, the catalogue, the ensemble, and the item vectors (float32,
+        items × d).
 
     Raises:
-        ArtifactError: A file is not what it should be.
+        ArtifactError: A file is missing or damaged.
     """
     manifest = files.manifest
     try:
@@ -129,6 +134,6 @@ def open_names(files: ReleaseFiles) -> tuple[Vocabulary, Catalogue, Ensemble, Fl
     except ValueError as error:
         raise ArtifactError(str(error)) from error
     if (len(users), len(catalogue)) != (manifest.data.user_count, manifest.data.item_count):
-        raise ArtifactError("the vocabularies are not of the manifest's size")
+        raise ArtifactError("the number of users or items differs from the manifest")
     vectors = load_array(files.folder / _ITEM_VECTORS, np.float32, (len(catalogue), None))
     return users, catalogue, Ensemble.load(files.folder / ENSEMBLE, manifest), vectors

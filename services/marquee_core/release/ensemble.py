@@ -1,7 +1,7 @@
-"""The ensemble: linear blends of the models' scores, for stars and for order.
+"""The ensemble: linear blends of the models' scores, one for ratings and one for rankings.
 
-A release holds one blend for each set of backends that may be there, because the best weights of
-the remaining models are not the full ensemble's with one part left out.
+A release holds a pair of blends for each set of backends that may be available. If a backend is
+unavailable, the best weights of the remaining models are not those of the full ensemble.
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ import numpy as np
 from marquee_core.arrays import Float32, Float64
 from marquee_core.errors import ArtifactError
 from marquee_core.release.manifest import Manifest
+from marquee_core.services import GATEWAY
 
 BASELINE = "baseline"
 POPULARITY = "popularity"
 RECENT_POPULARITY = "recent_popularity"
-# Models that the gateway itself scores, so that they are always there. A release may lack the last.
 GATEWAY_MODELS = (BASELINE, POPULARITY, RECENT_POPULARITY)
+"""Models that the gateway scores itself, so that they are always available.
+
+A release may lack `RECENT_POPULARITY`.
+"""
 
 
 @dataclass(frozen=True)
@@ -29,18 +33,24 @@ class Blend:
     """A linear blend: intercept + Σ weight · score.
 
     Attributes:
-        weights: By model; models with no weight are left out.
-        intercept: The constant.
+        weights: The weight of each model, by name; models of weight 0 are left out.
+        intercept: The constant term.
     """
 
     weights: Mapping[str, float]
     intercept: float
 
     def apply(self, scores: Mapping[str, Float32]) -> Float64:
-        """Blends score arrays of one shape (float64, that shape).
+        """Blends the scores of models.
+
+        Args:
+            scores: The scores of each model by name, arrays of one shape (float32).
+
+        Returns:
+            The blended scores (float64, the same shape).
 
         Raises:
-            KeyError: A weighted model has no scores.
+            KeyError: The scores of a weighted model are missing.
         """
         shape = next(iter(scores.values())).shape
         total = np.full(shape, self.intercept)
@@ -51,42 +61,49 @@ class Blend:
 
 @dataclass(frozen=True)
 class BlendPair:
-    """The two blends of one set of models.
+    """The two blends for one set of backends.
 
     Attributes:
-        rating: Predicts stars.
-        ranking: Scores for order.
+        rating: Predicts ratings in stars.
+        ranking: Ranks items; only the order of its scores has a meaning.
     """
 
     rating: Blend
     ranking: Blend
 
     def models(self) -> tuple[str, ...]:
-        """The models that either blend weighs."""
+        """The names of the models that have a weight in either blend."""
         return tuple(dict.fromkeys((*self.ranking.weights, *self.rating.weights)))
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """The blends of a release, by the set of backends that they need.
+    """The blends of a release.
 
     Attributes:
-        by_backends: For each subset of the backends, the blends of what remains.
+        by_backends: For each set of available backends, the blends of their models and of the
+            gateway's own.
     """
 
     by_backends: Mapping[frozenset[str], BlendPair]
 
     def blends(self, backends: Sequence[str]) -> BlendPair:
-        """The blends for the backends that are there."""
+        """The blends for the available backends."""
         return self.by_backends[frozenset(backends)]
 
     def alone(self, model: str, is_stars: bool) -> BlendPair:
-        """The blends of one model alone; stars fall back on the gateway's own rating blend."""
-        itself = Blend({model: 1.0}, 0.0)
-        return BlendPair(itself if is_stars else self.blends(()).rating, itself)
+        """The blends that use a single model.
+
+        Args:
+            model: The model's name.
+            is_stars: Whether the model predicts stars. If not, the ratings come from the blend of
+                the gateway's own models.
+        """
+        blend = Blend({model: 1.0}, 0.0)
+        return BlendPair(blend if is_stars else self.blends(()).rating, blend)
 
     def save(self, path: Path) -> None:
-        """Writes the blends as JSON."""
+        """Writes the blends to a JSON file."""
         rows = [
             {
                 "backends": sorted(backends),
@@ -104,8 +121,9 @@ class Ensemble:
         """Reads what `save` wrote.
 
         Raises:
-            ArtifactError: The file is damaged, weighs a model that the release lacks or that needs
-                another backend, or lacks a subset of the release's backends.
+            ArtifactError: The file is damaged, lacks the blends for a set of the release's
+                backends, or gives weight to a model that the release lacks or that needs another
+                backend.
         """
         backend_of = {model.name: model.backend for model in manifest.models}
         try:
@@ -117,19 +135,20 @@ class Ensemble:
             raise ArtifactError(f"damaged ensemble: {error!r}") from error
         for backends, pair in pairs.items():
             for model in pair.models():
-                if backend_of.get(model) not in backends | {"gateway"}:
+                if backend_of.get(model) not in backends | {GATEWAY}:
                     raise ArtifactError(
-                        f"the ensemble of {sorted(backends)} weighs {model!r}, which is not theirs"
+                        f"the blends for the backends {sorted(backends)} give weight to {model!r}, "
+                        "which these backends do not score"
                     )
-        needed = {backend for backend in backend_of.values() if backend != "gateway"}
+        needed = {backend for backend in backend_of.values() if backend != GATEWAY}
         for subset in backend_subsets(sorted(needed)):
             if subset not in pairs:
-                raise ArtifactError(f"the ensemble has no blend for {sorted(subset)}")
+                raise ArtifactError(f"the ensemble has no blends for the backends {sorted(subset)}")
         return cls(pairs)
 
 
 def backend_subsets(backends: Sequence[str]) -> list[frozenset[str]]:
-    """Every subset of the backends, the empty one first."""
+    """All subsets of the backends, the empty one first."""
     return [
         frozenset(name for place, name in enumerate(backends) if bits >> place & 1)
         for bits in range(1 << len(backends))
@@ -139,8 +158,8 @@ def backend_subsets(backends: Sequence[str]) -> list[frozenset[str]]:
 def _blend(raw: Mapping[str, object]) -> Blend:
     weights, intercept = raw["weights"], raw["intercept"]
     if not isinstance(weights, dict) or not isinstance(intercept, (int, float)):
-        raise TypeError("weights and intercept")
+        raise TypeError("weights must be an object and intercept a number")
     values = {str(name): float(weight) for name, weight in weights.items() if weight}
     if not np.isfinite([float(intercept), *values.values()]).all():
-        raise ValueError("not every weight is finite")
+        raise ValueError("a weight or the intercept is not finite")
     return Blend(values, float(intercept))

@@ -1,4 +1,4 @@
-"""The manifest of a release: what it holds, where it came from, and how good it is."""
+"""The manifest of a release: its data, models, evaluation and files."""
 
 from __future__ import annotations
 
@@ -13,18 +13,23 @@ from typing import Any
 
 from marquee_core.errors import ArtifactError
 from marquee_core.output import Output
+from marquee_core.services import SERVICES
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST_NAME = "manifest.json"
 EXACT, ANN = "exact", "ann"
-BACKENDS = ("cf", "inference", "gateway")
 _RELEASE_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
 _HASH_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
 class FileEntry:
-    """A file of a release: its SHA-256 in hexadecimal and its size in bytes."""
+    """A file of a release.
+
+    Attributes:
+        sha256: SHA-256 of the content, in hexadecimal.
+        size: Size in bytes.
+    """
 
     sha256: str
     size: int
@@ -35,14 +40,14 @@ class DataEntry:
     """The ratings that a release was trained on.
 
     Attributes:
-        source: Where they came from, for example `sample(seed=0)`.
+        source: Source of the ratings, for example `sample(seed=0)`.
         fingerprint: SHA-256 of the training ratings, in hexadecimal.
-        user_count: Users.
-        item_count: Items.
-        rating_count: Training ratings.
-        rating_min: The lowest rating of the scale, in stars.
-        rating_max: The highest.
-        genres: Genre names, in the order of the catalogue's bits.
+        user_count: Number of users.
+        item_count: Number of items.
+        rating_count: Number of training ratings.
+        rating_min: Lowest rating of the scale, in stars.
+        rating_max: Highest rating of the scale, in stars.
+        genres: Genre names, in the order of the bits in `Catalogue.genre_bits`.
     """
 
     source: str
@@ -60,14 +65,15 @@ class ModelEntry:
     """A model of a release.
 
     Attributes:
-        name: The model's name; its artifacts lie under `models/<name>/`.
-        backend: Who serves it: `cf`, `inference` or `gateway`.
-        output: What its scores are.
-        version: The first 12 hexadecimal digits of its artifacts' digest.
-        parameters: Its configuration.
+        name: The model's name; its artifacts are in `models/<name>/`.
+        backend: Name of the service that scores it, from `marquee_core.services`.
+        output: The meaning of its scores.
+        version: The first 12 hexadecimal digits of the digest of its artifacts.
+        parameters: Its hyperparameters.
         metrics: Its evaluation, by name of the metric.
-        retrieval: How its best items are found in a large catalogue: `kind`, which is `exact` or
-            `ann`, and for `ann` the `parameters` of the index and the measured `recall_at_100`.
+        retrieval: How a server finds its best items in a large catalogue. `kind` is `exact` or
+            `ann` (approximate nearest neighbours). For `ann` there are also the `parameters` of the
+            index and the measured `recall_at_100`.
     """
 
     name: str
@@ -81,17 +87,17 @@ class ModelEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a release holds.
+    """The description of a release.
 
     Attributes:
         release_id: The release's id.
-        published_at: When it was published, RFC 3339.
-        data: The ratings it was trained on.
+        published_at: Time of publication, RFC 3339.
+        data: The ratings that it was trained on.
         models: Its models.
         evaluation: The protocol of the evaluation (split, seed) and the ensemble's metrics.
-        library_versions: Versions of the libraries that trained it.
-        files: Every other file of the release, by path relative to its folder.
-        schema_version: Of this format.
+        library_versions: Versions of the libraries that trained it, by name.
+        files: All files of the release except the manifest, by path relative to its folder.
+        schema_version: Version of the manifest's format.
     """
 
     release_id: str
@@ -104,25 +110,27 @@ class Manifest:
     schema_version: int = field(default=SCHEMA_VERSION)
 
     def to_json(self) -> str:
-        """The manifest as text."""
+        """The manifest as JSON."""
         return json.dumps(asdict(self), indent=2, sort_keys=True, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str, release_id: str) -> Manifest:
-        """Reads a manifest.
+        """Parses a manifest.
 
         Args:
-            text: What `to_json` wrote.
-            release_id: The release that it must be of.
+            text: The JSON that `to_json` wrote.
+            release_id: The expected release.
 
         Raises:
-            ArtifactError: The text is not such a manifest.
+            ArtifactError: The text is damaged, has another schema version, or describes another
+                release.
         """
         try:
             raw = json.loads(text)
             if raw["schema_version"] != SCHEMA_VERSION:
                 raise ArtifactError(
-                    f"manifest schema {raw['schema_version']}, not {SCHEMA_VERSION}"
+                    f"the manifest has schema version {raw['schema_version']}, "
+                    f"but this version reads {SCHEMA_VERSION}"
                 )
             manifest = cls(
                 release_id=raw["release_id"],
@@ -140,21 +148,23 @@ class Manifest:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(f"damaged manifest: {error!r}") from error
         if manifest.release_id != release_id:
-            raise ArtifactError(f"the manifest is of release {manifest.release_id!r}")
+            raise ArtifactError(f"the manifest belongs to release {manifest.release_id!r}")
         for path in manifest.files:
             if path.startswith("/") or ".." in path.split("/") or "\\" in path:
-                raise ArtifactError(f"the manifest names a file outside the release: {path!r}")
+                raise ArtifactError(f"the manifest lists a file outside the release: {path!r}")
         for model in manifest.models:
-            if model.backend not in BACKENDS:
-                raise ArtifactError(f"model {model.name!r} is of unknown backend {model.backend!r}")
+            if model.backend not in SERVICES:
+                raise ArtifactError(
+                    f"model {model.name!r} has the unknown backend {model.backend!r}"
+                )
         return manifest
 
 
 def check_release_id(release_id: str) -> str:
-    """Returns the id, which is safe as a folder's name.
+    """Checks that a release id is safe as the name of a folder, and returns it.
 
     Raises:
-        ArtifactError: It is not.
+        ArtifactError: The id is empty, too long, or contains characters that are not allowed.
     """
     if not _RELEASE_ID.fullmatch(release_id):
         raise ArtifactError(f"not a release id: {release_id!r}")
@@ -172,7 +182,7 @@ def hash_file(path: Path) -> FileEntry:
 
 
 def hash_folder(folder: Path) -> dict[str, FileEntry]:
-    """The SHA-256 and size of each file under a folder, by relative path."""
+    """The SHA-256 and size of each file in a folder and its subfolders, by relative path."""
     return {
         path.relative_to(folder).as_posix(): hash_file(path)
         for path in sorted(folder.rglob("*"))
@@ -181,7 +191,7 @@ def hash_folder(folder: Path) -> dict[str, FileEntry]:
 
 
 def digest_of(files: Mapping[str, FileEntry], prefix: str = "") -> str:
-    """One SHA-256, in hexadecimal, over the names and digests of files below a prefix."""
+    """A SHA-256, in hexadecimal, over the paths and digests of the files under a prefix."""
     digest = hashlib.sha256()
     for path in sorted(files):
         if path.startswith(prefix):
@@ -190,5 +200,5 @@ def digest_of(files: Mapping[str, FileEntry], prefix: str = "") -> str:
 
 
 def new_release_id(files: Mapping[str, FileEntry], now: datetime) -> str:
-    """An id that sorts by time and tells releases of one second apart by their content."""
+    """Creates an id that sorts by time; a digest of the files follows the second."""
     return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{digest_of(files)[:8]}"

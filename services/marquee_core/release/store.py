@@ -1,10 +1,11 @@
-"""The store of releases: a local folder, or object storage by URL (fsspec).
+"""The release store: a local folder, or object storage by URL (fsspec).
 
     <root>/releases/<release id>/manifest.json, ensemble.json, data/…, models/…
-    <root>/production                           which release is in service, and those before
+    <root>/production                           the release in production, and its predecessors
 
-A release exists once its manifest does. In a local folder it appears by a rename; in object
-storage, where no rename is atomic, its manifest is written last and only if there is none.
+A release becomes visible when its manifest exists. In a local folder it appears by an atomic
+rename. Object storage has no atomic rename, so there the manifest is written last, and only if no
+manifest of that id exists.
 """
 
 from __future__ import annotations
@@ -36,14 +37,18 @@ _RELEASES = "releases"
 _PARTIAL = ".partial-"
 
 
+class StoreURLError(ValueError):
+    """The URL of a release store cannot be used."""
+
+
 @dataclass(frozen=True)
 class Production:
-    """The release in service.
+    """The release in production.
 
     Attributes:
-        release_id: Its id.
-        promoted_at: When it was promoted, RFC 3339.
-        history: The releases in service before it, latest first.
+        release_id: The release's id.
+        promoted_at: Time of the promotion, RFC 3339.
+        history: The ids of the releases in production before it, the most recent first.
     """
 
     release_id: str
@@ -52,22 +57,29 @@ class Production:
 
 
 class ReleaseStore:
-    """Publishes, lists, promotes and opens releases."""
+    """Publishes, lists, promotes and opens releases.
+
+    Attributes:
+        url: The folder or URL of the store.
+    """
 
     def __init__(self, url: str) -> None:
-        """Takes a folder's path, or a URL that fsspec knows (`s3://bucket/prefix`, …).
+        """Takes the path of a folder, or a URL that fsspec supports (`s3://bucket/prefix`, …).
 
         Raises:
-            ValueError: No file system is known for the URL.
-            ImportError: The URL's file system needs a package that is not installed.
+            StoreURLError: The scheme of the URL is unknown, or its file system needs a package that
+                is not installed.
         """
         self.url = url
-        self._fs, root = fsspec.core.url_to_fs(url)
+        try:
+            self._fs, root = fsspec.core.url_to_fs(url)
+        except (ValueError, ImportError) as error:
+            raise StoreURLError(f"release store {url!r}: {error}") from error
         self._root = root.rstrip("/")
         self._local = isinstance(self._fs, LocalFileSystem)
 
     def manifests(self) -> list[Manifest]:
-        """The manifests of all releases that can be read, newest first."""
+        """The manifests of all releases, the newest first; damaged releases are left out."""
         manifests = []
         for release_id in self.ids():
             try:
@@ -77,7 +89,7 @@ class ReleaseStore:
         return sorted(manifests, key=lambda m: (m.published_at, m.release_id), reverse=True)
 
     def ids(self) -> list[str]:
-        """The ids of all releases, damaged ones as well, in ascending order."""
+        """The ids of all releases, including damaged ones, in ascending order."""
         self._fs.invalidate_cache()
         try:
             names = self._fs.ls(f"{self._root}/{_RELEASES}", detail=False)
@@ -91,10 +103,10 @@ class ReleaseStore:
         )
 
     def manifest(self, release_id: str) -> Manifest:
-        """The manifest of a release.
+        """Reads the manifest of a release.
 
         Raises:
-            ArtifactError: There is no such release, or its manifest is damaged.
+            ArtifactError: The release does not exist, or its manifest is damaged.
         """
         path = self._path(check_release_id(release_id), MANIFEST_NAME)
         try:
@@ -106,15 +118,15 @@ class ReleaseStore:
         return Manifest.from_json(text, release_id)
 
     def publish(self, folder: Path, manifest: Manifest) -> None:
-        """Stores a release whole, or not at all.
+        """Publishes a release; it becomes visible only once all its files are stored.
 
         Args:
-            folder: Holds the files that the manifest lists.
-            manifest: The manifest; it is written by this method.
+            folder: The folder of the files that the manifest lists.
+            manifest: The manifest; this method writes it into the store.
 
         Raises:
-            ArtifactError: The folder's files are not as the manifest says.
-            FileExistsError: There is a release of that id.
+            ArtifactError: A file in the folder is missing or does not match the manifest.
+            FileExistsError: The store has a release of that id.
         """
         check_release_id(manifest.release_id)
         for path, entry in manifest.files.items():
@@ -125,10 +137,10 @@ class ReleaseStore:
             self._publish_remote(folder, manifest)
 
     def production(self) -> Production | None:
-        """The release in service; None when none has been promoted.
+        """The release in production; None if no release has been promoted yet.
 
         Raises:
-            ArtifactError: The pointer is damaged.
+            ArtifactError: The file that names it is damaged.
         """
         self._fs.invalidate_cache()
         try:
@@ -139,17 +151,17 @@ class ReleaseStore:
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError) as error:
-            raise ArtifactError(f"damaged production pointer: {error!r}") from error
+            raise ArtifactError(f"damaged file {_PRODUCTION!r}: {error!r}") from error
 
     def promote(self, release_id: str) -> Production:
-        """Puts a release in service, by one atomic write; its files are verified first.
+        """Verifies the files of a release, then puts it in production by one atomic write.
 
         Raises:
-            ArtifactError: There is no such release, or its files are not as its manifest says.
+            ArtifactError: The release does not exist, or a file does not match its manifest.
         """
         manifest = self.manifest(release_id)
         for path, entry in manifest.files.items():
-            self._check_remote(release_id, path, entry)
+            self._verify_stored(release_id, path, entry)
         before = self.production()
         if before is None:
             history: tuple[str, ...] = ()
@@ -157,36 +169,37 @@ class ReleaseStore:
             return before
         else:
             history = (before.release_id, *before.history)[:_HISTORY_LIMIT]
-        return self._point(release_id, history)
+        return self._set_production(release_id, history)
 
     def rollback(self) -> Production:
-        """Puts the release before the present one back in service.
+        """Puts the previous release back in production.
 
         Raises:
-            ArtifactError: There is none.
+            ArtifactError: There is no previous release.
         """
-        now = self.production()
-        if now is None or not now.history:
+        current = self.production()
+        if current is None or not current.history:
             raise ArtifactError("there is no release to roll back to")
-        self.manifest(now.history[0])
-        return self._point(now.history[0], now.history[1:])
+        self.manifest(current.history[0])
+        return self._set_production(current.history[0], current.history[1:])
 
-    def open(self, manifest: Manifest, wanted: Callable[[str], bool], cache: Path) -> Path:
-        """Makes files of a release available as a local folder, verified.
+    def open(self, manifest: Manifest, needed: Callable[[str], bool], cache: Path) -> Path:
+        """Verifies files of a release, and makes them available in a local folder.
 
         Args:
             manifest: The release's manifest.
-            wanted: Tells by relative path which files are needed.
-            cache: Where files of a remote store are kept, in a folder for each release.
+            needed: Whether a file is needed, by its path relative to the release.
+            cache: Folder that caches the files of a remote store, with a subfolder for each
+                release.
 
         Returns:
             The folder. It may hold other files, which are not verified.
 
         Raises:
-            ArtifactError: A file is missing, or not as the manifest says.
+            ArtifactError: A needed file is missing or does not match the manifest.
         """
         release_id = manifest.release_id
-        files = {path: entry for path, entry in manifest.files.items() if wanted(path)}
+        files = {path: entry for path, entry in manifest.files.items() if needed(path)}
         folder = Path(self._path(release_id)) if self._local else cache / release_id
         for path, entry in files.items():
             if not self._local:
@@ -203,7 +216,7 @@ class ReleaseStore:
         releases.mkdir(parents=True, exist_ok=True)
         final = releases / manifest.release_id
         if final.exists():
-            raise FileExistsError(f"release {manifest.release_id} exists")
+            raise FileExistsError(f"release {manifest.release_id} already exists")
         partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=releases))
         try:
             for path in manifest.files:
@@ -215,7 +228,7 @@ class ReleaseStore:
             for directory in (partial, *(p for p in partial.rglob("*") if p.is_dir())):
                 directory.chmod(0o755)
                 _sync(directory)
-            # Fails when the target exists and is not empty, so a release is never replaced.
+            # Fails if the target is a folder that is not empty, so a release is never replaced.
             partial.rename(final)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
@@ -225,12 +238,12 @@ class ReleaseStore:
     def _publish_remote(self, folder: Path, manifest: Manifest) -> None:
         target = self._path(manifest.release_id, MANIFEST_NAME)
         if self._fs.exists(target):
-            raise FileExistsError(f"release {manifest.release_id} exists")
+            raise FileExistsError(f"release {manifest.release_id} already exists")
         for path in manifest.files:
             self._fs.pipe_file(self._path(manifest.release_id, path), (folder / path).read_bytes())
         self._fs.pipe_file(target, manifest.to_json().encode(), mode="create")
 
-    def _point(self, release_id: str, history: tuple[str, ...]) -> Production:
+    def _set_production(self, release_id: str, history: tuple[str, ...]) -> Production:
         production = Production(release_id, datetime.now(UTC).isoformat(), history)
         text = json.dumps(production.__dict__, indent=2) + "\n"
         if not self._local:
@@ -251,17 +264,19 @@ class ReleaseStore:
         _sync(root)
         return production
 
-    def _check_remote(self, release_id: str, path: str, entry: FileEntry) -> None:
-        """Verifies a file where it lies; of a remote one only the size, without a download."""
+    def _verify_stored(self, release_id: str, path: str, entry: FileEntry) -> None:
+        """Verifies a file in the store; for a remote store only its size, to avoid a download."""
         if self._local:
             _verify(Path(self._path(release_id, path)), entry)
             return
         try:
             size = self._fs.size(self._path(release_id, path))
         except FileNotFoundError as error:
-            raise ArtifactError(f"{path}: missing") from error
+            raise ArtifactError(f"{path}: the file is missing") from error
         if size != entry.size:
-            raise ArtifactError(f"{path}: {size} bytes, not {entry.size}")
+            raise ArtifactError(
+                f"{path}: the file has {size} bytes, but the manifest says {entry.size}"
+            )
 
     def _fetch(self, release_id: str, path: str, entry: FileEntry, target: Path) -> None:
         if target.exists() and hash_file(target) == entry:
@@ -272,29 +287,33 @@ class ReleaseStore:
         try:
             self._fs.get_file(self._path(release_id, path), name)
             _verify(Path(name), entry)
-            # Another process may fetch the same file: both rename the same content.
+            # Another process may download the same file; both then rename the same content.
             Path(name).replace(target)
         except FileNotFoundError as error:
-            raise ArtifactError(f"{path}: missing") from error
+            raise ArtifactError(f"{path}: the file is missing") from error
         finally:
             Path(name).unlink(missing_ok=True)
 
 
 def _verify(path: Path, entry: FileEntry) -> None:
-    """Raises ArtifactError unless the file is as the manifest says."""
+    """Checks a file against its entry in the manifest.
+
+    Raises:
+        ArtifactError: The file cannot be read, or its size or SHA-256 differs.
+    """
     try:
         found = hash_file(path)
     except OSError as error:
         raise ArtifactError(f"{path.name}: {error.strerror}") from error
     if found != entry:
         raise ArtifactError(
-            f"{path.name}: SHA-256 {found.sha256[:12]}… of {found.size} bytes, "
-            f"not {entry.sha256[:12]}… of {entry.size}"
+            f"{path.name}: the file has SHA-256 {found.sha256[:12]}… and {found.size} bytes, "
+            f"but the manifest says {entry.sha256[:12]}… and {entry.size}"
         )
 
 
 def _sync(path: Path) -> None:
-    """Flushes a file or folder to the disk."""
+    """Flushes a file or folder to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,6 @@
-"""The best items of a catalogue: exactly in blocks, or by approximate nearest neighbours.
+"""Candidate generation: finds the items of a catalogue that a model scores highest.
 
-Imports `marquee_core` alone; faiss in `ann.py` only. Start with `exact.py`.
+`exact.py` scores all items block by block, `ann.py` searches approximate nearest neighbours with
+Faiss, and `top.py` selects the highest scores. May import the rest of `marquee_core` except
+`release`; only `ann.py` imports Faiss. Start with `exact.py`.
 """

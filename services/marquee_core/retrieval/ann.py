@@ -1,4 +1,4 @@
-"""Approximate nearest neighbours: an inverted file of Faiss, re-ranked by the exact products."""
+"""Approximate nearest neighbours: a Faiss inverted file, re-ranked by exact dot products."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from marquee_core.retrieval.exact import Found
 from marquee_core.retrieval.top import top_indexes
 
 ANN_FILE = "retrieval.faiss"
-# Items teach the centroids with a chance that goes with this power of their distance from the
-# mean: the best of any user are among the far ones, and must not share few lists.
-_OUTWARDS = 3
+# Items are sampled to train the centroids with a probability proportional to this power of their
+# distance from the mean. Users' best items are far from the mean, so the lists must be fine there.
+_DISTANCE_POWER = 3
 
 
 @dataclass(frozen=True)
 class AnnConfig:
-    """An inverted file: items in lists by their nearest centroid, of which some are looked at.
+    """Parameters of an inverted file, which stores each item in the list of its nearest centroid.
 
     Attributes:
-        lists: How many lists.
-        probes: How many lists a search looks at.
-        expansion: How many times more items are found than wanted, by vectors rounded to 8 bits,
-            before the exact products rank them.
-        dense_share: When a smaller share of the items qualifies, those are ranked exactly: of
-            few that qualify the lists looked at would hold too few.
+        lists: Number of lists.
+        probes: Number of lists that a search scans.
+        expansion: A search finds this many times the requested number of items with vectors
+            quantised to 8 bits, and re-ranks them by exact dot products.
+        dense_share: If a smaller share of the items is eligible, all eligible items are ranked
+            exactly, because the scanned lists would contain too few of them.
     """
 
     lists: int
@@ -39,23 +39,23 @@ class AnnConfig:
 
 
 class AnnIndex:
-    """An inverted file over item vectors."""
+    """An approximate index: a Faiss inverted file over item vectors."""
 
     def __init__(self, index: Any, items: Float32, config: AnnConfig) -> None:
-        """Takes a Faiss index and the vectors that it is of (float32, items × d)."""
+        """Takes a Faiss index and its item vectors (float32, items × d)."""
         self._index = index
         self._items = items
         self.config = config
 
     @classmethod
     def build(cls, items: Float32, config: AnnConfig, training_items: int, seed: int) -> Self:
-        """Clusters items and files them.
+        """Builds an index.
 
         Args:
             items: The item vectors (float32, items × d).
-            config: The inverted file.
-            training_items: How many items the centroids are learned from.
-            seed: Of their choice.
+            config: Parameters of the inverted file.
+            training_items: Number of items that the centroids are trained on.
+            seed: Seed for the sampling of these items and for the clustering.
 
         Raises:
             ImportError: Faiss is not installed.
@@ -71,81 +71,100 @@ class AnnIndex:
             faiss.ScalarQuantizer.QT_8bit,
             faiss.METRIC_INNER_PRODUCT,
         )
-        # Faiss would take centroids for directions, which lose how far out items are.
+        # By default Faiss normalises centroids for inner products, and so ignores vector lengths.
         index.cp.spherical = False
         index.cp.seed = seed
-        index.train(items[_teachers(items, training_items, seed)])
+        index.train(items[_training_sample(items, training_items, seed)])
         index.add(np.ascontiguousarray(items))
-        # Items are filed by distance; users look where the product is high.
+        # Items were assigned to lists by distance; queries select lists by inner product.
         centroids.metric_type = faiss.METRIC_INNER_PRODUCT
         return cls(index, items, config)
 
     def with_probes(self, probes: int) -> AnnIndex:
-        """The same index, looking at so many lists."""
+        """The same index with another number of lists to scan."""
         config = AnnConfig(**{**asdict(self.config), "probes": probes})
         return AnnIndex(self._index, self._items, config)
 
     def search(self, vectors: Float32, count: int, eligible: Bool | None) -> list[Found]:
-        """As `ItemIndex.search`; approximate."""
+        """Implements `ItemIndex.search`; may miss some of the best items."""
         import faiss
 
-        allowed = None
+        selector = None
         if eligible is not None:
-            few = np.flatnonzero(eligible).astype(np.int32)
-            wanted = max(count * self.config.expansion, self.config.dense_share * len(eligible))
-            if len(few) <= wanted:
-                return [self._ranked(vector, few, count) for vector in vectors]
-            allowed = faiss.IDSelectorBitmap(np.packbits(eligible, bitorder="little"))
-        parameters = faiss.SearchParametersIVF(nprobe=self.config.probes, sel=allowed)
+            items = np.flatnonzero(eligible).astype(np.int32)
+            limit = max(count * self.config.expansion, self.config.dense_share * len(eligible))
+            if len(items) <= limit:
+                return [self._rank(vector, items, count) for vector in vectors]
+            selector = faiss.IDSelectorBitmap(np.packbits(eligible, bitorder="little"))
+        parameters = faiss.SearchParametersIVF(nprobe=self.config.probes, sel=selector)
         _, found = self._index.search(
             vectors, min(count * self.config.expansion, len(self._items)), params=parameters
         )
         return [
-            self._ranked(vector, np.sort(places[places >= 0]).astype(np.int32), count)
+            self._rank(vector, np.sort(places[places >= 0]).astype(np.int32), count)
             for vector, places in zip(vectors, found, strict=True)
         ]
 
-    def _ranked(self, vector: Float32, items: Int32, count: int) -> Found:
-        """The best of given items (int32, ascending), by the exact product."""
+    def _rank(self, vector: Float32, items: Int32, count: int) -> Found:
+        """Ranks items (int32, ascending) by their exact dot products."""
         scores = self._items[items] @ vector
         top = top_indexes(scores, count)
         return items[top], scores[top]
 
     def save(self, folder: Path) -> None:
-        """Writes the index into a model's folder."""
+        """Writes the index to a model's folder."""
         import faiss
 
         faiss.write_index(self._index, str(folder / ANN_FILE))
 
     @classmethod
     def load(cls, folder: Path, items: Float32, config: AnnConfig) -> Self:
-        """Reads what `save` wrote; the file is mapped into memory.
+        """Memory-maps the index that `save` wrote.
+
+        Args:
+            folder: The model's folder.
+            items: The item vectors (float32, items × d).
+            config: Parameters of the inverted file.
 
         Raises:
-            ArtifactError: Faiss is not installed, or the file is not an index of these items.
+            ArtifactError: Faiss is not installed, or the file is missing or damaged or belongs to
+                other items or parameters.
         """
         try:
             import faiss
         except ImportError as error:
             raise ArtifactError(
-                "the release retrieves by Faiss: install marquee[ann] to serve it"
+                "this release needs Faiss for retrieval: pip install 'marquee[ann]'"
             ) from error
         try:
             index = faiss.read_index(str(folder / ANN_FILE), faiss.IO_FLAG_MMAP)
         except RuntimeError as error:
             raise ArtifactError(f"{ANN_FILE}: {error}") from error
         if (index.ntotal, index.d) != items.shape:
-            raise ArtifactError(f"{ANN_FILE} is of {index.ntotal} × {index.d}, not {items.shape}")
+            raise ArtifactError(
+                f"{ANN_FILE}: the index is of {index.ntotal} × {index.d} values, not {items.shape}"
+            )
         if not isinstance(index, faiss.IndexIVF) or index.nlist != config.lists:
-            raise ArtifactError(f"{ANN_FILE} is no inverted file of {config.lists} lists")
-        # Threads that read ahead take many times longer to start than a search takes.
+            raise ArtifactError(f"{ANN_FILE}: not an inverted file of {config.lists} lists")
+        # Starting threads that prefetch lists takes many times longer than a search.
         faiss.downcast_InvertedLists(index.invlists).prefetch_nthread = 0
         return cls(index, items, config)
 
 
-def _teachers(items: Float32, count: int, seed: int) -> Int64:
-    """Random items, far ones more likely, without repetition (Efraimidis and Spirakis, 2006)."""
+def _training_sample(items: Float32, count: int, seed: int) -> Int64:
+    """Samples items without replacement, distant ones with a higher probability.
+
+    Weighted sampling with exponential keys (Efraimidis and Spirakis, 2006).
+
+    Args:
+        items: The item vectors (float32, items × d).
+        count: Number of items to sample.
+        seed: Seed of the sampling.
+
+    Returns:
+        Item indexes (int64, at most `count`).
+    """
     distances = np.linalg.norm(items - items.mean(axis=0), axis=1).astype(np.float64)
-    waits = np.random.default_rng(seed).standard_exponential(len(items))
-    waits /= np.maximum(distances, np.finfo(np.float32).tiny) ** _OUTWARDS
-    return np.argsort(waits)[:count]
+    keys = np.random.default_rng(seed).standard_exponential(len(items))
+    keys /= np.maximum(distances, np.finfo(np.float32).tiny) ** _DISTANCE_POWER
+    return np.argsort(keys)[:count]

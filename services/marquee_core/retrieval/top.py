@@ -1,4 +1,4 @@
-"""The best of many scores."""
+"""Selects the highest scores."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from numpy.typing import NDArray
 
 from marquee_core.arrays import Bool, Int64
 
-# Catalogues from this size on are first looked at by blocks, of so many scores each.
+# From this number of scores on, blocks of `_BLOCK_SIZE` scores are compared by their maxima first.
 _LARGE = 16_384
-_BLOCK = 256
-# How many times more scores are looked at before those that do not qualify are masked.
+_BLOCK_SIZE = 256
+# With a mask, first select this many times `count` scores, and mask only those.
 _SLACK = 4
 
 
 def top_indexes(scores: NDArray[Any], count: int, eligible: Bool | None = None) -> Int64:
-    """The indexes of the highest scores, best first; among equals the lower index first.
+    """Returns the indexes of the highest scores, best first; of equal scores the lower index first.
 
     Args:
-        scores: Scores (floating, n); NaN never qualifies.
-        count: How many are wanted.
-        eligible: Which qualify (bool, n); None for all.
+        scores: Scores (floating point, n); NaN is never selected.
+        count: Number of indexes to return.
+        eligible: True for the scores that may be selected (bool, n); None for all.
 
     Returns:
-        Indexes (int64), fewer than `count` when fewer qualify.
+        Indexes (int64), fewer than `count` if fewer scores may be selected.
     """
     if count <= 0:
         return np.empty(0, np.int64)
-    if len(scores) < max(_LARGE, 2 * _BLOCK * _SLACK * count):
+    if len(scores) < max(_LARGE, 2 * _BLOCK_SIZE * _SLACK * count):
         return _best(scores, _usable(scores, eligible), count)
     if eligible is None:
         return _best(scores, _near_top(scores, count), count)
-    # Most catalogues qualify for the most part: copying one to mask it costs more than a look
-    # at somewhat more than the best.
+    # Usually most items are eligible. Then it is cheaper to select more than `count` scores and
+    # mask those than to mask the whole catalogue.
     wide = _best(scores, _near_top(scores, _SLACK * count), _SLACK * count)
-    kept = wide[eligible[wide]]
-    if len(kept) >= count:
-        return kept[:count]
+    selected = wide[eligible[wide]]
+    if len(selected) >= count:
+        return selected[:count]
     return _best(scores, _usable(scores, eligible), count)
 
 
@@ -50,15 +50,15 @@ def _usable(scores: NDArray[Any], eligible: Bool | None) -> Int64:
 
 
 def _near_top(scores: NDArray[Any], count: int) -> Int64:
-    """Indexes that the best are among: those of the blocks with the highest maxima.
+    """Returns the indexes of the blocks with the highest maxima, which contain the best scores.
 
-    Whatever is among the `count` best lies in a block whose maximum is among the `count` highest
-    maxima. Blocks are strided, so that their maxima are taken of contiguous rows.
+    Each of the `count` best scores is in a block whose maximum is among the `count` highest
+    maxima. The blocks are strided, so that NumPy computes their maxima over contiguous rows.
     """
-    blocks = len(scores) // _BLOCK
-    rows = scores[: blocks * _BLOCK].reshape(_BLOCK, blocks)
+    blocks = len(scores) // _BLOCK_SIZE
+    rows = scores[: blocks * _BLOCK_SIZE].reshape(_BLOCK_SIZE, blocks)
     maxima = rows.max(axis=0)
-    # A NaN makes its block's maximum NaN; such blocks are looked at besides.
+    # A block with a NaN has the maximum NaN; such blocks are always included.
     unknown = np.isnan(maxima)
     maxima[unknown] = np.inf
     highest = count + int(unknown.sum())
@@ -72,11 +72,11 @@ def _near_top(scores: NDArray[Any], count: int) -> Int64:
 
 
 def _best(scores: NDArray[Any], pool: Int64, count: int) -> Int64:
-    """The best of a pool of indexes, in order."""
+    """Returns the best indexes of a pool, best first."""
     values = scores[pool]
     if count < len(pool):
         bound = np.partition(values, len(pool) - count)[len(pool) - count]
-        # All ties with the last place stay in, so that the sort below can settle them by index.
+        # Keep all scores equal to the last selected one; the sort below orders them by index.
         near = values >= bound
         pool, values = pool[near], values[near]
     return pool[np.lexsort((pool, -values))][:count]

@@ -1,5 +1,7 @@
-"""Each model as it scores: the one scoring implementation.
+"""How each model scores: the one scoring implementation, used by the services and by evaluation.
 
-A file per model; folding in a visitor happens here. Imports `marquee_core` alone; TensorFlow in
-`saved_model.py` only. Start with `scorer.py`, then `ease.py` for a short example.
+One file per model, with its configuration and its scorer; a scorer also folds visitors in. The
+package imports the rest of `marquee_core`, and TensorFlow in `saved_model.py` only. Start with
+`scorer.py`, the interface, then `ease.py` for a short example. `hyperparameters.py` has the types
+of the configurations' fields.
 """

@@ -13,12 +13,14 @@ from marquee_core.ratings import Profiles, RatingsMatrix
 
 @dataclass(frozen=True)
 class Baseline:
-    """Damped biases. A user's bias follows from the profile, so visitors have one as well.
+    """Damped biases of items and users.
+
+    A user's bias is computed from the user's profile, so it is defined for visitors as well.
 
     Attributes:
         mean: μ, the mean rating in stars.
         item_bias: b_i in stars (float32, items).
-        user_damping: λ_u in b_u = Σ(r − μ − b_i) / (n_u + λ_u).
+        user_damping: λ_u in b_u = Σ(r − μ − b_i) / (n_u + λ_u), in ratings.
     """
 
     mean: float
@@ -29,13 +31,13 @@ class Baseline:
     def fit(
         cls, matrix: RatingsMatrix, user_damping: float, item_damping: float, sweeps: int
     ) -> Baseline:
-        """Fits the biases by alternating least squares, item biases and user biases in turn.
+        """Fits the biases by alternating least squares: item biases, then user biases, repeatedly.
 
         Args:
-            matrix: The ratings.
+            matrix: The training ratings.
             user_damping: λ_u, in ratings.
             item_damping: λ_i, in ratings.
-            sweeps: How often both are refitted; at least 1.
+            sweeps: The number of times both are refitted; at least 1.
         """
         mean = float(matrix.ratings.mean(dtype=np.float64)) if matrix.rating_count else 0.0
         users, items = matrix.users, matrix.items
@@ -52,20 +54,20 @@ class Baseline:
         return cls(mean, item_bias.astype(np.float32), user_damping)
 
     def user_bias(self, profiles: Profiles) -> Float32:
-        """b_u of each user (float32, B); 0 without ratings."""
+        """b_u of each user (float32, B); 0 for a user without ratings."""
         residual = profiles.ratings - self.mean - self.item_bias[profiles.items]
         total = np.bincount(profiles.rows, residual, minlength=len(profiles))
         return (total / (profiles.counts + self.user_damping)).astype(np.float32)
 
     def residuals(self, profiles: Profiles) -> Float32:
-        """r − b_ui of each rating of each user (float32, nnz)."""
+        """r − b_ui of each rating in the profiles, in stars (float32, nnz)."""
         bias = self.user_bias(profiles)
         return (
             profiles.ratings - self.mean - self.item_bias[profiles.items] - bias[profiles.rows]
         ).astype(np.float32)
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
-        """b_ui in stars (float32, B × C), as `Scorer.score`."""
+        """b_ui in stars (float32, B × C); arguments as for `Scorer.score`."""
         item_bias = self.item_bias if items is None else self.item_bias[items]
         scores: Float32 = self.user_bias(profiles)[:, None] + (item_bias + np.float32(self.mean))
         return scores
@@ -77,10 +79,10 @@ class Baseline:
 
     @classmethod
     def load(cls, folder: Path, item_count: int) -> Baseline:
-        """Maps what `save` wrote.
+        """Loads a baseline that `save` wrote; the array is memory-mapped.
 
         Raises:
-            ArrayError: A file is not the array that it should be.
+            ArrayError: A file is missing or damaged, or does not have one bias per item.
         """
         mean, user_damping = load_array(folder / "scalars.npy", np.float64, (2,)).tolist()
         return cls(

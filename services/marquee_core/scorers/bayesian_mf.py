@@ -1,4 +1,4 @@
-"""Bayesian matrix factorization: the mean prediction of many samples of its posterior."""
+"""Bayesian matrix factorization: the mean prediction over many posterior samples."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ from marquee_core.arrays import Float32, Int32, load_array, save_array
 from marquee_core.output import Output
 from marquee_core.ratings import Profiles
 from marquee_core.scorers.config import load_config, save_config
+from marquee_core.scorers.hyperparameters import (
+    ModelConfig,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 from marquee_core.scorers.posterior import Posterior
 from marquee_core.scorers.scorer import ReleaseData
 
@@ -19,67 +25,60 @@ _USERS = "users.npy"
 
 
 @dataclass(frozen=True)
-class BayesianMFConfig:
-    """Bayesian matrix factorization.
+class BayesianMFConfig(ModelConfig):
+    """The hyperparameters of Bayesian matrix factorization.
 
     Attributes:
-        rank: k, latent factors beside the bias.
-        user_noise_shape: a of α_u ~ Gamma(a, b), the precision of a user's noise, with b learned;
-            1/√a is by how much users differ.
-        item_noise_shape: c of γ_i ~ Gamma(c, c), by which an item's noise is more precise.
-        sweeps: Gibbs sweeps in all.
-        burn_in: First sweeps, which are not sampled.
-        samples: S, samples kept of the sweeps after those, evenly spaced. They take
-            4 S (k + 1) (2 items + users) bytes to serve.
-        max_linked: Users or items, the most active or most rated, whose ratings tell of a vector
-            by being there, where both are more than that. A dense matrix of that many rows and
-            columns is decomposed once.
+        factors: k, the number of latent factors, not counting the bias.
+        user_noise_shape: a in α_u ~ Gamma(a, b), the noise precision of a user in 1 / stars²; b
+            is learned. The relative standard deviation of α_u over the users is 1/√a.
+        item_noise_shape: c in γ_i ~ Gamma(c, c), the relative noise precision of an item.
+        sweeps: The number of Gibbs sweeps, including the burn-in.
+        burn_in: The number of sweeps at the start from which no samples are taken.
+        samples: S, the number of samples taken after the burn-in, evenly spaced. Serving them
+            takes 4 S (k + 1) (2 items + users) bytes.
+        max_linked: The limit on implicit feedback. If there are more users and more items than
+            this, only the users and the items with the most ratings count as implicit feedback.
+            Fitting decomposes a dense matrix of at most this many rows and columns.
     """
 
-    rank: int = 16
-    user_noise_shape: float = 8.0
-    item_noise_shape: float = 16.0
-    sweeps: int = 240
-    burn_in: int = 60
-    samples: int = 60
-    max_linked: int = 4_000
+    factors: PositiveInt = 16
+    user_noise_shape: PositiveFloat = 8.0
+    item_noise_shape: PositiveFloat = 16.0
+    sweeps: PositiveInt = 240
+    burn_in: NonNegativeInt = 60
+    samples: PositiveInt = 60
+    max_linked: PositiveInt = 4_000
 
     def __post_init__(self) -> None:
-        for name in ("rank", "samples", "max_linked"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)} is below 1")
-        for name in ("user_noise_shape", "item_noise_shape"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise ValueError(f"{name}: {getattr(self, name)} is not finite and above 0")
-        if self.burn_in < 0:
-            raise ValueError(f"burn_in: {self.burn_in} is below 0")
+        super().__post_init__()
         if self.sweeps < self.burn_in + self.samples:
-            raise ValueError(f"sweeps: {self.sweeps} are fewer than burn-in and samples")
+            raise ValueError(f"sweeps: {self.sweeps} is less than the sum of burn_in and samples")
 
-    def keeps(self, sweep: int) -> bool:
-        """Whether the posterior is sampled after a sweep, counted from 0; the last always is."""
+    def takes_sample(self, sweep: int) -> bool:
+        """Whether a sample is taken after a sweep, counted from 0; it always is after the last."""
         spacing = (self.sweeps - self.burn_in) // self.samples
         until_last = self.sweeps - 1 - sweep
         return until_last % spacing == 0 and until_last // spacing < self.samples
 
 
 class BayesianMFScorer:
-    """Predicts the mean over samples of μ + b_is + b_us + p_us · q_is.
+    """Predicts the mean of μ + b_is + b_us + p_us · q_is over the samples s.
 
-    In each sample a user's factors and bias are their expectation given the user's ratings and the
-    sample's other parameters, so that fewer samples do than if these were sampled as well
-    (Rao–Blackwell). All samples' factors side by side make one dot product.
+    In each sample, a user's factors and bias are their expectation given the user's ratings and
+    the sample's other parameters. Fewer samples are needed than if they were drawn as well
+    (Rao–Blackwell). With the factors of all samples concatenated, the sum is one dot product.
     """
 
     output = Output.STARS
 
     def __init__(self, config: BayesianMFConfig, posterior: Posterior, users: Float32) -> None:
-        """Takes what was learned.
+        """Creates a scorer from posterior samples; see `of` to fold the known users in as well.
 
         Args:
             config: The configuration.
-            posterior: The samples of all but the users.
-            users: The vector of each known user, as `Posterior.fold` gives it
+            posterior: The samples of all parameters except those of the users.
+            users: The vector of each known user, computed by `Posterior.fold`
                 (float32, users × (S k + 1)).
         """
         self.config = config
@@ -90,20 +89,20 @@ class BayesianMFScorer:
 
     @classmethod
     def of(cls, config: BayesianMFConfig, posterior: Posterior, data: ReleaseData) -> Self:
-        """Folds the known users in, so that each is what a visitor with the same ratings is."""
+        """Creates a scorer and folds all known users in, in the same way as visitors."""
         return cls(config, posterior, posterior.fold(data.matrix.all_profiles()))
 
     @classmethod
     def load(cls, folder: Path, data: ReleaseData) -> Self:
-        """Maps what `save` wrote.
+        """Loads what `save` wrote; the arrays are memory-mapped.
 
         Raises:
-            ArtifactError: A file is not what it should be.
+            ArtifactError: A file is missing or damaged.
         """
         config = load_config(folder, BayesianMFConfig)
-        shape = data.matrix.item_count, config.samples, config.rank
+        shape = data.matrix.item_count, config.samples, config.factors
         posterior = Posterior.load(folder, *shape)
-        width = config.samples * config.rank + 1
+        width = config.samples * config.factors + 1
         users = load_array(folder / _USERS, np.float32, (data.matrix.user_count, width))
         return cls(config, posterior, users)
 
@@ -114,16 +113,23 @@ class BayesianMFScorer:
         save_array(folder / _USERS, self._users)
 
     def vectors(self, profiles: Profiles) -> Float32:
-        """The vector of each user, folded in where it is not known (float32, B × (S k + 1))."""
-        found = np.empty((len(profiles), self._users.shape[1]), dtype=np.float32)
-        known = ~profiles.folded
-        found[known] = self._users[profiles.user_index[known]]
-        if not known.all():
-            found[~known] = self._posterior.fold(profiles.take(np.flatnonzero(~known)))
-        return found
+        """The vector of each user: looked up if it was trained, otherwise folded in.
+
+        Args:
+            profiles: The profiles of B users.
+
+        Returns:
+            The vectors, as from `Posterior.fold` (float32, B × (S k + 1)).
+        """
+        vectors = np.empty((len(profiles), self._users.shape[1]), dtype=np.float32)
+        trained = ~profiles.needs_fold_in
+        vectors[trained] = self._users[profiles.user_index[trained]]
+        if not trained.all():
+            vectors[~trained] = self._posterior.fold(profiles.take(np.flatnonzero(~trained)))
+        return vectors
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
-        """As `Scorer.score`."""
+        """See `Scorer.score`."""
         factors, offsets = self._factors, self._offsets
         if items is not None:
             factors, offsets = factors[items], offsets[items]
@@ -134,7 +140,7 @@ class BayesianMFScorer:
         return scores
 
     def similarities(self, item: int) -> Float32 | None:
-        """As `Posterior.correlations`."""
+        """See `Scorer.similarities`; the values are those of `Posterior.correlations`."""
         row = self._posterior.correlations(item)
         row[item] = 1.0
         return row

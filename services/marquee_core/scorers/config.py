@@ -1,36 +1,39 @@
-"""Configurations of models, kept beside what was learned with them."""
+"""Reads and writes the configuration of a model, stored with its artifacts."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from marquee_core.errors import ArtifactError
+from marquee_core.scorers.hyperparameters import ModelConfig
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-    Config = TypeVar("Config", bound=DataclassInstance)
+ConfigT = TypeVar("ConfigT", bound=ModelConfig)
 
 _FILE = "config.json"
 
 
-def save_config(folder: Path, config: DataclassInstance) -> None:
-    """Writes a config dataclass of numbers as JSON."""
+def save_config(folder: Path, config: ModelConfig) -> None:
+    """Writes a configuration to a folder as JSON; creates the folder if necessary."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(asdict(config), indent=2, allow_nan=False)
     (folder / _FILE).write_text(text + "\n")
 
 
-def load_config(folder: Path, kind: type[Config]) -> Config:
-    """Reads what `save_config` wrote.
+def load_config(folder: Path, config_type: type[ConfigT]) -> ConfigT:
+    """Reads the configuration that `save_config` wrote.
+
+    Args:
+        folder: The folder with the model's artifacts.
+        config_type: The class of the configuration.
 
     Raises:
-        ArtifactError: The file is missing or damaged, or the config refuses its values.
+        ArtifactError: The file is missing or damaged, has an unknown field, or has a value that is
+            out of range.
     """
     try:
-        return kind(**json.loads((folder / _FILE).read_text()))
+        return config_type(**json.loads((folder / _FILE).read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise ArtifactError(f"{_FILE}: {error}") from error

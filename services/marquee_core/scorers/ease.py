@@ -1,10 +1,10 @@
-"""EASE: a linear model of which items go together (Steck, 2019 and 2020)."""
+"""EASE: a linear ranker with weights between items (Steck, 2019 and 2020)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from marquee_core.errors import ArtifactError
 from marquee_core.output import Output
 from marquee_core.ratings import Profiles
 from marquee_core.scorers.config import load_config, save_config
+from marquee_core.scorers.hyperparameters import DropoutRate, NonNegativeFloat, Search
 from marquee_core.scorers.item_weights import ItemWeights, ItemWeightsConfig
 from marquee_core.scorers.scorer import ReleaseData
 
@@ -21,47 +22,42 @@ _PRECISIONS = "precisions.npy"
 
 @dataclass(frozen=True)
 class EASEConfig(ItemWeightsConfig):
-    """EASE.
+    """The hyperparameters of EASE.
 
     Attributes:
-        minimum_stars: As `ItemWeightsConfig`, as are the two after it.
-        indifference: 0 leaves all but likes out.
-        history_decay: 0 for none.
-        regularisation: c in λ = c √n̄, where n̄ is the mean number of likes of an item: counts are
-            as uncertain as their square roots.
-        dropout: p, the share of a user's items that the weights must do without.
-        activity_damping: s; a user of n items weighs in proportion to (1 + n)^−s.
-        max_items: The most liked items that the dense weights cover. They take 4 m² bytes to
-            serve and three times that to fit: 100 MB and 300 MB for 5,000 items.
+        minimum_stars: See `ItemWeightsConfig`.
+        indifference: See `ItemWeightsConfig`; with 0 only likes count.
+        history_decay: See `ItemWeightsConfig`; it applies to scoring only, not to fitting.
+        regularisation: c in λ = c √n̄, where n̄ is the mean number of likes per item. λ follows the
+            standard deviation of a count, which is its square root.
+        max_items: See `ItemWeightsConfig`. The weights of m items take 4 m² bytes when serving
+            and three times as much while fitting: 100 MB and 300 MB for 5,000 items.
+        dropout: p, the probability with which each of a user's items is dropped as an input.
+        activity_damping: s; a user with n items has a weight proportional to (1 + n)^−s in
+            fitting. With 0 all users have the same weight.
     """
 
-    minimum_stars: float = 3.0
+    minimum_stars: Annotated[float, Search(1.0, 4.0, log=False)] = 3.0
     indifference: float = 0.0
     history_decay: float = 0.0
-    regularisation: float = 70.0
+    regularisation: Annotated[float, Search(20.0, 300.0)] = 70.0
     max_items: int = 5_000
-    dropout: float = 0.0
-    activity_damping: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout: {self.dropout} is not in 0 to below 1")
-        self._refuse_negative("activity_damping")
+    dropout: DropoutRate = 0.0
+    activity_damping: NonNegativeFloat = 0.0
 
 
 class EASEScorer:
-    """Scores x·B: x is how much what a user rated counts, and B the learned weights."""
+    """Scores x·B, where x is the user's weighted history and B the learned weights."""
 
     output = Output.AFFINITY
 
     def __init__(self, config: EASEConfig, weights: ItemWeights, precisions: Float32) -> None:
-        """Takes what was learned.
+        """Creates a scorer from fitted weights.
 
         Args:
             config: The configuration.
-            weights: B, of m items.
-            precisions: The diagonal of the inverse that B comes from (float32, m).
+            weights: B, between m items.
+            precisions: The diagonal of P, the inverse matrix that B is computed from (float32, m).
         """
         self.config = config
         self._weights = weights
@@ -69,15 +65,15 @@ class EASEScorer:
 
     @classmethod
     def load(cls, folder: Path, data: ReleaseData) -> Self:
-        """Maps what `save` wrote.
+        """Loads what `save` wrote; the arrays are memory-mapped.
 
         Raises:
-            ArtifactError: A file is not what it should be.
+            ArtifactError: A file is missing or damaged.
         """
         weights = ItemWeights.load(folder, data.matrix.item_count)
         precisions = load_array(folder / _PRECISIONS, np.float32, (len(weights.items),))
         if not ((precisions > 0) & np.isfinite(precisions)).all():
-            raise ArtifactError(f"{_PRECISIONS}: not all finite and above 0")
+            raise ArtifactError(f"{_PRECISIONS}: a value is not finite and positive")
         return cls(load_config(folder, EASEConfig), weights, precisions)
 
     def save(self, folder: Path) -> None:
@@ -87,21 +83,22 @@ class EASEScorer:
         save_array(folder / _PRECISIONS, self._precisions)
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
-        """As `Scorer.score`."""
+        """See `Scorer.score`."""
         scores = self._weights.score(profiles, self.config)
         return scores if items is None else scores[:, items]
 
     def similarities(self, item: int) -> Float32 | None:
-        """The partial correlation of an item with each item, all others held fixed.
+        """The partial correlation of an item with each item, given all other items.
 
-        B is not symmetric and has no scale. With P the inverse that it comes from, B_ij =
-        −P_ij / P_jj, while −P_ij / √(P_ii P_jj) = B_ij √(P_jj / P_ii) is the partial correlation
-        of the Gaussian model that EASE fits, which has both.
+        B itself is neither symmetric nor bounded: B_ij = −P_ij / P_jj, where P is the inverse
+        matrix that B is computed from. The partial correlation in the Gaussian model that EASE
+        fits is both: −P_ij / √(P_ii P_jj) = B_ij √(P_jj / P_ii).
         """
         row = np.zeros(self._weights.item_count, dtype=np.float32)
-        place = self._weights.places[item]
-        if place >= 0:
-            scale = np.sqrt(self._precisions / self._precisions[place])
-            row[self._weights.items] = np.clip(self._weights.weights[place] * scale, -1.0, 1.0)
+        position = self._weights.positions[item]
+        if position >= 0:
+            scale = np.sqrt(self._precisions / self._precisions[position])
+            correlations = self._weights.weights[position] * scale
+            row[self._weights.items] = np.clip(correlations, -1.0, 1.0)
         row[item] = 1.0
         return row

@@ -1,11 +1,11 @@
-"""iALS: matrix factorization of who likes what, every item counted (Hu, Koren, Volinsky, 2008)."""
+"""iALS: matrix factorization of implicit feedback (Hu, Koren and Volinsky, 2008)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
 from scipy.linalg.lapack import dposv
@@ -15,7 +15,14 @@ from marquee_core.errors import ArtifactError
 from marquee_core.output import Output
 from marquee_core.ratings import Profiles
 from marquee_core.scorers.config import load_config, save_config
-from marquee_core.scorers.item_weights import history, liking
+from marquee_core.scorers.hyperparameters import (
+    FiniteFloat,
+    ModelConfig,
+    PositiveFloat,
+    PositiveInt,
+    Search,
+)
+from marquee_core.scorers.item_weights import feedback_weights, history_rows
 from marquee_core.scorers.neighbours import RowMatrix
 from marquee_core.scorers.scorer import ReleaseData
 
@@ -23,53 +30,42 @@ _FACTORS = "factors.npy"
 
 
 @dataclass(frozen=True)
-class IALSConfig:
-    """iALS, in the form of Rendle, Krichene, Zhang and Koren (2022).
+class IALSConfig(ModelConfig):
+    """The hyperparameters of iALS, in the form of Rendle, Krichene, Zhang and Koren (2022).
 
     Attributes:
-        dimensions: k, length of the factors.
-        minimum_stars: A rating of at least so many stars counts as liking.
-        unobserved_weight: α, weight of each (user, item) that is not liked; a liked one weighs 1
-            more.
-        regularisation: λ; a row with n likes among m columns is penalised by λ (n + α m).
-        sweeps: How often both sides are solved for.
+        factors: k, the number of latent factors.
+        minimum_stars: The lowest rating that counts as a like, in stars.
+        unobserved_weight: α, the weight of the squared score of every (user, item) pair, relative
+            to the squared error of a like.
+        regularisation: λ; a row with n likes among m columns has the L2 penalty λ (n + α m).
+        sweeps: The number of times both sides are solved for.
     """
 
-    dimensions: int = 32
-    minimum_stars: float = 4.0
-    unobserved_weight: float = 0.6
-    regularisation: float = 0.01
-    sweeps: int = 8
-
-    def __post_init__(self) -> None:
-        if self.dimensions < 1:
-            raise ValueError(f"dimensions: {self.dimensions} is below 1")
-        if self.sweeps < 1:
-            raise ValueError(f"sweeps: {self.sweeps} is below 1")
-        if not np.isfinite(self.minimum_stars):
-            raise ValueError(f"minimum_stars: {self.minimum_stars} is not finite")
-        for name in ("unobserved_weight", "regularisation"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise ValueError(f"{name}: {getattr(self, name)} is not finite and above 0")
+    factors: Annotated[PositiveInt, Search(16, 256)] = 32
+    minimum_stars: FiniteFloat = 4.0
+    unobserved_weight: Annotated[PositiveFloat, Search(0.1, 1.5)] = 0.6
+    regularisation: Annotated[PositiveFloat, Search(0.002, 0.03)] = 0.01
+    sweeps: PositiveInt = 8
 
 
 def solve_rows(liked: RowMatrix, factors: Float32, gram: Float64, config: IALSConfig) -> Float32:
-    """The factors of rows, given those of the columns; zero for a row without likes.
+    """Solves for the factors of rows, given those of the columns; 0 for a row without likes.
 
     x_u = (α YᵀY + Σ_{i liked} y_i y_iᵀ + λ (n_u + α m) I)⁻¹ Σ_{i liked} y_i, where Y are the
     factors of the m columns (Rendle et al., 2022, equation 3 with ν = 1).
 
     Args:
         liked: 1 for each like (float32, B × m).
-        factors: Y (float32, m × k).
+        factors: Y, the factors of the columns (float32, m × k).
         gram: YᵀY (float64, k × k).
-        config: α and λ.
+        config: The configuration with α and λ.
 
     Returns:
-        x (float32, B × k).
+        x, the factors of the rows (float32, B × k).
 
     Raises:
-        LinAlgError: A matrix is not positive definite, or a number too large.
+        LinAlgError: A matrix is not positive definite, or a solution is not finite.
     """
     solved = np.zeros((liked.shape[0], factors.shape[1]), dtype=np.float32)
     shared = config.unobserved_weight * gram
@@ -77,32 +73,43 @@ def solve_rows(liked: RowMatrix, factors: Float32, gram: Float64, config: IALSCo
     for row, (start, end) in enumerate(pairwise(liked.indptr.tolist())):
         if start == end:
             continue
-        # In double precision, or rounding outweighs a small penalty.
+        # In double precision, because a small penalty is below the rounding error of float32.
         own = factors[liked.indices[start:end]].astype(np.float64)
         normal = shared + own.T @ own
         normal.flat[:: len(normal) + 1] += config.regularisation * (end - start + unobserved)
         right = own.sum(axis=0)
-        # The transpose is the same matrix in the column order of LAPACK.
+        # The transpose is the same matrix in LAPACK's column-major order.
         _, solved[row], failed = dposv(normal.T, right, overwrite_a=True, overwrite_b=True)
         if failed:
-            raise np.linalg.LinAlgError(f"row {row}: not positive definite")
+            raise np.linalg.LinAlgError(f"row {row}: the matrix is not positive definite")
     if not np.isfinite(solved).all():
-        raise np.linalg.LinAlgError("not every factor is finite")
+        raise np.linalg.LinAlgError("a factor is not finite")
     return solved
 
 
 def liked_items(profiles: Profiles, item_count: int, minimum_stars: float) -> RowMatrix:
-    """Who likes what: 1 for each rating of at least `minimum_stars` (float32, B × items)."""
-    return history(profiles, liking(profiles.ratings, minimum_stars, 0.0), item_count)
+    """The likes of each user: 1 for a rating of at least `minimum_stars` (float32, B × items)."""
+    weights = feedback_weights(profiles.ratings, minimum_stars, indifference=0.0)
+    return history_rows(profiles, weights, item_count)
 
 
 class IALSScorer:
-    """Scores x_u · y_i. A user's factors are always solved for, so all users are one case."""
+    """Scores x_u · y_i.
+
+    The factors of every user are solved for from the profile, so known users and visitors are
+    scored by the same code.
+    """
 
     output = Output.AFFINITY
 
     def __init__(self, data: ReleaseData, config: IALSConfig, factors: Float32) -> None:
-        """Takes the training ratings, the configuration and y (float32, items × k)."""
+        """Creates a scorer from fitted item factors.
+
+        Args:
+            data: The training ratings.
+            config: The configuration.
+            factors: y, the factors of the items (float32, items × k).
+        """
         self.config = config
         self._factors = factors
         self._item_count = data.matrix.item_count
@@ -113,16 +120,16 @@ class IALSScorer:
 
     @classmethod
     def load(cls, folder: Path, data: ReleaseData) -> Self:
-        """Reads what `save` wrote.
+        """Loads what `save` wrote.
 
         Raises:
-            ArtifactError: A file is not what it should be.
+            ArtifactError: A file is missing or damaged.
         """
         config = load_config(folder, IALSConfig)
-        shape = (data.matrix.item_count, config.dimensions)
+        shape = (data.matrix.item_count, config.factors)
         factors = load_array(folder / _FACTORS, np.float32, shape)
         if not np.isfinite(factors).all():
-            raise ArtifactError(f"{_FACTORS}: not every value is finite")
+            raise ArtifactError(f"{_FACTORS}: a value is not finite")
         return cls(data, config, factors)
 
     def save(self, folder: Path) -> None:
@@ -131,7 +138,7 @@ class IALSScorer:
         save_array(folder / _FACTORS, self._factors)
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
-        """As `Scorer.score`."""
+        """See `Scorer.score`."""
         liked = liked_items(profiles, self._item_count, self.config.minimum_stars)
         users = solve_rows(liked, self._factors, self._gram, self.config)
         factors = self._factors if items is None else self._factors[items]
@@ -139,7 +146,7 @@ class IALSScorer:
         return scores
 
     def similarities(self, item: int) -> Float32 | None:
-        """Cosines of the factors; 1 to itself."""
+        """See `Scorer.similarities`: the cosines of the factors."""
         row: Float32 = np.clip(self._unit @ self._unit[item], -1.0, 1.0)
         row[item] = 1.0
         return row

@@ -1,4 +1,4 @@
-"""Item-based collaborative filtering: what a user thinks of similar items."""
+"""Item-based collaborative filtering: predicts from the user's ratings of similar items."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from marquee_core.scorers.scorer import RatedEvidence, ReleaseData
 
 @dataclass(frozen=True)
 class ItemCFConfig(NeighbourConfig):
-    """Item-based collaborative filtering."""
+    """The hyperparameters of item-based collaborative filtering; see `NeighbourConfig`."""
 
     neighbours: int = 100
     shrinkage: float = 30.0
@@ -34,7 +34,7 @@ class ItemCFConfig(NeighbourConfig):
 
 
 def item_residuals(data: ReleaseData) -> CoRatings:
-    """Residuals r − b_ui in stars: rows are items, columns users."""
+    """Residuals r − b_ui of the training ratings, in stars; rows are items, columns are users."""
     matrix = data.matrix
     residuals = data.baseline.residuals(matrix.all_profiles())
     by_user = csr_matrix(matrix.indptr, matrix.items, residuals, matrix.item_count)
@@ -44,31 +44,38 @@ def item_residuals(data: ReleaseData) -> CoRatings:
 class ItemCFScorer:
     """Predicts b_ui + Σ_j s_ij e_uj / (Σ_j s_ij + δ S_i).
 
-    j are the item's neighbours that the user rated, s similarities, e residuals r − b_ui, S_i the
-    total similarity of all the item's neighbours and δ the damping. The profile is all that is
-    needed of a user, so known users and visitors are one case.
+    The sum runs over the neighbours j of item i that the user rated; s_ij is the similarity, e_uj
+    the residual r_uj − b_uj, S_i the total similarity of all neighbours of i, and δ the damping.
+    A prediction needs nothing of the user but the profile, so known users and visitors are scored
+    by the same code.
     """
 
     output = Output.STARS
 
     def __init__(self, data: ReleaseData, neighbours: Neighbours, config: ItemCFConfig) -> None:
-        """Takes the training ratings, the neighbours of each item, and the configuration."""
+        """Prepares the neighbours for scoring.
+
+        Args:
+            data: The training ratings and their baseline.
+            neighbours: The neighbours of each item.
+            config: The configuration that the neighbours were found with.
+        """
         self.config = config
         self._baseline = data.baseline
         self._neighbours = neighbours
         similarities = neighbours.matrix()
-        # By column: for each rated item, the items that it speaks for.
+        # By column: for each rated item, the items that have it as a neighbour.
         self._similarities = similarities.tocsc()
         totals: Float32 = similarities.sum(axis=1)
-        # Without neighbours the sums are 0, and so is their quotient whatever it is damped by.
+        # Without neighbours the numerator is 0; any positive denominator gives a quotient of 0.
         self._item_damping = np.where(totals > 0, config.damping * totals, 1.0).astype(np.float32)
 
     @classmethod
     def load(cls, folder: Path, data: ReleaseData) -> Self:
-        """Reads what `save` wrote.
+        """Loads what `save` wrote.
 
         Raises:
-            ArtifactError: A file is not what it should be.
+            ArtifactError: A file is missing or damaged.
         """
         neighbours = Neighbours.load(folder, data.matrix.item_count)
         return cls(data, neighbours, load_config(folder, ItemCFConfig))
@@ -79,7 +86,7 @@ class ItemCFScorer:
         self._neighbours.save(folder)
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
-        """As `Scorer.score`."""
+        """See `Scorer.score`."""
         scores = self._baseline.score(profiles)
         for place, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
             rated = profiles.items[start:end]
@@ -90,7 +97,7 @@ class ItemCFScorer:
         return scores if items is None else scores[:, items]
 
     def similarities(self, item: int) -> Float32 | None:
-        """The item's similarity to its neighbours, 0 to all other items, 1 to itself."""
+        """See `Scorer.similarities`; 0 for items that are not neighbours."""
         row = np.zeros(len(self._neighbours), dtype=np.float32)
         neighbours, similarities = self._neighbours.row(item)
         row[neighbours] = similarities
@@ -98,7 +105,7 @@ class ItemCFScorer:
         return row
 
     def rated_evidence(self, profile: Profiles, items: Int32, count: int) -> list[RatedEvidence]:
-        """As `ExplainsByItems.rated_evidence`, of one user; in order of absolute contribution."""
+        """See `ExplainsByItems.rated_evidence`; for a single user."""
         residuals = self._baseline.residuals(profile)
         return [self._evidence(profile.items, residuals, int(item), count) for item in items]
 

@@ -1,4 +1,4 @@
-"""Weights from rated items to scored items, and histories that they are applied to."""
+"""Linear models with weights between items: the weights, and the histories they are applied to."""
 
 from __future__ import annotations
 
@@ -11,112 +11,116 @@ import numpy as np
 from marquee_core.arrays import Float32, Int32, load_array, save_array
 from marquee_core.errors import ArtifactError
 from marquee_core.ratings import Profiles
+from marquee_core.scorers.hyperparameters import (
+    FiniteFloat,
+    ModelConfig,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+)
 from marquee_core.scorers.neighbours import RowMatrix, csr_matrix
 
 _ITEMS, _WEIGHTS = "items.npy", "weights.npy"
-# So many later ratings double the base of the decay of a history.
+# The number of later ratings at which the base of the history's power law has doubled.
 _HISTORY_OFFSET = 2.0
 
 
-def decay(counts: Int32, power: float, offset: float) -> Float32:
-    """How much what is behind others counts: (1 + n / offset)^−power (float32, as `counts`).
+def power_law_decay(distances: Int32, power: float, offset: float) -> Float32:
+    """Computes weights that decay with distance, (1 + n / offset)^−power (float32).
 
-    A power law forgets the first few fast and the rest slowly; on MovieLens it orders better what
-    comes next than an exponential does.
+    A power law decays fast at first and slowly later. On MovieLens it ranks the next items better
+    than an exponential.
 
     Args:
-        counts: n, how many others there are between (int32).
-        power: 0 counts all alike.
-        offset: So many others double the base.
+        distances: n, the number of ratings in between (int32, any shape).
+        power: The exponent; with 0 all weights are 1.
+        offset: The distance at which the base has doubled.
+
+    Returns:
+        The weights (float32, the shape of `distances`).
     """
     if not power:
-        return np.ones(counts.shape, dtype=np.float32)
-    return ((1.0 + counts / offset) ** -power).astype(np.float32)
+        return np.ones(distances.shape, dtype=np.float32)
+    return ((1.0 + distances / offset) ** -power).astype(np.float32)
 
 
-def liking(ratings: Float32, minimum_stars: float, indifference: float) -> Float32:
-    """How much ratings count, whenever they were given (float32, as `ratings`).
+def feedback_weights(ratings: Float32, minimum_stars: float, indifference: float) -> Float32:
+    """Converts ratings to implicit feedback: 1 for a like, a lower weight for any other rating.
 
     Args:
-        ratings: Ratings in stars (float32).
-        minimum_stars: A rating of at least so many stars is a like, and counts 1.
-        indifference: How much any other counts.
+        ratings: Ratings in stars (float32, any shape).
+        minimum_stars: The lowest rating that counts as a like, in stars.
+        indifference: The weight of a rating that is not a like.
+
+    Returns:
+        The weights (float32, the shape of `ratings`).
     """
     liked = ratings >= minimum_stars
     return np.where(liked, np.float32(1.0), np.float32(indifference))
 
 
-def fading(later: Int32, power: float) -> Float32:
-    """How much ratings of a history count: (1 + later / 2)^−power (float32, as `later`).
+def recency_weights(later_counts: Int32, power: float) -> Float32:
+    """Computes the recency weights of a user's ratings, (1 + n / 2)^−power (float32).
 
     Args:
-        later: How many ratings were given at later moments (int32).
-        power: 0 counts all alike.
+        later_counts: For each rating, how many of the user's ratings are later (int32, any shape).
+        power: The exponent; with 0 all weights are 1.
+
+    Returns:
+        The weights (float32, the shape of `later_counts`).
     """
-    return decay(later, power, _HISTORY_OFFSET)
+    return power_law_decay(later_counts, power, _HISTORY_OFFSET)
 
 
 @dataclass(frozen=True)
-class ItemWeightsConfig:
-    """What models of weights among items share.
+class ItemWeightsConfig(ModelConfig):
+    """The hyperparameters that linear models with weights between items share.
 
     Attributes:
-        minimum_stars: A rating of at least so many stars counts as liking.
-        indifference: How much any other rating counts beside a like.
-        history_decay: h; with n later ratings, one counts (1 + n / 2)^−h.
-        regularisation: Of the weights, in the model's own unit.
-        max_items: The most liked items that the dense weights cover.
+        minimum_stars: The lowest rating that counts as a like, in stars.
+        indifference: The weight of a rating that is not a like, where a like has the weight 1.
+        history_decay: h; a rating with n later ratings of the same user has the recency weight
+            (1 + n / 2)^−h. With 0 the order of ratings has no effect.
+        regularisation: The L2 regularisation of the weights, in a unit that the model defines.
+        max_items: The maximum number of items with weights; the items with the most likes are
+            chosen.
     """
 
-    minimum_stars: float
-    indifference: float
-    history_decay: float
-    regularisation: float
-    max_items: int
-
-    def __post_init__(self) -> None:
-        if not np.isfinite(self.minimum_stars):
-            raise ValueError(f"minimum_stars: {self.minimum_stars} is not finite")
-        if not 0 < self.regularisation < np.inf:
-            raise ValueError(f"regularisation: {self.regularisation} is not finite and above 0")
-        self._refuse_negative("indifference", "history_decay")
-        if self.max_items < 1:
-            raise ValueError(f"max_items: {self.max_items} is below 1")
-
-    def _refuse_negative(self, *names: str) -> None:
-        for name in names:
-            if not 0 <= getattr(self, name) < np.inf:
-                raise ValueError(f"{name}: {getattr(self, name)} is not finite and 0 or above")
+    minimum_stars: FiniteFloat
+    indifference: NonNegativeFloat
+    history_decay: NonNegativeFloat
+    regularisation: PositiveFloat
+    max_items: PositiveInt
 
 
 @dataclass(frozen=True, eq=False)
 class ItemWeights:
-    """Dense weights among some items of a catalogue.
+    """Dense weights between items of a catalogue.
 
-    Dense weights cover the most liked items only where the catalogue is large; others score 0, and
-    having rated them tells nothing.
+    In a large catalogue only the items with the most likes have weights. The other items score 0,
+    and ratings of them are ignored.
 
     Attributes:
-        items: The items that are covered, ascending (int32, m).
-        weights: From rated item (row) to scored item (float32, m × m).
-        item_count: The size of the catalogue.
-        places: The place of each item of the catalogue among `items`, -1 for others (int32, items).
+        items: The items with weights, ascending (int32, m).
+        weights: The weights from rated item (row) to scored item (column) (float32, m × m).
+        item_count: The number of items in the catalogue.
+        positions: The position of each catalogue item in `items`, or -1 (int32, items).
     """
 
     items: Int32
     weights: Float32
     item_count: int
-    places: Int32 = field(init=False)
+    positions: Int32 = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "places", places_of(self.items, self.item_count))
+        object.__setattr__(self, "positions", positions_of(self.items, self.item_count))
 
     @classmethod
     def load(cls, folder: Path, item_count: int) -> Self:
-        """Maps what `save` wrote.
+        """Loads what `save` wrote; the arrays are memory-mapped.
 
         Raises:
-            ArtifactError: A file is not what it should be.
+            ArtifactError: A file is missing or damaged.
         """
         items = load_array(folder / _ITEMS, np.int32, (None,))
         count = len(items)
@@ -133,15 +137,19 @@ class ItemWeights:
         save_array(folder / _WEIGHTS, self.weights)
 
     def score(self, profiles: Profiles, config: ItemWeightsConfig) -> Float32:
-        """Sums, for each item of the catalogue, the weights from rated items (float32, B × items).
+        """Scores all items as the weighted sum of the weights from the user's rated items.
 
         Args:
-            profiles: The users.
-            config: How much each of their ratings counts.
+            profiles: The profiles of B users.
+            config: The hyperparameters that weight the ratings.
+
+        Returns:
+            The scores (float32, B × items).
         """
-        values = liking(profiles.ratings, config.minimum_stars, config.indifference)
-        values *= fading(profiles.later, config.history_decay)
-        scores: Float32 = history(profiles, values, len(self.items), self.places) @ self.weights
+        values = feedback_weights(profiles.ratings, config.minimum_stars, config.indifference)
+        values *= recency_weights(profiles.later_counts, config.history_decay)
+        rows = history_rows(profiles, values, len(self.items), self.positions)
+        scores: Float32 = rows @ self.weights
         if len(self.items) == self.item_count:
             return scores
         whole = np.zeros((len(profiles), self.item_count), dtype=np.float32)
@@ -149,27 +157,30 @@ class ItemWeights:
         return whole
 
 
-def places_of(items: Int32, item_count: int) -> Int32:
-    """The place of each item of the catalogue among `items`, -1 for others (int32, items)."""
-    places = np.full(item_count, -1, dtype=np.int32)
-    places[items] = np.arange(len(items), dtype=np.int32)
-    return places
+def positions_of(items: Int32, item_count: int) -> Int32:
+    """The position of each catalogue item in `items`, or -1 (int32, items)."""
+    positions = np.full(item_count, -1, dtype=np.int32)
+    positions[items] = np.arange(len(items), dtype=np.int32)
+    return positions
 
 
-def history(
-    profiles: Profiles, values: Float32, item_count: int, places: Int32 | None = None
+def history_rows(
+    profiles: Profiles, values: Float32, column_count: int, positions: Int32 | None = None
 ) -> RowMatrix:
-    """What users rated, as rows of a matrix (float32, B × columns).
+    """Builds a sparse matrix with one row for the rated items of each user.
 
     Args:
-        profiles: The users.
-        values: The value of each rating, those of 0 left out (float32, nnz).
-        item_count: The number of columns.
-        places: The column of each item of the catalogue, -1 for those left out (int32, items);
-            None for the items themselves.
+        profiles: The profiles of B users.
+        values: The value of each rating; ratings with the value 0 are left out (float32, nnz).
+        column_count: The number of columns.
+        positions: The column of each catalogue item, or -1 to leave it out (int32, items). None
+            if the columns are the catalogue items.
+
+    Returns:
+        The matrix (float32, B × columns).
     """
-    columns = profiles.items if places is None else places[profiles.items]
+    columns = profiles.items if positions is None else positions[profiles.items]
     kept = (columns >= 0) & (values != 0)
     indptr = np.zeros(len(profiles) + 1, dtype=np.int64)
     np.cumsum(np.bincount(profiles.rows[kept], minlength=len(profiles)), out=indptr[1:])
-    return csr_matrix(indptr, columns[kept], values[kept], item_count)
+    return csr_matrix(indptr, columns[kept], values[kept], column_count)

@@ -1,7 +1,8 @@
-"""Similarities from co-rated ratings, and the nearest neighbours that they give.
+"""Similarities between rows of a residual matrix, and the nearest neighbours of each row.
 
-Users and items are treated alike. A row is a user whose columns are items, or an item whose
-columns are users; what stands in the matrix are residuals, the ratings less the bias baseline.
+User-based and item-based filtering share this module. For user-based filtering the rows are users
+and the columns items, for item-based filtering the other way round. The entries are residuals:
+ratings minus the bias baseline.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeAlias
+from typing import Annotated, Self, TypeAlias
 
 import numpy as np
 from scipy.sparse import csc_array, csr_array
@@ -17,14 +18,21 @@ from scipy.sparse._sparsetools import csc_matvec
 
 from marquee_core.arrays import Float32, Int32, Int64, load_array, save_array
 from marquee_core.errors import ArtifactError
+from marquee_core.scorers.hyperparameters import (
+    ModelConfig,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    Search,
+)
 
 RowMatrix: TypeAlias = "csr_array[np.float32, tuple[int, int]]"
 ColumnMatrix: TypeAlias = "csc_array[np.float32]"
 
 
 def csr_matrix(indptr: Int64, indices: Int32, values: Float32, width: int) -> RowMatrix:
-    """A SciPy matrix on the given arrays, without copies of `indices` and `values`."""
-    # SciPy copies both index arrays on every use unless they have one type.
+    """Builds a SciPy matrix on the given arrays, without copying `indices` and `values`."""
+    # SciPy copies both index arrays on every use unless they have the same type.
     pointers = indptr.astype(np.int32)
     return csr_array((values, indices, pointers), shape=(len(indptr) - 1, width))
 
@@ -32,71 +40,64 @@ def csr_matrix(indptr: Int64, indices: Int32, values: Float32, width: int) -> Ro
 def column_sums(
     matrix: ColumnMatrix, columns: Int32, weights: Float32, values: Float32 | None = None
 ) -> Float32:
-    """Σ_j w_j m_ij over some columns j: `matrix[:, columns] @ weights`, without the slice.
+    """Computes Σ_j w_j m_ij over some columns j, the same as `matrix[:, columns] @ weights`.
 
-    To copy the columns takes SciPy longer than to multiply them, so its kernel is called on them
-    where they lie.
+    Slicing copies the columns, which takes SciPy longer than the multiplication. This function
+    calls SciPy's kernel on the columns in place.
 
     Args:
         matrix: m (float32, rows × columns).
         columns: The columns, ascending (int32, n).
         weights: w (float32, n).
-        values: Stand in for the matrix's own (float32, nonzeros).
+        values: Values to use in place of those of the matrix (float32, nonzeros).
 
     Returns:
         The sums (float32, rows).
     """
-    # The kernel reads the j-th of its columns from the j-th pointer to the next. Here every other
-    # one is what lies between two of ours: backwards, as the last comes first, so nothing.
+    # The kernel reads its j-th column between the j-th and the next pointer. Alternate columns are
+    # ours; those between them are the gaps. The order is descending, so the pointers of a gap run
+    # backwards and the kernel reads nothing there.
     pointers = np.empty(2 * len(columns) + 1, dtype=np.int32)
     pointers[0:-1:2] = matrix.indptr[columns][::-1]
     pointers[1::2] = matrix.indptr[1:][columns][::-1]
     pointers[-1] = 0
-    spread = np.zeros(2 * len(columns), dtype=np.float32)
-    spread[::2] = weights[::-1]
+    kernel_weights = np.zeros(2 * len(columns), dtype=np.float32)
+    kernel_weights[::2] = weights[::-1]
     sums = np.zeros(matrix.shape[0], dtype=np.float32)
     data = matrix.data if values is None else values
-    csc_matvec(len(sums), len(spread), pointers, matrix.indices, data, spread, sums)
+    csc_matvec(len(sums), len(kernel_weights), pointers, matrix.indices, data, kernel_weights, sums)
     return sums
 
 
 @dataclass(frozen=True)
-class NeighbourConfig:
-    """What user-based and item-based filtering have in common.
+class NeighbourConfig(ModelConfig):
+    """The hyperparameters that user-based and item-based filtering share.
 
     Attributes:
-        neighbours: K, at most so many neighbours of a row.
-        shrinkage: λ of the similarity, in co-ratings.
-        overlap_power: q of the similarity.
-        damping: δ, the weight of a prediction of no departure from the baseline, as a share of
-            the total similarity of a row's neighbours.
+        neighbours: K, the maximum number of neighbours of a row.
+        shrinkage: λ of the similarity (see `CoRatings.similarities`), in common columns.
+        overlap_power: q of the similarity; 0 ignores the overlap.
+        damping: δ, the weight of a residual of 0 in a prediction, as a share of the total
+            similarity of a row's neighbours. It pulls predictions with little support towards the
+            baseline.
     """
 
-    neighbours: int
-    shrinkage: float
-    overlap_power: float
-    damping: float
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.neighbours < np.inf:
-            raise ValueError(f"neighbours: {self.neighbours} is not finite and at least 1")
-        for name in ("shrinkage", "overlap_power"):
-            if not 0 <= getattr(self, name) < np.inf:
-                raise ValueError(f"{name}: {getattr(self, name)} is not finite and at least 0")
-        if not 0 < self.damping < np.inf:
-            raise ValueError(f"damping: {self.damping} is not finite and above 0")
+    neighbours: Annotated[PositiveInt, Search(40, 300)]
+    shrinkage: Annotated[NonNegativeFloat, Search(5.0, 200.0)]
+    overlap_power: Annotated[NonNegativeFloat, Search(0.3, 3.0, log=False)]
+    damping: Annotated[PositiveFloat, Search(0.005, 0.1)]
 
 
 @dataclass(frozen=True)
 class CommonSums:
-    """Sums of a vector x and a row y over the columns that both have, where Σ x y is above 0.
+    """Sums over the common columns of a vector x and each row y for which Σ x y is positive.
 
     Attributes:
-        rows: Which rows, ascending for each vector (int32, n).
-        products: Σ x y, above 0 (float32, n).
+        rows: The rows, ascending for each vector (int32, n).
+        products: Σ x y, positive (float32, n).
         squares: Σ y² (float32, n).
         vector_squares: Σ x² (float32, n).
-        counts: How many columns both have (float32, n).
+        counts: The number of common columns (float32, n).
     """
 
     rows: Int32
@@ -108,12 +109,12 @@ class CommonSums:
 
 @dataclass(frozen=True)
 class CoRatings:
-    """A matrix of residuals, both ways round.
+    """A residual matrix, stored by row and by column.
 
     Attributes:
-        rows: Residuals by row (float32, rows × columns).
-        columns: The same by column (float32, rows × columns).
-        counts: How many residuals each row has (float32, rows).
+        rows: The residuals by row (float32, rows × columns).
+        columns: The same residuals by column (float32, rows × columns).
+        counts: The number of residuals in each row (float32, rows).
     """
 
     rows: RowMatrix
@@ -122,22 +123,22 @@ class CoRatings:
 
     @classmethod
     def of(cls, rows: RowMatrix) -> Self:
-        """Sorts a matrix by column as well."""
+        """Builds both forms from a matrix stored by row."""
         return cls(rows, rows.tocsc(), np.diff(rows.indptr).astype(np.float32))
 
     def row(self, index: int) -> tuple[Int32, Float32]:
-        """The columns of a row and the residuals there."""
+        """The columns of a row (int32, n) and its residuals (float32, n)."""
         part = slice(self.rows.indptr[index], self.rows.indptr[index + 1])
         return self.rows.indices[part], self.rows.data[part]
 
     def sums(self, columns: Int32, values: Float32) -> CommonSums:
-        """What a vector and each row have on the columns that both have.
+        """Computes the sums of a vector and each row over their common columns.
 
         Args:
-            columns: Columns of the vector, distinct (int32, n).
-            values: Its values there (float32, n).
+            columns: The columns of the vector, distinct (int32, n).
+            values: The values of the vector (float32, n).
         """
-        # Only the columns that the vector has are read: the cost is the number of co-ratings.
+        # Only the vector's columns are read, so the cost is the number of co-ratings.
         part = self.columns[:, columns]
         ones = np.ones(len(columns), dtype=np.float32)
         products = part @ values
@@ -149,40 +150,43 @@ class CoRatings:
         return CommonSums(rows, products[rows], squares[rows], vector_squares[rows], counts[rows])
 
     def similarities(self, sizes: Float32, sums: CommonSums, config: NeighbourConfig) -> Float32:
-        """Similarities of vectors and rows, s = ρ · n / (n + λ) · J^q.
+        """Computes the similarities of vectors and rows, s = ρ · n / (n + λ) · J^q.
 
-        ρ = Σ x y / √(Σ x² · Σ y²), above 0, is the Pearson correlation over the n columns that
-        both have. The baseline has centred the residuals; they are not centred again on the
-        common columns, of which there are often few (Koren, 2010, section 2.2). The second factor
-        shrinks correlations of few co-ratings (equation 2 there). The third weighs significance
-        by J, the Jaccard index of the two sets of columns: who rated an item, or what a user
-        chose to rate, tells of taste as well.
+        ρ = Σ x y / √(Σ x² · Σ y²) is the Pearson correlation over the n common columns; only
+        positive correlations occur. The baseline has already centred the residuals. They are not
+        centred again on the common columns, because those are often few (Koren, 2010, section
+        2.2). The second factor shrinks correlations based on few co-ratings (equation 2 there).
+        The third is significance weighting by J, the Jaccard index of the two sets of columns:
+        which users rated an item, or which items a user chose to rate, also reveals taste.
 
         Args:
-            sizes: How many columns the vector has, or each vector (float32, 1 or n).
-            sums: Of vectors and rows.
+            sizes: The number of columns of the vector, or of each vector (float32, 1 or n).
+            sums: The sums of vectors and rows.
             config: λ and q.
 
         Returns:
-            Similarities, at most 1, and above 0 but for rounding (float32, n).
+            The similarities (float32, n), positive and at most 1; a tiny one may be rounded to 0.
         """
         common = sums.counts
-        found: Float32 = sums.products / np.sqrt(sums.squares * sums.vector_squares)
-        np.minimum(found, 1.0, out=found)
-        found *= common / (common + np.float32(config.shrinkage))
-        found *= (common / (sizes + self.counts[sums.rows] - common)) ** config.overlap_power
-        return found
+        result: Float32 = sums.products / np.sqrt(sums.squares * sums.vector_squares)
+        np.minimum(result, 1.0, out=result)
+        result *= common / (common + np.float32(config.shrinkage))
+        result *= (common / (sizes + self.counts[sums.rows] - common)) ** config.overlap_power
+        return result
 
 
 def nearest(rows: Int32, similarities: Float32, count: int) -> tuple[Int32, Float32]:
-    """The rows of highest similarity above 0, in their order, and their similarities.
+    """Selects the rows with the highest positive similarities.
 
-    Of equal similarities the first rows stay.
+    Among equal similarities, earlier rows come first.
 
     Args:
         rows: The rows, ascending (int32, n).
-        similarities: Of each (float32, n).
-        count: At most so many.
+        similarities: The similarity of each row (float32, n).
+        count: The maximum number of rows to select.
+
+    Returns:
+        The selected rows, ascending, and their similarities.
     """
     least = np.float32(0)
     if count < len(rows):
@@ -199,9 +203,10 @@ class Neighbours:
     """The nearest neighbours of each of n rows, in CSR form.
 
     Attributes:
-        indptr: Where each row's neighbours begin, and the end of the last (int64, n + 1).
+        indptr: The start of each row's neighbours in the other arrays, then the end of the last
+            row's (int64, n + 1).
         indices: The neighbours, ascending within a row (int32, nnz).
-        similarities: Their similarities, above 0 and at most 1 (float32, nnz).
+        similarities: Their similarities, positive and at most 1 (float32, nnz).
     """
 
     indptr: Int64
@@ -210,20 +215,20 @@ class Neighbours:
 
     @classmethod
     def of(cls, rows: Iterable[tuple[Int32, Float32]]) -> Self:
-        """Joins the neighbours and similarities of each row."""
-        found = [(np.empty(0, np.int32), np.empty(0, np.float32)), *rows]
-        indptr = np.cumsum([len(indices) for indices, _ in found], dtype=np.int64)
+        """Concatenates the neighbours and similarities of all rows."""
+        result = [(np.empty(0, np.int32), np.empty(0, np.float32)), *rows]
+        indptr = np.cumsum([len(indices) for indices, _ in result], dtype=np.int64)
         return cls(
             indptr,
-            np.concatenate([indices for indices, _ in found]),
-            np.concatenate([similarities for _, similarities in found]),
+            np.concatenate([indices for indices, _ in result]),
+            np.concatenate([similarities for _, similarities in result]),
         )
 
     def __len__(self) -> int:
         return len(self.indptr) - 1
 
     def row(self, index: int) -> tuple[Int32, Float32]:
-        """The neighbours of a row and their similarities."""
+        """The neighbours of a row (int32, k) and their similarities (float32, k)."""
         part = slice(self.indptr[index], self.indptr[index + 1])
         return self.indices[part], self.similarities[part]
 
@@ -239,14 +244,14 @@ class Neighbours:
 
     @classmethod
     def load(cls, folder: Path, count: int) -> Self:
-        """Maps the arrays that `save` wrote.
+        """Loads the arrays that `save` wrote, memory-mapped.
 
         Args:
-            folder: Where they are.
-            count: n, the number of rows that there must be.
+            folder: The folder that they were saved to.
+            count: n, the expected number of rows.
 
         Raises:
-            ArtifactError: A file is not the array that it should be, or they do not fit together.
+            ArtifactError: A file is missing or damaged, or the arrays are inconsistent.
         """
         indptr = load_array(folder / "neighbour_indptr.npy", np.int64, (count + 1,))
         if indptr[0] != 0 or bool((np.diff(indptr) < 0).any()):

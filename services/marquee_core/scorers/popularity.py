@@ -1,4 +1,4 @@
-"""Popularity, of all times or of late: the same order for everybody."""
+"""Popularity, over all ratings or weighted by recency: the same ranking for every user."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _DAY_S = 86_400.0
 
 @dataclass(frozen=True)
 class Recency:
-    """How often items were rated of late.
+    """Recency-weighted rating counts: the weight of a rating halves with each half-life of age.
 
     Attributes:
-        half_life_days: After so many days a rating counts half.
-        counts: Σ 2^(−age / half-life) over each item's ratings, where the age is the time to the
-            latest of all ratings (float32, items).
+        half_life_days: The half-life, in days.
+        counts: Σ 2^(−age / half-life) over the ratings of each item, where the age is the time
+            from the rating to the latest of all ratings (float32, items).
     """
 
     half_life_days: float
@@ -28,13 +28,13 @@ class Recency:
 
     @classmethod
     def of(cls, items: Int32, timestamps: Int64, item_count: int, half_life_days: float) -> Self:
-        """Counts ratings.
+        """Computes the weighted counts.
 
         Args:
             items: The item of each rating (int32, n).
-            timestamps: When each was given, in seconds (int64, n).
-            item_count: How many items there are.
-            half_life_days: The half-life.
+            timestamps: The time of each rating, in seconds (int64, n).
+            item_count: The number of items.
+            half_life_days: The half-life, in days.
         """
         ages = (timestamps.max(initial=0) - timestamps) / _DAY_S
         counts = np.bincount(items, 0.5 ** (ages / half_life_days), minlength=item_count)
@@ -42,12 +42,12 @@ class Recency:
 
 
 def popularity_scores(counts: NDArray[Any]) -> Float32:
-    """log(1 + n) of each item's number of ratings, an affinity (float32, items).
+    """The popularity of each item, log(1 + n) for n ratings (float32, items).
 
-    The logarithm lets a linear blend weigh popularity beside scores of unit scale.
+    The logarithm brings popularity to a scale similar to that of other scores in a linear blend.
 
     Args:
-        counts: Ratings of each item, all or weighted by age (items).
+        counts: The number of ratings of each item, possibly weighted by recency (items).
     """
     scores: Float32 = np.log1p(counts).astype(np.float32)
     return scores

@@ -1,9 +1,10 @@
-"""Samples of the posterior of Bayesian matrix factorization, and users folded into them.
+"""Posterior samples of Bayesian matrix factorization, and the fold-in of users.
 
-The model is that of BPMF (Salakhutdinov and Mnih, 2008) with biases, r = μ + b_u + b_i + p_u · q_i
-+ noise, and with implicit feedback as features of Macau (Simm et al., 2017): the prior mean of
+The model is BPMF (Salakhutdinov and Mnih, 2008) with biases, r = μ + b_u + b_i + p_u · q_i + noise,
+and with implicit feedback as side information as in Macau (Simm et al., 2017): the prior mean of
 x_u = (p_u, b_u) is m + Σ_j β_j / √n_u over the items j that the user rated, whatever the stars.
-The noise has the precision α γ_i; in learning, users differ in α as well.
+The noise has the precision α γ_i. While fitting, α differs between users; the fold-in uses its
+expectation for a new user.
 """
 
 from __future__ import annotations
@@ -23,17 +24,18 @@ from marquee_core.ratings import Profiles
 
 @dataclass(frozen=True)
 class Posterior:
-    """S samples of all parameters but the users' own, of k factors.
+    """S posterior samples of all parameters except those of the users, with k factors.
 
     Attributes:
         item_factors: q_i (float32, items × S × k).
         item_biases: μ + b_i in stars (float32, items × S).
-        item_noise: γ_i (float32, items × S).
+        item_noise: γ_i, the relative precision of an item's noise (float32, items × S).
         links: β_j, what a rated item adds to the prior mean of a user (float32, items × S ×
             (k + 1)).
         user_means: m, the prior mean of a user without ratings (float64, S × (k + 1)).
-        user_precisions: Λ of the users' prior (float64, S × (k + 1) × (k + 1)).
-        noise_precisions: α that is expected of a new user, in 1 / stars² (float64, S).
+        user_precisions: Λ, the precision of the users' prior (float64, S × (k + 1) × (k + 1)).
+        noise_precisions: α, the expected noise precision of a new user, in 1 / stars²
+            (float64, S).
     """
 
     item_factors: Float32
@@ -45,21 +47,21 @@ class Posterior:
     noise_precisions: Float64
 
     @classmethod
-    def load(cls, folder: Path, items: int, samples: int, rank: int) -> Self:
-        """Maps what `save` wrote.
+    def load(cls, folder: Path, items: int, samples: int, factors: int) -> Self:
+        """Loads what `save` wrote; the arrays are memory-mapped.
 
         Args:
-            folder: Where it is.
-            items: The size of the catalogue.
+            folder: The folder that it was saved to.
+            items: The number of items in the catalogue.
             samples: S.
-            rank: k.
+            factors: k.
 
         Raises:
-            ArtifactError: A file is missing, of another shape, or holds impossible values.
+            ArtifactError: A file is missing, has another shape, or holds an invalid value.
         """
-        width = rank + 1
+        width = factors + 1
         shapes: dict[str, tuple[type[np.floating], tuple[int, ...]]] = {
-            "item_factors": (np.float32, (items, samples, rank)),
+            "item_factors": (np.float32, (items, samples, factors)),
             "item_biases": (np.float32, (items, samples)),
             "item_noise": (np.float32, (items, samples)),
             "links": (np.float32, (items, samples, width)),
@@ -71,12 +73,12 @@ class Posterior:
         for name, (dtype, shape) in shapes.items():
             arrays[name] = load_array(folder / f"{name}.npy", dtype, shape)
             if not np.isfinite(arrays[name]).all():
-                raise ArtifactError(f"{name}.npy: not every value is finite")
+                raise ArtifactError(f"{name}.npy: a value is not finite")
         for name in ("item_noise", "noise_precisions"):
             if not (arrays[name] > 0).all():
-                raise ArtifactError(f"{name}.npy: not all above 0")
+                raise ArtifactError(f"{name}.npy: a value is not positive")
         if not (np.linalg.eigvalsh(arrays["user_precisions"])[:, 0] > 0).all():
-            raise ArtifactError("user_precisions.npy: not all positive definite")
+            raise ArtifactError("user_precisions.npy: a matrix is not positive definite")
         return cls(**arrays)
 
     def save(self, folder: Path) -> None:
@@ -89,40 +91,47 @@ class Posterior:
             save_array(folder / f"{field.name}.npy", getattr(self, field.name))
 
     def offsets(self) -> Float32:
-        """The mean over samples of μ + b_i, in stars (float32, items)."""
+        """The mean of μ + b_i over the samples, in stars (float32, items)."""
         offsets: Float32 = self.item_biases.mean(axis=1, dtype=np.float64).astype(np.float32)
         return offsets
 
     def fold(self, profiles: Profiles) -> Float32:
-        """The vectors of users from their ratings alone.
+        """Folds users in: computes their vectors from their ratings.
 
         In each sample E[x_u] = A⁻¹ (Λ (m + Σ_j β_j / √n) + α Σ z_i y_i), A = Λ + α Σ z_i z_iᵀ,
-        with z_i = √γ_i (q_i, 1) and y_i = √γ_i (r_i − μ − b_i) over the rated items: the mean of
-        the conditional distribution that the Gibbs sampler draws users from (Salakhutdinov and
-        Mnih, 2008, equations 11 to 13), which is the prior's without ratings. α is the same for
-        all users: inferring each user's from the ratings does not predict better.
+        with z_i = √γ_i (q_i, 1) and y_i = √γ_i (r_i − μ − b_i) over the rated items. This is the
+        mean of the conditional distribution that the Gibbs sampler draws users from
+        (Salakhutdinov and Mnih, 2008, equations 11 to 13); without ratings, it is the prior mean.
+        α is the same for all users: inferring it from each user's ratings does not improve the
+        predictions.
+
+        Args:
+            profiles: The profiles of B users.
 
         Returns:
-            p_u of all samples one after another, then the sum of the b_u, all divided by S
+            The concatenated p_u of all samples, then the sum of all b_u, everything divided by S
             (float32, B × (S k + 1)).
         """
-        samples, rank = self.item_factors.shape[1:]
-        vectors = np.empty((len(profiles), samples * rank + 1), dtype=np.float32)
+        samples, factors = self.item_factors.shape[1:]
+        vectors = np.empty((len(profiles), samples * factors + 1), dtype=np.float32)
         for place, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
-            found = self._expectation(profiles.items[start:end], profiles.ratings[start:end])
-            found /= samples
-            vectors[place, :-1] = found[:, :rank].ravel()
-            vectors[place, -1] = found[:, rank].sum()
+            mean = self._conditional_mean(profiles.items[start:end], profiles.ratings[start:end])
+            mean /= samples
+            vectors[place, :-1] = mean[:, :factors].ravel()
+            vectors[place, -1] = mean[:, factors].sum()
         return vectors
 
     def correlations(self, item: int) -> Float32:
-        """How the taste parts of two items go together over users of the prior.
+        """The correlation of p_u · q_i between an item and each item, over users from the prior.
 
-        Σ_s q_i Σ q_j normalised to 1 for the item itself, where Σ is the prior covariance of p_u.
-        It does not change with the basis that each sample's factors happen to have.
+        Σ_s q_i Σ q_j, normalised to 1 for i = j, where Σ is the prior covariance of p_u in sample
+        s. The result does not depend on the basis of each sample's factors.
+
+        Args:
+            item: The index of the item.
 
         Returns:
-            -1 to 1, with each item (float32, items).
+            The correlations, -1 to 1 (float32, items).
         """
         weighted, lengths = self._weighted_factors
         row = weighted @ self.item_factors[item].ravel()
@@ -133,30 +142,31 @@ class Posterior:
     @cached_property
     def _weighted_factors(self) -> tuple[Float32, Float32]:
         """q_i Σ of all samples (float32, items × S k), and √Σ_s q_i Σ q_i (float32, items)."""
-        rank = self.item_factors.shape[2]
-        covariances = np.linalg.inv(self.user_precisions)[:, :rank, :rank].astype(np.float32)
+        factors = self.item_factors.shape[2]
+        covariances = np.linalg.inv(self.user_precisions)[:, :factors, :factors]
+        covariances = covariances.astype(np.float32)
         weighted = np.einsum("isk,skl->isl", self.item_factors, covariances, optimize=True)
         squares = np.einsum("isl,isl->i", weighted, self.item_factors)
-        # Items whose factors are all 0 go with none.
+        # An item whose factors are all 0 correlates with no other.
         lengths = np.sqrt(np.where(squares > 0, squares, 1.0)).astype(np.float32)
         return weighted.reshape(len(squares), -1), lengths
 
-    def _expectation(self, items: Int32, ratings: Float32) -> Float64:
-        """E[x_u] in each sample (float64, S × (k + 1))."""
+    def _conditional_mean(self, items: Int32, ratings: Float32) -> Float64:
+        """E[x_u] in each sample, given a user's ratings (float64, S × (k + 1))."""
         means = self.user_means
         if not len(items):
             return means.copy()
-        samples, rank = self.item_factors.shape[1:]
+        samples, factors = self.item_factors.shape[1:]
         count = len(items)
         means = means + self.links[items].sum(axis=0) / np.sqrt(count)
         roots = np.sqrt(self.item_noise[items]).T[:, :, None]
-        design = np.empty((samples, count, rank + 1), dtype=np.float32)
-        np.multiply(self.item_factors[items].transpose(1, 0, 2), roots, out=design[:, :, :rank])
-        design[:, :, rank:] = roots
-        wanted = roots * (ratings[:, None] - self.item_biases[items]).T[:, :, None]
+        design = np.empty((samples, count, factors + 1), dtype=np.float32)
+        np.multiply(self.item_factors[items].transpose(1, 0, 2), roots, out=design[:, :, :factors])
+        design[:, :, factors:] = roots
+        targets = roots * (ratings[:, None] - self.item_biases[items]).T[:, :, None]
         transposed = design.transpose(0, 2, 1)
         alpha = self.noise_precisions[:, None, None]
         precisions = self.user_precisions + alpha * (transposed @ design)
-        right = self.user_precisions @ means[:, :, None] + alpha * (transposed @ wanted)
-        found: Float64 = np.linalg.solve(precisions, right)[:, :, 0]
-        return found
+        right = self.user_precisions @ means[:, :, None] + alpha * (transposed @ targets)
+        solved: Float64 = np.linalg.solve(precisions, right)[:, :, 0]
+        return solved

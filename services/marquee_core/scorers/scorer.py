@@ -1,4 +1,4 @@
-"""What every model offers to the servers and to the trainer's evaluation."""
+"""The interface of scorers, which the services and the trainer's evaluation use."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from marquee_core.scorers.popularity import Recency
 
 @dataclass(frozen=True)
 class ReleaseData:
-    """The part of a release that all its models build on.
+    """The data of a release that all its models share.
 
     Attributes:
         matrix: The training ratings.
-        baseline: The bias baseline fitted on them.
-        recency: How often items were rated of late; None where it does not take part.
+        baseline: The bias baseline, fitted on the training ratings.
+        recency: The recency-weighted rating counts of the items; None if the release has no
+            recency-weighted popularity.
     """
 
     matrix: RatingsMatrix
@@ -29,54 +30,60 @@ class ReleaseData:
 
 
 class Scorer(Protocol):
-    """A model ready to score.
+    """A fitted model, ready to score.
 
-    Unknown users and empty profiles are ordinary input: with no ratings, a model of stars answers
-    μ + b_i for each item, the baseline's or of its own biases, a model of affinity answers 0.
+    Unknown users and empty profiles are valid input. For a profile without ratings, a rating
+    predictor answers μ + b_i for each item, with the biases of the baseline or its own; a ranker
+    answers 0.
     """
 
     @property
     def output(self) -> Output:
-        """What the scores are."""
+        """The meaning of the scores: predicted stars, or an affinity that only ranks."""
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
         """Scores items for each of B users.
 
-        A user who is not `folded` is answered from the trained representation, any other from
-        the profile alone.
+        A user whose profile has `needs_fold_in` set is folded in: scored from the ratings in the
+        profile. Any other user is scored with the representation computed in training.
 
         Args:
-            profiles: The users.
-            items: Item indexes (int32, C); None for the whole catalogue.
+            profiles: The profiles of the users.
+            items: The indexes of the items to score (int32, C); None for the whole catalogue.
 
         Returns:
-            Scores (float32, B × C), not clipped to the rating scale. A user whom the model cannot
-            answer has NaN in all places.
+            The scores (float32, B × C), not clipped to the rating scale. The row of a user whom
+            the model cannot score is NaN.
         """
 
     def similarities(self, item: int) -> Float32 | None:
-        """The similarity of an item to each item, -1 to 1 (float32, items), 1 to itself.
+        """The similarity of an item to every item.
 
-        None when the model has no item similarities.
+        Args:
+            item: The index of the item.
+
+        Returns:
+            The similarities, from -1 to 1, with 1 for the item itself (float32, items). None if
+            the model has no item similarities.
         """
 
 
 @runtime_checkable
 class WarmsUp(Protocol):
-    """A scorer whose first calls cost more than later ones."""
+    """A scorer whose first calls are slower than later ones."""
 
     def warm_up(self) -> None:
-        """Makes the first calls."""
+        """Makes the slow first calls, before there are requests."""
 
 
 @dataclass(frozen=True)
 class RatedEvidence:
-    """Rated items that pull an item up or down, most contribution first.
+    """The rated items that explain the prediction for an item, largest contribution first.
 
     Attributes:
-        items: Item indexes (int32, n).
-        similarities: Their similarity to the item (float32, n).
-        contributions: What each adds to the prediction, in stars (float32, n).
+        items: The indexes of the rated items (int32, n).
+        similarities: The similarity of each to the predicted item (float32, n).
+        contributions: What each adds to the prediction, in stars; may be negative (float32, n).
     """
 
     items: Int32
@@ -86,12 +93,13 @@ class RatedEvidence:
 
 @dataclass(frozen=True)
 class NeighbourEvidence:
-    """Similar users who rated an item.
+    """The similar users who rated an item.
 
     Attributes:
-        count: How many.
-        mean_stars: Their mean rating, weighted by similarity; 0 without any.
-        contribution: What they add to the prediction, in stars.
+        count: The number of similar users who rated the item.
+        mean_stars: The mean of their ratings, weighted by similarity, in stars; 0 if there are
+            none.
+        contribution: What they add to the prediction, in stars; may be negative.
     """
 
     count: int
@@ -101,29 +109,46 @@ class NeighbourEvidence:
 
 @runtime_checkable
 class ExplainsByItems(Protocol):
-    """A scorer that tells which rated items speak for an item."""
+    """A scorer that explains predictions by the user's rated items."""
 
     def rated_evidence(self, profile: Profiles, items: Int32, count: int) -> list[RatedEvidence]:
-        """For each item, the rated items that contribute most, at most `count`.
+        """Finds the rated items that contribute most to each prediction.
 
-        Over all rated items the contributions add up to the prediction less the baseline.
+        The contributions of all rated items add up to the prediction minus the baseline.
+
+        Args:
+            profile: The profile of a single user.
+            items: The indexes of the predicted items (int32, n).
+            count: The maximum number of rated items for each.
+
+        Returns:
+            The evidence for each item, ordered by absolute contribution.
         """
 
 
 @runtime_checkable
 class ExplainsByNeighbours(Protocol):
-    """A scorer that tells which users speak for an item."""
+    """A scorer that explains predictions by similar users."""
 
     def neighbour_evidence(self, profile: Profiles, items: Int32) -> list[NeighbourEvidence]:
-        """For each item, what similar users say of it."""
+        """Summarises the ratings of similar users for each item.
+
+        Args:
+            profile: The profile of a single user.
+            items: The indexes of the predicted items (int32, n).
+        """
 
 
 class LoadScorer(Protocol):
-    """Reads a model's artifacts."""
+    """A function that loads the scorer of a model."""
 
     def __call__(self, folder: Path, data: ReleaseData) -> Scorer:
-        """Reads the folder.
+        """Loads a scorer.
+
+        Args:
+            folder: The folder with the model's artifacts.
+            data: The data of the release that the model belongs to.
 
         Raises:
-            ArtifactError: The artifacts are not what they should be.
+            ArtifactError: An artifact is missing, damaged, or does not fit the data.
         """

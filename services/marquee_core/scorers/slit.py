@@ -1,67 +1,70 @@
-"""SLIT: a linear model of which items come next (Choi, Kim, Lee, Shim and Lee, 2021)."""
+"""SLIT: a sequential linear ranker, which predicts the next items.
+
+SLIT is one of the session-based item models of Choi, Kim, Lee, Shim and Lee (2021).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from marquee_core.arrays import Float32, Int32
 from marquee_core.output import Output
 from marquee_core.ratings import Profiles
 from marquee_core.scorers.config import load_config, save_config
+from marquee_core.scorers.hyperparameters import Interval, NonNegativeFloat, Search
 from marquee_core.scorers.item_weights import ItemWeights, ItemWeightsConfig
 from marquee_core.scorers.scorer import ReleaseData
 
 
 @dataclass(frozen=True)
 class SLITConfig(ItemWeightsConfig):
-    """SLIT.
+    """The hyperparameters of SLIT.
 
     Attributes:
-        minimum_stars: As `ItemWeightsConfig`, as are the two after it; only what is liked is to
-            come next.
-        indifference: Of what else is in a history.
-        history_decay: Of a history, when it is learned from and when it is asked about.
-        regularisation: c in λ = c ḡ, where ḡ is the mean of the Gram matrix's diagonal.
-        target_decay: t; what comes n ratings after the next counts (1 + n)^−t.
-        moments: Of each user, the most moments that are learned from, evenly spaced from the first
-            to the last that others follow.
-        max_items: The most liked items that the dense weights cover. They take 4 m² bytes to
-            serve and six times that to fit: 100 MB and 600 MB for 5,000 items.
+        minimum_stars: See `ItemWeightsConfig`. Only likes are prediction targets.
+        indifference: See `ItemWeightsConfig`; it applies to histories.
+        history_decay: See `ItemWeightsConfig`; it applies to fitting and to scoring.
+        regularisation: c in λ = c ḡ, where ḡ is the mean diagonal element of the Gram matrix.
+        max_items: See `ItemWeightsConfig`. The weights of m items take 4 m² bytes when serving
+            and six times as much while fitting: 100 MB and 600 MB for 5,000 items.
+        target_decay: t; a target with n ratings between the moment and itself has the weight
+            (1 + n)^−t.
+        moments: The maximum number of moments of each user to learn from. They are evenly spaced
+            from the first moment to the last one that has later ratings.
     """
 
     minimum_stars: float = 3.0
-    indifference: float = 0.3
-    history_decay: float = 0.5
-    regularisation: float = 4.0
+    indifference: Annotated[float, Search(0.0, 1.0, log=False)] = 0.3
+    history_decay: Annotated[float, Search(0.1, 1.5, log=False)] = 0.5
+    regularisation: Annotated[float, Search(0.5, 30.0)] = 4.0
     max_items: int = 5_000
-    target_decay: float = 0.5
-    moments: int = 32
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._refuse_negative("target_decay")
-        if self.moments < 2:
-            raise ValueError(f"moments: {self.moments} is below 2")
+    target_decay: Annotated[NonNegativeFloat, Search(0.0, 1.0, log=False)] = 0.5
+    moments: Annotated[int, Interval(at_least=2)] = 32
 
 
 class SLITScorer:
-    """Scores x·B: x is how much what a user rated counts, and B the learned transitions."""
+    """Scores x·B, where x is the user's weighted history and B the learned transition weights."""
 
     output = Output.AFFINITY
 
     def __init__(self, config: SLITConfig, weights: ItemWeights) -> None:
-        """Takes what was learned."""
+        """Creates a scorer from fitted weights.
+
+        Args:
+            config: The configuration.
+            weights: B, from the items of a history to the items that come next.
+        """
         self.config = config
         self._weights = weights
 
     @classmethod
     def load(cls, folder: Path, data: ReleaseData) -> Self:
-        """Maps what `save` wrote.
+        """Loads what `save` wrote; the arrays are memory-mapped.
 
         Raises:
-            ArtifactError: A file is not what it should be.
+            ArtifactError: A file is missing or damaged.
         """
         weights = ItemWeights.load(folder, data.matrix.item_count)
         return cls(load_config(folder, SLITConfig), weights)
@@ -72,10 +75,10 @@ class SLITScorer:
         self._weights.save(folder)
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
-        """As `Scorer.score`."""
+        """See `Scorer.score`."""
         scores = self._weights.score(profiles, self.config)
         return scores if items is None else scores[:, items]
 
-    def similarities(self, item: int) -> Float32 | None:  # noqa: ARG002 - transitions are no likeness
-        """None: what comes after an item is not what is like it."""
+    def similarities(self, item: int) -> Float32 | None:  # noqa: ARG002 - the protocol's
+        """None: an item that often follows another is not therefore similar to it."""
         return None

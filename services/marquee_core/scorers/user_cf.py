@@ -1,4 +1,4 @@
-"""User-based collaborative filtering: what users of similar taste think of an item."""
+"""User-based collaborative filtering: predicts from the ratings of users with similar taste."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from marquee_core.arrays import Float32, Int32
 from marquee_core.output import Output
 from marquee_core.ratings import Profiles
 from marquee_core.scorers.config import load_config, save_config
+from marquee_core.scorers.hyperparameters import PositiveFloat
 from marquee_core.scorers.neighbours import (
     CommonSums,
     CoRatings,
@@ -26,40 +27,35 @@ from marquee_core.scorers.scorer import NeighbourEvidence, ReleaseData
 
 @dataclass(frozen=True)
 class UserCFConfig(NeighbourConfig):
-    """User-based collaborative filtering; fitting and folding in use the same values.
+    """The hyperparameters of user-based collaborative filtering; see also `NeighbourConfig`.
 
     Attributes:
-        deviation_damping: λ_σ, ratings at which a user's own deviation counts as much as that of
-            all users.
+        deviation_damping: λ_σ, the number of ratings at which a user's own standard deviation
+            counts as much as that of all users.
     """
 
     neighbours: int = 200
     shrinkage: float = 30.0
     overlap_power: float = 1.0
     damping: float = 0.02
-    deviation_damping: float = 20.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.deviation_damping < np.inf:
-            raise ValueError(f"deviation_damping: {self.deviation_damping} is not finite, above 0")
+    deviation_damping: PositiveFloat = 20.0
 
 
 class UserResiduals:
     """Standardised residuals z = (r − b_ui) / σ_u of all users.
 
-    Users differ in how far their ratings spread; z makes them comparable (Herlocker et al., 1999).
+    Users differ in the spread of their ratings; z makes them comparable (Herlocker et al., 1999).
     σ_u² = (Σ e² + λ_σ σ²) / (n_u + λ_σ), where σ is the root mean square of all residuals e.
 
     Attributes:
-        data: The training ratings.
+        data: The training ratings and their baseline.
         config: The configuration.
-        ratings: z: rows are users, columns items.
+        ratings: z; rows are users, columns are items.
         deviations: σ_u in stars (float32, users).
     """
 
     def __init__(self, data: ReleaseData, config: UserCFConfig) -> None:
-        """Takes the training ratings and the configuration."""
+        """Standardises the training ratings."""
         self.data = data
         self.config = config
         matrix = data.matrix
@@ -72,60 +68,66 @@ class UserResiduals:
         )
 
     def standardise(self, profiles: Profiles) -> tuple[Float32, Float32]:
-        """z of each rating (float32, nnz), and σ_u of each user in stars (float32, B)."""
+        """Computes z of each rating (float32, nnz) and σ_u of each user in stars (float32, B)."""
         residuals = self.data.baseline.residuals(profiles)
         rows, damping = profiles.rows, self.config.deviation_damping
         squares = np.bincount(rows, np.square(residuals), minlength=len(profiles))
         variances = (squares + damping * self._variance) / (profiles.counts + damping)
-        # Residuals that are all 0 have no scale, and need none.
+        # If all residuals are 0, the variance is too; dividing by 1 leaves them 0.
         deviations = np.sqrt(np.where(variances > 0, variances, 1.0)).astype(np.float32)
         return residuals / deviations[rows], deviations
 
     def similarities(self, sizes: Float32, sums: CommonSums) -> Float32:
-        """Similarities of profiles and users, 0 for users who rated only the profile's items.
+        """Computes the similarities of profiles and users.
 
-        Such users have nothing to say of any other item, and take no place among neighbours. So
-        known users are no neighbours of themselves, whether their ratings come from the matrix or
-        from a visitor.
+        The similarity is 0 for a user who rated no item outside the profile: such a user cannot
+        help to predict another item. A user is therefore never a neighbour of the user's own
+        profile, whether that comes from the matrix or from a visitor with the same ratings.
 
         Args:
-            sizes: How many items the profile has, or each profile (float32, 1 or n).
-            sums: Of z of profiles and of users.
+            sizes: The number of items in the profile, or in each profile (float32, 1 or n).
+            sums: The sums of z over the common items of profiles and users.
 
         Returns:
-            Similarities (float32, n).
+            The similarities (float32, n).
         """
-        found = self.ratings.similarities(sizes, sums, self.config)
-        found[sums.counts == self.ratings.counts[sums.rows]] = 0.0
-        return found
+        similarities = self.ratings.similarities(sizes, sums, self.config)
+        similarities[sums.counts == self.ratings.counts[sums.rows]] = 0.0
+        return similarities
 
 
 class UserCFScorer:
     """Predicts b_ui + σ_u · Σ_v s_uv z_vi / (Σ_v s_uv + δ S_u).
 
-    v are the user's neighbours who rated the item, s similarities, z standardised residuals, S_u
-    the total similarity of all the user's neighbours and δ the damping.
+    The sum runs over the user's neighbours v who rated the item; s_uv is the similarity, z_vi the
+    neighbour's standardised residual, S_u the total similarity of all the user's neighbours, and
+    δ the damping.
     """
 
     output = Output.STARS
 
     def __init__(self, users: UserResiduals, neighbours: Neighbours) -> None:
-        """Takes the residuals, and the neighbours of each known user."""
+        """Prepares the neighbours for scoring.
+
+        Args:
+            users: The standardised residuals of all users.
+            neighbours: The neighbours of each known user.
+        """
         self.config = users.config
         self._users = users
         self._neighbours = neighbours
         matrix = users.data.matrix
-        # By column, which is to say by user: items × users.
-        self._opinions = users.ratings.rows.T
-        self._rated = np.ones_like(self._opinions.data)
+        # z as items × users, stored by user; and ones at the same places.
+        self._residuals = users.ratings.rows.T
+        self._ones = np.ones_like(self._residuals.data)
         self._stars = csr_matrix(matrix.indptr, matrix.items, matrix.ratings, matrix.item_count).T
 
     @classmethod
     def load(cls, folder: Path, data: ReleaseData) -> Self:
-        """Reads what `save` wrote.
+        """Loads what `save` wrote.
 
         Raises:
-            ArtifactError: A file is not what it should be.
+            ArtifactError: A file is missing or damaged.
         """
         neighbours = Neighbours.load(folder, data.matrix.user_count)
         return cls(UserResiduals(data, load_config(folder, UserCFConfig)), neighbours)
@@ -136,24 +138,24 @@ class UserCFScorer:
         self._neighbours.save(folder)
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
-        """As `Scorer.score`."""
+        """See `Scorer.score`."""
         scores = self._users.data.baseline.score(profiles)
         for place in range(len(profiles)):
             neighbours, similarities, deviation = self._nearest(profiles, place)
             if len(neighbours):
-                scores[place] += deviation * self._opinion(neighbours, similarities)
+                scores[place] += deviation * self._mean_residual(neighbours, similarities)
         return scores if items is None else scores[:, items]
 
     def similarities(self, item: int) -> Float32 | None:  # noqa: ARG002 - the protocol's
-        """None: the model represents users only."""
+        """None: the model compares users, not items."""
         return None
 
     def neighbour_evidence(self, profile: Profiles, items: Int32) -> list[NeighbourEvidence]:
-        """As `ExplainsByNeighbours.neighbour_evidence`, of one user."""
+        """See `ExplainsByNeighbours.neighbour_evidence`; for a single user."""
         neighbours, similarities, deviation = self._nearest(profile, 0)
         if not len(neighbours):
             return [NeighbourEvidence(0, 0.0, 0.0) for _ in items]
-        shifts = (deviation * self._opinion(neighbours, similarities))[items]
+        shifts = (deviation * self._mean_residual(neighbours, similarities))[items]
         part = self._stars[:, neighbours]
         totals = (part @ similarities)[items]
         part.data = np.ones_like(part.data)
@@ -164,8 +166,11 @@ class UserCFScorer:
         return [NeighbourEvidence(int(count), mean, shift) for count, mean, shift in rows]
 
     def _nearest(self, profiles: Profiles, place: int) -> tuple[Int32, Float32, np.float32]:
-        """A user's neighbours, their similarities, and σ_u; found anew for a folded profile."""
-        if not profiles.folded[place]:
+        """A user's neighbours, their similarities, and σ_u in stars.
+
+        Those of a known user are looked up; for a folded-in profile they are computed.
+        """
+        if not profiles.needs_fold_in[place]:
             user = int(profiles.user_index[place])
             return *self._neighbours.row(user), self._users.deviations[user]
         alone = profiles.take(np.array([place]))
@@ -174,10 +179,10 @@ class UserCFScorer:
         similarities = self._users.similarities(alone.counts.astype(np.float32), sums)
         return *nearest(sums.rows, similarities, self.config.neighbours), deviations[0]
 
-    def _opinion(self, neighbours: Int32, similarities: Float32) -> Float32:
-        """What neighbours think of each item, in standard deviations (float32, items)."""
-        weights = column_sums(self._opinions, neighbours, similarities, self._rated)
+    def _mean_residual(self, neighbours: Int32, similarities: Float32) -> Float32:
+        """The damped mean of the neighbours' z for each item (float32, items)."""
+        weights = column_sums(self._residuals, neighbours, similarities, self._ones)
         weights += self.config.damping * similarities.sum()
-        opinion = column_sums(self._opinions, neighbours, similarities)
-        opinion /= weights
-        return opinion
+        mean = column_sums(self._residuals, neighbours, similarities)
+        mean /= weights
+        return mean

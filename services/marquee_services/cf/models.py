@@ -10,7 +10,6 @@ from marquee_core.scorers.scorer import LoadScorer
 from marquee_core.scorers.slit import SLITScorer
 from marquee_core.scorers.user_cf import UserCFScorer
 
-# By name on the wire, what reads the model's artifacts.
 CF_SCORERS: dict[str, LoadScorer] = {
     "user_cf": UserCFScorer.load,
     "item_cf": ItemCFScorer.load,
@@ -19,3 +18,4 @@ CF_SCORERS: dict[str, LoadScorer] = {
     "bayesian_mf": BayesianMFScorer.load,
     "ials": IALSScorer.load,
 }
+"""The function that loads each model's scorer from a release, by the model's name."""

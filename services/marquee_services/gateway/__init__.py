@@ -1,6 +1,11 @@
-"""The gateway: answers callers, asks the CF and inference services, and blends their scores.
+"""The gateway: answers callers with scores that it collects from the CF and inference services.
 
-Imports neither SciPy nor TensorFlow. A request passes `validation.py`, `answering/`, `ranking/`
-and `backends/`; `caching/` holds cached answers and lists, `releases/` the loaded releases. Start
-with `servicer.py`.
+Imports neither SciPy nor TensorFlow. A request passes `servicer.py` and `validation.py`, then
+`answering/`, which uses `caching/`, `ranking/`, `releases/` and `backends/`. Start with
+`servicer.py`. To find your way:
+
+- A visitor's profile is built in `ranking/subjects.py`; the scorers fold it in.
+- Deadlines: `ranking/deadline.py` for backends, `server/interceptor.py` for callers.
+- A page token is checked in `caching/page_token.py`.
+- A promoted release comes into service in `releases/serving.py`.
 """

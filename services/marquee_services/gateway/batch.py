@@ -1,4 +1,4 @@
-"""Works through the subjects of a batch, some at a time."""
+"""Answers the subjects of a batch, several at a time, and packs the answers into messages."""
 
 from __future__ import annotations
 
@@ -8,34 +8,40 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee_services.errors import ServiceError
-from marquee_services.gateway.answering.recommender import Recommender
-from marquee_services.gateway.caching.message_bytes import content_tag, number_tag, varint
-from marquee_services.gateway.ranking.router import Deadline
+from marquee_services.gateway.answering.recommend import Recommender
+from marquee_services.gateway.caching.message_bytes import (
+    SerializedResponse,
+    length_delimited_tag,
+    varint,
+    varint_tag,
+)
+from marquee_services.gateway.ranking.deadline import Deadline
 from marquee_services.gateway.validation import validate_subject
-from marquee_services.server.status import reason_name, status_code
+from marquee_services.server.status import reason_name
 
-# A message is sent once it has so many bytes: enough answers share then what a message costs.
+# A message is sent once it has this many bytes. Sending a message of a stream costs about as much
+# as a call, so many small answers share one.
 _MESSAGE_BYTES = 64 * 1024
 
-_ANSWERS = content_tag(pb.BatchRecommendResponse, "answers")
-_INDEX = number_tag(pb.BatchRecommendResponse.SubjectAnswer, "subject_index")
-_RECOMMENDATIONS = content_tag(pb.BatchRecommendResponse.SubjectAnswer, "recommendations")
+_ANSWERS = length_delimited_tag(pb.BatchRecommendResponse, "answers")
+_INDEX = varint_tag(pb.BatchRecommendResponse.SubjectAnswer, "subject_index")
+_RECOMMENDATIONS = length_delimited_tag(pb.BatchRecommendResponse.SubjectAnswer, "recommendations")
 
 
 class _Message:
-    """A BatchRecommendResponse's bytes as they are gathered."""
+    """Assembles serialised BatchRecommendResponses from the answers of subjects."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self.size = 0
 
-    def add_ready(self, place: int, response: bytes) -> None:
-        """Adds the answer of a subject, a RecommendResponse's bytes without a page token."""
-        head = b"".join((_INDEX, varint(place), _RECOMMENDATIONS, varint(len(response))))
+    def add_stored(self, position: int, response: bytes) -> None:
+        """Adds a subject's stored answer, a serialised RecommendResponse without a page token."""
+        head = b"".join((_INDEX, varint(position), _RECOMMENDATIONS, varint(len(response))))
         self._add(head, response)
 
     def add(self, answer: pb.BatchRecommendResponse.SubjectAnswer) -> None:
-        """Adds the answer or the error of a subject."""
+        """Adds a subject's answer or error."""
         self._add(b"", answer.SerializeToString())
 
     def _add(self, head: bytes, content: bytes) -> None:
@@ -43,50 +49,51 @@ class _Message:
         self._parts += _ANSWERS, varint(size), head, content
         self.size += size
 
-    def take(self) -> bytes:
-        """What was gathered since the last time."""
-        found = b"".join(self._parts)
+    def take(self) -> SerializedResponse:
+        """Returns the message and starts a new one."""
+        message = SerializedResponse(b"".join(self._parts))
         self._parts.clear()
         self.size = 0
-        return found
+        return message
 
 
 async def recommend_batch(
     recommender: Recommender,
-    ready: Iterator[bytes | None],
+    stored: Iterator[SerializedResponse | None],
     request: pb.BatchRecommendRequest,
     deadline: Deadline,
     parallel: int,
     finish: Callable[[types_pb2.AnswerSource], None],
-) -> AsyncIterator[bytes]:
-    """Answers subjects as they are ready; a subject's error takes its answer's place.
+) -> AsyncIterator[SerializedResponse]:
+    """Answers the subjects of a batch, each as soon as its answer is known.
 
-    The next subject is begun only when a message has been taken, so a slow reader bounds the work.
+    If a subject cannot be answered, its error is sent in place of an answer. No further subject is
+    started until the caller has taken the last message, so a slow reader slows the work down.
 
     Args:
-        recommender: Answers one subject.
-        ready: For each subject in turn, its RecommendResponse's bytes, or None where it must be
-            computed.
-        request: The batch, whose form is valid.
-        deadline: Of the whole batch.
-        parallel: How many subjects are worked on at once.
-        finish: Called with the source of each computed answer.
+        recommender: Computes the answer to a subject.
+        stored: For each subject, in order, its stored answer as a serialised RecommendResponse, or
+            None if the answer must be computed.
+        request: The batch, already validated except for its subjects.
+        deadline: The deadline of the whole batch.
+        parallel: How many subjects are computed at the same time.
+        finish: Completes the source of each computed answer.
 
     Yields:
-        The bytes of BatchRecommendResponses.
+        Serialised BatchRecommendResponses.
     """
-    subjects = enumerate(ready)
+    subjects = enumerate(stored)
     tasks: set[asyncio.Task[pb.BatchRecommendResponse.SubjectAnswer]] = set()
     message = _Message()
     try:
         while True:
             while len(tasks) < parallel and (subject := next(subjects, None)) is not None:
-                place, answer = subject
+                position, answer = subject
                 if answer is None:
-                    one = _one(recommender, request, place, deadline, finish)
-                    tasks.add(asyncio.create_task(one))
+                    computing = _compute(recommender, request, position, deadline, finish)
+                    tasks.add(asyncio.create_task(computing))
                     continue
-                message.add_ready(place, answer)
+                message.add_stored(position, answer)
                 if message.size >= _MESSAGE_BYTES:
                     yield message.take()
             if message.size:
@@ -103,35 +110,36 @@ async def recommend_batch(
             task.cancel()
 
 
-def _single(request: pb.BatchRecommendRequest, place: int) -> pb.RecommendRequest:
-    """The single call that asks for a subject of a batch."""
+def _single_request(request: pb.BatchRecommendRequest, position: int) -> pb.RecommendRequest:
+    """The Recommend request for one subject of a batch."""
     return pb.RecommendRequest(
-        subject=request.subjects[place],
+        subject=request.subjects[position],
         page_size=request.page_size,
         options=request.options if request.HasField("options") else None,
     )
 
 
-async def _one(
+async def _compute(
     recommender: Recommender,
     request: pb.BatchRecommendRequest,
-    place: int,
+    position: int,
     deadline: Deadline,
     finish: Callable[[types_pb2.AnswerSource], None],
 ) -> pb.BatchRecommendResponse.SubjectAnswer:
-    single, field = _single(request, place), f"subjects[{place}]"
+    """Computes the answer to one subject; an error becomes the subject's error."""
+    single, field = _single_request(request, position), f"subjects[{position}]"
     try:
         validate_subject(single.subject, field)
         answer = await recommender.recommend(single, deadline, field=field, paged=False)
     except ServiceError as error:
-        number: int = status_code(error).value[0]
+        number: int = error.code.value[0]
         return pb.BatchRecommendResponse.SubjectAnswer(
-            subject_index=place,
+            subject_index=position,
             error=pb.BatchRecommendResponse.SubjectError(
                 code=number, message=str(error), reason=reason_name(error)
             ),
         )
     finish(answer.source)
-    # A message of its own, whose fields are numbered alike; see the protocol.
+    # The two messages have the same fields with the same numbers, so bytes convert between them.
     found = pb.BatchRecommendResponse.Recommendations.FromString(answer.SerializeToString())
-    return pb.BatchRecommendResponse.SubjectAnswer(subject_index=place, recommendations=found)
+    return pb.BatchRecommendResponse.SubjectAnswer(subject_index=position, recommendations=found)

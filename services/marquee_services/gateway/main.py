@@ -1,4 +1,8 @@
-"""Runs the gateway."""
+"""Starts and stops the gateway, and puts its parts together.
+
+`_update_release_in_service` switches to a promoted release once it is ready; `releases/serving.py`
+decides when that is.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,14 @@ from dataclasses import dataclass
 
 from marquee.v1 import recommender_service_pb2, recommender_service_pb2_grpc
 from marquee_core.release.store import ReleaseStore
+from marquee_core.services import CF, INFERENCE
 from marquee_services.gateway.answering.lookups import Lookups
-from marquee_services.gateway.answering.recommender import Recommender
+from marquee_services.gateway.answering.page_scorer import PageScorer
+from marquee_services.gateway.answering.predict import Predictor
+from marquee_services.gateway.answering.reasons import Explainer
+from marquee_services.gateway.answering.recommend import Recommender
+from marquee_services.gateway.answering.similar import SimilarItemsFinder
+from marquee_services.gateway.answering.status import StatusReporter
 from marquee_services.gateway.answering.stored_answers import StoredAnswers
 from marquee_services.gateway.backends.backend import Backend
 from marquee_services.gateway.caching.answer_cache import AnswerCache
@@ -24,6 +34,7 @@ from marquee_services.server.metrics import Metrics
 from marquee_services.server.runtime import BoundServer, create_server, until_signalled
 
 SERVICE = recommender_service_pb2.DESCRIPTOR.services_by_name["RecommenderService"].full_name
+_MIB = 1024 * 1024
 
 
 @dataclass
@@ -31,10 +42,10 @@ class Gateway:
     """A running gateway.
 
     Attributes:
-        bound: The server.
-        follower: Follows the promoted release.
-        backends: The backends.
-        releases: Which releases are answered with.
+        bound: The gRPC server, which is listening.
+        follower: Loads the promoted release.
+        backends: The CF and the inference service.
+        releases: The loaded releases, and the one in service.
         metrics: The gateway's metrics.
     """
 
@@ -46,7 +57,11 @@ class Gateway:
     _tasks: list[asyncio.Task[None]]
 
     async def stop(self, grace: float) -> None:
-        """Drains, and stops following and watching."""
+        """Refuses new calls, lets calls in progress finish, and stops the background tasks.
+
+        Args:
+            grace: Seconds that calls in progress may still take.
+        """
         await self.bound.stop(grace)
         for task in self._tasks:
             task.cancel()
@@ -58,16 +73,16 @@ class Gateway:
 
 
 async def start(settings: GatewaySettings) -> Gateway:
-    """Starts a gateway; health says SERVING once a release is loaded.
+    """Starts a gateway. Its health is NOT_SERVING until a release is in service.
 
     Raises:
-        OSError: The address cannot be listened on.
-        ValueError: The store's URL is not known.
+        OSError: The gateway cannot listen on the address.
+        ValueError: The store's URL has an unknown scheme.
     """
     store = ReleaseStore(settings.store)
     backends = (
-        Backend("cf", settings.cf_target, settings),
-        Backend("inference", settings.inference_target, settings),
+        Backend(CF, settings.cf_target, settings),
+        Backend(INFERENCE, settings.inference_target, settings),
     )
     follower: ReleaseFollower[GatewayRelease] = ReleaseFollower(
         store,
@@ -77,26 +92,25 @@ async def start(settings: GatewaySettings) -> Gateway:
     )
     releases = Releases(follower, backends)
     router = Router({backend.name: backend for backend in backends})
-    lists = ListCache(settings.list_memory * 1024 * 1024)
-    answer_cache = AnswerCache(settings.answer_memory * 1024 * 1024)
-    ready = StoredAnswers(
-        releases,
+    answer_cache = AnswerCache(settings.answer_cache_mib * _MIB)
+    page_scorer = PageScorer(
         router,
-        answer_cache,
-        settings.first_pages,
-        settings.dense_limit,
-    )
-    recommender = Recommender(
-        releases,
-        router,
-        lists,
-        answer_cache,
+        ListCache(settings.list_cache_mib * _MIB),
         settings.dense_limit,
         settings.candidates,
     )
     metrics = Metrics()
     servicer = RecommenderServicer(
-        recommender, ready, Lookups(releases), releases, router, settings, metrics
+        stored_answers=StoredAnswers(
+            releases, router, answer_cache, settings.precomputed_pages, settings.dense_limit
+        ),
+        recommender=Recommender(releases, page_scorer, Explainer(router, CF), answer_cache),
+        predictor=Predictor(releases, router),
+        similar_items=SimilarItemsFinder(releases, router),
+        lookups=Lookups(releases),
+        status=StatusReporter(releases, backends),
+        settings=settings,
+        metrics=metrics,
     )
     bound = await create_server(
         settings,
@@ -109,23 +123,25 @@ async def start(settings: GatewaySettings) -> Gateway:
     )
     tasks = [asyncio.create_task(backend.watch()) for backend in backends]
     tasks.append(asyncio.create_task(follower.follow()))
-    tasks.append(asyncio.create_task(_keep_up(releases, bound, metrics, settings)))
-    return Gateway(bound, follower, backends, releases, metrics, tasks)
+    gateway = Gateway(bound, follower, backends, releases, metrics, tasks)
+    tasks.append(asyncio.create_task(_update_release_in_service(gateway, settings)))
+    return gateway
 
 
-async def _keep_up(
-    releases: Releases, bound: BoundServer, metrics: Metrics, settings: GatewaySettings
-) -> None:
-    """Puts releases in service as they and the backends become ready."""
+async def _update_release_in_service(gateway: Gateway, settings: GatewaySettings) -> None:
+    """Puts releases in service as they and the backends become ready, until cancelled."""
     while True:
-        if releases.update():
-            metrics.in_service(releases.serving.release_id)
-            await bound.set_serving(True)
+        release = gateway.releases.update()
+        if release is not None:
+            for backend in gateway.backends:
+                backend.keep_loaded(release.release_id)
+            gateway.metrics.set_release(release.release_id)
+            await gateway.bound.set_serving(True)
         await asyncio.sleep(min(settings.probe_interval, settings.poll_interval) / 2)
 
 
 async def serve(settings: GatewaySettings) -> None:
-    """Serves until SIGTERM or SIGINT, then drains."""
+    """Serves until SIGTERM or SIGINT, then shuts down gracefully."""
     gateway = await start(settings)
     try:
         await until_signalled()

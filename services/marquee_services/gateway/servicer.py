@@ -1,21 +1,25 @@
-"""`RecommenderService` over gRPC: validate, call the recommender, say how long it took."""
+"""`RecommenderService` over gRPC: validates each request, calls the package that answers it.
+
+Deadlines of calls, limits on load and the mapping of errors to statuses are in
+`marquee_services.server.interceptor`, which surrounds these methods.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
-from importlib.metadata import version
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import recommender_service_pb2_grpc, types_pb2
-from marquee_services.errors import NoRelease
 from marquee_services.gateway.answering.lookups import Lookups
-from marquee_services.gateway.answering.messages import release_status
-from marquee_services.gateway.answering.recommender import Recommender
-from marquee_services.gateway.answering.stored_answers import StoredAnswers
+from marquee_services.gateway.answering.predict import Predictor
+from marquee_services.gateway.answering.recommend import Recommender
+from marquee_services.gateway.answering.similar import SimilarItemsFinder
+from marquee_services.gateway.answering.status import StatusReporter
+from marquee_services.gateway.answering.stored_answers import AnswerOrigin, StoredAnswers
 from marquee_services.gateway.batch import recommend_batch
-from marquee_services.gateway.ranking.router import Deadline, Router
-from marquee_services.gateway.releases.serving import Releases
+from marquee_services.gateway.caching.message_bytes import SerializedResponse
+from marquee_services.gateway.ranking.deadline import Deadline
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.gateway.validation import validate
 from marquee_services.server.interceptor import Context, time_left
@@ -27,50 +31,61 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
 
     def __init__(
         self,
+        stored_answers: StoredAnswers,
         recommender: Recommender,
-        ready: StoredAnswers,
+        predictor: Predictor,
+        similar_items: SimilarItemsFinder,
         lookups: Lookups,
-        releases: Releases,
-        router: Router,
+        status: StatusReporter,
         settings: GatewaySettings,
         metrics: Metrics,
     ) -> None:
-        """Takes its collaborators."""
+        """Creates a servicer.
+
+        Args:
+            stored_answers: Answers Recommend and BatchRecommend where no scoring is needed.
+            recommender: Computes the other answers to Recommend and BatchRecommend.
+            predictor: Answers PredictRatings.
+            similar_items: Answers SimilarItems.
+            lookups: Answers SearchItems and GetItem.
+            status: Answers GetStatus.
+            settings: The gateway's settings; the servicer uses its deadlines and batch limits.
+            metrics: Counts answers by origin, and degraded answers by reason.
+        """
+        self._stored_answers = stored_answers
         self._recommender = recommender
-        self._ready = ready
+        self._predictor = predictor
+        self._similar_items = similar_items
         self._lookups = lookups
-        self._releases = releases
-        self._router = router
+        self._status = status
         self._settings = settings
         self._metrics = metrics
-        self._answers = {
-            origin: metrics.answers.labels(origin) for origin in ("kept", "release", "computed")
-        }
+        self._answers = {origin: metrics.answers.labels(origin) for origin in AnswerOrigin}
 
-    async def Recommend(  # type: ignore[override]  # bytes are messages: see the interceptor
+    async def Recommend(  # type: ignore[override]  # the interceptor sends serialised responses
         self, request: pb.RecommendRequest, context: Context
-    ) -> pb.RecommendResponse | bytes:
-        """Recommends to one subject."""
+    ) -> pb.RecommendResponse | SerializedResponse:
+        """Recommends items to one subject."""
         start = time.perf_counter()
-        ready = self._ready.single(request, start)
-        if ready is not None:
-            message, origin = ready
+        stored = self._stored_answers.single(request, start)
+        if stored is not None:
+            message, origin = stored
             self._answers[origin].inc()
             return message
         response = await self._recommender.recommend(validate(request), self._deadline(context))
-        self._answers["computed"].inc()
+        self._answers[AnswerOrigin.COMPUTED].inc()
         self._finish(response.source, start)
         return response
 
-    async def BatchRecommend(  # type: ignore[override]  # bytes are messages: see the interceptor
+    async def BatchRecommend(  # type: ignore[override]  # the interceptor sends serialised responses
         self, request: pb.BatchRecommendRequest, context: Context
-    ) -> AsyncIterator[bytes]:
-        """Recommends to many subjects."""
+    ) -> AsyncIterator[SerializedResponse]:
+        """Recommends items to each subject of a batch."""
         start = time.perf_counter()
         self._recommender.check_options(validate(request).options)
         async for message in recommend_batch(
             self._recommender,
-            self._ready.batch(request, start),
+            self._stored_answers.batch(request, start),
             request,
             self._deadline(context),
             self._settings.batch_parallel,
@@ -81,62 +96,44 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
     async def PredictRatings(
         self, request: pb.PredictRatingsRequest, context: Context
     ) -> pb.PredictRatingsResponse:
-        """Predicts ratings."""
+        """Predicts the ratings that a subject would give to items."""
         start = time.perf_counter()
-        response = await self._recommender.predict(validate(request), self._deadline(context))
+        response = await self._predictor.predict(validate(request), self._deadline(context))
         self._finish(response.source, start)
         return response
 
     async def SimilarItems(
         self, request: pb.SimilarItemsRequest, context: Context
     ) -> pb.SimilarItemsResponse:
-        """Finds similar items."""
+        """Finds the items that are most similar to an item."""
         start = time.perf_counter()
-        response = await self._recommender.similar(validate(request), self._deadline(context))
+        response = await self._similar_items.similar(validate(request), self._deadline(context))
         self._finish(response.source, start)
         return response
 
     async def SearchItems(
         self, request: pb.SearchItemsRequest, context: Context
     ) -> pb.SearchItemsResponse:
-        """Finds items by title."""
+        """Finds items by the words of their titles."""
         return self._lookups.search(validate(request))
 
     async def GetItem(self, request: pb.GetItemRequest, context: Context) -> pb.GetItemResponse:
-        """Tells about one item."""
+        """Answers the metadata and rating statistics of an item."""
         return self._lookups.item(validate(request))
 
     async def GetStatus(
         self, request: pb.GetStatusRequest, context: Context
     ) -> pb.GetStatusResponse:
-        """Tells the gateway's state."""
-        try:
-            release = release_status(self._releases.serving)
-        except NoRelease:
-            release = None
-        return pb.GetStatusResponse(
-            release=release,
-            loaded_release_ids=[release.release_id for release in self._releases.loaded],
-            backends=[
-                pb.BackendStatus(
-                    backend=backend.name,
-                    target=backend.target,
-                    healthy=backend.healthy,
-                    loaded_release_ids=backend.releases,
-                    last_error=backend.last_error.text,
-                    last_error_at=backend.last_error.at,
-                )
-                for backend in self._router.backends.values()
-            ],
-            server_version=version("marquee"),
-            pending_release_reason=self._releases.pending_reason,
-        )
+        """Answers the gateway's state."""
+        return self._status.status()
 
     def _deadline(self, context: Context) -> Deadline:
+        """How long the backends may take for a call."""
         seconds = time_left(context, self._settings.default_deadline)
         return Deadline(seconds, self._settings.deadline_reserve)
 
     def _finish(self, source: types_pb2.AnswerSource, start: float) -> None:
+        """Sets the time that an answer took, and counts the reasons for which it is degraded."""
         source.server_time_us = int((time.perf_counter() - start) * 1e6)
         for reason in source.degraded_reasons:
             self._metrics.degraded.labels(types_pb2.DegradedReason.Name(reason)).inc()

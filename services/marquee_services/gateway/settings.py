@@ -1,4 +1,4 @@
-"""Settings of the gateway."""
+"""The gateway's settings: where it listens, what it calls, and its limits."""
 
 from __future__ import annotations
 
@@ -17,50 +17,69 @@ class GatewaySettings(ServerSettings):
     cf_target: str = setting("127.0.0.1:50052", "gRPC target of the CF service.")
     inference_target: str = setting("127.0.0.1:50053", "gRPC target of the inference service.")
     backend_ca: str = setting(
-        "", "PEM file of the authority of the backends' certificates; empty: no TLS to them."
+        "", "PEM file of the CA that signs the backends' certificates; empty: connect without TLS."
     )
     backend_timeout: float = setting(
-        0.5, "Seconds that a backend has before the answer goes on without it.", low=0.005
+        0.5,
+        "Seconds that a backend has to answer; later answers are left out of the ensemble.",
+        low=0.005,
     )
     deadline_reserve: float = setting(
-        0.05, "Seconds of a call's deadline kept back to answer without a slow backend.", low=0
+        0.05,
+        "Seconds of a call's deadline that backends may not use, to leave time for the answer.",
+        low=0,
     )
     probe_interval: float = setting(
-        1.0, "Seconds between looks at a backend's health and releases.", low=0.05
+        1.0, "Seconds between two probes of a backend's health and releases.", low=0.05
     )
     resolve_interval: float = setting(
         2.0,
-        "Seconds between look-ups of a backend's host, whose addresses are its replicas.",
+        "Seconds between two look-ups of a backend's host; each of its addresses is a replica.",
         low=0.05,
     )
     max_batch: int = setting(
-        32, "Most users in one call to a backend; those that wait are gathered.", low=1, high=1024
+        32, "Most users in one micro-batched call to a backend.", low=1, high=1024
     )
     max_waiting: int = setting(
-        2048, "Users that may wait for a backend; more are answered without it.", low=1
+        2048,
+        "Most users waiting for a replica of a backend; further users are answered without it.",
+        low=1,
     )
     dense_limit: int = setting(
         20_000,
-        "Largest catalogue that is scored whole; of larger ones the backends retrieve candidates.",
+        "Largest catalogue, in items, that is scored as a whole; for larger ones the models "
+        "retrieve candidates first.",
         low=0,
     )
     candidates: int = setting(
-        500, "Items that each model retrieves of a catalogue that is not scored whole.", low=20
+        500, "Candidates that each model retrieves from a catalogue above --dense-limit.", low=20
     )
-    list_memory: int = setting(
-        16, "MiB for ranked lists whose next pages may be asked for.", low=1, high=65536
-    )
-    answer_memory: int = setting(
+    list_cache_mib: int = setting(
         16,
-        "MiB for answers to known users, who get them again until the release changes; 0: none.",
+        "MiB of memory for the scores of lists whose further pages may be requested.",
         low=0,
         high=65536,
+        alias="list-memory",
+        env_alias="MARQUEE_GATEWAY_LIST_MEMORY",
     )
-    first_pages: bool = setting(
-        True, "Answer plain requests of known users with the pages that the release holds."
+    answer_cache_mib: int = setting(
+        16,
+        "MiB of memory for cached answers to known users, valid until the release changes; "
+        "0 caches none.",
+        low=0,
+        high=65536,
+        alias="answer-memory",
+        env_alias="MARQUEE_GATEWAY_ANSWER_MEMORY",
+    )
+    precomputed_pages: bool = setting(
+        True,
+        "Answer plain requests of known users with the pages that were precomputed with the "
+        "release.",
+        alias="first-pages",
+        env_alias="MARQUEE_GATEWAY_FIRST_PAGES",
     )
     batch_parallel: int = setting(
-        128, "Subjects of one BatchRecommend that are worked on at once.", low=1, high=4096
+        128, "Subjects of one BatchRecommend that are computed at the same time.", low=1, high=4096
     )
     max_request_bytes: int = setting(
         4 * 1024 * 1024, "Largest request in bytes.", low=1024, high=64 * 1024 * 1024

@@ -1,6 +1,7 @@
-"""The constraints of the public messages, checked before any work. The proto files document them.
+"""Validates the public request messages before any other work; the proto files state the limits.
 
-Each check adds to a list of violations, so that a caller learns of all of them at once.
+All violations of a request are collected, so that the caller gets them in one error. What depends
+on a release, such as the rating scale, is checked where the request is resolved.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee_services.errors import FieldViolation, InvalidFields
 
-MAX_ID_LENGTH = 64
+MAX_ID_LENGTH = 256
 MAX_RATINGS = 1_000
 MAX_LIKED = 100
 MAX_GENRES = 32
@@ -33,7 +34,7 @@ _M = TypeVar("_M", bound=Message)
 
 
 class _Checker:
-    """Gathers violations."""
+    """Collects the violations of a request."""
 
     def __init__(self) -> None:
         self.violations: list[FieldViolation] = []
@@ -42,28 +43,28 @@ class _Checker:
         if not holds:
             self.violations.append(FieldViolation(field, reason))
 
-    def text(self, field: str, value: str, most: int, *, empty: bool) -> None:
-        self.require(empty or bool(value), field, "empty")
-        self.require(len(value) <= most, field, f"longer than {most} characters")
-        self.require(value.isprintable(), field, "has characters that are not printable")
+    def text(self, field: str, value: str, max_length: int, *, allow_empty: bool) -> None:
+        self.require(allow_empty or bool(value), field, "empty")
+        self.require(len(value) <= max_length, field, f"longer than {max_length} characters")
+        self.require(value.isprintable(), field, "contains characters that are not printable")
 
     def texts(
-        self, field: str, values: Sequence[str], most: int, *, distinct: bool = False
+        self, field: str, values: Sequence[str], max_count: int, *, distinct: bool = False
     ) -> None:
-        self.count(field, len(values), 0, most)
-        for place, value in enumerate(values[:most]):
-            self.text(f"{field}[{place}]", value, MAX_ID_LENGTH, empty=False)
+        self.count(field, len(values), 0, max_count)
+        for position, value in enumerate(values[:max_count]):
+            self.text(f"{field}[{position}]", value, MAX_ID_LENGTH, allow_empty=False)
         if distinct:
-            self.distinct(field, values[:most])
+            self.distinct(field, values[:max_count])
 
     def distinct(self, field: str, values: Sequence[str]) -> None:
         seen: set[str] = set()
-        for place, value in enumerate(values):
-            self.require(value not in seen, f"{field}[{place}]", "given twice")
+        for position, value in enumerate(values):
+            self.require(value not in seen, f"{field}[{position}]", "occurs twice")
             seen.add(value)
 
-    def count(self, field: str, value: int, least: int, most: int) -> None:
-        self.require(least <= value <= most, field, f"{value} is not in {least} to {most}")
+    def count(self, field: str, value: int, low: int, high: int) -> None:
+        self.require(low <= value <= high, field, f"{value} is not in {low} to {high}")
 
     def number(self, field: str, value: float, low: float, high: float) -> None:
         holds = math.isfinite(value) and low <= value <= high
@@ -71,23 +72,27 @@ class _Checker:
 
 
 def _subject(check: _Checker, field: str, subject: types_pb2.Subject) -> None:
-    given = subject.user_id or subject.ratings or subject.liked_item_ids
-    check.require(bool(given), field, "names no user, no rating and no liked item")
-    check.text(f"{field}.user_id", subject.user_id, MAX_ID_LENGTH, empty=True)
+    has_content = subject.user_id or subject.ratings or subject.liked_item_ids
+    check.require(bool(has_content), field, "has no user, no rating and no liked item")
+    check.text(f"{field}.user_id", subject.user_id, MAX_ID_LENGTH, allow_empty=True)
     check.count(f"{field}.ratings", len(subject.ratings), 0, MAX_RATINGS)
-    for place, rating in enumerate(subject.ratings[:MAX_RATINGS]):
-        check.text(f"{field}.ratings[{place}].item_id", rating.item_id, MAX_ID_LENGTH, empty=False)
-        # The scale is the release's, and is checked with it.
+    for position, rating in enumerate(subject.ratings[:MAX_RATINGS]):
+        check.text(
+            f"{field}.ratings[{position}].item_id", rating.item_id, MAX_ID_LENGTH, allow_empty=False
+        )
+        # Whether the rating is on the release's scale is checked by `resolve_subject`.
         check.require(
-            math.isfinite(rating.stars), f"{field}.ratings[{place}].stars", "not a finite number"
+            math.isfinite(rating.stars), f"{field}.ratings[{position}].stars", "not a finite number"
         )
     rated = [rating.item_id for rating in subject.ratings[:MAX_RATINGS]]
     check.distinct(f"{field}.ratings", rated)
     liked = subject.liked_item_ids
     check.texts(f"{field}.liked_item_ids", liked, MAX_LIKED, distinct=True)
-    for place in range(min(len(liked), MAX_LIKED) if rated else 0):
+    for position in range(min(len(liked), MAX_LIKED) if rated else 0):
         check.require(
-            liked[place] not in rated, f"{field}.liked_item_ids[{place}]", "also among the ratings"
+            liked[position] not in rated,
+            f"{field}.liked_item_ids[{position}]",
+            "is among the ratings as well",
         )
 
 
@@ -108,16 +113,16 @@ def _options(check: _Checker, options: pb.RecommendOptions, page_size: int) -> N
         value = options.min_predicted_stars
         check.require(math.isfinite(value), "options.min_predicted_stars", "not a finite number")
     check.number("options.diversity", options.diversity, 0.0, 1.0)
-    check.text("options.release_id", options.release_id, MAX_ID_LENGTH, empty=True)
-    check.text("options.model", options.model, MAX_ID_LENGTH, empty=True)
-    most = MAX_PAGE_SIZE_WITH_REASONS if options.include_reasons else MAX_PAGE_SIZE
-    check.count("page_size", page_size, 0, most)
+    check.text("options.release_id", options.release_id, MAX_ID_LENGTH, allow_empty=True)
+    check.text("options.model", options.model, MAX_ID_LENGTH, allow_empty=True)
+    max_size = MAX_PAGE_SIZE_WITH_REASONS if options.include_reasons else MAX_PAGE_SIZE
+    check.count("page_size", page_size, 0, max_size)
 
 
 def _recommend(check: _Checker, request: pb.RecommendRequest) -> None:
     _subject(check, "subject", request.subject)
     _options(check, request.options, request.page_size)
-    check.text("page_token", request.page_token, MAX_TOKEN_LENGTH, empty=True)
+    check.text("page_token", request.page_token, MAX_TOKEN_LENGTH, allow_empty=True)
 
 
 def _batch_recommend(check: _Checker, request: pb.BatchRecommendRequest) -> None:
@@ -133,26 +138,26 @@ def _predict_ratings(check: _Checker, request: pb.PredictRatingsRequest) -> None
     _subject(check, "subject", request.subject)
     check.count("item_ids", len(request.item_ids), 1, MAX_PREDICTED)
     check.texts("item_ids", request.item_ids, MAX_PREDICTED, distinct=True)
-    check.text("release_id", request.release_id, MAX_ID_LENGTH, empty=True)
-    check.text("model", request.model, MAX_ID_LENGTH, empty=True)
+    check.text("release_id", request.release_id, MAX_ID_LENGTH, allow_empty=True)
+    check.text("model", request.model, MAX_ID_LENGTH, allow_empty=True)
 
 
 def _similar_items(check: _Checker, request: pb.SimilarItemsRequest) -> None:
-    check.text("item_id", request.item_id, MAX_ID_LENGTH, empty=False)
+    check.text("item_id", request.item_id, MAX_ID_LENGTH, allow_empty=False)
     check.count("page_size", request.page_size, 0, MAX_PAGE_SIZE)
     _filter(check, "filter", request.filter)
-    check.text("release_id", request.release_id, MAX_ID_LENGTH, empty=True)
-    check.text("model", request.model, MAX_ID_LENGTH, empty=True)
+    check.text("release_id", request.release_id, MAX_ID_LENGTH, allow_empty=True)
+    check.text("model", request.model, MAX_ID_LENGTH, allow_empty=True)
 
 
 def _search_items(check: _Checker, request: pb.SearchItemsRequest) -> None:
-    check.text("query", request.query, MAX_QUERY_LENGTH, empty=False)
+    check.text("query", request.query, MAX_QUERY_LENGTH, allow_empty=False)
     check.count("page_size", request.page_size, 0, MAX_PAGE_SIZE)
-    check.text("page_token", request.page_token, MAX_TOKEN_LENGTH, empty=True)
+    check.text("page_token", request.page_token, MAX_TOKEN_LENGTH, allow_empty=True)
 
 
 def _get_item(check: _Checker, request: pb.GetItemRequest) -> None:
-    check.text("item_id", request.item_id, MAX_ID_LENGTH, empty=False)
+    check.text("item_id", request.item_id, MAX_ID_LENGTH, allow_empty=False)
 
 
 _CHECKS: Mapping[type[Message], Callable[[_Checker, Any], None]] = {
@@ -167,10 +172,10 @@ _CHECKS: Mapping[type[Message], Callable[[_Checker, Any], None]] = {
 
 
 def validate(request: _M) -> _M:
-    """Checks a request's form, and returns it.
+    """Validates a request and returns it.
 
     Raises:
-        InvalidFields: It breaks constraints.
+        InvalidFields: Fields of the request violate their constraints.
     """
     check = _Checker()
     _CHECKS[type(request)](check, request)
@@ -180,10 +185,14 @@ def validate(request: _M) -> _M:
 
 
 def validate_subject(subject: types_pb2.Subject, field: str) -> None:
-    """Checks the form of one subject of a batch.
+    """Validates one subject of a batch.
+
+    Args:
+        subject: The subject.
+        field: Its path in the request, for error messages.
 
     Raises:
-        InvalidFields: It breaks constraints.
+        InvalidFields: Fields of the subject violate their constraints.
     """
     check = _Checker()
     _subject(check, field, subject)

@@ -1,4 +1,5 @@
 """The inference service: matrix factorization and AutoRec as TensorFlow SavedModels.
 
-It is the scoring server of `marquee_services.scoring` with the models in `models.py`. Start there.
+It runs the scoring server of `marquee_services.scoring` with the models in `models.py` and the
+settings in `settings.py`; `main.py` starts it. Start with `models.py`.
 """

@@ -1,6 +1,7 @@
-"""The scoring server that the CF service and the inference service both run.
+"""The scoring server, which the CF service and the inference service run with their own models.
 
-`engine.py` scores with the models of one release and knows no gRPC; `servicer.py` converts
-messages; `main.py` loads releases and starts the server. Imports `marquee_core` and `server`.
-Start with `engine.py`.
+`engine.py` scores with the models of one release and does not depend on gRPC, `servicer.py`
+implements `ScoringService` with the message conversions of `converters.py`, `loading.py` loads the
+models of a release, and `main.py` starts the server. May import `marquee_core` and `server`. Start
+with `engine.py`.
 """

@@ -1,4 +1,4 @@
-"""What a scoring server does with a loaded release; knows nothing of gRPC."""
+"""Scores with the models of a loaded release; independent of gRPC."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Query:
 
     Attributes:
         user: The user's index; -1 for a visitor.
-        items: Items rated in the request, the latest last (int32).
-        ratings: Their ratings in stars (float32).
+        items: Items rated in the request, in order of time, the oldest first (int32).
+        ratings: The ratings of these items in stars (float32).
         candidates: The items to score (int32); None for the whole catalogue.
     """
 
@@ -41,7 +41,14 @@ class Query:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What in a user's profile speaks for an item; None from a model that is not here."""
+    """Why a user's ratings lead to an item.
+
+    Attributes:
+        rated: The user's rated items that contributed most; None if no model of this backend
+            explains by rated items.
+        neighbours: The similar users who rated the item; None if no model of this backend explains
+            by neighbours.
+    """
 
     rated: RatedEvidence | None
     neighbours: NeighbourEvidence | None
@@ -49,13 +56,14 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class Engine:
-    """The models of one backend, of one release.
+    """One backend's models of one release.
 
     Attributes:
         release_id: The release.
-        data: What its models build on.
-        scorers: The models, by name.
-        indexes: Of models whose scores are products, what finds their best items.
+        data: The training ratings and the baseline of the release.
+        scorers: The scorer of each model, by the model's name.
+        indexes: The index that retrieves the best items of a model, by the model's name. Only
+            models whose scores are products of vectors have one.
     """
 
     release_id: str
@@ -63,11 +71,11 @@ class Engine:
     scorers: Mapping[str, Scorer]
     indexes: Mapping[str, ItemIndex] = field(default_factory=dict)
 
-    def pick(self, models: Sequence[str]) -> Mapping[str, Scorer]:
-        """The models of those names; all for none.
+    def select(self, models: Sequence[str]) -> Mapping[str, Scorer]:
+        """The scorers of some models, by name; of all models if no names are given.
 
         Raises:
-            ModelNotFound: There is no such model here.
+            ModelNotFound: This backend has no model of one of the names.
         """
         for name in models:
             if name not in self.scorers:
@@ -75,39 +83,47 @@ class Engine:
         return {name: self.scorers[name] for name in models} if models else self.scorers
 
     def check(self, queries: Sequence[Query]) -> None:
-        """Checks that users and items are this release's, and that ratings are numbers.
+        """Checks queries against the release.
 
         Raises:
-            InvalidFields: A query is not of this release.
+            InvalidFields: A user or item index is outside the release, ratings are not finite or
+                do not match the rated items, or an item is rated twice.
         """
-        violations = [v for place, query in enumerate(queries) for v in self._faults(place, query)]
+        violations = [
+            v for place, query in enumerate(queries) for v in self._violations(place, query)
+        ]
         if violations:
             raise InvalidFields(violations)
 
-    def _faults(self, place: int, query: Query) -> list[FieldViolation]:
+    def _violations(self, place: int, query: Query) -> list[FieldViolation]:
         violations = []
         count = self.data.matrix.item_count
         prefix = f"users[{place}]"
         if not -1 <= query.user < self.data.matrix.user_count:
-            violations.append(FieldViolation(f"{prefix}.user_index", "no such user"))
+            violations.append(FieldViolation(f"{prefix}.user_index", "no user has this index"))
         if len(query.items) != len(query.ratings):
-            violations.append(FieldViolation(f"{prefix}.ratings", "not one for each rated item"))
+            violations.append(
+                FieldViolation(
+                    f"{prefix}.ratings",
+                    "the number of ratings differs from the number of rated items",
+                )
+            )
         elif not np.isfinite(query.ratings).all():
-            violations.append(FieldViolation(f"{prefix}.ratings", "not finite"))
+            violations.append(FieldViolation(f"{prefix}.ratings", "a rating is not finite"))
         if len(np.unique(query.items)) != len(query.items):
-            violations.append(FieldViolation(f"{prefix}.rated_items", "an item twice"))
+            violations.append(FieldViolation(f"{prefix}.rated_items", "an item occurs twice"))
         for name, items in (("rated_items", query.items), ("candidates", query.candidates)):
             if items is not None and len(items) and not 0 <= items.min() <= items.max() < count:
-                violations.append(FieldViolation(f"{prefix}.{name}", "no such item"))
+                violations.append(FieldViolation(f"{prefix}.{name}", "no item has this index"))
         return violations
 
     def candidate_count(self, query: Query) -> int:
-        """How many scores a query gets of each model."""
+        """The number of scores that each model computes for a query."""
         items = self.data.matrix.item_count
         return items if query.candidates is None else len(query.candidates)
 
     def profiles(self, queries: Sequence[Query]) -> Profiles:
-        """The profiles of users, whose queries are checked."""
+        """The rating profiles of checked queries."""
         matrix = self.data.matrix
         if all(query.user >= 0 and not len(query.items) for query in queries):
             return matrix.profiles([query.user for query in queries])
@@ -117,57 +133,81 @@ class Engine:
         """Scores each user's candidates with each model.
 
         Args:
-            queries: The users, checked.
-            models: The models; all for none.
+            queries: The users; they must have passed `check`.
+            models: Names of the models; empty for all.
 
         Returns:
-            By model the scores, user after user (float32, total number of candidates).
+            The scores of each model by name, user after user (float32, total number of
+            candidates).
 
         Raises:
-            ModelNotFound: There is no such model here.
+            ModelNotFound: This backend has no model of one of the names.
         """
-        picked = self.pick(models)
+        selected = self.select(models)
         profiles = self.profiles(queries)
-        whole = [place for place, query in enumerate(queries) if query.candidates is None]
-        if len(whole) == len(queries):
-            return {name: scorer.score(profiles).reshape(-1) for name, scorer in picked.items()}
+        whole_catalogue = [place for place, query in enumerate(queries) if query.candidates is None]
+        if len(whole_catalogue) == len(queries):
+            return {name: scorer.score(profiles).reshape(-1) for name, scorer in selected.items()}
         parts: dict[str, list[Float32]] = {
-            name: [np.empty(0, np.float32)] * len(queries) for name in picked
+            name: [np.empty(0, np.float32)] * len(queries) for name in selected
         }
-        for name, scorer in picked.items():
-            if whole:
-                rows = scorer.score(profiles.take(np.array(whole)))
-                for place, row in zip(whole, rows, strict=True):
+        for name, scorer in selected.items():
+            if whole_catalogue:
+                rows = scorer.score(profiles.take(np.array(whole_catalogue)))
+                for place, row in zip(whole_catalogue, rows, strict=True):
                     parts[name][place] = row
             for place, query in enumerate(queries):
                 if query.candidates is not None and len(query.candidates):
-                    alone = profiles.take(np.array([place]))
-                    parts[name][place] = scorer.score(alone, query.candidates)[0]
+                    profile = profiles.take(np.array([place]))
+                    parts[name][place] = scorer.score(profile, query.candidates)[0]
         return {name: np.concatenate(rows) for name, rows in parts.items()}
+
+    def score_requests(
+        self, requests: Sequence[Sequence[Query]], models: Sequence[str]
+    ) -> list[dict[str, Float32]]:
+        """Scores the users of several requests in one batch.
+
+        Args:
+            requests: The users of each request; they must have passed `check`.
+            models: Names of the models; empty for all.
+
+        Returns:
+            For each request, the result of `score` for its users.
+
+        Raises:
+            ModelNotFound: This backend has no model of one of the names.
+        """
+        scores = self.score([query for queries in requests for query in queries], models)
+        parts, start = [], 0
+        for queries in requests:
+            end = start + sum(self.candidate_count(query) for query in queries)
+            parts.append({name: values[start:end] for name, values in scores.items()})
+            start = end
+        return parts
 
     def retrieve(
         self, queries: Sequence[Query], models: Sequence[str], count: int, eligible: Bool | None
     ) -> dict[str, list[Found]]:
-        """Each model's best items for each user.
+        """Retrieves each model's best items for each user.
 
         Args:
-            queries: The users, checked; their candidates do not matter.
-            models: The models; all for none.
-            count: How many items of each model for each user.
-            eligible: Which items qualify (bool, items); None for all.
+            queries: The users; they must have passed `check`. Their candidates are ignored.
+            models: Names of the models; empty for all.
+            count: Number of items from each model for each user.
+            eligible: True for items that may be retrieved (bool, items); None for all.
 
         Returns:
-            By model, for each user, item indexes best first and their scores.
+            For each model by name, and for each user: item indexes, the best first, and scores.
 
         Raises:
-            ModelNotFound: There is no such model here.
+            ModelNotFound: This backend has no model of one of the names.
         """
         profiles = self.profiles(queries)
-        rated = bool((profiles.counts > 0).all())
+        all_rated = bool((profiles.counts > 0).all())
         best: dict[str, list[Found]] = {}
-        for name, scorer in self.pick(models).items():
+        for name, scorer in self.select(models).items():
             index = self.indexes.get(name)
-            if rated and index is not None and isinstance(scorer, ScoresByProduct):
+            if all_rated and index is not None and isinstance(scorer, ScoresByProduct):
                 best[name] = index.search(scorer.user_products(profiles), count, eligible)
                 continue
             best[name] = []
@@ -177,28 +217,28 @@ class Engine:
         return best
 
     def compare(self, item: int) -> dict[str, Float32]:
-        """By model, the similarity of an item to every item (float32, items).
+        """The similarities of an item to all items (float32, items), by the model's name.
 
         Raises:
-            InvalidFields: There is no such item.
+            InvalidFields: No item has this index.
         """
         if not 0 <= item < self.data.matrix.item_count:
-            raise InvalidFields([FieldViolation("item_index", "no such item")])
+            raise InvalidFields([FieldViolation("item_index", "no item has this index")])
         rows = {name: scorer.similarities(item) for name, scorer in self.scorers.items()}
         return {name: row for name, row in rows.items() if row is not None}
 
     def explain(self, query: Query, count: int) -> list[Evidence]:
-        """Evidence for each candidate of a user.
+        """Explains each candidate of a user.
 
         Args:
-            query: The user, checked; its candidates are explained.
-            count: Rated items named for each.
+            query: The user and the candidates; it must have passed `check`.
+            count: Most rated items to return for each candidate.
 
         Raises:
             InvalidFields: The query has no candidates.
         """
         if query.candidates is None or not len(query.candidates):
-            raise InvalidFields([FieldViolation("user.candidates", "empty")])
+            raise InvalidFields([FieldViolation("user.candidates", "there are no candidates")])
         profile = self.profiles([query])
         rated: list[RatedEvidence] | None = None
         neighbours: list[NeighbourEvidence] | None = None

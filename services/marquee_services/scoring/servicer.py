@@ -1,53 +1,55 @@
-"""`ScoringService` over gRPC: convert, call the engine, convert."""
+"""Implements `ScoringService`: each method converts its request, calls the engine, and converts.
+
+Errors are raised as `ServiceError`, and `marquee_services.server.interceptor` ends the call with
+their status.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import TypeVar
 
 from marquee.v1 import scoring_service_pb2 as pb
 from marquee.v1 import scoring_service_pb2_grpc
-from marquee_services.errors import FieldViolation, InvalidFields, Overloaded
-from marquee_services.scoring.engine import Engine, Evidence, Query
-from marquee_services.scoring.settings import CFSettings
+from marquee_services.scoring.converters import (
+    check_range,
+    compare_response,
+    explain_response,
+    releases_response,
+    retrieve_response,
+    score_response,
+    to_eligible,
+    to_queries,
+)
+from marquee_services.scoring.engine import Engine, Query
+from marquee_services.scoring.settings import ScoringSettings
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.interceptor import Context, time_left
-from marquee_services.server.micro_batcher import MicroBatcher, QueueFullError
-from marquee_services.server.wire import (
-    MAX_RETRIEVED,
-    pack_floats,
-    pack_ints,
-    unpack_bits,
-    unpack_floats,
-    unpack_ints,
-)
+from marquee_services.server.micro_batcher import MicroBatcher
+from marquee_services.server.wire import MAX_RETRIEVED
 
 _T = TypeVar("_T")
 _MAX_EVIDENCE = 100
 
 
 class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
-    """Serves the releases that a follower keeps loaded.
+    """Answers with the releases that a follower keeps loaded.
 
-    Scoring runs in one thread, so the event loop goes on answering health checks; requests wait
-    for it in a queue that the server's limit of calls bounds. What waits to be scored by the same
-    models is scored at once: a user costs a model less in company.
+    One thread does the scoring, so the event loop stays free for health checks. Waiting requests
+    for the same models of the same release are scored in one batch, which costs less per user.
     """
 
-    def __init__(self, follower: ReleaseFollower[Engine], settings: CFSettings) -> None:
-        """Takes the follower and the limits of the settings."""
+    def __init__(self, follower: ReleaseFollower[Engine], settings: ScoringSettings) -> None:
+        """Takes the follower that loads releases, and the limits from the settings."""
         self._follower = follower
         self._max_users = settings.max_users
-        self._max_waiting = settings.max_calls
         self._default_deadline = settings.default_deadline
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scoring")
-        self._scores: MicroBatcher[
+        self._batcher: MicroBatcher[
             tuple[Engine, tuple[str, ...]], list[Query], pb.ScoreItemsResponse
-        ] = MicroBatcher(self._score_together, settings.max_batch, self._max_waiting)
+        ] = MicroBatcher(self._score_batch, settings.max_batch, settings.max_calls)
 
     async def ScoreItems(
         self, request: pb.ScoreItemsRequest, context: Context
@@ -55,155 +57,80 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
         """Scores items for users."""
         engine = self._follower.get(request.release_id)
         models = tuple(request.models)
-        engine.pick(models)
+        # Checked before the request joins a batch, where an error would fail the others as well.
+        engine.select(models)
         queries = self._queries(engine, request.users)
         timeout = time_left(context, self._default_deadline)
-        try:
-            return await self._scores.call((engine, models), queries, timeout, len(queries))
-        except QueueFullError:
-            raise Overloaded(str(self._max_waiting)) from None
+        return await self._batcher.call((engine, models), queries, timeout, len(queries))
 
     async def RetrieveItems(
         self, request: pb.RetrieveItemsRequest, context: Context
     ) -> pb.RetrieveItemsResponse:
         """Retrieves each model's best items for users."""
         engine = self._follower.get(request.release_id)
-        _check_range("count", request.count, MAX_RETRIEVED)
-        items = engine.data.matrix.item_count
-        eligible = unpack_bits("eligible", request.eligible, items) if request.eligible else None
+        check_range("count", request.count, MAX_RETRIEVED)
+        eligible = to_eligible(request.eligible, engine.data.matrix.item_count)
         queries = self._queries(engine, request.users)
-
-        def retrieve() -> pb.RetrieveItemsResponse:
-            best = engine.retrieve(queries, list(request.models), request.count, eligible)
-            return pb.RetrieveItemsResponse(
-                release_id=engine.release_id,
-                models=[
-                    pb.RetrieveItemsResponse.ModelItems(
-                        model=name,
-                        items=b"".join(pack_ints(top) for top, _ in rows),
-                        scores=b"".join(pack_floats(scores) for _, scores in rows),
-                        counts=pack_ints(np.array([len(top) for top, _ in rows])),
-                    )
-                    for name, rows in best.items()
-                ],
+        models = list(request.models)
+        return await self._run(
+            lambda: retrieve_response(
+                engine.release_id, engine.retrieve(queries, models, request.count, eligible)
             )
-
-        return await self._run(retrieve)
+        )
 
     async def CompareItems(
         self, request: pb.CompareItemsRequest, context: Context
     ) -> pb.CompareItemsResponse:
-        """Compares an item with every item."""
+        """Compares an item with all items."""
         engine = self._follower.get(request.release_id)
-        rows = await self._run(lambda: engine.compare(request.item_index))
-        return pb.CompareItemsResponse(
-            release_id=engine.release_id,
-            models=[
-                pb.CompareItemsResponse.ModelSimilarities(model=name, similarities=pack_floats(row))
-                for name, row in rows.items()
-            ],
-        )
+        similarities = await self._run(lambda: engine.compare(request.item_index))
+        return compare_response(engine.release_id, similarities)
 
     async def ExplainItems(
         self, request: pb.ExplainItemsRequest, context: Context
     ) -> pb.ExplainItemsResponse:
-        """Tells what in a user's profile speaks for items."""
+        """Returns the evidence for items in a user's ratings."""
         engine = self._follower.get(request.release_id)
-        _check_range("evidence_count", request.evidence_count, _MAX_EVIDENCE)
+        check_range("evidence_count", request.evidence_count, _MAX_EVIDENCE)
         [query] = self._queries(engine, [request.user])
-
-        def explain() -> pb.ExplainItemsResponse:
-            return pb.ExplainItemsResponse(
-                release_id=engine.release_id,
-                items=[
-                    _evidence_message(evidence)
-                    for evidence in engine.explain(query, request.evidence_count)
-                ],
+        return await self._run(
+            lambda: explain_response(
+                engine.release_id, engine.explain(query, request.evidence_count)
             )
-
-        return await self._run(explain)
+        )
 
     async def ListReleases(
         self, request: pb.ListReleasesRequest, context: Context
     ) -> pb.ListReleasesResponse:
-        """Lists the releases held, and keeps the one that the caller answers with."""
-        self._follower.touch(request.release_in_service)
-        return pb.ListReleasesResponse(
-            release_ids=[engine.release_id for engine in self._follower.releases],
-            refused=[
-                pb.ListReleasesResponse.RefusedRelease(release_id=release_id, why=why)
-                for release_id, why in self._follower.refused.items()
-            ],
-        )
+        """Lists the loaded releases, and marks the one that the caller serves as used."""
+        self._follower.mark_used(request.release_in_service)
+        loaded = [engine.release_id for engine in self._follower.releases]
+        return releases_response(loaded, self._follower.refused)
 
-    async def _score_together(
+    def _queries(self, engine: Engine, users: Sequence[pb.UserQuery]) -> list[Query]:
+        """Converts and checks the users of a request.
+
+        Raises:
+            InvalidFields: The users are not valid for the engine's release.
+        """
+        queries = to_queries(users, self._max_users)
+        engine.check(queries)
+        return queries
+
+    async def _score_batch(
         self,
         key: tuple[Engine, tuple[str, ...]],
         requests: Sequence[list[Query]],
         timeout: float,
     ) -> list[pb.ScoreItemsResponse]:
+        """Scores the users of several requests at once, and answers each request."""
         engine, models = key
-
-        def score() -> list[pb.ScoreItemsResponse]:
-            scores = engine.score([query for queries in requests for query in queries], models)
-            responses, start = [], 0
-            for queries in requests:
-                end = start + sum(engine.candidate_count(query) for query in queries)
-                responses.append(
-                    pb.ScoreItemsResponse(
-                        release_id=engine.release_id,
-                        models=[
-                            pb.ScoreItemsResponse.ModelScores(
-                                model=name, scores=pack_floats(values[start:end])
-                            )
-                            for name, values in scores.items()
-                        ],
-                    )
-                )
-                start = end
-            return responses
-
-        return await self._run(score)
+        return await self._run(
+            lambda: [
+                score_response(engine.release_id, scores)
+                for scores in engine.score_requests(requests, models)
+            ]
+        )
 
     async def _run(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-
-    def _queries(self, engine: Engine, users: Any) -> list[Query]:
-        """The users of a request, checked.
-
-        Raises:
-            InvalidFields: There are none or too many, their arrays are damaged, or they are not
-                of the engine's release.
-        """
-        _check_range("users", len(users), self._max_users)
-        queries = [
-            Query(
-                user.user_index if user.HasField("user_index") else -1,
-                unpack_ints(f"users[{place}].rated_items", user.rated_items),
-                unpack_floats(f"users[{place}].ratings", user.ratings),
-                unpack_ints(f"users[{place}].candidates", user.candidates)
-                if user.HasField("candidates")
-                else None,
-            )
-            for place, user in enumerate(users)
-        ]
-        engine.check(queries)
-        return queries
-
-
-def _check_range(field: str, value: int, most: int) -> None:
-    if not 1 <= value <= most:
-        raise InvalidFields([FieldViolation(field, f"{value} is not in 1 to {most}")])
-
-
-def _evidence_message(evidence: Evidence) -> pb.ExplainItemsResponse.ItemEvidence:
-    message = pb.ExplainItemsResponse.ItemEvidence()
-    if evidence.rated:
-        message.rated_items = pack_ints(evidence.rated.items)
-        message.similarities = pack_floats(evidence.rated.similarities)
-        message.contributions = pack_floats(evidence.rated.contributions)
-    if evidence.neighbours:
-        message.neighbour_count = evidence.neighbours.count
-        message.neighbour_mean_stars = evidence.neighbours.mean_stars
-        message.neighbour_contribution = evidence.neighbours.contribution
-    return message

@@ -1,6 +1,7 @@
-"""What every server has: settings, start and drain, the interceptor, health, metrics and logs.
+"""Code that all servers share: settings, start-up and shutdown, health, metrics and logs.
 
-Deadlines and admission are enforced in `interceptor.py`, releases are followed in `follower.py`,
-and waiting requests are batched in `micro_batcher.py`. Imports `marquee_core`, nothing of the
-services built on it. Start with `runtime.py`.
+`interceptor.py` enforces deadlines and sheds load, `follower.py` keeps the promoted release
+loaded, `micro_batcher.py` combines concurrent calls into batches, and `settings.py` declares
+settings, which `options.py` turns into command-line options. May import `marquee_core`, but none
+of the services. Start with `runtime.py`.
 """

@@ -1,41 +1,44 @@
-"""Keeps the heap of a process of many threads small."""
+"""Limits the memory that the C allocator keeps in a process with many threads.
+
+These functions use the GNU C library's allocator. With another allocator they change nothing.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import gc
 
-# Of the GNU allocator's malloc.h.
+# Options of `mallopt`, from the GNU C library's malloc.h.
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
-_ARENAS = 2
-_MAPPED_BYTES = 256 * 1024
+_MAX_ARENAS = 2
+_MMAP_THRESHOLD_BYTES = 256 * 1024
 
 
-def share_arenas() -> None:
-    """Lets threads share arenas.
+def limit_arenas() -> None:
+    """Limits the number of the allocator's arenas, so that threads share them.
 
-    Otherwise each thread of gRPC, of TensorFlow and of ours has one of its own, which keeps what
-    it once took. To be called before there are threads; without the GNU allocator nothing changes.
+    By default each thread (of gRPC, of TensorFlow, of ours) gets its own arena, and an arena keeps
+    the memory that its thread has freed. Call this before any thread starts.
     """
-    _set(_M_ARENA_MAX, _ARENAS)
+    _set_option(_M_ARENA_MAX, _MAX_ARENAS)
 
 
 def keep_heap_small() -> None:
-    """Shares arenas, and gives large blocks back to the system as they are freed.
+    """Limits arenas, and returns large blocks to the operating system as soon as they are freed.
 
-    Otherwise the first large block that is freed makes all later ones part of the heap: what a
-    burst of scores took stays for good. Not for processes that compute with large arrays, to
-    which new pages for each would be dear. When to call it, see `share_arenas`.
+    By default the allocator raises its mmap threshold when a large block is freed, and serves
+    later blocks of that size from the heap, where they stay after a burst of requests. Do not call
+    this in a process that computes with large arrays: each would need freshly mapped pages, which
+    is slow. Call it before any thread starts.
     """
-    share_arenas()
-    _set(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
+    limit_arenas()
+    _set_option(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
 
 
 def return_free_memory() -> None:
-    """Collects garbage and returns free heap to the system.
+    """Collects garbage and returns free memory to the operating system.
 
-    Imports and the loading of a release leave much of it; the GNU allocator keeps it otherwise.
-    Without that allocator nothing is returned.
+    Imports and the loading of a release free much memory, which the allocator would keep.
     """
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
@@ -43,7 +46,7 @@ def return_free_memory() -> None:
         trim(0)
 
 
-def _set(option: int, value: int) -> None:
+def _set_option(option: int, value: int) -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(option, value)

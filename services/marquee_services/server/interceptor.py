@@ -1,4 +1,8 @@
-"""The one interceptor: admission, deadline, errors to statuses, metrics."""
+"""The interceptor around each call: load shedding, deadline, error details, metrics.
+
+Deadlines are enforced here: a call that passes its deadline is cancelled and ends with
+DEADLINE_EXCEEDED.
+"""
 
 from __future__ import annotations
 
@@ -24,34 +28,42 @@ from marquee_services.server.metrics import Metrics
 from marquee_services.server.status import (
     DETAILS_KEY,
     internal_details,
-    status_code,
     status_details,
 )
 
 _log = structlog.get_logger()
-_INTERNAL_MESSAGE = "internal error; the request id in the details names it in the server's log"
+_INTERNAL_MESSAGE = (
+    "internal error; the server's log has it under the request id in the error details"
+)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Surrounds each call of our own services; health and reflection pass untouched.
+    """Wraps the methods of one service; calls of other services pass through unchanged.
 
     Attributes:
-        in_progress: Calls in progress.
+        in_progress: Number of calls in progress.
     """
 
     def __init__(self, prefix: str, max_calls: int, default_deadline: float, metrics: Metrics):
-        """Takes the prefix of our methods and the limits of the settings."""
+        """Takes the service to wrap, and the limits.
+
+        Args:
+            prefix: Prefix of the service's methods, `/<full name of the service>/`.
+            max_calls: Most calls in progress at once; further calls are refused.
+            default_deadline: Deadline in seconds of calls whose client set none.
+            metrics: Receives the number of calls in progress and their latencies.
+        """
         self._prefix = prefix
         self._max_calls = max_calls
         self._default_deadline = default_deadline
         self._metrics = metrics
         self.in_progress = 0
         metrics.in_progress.set_function(lambda: self.in_progress)
-        # By method, so that a handler is wrapped once and not for each call.
+        # Wrapped handlers by method, so that each is wrapped only once.
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
-        # By method and code: a look-up in the metric itself costs more than counting does.
+        # Histograms by method and status code: `labels()` costs more than an observation.
         self._seconds: dict[tuple[str, str], Histogram] = {}
 
     async def intercept_service(
@@ -61,37 +73,37 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         ],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Wraps the method's handler."""
+        """Returns the wrapped handler of a method of the service."""
         method = handler_call_details.method
         if method in self._handlers:
             return self._handlers[method]
         handler = await continuation(handler_call_details)
         if handler is None or not method.startswith(self._prefix):
             return handler
-        self._handlers[method] = self._wrapped(method.rsplit("/", 1)[-1], handler)
+        self._handlers[method] = self._wrap(method.rsplit("/", 1)[-1], handler)
         return self._handlers[method]
 
-    def _wrapped(
+    def _wrap(
         self, name: str, handler: grpc.RpcMethodHandler[Any, Any]
     ) -> grpc.RpcMethodHandler[Any, Any]:
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
                 self._streaming(name, handler.unary_stream),
-                _tolerant(handler.request_deserializer),
-                _unless_bytes(handler.response_serializer),
+                _checked_deserializer(handler.request_deserializer),
+                _bytes_or_serialized(handler.response_serializer),
             )
         return grpc.unary_unary_rpc_method_handler(
             self._unary(name, handler.unary_unary),
-            _tolerant(handler.request_deserializer),
-            _unless_bytes(handler.response_serializer),
+            _checked_deserializer(handler.request_deserializer),
+            _bytes_or_serialized(handler.response_serializer),
         )
 
     def _unary(self, name: str, behaviour: Any) -> Callable[[Any, Context], Awaitable[Any]]:
         async def call(request: Any, context: Context) -> Any:
-            with _Observed(self, name) as observed:
+            with _ObservedCall(self, name) as observed:
                 try:
                     self._admit()
-                    _refuse_damaged(request)
+                    _refuse_malformed(request)
                     async with asyncio.timeout(time_left(context, self._default_deadline)):
                         return await behaviour(request, context)
                 except Exception as error:
@@ -101,10 +113,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _streaming(self, name: str, behaviour: Any) -> Callable[[Any, Context], AsyncIterator[Any]]:
         async def call(request: Any, context: Context) -> AsyncIterator[Any]:
-            with _Observed(self, name) as observed:
+            with _ObservedCall(self, name) as observed:
                 try:
                     self._admit()
-                    _refuse_damaged(request)
+                    _refuse_malformed(request)
                     async with asyncio.timeout(time_left(context, self._default_deadline)):
                         async for response in behaviour(request, context):
                             yield response
@@ -114,7 +126,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return call
 
     def seconds_of(self, name: str, code: str) -> Histogram:
-        """The histogram of a method's calls that end with a status code."""
+        """The latency histogram of a method's calls that ended with a status code."""
         found = self._seconds.get((name, code))
         if found is None:
             found = self._seconds[name, code] = self._metrics.calls.labels(name, code)
@@ -124,11 +136,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if self.in_progress > self._max_calls:
             raise Overloaded(str(self._max_calls))
 
-    async def _abort(self, error: Exception, context: Context, observed: _Observed) -> NoReturn:
+    async def _abort(self, error: Exception, context: Context, observed: _ObservedCall) -> NoReturn:
         if isinstance(error, TimeoutError):
             error = DeadlineExceeded()
         if isinstance(error, ServiceError):
-            code, message, details = status_code(error), str(error), status_details(error)
+            code, message, details = error.code, str(error), status_details(error)
         elif isinstance(error, grpc.aio.AbortError):
             raise error
         else:
@@ -143,12 +155,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         raise AssertionError("abort always raises")
 
 
-class _Observed:
-    """Counts and times a call.
+class _ObservedCall:
+    """Measures a call: adds it to the calls in progress and records its latency.
 
     Attributes:
-        name: The method's.
-        code: The status code that the call ends with.
+        name: Name of the method.
+        code: Name of the status code that the call ends with.
     """
 
     __slots__ = ("_calls", "_start", "code", "name")
@@ -166,7 +178,7 @@ class _Observed:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: object
     ) -> None:
-        # A stream whose caller left is closed, not cancelled.
+        # When the caller of a stream goes away, its generator is closed and not cancelled.
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
             self.code = "CANCELLED"
         self._calls.in_progress -= 1
@@ -174,24 +186,30 @@ class _Observed:
         self._calls.seconds_of(self.name, self.code).observe(seconds)
 
 
-class _Damaged:
-    """Stands for a request whose bytes are no message."""
+class _Malformed:
+    """Takes the place of a request whose bytes cannot be parsed."""
 
 
-def _tolerant(deserialize: Any) -> Callable[[bytes], Any]:
-    """Makes bytes that are no message the caller's error; gRPC would call them INTERNAL."""
+def _checked_deserializer(deserialize: Any) -> Callable[[bytes], Any]:
+    """Wraps a deserializer so that malformed bytes end the call with INVALID_ARGUMENT.
+
+    If the deserializer raised, gRPC would end the call with INTERNAL.
+    """
 
     def read(data: bytes) -> Any:
         try:
             return deserialize(data)
         except DecodeError:
-            return _Damaged()
+            return _Malformed()
 
     return read
 
 
-def _unless_bytes(serialize: Any) -> Callable[[Any], bytes]:
-    """Lets a handler answer with bytes, those of its message."""
+def _bytes_or_serialized(serialize: Any) -> Callable[[Any], bytes]:
+    """Wraps a serializer so that a servicer may return a message that is already serialised.
+
+    The gateway caches serialised answers and returns them as `bytes`.
+    """
 
     def write(response: Any) -> bytes:
         return response if type(response) is bytes else serialize(response)
@@ -199,13 +217,20 @@ def _unless_bytes(serialize: Any) -> Callable[[Any], bytes]:
     return write
 
 
-def _refuse_damaged(request: Any) -> None:
-    if isinstance(request, _Damaged):
-        raise InvalidFields([FieldViolation("", "the request is not a message of its type")])
+def _refuse_malformed(request: Any) -> None:
+    if isinstance(request, _Malformed):
+        raise InvalidFields(
+            [FieldViolation("", "the request cannot be parsed as a message of its type")]
+        )
 
 
 def time_left(context: Context, default: float) -> float:
-    """Seconds until the call's deadline, or the default when the caller set none."""
-    # None without a deadline, whatever the stubs say.
+    """Seconds until the call's deadline.
+
+    Args:
+        context: The call.
+        default: Returned if the client set no deadline.
+    """
+    # None if there is no deadline, although the type stubs exclude it.
     remaining = cast("float | None", context.time_remaining())
     return default if remaining is None else max(0.0, remaining)

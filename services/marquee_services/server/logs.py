@@ -1,4 +1,4 @@
-"""Structured logs on stderr."""
+"""Structured logging to stderr."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import structlog
 
 
 def configure_logs(service: str, log_format: str, level: str) -> None:
-    """Sets up structlog for a process.
+    """Configures structlog for the process.
 
     Args:
-        service: Named in each line.
-        log_format: `json` or `text`.
-        level: The least level that is logged.
+        service: Name of the service, added to each entry.
+        log_format: `json` (one object per line) or `text` (for people).
+        level: The lowest level that is logged.
     """
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()

@@ -4,33 +4,33 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
-_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_LATENCY_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 class Metrics:
-    """The metrics of one server, in a registry of its own.
+    """The metrics of one server, in their own registry.
 
     Attributes:
-        registry: The registry.
-        calls: Seconds of each call, errors included, by method and status code.
-        in_progress: Calls in progress.
-        releases: 1 for the release in service.
-        degraded: Degraded answers by reason (gateway).
-        answers: Single recommendations by where the answer came from: `kept` from before, the
-            `release`, or `computed` (gateway).
+        registry: The Prometheus registry.
+        calls: Latency of calls in seconds, including failed calls, by method and status code.
+        in_progress: Number of calls in progress.
+        releases: Has the value 1 for the id of the release in service.
+        degraded: Number of degraded answers by reason (gateway only).
+        answers: Number of Recommend answers by origin: `cached`, `precomputed` with the release,
+            or `computed` (gateway only).
     """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.calls = Histogram(
             "marquee_call_seconds",
-            "Seconds of a call.",
+            "Latency of calls in seconds.",
             ("method", "code"),
-            buckets=_SECONDS,
+            buckets=_LATENCY_BUCKETS_S,
             registry=self.registry,
         )
         self.in_progress = Gauge(
-            "marquee_calls_in_progress", "Calls in progress.", registry=self.registry
+            "marquee_calls_in_progress", "Number of calls in progress.", registry=self.registry
         )
         self.releases = Gauge(
             "marquee_release_in_service",
@@ -40,23 +40,23 @@ class Metrics:
         )
         self.degraded = Counter(
             "marquee_degraded_answers_total",
-            "Degraded answers by reason.",
+            "Number of degraded answers by reason.",
             ("reason",),
             registry=self.registry,
         )
         self.answers = Counter(
             "marquee_answers_total",
-            "Single recommendations by where the answer came from: kept, release or computed.",
+            "Number of Recommend answers by origin: cached, precomputed or computed.",
             ("origin",),
             registry=self.registry,
         )
 
-    def in_service(self, release_id: str) -> None:
-        """Records which release is in service."""
+    def set_release(self, release_id: str) -> None:
+        """Sets which release is in service."""
         self.releases.clear()
         self.releases.labels(release_id).set(1)
 
     def serve(self, port: int) -> None:
-        """Serves the metrics over HTTP from a thread; port 0 does nothing."""
+        """Serves the metrics over HTTP in a background thread, unless the port is 0."""
         if port:
             start_http_server(port, registry=self.registry)

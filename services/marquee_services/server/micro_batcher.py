@@ -1,6 +1,9 @@
-"""Gathers calls that wait for the same thing into one.
+"""Micro-batching: combines concurrent calls into batches, without a timer.
 
-There is no timer: while one batch is under way the next gathers, and goes as soon as it may.
+An idle batcher sends a call at once, as a batch of one. While that batch is in progress, further
+calls queue up. When the batch returns, the next one leaves with as many queued calls as fit. So a
+call never waits for a batch to fill, and batches grow with the load: the longer a batch takes, the
+more calls the next one combines.
 """
 
 from __future__ import annotations
@@ -11,17 +14,36 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import grpc
+
+from marquee.v1 import errors_pb2
+from marquee_services.errors import Overloaded
+
 _K = TypeVar("_K", bound=Hashable)
 _Q = TypeVar("_Q")
 _A = TypeVar("_A")
 
 
-class QueueFullError(Exception):
-    """As many calls wait as may."""
+class QueueFullError(Overloaded):
+    """The queue of a batcher is full."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = errors_pb2.ErrorReason.ERROR_REASON_OVERLOADED
+    key, text = "limit", "the limit of {} waiting calls is reached"
 
 
 @dataclass
-class _Waiting(Generic[_K, _Q, _A]):
+class _Call(Generic[_K, _Q, _A]):
+    """A queued call.
+
+    Attributes:
+        key: Only calls of equal keys share a batch.
+        query: The query.
+        weight: Its share of a batch's maximum weight.
+        deadline: When its caller gives up, in seconds of the event loop's clock.
+        answer: Receives the answer.
+    """
+
     key: _K
     query: _Q
     weight: int
@@ -30,7 +52,7 @@ class _Waiting(Generic[_K, _Q, _A]):
 
 
 class MicroBatcher(Generic[_K, _Q, _A]):
-    """Turns single calls into batches of the same key."""
+    """Sends concurrent calls in batches, one batch at a time; see the module's description."""
 
     def __init__(
         self,
@@ -38,77 +60,84 @@ class MicroBatcher(Generic[_K, _Q, _A]):
         max_batch: int,
         max_waiting: int,
     ) -> None:
-        """Takes how to send a batch.
+        """Takes the function that sends a batch, and the limits.
 
         Args:
-            send: Sends queries of one key with a timeout in seconds; answers one for each.
-            max_batch: Most weight in a batch; a query that weighs more goes alone.
-            max_waiting: Most queries that wait, those under way not counted.
+            send: Sends the queries of a batch, given their key and a timeout in seconds. Returns
+                one answer for each query, in their order.
+            max_batch: Largest total weight of a batch. A query that weighs more is sent alone.
+            max_waiting: Largest number of queued calls, not counting the batch in progress.
         """
         self._send = send
         self._max_batch = max_batch
         self._max_waiting = max_waiting
-        self._waiting: deque[_Waiting[_K, _Q, _A]] = deque()
+        self._queue: deque[_Call[_K, _Q, _A]] = deque()
         self._sender: asyncio.Task[None] | None = None
 
     async def call(self, key: _K, query: _Q, timeout: float, weight: int = 1) -> _A:
-        """Sends a query with the next batch of its key.
+        """Queues a query, and returns its answer.
 
         Args:
-            key: Only queries of one key share a batch.
+            key: Only queries of equal keys share a batch.
             query: The query.
-            timeout: Seconds that this caller waits.
-            weight: How much of a batch the query takes.
+            timeout: Seconds to wait for the answer.
+            weight: The query's share of the maximum weight of a batch.
 
         Raises:
-            TimeoutError: There was no answer in that time; others of the batch go on.
-            QueueFullError: As many calls wait as may.
-            Exception: What `send` raised for the batch.
+            TimeoutError: No answer arrived within the timeout. The batch goes on for its other
+                callers.
+            QueueFullError: The queue is full.
+            Exception: The error that `send` raised for the batch.
         """
-        if len(self._waiting) >= self._max_waiting:
-            raise QueueFullError
+        if len(self._queue) >= self._max_waiting:
+            raise QueueFullError(str(self._max_waiting))
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[_A] = loop.create_future()
-        waiting = _Waiting(key, query, weight, loop.time() + timeout, answer)
-        self._waiting.append(waiting)
+        self._queue.append(_Call(key, query, weight, loop.time() + timeout, answer))
         if self._sender is None:
-            self._sender = loop.create_task(self._send_all())
+            self._sender = loop.create_task(self._send_batches())
         async with asyncio.timeout(timeout):
             return await answer
 
-    async def _send_all(self) -> None:
+    async def _send_batches(self) -> None:
+        """Sends batch after batch until the queue is empty."""
         try:
             while batch := self._next_batch():
                 await self._send_batch(batch)
         finally:
             self._sender = None
 
-    def _next_batch(self) -> list[_Waiting[_K, _Q, _A]]:
-        """The longest-waiting call and others of its key; callers who gave up are dropped."""
-        batch: list[_Waiting[_K, _Q, _A]] = []
-        others: list[_Waiting[_K, _Q, _A]] = []
-        left = self._max_batch
-        while self._waiting and left > 0:
-            waiting = self._waiting.popleft()
-            if waiting.answer.done():
+    def _next_batch(self) -> list[_Call[_K, _Q, _A]]:
+        """Removes the oldest call from the queue, and those of the same key that fit with it.
+
+        Calls whose callers gave up are dropped.
+        """
+        batch: list[_Call[_K, _Q, _A]] = []
+        others: list[_Call[_K, _Q, _A]] = []
+        remaining = self._max_batch
+        while self._queue and remaining > 0:
+            call = self._queue.popleft()
+            if call.answer.done():
                 continue
-            if not batch or (waiting.key == batch[0].key and waiting.weight <= left):
-                batch.append(waiting)
-                left -= waiting.weight
+            if not batch or (call.key == batch[0].key and call.weight <= remaining):
+                batch.append(call)
+                remaining -= call.weight
             else:
-                others.append(waiting)
-        self._waiting.extendleft(reversed(others))
+                others.append(call)
+        self._queue.extendleft(reversed(others))
         return batch
 
-    async def _send_batch(self, batch: list[_Waiting[_K, _Q, _A]]) -> None:
-        timeout = max(w.deadline for w in batch) - asyncio.get_running_loop().time()
+    async def _send_batch(self, batch: list[_Call[_K, _Q, _A]]) -> None:
+        timeout = max(call.deadline for call in batch) - asyncio.get_running_loop().time()
         try:
-            answers = await self._send(batch[0].key, [w.query for w in batch], max(timeout, 0.001))
+            answers = await self._send(
+                batch[0].key, [call.query for call in batch], max(timeout, 0.001)
+            )
         except Exception as error:
-            for waiting in batch:
-                if not waiting.answer.done():
-                    waiting.answer.set_exception(error)
+            for call in batch:
+                if not call.answer.done():
+                    call.answer.set_exception(error)
             return
-        for waiting, answer in zip(batch, answers, strict=True):
-            if not waiting.answer.done():
-                waiting.answer.set_result(answer)
+        for call, answer in zip(batch, answers, strict=True):
+            if not call.answer.done():
+                call.answer.set_result(answer)

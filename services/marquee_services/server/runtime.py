@@ -1,4 +1,4 @@
-"""Starts, watches and stops a gRPC server."""
+"""Starts and stops a gRPC server with health checks, reflection and the interceptor."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from marquee_services.server.settings import ServerSettings
 
 _log = structlog.get_logger()
 
-# A whole-catalogue answer for a batch of users is the largest message between our own servers.
+# Large enough for scores of the whole catalogue for a batch of users, which a backend returns.
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 _MIN_PING_INTERVAL_MS = 500
 _Status = health_pb2.HealthCheckResponse.ServingStatus
@@ -29,12 +29,12 @@ _Status = health_pb2.HealthCheckResponse.ServingStatus
 
 @dataclass(frozen=True)
 class BoundServer:
-    """A server that listens, with its health and metrics.
+    """A listening server with its health service and metrics.
 
     Attributes:
         server: The gRPC server.
-        port: The port that it listens on; 0 on a Unix socket.
-        metrics: Its metrics.
+        port: The port that the server listens on; 0 for a Unix socket.
+        metrics: The server's metrics.
     """
 
     server: grpc.aio.Server
@@ -44,13 +44,19 @@ class BoundServer:
     _service: str
 
     async def set_serving(self, serving: bool) -> None:
-        """Tells the health service whether calls will be answered."""
+        """Sets the health status to SERVING or NOT_SERVING."""
         status = _Status.SERVING if serving else _Status.NOT_SERVING
         await self._health.set(self._service, status)
         await self._health.set("", status)
 
     async def stop(self, grace: float) -> None:
-        """Turns health to NOT_SERVING, refuses new calls and lets those in progress finish."""
+        """Shuts the server down gracefully.
+
+        Sets the health status to NOT_SERVING and refuses new calls, while calls in progress finish.
+
+        Args:
+            grace: Seconds until calls that are still in progress are cancelled.
+        """
         await self._health.enter_graceful_shutdown()
         await self.server.stop(grace)
 
@@ -62,19 +68,19 @@ async def create_server(
     metrics: Metrics,
     max_receive_bytes: int = MAX_MESSAGE_BYTES,
 ) -> BoundServer:
-    """Binds a server with health, reflection and our interceptor, and starts it.
+    """Creates and starts a server with health checks, reflection and the interceptor.
 
-    Health says NOT_SERVING until `set_serving`.
+    The health status is NOT_SERVING until `BoundServer.set_serving` is called.
 
     Args:
-        settings: The process's settings.
-        service: The full name of the service.
+        settings: The server's address, limits and TLS files.
+        service: Full name of the gRPC service.
         add_servicer: Adds the servicer to the server.
-        metrics: The server's metrics.
-        max_receive_bytes: The largest request.
+        metrics: Receives the metrics of calls.
+        max_receive_bytes: Largest request that is accepted, in bytes.
 
     Raises:
-        OSError: The address cannot be listened on.
+        OSError: The server cannot listen on its address.
     """
     interceptor = CallInterceptor(
         f"/{service}/", settings.max_calls, settings.default_deadline, metrics
@@ -85,7 +91,7 @@ async def create_server(
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", max_receive_bytes),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-            # Clients ping to notice a frozen server; see the keepalive settings of the clients.
+            # Clients send keepalive pings to detect a server that hangs; do not refuse them.
             ("grpc.http2.min_ping_interval_without_data_ms", _MIN_PING_INTERVAL_MS),
             ("grpc.http2.max_ping_strikes", 0),
         ),
@@ -126,9 +132,12 @@ async def until_signalled() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await stop.wait()
-    _log.info("stopping")
+    _log.info("shutting_down")
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
-    """Runs a server's main coroutine on uvloop, which halves the cost of the gateway's fan-out."""
+    """Runs a server's main coroutine on uvloop.
+
+    With uvloop the calls from the gateway to its backends take half the CPU time.
+    """
     uvloop.run(main)

@@ -1,38 +1,42 @@
-"""Typed settings: one frozen dataclass per process, filled from flags and the environment."""
+"""Typed settings: one frozen dataclass for each command, checked when it is made.
+
+The fields are declared with `setting`, which also records the help text and the names that
+`options.py` turns into command-line options. Nothing here depends on the command line.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
-
-import click
 
 _T = TypeVar("_T")
 
 
 def setting(
-    default: Any,
+    default: _T,
     help: str,  # noqa: A002 - the word that click uses
     *,
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] | None = None,
     env: str | None = None,
-    alias: str | None = None,
-) -> Any:
+    alias: str | tuple[str, ...] = (),
+    env_alias: str | tuple[str, ...] = (),
+) -> _T:
     """Declares a field of a settings class.
 
     Args:
-        default: The default.
-        help: What it is, with its unit.
-        low: The lowest value, of a number.
-        high: The highest value, of a number.
-        choices: The values, of a string.
-        env: The environment variable; by default made of the class's prefix and the field.
-        alias: Another name of the flag.
+        default: The default value; its type is the type of the option.
+        help: What the setting means, with its unit.
+        low: Smallest allowed number; None for no lower limit.
+        high: Largest allowed number; None for no upper limit.
+        choices: The allowed strings; None to allow any.
+        env: Environment variable; by default the prefix of the command and the field's name.
+        alias: Other names of the flag, without the leading dashes, such as a former name.
+        env_alias: Other environment variables, in full. They are read if `env` is not set.
     """
     metadata = {
         "help": help,
@@ -40,113 +44,99 @@ def setting(
         "high": high,
         "choices": choices,
         "env": env,
-        "alias": alias,
+        "alias": (alias,) if isinstance(alias, str) else alias,
+        "env_alias": (env_alias,) if isinstance(env_alias, str) else env_alias,
     }
     return field(default=default, metadata=metadata)
 
 
-def settings_options(
-    cls: type[_T], prefix: str
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorates a click command: an option for each field; the command gets a `settings` object.
+@dataclass(frozen=True)
+class Settings:
+    """Base of all settings classes: checks the limits that `setting` declares.
 
-    Args:
-        cls: A dataclass whose fields are declared with `setting`.
-        prefix: Of the environment variables, for example `MARQUEE_GATEWAY`.
+    Raises:
+        ValueError: A field is outside its limits or is not one of its choices.
     """
-    fields = [f for f in dataclasses.fields(cls) if f.metadata]  # type: ignore[arg-type]
 
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        def run(**values: Any) -> Any:
-            picked = {f.name: values.pop(f.name) for f in fields}
-            return command(settings=cls(**picked), **values)
-
-        run.__name__, run.__doc__ = command.__name__, command.__doc__
-        run.__dict__.update(command.__dict__)
-        wrapped: Callable[..., Any] = run
-        for f in reversed(fields):
-            flag = f.name.replace("_", "-")
-            is_flag = isinstance(f.default, bool)
-            names = [f"--{flag}/--no-{flag}" if is_flag else f"--{flag}"]
-            if f.metadata["alias"]:
-                names.append(f"--{f.metadata['alias']}")
-            wrapped = click.option(
-                *names,
-                f.name,
-                default=f.default,
-                type=None if is_flag else _type(f),
-                envvar=f.metadata["env"] or f"{prefix}_{f.name.upper()}",
-                show_envvar=True,
-                show_default=True,
-                help=f.metadata["help"],
-            )(wrapped)
-        return wrapped
-
-    return decorate
+    def __post_init__(self) -> None:
+        for f in dataclasses.fields(self):
+            if f.metadata:
+                _check(f.name, getattr(self, f.name), f.metadata)
 
 
-def _type(f: dataclasses.Field[Any]) -> click.ParamType[Any]:
-    low, high = f.metadata["low"], f.metadata["high"]
-    if f.metadata["choices"]:
-        return click.Choice(f.metadata["choices"])
-    if isinstance(f.default, int):
-        return click.IntRange(low, high)
-    if isinstance(f.default, float):
-        return click.FloatRange(low, high)
-    return click.STRING
+def _check(name: str, value: Any, limits: Mapping[str, Any]) -> None:
+    choices, low, high = limits["choices"], limits["low"], limits["high"]
+    if choices is not None and value not in choices:
+        raise ValueError(f"{name}: {value!r} is not one of {', '.join(choices)}")
+    # Written so that NaN fails as well.
+    if low is not None and not value >= low:
+        raise ValueError(f"{name}: {value} is less than {low}")
+    if high is not None and not value <= high:
+        raise ValueError(f"{name}: {value} is greater than {high}")
 
 
 @dataclass(frozen=True)
-class ServerSettings:
-    """What every server needs to know."""
+class ServerSettings(Settings):
+    """Settings that every server has."""
 
-    store: str = setting(
-        "releases-store", "The release store: a folder or a URL.", env="MARQUEE_STORE"
-    )
+    store: str = setting("releases-store", "Release store: a folder or a URL.", env="MARQUEE_STORE")
     listen: str = setting(
         "127.0.0.1:0", "Address to listen on: host:port (port 0 picks one) or unix:/path."
     )
     cache_dir: str = setting(
         "~/.cache/marquee/releases",
-        "Folder for files of a remote release store.",
+        "Folder that caches the files of a remote release store.",
         env="MARQUEE_CACHE_DIR",
     )
     poll_interval: float = setting(
-        1.0, "Seconds between looks at the promoted release.", low=0.05, high=3600
+        1.0, "Seconds between polls of the store for the promoted release.", low=0.05, high=3600
     )
     keep_releases: int = setting(
-        2, "Releases held at once: the promoted one and others in use.", low=2, high=16
+        2,
+        "Number of releases in memory: the promoted one and others that are still in use.",
+        low=2,
+        high=16,
     )
     max_calls: int = setting(
-        1024, "Calls in progress at once; more are shed with RESOURCE_EXHAUSTED.", low=1
+        1024,
+        "Most calls in progress at once; further calls are refused with RESOURCE_EXHAUSTED.",
+        low=1,
     )
     default_deadline: float = setting(
-        5.0, "Seconds a call may take when its caller set no deadline.", low=0.01
+        5.0, "Deadline in seconds of calls whose client set none.", low=0.01
     )
-    grace: float = setting(10.0, "Seconds that calls in progress have at shutdown.", low=0)
-    tls_certificate: str = setting("", "PEM file of the server's certificate chain; empty: no TLS.")
+    grace: float = setting(
+        10.0, "Seconds that calls in progress have to finish at shutdown.", low=0
+    )
+    tls_certificate: str = setting(
+        "", "PEM file of the server's certificate chain; without one, TLS is off."
+    )
     tls_key: str = setting("", "PEM file of the server's private key.")
     tls_client_ca: str = setting(
-        "", "PEM file of the authorities whose client certificates are required (mTLS)."
+        "",
+        "PEM file of certificate authorities; clients must present a certificate signed by one "
+        "of them (mTLS).",
     )
     metrics_port: int = setting(
-        0, "Port of Prometheus metrics over HTTP; 0: none.", low=0, high=65535
+        0, "Port of the Prometheus metrics over HTTP; 0 turns them off.", low=0, high=65535
     )
     log_format: str = setting("json", "Format of the log on stderr.", choices=("json", "text"))
     log_level: str = setting(
-        "info", "Least level that is logged.", choices=("debug", "info", "warning", "error")
+        "info", "Lowest level that is logged.", choices=("debug", "info", "warning", "error")
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if bool(self.tls_certificate) != bool(self.tls_key):
-            raise click.UsageError("--tls-certificate and --tls-key belong together")
+            raise ValueError("tls_certificate and tls_key must be given together")
         if self.tls_client_ca and not self.tls_certificate:
-            raise click.UsageError("--tls-client-ca needs --tls-certificate")
-        for path in (self.tls_certificate, self.tls_key, self.tls_client_ca):
+            raise ValueError("tls_client_ca requires tls_certificate")
+        for name in ("tls_certificate", "tls_key", "tls_client_ca"):
+            path = getattr(self, name)
             if path and not Path(path).is_file():
-                raise click.UsageError(f"there is no file {path!r}")
+                raise ValueError(f"{name}: file {path!r} does not exist")
 
     @property
     def cache(self) -> Path:
-        """The folder for files of a remote store."""
+        """The folder that caches the files of a remote release store."""
         return Path(self.cache_dir).expanduser()

@@ -1,4 +1,4 @@
-"""Arrays in the bytes fields of `ScoringService`: little-endian, without padding."""
+"""Encodes arrays for the bytes fields of `ScoringService`: little-endian, without padding."""
 
 from __future__ import annotations
 
@@ -10,54 +10,67 @@ from numpy.typing import NDArray
 from marquee_core.arrays import Bool, Float32, Int32
 from marquee_services.errors import FieldViolation, InvalidFields
 
-# Most items of each model that RetrieveItems answers for a user.
 MAX_RETRIEVED = 10_000
+"""Largest `count` of RetrieveItems: items of each model for each user."""
 
 _INT32 = np.dtype("<i4")
 _FLOAT32 = np.dtype("<f4")
 
 
 def pack_ints(values: NDArray[Any]) -> bytes:
-    """Integers as int32 bytes."""
+    """Encodes integers as int32."""
     return values.astype(_INT32, copy=False).tobytes()
 
 
 def pack_floats(values: NDArray[Any]) -> bytes:
-    """Numbers as float32 bytes."""
+    """Encodes numbers as float32."""
     return values.astype(_FLOAT32, copy=False).tobytes()
 
 
 def pack_bits(values: Bool) -> bytes:
-    """Booleans, one bit each, least significant bit first."""
+    """Encodes booleans as one bit each, the least significant bit of a byte first."""
     return np.packbits(values, bitorder="little").tobytes()
 
 
 def unpack_ints(field: str, data: bytes) -> Int32:
-    """The int32 array (read-only) in a field.
+    """Decodes an int32 array; the array is read-only.
+
+    Args:
+        field: Path of the field, for the error.
+        data: The bytes.
 
     Raises:
-        InvalidFields: The bytes are not whole numbers of int32.
+        InvalidFields: The number of bytes is not a multiple of 4.
     """
     return _unpack(field, data, _INT32)
 
 
 def unpack_floats(field: str, data: bytes) -> Float32:
-    """The float32 array (read-only) in a field.
+    """Decodes a float32 array; the array is read-only.
+
+    Args:
+        field: Path of the field, for the error.
+        data: The bytes.
 
     Raises:
-        InvalidFields: The bytes are not whole numbers of float32.
+        InvalidFields: The number of bytes is not a multiple of 4.
     """
     return _unpack(field, data, _FLOAT32)
 
 
 def unpack_bits(field: str, data: bytes, count: int) -> Bool:
-    """The booleans in a field.
+    """Decodes an array of booleans.
+
+    Args:
+        field: Path of the field, for the error.
+        data: The bytes.
+        count: Number of booleans.
 
     Raises:
-        InvalidFields: The bytes do not hold that many bits.
+        InvalidFields: The number of bytes does not match `count`.
     """
     if len(data) != (count + 7) // 8:
-        raise InvalidFields([FieldViolation(field, f"{len(data)} bytes do not hold {count} bits")])
+        raise InvalidFields([FieldViolation(field, f"{len(data)} bytes cannot hold {count} bits")])
     bits = np.unpackbits(np.frombuffer(data, dtype=np.uint8), count=count, bitorder="little")
     return bits.view(np.bool_)
 
@@ -65,6 +78,6 @@ def unpack_bits(field: str, data: bytes, count: int) -> Bool:
 def _unpack(field: str, data: bytes, dtype: np.dtype[Any]) -> NDArray[Any]:
     if len(data) % dtype.itemsize:
         raise InvalidFields(
-            [FieldViolation(field, f"{len(data)} bytes are not whole {dtype.name}")]
+            [FieldViolation(field, f"{len(data)} bytes are not a whole number of {dtype.name}")]
         )
     return np.frombuffer(data, dtype=dtype)

@@ -1,1 +1,1 @@
-"""The measurements, one module for each target."""
+"""The measurements, one module for each section of the report."""

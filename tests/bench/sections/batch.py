@@ -1,4 +1,4 @@
-"""BatchRecommend against single calls."""
+"""Compares BatchRecommend with single Recommend calls."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TARGET = Target(">=", 5.0)
 
 
 def batches(user_ids: list[str], size: int) -> list[bytes]:
-    """Requests of `size` users each; users come again where there are too few."""
+    """Makes requests for `size` users each; users are repeated if there are too few."""
     count = max(1, len(user_ids) // size)
     return [
         pb.BatchRecommendRequest(
@@ -30,7 +30,7 @@ def batches(user_ids: list[str], size: int) -> list[bytes]:
 
 
 def measure(context: Context) -> Table:
-    """Measures users per second, a batch at a time, against single calls."""
+    """Measures users per second with one batch in flight, against single calls."""
     config = context.config
     single = context.plan(config.batch_users, config.seconds)
     sizes = (config.batch_users, config.large_batch_users)
@@ -43,7 +43,7 @@ def measure(context: Context) -> Table:
         alone.append(context.recommend(single))
         in_turn.append(context.recommend(context.plan(1, config.unloaded_s)))
         for size in sizes:
-            # About as many users as single calls manage in the time.
+            # About as many users as the single calls served in that time.
             users = alone[-1].full_per_s * config.seconds
             plan = replace(
                 single,
@@ -63,12 +63,12 @@ def measure(context: Context) -> Table:
         users_per_s = [load.full_per_s for load in found[size]]
         for reference, loads in (
             (f"{config.batch_users} calls in flight", alone),
-            ("calls one after another", in_turn),
+            ("one call in flight", in_turn),
         ):
             per_s = [load.full_per_s for load in loads]
             rows.append(
                 Row(
-                    f"batches of {size}, to {reference}",
+                    f"batches of {size}, against {reference}",
                     median(users_per_s),
                     "users/s",
                     median(per_s),
@@ -78,7 +78,7 @@ def measure(context: Context) -> Table:
             )
         rows += [
             Row(
-                f"CPU a user, {service}, batch of {size}",
+                f"CPU per user, {service}, batch of {size}",
                 median([load.cpu_us(service) for load in found[size]]),
                 "µs",
                 median([load.cpu_us(service) for load in alone]),

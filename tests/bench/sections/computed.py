@@ -1,4 +1,4 @@
-"""Recommend when no answer is kept: from the release's first pages, and when each is computed."""
+"""Recommend without cached answers: precomputed with the release, and computed on request."""
 
 from __future__ import annotations
 
@@ -9,36 +9,39 @@ from bench.context import Context
 from bench.processes import EchoServer
 from bench.report import Table
 from bench.sections import recommend
+from marquee_core.services import BACKENDS
 from marquee_services.processes import ServiceProcess
 
 
-def measure_first_pages(context: Context, echo: EchoServer, size: int) -> Table:
-    """Measures users who are asked for the first time, again and again."""
-    table = _beside(context, echo, size, {"answer-memory": "0"})
-    return replace(table, title="Recommend, users asked for the first time")
+def measure_precomputed(context: Context, echo: EchoServer, size: int) -> Table:
+    """Measures answers that are precomputed with the release, with caching switched off."""
+    table = _with_gateway_options(context, echo, size, {"answer-cache-mib": "0"})
+    return replace(table, title="Recommend, precomputed answers")
 
 
 def measure(context: Context, echo: EchoServer, size: int) -> Table:
-    """Measures answers that all models are scored for, as visitors' and filtered ones are."""
-    table = _beside(context, echo, size, {"answer-memory": "0", "no-first-pages": None})
-    return replace(table, title="Recommend, each answer computed")
+    """Measures answers that need the scores of all models, such as those for visitors."""
+    table = _with_gateway_options(
+        context, echo, size, {"answer-cache-mib": "0", "no-precomputed-pages": None}
+    )
+    return replace(table, title="Recommend, computed answers")
 
 
-def _beside(
+def _with_gateway_options(
     context: Context, echo: EchoServer, size: int, options: Mapping[str, str | None]
 ) -> Table:
-    """Measures a second gateway in front of the same backends."""
-    context.on_step("a second gateway")
+    """Measures a second gateway with other flags, in front of the same backends."""
+    context.on_step("start a second gateway")
     backends = context.services.processes
-    targets = {f"{name}-target": backends[name].address for name in ("cf", "inference")}
+    targets = {f"{name}-target": backends[name].address for name in BACKENDS}
     gateway = ServiceProcess(
         "gateway",
         {"store": context.store.url, **options, **targets},
-        context.folder / "logs" / "gateway-beside.log",
+        context.folder / "logs" / "gateway-options.log",
     )
     try:
         gateway.wait_until_serving()
-        beside = replace(context, services=context.services.behind(gateway))
-        return recommend.measure(beside, echo, size)
+        changed = replace(context, services=context.services.behind(gateway))
+        return recommend.measure(changed, echo, size)
     finally:
         gateway.stop()

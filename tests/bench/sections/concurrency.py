@@ -1,7 +1,7 @@
-"""Recommend from one call in flight to many.
+"""Recommend with a growing number of calls in flight.
 
-Throughput is of full answers. It rises with the calls in flight up to its peak; what must not
-happen is that it falls again under more load.
+Throughput counts full answers. It rises with the number of calls in flight until it reaches its
+peak, and must not fall under more load.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ from bench.report import Row, Table, Target
 
 _FLAT = Target(">=", 0.85)
 _NO_ERRORS = Target("<=", 0)
-# Linear growth of latency is what flat throughput gives; throughput may fall to 0.85 of its peak.
+# With constant throughput, latency is proportional to the calls in flight (Little's law). The
+# target allows for a throughput of 0.85 of the peak.
 _LINEAR = Target("<=", 1 / 0.85)
-# Saturated: so much of the peak.
+# The share of the peak from which the gateway counts as saturated.
 _SATURATED = 0.9
 
 
 def measure(context: Context, echo: EchoServer) -> Table:
-    """Measures all levels in turn, round after round; the echo server once.
+    """Measures all levels in turn, round after round, and the echo server once.
 
     Raises:
-        RuntimeError: No call was answered in full.
+        RuntimeError: No call returned a full answer.
     """
     config = context.config
     loads: dict[int, list[Load]] = {level: [] for level in config.levels}
@@ -39,7 +40,7 @@ def measure(context: Context, echo: EchoServer) -> Table:
     throughput = {level: median([x.full_per_s for x in found]) for level, found in loads.items()}
     peak = max(throughput.values())
     if not peak:
-        raise RuntimeError(f"no call was answered in full: {context.take_notes()}")
+        raise RuntimeError(f"no call returned a full answer: {context.take_notes()}")
     first = min(level for level in config.levels if throughput[level] >= _SATURATED * peak)
     top = max(config.levels, key=throughput.__getitem__)
     last = config.levels[-1]
@@ -51,22 +52,29 @@ def measure(context: Context, echo: EchoServer) -> Table:
     rows.append(Row(f"echo, {config.levels[0]} in flight", alone, "/s", highest, alone / highest))
     least = min(throughput[level] for level in config.levels if level >= top)
     rows.append(
-        Row(f"least from the peak on ({top} in flight)", least, "/s", peak, least / peak, _FLAT)
+        Row(
+            f"lowest throughput from the peak ({top} in flight) on",
+            least,
+            "/s",
+            peak,
+            least / peak,
+            _FLAT,
+        )
     )
     faults = sum(load.faults for found in loads.values() for load in found)
     rows.append(Row("errors and degraded answers", faults, "", target=_NO_ERRORS))
     notes = context.take_notes()
-    # The backends' timeout cuts the latencies of degraded answers short.
-    flattered = any(load.faults for load in (*loads[first], *loads[last]))
-    if flattered:
-        notes.append("growth of latency is not measured where answers are degraded")
+    # A degraded answer waits no longer than the backends' timeout, so its latency is too low.
+    latency_is_cut = any(load.faults for load in (*loads[first], *loads[last]))
+    if latency_is_cut:
+        notes.append("the growth of latency is not measured, because answers were degraded")
     for percentile in ("p50", "p99"):
         at = {
             level: median([getattr(load, f"{percentile}_s") * 1e3 for load in found])
             for level, found in loads.items()
         }
-        growth = float("nan") if flattered else (at[last] / at[first]) / (last / first)
-        name = f"{percentile} growth, {first} to {last} in flight, over linear"
+        growth = float("nan") if latency_is_cut else (at[last] / at[first]) / (last / first)
+        name = f"{percentile} growth from {first} to {last} in flight, relative to linear"
         rows.append(Row(name, at[last], "ms", at[first], growth, _LINEAR if last > first else None))
     return Table(
         "Concurrency",

@@ -1,4 +1,4 @@
-"""The scoring core and retrieval without RPC, in processes of their own."""
+"""The scoring core and retrieval without RPC, each in a subprocess."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from bench.report import Row, Table
 
 
 def measure(context: Context) -> Table:
-    """Runs `bench.core` with one thread, and reads its table.
+    """Runs `bench.core` with one thread, and reads its results.
 
     Raises:
-        CalledProcessError: It failed.
+        CalledProcessError: The subprocess failed.
     """
     config = context.config
     context.on_step(f"scoring core, {config.core_items:,} items")
@@ -31,10 +31,10 @@ def measure(context: Context) -> Table:
 
 
 def measure_retrieval(context: Context) -> Table:
-    """Runs `bench.ann` with one thread, and reads its table.
+    """Runs `bench.ann` with one thread, and reads its results.
 
     Raises:
-        CalledProcessError: It failed.
+        CalledProcessError: The subprocess failed.
     """
     config = context.config
     context.on_step(f"approximate retrieval, {config.core_items:,} items")
@@ -47,7 +47,7 @@ def measure_retrieval(context: Context) -> Table:
 
 
 def table_of(title: str, module: str, request: dict[str, Any], context: Context) -> Table:
-    """Runs a module with one thread, and makes a table of what it prints."""
+    """Runs a module with one thread, and makes a table of its output."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     done = subprocess.run(
         [sys.executable, "-m", module, json.dumps(request)],

@@ -1,4 +1,4 @@
-"""Start, memory and idleness of the services."""
+"""Start-up time, memory and idle CPU of the services."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _MEMORY_MB = {"cf": 200, "inference": 700, "gateway": 120}
 _IDLE = Target("<=", 1.0)
 _MB = 1e6
 _SETTLE_S = 1.0
-# Any: no first page answers such a request.
+# With any diversity the gateway uses neither cached nor precomputed answers.
 _DIVERSITY = 0.2
 
 
 def measure(context: Context) -> Table:
-    """Measures the running services as load has left them, and starts others beside none.
+    """Measures the memory and idle CPU of the services after load, and their start-up time.
 
-    The load has every backend score all users, as visitors' and filtered lists do.
+    The load makes every backend score all users.
     """
     config = context.config
     store = Path(context.store.url)
     rows = []
-    context.on_step("every user computed")
+    context.on_step("compute an answer for every user")
     plan = replace(context.plan(config.in_flight, 0.0), calls=len(context.user_ids))
     requests = context.requests_with(pb.RecommendOptions(diversity=_DIVERSITY))
     context.generator.run(plan, requests, context.services.pids, "recommend")
@@ -53,7 +53,10 @@ def measure(context: Context) -> Table:
         seconds = median([start[service] for start in starts])
         rows.append(
             Row(
-                f"{service}: start to SERVING", seconds, "s", target=Target("<=", _START_S[service])
+                f"{service}: start until SERVING",
+                seconds,
+                "s",
+                target=Target("<=", _START_S[service]),
             )
         )
-    return Table("Start, memory and idle CPU", rows, context.take_notes())
+    return Table("Start-up time, memory and idle CPU", rows, context.take_notes())

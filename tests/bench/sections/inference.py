@@ -1,4 +1,4 @@
-"""TensorFlow inference: what a user costs alone and among others."""
+"""TensorFlow inference: the cost of a user alone, and in a batch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _requests(context: Context, users: int) -> list[bytes]:
 
 
 def measure(context: Context) -> Table:
-    """Calls the inference service itself: all its models, the whole catalogue."""
+    """Calls the inference service directly: all its models, the whole catalogue."""
     config = context.config
     process = context.services.processes["inference"]
     base = replace(context.plan(1, config.seconds), address=process.address, path=_PATH)
@@ -53,15 +53,15 @@ def measure(context: Context) -> Table:
         (f"{_MERGED} calls of one user in flight", "together"),
         (f"one call of {_MERGED} users at a time", "one call"),
     ):
-        for what, of in (("time", wall), ("CPU", cpu)):
-            ratio = median(ratios(of[name], of["alone"]))
-            target = _TARGET if name == "together" and what == "time" else None
+        for measure_name, by_way in (("time", wall), ("CPU", cpu)):
+            ratio = median(ratios(by_way[name], by_way["alone"]))
+            target = _TARGET if name == "together" and measure_name == "time" else None
             rows.append(
                 Row(
-                    f"{what} a user, {label}",
-                    median(of[name]),
+                    f"{measure_name} per user, {label}",
+                    median(by_way[name]),
                     "µs",
-                    median(of["alone"]),
+                    median(by_way["alone"]),
                     ratio,
                     target,
                 )

@@ -1,9 +1,10 @@
-"""Recommend against a bare echo server: throughput under load, latency without."""
+"""Compares Recommend with a bare echo server: throughput under load, latency without load."""
 
 from __future__ import annotations
 
 from bench.context import Context, median, ratios
 from bench.generator import Load
+from bench.http2 import GRPC_PREFIX_BYTES
 from bench.processes import SERVICES, EchoServer
 from bench.report import Row, Table, Target
 
@@ -13,31 +14,33 @@ _PROBE_CALLS_S = 0.5
 
 
 def answer_bytes(context: Context) -> int:
-    """The median size of a Recommend answer, without its length."""
+    """Measures the median size of a serialised Recommend answer in bytes."""
     load = context.recommend(context.plan(8, _PROBE_CALLS_S))
-    return int(load.body_bytes) - 5
+    return int(load.body_bytes) - GRPC_PREFIX_BYTES
 
 
 def measure(context: Context, echo: EchoServer, size: int) -> Table:
-    """Measures.
+    """Measures the gateway and the echo server in turn, round after round.
 
     Args:
-        context: What to measure with.
-        echo: The reference.
-        size: Bytes of both servers' answers.
+        context: The services and the load generator.
+        echo: The reference server.
+        size: Size of both servers' answers in bytes.
     """
     config = context.config
     busy = context.plan(config.in_flight, config.seconds)
     alone = context.plan(1, config.unloaded_s)
-    loads: dict[str, list[Load]] = {name: [] for name in ("eb", "gb", "ea", "ga")}
+    loads: dict[str, list[Load]] = {
+        name: [] for name in ("echo busy", "gateway busy", "echo alone", "gateway alone")
+    }
     for number in range(1, config.rounds + 1):
         context.on_step(f"Recommend and echo, round {number} of {config.rounds}")
-        loads["eb"].append(context.echo(busy, echo))
-        loads["gb"].append(context.recommend(busy))
-        loads["ea"].append(context.echo(alone, echo))
-        loads["ga"].append(context.recommend(alone))
-    gateway = [load.full_per_s for load in loads["gb"]]
-    reference = [load.full_per_s for load in loads["eb"]]
+        loads["echo busy"].append(context.echo(busy, echo))
+        loads["gateway busy"].append(context.recommend(busy))
+        loads["echo alone"].append(context.echo(alone, echo))
+        loads["gateway alone"].append(context.recommend(alone))
+    gateway = [load.full_per_s for load in loads["gateway busy"]]
+    reference = [load.full_per_s for load in loads["echo busy"]]
     ratio = median(ratios(gateway, reference))
     ours, theirs = median(gateway), median(reference)
     name = f"throughput, {config.in_flight} in flight"
@@ -46,8 +49,8 @@ def measure(context: Context, echo: EchoServer, size: int) -> Table:
         Row(f"{name} (stretch)", ours, "/s", theirs, ratio, _STRETCH),
     ]
     for percentile in ("p50", "p99"):
-        mine = [getattr(load, f"{percentile}_s") * 1e3 for load in loads["ga"]]
-        other = [getattr(load, f"{percentile}_s") * 1e3 for load in loads["ea"]]
+        mine = [getattr(load, f"{percentile}_s") * 1e3 for load in loads["gateway alone"]]
+        other = [getattr(load, f"{percentile}_s") * 1e3 for load in loads["echo alone"]]
         rows.append(
             Row(
                 f"unloaded {percentile}",
@@ -58,20 +61,20 @@ def measure(context: Context, echo: EchoServer, size: int) -> Table:
                 _LATENCY,
             )
         )
-    echo_cpu = median([load.cpu_us("echo") for load in loads["eb"]])
+    echo_cpu = median([load.cpu_us("echo") for load in loads["echo busy"]])
     rows += [
         Row(
-            f"CPU a call, {service}, {config.in_flight} in flight",
-            median([load.cpu_us(service) for load in loads["gb"]]),
+            f"CPU per call, {service}, {config.in_flight} in flight",
+            median([load.cpu_us(service) for load in loads["gateway busy"]]),
             "µs",
             echo_cpu,
         )
         for service in SERVICES
     ]
-    for label, key in (("gateway", "gb"), ("echo", "eb")):
+    for label, key in (("gateway", "gateway busy"), ("echo", "echo busy")):
         rows.append(
             Row(
-                f"CPU a call, load generator ({label})",
+                f"CPU per call, load generator ({label})",
                 median([1e6 * load.client_cpu_s / max(load.calls, 1) for load in loads[key]]),
                 "µs",
             )
@@ -79,4 +82,4 @@ def measure(context: Context, echo: EchoServer, size: int) -> Table:
         share = median([load.client_share for load in loads[key]])
         rows.append(Row(f"share of a core, load generator ({label})", 100 * share, "%"))
     notes = [f"reference: grpc.aio echo, answers of {size} bytes", *context.take_notes()]
-    return Table("Recommend, users who were asked for before", rows, notes)
+    return Table("Recommend, cached answers", rows, notes)

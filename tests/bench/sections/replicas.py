@@ -1,7 +1,8 @@
-"""Several cores: two replicas of the gateway against one.
+"""Several cores: the throughput of two gateways against that of one.
 
-All processes share the machine's cores, so the load generator must be cheap: it lets answers gather
-before it reads them. What it takes all the same bounds the ratio on few cores; the table tells.
+All processes share the machine's cores. To use little CPU, the load generator waits a moment
+between reads and handles several answers at once. The CPU that it still needs limits the ratio on a
+machine with few cores, so the table shows that limit.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import psutil
 from bench.context import Context, median, ratios
 from bench.generator import Load
 from bench.report import Row, Table, Target
+from marquee_core.services import BACKENDS
 from marquee_services.processes import ServiceProcess
 
 _TARGET = Target(">=", 1.7)
@@ -21,11 +23,11 @@ _PAUSE_S = 0.002
 
 
 def measure(context: Context) -> Table:
-    """Measures throughput over one gateway's address and over those of two, as round robin does."""
+    """Measures the throughput of one gateway, and of two whose connections are balanced."""
     config = context.config
-    context.on_step("a second gateway")
+    context.on_step("start a second gateway")
     backends = context.services.processes
-    options = {f"{name}-target": backends[name].address for name in ("cf", "inference")}
+    options = {f"{name}-target": backends[name].address for name in BACKENDS}
     log = context.folder / "logs" / "gateway-2.log"
     loads: dict[int, list[Load]] = {1: [], 2: []}
     with ExitStack() as stack:
@@ -34,16 +36,17 @@ def measure(context: Context) -> Table:
         second.wait_until_serving()
         addresses = (context.services.gateway.address, second.address)
         pids = {"gateway": context.services.gateway.pid, "second": second.pid}
-        everybody = context.plan(config.in_flight, 0.0)
         for address in addresses:
-            first = replace(everybody, address=address, calls=len(context.user_ids))
-            context.generator.run(first, context.requests, pids, "recommend")
+            prime = replace(
+                context.plan(config.in_flight, 0.0), address=address, calls=len(context.user_ids)
+            )
+            context.generator.run(prime, context.requests, pids, "recommend")
         plan = replace(context.plan(config.many_in_flight, config.seconds), pause_s=_PAUSE_S)
         for number in range(1, config.rounds + 1):
             context.on_step(f"two gateways, round {number} of {config.rounds}")
             for count, found in loads.items():
-                some = replace(plan, address=",".join(addresses[:count]))
-                load = context.generator.run(some, context.requests, pids, "recommend")
+                balanced = replace(plan, address=",".join(addresses[:count]))
+                load = context.generator.run(balanced, context.requests, pids, "recommend")
                 context.check(f"{count} gateways", load)
                 found.append(load)
     return Table(
@@ -54,10 +57,10 @@ def measure(context: Context) -> Table:
 
 
 def rows_of(one: list[Load], two: list[Load], in_flight: int) -> list[Row]:
-    """The rows of loads on one gateway and on two, which were measured in turn."""
+    """Makes the rows of the table from the loads on one gateway and on two."""
     alone, both = ([load.full_per_s for load in loads] for loads in (one, two))
     costs = [load.cpu_us("gateway") + load.cpu_us("second") + _generator_us(load) for load in two]
-    most = [(psutil.cpu_count() or 1) * 1e6 / cost for cost in costs]
+    limits = [(psutil.cpu_count() or 1) * 1e6 / cost for cost in costs]
     reference = median(alone)
     return [
         Row(
@@ -69,19 +72,19 @@ def rows_of(one: list[Load], two: list[Load], in_flight: int) -> list[Row]:
             _TARGET,
         ),
         Row(
-            "the most that the cores admit, load generator included",
-            median(most),
+            "limit of the cores, load generator included",
+            median(limits),
             "/s",
             reference,
-            median(ratios(most, alone)),
+            median(ratios(limits, alone)),
         ),
         Row(
-            "CPU a call, gateway, of two and of one",
+            "CPU per call, both gateways, against one",
             median([load.cpu_us("gateway") + load.cpu_us("second") for load in two]),
             "µs",
             median([load.cpu_us("gateway") for load in one]),
         ),
-        Row("CPU a call, load generator", median([_generator_us(load) for load in two]), "µs"),
+        Row("CPU per call, load generator", median([_generator_us(load) for load in two]), "µs"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Commands that other packages add to `marquee`."""
+"""Plug-in commands, which other packages add to `marquee`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from marquee.cli import _group, main
 
 @pytest.fixture
 def plug_in(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Entry points by name, in place of the installed ones."""
+    """The entry points by name; a test adds its own, and the installed ones are hidden."""
     points: dict[str, str] = {}
     monkeypatch.setattr(
         _group,
@@ -31,13 +31,13 @@ def plug_in(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 
 def test_the_version_is_the_distribution_s() -> None:
-    """`--version` prints name and version."""
+    """`--version` prints the name and version of the distribution."""
     result = CliRunner().invoke(main, ["--version"], prog_name="marquee")
     assert result.stdout == f"marquee {marquee.__version__}\n"
 
 
 def test_a_plug_in_runs(plug_in: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command found by its entry point takes its own arguments."""
+    """A command found by its entry point runs with its own arguments."""
     module = ModuleType("marquee_test_plug_in")
     monkeypatch.setitem(sys.modules, module.__name__, module)
 
@@ -53,15 +53,15 @@ def test_a_plug_in_runs(plug_in: dict[str, str], monkeypatch: pytest.MonkeyPatch
 
 
 def test_help_imports_no_plug_in(plug_in: dict[str, str]) -> None:
-    """Help lists what is installed, also what could not be imported."""
+    """Help lists every installed command, even one that cannot be imported."""
     plug_in["train"] = "no_such_module:train"
     result = CliRunner().invoke(main, ["--help"])
     assert result.exit_code == 0
-    assert "Train every model and publish a release." in result.stdout
+    assert "Train all models and publish a release." in result.stdout
 
 
 def test_every_installed_command_has_its_help() -> None:
-    """The help and the extra of each of our own plug-ins are in the table."""
+    """The table has the short help and the extra of each of the project's own plug-ins."""
     installed = {
         entry.name
         for entry in entry_points(group=_group.ENTRY_POINTS)
@@ -91,7 +91,7 @@ def test_a_missing_extra_is_named(
     extra: str,
     when: str,
 ) -> None:
-    """A dependency that is not installed is told with the extra that brings it."""
+    """If a dependency is missing, the error names the extra that installs it."""
     name = f"marquee_test_{command}_{missing}_{when}"
     body = f"import {missing}"
     if when == "call":
@@ -108,22 +108,22 @@ def test_a_missing_extra_is_named(
     )
 
 
-def test_a_module_of_our_own_that_is_missing_is_a_defect(plug_in: dict[str, str]) -> None:
-    """No extra would bring it, so the traceback is shown."""
+def test_a_missing_module_of_the_project_is_a_defect(plug_in: dict[str, str]) -> None:
+    """No extra installs it, so the traceback is shown."""
     plug_in["serve"] = "marquee_no_such_package:serve"
     assert isinstance(CliRunner().invoke(main, ["serve"]).exception, ModuleNotFoundError)
 
 
-def test_what_is_no_command_is_refused(plug_in: dict[str, str]) -> None:
-    """An entry point that names something else says so."""
+def test_an_entry_point_that_is_no_command_is_refused(plug_in: dict[str, str]) -> None:
+    """The error says that the entry point is not a click command."""
     plug_in["odd"] = "math:pi"
     result = CliRunner().invoke(main, ["odd"])
     assert result.exit_code == 1
     assert "not a click command" in result.stderr
 
 
-def test_help_is_quick() -> None:
-    """`marquee --help` imports neither gRPC nor anything that an extra brings."""
+def test_help_imports_little() -> None:
+    """`marquee --help` imports neither gRPC nor any package that only extras need."""
     code = (
         "import sys\nfrom marquee.cli import main\n"
         "main(['--help'], standalone_mode=False)\n"

@@ -1,4 +1,4 @@
-"""The release store: whole or not at all, verified, promoted atomically."""
+"""The release store: releases are published atomically, verified and promoted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from marquee_core.release.store import ReleaseStore
 
 
 def make_release(folder: Path, text: str = "one") -> Manifest:
-    """Writes a small release's files, and returns its manifest."""
+    """Writes the files of a small release, and returns its manifest."""
     (folder / "data").mkdir(parents=True, exist_ok=True)
     (folder / "data" / "a.txt").write_text(text)
     (folder / "b.txt").write_text("b" * 1000)
@@ -41,7 +41,7 @@ def make_release(folder: Path, text: str = "one") -> Manifest:
 
 @pytest.fixture(params=["local", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ReleaseStore:
-    """A store in a local folder, and one in an object storage that has no rename."""
+    """A store in a local folder, and one in object storage, which has no rename."""
     if request.param == "local":
         return ReleaseStore(str(tmp_path / "store"))
     return ReleaseStore(f"memory://{tmp_path.name}-{os.getpid()}")
@@ -50,7 +50,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ReleaseStore:
 def test_a_published_release_is_listed_and_opens_with_its_files(
     store: ReleaseStore, tmp_path: Path
 ) -> None:
-    """What was published comes back, byte for byte."""
+    """The files are the same as before."""
     manifest = make_release(tmp_path / "made")
     store.publish(tmp_path / "made", manifest)
     assert store.manifests() == [manifest]
@@ -59,7 +59,7 @@ def test_a_published_release_is_listed_and_opens_with_its_files(
 
 
 def test_a_release_is_immutable(store: ReleaseStore, tmp_path: Path) -> None:
-    """A second release of the same id is refused, and the first stays."""
+    """Publishing another release of the same id fails, and the first one stays."""
     manifest = make_release(tmp_path / "made")
     store.publish(tmp_path / "made", manifest)
     with pytest.raises(FileExistsError):
@@ -70,7 +70,7 @@ def test_a_release_is_immutable(store: ReleaseStore, tmp_path: Path) -> None:
 def test_a_folder_that_differs_from_its_manifest_is_not_published(
     store: ReleaseStore, tmp_path: Path
 ) -> None:
-    """The files are checked before anything is stored."""
+    """The files are verified before anything is stored."""
     manifest = make_release(tmp_path / "made")
     (tmp_path / "made" / "b.txt").write_text("changed")
     with pytest.raises(ArtifactError, match=r"b\.txt"):
@@ -79,7 +79,7 @@ def test_a_folder_that_differs_from_its_manifest_is_not_published(
 
 
 def test_promote_and_rollback_walk_the_history(store: ReleaseStore, tmp_path: Path) -> None:
-    """Rollback leads back through what was in production, and says when nothing is left."""
+    """Each rollback goes one release back, until there is none left."""
     ids = []
     for text in ("one", "two", "three"):
         manifest = make_release(tmp_path / text, text)
@@ -95,10 +95,10 @@ def test_promote_and_rollback_walk_the_history(store: ReleaseStore, tmp_path: Pa
     assert production.release_id == ids[0]
 
 
-def test_promoting_what_is_in_production_changes_nothing(
+def test_promoting_the_release_in_production_changes_nothing(
     store: ReleaseStore, tmp_path: Path
 ) -> None:
-    """A repeated promotion does not push a release into its own history."""
+    """A repeated promotion does not add the release to its own history."""
     manifest = make_release(tmp_path / "made")
     store.publish(tmp_path / "made", manifest)
     first = store.promote(manifest.release_id)
@@ -106,21 +106,21 @@ def test_promoting_what_is_in_production_changes_nothing(
 
 
 def test_a_missing_release_is_not_promoted(store: ReleaseStore) -> None:
-    """The pointer never names a release that does not exist."""
+    """A release that does not exist never becomes the one in production."""
     with pytest.raises(ArtifactError, match="there is no release"):
         store.promote("20260101T000000Z-00000000")
     assert store.production() is None
 
 
 @pytest.mark.parametrize("name", ["../x", "", "a/b", ".hidden", "x" * 65])
-def test_ids_that_are_no_folder_names_are_refused(tmp_path: Path, name: str) -> None:
-    """An id cannot lead out of the store."""
+def test_ids_that_are_not_safe_as_folder_names_are_refused(tmp_path: Path, name: str) -> None:
+    """An id cannot point outside the store."""
     with pytest.raises(ArtifactError, match="not a release id"):
         ReleaseStore(str(tmp_path)).manifest(name)
 
 
 def test_a_damaged_file_is_refused_when_opened_and_when_promoted(tmp_path: Path) -> None:
-    """One flipped byte is found by its SHA-256."""
+    """The SHA-256 detects a single changed byte."""
     store = ReleaseStore(str(tmp_path / "store"))
     manifest = make_release(tmp_path / "made")
     store.publish(tmp_path / "made", manifest)
@@ -133,8 +133,8 @@ def test_a_damaged_file_is_refused_when_opened_and_when_promoted(tmp_path: Path)
     assert store.open(manifest, lambda path: path != "b.txt", tmp_path).is_dir()
 
 
-def test_a_damaged_file_in_the_cache_is_fetched_anew(tmp_path: Path) -> None:
-    """The cache of a remote store heals itself."""
+def test_a_damaged_file_in_the_cache_is_downloaded_again(tmp_path: Path) -> None:
+    """A cached file that does not match the manifest is replaced."""
     store = ReleaseStore(f"memory://{tmp_path.name}-cache")
     manifest = make_release(tmp_path / "made")
     store.publish(tmp_path / "made", manifest)
@@ -156,7 +156,7 @@ def test_a_damaged_file_in_the_cache_is_fetched_anew(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_manifest_is_refused(tmp_path: Path, change: object) -> None:
-    """No damage to a manifest gets past its reader."""
+    """Missing, unknown or unsafe entries are detected."""
     manifest = make_release(tmp_path / "made")
     raw = json.loads(manifest.to_json())
     assert callable(change)
@@ -166,7 +166,7 @@ def test_a_damaged_manifest_is_refused(tmp_path: Path, change: object) -> None:
 
 
 def test_a_publisher_that_is_killed_leaves_no_half_release(tmp_path: Path) -> None:
-    """Whenever the publisher dies, every release that can be seen is whole."""
+    """Whenever the publisher is killed, all visible releases are complete."""
     root, store = str(tmp_path / "store"), ReleaseStore(str(tmp_path / "store"))
     for round_ in range(3):
         process = subprocess.Popen(

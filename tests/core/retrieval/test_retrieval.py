@@ -1,4 +1,4 @@
-"""The best items of large catalogues: exact by blocks, approximate by lists."""
+"""Retrieval from large catalogues: exact by blocks, approximate by an inverted file."""
 
 from __future__ import annotations
 
@@ -23,19 +23,15 @@ from marquee_core.retrieval.top import top_indexes
 from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_services.scoring.engine import Engine, Query
-from marquee_services.scoring.main import load_index
-from marquee_trainer.publishing.retrieval import (
-    RetrievalConfig,
-    choose_retrieval,
-    exact_best,
-    recall_of,
-)
+from marquee_services.scoring.loading import load_index
+from marquee_trainer.publishing.config import RetrievalConfig
+from marquee_trainer.publishing.retrieval import choose_retrieval, exact_best, recall_of
 
 CONFIG = AnnConfig(lists=64, probes=8)
 
 
 def clustered(items: int, users: int, seed: int = 0) -> tuple[Float32, Float32]:
-    """Vectors of items and users around common centres, as tastes are."""
+    """Vectors of items and users around common centres, as in real data."""
     random = np.random.default_rng(seed)
     centres = random.normal(size=(40, 16))
     both = centres[random.integers(0, 40, items + users)] + 0.4 * random.normal(
@@ -45,8 +41,10 @@ def clustered(items: int, users: int, seed: int = 0) -> tuple[Float32, Float32]:
     return vectors[:items], vectors[items:]
 
 
-def plain(vectors: Float32, items: Float32, count: int, eligible: np.ndarray | None) -> list[Found]:
-    """What is to be found, by the whole product."""
+def brute_force(
+    vectors: Float32, items: Float32, count: int, eligible: np.ndarray | None
+) -> list[Found]:
+    """The expected items, by scoring the whole catalogue."""
     rows = vectors @ items.T
     tops = [top_indexes(row, count, eligible) for row in rows]
     return [(top.astype(np.int32), row[top]) for row, top in zip(rows, tops, strict=True)]
@@ -56,20 +54,20 @@ def plain(vectors: Float32, items: Float32, count: int, eligible: np.ndarray | N
     st.integers(1, 900), st.integers(0, 5), st.integers(1, 40), st.integers(0, 99), st.booleans()
 )
 @settings(max_examples=60)
-def test_blocks_find_what_the_whole_product_does(
+def test_blocks_find_the_same_items_as_brute_force(
     size: int, users: int, count: int, seed: int, masked: bool
 ) -> None:
-    """Whatever the sizes; ties, of which small integers make many, go to the lower index."""
+    """For all sizes; small integers make many ties, which go to the lower index."""
     random = np.random.default_rng(seed)
     items = random.integers(-2, 3, (size, 3)).astype(np.float32)
     vectors = random.integers(-2, 3, (users, 3)).astype(np.float32)
     eligible = random.random(size) < 0.3 if masked else None
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("_LEAST_BLOCK", 64), ("_LEAST_SHARE", 1), ("_BLOCK_BYTES", 1)):
+        for name, value in (("_MIN_BLOCK_ITEMS", 64), ("_MIN_BLOCK_RATIO", 1), ("_BLOCK_BYTES", 1)):
             patch.setattr(retrieval, name, value)
         found = ExactIndex(items).search(vectors, count, eligible)
     for (ours, scores), (theirs, expected) in zip(
-        found, plain(vectors, items, count, eligible), strict=True
+        found, brute_force(vectors, items, count, eligible), strict=True
     ):
         assert ours.tolist() == theirs.tolist()
         assert scores.tolist() == expected.tolist()
@@ -82,10 +80,10 @@ def built() -> tuple[AnnIndex, Float32, Float32]:
     return AnnIndex.build(items, CONFIG, 2_560, 0), items, users
 
 
-def test_most_of_the_best_are_found_with_their_exact_scores(
+def test_most_of_the_best_items_are_found_with_exact_scores(
     built: tuple[AnnIndex, Float32, Float32],
 ) -> None:
-    """More lists find more; all lists find nearly everything."""
+    """The recall grows with the number of lists, up to nearly 1 with all lists."""
     index, items, users = built
     best = exact_best(items, users)
     recalls = [recall_of(index.with_probes(n), best, users) for n in (1, 8, 64)]
@@ -99,13 +97,13 @@ def test_most_of_the_best_are_found_with_their_exact_scores(
 
 
 @pytest.mark.parametrize("share", [0.5, 0.001, 0.0])
-def test_what_does_not_qualify_is_not_found(
+def test_only_eligible_items_are_found(
     built: tuple[AnnIndex, Float32, Float32], share: float
 ) -> None:
-    """Lists stay full while enough qualify; of few all are ranked, exactly."""
+    """The result is full if enough items are eligible; a few are ranked exactly."""
     index, items, users = built
     eligible = np.random.default_rng(1).random(len(items)) < share
-    expected = plain(users, items, 20, eligible)
+    expected = brute_force(users, items, 20, eligible)
     for (found, _), (best, _) in zip(index.search(users, 20, eligible), expected, strict=True):
         assert eligible[found].all()
         assert len(found) == min(20, int(eligible.sum()))
@@ -113,10 +111,10 @@ def test_what_does_not_qualify_is_not_found(
             assert found.tolist() == best.tolist()
 
 
-def test_an_index_survives_its_file_and_others_are_refused(
+def test_an_index_can_be_saved_and_loaded_and_others_are_refused(
     built: tuple[AnnIndex, Float32, Float32], tmp_path: Path
 ) -> None:
-    """A file of other items, or none, is no index of these."""
+    """Files of other items or parameters, and damaged files, are refused."""
     index, items, users = built
     index.save(tmp_path)
     again = AnnIndex.load(tmp_path, items, index.config)
@@ -126,15 +124,15 @@ def test_an_index_survives_its_file_and_others_are_refused(
         assert ours.tolist() == theirs.tolist()
     with pytest.raises(ArtifactError, match="not"):
         AnnIndex.load(tmp_path, items[:-1], index.config)
-    # In a file of its own: the other is mapped, and what is mapped must not shrink.
+    # A separate file: the first one is memory-mapped, and a mapped file must not shrink.
     damaged = tmp_path / "damaged"
     damaged.mkdir()
-    with pytest.raises(ArtifactError, match="no inverted file of 32 lists"):
+    with pytest.raises(ArtifactError, match="not an inverted file of 32 lists"):
         AnnIndex.load(tmp_path, items, replace(index.config, lists=32))
     flat = faiss.IndexFlatIP(items.shape[1])
     flat.add(items)
     faiss.write_index(flat, str(damaged / ANN_FILE))
-    with pytest.raises(ArtifactError, match="no inverted file"):
+    with pytest.raises(ArtifactError, match="not an inverted file"):
         AnnIndex.load(damaged, items, index.config)
     (damaged / ANN_FILE).write_bytes(b"no index")
     with pytest.raises(ArtifactError):
@@ -149,12 +147,12 @@ def data() -> ReleaseData:
     return ReleaseData(matrix, Baseline.fit(matrix, 5.0, 5.0, 1))
 
 
-def test_the_trainer_looks_at_no_more_lists_than_the_recall_needs(
+def test_the_trainer_chooses_the_fewest_lists_that_reach_the_recall(
     built: tuple[AnnIndex, Float32, Float32], data: ReleaseData
 ) -> None:
-    """What it measured is in the manifest, and `auto` leaves small catalogues alone."""
+    """The manifest holds the measurement, and `auto` uses exact search for small catalogues."""
     scorer = FactorScorer(*built[1:])
-    chosen = choose_retrieval(scorer, data, RetrievalConfig("ann", last_share=1.0), 0)
+    chosen = choose_retrieval(scorer, data, RetrievalConfig("ann", max_probe_share=1.0), 0)
     assert chosen.index is not None
     assert chosen.entry["kind"] == "ann"
     assert chosen.entry["recall_at_100"] >= 0.95
@@ -164,22 +162,22 @@ def test_the_trainer_looks_at_no_more_lists_than_the_recall_needs(
     if fewer.config.probes < chosen.index.config.probes:
         assert recall_of(fewer, exact_best(*built[1:]), built[2]) < 0.95
     assert choose_retrieval(scorer, data, RetrievalConfig(), 0).entry == {"kind": "exact"}
-    few = RetrievalConfig("auto", ann_items=1, recall=1.01)
+    few = RetrievalConfig("auto", ann_items=1, target_recall=1.01)
     rejected = choose_retrieval(scorer, data, few, 0)
     assert rejected.index is None
     assert rejected.entry["rejected"]["recall_at_100"] < 1.01
 
 
-def test_the_release_says_how_a_server_retrieves(
+def test_the_server_retrieves_as_the_release_says(
     built: tuple[AnnIndex, Float32, Float32], data: ReleaseData, tmp_path: Path
 ) -> None:
-    """By the index that the manifest names; what it cannot do, it refuses."""
+    """It uses the index in the manifest, and refuses damaged or unknown entries."""
     index, items, users = built
     scorer = FactorScorer(items, users)
     index.save(tmp_path)
     entry = {"kind": "ann", "parameters": asdict(index.config), "recall_at_100": 0.9}
-    none = np.empty(0, np.int32), np.empty(0, np.float32)
-    queries = [Query(user, *none, None) for user in range(5)]
+    no_ratings = np.empty(0, np.int32), np.empty(0, np.float32)
+    queries = [Query(user, *no_ratings, None) for user in range(5)]
     found = {}
     for kind, loaded in (("ann", entry), ("exact", {"kind": "exact"})):
         used = load_index(tmp_path, scorer, loaded)
@@ -187,7 +185,9 @@ def test_the_release_says_how_a_server_retrieves(
         engine = Engine("r", data, {"mf": scorer}, {"mf": used})
         found[kind] = engine.retrieve(queries, (), 20, None)["mf"]
     for user, (items_of, _) in enumerate(found["exact"]):
-        assert items_of.tolist() == plain(users[user : user + 1], items, 20, None)[0][0].tolist()
+        assert (
+            items_of.tolist() == brute_force(users[user : user + 1], items, 20, None)[0][0].tolist()
+        )
         assert len(np.intersect1d(items_of, found["ann"][user][0])) >= 15
     for bad in ({"kind": "ann"}, {"kind": "ann", "parameters": {"x": 1}}, {"kind": "guess"}):
         with pytest.raises(ArtifactError):

@@ -1,4 +1,4 @@
-"""The best of many scores, and re-ranking for diversity."""
+"""Selection of the highest scores, and re-ranking for diversity."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ scores = arrays(np.float32, st.integers(0, 60), elements=st.sampled_from([0.0, 1
 
 
 @given(scores, st.integers(0, 70), st.randoms(use_true_random=False))
-def test_the_best_are_those_of_a_full_sort(values: np.ndarray, count: int, random: object) -> None:
-    """Partial selection, ties and NaN included, equals sorting everything."""
+def test_the_selection_equals_that_of_a_full_sort(
+    values: np.ndarray, count: int, random: object
+) -> None:
+    """Also with ties and NaN."""
     eligible = np.array([random.random() < 0.7 for _ in values], dtype=np.bool_)  # type: ignore[attr-defined]
     usable = [i for i in range(len(values)) if eligible[i] and not np.isnan(values[i])]
     expected = sorted(usable, key=lambda i: (-values[i], i))[:count]
@@ -31,10 +33,10 @@ def test_the_best_are_those_of_a_full_sort(values: np.ndarray, count: int, rando
     st.integers(0, 1000),
 )
 @settings(max_examples=60)
-def test_the_best_of_a_large_catalogue_are_those_of_a_full_sort(
+def test_the_selection_from_a_large_catalogue_equals_that_of_a_full_sort(
     size: int, count: int, missing: float, hidden: float, distinct: int, seed: int
 ) -> None:
-    """Blocks leave nothing out: not among ties, not next to NaN, not where little qualifies."""
+    """The comparison by blocks misses no item, also with ties, NaN and few eligible items."""
     random = np.random.default_rng(seed)
     values = random.integers(0, distinct, size).astype(np.float32)
     values[random.random(size) < missing] = np.nan
@@ -54,14 +56,16 @@ def unit_rows(seed: int, count: int) -> np.ndarray:
 
 @given(st.integers(0, 1000), st.integers(1, 30))
 def test_without_diversity_the_order_is_that_of_the_scores(seed: int, count: int) -> None:
-    """Zero changes nothing."""
+    """A diversity of 0 changes nothing."""
     values = -np.sort(-np.random.default_rng(seed).normal(size=count))
     assert diversify(values, unit_rows(seed, count), 0.0, count).tolist() == list(range(count))
 
 
 @given(st.integers(0, 1000), st.integers(2, 30), st.floats(0, 1))
-def test_a_longer_pick_begins_with_the_shorter(seed: int, count: int, diversity: float) -> None:
-    """So pages of a diversified list fit together."""
+def test_a_longer_selection_begins_with_the_shorter_one(
+    seed: int, count: int, diversity: float
+) -> None:
+    """Therefore the pages of a diversified list are consistent."""
     values = -np.sort(-np.random.default_rng(seed).normal(size=count))
     vectors = unit_rows(seed, count)
     whole = diversify(values, vectors, diversity, count).tolist()
@@ -69,7 +73,7 @@ def test_a_longer_pick_begins_with_the_shorter(seed: int, count: int, diversity:
     assert diversify(values, vectors, diversity, count // 2).tolist() == whole[: count // 2]
 
 
-def test_diversity_passes_over_a_twin() -> None:
-    """The second of two equal items gives way to a different one."""
+def test_diversity_prefers_a_different_item_to_a_duplicate() -> None:
+    """The second of two equal items comes after a different one."""
     vectors = np.array([[1, 0], [1, 0], [0, 1]], dtype=np.float32)
     assert diversify(np.array([3.0, 2.9, 2.0]), vectors, 0.5, 3).tolist() == [0, 2, 1]

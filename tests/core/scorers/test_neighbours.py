@@ -1,4 +1,4 @@
-"""Similarities from co-rated ratings, and the neighbours kept of them."""
+"""Similarities from co-ratings, and the nearest neighbours selected by them."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from marquee_core.scorers.neighbours import (
     nearest,
 )
 from marquee_trainer.models.neighbours import neighbourhoods
-from marquee_trainer.models.neighbours.neighbourhoods import every_neighbourhood
+from marquee_trainer.models.neighbours.neighbourhoods import all_neighbours
 
 CONFIG = NeighbourConfig(neighbours=3, shrinkage=2.0, overlap_power=1.5, damping=0.1)
-# Quarter steps: squares and sums are exact, so an undefined correlation is exactly so.
+# Multiples of 1/4, so that squares and sums are exact and an undefined correlation is exactly 0/0.
 RESIDUALS = st.integers(-8, 8).map(lambda step: step / 4)
 FIELDS = ("rows", "products", "squares", "vector_squares", "counts")
 ANY = st.floats(-4, 4, width=32)
 
 
 def co_ratings(dense: Float32, rated: np.ndarray) -> CoRatings:
-    """Those of a dense matrix with a mask."""
+    """The co-ratings of a dense matrix with a mask of rated cells."""
     rows, columns = np.nonzero(rated)
     indptr = np.concatenate([[0], np.cumsum(rated.sum(axis=1))]).astype(np.int64)
     values = dense[rows, columns].astype(np.float32)
@@ -40,12 +40,12 @@ def co_ratings(dense: Float32, rated: np.ndarray) -> CoRatings:
 
 
 def size_of(columns: Int32) -> Float32:
-    """How many columns a vector has, as similarities are asked for."""
+    """The number of columns of a vector, in the form that `similarities` takes."""
     return np.array([len(columns)], np.float32)
 
 
 def direct_correlation(x: Float32, y: Float32, both: np.ndarray) -> float:
-    """The textbook formula over the common columns."""
+    """The Pearson correlation over the common columns, without centring."""
     scale = np.sqrt(float((x[both] ** 2).sum()) * float((y[both] ** 2).sum()))
     return float((x[both] * y[both]).sum()) / scale if scale > 0 else 0.0
 
@@ -59,7 +59,7 @@ def direct_correlation(x: Float32, y: Float32, both: np.ndarray) -> float:
 def test_sums_of_columns_equal_those_of_a_slice(
     dense: np.ndarray, given_: np.ndarray, chosen: set[int], weights: np.ndarray
 ) -> None:
-    """Whichever columns there are: empty ones, neighbouring ones, the first, the last, or none."""
+    """The sums are right for any columns: empty, adjacent, the first, the last, or none."""
     matrix = co_ratings(dense, given_).columns
     columns = np.array(sorted(chosen), dtype=np.int32)
     weights = weights[columns].astype(np.float32)
@@ -72,7 +72,7 @@ def test_sums_of_columns_equal_those_of_a_slice(
 
 @given(arrays(np.float64, (5, 7), elements=RESIDUALS), arrays(np.bool_, (5, 7)))
 def test_similarities_equal_the_direct_formula(dense: np.ndarray, rated: np.ndarray) -> None:
-    """Shrinkage and overlap weigh the positive correlations as the docstring says."""
+    """Positive correlations are weighted by shrinkage and overlap as documented."""
     ratings = co_ratings(dense, rated)
     for one in range(5):
         columns, values = ratings.row(one)
@@ -84,15 +84,15 @@ def test_similarities_equal_the_direct_formula(dense: np.ndarray, rated: np.ndar
         for other in range(5):
             both = rated[one] & rated[other]
             n, union = both.sum(), (rated[one] | rated[other]).sum()
-            wanted = max(0.0, direct_correlation(dense[one], dense[other], both))
-            wanted *= n / (n + 2.0) * (n / max(union, 1)) ** 1.5
-            assert found.get(other, 0.0) == pytest.approx(wanted, abs=1e-6)
+            expected = max(0.0, direct_correlation(dense[one], dense[other], both))
+            expected *= n / (n + 2.0) * (n / max(union, 1)) ** 1.5
+            assert found.get(other, 0.0) == pytest.approx(expected, abs=1e-6)
             assert 0 < found.get(other, 1.0) <= 1.0
             assert counts.get(other, n) == n
 
 
-def test_a_vector_without_columns_is_like_nothing() -> None:
-    """An empty profile has no similarity, and no division fails."""
+def test_a_vector_without_columns_has_no_similarities() -> None:
+    """An empty profile is similar to no row, and nothing is divided by 0."""
     ratings = co_ratings(np.ones((3, 4), np.float32), np.eye(3, 4, dtype=np.bool_))
     sums = ratings.sums(np.empty(0, np.int32), np.empty(0, np.float32))
     assert not len(sums.rows)
@@ -102,12 +102,12 @@ def test_a_vector_without_columns_is_like_nothing() -> None:
 @pytest.mark.parametrize("cells", [1, 3 * 70, 70 * 70])
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(arrays(np.float32, (70, 7), elements=ANY), arrays(np.bool_, (70, 7)))
-def test_every_row_at_once_has_the_sums_of_each_alone(
+def test_all_rows_at_once_have_the_sums_of_each_row_alone(
     monkeypatch: pytest.MonkeyPatch, cells: int, dense: Float32, rated: np.ndarray
 ) -> None:
-    """A known row and a vector of the same values have the same neighbours, to the last bit.
+    """A row and a vector of the same values have the same neighbours, to the last bit.
 
-    In blocks of one row, of three, and of all.
+    This holds in blocks of one row, of three rows, and of all rows.
     """
     monkeypatch.setattr(neighbourhoods, "_BLOCK_CELLS", cells)
     monkeypatch.setattr(neighbourhoods, "_BLOCKS_PER_CORE", 1)
@@ -115,8 +115,8 @@ def test_every_row_at_once_has_the_sums_of_each_alone(
     ratings = co_ratings(dense, rated)
     found: dict[int, tuple[np.ndarray, ...]] = {}
 
-    def alike(sizes: Float32, sums: CommonSums) -> Float32:
-        # Squares of what is next to nothing are nothing.
+    def plain_similarities(sizes: Float32, sums: CommonSums) -> Float32:
+        # The squares of tiny values are 0.
         with np.errstate(divide="ignore"):
             return ratings.similarities(sizes, sums, CONFIG)
 
@@ -124,9 +124,9 @@ def test_every_row_at_once_has_the_sums_of_each_alone(
         for row in np.unique(owners).tolist():
             here = owners == row
             found[row] = tuple(getattr(sums, name)[here] for name in FIELDS)
-        return alike(ratings.counts[owners], sums)
+        return plain_similarities(ratings.counts[owners], sums)
 
-    neighbours = every_neighbourhood(ratings, similarities, CONFIG.neighbours)
+    neighbours = all_neighbours(ratings, similarities, CONFIG.neighbours)
     assert len(neighbours) == 70
     for row in range(70):
         columns, values = ratings.row(row)
@@ -134,26 +134,26 @@ def test_every_row_at_once_has_the_sums_of_each_alone(
         assert len(alone.rows) == len(found.get(row, [[]])[0])
         for name, value in zip(FIELDS, found.get(row, ()), strict=False):
             np.testing.assert_array_equal(value, getattr(alone, name))
-        wanted = alike(size_of(columns), alone)
+        expected = plain_similarities(size_of(columns), alone)
         for mine, theirs in zip(
-            neighbours.row(row), nearest(alone.rows, wanted, CONFIG.neighbours), strict=True
+            neighbours.row(row), nearest(alone.rows, expected, CONFIG.neighbours), strict=True
         ):
             np.testing.assert_array_equal(mine, theirs)
 
 
 @given(arrays(np.float32, 12, elements=st.integers(0, 4).map(lambda n: n / 4)), st.integers(1, 14))
 def test_nearest_equals_a_stable_sort(similarities: Float32, count: int) -> None:
-    """The highest stay, of equal ones the first, and none that is 0."""
+    """The highest similarities are selected, of equal ones the first, and none that is 0."""
     rows = np.arange(0, 36, 3, dtype=np.int32)
     order = np.argsort(-similarities, kind="stable")[:count]
-    wanted = np.sort(order[similarities[order] > 0])
+    expected = np.sort(order[similarities[order] > 0])
     found, values = nearest(rows, similarities, count)
-    np.testing.assert_array_equal(found, rows[wanted])
-    np.testing.assert_array_equal(values, similarities[wanted])
+    np.testing.assert_array_equal(found, rows[expected])
+    np.testing.assert_array_equal(values, similarities[expected])
 
 
-def test_nearest_keeps_the_best_above_zero_in_ascending_order() -> None:
-    """Of equal similarity the first stays; what was rounded to 0 does not."""
+def test_nearest_selects_the_best_positive_similarities_in_ascending_order() -> None:
+    """Of equal similarities the first is selected; one that was rounded to 0 is not."""
     rows = np.array([1, 3, 4, 8, 9], np.int32)
     similarities = np.array([0.2, 0.5, 0.7, 0.5, 0.0], np.float32)
     indices, values = nearest(rows, similarities, 2)
@@ -163,7 +163,7 @@ def test_nearest_keeps_the_best_above_zero_in_ascending_order() -> None:
 
 
 def toy_neighbours() -> Neighbours:
-    """Those of three rows, the second without any."""
+    """The neighbours of three rows; the second has none."""
     empty = np.empty(0, np.int32), np.empty(0, np.float32)
     return Neighbours.of(
         [
@@ -175,7 +175,7 @@ def toy_neighbours() -> Neighbours:
 
 
 def test_neighbours_survive_saving(tmp_path: Path) -> None:
-    """What is loaded is what was saved."""
+    """Loading gives the neighbours that were saved."""
     toy_neighbours().save(tmp_path)
     loaded = Neighbours.load(tmp_path, 3)
     assert len(loaded) == 3
@@ -202,7 +202,7 @@ def test_neighbours_survive_saving(tmp_path: Path) -> None:
 def test_neighbours_that_do_not_fit_are_refused(
     tmp_path: Path, name: str, array: np.ndarray
 ) -> None:
-    """Damaged arrays are refused at load, not met while scoring."""
+    """Loading fails if an array is damaged or has the wrong shape or type."""
     toy_neighbours().save(tmp_path)
     save_array(tmp_path / name, array)
     with pytest.raises(ArtifactError, match="npy"):
@@ -210,7 +210,7 @@ def test_neighbours_that_do_not_fit_are_refused(
 
 
 def test_a_similarity_that_is_not_a_number_is_refused(tmp_path: Path) -> None:
-    """NaN in a file that was not written by `save_array` does not slip through."""
+    """Loading fails if a file that `save_array` did not write contains NaN."""
     toy_neighbours().save(tmp_path)
     np.save(tmp_path / "similarities.npy", np.array([0.5, np.nan, 0.25], np.float32))
     with pytest.raises(ArtifactError, match=r"similarities\.npy"):
@@ -220,7 +220,7 @@ def test_a_similarity_that_is_not_a_number_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "values", [(0, 1, 1, 1), (1, -1, 1, 1), (1, 1, float("nan"), 1), (1, 1, 1, 0)]
 )
-def test_a_senseless_configuration_is_refused(values: tuple[int, float, float, float]) -> None:
-    """Values out of range fail where they are made."""
-    with pytest.raises(ValueError, match="finite"):
+def test_an_invalid_configuration_is_refused(values: tuple[int, float, float, float]) -> None:
+    """A configuration with a value out of range cannot be made."""
+    with pytest.raises(ValueError, match=r"is not a (whole|finite) number >"):
         NeighbourConfig(*values)

@@ -1,4 +1,4 @@
-"""The most-popular model."""
+"""Popularity scores, with and without recency weighting."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from marquee_core.scorers.popularity import Recency, popularity_scores
 
 
 def test_scores_are_the_logarithm_of_the_counts() -> None:
-    """log(1 + n), so that an item without ratings has 0."""
+    """The score is log(1 + n), so an item without ratings scores 0."""
     scores = popularity_scores(np.array([0, 1, 9, 99]))
     assert scores.dtype == np.float32
     np.testing.assert_allclose(scores, np.log([1, 2, 10, 100]), rtol=1e-6)
 
 
 def test_more_ratings_are_more_popular() -> None:
-    """The order of the scores is the order of the counts."""
+    """The scores rank items as the counts do."""
     counts = np.random.default_rng(0).permutation(1000)
     assert np.argsort(popularity_scores(counts)).tolist() == np.argsort(counts).tolist()
 
 
-def test_a_rating_counts_half_after_each_half_life() -> None:
-    """Ages are taken from the latest rating; without ratings there is nothing to count."""
+def test_the_weight_of_a_rating_halves_with_each_half_life() -> None:
+    """Ages are relative to the latest rating; without ratings all counts are 0."""
     day = 86_400
     items = np.array([0, 0, 1, 2], dtype=np.int32)
     times = np.array([100 * day, 90 * day, 80 * day, 100 * day])
@@ -35,8 +35,8 @@ def test_a_rating_counts_half_after_each_half_life() -> None:
     assert nothing.counts.tolist() == [0.0] * 4
 
 
-def test_the_last_resort_needs_numpy_alone() -> None:
-    """The gateway scores popularity itself, where SciPy and TensorFlow are not installed."""
+def test_popularity_needs_neither_scipy_nor_tensorflow() -> None:
+    """The gateway scores popularity itself, without SciPy and TensorFlow."""
     program = (
         "import sys, marquee_core.scorers.popularity\n"
         "sys.exit(any(name in sys.modules for name in ('scipy', 'tensorflow')))"

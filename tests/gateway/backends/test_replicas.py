@@ -1,4 +1,4 @@
-"""Backends of several replicas: who is called, who is waited for, who is found."""
+"""Backends with several replicas: balancing, promotions, lost replicas and name resolution."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import grpc
 import pytest
 import pytest_asyncio
 
+from gateway.calls import TIMEOUT_S
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
@@ -24,13 +25,13 @@ REQUEST = pb.RecommendRequest(subject=types_pb2.Subject(user_id="u7"))
 
 
 @pytest_asyncio.fixture
-async def two(services: Any) -> AsyncIterator[Any]:
-    """Two replicas of CF, a gateway over both that keeps no answers, and a stub of it."""
+async def two_replicas(services: Any) -> AsyncIterator[Any]:
+    """A gateway without answer cache in front of two CF replicas, a stub, and the replicas."""
     first = services.scoring["cf"]
     second = await services.start_backend("cf")
     services.scoring["cf-first"] = first
     gateway = await services.start_gateway(
-        cf_target=f"ipv4:{first.address},{second.address}", answer_memory=0
+        cf_target=f"ipv4:{first.address},{second.address}", answer_cache_mib=0
     )
     await services.until(lambda: sum(r.healthy for r in gateway.backends[0].replicas.values()) == 2)
     await services.until_full(gateway)
@@ -39,32 +40,32 @@ async def two(services: Any) -> AsyncIterator[Any]:
     await gateway.stop(0.5)
 
 
-async def test_calls_go_to_all_replicas(two: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In turns when all are idle."""
-    gateway, stub, _ = two
-    asked = []
+async def test_calls_go_to_all_replicas(two_replicas: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Idle replicas take turns."""
+    gateway, stub, _ = two_replicas
+    called = []
     for replica in gateway.backends[0].replicas.values():
         score = replica.score
 
         async def counted(*args: Any, score: Any = score, at: str = replica.address) -> Any:
-            asked.append(at)
+            called.append(at)
             return await score(*args)
 
         monkeypatch.setattr(replica, "score", counted)
     for _ in range(10):
-        await stub.Recommend(REQUEST, timeout=5)
-    assert {asked.count(at) for at in asked} == {5}
+        await stub.Recommend(REQUEST, timeout=TIMEOUT_S)
+    assert {called.count(at) for at in called} == {5}
 
 
-async def test_a_promotion_waits_for_every_replica(services: Any, two: Any) -> None:
-    """One that is late costs no answer its models; then all switch at once."""
-    gateway, stub, (_, late) = two
+async def test_a_promotion_waits_for_every_replica(services: Any, two_replicas: Any) -> None:
+    """While one replica is late, no answer is degraded; then all answers switch at once."""
+    gateway, stub, (_, late) = two_replicas
     late.task.cancel()
     seen, stop = [], asyncio.Event()
 
     async def call() -> None:
         while not stop.is_set():
-            answer = await stub.Recommend(REQUEST, timeout=5)
+            answer = await stub.Recommend(REQUEST, timeout=TIMEOUT_S)
             assert not answer.source.degraded
             seen.append(answer.source.release_id)
 
@@ -85,16 +86,16 @@ async def test_a_promotion_waits_for_every_replica(services: Any, two: Any) -> N
     assert set(seen[switch:]) == {second.release_id}
 
 
-async def test_a_lost_replica_costs_no_answer_its_models(services: Any, two: Any) -> None:
-    """The others answer in its place, and it is called again when it is back."""
-    gateway, stub, (first, second) = two
+async def test_a_lost_replica_degrades_no_answer(services: Any, two_replicas: Any) -> None:
+    """Other replicas answer in its place, and it is called again once it is back."""
+    gateway, stub, (first, second) = two_replicas
     services.scoring["cf-second"] = second
     stop = asyncio.Event()
 
     async def call() -> int:
         answers = 0
         while not stop.is_set():
-            answer = await stub.Recommend(REQUEST, timeout=5)
+            answer = await stub.Recommend(REQUEST, timeout=TIMEOUT_S)
             assert not answer.source.degraded
             answers += 1
         return answers
@@ -116,7 +117,7 @@ async def test_a_lost_replica_costs_no_answer_its_models(services: Any, two: Any
 async def test_replicas_are_the_addresses_of_the_host(
     services: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """New ones are called and those that are gone forgotten, as look-ups say."""
+    """Replicas are added and removed as the name resolves to other addresses."""
     first = services.scoring["cf"]
     second = await services.start_backend("cf")
     services.scoring["cf-first"] = first
@@ -129,7 +130,7 @@ async def test_replicas_are_the_addresses_of_the_host(
             raise socket.gaierror("no such host")
         return frozenset(Address(f"ipv4:127.0.0.1:{port}") for port in answer)
 
-    monkeypatch.setattr("marquee_services.gateway.backend.resolve", looked_up)
+    monkeypatch.setattr("marquee_services.gateway.backends.backend.resolve", looked_up)
     gateway = await services.start_gateway(cf_target="dns:///cf.test:1", resolve_interval=0.05)
     backend = gateway.backends[0]
     await services.until(lambda: len(backend.replicas) == 1)
@@ -157,13 +158,13 @@ async def test_replicas_are_the_addresses_of_the_host(
     ],
 )
 async def test_targets_are_read_as_grpc_reads_them(target: str, found: set[Address]) -> None:
-    """Numbers need no look-up; lists and sockets are taken as they are."""
+    """IP addresses need no look-up; address lists and sockets are used unchanged."""
     assert await resolve(target) == found
 
 
 @pytest.mark.parametrize("target", ["localhost", "dns:///localhost", "", ":5"])
 async def test_a_target_without_host_and_port_is_refused(target: str) -> None:
-    """Rather than looked up in vain."""
+    """The error names the expected form."""
     with pytest.raises(ValueError, match="host:port"):
         await resolve(target)
 
@@ -174,7 +175,7 @@ async def test_a_target_without_host_and_port_is_refused(target: str) -> None:
 async def test_a_replicas_certificate_is_that_of_its_host(
     authority: Any, host: str, code: str
 ) -> None:
-    """Though an address is dialled; here a server that knows no method."""
+    """The channel dials an IP address. The server has no methods, so UNIMPLEMENTED is success."""
     certificate, key = authority.issue("backend.test")
     server = grpc.aio.server()
     credentials = grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])

@@ -1,4 +1,4 @@
-"""Ratings as arrays: their order, their fingerprint, and what is refused."""
+"""The data set: the order of its rows, its fingerprint, and which ratings are refused."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marquee_trainer.data.dataset import (
-    ItemDetails,
-    RatingScale,
-    RatingsDataset,
-    RatingsError,
-    distinct,
-)
+from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.data.details import ItemDetails
+from marquee_trainer.data.errors import RatingsError
+from marquee_trainer.data.ids import IdColumn, distinct, sort_order
+from marquee_trainer.data.scale import RatingScale
 from marquee_trainer.data.source import load_ratings
 
-# Short ids are compared as integers, long ones as text; both must sort by their bytes.
+# Short ids are compared as integers and long ones as text; both must be sorted by their bytes.
 ids = st.one_of(
     st.integers(1, 30).map(str),
     st.text("abcXYZ019-é", min_size=1, max_size=5),
@@ -28,7 +26,7 @@ ids = st.one_of(
 
 @dataclass(frozen=True)
 class Row:
-    """A rating before it is in a data set."""
+    """A rating as a row of a source."""
 
     user: str
     item: str
@@ -63,7 +61,7 @@ def dataset_of(rows: list[Row], details: dict[str, ItemDetails] | None = None) -
 
 
 def rows_in(dataset: RatingsDataset) -> list[Row]:
-    """The rows of a data set, in the order of its arrays."""
+    """The rows of a data set in the order of its arrays."""
     return [
         Row(user, item, float(stars), int(seconds))
         for user, item, stars, seconds in zip(
@@ -78,8 +76,8 @@ def rows_in(dataset: RatingsDataset) -> list[Row]:
 
 @settings(deadline=None)
 @given(rows_of_ratings)
-def test_a_data_set_holds_every_row_and_where_the_file_had_it(rows: list[Row]) -> None:
-    """No row is lost or altered, and `file_order` finds each row of the source."""
+def test_a_data_set_holds_all_rows_and_their_order_in_the_source(rows: list[Row]) -> None:
+    """No row is lost or changed, and `file_order` finds each row of the source."""
     dataset = dataset_of(rows)
     kept = rows_in(dataset)
     assert [kept[place] for place in dataset.file_order] == rows
@@ -89,7 +87,7 @@ def test_a_data_set_holds_every_row_and_where_the_file_had_it(rows: list[Row]) -
 @settings(deadline=None)
 @given(rows_of_ratings, st.randoms(use_true_random=False))
 def test_the_order_of_the_rows_does_not_matter(rows: list[Row], random: object) -> None:
-    """Shuffled rows give the same arrays, ids and fingerprint."""
+    """Shuffled rows result in the same arrays, ids and fingerprint."""
     shuffled = list(rows)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     one, other = dataset_of(rows), dataset_of(shuffled)
@@ -101,8 +99,8 @@ def test_the_order_of_the_rows_does_not_matter(rows: list[Row], random: object) 
 
 @settings(deadline=None)
 @given(rows_of_ratings, st.data())
-def test_a_fingerprint_tells_any_change(rows: list[Row], data: st.DataObject) -> None:
-    """Another user, item, rating or time, or one row less, is another fingerprint."""
+def test_a_fingerprint_changes_with_the_data(rows: list[Row], data: st.DataObject) -> None:
+    """Another user, item, rating or time, or one row less, changes the fingerprint."""
     place = data.draw(st.integers(0, len(rows) - 1))
     row = rows[place]
     changed = data.draw(
@@ -122,10 +120,10 @@ def test_a_fingerprint_tells_any_change(rows: list[Row], data: st.DataObject) ->
 
 @settings(deadline=None)
 @given(rows_of_ratings, st.data())
-def test_the_fingerprint_of_rows_is_that_of_a_data_set_of_them(
+def test_the_fingerprint_of_some_rows_is_that_of_a_data_set_of_those_rows(
     rows: list[Row], data: st.DataObject
 ) -> None:
-    """A part's fingerprint depends on nothing outside of it, nor on the order of its rows."""
+    """It depends neither on other rows nor on the order of the rows."""
     dataset = dataset_of(rows)
     part = data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1, unique=True).map(np.array))
     alone = dataset_of([rows_in(dataset)[place] for place in part])
@@ -135,7 +133,7 @@ def test_the_fingerprint_of_rows_is_that_of_a_data_set_of_them(
 @settings(deadline=None)
 @given(rows_of_ratings)
 def test_ratings_are_found_by_user_and_by_item(rows: list[Row]) -> None:
-    """The look-up and both matrices agree with the rows."""
+    """The lookup and both matrices agree with the rows."""
     dataset = dataset_of(rows)
     stars = {(row.user, row.item): row.stars for row in rows}
     for user, name in enumerate(dataset.user_ids.ids(range(len(dataset.user_ids)))):
@@ -151,7 +149,7 @@ def test_ratings_are_found_by_user_and_by_item(rows: list[Row]) -> None:
 def test_a_repeated_pair_is_an_error_that_names_both_rows(
     rows: list[Row], data: st.DataObject
 ) -> None:
-    """Which of two ratings holds is for the source to say, so neither is dropped."""
+    """By default no rating is dropped silently, not even when both agree."""
     first = data.draw(st.integers(0, len(rows) - 1))
     again = Row(rows[first].user, rows[first].item, 3.0, 1)
     with pytest.raises(RatingsError) as caught:
@@ -165,13 +163,13 @@ def test_a_repeated_pair_is_an_error_that_names_both_rows(
 
 
 def test_no_ratings_are_an_error() -> None:
-    """An empty source is refused by name."""
+    """The error names the empty source."""
     with pytest.raises(RatingsError, match="test: there are no ratings"):
         dataset_of([])
 
 
-def test_a_catalogue_has_the_rated_items_alone() -> None:
-    """Details go to their items; unrated items are left out, unknown ones are titled by id."""
+def test_a_catalogue_contains_the_rated_items_only() -> None:
+    """Unrated items are left out by default; items without metadata are titled by their id."""
     details = {
         "10": ItemDetails("Heat", 1995, ("Crime", "Action")),
         "9": ItemDetails("Unrated", 1990),
@@ -191,31 +189,44 @@ def test_a_catalogue_has_the_rated_items_alone() -> None:
         ([0.5], RatingScale(0.5, 5.0, 0.5)),
     ],
 )
-def test_the_scale_follows_from_the_ratings(stars: list[float], scale: RatingScale) -> None:
-    """One half star anywhere makes it MovieLens' newer scale."""
+def test_the_scale_of_stars_is_found(stars: list[float], scale: RatingScale) -> None:
+    """A single half star makes it MovieLens' newer scale."""
     rows = [Row("u", str(item), value, item) for item, value in enumerate(stars)]
     assert dataset_of(rows).scale == scale
 
 
 @settings(deadline=None)
 @given(st.lists(ids, min_size=1, max_size=50))
-def test_distinct_names_are_those_of_numpy(names: list[str]) -> None:
-    """The integer short cut sorts and indexes as `numpy.unique` does."""
+def test_distinct_names_equal_those_of_numpy(names: list[str]) -> None:
+    """Comparing short names as integers, and polars, both agree with `numpy.unique`."""
     encoded = np.array([name.encode() for name in names], dtype=np.bytes_)
     expected_names, expected_index = np.unique(encoded, return_inverse=True)
     found_names, found_index = distinct(encoded)
     np.testing.assert_array_equal(found_names, expected_names)
     np.testing.assert_array_equal(found_index, expected_index)
+    column = IdColumn.of(names)
+    np.testing.assert_array_equal(column.names, expected_names)
+    np.testing.assert_array_equal(column.codes, expected_index)
+    halves = [IdColumn.of(names[: len(names) // 2]), IdColumn.of(names[len(names) // 2 :])]
+    np.testing.assert_array_equal(IdColumn.concatenated(halves).codes, expected_index)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**40), st.integers(0, 3)), max_size=50))
+def test_rows_are_sorted_as_numpy_does(pairs: list[tuple[int, int]]) -> None:
+    """Codes of any size are sorted by both columns, and equal rows keep their order."""
+    first, second = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    for one, other in ((first, second), (second, first)):
+        np.testing.assert_array_equal(sort_order(one, other), np.lexsort((other, one)))
 
 
 def test_an_unknown_source_is_named() -> None:
-    """A misspelt source says what sources there are."""
+    """The error for a misspelt source lists the kinds of sources."""
     with pytest.raises(RatingsError, match="'sampel' is neither `sample`, nor a config"):
         load_ratings("sampel")
 
 
-def test_options_that_do_not_fit_the_source_are_refused() -> None:
-    """Nothing that the user asked for is ignored."""
+def test_options_that_the_source_does_not_support_are_refused() -> None:
+    """No option of the user is ignored silently."""
     with pytest.raises(RatingsError, match="go with a GroupLens folder"):
         load_ratings("sample", train_file="u1.base", test_file="u1.test")
     with pytest.raises(RatingsError, match="goes with a config"):

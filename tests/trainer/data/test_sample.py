@@ -1,4 +1,4 @@
-"""The generated sample: the same for a seed, MovieLens' shape, and something to learn."""
+"""The generated sample: reproducible by its seed, shaped like MovieLens, and learnable."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import pytest
 from marquee_core.arrays import Float32, Float64, Int32
 from marquee_core.ratings import RatingsMatrix
 from marquee_core.scorers.baseline import Baseline
-from marquee_trainer.data.dataset import RatingScale, RatingsDataset, RatingsError
+from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.film_titles import film_titles
 from marquee_trainer.data.sample import SampleConfig, generate_sample
+from marquee_trainer.data.scale import RatingScale
 from marquee_trainer.data.source import load_ratings
 from marquee_trainer.data.split import random_split
 
@@ -24,7 +26,7 @@ def sample() -> RatingsDataset:
 
 
 def test_a_seed_gives_the_same_sample(sample: RatingsDataset) -> None:
-    """Ratings, times, titles and genres follow from the seed alone."""
+    """Ratings, times, titles and genres are determined by the seed."""
     again = generate_sample(CONFIG, seed=0)
     assert again.fingerprint() == sample.fingerprint()
     np.testing.assert_array_equal(again.catalogue.title_text, sample.catalogue.title_text)
@@ -34,7 +36,7 @@ def test_a_seed_gives_the_same_sample(sample: RatingsDataset) -> None:
 
 
 def test_another_seed_gives_another_sample(sample: RatingsDataset) -> None:
-    """The seed is not ignored."""
+    """The seed is used."""
     assert generate_sample(CONFIG, seed=1).fingerprint() != sample.fingerprint()
 
 
@@ -63,7 +65,7 @@ def test_popularity_has_a_long_tail(sample: RatingsDataset) -> None:
 
 
 def test_titles_are_unique_and_have_years_and_genres(sample: RatingsDataset) -> None:
-    """An item is told from another by its title, and can be filtered."""
+    """Titles identify items, and items can be filtered by year and genre."""
     catalogue = sample.catalogue
     assert len({catalogue.title(item) for item in range(CONFIG.items)}) == CONFIG.items
     assert catalogue.years.min() >= 1950
@@ -72,14 +74,14 @@ def test_titles_are_unique_and_have_years_and_genres(sample: RatingsDataset) -> 
 
 
 def test_titles_stay_unique_when_all_are_taken() -> None:
-    """A large catalogue has sequels."""
+    """A large catalogue has numbered sequels."""
     titles = film_titles(3_000, np.random.default_rng(2))
     assert len(set(titles)) == 3_000
     assert any(title.endswith(" 2") for title in titles)
 
 
 def factors_of(residuals: Float64, there: Float64, rank: int, ridge: float) -> Float64:
-    """Residuals that ridge ALS of a rank predicts for every cell (users × items)."""
+    """The residuals that ridge ALS predicts for all cells (users × items)."""
     random = np.random.default_rng(0)
     items = random.normal(0, 0.1, (residuals.shape[1], rank))
     users = np.zeros((residuals.shape[0], rank))
@@ -91,7 +93,7 @@ def factors_of(residuals: Float64, there: Float64, rank: int, ridge: float) -> F
 
 
 def solved(residuals: Float64, there: Float64, factors: Float64, ridge: float) -> Float64:
-    """The ridge regression of each row on the factors of the columns that it has."""
+    """The ridge regression of each row on the factors of the columns that it contains."""
     gram = np.einsum("rc,ci,cj->rij", there, factors, factors, optimize=True)
     gram += ridge * np.eye(factors.shape[1])
     found: Float64 = np.linalg.solve(gram, (residuals @ factors)[:, :, None])[:, :, 0]
@@ -99,7 +101,7 @@ def solved(residuals: Float64, there: Float64, factors: Float64, ridge: float) -
 
 
 def test_the_sample_has_tastes_to_learn(sample: RatingsDataset) -> None:
-    """Factors of rank 8 predict held-out ratings clearly better than biases do."""
+    """Eight factors predict held-out ratings clearly better than biases alone."""
     split = random_split(sample.file_order, 0.1, 0)
 
     def part(rows: np.ndarray) -> tuple[Int32, Int32, Float32]:
@@ -141,6 +143,6 @@ def test_sizes_are_set_in_the_source() -> None:
     ],
 )
 def test_impossible_samples_are_refused(source: str, message: str) -> None:
-    """A sample that cannot be is an error, not something smaller."""
+    """An impossible sample is an error; it is not replaced by a smaller one."""
     with pytest.raises(RatingsError, match=message):
         load_ratings(source)

@@ -1,4 +1,4 @@
-"""Splits: which rows train, which test."""
+"""Splits: which rows are for training and which for testing."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from marquee_core.arrays import Int64
 from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.split import (
     Split,
     last_split_per_user,
@@ -25,7 +26,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 @st.composite
 def data_sets(draw: st.DrawFn) -> RatingsDataset:
-    """Random pairs in random file order, with times that often coincide."""
+    """Random pairs in random order, with times that are often equal."""
     random = np.random.default_rng(draw(seeds))
     users, items = draw(st.integers(1, 8)), draw(st.integers(2, 12))
     cells = random.permutation(users * items)[: draw(st.integers(2, users * items))]
@@ -54,7 +55,7 @@ METHODS: dict[str, Method] = {
 def test_a_split_is_disjoint_and_complete(
     method: Method, dataset: RatingsDataset, share: float
 ) -> None:
-    """Each row is in one part, once; a split of the training part keeps within it."""
+    """Each row is in exactly one part; splitting the training part again stays within it."""
     outer = method(dataset, dataset.file_order, share)
     inner = method(dataset, outer.train, share)
     for rows, split in ((np.arange(len(dataset)), outer), (outer.train, inner)):
@@ -65,10 +66,10 @@ def test_a_split_is_disjoint_and_complete(
 
 @settings(deadline=None)
 @given(data_sets(), fractions, seeds)
-def test_a_random_split_is_numpys_permutation_of_the_file(
+def test_a_random_split_is_a_numpy_permutation_of_the_file(
     dataset: RatingsDataset, share: float, seed: int
 ) -> None:
-    """Anyone with NumPy can rebuild the split from the file's lines and the seed."""
+    """The split can be reproduced with NumPy from the lines of the file and the seed."""
     count = len(dataset)
     order = np.random.default_rng(seed).permutation(count)
     cut = round(count * (1.0 - share))
@@ -89,7 +90,7 @@ def test_a_random_split_of_ten_rows_is_known() -> None:
 def test_per_user_splits_hold_out_a_share_of_each_user(
     dataset: RatingsDataset, share: float, seed: int
 ) -> None:
-    """Each user's test part is the share of that user's ratings, rounded down."""
+    """Each user's test part is a share of the user's ratings, rounded down."""
     rows = dataset.file_order
     counts = np.bincount(dataset.users)
     for split in (
@@ -106,7 +107,7 @@ def test_per_user_splits_hold_out_a_share_of_each_user(
 def test_the_last_of_each_user_are_later_than_the_rest(
     dataset: RatingsDataset, share: float
 ) -> None:
-    """No test rating of a user is older than a training rating of that user."""
+    """No test rating of a user is older than a training rating of the same user."""
     split = last_split_per_user(dataset, dataset.file_order, share)
     for user in range(len(dataset.user_ids)):
         train = dataset.timestamps[split.train[dataset.users[split.train] == user]]
@@ -118,7 +119,7 @@ def test_the_last_of_each_user_are_later_than_the_rest(
 @settings(deadline=None)
 @given(data_sets(), fractions)
 def test_a_temporal_split_cuts_time_once(dataset: RatingsDataset, share: float) -> None:
-    """No test rating of anybody is older than a training rating of anybody."""
+    """No test rating is older than a training rating."""
     split = temporal_split(dataset, dataset.file_order, share)
     assert len(split.train) == round(len(dataset) * (1 - share))
     if len(split.test) and len(split.train):
@@ -130,7 +131,7 @@ def test_a_temporal_split_cuts_time_once(dataset: RatingsDataset, share: float) 
 def test_only_the_plain_random_split_depends_on_the_order_of_the_rows(
     dataset: RatingsDataset, share: float, seed: int, random: object
 ) -> None:
-    """The others follow from what the rows say."""
+    """The other splits depend on the content of the rows only."""
     shuffled = dataset.file_order.tolist()
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     for one, other in zip(
@@ -149,6 +150,16 @@ def test_only_the_plain_random_split_depends_on_the_order_of_the_rows(
 
 
 def test_seeds_give_different_splits() -> None:
-    """The seed is not ignored."""
+    """The seed is used."""
     rows = np.arange(1000)
     assert (random_split(rows, 0.2, 0).test != random_split(rows, 0.2, 1).test).any()
+
+
+def test_splits_by_time_need_timestamps() -> None:
+    """Without timestamps, a split by time is refused, and other splits work."""
+    ratings = np.array([4, 3, 5, 2, 1], dtype=np.float32)
+    dataset = RatingsDataset.of(["a"] * 5, list("12345"), ratings, None, {}, "own.csv")
+    for split in (last_split_per_user, temporal_split):
+        with pytest.raises(RatingsError, match=r"own.csv: the ratings have no timestamps.*random"):
+            split(dataset, dataset.file_order, 0.2)
+    assert len(random_split_per_user(dataset, dataset.file_order, 0.2, 0).test) == 1

@@ -1,4 +1,4 @@
-"""MovieLens through TensorFlow Datasets, against the same archive read directly."""
+"""MovieLens through TensorFlow Datasets, compared with the same archive read directly."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from locations import REAL_DATA
-from marquee_trainer.data.dataset import RatingScale, RatingsDataset, RatingsError
+from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.data.errors import RatingsError
+from marquee_trainer.data.scale import RatingScale
 from marquee_trainer.data.source import load_ratings
 
 CONFIG = "movielens/latest-small-ratings"
@@ -37,7 +39,7 @@ def direct(prepared: RatingsDataset) -> RatingsDataset:
 def test_the_ratings_are_those_of_the_archive(
     prepared: RatingsDataset, direct: RatingsDataset
 ) -> None:
-    """Users, items, stars and times are the same, so the fingerprints are."""
+    """Users, items, ratings and times are equal, and so are the fingerprints."""
     assert len(prepared) == 100_836
     for name in ("users", "items", "ratings", "timestamps"):
         np.testing.assert_array_equal(getattr(prepared, name), getattr(direct, name))
@@ -47,7 +49,7 @@ def test_the_ratings_are_those_of_the_archive(
 def test_users_and_items_have_the_archives_ids(
     prepared: RatingsDataset, direct: RatingsDataset
 ) -> None:
-    """The ids are MovieLens' own, as text."""
+    """The ids are those of MovieLens, as text."""
     every_user, every_item = range(610), range(9724)
     assert (len(prepared.user_ids), len(prepared.catalogue)) == (610, 9724)
     assert prepared.user_ids.ids(every_user) == direct.user_ids.ids(every_user)
@@ -57,7 +59,7 @@ def test_users_and_items_have_the_archives_ids(
 def test_titles_years_and_genres_are_those_of_the_archive(
     prepared: RatingsDataset, direct: RatingsDataset
 ) -> None:
-    """Whichever way the movies come, users see the same."""
+    """Both ways of reading result in the same metadata."""
     assert prepared.catalogue.genres == direct.catalogue.genres
     np.testing.assert_array_equal(prepared.catalogue.years, direct.catalogue.years)
     for item in range(len(direct.catalogue)):
@@ -72,12 +74,12 @@ def test_half_stars_are_kept(prepared: RatingsDataset) -> None:
 
 
 def test_the_file_order_is_a_permutation(prepared: RatingsDataset) -> None:
-    """A random split has each example once."""
+    """A random split contains each example once."""
     np.testing.assert_array_equal(np.sort(prepared.file_order), np.arange(len(prepared)))
 
 
 def test_a_config_without_ratings_is_refused(tmp_path: Path) -> None:
-    """A config of movies has nothing to train on."""
+    """A config of movies has no ratings."""
     with pytest.raises(RatingsError, match="latest-small-movies is not a config of ratings"):
         load_ratings("movielens/latest-small-movies", cache=tmp_path)
 
@@ -89,6 +91,6 @@ def test_a_missing_folder_of_archives_is_named(tmp_path: Path) -> None:
 
 
 def test_an_unknown_config_is_an_error(tmp_path: Path) -> None:
-    """What the library raises becomes an error of ratings that names the config."""
+    """The library's exception becomes a RatingsError that names the config."""
     with pytest.raises(RatingsError, match="movielens/9z-ratings is not known"):
         load_ratings("movielens/9z-ratings", cache=tmp_path)

@@ -1,4 +1,4 @@
-"""Blends: what the ensemble learns on validation data."""
+"""The ensemble's blends, as learned on validation data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def predictions_of(random: np.random.Generator, count: int = 400) -> dict[str, Float32]:
-    """The baseline's predictions, and two models' that depart from it."""
+    """Predictions of the baseline, and of two models that differ from it at random."""
     base = random.normal(3.5, 0.4, count)
     return {
         "baseline": base.astype(np.float32),
@@ -42,20 +42,20 @@ def squared_error(prediction: Float64 | Float32, ratings: Float32) -> float:
 def test_a_rating_blend_recovers_known_weights(
     seed: int, one: float, two: float, intercept: float
 ) -> None:
-    """Without noise and ridge the weights that made the ratings are found."""
+    """Without noise and ridge, it finds the weights that the ratings were made with."""
     models = predictions_of(np.random.default_rng(seed))
-    made = Blend({"baseline": 1 - one - two, "one": one, "two": two}, intercept)
-    blend = learn_rating_blend(models, made.apply(models).astype(np.float32), ridge=0.0)
+    true_blend = Blend({"baseline": 1 - one - two, "one": one, "two": two}, intercept)
+    blend = learn_rating_blend(models, true_blend.apply(models).astype(np.float32), ridge=0.0)
     assert blend.intercept == pytest.approx(intercept, abs=1e-4)
-    for name, weight in made.weights.items():
+    for name, weight in true_blend.weights.items():
         assert blend.weights.get(name, 0.0) == pytest.approx(weight, abs=1e-4)
 
 
 @given(seeds, st.floats(-1, 1), st.floats(-1, 1))
-def test_a_rating_blend_is_no_worse_than_any_model_on_its_own_data(
+def test_a_rating_blend_is_at_least_as_good_as_each_model_on_the_same_data(
     seed: int, one: float, two: float
 ) -> None:
-    """Each model alone is a blend that could have been chosen, and the ridge costs what it says."""
+    """Each model alone is a possible blend; a ridge adds at most its penalty to the error."""
     random = np.random.default_rng(seed)
     models = predictions_of(random)
     base = models["baseline"]
@@ -65,15 +65,15 @@ def test_a_rating_blend_is_no_worse_than_any_model_on_its_own_data(
     free = learn_rating_blend(models, ratings, ridge=0.0)
     assert squared_error(free.apply(models), ratings) <= best * (1 + 1e-6)
     ridge = 30.0
-    held = learn_rating_blend(models, ratings, ridge)
+    penalised = learn_rating_blend(models, ratings, ridge)
     variance = float(np.var([models[name] - base for name in ("one", "two")]))
-    # |w − 1/2|² is at most 1/2 for a model alone, and for the baseline.
+    # |w − 1/2|² is at most 1/2 for a single model, and for the baseline.
     allowed = best + ridge * variance / 2
-    assert squared_error(held.apply(models), ratings) <= allowed * (1 + 1e-6)
+    assert squared_error(penalised.apply(models), ratings) <= allowed * (1 + 1e-6)
 
 
-def test_a_model_that_departs_the_wrong_way_gets_no_weight() -> None:
-    """Weights are not negative."""
+def test_a_model_that_differs_in_the_wrong_direction_gets_no_weight() -> None:
+    """Weights are never negative."""
     models = predictions_of(np.random.default_rng(3))
     wrong = 2 * models["baseline"] - models["one"]
     blend = learn_rating_blend(models, wrong, ridge=0.0)
@@ -81,7 +81,7 @@ def test_a_model_that_departs_the_wrong_way_gets_no_weight() -> None:
 
 
 def test_a_strong_ridge_gives_the_mean_of_the_models() -> None:
-    """With little validation data no model is singled out."""
+    """So no model is preferred when there are few validation ratings."""
     models = predictions_of(np.random.default_rng(4))
     blend = learn_rating_blend(models, models["two"], ridge=1e9)
     assert blend.weights["one"] == pytest.approx(0.5, abs=1e-3)
@@ -89,16 +89,16 @@ def test_a_strong_ridge_gives_the_mean_of_the_models() -> None:
     assert blend.weights["baseline"] == pytest.approx(0.0, abs=1e-3)
 
 
-def test_a_baseline_alone_is_shifted_to_the_mean() -> None:
-    """With no other model there is only a constant to learn."""
+def test_a_baseline_alone_is_shifted_to_the_mean_rating() -> None:
+    """Without other models only the intercept is learned."""
     base = np.array([3, 4], dtype=np.float32)
     blend = learn_rating_blend({"baseline": base}, base + 0.25, ridge=30.0)
     assert blend.weights == {"baseline": 1.0}
     assert blend.intercept == pytest.approx(0.25)
 
 
-def test_models_that_repeat_the_baseline_teach_nothing() -> None:
-    """No departure means no weight, and no division by zero."""
+def test_a_model_equal_to_the_baseline_changes_nothing() -> None:
+    """Without any difference there is no weight, and no division by zero."""
     base = np.array([3, 4, 5], dtype=np.float32)
     blend = learn_rating_blend({"baseline": base, "same": base.copy()}, base, ridge=30.0)
     assert np.isfinite(list(blend.weights.values())).all()
@@ -106,7 +106,7 @@ def test_models_that_repeat_the_baseline_teach_nothing() -> None:
 
 
 def lists_of(seed: int, users: int = 60, items: int = 50) -> RankingLists:
-    """Lists where `good` puts relevant items first, `random` none, and `bad` puts them last."""
+    """Lists in which `good` ranks relevant items high, `random` at random, and `bad` low."""
     random = np.random.default_rng(seed)
     candidates = random.random((users, items)) < 0.8
     candidates[:, 0] = True
@@ -126,8 +126,8 @@ def lists_of(seed: int, users: int = 60, items: int = 50) -> RankingLists:
 
 @settings(max_examples=20, deadline=None)
 @given(seeds)
-def test_a_listwise_blend_prefers_the_model_that_orders_relevant_items_first(seed: int) -> None:
-    """The good model leads, a random one has next to no say, and one that errs has none."""
+def test_a_listwise_blend_prefers_the_model_that_ranks_relevant_items_high(seed: int) -> None:
+    """The good model gets most of the weight, the random one little, and the bad one none."""
     blend = learn_listwise_blend(lists_of(seed), ["good", "random", "bad"], CONFIG.ranking_ridge)
     assert blend.weights["good"] > 0.5
     assert blend.weights.get("random", 0.0) < 0.5 * blend.weights["good"]
@@ -135,7 +135,7 @@ def test_a_listwise_blend_prefers_the_model_that_orders_relevant_items_first(see
 
 
 def listwise_loss(lists: RankingLists, blend: Blend, models: list[str], ridge: float) -> float:
-    """The objective of the listwise blend, by loops over users."""
+    """The objective of the listwise blend, computed by a loop over users."""
     total = 0.0
     for user in range(len(lists.candidates)):
         candidates = np.flatnonzero(lists.candidates[user])
@@ -155,21 +155,21 @@ def listwise_loss(lists: RankingLists, blend: Blend, models: list[str], ridge: f
 @settings(max_examples=10, deadline=None)
 @given(seeds)
 def test_a_listwise_blend_minimises_its_loss(seed: int) -> None:
-    """No step aside makes the documented objective smaller."""
+    """Changing any weight does not make the documented objective smaller."""
     lists, models = lists_of(seed), ["good", "random", "bad"]
     blend = learn_listwise_blend(lists, models, CONFIG.ranking_ridge)
-    least = listwise_loss(lists, blend, models, CONFIG.ranking_ridge)
+    minimum = listwise_loss(lists, blend, models, CONFIG.ranking_ridge)
     for name in models:
         for step in (-0.05, 0.05):
             weight = max(blend.weights.get(name, 0.0) + step, 0.0)
-            aside = replace(blend, weights={**blend.weights, name: weight})
-            assert least <= listwise_loss(lists, aside, models, CONFIG.ranking_ridge) + 1e-6
+            changed = replace(blend, weights={**blend.weights, name: weight})
+            assert minimum <= listwise_loss(lists, changed, models, CONFIG.ranking_ridge) + 1e-6
 
 
 @settings(max_examples=10, deadline=None)
 @given(seeds, st.sampled_from([0.01, 7.0, 300.0]))
-def test_a_listwise_blend_does_not_depend_on_a_models_unit(seed: int, factor: float) -> None:
-    """Scores in another unit weigh as much less as they are larger."""
+def test_a_listwise_blend_does_not_depend_on_the_scale_of_scores(seed: int, factor: float) -> None:
+    """When a model's scores are multiplied by a factor, its weight is divided by it."""
     lists = lists_of(seed)
     scaled = replace(lists, scores={**lists.scores, "good": lists.scores["good"] * factor})
     models = ["good", "random"]
@@ -178,8 +178,8 @@ def test_a_listwise_blend_does_not_depend_on_a_models_unit(seed: int, factor: fl
     assert other.weights["good"] * factor == pytest.approx(one.weights["good"], rel=0.01)
 
 
-def test_a_constant_model_does_not_break_a_listwise_blend() -> None:
-    """A model without an opinion changes nothing."""
+def test_a_model_with_constant_scores_does_not_change_a_listwise_blend() -> None:
+    """Constant scores cannot change a ranking."""
     lists = lists_of(5)
     flat = np.full(lists.candidates.shape, 3.0, dtype=np.float32)
     lists = replace(lists, scores={**lists.scores, "flat": flat})
@@ -189,7 +189,7 @@ def test_a_constant_model_does_not_break_a_listwise_blend() -> None:
 
 
 def test_an_ensemble_has_blends_for_every_set_of_backends() -> None:
-    """Whichever backend is away, there are blends of what remains, learned for that case."""
+    """If a backend is unavailable, there are blends of the other models, learned for that case."""
     random = np.random.default_rng(6)
     stars = predictions_of(random)
     ratings = (0.5 * stars["one"] + 0.5 * stars["two"]).astype(np.float32)
@@ -204,17 +204,19 @@ def test_an_ensemble_has_blends_for_every_set_of_backends() -> None:
     ensemble = learn_ensemble(
         backend_of, stars, ratings, replace(lists, scores=scores), BlendConfig(rating_ridge=0.0)
     )
-    everything = [(), ("cf",), ("inference",), ("cf", "inference")]
-    assert set(ensemble.by_backends) == {frozenset(backends) for backends in everything}
-    for backends in everything:
+    subsets = [(), ("cf",), ("inference",), ("cf", "inference")]
+    assert set(ensemble.by_backends) == {frozenset(backends) for backends in subsets}
+    for backends in subsets:
         pair = ensemble.blends(backends)
-        there = {name for name, backend in backend_of.items() if backend in (*backends, "gateway")}
-        assert set(pair.models()) <= there
-        assert set(pair.rating.weights) == there & set(stars)
+        available = {
+            name for name, backend in backend_of.items() if backend in (*backends, "gateway")
+        }
+        assert set(pair.models()) <= available
+        assert set(pair.rating.weights) == available & set(stars)
         assert pair.ranking.weights
     full, part = ensemble.blends(["cf", "inference"]).rating, ensemble.blends(["cf"]).rating
     assert full.weights["one"] == pytest.approx(0.5, abs=1e-3)
     shared = {name: stars[name] for name in ("baseline", "one")}
-    crippled = Blend({"baseline": 0.5, "one": full.weights["one"]}, full.intercept)
+    truncated = Blend({"baseline": 0.5, "one": full.weights["one"]}, full.intercept)
     by_part = squared_error(part.apply(shared), ratings)
-    assert by_part < squared_error(crippled.apply(shared), ratings)
+    assert by_part < squared_error(truncated.apply(shared), ratings)

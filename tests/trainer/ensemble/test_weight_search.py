@@ -1,4 +1,4 @@
-"""The ranking blend: weights searched for NDCG at the top of the lists."""
+"""The ranking blend, whose weights are searched to maximise NDCG at the top of the lists."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marquee_core.arrays import Float32, Float64
-from marquee_core.ratings import RatingsMatrix
 from marquee_trainer.data.interactions import Interactions
 from marquee_trainer.ensemble.blends import BlendConfig, RankingLists, learn_ranking_blend
 from marquee_trainer.ensemble.weight_search import RankingPool, SearchConfig, search_weights
 from marquee_trainer.metrics.ranking_metrics import RankingTask, ranking_metrics
+from toy.ratings import ratings_matrix
 
 MODELS = ("one", "two", "noise")
 CONFIG = BlendConfig(search=SearchConfig(depth=10))
@@ -22,7 +22,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def lists_of(seed: int, users: int = 40, items: int = 60) -> RankingLists:
-    """Two models that each see half of what is relevant, and one that sees nothing."""
+    """Two models that each recognise half of the relevant items, and one of pure noise."""
     random = np.random.default_rng(seed)
     candidates = random.random((users, items)) < 0.8
     candidates[:, :2] = True
@@ -47,25 +47,19 @@ def pool_of(lists: RankingLists, depth: int = 10) -> RankingPool:
 
 
 def full_ndcg(lists: RankingLists, scores: Float32 | Float64, k: int) -> float:
-    """NDCG@k as the evaluation measures it."""
-    users, items = np.nonzero(~lists.candidates)
-    train = RatingsMatrix.of(
-        users.astype(np.int32),
-        items.astype(np.int32),
-        np.ones(len(users), dtype=np.float32),
-        *lists.candidates.shape,
-    )
+    """NDCG@k as the evaluation computes it."""
+    train = ratings_matrix(~lists.candidates)
     users, items = np.nonzero(lists.relevant)
     stars = np.full(len(users), 5.0, dtype=np.float32)
-    pairs = Interactions(users.astype(np.int32), items.astype(np.int32), stars)
-    task = RankingTask.of(train, pairs, 4.0)
+    test = Interactions(users.astype(np.int32), items.astype(np.int32), stars)
+    task = RankingTask.of(train, test, 4.0)
     return ranking_metrics(task, lambda some: scores[some], k).ndcg
 
 
 @settings(max_examples=20)
 @given(seeds, st.integers(1, 70))
 def test_a_single_models_ndcg_is_that_of_the_evaluation(seed: int, depth: int) -> None:
-    """The pool holds all that a model's own top is made of, so that its NDCG is exact."""
+    """The pool holds the whole top of each model's ranking, so its NDCG is exact."""
     lists = lists_of(seed)
     pool = pool_of(lists, depth)
     for place, name in enumerate(MODELS):
@@ -76,22 +70,22 @@ def test_a_single_models_ndcg_is_that_of_the_evaluation(seed: int, depth: int) -
 
 @settings(max_examples=20)
 @given(seeds, st.lists(st.floats(0.0, 1.0), min_size=3, max_size=3).filter(any))
-def test_a_search_never_ends_below_its_start(seed: int, start: list[float]) -> None:
-    """Only steps that gain are made; weights are shares."""
+def test_a_search_never_lowers_ndcg(seed: int, start: list[float]) -> None:
+    """Only steps that raise NDCG are taken; the weights are shares."""
     pool = pool_of(lists_of(seed))
     weights, found = search_weights(pool, np.array(start), CONFIG.search)
-    begun = pool.ndcg(pool.blended(np.array(start) / sum(start)), CONFIG.search.depth)
-    assert found >= begun - 1e-6
+    initial = pool.ndcg(pool.blended(np.array(start) / sum(start)), CONFIG.search.depth)
+    assert found >= initial - 1e-6
     assert weights.min() >= 0.0
     assert weights.sum() == pytest.approx(1.0)
-    again = pool.ndcg(pool.blended(weights), CONFIG.search.depth)
-    assert again == pytest.approx(found, abs=0.02)
+    recomputed = pool.ndcg(pool.blended(weights), CONFIG.search.depth)
+    assert recomputed == pytest.approx(found, abs=0.02)
 
 
 @settings(max_examples=10)
 @given(seeds)
-def test_a_ranking_blend_orders_better_than_each_of_its_models(seed: int) -> None:
-    """Two models that know different things are blended, whatever the units of their scores."""
+def test_a_ranking_blend_is_better_than_each_of_its_models(seed: int) -> None:
+    """Two complementary models are blended, whatever the scale of their scores."""
     lists = lists_of(seed)
     blend = learn_ranking_blend(lists, MODELS, CONFIG)
     blended = full_ndcg(lists, blend.apply(lists.scores), 10)
@@ -101,8 +95,8 @@ def test_a_ranking_blend_orders_better_than_each_of_its_models(seed: int) -> Non
     assert blend.weights["two"] > 0
 
 
-def test_models_without_an_opinion_leave_the_order_to_the_others() -> None:
-    """Constant scores, and a single model, are ordinary input."""
+def test_models_with_constant_scores_do_not_change_the_ranking() -> None:
+    """Constant scores and a single model are ordinary input."""
     lists = lists_of(0)
     flat = np.full(lists.candidates.shape, 3.0, dtype=np.float32)
     lists = replace(lists, scores={**lists.scores, "flat": flat})

@@ -15,8 +15,8 @@ numbers = st.floats(-10, 10, allow_subnormal=False)
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), numbers), min_size=1, max_size=40))
-def test_user_means_weigh_back_to_the_pooled_mean(rows: list[tuple[int, float]]) -> None:
-    """Means by user are those of a loop, and weighted by their counts they give the pooled mean."""
+def test_user_means_weighted_by_counts_give_the_pooled_mean(rows: list[tuple[int, float]]) -> None:
+    """The means also equal those of a plain loop over users."""
     users = np.array([user for user, _ in rows], dtype=np.int32)
     values = np.array([value for _, value in rows])
     means, counts = user_means(values, users)
@@ -27,8 +27,8 @@ def test_user_means_weigh_back_to_the_pooled_mean(rows: list[tuple[int, float]])
     assert np.average(means, weights=counts) == pytest.approx(values.mean(), abs=1e-9)
 
 
-def test_the_interval_of_a_mean_is_that_of_its_normal_law() -> None:
-    """For many values it is the mean ± 1.96 standard errors."""
+def test_the_interval_approaches_the_normal_interval() -> None:
+    """For many values it is close to the mean ± 1.96 standard errors."""
     values = np.random.default_rng(1).normal(2.0, 3.0, size=4_000)
     found = bootstrap_interval(values, seed=0)
     error = values.std() / np.sqrt(len(values))
@@ -38,25 +38,25 @@ def test_the_interval_of_a_mean_is_that_of_its_normal_law() -> None:
 
 
 @pytest.mark.parametrize("weights", [None, np.array([1.0, 5.0, 2.0, 9.0])])
-def test_resamples_equal_a_plain_loop(
+def test_resamples_match_a_plain_loop(
     weights: Float64 | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each resample is the weighted mean of users drawn with replacement, whatever the block."""
+    """Each is the weighted mean of users drawn with replacement, for any block size."""
     values = np.array([3.0, -1.0, 4.0, 1.5])
     random = np.random.default_rng(7)
-    heavy = np.ones(4) if weights is None else weights
+    user_weights = np.ones(4) if weights is None else weights
     means = []
     for _ in range(200):
         drawn = random.integers(0, 4, size=4)
-        means.append((values[drawn] * heavy[drawn]).sum() / heavy[drawn].sum())
+        means.append((values[drawn] * user_weights[drawn]).sum() / user_weights[drawn].sum())
     for draws in (1, 4 * 3, 10**6):
         monkeypatch.setattr(bootstrap, "_BLOCK_DRAWS", draws)
         found = bootstrap_interval(values, 7, weights, resamples=200, confidence=0.8)
         assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.1, 0.9])))
 
 
-def test_a_real_difference_is_told_from_chance() -> None:
-    """What differs for every user has a small p, what differs by chance a large one."""
+def test_a_real_difference_is_distinguished_from_chance() -> None:
+    """A difference for every user has a small p-value, a difference by chance a large one."""
     random = np.random.default_rng(3)
     first = random.normal(size=500)
     better = paired_bootstrap(first, first - 0.05, seed=0)
@@ -68,28 +68,26 @@ def test_a_real_difference_is_told_from_chance() -> None:
     assert same.p_value > 0.5
 
 
-def test_no_difference_has_a_p_of_one() -> None:
-    """Equal values are no evidence."""
+def test_equal_values_have_a_p_value_of_one() -> None:
+    """Without any difference there is no evidence for one."""
     values = np.arange(20.0)
     assert paired_bootstrap(values, values, seed=0).p_value == 1.0
 
 
 @settings(max_examples=30)
 @given(st.lists(st.tuples(numbers, numbers), min_size=2, max_size=20), st.integers(0, 99))
-def test_a_comparison_is_the_same_from_either_side(
-    rows: list[tuple[float, float]], seed: int
-) -> None:
-    """Exchanging the two turns the sign of the difference and leaves p as it is."""
+def test_a_comparison_is_symmetric(rows: list[tuple[float, float]], seed: int) -> None:
+    """Exchanging the two sides changes the sign of the difference, and keeps the p-value."""
     first, second = np.array(rows).T
-    ahead = paired_bootstrap(first, second, seed, resamples=100)
-    behind = paired_bootstrap(second, first, seed, resamples=100)
-    assert behind.difference.mean == pytest.approx(-ahead.difference.mean, abs=1e-12)
-    assert behind.difference.low == pytest.approx(-ahead.difference.high, abs=1e-9)
-    assert behind.p_value == ahead.p_value
+    forward = paired_bootstrap(first, second, seed, resamples=100)
+    reverse = paired_bootstrap(second, first, seed, resamples=100)
+    assert reverse.difference.mean == pytest.approx(-forward.difference.mean, abs=1e-12)
+    assert reverse.difference.low == pytest.approx(-forward.difference.high, abs=1e-9)
+    assert reverse.p_value == forward.p_value
 
 
-def test_values_that_cannot_be_drawn_or_paired_are_refused() -> None:
-    """There is no interval of nothing, and no pairing of different users."""
+def test_empty_and_unpaired_values_are_refused() -> None:
+    """An interval needs at least one value, and a pair needs both."""
     with pytest.raises(ValueError, match="no values"):
         bootstrap_interval(np.empty(0), seed=0)
     with pytest.raises(ValueError, match="3 values cannot be paired with 2"):

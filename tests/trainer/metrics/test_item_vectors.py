@@ -1,4 +1,4 @@
-"""Item vectors: unit length, and close where items are rated by the same people."""
+"""Item vectors have unit length, and are close for items with a similar audience."""
 
 from __future__ import annotations
 
@@ -6,22 +6,18 @@ import numpy as np
 import pytest
 
 from marquee_core.arrays import Bool
-from marquee_core.ratings import RatingsMatrix
-from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.metrics.item_vectors import item_vectors
+from toy.ratings import release_data
 
 
 def data_of(rated: Bool) -> ReleaseData:
-    """A release's data, from which user rated which item (bool, users × items)."""
-    users, items = np.nonzero(rated)
-    stars = np.full(len(users), 4, dtype=np.float32)
-    matrix = RatingsMatrix.of(users.astype(np.int32), items.astype(np.int32), stars, *rated.shape)
-    return ReleaseData(matrix, Baseline.fit(matrix, 5.0, 5.0, 2))
+    """Release data in which every rating is 4 stars (rated: bool, users × items)."""
+    return release_data(np.where(rated, 4, 0), sweeps=2)
 
 
-def test_items_of_the_same_audience_are_close_and_of_others_apart() -> None:
-    """Two audiences that share nothing give two directions; unrated items have none."""
+def test_items_with_the_same_audience_have_the_same_vector() -> None:
+    """Items of two disjoint audiences are orthogonal; unrated items have zero vectors."""
     rated = np.zeros((60, 23), dtype=np.bool_)
     rated[:30, :10] = True
     rated[30:, 10:20] = True
@@ -34,8 +30,8 @@ def test_items_of_the_same_audience_are_close_and_of_others_apart() -> None:
 
 
 @pytest.mark.parametrize("shape", [(200, 60), (60, 200), (5, 4)])
-def test_vectors_are_of_unit_length_and_the_same_each_time(shape: tuple[int, int]) -> None:
-    """Products are cosines, and a release can be built again."""
+def test_vectors_have_unit_length_and_are_reproducible(shape: tuple[int, int]) -> None:
+    """So that products are cosines, and the same data give the same release."""
     rated = np.random.default_rng(0).random(shape) < 0.3
     rated[0] = True
     rated[:, -1] = False
@@ -47,6 +43,6 @@ def test_vectors_are_of_unit_length_and_the_same_each_time(shape: tuple[int, int
     np.testing.assert_array_equal(vectors, item_vectors(data_of(rated)))
 
 
-def test_one_item_has_no_direction() -> None:
-    """Data too small for a decomposition give zeros, not an error."""
+def test_a_single_item_has_a_zero_vector() -> None:
+    """Data too small for a decomposition give zeros rather than an error."""
     assert not item_vectors(data_of(np.ones((3, 1), dtype=np.bool_))).any()

@@ -1,4 +1,4 @@
-"""Predictions that know the day of the rating."""
+"""Predictions of ratings whose day is known, by Bayesian MF with time effects."""
 
 from __future__ import annotations
 
@@ -14,28 +14,30 @@ from marquee_trainer.data.split import random_split
 from marquee_trainer.models.bayesian.bayesian_mf import BayesianMF
 from marquee_trainer.models.bayesian.random_effect import RandomEffect
 from marquee_trainer.models.neighbours.item_cf import ItemCF
-from marquee_trainer.studies.known_day import KnownDayConfig, know_day
+from marquee_trainer.studies.known_day import KnownDayConfig, evaluate_with_day
+from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import ENSEMBLE
-from marquee_trainer.training.train import Progress, TrainingConfig, train
+from marquee_trainer.training.progress import Progress
+from marquee_trainer.training.train import train
 
-CHAIN = BayesianMFConfig(rank=4, sweeps=40, burn_in=10, samples=10)
+CHAIN = BayesianMFConfig(factors=4, sweeps=40, burn_in=10, samples=10)
 DAY_S = 86_400
 
 
 @pytest.fixture(scope="module")
 def dataset() -> RatingsDataset:
-    """A small sample, each user's ratings on four days."""
+    """A small sample in which each user's ratings were given on four days."""
     sample = generate_sample(SampleConfig(users=120, items=100, ratings=6000), seed=2)
     days = np.random.default_rng(0).integers(0, 4, len(sample))
     return replace(sample, timestamps=sample.users * 40 * DAY_S + days * DAY_S)
 
 
 def gain(dataset: RatingsDataset) -> dict[str, float]:
-    """By how much the test MSE falls when the day is known, as a share."""
+    """The relative reduction of the test MSE when the day is known, by model."""
     split = random_split(dataset.file_order, 0.2, 0)
     config = TrainingConfig()
     trained = train(dataset, split, (ItemCF, lambda: BayesianMF(CHAIN)), config, Progress())
-    found = know_day(dataset, split, trained, config, KnownDayConfig(CHAIN), Progress())
+    found = evaluate_with_day(dataset, split, trained, config, KnownDayConfig(CHAIN), Progress())
     assert len(found.predictions) == len(split.test)
     return {
         name: 1 - row["test_mse"] / trained.evaluation.metrics[name]["test_mse"]
@@ -43,27 +45,27 @@ def gain(dataset: RatingsDataset) -> dict[str, float]:
     }
 
 
-def test_moods_of_days_are_found(dataset: RatingsDataset) -> None:
-    """Where a user's days differ by half a star, much of the error is told by the day."""
+def test_effects_of_days_are_found(dataset: RatingsDataset) -> None:
+    """If each user's days are a star above or below the usual, the day explains much error."""
     cells = dataset.users * 4 + (dataset.timestamps // DAY_S) % 40
-    moods = np.random.default_rng(1).choice([-1.0, 1.0], int(cells.max()) + 1)
-    moody = replace(
-        dataset, ratings=np.clip(dataset.ratings + moods[cells], 1, 5).astype(np.float32)
+    effects = np.random.default_rng(1).choice([-1.0, 1.0], int(cells.max()) + 1)
+    with_effects = replace(
+        dataset, ratings=np.clip(dataset.ratings + effects[cells], 1, 5).astype(np.float32)
     )
-    found = gain(moody)
+    found = gain(with_effects)
     assert found[BayesianMF.name] > 0.15
     assert found[ENSEMBLE] > 0.15
 
 
-def test_days_that_mean_nothing_do_no_harm(dataset: RatingsDataset) -> None:
-    """Effects that are not there are shrunk to nothing."""
+def test_days_without_effects_do_no_harm(dataset: RatingsDataset) -> None:
+    """The estimated effects are shrunk close to 0."""
     found = gain(dataset)
     assert found[BayesianMF.name] > -0.05
     assert found[ENSEMBLE] > -0.05
 
 
 def test_an_effect_is_drawn_around_its_posterior_mean() -> None:
-    """Σ w e / (λ + Σ w) for cells with ratings, with the variance 1 / (λ + Σ w); 0 for others."""
+    """Mean Σ w e / (λ + Σ w) and variance 1 / (λ + Σ w) for rated cells; 0 for the others."""
     random = np.random.default_rng(0)
     effect = RandomEffect(np.array([0, 0, 2]), 3, random)
     residuals, precisions = np.array([1.0, 2.0, -1.0]), np.array([2.0, 1.0, 3.0])

@@ -1,4 +1,4 @@
-"""What was rated of late: how long it counts, and that it is learned, published and served."""
+"""Recent popularity: its half-life is chosen, and it is learned, published and served."""
 
 from __future__ import annotations
 
@@ -12,32 +12,29 @@ from marquee_core.release.ensemble import RECENT_POPULARITY
 from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.popularity import popularity_scores
 from marquee_services.gateway.releases.release import load_gateway_release
-from marquee_trainer.commands.settings import SPLITS, DataSettings
-from marquee_trainer.commands.train import publish
+from marquee_trainer.commands.settings import SPLITS
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.split import Split, split_by, temporal_split
 from marquee_trainer.models.baselines import RecentlyPopular
 from marquee_trainer.models.linear.ease import EASE
 from marquee_trainer.models.model import Model, Training
 from marquee_trainer.models.neighbours.item_cf import ItemCF
+from marquee_trainer.publishing.release import publish_trained
+from marquee_trainer.training.config import BaselineConfig, TrainingConfig
+from marquee_trainer.training.preparation import release_data, validation_split
+from marquee_trainer.training.progress import Progress
 from marquee_trainer.training.recency import RecencyConfig, choose_half_life
-from marquee_trainer.training.train import (
-    BaselineConfig,
-    Progress,
-    TrainingConfig,
-    release_data,
-    train,
-    validation_split,
-)
+from marquee_trainer.training.train import train
 
 DAY_S = 86_400
 MODELS: tuple[Callable[[], Model], ...] = (ItemCF, EASE)
 
 
 def fashions(days_each: int) -> RatingsDataset:
-    """Each user rates what is in fashion on one day; the fashion changes after so many days.
+    """Each user rates items that are in fashion on one day; fashions last `days_each` days.
 
-    Of 150 days the last 30 are the test's, and no fashion ends with day 120.
+    There are 150 days. A temporal 80/20 split puts the last 30 into the test part, and no fashion
+    ends at the boundary.
     """
     random = np.random.default_rng(0)
     users, items, times = [], [], []
@@ -54,25 +51,25 @@ def fashions(days_each: int) -> RatingsDataset:
 
 
 @pytest.mark.parametrize(("days_each", "low", "high"), [(3, 0.0, 5.0), (1000, 50.0, 1000.0)])
-def test_the_half_life_suits_how_fast_tastes_change(
+def test_the_half_life_matches_how_fast_fashions_change(
     days_each: int, low: float, high: float
 ) -> None:
-    """Quick fashions are forgotten quickly, what lasts is not."""
+    """It is short for short fashions and long for lasting ones."""
     dataset = fashions(days_each)
     inner = temporal_split(dataset, dataset.file_order, 0.2)
     assert low < choose_half_life(dataset, inner, 4.0, RecencyConfig()) <= high
 
 
-def test_without_liked_items_the_longest_half_life_is_taken() -> None:
-    """Then nothing speaks for forgetting."""
+def test_the_longest_half_life_is_chosen_without_relevant_items() -> None:
+    """Then there is no evidence for a shorter one."""
     dataset = fashions(3)
     inner = temporal_split(dataset, dataset.file_order, 0.2)
     assert choose_half_life(dataset, inner, 5.0, RecencyConfig()) == 1000.0
 
 
 @pytest.mark.parametrize("kind", SPLITS)
-def test_validation_ratings_are_cut_as_the_test_ratings_were(kind: str) -> None:
-    """By time where the test is the latest, so that blends suit what they are tested on."""
+def test_the_validation_part_is_split_off_like_the_test_part(kind: str) -> None:
+    """For example by time, so that the blends are learned under the conditions of the test."""
     dataset = fashions(60)
     split = split_by(kind, dataset, dataset.file_order, 0.2, 0)
     assert split.kind == kind
@@ -83,16 +80,16 @@ def test_validation_ratings_are_cut_as_the_test_ratings_were(kind: str) -> None:
         assert dataset.timestamps[inner.train].max() <= dataset.timestamps[inner.test].min()
 
 
-def test_recent_popularity_needs_to_be_told_what_was_rated_of_late() -> None:
-    """Data without it has no such model."""
+def test_recent_popularity_cannot_be_fitted_without_recency() -> None:
+    """Release data without recent popularity are refused with an error."""
     dataset = fashions(3)
     data = release_data(dataset, dataset.file_order, BaselineConfig())
-    with pytest.raises(ValueError, match="of late"):
+    with pytest.raises(ValueError, match="no recency-weighted rating counts"):
         RecentlyPopular().fit(Training(data))
 
 
-def test_what_is_in_fashion_is_learned_published_and_served(tmp_path: Path) -> None:
-    """By time, its weight is most of the ensemble's, and it ranks what comes next."""
+def test_recent_popularity_is_learned_published_and_served(tmp_path: Path) -> None:
+    """Under a split by time it beats popularity, and the ensemble ranks about as well as it."""
     dataset = fashions(60)
     split: Split = temporal_split(dataset, dataset.file_order, 0.2)
     trained = train(dataset, split, MODELS, TrainingConfig(), Progress())
@@ -100,7 +97,7 @@ def test_what_is_in_fashion_is_learned_published_and_served(tmp_path: Path) -> N
     assert metrics[RECENT_POPULARITY]["ndcg@10"] > 2 * metrics["popularity"]["ndcg@10"]
     assert metrics["ensemble"]["ndcg@10"] >= 0.95 * metrics[RECENT_POPULARITY]["ndcg@10"]
     store = ReleaseStore(str(tmp_path / "store"))
-    manifest = publish(store, dataset, split, trained, DataSettings())
+    manifest = publish_trained(store, dataset, split, trained, TrainingConfig())
     entry = next(model for model in manifest.models if model.name == RECENT_POPULARITY)
     assert trained.data.recency is not None
     assert entry.parameters == {"half_life_days": trained.data.recency.half_life_days}

@@ -1,9 +1,8 @@
-"""Searching configurations, and training with those that were found."""
+"""`marquee tune`: the search, its files, and training with the configurations found."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,39 +11,37 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marquee_core.scorers.bayesian_mf import BayesianMFConfig
+from marquee_core.scorers.hyperparameters import hyperparameters
+from marquee_core.scorers.ials import IALSConfig
+from marquee_core.scorers.item_cf import ItemCFConfig
 from marquee_trainer.commands import cli
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.sample import SampleConfig, generate_sample
 from marquee_trainer.data.split import Split, random_split
 from marquee_trainer.metrics.ranking_metrics import RankingTask, ranking_metrics
-from marquee_trainer.models import configurations
 from marquee_trainer.models.configurations import (
     ConfigurationError,
-    changed,
-    default_config,
-    model_kinds,
     models_for,
     packaged,
     read_parameters,
     value_of,
+    with_parameters,
 )
 from marquee_trainer.models.linear.ials import IALS
 from marquee_trainer.models.model import Training, score_known
 from marquee_trainer.models.neighbours.item_cf import ItemCF
-from marquee_trainer.models.neural.mf import MF
-from marquee_trainer.training.train import (
-    TrainingConfig,
-    interactions_of,
-    release_data,
-    validation_split,
-)
+from marquee_trainer.models.neural.mf import MF, MFConfig
+from marquee_trainer.models.registry import MODELS, MODELS_BY_NAME
+from marquee_trainer.training.config import TrainingConfig
+from marquee_trainer.training.preparation import interactions_of, release_data, validation_split
 from marquee_trainer.tuning.search import Search, Trial, tune, write_configurations
 from marquee_trainer.tuning.spaces import SPACES, Range
 
 
 @pytest.fixture(scope="module")
 def ratings() -> tuple[RatingsDataset, Split]:
-    """A small data set and its split."""
+    """A small data set and a split of it."""
     dataset = generate_sample(SampleConfig(users=60, items=50, ratings=1500), seed=3)
     return dataset, random_split(dataset.file_order, 0.2, 0)
 
@@ -59,7 +56,7 @@ def ratings() -> tuple[RatingsDataset, Split]:
 def test_values_stay_within_their_range(
     low: float, factor: float, log: bool, place: float, seed: int
 ) -> None:
-    """Drawn at random or near another value, up to the rounding to three digits."""
+    """Drawn values are within the range, except for rounding to three digits."""
     values = Range(low, low * factor, log=log)
     random = np.random.default_rng(seed)
     other = low * (1 + (factor - 1) * place)
@@ -67,22 +64,22 @@ def test_values_stay_within_their_range(
         assert low * 0.995 <= value <= low * factor * 1.005
 
 
-def test_every_space_fits_its_models_configuration() -> None:
-    """Both ends of every range make a configuration, and the default is within."""
+def test_every_search_space_fits_its_models_configuration() -> None:
+    """Both ends of every range are valid, and the default is within the range."""
     for name, space in SPACES.items():
-        config = default_config(model_kinds()[name])
+        config = MODELS_BY_NAME[name].config_type()
         for parameter, values in space.items():
             for end in (values.low, values.high):
                 value = round(end) if values.whole else end
-                assert value_of(changed(config, {parameter: value}), parameter) == value
-            present = value_of(config, parameter)
-            assert values.low <= present <= values.high, (name, parameter)
+                assert value_of(with_parameters(config, {parameter: value}), parameter) == value
+            default = value_of(config, parameter)
+            assert values.low <= default <= values.high, (name, parameter)
 
 
 def test_a_search_never_ends_above_its_start(ratings: tuple[RatingsDataset, Split]) -> None:
-    """The first trial is the start itself; what is reported as best has the least loss."""
+    """The first trial is the starting configuration; the best trial has the lowest loss."""
     dataset, split = ratings
-    heard: list[tuple[str, Trial]] = []
+    reported: list[tuple[str, Trial]] = []
     start = {"item_cf": {"shrinkage": 11.0}}
     searches = tune(
         dataset,
@@ -91,13 +88,13 @@ def test_a_search_never_ends_above_its_start(ratings: tuple[RatingsDataset, Spli
         0.02,
         0,
         start,
-        lambda name, trial: heard.append((name, trial)),
+        lambda name, trial: reported.append((name, trial)),
     )
     assert [search.model for search in searches] == ["item_cf", "ials"]
-    begun = default_config(ItemCF)
-    expected = {name: value_of(begun, name) for name in SPACES["item_cf"]}
+    default = ItemCFConfig()
+    expected = {name: value_of(default, name) for name in SPACES["item_cf"]}
     assert searches[0].trials[0].parameters == {**expected, "shrinkage": 11.0}
-    assert heard == [(search.model, trial) for search in searches for trial in search.trials]
+    assert reported == [(search.model, trial) for search in searches for trial in search.trials]
     for search in searches:
         assert search.best.loss == min(trial.loss for trial in search.trials)
         for trial in search.trials:
@@ -105,7 +102,7 @@ def test_a_search_never_ends_above_its_start(ratings: tuple[RatingsDataset, Spli
 
 
 def test_a_search_reads_no_test_ratings(ratings: tuple[RatingsDataset, Split]) -> None:
-    """Other test ratings change nothing."""
+    """The test ratings do not affect the search."""
     dataset, split = ratings
     blind = Split(split.train, split.test[:1], split.description)
     for part in (split, blind):
@@ -116,10 +113,10 @@ def test_a_search_reads_no_test_ratings(ratings: tuple[RatingsDataset, Split]) -
         )
 
 
-def test_a_loss_is_that_of_the_trial_s_own_parameters(
+def test_a_loss_is_that_of_the_trials_own_hyperparameters(
     ratings: tuple[RatingsDataset, Split],
 ) -> None:
-    """A model that chooses on validation ratings by itself chooses nothing while it is searched."""
+    """A model that can choose hyperparameters on validation ratings does not do so in a search."""
     dataset, split = ratings
     start = {"ials": {"regularisation": 0.03, "unobserved_weight": 1.5}}
     (search,) = tune(dataset, split, ["ials"], 0.0, 0, start, lambda *_: None)
@@ -127,35 +124,35 @@ def test_a_loss_is_that_of_the_trial_s_own_parameters(
     config = TrainingConfig(seed=0)
     inner = validation_split(dataset, split, config)
     data = release_data(dataset, inner.train, config.baseline)
-    model = IALS(changed(default_config(IALS), trial.parameters))
+    model = IALS(with_parameters(IALSConfig(), trial.parameters))
     model.fit(Training(data))
     task = RankingTask.of(data.matrix, interactions_of(dataset, inner.test), config.relevant_stars)
-    found = ranking_metrics(task, score_known(model.scorer, data), 10)
-    assert trial.loss == pytest.approx(1.0 - found.ndcg)
+    metrics = ranking_metrics(task, score_known(model.scorer, data), 10)
+    assert trial.loss == pytest.approx(1.0 - metrics.ndcg)
 
 
-def test_training_uses_what_a_search_wrote(
+def test_training_uses_the_configurations_that_a_search_wrote(
     ratings: tuple[RatingsDataset, Split], tmp_path: Path
 ) -> None:
-    """Parameters come back as the models' configurations; searches of other models are kept."""
+    """The models have the written hyperparameters; other models in the file are kept."""
     dataset, split = ratings
     path = tmp_path / "tuned.json"
     found = Search("mf", [Trial({}, 0.9, 1.0), Trial({"l2": 0.05, "fold_in.ridge": 2.0}, 0.8, 1.0)])
     write_configurations(path, dataset, split, [found], 0)
-    other = Search("ials", [Trial({"dimensions": 7}, 0.5, 1.0)])
+    other = Search("ials", [Trial({"factors": 7}, 0.5, 1.0)])
     write_configurations(path, dataset, split, [other], 0)
     made = {model().name: model() for model in models_for(len(split.train), str(path))}
-    assert list(made) == list(model_kinds())
+    assert list(made) == list(MODELS_BY_NAME)
     mf, ials, item_cf = made["mf"], made["ials"], made["item_cf"]
     assert isinstance(mf, MF)
     assert isinstance(ials, IALS)
     assert mf.parameters["l2"] == 0.05
     assert mf.parameters["fold_in"] == {
         "ridge": 2.0,
-        "ridge_per_rating": MF.default.fold_in.ridge_per_rating,
-        "bias_ridge": MF.default.fold_in.bias_ridge,
+        "ridge_per_rating": MFConfig().fold_in.ridge_per_rating,
+        "bias_ridge": MFConfig().fold_in.bias_ridge,
     }
-    assert ials.parameters["dimensions"] == 7
+    assert ials.parameters["factors"] == 7
     assert item_cf.parameters == ItemCF().parameters
     written = json.loads(path.read_text())
     assert written["data"]["training_fingerprint"] == dataset.fingerprint(split.train)
@@ -165,8 +162,8 @@ def test_training_uses_what_a_search_wrote(
     assert json.loads(path.read_text())["models"]["mf"]["trials"] == 4
 
 
-def test_the_packages_configurations_hold_for_data_of_like_size() -> None:
-    """The file for ml-100k is used near its size, and nothing for data that are far from any."""
+def test_a_packaged_file_is_used_for_data_of_similar_size() -> None:
+    """The file for ml-100k is used for similar sizes, and none for much smaller data."""
     path = packaged(80_000)
     assert path is not None
     assert path.name == "ml-100k.json"
@@ -186,22 +183,22 @@ def test_the_packages_configurations_hold_for_data_of_like_size() -> None:
         ("{", "JSONDecodeError"),
         ('{"models": {"mf": {}}}', "parameters"),
         ('{"models": {"none": {"parameters": {}}}}', "no model 'none'"),
-        ('{"models": {"mf": {"parameters": {"l3": 1}}}}', "no 'l3'"),
-        ('{"models": {"mf": {"parameters": {"l2": "much"}}}}', "no number"),
-        ('{"models": {"mf": {"parameters": {"dimensions": 1.5}}}}', "no whole number"),
+        ('{"models": {"mf": {"parameters": {"l3": 1}}}}', "no hyperparameter 'l3'"),
+        ('{"models": {"mf": {"parameters": {"l2": "much"}}}}', "not a number"),
+        ('{"models": {"mf": {"parameters": {"factors": 1.5}}}}', "not a whole number"),
         ('{"models": {"ials": {"parameters": {"sweeps": 0}}}}', "sweeps"),
     ],
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, text: str, match: str) -> None:
-    """What is wrong is told, and no model is trained with less than what was asked for."""
+    """The error says what is wrong, and no model is made."""
     path = tmp_path / "tuned.json"
     path.write_text(text)
     with pytest.raises(ConfigurationError, match=match):
         models_for(100, str(path))
 
 
-def test_the_command_tells_trials_and_adds_to_its_file(tmp_path: Path) -> None:
-    """A line for each trial, and the file that `train --config` takes."""
+def test_the_command_prints_trials_and_adds_to_its_file(tmp_path: Path) -> None:
+    """The command prints a line for each trial, and writes a file for `train --config`."""
     path = tmp_path / "tuned.json"
     runner = CliRunner()
     arguments = ["--models", "item_cf", "--minutes", "0", "--out", str(path)]
@@ -211,13 +208,38 @@ def test_the_command_tells_trials_and_adds_to_its_file(tmp_path: Path) -> None:
     assert list(read_parameters(path)) == ["item_cf"]
     unknown = runner.invoke(cli.tune, ["--models", "x", "--minutes", "0", "--out", str(path)])
     assert unknown.exit_code != 0
-    assert "nothing to tune of 'x'" in unknown.output
+    assert "there is no model 'x' with a search space" in unknown.output
 
 
-def test_every_configuration_has_numbers_to_change() -> None:
-    """`changed` refuses what is no number, so the spaces hold numbers alone."""
-    for kind in model_kinds().values():
-        config = default_config(kind)
-        assert is_dataclass(config)
-        assert fields(config)
-    assert configurations.changed(MF.default, {}) == MF.default
+def test_every_model_has_hyperparameters() -> None:
+    """Every configuration has numeric fields; changing none gives an equal configuration."""
+    for model_class in MODELS:
+        config = model_class.config_type()
+        assert hyperparameters(type(config))
+        assert with_parameters(config, {}) == config
+
+
+def test_former_names_of_hyperparameters_are_read(tmp_path: Path) -> None:
+    """Files written before hyperparameters were renamed configure the same models."""
+    path = tmp_path / "old.json"
+    models: dict[str, dict[str, dict[str, float]]] = {
+        "mf": {"parameters": {"dimensions": 24, "fold_in.ridge": 2.0}},
+        "ials": {"parameters": {"dimensions": 48}},
+        "bayesian_mf": {"parameters": {"rank": 12}},
+        "deep_mf": {"parameters": {"dimensions": 20, "set_dimensions": 8}},
+        "autorec": {"parameters": {"hidden": 64}},
+    }
+    path.write_text(json.dumps({"models": models}))
+    made = {model.name: model.parameters for model in (make() for make in models_for(9, str(path)))}
+    assert made["mf"]["factors"] == 24
+    assert made["ials"]["factors"] == 48
+    assert made["bayesian_mf"]["factors"] == 12
+    assert (made["deep_mf"]["factors"], made["deep_mf"]["set_factors"]) == (20, 8)
+    assert made["autorec"]["hidden_units"] == 64
+    assert read_parameters(path)["mf"] == {"factors": 24, "fold_in.ridge": 2.0}
+
+
+def test_values_that_are_only_valid_together_can_be_changed_together() -> None:
+    """A configuration is checked after all changes, not after each."""
+    config = with_parameters(BayesianMFConfig(), {"sweeps": 20, "burn_in": 4, "samples": 8})
+    assert (config.sweeps, config.burn_in, config.samples) == (20, 4, 8)

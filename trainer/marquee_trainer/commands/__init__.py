@@ -1,4 +1,5 @@
-"""The commands: `marquee train`, `tune`, `evaluate` and `demo`, with their settings.
+"""The commands `marquee train`, `tune`, `evaluate` and `demo`, and their settings.
 
-The top layer: it may import every other package of the trainer. Start with `cli.py`.
+`cli.py` defines the commands and is light to import; each command's module does the work. This is
+the top layer: it may import every other package of the trainer. Start with `cli.py`.
 """

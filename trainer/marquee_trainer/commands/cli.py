@@ -1,4 +1,4 @@
-"""`marquee train`, `tune` and `demo`; light to import, so that `marquee --help` is quick."""
+"""Definitions of the commands; light to import, so that `marquee --help` is quick."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import click
 
-from marquee_services.server.settings import settings_options
+from marquee_services.server.options import settings_options
 from marquee_trainer.commands.settings import (
+    DataCheckSettings,
     DemoSettings,
     EvaluateSettings,
     TrainSettings,
@@ -21,25 +22,11 @@ def train(settings: TrainSettings) -> None:
     """Train all models, evaluate them and publish a release."""
 
     def run() -> None:
-        from marquee_core.release.store import ReleaseStore
-        from marquee_trainer.commands import train as releasing
-        from marquee_trainer.commands.progress import metrics_table
-        from marquee_trainer.publishing.config import PrecomputeConfig
+        from marquee_trainer.commands.train import run_training
 
-        store = ReleaseStore(settings.store)
-        dataset, split = releasing.load_and_split(settings)
-        trained = releasing.train_all(dataset, split, settings.seed, settings.config)
-        click.echo(metrics_table(trained.evaluation))
-        pages = PrecomputeConfig(settings.first_pages)
-        manifest = releasing.publish(
-            store, dataset, split, trained, settings, settings.retrieval, pages
-        )
-        click.echo(f"published {manifest.release_id}")
-        if settings.promote:
-            store.promote(manifest.release_id)
-            click.echo("promoted")
+        run_training(settings)
 
-    _guarded(run)
+    _run(run)
 
 
 @click.command()
@@ -52,40 +39,76 @@ def demo(settings: DemoSettings) -> None:
 
         run_demo(settings)
 
-    _guarded(run)
+    _run(run)
 
 
 @click.command()
 @settings_options(EvaluateSettings, "MARQUEE_EVALUATE")
 def evaluate(settings: EvaluateSettings) -> None:
-    """Train all models and the ensemble, and report how good they are."""
+    """Train all models and the ensemble, and report their metrics on held-out ratings."""
 
     def run() -> None:
         from marquee_trainer.commands.evaluate import run_evaluation
 
         run_evaluation(settings)
 
-    _guarded(run)
+    _run(run)
 
 
 @click.command()
 @settings_options(TuneSettings, "MARQUEE_TUNE")
 def tune(settings: TuneSettings) -> None:
-    """Search configurations on validation ratings, within a time."""
+    """Search hyperparameters on validation ratings, within a time budget."""
 
     def run() -> None:
         from marquee_trainer.commands.tune import tune_models
 
         tune_models(settings)
 
-    _guarded(run)
+    _run(run)
 
 
-def _guarded(run: Callable[[], None]) -> None:
-    """Tells foreseen errors in a line."""
-    from marquee_trainer.data.dataset import RatingsError
+@click.group()
+def data() -> None:
+    """Look at ratings before training on them."""
+
+
+@data.command()
+@click.argument("path")
+@settings_options(DataCheckSettings, "MARQUEE_DATA")
+def check(settings: DataCheckSettings, path: str) -> None:
+    """Show how ratings are understood: columns, scale, counts and oddities.
+
+    PATH is a source of ratings as for `marquee train --data`. Nothing is trained.
+    """
+
+    def run() -> None:
+        from marquee_trainer.commands.data_check import run_check
+
+        run_check(path, settings)
+
+    _run(run)
+
+
+def _run(command: Callable[[], None]) -> None:
+    """Runs a command, and reports an expected error in one line.
+
+    Any other error is a defect, and its traceback is shown.
+
+    Raises:
+        ClickException: The input, the configuration or a file is at fault.
+    """
+    from marquee_core.errors import ArtifactError
+    from marquee_trainer.data.errors import RatingsError
 
     try:
-        run()
-    except (RatingsError, RuntimeError, OSError) as error:
+        command()
+    except (ArtifactError, OSError, RatingsError) as error:
+        raise click.ClickException(str(error)) from error
+    except RuntimeError as error:
+        # Not imported above: it brings TensorFlow, which takes seconds.
+        from marquee_trainer.models.configurations import ConfigurationError
+
+        if not isinstance(error, ConfigurationError):
+            raise
         raise click.ClickException(str(error)) from error

@@ -1,4 +1,4 @@
-"""The whole path, end to end: train, publish, serve, recommend, stop."""
+"""`marquee demo`: trains, publishes, serves and recommends, end to end; then stops."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ import numpy as np
 
 from marquee import Client, Recommendations
 from marquee.cli.table import render
-from marquee_core.release.store import ReleaseStore
-from marquee_services.processes import ServiceGroup
-from marquee_trainer.commands.progress import metrics_table
+from marquee_services.processes import ServiceGroup, ServiceProcessError
+from marquee_trainer.commands.loading import load_and_split, open_store
 from marquee_trainer.commands.settings import DemoSettings
-from marquee_trainer.commands.train import load_and_split, publish, train_all
+from marquee_trainer.commands.tables import metrics_table
+from marquee_trainer.commands.train import train_all
 from marquee_trainer.data.dataset import RatingsDataset
-from marquee_trainer.training.train import Trained
+from marquee_trainer.publishing.release import publish_trained
+from marquee_trainer.training.config import TrainingConfig
+from marquee_trainer.training.results import Trained
 
-_SHOWN = 5
+_PAGE_SIZE = 5
 _TIMEOUT_S = 10.0
-_TASTE = (5.0, 4.0, 1.0)
+# The stars that the visitor gives to the most-rated items, in this order.
+_VISITOR_STARS = (5.0, 4.0, 1.0)
 
 
 def run_demo(settings: DemoSettings) -> None:
@@ -30,12 +33,13 @@ def run_demo(settings: DemoSettings) -> None:
 
     Raises:
         RatingsError: The ratings cannot be read.
-        RuntimeError: A service did not start, or did not stop cleanly.
+        ConfigurationError: The file of hyperparameters cannot be read or names an unknown model.
+        ClickException: A service did not start, or did not stop cleanly.
     """
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="marquee-demo-")))
         url = settings.store or str(work / "releases")
-        store = ReleaseStore(url)
+        store = open_store(url)
         click.echo(f"Loading ratings: {settings.data}")
         dataset, split = load_and_split(settings)
         click.echo(
@@ -45,52 +49,61 @@ def run_demo(settings: DemoSettings) -> None:
         click.echo("Training")
         trained = train_all(dataset, split, settings.seed, settings.config)
         click.echo(metrics_table(trained.evaluation))
-        manifest = publish(store, dataset, split, trained, settings)
+        manifest = publish_trained(
+            store, dataset, split, trained, TrainingConfig(seed=settings.seed)
+        )
         store.promote(manifest.release_id)
         click.echo(f"\nRelease {manifest.release_id} is published and in production.")
         click.echo("Starting the CF service, the inference service and the gateway")
-        group = stack.enter_context(ServiceGroup(url, work / "logs", settings.listen))
+        group = stack.enter_context(_start_services(url, work / "logs", settings.listen))
         with Client(group.gateway.address, timeout=_TIMEOUT_S, wait_for_ready=True) as client:
-            _show_answers(client, dataset, trained)
+            _show_recommendations(client, dataset, trained)
         if settings.keep:
-            _wait(group.gateway.address)
+            _wait_for_interrupt(group.gateway.address)
         click.echo("\nStopping")
         statuses = group.stop()
         if any(statuses.values()):
-            raise RuntimeError(f"services did not stop cleanly: {statuses}")
+            raise click.ClickException(f"services did not stop cleanly: exit status {statuses}")
     click.echo("Done.")
 
 
-def _show_answers(client: Client, dataset: RatingsDataset, trained: Trained) -> None:
+def _start_services(url: str, logs: Path, listen: str) -> ServiceGroup:
+    """Starts the three services, and waits until they serve.
+
+    Raises:
+        ClickException: A service ended, or did not serve in time; the message ends with its log.
+    """
+    try:
+        return ServiceGroup(url, logs, listen)
+    except ServiceProcessError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _show_recommendations(client: Client, dataset: RatingsDataset, trained: Trained) -> None:
     """Recommends to a known user, a visitor and an unknown user."""
     matrix = trained.data.matrix
     counts = np.diff(matrix.indptr)
-    # A user of middling activity, the first such by index.
+    # The first user whose number of ratings is the median.
     user = int(np.flatnonzero(counts == np.sort(counts)[len(counts) // 2])[0])
     user_id = dataset.user_ids.id(user)
-    seen, stars = matrix.seen(user), matrix.profiles([user]).ratings
-    liked = seen[np.argsort(-stars, kind="stable")[:_SHOWN]].tolist()
-    click.echo(
-        f"\nUser {user_id} rated {len(seen)} items; among the best: {_titles(dataset, liked)}"
+    rated, stars = matrix.seen(user), matrix.profiles([user]).ratings
+    favourites = rated[np.argsort(-stars, kind="stable")[:_PAGE_SIZE]].tolist()
+    titles = ", ".join(dataset.catalogue.title(item) for item in favourites)
+    click.echo(f"\nUser {user_id} rated {len(rated)} items; among the best: {titles}")
+    _print_page(client.recommend(user_id, page_size=_PAGE_SIZE, include_metadata=True))
+    most_rated = np.argsort(-matrix.item_counts, kind="stable")[: len(_VISITOR_STARS)]
+    ratings = dict(zip(dataset.catalogue.items.ids(most_rated), _VISITOR_STARS, strict=True))
+    described = ", ".join(
+        f"{dataset.catalogue.title(item)} {stars:g}★"
+        for item, stars in zip(most_rated.tolist(), _VISITOR_STARS, strict=True)
     )
-    _show(client.recommend(user_id, page_size=_SHOWN, include_metadata=True))
-    popular = np.argsort(-matrix.item_counts, kind="stable")
-    tastes = dict(zip(dataset.catalogue.items.ids(popular[: len(_TASTE)]), _TASTE, strict=True))
-    rated = ", ".join(
-        f"{dataset.catalogue.title(int(item))} {stars:g}★"
-        for item, stars in zip(popular, _TASTE, strict=False)
-    )
-    click.echo(f"\nA visitor who rated {rated}")
-    _show(client.recommend(ratings=tastes, page_size=_SHOWN, include_metadata=True))
-    click.echo("\nA user whom the release does not know")
-    _show(client.recommend("nobody-yet", page_size=_SHOWN, include_metadata=True))
+    click.echo(f"\nA visitor who rated {described}")
+    _print_page(client.recommend(ratings=ratings, page_size=_PAGE_SIZE, include_metadata=True))
+    click.echo("\nA user who is not in the release")
+    _print_page(client.recommend("nobody-yet", page_size=_PAGE_SIZE, include_metadata=True))
 
 
-def _titles(dataset: RatingsDataset, items: list[int]) -> str:
-    return ", ".join(dataset.catalogue.title(item) for item in items)
-
-
-def _show(answer: Recommendations) -> None:
+def _print_page(page: Recommendations) -> None:
     rows = [
         [
             str(item.rank),
@@ -100,21 +113,21 @@ def _show(answer: Recommendations) -> None:
             f"{item.score:.3f}",
             ", ".join(item.proposed_by),
         ]
-        for item in answer
+        for item in page
     ]
-    click.echo(render(["", "item", "title", "stars", "score", "proposed by"], rows, "rllrrl"))
+    click.echo(render(["", "item", "title", "stars", "score", "proposed by"], rows, "><<>><"))
     weights = ", ".join(
-        f"{w.model} {w.ranking_weight:.3g}" for w in answer.source.models if w.ranking_weight
+        f"{w.model} {w.ranking_weight:.3g}" for w in page.source.models if w.ranking_weight
     )
-    state = "degraded" if answer.source.degraded else "full"
-    click.echo(f"{answer.subject_kind.name}, {state} answer of {answer.source.release_id}")
+    state = "degraded" if page.source.degraded else "full"
+    click.echo(f"{page.subject_kind.name}, {state} answer of release {page.source.release_id}")
     click.echo(f"ranking weights: {weights}")
 
 
-def _wait(address: str) -> None:
+def _wait_for_interrupt(address: str) -> None:
     """Waits for Ctrl-C or SIGTERM."""
-    click.echo(f"\nServing at {address}: marquee --address {address} recommend --user …")
-    click.echo("Ctrl-C stops.")
+    click.echo(f"\nServing at {address}. Try: marquee --address {address} recommend --user …")
+    click.echo("Press Ctrl-C to stop.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         signal.pause()

@@ -1,4 +1,4 @@
-"""`marquee evaluate`: trains, evaluates, and tells the figures as a table, JSON and a report."""
+"""`marquee evaluate`: trains all models and reports their metrics as a table, JSON and HTML."""
 
 from __future__ import annotations
 
@@ -8,34 +8,37 @@ from pathlib import Path
 
 import click
 
-from marquee_trainer.commands.progress import ProgressBar, known_day_table, metrics_table
+from marquee_trainer.commands.loading import load_and_split
+from marquee_trainer.commands.progress import ProgressBar
 from marquee_trainer.commands.settings import EvaluateSettings
-from marquee_trainer.commands.train import load_and_split, train_all
+from marquee_trainer.commands.tables import known_day_table, metrics_table
+from marquee_trainer.commands.train import train_all
 from marquee_trainer.models.configurations import configuration_file, read_searches
 from marquee_trainer.studies.cold_start import ColdStart, ColdStartConfig, cold_start
-from marquee_trainer.studies.known_day import KnownDay, KnownDayConfig, know_day
+from marquee_trainer.studies.known_day import KnownDay, KnownDayConfig, evaluate_with_day
+from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import Evaluation
-from marquee_trainer.training.train import TrainingConfig
 
 
 def run_evaluation(settings: EvaluateSettings) -> None:
-    """Evaluates as the settings say.
+    """Trains and evaluates all models, prints a table and writes the requested files.
 
     Raises:
-        RatingsError: The ratings cannot be read, or no user has enough for a cold start.
-        ConfigurationError: The file of configurations is damaged.
+        RatingsError: The ratings cannot be read, or a cold-start evaluation was requested and no
+            user has enough ratings for it.
+        ConfigurationError: The file of hyperparameters cannot be read or names an unknown model.
         OSError: A file cannot be written.
     """
     dataset, split = load_and_split(settings)
-    # Read now: a report is not to fail when all is trained.
+    # Read before training, so that a damaged file is reported at once.
     file = configuration_file(len(split.train), settings.config)
     searches = read_searches(file) if file else None
     trained = train_all(dataset, split, settings.seed, settings.config)
     click.echo(metrics_table(trained.evaluation))
-    found: ColdStart | None = None
     config = TrainingConfig(seed=settings.seed)
+    new_users: ColdStart | None = None
     if settings.cold_start:
-        found = cold_start(
+        new_users = cold_start(
             dataset,
             dataset.file_order,
             lambda data, part: train_all(data, part, settings.seed, settings.config),
@@ -46,14 +49,15 @@ def run_evaluation(settings: EvaluateSettings) -> None:
     known_day: KnownDay | None = None
     if settings.with_day:
         with ProgressBar() as bar:
-            known_day = know_day(dataset, split, trained, config, KnownDayConfig(), bar.progress())
+            known_day = evaluate_with_day(
+                dataset, split, trained, config, KnownDayConfig(), bar.progress()
+            )
         click.echo(known_day_table(known_day))
     if settings.json:
-        text = metrics_json(trained.evaluation, found, known_day)
-        Path(settings.json).write_text(text)
+        Path(settings.json).write_text(metrics_json(trained.evaluation, new_users, known_day))
         click.echo(f"wrote {settings.json}")
     if settings.report:
-        # matplotlib takes a while to import.
+        # matplotlib is slow to import and needed only here.
         from marquee_trainer.reporting.report import write_evaluation_report
 
         page = write_evaluation_report(
@@ -62,7 +66,7 @@ def run_evaluation(settings: EvaluateSettings) -> None:
             split,
             trained,
             config,
-            found,
+            new_users,
             known_day,
             searches,
         )
@@ -70,18 +74,27 @@ def run_evaluation(settings: EvaluateSettings) -> None:
 
 
 def metrics_json(
-    evaluation: Evaluation, found: ColdStart | None = None, known_day: KnownDay | None = None
+    evaluation: Evaluation, new_users: ColdStart | None = None, known_day: KnownDay | None = None
 ) -> str:
-    """The metrics as JSON: `{"models": {"user_cf": {"train_mse": …, "ndcg@10": …}, …}}`."""
+    """The metrics as JSON text.
+
+    The object `models` holds the metrics of each model by name, for example
+    `{"models": {"user_cf": {"train_mse": …, "ndcg@10": …}, …}}`.
+
+    Args:
+        evaluation: The metrics of every model, the baselines and the ensemble.
+        new_users: The cold-start evaluation, written as `cold_start`; None to leave it out.
+        known_day: The metrics with a known day, written as `with_day`; None to leave them out.
+    """
     content: dict[str, Mapping[str, object]] = {"models": evaluation.metrics}
-    if found is not None:
+    if new_users is not None:
         content["cold_start"] = {
-            "users": found.users,
-            "given": found.given,
-            "mse": found.mse,
-            "ndcg@10": found.ndcg,
-            "retrained": found.retrained,
-            "retrained_mse": found.retrained_mse,
+            "users": new_users.users,
+            "given": new_users.given,
+            "mse": new_users.mse,
+            "ndcg@10": new_users.ndcg,
+            "retrained": new_users.retrained,
+            "retrained_mse": new_users.retrained_mse,
         }
     if known_day is not None:
         content["with_day"] = known_day.metrics

@@ -4,45 +4,106 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from marquee_services.server.settings import ServerSettings, setting
-from marquee_trainer.publishing.config import PrecomputeConfig
+from marquee_services.server.settings import ServerSettings, Settings, setting
+from marquee_trainer.publishing.config import AUTO, RETRIEVAL_KINDS, PrecomputeConfig
 
+# As in `data/repeats.py`, which is not imported: it brings NumPy.
+ON_REPEAT = ("auto", "last", "mean", "max", "sum", "error")
 SPLITS = ("random", "temporal", "user-random", "user-last")
+_CONFIG_HELP = (
+    "Hyperparameters: a file that `marquee tune` wrote; by default the file in the package that "
+    "was tuned on data of about the same size, if there is one."
+)
 
 
 @dataclass(frozen=True)
-class DataSettings:
-    """Which ratings, and how they are split."""
+class SourceSettings(Settings):
+    """Which ratings to use."""
 
     data: str = setting(
         "sample",
-        "Ratings: `sample`, a TensorFlow Datasets config such as `movielens/100k-ratings`, or a "
-        "GroupLens folder or zip file.",
+        "Ratings: `sample`; a TensorFlow Datasets config such as `movielens/100k-ratings`; a "
+        "GroupLens folder or zip file; a CSV, TSV, JSON lines or Parquet file, a folder or glob of "
+        "them, also compressed (.gz, .zst), local or at any URL that fsspec supports; or the URL "
+        "of a database such as sqlite:///ratings.db or postgresql://host/name.",
+    )
+
+
+@dataclass(frozen=True)
+class ReadSettings(Settings):
+    """How to read ratings."""
+
+    columns: str = setting(
+        "",
+        "Columns, by name or by place counted from 1: user=…,item=…,rating=…,time=…; count=… in "
+        "place of rating=… for implicit feedback. By default they are found by common names.",
+    )
+    query: str = setting(
+        "",
+        "SQL query whose rows are the ratings, if --data is a database; by default "
+        "`SELECT * FROM ratings`.",
+    )
+    scale: str = setting(
+        "", "Rating scale LOW:HIGH, such as 1:10; by default it is found in the ratings."
+    )
+    on_repeat: str = setting(
+        "auto",
+        "What happens when a user rates an item again: `last` uses the latest rating, `mean`, "
+        "`max` or `sum` combine all of them, `error` stops. `auto` is `sum` for implicit feedback "
+        "and `last` otherwise.",
+        choices=ON_REPEAT,
+    )
+    items: str = setting(
+        "",
+        "File of item metadata with columns such as item id, title, year and genres; other "
+        "columns become attributes. By default a file beside the ratings, such as movies.csv.",
+    )
+    genre_separator: str = setting(
+        "", "Text between two genres in the file of items; by default it is found."
+    )
+    allow_untitled: bool = setting(
+        False, "Accept that more than a fifth of the rated items have no metadata."
     )
     manual_dir: str = setting(
-        "", "Folder of archives that are already downloaded, for TensorFlow Datasets."
+        "",
+        "Folder of archives that are already downloaded, for TensorFlow Datasets; empty to "
+        "download them.",
     )
+
+
+@dataclass(frozen=True)
+class DataSettings(ReadSettings, SourceSettings):
+    """Which ratings to use, how to read them, and how to split them."""
+
     train_file: str = setting(
         "",
-        "File of the training ratings, within --data or by itself, for example u1.base.",
+        "File of the training ratings, for example u1.base: a name within --data, or a path.",
         alias="train",
     )
     test_file: str = setting(
         "",
-        "File of the test ratings, within --data or by itself, for example u1.test; without "
-        "--train, all other ratings are for training.",
+        "File of the test ratings, for example u1.test: a name within --data, or a path. Without "
+        "--train, all other ratings are used for training.",
         alias="test",
     )
-    seed: int = setting(0, "Seed of the sample, the splits and the models.", low=0)
+    seed: int = setting(0, "Seed for the sample, the splits and the models.", low=0)
     test_fraction: float = setting(
         0.2, "Share of the ratings that is held out for the test.", low=0.01, high=0.9
     )
     split: str = setting(
         "random",
-        "How the test part is chosen: at random, by time, or of each user at random or by time; "
-        "not used when files name it.",
+        "How test ratings are chosen: `random`; `temporal`, the latest ratings of all; "
+        "`user-random`, at random from each user; `user-last`, the latest of each user. Ignored "
+        "if --train or --test is given.",
         choices=SPLITS,
     )
+
+
+@dataclass(frozen=True)
+class DataCheckSettings(ReadSettings):
+    """Settings of `marquee data check`."""
+
+    rows: int = setting(5, "Number of rows to show.", low=0, high=1000)
 
 
 @dataclass(frozen=True)
@@ -50,63 +111,66 @@ class TrainSettings(DataSettings):
     """Settings of `marquee train`."""
 
     store: str = setting(
-        ServerSettings.store, "The release store: a folder or a URL.", env="MARQUEE_STORE"
+        ServerSettings.store, "Release store: a folder or a URL.", env="MARQUEE_STORE"
     )
-    promote: bool = setting(True, "Put the release in production.")
+    promote: bool = setting(True, "Promote the release: put it in production.")
     retrieval: str = setting(
-        "auto",
-        "How the servers retrieve from a large catalogue: `exact`, `ann` (approximate nearest "
-        "neighbours, needs marquee[ann]), or by its size.",
-        choices=("auto", "exact", "ann"),
+        AUTO,
+        "How the servers generate candidates from a large catalogue: `exact`, `ann` (approximate "
+        "nearest neighbours; needs marquee[ann]), or `auto`, which chooses by the catalogue's "
+        "size and the measured recall.",
+        choices=RETRIEVAL_KINDS,
     )
-    first_pages: int = setting(
+    precomputed_users: int = setting(
         PrecomputeConfig.users,
-        "Known users, those with the most ratings, whose first page the release holds; 0: none.",
+        "Number of users whose first page of recommendations is precomputed with the release, "
+        "those with the most ratings first; 0 to precompute none.",
         low=0,
+        alias="first-pages",
+        env_alias="MARQUEE_TRAIN_FIRST_PAGES",
     )
-    config: str = setting(
-        "", "File of `marquee tune`; by default the package's for data of that size."
-    )
+    config: str = setting("", _CONFIG_HELP)
 
 
 @dataclass(frozen=True)
 class DemoSettings(DataSettings):
     """Settings of `marquee demo`."""
 
-    store: str = setting(
-        "", "The release store; empty for a temporary folder.", env="MARQUEE_STORE"
+    store: str = setting("", "Release store; empty for a temporary folder.", env="MARQUEE_STORE")
+    config: str = setting("", _CONFIG_HELP)
+    keep: bool = setting(False, "Keep the services running until Ctrl-C.")
+    listen: str = setting(
+        "127.0.0.1:0", "Address that the gateway listens on; port 0 picks a free one."
     )
-    config: str = setting(
-        "", "File of `marquee tune`; by default the package's for data of that size."
-    )
-    keep: bool = setting(False, "Leave the services running until Ctrl-C.")
-    listen: str = setting("127.0.0.1:0", "Address of the gateway; port 0 picks a free one.")
 
 
 @dataclass(frozen=True)
 class EvaluateSettings(DataSettings):
     """Settings of `marquee evaluate`."""
 
-    json: str = setting("", "File to write the metrics to, as JSON.")
-    report: str = setting("", "Folder to write report.html and its plots to.")
+    json: str = setting("", "File to write the metrics to, as JSON; empty to write none.")
+    report: str = setting("", "Folder to write report.html and its plots to; empty to write none.")
     cold_start: bool = setting(
         False,
-        "Evaluate users of whom training knows nothing as well; trains everything twice more.",
+        "Also evaluate users who are unknown in training, by the number of ratings they give; "
+        "trains all models twice more.",
     )
     with_day: bool = setting(
         False,
-        "Evaluate predictions that know the day of the rating as well, which no forecast does; "
-        "fits one more model, twice.",
+        "Also evaluate predictions that know the day of the rating, which no forecast can; fits "
+        "one more model, twice.",
     )
-    config: str = setting(
-        "", "File of `marquee tune`; by default the package's for data of that size."
-    )
+    config: str = setting("", _CONFIG_HELP)
 
 
 @dataclass(frozen=True)
 class TuneSettings(DataSettings):
     """Settings of `marquee tune`."""
 
-    models: str = setting("", "Models to tune, by commas; all by default.")
-    minutes: float = setting(10.0, "Minutes in all, shared equally by the models.", low=0.0)
-    out: str = setting("tuned.json", "File for the configurations; models that it has stay.")
+    models: str = setting("", "Models to tune, separated by commas; empty for all.")
+    minutes: float = setting(10.0, "Time budget in minutes, shared equally by the models.", low=0.0)
+    out: str = setting(
+        "tuned.json",
+        "File to write the best hyperparameters to. Models that it already holds are kept, and "
+        "their search continues from there.",
+    )

@@ -1,78 +1,50 @@
-"""Ratings as compact arrays, with ids and item metadata beside them."""
+"""Ratings as compact arrays, together with user ids and item metadata."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
-from marquee_core.arrays import Float32, Int32, Int64
+from marquee_core.arrays import Bool, Float32, Int32, Int64
 from marquee_core.catalogue import Catalogue, Vocabulary
 from marquee_core.ratings import RatingsMatrix
+from marquee_trainer.data.details import ItemDetails
+from marquee_trainer.data.errors import SHOWN_PROBLEMS, RatingsError
+from marquee_trainer.data.ids import IdColumn, sort_order
+from marquee_trainer.data.repeats import merge
+from marquee_trainer.data.scale import Feedback, RatingScale, feedback_of
 
-# MovieLens' ratings, in stars: the half-star scale, which the whole stars of old sets are part of.
-LOWEST, HIGHEST, HALF_STAR = 0.5, 5.0, 0.5
-
-_SHOWN_PROBLEMS = 10
-# Ids of at most so many bytes are compared as one integer, several times as fast as as text.
-_WORD = 8
-
-
-class RatingsError(ValueError):
-    """Ratings cannot be read, or are not what they should be."""
-
-    @classmethod
-    def listing(cls, what: str, problems: Sequence[str]) -> RatingsError:
-        """An error that shows the first problems, and says how many there are."""
-        shown = "".join(f"\n  {problem}" for problem in problems[:_SHOWN_PROBLEMS])
-        hidden = len(problems) - _SHOWN_PROBLEMS
-        more = f"\n  … and {hidden} more" if hidden > 0 else ""
-        return cls(f"{what} ({len(problems)}):{shown}{more}")
-
-
-@dataclass(frozen=True)
-class RatingScale:
-    """The ratings that users can give, in stars: low, low + step, …, high."""
-
-    low: float
-    high: float
-    step: float
-
-    @classmethod
-    def of(cls, ratings: Float32) -> RatingScale:
-        """The scale that ratings are on: MovieLens' half stars from 0.5, or whole ones from 1."""
-        if bool((ratings % 1 != 0).any()):
-            return cls(LOWEST, HIGHEST, HALF_STAR)
-        return cls(1.0, HIGHEST, 1.0)
-
-
-@dataclass(frozen=True)
-class ItemDetails:
-    """What a source says about an item."""
-
-    title: str
-    year: int = 0
-    genres: tuple[str, ...] = ()
+Ids = Sequence[str] | NDArray[np.bytes_] | pl.Series | IdColumn
 
 
 @dataclass(frozen=True)
 class RatingsDataset:
-    """All ratings of a source, sorted by user and item: the order of its rows does not matter.
+    """All ratings of a source, sorted by user and item.
+
+    The order of the source's rows affects nothing but `file_order`.
 
     Attributes:
         users: User index of each rating (int32, n).
         items: Item index of each rating (int32, n).
-        ratings: Stars (float32, n).
-        timestamps: Seconds since 1970 (int64, n).
+        ratings: The ratings; for implicit feedback, the strength of each interaction
+            (float32, n).
+        timestamps: Seconds since 1970; all 0 if the source has no timestamps (int64, n).
         user_ids: The users' ids.
         catalogue: The items' ids and metadata.
-        source: Where the ratings came from.
+        source: A description of where the ratings came from.
         scale: The rating scale.
-        file_order: For each row of the source, in its order, the row here (int64, n).
+        file_order: The row of this data set that holds each row of the source, in the source's
+            order (int64, n). Repeated ratings that were merged count as one row.
+        has_timestamps: Whether the source has timestamps.
+        feedback: Whether the ratings are explicit or implicit feedback.
+        attributes: Further metadata of the items: for each name, a text per item, empty if it
+            is unknown.
     """
 
     users: Int32
@@ -84,78 +56,95 @@ class RatingsDataset:
     source: str
     scale: RatingScale
     file_order: Int64
+    has_timestamps: bool = True
+    feedback: Feedback = Feedback.EXPLICIT
+    attributes: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @classmethod
     def of(
         cls,
-        users: Sequence[str] | NDArray[np.bytes_],
-        items: Sequence[str] | NDArray[np.bytes_],
+        users: Ids,
+        items: Ids,
         ratings: Float32,
-        timestamps: Int64,
+        timestamps: Int64 | None,
         details: Mapping[str, ItemDetails],
         source: str,
         name_row: Callable[[int], str] = lambda row: f"row {row + 1}",
+        *,
+        scale: RatingScale | None = None,
+        feedback: Feedback | None = None,
+        on_repeat: str = "error",
+        keep_unrated: bool = False,
     ) -> RatingsDataset:
-        """Makes a data set of rows.
+        """Builds a data set from rows.
 
         Args:
             users: User ids (n).
             items: Item ids (n).
-            ratings: Stars (float32, n).
-            timestamps: Seconds since 1970 (int64, n).
-            details: What is known of items, by id. Items that nobody rated are left out; those
-                that it does not have are titled by their id.
-            source: Where the ratings came from.
-            name_row: Says where a row was read, for errors.
+            ratings: The ratings (float32, n).
+            timestamps: Seconds since 1970 (int64, n); None if the source has none.
+            details: Item metadata by item id. Items without metadata get their id as title.
+            source: A description of where the ratings came from.
+            name_row: Describes where a row was read, for error messages.
+            scale: The rating scale; None to find it in the ratings.
+            feedback: The kind of feedback; None to find it in the ratings.
+            on_repeat: What happens when a user rates an item again: one of `ON_REPEAT`. `auto`
+                adds up implicit feedback, and keeps the latest rating otherwise.
+            keep_unrated: Whether items of `details` without ratings stay in the catalogue.
 
         Raises:
-            RatingsError: There are no ratings, one is off the scale, or a user rated an item
-                twice. Which of two ratings holds is for the source to say, even where one of
-                them is newer.
+            RatingsError: There are no ratings, a rating is not on the scale, or, with
+                `on_repeat="error"`, a user rates an item twice.
         """
         if not len(ratings):
             raise RatingsError(f"{source}: there are no ratings")
-        valid = (ratings >= LOWEST) & (ratings <= HIGHEST) & (ratings % HALF_STAR == 0)
+        feedback = feedback or feedback_of(ratings)
+        valid = np.isfinite(ratings) if scale is None else scale.contains(ratings)
         if not valid.all():
-            problems = [
-                f"{name_row(row)}: {ratings[row]:g} is no rating from {LOWEST:g} to {HIGHEST:g}"
-                for row in np.flatnonzero(~valid).tolist()
-            ]
-            raise RatingsError.listing(f"{source}: malformed rows", problems)
-        user_names, user_index = distinct(_encoded(users))
-        item_names, item_index = distinct(_encoded(items))
-        cells = user_index * len(item_names) + item_index
-        order = np.argsort(cells, kind="stable")
-        again = np.flatnonzero(np.diff(cells[order]) == 0) + 1
+            raise _off_scale(ratings, valid, scale, source, name_row)
+        user_column, item_column = _column(users), _column(items)
+        times = np.zeros(len(ratings), dtype=np.int64) if timestamps is None else timestamps
+        cells = user_column.codes * len(item_column.names) + item_column.codes
+        order = sort_order(user_column.codes, item_column.codes)
+        # The rows of the source in the order of the data set.
+        rows = order
+        sorted_cells = cells[order]
+        again = np.flatnonzero(sorted_cells[1:] == sorted_cells[:-1]) + 1
         if len(again):
-            problems = [
-                f"{name_row(int(order[place]))}: user {user_names[user_index[row]].decode()} rates "
-                f"item {item_names[item_index[row]].decode()} again, after "
-                f"{name_row(int(order[place - 1]))}"
-                for place, row in zip(again, order[again], strict=True)
-            ]
-            raise RatingsError.listing(f"{source}: repeated ratings", problems)
-        known = [
-            details.get(name, ItemDetails(name))
-            for name in (encoded.decode() for encoded in item_names.tolist())
-        ]
+            how = on_repeat
+            if how == "auto":
+                how = "sum" if feedback is Feedback.IMPLICIT else "last"
+            if how == "error":
+                raise _repeated(user_column, item_column, order, again, source, name_row)
+            # The scale is that of the ratings as they were given, not of their means.
+            if scale is None and feedback is Feedback.EXPLICIT:
+                scale = RatingScale.of(ratings)
+            kept, ratings = merge(cells, ratings, times, how)
+            order = np.argsort(cells[kept])
+            rows = kept[order]
+        if feedback is Feedback.IMPLICIT:
+            scale = RatingScale.of_implicit(ratings)
+        elif scale is None:
+            scale = RatingScale.of(ratings)
         file_order = np.empty(len(order), dtype=np.int64)
         file_order[order] = np.arange(len(order))
+        item_names, item_index = item_column.names, item_column.codes[rows]
+        if keep_unrated:
+            item_names, item_index = _with_unrated(item_names, item_index, details)
+        catalogue, attributes = _catalogue(Vocabulary(item_names), details)
         return cls(
-            users=user_index[order].astype(np.int32),
-            items=item_index[order].astype(np.int32),
+            users=user_column.codes[rows].astype(np.int32),
+            items=item_index.astype(np.int32),
             ratings=ratings[order].astype(np.float32),
-            timestamps=timestamps[order].astype(np.int64),
-            user_ids=Vocabulary(user_names),
-            catalogue=Catalogue.of(
-                Vocabulary(item_names),
-                [item.title for item in known],
-                [item.year for item in known],
-                [item.genres for item in known],
-            ),
+            timestamps=times[rows].astype(np.int64),
+            user_ids=Vocabulary(user_column.names),
+            catalogue=catalogue,
             source=source,
-            scale=RatingScale.of(ratings),
+            scale=scale,
             file_order=file_order,
+            has_timestamps=timestamps is not None,
+            feedback=feedback,
+            attributes=attributes,
         )
 
     def __len__(self) -> int:
@@ -176,7 +165,11 @@ class RatingsDataset:
         )
 
     def matrix(self, rows: Int64) -> RatingsMatrix:
-        """The ratings matrix of some rows (int64, n, in any order), which knows their order."""
+        """The ratings matrix of some rows.
+
+        Args:
+            rows: The rows, in any order (int64, n).
+        """
         return RatingsMatrix.of(
             self.users[rows],
             self.items[rows],
@@ -187,7 +180,7 @@ class RatingsDataset:
         )
 
     def rating(self, user: int, item: int) -> float | None:
-        """A user's rating of an item in stars; None without one."""
+        """A user's rating of an item; None if the user has not rated it."""
         seen = self.by_user.seen(user)
         place = int(np.searchsorted(seen, item))
         if place == len(seen) or seen[place] != item:
@@ -195,15 +188,18 @@ class RatingsDataset:
         return float(self.by_user.ratings[self.by_user.indptr[user] + place])
 
     def fingerprint(self, rows: Int64 | None = None) -> str:
-        """SHA-256 of all rows or some, in hexadecimal.
+        """The SHA-256 digest of some rows, in hexadecimal.
 
-        It covers ids, stars and timestamps, and depends neither on the order of the rows nor on
+        It covers ids, ratings and timestamps. It depends neither on the order of the rows nor on
         the format of the source.
+
+        Args:
+            rows: The rows, in any order (int64, n); None for all rows.
         """
         rows = np.arange(len(self)) if rows is None else np.sort(rows)
         digest = hashlib.sha256()
         for index, names in ((self.users, self.user_ids), (self.items, self.catalogue.items)):
-            # The ids of these rows alone, once each, and which of them each row has.
+            # The distinct ids of these rows only, and the place of each row's id among them.
             used, codes = np.unique(index[rows], return_inverse=True)
             digest.update("\n".join(names.ids(used)).encode() + b"\0")
             digest.update(codes.astype("<i4").tobytes())
@@ -212,18 +208,72 @@ class RatingsDataset:
         return digest.hexdigest()
 
 
-def _encoded(names: Sequence[str] | NDArray[np.bytes_]) -> NDArray[np.bytes_]:
-    if isinstance(names, np.ndarray):
-        return names
-    return np.array([name.encode() for name in names], dtype=np.bytes_)
+def _column(ids: Ids) -> IdColumn:
+    return ids if isinstance(ids, IdColumn) else IdColumn.of(ids)
 
 
-def distinct(names: NDArray[np.bytes_]) -> tuple[NDArray[np.bytes_], Int64]:
-    """Sorted distinct names, and the index among them of each name (int64): `numpy.unique`."""
-    if names.dtype.itemsize > _WORD:
-        distinct, index = np.unique(names, return_inverse=True)
-        return distinct, index
-    # Big-endian words are in the order of their bytes.
-    words = names.astype(f"S{_WORD}").view(">u8").astype(np.uint64)
-    distinct_words, index = np.unique(words, return_inverse=True)
-    return distinct_words.astype(">u8").view(f"S{_WORD}").astype(names.dtype), index
+def _off_scale(
+    ratings: Float32,
+    valid: Bool,
+    scale: RatingScale | None,
+    source: str,
+    name_row: Callable[[int], str],
+) -> RatingsError:
+    expected = f"a rating from {scale.low:g} to {scale.high:g}" if scale else "a finite rating"
+    problems = [
+        f"{name_row(row)}: {ratings[row]:g} is not {expected}"
+        for row in np.flatnonzero(~valid)[:SHOWN_PROBLEMS].tolist()
+    ]
+    return RatingsError.listing(f"{source}: malformed rows", problems, int((~valid).sum()))
+
+
+def _repeated(
+    users: IdColumn,
+    items: IdColumn,
+    order: Int64,
+    again: Int64,
+    source: str,
+    name_row: Callable[[int], str],
+) -> RatingsError:
+    """The error for repeated ratings.
+
+    Args:
+        users: The users of the rows.
+        items: The items of the rows.
+        order: The rows, sorted by user and item.
+        again: The positions in `order` of rows that repeat the row before them.
+        source: A description of where the ratings came from.
+        name_row: Describes where a row was read.
+    """
+    shown = again[:SHOWN_PROBLEMS]
+    problems = [
+        f"{name_row(row)}: user {users.id(row)} rates item {items.id(row)} again, after "
+        f"{name_row(before)}"
+        for row, before in zip(order[shown].tolist(), order[shown - 1].tolist(), strict=True)
+    ]
+    return RatingsError.listing(f"{source}: repeated ratings", problems, len(again))
+
+
+def _with_unrated(
+    names: NDArray[np.bytes_], index: Int64, details: Mapping[str, ItemDetails]
+) -> tuple[NDArray[np.bytes_], Int64]:
+    """Adds the items of `details` to the rated ones: all item ids, and the rows' new indexes."""
+    rated = [name.decode() for name in names.tolist()]
+    column = IdColumn.of([*rated, *details])
+    return column.names, column.codes[: len(rated)][index]
+
+
+def _catalogue(
+    items: Vocabulary, details: Mapping[str, ItemDetails]
+) -> tuple[Catalogue, dict[str, list[str]]]:
+    """The catalogue, and the items' attributes by name."""
+    names = items.ids(range(len(items)))
+    known = [details.get(name) or ItemDetails(name) for name in names]
+    catalogue = Catalogue.of(
+        items,
+        [item.title for item in known],
+        [item.year for item in known],
+        [item.genres for item in known],
+    )
+    keys = dict.fromkeys(key for item in known for key in item.attributes)
+    return catalogue, {key: [item.attributes.get(key, "") for item in known] for key in keys}

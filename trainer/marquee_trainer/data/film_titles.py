@@ -1,4 +1,4 @@
-"""Made-up titles that read like those of films."""
+"""Invented film titles for the generated sample."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ _PLACES += ("Brooklyn", "the Prairie", "Trieste", "the Deep", "Old Shanghai", "H
 
 
 def film_titles(count: int, random: np.random.Generator) -> list[str]:
-    """Distinct titles; when all are taken, sequels follow.
+    """Generates distinct titles; once all combinations are used, sequels are numbered.
 
     Args:
-        count: How many.
-        random: Chooses their order.
+        count: The number of titles.
+        random: Random generator that determines their order.
     """
     titles = [f"The {adjective} {noun}" for adjective in _ADJECTIVES for noun in _NOUNS]
     titles += [f"{adjective} {noun}" for adjective in _ADJECTIVES for noun in _NOUNS]

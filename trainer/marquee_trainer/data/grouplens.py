@@ -1,28 +1,29 @@
-"""Reads MovieLens as GroupLens ships it: a folder as unpacked, or the zip file of one."""
+"""Reads MovieLens as GroupLens publishes it: a folder, or the zip file of one."""
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple
 
 import numpy as np
 
-from marquee_trainer.data.dataset import RatingsDataset, RatingsError
-from marquee_trainer.data.metadata import (
-    Details,
-    parse_movies_csv,
-    parse_movies_dat,
-    parse_u_item,
-)
-from marquee_trainer.data.parsing import Rows, parse_ratings
+from marquee_core.arrays import Float32, Int64
+from marquee_trainer.data.archives import Files, FolderFiles, ZipFiles
+from marquee_trainer.data.assembly import assemble
+from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.data.details import Details
+from marquee_trainer.data.errors import SHOWN_PROBLEMS, RatingsError
+from marquee_trainer.data.ids import IdColumn
+from marquee_trainer.data.metadata import parse_movies_csv, parse_movies_dat, parse_u_item
+from marquee_trainer.data.options import ReadOptions
+from marquee_trainer.data.parsing import parse_ratings
+from marquee_trainer.data.rows import Rows
 from marquee_trainer.data.split import Split
 
-_RATINGS_FILES = ("u.data", "ratings.dat", "ratings.csv")
-# What reading a damaged, an encrypted or a strangely compressed entry raises.
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
+# The file of all ratings, and that of the movies beside it.
+GROUPLENS_FILES = {"u.data": "u.item", "ratings.dat": "movies.dat", "ratings.csv": "movies.csv"}
 _DETAILS_FILES: dict[str, Callable[[bytes, str], Details]] = {
     "u.item": parse_u_item,
     "movies.dat": parse_movies_dat,
@@ -30,146 +31,129 @@ _DETAILS_FILES: dict[str, Callable[[bytes, str], Details]] = {
 }
 
 
-class Files(Protocol):
-    """Files by name."""
+class GroupLensData(NamedTuple):
+    """A data set that was read from GroupLens' files.
 
-    def read(self, name: str) -> bytes | None:
-        """The content of a file; None when there is none of that name."""
+    Attributes:
+        dataset: The ratings.
+        split: The split, if files define it.
+        notes: What is worth knowing about the data set.
+    """
 
-
-class FolderFiles:
-    """Files of a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def read(self, name: str) -> bytes | None:
-        """As `Files.read`."""
-        path = self._folder / name
-        return path.read_bytes() if path.is_file() else None
-
-
-class ZipFiles:
-    """Files of a zip file, whatever folder of it they lie in."""
-
-    def __init__(self, path: Path) -> None:
-        """Opens it.
-
-        Raises:
-            RatingsError: It is not a zip file.
-        """
-        self._path = path
-        try:
-            with zipfile.ZipFile(path) as archive:
-                self._entries = {entry.rsplit("/", 1)[-1]: entry for entry in archive.namelist()}
-        except zipfile.BadZipFile as error:
-            raise RatingsError(f"{path.name}: {error}") from error
-
-    def read(self, name: str) -> bytes | None:
-        """As `Files.read`.
-
-        Raises:
-            RatingsError: The file is damaged or cannot be unpacked.
-        """
-        entry = self._entries.get(name)
-        if entry is None:
-            return None
-        try:
-            with zipfile.ZipFile(self._path) as archive:
-                return archive.read(entry)
-        except _DAMAGE as error:
-            raise RatingsError(f"{self._path.name}: {name}: {error}") from error
+    dataset: RatingsDataset
+    split: Split | None
+    notes: list[str]
 
 
 def load_grouplens(
-    path: Path, train_file: str | None = None, test_file: str | None = None
-) -> tuple[RatingsDataset, Split | None]:
+    path: Path,
+    train_file: str | None = None,
+    test_file: str | None = None,
+    options: ReadOptions | None = None,
+    more_details: Details | None = None,
+) -> GroupLensData:
     """Reads ratings and item metadata.
 
     Args:
         path: The folder or zip file.
-        train_file: Name of a file of training ratings, or its path; None for all ratings, less
-            those of the test.
-        test_file: Name of a file of test ratings, or its path.
-
-    Returns:
-        The ratings; and the split, when files name it.
+        train_file: Name or path of a file of training ratings; None to train on all ratings
+            except those of the test file.
+        test_file: Name or path of a file of test ratings; None if no files define the split.
+        options: The scale, and how repeated and untitled items are treated. By default, repeated
+            ratings are an error; between files of a split, they always are.
+        more_details: Item metadata by item id that replaces that of the folder.
 
     Raises:
+        OtherFormError: A file has another form than GroupLens' file of that name.
         RatingsError: A file is missing or malformed, a user rates an item twice, or a test rating
-            is not one of all ratings.
+            is not among all ratings.
     """
+    options = options or ReadOptions(on_repeat="error")
+    if train_file or test_file:
+        options = replace(options, on_repeat="error")
     files: Files = ZipFiles(path) if path.is_file() else FolderFiles(path)
     name = path.resolve().name.removesuffix(".zip")
-    if train_file and test_file:
-        parts = [_named_ratings(files, path, file) for file in (train_file, test_file)]
-        split_name = f"{parts[0].name}, {parts[1].name}"
-        source = f"grouplens:{name} ({split_name})"
-    elif test_file:
-        return _all_but(files, path, test_file, name)
-    elif train_file:
+    if train_file and not test_file:
         raise RatingsError("a training file needs a test file beside it")
+    if not test_file:
+        _, rows = _all_ratings(files, path, options)
+        details = more_details or _details(files)
+        dataset, notes = assemble(rows, details, f"grouplens:{name}", options)
+        return GroupLensData(dataset, None, notes)
+    if train_file:
+        train_name, train = _named_ratings(files, path, train_file, options)
+        test_name, test = _named_ratings(files, path, test_file, options)
+        all_rows = _concatenated(train, test)
     else:
-        parts = [_all_ratings(files, path)]
-        source = f"grouplens:{name}"
-    dataset = _dataset(parts, _details(files), source)
-    if len(parts) == 1:
-        return dataset, None
-    train, test = np.split(dataset.file_order, [len(parts[0])])
-    if not len(train) or not len(test):
-        raise RatingsError(f"{source}: there are no ratings in one of the files")
-    return dataset, Split(np.sort(train), np.sort(test), split_name)
+        test_name, test = _named_ratings(files, path, test_file, options)
+        train_name = f"all but {test_name}"
+        _, all_rows = _all_ratings(files, path, options)
+    split_name = f"{train_name}, {test_name}"
+    source = f"grouplens:{name} ({split_name})"
+    details = more_details or _details(files)
+    dataset, notes = assemble(all_rows, details, source, options)
+    if train_file:
+        parts = np.split(dataset.file_order, [len(train)])
+        if not all(map(len, parts)):
+            raise RatingsError(f"{source}: there are no ratings in one of the files")
+    else:
+        held_out = _rows_of(dataset, test, source)
+        parts = [np.setdiff1d(np.arange(len(dataset)), held_out), held_out]
+        if not len(parts[0]):
+            raise RatingsError(f"{source}: there are no ratings for training")
+    return GroupLensData(dataset, Split(np.sort(parts[0]), np.sort(parts[1]), split_name), notes)
 
 
-def _all_but(files: Files, path: Path, test_file: str, name: str) -> tuple[RatingsDataset, Split]:
-    """All ratings, of which those in the test file are for the test."""
-    test = _named_ratings(files, path, test_file)
-    source = f"grouplens:{name} (all but {test.name}, {test.name})"
-    dataset = _dataset([_all_ratings(files, path)], _details(files), source)
-    users = dataset.user_ids.indexes([user.decode() for user in test.users.tolist()])
-    items = dataset.catalogue.items.indexes([item.decode() for item in test.items.tolist()])
+def _rows_of(dataset: RatingsDataset, test: Rows, source: str) -> Int64:
+    """The rows of the data set that hold the test ratings (int64, test ratings).
+
+    Raises:
+        RatingsError: A test rating is not in the data set, or is repeated.
+    """
+    users = dataset.user_ids.indexes(test.users.texts())[test.users.codes].astype(np.int64)
+    items = dataset.catalogue.items.indexes(test.items.texts())[test.items.codes]
     width = len(dataset.catalogue)
-    every = dataset.users.astype(np.int64) * width + dataset.items
-    cells = users.astype(np.int64) * width + items
-    rows = np.minimum(np.searchsorted(every, cells), len(every) - 1)
-    there = (users >= 0) & (items >= 0) & (every[rows] == cells)
-    there &= dataset.ratings[rows] == test.ratings
-    if not there.all():
+    all_cells = dataset.users.astype(np.int64) * width + dataset.items
+    cells = users * width + items
+    rows = np.minimum(np.searchsorted(all_cells, cells), len(all_cells) - 1)
+    is_found = (users >= 0) & (items >= 0) & (all_cells[rows] == cells)
+    is_found &= dataset.ratings[rows] == test.ratings
+    if not is_found.all():
+        missing = np.flatnonzero(~is_found)
         problems = [
-            f"{test.line(row)}: user {test.users[row].decode()} rates item "
-            f"{test.items[row].decode()} {test.ratings[row]:g}, which is none of all ratings"
-            for row in np.flatnonzero(~there).tolist()
+            f"{test.where(row)}: user {test.users.id(row)} rates item {test.items.id(row)} "
+            f"{test.ratings[row]:g}, which is not among all ratings"
+            for row in missing[:SHOWN_PROBLEMS].tolist()
         ]
-        raise RatingsError.listing(f"{source}: test ratings", problems)
-    held, first = np.unique(rows, return_index=True)
-    if len(held) < len(rows):
+        raise RatingsError.listing(f"{source}: test ratings", problems, len(missing))
+    distinct, first = np.unique(rows, return_index=True)
+    if len(distinct) < len(rows):
         row = int(np.setdiff1d(np.arange(len(rows)), first)[0])
-        raise RatingsError(f"{test.line(row)}: the rating is in the file already")
-    if len(held) == len(every):
-        raise RatingsError(f"{source}: there are no ratings for training")
-    train = np.setdiff1d(np.arange(len(every)), held)
-    return dataset, Split(train, held, f"all but {test.name}, {test.name}")
+        raise RatingsError(f"{test.where(row)}: the rating is in the file already")
+    return distinct
 
 
-def _all_ratings(files: Files, path: Path) -> Rows:
-    for name in _RATINGS_FILES:
+def _all_ratings(files: Files, path: Path, options: ReadOptions) -> tuple[str, Rows]:
+    """The name and the rows of the file that has all ratings."""
+    for name in GROUPLENS_FILES:
         content = files.read(name)
         if content is not None:
-            return parse_ratings(content, name)
-    raise RatingsError(f"{path.name}: none of {', '.join(_RATINGS_FILES)} is there")
+            return name, parse_ratings(content, name, options.scale)
+    raise RatingsError(f"{path.name}: it contains none of {', '.join(GROUPLENS_FILES)}")
 
 
-def _named_ratings(files: Files, path: Path, name: str) -> Rows:
+def _named_ratings(files: Files, path: Path, name: str, options: ReadOptions) -> tuple[str, Rows]:
+    """The name and the rows of a file, which is in the folder or at a path of its own."""
     content = files.read(name)
     if content is None and Path(name).is_file():
         content = Path(name).read_bytes()
     if content is None:
-        raise RatingsError(f"there is no file {name}, neither in {path.name} nor by itself")
-    return parse_ratings(content, Path(name).name)
+        raise RatingsError(f"there is no file {name}, neither in {path.name} nor at that path")
+    return Path(name).name, parse_ratings(content, Path(name).name, options.scale)
 
 
 def _details(files: Files) -> Details:
-    """Item metadata; empty when the source has none, and items are then titled by their ids."""
+    """Item metadata; empty if the source has none, and items are then titled by their ids."""
     for name, parse in _DETAILS_FILES.items():
         content = files.read(name)
         if content is not None:
@@ -177,19 +161,16 @@ def _details(files: Files) -> Details:
     return {}
 
 
-def _dataset(parts: list[Rows], details: Details, source: str) -> RatingsDataset:
-    starts = np.cumsum([0] + [len(part) for part in parts])
+def _concatenated(first: Rows, second: Rows) -> Rows:
+    def where(row: int) -> str:
+        return first.where(row) if row < len(first) else second.where(row - len(first))
 
-    def name_row(row: int) -> str:
-        part = int(np.searchsorted(starts, row, side="right")) - 1
-        return parts[part].line(row - int(starts[part]))
-
-    return RatingsDataset.of(
-        np.concatenate([part.users for part in parts]),
-        np.concatenate([part.items for part in parts]),
-        np.concatenate([part.ratings for part in parts]),
-        np.concatenate([part.timestamps for part in parts]),
-        details,
-        source,
-        name_row,
+    ratings: Float32 = np.concatenate([first.ratings, second.ratings])
+    times = [part.timestamps for part in (first, second) if part.timestamps is not None]
+    return Rows(
+        IdColumn.concatenated([first.users, second.users]),
+        IdColumn.concatenated([first.items, second.items]),
+        ratings,
+        np.concatenate(times),
+        where,
     )

@@ -1,4 +1,4 @@
-"""Ratings as parallel arrays."""
+"""Ratings as parallel arrays of users, items and ratings."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from marquee_core.arrays import Float32, Int32
 
 @dataclass(frozen=True)
 class Interactions:
-    """Ratings as rows, for validation or test.
+    """Ratings as rows, for validation or testing.
 
     Attributes:
         users: User indexes (int32, n).
         items: Item indexes (int32, n).
-        ratings: Ratings in stars (float32, n).
+        ratings: The ratings (float32, n).
     """
 
     users: Int32

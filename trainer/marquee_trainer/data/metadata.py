@@ -1,4 +1,4 @@
-"""Parses files of item metadata: `u.item`, `movies.dat`, `movies.csv`."""
+"""Parses GroupLens' files of item metadata: `u.item`, `movies.dat` and `movies.csv`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
 
-from marquee_trainer.data.dataset import ItemDetails, RatingsError
+from marquee_trainer.data.details import Details, ItemDetails
+from marquee_trainer.data.dialect import decode
+from marquee_trainer.data.errors import OtherFormError, RatingsError
+from marquee_trainer.data.items import split_genres
 from marquee_trainer.data.titles import split_title
 
-# Of MovieLens 100K, in the order of u.item's flags, as its README lists them.
+# The genres of MovieLens 100K in the order of u.item's flags, as its README lists them.
 GENRES_100K = (
     "unknown",
     "Action",
@@ -31,25 +34,28 @@ GENRES_100K = (
     "War",
     "Western",
 )
-_NO_GENRE = {"", "unknown", "(no genres listed)"}
-# u.item: id, title, release date, video release date, URL, then a flag for each genre.
+# Fields of u.item: id, title, release date, video release date, URL, then a flag for each genre.
 _FLAGS_FROM = 5
-_FIELDS = 3  # of movies.dat and movies.csv: id, title, genres
+# Fields of movies.dat and movies.csv: id, title, genres.
+_FIELDS = 3
 _CSV_HEADER = ["movieId", "title", "genres"]
 
-Details = dict[str, ItemDetails]
-# The line of a row, and its id, title and genres, or what is wrong with it.
+# The line of a row, and either its id, title and genres or what is wrong with it.
 _Row = tuple[int, tuple[str, str, Sequence[str]] | str]
 
 
 def item_details(title: str, genres: Iterable[str]) -> ItemDetails:
-    """Details from MovieLens' form of a title and its labels of genres."""
+    """Item metadata from a title as MovieLens writes it, and genre labels."""
     plain, year = split_title(title)
-    return ItemDetails(plain, year, tuple(genre for genre in genres if genre not in _NO_GENRE))
+    return ItemDetails(plain, year, split_genres("|".join(genres), "|"))
 
 
 def parse_u_item(content: bytes, name: str) -> Details:
-    """Parses `u.item` of MovieLens 100K (Latin-1).
+    """Parses `u.item` of MovieLens 100K, which is in Latin-1.
+
+    Args:
+        content: The file's content.
+        name: The file's name, for error messages.
 
     Raises:
         RatingsError: Rows are malformed; the first few are named by line.
@@ -72,17 +78,16 @@ def parse_u_item(content: bytes, name: str) -> Details:
 
 
 def parse_movies_dat(content: bytes, name: str) -> Details:
-    """Parses `movies.dat` of MovieLens 1M and 10M.
+    """Parses `movies.dat` of MovieLens 1M, which is in Latin-1, and 10M, which is in UTF-8.
 
-    MovieLens 1M is Latin-1, 10M is UTF-8; hardly any Latin-1 text is valid UTF-8 by chance.
+    Args:
+        content: The file's content.
+        name: The file's name, for error messages.
 
     Raises:
         RatingsError: Rows are malformed; the first few are named by line.
     """
-    try:
-        text = content.decode()
-    except UnicodeDecodeError:
-        text = content.decode("latin-1")
+    text = decode(content)
 
     def rows() -> Iterator[_Row]:
         for number, line in enumerate(text.split("\n"), start=1):
@@ -94,21 +99,23 @@ def parse_movies_dat(content: bytes, name: str) -> Details:
 
 
 def parse_movies_csv(content: bytes, name: str) -> Details:
-    """Parses `movies.csv` of the latest, 20M and 25M sets (UTF-8).
+    """Parses `movies.csv` of the latest, 20M and 25M sets.
+
+    Args:
+        content: The file's content.
+        name: The file's name, for error messages.
 
     Raises:
-        RatingsError: It is not UTF-8, or rows are malformed; the first few are named by line.
+        OtherFormError: The header is not that of GroupLens.
+        RatingsError: Rows are malformed; the first few are named by line.
     """
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise RatingsError(f"{name}: {error}") from error
+    text = decode(content)
 
     def rows() -> Iterator[_Row]:
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         try:
             if next(reader, None) != _CSV_HEADER:
-                yield 1, f"the header is not {','.join(_CSV_HEADER)}"
+                raise OtherFormError(f"{name}:1: the header is not {','.join(_CSV_HEADER)}")
             for row in reader:
                 if row:
                     yield reader.line_num, _movie(row)

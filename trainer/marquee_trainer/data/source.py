@@ -1,16 +1,24 @@
-"""Where ratings come from: one flag."""
+"""Loads ratings from the source that `--data` names."""
 
 from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+import tempfile
+import zipfile
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from marquee_trainer.data.dataset import RatingsDataset, RatingsError
-from marquee_trainer.data.grouplens import load_grouplens
+from marquee_trainer.data.archives import ZipFiles
+from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.data.errors import OtherFormError, RatingsError
+from marquee_trainer.data.files import fetch
+from marquee_trainer.data.grouplens import GROUPLENS_FILES, load_grouplens
+from marquee_trainer.data.interpret import Understood, load_files, load_items, load_query
+from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.sample import SampleConfig, generate_sample
 from marquee_trainer.data.split import Split
+from marquee_trainer.data.sql import is_database
 from marquee_trainer.data.tfds_source import load_tfds
 
 _SAMPLE = re.compile(r"sample(?::(?P<sizes>.*))?")
@@ -18,14 +26,22 @@ _SAMPLE_SIZES = ("users", "items", "ratings")
 _TFDS = re.compile(r"movielens/[\w.-]+")
 _TFDS_CACHE = "MARQUEE_TFDS_DIR"
 _DEFAULT_TFDS_CACHE = "~/.cache/marquee/tfds"
+_GLOB = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """Ratings, and their split when the source names one."""
+    """Ratings as they were loaded.
+
+    Attributes:
+        dataset: The ratings.
+        split: The split, if the source defines one.
+        understood: How the source was understood.
+    """
 
     dataset: RatingsDataset
     split: Split | None = None
+    understood: Understood = field(default_factory=lambda: Understood({}, "", ()))
 
 
 def load_ratings(
@@ -36,39 +52,103 @@ def load_ratings(
     test_file: str | None = None,
     seed: int = 0,
     cache: Path | None = None,
+    options: ReadOptions | None = None,
 ) -> Loaded:
     """Loads ratings.
 
     Args:
-        source: `sample`, or `sample:users=…,items=…,ratings=…`; a TensorFlow Datasets config
-            (`movielens/100k-ratings`); or the path of a GroupLens folder or zip file.
+        source: `sample`, or `sample:users=…,items=…,ratings=…`; a TensorFlow Datasets config such
+            as `movielens/100k-ratings`; a GroupLens folder or zip file; the URL of a database; or
+            a path, folder, glob or URL of CSV, TSV, JSON lines or Parquet files.
         manual_dir: Folder of archives that TensorFlow Datasets need not download.
-        train_file: File of the training ratings, of a GroupLens folder.
-        test_file: File of the test ratings, of a GroupLens folder.
-        seed: Of a sample.
-        cache: Where TensorFlow Datasets keeps what it prepared; by default the environment's
-            `MARQUEE_TFDS_DIR`, else `~/.cache/marquee/tfds`.
+        train_file: File of the training ratings, for a GroupLens folder.
+        test_file: File of the test ratings, for a GroupLens folder.
+        seed: Seed of a generated sample.
+        cache: Folder where TensorFlow Datasets stores prepared examples; by default the value of
+            the environment variable `MARQUEE_TFDS_DIR`, or `~/.cache/marquee/tfds`.
+        options: How to read files and databases.
 
     Raises:
-        RatingsError: The source is not known, or cannot be read.
+        RatingsError: The source is unknown, or cannot be read or understood.
     """
+    options = options or ReadOptions()
     sample = _SAMPLE.fullmatch(source)
-    tfds = _TFDS.fullmatch(source)
-    if (sample or tfds) and (train_file or test_file):
+    tfds = _TFDS.fullmatch(source) if not Path(source).exists() else None
+    has_split = bool(train_file or test_file)
+    if (sample or tfds) and has_split:
         raise RatingsError("training and test files go with a GroupLens folder")
     if manual_dir and not tfds:
         raise RatingsError("a folder of archives goes with a config movielens/…-ratings")
+    database = not (sample or tfds) and is_database(source)
+    if options.query and not database:
+        raise RatingsError("an SQL query goes with the URL of a database")
+    if options.columns and (sample or tfds):
+        raise RatingsError("columns can be named for files and databases only")
     if sample:
         return Loaded(generate_sample(_sample_config(sample["sizes"] or ""), seed))
     if tfds:
         data_dir = cache or Path(os.environ.get(_TFDS_CACHE) or _DEFAULT_TFDS_CACHE).expanduser()
-        return Loaded(load_tfds(source, Path(manual_dir) if manual_dir else None, data_dir))
+        archives = Path(manual_dir) if manual_dir else None
+        details, item_notes = load_items(options)
+        dataset, notes = load_tfds(source, archives, data_dir, options, details)
+        return Loaded(dataset, None, Understood({}, "seconds", (*item_notes, *notes)))
+    if database:
+        dataset, understood = load_query(source, options)
+        return Loaded(dataset, None, understood)
+    return _load_path(source, train_file, test_file, options)
+
+
+def _load_path(
+    source: str, train_file: str | None, test_file: str | None, options: ReadOptions
+) -> Loaded:
+    """Loads a path or URL: in GroupLens' form if it has that form, and as tables otherwise."""
+    has_split = bool(train_file or test_file)
+    if "://" in source:
+        with tempfile.TemporaryDirectory(prefix="marquee-data-") as folder:
+            copy = fetch(source, GROUPLENS_FILES, Path(folder))
+            if copy is not None:
+                return _load_path(str(copy), train_file, test_file, options)
+        return _load_tables(source, options)
     path = Path(source).expanduser()
-    if not path.exists():
+    if not path.exists() and not _GLOB.search(source):
         raise RatingsError(
-            f"{source!r} is neither `sample`, nor a config movielens/…-ratings, nor a path"
+            f"{source!r} is neither `sample`, nor a config movielens/…-ratings, nor an existing "
+            f"path, nor a URL"
         )
-    return Loaded(*load_grouplens(path, train_file, test_file))
+    is_zip = path.is_file() and (path.suffix == ".zip" or zipfile.is_zipfile(path))
+    grouplens = _grouplens_path(path, is_zip)
+    if has_split or (grouplens is not None and not options.columns):
+        details, notes = load_items(options)
+        try:
+            found = load_grouplens(grouplens or path, train_file, test_file, options, details)
+        except OtherFormError:
+            if has_split:
+                raise
+        else:
+            understood = Understood({}, "seconds", (*notes, *found.notes))
+            return Loaded(found.dataset, found.split, understood)
+    return _load_tables(f"zip://*::{path}" if is_zip else source, options)
+
+
+def _grouplens_path(path: Path, is_zip: bool) -> Path | None:
+    """The folder or zip file that is in GroupLens' form by the names of its files.
+
+    A path of a file of ratings that lies beside its file of movies stands for their folder.
+    """
+    if is_zip:
+        return path if ZipFiles(path).has_any(GROUPLENS_FILES) else None
+    if path.is_dir():
+        return path if any((path / name).is_file() for name in GROUPLENS_FILES) else None
+    for ratings, movies in GROUPLENS_FILES.items():
+        if (path.parent / ratings).is_file():
+            is_ours = path.name == ratings and (path.parent / movies).is_file()
+            return path.parent if is_ours else None
+    return None
+
+
+def _load_tables(source: str, options: ReadOptions) -> Loaded:
+    dataset, understood = load_files(source, options)
+    return Loaded(dataset, None, understood)
 
 
 def _sample_config(text: str) -> SampleConfig:

@@ -1,7 +1,7 @@
-"""Splits of ratings into a training part and a test part.
+"""Splits ratings into a training part and a test part.
 
-Only `random_split` of rows in file order depends on that order; all else depends on what the rows
-say. A validation part is cut from the training part with the same functions.
+A random split depends on the order of the rows that it is given; the other splits depend on their
+content only. The same functions split a validation part off the training part.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ from numpy.typing import NDArray
 
 from marquee_core.arrays import Bool, Int64
 from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.data.errors import RatingsError
 
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of a data set.
+    """The rows of a data set for training and for testing.
 
     Attributes:
-        train: For training (int64, ascending).
-        test: For the test (int64, ascending).
-        description: How they were split.
-        kind: One of `settings.SPLITS`: a validation part is cut from the training part likewise,
-            so that what is learned from it suits the test.
+        train: Rows for training (int64, ascending).
+        test: Rows for testing (int64, ascending).
+        description: How the rows were split, for people.
+        kind: How the rows were split: one of `settings.SPLITS`. The validation part is split off
+            the training part in the same way, so that what is chosen on it suits the test part.
     """
 
     train: Int64
@@ -39,14 +40,15 @@ def split_by(
     """Splits rows in one of the ways below.
 
     Args:
-        kind: One of `settings.SPLITS`.
+        kind: How to split: one of `settings.SPLITS`.
         dataset: The ratings.
-        rows: Those of its rows to split (int64, n).
-        test_fraction: Share of the test part.
-        seed: Of what is random.
+        rows: The rows of the data set to split (int64, n).
+        test_fraction: Share of the rows that are for testing.
+        seed: Seed for random choices.
 
     Raises:
-        KeyError: There is no such way.
+        KeyError: `kind` is unknown.
+        RatingsError: `kind` splits by time, but the ratings have no timestamps.
     """
     splits = {
         "random": lambda: random_split(rows, test_fraction, seed),
@@ -58,12 +60,13 @@ def split_by(
 
 
 def random_split(rows: Int64, test_fraction: float, seed: int) -> Split:
-    """Splits at random: the head of a permutation of the rows, in their order, is for training.
+    """Splits at random: the first part of a permutation of the rows is for training.
 
     Args:
-        rows: The rows (int64, n); `RatingsDataset.file_order` for all in the source's order.
-        test_fraction: Share of the test part.
-        seed: Of the permutation, `numpy.random.default_rng(seed).permutation(n)`.
+        rows: The rows in the order that the permutation applies to (int64, n);
+            `RatingsDataset.file_order` gives all rows in the order of the source.
+        test_fraction: Share of the rows that are for testing.
+        seed: Seed of the permutation, `numpy.random.default_rng(seed).permutation(n)`.
     """
     order = np.random.default_rng(seed).permutation(len(rows))
     cut = round(len(rows) * (1.0 - test_fraction))
@@ -81,9 +84,9 @@ def random_split_per_user(
 
     Args:
         dataset: The ratings.
-        rows: Those of its rows to split (int64, n), in any order.
-        test_fraction: Share of the test part of each user, rounded down.
-        seed: Of the choice.
+        rows: The rows of the data set to split (int64, n), in any order.
+        test_fraction: Share of each user's rows that are for testing, rounded down.
+        seed: Seed for the choice.
     """
     rows = np.sort(rows)
     held = _user_tails(dataset, rows, np.random.default_rng(seed).random(len(rows)), test_fraction)
@@ -92,13 +95,17 @@ def random_split_per_user(
 
 
 def last_split_per_user(dataset: RatingsDataset, rows: Int64, test_fraction: float) -> Split:
-    """Splits each user's ratings by time: the user's latest are the test part.
+    """Splits each user's ratings by time: the user's latest ratings are for testing.
 
     Args:
         dataset: The ratings.
-        rows: Those of its rows to split (int64, n), in any order.
-        test_fraction: Share of the test part of each user, rounded down.
+        rows: The rows of the data set to split (int64, n), in any order.
+        test_fraction: Share of each user's rows that are for testing, rounded down.
+
+    Raises:
+        RatingsError: The ratings have no timestamps.
     """
+    _require_timestamps(dataset)
     rows = np.sort(rows)
     held = _user_tails(dataset, rows, dataset.timestamps[rows], test_fraction)
     description = f"last of each user, {_shares(test_fraction)}"
@@ -106,14 +113,18 @@ def last_split_per_user(dataset: RatingsDataset, rows: Int64, test_fraction: flo
 
 
 def temporal_split(dataset: RatingsDataset, rows: Int64, test_fraction: float) -> Split:
-    """Splits by time: the latest ratings of all are the test part.
+    """Splits by time: the latest ratings of all users are for testing.
 
     Args:
         dataset: The ratings.
-        rows: Those of its rows to split (int64, n), in any order.
-        test_fraction: Share of the test part. Ratings of the same second are split by user and
-            item.
+        rows: The rows of the data set to split (int64, n), in any order.
+        test_fraction: Share of the rows that are for testing. Ratings of the same second are
+            ordered by user and item.
+
+    Raises:
+        RatingsError: The ratings have no timestamps.
     """
+    _require_timestamps(dataset)
     rows = np.sort(rows)
     order = rows[np.argsort(dataset.timestamps[rows], kind="stable")]
     cut = round(len(rows) * (1.0 - test_fraction))
@@ -124,16 +135,31 @@ def temporal_split(dataset: RatingsDataset, rows: Int64, test_fraction: float) -
 def _user_tails(
     dataset: RatingsDataset, rows: Int64, keys: NDArray[np.generic], fraction: float
 ) -> Bool:
-    """The rows with the greatest keys of each user, ties by row (bool, n)."""
+    """Marks the rows with the greatest keys of each user; ties go by row (bool, n).
+
+    Args:
+        dataset: The ratings.
+        rows: The rows, ascending (int64, n).
+        keys: The key of each row (n).
+        fraction: Share of each user's rows to mark, rounded down.
+    """
     users = dataset.users[rows]
     order = np.lexsort((keys, users))
     counts = np.bincount(users)
     ends = np.cumsum(counts)
-    # The margin keeps 0.2 of 5 from being less than 1.
+    # The margin makes 0.2 of 5 come to 1 in spite of rounding errors.
     kept = ends - np.floor(counts * fraction + 1e-9).astype(np.int64)
     held = np.empty(len(rows), dtype=np.bool_)
     held[order] = np.arange(len(rows)) >= kept[users[order]]
     return held
+
+
+def _require_timestamps(dataset: RatingsDataset) -> None:
+    if not dataset.has_timestamps:
+        raise RatingsError(
+            f"{dataset.source}: the ratings have no timestamps, so they cannot be split by time; "
+            f"use --split random or --split user-random"
+        )
 
 
 def _shares(test_fraction: float) -> str:

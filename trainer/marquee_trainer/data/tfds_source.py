@@ -11,8 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from marquee_trainer.data.dataset import ItemDetails, RatingsDataset, RatingsError
+from marquee_core.quiet_tensorflow import import_tensorflow
+from marquee_trainer.data.assembly import assemble
+from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.data.details import Details
+from marquee_trainer.data.errors import RatingsError
+from marquee_trainer.data.ids import IdColumn
 from marquee_trainer.data.metadata import item_details
+from marquee_trainer.data.options import ReadOptions
+from marquee_trainer.data.rows import Rows
 
 _BATCH = 8192
 _NO_MORE_GENRES = -1
@@ -20,22 +27,33 @@ _NO_MORE_GENRES = -1
 _Batch = Mapping[str, NDArray[Any]]
 
 
-def load_tfds(config: str, manual_dir: Path | None, data_dir: Path) -> RatingsDataset:
-    """Prepares a MovieLens ratings config, or takes it as prepared, and reads it.
+def load_tfds(
+    config: str,
+    manual_dir: Path | None,
+    data_dir: Path,
+    options: ReadOptions,
+    more_details: Details | None = None,
+) -> tuple[RatingsDataset, list[str]]:
+    """Reads a MovieLens ratings config, and prepares it first if necessary.
 
-    The file order is that of the prepared examples, which TensorFlow Datasets shuffles in a way
-    that is the same everywhere.
+    The file order is that of the prepared examples. TensorFlow Datasets shuffles them the same
+    way on every machine.
 
     Args:
-        config: For example `movielens/100k-ratings`.
-        manual_dir: A folder that holds the archive already; None to download it.
-        data_dir: Where TensorFlow Datasets keeps what it prepared.
+        config: The config, for example `movielens/100k-ratings`.
+        manual_dir: Folder that holds the downloaded archive; None to download it.
+        data_dir: Folder where TensorFlow Datasets stores the prepared examples.
+        options: The scale, and how repeated ratings are treated.
+        more_details: Item metadata by item id that replaces that of the config.
+
+    Returns:
+        The data set, and notes on what is worth knowing about it.
 
     Raises:
-        RatingsError: The config is not one of ratings, or cannot be prepared.
+        RatingsError: The config is not a config of ratings, or it cannot be prepared.
     """
     if not config.endswith("-ratings"):
-        raise RatingsError(f"{config} is not a config of ratings, such as movielens/100k-ratings")
+        raise RatingsError(f"{config} is not a config of ratings such as movielens/100k-ratings")
     builder = _prepared(config, manual_dir, data_dir)
     genres: list[str] = builder.info.features["movie_genres"].feature.names
     columns: dict[str, list[NDArray[Any]]] = {
@@ -44,45 +62,44 @@ def load_tfds(config: str, manual_dir: Path | None, data_dir: Path) -> RatingsDa
         "user_rating": [],
         "timestamp": [],
     }
-    details: dict[str, ItemDetails] = {}
+    details: Details = {}
     for batch in _batches(builder, [*columns, "movie_title", "movie_genres"]):
         for key, parts in columns.items():
             text = batch[key].dtype == object
             parts.append(batch[key].astype(np.bytes_) if text else batch[key])
         _add_details(details, batch, genres)
     column = {key: np.concatenate(parts) for key, parts in columns.items()}
-    return RatingsDataset.of(
-        column["user_id"],
-        column["movie_id"],
+    rows = Rows(
+        IdColumn.of(column["user_id"]),
+        IdColumn.of(column["movie_id"]),
         column["user_rating"].astype(np.float32),
         column["timestamp"].astype(np.int64),
-        details,
-        f"tfds:{config}",
         lambda row: f"example {row + 1}",
     )
+    return assemble(rows, more_details or details, f"tfds:{config}", options)
 
 
 def _prepared(config: str, manual_dir: Path | None, data_dir: Path) -> Any:
-    """The builder of a config, once it has prepared its examples."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # Here rather than above: importing TensorFlow takes seconds.
+    """The builder of a config whose examples are prepared."""
+    # Imported here because importing TensorFlow takes seconds.
+    import_tensorflow()
     import tensorflow_datasets as tfds
 
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     try:
         builder = tfds.builder(config, data_dir=data_dir)
-    except Exception as error:  # its exceptions have no common base
+    except Exception as error:  # the library's exceptions have no common base
         raise RatingsError(f"{config} is not known: {error}") from error
     if manual_dir is not None and not builder.is_prepared():
-        # Without this it would try a download, which may not be wanted or possible.
+        # Without the archive the builder would try to download it.
         archive = builder.builder_config.download_url.rsplit("/", 1)[-1]
         if not (manual_dir / archive).is_file():
             raise RatingsError(f"there is no {archive} in {manual_dir}")
     download = tfds.download.DownloadConfig(manual_dir=manual_dir)
     try:
         builder.download_and_prepare(download_config=download)
-    except Exception as error:  # neither have those of its downloads
+    except Exception as error:  # as above
         raise RatingsError(f"{config} cannot be prepared: {error}") from error
     return builder
 
@@ -90,8 +107,8 @@ def _prepared(config: str, manual_dir: Path | None, data_dir: Path) -> Any:
 def _batches(builder: Any, keys: Sequence[str]) -> Iterator[_Batch]:
     """Batches of some features of all examples, in order; lists are padded.
 
-    The records are parsed a batch at a time, which is several times as fast as to have
-    TensorFlow Datasets decode one example after another.
+    Parsing the records in batches is several times as fast as letting TensorFlow Datasets decode
+    one example at a time.
     """
     import tensorflow as tf
 
@@ -102,8 +119,8 @@ def _batches(builder: Any, keys: Sequence[str]) -> Iterator[_Batch]:
     yield from records.map(lambda batch: tf.io.parse_example(batch, spec)).as_numpy_iterator()
 
 
-def _add_details(details: dict[str, ItemDetails], batch: _Batch, genres: Sequence[str]) -> None:
-    """Adds the items that a batch is the first to show."""
+def _add_details(details: Details, batch: _Batch, genres: Sequence[str]) -> None:
+    """Adds the metadata of items that no earlier batch contained."""
     movies, places = np.unique(batch["movie_id"].astype(np.bytes_), return_index=True)
     for movie, place in zip(movies.tolist(), places.tolist(), strict=True):
         if (name := movie.decode()) not in details:

@@ -1,4 +1,4 @@
-"""How the models' scores are blended: one blend for ranking, one for predicted stars.
+"""Learns how the models' scores are blended: one blend for ranking, one for predicted stars.
 
-Learned on validation ratings. Imports `metrics` and `marquee_core`. Start with `blends.py`.
+Blends are learned on validation ratings. Imports `marquee_core` only. Start with `blends.py`.
 """

@@ -1,4 +1,4 @@
-"""Learns the ensemble's blends on validation data: one for stars, one for order."""
+"""Learns the ensemble's blends on validation data: one for predicted stars, one for ranking."""
 
 from __future__ import annotations
 
@@ -24,27 +24,31 @@ class BlendConfig:
     """How blends are learned.
 
     Attributes:
-        rating_ridge: Ridge of the rating blend, in validation ratings: how many would have to
-            speak against the mean of the models before it is left.
-        ranking_ridge: L2 penalty of the listwise blend's standardised weights.
-        ranking_users: At most so many validation users teach the ranking blend; bounds memory.
+        rating_ridge: λ of the rating blend, which pulls its weights towards the plain mean of the
+            models. Measured in validation ratings: with about this many, data and penalty have
+            equal influence.
+        ranking_ridge: λ of the listwise blend, an L2 penalty on weights of standardised scores.
+        max_ranking_users: The ranking blend is learned from at most this many validation users,
+            drawn at random, to limit memory.
         search: How the ranking blend's weights are searched.
     """
 
     rating_ridge: float = 30.0
     ranking_ridge: float = 1e-4
-    ranking_users: int = 2_000
+    max_ranking_users: int = 2_000
     search: SearchConfig = field(default_factory=SearchConfig)
 
 
 @dataclass(frozen=True)
 class RankingLists:
-    """Full candidate lists of validation users.
+    """Full candidate lists of U validation users.
 
     Attributes:
-        scores: Each model's scores (float32, U × items).
-        candidates: Items not in the users' training ratings (bool, U × items).
-        relevant: Relevant items of the validation split (bool, U × items), some for each user.
+        scores: By model, its scores of all items (float32, U × items).
+        candidates: True for items that are not among the user's training ratings
+            (bool, U × items).
+        relevant: True for candidates that are relevant in the validation ratings
+            (bool, U × items); each user has at least one.
     """
 
     scores: Mapping[str, Float32]
@@ -53,15 +57,20 @@ class RankingLists:
 
 
 def learn_rating_blend(predictions: Mapping[str, Float32], ratings: Float32, ridge: float) -> Blend:
-    """Least squares with non-negative weights of each model's departure from the baseline.
+    """Learns the rating blend by least squares with non-negative weights.
 
-    minimise Σ (r − b − c − Σ w_m (s_m − b))² + λ Σ (w_m − 1/M)², w ≥ 0: stacking (Breiman, 1996)
-    with a ridge towards the plain mean, so that little validation data does little harm.
+    The weights apply to each model's difference from the baseline's prediction b:
+
+    minimise Σ (r − b − c − Σ w_m (s_m − b))² + λ σ² Σ (w_m − 1/M)², w ≥ 0,
+
+    where σ² is the variance of the differences s_m − b, so that λ means the same whatever their
+    size. This is stacked regression (Breiman, 1996) with a ridge towards the plain mean of the M
+    models, which keeps the weights stable when there are few validation ratings.
 
     Args:
-        predictions: By model, predictions of the validation ratings (float32, n); the baseline's
-            among them.
-        ratings: The ratings (float32, n).
+        predictions: By model, predictions of the validation ratings, in stars (float32, n); must
+            include the baseline.
+        ratings: The validation ratings, in stars (float32, n).
         ridge: λ, in ratings.
     """
     base = predictions[BASELINE].astype(np.float64)
@@ -69,35 +78,42 @@ def learn_rating_blend(predictions: Mapping[str, Float32], ratings: Float32, rid
     target = ratings - base
     if not names:
         return Blend({BASELINE: 1.0}, float(target.mean()))
-    departures = np.stack([predictions[name] - base for name in names], axis=1)
-    means, mean_target = departures.mean(axis=0), float(target.mean())
-    # The variance makes a ridge of so many ratings the same for any scale of the departures.
-    root = np.sqrt(ridge * departures.var())
-    rows = np.vstack([departures - means, root * np.eye(len(names))])
-    wanted = np.concatenate([target - mean_target, np.full(len(names), root / len(names))])
-    weights, _ = nnls(rows, wanted)
+    differences = np.stack([predictions[name] - base for name in names], axis=1)
+    means, mean_target = differences.mean(axis=0), float(target.mean())
+    # The ridge enters as one extra row per model.
+    root = np.sqrt(ridge * differences.var())
+    rows = np.vstack([differences - means, root * np.eye(len(names))])
+    targets = np.concatenate([target - mean_target, np.full(len(names), root / len(names))])
+    weights, _ = nnls(rows, targets)
     blend = {name: w for name, w in zip(names, weights.tolist(), strict=True) if w > 0}
     blend[BASELINE] = 1.0 - float(weights.sum())
     return Blend(blend, mean_target - float(means @ weights))
 
 
 def learn_listwise_blend(lists: RankingLists, models: Sequence[str], ridge: float) -> Blend:
-    """A listwise softmax over full candidate lists (ListNet's top-one loss; Cao et al., 2007).
+    """Learns a ranking blend with a listwise softmax loss over full candidate lists.
 
-    minimise mean_u −1/|R_u| Σ_{i ∈ R_u} log softmax_{C_u}(Σ v_m s_m)_i + λ |v|², v ≥ 0, where C_u
-    are the candidates and R_u the relevant ones, and each s_m is scaled to unit deviation.
+    The loss is ListNet's top-one cross entropy (Cao et al., 2007):
+
+    minimise mean_u −1/|R_u| Σ_{i ∈ R_u} log softmax_{C_u}(Σ v_m s_m)_i + λ |v|², v ≥ 0,
+
+    where C_u are user u's candidates, R_u the relevant ones among them, and each model's scores
+    s_m are scaled to unit standard deviation.
 
     Args:
-        lists: The lists.
-        models: The models to blend.
+        lists: The candidate lists of validation users.
+        models: Names of the models to blend.
         ridge: λ.
+
+    Returns:
+        A blend of the unscaled scores; models of weight 0 are left out.
     """
     candidates = lists.candidates
     scales = [float(lists.scores[name][candidates].std()) or 1.0 for name in models]
     features = np.stack(
         [lists.scores[name] / scale for name, scale in zip(models, scales, strict=True)]
     )
-    # Centred on each user's candidates: a constant of a user does not change the order.
+    # Centre each user's scores; adding a constant to them does not change the ranking.
     counts = candidates.sum(axis=1)
     features -= ((features * candidates).sum(axis=2) / counts)[:, :, None]
     share = lists.relevant / lists.relevant.sum(axis=1, keepdims=True)
@@ -133,21 +149,26 @@ def learn_listwise_blend(lists: RankingLists, models: Sequence[str], ridge: floa
 
 
 def learn_ranking_blend(lists: RankingLists, models: Sequence[str], config: BlendConfig) -> Blend:
-    """The weights that order best at the top of the lists, by NDCG.
+    """Learns the ranking blend by searching for the weights with the highest NDCG.
 
-    They are searched from the best single model and from the listwise blend, so that the result is
-    no worse than either on these lists.
+    The search starts once from the best single model and once from the listwise blend, so the
+    result is at least as good as both on these lists.
 
     Args:
-        lists: The lists.
-        models: The models to blend.
+        lists: The candidate lists of validation users.
+        models: Names of the models to blend.
         config: The ridge of the listwise blend, and how weights are searched.
     """
     pool = RankingPool.of(
         lists.scores, models, lists.candidates, lists.relevant, config.search.depth
     )
-    alone = np.eye(len(models))
-    starts = [max(alone, key=lambda one: pool.ndcg(pool.blended(one), config.search.depth))]
+    single_models = np.eye(len(models))
+    starts = [
+        max(
+            single_models,
+            key=lambda weights: pool.ndcg(pool.blended(weights), config.search.depth),
+        )
+    ]
     listwise = learn_listwise_blend(lists, models, config.ranking_ridge).weights
     if listwise:
         starts.append(np.array([listwise.get(name, 0.0) for name in models]) * pool.scales)
@@ -170,22 +191,30 @@ def learn_ensemble(
     lists: RankingLists,
     config: BlendConfig,
 ) -> Ensemble:
-    """Learns the blends for every set of backends that may be there.
+    """Learns a rating blend and a ranking blend for every subset of the backends.
+
+    When a backend is unavailable, the gateway uses the blends that were learned without it.
 
     Args:
-        backend_of: The backend of each model; `gateway` for those that are always there.
-        predictions: By model of stars, predictions of the validation ratings (float32, n).
-        ratings: The validation ratings (float32, n).
-        lists: Full candidate lists of validation users, for every model.
+        backend_of: By model, the backend that serves it; `gateway` for the baselines, which are
+            always available.
+        predictions: By rating predictor, predictions of the validation ratings, in stars
+            (float32, n).
+        ratings: The validation ratings, in stars (float32, n).
+        lists: Full candidate lists of validation users, with the scores of every model.
         config: How blends are learned.
     """
     backends = sorted(set(backend_of.values()) - {"gateway"})
     pairs = {}
     for subset in backend_subsets(backends):
-        here = [name for name, backend in backend_of.items() if backend in subset | {"gateway"}]
-        stars = {name: predictions[name] for name in here if name in predictions}
+        available = [
+            name for name, backend in backend_of.items() if backend in subset | {"gateway"}
+        ]
+        available_predictions = {
+            name: predictions[name] for name in available if name in predictions
+        }
         pairs[subset] = BlendPair(
-            rating=learn_rating_blend(stars, ratings, config.rating_ridge),
-            ranking=learn_ranking_blend(lists, here, config),
+            rating=learn_rating_blend(available_predictions, ratings, config.rating_ridge),
+            ranking=learn_ranking_blend(lists, available, config),
         )
     return Ensemble(pairs)

@@ -1,7 +1,8 @@
-"""Searches weights of models directly for NDCG, from a given start.
+"""Searches for the model weights that maximise NDCG, by coordinate ascent from a given start.
 
-NDCG has no gradient, and a loss over whole lists is ruled by what happens far below the top. With
-a dozen models a coordinate search is quick enough, if only items are looked at that have a chance.
+Coordinate ascent on a ranking metric follows Metzler and Croft (2007). NDCG has no useful gradient,
+and a differentiable loss over whole lists is dominated by the items far below the top. With a dozen
+models the search is fast enough, as long as it evaluates only items that can reach the top.
 """
 
 from __future__ import annotations
@@ -19,31 +20,35 @@ class SearchConfig:
     """How weights are searched.
 
     Attributes:
-        depth: k of the NDCG@k that is maximised. Deeper than the lists that are shown: more
-            relevant items take part, so that there is less chance in it.
-        steps: Steps of a weight, one pass after another, where the weights add up to 1.
-        passes: At most so many rounds over all models with one step.
-        least_gain: NDCG that a step must bring.
+        depth: k of the NDCG@k that is maximised. It is larger than the lists shown to users:
+            more relevant items count, which makes the estimate less noisy.
+        steps: Step sizes by which a weight is raised or lowered, tried one after another; the
+            starting weights add up to 1.
+        max_passes: Maximum number of passes over all models with one step size.
+        min_gain: A step is taken only if it raises NDCG by more than this.
     """
 
     depth: int = 40
     steps: tuple[float, ...] = (0.4, 0.2, 0.1)
-    passes: int = 3
-    least_gain: float = 1e-4
+    max_passes: int = 3
+    min_gain: float = 1e-4
 
 
 @dataclass(frozen=True)
 class RankingPool:
-    """Of each user, the candidates that some model has among its best.
+    """For each user, the candidates that at least one model ranks among its best.
+
+    There are M models and U users. P is the size of the largest pool; smaller pools are padded.
 
     Attributes:
-        models: The models.
-        scales: Deviation of each model's scores of candidates; 1 for a constant (float64, M).
-        scores: Scores over their scale (float32, M × U × P).
-        present: Where there is an item: users differ in how many they have (bool, U × P).
-        relevant: Which are relevant (bool, U × P).
-        relevant_counts: How many of the user's candidates are relevant, in the pool or not
-            (int64, U), at least 1.
+        models: The models' names.
+        scales: Standard deviation of each model's scores of candidates; 1 if the scores are
+            constant (float64, M).
+        scores: The models' scores divided by their scale (float32, M × U × P).
+        present: False for padding (bool, U × P).
+        relevant: True for relevant items (bool, U × P).
+        relevant_counts: Number of relevant candidates of each user, inside or outside the pool,
+            at least 1 (int64, U).
     """
 
     models: tuple[str, ...]
@@ -62,50 +67,59 @@ class RankingPool:
         relevant: Bool,
         depth: int,
     ) -> RankingPool:
-        """Collects the best `depth` candidates of each model.
+        """Collects the `depth` best candidates of each model.
 
         Args:
-            scores: Each model's scores (float32, U × items).
-            models: The models.
-            candidates: Which items qualify (bool, U × items), some for each user.
-            relevant: Which of them are relevant (bool, U × items), some for each user.
-            depth: How many of each model.
+            scores: By model, its scores of all items (float32, U × items).
+            models: Names of the models to include.
+            candidates: True for candidate items, at least one per user (bool, U × items).
+            relevant: True for relevant candidates, at least one per user (bool, U × items).
+            depth: Number of candidates to take from each model.
         """
         depth = min(depth, candidates.shape[1])
-        kept = np.zeros_like(candidates)
+        in_pool = np.zeros_like(candidates)
         for name in models:
-            ranked = np.where(candidates, -scores[name], np.inf)
-            best = np.argpartition(ranked, depth - 1, axis=1)[:, :depth]
-            np.put_along_axis(kept, best, True, axis=1)
-        kept &= candidates
-        width = int(kept.sum(axis=1).max())
-        places = np.argsort(~kept, axis=1, kind="stable")[:, :width]
+            negated = np.where(candidates, -scores[name], np.inf)
+            best = np.argpartition(negated, depth - 1, axis=1)[:, :depth]
+            np.put_along_axis(in_pool, best, True, axis=1)
+        in_pool &= candidates
+        width = int(in_pool.sum(axis=1).max())
+        pool_items = np.argsort(~in_pool, axis=1, kind="stable")[:, :width]
         scales = np.array([float(scores[name][candidates].std()) or 1.0 for name in models])
         return cls(
             tuple(models),
             scales,
             np.stack(
                 [
-                    np.take_along_axis(scores[name], places, axis=1) / np.float32(scale)
+                    np.take_along_axis(scores[name], pool_items, axis=1) / np.float32(scale)
                     for name, scale in zip(models, scales, strict=True)
                 ]
             ),
-            np.take_along_axis(kept, places, axis=1),
-            np.take_along_axis(relevant & kept, places, axis=1),
+            np.take_along_axis(in_pool, pool_items, axis=1),
+            np.take_along_axis(relevant & in_pool, pool_items, axis=1),
             relevant.sum(axis=1),
         )
 
     def blended(self, weights: Float64) -> Float32:
-        """Σ w_m s_m (float32, U × P)."""
+        """The weighted sum of scaled scores, Σ w_m s_m (float32, U × P).
+
+        Args:
+            weights: A weight for each model (float64, M).
+        """
         total: Float32 = np.tensordot(weights.astype(np.float32), self.scores, axes=1)
         return total
 
     def ndcg(self, blended: Float32, depth: int) -> float:
-        """Mean NDCG@depth with binary gain (Järvelin and Kekäläinen, 2002) of scores (U × P)."""
+        """Mean NDCG@depth over users, defined as in `RankingMetrics.ndcg`.
+
+        Args:
+            blended: Scores to rank by (float32, U × P).
+            depth: The length of the ranked lists.
+        """
         depth = min(depth, blended.shape[1])
-        falling = np.where(self.present, -blended, np.inf)
-        top = np.argpartition(falling, depth - 1, axis=1)[:, :depth]
-        order = np.argsort(np.take_along_axis(falling, top, axis=1), axis=1, kind="stable")
+        negated = np.where(self.present, -blended, np.inf)
+        top = np.argpartition(negated, depth - 1, axis=1)[:, :depth]
+        order = np.argsort(np.take_along_axis(negated, top, axis=1), axis=1, kind="stable")
         hits = np.take_along_axis(self.relevant, np.take_along_axis(top, order, axis=1), axis=1)
         discounts = 1.0 / np.log2(np.arange(2, depth + 2))
         ideal = np.cumsum(discounts)[np.minimum(self.relevant_counts, depth) - 1]
@@ -115,32 +129,33 @@ class RankingPool:
 def search_weights(
     pool: RankingPool, start: Float64, config: SearchConfig
 ) -> tuple[Float64, float]:
-    """Coordinate ascent of NDCG, never below the start.
+    """Raises NDCG by coordinate ascent: changes one weight at a time as long as NDCG increases.
 
     Args:
-        pool: What is ranked.
-        start: Weights of the scaled scores, not negative and not all 0 (float64, M).
-        config: How.
+        pool: The candidates to rank.
+        start: Initial weights of the scaled scores, non-negative and not all 0 (float64, M).
+        config: Step sizes and stopping rules.
 
     Returns:
-        Weights that add up to 1 (float64, M), and their NDCG.
+        Non-negative weights that add up to 1 (float64, M), and their NDCG, which is at least that
+        of the initial weights.
     """
     weights = start / start.sum()
     blended = pool.blended(weights)
     best = pool.ndcg(blended, config.depth)
     for step in config.steps:
-        for _ in range(config.passes):
-            gained = False
+        for _ in range(config.max_passes):
+            improved = False
             for model in range(len(weights)):
                 for change in (step, -min(step, weights[model])):
                     if change == 0.0:
                         continue
                     trial = blended + np.float32(change) * pool.scores[model]
-                    found = pool.ndcg(trial, config.depth)
-                    if found > best + config.least_gain:
-                        best, blended, gained = found, trial, True
+                    ndcg = pool.ndcg(trial, config.depth)
+                    if ndcg > best + config.min_gain:
+                        best, blended, improved = ndcg, trial, True
                         weights[model] += change
                         break
-            if not gained:
+            if not improved:
                 break
     return weights / weights.sum(), best

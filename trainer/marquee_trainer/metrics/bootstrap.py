@@ -1,6 +1,7 @@
-"""Bootstrap intervals of metrics, and paired comparisons (Efron and Tibshirani, 1993).
+"""Bootstrap intervals and paired comparisons of metrics (Efron and Tibshirani, 1993).
 
-Users are drawn with replacement, not ratings: the ratings of one user are not independent.
+Resamples draw users with replacement rather than ratings, because the ratings of one user are not
+independent.
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ from numpy.typing import NDArray
 from marquee_core.arrays import Float64, Int32
 
 RESAMPLES = 2_000
-# Resamples are drawn in blocks of about so many draws, to bound the memory.
+# Resamples are drawn in blocks of about this many users in total, to limit memory.
 _BLOCK_DRAWS = 4_000_000
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its percentile interval.
+    """A weighted mean and its confidence interval.
 
     Attributes:
         mean: Σ weight · value / Σ weight.
-        low: The lower bound.
-        high: The upper bound.
+        low: The lower end of the interval.
+        high: The upper end of the interval.
     """
 
     mean: float
@@ -34,12 +35,12 @@ class Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A difference of two means over the same users.
+    """The difference between two means over the same users.
 
     Attributes:
-        difference: The first mean less the second, and its interval.
-        p_value: Two-sided: twice the share of resamples in which the difference is not of the
-            sign that it has, at least 2 / (resamples + 1) and at most 1.
+        difference: The first mean minus the second, with its interval.
+        p_value: Two-sided p-value: twice the share of resamples in which the difference is 0 or
+            has the opposite sign, at least 2 / (resamples + 1) and at most 1.
     """
 
     difference: Interval
@@ -47,14 +48,17 @@ class Comparison:
 
 
 def user_means(values: Float64, users: Int32) -> tuple[Float64, Float64]:
-    """Means of values by user, and how many there are, which weight them back to the pooled mean.
+    """Averages values by user.
+
+    The mean of the results weighted by the counts is the mean of all values.
 
     Args:
-        values: For example squared errors, one for each rating (float64, n).
-        users: The user of each (int32, n).
+        values: One value for each rating, such as its squared error (float64, n).
+        users: The user of each rating (int32, n).
 
     Returns:
-        By distinct user, ascending: the mean and the number of values (float64, users).
+        Two arrays over the distinct users in ascending order: the mean of the user's values, and
+        their number (float64, users).
     """
     _, places = np.unique(users, return_inverse=True)
     counts = np.bincount(places).astype(np.float64)
@@ -71,12 +75,14 @@ def bootstrap_interval(
 ) -> Interval:
     """The percentile bootstrap interval of a mean over users.
 
+    See Efron and Tibshirani (1993), section 13.3.
+
     Args:
-        values: A value of each user (float64, n), at least one.
-        seed: Of the draws.
-        weights: Weight of each (float64, n); equal if None.
-        resamples: How many resamples are drawn.
-        confidence: The share of them within the interval.
+        values: A value for each user (float64, n).
+        seed: Seed for the resamples.
+        weights: The weight of each user (float64, n); equal weights if None.
+        resamples: Number of resamples.
+        confidence: Share of the resampled means inside the interval, 0 to 1.
 
     Raises:
         ValueError: There are no values.
@@ -92,35 +98,38 @@ def paired_bootstrap(
     resamples: int = RESAMPLES,
     confidence: float = 0.95,
 ) -> Comparison:
-    """Compares two means over the same users: each resample draws the same users for both.
+    """Compares two means over the same users; each resample draws the same users for both.
+
+    The two-sided p-value is 2 (1 + a) / (1 + R), at most 1, where a is the number of the R
+    resamples in which the difference is 0 or has the opposite sign. Adding 1 counts the data
+    themselves as a resample, so p is never 0 (Davison and Hinkley, 1997, section 4.2).
 
     Args:
-        first: A value of each user (float64, n), at least one.
-        second: Another of each (float64, n).
-        seed: Of the draws.
-        weights: Weight of each user (float64, n); equal if None.
-        resamples: How many resamples are drawn.
-        confidence: The share of them within the interval.
+        first: A value for each user (float64, n).
+        second: The value to compare it with, for each user (float64, n).
+        seed: Seed for the resamples.
+        weights: The weight of each user (float64, n); equal weights if None.
+        resamples: Number of resamples.
+        confidence: Share of the resampled differences inside the interval, 0 to 1.
 
     Raises:
-        ValueError: There are no values, or not as many of one as of the other.
+        ValueError: There are no values, or the two arrays differ in length.
     """
     if first.shape != second.shape:
         raise ValueError(f"{len(first)} values cannot be paired with {len(second)}")
     differences = first - second
     means = _means(differences, seed, weights, resamples)
     interval = _interval(differences, means, weights, confidence)
-    against = np.count_nonzero(means <= 0 if interval.mean > 0 else means >= 0)
-    # The data themselves count as a resample, so that p is never 0 (Davison and Hinkley, 1997).
-    p_value = min(1.0, 2.0 * (against + 1) / (resamples + 1))
+    opposite = np.count_nonzero(means <= 0 if interval.mean > 0 else means >= 0)
+    p_value = min(1.0, 2.0 * (opposite + 1) / (resamples + 1))
     return Comparison(interval, p_value)
 
 
 def _means(values: Float64, seed: int, weights: Float64 | None, resamples: int) -> Float64:
-    """The mean of each resample (float64, resamples)."""
+    """The weighted mean of each resample (float64, resamples)."""
     count = len(values)
     if not count:
-        raise ValueError("there are no values to draw from")
+        raise ValueError("there are no values to resample")
     random = np.random.default_rng(seed)
     means = np.empty(resamples)
     block = max(1, _BLOCK_DRAWS // count)

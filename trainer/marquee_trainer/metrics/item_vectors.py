@@ -1,4 +1,4 @@
-"""Item vectors for diversity: whose products are similarities of how items are rated."""
+"""Item vectors for measuring diversity: items with a similar audience have similar vectors."""
 
 from __future__ import annotations
 
@@ -9,34 +9,38 @@ from scipy.sparse.linalg import svds
 from marquee_core.arrays import Float32
 from marquee_core.scorers.scorer import ReleaseData
 
-DIMENSIONS = 32
+FACTORS = 32
 
 
-def item_vectors(data: ReleaseData, dimensions: int = DIMENSIONS, seed: int = 0) -> Float32:
-    """Unit vectors of a truncated singular value decomposition of who rated what.
+def item_vectors(data: ReleaseData, factors: int = FACTORS, seed: int = 0) -> Float32:
+    """Unit item vectors from a truncated singular value decomposition of who rated what.
+
+    R is 1 where a user rated an item and 0 elsewhere. It is scaled to D_u^(−1/2) R D_i^(−1/2),
+    where D_u and D_i hold the numbers of ratings of users and items (Dhillon, 2001), so that
+    neither popular items nor active users dominate. If U S Vᵀ is its truncated decomposition,
+    an item's vector is its row of V S, normalised, so the product of two vectors is their cosine.
 
     Args:
         data: The training ratings.
-        dimensions: d, lowered for tiny data.
-        seed: Of the decomposition's start.
+        factors: Number of singular values to keep; lowered for data with fewer users or items.
+        seed: Seed for the start of the decomposition.
 
     Returns:
-        Unit rows, zero for items without ratings (float32, items × d).
+        Unit rows; zero rows for items without ratings (float32, items × factors).
     """
     matrix = data.matrix
     counts = matrix.item_counts
-    d = min(dimensions, matrix.user_count - 1, matrix.item_count - 1)
-    if d < 1 or not matrix.rating_count:
+    factors = min(factors, matrix.user_count - 1, matrix.item_count - 1)
+    if factors < 1 or not matrix.rating_count:
         return np.zeros((matrix.item_count, 1), dtype=np.float32)
-    # Scaled so that neither popular items nor busy users dominate.
     activity = np.maximum(np.diff(matrix.indptr), 1)
     weights = 1.0 / np.sqrt(counts[matrix.items] * np.repeat(activity, np.diff(matrix.indptr)))
     rated = csr_array(
         (weights, matrix.items, matrix.indptr), shape=(matrix.user_count, matrix.item_count)
     )
-    _, values, right = svds(rated, k=d, rng=np.random.default_rng(seed))
+    _, values, right = svds(rated, k=factors, rng=np.random.default_rng(seed))
     vectors = (values[:, None] * right).T
-    # Where the rank is below d, the decomposition leaves something of its random start there.
+    # If the rank is below `factors`, traces of the random start remain in rows of unrated items.
     vectors[counts == 0] = 0.0
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit: Float32 = (vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)

@@ -1,7 +1,8 @@
-"""How well full rankings find what users liked (no sampled negatives: Krichene and Rendle, 2020).
+"""Ranking metrics: NDCG, recall, MRR, MAP and coverage, over full rankings.
 
-Every item that is not among a user's training ratings is a candidate, and the candidates are
-ranked by score; of equal scores, the lower item index comes first.
+Every item that is not among a user's training ratings is a candidate. All candidates are ranked,
+without sampling negatives, because sampled metrics can order models differently (Krichene and
+Rendle, 2020). Candidates with equal scores are ranked by item index, lowest first.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from marquee_core.arrays import Bool, Float32, Float64, Int32, Int64
 from marquee_core.ratings import RatingsMatrix
 from marquee_trainer.data.interactions import Interactions
 
-# k of NDCG and of recall, wherever models are compared.
+# k of NDCG and k of recall, wherever models are compared.
 TOP = 10
 RECALL_TOP = 20
 
@@ -28,26 +29,31 @@ _LAST = np.uint32(0xFFFFFFFF)
 
 @dataclass(frozen=True)
 class RankingMetrics:
-    """Means over the users with a relevant test item; 0 when there are none.
+    """Ranking metrics, averaged over the users with a relevant test item; 0 without such users.
 
-    R is the set of a user's relevant items.
+    R is the set of a user's relevant items, and ρ the rank of an item, counted from 1.
 
     Attributes:
-        ndcg: NDCG@k: Σ_{ranks ρ ≤ k of R} 1 / log2(ρ + 1), over the same sum of the ideal list,
-            Σ_{ρ ≤ min(k, |R|)} 1 / log2(ρ + 1) (Järvelin and Kekäläinen, 2002, binary gain).
-        recall: Recall@recall_k: the share of R in the top recall_k.
-        mrr: Mean reciprocal rank: 1 / the best rank of R.
-        map: Mean average precision over the whole list: Σ_{ranks ρ of R} (the number of R up to
-            ρ) / ρ, over |R|.
-        coverage: The share of all items that are in the top k of any of the users.
-        users: How many users there are.
-        left_out: How many users of the test have no relevant item, and are left out.
+        ndcg: NDCG@k, normalised discounted cumulative gain (Järvelin and Kekäläinen, 2002) with
+            binary gain and the discount of Burges et al. (2005): Σ_{i ∈ R, ρ_i ≤ k}
+            1 / log2(ρ_i + 1), divided by the value of the ideal list, Σ_{ρ ≤ min(k, |R|)}
+            1 / log2(ρ + 1).
+        recall: Recall@recall_k: the share of R ranked in the top recall_k.
+        mrr: Mean reciprocal rank: the mean of 1 / min_{i ∈ R} ρ_i (Voorhees, 1999).
+        map: Mean average precision over the whole ranking: the mean of Σ_{i ∈ R} (number of items
+            of R ranked at ρ_i or above) / ρ_i, divided by |R| (Manning, Raghavan and Schütze, 2008,
+            section 8.4).
+        coverage: Catalogue coverage: the share of all items that are in the top k of at least one
+            user (Ge, Delgado-Battenfeld and Jannach, 2010).
+        users: Number of users averaged over.
+        excluded_users: Number of test users excluded because they have no relevant item.
         ndcg_by_user: NDCG@k of each user (float64, users).
-        recall_by_user: Recall@recall_k of each (float64, users).
-        reciprocal_rank_by_user: 1 / the best rank of each (float64, users).
-        average_precision_by_user: The average precision of each (float64, users).
-        top_counts: In the top k of how many users each item is (int64, items).
-        top_items: The top k of each user, best first (int64, users × k); -1 where there is none.
+        recall_by_user: Recall@recall_k of each user (float64, users).
+        reciprocal_rank_by_user: Reciprocal rank of each user (float64, users).
+        average_precision_by_user: Average precision of each user (float64, users).
+        top_counts: For each item, the number of users who have it in their top k (int64, items).
+        top_items: The top k of each user, best first; -1 where a user has fewer candidates
+            (int64, users × k).
     """
 
     ndcg: float
@@ -56,7 +62,7 @@ class RankingMetrics:
     map: float
     coverage: float
     users: int
-    left_out: int
+    excluded_users: int
     ndcg_by_user: Float64
     recall_by_user: Float64
     reciprocal_rank_by_user: Float64
@@ -67,78 +73,93 @@ class RankingMetrics:
 
 @dataclass(frozen=True)
 class RankingTask:
-    """Users, what they may be shown, and what they liked.
+    """The users to rank for, their candidates, and their relevant items.
+
+    The relevant items are held as (user, item) pairs.
 
     Attributes:
-        train: The training ratings.
-        users: The users with a relevant test item (int32, ascending).
-        relevant_users: The place among `users` of each relevant pair (int64, ascending).
-        relevant_items: Its item (int32).
-        left_out: How many users of the test have no relevant item.
+        train: The training ratings; the items that a user rated in them are no candidates.
+        users: Indexes of the users with a relevant test item, ascending (int32, users).
+        relevant_users: For each relevant pair, the position of its user in `users`, ascending
+            (int64, pairs).
+        relevant_items: For each relevant pair, its item index (int32, pairs).
+        excluded_users: Number of test users without a relevant item.
     """
 
     train: RatingsMatrix
     users: Int32
     relevant_users: Int64
     relevant_items: Int32
-    left_out: int
+    excluded_users: int
 
     @classmethod
     def of(cls, train: RatingsMatrix, test: Interactions, relevant_stars: float) -> Self:
-        """Makes a task.
+        """Builds a task from training and test ratings.
 
         Args:
             train: The training ratings.
-            test: The test ratings, none of them in training.
-            relevant_stars: An item is relevant to a user who rated it at least so in the test.
+            test: The test ratings; must not overlap with the training ratings.
+            relevant_stars: An item is relevant to a user whose test rating of it is at least this
+                many stars.
 
         Raises:
-            ValueError: A relevant pair is in training as well.
+            ValueError: A relevant test rating is also among the training ratings.
         """
-        liked = test.ratings >= relevant_stars
-        order = np.lexsort((test.items[liked], test.users[liked]))
-        pair_users, pair_items = test.users[liked][order], test.items[liked][order]
+        is_relevant = test.ratings >= relevant_stars
+        order = np.lexsort((test.items[is_relevant], test.users[is_relevant]))
+        pair_users = test.users[is_relevant][order]
+        pair_items = test.items[is_relevant][order]
         cells = pair_users.astype(np.int64) * train.item_count + pair_items
         known = train.users.astype(np.int64) * train.item_count + train.items
         if bool(np.isin(cells, known).any()):
             raise ValueError("a test rating is among the training ratings")
-        users, places = np.unique(pair_users, return_inverse=True)
-        return cls(train, users, places, pair_items, len(np.unique(test.users)) - len(users))
+        users, positions = np.unique(pair_users, return_inverse=True)
+        return cls(train, users, positions, pair_items, len(np.unique(test.users)) - len(users))
 
-    def sample(self, most: int, seed: int) -> Self:
-        """The same task of so many users at most, drawn at random."""
-        if len(self.users) <= most:
+    def sample(self, max_users: int, seed: int) -> Self:
+        """The same task for a random sample of its users.
+
+        Args:
+            max_users: Size of the sample; the task itself is returned if it has no more users.
+            seed: Seed for the sample.
+        """
+        if len(self.users) <= max_users:
             return self
         random = np.random.default_rng(seed)
-        kept = np.sort(random.choice(len(self.users), most, replace=False))
-        here = np.isin(self.relevant_users, kept)
+        sampled = np.sort(random.choice(len(self.users), max_users, replace=False))
+        in_sample = np.isin(self.relevant_users, sampled)
         return replace(
             self,
-            users=self.users[kept],
-            relevant_users=np.searchsorted(kept, self.relevant_users[here]),
-            relevant_items=self.relevant_items[here],
+            users=self.users[sampled],
+            relevant_users=np.searchsorted(sampled, self.relevant_users[in_sample]),
+            relevant_items=self.relevant_items[in_sample],
         )
 
     def blocks(self) -> Iterator[tuple[Int32, Bool, Bool]]:
-        """Blocks of users, their candidates and their relevant items (bool, B × items)."""
+        """Iterates over blocks of users, small enough that dense arrays fit in memory.
+
+        Yields:
+            User indexes (int32, B), their candidates and their relevant items
+            (bool, B × items each).
+        """
         size = max(1, _BLOCK_CELLS // max(1, self.train.item_count))
         for first in range(0, len(self.users), size):
-            places = np.arange(first, min(first + size, len(self.users)))
-            yield self.users[places], *self.lists(places)
+            positions = np.arange(first, min(first + size, len(self.users)))
+            yield self.users[positions], *self.lists(positions)
 
-    def lists(self, places: Int64) -> tuple[Bool, Bool]:
-        """Candidates and relevant items of some users (bool, B × items each).
+    def lists(self, positions: Int64) -> tuple[Bool, Bool]:
+        """The candidates and the relevant items of some users (bool, B × items each).
 
         Args:
-            places: Places among `users`, ascending (int64, B).
+            positions: Positions of the users in `users`, ascending (int64, B).
         """
-        profiles = self.train.profiles(self.users[places])
-        candidates = np.ones((len(places), self.train.item_count), dtype=np.bool_)
+        profiles = self.train.profiles(self.users[positions])
+        candidates = np.ones((len(positions), self.train.item_count), dtype=np.bool_)
         candidates[profiles.rows, profiles.items] = False
         relevant = np.zeros_like(candidates)
-        here = np.isin(self.relevant_users, places)
-        rows = np.searchsorted(places, self.relevant_users[here])
-        relevant[rows, self.relevant_items[here]] = True
+        in_block = np.isin(self.relevant_users, positions)
+        rows = np.searchsorted(positions, self.relevant_users[in_block])
+        relevant[rows, self.relevant_items[in_block]] = True
         return candidates, relevant
 
 
@@ -148,24 +169,24 @@ def ranking_metrics(
     k: int,
     recall_k: int | None = None,
 ) -> RankingMetrics:
-    """Ranks all candidates of each user.
+    """Ranks all candidates of each user, and computes the ranking metrics.
 
     Args:
-        task: The task.
-        score: Scores all items for some users (B × items); compared in single precision, as they
-            are served.
+        task: The users, candidates and relevant items.
+        score: Scores all items for users: user indexes (int32, B) to scores (B × items). Scores
+            are compared in single precision, as in the services.
         k: The length of the list for NDCG and coverage.
-        recall_k: That for recall; k if None.
+        recall_k: The length of the list for recall; k if None.
 
     Raises:
-        ValueError: A score is not a number.
+        ValueError: A candidate's score is NaN.
     """
     recall_k = k if recall_k is None else recall_k
     discounts = 1.0 / np.log2(np.arange(2, k + 2))
     ideal = np.concatenate([[0.0], np.cumsum(discounts)])
     top_counts = np.zeros(task.train.item_count, dtype=np.int64)
     top_items = np.full((len(task.users), min(k, task.train.item_count)), -1, dtype=np.int64)
-    # By user: NDCG, recall, reciprocal rank, average precision.
+    # The rows are NDCG, recall, reciprocal rank and average precision; the columns are users.
     values = np.zeros((4, len(task.users)))
     first = 0
     for users, candidates, relevant in task.blocks():
@@ -174,21 +195,21 @@ def ranking_metrics(
         count = relevant.sum(axis=1)
         rows, ranks = np.nonzero(hits)
         ranks += 1
-        # The place of each hit among those of its user, counted from 1.
-        nth = np.arange(1, len(rows) + 1) - np.searchsorted(rows, rows)
-        precision = np.bincount(rows, nth / ranks, minlength=len(users))
-        here = slice(first, first + len(users))
-        values[:, here] = (
+        # The number of the user's hits at this rank or above.
+        hits_so_far = np.arange(1, len(rows) + 1) - np.searchsorted(rows, rows)
+        precision_sum = np.bincount(rows, hits_so_far / ranks, minlength=len(users))
+        block = slice(first, first + len(users))
+        values[:, block] = (
             hits[:, :k] @ discounts[: hits.shape[1]] / ideal[np.minimum(count, k)],
             hits[:, :recall_k].sum(axis=1) / count,
             1.0 / (hits.argmax(axis=1) + 1),
-            precision / count,
+            precision_sum / count,
         )
-        shown = np.take_along_axis(candidates, ranked[:, :k], axis=1)
-        top_counts += np.bincount(ranked[:, :k][shown], minlength=len(top_counts))
-        top_items[here] = np.where(shown, ranked[:, :k], -1)
+        is_candidate = np.take_along_axis(candidates, ranked[:, :k], axis=1)
+        top_counts += np.bincount(ranked[:, :k][is_candidate], minlength=len(top_counts))
+        top_items[block] = np.where(is_candidate, ranked[:, :k], -1)
         first += len(users)
-    ndcg, recall, reciprocal, average = values
+    ndcg, recall, reciprocal_rank, average_precision = values
 
     def mean(by_user: Float64) -> float:
         return float(by_user.mean()) if len(by_user) else 0.0
@@ -196,45 +217,46 @@ def ranking_metrics(
     return RankingMetrics(
         ndcg=mean(ndcg),
         recall=mean(recall),
-        mrr=mean(reciprocal),
-        map=mean(average),
+        mrr=mean(reciprocal_rank),
+        map=mean(average_precision),
         coverage=float((top_counts > 0).mean()),
         users=len(task.users),
-        left_out=task.left_out,
+        excluded_users=task.excluded_users,
         ndcg_by_user=ndcg,
         recall_by_user=recall,
-        reciprocal_rank_by_user=reciprocal,
-        average_precision_by_user=average,
+        reciprocal_rank_by_user=reciprocal_rank,
+        average_precision_by_user=average_precision,
         top_counts=top_counts,
         top_items=top_items,
     )
 
 
 def rank_candidates(scores: Float32 | Float64, candidates: Bool) -> Int64:
-    """Item indexes by falling score, ties by index; what is no candidate comes last.
+    """Sorts items by descending score, ties by ascending index, with non-candidates last.
 
-    Score and index become one integer that sorts as wanted, so that a plain sort of integers,
-    which NumPy vectorises, ranks whole rows.
+    Each score and its item index are packed into one 64-bit integer whose order is the desired
+    one, so that a single integer sort, which NumPy vectorises, ranks whole rows.
 
     Args:
         scores: Scores, compared in single precision (B × items).
-        candidates: Which items are candidates (bool, B × items).
+        candidates: True for candidate items (bool, B × items).
 
     Returns:
-        Item indexes (int64, B × items).
+        Item indexes, best first (int64, B × items).
 
     Raises:
-        ValueError: A candidate's score is not a number.
+        ValueError: A candidate's score is NaN.
     """
-    # Zero is added because −0 and 0 are equal, but for their bits.
+    # Adding 0 turns −0 into 0: they are equal, but their bits differ.
     single = scores.astype(np.float32) + np.float32(0)
     if bool(np.isnan(single[candidates]).any()):
         raise ValueError("a score is not a number")
     bits = single.view(np.uint32)
-    # IEEE 754: as unsigned integers, positive numbers rise and negative ones fall.
-    falling = np.where(bits & _SIGN, bits, ~(bits | _SIGN))
-    falling[~candidates] = _LAST
-    keys = falling.astype(np.uint64) << np.uint64(_INDEX_BITS)
+    # IEEE 754 bits, read as unsigned integers, increase with positive numbers and decrease with
+    # negative ones. These keys increase as the score decreases.
+    descending = np.where(bits & _SIGN, bits, ~(bits | _SIGN))
+    descending[~candidates] = _LAST
+    keys = descending.astype(np.uint64) << np.uint64(_INDEX_BITS)
     keys |= np.arange(scores.shape[1], dtype=np.uint64)
     keys.sort(axis=1)
     return (keys & np.uint64(_LAST)).astype(np.int64)

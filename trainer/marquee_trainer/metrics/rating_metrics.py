@@ -1,4 +1,4 @@
-"""How far predicted ratings are from the given ones."""
+"""Errors of predicted ratings: MSE, RMSE and MAE."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from marquee_core.arrays import Float32, Float64
-from marquee_trainer.data.dataset import RatingScale
+from marquee_trainer.data.scale import RatingScale
 
 
 @dataclass(frozen=True)
 class RatingMetrics:
-    """Errors of predictions that are clipped to the scale, pooled over all ratings.
+    """Errors of predictions r̂ clipped to the rating scale, averaged over all ratings r.
+
+    The definitions are those of Herlocker et al. (2004). Averages are over ratings, so users with
+    many ratings weigh more.
 
     Attributes:
-        mse: Mean of (r − r̂)², in squared stars.
-        rmse: Its root, in stars.
-        mae: Mean of |r − r̂|, in stars.
+        mse: Mean squared error, the mean of (r − r̂)², in squared stars.
+        rmse: Root mean squared error, √mse, in stars.
+        mae: Mean absolute error, the mean of |r − r̂|, in stars.
         squared_errors: (r − r̂)² of each rating, for intervals and paired tests (float64, n).
     """
 
@@ -34,14 +37,14 @@ def rating_metrics(
 
     Args:
         predictions: Predictions in stars (n); they are clipped to the scale.
-        ratings: The ratings (float32, n), at least one.
-        scale: The scale.
+        ratings: The true ratings, in stars (float32, n).
+        scale: The lowest and highest possible rating.
 
     Raises:
-        ValueError: There are no ratings, or a prediction is not a number.
+        ValueError: There are no ratings, or a prediction is NaN.
     """
     if not len(ratings):
-        raise ValueError("there are no ratings to compare with")
+        raise ValueError("there are no ratings to compare the predictions with")
     if bool(np.isnan(predictions).any()):
         raise ValueError("a prediction is not a number")
     clipped = np.clip(predictions.astype(np.float64), scale.low, scale.high)

@@ -1,5 +1,6 @@
-"""Every model as it is fitted; how it scores is in `marquee_core.scorers`.
+"""How each model is fitted; how it scores is in `marquee_core.scorers`.
 
-To add one, write a `Model`, list it in `registry.py` and serve its scorer; `trainer/README.md`
-walks through an example. Imports `data` and `marquee_core`. Start with `model.py`.
+To add a model, write a subclass of `ConfiguredModel`, list it in `registry.py`, and register its
+scorer with a service; `trainer/README.md` walks through an example. The package imports `data`,
+`metrics` and `marquee_core`. Start with `model.py`, the interface.
 """

@@ -1,4 +1,7 @@
-"""The floor that every model is measured against, and that answers when nothing else does."""
+"""The baselines that every model is compared with: the bias baseline and popularity.
+
+The gateway scores them itself, so they also answer when no other service does.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,14 @@ from typing import Generic, Self, TypeVar
 
 import numpy as np
 
-from marquee_core.arrays import Float32, Int32, load_array, save_array
+from marquee_core.arrays import Float32, Int32, save_array
 from marquee_core.output import Output
 from marquee_core.ratings import Profiles
 from marquee_core.release.ensemble import BASELINE, POPULARITY, RECENT_POPULARITY
 from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.popularity import popularity_scores
 from marquee_core.scorers.scorer import ReleaseData, Scorer
+from marquee_core.services import GATEWAY
 from marquee_trainer.models.model import Fit, Model, Training
 
 _SCORES = "scores.npy"
@@ -22,34 +26,38 @@ _SCORES = "scores.npy"
 
 @dataclass(frozen=True)
 class BaselineScorer:
-    """Scores with the bias baseline."""
+    """Predicts ratings with the bias baseline."""
 
     baseline: Baseline
     output = Output.STARS
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
-        """As `Scorer.score`."""
+        """See `Scorer.score`."""
         return self.baseline.score(profiles, items)
 
     def similarities(self, item: int) -> Float32 | None:  # noqa: ARG002 - the protocol's
-        """None: biases represent no items."""
+        """None: biases do not relate items to each other."""
         return None
 
 
 @dataclass(frozen=True)
 class PopularityScorer:
-    """Scores every user's items alike, by how often they are rated (float32, items)."""
+    """Ranks items by popularity, the same for every user.
+
+    Attributes:
+        scores: The popularity of each item (float32, items).
+    """
 
     scores: Float32
     output = Output.AFFINITY
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
-        """As `Scorer.score`."""
+        """See `Scorer.score`."""
         row = self.scores if items is None else self.scores[items]
         return np.broadcast_to(row, (len(profiles), len(row)))
 
     def similarities(self, item: int) -> Float32 | None:  # noqa: ARG002 - the protocol's
-        """None: popularity represents no items."""
+        """None: popularity does not relate items to each other."""
         return None
 
 
@@ -57,81 +65,69 @@ ScorerT = TypeVar("ScorerT", bound=Scorer)
 
 
 class BaselineModel(Model, Generic[ScorerT]):
-    """A model that the gateway itself scores; it has no epochs and no configuration."""
+    """A model that the gateway scores itself; it has no epochs and no hyperparameters.
 
-    backend = "gateway"
+    Subclasses set `_scorer` in `fit`.
+    """
+
+    backend = GATEWAY
 
     def __init__(self) -> None:
         self._scorer: ScorerT | None = None
 
-    def with_epochs(self, epochs: int) -> Self:  # noqa: ARG002 - there are none
-        """As `Model.with_epochs`."""
+    def for_refit(self) -> Self:
+        """See `Model.for_refit`."""
         return type(self)()
 
     @property
     def scorer(self) -> ScorerT:
-        """As `Model.scorer`."""
+        """See `Model.scorer`."""
         if self._scorer is None:
             raise RuntimeError(f"{self.name} is not fitted")
         return self._scorer
 
     @property
     def parameters(self) -> dict[str, object]:
-        """As `Model.parameters`: none."""
+        """See `Model.parameters`."""
         return {}
 
 
 class BiasBaseline(BaselineModel[BaselineScorer]):
-    """μ + b_u + b_i, as fitted with the training data."""
+    """Predicts μ + b_u + b_i; the biases come with the training data."""
 
     name = BASELINE
 
     def fit(self, training: Training) -> Fit:
-        """As `Model.fit`; the baseline comes with the data."""
+        """See `Model.fit`."""
         self._scorer = BaselineScorer(training.data.baseline)
         return Fit()
 
     def save(self, folder: Path) -> None:
-        """As `Model.save`."""
+        """See `Model.save`."""
         self.scorer.baseline.save(folder)
-
-    @classmethod
-    def load(cls, folder: Path, data: ReleaseData) -> Self:
-        """As `Model.load`."""
-        model = cls()
-        model._scorer = BaselineScorer(Baseline.load(folder, data.matrix.item_count))
-        return model
 
 
 class PopularityModel(BaselineModel[PopularityScorer]):
-    """The same order for everybody, by counts of ratings."""
+    """Ranks items by their rating counts."""
 
     def save(self, folder: Path) -> None:
-        """As `Model.save`."""
+        """See `Model.save`."""
         save_array(folder / _SCORES, self.scorer.scores)
-
-    @classmethod
-    def load(cls, folder: Path, data: ReleaseData) -> Self:
-        """As `Model.load`."""
-        model = cls()
-        scores = load_array(folder / _SCORES, np.float32, (data.matrix.item_count,))
-        model._scorer = PopularityScorer(scores)
-        return model
 
 
 class MostPopular(PopularityModel):
-    """Most rated first."""
+    """Ranks items by the number of their ratings."""
 
     name = POPULARITY
 
     def fit(self, training: Training) -> Fit:
-        """As `Model.fit`."""
+        """See `Model.fit`."""
         self._scorer = PopularityScorer(popularity_scores(training.data.matrix.item_counts))
         return Fit()
 
 
 class RecentlyPopular(PopularityModel):
-    """Most rated of late first."""
+    """Ranks items by their recency-weighted rating counts, which come with the training data."""
 
     name = RECENT_POPULARITY
 
@@ -140,29 +136,29 @@ class RecentlyPopular(PopularityModel):
         self._half_life_days = float("nan")
 
     def fit(self, training: Training) -> Fit:
-        """As `Model.fit`; the counts come with the data.
+        """See `Model.fit`.
 
         Raises:
-            ValueError: They do not.
+            ValueError: The training data has no recency-weighted counts.
         """
         recency = training.data.recency
         if recency is None:
-            raise ValueError("the data does not tell what was rated of late")
+            raise ValueError("the training data has no recency-weighted rating counts")
         self._scorer = PopularityScorer(popularity_scores(recency.counts))
         self._half_life_days = recency.half_life_days
         return Fit()
 
     @property
     def parameters(self) -> dict[str, object]:
-        """As `Model.parameters`."""
+        """See `Model.parameters`: the half-life that the counts were weighted with."""
         return {"half_life_days": self._half_life_days}
 
 
 def fitted_baselines(data: ReleaseData) -> tuple[Model, ...]:
-    """The bias baseline and most-popular, of all times and, where the data tells, of late."""
-    floor: tuple[Model, ...] = (BiasBaseline(), MostPopular())
+    """Fits the baselines: biases, popularity and, if the data has it, recent popularity."""
+    models: tuple[Model, ...] = (BiasBaseline(), MostPopular())
     if data.recency is not None:
-        floor += (RecentlyPopular(),)
-    for model in floor:
+        models += (RecentlyPopular(),)
+    for model in models:
         model.fit(Training(data))
-    return floor
+    return models

@@ -1,88 +1,88 @@
-"""Files of tuned configurations: what `marquee tune` writes, and training reads."""
+"""Files of tuned configurations, which `marquee tune` writes and training reads."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from marquee_trainer.models.model import Model
-from marquee_trainer.models.registry import MODELS
+from marquee_core.scorers.hyperparameters import ModelConfig
+from marquee_trainer.models.model import ConfiguredModel
+from marquee_trainer.models.registry import MODELS, MODELS_BY_NAME
 
-# Configurations hold for up to so many times more or fewer ratings than they were tuned on.
-_REACH = 3.0
+# A packaged configuration is used for up to this many times more or fewer ratings than it was tuned
+# on.
+_MAX_SIZE_RATIO = 3.0
+# Former names of hyperparameters, which older files contain.
+_FORMER_NAMES = {
+    "dimensions": "factors",
+    "hidden": "hidden_units",
+    "rank": "factors",
+    "set_dimensions": "set_factors",
+}
+
+ConfigT = TypeVar("ConfigT", bound=ModelConfig)
 
 
 class ConfigurationError(RuntimeError):
-    """A file of configurations is not what it should be."""
+    """A file of tuned configurations, or a request to tune a model, is invalid."""
 
 
-def changed(config: Any, parameters: Mapping[str, float]) -> Any:
-    """A configuration with some parameters changed; a dot leads into a configuration within.
+def with_parameters(config: ConfigT, parameters: Mapping[str, float]) -> ConfigT:
+    """Returns a configuration with some hyperparameters changed.
+
+    Args:
+        config: The configuration to start from.
+        parameters: The new values. The name of a hyperparameter in a nested configuration is a
+            path, for example `fold_in.ridge`.
 
     Raises:
-        ConfigurationError: There is no such parameter, or a value is not of its kind.
+        ConfigurationError: There is no hyperparameter of a name, or a value has the wrong type.
+        ValueError: A value is out of range.
     """
+    changes: dict[str, float | ModelConfig] = {}
     for path, value in parameters.items():
         name, _, rest = path.partition(".")
-        if not any(field.name == name for field in dataclasses.fields(config)):
-            raise ConfigurationError(f"{type(config).__name__} has no {name!r}")
-        present = getattr(config, name)
-        if rest:
-            config = dataclasses.replace(config, **{name: changed(present, {rest: value})})
+        if not any(field.name == name for field in fields(config)):
+            raise ConfigurationError(f"{type(config).__name__} has no hyperparameter {name!r}")
+        current = changes.get(name, getattr(config, name))
+        if rest and isinstance(current, ModelConfig):
+            changes[name] = with_parameters(current, {rest: value})
             continue
+        if rest or isinstance(current, bool) or not isinstance(current, (int, float)):
+            raise ConfigurationError(f"{path}: not a number that can be tuned")
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ConfigurationError(f"{path}: {value!r} is no number")
-        if isinstance(present, int) and not isinstance(value, int):
-            raise ConfigurationError(f"{path}: {value!r} is no whole number")
-        config = dataclasses.replace(config, **{name: value})
-    return config
+            raise ConfigurationError(f"{path}: {value!r} is not a number")
+        if isinstance(current, int) and not isinstance(value, int):
+            raise ConfigurationError(f"{path}: {value!r} is not a whole number")
+        changes[name] = value
+    return replace(config, **changes)
 
 
-def value_of(config: Any, path: str) -> float:
-    """The value of a parameter; a dot leads into a configuration within."""
-    for name in path.split("."):
-        config = getattr(config, name)
-    value: float = config
+def value_of(config: ModelConfig, path: str) -> float:
+    """The value of a hyperparameter, whose name may be a path; see `with_parameters`."""
+    *nested, name = path.split(".")
+    for outer in nested:
+        config = getattr(config, outer)
+    value: float = getattr(config, name)
     return value
-
-
-def default_config(kind: Any) -> Any:
-    """The configuration that a model has when none is given."""
-    return kind.default if hasattr(kind, "default") else kind.config_type()
-
-
-def model_kinds() -> dict[str, Any]:
-    """The classes of all models, by name, in the order in which they are trained."""
-    kinds: tuple[Any, ...] = MODELS
-    return {kind.name: kind for kind in kinds}
-
-
-def read_parameters(path: Path) -> dict[str, dict[str, float]]:
-    """By model, the parameters in a file that `marquee tune` wrote.
-
-    Raises:
-        ConfigurationError: The file cannot be read, or is damaged.
-    """
-    return {name: dict(found.parameters) for name, found in read_searches(path).models.items()}
 
 
 @dataclass(frozen=True)
 class SearchRecord:
-    """How a model's configuration was found, as `marquee tune` wrote it.
+    """The result of tuning a model, as `marquee tune` wrote it.
 
     Attributes:
-        parameters: The best that was tried.
-        trials: How many were tried; 0 where the file does not say.
-        first_loss: Validation loss of what there was: MSE, or of models of order 1 − NDCG@10; NaN
-            where the file does not say.
-        best_loss: That of the best; likewise.
+        parameters: The best configuration found, by name of the hyperparameter.
+        trials: The number of configurations tried; 0 if the file does not say.
+        first_loss: The validation loss of the configuration that the search started from: the MSE
+            in squared stars, or 1 − NDCG@10 for a ranker. NaN if the file does not say.
+        best_loss: The validation loss of the best configuration; NaN if the file does not say.
     """
 
     parameters: Mapping[str, float]
@@ -93,12 +93,13 @@ class SearchRecord:
 
 @dataclass(frozen=True)
 class Searches:
-    """How configurations were found.
+    """The content of a file of tuned configurations.
 
     Attributes:
-        split: What was searched on, in words; empty where the file does not say.
-        fingerprint: That of the training ratings searched on; likewise.
-        models: The search for each model.
+        split: A description of the split that was tuned on; empty if the file does not say.
+        fingerprint: The fingerprint of the training ratings that were tuned on; empty if the file
+            does not say.
+        models: The result for each model, by name.
     """
 
     split: str
@@ -107,10 +108,10 @@ class Searches:
 
 
 def read_searches(path: Path) -> Searches:
-    """Reads how the configurations in a file were found.
+    """Reads a file of tuned configurations. Former names of hyperparameters are replaced.
 
     Raises:
-        ConfigurationError: The file cannot be read, or is damaged.
+        ConfigurationError: The file is missing or damaged.
     """
     try:
         content = json.loads(path.read_text())
@@ -120,7 +121,7 @@ def read_searches(path: Path) -> Searches:
             str(data.get("training_fingerprint", "")),
             {
                 str(name): SearchRecord(
-                    dict(entry["parameters"]),
+                    _current_names(entry["parameters"]),
                     int(entry.get("trials", 0)),
                     float(entry.get("first_loss", "nan")),
                     float(entry.get("validation_loss", "nan")),
@@ -132,11 +133,26 @@ def read_searches(path: Path) -> Searches:
         raise ConfigurationError(f"{path}: {error!r}") from error
 
 
-def packaged(ratings: int) -> Path | None:
-    """The package's file for training on so many ratings; None if none was tuned near that size.
+def read_parameters(path: Path) -> dict[str, dict[str, float]]:
+    """Reads the tuned hyperparameters of each model from a file.
 
     Raises:
-        ConfigurationError: A file is damaged.
+        ConfigurationError: The file is missing or damaged.
+    """
+    return {name: dict(record.parameters) for name, record in read_searches(path).models.items()}
+
+
+def packaged(ratings: int) -> Path | None:
+    """Selects the packaged file that was tuned on the most similar number of training ratings.
+
+    Args:
+        ratings: The number of training ratings.
+
+    Returns:
+        The file, or None if none was tuned on a similar number.
+
+    Raises:
+        ConfigurationError: A packaged file is damaged.
     """
     best: tuple[float, Path] | None = None
     folder = Path(str(resources.files("marquee_trainer") / "models" / "configs"))
@@ -146,39 +162,48 @@ def packaged(ratings: int) -> Path | None:
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigurationError(f"{path}: {error!r}") from error
         distance = abs(math.log(max(ratings, 1) / tuned_on))
-        if distance <= math.log(_REACH) and (best is None or distance < best[0]):
+        if distance <= math.log(_MAX_SIZE_RATIO) and (best is None or distance < best[0]):
             best = distance, path
     return best[1] if best else None
 
 
 def configuration_file(ratings: int, file: str = "") -> Path | None:
-    """The file that models are configured by; see `models_for`."""
+    """The file that configures the models, if any; for the arguments see `models_for`."""
     return Path(file) if file else packaged(ratings)
 
 
-def models_for(ratings: int, file: str = "") -> tuple[Callable[[], Model], ...]:
-    """What makes each model, unfitted, with its tuned configuration.
+def models_for(
+    ratings: int, file: str = ""
+) -> tuple[Callable[[], ConfiguredModel[ModelConfig]], ...]:
+    """Returns a function for each model that creates it, unfitted, with its tuned configuration.
 
     Args:
         ratings: The number of training ratings.
-        file: A file that `marquee tune` wrote; empty for the package's, if it has one.
+        file: A file that `marquee tune` wrote; empty to select a packaged one.
 
     Raises:
-        ConfigurationError: The file cannot be read, or names what there is not.
+        ConfigurationError: The file is missing or damaged, or has an unknown model, an unknown
+            hyperparameter or a value that is out of range.
     """
     path = configuration_file(ratings, file)
     tuned = read_parameters(path) if path else {}
-    kinds = model_kinds()
-    unknown = sorted(set(tuned) - set(kinds))
+    unknown = sorted(set(tuned) - set(MODELS_BY_NAME))
     if unknown:
         raise ConfigurationError(f"{path}: there is no model {unknown[0]!r}")
-    made: list[Callable[[], Model]] = []
-    for name, kind in kinds.items():
-        if name not in tuned:
-            made.append(kind)
-            continue
+    factories: list[Callable[[], ConfiguredModel[ModelConfig]]] = []
+    for model_class in MODELS:
+        parameters = tuned.get(model_class.name, {})
         try:
-            made.append(partial(kind, changed(default_config(kind), tuned[name])))
+            config = with_parameters(model_class.config_type(), parameters)
         except ValueError as error:
-            raise ConfigurationError(f"{path}: {name}: {error}") from error
-    return tuple(made)
+            raise ConfigurationError(f"{path}: {model_class.name}: {error}") from error
+        factories.append(partial(model_class, config))
+    return tuple(factories)
+
+
+def _current_names(parameters: Mapping[str, float]) -> dict[str, float]:
+    """Replaces the former names of hyperparameters, also within paths."""
+    return {
+        ".".join(_FORMER_NAMES.get(part, part) for part in path.split(".")): value
+        for path, value in parameters.items()
+    }

@@ -1,27 +1,33 @@
-"""The interface that all models share: fit, predict, recommend, save, load."""
+"""The interface of all models: fit, score, save."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 
 from marquee_core.arrays import Float32, Int32
-from marquee_core.retrieval.top import top_indexes
+from marquee_core.scorers.hyperparameters import ModelConfig
 from marquee_core.scorers.scorer import ReleaseData, Scorer
 from marquee_trainer.data.interactions import Interactions
 
-# Users scored at once, so that the scores of a block fit the cache of the memory budget.
+# The number of scores computed at once: a block takes 16 MB.
 _BLOCK_CELLS = 4_000_000
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One point of a learning curve, in squared stars; None without validation data."""
+    """One point of a learning curve.
+
+    Attributes:
+        train_mse: The mean squared error of the training ratings, in squared stars.
+        validation_mse: The mean squared error of the validation ratings, in squared stars; None
+            without validation ratings.
+    """
 
     train_mse: float
     validation_mse: float | None
@@ -29,15 +35,15 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Training:
-    """What a model is fitted on.
+    """The input of a fit.
 
     Attributes:
         data: The training ratings, and the baseline fitted on them.
-        validation: Held-out ratings that choose the number of epochs, and what else a model
-            chooses; None to use the configuration as it is.
-        seed: Of all randomness.
-        on_epoch: Called after each epoch, for progress.
-        relevant_stars: A validation item is relevant to a user who rated it at least so.
+        validation: Held-out ratings that choose the number of epochs or hyperparameters; None to
+            fit with the configuration as it is.
+        seed: The seed for all randomness.
+        on_epoch: Called after each epoch, to report progress.
+        relevant_stars: The lowest rating, in stars, that makes a validation item relevant.
     """
 
     data: ReleaseData
@@ -49,11 +55,12 @@ class Training:
 
 @dataclass(frozen=True)
 class Fit:
-    """How a fit went.
+    """The course of a fit.
 
     Attributes:
-        curve: The learning curve; empty for models without epochs.
-        epochs: The number of epochs to refit with; 0 for models without epochs.
+        curve: The learning curve; empty for a model without epochs.
+        epochs: The number of epochs that gives the fitted model; 0 for a model that does not
+            choose it.
     """
 
     curve: tuple[Epoch, ...] = ()
@@ -61,14 +68,14 @@ class Fit:
 
 
 class Model(ABC):
-    """A model that learns from a ratings matrix.
+    """A model that is fitted on a ratings matrix.
 
-    A model is configured by its constructor's frozen config object, is fitted once, and then
-    scores through `scorer`, the very object type that serves its saved artifacts.
+    A model is fitted once. It then scores through `scorer`, an object of the same class as the
+    one that serves the saved artifacts.
 
     Attributes:
-        name: The name on the wire and in releases.
-        backend: The service that serves it: `cf` or `inference`.
+        name: The name of the model in requests and in releases.
+        backend: The service that serves it: `cf`, `inference` or `gateway`.
     """
 
     name: ClassVar[str]
@@ -76,24 +83,25 @@ class Model(ABC):
 
     @abstractmethod
     def fit(self, training: Training) -> Fit:
-        """Learns from ratings; deterministic for a seed and a machine."""
+        """Fits the model; the result depends on the training input and the machine alone."""
 
     @abstractmethod
-    def with_epochs(self, epochs: int) -> Self:
-        """An unfitted model of the same configuration but for the number of epochs.
+    def for_refit(self) -> Self:
+        """Returns an unfitted model to refit on all ratings, without validation ratings.
 
-        What a fit chose on validation ratings is part of the configuration.
+        It has the configuration of this model, with everything that the fit of this model chose
+        on validation ratings.
         """
 
     @property
     def max_epochs(self) -> int:
-        """After at most so many epochs a fit ends; 0 for models without epochs."""
+        """The maximum number of epochs of a fit, to show progress; 0 without epochs."""
         return 0
 
     @property
     @abstractmethod
     def scorer(self) -> Scorer:
-        """Scores with what was learned.
+        """The scorer of the fitted model.
 
         Raises:
             RuntimeError: The model is not fitted.
@@ -101,55 +109,80 @@ class Model(ABC):
 
     @abstractmethod
     def save(self, folder: Path) -> None:
-        """Writes the artifacts that `load`, and the service, read."""
-
-    @classmethod
-    @abstractmethod
-    def load(cls, folder: Path, data: ReleaseData) -> Self:
-        """Reads artifacts that `save` wrote.
+        """Writes the artifacts that the service loads.
 
         Raises:
-            ArtifactError: The artifacts are not what they should be.
+            RuntimeError: The model is not fitted.
         """
 
     @property
     @abstractmethod
     def parameters(self) -> dict[str, object]:
-        """The configuration, as the manifest records it."""
+        """The configuration as the manifest records it."""
 
-    def predict(self, data: ReleaseData, users: Int32, items: Int32) -> Float32:
-        """Scores (user, item) pairs of known users (float32, n), not clipped."""
-        return predict_pairs(self.scorer, data, users, items)
 
-    def recommend(self, data: ReleaseData, user: int, count: int) -> Int32:
-        """The unseen items that score best for a known user, best first (int32, count or less)."""
-        scores = self.scorer.score(data.matrix.profiles([user]))[0]
-        unseen = np.ones(len(scores), dtype=np.bool_)
-        unseen[data.matrix.seen(user)] = False
-        return top_indexes(scores, count, unseen).astype(np.int32)
+ConfigT_co = TypeVar("ConfigT_co", bound=ModelConfig, covariant=True)
+
+
+class ConfiguredModel(Model, Generic[ConfigT_co]):
+    """A model with hyperparameters.
+
+    Attributes:
+        config_type: The class of its configuration; without arguments it makes the default.
+    """
+
+    config_type: type[ConfigT_co]
+
+    def __init__(self, config: ConfigT_co | None = None) -> None:
+        """Creates an unfitted model.
+
+        Args:
+            config: The configuration; None for the default.
+        """
+        self._config: ConfigT_co = self.config_type() if config is None else config
+
+    @property
+    def config(self) -> ConfigT_co:
+        """The configuration, with what a fit chose on validation ratings."""
+        return self._config
+
+    def for_refit(self) -> Self:
+        """See `Model.for_refit`."""
+        return type(self)(self._config)
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """See `Model.parameters`."""
+        return asdict(self._config)
 
 
 def score_known(scorer: Scorer, data: ReleaseData) -> Callable[[Int32], Float32]:
-    """How a model scores all items for known users: user indexes to scores (float32, B × items)."""
+    """Returns a function from indexes of B known users to scores of all items (float32, B × items).
+
+    Args:
+        scorer: The scorer of a fitted model.
+        data: The data that the model was fitted on.
+    """
     return lambda users: scorer.score(data.matrix.profiles(users))
 
 
 def predict_pairs(scorer: Scorer, data: ReleaseData, users: Int32, items: Int32) -> Float32:
-    """Scores (user, item) pairs of known users, in blocks of users against all items.
+    """Scores (user, item) pairs of known users.
 
     Args:
-        scorer: The model.
-        data: What it was fitted on.
-        users: User indexes (int32, n), in any order.
-        items: Item indexes (int32, n).
+        scorer: The scorer of a fitted model.
+        data: The data that the model was fitted on.
+        users: The user of each pair, in any order (int32, n).
+        items: The item of each pair (int32, n).
 
     Returns:
-        Scores (float32, n), not clipped.
+        The scores, not clipped to the rating scale (float32, n).
     """
     scores = np.empty(len(users), dtype=np.float32)
     order = np.argsort(users, kind="stable")
     distinct, starts = np.unique(users[order], return_index=True)
     ends = np.append(starts[1:], len(users))
+    # All items are scored for a block of users, and the pairs picked from the result.
     block = max(1, _BLOCK_CELLS // max(1, data.matrix.item_count))
     for first in range(0, len(distinct), block):
         part = distinct[first : first + block]

@@ -1,5 +1,6 @@
-"""From trained models to a published release.
+"""Publishing: turns trained models into a release in a store.
 
-`precomputed.py` ranks known users' first pages, `retrieval.py` chooses how large catalogues are
-searched. Imports `training`, `metrics` and `marquee_core`. Start with `release.py`.
+`precomputed.py` ranks the first pages of known users, and `retrieval.py` chooses how candidates
+are generated from large catalogues. May import `training`, `models`, `metrics`, `data`, the core
+and the gateway's ranking. Start with `release.py`.
 """

@@ -1,23 +1,56 @@
-"""What a release holds besides its models; light to import, for the commands' help."""
+"""Configuration of what is published; light to import, because the commands' help needs it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from marquee_core.release.manifest import ANN, EXACT
 from marquee_services.gateway.settings import GatewaySettings
+
+AUTO = "auto"
+RETRIEVAL_KINDS = (AUTO, EXACT, ANN)
 
 
 @dataclass(frozen=True)
 class PrecomputeConfig:
-    """Whose first pages a release holds.
+    """Which recommendations are precomputed with a release.
 
     Attributes:
-        users: So many users, those with the most ratings; each takes about 1,200 bytes.
-        items: Of larger catalogues there are no pages: gateways retrieve candidates of those, and
-            would answer otherwise.
-        cells: Scores of each model that are held at once.
+        users: Number of users whose first page is precomputed: those with the most ratings. A
+            page takes about 1,200 bytes.
+        max_items: Largest catalogue, in items, for which pages are precomputed. The gateway
+            retrieves candidates from larger catalogues, so its own answers would differ.
+        block_scores: Number of scores of each model that are held in memory at a time.
     """
 
     users: int = 50_000
-    items: int = GatewaySettings.dense_limit
-    cells: int = 1_000_000
+    max_items: int = GatewaySettings.dense_limit
+    block_scores: int = 1_000_000
+
+
+@dataclass(frozen=True)
+class RetrievalConfig:
+    """How the servers generate candidates from a large catalogue.
+
+    Attributes:
+        kind: `exact`, `ann` (approximate nearest neighbours), or `auto`: approximate for
+            catalogues of at least `ann_items` items.
+        ann_items: Smallest catalogue, in items, that `auto` searches approximately.
+        target_recall: Recall@100 that the approximate index must reach against exact retrieval.
+        users: Number of random users on whom recall is measured.
+        training_items_per_list: Number of items per inverted list that the centroids are
+            trained on.
+        initial_probe_share: Share of the lists that the first attempt probes. It doubles until
+            the target is reached, at most up to `max_probe_share`.
+        max_probe_share: Largest share of the lists worth probing.
+        refinements: Number of bisection steps that then lower the number of probes.
+    """
+
+    kind: str = AUTO
+    ann_items: int = 200_000
+    target_recall: float = 0.95
+    users: int = 256
+    training_items_per_list: int = 40
+    initial_probe_share: float = 1 / 128
+    max_probe_share: float = 1 / 4
+    refinements: int = 3

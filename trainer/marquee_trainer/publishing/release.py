@@ -1,9 +1,10 @@
-"""Makes a release of what was trained, and stores it."""
+"""Assembles a release from trained models, and publishes it to a store."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -23,15 +24,84 @@ from marquee_core.release.manifest import (
 )
 from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.scorer import ReleaseData
+from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.data.split import Split
 from marquee_trainer.metrics.item_vectors import item_vectors
 from marquee_trainer.models.baselines import fitted_baselines
 from marquee_trainer.models.model import Model
-from marquee_trainer.publishing.config import PrecomputeConfig
+from marquee_trainer.publishing.config import PrecomputeConfig, RetrievalConfig
 from marquee_trainer.publishing.precomputed import precompute_pages
-from marquee_trainer.publishing.retrieval import RetrievalConfig, choose_retrieval
+from marquee_trainer.publishing.retrieval import choose_retrieval
+from marquee_trainer.training.config import TrainingConfig
+from marquee_trainer.training.evaluate import ENSEMBLE
+from marquee_trainer.training.results import Trained
 
 _LIBRARIES = ("tensorflow-cpu", "keras", "numpy", "scipy", "marquee")
 _VERSION_DIGITS = 12
+# Artifacts of the baselines are part of the release's shared data, not of a model folder.
+_BASELINE_ARTIFACTS = {BASELINE: "baseline/", POPULARITY: "data/", RECENT_POPULARITY: "data/"}
+
+
+def publish_trained(
+    store: ReleaseStore,
+    dataset: RatingsDataset,
+    split: Split,
+    trained: Trained,
+    config: TrainingConfig,
+    retrieval: RetrievalConfig | None = None,
+    precompute: PrecomputeConfig | None = None,
+) -> Manifest:
+    """Publishes the result of training as a release, without promoting it.
+
+    Args:
+        store: The store to publish to.
+        dataset: The ratings that were loaded.
+        split: Their training and test part.
+        trained: The models, the ensemble and the evaluation.
+        config: The configuration of the training.
+        retrieval: How candidates are generated from a large catalogue; None for the default.
+        precompute: Which first pages are precomputed; None for the default.
+
+    Returns:
+        The release's manifest.
+
+    Raises:
+        ArrayError: A model's parameters are not finite.
+        OSError: The store cannot be written to.
+    """
+    matrix = trained.data.matrix
+    source = DataEntry(
+        source=dataset.source,
+        fingerprint=dataset.fingerprint(split.train),
+        user_count=matrix.user_count,
+        item_count=matrix.item_count,
+        rating_count=matrix.rating_count,
+        rating_min=dataset.scale.low,
+        rating_max=dataset.scale.high,
+        genres=dataset.catalogue.genres,
+    )
+    evaluation = {
+        "split": split.description,
+        "seed": config.seed,
+        "test_ratings": len(split.test),
+        "ranked_users": trained.evaluation.ranked_users,
+        "training": asdict(config),
+        "ensemble_metrics": trained.evaluation.metrics[ENSEMBLE],
+    }
+    return publish_release(
+        store,
+        source,
+        dataset.user_ids,
+        dataset.catalogue,
+        trained.data,
+        trained.models,
+        trained.ensemble,
+        trained.evaluation.metrics,
+        evaluation,
+        retrieval,
+        config.seed,
+        precompute,
+    )
 
 
 def publish_release(
@@ -46,45 +116,46 @@ def publish_release(
     evaluation: Mapping[str, Any],
     retrieval: RetrievalConfig | None = None,
     seed: int = 0,
-    first_pages: PrecomputeConfig | None = None,
+    precompute: PrecomputeConfig | None = None,
 ) -> Manifest:
-    """Writes a release into a store; it is not promoted.
+    """Writes the files and the manifest of a release into a store, without promoting it.
 
     Args:
-        store: The store.
-        source: The ratings that the release was trained on.
-        users: The users' ids.
+        store: The store to publish to.
+        source: The manifest's record of the training ratings.
+        users: The user ids.
         catalogue: The items' metadata.
-        data: Training ratings and baseline.
-        models: Fitted models.
-        ensemble: The blends.
-        metrics: By model, its metrics; of `baseline` and `popularity` as well.
-        evaluation: The protocol and the ensemble's metrics.
-        retrieval: How items are retrieved from a large catalogue; None for the default.
-        seed: Of what is random in that.
-        first_pages: Whose first pages it holds; None for the default.
+        data: The training ratings and the bias baseline.
+        models: The fitted models, without the baselines.
+        ensemble: The blends of the models and the baselines.
+        metrics: The metrics of each model and each baseline, by model name.
+        evaluation: The evaluation protocol and the ensemble's metrics.
+        retrieval: How candidates are generated from a large catalogue; None for the default.
+        seed: Seed of the choices that `retrieval` makes at random.
+        precompute: Which first pages are precomputed; None for the default.
 
     Returns:
         The release's manifest.
 
     Raises:
-        ArrayError: A model learned values that are not finite.
-        OSError: The store cannot be written.
+        ArrayError: A model's parameters are not finite.
+        OSError: The store cannot be written to.
     """
     with tempfile.TemporaryDirectory(prefix="marquee-release-") as name:
         folder = Path(name)
         save_data(folder, users, catalogue, data, item_vectors(data), ensemble)
-        retrievals = {}
+        retrieval_entries = {}
         for model in models:
             model.save(model_folder(folder, model.name))
             chosen = choose_retrieval(model.scorer, data, retrieval or RetrievalConfig(), seed)
             if chosen.index is not None:
                 chosen.index.save(model_folder(folder, model.name))
-            retrievals[model.name] = chosen.entry
-        every = (*models, *fitted_baselines(data))
+            retrieval_entries[model.name] = chosen.entry
+        all_models = (*models, *fitted_baselines(data))
         scale = source.rating_min, source.rating_max
-        whose = first_pages or PrecomputeConfig()
-        pages = precompute_pages(data, catalogue.items, every, ensemble, scale, whose)
+        pages = precompute_pages(
+            data, catalogue.items, all_models, ensemble, scale, precompute or PrecomputeConfig()
+        )
         pages.save(folder)
         files = hash_folder(folder)
         now = datetime.now(UTC)
@@ -96,9 +167,9 @@ def publish_release(
                 version=digest_of(files, _artifacts(model.name))[:_VERSION_DIGITS],
                 parameters=model.parameters,
                 metrics=metrics.get(model.name, {}),
-                retrieval=retrievals.get(model.name, {"kind": EXACT}),
+                retrieval=retrieval_entries.get(model.name, {"kind": EXACT}),
             )
-            for model in every
+            for model in all_models
         ]
         manifest = Manifest(
             release_id=new_release_id(files, now),
@@ -114,6 +185,5 @@ def publish_release(
 
 
 def _artifacts(name: str) -> str:
-    """Where the artifacts of a model lie: those of the floor come with the release's data."""
-    floor = {BASELINE: "baseline/", POPULARITY: "data/", RECENT_POPULARITY: "data/"}
-    return floor.get(name, f"models/{name}/")
+    """The folder of a model's artifacts, relative to the release's."""
+    return _BASELINE_ARTIFACTS.get(name, f"models/{name}/")

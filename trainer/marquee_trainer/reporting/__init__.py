@@ -1,4 +1,5 @@
-"""`report.html`: plots and tables of an evaluation, in one file.
+"""`report.html`: the plots and tables of an evaluation, in one self-contained file.
 
-Imports `studies`, `training` and `metrics`. Start with `report.py`.
+Each module of `sections` makes one part of the report, `plots.py` draws and `page.py` writes the
+HTML. May import `studies`, `training` and everything below. Start with `report.py`.
 """

@@ -1,4 +1,4 @@
-"""The report as one page that needs nothing beside itself."""
+"""Writes the report as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ $body
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page.
+    """A section of the page.
 
     Attributes:
-        title: Its heading.
-        text: What to know about it, in plain words.
-        headers: The headings of its table; empty for no table.
-        rows: The rows of its table.
-        plots: Its plots, by the name of their file without its ending.
+        title: The heading.
+        text: An explanatory paragraph, as plain text; empty for none.
+        headers: The column headings of the table; empty for no table.
+        rows: The rows of the table, one cell for each heading.
+        plots: The figures, each with the name of its PNG file without the suffix.
     """
 
     title: str
@@ -53,10 +53,15 @@ class Section:
 
 
 def write_report(folder: Path, title: str, sections: Sequence[Section]) -> Path:
-    """Writes `report.html`, with its plots inside it, and each plot as a PNG file beside it.
+    """Writes `report.html` with its plots embedded, and each plot as a PNG file beside it.
+
+    Args:
+        folder: The folder to write to; it is created if it does not exist.
+        title: The title of the page.
+        sections: The sections, in order.
 
     Returns:
-        The page's path.
+        The path of `report.html`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     body = "\n".join(_section(folder, section) for section in sections)

@@ -1,5 +1,5 @@
-"""Studies beyond the headline metrics: cold start, unknown users, a known day.
+"""Studies beyond the headline metrics: cold start, unknown users, predictions with a known day.
 
-Each is a section of the report. Imports `training` and what lies below it. Start with
+Each study is a section of the report. Imports `training` and the packages below it. Start with
 `cold_start.py`.
 """

@@ -1,4 +1,8 @@
-"""How good answers are for users of whom training knows nothing, by how many ratings they give."""
+"""Cold start: how good recommendations for new users are, by how many ratings they give.
+
+New users are simulated by holding users out of training. Some of their ratings are folded in at
+request time, as for a visitor, and the models are tested on the others.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +12,19 @@ from itertools import pairwise
 
 import numpy as np
 
-from marquee_core.arrays import Float32, Int64
+from marquee_core.arrays import Float32, Int32, Int64
 from marquee_core.output import Output
 from marquee_core.ratings import Profiles, RatingsMatrix, join_profiles
 from marquee_core.scorers.scorer import Scorer
-from marquee_trainer.data.dataset import RatingsDataset, RatingsError
-from marquee_trainer.data.interactions import Interactions
+from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.split import Split
 from marquee_trainer.metrics.ranking_metrics import TOP, RankingTask, ranking_metrics
 from marquee_trainer.metrics.rating_metrics import rating_metrics
 from marquee_trainer.models.baselines import fitted_baselines
 from marquee_trainer.training.evaluate import ENSEMBLE
-from marquee_trainer.training.train import Trained
+from marquee_trainer.training.preparation import interactions_of
+from marquee_trainer.training.results import Trained
 
 _BLOCK_USERS = 64
 _TIES_SEED = 0
@@ -27,32 +32,34 @@ _TIES_SEED = 0
 
 @dataclass(frozen=True)
 class ColdStartConfig:
-    """How users are held out.
+    """How users are held out, and how many of their ratings are folded in.
 
     Attributes:
-        user_fraction: Share of the users who have enough ratings that is held out.
-        given: So many of their ratings are given at request time.
-        least_test: Ratings that a held-out user has beyond the most that are given, at least.
-        retrained: At this many given ratings, folding in is compared with retraining.
+        user_fraction: Share of the users with enough ratings who are held out, 0 to 1.
+        given: The numbers of ratings to fold in, each evaluated in turn.
+        min_test_ratings: Minimum number of ratings per held-out user that are left for the test
+            when the largest number is folded in.
+        retrained: The number of given ratings for which folding in is compared with retraining.
     """
 
     user_fraction: float = 0.1
     given: tuple[int, ...] = (0, 1, 3, 5, 10, 20)
-    least_test: int = 5
+    min_test_ratings: int = 5
     retrained: int = 10
 
 
 @dataclass(frozen=True)
 class ColdStart:
-    """What was measured of held-out users.
+    """Metrics of held-out users, by how many of their ratings were given.
 
     Attributes:
-        users: How many there are.
-        given: How many ratings were given.
-        mse: By model, the test MSE for each of `given`, in squared stars.
-        ndcg: By model, NDCG@10 for each of `given`.
-        retrained: At how many given ratings training was repeated.
-        retrained_mse: By model, the test MSE when those ratings were trained on.
+        users: Number of held-out users.
+        given: The numbers of ratings that were folded in.
+        mse: By rating predictor, the test MSE for each number in `given`, in squared stars.
+        ndcg: By model, NDCG@10 for each number in `given`.
+        retrained: The number of given ratings with which the models were retrained.
+        retrained_mse: By rating predictor, the test MSE after training on those ratings instead of
+            folding them in, in squared stars.
     """
 
     users: int
@@ -65,19 +72,25 @@ class ColdStart:
 
 @dataclass(frozen=True)
 class _HeldOut:
-    """Held-out users: their rows in random order, and which are for the test."""
+    """Held-out users and their ratings.
+
+    Attributes:
+        users: User indexes, ascending (int64, users).
+        rows: By user, the rows of the user's ratings in random order (int64).
+        max_given: At most this many of each user's rows are given; the others are for the test.
+    """
 
     users: Int64
     rows: Mapping[int, Int64]
-    most: int
+    max_given: int
 
     def given(self, count: int) -> Int64:
-        """The rows that are given (int64)."""
+        """The rows of the first `count` ratings of each user (int64)."""
         return np.concatenate([self.rows[int(user)][:count] for user in self.users])
 
     def test(self) -> Int64:
-        """The rows of the test, the same whatever is given (int64)."""
-        return np.concatenate([self.rows[int(user)][self.most :] for user in self.users])
+        """The rows of the test ratings, the same for any number of given ratings (int64)."""
+        return np.concatenate([self.rows[int(user)][self.max_given :] for user in self.users])
 
 
 def cold_start(
@@ -88,45 +101,47 @@ def cold_start(
     relevant_stars: float,
     seed: int,
 ) -> ColdStart:
-    """Trains without some users, folds them in from some ratings, and tests on their others.
+    """Trains without some users, folds in some of their ratings, and tests on the others.
+
+    Training runs twice: without the held-out users, and with `config.retrained` ratings of each.
 
     Args:
         dataset: The ratings.
-        rows: Those of its rows to use (int64).
-        train: Trains models and ensemble.
-        config: How users are held out.
-        relevant_stars: An item is relevant to a user who rated it at least so.
-        seed: Of the choice of users and of what is given.
+        rows: The rows of the data set to use (int64).
+        train: Trains the models and the ensemble on a split of the data set.
+        config: How users are held out, and how many of their ratings are folded in.
+        relevant_stars: An item is relevant to a user who rated it with at least this many stars.
+        seed: Seed for the choice of users and of the ratings that they give.
 
     Raises:
         RatingsError: No user has enough ratings.
     """
-    held = _hold_out(dataset, np.sort(rows), config, seed)
-    known = rows[~np.isin(dataset.users[rows], held.users)]
-    test = held.test()
-    without = train(dataset, Split(np.sort(known), np.sort(test), "held-out users"))
-    pairs = Interactions(dataset.users[test], dataset.items[test], dataset.ratings[test])
+    held_out = _hold_out(dataset, np.sort(rows), config, seed)
+    other_rows = rows[~np.isin(dataset.users[rows], held_out.users)]
+    test_rows = held_out.test()
+    trained = train(dataset, Split(np.sort(other_rows), np.sort(test_rows), "held-out users"))
+    test = interactions_of(dataset, test_rows)
     mse: dict[str, list[float]] = {}
     ndcg: dict[str, list[float]] = {}
-    # What any number of given ratings holds is no candidate, so that all lists are of one task.
-    task = RankingTask.of(dataset.matrix(held.given(held.most)), pairs, relevant_stars)
-    places = np.searchsorted(held.users, pairs.users)
+    # Ratings that are given at any point are never candidates, so the ranking task stays the same.
+    task = RankingTask.of(dataset.matrix(held_out.given(held_out.max_given)), test, relevant_stars)
+    positions = np.searchsorted(held_out.users, test.users)
     for count in config.given:
-        matrix = dataset.matrix(held.given(count))
-        scores = _scores(without, _visitors(without, matrix, held.users))
+        given = dataset.matrix(held_out.given(count))
+        scores = _scores(trained, _visitors(trained, given, held_out.users))
         for name, (output, rating, ranking) in scores.items():
             if output is Output.STARS:
-                found = rating_metrics(rating[places, pairs.items], pairs.ratings, dataset.scale)
-                mse.setdefault(name, []).append(found.mse)
+                errors = rating_metrics(rating[positions, test.items], test.ratings, dataset.scale)
+                mse.setdefault(name, []).append(errors.mse)
 
-            def of_users(users: np.ndarray, ranking: Float32 = ranking) -> Float32:
-                return ranking[np.searchsorted(held.users, users)]
+            def score_users(users: Int32, ranking: Float32 = ranking) -> Float32:
+                return ranking[np.searchsorted(held_out.users, users)]
 
-            ndcg.setdefault(name, []).append(ranking_metrics(task, of_users, TOP).ndcg)
-    again = np.sort(np.concatenate([known, held.given(config.retrained)]))
-    retrained = train(dataset, Split(again, np.sort(test), "held-out users, retrained"))
+            ndcg.setdefault(name, []).append(ranking_metrics(task, score_users, TOP).ndcg)
+    retrain_rows = np.sort(np.concatenate([other_rows, held_out.given(config.retrained)]))
+    retrained = train(dataset, Split(retrain_rows, np.sort(test_rows), "held-out users, retrained"))
     return ColdStart(
-        len(held.users),
+        len(held_out.users),
         config.given,
         {name: tuple(values) for name, values in mse.items()},
         {name: tuple(values) for name, values in ndcg.items()},
@@ -140,34 +155,37 @@ def cold_start(
 
 
 def _hold_out(dataset: RatingsDataset, rows: Int64, config: ColdStartConfig, seed: int) -> _HeldOut:
+    """Chooses the held-out users at random, and puts their ratings in random order."""
     random = np.random.default_rng(seed)
-    most = max((*config.given, config.retrained))
+    max_given = max((*config.given, config.retrained))
+    needed = max_given + config.min_test_ratings
     counts = np.bincount(dataset.users[rows], minlength=len(dataset.user_ids))
-    able = np.flatnonzero(counts >= most + config.least_test)
-    if not len(able):
-        raise RatingsError(f"no user has {most + config.least_test} ratings")
-    count = max(1, round(config.user_fraction * len(able)))
-    users = np.sort(random.permutation(able)[:count])
+    eligible = np.flatnonzero(counts >= needed)
+    if not len(eligible):
+        raise RatingsError(f"no user has the {needed} ratings that a cold-start study needs")
+    count = max(1, round(config.user_fraction * len(eligible)))
+    users = np.sort(random.permutation(eligible)[:count])
     shuffled = rows[random.permutation(len(rows))]
     order = shuffled[np.argsort(dataset.users[shuffled], kind="stable")]
     sorted_users = dataset.users[order]
     starts, ends = (np.searchsorted(sorted_users, users, side) for side in ("left", "right"))
-    of_user = {
+    rows_by_user = {
         int(user): order[start:end] for user, start, end in zip(users, starts, ends, strict=True)
     }
-    return _HeldOut(users, of_user, most)
+    return _HeldOut(users, rows_by_user, max_given)
 
 
 def _visitors(trained: Trained, given: RatingsMatrix, users: Int64) -> Profiles:
-    """The users as visitors with what they give, in the order of time; of one moment, at random.
+    """Profiles of the users as visitors, as a request would build them from the given ratings.
 
-    A request gives ratings one after another.
+    A request lists ratings ordered by time, oldest first. Ratings of the same moment are put in
+    random order, so that it carries no information.
     """
     profiles = given.profiles(users.astype(np.int32))
     ties = np.random.default_rng(_TIES_SEED).random(len(profiles.items))
     visitors = []
     for start, end in pairwise(profiles.indptr.tolist()):
-        order = start + np.lexsort((ties[start:end], -profiles.later[start:end]))
+        order = start + np.lexsort((ties[start:end], -profiles.later_counts[start:end]))
         visitors.append(
             trained.data.matrix.profile(-1, profiles.items[order], profiles.ratings[order])
         )
@@ -175,24 +193,29 @@ def _visitors(trained: Trained, given: RatingsMatrix, users: Int64) -> Profiles:
 
 
 def _scores(trained: Trained, visitors: Profiles) -> dict[str, tuple[Output, Float32, Float32]]:
-    """By model and for the ensemble: what scores are, stars, and scores for order (U × items)."""
-    every: Sequence[tuple[str, Scorer]] = [
+    """Scores all items for the visitors.
+
+    Returns:
+        By model and for the ensemble: the kind of its scores, the scores as predicted stars, and
+        the scores to rank by (float32, U × items).
+    """
+    scorers: Sequence[tuple[str, Scorer]] = [
         (model.name, model.scorer) for model in (*fitted_baselines(trained.data), *trained.models)
     ]
     outputs: dict[str, Float32] = {}
-    for name, scorer in every:
+    for name, scorer in scorers:
         blocks = [
             scorer.score(visitors.take(np.arange(first, min(first + _BLOCK_USERS, len(visitors)))))
             for first in range(0, len(visitors), _BLOCK_USERS)
         ]
         outputs[name] = np.concatenate(blocks)
-    # Without ratings the gateway answers by itself.
-    asked = trained.models if visitors.counts.any() else ()
-    blends = trained.ensemble.blends(sorted({model.backend for model in asked}))
-    found = {name: (scorer.output, outputs[name], outputs[name]) for name, scorer in every}
-    found[ENSEMBLE] = (
+    # For visitors without ratings, the gateway uses its own baselines and calls no backend.
+    models = trained.models if visitors.counts.any() else ()
+    blends = trained.ensemble.blends(sorted({model.backend for model in models}))
+    scores = {name: (scorer.output, outputs[name], outputs[name]) for name, scorer in scorers}
+    scores[ENSEMBLE] = (
         Output.STARS,
         blends.rating.apply(outputs).astype(np.float32),
         blends.ranking.apply(outputs).astype(np.float32),
     )
-    return found
+    return scores

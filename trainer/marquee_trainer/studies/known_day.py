@@ -1,7 +1,8 @@
-"""How much better predictions are when the day of the rating is known.
+"""How much better ratings can be predicted when the day on which they are given is known.
 
-No forecast knows it: a user's other ratings of the same day tell of the user's mood. So this is
-for the report, beside published figures that make use of it, and nothing of it is served.
+A user's other ratings of the same day reveal whether the user rates higher or lower on that day
+than usual. A real prediction is made before these ratings exist, so this study is for the report
+only, for comparison with published results that use the day. It is not used in serving.
 """
 
 from __future__ import annotations
@@ -21,14 +22,11 @@ from marquee_trainer.metrics.rating_metrics import rating_metrics
 from marquee_trainer.models.bayesian.bayesian_mf import BayesianMF
 from marquee_trainer.models.bayesian.gibbs import GibbsSampler
 from marquee_trainer.models.bayesian.random_effect import RandomEffect
+from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import ENSEMBLE
-from marquee_trainer.training.train import (
-    Progress,
-    Trained,
-    TrainingConfig,
-    release_data,
-    validation_split,
-)
+from marquee_trainer.training.preparation import release_data, validation_split
+from marquee_trainer.training.progress import Progress
+from marquee_trainer.training.results import Trained
 
 _DAY_S = 86_400
 _MODEL = f"{BayesianMF.name}_with_day"
@@ -36,11 +34,12 @@ _MODEL = f"{BayesianMF.name}_with_day"
 
 @dataclass(frozen=True)
 class KnownDayConfig:
-    """Bayesian MF with effects of days.
+    """Configuration of Bayesian MF with time effects.
 
     Attributes:
-        chain: The sampler, as that of `BayesianMF`.
-        item_period_days: An item has an effect of its own in each period so long.
+        chain: The sampler's configuration, as for `BayesianMF`.
+        item_period_days: Length of the periods for which each item has an effect of its own, in
+            days.
     """
 
     chain: BayesianMFConfig = field(default_factory=BayesianMFConfig)
@@ -49,19 +48,20 @@ class KnownDayConfig:
 
 @dataclass(frozen=True)
 class KnownDay:
-    """What is gained.
+    """Results of the study.
 
     Attributes:
-        metrics: `test_mse`, `test_rmse` and `test_mae` of Bayesian MF and of the ensemble that has
-            it beside its other models.
-        predictions: That ensemble's, of the test ratings, not clipped (float32, n).
+        metrics: `test_mse`, `test_rmse` and `test_mae` of Bayesian MF with time effects, and of
+            the ensemble with it as an additional model.
+        predictions: That ensemble's predictions of the test ratings, in stars and not clipped
+            (float32, n).
     """
 
     metrics: Mapping[str, Mapping[str, float]]
     predictions: Float32
 
 
-def know_day(
+def evaluate_with_day(
     dataset: RatingsDataset,
     split: Split,
     trained: Trained,
@@ -69,33 +69,37 @@ def know_day(
     config: KnownDayConfig,
     progress: Progress,
 ) -> KnownDay:
-    """Fits Bayesian MF with effects of days, and blends it with what was trained.
+    """Fits Bayesian MF with time effects, blends it with the trained models, and evaluates both.
 
-    The blend is learned on the validation ratings that the ensemble's was learned on.
+    The blend is learned on the same validation ratings as the ensemble's rating blend.
 
     Args:
         dataset: The ratings.
-        split: As in training.
-        trained: What was trained.
-        training: How.
-        config: The effects.
-        progress: Hears how far it is.
+        split: The training and test rows that the models were trained with.
+        trained: The trained models and their predictions.
+        training: The configuration that they were trained with.
+        config: The sampler and the time effects.
+        progress: Callbacks that report progress.
     """
     progress.on_step(f"fit {_MODEL}", 0)
     inner = validation_split(dataset, split, training)
-    part = release_data(dataset, inner.train, training.baseline)
-    held_out = predict_with_day(dataset, inner.train, inner.test, part, config, training.seed)
+    inner_data = release_data(dataset, inner.train, training.baseline)
+    on_validation = predict_with_day(
+        dataset, inner.train, inner.test, inner_data, config, training.seed
+    )
     progress.on_step(f"refit {_MODEL}", 0)
-    found = predict_with_day(dataset, split.train, split.test, trained.data, config, training.seed)
+    on_test = predict_with_day(
+        dataset, split.train, split.test, trained.data, config, training.seed
+    )
     validation = trained.validation
     blend = learn_rating_blend(
-        {**validation.by_model, _MODEL: held_out},
+        {**validation.by_model, _MODEL: on_validation},
         validation.ratings,
         training.blend.rating_ridge,
     )
-    blended = blend.apply({**trained.evaluation.predictions, _MODEL: found}).astype(np.float32)
+    blended = blend.apply({**trained.evaluation.predictions, _MODEL: on_test}).astype(np.float32)
     metrics = {}
-    for name, predictions in ((BayesianMF.name, found), (ENSEMBLE, blended)):
+    for name, predictions in ((BayesianMF.name, on_test), (ENSEMBLE, blended)):
         errors = rating_metrics(predictions, dataset.ratings[split.test], dataset.scale)
         metrics[name] = {
             "test_mse": errors.mse,
@@ -108,52 +112,54 @@ def know_day(
 def predict_with_day(
     dataset: RatingsDataset,
     rows: Int64,
-    wanted: Int64,
+    targets: Int64,
     data: ReleaseData,
     config: KnownDayConfig,
     seed: int,
 ) -> Float32:
-    """Predicts ratings of known days: the mean over samples of μ + x_u · y_i + d_ut + e_is.
+    """Predicts ratings whose day is known, by Bayesian MF with time effects.
 
-    d_ut is an effect of user u on day t, e_is one of item i in period s: the drift of users and
-    items of timeSVD++ (Koren, 2009), as random effects of Bayesian MF.
+    The prediction is the mean over posterior samples of μ + x_u · y_i + d_ut + e_is, where d_ut is
+    the effect of user u on day t, and e_is the effect of item i in period s. These are the
+    day-specific user bias and the binned item bias of timeSVD++ (Koren, 2009), as random effects
+    in Bayesian matrix factorisation (Salakhutdinov and Mnih, 2008).
 
     Args:
         dataset: The ratings.
-        rows: Those of its rows to learn from, ascending (int64, n).
-        wanted: Those to predict (int64, m).
-        data: The matrix of `rows`, with its baseline.
-        config: The sampler and the effects.
-        seed: Of all randomness.
+        rows: Rows of the data set to learn from, ascending (int64, n).
+        targets: Rows of the data set to predict (int64, m).
+        data: The matrix and baseline of `rows`.
+        config: The sampler and the time effects.
+        seed: Seed for all randomness.
 
     Returns:
-        Predictions, not clipped (float32, m).
+        Predictions in stars, not clipped (float32, m).
     """
     chain_config, matrix = config.chain, data.matrix
     chain = GibbsSampler(
         matrix,
         data.baseline.mean,
-        chain_config.rank,
+        chain_config.factors,
         (chain_config.user_noise_shape, chain_config.item_noise_shape),
         chain_config.max_linked,
         seed,
     )
-    both = np.concatenate([rows, wanted])
-    days = (dataset.timestamps[both] - dataset.timestamps[rows].min()) // _DAY_S
-    # Not the chain's own stream, which begins with the seed alone.
+    all_rows = np.concatenate([rows, targets])
+    days = (dataset.timestamps[all_rows] - dataset.timestamps[rows].min()) // _DAY_S
+    # The sampler's own random stream is seeded with `seed` alone; this one must differ.
     random = np.random.default_rng((seed, 1))
     effects: list[tuple[RandomEffect, Int64]] = []
     for owners, periods in (
-        (dataset.users[both], days),
-        (dataset.items[both], days // config.item_period_days),
+        (dataset.users[all_rows], days),
+        (dataset.items[all_rows], days // config.item_period_days),
     ):
         cells, count = _cells(owners.astype(np.int64), periods)
         effects.append((RandomEffect(cells[: len(rows)], count, random), cells[len(rows) :]))
-    users, items = dataset.users[wanted], dataset.items[wanted]
-    total: Float64 = np.zeros(len(wanted))
+    users, items = dataset.users[targets], dataset.items[targets]
+    total: Float64 = np.zeros(len(targets))
     samples = 0
     for sweep in range(chain_config.sweeps):
-        chain.leave_out(np.sum([effect.part() for effect, _ in effects], axis=0))
+        chain.subtract(np.sum([effect.part() for effect, _ in effects], axis=0))
         chain.sweep()
         residuals, precisions = chain.residuals, chain.precisions()
         for effect, _ in effects:
@@ -169,7 +175,15 @@ def predict_with_day(
 
 
 def _cells(owners: Int64, periods: Int64) -> tuple[Int64, int]:
-    """Numbers the pairs of an owner and a period (int64, n), and counts them."""
+    """Numbers the distinct (owner, period) pairs.
+
+    Args:
+        owners: The user or item of each rating (int64, n).
+        periods: The day or period of each rating (int64, n).
+
+    Returns:
+        The number of each rating's pair, from 0 (int64, n), and how many distinct pairs there are.
+    """
     keys = owners * (int(periods.max()) - int(periods.min()) + 1) + periods - periods.min()
     distinct, cells = np.unique(keys, return_inverse=True)
     return cells.astype(np.int64), len(distinct)

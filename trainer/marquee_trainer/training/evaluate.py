@@ -1,4 +1,4 @@
-"""Evaluates models and their ensemble with the very scorers that serve."""
+"""Evaluates models and their ensemble, with the same scorers that the services use."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from marquee_core.arrays import Float32, Int32
 from marquee_core.output import Output
 from marquee_core.release.ensemble import Blend, Ensemble
 from marquee_core.scorers.scorer import ReleaseData, Scorer
-from marquee_trainer.data.dataset import RatingScale
 from marquee_trainer.data.interactions import Interactions
+from marquee_trainer.data.scale import RatingScale
 from marquee_trainer.metrics.beyond_accuracy import beyond_accuracy
 from marquee_trainer.metrics.item_vectors import item_vectors
 from marquee_trainer.metrics.ranking_metrics import (
@@ -29,20 +29,21 @@ from marquee_trainer.models.model import Model, predict_pairs, score_known
 
 ENSEMBLE = "ensemble"
 
-Score: TypeAlias = "Callable[[Int32], Float32]"
+ScoreFunction: TypeAlias = "Callable[[Int32], Float32]"
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics by model, named as in `test_mse`, `ndcg@10` and the like.
+    """Metrics, predictions and rankings of the models, the baselines and the ensemble.
 
     Attributes:
-        metrics: For each model, the floor and the ensemble. Models of affinity predict no stars.
-        ranked_users: How many users the ranking metrics are means over.
-        predictions: By model of stars and of the ensemble, predictions of the test ratings, not
-            clipped (float32, n).
-        rankings: By model and of the ensemble, its ranking of all items.
-        task: What was ranked.
+        metrics: By model, its metrics by name, such as `test_mse` and `ndcg@10`. Rankers have no
+            rating metrics, because they predict no stars.
+        ranked_users: Number of users over whom the ranking metrics are averaged.
+        predictions: By rating predictor and for the ensemble, predictions of the test ratings, in
+            stars and not clipped (float32, n).
+        rankings: By model and for the ensemble, the metrics of its full ranking of the candidates.
+        task: The users, candidates and relevant items of the rankings.
     """
 
     metrics: Mapping[str, Mapping[str, float]]
@@ -61,32 +62,37 @@ def evaluate(
     scale: RatingScale,
     relevant_stars: float,
 ) -> Evaluation:
-    """Evaluates on ratings that training has not seen.
+    """Evaluates models, baselines and the ensemble on test ratings.
+
+    Rating metrics are computed on the training ratings as well, ranking metrics on the test
+    ratings only.
 
     Args:
-        data: What the models were fitted on.
-        models: Fitted models.
-        ensemble: Their blends.
+        data: The ratings matrix and baseline that the models were fitted on.
+        models: The fitted models.
+        ensemble: The models' blends.
         train: The training ratings.
-        test: The test ratings.
-        scale: The rating scale.
-        relevant_stars: An item is relevant to a user who rated it at least so.
+        test: The test ratings, which the models were not fitted on.
+        scale: The rating scale, to which predictions are clipped.
+        relevant_stars: An item is relevant to a user who rated it with at least this many stars.
     """
     blends = ensemble.blends(sorted({model.backend for model in models}))
     scorers = {model.name: model.scorer for model in (*fitted_baselines(data), *models)}
-    stars = [name for name, scorer in scorers.items() if scorer.output is Output.STARS]
+    rating_predictors = [name for name, scorer in scorers.items() if scorer.output is Output.STARS]
     metrics: dict[str, dict[str, float]] = {}
     predictions: dict[str, dict[str, Float32]] = {"train": {}, "test": {}}
-    for part, pairs in (("train", train), ("test", test)):
-        here = predictions[part]
-        for name in stars:
-            here[name] = predict_pairs(scorers[name], data, pairs.users, pairs.items)
-        here[ENSEMBLE] = blends.rating.apply(here).astype(np.float32)
-        for name, predicted in here.items():
-            found = rating_metrics(predicted, pairs.ratings, scale)
+    for part, interactions in (("train", train), ("test", test)):
+        by_model = predictions[part]
+        for name in rating_predictors:
+            by_model[name] = predict_pairs(
+                scorers[name], data, interactions.users, interactions.items
+            )
+        by_model[ENSEMBLE] = blends.rating.apply(by_model).astype(np.float32)
+        for name, predicted in by_model.items():
+            errors = rating_metrics(predicted, interactions.ratings, scale)
             row = metrics.setdefault(name, {})
-            row[f"{part}_mse"], row[f"{part}_rmse"] = found.mse, found.rmse
-            row[f"{part}_mae"] = found.mae
+            row[f"{part}_mse"], row[f"{part}_rmse"] = errors.mse, errors.rmse
+            row[f"{part}_mae"] = errors.mae
     task = RankingTask.of(data.matrix, test, relevant_stars)
     rankings: dict[str, RankingMetrics] = {}
     vectors = item_vectors(data)
@@ -108,8 +114,17 @@ def evaluate(
 
 def score_functions(
     data: ReleaseData, scorers: Mapping[str, Scorer], ranking: Blend
-) -> dict[str, Score]:
-    """How each model and the ensemble score all items for users."""
+) -> dict[str, ScoreFunction]:
+    """Functions that score all items for known users, by model and for the ensemble.
+
+    Args:
+        data: The training ratings, from which the users' profiles are read.
+        scorers: The scorer of each model.
+        ranking: The ensemble's ranking blend.
+
+    Returns:
+        Functions from user indexes (int32, B) to scores (float32, B × items).
+    """
     models = {name: score_known(scorer, data) for name, scorer in scorers.items()}
 
     def blended(users: Int32) -> Float32:

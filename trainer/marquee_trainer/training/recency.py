@@ -1,4 +1,4 @@
-"""Chooses for how long ratings count when popularity is that of late."""
+"""Chooses the half-life of recent popularity: how fast the weight of a rating decays with age."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from marquee_trainer.data.split import Split
 
 @dataclass(frozen=True)
 class RecencyConfig:
-    """Half-lives to choose from.
+    """How the half-life of recent popularity is chosen.
 
     Attributes:
-        half_lives_days: In days.
-        smoothing: Ratings that each item has beside its own, of all ages.
+        half_lives_days: The candidates, in days, shortest first.
+        smoothing: α, added to each item's decayed number of ratings, so that no item has
+            probability 0.
     """
 
     half_lives_days: tuple[float, ...] = (3.0, 5.0, 10.0, 20.0, 30.0, 50.0, 100.0, 300.0, 1000.0)
@@ -28,31 +29,42 @@ class RecencyConfig:
 def choose_half_life(
     dataset: RatingsDataset, inner: Split, relevant_stars: float, config: RecencyConfig
 ) -> float:
-    """The half-life under which the items that were liked next are the most likely, in days.
+    """Chooses the half-life under which the relevant validation items are most likely.
 
-    maximise mean_u mean_{i ∈ R_u} log p_i, where R_u are a user's relevant validation items and
-    p_i ∝ n_i + α of the decayed counts n. A likelihood, because NDCG of few users jumps about.
+    maximise mean_u mean_{i ∈ R_u} log p_i, where R_u are the relevant validation items of user u,
+    p_i = (n_i + α) / Σ_j (n_j + α), and n_i = Σ 2^(−age / half-life) over the training ratings of
+    item i: the exponential time decay of Ding and Li (2005). The likelihood is used rather than
+    NDCG, because NDCG of a few users varies too much.
 
     Args:
         dataset: The ratings.
-        inner: Training and validation part.
-        relevant_stars: An item is relevant to a user who rated it at least so.
-        config: What there is to choose from.
+        inner: Training and validation rows.
+        relevant_stars: An item is relevant to a user who rated it with at least this many stars.
+        config: The candidates and the smoothing.
+
+    Returns:
+        The half-life in days; the longest candidate if no validation item is relevant.
     """
-    liked = inner.test[dataset.ratings[inner.test] >= relevant_stars]
-    users = dataset.users[liked]
-    # Each user counts as one.
-    shares = 1.0 / np.bincount(users)[users]
+    relevant = inner.test[dataset.ratings[inner.test] >= relevant_stars]
+    users = dataset.users[relevant]
+    # Each user has the same total weight.
+    weights = 1.0 / np.bincount(users)[users]
     best = (-np.inf, config.half_lives_days[-1])
     for half_life in config.half_lives_days:
         counts = recency_of(dataset, inner.train, half_life).counts + config.smoothing
-        logs = np.log(counts / counts.sum())[dataset.items[liked]]
-        best = max(best, (float(shares @ logs), half_life))
+        log_probabilities = np.log(counts / counts.sum())[dataset.items[relevant]]
+        best = max(best, (float(weights @ log_probabilities), half_life))
     return best[1]
 
 
 def recency_of(dataset: RatingsDataset, rows: Int64, half_life_days: float) -> Recency:
-    """What some rows of a data set tell of late."""
+    """The recent popularity of items in the given rows of a data set.
+
+    Args:
+        dataset: The ratings.
+        rows: Row indexes (int64, n).
+        half_life_days: The age at which a rating counts half, in days.
+    """
     return Recency.of(
         dataset.items[rows], dataset.timestamps[rows], len(dataset.catalogue), half_life_days
     )

@@ -1,4 +1,5 @@
-"""`marquee tune`: the search for hyperparameters on validation ratings.
+"""`marquee tune`: searches hyperparameters on validation ratings.
 
-Imports `training` and `models`. Start with `search.py`; `spaces.py` lists what is searched.
+The package imports `training`, `models` and what these import. Start with `search.py`; `spaces.py`
+collects the search spaces, which the configuration classes declare.
 """

@@ -1,7 +1,7 @@
-"""Searches configurations on validation ratings cut from the training part.
+"""Searches the hyperparameters of models on validation ratings, which are split from training.
 
-The test ratings are not touched. The first trial is what there is; the others are drawn at random
-over the search space or, most of them, near the best so far.
+The test ratings are not used. The first trial of a model is the configuration to start from. Every
+fourth trial is drawn at random from the search space, the others near the best one so far.
 """
 
 from __future__ import annotations
@@ -24,25 +24,20 @@ from marquee_trainer.data.split import Split
 from marquee_trainer.metrics.ranking_metrics import TOP, RankingTask, ranking_metrics
 from marquee_trainer.models.configurations import (
     ConfigurationError,
-    changed,
-    default_config,
-    model_kinds,
     read_parameters,
     value_of,
+    with_parameters,
 )
 from marquee_trainer.models.model import Model, Training, predict_pairs, score_known
-from marquee_trainer.training.train import (
-    TrainingConfig,
-    interactions_of,
-    release_data,
-    validation_split,
-)
+from marquee_trainer.models.registry import MODELS_BY_NAME
+from marquee_trainer.training.config import TrainingConfig
+from marquee_trainer.training.preparation import interactions_of, release_data, validation_split
 from marquee_trainer.tuning.spaces import SPACES
 
-# How near the best so far: a standard deviation, as a share of each range.
+# The standard deviation around the best trial, as a share of the range of each hyperparameter.
 _SPREAD = 0.12
-# The probability that a parameter differs from the best so far.
-_MOVED = 0.5
+# The probability that a hyperparameter is changed from the best trial.
+_CHANGE_PROBABILITY = 0.5
 
 
 @dataclass(frozen=True)
@@ -50,9 +45,9 @@ class Trial:
     """One configuration that was tried.
 
     Attributes:
-        parameters: The values of all parameters that are varied.
-        loss: Validation MSE in squared stars; of models of order, 1 − NDCG@10.
-        seconds: How long fitting took.
+        parameters: The values of all hyperparameters that are searched, by name.
+        loss: The validation loss: the MSE in squared stars, or 1 − NDCG@10 for a ranker.
+        seconds: The time to fit the model, in seconds.
     """
 
     parameters: dict[str, float]
@@ -62,10 +57,10 @@ class Trial:
 
 @dataclass
 class Search:
-    """The trials of one model.
+    """The search for one model.
 
     Attributes:
-        model: Its name.
+        model: The name of the model.
         trials: The trials, in order.
     """
 
@@ -74,7 +69,7 @@ class Search:
 
     @property
     def best(self) -> Trial:
-        """The trial with the least loss."""
+        """The trial with the lowest loss."""
         return min(self.trials, key=lambda trial: trial.loss)
 
 
@@ -87,63 +82,66 @@ def tune(
     start: dict[str, dict[str, float]],
     on_trial: Callable[[str, Trial], None],
 ) -> list[Search]:
-    """Searches each model's configuration for an equal share of the time.
+    """Searches the hyperparameters of several models, with an equal share of the time for each.
 
     Args:
         dataset: The ratings.
-        split: Of which only the training part is used.
-        models: Names of the models.
-        minutes: The time in all. Each model has at least one trial, of what there is.
-        seed: Of the validation part, the models and the search.
-        start: By model, the parameters of the first trial; the default's where it has none.
-        on_trial: Called after each trial.
+        split: The split of the ratings; only its training part is used.
+        models: The names of the models.
+        minutes: The time for all searches, in minutes. Each model has at least one trial.
+        seed: The seed for the validation split, the models and the search.
+        start: The hyperparameters of each model's first trial, by model name; the defaults are
+            used for what is missing.
+        on_trial: Called after each trial with the name of the model and the trial.
 
     Raises:
-        ConfigurationError: There is no such model, or nothing to vary of it.
+        ConfigurationError: A model is unknown, or has no search space.
     """
-    kinds = model_kinds()
     for name in models:
-        if name not in kinds or name not in SPACES:
-            raise ConfigurationError(f"there is nothing to tune of {name!r}")
+        if name not in SPACES:
+            raise ConfigurationError(f"there is no model {name!r} with a search space")
     config = TrainingConfig(seed=seed)
     inner = validation_split(dataset, split, config)
     data = release_data(dataset, inner.train, config.baseline)
     validation = interactions_of(dataset, inner.test)
     scale = dataset.scale.low, dataset.scale.high
-    found = []
+    searches = []
     for place, name in enumerate(models):
+        model_class = MODELS_BY_NAME[name]
         random = np.random.default_rng((seed, place))
         search = Search(name)
         end = time.monotonic() + 60.0 * minutes / len(models)
-        first = changed(default_config(kinds[name]), start.get(name, {}))
+        first = with_parameters(model_class.config_type(), start.get(name, {}))
         parameters = {path: value_of(first, path) for path in SPACES[name]}
         while not search.trials or time.monotonic() < end:
-            model = kinds[name](changed(first, parameters))
+            model = model_class(with_parameters(first, parameters))
             began = time.monotonic()
-            # Only for epochs: what else a model would choose is what is being searched.
+            # The validation ratings may choose the number of epochs, but not the hyperparameters,
+            # which would then differ from those of the trial.
             model.fit(Training(data, validation if model.max_epochs else None, seed))
             seconds = time.monotonic() - began
             loss = _loss(model, data, validation, scale, config.relevant_stars)
             search.trials.append(Trial(parameters, loss, round(seconds, 2)))
             on_trial(name, search.trials[-1])
             parameters = _next(search, random)
-        found.append(search)
-    return found
+        searches.append(search)
+    return searches
 
 
 def _next(search: Search, random: np.random.Generator) -> dict[str, float]:
-    """Parameters for the next trial: every fourth at random, the others near the best.
+    """Draws the hyperparameters of the next trial.
 
-    Near the best, about half of the parameters differ, at least one.
+    Every fourth trial is drawn from the whole search space. In the others, about half of the
+    hyperparameters of the best trial are changed, and at least one.
     """
     space, best = SPACES[search.model], search.best.parameters
     if len(search.trials) % 4 == 0:
         return {name: values.draw(random) for name, values in space.items()}
-    moved = random.random(len(space)) < _MOVED
-    moved[random.integers(len(space))] = True
+    changes = random.random(len(space)) < _CHANGE_PROBABILITY
+    changes[random.integers(len(space))] = True
     return {
-        name: values.near(best[name], _SPREAD, random) if moves else best[name]
-        for (name, values), moves in zip(space.items(), moved, strict=True)
+        name: values.near(best[name], _SPREAD, random) if change else best[name]
+        for (name, values), change in zip(space.items(), changes, strict=True)
     }
 
 
@@ -154,7 +152,7 @@ def _loss(
     scale: tuple[float, float],
     relevant_stars: float,
 ) -> float:
-    """What the search minimises, measured with the scorer that serves."""
+    """The validation loss of a fitted model, measured with the scorer that serves."""
     scorer = model.scorer
     if scorer.output is Output.STARS:
         predicted = predict_pairs(scorer, data, validation.users, validation.items)
@@ -166,12 +164,20 @@ def _loss(
 def write_configurations(
     path: Path, dataset: RatingsDataset, split: Split, searches: Sequence[Search], seed: int
 ) -> None:
-    """Writes the best parameters with their provenance; other models' in the file stay.
+    """Writes the best configurations to a file, with a record of how they were found.
 
-    Trials are counted, and the first loss is kept, over all searches that the file has seen.
+    Other models in an existing file are kept. Where the file already has a model, its number of
+    trials is added to, and the first loss stays that of the first search.
+
+    Args:
+        path: The file.
+        dataset: The ratings.
+        split: The split that was tuned on.
+        searches: The search for each model.
+        seed: The seed of the searches.
 
     Raises:
-        ConfigurationError: The file that is there is not one of ours.
+        ConfigurationError: The existing file is not a file of tuned configurations.
     """
     models: dict[str, Any] = {}
     if path.exists():

@@ -1,4 +1,4 @@
-"""What `marquee tune` varies of each model, and between which bounds."""
+"""The search spaces of all models, from the declarations in their configuration classes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from marquee_core.scorers.hyperparameters import ModelConfig, searched_hyperparameters
+from marquee_trainer.models.registry import MODELS
+
 
 @dataclass(frozen=True)
 class Range:
-    """Values of a parameter.
+    """The values of a hyperparameter to search.
 
     Attributes:
-        low: The lowest.
-        high: The highest.
-        log: Whether their logarithm is uniform.
-        whole: Whether they are whole numbers.
+        low: The lowest value.
+        high: The highest value.
+        log: Whether the logarithm of the value is searched evenly, rather than the value.
+        whole: Whether the values are whole numbers.
     """
 
     low: float
@@ -26,16 +29,16 @@ class Range:
     whole: bool = False
 
     def draw(self, random: np.random.Generator) -> float:
-        """A value at random."""
+        """Draws a value from the whole range."""
         return self._value(random.random())
 
     def near(self, value: float, spread: float, random: np.random.Generator) -> float:
-        """A value near another.
+        """Draws a value near another one.
 
         Args:
-            value: The other.
-            spread: Standard deviation, as a share of the range.
-            random: The generator.
+            value: The other value.
+            spread: The standard deviation, as a share of the range.
+            random: The random generator.
         """
         if self.log:
             place = math.log(max(value, self.low) / self.low) / math.log(self.high / self.low)
@@ -44,7 +47,7 @@ class Range:
         return self._value(float(np.clip(place + spread * random.standard_normal(), 0.0, 1.0)))
 
     def _value(self, place: float) -> float:
-        """The value at a share of the range, in three digits: more would be noise."""
+        """The value at a share of the range, rounded to three significant digits."""
         if self.log:
             value = self.low * (self.high / self.low) ** place
         else:
@@ -52,68 +55,21 @@ class Range:
         return round(value) if self.whole else float(f"{value:.3g}")
 
 
-_LEAVE_ONE_OUT = {
-    "dimensions": Range(16, 48, whole=True),
-    "learning_rate": Range(0.003, 0.012),
-    "noise_variance": Range(0.5, 1.0),
-    "set_l2": Range(1.0, 10.0),
-    "audience_l2": Range(10.0, 300.0),
-    "audience_dropout": Range(0.2, 0.8, log=False),
-    "dropout": Range(0.0, 0.5, log=False),
-}
-_AUTOREC = {
-    "hidden": Range(50, 500, whole=True),
-    "l2": Range(30.0, 600.0),
-    "input_dropout": Range(0.1, 0.7, log=False),
-    "learning_rate": Range(0.005, 0.02),
-    "count_damping": Range(2.0, 100.0),
-    "set_scale": Range(0.3, 10.0),
-}
-_FOLD_IN = {
-    "fold_in.ridge": Range(0.3, 40.0),
-    "fold_in.ridge_per_rating": Range(0.005, 0.3),
-    "fold_in.bias_ridge": Range(1.0, 20.0),
-}
-_NEIGHBOURS = {
-    "neighbours": Range(40, 300, whole=True),
-    "shrinkage": Range(5.0, 200.0),
-    "overlap_power": Range(0.3, 3.0, log=False),
-    "damping": Range(0.005, 0.1),
-}
+def search_space(config_type: type[ModelConfig]) -> dict[str, Range]:
+    """The search space of a configuration class, by name of the hyperparameter.
 
-# By model, the parameters that are varied; a dot leads into a configuration within.
+    The name of a hyperparameter in a nested configuration is a path, for example `fold_in.ridge`.
+    """
+    return {
+        name: Range(declared.search.low, declared.search.high, declared.search.log, declared.whole)
+        for name, declared in searched_hyperparameters(config_type).items()
+        if declared.search is not None
+    }
+
+
+# The search spaces of the models that have one, by model name.
 SPACES: Mapping[str, Mapping[str, Range]] = {
-    "user_cf": _NEIGHBOURS,
-    "item_cf": _NEIGHBOURS,
-    "ease": {"regularisation": Range(20.0, 300.0), "minimum_stars": Range(1.0, 4.0, log=False)},
-    "slit": {
-        "history_decay": Range(0.1, 1.5, log=False),
-        "target_decay": Range(0.0, 1.0, log=False),
-        "regularisation": Range(0.5, 30.0),
-        "indifference": Range(0.0, 1.0, log=False),
-    },
-    "ials": {
-        "dimensions": Range(16, 256, whole=True),
-        "unobserved_weight": Range(0.1, 1.5),
-        "regularisation": Range(0.002, 0.03),
-    },
-    "mf": {
-        "dimensions": Range(16, 128, whole=True),
-        "learning_rate": Range(0.0007, 0.004),
-        "decay": Range(0.8, 1.0, log=False),
-        "l2": Range(0.04, 0.12),
-        **_FOLD_IN,
-    },
-    "deep_mf": _LEAVE_ONE_OUT,
-    "residual_mf": {
-        **_LEAVE_ONE_OUT,
-        "factor_weight": Range(0.4, 1.0, log=False),
-        "neighbour_weight": Range(0.1, 0.8, log=False),
-    },
-    "autorec": {
-        **_AUTOREC,
-        "fold_in.ridge": Range(10.0, 200.0),
-        "fold_in.bias_ridge": Range(1.0, 20.0),
-    },
-    "user_autorec": _AUTOREC,
+    model_class.name: space
+    for model_class in MODELS
+    if (space := search_space(model_class.config_type))
 }

@@ -1,4 +1,8 @@
-"""The `marquee` command."""
+"""The `marquee` command line.
+
+`_commands.py` has one command for each call of the client; `_group.py` adds the commands of
+installed extras, such as `serve` and `train`.
+"""
 
 from __future__ import annotations
 
@@ -30,28 +34,28 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     envvar="MARQUEE_ADDRESS",
     show_default=True,
     show_envvar=True,
-    help="The gateway's address.",
+    help="Address of the gateway.",
 )
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
-    help=f"Seconds that a call may take. Default: {TIMEOUT:g}, or {BATCH_TIMEOUT:g} for a batch.",
+    help=f"Deadline in seconds. Default: {TIMEOUT:g}, or {BATCH_TIMEOUT:g} for a batch.",
 )
-@click.option("--tls", is_flag=True, help="Secure the connection; so do the --tls-… options.")
-@click.option("--tls-ca", type=_FILE, help="PEM file of the authorities to trust.")
-@click.option("--tls-cert", type=_FILE, help="PEM file of the client's certificate.")
+@click.option("--tls", is_flag=True, help="Use TLS. Implied by the other --tls-… options.")
+@click.option("--tls-ca", type=_FILE, help="PEM file of the certificate authorities to trust.")
+@click.option("--tls-cert", type=_FILE, help="PEM file of the client's certificate chain.")
 @click.option("--tls-key", type=_FILE, help="PEM file of the client's private key.")
-@click.option("--tls-server-name", help="The name in the server's certificate.")
+@click.option("--tls-server-name", help="Name expected in the server's certificate.")
 @click.option(
     "--token",
     envvar="MARQUEE_TOKEN",
     show_envvar=True,
-    help="Bearer token; better given in the environment, which others cannot list.",
+    help="Bearer token. Safer in the environment: process listings show the command line.",
 )
 @click.option(
     "--allow-insecure-token",
     is_flag=True,
-    help="Let the token travel in plaintext to another machine.",
+    help="Allow sending the token in plaintext to another machine.",
 )
 @click.pass_context
 def main(
@@ -68,7 +72,7 @@ def main(
 ) -> None:
     """Marquee, a movie recommender.
 
-    The options here say how to reach a gateway.
+    The options listed here choose the gateway that the commands call.
     """
-    secured = connection_tls(tls, tls_ca, tls_cert, tls_key, tls_server_name)
-    ctx.obj = Connection(address, timeout, token, allow_insecure_token, secured)
+    certificates = connection_tls(tls, tls_ca, tls_cert, tls_key, tls_server_name)
+    ctx.obj = Connection(address, timeout, token, allow_insecure_token, certificates)

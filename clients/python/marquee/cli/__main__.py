@@ -1,4 +1,4 @@
-"""`python -m marquee.cli` is `marquee`."""
+"""Runs the `marquee` command line as `python -m marquee.cli`."""
 
 from marquee.cli import main
 

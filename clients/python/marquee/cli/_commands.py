@@ -1,4 +1,4 @@
-"""The commands of the client: one for each call."""
+"""The commands of the client: one for each of its calls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from marquee.cli._options import Connection
 @_options.item_filter
 @_options.ranking
 @_options.answer_with
-@click.option("--reasons", "include_reasons", is_flag=True, help="Tell why, item by item.")
+@click.option(
+    "--reasons", "include_reasons", is_flag=True, help="Show why each item is recommended."
+)
 @_options.as_json
 @click.pass_obj
 def recommend(
@@ -45,7 +47,10 @@ def recommend(
 @click.command()
 @click.argument("users", nargs=-1, metavar="[USER]...")
 @click.option(
-    "--file", "file", type=click.File(), help="More user ids, one a line; - for the standard input."
+    "--file",
+    "file",
+    type=click.File(),
+    help="File of user ids, one per line; - for standard input.",
 )
 @_options.limit
 @_options.item_filter
@@ -64,15 +69,17 @@ def batch(
 ) -> None:
     """Recommend items to many users in one call.
 
-    Answers are printed as they come, in any order; with --json, one a line.
+    Answers are printed as they arrive, in any order; with --json, one per line.
     """
     connection: Connection = ctx.obj
-    names = [*users, *(line.strip() for line in file or () if line.strip())]
-    if not names:
-        raise click.UsageError("name users, or a --file of them")
+    user_ids = [*users, *(line.strip() for line in file or () if line.strip())]
+    if not user_ids:
+        raise click.UsageError("give user ids, or a --file of them")
     failed = False
     with connection.client() as client:
-        answers = client.batch_recommend(names, page_size=limit, include_metadata=True, **options)
+        answers = client.batch_recommend(
+            user_ids, page_size=limit, include_metadata=True, **options
+        )
         for answer in answers:
             failed = failed or answer.error is not None
             if as_json:
@@ -100,14 +107,14 @@ def predict(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Predict the stars that a user would give to items."""
+    """Predict a user's ratings of items, in stars."""
     with connection.client() as client:
         answer = client.predict_ratings(user, item_ids, **options)
     click.echo(_json.dumps(answer) if as_json else _output.predicted_ratings(answer))
 
 
 @click.command()
-@click.option("--item", "item_id", required=True, help="The item's id.")
+@click.option("--item", "item_id", required=True, help="Id of the item to compare with.")
 @_options.limit
 @_options.item_filter
 @_options.answer_with
@@ -131,7 +138,7 @@ def similar(
 def search(
     connection: Connection, /, words: tuple[str, ...], limit: int, page_token: str, as_json: bool
 ) -> None:
-    """Find items by words of their titles."""
+    """Find items by the words of their titles."""
     with connection.client() as client:
         answer = client.search_items(" ".join(words), page_size=limit, page_token=page_token)
     click.echo(_json.dumps(answer) if as_json else _output.found_items(answer))
@@ -142,7 +149,7 @@ def search(
 @_options.as_json
 @click.pass_obj
 def item(connection: Connection, /, item_id: str, as_json: bool) -> None:
-    """Show what is known about an item."""
+    """Show an item: title, year, genres, ratings."""
     with connection.client() as client:
         answer = client.get_item(item_id)
     click.echo(_json.dumps(answer) if as_json else _output.items([answer]))
@@ -152,7 +159,7 @@ def item(connection: Connection, /, item_id: str, as_json: bool) -> None:
 @_options.as_json
 @click.pass_obj
 def status(connection: Connection, /, as_json: bool) -> None:
-    """Show the state of the gateway: release, models, backends."""
+    """Show the gateway's releases, models and backends."""
     with connection.client() as client:
         answer = client.status()
     click.echo(_json.dumps(answer) if as_json else _output.status(answer))

@@ -1,4 +1,4 @@
-"""How the command line ends: messages on stderr and exit codes."""
+"""Error messages and exit codes of the command line."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ _EXIT_CODES: dict[type[marquee.MarqueeError], int] = {
 
 EXIT_CODES_HELP = """\b
 Exit codes:
-    0  done
-    1  a defect: of the server, or any other error
-    2  the command line was not understood
-    3  a value breaks a constraint of the API
+    0  success
+    1  a defect of the server, or any other error
+    2  wrong usage of the command line
+    3  a value violates a constraint of the API
     4  no such item, model or release
-    5  the page token cannot be honoured, or the model cannot answer
-    6  the token is missing, or does not allow this
-    7  no gateway could be reached, or it has no release yet
-    8  the gateway sheds load
-    9  no answer in time
-   10  a part of a batch failed
+    5  unusable page token, or the selected model cannot answer
+    6  the token is missing, invalid or not sufficient
+    7  no gateway could be reached, or it cannot answer now
+    8  the gateway rejected the call to shed load
+    9  the deadline passed
+   10  part of a batch failed
   130  interrupted
 """
 
 
 def exit_code(error: marquee.MarqueeError) -> int:
-    """The exit code for an error of a call."""
+    """Returns the exit code for an error of a call."""
     return _EXIT_CODES.get(type(error), 1)
 
 
 def describe(error: marquee.MarqueeError) -> str:
-    """The error in one line: its reason, then the fields at fault or else the message."""
-    fields = "; ".join(f"{fault.field}: {fault.description}" for fault in error.violations)
+    """Describes an error in one line: its reason, then the invalid fields or the message."""
+    fields = "; ".join(f"{v.field}: {v.description}" for v in error.violations)
     return printable(f"{error.reason or error.code}: {fields or error.message}")

@@ -1,7 +1,8 @@
-"""The `marquee` command: its own commands, and those that extras add to it.
+"""The command group behind `marquee`: the client's commands, and those that extras add.
 
-An extra adds a command by an entry point in the group `marquee.commands`. It is imported when it
-is called, not before, so `marquee --help` and the client's commands stay quick and need no extra.
+An extra adds a command with an entry point in the group `marquee.commands`. The command is imported
+only when it is called, so that `marquee --help` and the client's commands start quickly and work
+without the extra's dependencies.
 """
 
 from __future__ import annotations
@@ -16,17 +17,18 @@ from marquee.cli._errors import INTERRUPTED, describe, exit_code
 
 ENTRY_POINTS = "marquee.commands"
 
-# What our own extras add, as `--help` lists it: the extra to install and the short help.
+# The commands of the project's own extras: the extra to install, and the short help for `--help`.
 _KNOWN = {
+    "data": ("trainer", "Show how ratings are understood."),
     "demo": ("trainer", "Train on a sample, serve it, and recommend."),
-    "evaluate": ("trainer", "Train every model and report how good it is."),
+    "evaluate": ("trainer", "Train all models and report how good they are."),
     "releases": ("server", "List, show, promote and roll back releases."),
     "serve": ("gateway", "Run a service: gateway, cf or inference."),
-    "train": ("trainer", "Train every model and publish a release."),
-    "tune": ("trainer", "Search configurations of the models."),
+    "train": ("trainer", "Train all models and publish a release."),
+    "tune": ("trainer", "Search for hyperparameters of the models."),
 }
 
-# Modules that tell more of what is missing than the command does.
+# Modules whose absence names the missing extra more precisely than the command does.
 _EXTRA_OF_MODULE = {
     "keras": "trainer",
     "matplotlib": "trainer",
@@ -37,14 +39,14 @@ _EXTRA_OF_MODULE = {
 
 
 class MarqueeGroup(click.Group):
-    """A group that finds commands by entry points and ends calls' errors in exit codes."""
+    """A command group that loads plug-in commands and turns errors of calls into exit codes."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names of all commands."""
+        """Returns the names of all commands."""
         return sorted({*super().list_commands(ctx), *_plug_ins()})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of a name, imported here if an extra adds it."""
+        """Returns a command by name; a plug-in command is imported here."""
         own = super().get_command(ctx, cmd_name)
         if own is not None or cmd_name not in _plug_ins():
             return own
@@ -57,19 +59,19 @@ class MarqueeGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Lists the commands, and imports none of our own extras for it."""
+        """Writes the list of commands without importing any plug-in."""
         rows = []
         for name in self.list_commands(ctx):
             command = self.commands.get(name)
             if command is not None:
                 rows.append((name, command.get_short_help_str(limit=60)))
             else:
-                rows.append((name, _KNOWN.get(name, ("", "A command of another package."))[1]))
+                rows.append((name, _KNOWN.get(name, ("", "Command of another package."))[1]))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs a command, and ends it with the exit code of what went wrong."""
+        """Runs a command; on an error of a call, prints one line and exits with its code."""
         try:
             return super().invoke(ctx)
         except marquee.MarqueeError as error:
@@ -82,7 +84,7 @@ class MarqueeGroup(click.Group):
 
 
 def _hint(error: marquee.MarqueeError, ctx: click.Context) -> str:
-    """What to look at when it was not a gateway that sent the error."""
+    """Returns a hint at the address if the error did not come from a gateway."""
     if isinstance(error, marquee.Unavailable) and not error.reason:
         return f" (is a gateway serving at {ctx.obj.address}?)"
     return ""
@@ -93,7 +95,11 @@ def _plug_ins() -> dict[str, EntryPoint]:
 
 
 def _missing_extra(command: str, error: ModuleNotFoundError) -> Exception:
-    """What to tell of a module that is missing; the error itself if the module is our own."""
+    """Returns an error that names the extra to install.
+
+    If the missing module belongs to this project, or the command to another package, it returns
+    `error` itself, so that the traceback shows.
+    """
     module = (error.name or "").partition(".")[0]
     if module.startswith("marquee") or command not in _KNOWN:
         return error

@@ -1,4 +1,4 @@
-"""Answers as JSON, by the names of the client's dataclasses."""
+"""Results as JSON, with the field names of the client's dataclasses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from marquee._errors import MarqueeError
 
 
 def dumps(value: Any, indent: int | None = 2) -> str:
-    """The JSON text of an answer; `raw` is left out, and a reason has its `kind`."""
+    """Returns a result as JSON text, without `raw`; each reason has its `kind`."""
     return json.dumps(_plain(value), indent=indent, ensure_ascii=False)
 
 

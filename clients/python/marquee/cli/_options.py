@@ -1,4 +1,4 @@
-"""Options that several commands share, named as the client's keyword arguments."""
+"""Options that several commands share. Their names are the client's keyword arguments."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ import marquee
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 TIMEOUT = 5.0
-"""Seconds that a call may take: more than the library's, for a person waits, and just once."""
+"""Default deadline of a call in seconds; longer than the library's, because a person waits."""
 BATCH_TIMEOUT = 60.0
-"""Seconds that a batch may take."""
+"""Default deadline of a batch in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """How to reach the gateway, from the options before the command.
+    """The options of the command group, which choose the gateway.
 
     Attributes:
         address: The gateway's address.
-        timeout: Seconds that a call or batch may take; None for the defaults.
-        token: The bearer token.
-        allow_insecure_token: Whether it may travel in plaintext to other machines.
-        tls: How to secure the connection.
+        timeout: The deadline of calls and batches in seconds; None for the defaults.
+        token: The bearer token; None for none.
+        allow_insecure_token: Whether the token may be sent in plaintext to another machine.
+        tls: Whether to use TLS, or the certificates to use it with.
     """
 
     address: str
@@ -38,13 +38,14 @@ class Connection:
     tls: bool | marquee.TLS
 
     def client(self) -> marquee.Client:
-        """A client for one command.
+        """Returns a client for one command.
 
-        Without health watch: who asks by hand wants the gateway's own word, above all from one
-        that is not serving.
+        It makes no health checks, so that commands such as `status` reach a gateway that is not
+        serving yet.
 
         Raises:
-            click.UsageError: The options contradict each other.
+            click.UsageError: The address is not a gRPC target, or the token would be sent in
+                plaintext to another machine.
         """
         try:
             return marquee.Client(
@@ -61,10 +62,10 @@ class Connection:
 
 
 def rating(text: str) -> tuple[str, float]:
-    """The item's id and the stars of `ITEM=STARS`.
+    """Parses `ITEM=STARS` into an item id and a number of stars.
 
     Raises:
-        click.BadParameter: The text is not of this form.
+        click.BadParameter: The text does not have this form.
     """
     item_id, _, stars = text.rpartition("=")
     try:
@@ -76,28 +77,28 @@ def rating(text: str) -> tuple[str, float]:
 
 
 def as_json(command: Command) -> Command:
-    """Adds `--json`."""
+    """Adds the option `--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")(command)
 
 
 def limit(command: Command) -> Command:
-    """Adds `--limit`."""
+    """Adds the option `--limit`."""
     return click.option(
-        "-n", "--limit", default=10, show_default=True, help="How many items; at most 1,000."
+        "-n", "--limit", default=10, show_default=True, help="Number of items, at most 1,000."
     )(command)
 
 
 def page_token(command: Command) -> Command:
-    """Adds `--page-token`."""
+    """Adds the option `--page-token`."""
     return click.option(
-        "--page-token", default="", help="Go on from the page that gave this token."
+        "--page-token", default="", help="Show the page after the one that printed this token."
     )(command)
 
 
-def _latest_last(
+def _by_item(
     _context: click.Context, _parameter: click.Parameter, pairs: Sequence[tuple[str, float]]
 ) -> dict[str, float]:
-    """Ratings by item id, in order; a later one of the same item takes the place of an earlier."""
+    """Returns ratings by item id, oldest first; a repeated item keeps only its last rating."""
     ratings: dict[str, float] = {}
     for item, stars in pairs:
         ratings.pop(item, None)
@@ -106,87 +107,87 @@ def _latest_last(
 
 
 def subject(command: Command) -> Command:
-    """Adds the options that say who an answer is for."""
+    """Adds the options of a subject: `--user`, `--rate` and `--like`."""
     return _apply(
         command,
-        click.option("--user", help="A user's id."),
+        click.option("--user", help="Id of the user."),
         click.option(
             "--rate",
             "ratings",
             metavar="ITEM=STARS",
             type=rating,
             multiple=True,
-            callback=_latest_last,
-            help="A rating: a visitor's, or a fresh one of the user. Repeatable, the latest last.",
+            callback=_by_item,
+            help="A new rating, by --user or by a visitor. Repeatable, oldest first.",
         ),
         click.option(
             "--like",
             "liked_item_ids",
             metavar="ITEM",
             multiple=True,
-            help="An item the user likes. Repeatable, the latest last.",
+            help="An item that the user or visitor likes. Repeatable, oldest first.",
         ),
     )
 
 
 def item_filter(command: Command) -> Command:
-    """Adds the options that say which items qualify."""
+    """Adds the options that filter items."""
     return _apply(
         command,
-        _repeatable("--genre", "genres_any", "GENRE", "Items of this genre, or another given one."),
-        _repeatable("--genre-all", "genres_all", "GENRE", "Items of this genre and all given so."),
-        _repeatable("--genre-none", "genres_none", "GENRE", "No items of this genre."),
-        click.option("--year-min", type=int, help="Items made in this year or later."),
-        click.option("--year-max", type=int, help="Items made in this year or before."),
+        _repeatable("--genre", "genres_any", "GENRE", "Items with any of these genres."),
+        _repeatable("--genre-all", "genres_all", "GENRE", "Items with all of these genres."),
+        _repeatable("--genre-none", "genres_none", "GENRE", "Items with none of these genres."),
+        click.option("--year-min", type=int, help="Items released in this year or later."),
+        click.option("--year-max", type=int, help="Items released in this year or earlier."),
         click.option(
             "--only",
             "allowed_item_ids",
             metavar="ITEM",
             multiple=True,
             callback=lambda _ctx, _param, items: items or None,
-            help="Only this item, and others given so. Repeatable.",
+            help="Only these items. Repeatable.",
         ),
-        _repeatable("--exclude", "excluded_item_ids", "ITEM", "Not this item."),
+        _repeatable("--exclude", "excluded_item_ids", "ITEM", "Not these items."),
     )
 
 
 def ranking(command: Command) -> Command:
-    """Adds the options of a recommendation."""
+    """Adds the options that change a ranking."""
     return _apply(
         command,
-        click.option("--include-seen", is_flag=True, help="Also items that the user has rated."),
+        click.option("--include-seen", is_flag=True, help="Include items that the user has rated."),
         click.option(
             "--min-stars",
             "min_predicted_stars",
             type=float,
-            help="Only items with at least this predicted rating.",
+            help="Only items with at least this predicted rating, in stars.",
         ),
         click.option(
             "--diversity",
             type=float,
             default=0.0,
             show_default=True,
-            help="0 ranks by score alone; up to 1 makes the list more varied.",
+            help="0 ranks by score alone; higher values, up to 1, vary the list more.",
         ),
     )
 
 
 def answer_with(command: Command) -> Command:
-    """Adds the choice of a model and a release."""
+    """Adds the options that select a model and a release."""
     return _apply(
         command,
-        click.option("--model", default="", help="Ask this model alone, not the ensemble."),
-        click.option("--release", "release_id", default="", help="Ask this release."),
+        click.option("--model", default="", help="Use this model alone, not the ensemble."),
+        click.option("--release", "release_id", default="", help="Use this release."),
     )
 
 
 def connection_tls(
     tls: bool, ca: Path | None, cert: Path | None, key: Path | None, server_name: str | None
 ) -> bool | marquee.TLS:
-    """What the TLS options ask for; any of them asks for TLS.
+    """Returns the `tls` argument of the client for the --tls options.
 
     Raises:
-        click.UsageError: One of the client's certificate and key is missing.
+        click.UsageError: Only one of the client's certificate and key is given.
     """
     if not any((ca, cert, key, server_name)):
         return tls
@@ -197,13 +198,15 @@ def connection_tls(
 
 
 def _repeatable(
-    flag: str, name: str, metavar: str, text: str
+    flag: str, name: str, metavar: str, description: str
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    return click.option(flag, name, metavar=metavar, multiple=True, help=f"{text} Repeatable.")
+    return click.option(
+        flag, name, metavar=metavar, multiple=True, help=f"{description} Repeatable."
+    )
 
 
 def _apply(command: Command, *options: Callable[[Any], Any]) -> Command:
-    """Adds options in the order in which `--help` shows them."""
+    """Adds several options; `--help` shows them in the given order."""
     for option in reversed(options):
         command = option(command)
     return command

@@ -1,4 +1,4 @@
-"""Answers as text for people."""
+"""Results as text for terminals."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from marquee.cli.table import printable, render
 _DEGRADED = {
     "UNAVAILABLE": "did not answer",
     "TIMEOUT": "did not answer in time",
-    "RELEASE_MISSING": "does not hold the release",
-    "OVERLOADED": "shed the call",
+    "RELEASE_MISSING": "has not loaded the release",
+    "OVERLOADED": "is overloaded",
 }
 
 
 def recommendations(answer: marquee.Recommendations) -> str:
-    """A page of recommendations, with its reasons if it has some."""
+    """Formats a page of recommendations, followed by the reasons if there are any."""
     table = render(
         ("#", "item", "title", "year", "genres", "stars", "score", "proposed by"),
         [
@@ -36,7 +36,7 @@ def recommendations(answer: marquee.Recommendations) -> str:
         ],
         ">><><>><",
     )
-    lines = [table if answer.items else "No item qualifies."]
+    lines = [table if answer.items else "No items match."]
     lines += [_reasons(entry) for entry in answer if entry.reasons]
     kind = answer.subject_kind.replace("_", " ").lower()
     lines += [f"\nsubject: {kind}", *_footer(answer.source, answer.unknown_item_ids)]
@@ -46,7 +46,7 @@ def recommendations(answer: marquee.Recommendations) -> str:
 
 
 def predicted_ratings(answer: marquee.PredictedRatings) -> str:
-    """Predicted ratings."""
+    """Formats predicted ratings."""
     table = render(
         ("item", "stars"),
         [
@@ -59,7 +59,7 @@ def predicted_ratings(answer: marquee.PredictedRatings) -> str:
 
 
 def similar_items(answer: marquee.SimilarItems) -> str:
-    """Similar items."""
+    """Formats similar items."""
     table = render(
         ("#", "item", "title", "year", "genres", "similarity", "proposed by"),
         [
@@ -78,7 +78,7 @@ def similar_items(answer: marquee.SimilarItems) -> str:
     )
     return "\n".join(
         [
-            table if answer.items else "No item qualifies.",
+            table if answer.items else "No items match.",
             "",
             *_footer(answer.source, answer.unknown_item_ids),
         ]
@@ -86,7 +86,7 @@ def similar_items(answer: marquee.SimilarItems) -> str:
 
 
 def items(found: Sequence[marquee.Item]) -> str:
-    """Items of the catalogue."""
+    """Formats items of the catalogue."""
     return render(
         ("item", "title", "year", "genres", "ratings", "mean stars"),
         [
@@ -105,7 +105,7 @@ def items(found: Sequence[marquee.Item]) -> str:
 
 
 def found_items(answer: marquee.FoundItems) -> str:
-    """Items found by title."""
+    """Formats a page of search results."""
     lines = [items(answer.items) if answer.items else "Nothing found."]
     lines += ["", f"release: {printable(answer.release_id)}"]
     if answer.next_page_token:
@@ -114,11 +114,11 @@ def found_items(answer: marquee.FoundItems) -> str:
 
 
 def status(state: marquee.Status) -> str:
-    """The state of a gateway."""
+    """Formats the state of a gateway."""
     lines = [f"gateway {printable(state.server_version)}"]
     if state.pending_release_reason:
         lines.append(
-            click.style("The production release is not in service: ", fg="yellow")
+            click.style("The promoted release is not in service: ", fg="yellow")
             + printable(state.pending_release_reason)
         )
     if state.release is None:
@@ -126,7 +126,7 @@ def status(state: marquee.Status) -> str:
     else:
         lines += ["", _release(state.release)]
     lines += ["", _backends(state.backends)]
-    lines += ["", f"releases held: {printable(', '.join(state.loaded_release_ids) or 'none')}"]
+    lines += ["", f"loaded releases: {printable(', '.join(state.loaded_release_ids) or 'none')}"]
     return "\n".join(lines)
 
 
@@ -168,7 +168,7 @@ def _backends(backends: Sequence[marquee.BackendStatus]) -> str:
             (
                 backend.backend,
                 backend.target,
-                "healthy" if backend.healthy else "AWAY",
+                "healthy" if backend.healthy else "UNHEALTHY",
                 str(len(backend.loaded_release_ids)),
                 f"{backend.last_error_at} {backend.last_error}".strip(),
             )
@@ -183,7 +183,7 @@ def _reasons(entry: marquee.Recommendation) -> str:
     for reason in entry.reasons:
         match reason:
             case marquee.ModelShare():
-                text = f"{reason.contribution:+.3f} by {reason.model} (says {reason.output:.3f})"
+                text = f"{reason.contribution:+.3f} by {reason.model} (output {reason.output:.3f})"
             case marquee.RatedItem():
                 text = (
                     f"{reason.contribution:+.3f} stars in item CF: the user gave "
@@ -200,7 +200,7 @@ def _reasons(entry: marquee.Recommendation) -> str:
 
 
 def _footer(source: marquee.AnswerSource, unknown_item_ids: Sequence[str]) -> list[str]:
-    """Which release answered and with what, and what the reader must know besides."""
+    """Returns the lines below a table: release, models, degradation and ignored ids."""
     models = ", ".join(f"{entry.model} {entry.ranking_weight:.3g}" for entry in source.models)
     lines = [
         printable(f"release: {source.release_id}, in {source.server_time_us / 1000:.1f} ms"),
@@ -209,19 +209,20 @@ def _footer(source: marquee.AnswerSource, unknown_item_ids: Sequence[str]) -> li
     if source.abstaining_models:
         lines.append(printable(f"abstaining: {', '.join(source.abstaining_models)}"))
     if source.degraded:
-        lines.append(click.style("DEGRADED", fg="yellow", bold=True) + f": {_degraded(source)}")
+        style = click.style("DEGRADED", fg="yellow", bold=True)
+        lines.append(f"{style}: {_degraded(source)}")
     if unknown_item_ids:
         lines.append(printable(f"unknown items, ignored: {', '.join(unknown_item_ids)}"))
     return lines
 
 
 def _degraded(source: marquee.AnswerSource) -> str:
-    """Why an answer is degraded, in words."""
+    """Says in words why an answer is degraded."""
     reasons = []
     for reason in source.degraded_reasons:
-        backend, _, what = reason.partition("_")
-        reasons.append(f"{backend.lower()} {_DEGRADED[what]}" if what in _DEGRADED else reason)
-    return ", ".join(reasons) or "a part of the ensemble is missing"
+        backend, _, cause = reason.partition("_")
+        reasons.append(f"{backend.lower()} {_DEGRADED[cause]}" if cause in _DEGRADED else reason)
+    return ", ".join(reasons) or "part of the ensemble is missing"
 
 
 def _metric(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Tables of text for terminals."""
+"""Text tables for terminals."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ _GAP = "  "
 
 
 def render(headers: Sequence[str], rows: Iterable[Sequence[str]], align: str) -> str:
-    """Lays out rows under headers, in columns as wide as their widest cell.
+    """Formats rows under headers, in columns as wide as their widest cell.
 
     Args:
-        headers: The columns' names.
-        rows: The cells; each row has as many as there are headers.
-        align: For each column `<` to align it left or `>` to align it right.
+        headers: The names of the columns.
+        rows: The cells, one per header in each row.
+        align: One character per column: `<` aligns it left, `>` right.
 
     Raises:
-        ValueError: A row, or `align`, is not as long as the headers.
+        ValueError: The length of a row or of `align` differs from the number of headers.
     """
     cells = [[printable(cell) for cell in row] for row in (headers, *rows)]
     widths = [max(map(width, column)) for column in zip(*cells, strict=True)]
@@ -29,16 +29,19 @@ def render(headers: Sequence[str], rows: Iterable[Sequence[str]], align: str) ->
 
 
 def width(text: str) -> int:
-    """How many columns of a terminal a text takes: wide characters two, combining ones none."""
+    """Returns the width of a text in terminal columns.
+
+    Wide characters, such as Chinese ones, take two columns and combining characters none.
+    """
     return sum(
-        0 if unicodedata.category(sign) in ("Mn", "Me", "Cf") else 1 + _is_wide(sign)
-        for sign in text
+        0 if unicodedata.category(char) in ("Mn", "Me", "Cf") else 1 + _is_wide(char)
+        for char in text
     )
 
 
 def printable(text: str) -> str:
-    """The text, with � for what would move the cursor or give the terminal orders."""
-    return "".join(sign if sign.isprintable() else "�" for sign in text)
+    """Replaces control characters by �, so that a text cannot control the terminal."""
+    return "".join(char if char.isprintable() else "�" for char in text)
 
 
 def _pad(cell: str, size: int, align: str) -> str:
@@ -46,5 +49,5 @@ def _pad(cell: str, size: int, align: str) -> str:
     return space + cell if align == ">" else cell + space
 
 
-def _is_wide(sign: str) -> bool:
-    return unicodedata.east_asian_width(sign) in "WF"
+def _is_wide(char: str) -> bool:
+    return unicodedata.east_asian_width(char) in "WF"

@@ -26,7 +26,11 @@ if _version_not_supported:
 
 
 class RecommenderServiceStub(object):
-    """Recommends items to users. Every call needs a deadline; calls without one get the server's own.
+    """Recommends items to users.
+
+    Callers should set a deadline on every call; a call without one gets the server's default
+    deadline. Errors are described in errors.proto. Besides the reasons listed below, every call can
+    fail with OVERLOADED, DEADLINE_EXCEEDED and INTERNAL.
     """
 
     def __init__(self, channel):
@@ -73,56 +77,85 @@ class RecommenderServiceStub(object):
 
 
 class RecommenderServiceServicer(object):
-    """Recommends items to users. Every call needs a deadline; calls without one get the server's own.
+    """Recommends items to users.
+
+    Callers should set a deadline on every call; a call without one gets the server's default
+    deadline. Errors are described in errors.proto. Besides the reasons listed below, every call can
+    fail with OVERLOADED, DEADLINE_EXCEEDED and INTERNAL.
     """
 
     def Recommend(self, request, context):
-        """Answers the best items for a subject, best first. Never fails for want of a backend: the
-        answer is then degraded, down to popular items. Only a further page needs the backends that
-        its first page was ranked with.
+        """Returns one page of the items that best match a subject, best first.
+
+        A first page does not need the backends: if one of them fails, the answer is degraded and its
+        `source` says why; without any backend it falls back to the gateway's own baseline and
+        popularity models. A further page needs the backends that its first page was ranked with.
+
+        Errors: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE; with a page token also
+        PAGE_TOKEN_MISMATCH, PAGE_TOKEN_EXPIRED and BACKEND_UNAVAILABLE; with `options.model` also
+        MODEL_UNAVAILABLE and MODEL_ABSTAINS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchRecommend(self, request, context):
-        """Recommends to many subjects in one call. Answers are streamed as they are ready, in any order,
-        those that are ready at once in one message; one subject's failure does not end the stream.
+        """Returns the first page for many subjects in one call.
+
+        Answers are streamed as they become ready, in any order, possibly several per message. An error
+        of one subject takes the place of its answer and does not end the stream.
+
+        Errors of the call: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE. Other errors
+        of Recommend are reported per subject.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PredictRatings(self, request, context):
-        """Predicts a subject's ratings of given items, in the order given.
+        """Predicts the ratings that a subject would give to items. Like Recommend it degrades if a
+        backend fails.
+
+        Errors: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE; with `model` also
+        MODEL_UNAVAILABLE and MODEL_ABSTAINS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SimilarItems(self, request, context):
-        """Answers the items most similar to an item, most similar first.
+        """Returns the items most similar to a given item, most similar first. Like Recommend it degrades
+        if a backend fails; without any backend the list is empty.
+
+        Errors: INVALID_FIELD, ITEM_NOT_FOUND, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE; with
+        `model` also MODEL_UNAVAILABLE and MODEL_ABSTAINS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SearchItems(self, request, context):
-        """Finds items by words of their titles.
+        """Returns one page of the items whose titles contain the words of a query, best match first. It
+        needs no backend.
+
+        Errors: INVALID_FIELD, NO_RELEASE, PAGE_TOKEN_MISMATCH, PAGE_TOKEN_EXPIRED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetItem(self, request, context):
-        """Answers what is known about one item.
+        """Returns the metadata and rating statistics of one item. It needs no backend.
+
+        Errors: INVALID_FIELD, ITEM_NOT_FOUND, NO_RELEASE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetStatus(self, request, context):
-        """Answers the state of the gateway: its releases, models and backends.
+        """Returns the state of the gateway: its releases, models and backends. It also answers before the
+        first release is loaded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -175,7 +208,11 @@ def add_RecommenderServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RecommenderService(object):
-    """Recommends items to users. Every call needs a deadline; calls without one get the server's own.
+    """Recommends items to users.
+
+    Callers should set a deadline on every call; a call without one gets the server's default
+    deadline. Errors are described in errors.proto. Besides the reasons listed below, every call can
+    fail with OVERLOADED, DEADLINE_EXCEEDED and INTERNAL.
     """
 
     @staticmethod

@@ -27,6 +27,9 @@ if _version_not_supported:
 
 class ScoringServiceStub(object):
     """Scores items for users with each of a backend's models.
+
+    Every call can fail with INVALID_FIELD, OVERLOADED, DEADLINE_EXCEEDED and INTERNAL, and every
+    call but ListReleases with RELEASE_NOT_FOUND. Further reasons are listed below.
     """
 
     def __init__(self, channel):
@@ -64,38 +67,47 @@ class ScoringServiceStub(object):
 
 class ScoringServiceServicer(object):
     """Scores items for users with each of a backend's models.
+
+    Every call can fail with INVALID_FIELD, OVERLOADED, DEADLINE_EXCEEDED and INTERNAL, and every
+    call but ListReleases with RELEASE_NOT_FOUND. Further reasons are listed below.
     """
 
     def ScoreItems(self, request, context):
-        """Scores given items, or the whole catalogue, for one or more users.
+        """Scores given items, or the whole catalogue, for one or more users. Concurrent calls for the
+        same release and models are scored together (micro-batching).
+
+        Errors: MODEL_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RetrieveItems(self, request, context):
-        """Answers each model's best items for one or more users.
+        """Returns each model's highest-scoring items for one or more users (candidate generation).
+
+        Errors: MODEL_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CompareItems(self, request, context):
-        """Answers the similarity of one item to every item of the catalogue.
+        """Returns the similarity of one item to every item of the catalogue, for each model that compares
+        items.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExplainItems(self, request, context):
-        """Answers what in a user's profile speaks for given items.
+        """Returns the ratings of a user, and of similar users, that the scores of given items rest on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListReleases(self, request, context):
-        """Answers the releases that the backend holds.
+        """Returns the releases that the backend has loaded or refused.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -139,6 +151,9 @@ def add_ScoringServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class ScoringService(object):
     """Scores items for users with each of a backend's models.
+
+    Every call can fail with INVALID_FIELD, OVERLOADED, DEADLINE_EXCEEDED and INTERNAL, and every
+    call but ListReleases with RELEASE_NOT_FOUND. Further reasons are listed below.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Builds the messages of answers."""
+"""Builds the messages that answers consist of."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import scoring_service_pb2, types_pb2
 from marquee_core.arrays import Float64
 from marquee_core.release.ensemble import BlendPair
+from marquee_services.gateway.answering.degraded import degraded_reasons
 from marquee_services.gateway.backends.failures import BackendError
-from marquee_services.gateway.ranking.scored import Scored
+from marquee_services.gateway.ranking.scored_candidates import ScoredCandidates
 from marquee_services.gateway.ranking.subjects import ResolvedSubject
 from marquee_services.gateway.releases.release import GatewayRelease
 from marquee_services.server.wire import unpack_floats, unpack_ints
 
 INTERCEPT = "intercept"
+"""The name under which reasons list the constant of the blend."""
 
 
 def item_message(release: GatewayRelease, index: int) -> types_pb2.Item:
-    """What is known about an item."""
+    """An item's metadata and rating statistics."""
     catalogue = release.catalogue
     count = int(release.rating_counts[index])
     return types_pb2.Item(
@@ -40,7 +42,14 @@ def source_message(
     failures: Sequence[BackendError],
     abstaining: Sequence[str] = (),
 ) -> types_pb2.AnswerSource:
-    """Which release answered, and with what; the server's time is set last."""
+    """Which release and models answered; `server_time_us` is set when the answer is complete.
+
+    Args:
+        release: The release that answered.
+        blends: The blends that the answer is based on.
+        failures: The failures of backends that did not answer.
+        abstaining: The names of models that could not score the subject.
+    """
     return types_pb2.AnswerSource(
         release_id=release.release_id,
         models=model_weights(release, blends),
@@ -50,18 +59,8 @@ def source_message(
     )
 
 
-def degraded_reasons(
-    failures: Sequence[BackendError],
-) -> list[types_pb2.DegradedReason.ValueType]:
-    """Failures as the protocol names them."""
-    return [
-        types_pb2.DegradedReason.Value(f"DEGRADED_REASON_{f.backend.upper()}_{f.failure}")
-        for f in failures
-    ]
-
-
 def model_weights(release: GatewayRelease, blends: BlendPair) -> list[types_pb2.ModelWeight]:
-    """The models of a blend, most weight first."""
+    """The models of the blends with their weights, those with the largest weights first."""
     weights = [
         types_pb2.ModelWeight(
             model=name,
@@ -81,14 +80,14 @@ def recommended_items(
     proposers: Sequence[Sequence[str]],
     first_rank: int,
 ) -> list[pb.RecommendedItem]:
-    """The items of a page, without their metadata.
+    """Builds the items of a page, without their metadata.
 
     Args:
         item_ids: The items' ids, best first (n).
-        scores: The scores for order (float64, n).
-        stars: The predicted ratings (float, n).
-        proposers: For each, the models that proposed it.
-        first_rank: The rank of the first.
+        scores: The ranking scores (float64, n).
+        stars: The predicted ratings in stars (float, n).
+        proposers: The names of the models that proposed each item (n).
+        first_rank: The rank of the first item, counted from 1.
     """
     return [
         pb.RecommendedItem(
@@ -105,20 +104,23 @@ def recommended_items(
 
 
 def add_metadata(release: GatewayRelease, items: Iterable[pb.RecommendedItem]) -> None:
-    """Adds what is known about each item."""
+    """Adds the metadata of each item."""
     for item in items:
         index = release.catalogue.items.index(item.item_id)
         item.metadata.CopyFrom(item_message(release, index))
 
 
-def model_shares(scored: Scored, place: int) -> list[pb.Reason]:
-    """What each model adds to the score of a candidate, most first; they add up to it."""
+def model_shares(scored: ScoredCandidates, position: int) -> list[pb.Reason]:
+    """Each model's contribution to a candidate's ranking score, largest first.
+
+    The contributions, with that of the intercept, add up to the score.
+    """
     blend = scored.blends.ranking
     shares = [
         pb.Reason.ModelShare(
             model=name,
-            output=float(scored.outputs[name][place]),
-            contribution=weight * float(scored.outputs[name][place]),
+            output=float(scored.outputs[name][position]),
+            contribution=weight * float(scored.outputs[name][position]),
         )
         for name, weight in blend.weights.items()
     ]
@@ -132,8 +134,8 @@ def evidence_reasons(
     subject: ResolvedSubject,
     evidence: scoring_service_pb2.ExplainItemsResponse.ItemEvidence,
 ) -> list[pb.Reason]:
-    """Rated items and similar users that speak for an item."""
-    own: Mapping[int, float] = dict(
+    """The rated items and the similar users that a backend names as evidence for an item."""
+    stars_of: Mapping[int, float] = dict(
         zip(subject.profile.items.tolist(), subject.profile.ratings.tolist(), strict=True)
     )
     rated = unpack_ints("rated_items", evidence.rated_items).tolist()
@@ -148,7 +150,7 @@ def evidence_reasons(
             rated_item=pb.Reason.RatedItem(
                 item_id=release.catalogue.items.id(index),
                 title=release.catalogue.title(index),
-                stars=own[index],
+                stars=stars_of[index],
                 similarity=similarity,
                 contribution=contribution,
             )
@@ -163,35 +165,3 @@ def evidence_reasons(
         )
         reasons.append(pb.Reason(similar_users=users))
     return reasons
-
-
-def release_status(release: GatewayRelease) -> pb.ReleaseStatus:
-    """A release with its models and metrics."""
-    manifest = release.manifest
-    blends = release.ensemble.blends(sorted(release.backends))
-    weights = {weight.model: weight for weight in model_weights(release, blends)}
-    return pb.ReleaseStatus(
-        release_id=release.release_id,
-        published_at=manifest.published_at,
-        data_source=manifest.data.source,
-        data_fingerprint=manifest.data.fingerprint,
-        user_count=manifest.data.user_count,
-        item_count=manifest.data.item_count,
-        rating_count=manifest.data.rating_count,
-        models=[
-            pb.ModelStatus(
-                weight=weights.get(
-                    model.name, types_pb2.ModelWeight(model=model.name, version=model.version)
-                ),
-                backend=model.backend,
-                metrics=finite(model.metrics),
-            )
-            for model in manifest.models
-        ],
-        ensemble_metrics=finite(manifest.evaluation.get("ensemble_metrics", {})),
-    )
-
-
-def finite(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The metrics that are finite numbers."""
-    return {name: value for name, value in metrics.items() if np.isfinite(value)}

@@ -1,4 +1,5 @@
-"""Calls to the CF and inference services: replicas, their health, and what fails.
+"""Calls to the CF and inference services: their replicas, their health, and why calls fail.
 
-Imports `server` and the generated code. Start with `backend.py`.
+May import `server` and the generated code, and of the gateway only `settings`. Start with
+`backend.py`, which picks a replica for each call; `replica.py` makes the call.
 """

@@ -1,4 +1,4 @@
-"""Finds the addresses of the servers behind a gRPC target."""
+"""Resolves a gRPC target to the addresses of the servers behind it."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import re
 import socket
 from dataclasses import dataclass
 
-_SCHEME = re.compile(r"(unix|unix-abstract|vsock|xds|passthrough):")
-_LISTS = ("ipv4:", "ipv6:")
+_SINGLE_SERVER_SCHEME = re.compile(r"(unix|unix-abstract|vsock|xds|passthrough):")
+_ADDRESS_LIST_SCHEMES = ("ipv4:", "ipv6:")
 
 
 @dataclass(frozen=True)
 class Address:
-    """A server's address.
+    """The address of one server.
 
     Attributes:
-        target: As gRPC dials it.
-        authority: The host and port that calls name and its certificate is for; "" for what the
-            target says.
+        target: The target to dial, in gRPC's syntax.
+        authority: The `host:port` that calls carry as their authority and that the server's
+            certificate must match; "" to use the one that gRPC derives from the target.
     """
 
     target: str
@@ -26,20 +26,20 @@ class Address:
 
 
 async def resolve(target: str) -> frozenset[Address]:
-    """The servers behind a target.
+    """Resolves a target to the servers behind it.
 
-    `host:port` and `dns:///host:port` have one for each address of the host, `ipv4:` and `ipv6:`
-    one for each that they list. Other targets are one server, as far as anybody here can tell.
+    `host:port` and `dns:///host:port` give one server for each address of the host; `ipv4:` and
+    `ipv6:` give one for each address in the list. Any other target counts as one server.
 
     Raises:
-        OSError: The host has no address.
-        ValueError: The target has no port.
+        OSError: The host name cannot be resolved.
+        ValueError: The target is not of the form `host:port`.
     """
-    for scheme in _LISTS:
+    for scheme in _ADDRESS_LIST_SCHEMES:
         if target.startswith(scheme):
-            listed = target.removeprefix(scheme).split(",")
-            return frozenset(Address(scheme + address) for address in listed)
-    if _SCHEME.match(target):
+            addresses = target.removeprefix(scheme).split(",")
+            return frozenset(Address(scheme + address) for address in addresses)
+    if _SINGLE_SERVER_SCHEME.match(target):
         return frozenset((Address(target),))
     authority = target.rsplit("/", 1)[-1].removeprefix("dns:")
     host, _, port = authority.rpartition(":")
@@ -49,8 +49,10 @@ async def resolve(target: str) -> frozenset[Address]:
     found = await asyncio.get_running_loop().getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
     return frozenset(
         Address(
-            f"ipv6:[{place[0]}]:{port}" if family == socket.AF_INET6 else f"ipv4:{place[0]}:{port}",
+            f"ipv6:[{address[0]}]:{port}"
+            if family == socket.AF_INET6
+            else f"ipv4:{address[0]}:{port}",
             authority,
         )
-        for family, _, _, _, place in found
+        for family, _, _, _, address in found
     )

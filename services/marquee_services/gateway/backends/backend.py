@@ -1,4 +1,4 @@
-"""A backend as the gateway sees it: all its replicas, and which of them to call."""
+"""One backend (the CF or the inference service): its replicas, and which of them to call."""
 
 from __future__ import annotations
 
@@ -16,56 +16,67 @@ from marquee_services.gateway.settings import GatewaySettings
 _log = structlog.get_logger()
 _T = TypeVar("_T")
 
-# What another replica may do better.
-_PASSED_ON = (Failure.UNAVAILABLE, Failure.RELEASE_MISSING)
+# After these failures the call is tried on another replica.
+_RETRIED_FAILURES = (Failure.UNAVAILABLE, Failure.RELEASE_MISSING)
 
 
 class Backend:
-    """Calls the replicas of one backend.
+    """Balances calls over the replicas of one backend.
 
-    A call goes to the replica that holds the release and has the fewest calls waiting; where that
-    one turns out to be gone, to another.
+    Each call goes to a healthy replica that holds the release and has the fewest calls in flight.
+    If that replica is unavailable or lacks the release, the call is tried on another one.
 
     Attributes:
-        name: `cf` or `inference`.
-        target: The gRPC target of its replicas.
+        name: The backend's name, `cf` or `inference`.
+        target: The gRPC target that resolves to its replicas.
         replicas: The replicas by address.
-        release_in_service: The release that the gateway answers with, which replicas keep.
     """
 
     def __init__(self, name: str, target: str, settings: GatewaySettings) -> None:
         self.name = name
         self.target = target
         self.replicas: dict[Address, Replica] = {}
-        self.release_in_service = ""
         self._settings = settings
+        self._release_in_service = ""
         self._resolve_error = LastError()
 
     @property
     def healthy(self) -> bool:
-        """Whether any replica answered when last asked."""
+        """Whether at least one replica answered its last probe."""
         return any(replica.healthy for replica in self.replicas.values())
 
     @property
     def releases(self) -> tuple[str, ...]:
-        """The releases that every healthy replica holds, newest first."""
-        held = [replica.releases for replica in self._healthy()]
+        """The ids of the releases that every healthy replica has loaded, newest first."""
+        held = [replica.releases for replica in self._healthy_replicas()]
         return tuple(r for r in held[0] if all(r in others for others in held)) if held else ()
 
     @property
     def refused(self) -> Mapping[str, str]:
-        """Why healthy replicas refused releases, by id."""
-        return {name: why for replica in self._healthy() for name, why in replica.refused.items()}
+        """Why healthy replicas refused to load releases, by release id."""
+        return {
+            release_id: why
+            for replica in self._healthy_replicas()
+            for release_id, why in replica.refused.items()
+        }
 
     @property
     def last_error(self) -> LastError:
-        """The last error, of a replica or of a look-up."""
+        """The most recent error of a replica or of resolving the target."""
         errors = [replica.last_error for replica in self.replicas.values()]
         return max((*errors, self._resolve_error), key=lambda error: error.at)
 
     def serves(self, release_id: str) -> bool:
-        """Whether a replica is connected, healthy when last asked, and holds a release."""
+        """Whether a connected and healthy replica has loaded a release."""
         return any(replica.serves(release_id) for replica in self.replicas.values())
+
+    def keep_loaded(self, release_id: str) -> None:
+        """Asks the replicas, with every probe from now on, to keep a release loaded.
+
+        Args:
+            release_id: The release that the gateway has put in service.
+        """
+        self._release_in_service = release_id
 
     async def call(
         self,
@@ -73,70 +84,71 @@ class Backend:
         timeout: float,
         call: Callable[[Replica, float], Awaitable[_T]],
     ) -> _T:
-        """Calls a replica.
+        """Calls a replica, and another one if that replica is unavailable.
 
         Args:
-            release_id: The release; replicas that hold it are asked first.
-            timeout: Seconds.
-            call: Makes the call, with the seconds that are left.
+            release_id: The release of the request; replicas that have loaded it are preferred.
+            timeout: Seconds for the call, further attempts included.
+            call: Calls the given replica with the given number of seconds as its timeout.
 
         Raises:
-            BackendError: There was no answer.
+            BackendError: No replica answered.
         """
         loop = asyncio.get_running_loop()
         due = loop.time() + timeout
         tried: set[Replica] = set()
-        error = BackendError(self.name, Failure.UNAVAILABLE, "not healthy when last asked")
-        while replicas := [replica for replica in self._healthy() if replica not in tried]:
-            # In rotation among those that are equally idle.
+        error = BackendError(self.name, Failure.UNAVAILABLE, "no replica is healthy")
+        while untried := [r for r in self._healthy_replicas() if r not in tried]:
+            # Equally idle replicas take turns: the one called longest ago comes first.
             replica = min(
-                replicas, key=lambda r: (release_id not in r.releases, r.calls, r.called_at)
+                untried,
+                key=lambda r: (release_id not in r.releases, r.calls_in_flight, r.last_called_at),
             )
             tried.add(replica)
-            replica.calls += 1
-            replica.called_at = loop.time()
+            replica.calls_in_flight += 1
+            replica.last_called_at = loop.time()
             try:
                 return await call(replica, due - loop.time())
             except BackendError as failed:
-                if failed.failure not in _PASSED_ON:
+                if failed.failure not in _RETRIED_FAILURES:
                     raise
                 error = failed
             finally:
-                replica.calls -= 1
+                replica.calls_in_flight -= 1
         raise error
 
     async def watch(self) -> None:
-        """Looks for replicas and probes them again and again, until cancelled."""
+        """Resolves the target and probes the replicas periodically, until cancelled."""
         loop = asyncio.get_running_loop()
         resolved_at = -self._settings.resolve_interval
         while True:
             if loop.time() - resolved_at >= self._settings.resolve_interval:
                 resolved_at = loop.time()
-                await self._resolve()
+                await self._update_replicas()
             await asyncio.gather(
-                *(replica.probe(self.release_in_service) for replica in self.replicas.values())
+                *(replica.probe(self._release_in_service) for replica in self.replicas.values())
             )
             await asyncio.sleep(self._settings.probe_interval)
 
     async def close(self) -> None:
-        """Closes all channels."""
+        """Closes the channels to all replicas."""
         for replica in self.replicas.values():
             await replica.close()
 
-    async def _resolve(self) -> None:
-        """Opens and closes channels as replicas come and go; on failure the known ones stay."""
+    async def _update_replicas(self) -> None:
+        """Resolves the target and adds and removes replicas; if that fails, all replicas stay."""
         try:
             found = await resolve(self.target)
         except (OSError, ValueError) as error:
             self._resolve_error = LastError.now(f"{self.target}: {error}")
-            _log.warning("backend_not_found", backend=self.name, error=str(error))
+            _log.warning("backend_resolution_failed", backend=self.name, error=str(error))
             return
         for address in found - self.replicas.keys():
             self.replicas[address] = Replica(self.name, address, self._settings)
         for address in self.replicas.keys() - found:
-            # While it answers it is one, whatever the look-up says.
-            if not self.replicas[address].healthy and not self.replicas[address].calls:
+            # A replica that still answers stays, even when its address no longer resolves.
+            if not self.replicas[address].healthy and not self.replicas[address].calls_in_flight:
                 await self.replicas.pop(address).close()
 
-    def _healthy(self) -> list[Replica]:
+    def _healthy_replicas(self) -> list[Replica]:
         return [replica for replica in self.replicas.values() if replica.healthy]

@@ -1,4 +1,4 @@
-"""Why a backend did not answer."""
+"""Why a call to a backend failed."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ from typing import NamedTuple, Self
 
 
 class Failure(StrEnum):
-    """Why a backend did not answer; named as in `DegradedReason`."""
+    """Why a backend did not answer.
 
-    UNAVAILABLE = "UNAVAILABLE"
-    TIMEOUT = "TIMEOUT"
-    RELEASE_MISSING = "RELEASE_MISSING"
-    OVERLOADED = "OVERLOADED"
+    `answering/degraded.py` maps each backend and failure to the protocol's `DegradedReason`.
+    """
+
+    UNAVAILABLE = "unavailable"  # no replica is healthy, or the call failed
+    TIMEOUT = "timeout"  # no answer within the backend's timeout
+    RELEASE_MISSING = "release_missing"  # the replica has not loaded the request's release
+    OVERLOADED = "overloaded"  # too many users wait, here or in the backend
 
 
 class BackendError(Exception):
     """A backend did not answer.
 
     Attributes:
-        backend: `cf` or `inference`.
-        failure: Why.
+        backend: The backend's name, `cf` or `inference`.
+        failure: Why it did not answer.
     """
 
     def __init__(self, backend: str, failure: Failure, detail: str) -> None:
@@ -31,11 +34,11 @@ class BackendError(Exception):
 
 
 class LastError(NamedTuple):
-    """An error that an operator is told of.
+    """The last error of a backend, as `GetStatus` reports it.
 
     Attributes:
-        text: What happened, "" for nothing.
-        at: When, RFC 3339.
+        text: What happened; "" when there has been no error.
+        at: When it happened, as an RFC 3339 timestamp; "" when there has been no error.
     """
 
     text: str = ""
@@ -43,5 +46,5 @@ class LastError(NamedTuple):
 
     @classmethod
     def now(cls, text: str) -> Self:
-        """One that happens now."""
+        """An error with the current time."""
         return cls(text, datetime.now(UTC).isoformat())

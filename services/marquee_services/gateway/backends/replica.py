@@ -1,4 +1,4 @@
-"""One server of a backend as the gateway sees it: calls, health, releases, failures."""
+"""One replica (server process) of a backend: calls to it, its health and its loaded releases."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ _T = TypeVar("_T")
 _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    # A frozen backend is noticed by pings; keepalive's own timeout does not end its streams.
+    # Pings detect a frozen server. `ping_timeout_ms` must be set as well: the keepalive timeout
+    # alone does not end the streams that are open.
     ("grpc.keepalive_time_ms", 1_000),
     ("grpc.keepalive_timeout_ms", 1_000),
     ("grpc.http2.ping_timeout_ms", 1_000),
@@ -37,8 +38,7 @@ _CHANNEL_OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 1_000),
 )
 
-
-_FAILURES = {
+_FAILURE_BY_STATUS = {
     grpc.StatusCode.DEADLINE_EXCEEDED: Failure.TIMEOUT,
     grpc.StatusCode.NOT_FOUND: Failure.RELEASE_MISSING,
     grpc.StatusCode.RESOURCE_EXHAUSTED: Failure.OVERLOADED,
@@ -46,18 +46,18 @@ _FAILURES = {
 
 
 class Replica:
-    """Calls one server of a backend, and keeps an eye on it.
+    """Calls one server of a backend and tracks its health.
 
     Attributes:
-        name: The backend: `cf` or `inference`.
+        name: The backend's name, `cf` or `inference`.
         address: The server's gRPC target.
-        healthy: Whether it answered when last asked. An unhealthy server is not called, so a
-            frozen one costs no request its time.
-        releases: The releases that it holds, newest first.
-        refused: Why it refused releases, by id.
-        calls: How many calls wait for its answer.
-        called_at: When the last one began, in the event loop's time.
-        last_error: The last error.
+        healthy: Whether the last probe succeeded and no call has found the server unavailable
+            since. Unhealthy servers are not called, so requests do not wait for a frozen server.
+        releases: The ids of the releases that the server has loaded, newest first.
+        refused: Why the server refused to load releases, by release id.
+        calls_in_flight: How many calls are waiting for the server's answer.
+        last_called_at: When the last call began, in seconds of the event loop's clock.
+        last_error: The most recent error.
     """
 
     def __init__(self, name: str, address: Address, settings: GatewaySettings) -> None:
@@ -66,8 +66,8 @@ class Replica:
         self.healthy = False
         self.releases: tuple[str, ...] = ()
         self.refused: Mapping[str, str] = {}
-        self.calls = 0
-        self.called_at = 0.0
+        self.calls_in_flight = 0
+        self.last_called_at = 0.0
         self.last_error = LastError()
         self._timeout = settings.backend_timeout
         self._channel = _open_channel(address, settings.backend_ca)
@@ -77,7 +77,7 @@ class Replica:
         ] = MicroBatcher(self._score_batch, settings.max_batch, settings.max_waiting)
 
     def serves(self, release_id: str) -> bool:
-        """Whether the server is connected, healthy when last asked, and holds a release."""
+        """Whether the server is connected and healthy and has loaded a release."""
         return (
             self.healthy
             and release_id in self.releases
@@ -91,26 +91,28 @@ class Replica:
         models: tuple[str, ...],
         timeout: float,
     ) -> dict[str, Float32]:
-        """Scores a user's candidates, together with whoever else waits.
+        """Scores a user's candidates, micro-batched with other users who are waiting.
 
         Args:
-            release_id: The release that the query's indexes are of.
+            release_id: The release that the query's indexes refer to.
             query: The user and the candidates.
-            models: The models; all of the backend's for none.
-            timeout: Seconds.
+            models: The names of the models to score with; empty for all of the backend's models.
+            timeout: Seconds to wait for the scores.
 
         Returns:
-            By model, the score of each candidate (float32, read-only).
+            The score of each candidate by model (float32, read-only).
 
         Raises:
-            BackendError: There was no answer.
+            BackendError: The server did not answer in time, failed, or has too many users waiting.
         """
         try:
-            return await self._scores.call((release_id, models), query, self._bound(timeout))
+            return await self._scores.call((release_id, models), query, self._limited(timeout))
         except TimeoutError:
-            raise BackendError(self.name, Failure.TIMEOUT, "no answer in time") from None
+            raise BackendError(self.name, Failure.TIMEOUT, "no answer within the timeout") from None
         except QueueFullError:
-            raise BackendError(self.name, Failure.OVERLOADED, "too many calls wait") from None
+            raise BackendError(
+                self.name, Failure.OVERLOADED, "too many users are waiting"
+            ) from None
 
     async def retrieve(
         self,
@@ -121,10 +123,21 @@ class Replica:
         eligible: Bool,
         timeout: float,
     ) -> list[Int32]:
-        """Each model's best items that qualify (int32, best first).
+        """Retrieves each model's best eligible items.
+
+        Args:
+            release_id: The release that the query's indexes refer to.
+            query: The user.
+            models: The names of the models to retrieve with; empty for all of the backend's.
+            count: How many items each model retrieves.
+            eligible: Which items of the catalogue may be retrieved (bool, items).
+            timeout: Seconds to wait for the items.
+
+        Returns:
+            The item indexes of each model (int32, best first).
 
         Raises:
-            BackendError: There was no answer.
+            BackendError: The server did not answer in time, or failed.
         """
         request = pb.RetrieveItemsRequest(
             release_id=release_id,
@@ -133,19 +146,29 @@ class Replica:
             models=models,
             eligible=pack_bits(eligible),
         )
-        response = await self._guard(
-            self._stub.RetrieveItems(request, timeout=self._bound(timeout))
+        response = await self._answer(
+            self._stub.RetrieveItems(request, timeout=self._limited(timeout))
         )
         return [unpack_ints("items", model.items) for model in response.models]
 
     async def compare(self, release_id: str, item: int, timeout: float) -> dict[str, Float32]:
-        """By model, the similarity of an item to every item (float32, read-only).
+        """Compares an item with every item of a release.
+
+        Args:
+            release_id: The release that the item index refers to.
+            item: The item's index.
+            timeout: Seconds to wait for the similarities.
+
+        Returns:
+            The similarity of each item by model (float32, items, read-only).
 
         Raises:
-            BackendError: There was no answer.
+            BackendError: The server did not answer in time, or failed.
         """
         request = pb.CompareItemsRequest(release_id=release_id, item_index=item)
-        response = await self._guard(self._stub.CompareItems(request, timeout=self._bound(timeout)))
+        response = await self._answer(
+            self._stub.CompareItems(request, timeout=self._limited(timeout))
+        )
         return {
             model.model: unpack_floats("similarities", model.similarities)
             for model in response.models
@@ -154,20 +177,31 @@ class Replica:
     async def explain(
         self, release_id: str, query: pb.UserQuery, count: int, timeout: float
     ) -> Sequence[pb.ExplainItemsResponse.ItemEvidence]:
-        """Evidence for each candidate of a query.
+        """Fetches the rated items and similar users that speak for each candidate.
+
+        Args:
+            release_id: The release that the query's indexes refer to.
+            query: The user and the candidates.
+            count: The most rated items to name for each candidate.
+            timeout: Seconds to wait for the evidence.
+
+        Returns:
+            The evidence for each candidate, in the query's order.
 
         Raises:
-            BackendError: There was no answer.
+            BackendError: The server did not answer in time, or failed.
         """
         request = pb.ExplainItemsRequest(release_id=release_id, user=query, evidence_count=count)
-        response = await self._guard(self._stub.ExplainItems(request, timeout=self._bound(timeout)))
+        response = await self._answer(
+            self._stub.ExplainItems(request, timeout=self._limited(timeout))
+        )
         return response.items
 
     async def probe(self, release_in_service: str) -> None:
-        """Asks for the server's releases, which also tells its health.
+        """Lists the server's releases, and sets `healthy` by whether it answers.
 
         Args:
-            release_in_service: The release that the gateway answers with, which the server keeps.
+            release_in_service: The release that the gateway serves; the server keeps it loaded.
         """
         try:
             response = await self._stub.ListReleases(
@@ -175,7 +209,7 @@ class Replica:
                 timeout=self._timeout,
             )
         except grpc.aio.AioRpcError as error:
-            self._fail(error)
+            self._record_error(error)
             self.healthy = False
             return
         self.releases = tuple(response.release_ids)
@@ -188,7 +222,8 @@ class Replica:
         """Closes the channel."""
         await self._channel.close()
 
-    def _bound(self, timeout: float) -> float:
+    def _limited(self, timeout: float) -> float:
+        """A call's timeout in seconds: the backend timeout of the settings at most."""
         return max(0.001, min(timeout, self._timeout))
 
     async def _score_batch(
@@ -196,40 +231,50 @@ class Replica:
     ) -> list[dict[str, Float32]]:
         release_id, models = key
         request = pb.ScoreItemsRequest(release_id=release_id, users=queries, models=models)
-        response = await self._guard(self._stub.ScoreItems(request, timeout=timeout))
+        response = await self._answer(self._stub.ScoreItems(request, timeout=timeout))
         scores = {model.model: unpack_floats("scores", model.scores) for model in response.models}
-        ends = self._ends(queries, scores)
+        ends = self._score_ends(queries, scores)
         return [
             {name: values[start:end] for name, values in scores.items()}
             for start, end in zip([0, *ends[:-1]], ends, strict=True)
         ]
 
-    def _ends(self, queries: Sequence[pb.UserQuery], scores: Mapping[str, Float32]) -> list[int]:
-        """Where each user's scores end; whole-catalogue users share what the others leave."""
+    def _score_ends(
+        self, queries: Sequence[pb.UserQuery], scores: Mapping[str, Float32]
+    ) -> list[int]:
+        """Where each user's scores end in the batch's arrays.
+
+        A query without candidates is scored on the whole catalogue, whose size follows from the
+        number of scores that the other queries leave.
+
+        Raises:
+            BackendError: The arrays do not have the length that the queries call for.
+        """
         if not scores:
             return [0] * len(queries)
-        own = np.array([len(query.candidates) // 4 for query in queries])
+        counts = np.array([len(query.candidates) // 4 for query in queries])
         whole = np.array([not query.HasField("candidates") for query in queries])
         total = len(next(iter(scores.values())))
         if whole.any():
-            own[whole] = (total - int(own.sum())) // int(whole.sum())
-        ends: list[int] = np.cumsum(own).tolist()
+            counts[whole] = (total - int(counts.sum())) // int(whole.sum())
+        ends: list[int] = np.cumsum(counts).tolist()
         if any(len(values) != ends[-1] for values in scores.values()):
-            raise BackendError(self.name, Failure.UNAVAILABLE, "scores of a wrong length")
+            raise BackendError(self.name, Failure.UNAVAILABLE, "wrong number of scores")
         return ends
 
-    async def _guard(self, call: Awaitable[_T]) -> _T:
+    async def _answer(self, call: Awaitable[_T]) -> _T:
+        """Awaits a call, and turns its gRPC error into a `BackendError`."""
         try:
             return await call
         except grpc.aio.AioRpcError as error:
-            self._fail(error)
-            failure = _FAILURES.get(error.code(), Failure.UNAVAILABLE)
+            self._record_error(error)
+            failure = _FAILURE_BY_STATUS.get(error.code(), Failure.UNAVAILABLE)
             if error.code() is grpc.StatusCode.UNAVAILABLE:
-                # Not called again until a probe succeeds.
+                # The server is not called again until a probe succeeds.
                 self.healthy = False
             raise BackendError(self.name, failure, error.details() or error.code().name) from error
 
-    def _fail(self, error: grpc.aio.AioRpcError) -> None:
+    def _record_error(self, error: grpc.aio.AioRpcError) -> None:
         self.last_error = LastError.now(f"{error.code().name}: {error.details()}")
         if self.healthy:
             _log.warning(
@@ -243,7 +288,7 @@ class Replica:
 def _open_channel(address: Address, ca_file: str) -> grpc.aio.Channel:
     options: Any = _CHANNEL_OPTIONS
     if address.authority:
-        # An address is dialled; the certificate is that of the host.
+        # The channel dials an IP address, but the certificate names the host.
         options += (("grpc.default_authority", address.authority),)
     if not ca_file:
         return grpc.aio.insecure_channel(address.target, options)

@@ -1,4 +1,4 @@
-"""Keeps what known users were answered, for as long as it would be answered again."""
+"""Caches the first pages of known users until the release changes."""
 
 from __future__ import annotations
 
@@ -9,26 +9,31 @@ from cachetools import LRUCache
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
-from marquee_services.gateway.caching.message_bytes import content_tag, number_tag, varint
+from marquee_services.gateway.caching.message_bytes import (
+    SerializedResponse,
+    length_delimited_tag,
+    varint,
+    varint_tag,
+)
 from marquee_services.gateway.caching.request_key import RequestKey
 
-# What an entry takes beside its bytes: links, and the objects that hold them.
+# The approximate memory of an entry's Python objects, in addition to its serialised bytes.
 _OVERHEAD_BYTES = 500
 
-_ID = content_tag(pb.RecommendResponse, "recommendation_id")
-_TOKEN = content_tag(pb.RecommendResponse, "next_page_token")
-_SOURCE = content_tag(pb.RecommendResponse, "source")
-_TIME = number_tag(types_pb2.AnswerSource, "server_time_us")
+_ID = length_delimited_tag(pb.RecommendResponse, "recommendation_id")
+_TOKEN = length_delimited_tag(pb.RecommendResponse, "next_page_token")
+_SOURCE = length_delimited_tag(pb.RecommendResponse, "source")
+_TIME = varint_tag(types_pb2.AnswerSource, "server_time_us")
 
 
 @dataclass(frozen=True, slots=True)
 class CachedAnswer:
-    """An answer without what is new in each: its id, the next page's token, the time it took.
+    """An answer without the parts that differ each time: its id, its page token and its timing.
 
     Attributes:
-        body: The rest of a RecommendResponse but its source, as bytes.
-        source: The AnswerSource's bytes.
-        backends: The backends whose blend ranked it, by name.
+        body: The serialised RecommendResponse without its source.
+        source: The serialised AnswerSource.
+        backends: The names of the backends that took part in the ranking, sorted.
         has_more: Whether there is a next page.
     """
 
@@ -37,35 +42,46 @@ class CachedAnswer:
     backends: tuple[str, ...]
     has_more: bool
 
-    def response(self, recommendation_id: str, next_page_token: str, server_time_us: int) -> bytes:
-        """The whole answer, a RecommendResponse's bytes."""
+    def response(
+        self, recommendation_id: str, next_page_token: str, server_time_us: int
+    ) -> SerializedResponse:
+        """Completes the answer to a serialised RecommendResponse.
+
+        Args:
+            recommendation_id: The id of this answer.
+            next_page_token: The token of the next page; "" for none.
+            server_time_us: How long this answer took, in microseconds.
+        """
         name, token = recommendation_id.encode(), next_page_token.encode()
         time = varint(server_time_us)
-        return b"".join(
-            (
-                *(_ID, varint(len(name)), name),
-                self.body,
-                *((_TOKEN, varint(len(token)), token) if token else ()),
-                *(_SOURCE, varint(len(self.source) + len(_TIME) + len(time))),
-                *(self.source, _TIME, time),
+        return SerializedResponse(
+            b"".join(
+                (
+                    *(_ID, varint(len(name)), name),
+                    self.body,
+                    *((_TOKEN, varint(len(token)), token) if token else ()),
+                    *(_SOURCE, varint(len(self.source) + len(_TIME) + len(time))),
+                    *(self.source, _TIME, time),
+                )
             )
         )
 
     @property
     def nbytes(self) -> int:
-        """About how much memory it takes; answers share their sources."""
+        """Roughly how many bytes of memory the answer takes; answers share their sources."""
         return len(self.body) + _OVERHEAD_BYTES
 
 
 class AnswerCache:
-    """First pages of known users, within a bound of bytes; the longest unused goes first.
+    """Caches known users' first pages up to a number of bytes, evicting the least recently used.
 
-    A known user's answer changes with the release alone, so nothing else makes an entry stale.
+    The answer to a known user depends on the request and the release only, and both are part of
+    the key. Entries therefore never become stale.
     """
 
     def __init__(self, max_bytes: int) -> None:
-        """Takes the bound; 0 keeps nothing."""
-        # By release and request, each with its size, to which the request belongs as well.
+        """Creates an empty cache of at most `max_bytes` bytes; 0 caches nothing."""
+        # Each value is the entry's size, key included, and the answer.
         self._answers: LRUCache[tuple[str, RequestKey], tuple[int, CachedAnswer]] = LRUCache(
             max_bytes, getsizeof=lambda entry: entry[0]
         )
@@ -74,7 +90,7 @@ class AnswerCache:
         return len(self._answers)
 
     def get(self, release_id: str, key: RequestKey) -> CachedAnswer | None:
-        """The answer to the request of a key, if it is kept."""
+        """The answer of a release to a request; None if it is not cached."""
         entry = self._answers.get((release_id, key))
         return None if entry is None else entry[1]
 
@@ -86,7 +102,15 @@ class AnswerCache:
         backends: frozenset[str],
         has_more: bool,
     ) -> None:
-        """Keeps the whole answer to a known user's first page; others it does not."""
+        """Caches a first page, if it is a known user's and not degraded.
+
+        Args:
+            release_id: The release that answered.
+            key: The key of the request.
+            response: The answer to the request.
+            backends: The names of the backends that took part in the ranking.
+            has_more: Whether there is a next page.
+        """
         if response.source.degraded or response.subject_kind != types_pb2.SUBJECT_KIND_KNOWN:
             return
         body = pb.RecommendResponse(
@@ -94,18 +118,18 @@ class AnswerCache:
             items=response.items,
             unknown_item_ids=response.unknown_item_ids,
         )
-        source = _shared(response.source.SerializeToString())
+        source = _interned(response.source.SerializeToString())
         answer = CachedAnswer(body.SerializeToString(), source, tuple(sorted(backends)), has_more)
         self.add(release_id, key, answer)
 
     def add(self, release_id: str, key: RequestKey, answer: CachedAnswer) -> None:
-        """Keeps an answer, unless the bound has no room for it or it is there."""
-        place, size = (release_id, key), len(key.subject) + len(key.options) + answer.nbytes
-        if place not in self._answers and size <= self._answers.maxsize:
-            self._answers[place] = size, answer
+        """Caches an answer, unless it is cached already or larger than the whole cache."""
+        full_key, size = (release_id, key), len(key.subject) + len(key.options) + answer.nbytes
+        if full_key not in self._answers and size <= self._answers.maxsize:
+            self._answers[full_key] = size, answer
 
 
 @lru_cache(maxsize=64)
-def _shared(source: bytes) -> bytes:
-    """The first object of equal bytes: few sources are met again and again."""
+def _interned(source: bytes) -> bytes:
+    """The same object for equal bytes, so that answers with the same source share its memory."""
     return source

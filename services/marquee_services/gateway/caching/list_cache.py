@@ -1,4 +1,4 @@
-"""Caches scored lists whose further pages a caller may request."""
+"""Caches the scores of lists whose further pages a caller may request."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ from dataclasses import replace
 
 from cachetools import LRUCache
 
-from marquee_services.gateway.ranking.scored import Scored
+from marquee_services.gateway.ranking.scored_candidates import ScoredCandidates
 
 
 class ListCache:
-    """Keeps scored lists, within a bound of bytes; the longest unused goes first.
+    """Caches scored lists up to a number of bytes, and evicts the least recently used one.
 
-    A page of a list that is kept is cut from the same scores as the page before. Of one that is
-    not, the scores are computed anew by the same release and blend.
+    Further pages of a cached list are cut from the scores of its first page. If the list has been
+    evicted, the same release and the same backends compute the scores again.
     """
 
     def __init__(self, max_bytes: int) -> None:
-        """Takes the bound."""
-        self._lists: LRUCache[str, Scored] = LRUCache(
+        """Creates an empty cache of at most `max_bytes` bytes."""
+        self._lists: LRUCache[str, ScoredCandidates] = LRUCache(
             max_bytes, getsizeof=lambda scored: scored.nbytes
         )
 
     def __len__(self) -> int:
         return len(self._lists)
 
-    def put(self, list_id: str, scored: Scored) -> None:
-        """Keeps a list, in the place of what was kept of it; one beyond the bound is not kept."""
+    def put(self, list_id: str, scored: ScoredCandidates) -> None:
+        """Caches a list in place of its former scores, unless it is larger than the cache."""
         if self._lists.get(list_id) is scored or scored.nbytes > self._lists.maxsize:
             return
-        # Scores are views of a whole batch's answer, which would stay in memory with them.
+        # The scores are views of a whole batch's array, which a view would keep in memory.
         outputs = {name: scores.copy() for name, scores in scored.outputs.items()}
         self._lists[list_id] = replace(scored, outputs=outputs)
 
-    def get(self, list_id: str) -> Scored | None:
-        """A list, if it is kept."""
+    def get(self, list_id: str) -> ScoredCandidates | None:
+        """The scores of a list; None if it is not cached."""
         return self._lists.get(list_id)

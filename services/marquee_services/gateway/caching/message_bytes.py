@@ -1,38 +1,47 @@
-"""Writes messages in protobuf's wire format from parts that were serialized before.
+"""Assembles protobuf messages from fields that are serialised already.
 
-A message's bytes are those of its fields in a row, whatever their order, so an answer whose items
-are bytes already needs no message. See https://protobuf.dev/programming-guides/encoding.
+A serialised message is the concatenation of its serialised fields, in any order. A cached answer
+can therefore be completed with a new id without parsing it. The encoding is described at
+https://protobuf.dev/programming-guides/encoding.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NewType
 
 from google.protobuf.message import Message
 
+SerializedResponse = NewType("SerializedResponse", bytes)
+"""The bytes of a response message, which a servicer may return in place of the message.
+
+`marquee_services.server.interceptor` sends them as they are; it serialises everything else.
+"""
+
+# Wire types.
 _VARINT, _LENGTH_DELIMITED = 0, 2
-# Of seven bits a byte, the highest bit says that another byte follows.
-_MORE, _BITS = 0x80, 7
+# A varint has seven bits in each byte; the highest bit is set if another byte follows.
+_CONTINUATION_BIT, _PAYLOAD_BITS = 0x80, 7
 
 
 @lru_cache(maxsize=4096)
 def varint(value: int) -> bytes:
-    """A number that is not negative, the lowest seven bits first."""
-    found = bytearray()
-    while value >= _MORE:
-        found.append(value & (_MORE - 1) | _MORE)
-        value >>= _BITS
-    found.append(value)
-    return bytes(found)
+    """Encodes an integer, which must not be negative, as a varint."""
+    encoded = bytearray()
+    while value >= _CONTINUATION_BIT:
+        encoded.append(value & (_CONTINUATION_BIT - 1) | _CONTINUATION_BIT)
+        value >>= _PAYLOAD_BITS
+    encoded.append(value)
+    return bytes(encoded)
 
 
-def number_tag(message: type[Message], field: str) -> bytes:
-    """What an integer field of a message begins with."""
+def varint_tag(message: type[Message], field: str) -> bytes:
+    """The tag of an integer field; the value follows as a varint."""
     return _tag(message, field, _VARINT)
 
 
-def content_tag(message: type[Message], field: str) -> bytes:
-    """What a field of text or of a message begins with; its length and its bytes follow."""
+def length_delimited_tag(message: type[Message], field: str) -> bytes:
+    """The tag of a string or message field; its length as a varint and its bytes follow."""
     return _tag(message, field, _LENGTH_DELIMITED)
 
 

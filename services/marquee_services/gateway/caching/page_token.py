@@ -1,4 +1,9 @@
-"""Page tokens: which page of which list comes next."""
+"""Page tokens: which page of which list comes next.
+
+`PageToken.verify` checks the token of a request: that it is undamaged and that the rest of the
+request has not changed since the first page. Whether the token's release is still loaded is
+checked by `Releases.of_page_token`.
+"""
 
 from __future__ import annotations
 
@@ -11,80 +16,91 @@ from dataclasses import dataclass
 
 from marquee_services.errors import PageTokenMismatch
 
-_CHECK_BYTES = 8
-# `json.dumps` would make one for each token.
+_CHECKSUM_BYTES = 8
+# Reused, because `json.dumps` with these separators would create an encoder for every token.
 _JSON = json.JSONEncoder(separators=(",", ":"))
 
 
 @dataclass(frozen=True)
 class PageToken:
-    """What a page token says.
+    """The content of a page token.
 
     Attributes:
-        list_id: The list (a recommendation id).
-        release_id: The release that it was made with.
-        backends: The backends whose blend ranked it.
-        request: A digest of the request that it belongs to.
-        offset: How many items the pages before it held.
+        list_id: The id of the list, which is the recommendation id of its first page; "" for
+            searches.
+        release_id: The release that ranked the first page.
+        backends: The backends that took part in the first page's ranking.
+        request_digest: The digest of the request that the token belongs to.
+        offset: How many items the earlier pages hold.
     """
 
     list_id: str
     release_id: str
     backends: tuple[str, ...]
-    request: str
+    request_digest: str
     offset: int
 
     @classmethod
-    def of(cls, text: str, digest: str) -> PageToken | None:
-        """The token that a request has for a further page; None for the first.
+    def verify(cls, text: str, digest: str) -> PageToken | None:
+        """Decodes the page token of a request and checks that it belongs to the request.
+
+        Args:
+            text: The token, as the request carries it; "" asks for the first page.
+            digest: The digest of the rest of the request.
+
+        Returns:
+            The token; None for the first page.
 
         Raises:
-            PageTokenMismatch: It is damaged, or of a request with another digest.
+            PageTokenMismatch: The token is damaged or belongs to another request.
         """
         if not text:
             return None
         token = cls.decode(text)
-        if token.request != digest:
+        if token.request_digest != digest:
             raise PageTokenMismatch("the request differs from the first page's")
         return token
 
     def encode(self) -> str:
-        """The token as text."""
-        fields = (self.list_id, self.release_id, self.backends, self.request, self.offset)
+        """The token as URL-safe text."""
+        fields = (self.list_id, self.release_id, self.backends, self.request_digest, self.offset)
         body = _JSON.encode(fields).encode()
-        return base64.urlsafe_b64encode(_check(body) + body).decode()
+        return base64.urlsafe_b64encode(_checksum(body) + body).decode()
 
     @classmethod
     def decode(cls, text: str) -> PageToken:
-        """Reads a token.
+        """Decodes a token.
 
         Raises:
-            PageTokenMismatch: The text is not a token.
+            PageTokenMismatch: The text is not a token, or it is damaged.
         """
         try:
             raw = base64.b64decode(text.encode(), altchars=b"-_", validate=True)
-            body = raw[_CHECK_BYTES:]
-            if raw[:_CHECK_BYTES] != _check(body):
+            body = raw[_CHECKSUM_BYTES:]
+            if raw[:_CHECKSUM_BYTES] != _checksum(body):
                 raise PageTokenMismatch("damaged")
             match json.loads(body):
                 case [
                     str(list_id),
                     str(release_id),
                     [*backends],
-                    str(request),
+                    str(request_digest),
                     int(offset),
                 ] if offset >= 0 and all(isinstance(name, str) for name in backends):
-                    return cls(list_id, release_id, tuple(backends), request, offset)
+                    return cls(list_id, release_id, tuple(backends), request_digest, offset)
         except (ValueError, binascii.Error, RecursionError) as error:
             raise PageTokenMismatch("damaged") from error
         raise PageTokenMismatch("damaged")
 
 
 def new_list_id() -> str:
-    """A name for a list; random, and no secret: it opens nothing that its request does not."""
+    """A random id for a list.
+
+    It need not be secret: a caller who knows it can only repeat the request it belongs to.
+    """
     return f"{random.getrandbits(128):032x}"
 
 
-def _check(body: bytes) -> bytes:
-    """Tells a damaged token; it is no secret: a forged token can only ask for another page."""
-    return hashlib.sha256(b"marquee page token" + body).digest()[:_CHECK_BYTES]
+def _checksum(body: bytes) -> bytes:
+    """Detects damaged tokens. It is no signature: a forged token only selects another page."""
+    return hashlib.sha256(b"marquee page token" + body).digest()[:_CHECKSUM_BYTES]

@@ -1,4 +1,4 @@
-"""Which items of a release qualify."""
+"""Which items of a release a request's filter allows."""
 
 from __future__ import annotations
 
@@ -14,37 +14,34 @@ def eligible_items(
 ) -> tuple[Bool, tuple[str, ...]]:
     """Applies a filter to the whole catalogue.
 
+    A genre that the release does not know is a genre that no item has.
+
     Args:
-        release: The release.
-        item_filter: The filter, whose form is valid. A genre that the release does not have is
-            one that no item has.
+        release: The release whose catalogue is filtered.
+        item_filter: The filter, already validated.
 
     Returns:
-        Which items qualify (bool, items), and the item ids that the release does not know.
+        Which items are eligible (bool, items), and the filter's item ids that are not in the
+        release.
     """
     catalogue = release.catalogue
     eligible = np.ones(release.item_count, dtype=np.bool_)
     unknown: list[str] = []
-    bits = catalogue.genre_bits
     if item_filter.genres_any:
-        eligible &= (bits & np.uint32(catalogue.genre_mask(item_filter.genres_any))) != 0
+        eligible &= catalogue.has_any_genre(item_filter.genres_any)
     if item_filter.genres_all:
-        names = {name.casefold() for name in item_filter.genres_all}
-        mask = catalogue.genre_mask(names)
-        if mask.bit_count() < len(names):
-            eligible[:] = False
-        eligible &= (bits & np.uint32(mask)) == mask
+        eligible &= catalogue.has_all_genres(item_filter.genres_all)
     if item_filter.genres_none:
-        eligible &= (bits & np.uint32(catalogue.genre_mask(item_filter.genres_none))) == 0
+        eligible &= ~catalogue.has_any_genre(item_filter.genres_none)
     if item_filter.HasField("year_min"):
         eligible &= (catalogue.years >= item_filter.year_min) & (catalogue.years != 0)
     if item_filter.HasField("year_max"):
         eligible &= (catalogue.years <= item_filter.year_max) & (catalogue.years != 0)
     if item_filter.allowed_item_ids:
         allowed = catalogue.items.indexes(item_filter.allowed_item_ids)
-        mask_allowed = np.zeros_like(eligible)
-        mask_allowed[allowed[allowed >= 0]] = True
-        eligible &= mask_allowed
+        is_allowed = np.zeros_like(eligible)
+        is_allowed[allowed[allowed >= 0]] = True
+        eligible &= is_allowed
         unknown += [n for n, i in zip(item_filter.allowed_item_ids, allowed, strict=True) if i < 0]
     if item_filter.excluded_item_ids:
         excluded = catalogue.items.indexes(item_filter.excluded_item_ids)

@@ -1,4 +1,4 @@
-"""Cuts pages from scores: filters first, then order, then diversity."""
+"""Cuts a page from scores: filters, then sorts, then re-ranks for diversity."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ import numpy as np
 from marquee_core.arrays import Bool, Float32, Int32
 from marquee_core.retrieval.top import top_indexes
 from marquee_services.gateway.ranking.diversity import diversify
-from marquee_services.gateway.ranking.scored import Scored
+from marquee_services.gateway.ranking.scored_candidates import ScoredCandidates
 
-# Items that are re-ranked for diversity; those after them follow in order of their scores.
+# How many of the best items are re-ranked for diversity. Items below keep the order of scores.
 DIVERSITY_POOL = 500
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page of a list.
+    """One page of a ranked list.
 
     Attributes:
-        places: Places among the candidates, best first (int32).
-        eligible: Which candidates qualify (bool).
-        has_more: Whether a page follows.
+        positions: Positions among the candidates, best first (int32).
+        eligible: Which candidates the filters allow (bool, candidates).
+        has_more: Whether there is a next page.
     """
 
-    places: Int32
+    positions: Int32
     eligible: Bool
     has_more: bool
 
 
 def cut_page(
-    scored: Scored,
+    scored: ScoredCandidates,
     eligible: Bool,
     min_stars: float | None,
     diversity: float,
@@ -39,43 +39,45 @@ def cut_page(
     offset: int,
     size: int,
 ) -> Page:
-    """Cuts a page.
+    """Ranks the eligible candidates and cuts one page of them.
 
     Args:
-        scored: The scores.
-        eligible: Which items of the catalogue qualify (bool, items).
-        min_stars: Only candidates with at least this predicted rating.
-        diversity: 0 to 1.
-        item_vectors: Unit vectors of all items (float32, items × d).
-        offset: How many items the pages before held.
-        size: How many items a page holds.
+        scored: The candidates and their scores.
+        eligible: Which items of the catalogue the filter allows (bool, items).
+        min_stars: The lowest predicted rating that a candidate may have; None for no limit.
+        diversity: The weight of diversity, 0 (none) to 1.
+        item_vectors: Unit vectors of all items (float32, items × d), for diversity only.
+        offset: How many items the earlier pages hold.
+        size: The number of items of a page.
     """
-    qualifies = eligible if scored.items is None else eligible[scored.items]
+    allowed = eligible if scored.items is None else eligible[scored.items]
     if min_stars is not None:
-        qualifies = qualifies & (scored.stars >= min_stars)
+        allowed = allowed & (scored.stars >= min_stars)
     end = offset + size
     depth = max(end, DIVERSITY_POOL) if diversity > 0 else end
-    order = _order(scored, depth + 1, qualifies)
+    order = _order(scored, depth + 1, allowed)
     has_more = len(order) > end
     if diversity > 0:
-        # Of the first tier alone, so that the pool is the same on every page.
-        first = len(order) if scored.tiers is None else int((scored.tiers[order] == 0).sum())
-        size_of_pool = min(first, DIVERSITY_POOL)
-        pool, rest = order[:size_of_pool], order[size_of_pool:]
-        picked = diversify(
+        # Candidates of later tiers are not in the pool, so that it is the same for every page.
+        first_tier = len(order) if scored.tiers is None else int((scored.tiers[order] == 0).sum())
+        pool_size = min(first_tier, DIVERSITY_POOL)
+        pool, rest = order[:pool_size], order[pool_size:]
+        selected = diversify(
             scored.ranking[pool], item_vectors[scored.item_indexes(pool)], diversity, end
         )
-        order = np.concatenate([pool[picked], rest]) if len(picked) == len(pool) else pool[picked]
-    return Page(order[offset:end], qualifies, has_more)
+        order = (
+            np.concatenate([pool[selected], rest]) if len(selected) == len(pool) else pool[selected]
+        )
+    return Page(order[offset:end], allowed, has_more)
 
 
-def _order(scored: Scored, count: int, qualifies: Bool) -> Int32:
-    """The best candidates, those of earlier tiers first (int32, at most `count`)."""
+def _order(scored: ScoredCandidates, count: int, allowed: Bool) -> Int32:
+    """Positions of the best candidates, earlier tiers first (int32, at most `count`)."""
     if scored.tiers is None:
-        return top_indexes(scored.ranking, count, qualifies).astype(np.int32)
+        return top_indexes(scored.ranking, count, allowed).astype(np.int32)
     parts = [np.empty(0, dtype=np.int32)]
     for tier in range(int(scored.tiers.max(initial=-1)) + 1):
-        left = count - sum(len(part) for part in parts)
-        best = top_indexes(scored.ranking, left, qualifies & (scored.tiers == tier))
+        missing = count - sum(len(part) for part in parts)
+        best = top_indexes(scored.ranking, missing, allowed & (scored.tiers == tier))
         parts.append(best.astype(np.int32))
     return np.concatenate(parts)

@@ -1,4 +1,4 @@
-"""Asks the backends for scores, in parallel, and goes on without those that do not answer."""
+"""Collects scores from the backends in parallel, and goes on without those that do not answer."""
 
 from __future__ import annotations
 
@@ -14,53 +14,42 @@ from marquee_core.arrays import Bool, Float32, Int32
 from marquee_core.output import Output
 from marquee_core.release.ensemble import BASELINE, POPULARITY, RECENT_POPULARITY
 from marquee_core.retrieval.top import top_indexes
+from marquee_core.services import GATEWAY
 from marquee_services.errors import DeadlineExceeded, ModelAbstains, ModelUnavailable
 from marquee_services.gateway.backends.backend import Backend
 from marquee_services.gateway.backends.failures import BackendError, Failure
 from marquee_services.gateway.backends.replica import Replica
-from marquee_services.gateway.ranking.scored import Scored
+from marquee_services.gateway.ranking.deadline import Deadline
+from marquee_services.gateway.ranking.scored_candidates import ScoredCandidates
 from marquee_services.gateway.ranking.subjects import ResolvedSubject
 from marquee_services.gateway.releases.release import GatewayRelease
 
 _T = TypeVar("_T")
 
 
-class Deadline:
-    """When an answer is due, less what is kept back to give it."""
-
-    def __init__(self, seconds: float, reserve: float) -> None:
-        """Takes seconds from now, and seconds kept back."""
-        self._loop = asyncio.get_running_loop()
-        self._due = self._loop.time() + seconds - reserve
-
-    def left(self) -> float:
-        """Seconds that backends still have."""
-        return self._due - self._loop.time()
-
-
 @dataclass(frozen=True)
-class ScoreOptions:
-    """What part of a release's ensemble is to answer.
+class ModelSelection:
+    """Which models of a release score a request.
 
     Attributes:
-        model: One model alone; "" for the ensemble.
-        backends: The backends that must answer, as they did for the page before; None for all
-            that can.
+        model: The only model to use; "" for the whole ensemble.
+        required_backends: The backends to use, all of which must answer: those that ranked the
+            list's first page. None to use every backend of the release that answers.
     """
 
     model: str = ""
-    backends: frozenset[str] | None = None
+    required_backends: frozenset[str] | None = None
 
 
 class Router:
     """Scores subjects with the ensemble of a release."""
 
     def __init__(self, backends: Mapping[str, Backend]) -> None:
-        """Takes the backends by name."""
+        """Routes to the given backends, keyed by name."""
         self.backends = backends
 
-    def is_whole(self, release: GatewayRelease) -> bool:
-        """Whether every backend of a release is there and holds it."""
+    def can_use_full_ensemble(self, release: GatewayRelease) -> bool:
+        """Whether every backend that a release needs is healthy and has loaded it."""
         return all(self.backends[name].serves(release.release_id) for name in release.backends)
 
     async def score(
@@ -68,40 +57,48 @@ class Router:
         release: GatewayRelease,
         subject: ResolvedSubject,
         items: Int32 | None,
-        wanted: ScoreOptions,
+        selection: ModelSelection,
         deadline: Deadline,
-    ) -> Scored:
-        """Scores candidates, or the whole catalogue for None.
+    ) -> ScoredCandidates:
+        """Scores candidates for a subject.
+
+        Args:
+            release: The release that scores.
+            subject: The subject, resolved with that release.
+            items: The candidates' item indexes (int32); None for the whole catalogue.
+            selection: The models to use.
+            deadline: How long the backends may take.
 
         Raises:
-            ModelNotFound: The release has no such model.
-            ModelUnavailable: The model that is to answer alone did not.
-            ModelAbstains: The model that is to answer alone cannot answer this subject.
-            BackendError: A backend that must answer did not.
+            ModelNotFound: The release has no model of the selected name.
+            ModelUnavailable: The backend of the selected model did not answer.
+            DeadlineExceeded: The deadline passed before the selected model answered.
+            ModelAbstains: The selected model cannot score this subject.
+            BackendError: A required backend did not answer.
         """
-        asked = self._asked(release, subject, wanted)
-        models = (wanted.model,) if wanted.model and asked else ()
+        backends = self._backends_to_call(release, subject, selection)
+        models = (selection.model,) if selection.model and backends else ()
         query = subject.query(items)
-        answers, failures = await self._ask(
-            asked,
+        answers, failures = await self._call_backends(
+            backends,
             release,
             deadline,
-            lambda r, left: r.score(release.release_id, query, models, left),
+            lambda replica, left: replica.score(release.release_id, query, models, left),
         )
-        self._insist(wanted, failures, deadline)
-        outputs = self._gateway_outputs(release, subject, items)
+        _raise_if_required(failures, selection, deadline)
+        outputs = _gateway_outputs(release, subject, items)
         for answer in answers.values():
             outputs.update(answer)
-        if wanted.model:
-            is_stars = release.model(wanted.model).output is Output.STARS
-            blends = release.ensemble.alone(wanted.model, is_stars)
+        if selection.model:
+            is_stars = release.model(selection.model).output is Output.STARS
+            blends = release.ensemble.alone(selection.model, is_stars)
         else:
             blends = release.ensemble.blends(sorted(answers))
-        abstaining = self._fill_in(outputs, blends.models(), release)
-        if wanted.model in abstaining:
-            raise ModelAbstains(wanted.model)
+        abstaining = _replace_abstentions(outputs, blends.models(), release)
+        if selection.model in abstaining:
+            raise ModelAbstains(selection.model)
         data = release.manifest.data
-        return Scored(
+        return ScoredCandidates(
             items=items,
             outputs={
                 name: scores
@@ -111,7 +108,7 @@ class Router:
             blends=blends,
             backends=frozenset(answers),
             scale=(data.rating_min, data.rating_max),
-            failures=(*failures, *self._left_out(release, subject, wanted)),
+            failures=(*failures, *self._omitted_backends(release, subject, selection)),
             abstaining=tuple(abstaining),
         )
 
@@ -121,75 +118,122 @@ class Router:
         subject: ResolvedSubject,
         eligible: Bool,
         count: int,
-        wanted: ScoreOptions,
+        selection: ModelSelection,
         deadline: Deadline,
     ) -> tuple[Int32, list[BackendError]]:
-        """The union of the models' best items that qualify (int32, ascending).
+        """Generates candidates: the union of each model's best eligible items.
 
-        The gateway's own models retrieve as well, so there are candidates without any backend;
-        told with them is which backends did not answer.
+        The gateway's own models retrieve as well, so there are candidates even when no backend
+        answers.
+
+        Args:
+            release: The release that retrieves.
+            subject: The subject, resolved with that release.
+            eligible: Which items of the catalogue may be retrieved (bool, items).
+            count: How many items each model retrieves.
+            selection: The models to use.
+            deadline: How long the backends may take.
+
+        Returns:
+            The candidates' item indexes (int32, ascending), and the failures of backends that did
+            not answer.
 
         Raises:
-            As `score`.
+            ModelNotFound: The release has no model of the selected name.
+            ModelUnavailable: The backend of the selected model did not answer.
+            DeadlineExceeded: The deadline passed before the selected model answered.
+            BackendError: A required backend did not answer.
         """
         query = subject.query(None)
-        asked = self._asked(release, subject, wanted)
-        models = (wanted.model,) if wanted.model and asked else ()
-        answers, failures = await self._ask(
-            asked,
+        backends = self._backends_to_call(release, subject, selection)
+        models = (selection.model,) if selection.model and backends else ()
+        answers, failures = await self._call_backends(
+            backends,
             release,
             deadline,
-            lambda r, left: r.retrieve(release.release_id, query, models, count, eligible, left),
+            lambda replica, left: replica.retrieve(
+                release.release_id, query, models, count, eligible, left
+            ),
         )
-        self._insist(wanted, failures, deadline)
+        _raise_if_required(failures, selection, deadline)
         found = [items for answer in answers.values() for items in answer]
         if not models:
             pool = np.flatnonzero(eligible).astype(np.int32)
-            own = self._gateway_outputs(release, subject, pool).values()
-            found += [pool[top_indexes(scores, count)] for scores in own]
+            gateway_scores = _gateway_outputs(release, subject, pool).values()
+            found += [pool[top_indexes(scores, count)] for scores in gateway_scores]
         return np.unique(np.concatenate(found)).astype(np.int32), failures
 
     async def compare(
         self, release: GatewayRelease, item: int, model: str, deadline: Deadline
     ) -> tuple[dict[str, Float32], list[BackendError]]:
-        """By model, an item's similarity to every item; and which backends did not answer.
+        """Compares an item with every item of a release.
+
+        Args:
+            release: The release that the items belong to.
+            item: The item's index.
+            model: The only model to use; "" for all models that have item similarities.
+            deadline: How long the backends may take.
+
+        Returns:
+            The similarity to every item by model (float32, items), and the failures of backends
+            that did not answer.
 
         Raises:
-            ModelNotFound: The release has no such model.
-            ModelUnavailable: The model that is to answer alone did not.
-            ModelAbstains: The model that is to answer alone has no item similarities.
+            ModelNotFound: The release has no model of that name.
+            ModelUnavailable: The model's backend did not answer.
+            DeadlineExceeded: The deadline passed before the model answered.
+            ModelAbstains: The model has no item similarities.
         """
-        asked = {release.model(model).backend} if model else release.backends
-        answers, failures = await self._ask(
-            asked - {"gateway"},
+        backends = {release.model(model).backend} if model else release.backends
+        answers, failures = await self._call_backends(
+            backends - {GATEWAY},
             release,
             deadline,
-            lambda r, left: r.compare(release.release_id, item, left),
+            lambda replica, left: replica.compare(release.release_id, item, left),
         )
-        self._insist(ScoreOptions(model), failures, deadline)
+        _raise_if_required(failures, ModelSelection(model), deadline)
         rows = {name: row for answer in answers.values() for name, row in answer.items()}
         if model and model not in rows:
             raise ModelAbstains(model)
         return ({model: rows[model]} if model else rows), failures
 
-    def _asked(
-        self, release: GatewayRelease, subject: ResolvedSubject, wanted: ScoreOptions
+    def _backends_to_call(
+        self, release: GatewayRelease, subject: ResolvedSubject, selection: ModelSelection
     ) -> frozenset[str]:
-        """The backends to ask: none for a subject of whom nothing is known."""
-        if wanted.model:
-            return frozenset({release.model(wanted.model).backend}) - {"gateway"}
+        """The backends that score a subject; none for a cold start, which the gateway scores."""
+        if selection.model:
+            return frozenset({release.model(selection.model).backend}) - {GATEWAY}
         if subject.kind == types_pb2.SUBJECT_KIND_COLD_START:
             return frozenset()
-        return release.backends if wanted.backends is None else wanted.backends
+        if selection.required_backends is not None:
+            return selection.required_backends
+        return release.backends
 
-    async def _ask(
+    def _omitted_backends(
+        self, release: GatewayRelease, subject: ResolvedSubject, selection: ModelSelection
+    ) -> list[BackendError]:
+        """Backends that are not called because they did not take part in the first page."""
+        if selection.required_backends is None:
+            return []
+        full = self._backends_to_call(release, subject, ModelSelection(selection.model))
+        called = self._backends_to_call(release, subject, selection)
+        return [
+            BackendError(name, Failure.UNAVAILABLE, "unavailable when the first page was ranked")
+            for name in sorted(full - called)
+        ]
+
+    async def _call_backends(
         self,
         names: Collection[str],
         release: GatewayRelease,
         deadline: Deadline,
         call: Callable[[Replica, float], Awaitable[_T]],
     ) -> tuple[dict[str, _T], list[BackendError]]:
-        """Calls backends in parallel; answers by name, and the errors of the others."""
+        """Calls backends in parallel.
+
+        Returns:
+            The answers by backend, and the failures of the backends that did not answer.
+        """
         order = sorted(names)
         results = await asyncio.gather(
             *(
@@ -208,48 +252,53 @@ class Router:
                 answers[name] = result
         return answers, failures
 
-    def _insist(
-        self, wanted: ScoreOptions, failures: list[BackendError], deadline: Deadline
-    ) -> None:
-        if failures and wanted.model:
-            if deadline.left() <= 0:
-                raise DeadlineExceeded
-            raise ModelUnavailable(wanted.model)
-        if failures and wanted.backends is not None:
-            raise failures[0]
 
-    def _left_out(
-        self, release: GatewayRelease, subject: ResolvedSubject, wanted: ScoreOptions
-    ) -> list[BackendError]:
-        """The backends that a further page does without, as the first page did."""
-        if wanted.backends is None:
-            return []
-        whole = self._asked(release, subject, ScoreOptions(wanted.model))
-        return [
-            BackendError(name, Failure.UNAVAILABLE, "away when the first page was ranked")
-            for name in sorted(whole - self._asked(release, subject, wanted))
-        ]
+def _raise_if_required(
+    failures: list[BackendError], selection: ModelSelection, deadline: Deadline
+) -> None:
+    """Raises a failure that the rest of the ensemble cannot make up for.
 
-    def _gateway_outputs(
-        self, release: GatewayRelease, subject: ResolvedSubject, items: Int32 | None
-    ) -> dict[str, Float32]:
-        outputs = {BASELINE: release.data.baseline.score(subject.profile, items)[0]}
-        for name, scores in (
-            (POPULARITY, release.popularity),
-            (RECENT_POPULARITY, release.recent_popularity),
-        ):
-            if scores is not None:
-                outputs[name] = scores if items is None else scores[items]
-        return outputs
+    Raises:
+        ModelUnavailable: The backend of the only selected model did not answer.
+        DeadlineExceeded: It had no time left to answer.
+        BackendError: A required backend did not answer.
+    """
+    if failures and selection.model:
+        if deadline.left() <= 0:
+            raise DeadlineExceeded
+        raise ModelUnavailable(selection.model)
+    if failures and selection.required_backends is not None:
+        raise failures[0]
 
-    def _fill_in(
-        self, outputs: dict[str, Float32], models: Collection[str], release: GatewayRelease
-    ) -> list[str]:
-        """Puts neutral scores where a model abstains: the baseline's stars, or no affinity."""
-        abstaining = []
-        for name in models:
-            if len(outputs[name]) and np.isnan(outputs[name][0]):
-                abstaining.append(name)
-                is_stars = release.model(name).output is Output.STARS
-                outputs[name] = outputs[BASELINE] if is_stars else np.zeros_like(outputs[BASELINE])
-        return abstaining
+
+def _gateway_outputs(
+    release: GatewayRelease, subject: ResolvedSubject, items: Int32 | None
+) -> dict[str, Float32]:
+    """The scores of the models that the gateway evaluates itself, by model (float32)."""
+    outputs = {BASELINE: release.data.baseline.score(subject.profile, items)[0]}
+    for name, scores in (
+        (POPULARITY, release.popularity),
+        (RECENT_POPULARITY, release.recent_popularity),
+    ):
+        if scores is not None:
+            outputs[name] = scores if items is None else scores[items]
+    return outputs
+
+
+def _replace_abstentions(
+    outputs: dict[str, Float32], models: Collection[str], release: GatewayRelease
+) -> list[str]:
+    """Replaces the NaN scores of models that abstain with neutral ones.
+
+    A rating predictor gets the baseline's ratings, a ranker gets zeros.
+
+    Returns:
+        The names of the models that abstain.
+    """
+    abstaining = []
+    for name in models:
+        if len(outputs[name]) and np.isnan(outputs[name][0]):
+            abstaining.append(name)
+            is_stars = release.model(name).output is Output.STARS
+            outputs[name] = outputs[BASELINE] if is_stars else np.zeros_like(outputs[BASELINE])
+    return abstaining

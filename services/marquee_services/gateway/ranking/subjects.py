@@ -1,4 +1,9 @@
-"""Who a request is about, in terms of a release."""
+"""The subject of a request in terms of a release: its kind, its indexes and its profile.
+
+This is where a visitor's profile is built, and where a known user's fresh ratings are merged with
+the training ratings. The scorers (`marquee_core.scorers`) fold the profile in: the gateway's own
+models here, all others in the backends, which build the same profile from `ResolvedSubject.query`.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +22,16 @@ from marquee_services.server.wire import pack_floats, pack_ints
 
 @dataclass(frozen=True)
 class ResolvedSubject:
-    """A subject of a release.
+    """A subject whose ids have been looked up in a release.
 
     Attributes:
-        kind: How the release sees it (a SubjectKind).
-        user: The user's index; -1 for nobody the release knows.
-        items: Items rated in the request, the latest last (int32, distinct).
-        ratings: Their ratings in stars (float32).
-        profile: All that is known of the subject.
-        unknown_items: Ids of rated and liked items that the release does not know.
+        kind: Whether the subject is a known user, a visitor or a cold start (a SubjectKind).
+        user: The user's index; -1 if the release does not know the user.
+        items: Indexes of the items rated or liked in the request, ordered by time, oldest first
+            (int32, distinct).
+        ratings: The ratings of `items` in stars (float32).
+        profile: All ratings of the subject: training ratings merged with those of the request.
+        unknown_items: Ids of rated or liked items that are not in the release.
     """
 
     kind: types_pb2.SubjectKind.ValueType
@@ -36,7 +42,11 @@ class ResolvedSubject:
     unknown_items: tuple[str, ...]
 
     def query(self, candidates: Int32 | None) -> scoring_service_pb2.UserQuery:
-        """The subject as the backends are asked about it."""
+        """The backends' query for this subject.
+
+        Args:
+            candidates: Indexes of the items to score (int32); None for the whole catalogue.
+        """
         return scoring_service_pb2.UserQuery(
             user_index=self.user if self.user >= 0 else None,
             rated_items=pack_ints(self.items),
@@ -48,20 +58,20 @@ class ResolvedSubject:
 def resolve_subject(
     release: GatewayRelease, subject: types_pb2.Subject, field: str = "subject"
 ) -> ResolvedSubject:
-    """Looks a subject's ids up.
+    """Looks up a subject's ids in a release and builds its profile.
 
     Args:
-        release: The release.
-        subject: The subject, whose form is valid.
-        field: Its path in the request.
+        release: The release that answers the request.
+        subject: The subject, already validated.
+        field: The subject's path in the request, for error messages.
 
     Raises:
-        InvalidFields: A rating is outside the release's scale.
+        InvalidFields: A rating is outside the release's rating scale.
     """
     low, high = release.manifest.data.rating_min, release.manifest.data.rating_max
     violations = [
-        FieldViolation(f"{field}.ratings[{place}].stars", f"not in {low:g} to {high:g}")
-        for place, rating in enumerate(subject.ratings)
+        FieldViolation(f"{field}.ratings[{position}].stars", f"not in {low:g} to {high:g}")
+        for position, rating in enumerate(subject.ratings)
         if not low <= rating.stars <= high
     ]
     if violations:
@@ -76,7 +86,7 @@ def resolve_subject(
     items, ratings = found[known], stars[known]
     user = release.users.index(subject.user_id) if subject.user_id else -1
     if user >= 0 and not len(release.data.matrix.seen(user)):
-        # Without a training rating the models know no more of the user than of anybody.
+        # The models know nothing about a user without training ratings.
         user = -1
     return ResolvedSubject(
         kind=_kind(user, len(items)),
@@ -84,12 +94,12 @@ def resolve_subject(
         items=items,
         ratings=ratings,
         profile=release.data.matrix.profile(user, items, ratings),
-        unknown_items=unknown_ids(ids, known.tolist()),
+        unknown_items=_unknown_ids(ids, known.tolist()),
     )
 
 
-def unknown_ids(ids: Sequence[str], known: Sequence[bool]) -> tuple[str, ...]:
-    """The distinct ids that are not known, in order."""
+def _unknown_ids(ids: Sequence[str], known: Sequence[bool]) -> tuple[str, ...]:
+    """The distinct ids that are not in the release, in the request's order."""
     return tuple(
         dict.fromkeys(name for name, is_known in zip(ids, known, strict=True) if not is_known)
     )

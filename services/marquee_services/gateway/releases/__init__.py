@@ -1,4 +1,5 @@
-"""The releases that the gateway holds, and which of them it answers with.
+"""The releases that the gateway has loaded, and the one that it serves.
 
-Imports `marquee_core` and `backends`. Start with `serving.py`.
+`serving.py` decides when a promoted release becomes the one served. May import `marquee_core` and
+`backends`. Start with `serving.py`.
 """

@@ -1,4 +1,4 @@
-"""The first pages of known users, ranked and written when the release was made."""
+"""Precomputed recommendations: the first pages of known users, ranked when a release is made."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from marquee.v1 import types_pb2
 from marquee_core.arrays import Int64, load_array, save_array
 from marquee_core.catalogue import Vocabulary
 from marquee_core.errors import ArtifactError
-from marquee_core.release.contents import FIRST_PAGES
+from marquee_core.release.contents import PRECOMPUTED
 from marquee_core.release.manifest import Manifest
 from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE
 
-_ANSWERS, _OFFSETS = f"{FIRST_PAGES}/answers.npy", f"{FIRST_PAGES}/offsets.npy"
+_ANSWERS, _OFFSETS = f"{PRECOMPUTED}/answers.npy", f"{PRECOMPUTED}/offsets.npy"
 
 
 @dataclass(frozen=True)
-class FirstPages:
-    """What plain requests of known users are answered with while the whole ensemble is there.
+class PrecomputedPages:
+    """The first page of each known user, as the full ensemble ranks it.
 
     Attributes:
-        answers: One after another, the users' answers as the bytes of RecommendResponses: the
-            kind of the subject, and the items (uint8).
-        offsets: Where each user's begins, and the end of the last (int64, users + 1); one without
-            bytes is no answer.
+        answers: The pages, one after the other, as serialised RecommendResponses that hold the
+            subject kind and the items only (uint8).
+        offsets: Where each user's page begins in `answers`, followed by the end of the last one
+            (int64, users + 1). Users without a precomputed page have an empty one.
     """
 
     answers: NDArray[np.uint8]
@@ -40,34 +40,47 @@ class FirstPages:
 
     @classmethod
     def of(cls, answers: Sequence[bytes]) -> Self:
-        """Takes each user's answer; empty for none."""
+        """Packs the serialised page of each user, in the order of the user indexes.
+
+        Args:
+            answers: The pages; an empty one for each user without a precomputed page.
+        """
         offsets = np.zeros(len(answers) + 1, np.int64)
         np.cumsum([len(answer) for answer in answers], out=offsets[1:])
         return cls(np.frombuffer(b"".join(answers), np.uint8), offsets)
 
     @classmethod
     def none(cls, user_count: int) -> Self:
-        """No user's page."""
+        """Pages of a release that has precomputed none."""
         return cls(np.empty(0, np.uint8), np.zeros(user_count + 1, np.int64))
 
     def get(self, user: int) -> bytes:
-        """A user's answer; empty for none."""
+        """The serialised page of a user; empty if there is none."""
         return self.answers[self.offsets[user] : self.offsets[user + 1]].tobytes()
 
     def save(self, folder: Path) -> None:
-        """Writes the arrays below a release's folder."""
+        """Writes the arrays into a release's folder."""
         save_array(folder / _ANSWERS, self.answers)
         save_array(folder / _OFFSETS, self.offsets)
 
     @classmethod
     def load(cls, folder: Path, manifest: Manifest, item_ids: Vocabulary) -> Self:
-        """Maps what `save` wrote; of a release without such files, no pages.
+        """Memory-maps and checks the files that `save` wrote.
+
+        Args:
+            folder: The release's folder.
+            manifest: The release's manifest.
+            item_ids: The ids of the release's items.
+
+        Returns:
+            The pages; none if the release has no such files.
 
         Raises:
-            ArtifactError: A file is missing, or they do not fit one another or the release.
+            ArtifactError: One of the two files is missing, the offsets do not fit the pages, or a
+                page is not a valid page of this release.
         """
         users = manifest.data.user_count
-        if not any(name.startswith(f"{FIRST_PAGES}/") for name in manifest.files):
+        if not any(name.startswith(f"{PRECOMPUTED}/") for name in manifest.files):
             return cls.none(users)
         for name in (_ANSWERS, _OFFSETS):
             if name not in manifest.files:
@@ -75,43 +88,46 @@ class FirstPages:
         answers = load_array(folder / _ANSWERS, np.uint8, (None,))
         offsets = load_array(folder / _OFFSETS, np.int64, (users + 1,))
         if offsets[0] or (np.diff(offsets) < 0).any() or offsets[-1] != len(answers):
-            raise ArtifactError("the offsets of first pages are not those of their bytes")
+            raise ArtifactError("the offsets of the precomputed pages do not match their bytes")
         pages = cls(answers, offsets)
-        known = set(item_ids.ids(np.arange(len(item_ids))))
+        known_ids = set(item_ids.ids(np.arange(len(item_ids))))
         for user in np.flatnonzero(np.diff(offsets)).tolist():
-            _check(pages.get(user), known)
+            _check_page(pages.get(user), known_ids)
         return pages
 
 
-def _check(page: bytes, item_ids: Set[str]) -> None:
-    """Refuses what is not a known user's page of items of the release, and nothing besides.
+def _check_page(page: bytes, item_ids: Set[str]) -> None:
+    """Checks that bytes are a known user's page with items of the release, and nothing else.
 
     Raises:
-        ArtifactError: So it is.
+        ArtifactError: The bytes are no such page.
     """
     try:
         response = pb.RecommendResponse.FromString(page)
     except DecodeError as error:
-        raise ArtifactError(f"a first page is no message: {error}") from error
+        raise ArtifactError(f"a precomputed page is no message: {error}") from error
     if {field.name for field, _ in response.ListFields()} != {"subject_kind", "items"}:
-        raise ArtifactError("a first page holds other fields than its kind and items")
+        raise ArtifactError("a precomputed page has other fields than subject_kind and items")
     if response.subject_kind != types_pb2.SUBJECT_KIND_KNOWN:
-        raise ArtifactError("a first page is of no known user")
+        raise ArtifactError("a precomputed page is of no known user")
     if len(response.items) > DEFAULT_PAGE_SIZE:
-        raise ArtifactError(f"a first page holds more than {DEFAULT_PAGE_SIZE} items")
+        raise ArtifactError(f"a precomputed page has more than {DEFAULT_PAGE_SIZE} items")
     for item in response.items:
         if item.item_id not in item_ids:
-            raise ArtifactError(f"a first page holds {item.item_id!r}, which the release does not")
+            raise ArtifactError(
+                f"a precomputed page has item {item.item_id!r}, which is not in the release"
+            )
         if not math.isfinite(item.score) or not math.isfinite(item.predicted_stars):
-            raise ArtifactError("a first page holds scores that are not finite")
+            raise ArtifactError("a precomputed page has scores that are not finite")
 
 
-def asks_for_first_page(
+def can_use_precomputed_page(
     subject: types_pb2.Subject, page_size: int, options: pb.RecommendOptions
 ) -> bool:
-    """Whether a known user's first page answers what is asked.
+    """Whether a user's precomputed page, or its beginning, answers a request.
 
-    Metadata and the release may be asked for; filters and whatever changes the order may not.
+    The request may name a release and include metadata. Ratings, filters and every option that
+    may change the items or their order rule the precomputed page out.
     """
     if subject.ratings or subject.liked_item_ids or not 0 <= page_size <= DEFAULT_PAGE_SIZE:
         return False
@@ -121,6 +137,6 @@ def asks_for_first_page(
         include_metadata=options.include_metadata, release_id=options.release_id
     )
     if options.HasField("filter"):
-        # One that is empty asks for nothing.
+        # An empty filter equals no filter.
         plain.filter.SetInParent()
     return bool(options == plain)

@@ -1,4 +1,4 @@
-"""A release as the gateway holds it."""
+"""The parts of a release that the gateway loads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from marquee_core.arrays import Float32, Int64
 from marquee_core.catalogue import Catalogue, Vocabulary
 from marquee_core.errors import ArtifactError
-from marquee_core.release.contents import open_names, open_recent_counts, open_release
+from marquee_core.release.contents import open_gateway_files, open_recent_counts, open_release
 from marquee_core.release.ensemble import (
     BASELINE,
     GATEWAY_MODELS,
@@ -23,26 +23,28 @@ from marquee_core.release.manifest import Manifest, ModelEntry
 from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.popularity import popularity_scores
 from marquee_core.scorers.scorer import ReleaseData
+from marquee_core.services import GATEWAY
 from marquee_services.errors import ModelNotFound
-from marquee_services.gateway.releases.precomputed import FirstPages
+from marquee_services.gateway.releases.precomputed import PrecomputedPages
 from marquee_services.gateway.releases.titles import TitleIndex
 
 
 @dataclass(frozen=True)
 class GatewayRelease:
-    """What the gateway needs of a release.
+    """A release in the gateway's memory.
 
     Attributes:
-        manifest: The manifest.
-        users: The users' ids.
-        catalogue: The items' metadata.
-        data: Training ratings and baseline.
-        ensemble: The blends.
+        manifest: The release's manifest.
+        users: The ids of the known users.
+        catalogue: The items' ids and metadata.
+        data: The training ratings and the baseline.
+        ensemble: The blends for each set of backends.
         item_vectors: Unit vectors whose products are item similarities (float32, items × d).
-        popularity: The popularity model's scores (float32, items).
-        recent_popularity: The same of late; None where the release has no such model.
-        rating_counts: Training ratings of each item (int64, items).
-        first_pages: The first pages of known users.
+        popularity: The scores of the popularity model (float32, items).
+        recent_popularity: The scores of the popularity model that weights recent ratings more;
+            None if the release has no such model (float32, items).
+        rating_counts: The number of training ratings of each item (int64, items).
+        precomputed_pages: The precomputed first pages of known users.
     """
 
     manifest: Manifest
@@ -54,7 +56,7 @@ class GatewayRelease:
     popularity: Float32
     recent_popularity: Float32 | None
     rating_counts: Int64
-    first_pages: FirstPages
+    precomputed_pages: PrecomputedPages
 
     @property
     def release_id(self) -> str:
@@ -63,19 +65,19 @@ class GatewayRelease:
 
     @property
     def item_count(self) -> int:
-        """How many items the release has."""
+        """The number of items in the catalogue."""
         return len(self.catalogue)
 
     @cached_property
     def models(self) -> dict[str, ModelEntry]:
-        """The models by name."""
+        """The manifest's entries of all models, by name."""
         return {model.name: model for model in self.manifest.models}
 
     def model(self, name: str) -> ModelEntry:
-        """A model by name.
+        """The manifest's entry of a model.
 
         Raises:
-            ModelNotFound: The release has no such model.
+            ModelNotFound: The release has no model of that name.
         """
         try:
             return self.models[name]
@@ -84,12 +86,12 @@ class GatewayRelease:
 
     @cached_property
     def backends(self) -> frozenset[str]:
-        """The backends that the full ensemble needs."""
-        return frozenset(m.backend for m in self.manifest.models if m.backend != "gateway")
+        """The names of the backends that the full ensemble needs."""
+        return frozenset(m.backend for m in self.manifest.models if m.backend != GATEWAY)
 
     @cached_property
     def mean_stars(self) -> Float32:
-        """The mean rating of each item in stars, NaN without ratings (float32, items)."""
+        """The mean training rating of each item in stars; NaN without ratings (float32, items)."""
         matrix = self.data.matrix
         totals = np.bincount(matrix.items, matrix.ratings, minlength=self.item_count)
         with np.errstate(invalid="ignore"):
@@ -97,20 +99,26 @@ class GatewayRelease:
 
     @cached_property
     def titles(self) -> TitleIndex:
-        """The index for searches by title."""
+        """The index that title searches use."""
         return TitleIndex([self.catalogue.title(i) for i in range(self.item_count)])
 
 
 def load_gateway_release(store: ReleaseStore, release_id: str, cache: Path) -> GatewayRelease:
-    """Opens, verifies and warms a release for the gateway.
+    """Downloads and verifies a release, and loads the gateway's part of it.
+
+    Args:
+        store: The store that holds the release.
+        release_id: The id of the release.
+        cache: The folder for files of a remote store.
 
     Raises:
-        ArtifactError: A file is not what it should be.
+        ArtifactError: A file is missing or damaged, or the gateway does not know one of the models
+            that it should score.
     """
-    files, names = open_release(store, release_id, "gateway", cache)
+    files, names = open_release(store, release_id, GATEWAY, cache)
     if not {BASELINE, POPULARITY} <= set(names) <= set(GATEWAY_MODELS):
-        raise ArtifactError(f"the gateway scores {GATEWAY_MODELS}, the release has {names}")
-    users, catalogue, ensemble, item_vectors = open_names(files)
+        raise ArtifactError(f"the gateway scores {GATEWAY_MODELS}, but the release has {names}")
+    users, catalogue, ensemble, item_vectors = open_gateway_files(files)
     counts = files.data.matrix.item_counts
     has_recent = RECENT_POPULARITY in names
     release = GatewayRelease(
@@ -123,8 +131,8 @@ def load_gateway_release(store: ReleaseStore, release_id: str, cache: Path) -> G
         popularity_scores(counts),
         popularity_scores(open_recent_counts(files)) if has_recent else None,
         counts,
-        FirstPages.load(files.folder, files.manifest, catalogue.items),
+        PrecomputedPages.load(files.folder, files.manifest, catalogue.items),
     )
-    # Computed once here rather than within the first requests.
+    # Computes the cached properties now, so that the first requests do not have to.
     _ = release.titles, release.mean_stars, release.backends, release.models
     return release

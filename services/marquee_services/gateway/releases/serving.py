@@ -1,4 +1,9 @@
-"""Which releases the gateway answers with."""
+"""Decides which release the gateway serves, and when a promoted release becomes that one.
+
+A release goes through these steps: `marquee_services.server.follower` notices the promotion and
+loads the release into this process, the backends do the same, and `Releases.update` puts it in
+service once all of them have loaded it. `main.py` calls `update` periodically.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +20,25 @@ _log = structlog.get_logger()
 
 
 class Releases:
-    """Picks the release in service: the promoted one, once every backend that is there holds it.
+    """Holds the loaded releases and picks the one in service.
 
-    So a promotion never makes an answer degraded, and a release that any backend refuses never
-    comes into service while another is there.
+    The gateway switches to a promoted release once every healthy backend that it needs has loaded
+    it, so a promotion never degrades an answer. A release that a backend refuses to load does not
+    come into service while another one is served.
 
     Attributes:
-        pending_reason: Why the release that the store names is not in service; "" when it is.
+        pending_reason: Why the promoted release is not in service yet; "" when it is.
     """
 
     def __init__(
         self, follower: ReleaseFollower[GatewayRelease], backends: Iterable[Backend]
     ) -> None:
-        """Takes the gateway's own follower, and the backends."""
+        """Creates the holder; no release is in service yet.
+
+        Args:
+            follower: Loads promoted releases into this process.
+            backends: The backends that must have loaded a release before it is served.
+        """
         self._follower = follower
         self._backends = tuple(backends)
         self._serving: GatewayRelease | None = None
@@ -35,7 +46,7 @@ class Releases:
 
     @property
     def loaded(self) -> list[GatewayRelease]:
-        """The releases that a request may name, newest first."""
+        """The loaded releases, newest first; a request may name any of them."""
         return self._follower.releases
 
     @property
@@ -43,64 +54,67 @@ class Releases:
         """The release in service.
 
         Raises:
-            NoRelease: None is loaded yet.
+            NoRelease: No release is in service yet.
         """
         if self._serving is None:
             raise NoRelease
         return self._serving
 
     def pick(self, release_id: str) -> GatewayRelease:
-        """The release of that id; the one in service for "".
+        """The release with the given id; for "" the one in service.
 
         Raises:
-            ReleaseNotFound: It is not loaded.
-            NoRelease: None is loaded yet.
+            ReleaseNotFound: No release with that id is loaded.
+            NoRelease: No release is in service yet.
         """
         return self._follower.get(release_id) if release_id else self.serving
 
-    def of_page(self, release_id: str) -> GatewayRelease:
-        """The release that a further page is cut from, as the first one was.
+    def of_page_token(self, release_id: str) -> GatewayRelease:
+        """The release that a page token names: the one that ranked the first page.
 
         Raises:
-            PageTokenExpired: It is loaded no longer.
+            PageTokenExpired: That release is no longer loaded.
+            NoRelease: The token names no release, and none is in service yet.
         """
         try:
             return self.pick(release_id)
         except ReleaseNotFound:
             raise PageTokenExpired(release_id) from None
 
-    def update(self) -> bool:
-        """Looks again which release is to be in service; True when another is now."""
+    def update(self) -> GatewayRelease | None:
+        """Puts the newest loaded release in service if every backend is ready for it.
+
+        Returns:
+            The release that has just come into service; None if nothing has changed.
+        """
         if self._serving is not None:
-            self._follower.touch(self._serving.release_id)
-        self.pending_reason = self._pending()
+            self._follower.mark_used(self._serving.release_id)
+        self.pending_reason = self._find_pending_reason()
         if not self._follower.releases or (self.pending_reason and self._serving is not None):
-            return False
+            return None
         newest = self._follower.newest()
         if newest is self._serving:
-            return False
+            return None
         self._serving = newest
-        for backend in self._backends:
-            backend.release_in_service = newest.release_id
         _log.info("release_in_service", release_id=newest.release_id)
-        return True
+        return newest
 
-    def _pending(self) -> str:
-        wanted = self._follower.wanted
-        if wanted in self._follower.refused:
-            return f"the gateway refused {wanted}: {self._follower.refused[wanted]}"
+    def _find_pending_reason(self) -> str:
+        promoted = self._follower.promoted_id
+        if promoted in self._follower.refused:
+            return f"the gateway refused {promoted}: {self._follower.refused[promoted]}"
         if not self._follower.releases:
-            return "no release has been promoted" if not wanted else f"{wanted} is being loaded"
+            return "no release has been promoted" if not promoted else f"{promoted} is being loaded"
         newest = self._follower.newest()
-        if newest.release_id != wanted:
-            return f"{wanted} is being loaded"
+        if newest.release_id != promoted:
+            return f"{promoted} is being loaded"
         if self._serving is None or newest is self._serving:
             return ""
         for backend in self._backends:
             if backend.name not in newest.backends or not backend.healthy:
                 continue
-            if wanted in backend.refused:
-                return f"{backend.name} refused {wanted}: {backend.refused[wanted]}"
-            if wanted not in backend.releases:
-                return f"{backend.name} does not hold {wanted} yet"
+            if promoted in backend.refused:
+                return f"{backend.name} refused {promoted}: {backend.refused[promoted]}"
+            if promoted not in backend.releases:
+                return f"{backend.name} does not hold {promoted} yet"
         return ""

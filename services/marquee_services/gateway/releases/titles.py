@@ -1,4 +1,4 @@
-"""Finds items by words of their titles."""
+"""Searches items by the words of their titles."""
 
 from __future__ import annotations
 
@@ -12,61 +12,63 @@ import numpy as np
 from marquee_core.arrays import Int32, Int64
 
 _WORD = re.compile(r"\w+")
-_AFTER_ALL_WORDS = chr(0x10FFFF)
+# Sorts after every character that a word may contain.
+_LAST_CHARACTER = chr(0x10FFFF)
 
 
-def fold(text: str) -> list[str]:
-    """The words of a text without case and accents."""
+def words_of(text: str) -> list[str]:
+    """The words of a text, lower-cased and without accents."""
     plain = unicodedata.normalize("NFKD", text.casefold())
     return _WORD.findall("".join(char for char in plain if not unicodedata.combining(char)))
 
 
 class TitleIndex:
-    """An inverted index from words to items, with the words sorted for look-ups by prefix."""
+    """An inverted index from words to items; the words are sorted, for look-ups by prefix."""
 
     def __init__(self, titles: Sequence[str]) -> None:
-        """Indexes titles by their place."""
-        places: dict[str, list[int]] = {}
-        self._lengths = np.zeros(len(titles), dtype=np.int32)
-        for place, title in enumerate(titles):
-            words = fold(title)
-            self._lengths[place] = len(words)
+        """Indexes the titles of a catalogue, in the order of the item indexes."""
+        items_of: dict[str, list[int]] = {}
+        self._word_counts = np.zeros(len(titles), dtype=np.int32)
+        for item, title in enumerate(titles):
+            words = words_of(title)
+            self._word_counts[item] = len(words)
             for word in set(words):
-                places.setdefault(word, []).append(place)
-        self._words = sorted(places)
-        self._items = [np.array(places[word], dtype=np.int32) for word in self._words]
+                items_of.setdefault(word, []).append(item)
+        self._words = sorted(items_of)
+        self._items = [np.array(items_of[word], dtype=np.int32) for word in self._words]
 
     def search(self, query: str, popularity: Int64) -> Int32:
-        """Items whose titles have all words of the query, best first.
+        """Finds items whose titles contain all words of the query.
 
-        The last word may be the beginning of one. Titles that have it whole come first, then those
-        with fewer other words, then those with more popularity, then the lower index.
+        The last word of the query may be a prefix of a title's word. Titles that contain it as a
+        whole word come first, then titles with fewer words, then more popular items, then items
+        with lower indexes.
 
         Args:
-            query: The words.
-            popularity: Of each item (items).
+            query: The text to search for.
+            popularity: The number of ratings of each item (int64, items).
 
         Returns:
-            Item indexes (int32).
+            Item indexes, best first (int32).
         """
-        words = fold(query)
+        words = words_of(query)
         if not words:
             return np.empty(0, dtype=np.int32)
-        found = self._beginning_with(words[-1])
+        found = self._with_prefix(words[-1])
         for word in words[:-1]:
-            found = np.intersect1d(found, self._exactly(word), assume_unique=True)
-        partial = ~np.isin(found, self._exactly(words[-1]))
-        return found[np.lexsort((found, -popularity[found], self._lengths[found], partial))]
+            found = np.intersect1d(found, self._with_word(word), assume_unique=True)
+        partial = ~np.isin(found, self._with_word(words[-1]))
+        return found[np.lexsort((found, -popularity[found], self._word_counts[found], partial))]
 
-    def _exactly(self, word: str) -> Int32:
+    def _with_word(self, word: str) -> Int32:
         place = bisect_left(self._words, word)
         if place < len(self._words) and self._words[place] == word:
             return self._items[place]
         return np.empty(0, dtype=np.int32)
 
-    def _beginning_with(self, prefix: str) -> Int32:
+    def _with_prefix(self, prefix: str) -> Int32:
         first = bisect_left(self._words, prefix)
-        last = bisect_left(self._words, prefix + _AFTER_ALL_WORDS)
+        last = bisect_left(self._words, prefix + _LAST_CHARACTER)
         if first == last:
             return np.empty(0, dtype=np.int32)
         return np.unique(np.concatenate(self._items[first:last]))

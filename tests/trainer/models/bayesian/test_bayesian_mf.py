@@ -15,65 +15,61 @@ from scipy.sparse import csr_array
 from marquee_core.arrays import Float32, save_array
 from marquee_core.errors import ArtifactError
 from marquee_core.ratings import RatingsMatrix, join_profiles
-from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.bayesian_mf import BayesianMFConfig, BayesianMFScorer
 from marquee_core.scorers.posterior import Posterior
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.data.interactions import Interactions
 from marquee_trainer.models.bayesian.bayesian_mf import BayesianMF
 from marquee_trainer.models.bayesian.gibbs import GibbsSampler, Links, gamma, wishart
-from marquee_trainer.models.model import Epoch, Training
+from marquee_trainer.models.model import Epoch, Training, predict_pairs
+from toy.ratings import release_data
 
 USERS, ITEMS, NOISE = 90, 50, 0.4
-QUICK = BayesianMFConfig(rank=3, sweeps=60, burn_in=20, samples=20)
+QUICK = BayesianMFConfig(factors=3, sweeps=60, burn_in=20, samples=20)
 NOTHING = np.empty(0, np.int32), np.empty(0, np.float32)
 
 
 def planted() -> tuple[ReleaseData, Interactions]:
-    """Ratings of rank 2 with biases and noise, 45 % for training; what is held out of the rest."""
+    """Ratings from 2 factors, biases and noise: 45 % for training, and a part held out."""
     rng = np.random.default_rng(3)
     stars = 3.5 + rng.normal(scale=0.3, size=(USERS, 1)) + rng.normal(scale=0.3, size=ITEMS)
     stars = stars + rng.normal(size=(USERS, 2)) @ rng.normal(size=(2, ITEMS))
     stars += rng.normal(scale=NOISE, size=stars.shape)
     ratings: Float32 = stars.astype(np.float32)
     chosen = rng.random(stars.shape)
-    users, items = np.nonzero(chosen < 0.45)
-    matrix = RatingsMatrix.of(
-        users.astype(np.int32), items.astype(np.int32), ratings[users, items], USERS, ITEMS
-    )
+    data = release_data(np.where(chosen < 0.45, ratings, np.nan), sweeps=5)
     held = [part.astype(np.int32) for part in np.nonzero(chosen > 0.9)]
-    data = ReleaseData(matrix, Baseline.fit(matrix, 5.0, 5.0, 5))
     return data, Interactions(held[0], held[1], ratings[held[0], held[1]])
 
 
 @pytest.fixture(scope="module")
 def fitted() -> tuple[BayesianMF, ReleaseData, Interactions]:
-    """A model of the planted ratings."""
+    """A model fitted to the planted ratings, with the ratings."""
     data, held_out = planted()
     model = BayesianMF(QUICK)
     model.fit(Training(data))
     return model, data, held_out
 
 
-def random_posterior(samples: int, rank: int) -> Posterior:
-    """Parameters that mean nothing."""
+def random_posterior(samples: int, factors: int) -> Posterior:
+    """Random parameters."""
     rng = np.random.default_rng(5)
-    roots = rng.normal(size=(samples, rank + 1, rank + 1))
+    roots = rng.normal(size=(samples, factors + 1, factors + 1))
     return Posterior(
-        rng.normal(size=(ITEMS, samples, rank)).astype(np.float32),
+        rng.normal(size=(ITEMS, samples, factors)).astype(np.float32),
         rng.normal(3.0, 1.0, size=(ITEMS, samples)).astype(np.float32),
         rng.gamma(4.0, 0.25, size=(ITEMS, samples)).astype(np.float32),
-        rng.normal(size=(ITEMS, samples, rank + 1)).astype(np.float32),
-        rng.normal(size=(samples, rank + 1)),
-        roots @ roots.transpose(0, 2, 1) + np.eye(rank + 1),
+        rng.normal(size=(ITEMS, samples, factors + 1)).astype(np.float32),
+        rng.normal(size=(samples, factors + 1)),
+        roots @ roots.transpose(0, 2, 1) + np.eye(factors + 1),
         rng.uniform(0.5, 2.0, size=samples),
     )
 
 
 def test_planted_factors_are_found(fitted: tuple[BayesianMF, ReleaseData, Interactions]) -> None:
-    """Held-out ratings are predicted to little more than their noise; biases alone cannot."""
+    """The error of held-out ratings is little more than their noise, unlike that of biases."""
     model, data, held_out = fitted
-    predictions = model.predict(data, held_out.users, held_out.items)
+    predictions = predict_pairs(model.scorer, data, held_out.users, held_out.items)
     error = float(np.mean(np.square(predictions - held_out.ratings)))
     biases = data.baseline.score(data.matrix.all_profiles())[held_out.users, held_out.items]
     assert error < 1.6 * NOISE**2
@@ -83,7 +79,7 @@ def test_planted_factors_are_found(fitted: tuple[BayesianMF, ReleaseData, Intera
 def test_a_visitor_with_a_users_ratings_is_that_user(
     fitted: tuple[BayesianMF, ReleaseData, Interactions],
 ) -> None:
-    """Folding in a known user's own ratings gives the stored vector, to the last bit."""
+    """Folding in a known user's ratings gives the stored vector, to the last bit."""
     model, data, _ = fitted
     for user in (0, 31, USERS - 1):
         known = data.matrix.profiles([user])
@@ -95,7 +91,7 @@ def test_a_visitor_with_a_users_ratings_is_that_user(
 def test_a_fresh_rating_moves_what_is_like_it(
     fitted: tuple[BayesianMF, ReleaseData, Interactions],
 ) -> None:
-    """A known user who now hates an item is predicted less of the items most like it."""
+    """After a very low rating of an item, the predictions for the most similar items fall."""
     model, data, _ = fitted
     row = model.scorer.similarities(7)
     assert row is not None
@@ -111,10 +107,10 @@ def test_a_fresh_rating_moves_what_is_like_it(
 def test_folding_in_is_the_ridge_solution(count: int) -> None:
     """In each sample the vector minimises α Σ γ (r − …)² + (x − prior mean)ᵀ Λ (x − prior mean).
 
-    The same problem is solved as least squares of stacked rows.
+    The test solves the same problem as a least-squares problem with stacked rows.
     """
-    samples, rank = 4, 3
-    posterior = random_posterior(samples, rank)
+    samples, factors = 4, 3
+    posterior = random_posterior(samples, factors)
     rng = np.random.default_rng(count)
     items = np.sort(rng.choice(ITEMS, count, replace=False)).astype(np.int32)
     stars = rng.integers(1, 6, count).astype(np.float32)
@@ -128,31 +124,30 @@ def test_folding_in_is_the_ridge_solution(count: int) -> None:
         alpha = np.sqrt(posterior.noise_precisions[sample] * posterior.item_noise[items, sample])
         root = np.linalg.cholesky(posterior.user_precisions[sample]).T
         rows = np.vstack([alpha[:, None] * design, root])
-        wanted = np.append(alpha * (stars - posterior.item_biases[items, sample]), root @ mean)
-        vector = np.linalg.lstsq(rows, wanted)[0]
-        part = folded[sample * rank : (sample + 1) * rank]
-        np.testing.assert_allclose(part, vector[:rank], atol=1e-3)
-        biases += vector[rank]
+        targets = np.append(alpha * (stars - posterior.item_biases[items, sample]), root @ mean)
+        vector = np.linalg.lstsq(rows, targets)[0]
+        part = folded[sample * factors : (sample + 1) * factors]
+        np.testing.assert_allclose(part, vector[:factors], atol=1e-3)
+        biases += vector[factors]
     assert folded[-1] == pytest.approx(biases, abs=1e-3)
 
 
 def test_without_ratings_the_prior_answers() -> None:
-    """A visitor who rated nothing gets the mean over samples of μ + b_i + m · (q_i, 1)."""
+    """A visitor without ratings gets the mean of μ + b_i + m · (q_i, 1) over the samples."""
     posterior = random_posterior(4, 3)
-    matrix = RatingsMatrix.of(NOTHING[0], *NOTHING, 0, ITEMS)
-    data = ReleaseData(matrix, Baseline.fit(matrix, 5.0, 5.0, 1))
-    config = BayesianMFConfig(rank=3, sweeps=4, burn_in=0, samples=4)
+    data = release_data(np.zeros((0, ITEMS)), sweeps=1)
+    config = BayesianMFConfig(factors=3, sweeps=4, burn_in=0, samples=4)
     scorer = BayesianMFScorer.of(config, posterior, data)
     products = np.einsum("isk,sk->i", posterior.item_factors, posterior.user_means[:, :3]) / 4
     expected = posterior.item_biases.mean(axis=1) + products + posterior.user_means[:, 3].mean()
-    scores = scorer.score(matrix.profile(-1, *NOTHING))[0]
+    scores = scorer.score(data.matrix.profile(-1, *NOTHING))[0]
     np.testing.assert_allclose(scores, expected, atol=1e-4)
 
 
 def test_a_new_user_is_answered_near_the_baseline(
     fitted: tuple[BayesianMF, ReleaseData, Interactions],
 ) -> None:
-    """Without ratings the model's own μ + b_i hardly differs from the baseline's."""
+    """Without ratings, the μ + b_i of the model hardly differs from that of the baseline."""
     model, data, _ = fitted
     visitor = data.matrix.profile(-1, *NOTHING)
     gap = model.scorer.score(visitor) - data.baseline.score(visitor)
@@ -162,38 +157,39 @@ def test_a_new_user_is_answered_near_the_baseline(
 def test_samples_do_not_grow_far_from_served_predictions(
     fitted: tuple[BayesianMF, ReleaseData, Interactions],
 ) -> None:
-    """The curve's last point, which samples users as well, agrees with what serves."""
+    """The last point of the curve, for which users are sampled too, agrees with the scorer."""
     data, held_out = planted()
     model = BayesianMF(QUICK)
-    heard: list[Epoch] = []
-    fit = model.fit(Training(data, held_out, 0, heard.append))
-    assert heard == list(fit.curve)
-    assert len(heard) == QUICK.sweeps
-    served = model.predict(data, held_out.users, held_out.items)
+    reported: list[Epoch] = []
+    fit = model.fit(Training(data, held_out, 0, reported.append))
+    assert reported == list(fit.curve)
+    assert len(reported) == QUICK.sweeps
+    served = predict_pairs(model.scorer, data, held_out.users, held_out.items)
     error = float(np.mean(np.square(served - held_out.ratings)))
     assert fit.curve[-1].validation_mse == pytest.approx(error, rel=0.1)
     assert all(
         epoch.validation_mse is None for epoch in BayesianMF(QUICK).fit(Training(data)).curve
     )
-    # Validation ratings are looked at, and change nothing.
-    np.testing.assert_array_equal(served, fitted[0].predict(data, held_out.users, held_out.items))
+    # Validation ratings do not change the model.
+    without = predict_pairs(fitted[0].scorer, data, held_out.users, held_out.items)
+    np.testing.assert_array_equal(served, without)
 
 
 def test_the_seed_decides(fitted: tuple[BayesianMF, ReleaseData, Interactions]) -> None:
-    """The same seed gives the same model to the last bit, another seed another."""
+    """The same seed gives the same model, to the last bit; another seed gives another."""
     model, data, _ = fitted
     profiles = data.matrix.all_profiles()
-    wanted = model.scorer.score(profiles)
+    expected = model.scorer.score(profiles)
     for seed in (0, 1):
-        again = model.with_epochs(0)
+        again = model.for_refit()
         again.fit(Training(data, seed=seed))
-        assert np.array_equal(again.scorer.score(profiles), wanted) == (seed == 0)
+        assert np.array_equal(again.scorer.score(profiles), expected) == (seed == 0)
 
 
 def test_similarities_are_correlations(
     fitted: tuple[BayesianMF, ReleaseData, Interactions],
 ) -> None:
-    """They are symmetric, and do not change with the basis of the factors."""
+    """Similarities are symmetric, and do not depend on the basis of the factors."""
     model, _, _ = fitted
     rows = [model.scorer.similarities(item) for item in range(ITEMS)]
     square = np.stack([row for row in rows if row is not None])
@@ -213,7 +209,7 @@ def test_similarities_are_correlations(
 
 
 def damaged(name: str, posterior: Posterior) -> np.ndarray:
-    """An array of the right shape and type that cannot be."""
+    """An array of the right shape and type with an invalid value."""
     array: np.ndarray = getattr(posterior, name).copy()
     if name in ("noise_precisions", "item_noise"):
         array[1] = 0.0
@@ -239,10 +235,10 @@ def damaged(name: str, posterior: Posterior) -> np.ndarray:
 def test_impossible_parameters_are_refused(
     name: str, fitted: tuple[BayesianMF, ReleaseData, Interactions], tmp_path: Path
 ) -> None:
-    """Values that are not finite, or no precisions, are refused at load."""
+    """Loading fails if a value is not finite, or a precision not positive."""
     model, data, _ = fitted
     model.save(tmp_path)
-    posterior = Posterior.load(tmp_path, ITEMS, QUICK.samples, QUICK.rank)
+    posterior = Posterior.load(tmp_path, ITEMS, QUICK.samples, QUICK.factors)
     np.save(tmp_path / f"{name}.npy", damaged(name, posterior))
     with pytest.raises(ArtifactError, match=name):
         BayesianMFScorer.load(tmp_path, data)
@@ -251,10 +247,10 @@ def test_impossible_parameters_are_refused(
 def test_vectors_of_other_users_are_refused(
     fitted: tuple[BayesianMF, ReleaseData, Interactions], tmp_path: Path
 ) -> None:
-    """There is one vector for each known user."""
+    """Loading fails if there is not one vector for each known user."""
     model, data, _ = fitted
     model.save(tmp_path)
-    users: Float32 = np.zeros((USERS - 1, QUICK.samples * QUICK.rank + 1), np.float32)
+    users: Float32 = np.zeros((USERS - 1, QUICK.samples * QUICK.factors + 1), np.float32)
     save_array(tmp_path / "users.npy", users)
     with pytest.raises(ArtifactError, match=r"users\.npy"):
         BayesianMFScorer.load(tmp_path, data)
@@ -263,7 +259,7 @@ def test_vectors_of_other_users_are_refused(
 @pytest.mark.parametrize(
     "values",
     [
-        {"rank": 0},
+        {"factors": 0},
         {"samples": 0},
         {"burn_in": -1},
         {"max_linked": 0},
@@ -272,43 +268,43 @@ def test_vectors_of_other_users_are_refused(
         {"item_noise_shape": np.nan},
     ],
 )
-def test_a_senseless_configuration_is_refused(values: dict[str, Any]) -> None:
-    """Values out of range fail where they are made."""
+def test_an_invalid_configuration_is_refused(values: dict[str, Any]) -> None:
+    """A configuration with a value out of range cannot be made."""
     with pytest.raises(ValueError, match=next(iter(values))):
         replace(BayesianMFConfig(burn_in=60, samples=60), **values)
 
 
 @given(st.integers(0, 50), st.integers(1, 40), st.integers(0, 70))
-def test_as_many_sweeps_are_sampled_as_are_asked_for(burn: int, samples: int, more: int) -> None:
-    """None of them in the burn-in, the last among them, evenly spaced."""
+def test_as_many_sweeps_are_sampled_as_configured(burn: int, samples: int, more: int) -> None:
+    """Samples are evenly spaced and end with the last sweep; none is from the burn-in."""
     config = BayesianMFConfig(sweeps=burn + samples + more, burn_in=burn, samples=samples)
-    kept = [sweep for sweep in range(config.sweeps) if config.keeps(sweep)]
-    assert len(kept) == samples
-    assert kept[0] >= burn
-    assert kept[-1] == config.sweeps - 1
-    assert len(set(np.diff(kept))) <= 1
+    sampled = [sweep for sweep in range(config.sweeps) if config.takes_sample(sweep)]
+    assert len(sampled) == samples
+    assert sampled[0] >= burn
+    assert sampled[-1] == config.sweeps - 1
+    assert len(set(np.diff(sampled))) <= 1
 
 
 @pytest.mark.parametrize("shape", [(20, 31), (31, 20)])
 def test_links_are_solved_as_a_dense_ridge_problem(shape: tuple[int, int]) -> None:
-    """Whichever side is smaller, and with the features 1/√n of who rated what."""
+    """The solution is right whichever side is smaller; the features are 1/√n."""
     rng = np.random.default_rng(2)
     rated = rng.random(shape) < 0.3
     rated[0] = False
     links = Links(csr_array(rated * rng.normal(size=shape)), 100)
     features = rated / np.sqrt(np.maximum(rated.sum(axis=1, keepdims=True), 1))
     np.testing.assert_allclose(links.features.toarray(), features)
-    wanted, noise = rng.normal(size=(shape[0], 3)), rng.normal(size=(shape[1], 3))
+    targets, noise = rng.normal(size=(shape[0], 3)), rng.normal(size=(shape[1], 3))
     penalty = 0.7
     expected = np.linalg.solve(
         features.T @ features + penalty * np.eye(shape[1]),
-        features.T @ wanted + np.sqrt(penalty) * noise,
+        features.T @ targets + np.sqrt(penalty) * noise,
     )
-    np.testing.assert_allclose(links.ridge(wanted, noise, penalty), expected, atol=1e-10)
+    np.testing.assert_allclose(links.ridge(targets, noise, penalty), expected, atol=1e-10)
 
 
-def test_links_are_limited_to_what_is_rated_most() -> None:
-    """Beyond the limit the columns with the most ratings stay; within it all do."""
+def test_links_are_limited_to_the_columns_with_the_most_ratings() -> None:
+    """Above the limit only the columns with the most ratings are used, otherwise all."""
     rated = np.zeros((6, 5))
     for column, count in enumerate([3, 1, 6, 2, 4]):
         rated[:count, column] = 1.0
@@ -317,7 +313,7 @@ def test_links_are_limited_to_what_is_rated_most() -> None:
 
 
 def test_precisions_are_drawn_from_their_distributions() -> None:
-    """Means over many draws are those of the Gamma and the Wishart distribution."""
+    """The means of many draws are those of the Gamma and the Wishart distribution."""
     rng = np.random.default_rng(0)
     draws = [gamma(rng, 19, 4.0) for _ in range(4000)]
     assert np.mean(draws) == pytest.approx((1 + 19) / (1 + 4.0), rel=0.03)
@@ -327,7 +323,7 @@ def test_precisions_are_drawn_from_their_distributions() -> None:
 
 
 def test_the_chain_finds_how_predictable_users_are() -> None:
-    """α settles near 1 / variance of each user's planted noise, half of whom rate at random."""
+    """α approaches 1 / variance of each user's noise; half of the users are much noisier."""
     data, _ = planted()
     matrix, rng = data.matrix, np.random.default_rng(4)
     noisy = np.where(matrix.users % 2, rng.normal(scale=1.5, size=matrix.rating_count), 0.0)
@@ -343,12 +339,11 @@ def test_the_chain_finds_how_predictable_users_are() -> None:
     assert np.median(means[1::2]) == pytest.approx(1 / (1.5**2 + NOISE**2), rel=0.25)
 
 
-def test_a_chain_of_next_to_nothing_runs() -> None:
-    """One rating among users and items without any is no special case."""
-    matrix = RatingsMatrix.of(
-        np.array([1], np.int32), np.array([2], np.int32), np.array([4.0], np.float32), 3, 4
-    )
-    data = ReleaseData(matrix, Baseline.fit(matrix, 5.0, 5.0, 1))
+def test_a_chain_on_a_single_rating_runs() -> None:
+    """A matrix with one rating, and users and items without any, can be fitted."""
+    stars = np.zeros((3, 4))
+    stars[1, 2] = 4.0
+    data = release_data(stars, sweeps=1)
     model = BayesianMF(QUICK)
     model.fit(Training(data))
-    assert np.isfinite(model.scorer.score(matrix.all_profiles())).all()
+    assert np.isfinite(model.scorer.score(data.matrix.all_profiles())).all()

@@ -1,4 +1,4 @@
-"""Draws of rows' vectors."""
+"""Draws of the vectors of rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROWS, COLUMNS, WIDTH = 300, 40, 5
 
 
 def test_draws_are_those_of_the_conditional() -> None:
-    """Each is L⁻ᵀ (L⁻¹ b + z) by LAPACK, in every block, for rows without columns as well."""
+    """Each draw equals L⁻ᵀ (L⁻¹ b + z) from LAPACK, in all blocks and without columns."""
     random = np.random.default_rng(0)
     has = random.random((ROWS, COLUMNS)) < 0.1
     has[::50] = False
@@ -30,12 +30,12 @@ def test_draws_are_those_of_the_conditional() -> None:
         part = design[has[row]]
         lower = np.linalg.cholesky(precision + noise[row] * part.T @ part)
         right = pulls[row] + noise[row] * dense[row, has[row]] @ part
-        wanted: Float64 = np.linalg.solve(lower.T, np.linalg.solve(lower, right) + deviates[row])
-        np.testing.assert_allclose(found[row], wanted, rtol=1e-9)
+        expected: Float64 = np.linalg.solve(lower.T, np.linalg.solve(lower, right) + deviates[row])
+        np.testing.assert_allclose(found[row], expected, rtol=1e-9)
 
 
-def test_a_precision_that_is_none_is_an_error() -> None:
-    """What has no Cholesky decomposition is told, not drawn from."""
+def test_a_precision_that_is_not_positive_definite_is_an_error() -> None:
+    """A matrix without a Cholesky decomposition raises an error."""
     empty = np.zeros(ROWS + 1, np.int32), np.empty(0, np.int32), np.empty(0)
     zeros = np.zeros((ROWS, WIDTH))
     design, noise = np.zeros((COLUMNS, WIDTH)), np.ones(ROWS)

@@ -1,4 +1,4 @@
-"""EASE."""
+"""EASE: its weights, against solutions by hand and by direct regression."""
 
 from __future__ import annotations
 
@@ -9,25 +9,21 @@ import pytest
 
 from marquee_core.arrays import save_array
 from marquee_core.errors import ArtifactError
-from marquee_core.ratings import RatingsMatrix
-from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.ease import EASEConfig, EASEScorer
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.models.linear import ease
 from marquee_trainer.models.linear.ease import EASE
 from marquee_trainer.models.model import Training
+from toy.ratings import release_data
 
 
-def data_of(ratings: np.ndarray) -> ReleaseData:
+def data_of(stars: np.ndarray) -> ReleaseData:
     """The data of a dense matrix of stars, 0 where there is no rating."""
-    users, items = np.nonzero(ratings)
-    stars = ratings[users, items].astype(np.float32)
-    matrix = RatingsMatrix.of(users.astype(np.int32), items.astype(np.int32), stars, *ratings.shape)
-    return ReleaseData(matrix, Baseline.fit(matrix, 5.0, 5.0, 1))
+    return release_data(stars, sweeps=1)
 
 
 def made_up(users: int = 80, items: int = 30) -> np.ndarray:
-    """Stars, of which about a third are given."""
+    """Random stars for about a third of the cells, and 0 for the others."""
     rng = np.random.default_rng(0)
     stars = rng.integers(1, 6, (users, items))
     return np.where(rng.random((users, items)) < 0.3, stars, 0)
@@ -41,7 +37,7 @@ def fitted(data: ReleaseData, config: EASEConfig | None = None) -> EASE:
 
 
 def test_toy_weights_by_hand() -> None:
-    """Scores equal those worked out on paper.
+    """The scores equal those computed by hand.
 
     Three users like item 0, two of them item 1 as well, nobody item 2, so n̄ = 5/3, and with
     c = √0.6 λ = 1. XᵀX + I = [[4, 2, 0], [2, 3, 0], [0, 0, 1]], whose inverse has P_00 = 3/8,
@@ -59,9 +55,9 @@ def test_toy_weights_by_hand() -> None:
 
 
 def test_weights_minimise_the_regression(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each column of B is the ridge regression of an item on all others, solved directly.
+    """Each column of B equals a direct ridge regression of the item on all others.
 
-    The Gram matrix is made in blocks smaller than it, so this covers their seams as well.
+    The Gram matrix is computed in several blocks, so the test also covers their boundaries.
     """
     monkeypatch.setattr(ease, "_GRAM_BLOCK", 7)
     stars = made_up()
@@ -79,10 +75,10 @@ def test_weights_minimise_the_regression(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_weights_minimise_the_weighted_regression_with_dropout() -> None:
-    """With graded ratings, weighted users and dropout, solved directly.
+    """B equals a direct regression, with graded ratings, weighted users and dropout.
 
     Dropping each input with probability p and scaling the rest by 1 / (1 − p) adds p / (1 − p)
-    times the variance of each input to the squared error.
+    times the square of each input to the squared error.
     """
     stars = made_up()
     data = data_of(stars)
@@ -106,8 +102,8 @@ def test_weights_minimise_the_weighted_regression_with_dropout() -> None:
         np.testing.assert_allclose(scores[:, item], others @ weights, atol=1e-5)
 
 
-def test_the_history_of_who_asks_decays() -> None:
-    """The latest counts in full, and each before it (1 + n / 2)^−power."""
+def test_the_history_of_a_user_is_weighted_by_recency() -> None:
+    """The latest rating has the weight 1; one with n later ratings has (1 + n / 2)^−power."""
     data = data_of(made_up())
     scorer = fitted(data, EASEConfig(history_decay=2.0)).scorer
     one = np.array([5], np.float32)
@@ -121,7 +117,7 @@ def test_the_history_of_who_asks_decays() -> None:
 
 
 def test_similarities_are_symmetric_and_bounded() -> None:
-    """Partial correlations are the same either way, and no item is more like than itself."""
+    """Partial correlations are symmetric, and none exceeds that of an item with itself."""
     data = data_of(made_up())
     scorer = fitted(data, EASEConfig(regularisation=1.0)).scorer
     rows = [scorer.similarities(item) for item in range(data.matrix.item_count)]
@@ -132,7 +128,7 @@ def test_similarities_are_symmetric_and_bounded() -> None:
 
 
 def test_a_large_catalogue_is_covered_by_its_most_liked_items() -> None:
-    """Beyond `max_items`, the least liked items score 0 and the rest as if they were alone."""
+    """Items beyond `max_items` score 0; the others score as if they were the whole catalogue."""
     stars = made_up()
     stars[:, [2, 17]] = 0
     stars[0, [2, 17]] = 5
@@ -151,8 +147,8 @@ def test_a_large_catalogue_is_covered_by_its_most_liked_items() -> None:
     assert np.flatnonzero(row).tolist() == [17]
 
 
-def test_low_ratings_do_not_count_as_liking() -> None:
-    """A profile of ratings below the threshold scores 0 throughout."""
+def test_low_ratings_are_not_likes() -> None:
+    """A profile with only ratings below the threshold scores 0 for all items."""
     data = data_of(made_up())
     items = np.arange(5, dtype=np.int32)
     disliked = data.matrix.profile(-1, items, np.full(5, 2.5, np.float32))
@@ -173,7 +169,7 @@ def test_low_ratings_do_not_count_as_liking() -> None:
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, name: str, array: np.ndarray) -> None:
-    """Damaged arrays are refused at load, not met while scoring."""
+    """Loading fails if an array is damaged or has the wrong shape or type."""
     data = data_of(made_up())
     fitted(data).save(tmp_path)
     save_array(tmp_path / name, array)
@@ -182,7 +178,7 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, name: str, array: np
 
 
 def test_a_weight_that_is_not_a_number_is_refused(tmp_path: Path) -> None:
-    """NaN in a file that was not written by `save_array` does not slip through."""
+    """Loading fails if a file that `save_array` did not write contains NaN."""
     data = data_of(made_up())
     fitted(data).save(tmp_path)
     np.save(tmp_path / "weights.npy", np.full((30, 30), np.nan, np.float32))
@@ -202,7 +198,7 @@ def test_a_weight_that_is_not_a_number_is_refused(tmp_path: Path) -> None:
         {"max_items": 0},
     ],
 )
-def test_a_senseless_configuration_is_refused(values: dict[str, float]) -> None:
-    """Values out of range fail where they are made."""
+def test_an_invalid_configuration_is_refused(values: dict[str, float]) -> None:
+    """A configuration with a value out of range cannot be made."""
     with pytest.raises(ValueError, match=next(iter(values))):
         EASEConfig(**values)  # type: ignore[arg-type]

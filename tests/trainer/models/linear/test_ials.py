@@ -1,4 +1,4 @@
-"""iALS: what its solutions minimise."""
+"""iALS: its solutions minimise the documented loss."""
 
 from __future__ import annotations
 
@@ -8,28 +8,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marquee_core.arrays import Float64
-from marquee_core.ratings import RatingsMatrix
-from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.ials import IALSConfig, liked_items, solve_rows
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.models.linear.ials import IALS
 from marquee_trainer.models.model import Training
+from toy.ratings import release_data
 
 USERS, ITEMS = 40, 30
 
 
 def data_of(seed: int) -> ReleaseData:
-    """Two groups of users, each of which likes its half of the items."""
+    """Two groups of users, each of which likes one half of the items."""
     random = np.random.default_rng(seed)
     same = (np.arange(USERS)[:, None] % 2) == (np.arange(ITEMS) % 2)
-    users, items = np.nonzero(random.random((USERS, ITEMS)) < np.where(same, 0.4, 0.1))
-    stars = np.where(same[users, items], 5.0, 2.0).astype(np.float32)
-    matrix = RatingsMatrix.of(users.astype(np.int32), items.astype(np.int32), stars, USERS, ITEMS)
-    return ReleaseData(matrix, Baseline.fit(matrix, 5.0, 5.0, 3))
+    rated = random.random((USERS, ITEMS)) < np.where(same, 0.4, 0.1)
+    return release_data(np.where(rated, np.where(same, 5.0, 2.0), 0.0))
 
 
 def row_loss(x: Float64, liked: Float64, factors: Float64, config: IALSConfig) -> float:
-    """The objective of one row, by all its cells."""
+    """The loss of one row, summed over all its cells."""
     predicted = factors @ x
     count = liked.sum()
     penalty = config.regularisation * (count + config.unobserved_weight * len(factors))
@@ -43,9 +40,9 @@ def row_loss(x: Float64, liked: Float64, factors: Float64, config: IALSConfig) -
 @settings(max_examples=20)
 @given(st.integers(0, 1000), st.floats(0.01, 2.0), st.floats(0.001, 1.0))
 def test_a_row_minimises_its_documented_loss(seed: int, alpha: float, ridge: float) -> None:
-    """No step aside makes a user's loss smaller."""
+    """No small change of a user's factors reduces the loss."""
     random = np.random.default_rng(seed)
-    config = IALSConfig(dimensions=3, unobserved_weight=alpha, regularisation=ridge)
+    config = IALSConfig(factors=3, unobserved_weight=alpha, regularisation=ridge)
     factors = random.normal(size=(ITEMS, 3)).astype(np.float32)
     liked = liked_items(data_of(seed).matrix.all_profiles(), ITEMS, config.minimum_stars)
     wide = factors.astype(np.float64)
@@ -56,20 +53,20 @@ def test_a_row_minimises_its_documented_loss(seed: int, alpha: float, ridge: flo
         assert least <= row_loss(users[4] + step, row, wide, config) + 1e-5
 
 
-def test_it_recommends_what_users_of_the_same_taste_like() -> None:
-    """Items of a user's own group come before those of the other."""
+def test_it_recommends_items_that_users_of_the_same_taste_like() -> None:
+    """The items of a user's own group score higher than those of the other group."""
     data = data_of(1)
-    model = IALS(IALSConfig(dimensions=4))
+    model = IALS(IALSConfig(factors=4))
     model.fit(Training(data))
     scores = model.scorer.score(data.matrix.all_profiles())
     same = (np.arange(USERS)[:, None] % 2) == (np.arange(ITEMS) % 2)
     assert scores[same].mean() > scores[~same].mean() + 0.1
 
 
-def test_what_cannot_be_solved_is_an_error() -> None:
-    """A Gram matrix that is none, and numbers that overflow, are told, not served."""
+def test_an_unsolvable_system_is_an_error() -> None:
+    """An invalid Gram matrix and a solution that is not finite raise errors."""
     liked = liked_items(data_of(2).matrix.all_profiles(), ITEMS, 4.0)
-    factors, config = np.ones((ITEMS, 4), np.float32), IALSConfig(dimensions=4)
+    factors, config = np.ones((ITEMS, 4), np.float32), IALSConfig(factors=4)
     with pytest.raises(np.linalg.LinAlgError, match="positive definite"):
         solve_rows(liked, factors, -1e6 * np.eye(4), config)
     with pytest.raises(np.linalg.LinAlgError, match="finite"):
@@ -77,25 +74,25 @@ def test_what_cannot_be_solved_is_an_error() -> None:
 
 
 def test_a_small_penalty_is_enough() -> None:
-    """More factors than likes are solved for though the penalty is far below single precision."""
+    """A solution exists with more factors than likes and a penalty below float32's precision."""
     liked = liked_items(data_of(2).matrix.all_profiles(), ITEMS, 4.0)
     factors = np.random.default_rng(0).normal(size=(ITEMS, 64)).astype(np.float32)
     wide = factors.astype(np.float64)
-    config = IALSConfig(dimensions=64, regularisation=1e-8)
+    config = IALSConfig(factors=64, regularisation=1e-8)
     assert np.isfinite(solve_rows(liked, factors, wide.T @ wide, config)).all()
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"dimensions": 0},
+        {"factors": 0},
         {"sweeps": 0},
         {"minimum_stars": np.nan},
         {"unobserved_weight": 0.0},
         {"regularisation": -1.0},
     ],
 )
-def test_a_configuration_that_means_nothing_is_refused(changes: dict[str, float]) -> None:
-    """Each field is checked when the configuration is made."""
+def test_an_invalid_configuration_is_refused(changes: dict[str, float]) -> None:
+    """A configuration with a value out of range cannot be made."""
     with pytest.raises(ValueError, match=next(iter(changes))):
         IALSConfig(**changes)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""SLIT."""
+"""SLIT: its weights, against solutions by hand and by direct regression."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ITEMS = 12
 
 
 def data_of(rows: list[tuple[int, int, float, int]], users: int, items: int) -> ReleaseData:
-    """The data of rows of user, item, stars and time."""
+    """The data of ratings given as rows of user, item, stars and time."""
     columns = np.array(rows, np.float64).reshape(-1, 4).T
     matrix = RatingsMatrix.of(
         columns[0].astype(np.int32),
@@ -30,7 +30,7 @@ def data_of(rows: list[tuple[int, int, float, int]], users: int, items: int) -> 
 
 
 def made_up(users: int = 40) -> list[tuple[int, int, float, int]]:
-    """Ratings of some items at some moments, several of them at the same."""
+    """Random ratings at few moments, so that several share a moment."""
     random = np.random.default_rng(0)
     return [
         (user, int(item), float(random.integers(1, 6)), int(random.integers(0, 5)))
@@ -47,12 +47,13 @@ def fitted(data: ReleaseData, config: SLITConfig | None = None) -> SLIT:
 
 
 def test_toy_weights_by_hand() -> None:
-    """Scores equal those worked out on paper.
+    """The scores equal those computed by hand.
 
-    One user liked items 0, 1 and 2 one after another, and powers are 1. After item 0 the history
-    is (1, 0, 0), and what comes next (0, 1, 1/2); after item 1 it is (1 / (1 + 1/2), 1, 0) =
-    (2/3, 1, 0), and next comes (0, 0, 1). SᵀS = [[13/9, 2/3, 0], [2/3, 1, 0], [0, 0, 0]], whose
-    mean diagonal is 22/27, so c = 27/22 gives λ = 1; SᵀT = [[0, 1, 1/2 + 2/3], [0, 0, 1], 0].
+    One user liked items 0, 1 and 2 one after another, and both exponents are 1. After item 0 the
+    history is (1, 0, 0) and the target (0, 1, 1/2). After item 1 the history is
+    (1 / (1 + 1/2), 1, 0) = (2/3, 1, 0) and the target (0, 0, 1). So
+    SᵀS = [[13/9, 2/3, 0], [2/3, 1, 0], [0, 0, 0]], whose mean diagonal is 22/27, and c = 27/22
+    gives λ = 1; SᵀT = [[0, 1, 1/2 + 2/3], [0, 0, 1], 0].
     """
     data = data_of([(0, 0, 5, 10), (0, 1, 4, 11), (0, 2, 5, 12)], 1, 3)
     config = SLITConfig(history_decay=1.0, target_decay=1.0, regularisation=27 / 22)
@@ -61,7 +62,7 @@ def test_toy_weights_by_hand() -> None:
         np.array([[22 / 9, 2 / 3, 0], [2 / 3, 2, 0], [0, 0, 1]]),
         np.array([[0, 1, 7 / 6], [0, 0, 1], [0, 0, 0]]),
     )
-    # The latest counts 1, the one before 1 / (1 + 1/2), the one before that 1 / (1 + 2/2).
+    # The recency weights are 1 / (1 + 2/2), 1 / (1 + 1/2) and, for the latest rating, 1.
     np.testing.assert_allclose(
         scorer.score(data.matrix.profiles([0]))[0],
         np.array([1 / 2, 2 / 3, 1]) @ weights,
@@ -70,7 +71,7 @@ def test_toy_weights_by_hand() -> None:
 
 
 def test_weights_minimise_the_regression_over_all_moments() -> None:
-    """B is the ridge regression of what is liked from each moment on, on what was rated by then."""
+    """B equals a direct ridge regression of the later likes on the history at each moment."""
     rows = made_up()
     data = data_of(rows, 40, ITEMS)
     config = SLITConfig(history_decay=0.7, target_decay=0.4, regularisation=0.5)
@@ -92,25 +93,25 @@ def test_weights_minimise_the_regression_over_all_moments() -> None:
     s, t = np.array(histories), np.array(targets)
     gram = s.T @ s
     penalty = 0.5 * gram.diagonal().mean()
-    wanted = np.linalg.solve(gram + penalty * np.eye(ITEMS), s.T @ t)
+    expected = np.linalg.solve(gram + penalty * np.eye(ITEMS), s.T @ t)
     scorer = fitted(data, config).scorer
-    # A visitor who rated one item is answered with its row.
+    # The scores of a visitor who rated one item are its row of B.
     rows_of_weights = [
         scorer.score(
             data.matrix.profile(-1, np.array([item], np.int32), np.array([5], np.float32))
         )[0]
         for item in range(ITEMS)
     ]
-    np.testing.assert_allclose(rows_of_weights, wanted, atol=1e-5)
+    np.testing.assert_allclose(rows_of_weights, expected, atol=1e-5)
 
 
-def test_fewer_moments_are_spaced_over_all() -> None:
-    """Of a user with many, the first and the last are among those that are learned from."""
+def test_a_limited_number_of_moments_is_spaced_evenly() -> None:
+    """The first and the last moment of a user are among those that are used."""
     rows = [(0, item, 5.0, item) for item in range(ITEMS)]
     data = data_of(rows, 1, ITEMS)
     scorer = fitted(data, SLITConfig(moments=2, history_decay=0.0, target_decay=0.0)).scorer
     first = data.matrix.profile(-1, np.array([0], np.int32), np.array([5], np.float32))
-    # After item 0 alone, all others came next; before the last moment, item 11 alone.
+    # At the first moment all other items come next, at the last one only item 11.
     scores = scorer.score(first)[0]
     assert scores[0] == pytest.approx(0.0, abs=1e-6)
     assert scores[1] > 0
@@ -119,8 +120,8 @@ def test_fewer_moments_are_spaced_over_all() -> None:
     assert scorer.score(second)[0][7] <= 0
 
 
-def test_the_order_of_ratings_decides_what_comes_next() -> None:
-    """Where users go round the catalogue, the successor of the latest is the best."""
+def test_the_order_of_ratings_decides_which_item_is_next() -> None:
+    """If users rate the items in turn, the successor of the latest one scores highest."""
     random = np.random.default_rng(1)
     rows = [
         (user, int((start + step) % ITEMS), 5.0, step)
@@ -135,7 +136,7 @@ def test_the_order_of_ratings_decides_what_comes_next() -> None:
 
 
 def test_without_two_moments_nothing_is_learned() -> None:
-    """Ratings of one moment tell no order: no item is better than another."""
+    """Ratings that share a moment have no order, so all items score 0."""
     data = data_of([(0, 0, 5, 1), (0, 1, 5, 1), (1, 2, 5, 3)], 2, 3)
     assert not fitted(data).scorer.score(data.matrix.profiles([0, 1])).any()
 
@@ -152,7 +153,7 @@ def test_without_two_moments_nothing_is_learned() -> None:
         {"max_items": 0},
     ],
 )
-def test_a_senseless_configuration_is_refused(values: dict[str, float]) -> None:
-    """Values out of range fail where they are made."""
+def test_an_invalid_configuration_is_refused(values: dict[str, float]) -> None:
+    """A configuration with a value out of range cannot be made."""
     with pytest.raises(ValueError, match=next(iter(values))):
         SLITConfig(**values)  # type: ignore[arg-type]

@@ -1,42 +1,29 @@
-"""User-based collaborative filtering."""
+"""User-based collaborative filtering: predictions and evidence, against values by hand."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from marquee_core.ratings import RatingsMatrix
-from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_core.scorers.user_cf import UserCFConfig
 from marquee_trainer.models.model import Training
 from marquee_trainer.models.neighbours.user_cf import UserCF
+from toy.ratings import release_data, unbiased_release_data
 
-# Residuals around 3 stars; NaN where there is no rating. Users 0 and 1 agree, 2 disagrees.
+# Residuals around 3 stars, NaN without a rating. Users 0 and 1 agree, user 2 disagrees.
 TOY = np.array([[1, -1, np.nan], [2, -2, 1], [-1, 1, -1]])
 TOY_CONFIG = UserCFConfig(
     neighbours=2, shrinkage=2.0, overlap_power=1.0, damping=0.25, deviation_damping=1.0
 )
 
 
-def data_of(residuals: np.ndarray) -> ReleaseData:
-    """Ratings with residuals as given: the baseline is 3 stars for everybody and everything."""
-    users, items = np.nonzero(~np.isnan(residuals))
-    ratings = (residuals[users, items] + 3).astype(np.float32)
-    matrix = RatingsMatrix.of(
-        users.astype(np.int32), items.astype(np.int32), ratings, *residuals.shape
-    )
-    no_bias = Baseline(3.0, np.zeros(residuals.shape[1], np.float32), user_damping=1e12)
-    return ReleaseData(matrix, no_bias)
-
-
 def made_up(seed: int = 0, users: int = 60, items: int = 40) -> ReleaseData:
-    """Ratings by two latent tastes."""
+    """Ratings from two latent factors."""
     rng = np.random.default_rng(seed)
     tastes = rng.normal(size=(users, 2)) @ rng.normal(size=(2, items))
-    residuals = np.where(rng.random((users, items)) < 0.3, tastes, np.nan)
-    matrix = data_of(residuals).matrix
-    return ReleaseData(matrix, Baseline.fit(matrix, 5.0, 5.0, 3))
+    rated = rng.random((users, items)) < 0.3
+    return release_data(np.where(rated, 3 + tastes, np.nan))
 
 
 def fitted(data: ReleaseData, config: UserCFConfig | None = None) -> UserCF:
@@ -47,20 +34,20 @@ def fitted(data: ReleaseData, config: UserCFConfig | None = None) -> UserCF:
 
 
 def test_toy_prediction_by_hand() -> None:
-    """A prediction equals the one worked out on paper.
+    """A prediction equals the one computed by hand.
 
     The two users have n = 2 of 3 items in common and ρ = 1, so s = 1 · 2/4 · 2/3 = 1/3. σ² = 14/8;
     σ_0² = (2 + 1.75) / 3 = 1.25, σ_1² = (9 + 1.75) / 4 = 2.6875. Item 2 has s z / (s + 0.25 s) =
     (1 / σ_1) / 1.25, times σ_0: 0.5455955.
     """
-    data = data_of(TOY)
+    data = unbiased_release_data(TOY)
     scores = fitted(data, TOY_CONFIG).scorer.score(data.matrix.profiles([0]))
     assert scores[0, 2] == pytest.approx(3.5455955, abs=1e-5)
 
 
 def test_toy_evidence_by_hand() -> None:
-    """Evidence names the one neighbour, his rating, and what he adds."""
-    data = data_of(TOY)
+    """The evidence counts the one neighbour, and has the rating and the contribution."""
+    data = unbiased_release_data(TOY)
     profile = data.matrix.profiles([0])
     (evidence,) = fitted(data, TOY_CONFIG).scorer.neighbour_evidence(
         profile, np.array([2], np.int32)
@@ -71,7 +58,7 @@ def test_toy_evidence_by_hand() -> None:
 
 
 def test_evidence_agrees_with_the_prediction() -> None:
-    """For each item, baseline and contribution add up to the score, and neighbours are counted."""
+    """For each item, the baseline and the contribution add up to the score."""
     data = made_up()
     model = fitted(data)
     items = np.arange(data.matrix.item_count, dtype=np.int32)
@@ -80,14 +67,14 @@ def test_evidence_agrees_with_the_prediction() -> None:
     )
     evidence = model.scorer.neighbour_evidence(profile, items)
     shifts = np.array([one.contribution for one in evidence])
-    wanted = model.scorer.score(profile)[0]
-    np.testing.assert_allclose(data.baseline.score(profile)[0] + shifts, wanted, atol=1e-6)
+    predicted = model.scorer.score(profile)[0]
+    np.testing.assert_allclose(data.baseline.score(profile)[0] + shifts, predicted, atol=1e-6)
     for one in evidence:
         assert (one.count == 0) == (one.mean_stars == 0.0)
 
 
 def test_a_visitor_with_a_users_ratings_gets_the_users_scores() -> None:
-    """The twin takes no neighbour's place, so folding in gives the trained answer."""
+    """The user with the same ratings is not a neighbour of the visitor, so the scores are equal."""
     data = made_up()
     model = fitted(data, UserCFConfig(neighbours=5))
     for user in range(data.matrix.user_count):
@@ -99,28 +86,28 @@ def test_a_visitor_with_a_users_ratings_gets_the_users_scores() -> None:
 
 
 def test_fresh_ratings_on_top_of_a_user_equal_a_visitor_with_all_of_them() -> None:
-    """A known user's own training row is no neighbour of his folded profile."""
+    """A known user's training ratings are not a neighbour of the user's own folded-in profile."""
     data = made_up()
     model = fitted(data, UserCFConfig(neighbours=5))
     unseen = np.setdiff1d(np.arange(40), data.matrix.seen(7))[:1].astype(np.int32)
     folded = data.matrix.profile(7, unseen, np.array([5], np.float32))
     visitor = data.matrix.profile(-1, folded.items, folded.ratings)
-    assert folded.folded.all()
+    assert folded.needs_fold_in.all()
     np.testing.assert_array_equal(model.scorer.score(folded), model.scorer.score(visitor))
 
 
 def test_fresh_ratings_change_the_scores() -> None:
-    """A folded profile is answered from its ratings, not from the trained neighbours."""
+    """A folded-in profile is scored from its ratings, not with the stored neighbours."""
     data = made_up()
     model = fitted(data)
     known = data.matrix.profiles([7])
-    turned = data.matrix.profile(7, known.items, (6 - known.ratings).astype(np.float32))
-    assert np.abs(model.scorer.score(turned) - model.scorer.score(known)).max() > 0.1
+    reversed_profile = data.matrix.profile(7, known.items, (6 - known.ratings).astype(np.float32))
+    assert np.abs(model.scorer.score(reversed_profile) - model.scorer.score(known)).max() > 0.1
 
 
-def test_dissimilar_users_say_nothing() -> None:
-    """A user whose only fellow disagrees gets the baseline."""
-    data = data_of(TOY[[0, 2]])
+def test_dissimilar_users_do_not_contribute() -> None:
+    """A user without similar users gets the baseline."""
+    data = unbiased_release_data(TOY[[0, 2]])
     profile = data.matrix.profiles([0])
     scores = fitted(data, TOY_CONFIG).scorer.score(profile)
     np.testing.assert_array_equal(scores, data.baseline.score(profile))
@@ -131,7 +118,7 @@ def test_dissimilar_users_say_nothing() -> None:
 
 
 def test_ratings_without_any_spread_are_no_error() -> None:
-    """Residuals that are all 0 have no deviation, and predict the baseline."""
-    data = data_of(np.array([[0.0, 0.0, np.nan], [0.0, 0.0, 0.0]]))
+    """If all residuals are 0, the predictions are those of the baseline."""
+    data = unbiased_release_data(np.array([[0.0, 0.0, np.nan], [0.0, 0.0, 0.0]]))
     profile = data.matrix.profiles([0])
     np.testing.assert_array_equal(fitted(data).scorer.score(profile), data.baseline.score(profile))

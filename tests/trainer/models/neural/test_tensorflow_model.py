@@ -1,4 +1,4 @@
-"""The TensorFlow models: learning, folding in, saving, and the shapes that are compiled."""
+"""The neural models: learning, fold-in, saving, and the shapes that are traced."""
 
 from __future__ import annotations
 
@@ -25,33 +25,34 @@ from marquee_trainer.models.model import Training, predict_pairs
 from marquee_trainer.models.neural import mf
 from marquee_trainer.models.neural.autorec import (
     AutoRec,
-    AutoRecModel,
+    ItemAutoRecConfig,
     UserAutoRec,
+    UserAutoRecConfig,
     residual_matrix,
 )
 from marquee_trainer.models.neural.deep_mf import DeepMF
-from marquee_trainer.models.neural.mf import MF
-from marquee_trainer.models.neural.residual_mf import ResidualMF
+from marquee_trainer.models.neural.leave_one_out import LeaveOneOutConfig
+from marquee_trainer.models.neural.leave_one_out_model import LeaveOneOutModel
+from marquee_trainer.models.neural.mf import MF, MFConfig
+from marquee_trainer.models.neural.residual_mf import ResidualMF, ResidualMFConfig
 from marquee_trainer.models.neural.scoring_module import FoldInConfig, LinearModule
+from marquee_trainer.models.neural.tensorflow_model import EpochConfig, TensorFlowModel
 
 EPOCHS = 3
-Kind: TypeAlias = type[MF] | type[DeepMF] | type[AutoRecModel]
-Trained: TypeAlias = MF | DeepMF | AutoRecModel
-MODELS: tuple[Kind, ...] = (MF, DeepMF, ResidualMF, AutoRec, UserAutoRec)
-
-
-def small(kind: Kind) -> Trained:
-    """An unfitted model that trains in a moment."""
-    if issubclass(kind, MF):
-        return kind(replace(kind.default, epochs=EPOCHS, dimensions=8, batch=256))
-    if issubclass(kind, DeepMF):
-        return kind(replace(kind.default, epochs=EPOCHS, dimensions=5, set_dimensions=3, cells=512))
-    return kind(replace(kind.default, epochs=EPOCHS, hidden=16))
+NeuralModel: TypeAlias = TensorFlowModel[EpochConfig]
+MODELS: tuple[type[NeuralModel], ...] = (MF, DeepMF, ResidualMF, AutoRec, UserAutoRec)
+SMALL = {
+    "mf": MFConfig(epochs=EPOCHS, factors=8, batch=256),
+    "deep_mf": LeaveOneOutConfig(epochs=EPOCHS, factors=5, set_factors=3, cells=512),
+    "residual_mf": ResidualMFConfig(epochs=EPOCHS, factors=5, set_factors=3, cells=512),
+    "autorec": ItemAutoRecConfig(epochs=EPOCHS, hidden_units=16),
+    "user_autorec": UserAutoRecConfig(epochs=EPOCHS, hidden_units=16),
+}
 
 
 @pytest.fixture(scope="module")
 def parts() -> tuple[ReleaseData, Interactions]:
-    """Training ratings, and some that are held out."""
+    """Training ratings and held-out ratings."""
     dataset = generate_sample(SampleConfig(users=60, items=50, ratings=1500), seed=3)
     rows = np.random.default_rng(0).permutation(len(dataset))
     train, held_out = rows[:-150], rows[-150:]
@@ -70,17 +71,17 @@ def parts() -> tuple[ReleaseData, Interactions]:
 
 
 @pytest.fixture(scope="module", params=MODELS, ids=lambda kind: kind.name)
-def model(request: pytest.FixtureRequest, parts: tuple[ReleaseData, Interactions]) -> Trained:
-    """Each model, fitted without validation."""
-    fitted = small(request.param)
+def model(request: pytest.FixtureRequest, parts: tuple[ReleaseData, Interactions]) -> NeuralModel:
+    """Each model, fitted without validation ratings."""
+    fitted: NeuralModel = request.param(SMALL[request.param.name])
     fitted.fit(Training(parts[0]))
     return fitted
 
 
-def test_a_known_user_is_what_folding_in_the_users_ratings_gives(
-    model: Trained, parts: tuple[ReleaseData, Interactions]
+def test_a_known_user_equals_a_visitor_with_the_users_ratings(
+    model: NeuralModel, parts: tuple[ReleaseData, Interactions]
 ) -> None:
-    """A visitor with a known user's ratings gets that user's scores."""
+    """A visitor with the ratings of a known user gets the scores of that user."""
     matrix = parts[0].matrix
     known = matrix.profiles(range(10))
     visitors = join_profiles(
@@ -93,10 +94,10 @@ def test_a_known_user_is_what_folding_in_the_users_ratings_gives(
     np.testing.assert_allclose(model.scorer.score(visitors), expected, atol=2e-3)
 
 
-def test_without_ratings_every_model_says_what_the_baseline_says(
-    model: Trained, parts: tuple[ReleaseData, Interactions]
+def test_without_ratings_every_model_answers_with_the_baseline(
+    model: NeuralModel, parts: tuple[ReleaseData, Interactions]
 ) -> None:
-    """The answer to a visitor of whom nothing is known is μ + b_i."""
+    """The predictions for a visitor without ratings are μ + b_i."""
     data = parts[0]
     nobody = data.matrix.profile(-1, np.empty(0, np.int32), np.empty(0, np.float32))
     expected = data.baseline.item_bias + np.float32(data.baseline.mean)
@@ -104,9 +105,9 @@ def test_without_ratings_every_model_says_what_the_baseline_says(
 
 
 def test_batches_candidates_and_single_users_agree(
-    model: Trained, parts: tuple[ReleaseData, Interactions]
+    model: NeuralModel, parts: tuple[ReleaseData, Interactions]
 ) -> None:
-    """Padding changes nothing: any mix of users and any candidates give the same scores."""
+    """Padding has no effect: users and items score the same alone and in any batch."""
     matrix = parts[0].matrix
     rated = matrix.profiles([5])
     mixed = join_profiles(
@@ -127,10 +128,10 @@ def test_batches_candidates_and_single_users_agree(
     )
 
 
-def test_a_saved_model_scores_as_before_and_needs_no_code_of_ours(
-    model: Trained, parts: tuple[ReleaseData, Interactions], tmp_path: Path
+def test_a_saved_model_scores_as_before(
+    model: NeuralModel, parts: tuple[ReleaseData, Interactions], tmp_path: Path
 ) -> None:
-    """What is loaded by the service gives the trainer's scores."""
+    """The scorer that the service loads gives the scores of the trainer."""
     data = parts[0]
     model.save(tmp_path / "saved")
     served = INFERENCE_SCORERS[model.name](tmp_path / "saved", data)
@@ -143,9 +144,9 @@ def test_a_saved_model_scores_as_before_and_needs_no_code_of_ours(
 
 
 def test_products_of_vectors_are_the_scores(
-    model: Trained, parts: tuple[ReleaseData, Interactions]
+    model: NeuralModel, parts: tuple[ReleaseData, Interactions]
 ) -> None:
-    """Of models that offer them, for known users and visitors alike; a perceptron offers none."""
+    """The products equal the scores of known users and visitors; a perceptron has no products."""
     matrix = parts[0].matrix
     known = matrix.profiles(range(20))
     visitors = join_profiles(
@@ -153,7 +154,7 @@ def test_products_of_vectors_are_the_scores(
     )
     both = join_profiles([visitors, known])
     items = model.scorer.item_products()
-    if isinstance(model, (DeepMF, ResidualMF)):
+    if isinstance(model, LeaveOneOutModel):
         assert items is None
         return
     assert items is not None
@@ -162,23 +163,22 @@ def test_products_of_vectors_are_the_scores(
 
 
 def test_no_shape_is_traced_again(
-    model: Trained,
+    model: NeuralModel,
     parts: tuple[ReleaseData, Interactions],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """No number of users, ratings or candidates runs the module's Python code once more."""
-    fitted = model._fitted
-    assert fitted is not None
+    """No number of users, ratings or candidates runs the Python code of the module again."""
+    fitted = model.fitted
 
     def traced(*_: object) -> None:
         raise AssertionError("traced again")
 
-    for name in ("matrix", "fold", "known", "representation"):
+    for name in ("score", "fold_in", "known_vectors", "item_vectors"):
         monkeypatch.setattr(fitted.module, name, traced)
     matrix = parts[0].matrix
     for size in (1, 3, 33):
         known = matrix.profiles(range(size))
-        folded = replace(known, folded=np.ones(size, dtype=np.bool_))
+        folded = replace(known, needs_fold_in=np.ones(size, dtype=np.bool_))
         for users in (known, folded):
             model.scorer.score(users)
             model.scorer.score(users, np.arange(size, dtype=np.int32))
@@ -187,12 +187,14 @@ def test_no_shape_is_traced_again(
 
 
 @pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind.name)
-def test_fits_of_one_seed_are_the_same(kind: Kind, parts: tuple[ReleaseData, Interactions]) -> None:
-    """Same seed, same data: same scores; validation gives a curve and picks its best epoch."""
+def test_fits_of_one_seed_are_the_same(
+    kind: type[NeuralModel], parts: tuple[ReleaseData, Interactions]
+) -> None:
+    """The same seed gives the same scores; the number of epochs is the best of the curve."""
     data, held_out = parts
     scores = []
     for _ in range(2):
-        model = small(kind)
+        model = kind(SMALL[kind.name])
         fit = model.fit(Training(data, held_out, seed=1))
         scores.append(predict_pairs(model.scorer, data, held_out.users, held_out.items))
         errors = [epoch.validation_mse for epoch in fit.curve]
@@ -205,8 +207,8 @@ def test_fits_of_one_seed_are_the_same(kind: Kind, parts: tuple[ReleaseData, Int
 def test_the_learning_rate_decays_after_each_epoch(
     parts: tuple[ReleaseData, Interactions], decay: float
 ) -> None:
-    """From the configured rate, by the configured factor."""
-    config = replace(MF.default, dimensions=4, learning_rate=0.004, decay=decay)
+    """It starts at the configured rate and is multiplied by the configured factor."""
+    config = MFConfig(factors=4, learning_rate=0.004, decay=decay)
     matrix = parts[0].matrix
     network = mf.FactorNetwork(matrix.user_count, matrix.item_count, 3.5, config)
     loop = mf._Loop(network, matrix, config)
@@ -216,25 +218,27 @@ def test_the_learning_rate_decays_after_each_epoch(
 
 
 @pytest.mark.parametrize("decay", [0.0, -0.5, 1.1, np.nan])
-def test_a_decay_that_means_nothing_is_refused(decay: float) -> None:
-    """The rate neither grows nor vanishes at once."""
+def test_an_invalid_decay_is_refused(decay: float) -> None:
+    """A learning rate must not grow, and must not become 0 after the first epoch."""
     with pytest.raises(ValueError, match="decay"):
-        replace(MF.default, decay=decay)
+        MFConfig(decay=decay)
 
 
-def test_training_ends_when_little_is_gained(parts: tuple[ReleaseData, Interactions]) -> None:
-    """Validation errors that fall ever so slightly do not go on for ever; the least is kept."""
+def test_training_stops_early_when_improvements_are_tiny(
+    parts: tuple[ReleaseData, Interactions],
+) -> None:
+    """Tiny improvements do not extend training; the epoch with the lowest error is kept."""
     errors = iter(np.concatenate([[2.0, 1.0], 1.0 - 1e-6 * np.arange(1, 99)]))
-    model = MF(replace(MF.default, epochs=90, patience=4))
+    model = MF(MFConfig(epochs=90, patience=4))
     network = keras.Sequential()
     fit = model.run_epochs(network, Training(*parts), lambda: 0.0, lambda: float(next(errors)))
     assert len(fit.curve) == fit.epochs == 2 + 4
 
 
 def test_mf_learns_more_than_the_baseline(parts: tuple[ReleaseData, Interactions]) -> None:
-    """On data with tastes in it, factors explain training ratings that biases do not."""
+    """On ratings with latent factors, the training error is lower than that of the baseline."""
     data = parts[0]
-    model = MF(replace(MF.default, epochs=30, dimensions=8, batch=128))
+    model = MF(MFConfig(epochs=30, factors=8, batch=128))
     model.fit(Training(data))
     matrix = data.matrix
     predicted = predict_pairs(model.scorer, data, matrix.users, matrix.items)
@@ -243,9 +247,9 @@ def test_mf_learns_more_than_the_baseline(parts: tuple[ReleaseData, Interactions
 
 
 def test_autorec_reads_only_rated_cells(parts: tuple[ReleaseData, Interactions]) -> None:
-    """The autoencoder's input holds a residual for each rating, and nothing for other cells."""
+    """The input of the autoencoder has a residual for each rating, and no other cells."""
     data = parts[0]
-    by_item = residual_matrix(data, AutoRec().oriented)
+    by_item = residual_matrix(data, AutoRec.rows_and_columns)
     assert by_item.rating_count == data.matrix.rating_count
     assert by_item.user_count == data.matrix.item_count
     everybody = data.matrix.profiles(range(data.matrix.user_count))
@@ -258,7 +262,7 @@ def test_autorec_reads_only_rated_cells(parts: tuple[ReleaseData, Interactions])
 def test_a_linear_model_folds_in_by_the_ridge_solution(
     seed: int, count: int, ridge: float, per_rating: float
 ) -> None:
-    """Folding in equals the closed form, padding included."""
+    """The fold-in equals the closed form, with padding."""
     random = np.random.default_rng(seed)
     factors = random.normal(size=(20, 3)).astype(np.float32)
     offsets = random.normal(size=20).astype(np.float32)
@@ -268,17 +272,18 @@ def test_a_linear_model_folds_in_by_the_ridge_solution(
     padded = np.full((1, 16), PADDING, dtype=np.int32)
     stars = np.zeros((1, 16), dtype=np.float32)
     padded[0, :count], stars[0, :count] = items, ratings
-    found = LinearModule(factors, offsets, config).fold(tf.constant(padded), tf.constant(stars))
+    module = LinearModule(factors, offsets, config)
+    vector = module.fold_in(tf.constant(padded), tf.constant(stars)).numpy()[0]
     design = np.hstack([factors, np.ones((20, 1))])[items]
     penalty = np.diag([ridge + per_rating * count] * 3 + [2.0])
     expected = np.linalg.solve(design.T @ design + penalty, design.T @ (ratings - offsets[items]))
-    np.testing.assert_allclose(found.numpy()[0], expected, atol=2e-3)
+    np.testing.assert_allclose(vector, expected, atol=2e-3)
 
 
 def test_a_damaged_saved_model_is_refused(
     parts: tuple[ReleaseData, Interactions], tmp_path: Path
 ) -> None:
-    """A folder that is no SavedModel of ours is an artifact error, not a crash."""
+    """A missing folder, and a SavedModel without the signatures, raise an ArtifactError."""
     with pytest.raises(ArtifactError):
         SavedModelScorer.load(tmp_path / "nothing", parts[0])
     module = tf.Module()

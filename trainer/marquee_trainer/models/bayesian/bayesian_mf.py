@@ -1,4 +1,4 @@
-"""Bayesian matrix factorization, fitted: samples of the posterior by Gibbs sampling."""
+"""Fits Bayesian matrix factorization: draws samples of the posterior by Gibbs sampling."""
 
 from __future__ import annotations
 
@@ -9,33 +9,32 @@ from marquee_core.scorers.bayesian_mf import BayesianMFConfig, BayesianMFScorer
 from marquee_core.scorers.posterior import Posterior
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.models.bayesian.gibbs import GibbsSampler
-from marquee_trainer.models.closed_form import ClosedFormModel
+from marquee_trainer.models.cf_model import CFModel
 from marquee_trainer.models.model import Epoch, Fit, Training
 
 
-class BayesianMF(ClosedFormModel[BayesianMFConfig, BayesianMFScorer]):
-    """Samples all parameters; keeps those of the items and the priors, and folds users in.
+class BayesianMF(CFModel[BayesianMFConfig, BayesianMFScorer]):
+    """Draws samples of all parameters, keeps those of the items and the priors, and folds users in.
 
-    An epoch is a sweep. The number of sweeps is the configuration's: more of them only make the
-    mean over samples more exact, so validation has nothing to choose.
+    An epoch is a Gibbs sweep. The number of sweeps is that of the configuration. Validation ratings
+    do not change it, because more samples only make their mean more exact.
     """
 
     name = "bayesian_mf"
     config_type = BayesianMFConfig
-    scorer_type = BayesianMFScorer
 
     @property
     def max_epochs(self) -> int:
-        """As `Model.max_epochs`: sweeps."""
+        """See `Model.max_epochs`: the number of sweeps."""
         return self._config.sweeps
 
     def fit(self, training: Training) -> Fit:
-        """As `Model.fit`; the curve is of the mean of the samples so far."""
+        """See `Model.fit`; the learning curve is that of the mean over the samples so far."""
         config, data = self._config, training.data
         chain = GibbsSampler(
             data.matrix,
             data.baseline.mean,
-            config.rank,
+            config.factors,
             (config.user_noise_shape, config.item_noise_shape),
             config.max_linked,
             training.seed,
@@ -47,27 +46,22 @@ class BayesianMF(ClosedFormModel[BayesianMFConfig, BayesianMFScorer]):
             if sweep == config.burn_in:
                 curve.restart()
             curve.add(chain)
-            if config.keeps(sweep):
+            if config.takes_sample(sweep):
                 samples.add(chain)
         self._scorer = BayesianMFScorer.of(config, samples.posterior(), data)
         return Fit(tuple(curve.epochs))
 
-    def learn(self, data: ReleaseData) -> BayesianMFScorer:
-        """As `ClosedFormModel.learn`, with the seed 0."""
-        self.fit(Training(data))
-        return self.scorer
-
 
 class _Samples:
-    """What is kept of a chain."""
+    """Collects the samples of a chain that make up the posterior."""
 
     def __init__(self, data: ReleaseData, config: BayesianMFConfig) -> None:
-        items, samples, rank = data.matrix.item_count, config.samples, config.rank
+        items, samples, factors = data.matrix.item_count, config.samples, config.factors
         self._mean = data.baseline.mean
-        self._factors = np.empty((items, samples, rank), dtype=np.float32)
+        self._factors = np.empty((items, samples, factors), dtype=np.float32)
         self._biases = np.empty((items, samples), dtype=np.float32)
-        # Items beyond the links' limit tell nothing by being rated.
-        self._links = np.zeros((items, samples, rank + 1), dtype=np.float32)
+        # Items beyond the limit of `Links` have links of 0.
+        self._links = np.zeros((items, samples, factors + 1), dtype=np.float32)
         self._user_means: list[Float64] = []
         self._user_precisions: list[Float64] = []
         self._noise_shape = config.user_noise_shape
@@ -75,7 +69,7 @@ class _Samples:
         self._item_noise = np.empty((items, samples), dtype=np.float32)
 
     def add(self, chain: GibbsSampler) -> None:
-        """Keeps the present sample."""
+        """Copies the current sample of a chain."""
         place = len(self._noise)
         vectors, users = chain.items.vectors, chain.users
         self._factors[:, place] = vectors[:, :-1]
@@ -87,7 +81,7 @@ class _Samples:
         self._noise.append(self._noise_shape / chain.noise_rate)
 
     def posterior(self) -> Posterior:
-        """All that was kept."""
+        """The posterior made of all collected samples."""
         return Posterior(
             self._factors,
             self._biases,
@@ -100,7 +94,10 @@ class _Samples:
 
 
 class _Curve:
-    """Errors of the mean prediction of the samples so far, users' numbers sampled as well."""
+    """The learning curve: errors of the mean prediction over the samples so far.
+
+    Unlike in serving, the users' parameters are sampled too.
+    """
 
     def __init__(self, training: Training) -> None:
         self.epochs: list[Epoch] = []
@@ -111,13 +108,13 @@ class _Curve:
         self._validation: Float64 = np.zeros(0 if held_out is None else len(held_out))
 
     def restart(self) -> None:
-        """Forgets the samples so far, as the burn-in ends."""
+        """Discards the samples so far; called at the end of the burn-in."""
         self._count = 0
         self._train[:] = 0.0
         self._validation[:] = 0.0
 
     def add(self, chain: GibbsSampler) -> None:
-        """Takes a sample in, and tells of it."""
+        """Adds the current sample of a chain, and reports the epoch."""
         self._count += 1
         self._train += chain.residuals
         held_out = self._training.validation

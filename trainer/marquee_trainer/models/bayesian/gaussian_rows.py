@@ -1,7 +1,7 @@
-"""Draws of rows' vectors from their Gaussian conditionals, on all cores.
+"""Draws the vectors of rows from their Gaussian conditional distributions, on all cores.
 
-Each row has a small system of its own. Of thousands, the calls to build and to solve them would
-cost more than what is computed, so this is compiled.
+Each row has a small linear system of its own. For thousands of rows, the overhead of NumPy calls
+would exceed the computation itself, so the whole loop is compiled.
 """
 
 from __future__ import annotations
@@ -12,31 +12,32 @@ import numpy as np
 from numba import njit
 
 from marquee_core.arrays import Float64, Int32
-from marquee_trainer.threads import by_blocks
+from marquee_trainer.threads import map_blocks
 
-# Rows that a thread takes at once.
+# Rows that a thread draws at a time.
 _BLOCK = 128
 
 
 class Conditionals(NamedTuple):
-    """N(A_r⁻¹ b_r, A_r⁻¹) of each row r.
+    """The conditional distribution N(A_r⁻¹ b_r, A_r⁻¹) of each row r.
 
-    A_r = Λ + α_r Σ_c d_c d_cᵀ and b_r = h_r + α_r Σ_c w_rc d_c, over the columns c that the row has
-    (Salakhutdinov and Mnih, 2008, equations 11 to 13).
+    A_r = Λ + α_r Σ_c d_c d_cᵀ and b_r = h_r + α_r Σ_c w_rc d_c, summed over the columns c that row
+    r has a rating in (Salakhutdinov and Mnih, 2008, equations 11 to 13).
 
     Attributes:
-        indptr: Where each row begins in `columns` and `wanted`, and the end of the last.
+        indptr: The start of each row in `columns` and `targets`, then the end of the last (int32,
+            n + 1).
         columns: The columns of each row (int32, nnz).
-        wanted: w (float64, nnz).
-        design: d (float64, columns × k).
-        noise: α (float64, n).
-        precision: Λ (float64, k × k).
-        pulls: h (float64, n × k).
+        targets: w, what the row's vector has to explain in each column (float64, nnz).
+        design: d, the vectors of the columns (float64, columns × k).
+        noise: α, the noise precision of each row (float64, n).
+        precision: Λ, the prior precision (float64, k × k).
+        pulls: h, the product of Λ and the prior mean of each row (float64, n × k).
     """
 
     indptr: Int32
     columns: Int32
-    wanted: Float64
+    targets: Float64
     design: Float64
     noise: Float64
     precision: Float64
@@ -47,39 +48,43 @@ def draw_rows(rows: Conditionals, deviates: Float64) -> Float64:
     """Draws a vector for each row: with A = LLᵀ, x = L⁻ᵀ (L⁻¹ b + z).
 
     Args:
-        rows: What is drawn from.
-        deviates: z, standard normal (float64, n × k).
+        rows: The distributions to draw from.
+        deviates: z, standard normal deviates (float64, n × k).
 
     Returns:
         x (float64, n × k).
 
     Raises:
-        LinAlgError: Rounding leaves a matrix not positive definite.
+        LinAlgError: A matrix A is not positive definite, for example because of rounding.
     """
-    drawn: Float64 = np.empty_like(deviates)
+    vectors: Float64 = np.empty_like(deviates)
 
     def block(first: int, last: int) -> bool:
-        done: bool = _draw(rows, deviates, first, last, drawn)
-        return done
+        succeeded: bool = _draw(rows, deviates, first, last, vectors)
+        return succeeded
 
-    if not all(by_blocks(block, len(deviates), _BLOCK)):
+    if not all(map_blocks(block, len(deviates), _BLOCK)):
         raise np.linalg.LinAlgError("a conditional's precision is not positive definite")
-    return drawn
+    return vectors
 
 
 @njit(nogil=True)
-def _draw(rows: Conditionals, deviates: Float64, first: int, last: int, drawn: Float64) -> bool:
-    """As `draw_rows`, of the rows from one to another, into `drawn`; False if it cannot be."""
-    indptr, columns, wanted, design, noise, precision, pulls = rows
+def _draw(rows: Conditionals, deviates: Float64, first: int, last: int, vectors: Float64) -> bool:
+    """Draws the vectors of the rows `first` to `last` and writes them to `vectors`.
+
+    Returns:
+        False if a matrix is not positive definite.
+    """
+    indptr, columns, targets, design, noise, precision, pulls = rows
     width = len(precision)
     system = np.empty((width, width))
     longest = 0
     for row in range(first, last):
         longest = max(longest, indptr[row + 1] - indptr[row])
-    # The row's d side by side, so that sums run over what is contiguous.
+    # The vectors d of a row's columns, transposed, so that sums run over contiguous memory.
     part = np.empty((width, longest))
     for row in range(first, last):
-        x = drawn[row]
+        x = vectors[row]
         start, count = indptr[row], indptr[row + 1] - indptr[row]
         for place in range(count):
             vector = design[columns[start + place]]
@@ -87,10 +92,10 @@ def _draw(rows: Conditionals, deviates: Float64, first: int, last: int, drawn: F
                 part[i, place] = vector[i]
         for i in range(width):
             mine = part[i, :count]
-            x[i] = pulls[row, i] + noise[row] * _dot(mine, wanted[start : start + count])
+            x[i] = pulls[row, i] + noise[row] * _dot(mine, targets[start : start + count])
             for j in range(i + 1):
                 system[i, j] = precision[i, j] + noise[row] * _dot(mine, part[j, :count])
-        # Cholesky's decomposition in the lower half, and L⁻¹ b on the way.
+        # The Cholesky decomposition, in the lower triangle, and L⁻¹ b at the same time.
         for i in range(width):
             for j in range(i + 1):
                 rest = system[i, j]
@@ -116,7 +121,7 @@ def _draw(rows: Conditionals, deviates: Float64, first: int, last: int, drawn: F
 
 @njit(nogil=True, fastmath={"reassoc", "contract"})
 def _dot(a: Float64, b: Float64) -> float:
-    """Σ a_i b_i, in whatever order is quick."""
+    """Computes Σ a_i b_i; the compiler may reorder the sum."""
     total = 0.0
     for place in range(len(a)):
         total += a[place] * b[place]

@@ -1,11 +1,12 @@
-"""A Gibbs sampler of Bayesian matrix factorization with biases and implicit feedback.
+"""A Gibbs sampler for Bayesian matrix factorization with biases and implicit feedback.
 
-The model, r_ui = μ + x_u · (q_i, 1) + b_i + noise with x_u = (p_u, b_u), and alike y_i = (q_i, b_i)
-from the items' side. The noise is Gaussian of precision α_u γ_i, α_u ~ Gamma(a, b) and γ_i ~
-Gamma(c, c): some users, and some items, are rated less predictably than others. Each side has a
-Gaussian prior, N(m + Fβ, Λ⁻¹), whose features F are the set of what a row rated, or was rated by,
-each 1/√n. Conditionals are those of BPMF (Salakhutdinov and Mnih, 2008) and, for the links β, of
-Macau (Simm et al., 2017), in blocks: all of a row's numbers are drawn at once, and all links.
+The model is r_ui = μ + p_u · q_i + b_u + b_i + noise. A user's vector is x_u = (p_u, b_u) and an
+item's y_i = (q_i, b_i). The noise is Gaussian with precision α_u γ_i, where α_u ~ Gamma(a, b) and
+γ_i ~ Gamma(c, c), because the ratings of some users and of some items are less predictable than
+others. The vectors of each side have the Gaussian prior N(m + Fβ, Λ⁻¹). The features F of a row
+are the columns that it has ratings in, with the value 1/√n for n ratings. The conditional
+distributions are those of BPMF (Salakhutdinov and Mnih, 2008) and, for the links β, of Macau (Simm
+et al., 2017). They are drawn in blocks: the whole vector of a row at once, and all links at once.
 """
 
 from __future__ import annotations
@@ -24,17 +25,23 @@ if TYPE_CHECKING:
 
     Matrix: TypeAlias = "csr_array[np.float64, tuple[int, int]]"
 
-# Pairs whose factors are gathered at once; more would not fit a processor's cache.
+# Pairs whose factors are gathered at once; more would not fit into the processor's cache.
 _BLOCK = 8_192
-# Hyperpriors, as vague as they can be: Λ ~ Wishart(I, width), m ~ N(0, (κ Λ)⁻¹), and
-# Gamma(½, rate ½) for b and for the precision of links.
+# Weakly informative hyperpriors: Λ ~ Wishart(I, width), m ~ N(0, (κ Λ)⁻¹), and Gamma(½, rate ½) for
+# b and for the precision of the links.
 _MEAN_STRENGTH = 2.0  # κ, in rows
 _GAMMA = 0.5
-_FIRST_DEVIATION = 0.1  # of the factors that the chain begins with
+_INITIAL_DEVIATION = 0.1  # of the factors at the start of a chain
 
 
 def gamma(random: np.random.Generator, count: float, squares: float) -> float:
-    """Draws a precision given `count` numbers that it is of, and the sum of their squares."""
+    """Draws the precision of zero-mean Gaussian numbers from its conditional distribution.
+
+    Args:
+        random: The random generator.
+        count: How many numbers there are.
+        squares: The sum of their squares.
+    """
     return float(random.gamma(_GAMMA + count / 2, 1 / (_GAMMA + squares / 2)))
 
 
@@ -42,41 +49,52 @@ def wishart(random: np.random.Generator, degrees: float, inverse_scale: Float64)
     """Draws from a Wishart distribution by Bartlett's decomposition.
 
     Args:
-        random: The source of randomness.
-        degrees: Degrees of freedom, at least the width.
+        random: The random generator.
+        degrees: The degrees of freedom, at least the width.
         inverse_scale: The inverse of the scale matrix (float64, width × width).
+
+    Returns:
+        The drawn matrix (float64, width × width).
     """
     width = len(inverse_scale)
     factor = np.tril(random.standard_normal((width, width)), -1)
     factor.flat[:: width + 1] = np.sqrt(random.chisquare(degrees - np.arange(width)))
-    # With LLᵀ the inverse scale, L⁻ᵀ L⁻¹ is the scale.
+    # If LLᵀ is the inverse scale, L⁻ᵀ L⁻¹ is the scale.
     root = np.linalg.solve(np.linalg.cholesky(inverse_scale).T, factor)
     drawn: Float64 = root @ root.T
     return drawn
 
 
 class Links:
-    """F, and the solution of ridge problems in it.
+    """The features F of a side, and the solution of ridge regressions on them.
 
-    FᵀF + λI is solved for one λ after another, so the smaller of FᵀF and FFᵀ is decomposed once.
+    Each sweep solves with FᵀF + λI for another λ, so the smaller of FᵀF and FFᵀ is
+    eigendecomposed once.
+
+    Attributes:
+        columns: The columns that are features, ascending (int64).
+        features: F (float64, n × features).
     """
 
-    def __init__(self, rated: Matrix, most: int) -> None:
-        """Takes who rated what.
+    def __init__(self, rated: Matrix, max_linked: int) -> None:
+        """Builds and decomposes the features.
 
         Args:
-            rated: Whatever values; a row's ratings are its features (float64, n × m).
-            most: At most so many rows or columns; beyond, the columns with the most ratings.
+            rated: A matrix whose nonzero pattern gives the features; its values are ignored
+                (float64, n × m).
+            max_linked: The limit on the size of the decomposition. If both the rows and the
+                columns exceed it, only this many columns, those with the most ratings, are
+                features.
         """
         counts = np.bincount(rated.indices, minlength=rated.shape[1])
         kept = np.argsort(-counts, kind="stable")
-        if min(rated.shape) > most:
-            kept = kept[:most]
+        if min(rated.shape) > max_linked:
+            kept = kept[:max_linked]
         self.columns: Int64 = np.sort(kept)
         scales = 1 / np.sqrt(np.maximum(np.diff(rated.indptr), 1))
         values = np.repeat(scales, np.diff(rated.indptr))
-        whole = csr_array((values, rated.indices, rated.indptr), shape=rated.shape)
-        self.features: Matrix = whole[:, self.columns].tocsr()
+        all_features = csr_array((values, rated.indices, rated.indptr), shape=rated.shape)
+        self.features: Matrix = all_features[:, self.columns].tocsr()
         self._transposed: Matrix = self.features.T.tocsr()
         self._by_rows = self.features.shape[0] < self.features.shape[1]
         first, second = self.features, self._transposed
@@ -85,15 +103,15 @@ class Links:
         values, self._basis = np.linalg.eigh((first @ second).toarray())
         self._eigenvalues = np.maximum(values, 0.0)
 
-    def ridge(self, wanted: Float64, noise: Float64, penalty: float) -> Float64:
-        """(FᵀF + λI)⁻¹ (Fᵀ wanted + √λ noise) (float64, columns × width).
+    def ridge(self, targets: Float64, noise: Float64, penalty: float) -> Float64:
+        """Computes (FᵀF + λI)⁻¹ (Fᵀ targets + √λ noise) (float64, features × width).
 
         Args:
-            wanted: float64, n × width.
-            noise: float64, columns × width.
-            penalty: λ, above 0.
+            targets: The targets of the regression (float64, n × width).
+            noise: Noise for a draw from the conditional distribution (float64, features × width).
+            penalty: λ, positive.
         """
-        right: Float64 = self._transposed @ wanted + np.sqrt(penalty) * noise
+        right: Float64 = self._transposed @ targets + np.sqrt(penalty) * noise
         basis, shrunk = self._basis, (self._eigenvalues + penalty)[:, None]
         if not self._by_rows:
             outer: Float64 = basis @ ((basis.T @ right) / shrunk)
@@ -106,23 +124,32 @@ class Links:
 
 
 class Side:
-    """The rows of one side, users or items, with their prior.
+    """The parameters of one side, users or items, with their prior.
 
     Attributes:
-        rated: The ratings of each row, less μ (float64, n × m).
-        links: F.
-        vectors: x, factors then bias (float64, n × width).
-        noise: Of each row's ratings the precision: α in 1 / stars², or γ (float64, n).
+        rated: The ratings of each row minus μ, in stars (float64, n × m).
+        links: The features F.
+        vectors: x or y: the factors, then the bias (float64, n × width).
+        noise: The noise precision of each row: α in 1 / stars², or γ (float64, n).
         mean: m (float64, width).
         precision: Λ (float64, width × width).
-        weights: β (float64, columns of F × width).
+        weights: β (float64, features × width).
     """
 
-    def __init__(self, rated: Matrix, width: int, most: int, random: np.random.Generator) -> None:
-        """Takes the ratings; see `Links` for `most`."""
+    def __init__(
+        self, rated: Matrix, width: int, max_linked: int, random: np.random.Generator
+    ) -> None:
+        """Draws the initial vectors.
+
+        Args:
+            rated: The ratings of each row minus μ, in stars (float64, n × m).
+            width: The length of a vector, k + 1.
+            max_linked: See `Links`.
+            random: The random generator.
+        """
         self.rated = rated
-        self.links = Links(rated, most)
-        self.vectors: Float64 = _FIRST_DEVIATION * random.standard_normal((rated.shape[0], width))
+        self.links = Links(rated, max_linked)
+        self.vectors: Float64 = _INITIAL_DEVIATION * random.standard_normal((rated.shape[0], width))
         self.vectors[:, -1] = 0.0
         self.noise: Float64 = np.ones(rated.shape[0])
         self.mean: Float64 = np.zeros(width)
@@ -134,20 +161,20 @@ class Side:
         self._random = random
 
     def draw_vectors(self, other: Side) -> None:
-        """Draws all rows' vectors, given the other side and the noise.
+        """Draws the vectors of all rows, given the other side and the noise.
 
-        The precision of a rating is the product of its row's and its column's.
+        The noise precision of a rating is the product of that of its row and that of its column.
         """
         roots = np.sqrt(other.noise)
-        # Scaled by the root of a column's precision, so that products hold the precision itself.
+        # Scaled by the root of the column's noise precision, so products contain the precision.
         design = other.vectors * roots[:, None]
         design[:, -1] = roots
         columns = self.rated.indices
-        wanted = self.rated.data - other.vectors[:, -1].take(columns)
-        wanted *= roots.take(columns)
+        targets = self.rated.data - other.vectors[:, -1].take(columns)
+        targets *= roots.take(columns)
         pulls = (self.mean + self._linked) @ self.precision
         rows = Conditionals(
-            self.rated.indptr, columns, wanted, design, self.noise, self.precision, pulls
+            self.rated.indptr, columns, targets, design, self.noise, self.precision, pulls
         )
         self.vectors = draw_rows(rows, self._random.standard_normal(pulls.shape))
 
@@ -166,7 +193,7 @@ class Side:
         )
         degrees = width + count + len(self.weights)
         self.precision = wishart(self._random, degrees, inverse_scale)
-        # Rows of z L⁻¹ have the covariance Λ⁻¹.
+        # If LLᵀ is Λ and z is standard normal, rows of z L⁻¹ have the covariance Λ⁻¹.
         colour = np.linalg.inv(np.linalg.cholesky(self.precision))
         spread = self._random.standard_normal(width) @ colour / np.sqrt(strength)
         self.mean = count * centre / strength + spread
@@ -182,65 +209,67 @@ class GibbsSampler:
     """A chain of samples of the posterior.
 
     Attributes:
-        users: The users' side, with α.
-        items: The items' side, with γ.
+        users: The parameters of the users, with α.
+        items: The parameters of the items, with γ.
         noise_rate: b, in stars².
-        residuals: r less what the present sample predicts, in stars and in the order of the
-            matrix (float64, ratings).
+        residuals: The ratings minus the predictions of the current sample, in stars and in the
+            order of the matrix (float64, ratings).
     """
 
     def __init__(
         self,
         matrix: RatingsMatrix,
         mean: float,
-        rank: int,
+        factors: int,
         noise_shapes: tuple[float, float],
         max_linked: int,
         seed: int,
     ) -> None:
-        """Begins a chain.
+        """Starts a chain.
 
         Args:
             matrix: The ratings.
             mean: μ, in stars.
-            rank: k.
-            noise_shapes: a and c; the larger, the less users, or items, differ.
+            factors: k, the number of latent factors.
+            noise_shapes: a and c. The larger they are, the less the noise precision differs
+                between users, or between items.
             max_linked: See `Links`.
-            seed: Of all randomness.
+            seed: The seed for all randomness.
         """
         random = np.random.default_rng(seed)
         values = matrix.ratings.astype(np.float64) - mean
         shape = matrix.user_count, matrix.item_count
         rated = csr_array((values.copy(), matrix.items, matrix.indptr), shape=shape)
-        self.users = Side(rated, rank + 1, max_linked, random)
-        self.items = Side(rated.T.tocsr(), rank + 1, max_linked, random)
+        self.users = Side(rated, factors + 1, max_linked, random)
+        self.items = Side(rated.T.tocsr(), factors + 1, max_linked, random)
         self.noise_rate = noise_shapes[0]
         self.residuals: Float64 = values
         self._noise_shapes = noise_shapes
         self._rows = matrix.users
         self._values = values
-        # Where the items' side has each rating of the matrix.
+        # The order of the matrix's ratings in `items.rated`.
         self._by_item = np.argsort(matrix.items, kind="stable")
         self._random = random
 
-    def leave_out(self, part: Float64) -> None:
-        """Has the coming sweeps explain the ratings less a part that something else explains.
+    def subtract(self, effects: Float64) -> None:
+        """Subtracts effects from the original ratings that the following sweeps explain.
 
         Args:
-            part: In stars and in the order of the matrix (float64, ratings).
+            effects: The effects outside this model, in stars and in the order of the matrix
+                (float64, ratings).
         """
-        rest = self._values - part
+        rest = self._values - effects
         self.users.rated.data[:] = rest
         self.items.rated.data[:] = rest[self._by_item]
 
     def precisions(self) -> Float64:
-        """The precision of each rating's noise, in 1 / stars² (float64, ratings)."""
-        found: Float64 = self.users.noise.take(self._rows)
-        found *= self.items.noise.take(self.users.rated.indices)
-        return found
+        """The noise precision of each rating, in 1 / stars² (float64, ratings)."""
+        precisions: Float64 = self.users.noise.take(self._rows)
+        precisions *= self.items.noise.take(self.users.rated.indices)
+        return precisions
 
     def sweep(self) -> None:
-        """Draws everything once."""
+        """Draws every parameter once, given all others."""
         self.users.draw_vectors(self.items)
         self.users.draw_prior()
         self.items.draw_vectors(self.users)
@@ -250,11 +279,18 @@ class GibbsSampler:
         self._draw_noise()
 
     def predict(self, users: Int32, items: Int32) -> Float64:
-        """What the present sample predicts for pairs, less μ, in stars (float64, n)."""
+        """Predicts (user, item) pairs with the current sample.
+
+        Args:
+            users: The user of each pair (int32, n).
+            items: The item of each pair (int32, n).
+
+        Returns:
+            The predictions minus μ, in stars (float64, n).
+        """
         x, y = self.users.vectors, self.items.vectors
-        rank = x.shape[1] - 1
-        predicted: Float64 = x[:, rank].take(users) + y[:, rank].take(items)
-        p, q = np.ascontiguousarray(x[:, :rank]), np.ascontiguousarray(y[:, :rank])
+        predicted: Float64 = x[:, -1].take(users) + y[:, -1].take(items)
+        p, q = np.ascontiguousarray(x[:, :-1]), np.ascontiguousarray(y[:, :-1])
         for start in range(0, len(users), _BLOCK):
             block = slice(start, start + _BLOCK)
             predicted[block] += np.einsum(
@@ -265,20 +301,29 @@ class GibbsSampler:
     def _draw_noise(self) -> None:
         """Draws α, b and γ in turn, each given the others and the residuals; all are conjugate."""
         users, items = self.users, self.items
-        of_users, of_items = self._noise_shapes
+        user_shape, item_shape = self._noise_shapes
         rows, columns = self._rows, users.rated.indices
         squares = np.square(self.residuals)
         weighted = squares * items.noise.take(columns)
-        users.noise = self._precisions(rows, weighted, users, of_users, self.noise_rate)
+        users.noise = self._precisions(rows, weighted, users, user_shape, self.noise_rate)
         self.noise_rate = gamma(
-            self._random, 2 * of_users * len(users.noise), 2 * float(users.noise.sum())
+            self._random, 2 * user_shape * len(users.noise), 2 * float(users.noise.sum())
         )
         weighted = squares * users.noise.take(rows)
-        items.noise = self._precisions(columns, weighted, items, of_items, of_items)
+        items.noise = self._precisions(columns, weighted, items, item_shape, item_shape)
 
     def _precisions(
         self, rows: Int32, squares: Float64, side: Side, shape: float, rate: float
     ) -> Float64:
-        """Draws the noise of a side's rows, given the row and squared residual of each rating."""
+        """Draws the noise precision of each row of a side.
+
+        Args:
+            rows: The row of each rating (int32, ratings).
+            squares: The squared residual of each rating, times the noise precision of the other
+                side (float64, ratings).
+            side: The side to draw for.
+            shape: The shape of the Gamma prior.
+            rate: The rate of the Gamma prior.
+        """
         rates = rate + np.bincount(rows, squares, minlength=len(side.noise)) / 2
         return self._random.gamma(shape + np.diff(side.rated.indptr) / 2, 1 / rates)

@@ -1,4 +1,4 @@
-"""Numbers that ratings share, drawn in turn with the factors of a Gibbs sampler."""
+"""A random effect shared by groups of ratings, drawn in turn with the Gibbs sampler's factors."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from marquee_trainer.models.bayesian.gibbs import gamma
 
 
 class RandomEffect:
-    """A number for each cell of ratings, such as a user's on one day, from N(0, 1/λ).
+    """An effect from N(0, 1/λ) for each cell of ratings, for example a user's ratings on one day.
 
     Attributes:
-        values: In stars; 0 for cells without ratings (float64, cells).
+        values: The effect of each cell in stars; 0 for a cell without ratings (float64, cells).
         precision: λ, in 1 / stars².
     """
 
     def __init__(self, cells: Int64, count: int, random: np.random.Generator) -> None:
-        """Starts from 0.
+        """Starts with all effects at 0.
 
         Args:
             cells: The cell of each rating (int64, n).
-            count: How many cells there are.
-            random: The source of randomness.
+            count: The number of cells.
+            random: The random generator.
         """
         self.values: Float64 = np.zeros(count)
         self.precision = 1.0
@@ -31,15 +31,15 @@ class RandomEffect:
         self._random = random
 
     def part(self) -> Float64:
-        """What it adds to each rating, in stars (float64, n)."""
+        """The effect on each rating, in stars (float64, n)."""
         return self.values.take(self._cells)
 
     def draw(self, residuals: Float64, precisions: Float64) -> None:
-        """Draws the values, then λ; both are conjugate.
+        """Draws the values, then λ, from their conditional distributions; both are conjugate.
 
         Args:
-            residuals: The ratings less all but this effect, in stars (float64, n).
-            precisions: Of the ratings' noise, in 1 / stars² (float64, n).
+            residuals: The ratings minus everything except this effect, in stars (float64, n).
+            precisions: The noise precision of each rating, in 1 / stars² (float64, n).
         """
         count = len(self.values)
         total = self.precision + np.bincount(self._cells, precisions, minlength=count)

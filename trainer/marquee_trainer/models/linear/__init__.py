@@ -1,4 +1,5 @@
-"""Linear rankers: EASE, SLIT and iALS, fitted in closed form or by alternating least squares.
+"""Linear rankers for implicit feedback: EASE, SLIT and iALS.
 
-`implicit_feedback.py` chooses what counts as a like on validation ratings. Start with `ease.py`.
+`implicit_feedback.py` chooses their hyperparameters on validation ratings, for example which
+ratings count as likes. Start with `ease.py`.
 """

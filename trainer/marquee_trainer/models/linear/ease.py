@@ -1,4 +1,4 @@
-"""EASE, fitted: the weights in closed form."""
+"""Fits EASE: weights between items, in closed form."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ from scipy.linalg import inv
 
 from marquee_core.arrays import Float32, Float64
 from marquee_core.scorers.ease import EASEConfig, EASEScorer
-from marquee_core.scorers.item_weights import ItemWeights, history, liking, places_of
+from marquee_core.scorers.item_weights import (
+    ItemWeights,
+    feedback_weights,
+    history_rows,
+    positions_of,
+)
 from marquee_core.scorers.neighbours import RowMatrix
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.models.linear.implicit_feedback import ImplicitFeedbackModel, most_liked
 
-# Rows of the Gram matrix that are held as a sparse product at once.
+# Rows of the Gram matrix computed at once, as a sparse product.
 _GRAM_BLOCK = 512
 
 
 def gram(rows: RowMatrix) -> Float64:
-    """XᵀX (float64, m × m).
+    """Computes XᵀX (float64, m × m).
 
     Args:
         rows: X (float32, users × m).
@@ -30,12 +35,14 @@ def gram(rows: RowMatrix) -> Float64:
     return product
 
 
-def weigh_users(rows: RowMatrix, damping: float) -> RowMatrix:
-    """√W X: users weigh (1 + n)^−s, n being how many items they have, 1 for the mean item.
+def weight_users(rows: RowMatrix, damping: float) -> RowMatrix:
+    """Computes √W X, where the weight of a user with n items is proportional to (1 + n)^−s.
+
+    The weights are scaled so that their mean over all entries of X is 1.
 
     Args:
         rows: X (float32, users × m).
-        damping: s.
+        damping: s; with 0 all weights are 1.
     """
     counts = np.diff(rows.indptr)
     weights = (1.0 + counts) ** -damping
@@ -47,16 +54,16 @@ def weigh_users(rows: RowMatrix, damping: float) -> RowMatrix:
 
 
 def solve(product: Float64, penalty: float, dropout: float) -> tuple[Float32, Float32]:
-    """B (float32, m × m) and the diagonal of P (float32, m).
+    """Computes B (float32, m × m) and the diagonal of P (float32, m); see `EASE`.
 
     Args:
-        product: XᵀX (float64, m × m); overwritten.
-        penalty: λ, above 0.
-        dropout: p, 0 or above and below 1.
+        product: XᵀWX (float64, m × m); it is overwritten.
+        penalty: λ, positive.
+        dropout: p, at least 0 and below 1.
     """
     product.flat[:: len(product) + 1] /= 1.0 - dropout
     product.flat[:: len(product) + 1] += penalty
-    # The transpose is the same matrix in column order, which LAPACK inverts in place.
+    # The transpose is the same matrix in column-major order, which LAPACK inverts in place.
     inverse: Float64 = inv(product.T, overwrite_a=True, check_finite=False, assume_a="pos")
     precisions = inverse.diagonal().copy()
     inverse /= -precisions
@@ -68,14 +75,13 @@ class EASE(ImplicitFeedbackModel[EASEConfig, EASEScorer]):
     """Solves a ridge regression of every item on all others at once (Steck, 2019, equation 8).
 
     P = (XᵀWX + λI + p/(1 − p) diag(XᵀWX))⁻¹, B_ij = −P_ij / P_jj off the diagonal and 0 on it,
-    where X is how much ratings count and W weighs users; the last term is what dropping each input
-    with probability p comes to (EDLAE; Steck, 2020).
+    where X holds the weights of the ratings and W those of the users. The last term of P is the
+    expected effect of dropping each input with probability p (EDLAE; Steck, 2020).
     """
 
     name = "ease"
     config_type = EASEConfig
-    scorer_type = EASEScorer
-    values = (
+    alternatives = (
         ({"history_decay": 0.0}, {"history_decay": 0.5}, {"history_decay": 1.0}),
         (
             {"minimum_stars": 0.5, "indifference": 0.0},
@@ -86,20 +92,21 @@ class EASE(ImplicitFeedbackModel[EASEConfig, EASEScorer]):
         ({"activity_damping": 0.0}, {"activity_damping": 0.5}),
         ({"dropout": 0.0}, {"dropout": 0.4}),
     )
-    multiples = (("regularisation", (0.3, 0.55, 1.8)),)
+    multipliers = (("regularisation", (0.3, 0.55, 1.8)),)
 
     def learn(self, data: ReleaseData) -> EASEScorer:
-        """As `ClosedFormModel.learn`."""
+        """See `OnePassModel.learn`."""
         config, count = self._config, data.matrix.item_count
         profiles = data.matrix.all_profiles()
         items = most_liked(data.matrix, config.minimum_stars, config.max_items)
-        places = places_of(items, count)
-        # What goes together does so at any time: only the history of who asks fades.
-        values = liking(profiles.ratings, config.minimum_stars, config.indifference)
-        rows = history(profiles, values, len(items), places)
-        likes = (profiles.ratings >= config.minimum_stars) & (places[profiles.items] >= 0)
+        positions = positions_of(items, count)
+        # Without recency weights, which apply only to the history of the user being scored:
+        # which items go together does not depend on when they were rated.
+        values = feedback_weights(profiles.ratings, config.minimum_stars, config.indifference)
+        rows = history_rows(profiles, values, len(items), positions)
+        likes = (profiles.ratings >= config.minimum_stars) & (positions[profiles.items] >= 0)
         mean_likes = np.count_nonzero(likes) / len(items)
         penalty = config.regularisation * np.sqrt(max(1.0, mean_likes))
-        product = gram(weigh_users(rows, config.activity_damping))
+        product = gram(weight_users(rows, config.activity_damping))
         weights, precisions = solve(product, penalty, config.dropout)
         return EASEScorer(config, ItemWeights(items, weights, count), precisions)

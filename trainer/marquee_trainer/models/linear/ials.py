@@ -1,4 +1,4 @@
-"""iALS, fitted: alternating least squares on likes."""
+"""Fits iALS by alternating least squares."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from marquee_core.scorers.ials import IALSConfig, IALSScorer, liked_items, solve
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.models.linear.implicit_feedback import ImplicitFeedbackModel
 
-# Of the factors' start; the solution hardly depends on it.
+# The seed of the initial factors. It is fixed because the solution hardly depends on it.
 _SEED = 0
-_START_DEVIATION = 0.1
+_INITIAL_DEVIATION = 0.1
 
 
 class IALS(ImplicitFeedbackModel[IALSConfig, IALSScorer]):
-    """Solves for users given items and for items given users, in turn.
+    """Solves for the users' factors given the items', and the other way round, in turn.
 
     minimise Σ_{liked} (1 − x·y)² + α Σ_{u,i} (x·y)² + λ (Σ_u (n_u + α I) |x_u|² + Σ_i (n_i + α U)
     |y_i|²) (Rendle, Krichene, Zhang and Koren, 2022, equation 2 with ν = 1).
@@ -23,18 +23,17 @@ class IALS(ImplicitFeedbackModel[IALSConfig, IALSScorer]):
 
     name = "ials"
     config_type = IALSConfig
-    scorer_type = IALSScorer
-    values = (({"minimum_stars": 3.0}, {"minimum_stars": 4.0}),)
-    multiples = (("unobserved_weight", (0.4, 2.5)), ("regularisation", (0.5, 2.0)))
+    alternatives = (({"minimum_stars": 3.0}, {"minimum_stars": 4.0}),)
+    multipliers = (("unobserved_weight", (0.4, 2.5)), ("regularisation", (0.5, 2.0)))
 
     def learn(self, data: ReleaseData) -> IALSScorer:
-        """As `ClosedFormModel.learn`."""
+        """See `OnePassModel.learn`."""
         config, matrix = self._config, data.matrix
         by_user = liked_items(matrix.all_profiles(), matrix.item_count, config.minimum_stars)
         by_item = by_user.T.tocsr()
         random = np.random.default_rng(_SEED)
-        shape = (matrix.item_count, config.dimensions)
-        deviation = _START_DEVIATION / np.sqrt(config.dimensions)
+        shape = (matrix.item_count, config.factors)
+        deviation = _INITIAL_DEVIATION / np.sqrt(config.factors)
         items: Float32 = random.normal(0.0, deviation, shape).astype(np.float32)
         for _ in range(config.sweeps):
             users = solve_rows(by_user, items, _gram(items), config)
@@ -43,6 +42,7 @@ class IALS(ImplicitFeedbackModel[IALSConfig, IALSScorer]):
 
 
 def _gram(factors: Float32) -> Float64:
+    """YᵀY of factors Y, in double precision."""
     wide = factors.astype(np.float64)
     product: Float64 = wide.T @ wide
     return product

@@ -1,8 +1,9 @@
-"""Models of likes, whose configuration is chosen anew for each set of ratings.
+"""Rankers for implicit feedback that choose hyperparameters on validation ratings.
 
-Which ratings count as likes, and how much regularisation is best, depends on what is to be ranked:
-what was liked last is not like what was liked at any time. These models are quick to fit, so they
-are tried on the validation ratings, as others choose their epochs.
+Which ratings count as likes, and how much regularisation is best, depends on the data and on the
+split: the items that users like next differ from those that they liked at any time. The models
+here are fast to fit, so each fit tries several configurations on the validation ratings, as the
+neural models choose their number of epochs.
 """
 
 from __future__ import annotations
@@ -15,66 +16,71 @@ import numpy as np
 
 from marquee_core.arrays import Int32
 from marquee_core.ratings import RatingsMatrix
-from marquee_core.scorers.scorer import ReleaseData
+from marquee_core.scorers.scorer import ReleaseData, Scorer
 from marquee_trainer.metrics.ranking_metrics import TOP, RankingTask, ranking_metrics
-from marquee_trainer.models.closed_form import ClosedFormModel, ConfigT, ScorerT
-from marquee_trainer.models.model import Fit, Training, score_known
+from marquee_trainer.models.cf_model import OnePassModel, ScorerT_co
+from marquee_trainer.models.model import ConfigT_co, Fit, Training, score_known
 
-# As good as all to tell configurations apart.
-_MOST_USERS = 4_000
+# Validation users to compare configurations on; more would not change the choice.
+_MAX_USERS = 4_000
 
 
-def most_liked(matrix: RatingsMatrix, minimum_stars: float, most: int) -> Int32:
-    """The items with the most likes, at most `most`, ascending (int32, m).
+def most_liked(matrix: RatingsMatrix, minimum_stars: float, max_items: int) -> Int32:
+    """Selects the items with the most likes.
 
     Args:
         matrix: The training ratings.
-        minimum_stars: A rating of at least so many stars is a like.
-        most: How many items are wanted.
+        minimum_stars: The lowest rating that counts as a like, in stars.
+        max_items: The maximum number of items to select.
+
+    Returns:
+        The item indexes, ascending (int32, m).
     """
     liked = matrix.items[matrix.ratings >= minimum_stars]
     counts = np.bincount(liked, minlength=matrix.item_count)
-    return np.sort(np.argsort(-counts, kind="stable")[:most]).astype(np.int32)
+    return np.sort(np.argsort(-counts, kind="stable")[:max_items]).astype(np.int32)
 
 
-class ImplicitFeedbackModel(ClosedFormModel[ConfigT, ScorerT]):
-    """A model of order that is learned in one pass.
+class ImplicitFeedbackModel(OnePassModel[ConfigT_co, ScorerT_co]):
+    """A ranker that chooses some of its hyperparameters by NDCG@10 on the validation ratings.
+
+    What is chosen are the hyperparameters named in `alternatives` and `multipliers`, among them
+    which ratings count as likes. A fit without validation ratings keeps the configuration.
 
     Attributes:
-        values: The values that are tried first; those of a group exclude each other.
-        multiples: Of each parameter that is varied then, by what its value is multiplied in turn.
+        alternatives: Groups of alternative settings of one or several hyperparameters. The groups
+            are tried one after another, each from the best configuration so far.
+        multipliers: Hyperparameters to vary after that, one after another, and the factors to
+            multiply the configured value by.
     """
 
-    values: ClassVar[tuple[tuple[Mapping[str, float], ...], ...]]
-    multiples: ClassVar[tuple[tuple[str, tuple[float, ...]], ...]]
+    alternatives: ClassVar[tuple[tuple[Mapping[str, float], ...], ...]]
+    multipliers: ClassVar[tuple[tuple[str, tuple[float, ...]], ...]]
 
     @classmethod
-    def chosen(cls) -> tuple[str, ...]:
-        """The parameters that validation ratings choose."""
-        names = [name for group in cls.values for values in group for name in values]
-        return tuple(dict.fromkeys([*names, *(name for name, _ in cls.multiples)]))
+    def validated_hyperparameters(cls) -> tuple[str, ...]:
+        """The names of the hyperparameters that are chosen on validation ratings."""
+        names = [name for group in cls.alternatives for setting in group for name in setting]
+        return tuple(dict.fromkeys([*names, *(name for name, _ in cls.multipliers)]))
 
     def fit(self, training: Training) -> Fit:
-        """As `Model.fit`; validation ratings choose the configuration, by NDCG@10.
+        """See `Model.fit`.
 
-        One group of values after another is tried, then one parameter after another is varied,
-        each from the best of those before. Without validation ratings, or relevant ones among
-        them, the configuration stays as it is.
+        The configuration is kept if there are no validation ratings, or none of them is relevant.
         """
-        task = None
+        self._scorer = self.learn(training.data)
         if training.validation is not None:
             task = RankingTask.of(
                 training.data.matrix, training.validation, training.relevant_stars
-            ).sample(_MOST_USERS, training.seed)
-        self._scorer = self.learn(training.data)
-        if task is not None and len(task.users):
-            self._choose(training.data, task)
+            ).sample(_MAX_USERS, training.seed)
+            if len(task.users):
+                self._choose(training.data, task)
         return Fit()
 
     def _choose(self, data: ReleaseData, task: RankingTask) -> None:
-        """Takes the best configuration of those tried, the first of equals, and its scorer."""
+        """Sets the configuration and the scorer to the best tried; of equals, to the first."""
 
-        def ndcg(scorer: ScorerT) -> float:
+        def ndcg(scorer: Scorer) -> float:
             return ranking_metrics(task, score_known(scorer, data), TOP).ndcg
 
         reached = {self._config: ndcg(self.scorer)}
@@ -90,10 +96,10 @@ class ImplicitFeedbackModel(ClosedFormModel[ConfigT, ScorerT]):
                     self._config, self._scorer = config, scorer
 
     def _steps(self) -> list[Sequence[Mapping[str, float]]]:
-        """What is changed in turn."""
-        present = asdict(self._config)
+        """The alternative settings to try in each step."""
+        configured = asdict(self._config)
         multiplied = [
-            [{name: present[name] * multiple} for multiple in multiples]
-            for name, multiples in self.multiples
+            [{name: configured[name] * multiplier} for multiplier in multipliers]
+            for name, multipliers in self.multipliers
         ]
-        return [*self.values, *multiplied]
+        return [*self.alternatives, *multiplied]

@@ -1,4 +1,4 @@
-"""SLIT, fitted: the weights in closed form."""
+"""Fits SLIT: weights from rated items to the next items, in closed form."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from marquee_trainer.models.linear.transitions import transitions
 class SLIT(ImplicitFeedbackModel[SLITConfig, SLITScorer]):
     """Solves a ridge regression of what users like next on what they rated before.
 
-    B = (SᵀS + λI)⁻¹ SᵀT, where each row of S and T is what a user had rated up to a moment and
-    what the user liked after it, both weighted by distance (SLIT; Choi, Kim, Lee, Shim and Lee,
-    2021; here with power laws, and λ as a share of SᵀS).
+    B = (SᵀS + λI)⁻¹ SᵀT. Each row of S and T belongs to a moment of a user: S holds what the user
+    had rated by then and T what the user liked afterwards, both weighted by distance from that
+    moment (SLIT; Choi, Kim, Lee, Shim and Lee, 2021). Unlike the paper, the weights follow power
+    laws, and λ is relative to SᵀS.
     """
 
     name = "slit"
     config_type = SLITConfig
-    scorer_type = SLITScorer
-    values = (
+    alternatives = (
         ({"minimum_stars": 3.0}, {"minimum_stars": 4.0}),
         ({"target_decay": 0.0}, {"target_decay": 0.5}),
         ({"history_decay": 0.25}, {"history_decay": 0.5}, {"history_decay": 0.75}),
     )
-    multiples = (("regularisation", (0.25, 4.0)),)
+    multipliers = (("regularisation", (0.25, 4.0)),)
 
     def learn(self, data: ReleaseData) -> SLITScorer:
-        """As `ClosedFormModel.learn`."""
+        """See `OnePassModel.learn`."""
         config, matrix = self._config, data.matrix
         items = most_liked(matrix, config.minimum_stars, config.max_items)
         gram, next_liked = transitions(matrix, items, config)
-        # Without a user with two moments there is nothing to learn, and no scale either.
+        # If no user has two moments, both matrices are 0; any positive penalty then gives 0.
         penalty = config.regularisation * float(gram.diagonal().mean()) or 1.0
         gram.flat[:: len(gram) + 1] += penalty
-        # Both in column order, so that LAPACK solves in place.
+        # Both in column-major order, so that LAPACK solves in place.
         left, right = gram.T.astype(np.float64), next_liked.astype(np.float64, order="F")
         del gram, next_liked
         weights = solve(

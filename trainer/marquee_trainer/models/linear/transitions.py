@@ -1,6 +1,7 @@
-"""Sums over moments of users: what had been rated by then, and what was liked from then on.
+"""The matrices that SLIT is fitted on: sums over the moments of all users.
 
-Compiled, as each pair of a user's ratings is added to its place in matrices larger than caches.
+The summation is compiled, because each pair of a user's ratings is added to its own element of
+matrices that are larger than the processor's caches.
 """
 
 from __future__ import annotations
@@ -12,63 +13,75 @@ from numba import njit
 
 from marquee_core.arrays import Float32, Int32, Int64
 from marquee_core.ratings import RatingsMatrix
-from marquee_core.scorers.item_weights import decay, fading, liking, places_of
+from marquee_core.scorers.item_weights import (
+    feedback_weights,
+    positions_of,
+    power_law_decay,
+    recency_weights,
+)
 from marquee_core.scorers.slit import SLITConfig
 
-# What comes next counts twice as much as what comes after it, where the power is 1.
+# The distance at which the base of the targets' power law has doubled: with exponent 1, the next
+# target has twice the weight of the one after it.
 _TARGET_OFFSET = 1.0
 
 
 def transitions(matrix: RatingsMatrix, items: Int32, config: SLITConfig) -> tuple[Float32, Float32]:
-    """SᵀS and SᵀT, where each row is a moment of a user.
+    """Computes SᵀS and SᵀT, where each row of S and T belongs to a moment of a user.
 
-    S is how much what was rated up to the moment counts, as in a profile at that time, T what was
-    liked after it, weighing (1 + n)^−t behind n other ratings.
+    A row of S holds the recency-weighted history that a profile at that moment would give. A row
+    of T holds the items liked afterwards, with the weight (1 + n)^−t for n ratings in between.
 
     Args:
         matrix: The training ratings.
-        items: The items that are covered, ascending (int32, m).
-        config: How ratings count.
+        items: The items to include, ascending (int32, m).
+        config: The hyperparameters that weight the ratings.
 
     Returns:
         SᵀS and SᵀT (float32, m × m each).
     """
-    places = places_of(items, matrix.item_count)
-    columns = places[matrix.items]
+    positions = positions_of(items, matrix.item_count)
+    columns = positions[matrix.items]
     liked = matrix.ratings >= config.minimum_stars
-    counts = liking(matrix.ratings, config.minimum_stars, config.indifference)
-    most = int(np.diff(matrix.indptr).max(initial=0))
-    numbers = np.arange(most + 1, dtype=np.int32)
-    ages = fading(numbers, config.history_decay)
-    waits = decay(numbers, config.target_decay, _TARGET_OFFSET)
+    weights = feedback_weights(matrix.ratings, config.minimum_stars, config.indifference)
+    longest = int(np.diff(matrix.indptr).max(initial=0))
+    distances = np.arange(longest + 1, dtype=np.int32)
+    history_weights = recency_weights(distances, config.history_decay)
+    target_weights = power_law_decay(distances, config.target_decay, _TARGET_OFFSET)
     gram = np.zeros((len(items), len(items)), dtype=np.float32)
     next_liked = np.zeros_like(gram)
     for start, end in pairwise(matrix.indptr.tolist()):
-        later = matrix.later[start:end]
-        moments, before = _moments(later)
+        later = matrix.later_counts[start:end]
+        moments, later_than_previous = _moments(later)
         if not len(moments):
             continue
         if len(moments) > config.moments:
             spaced = np.linspace(0, len(moments) - 1, config.moments)
             moments = moments[np.round(spaced).astype(np.int64)]
-        kept = columns[start:end] >= 0
+        included = columns[start:end] >= 0
         own, now = slice(start, end), moments[:, None]
-        age, wait = later[kept] - now, now - before[kept]
-        history = np.where(age >= 0, ages[np.maximum(age, 0)], np.float32(0.0)) * counts[own][kept]
-        target = np.where(wait >= 0, waits[np.maximum(wait, 0)], np.float32(0.0)) * liked[own][kept]
-        _add(gram, next_liked, columns[own][kept], history.T @ history, history.T @ target)
+        # For each moment and rating: the number of ratings between them, negative if the rating
+        # is on the other side of the moment.
+        age, wait = later[included] - now, now - later_than_previous[included]
+        history = np.where(age >= 0, history_weights[np.maximum(age, 0)], np.float32(0.0))
+        history *= weights[own][included]
+        target = np.where(wait >= 0, target_weights[np.maximum(wait, 0)], np.float32(0.0))
+        target *= liked[own][included]
+        _add(gram, next_liked, columns[own][included], history.T @ history, history.T @ target)
     return gram, next_liked
 
 
 def _moments(later: Int32) -> tuple[Int64, Int64]:
-    """The moments of a user that others follow, and what came before each rating.
+    """Finds the moments of a user that have later ratings.
+
+    Moments and ratings are placed in time by the number of the user's later ratings.
 
     Args:
-        later: How many ratings are later than each (int32, n).
+        later: For each rating, the number of later ratings of the user (int32, n).
 
     Returns:
-        How many ratings are later than each moment but the last, descending (int64); and how many
-        there are later than the moment before each rating's (int64, n).
+        The number of ratings later than each moment except the last, descending (int64); and for
+        each rating, the number of ratings later than the moment before it (int64, n).
     """
     moments, which = np.unique(later, return_inverse=True)
     return moments[:0:-1].astype(np.int64), np.append(moments[1:], len(later))[which]
@@ -78,7 +91,15 @@ def _moments(later: Int32) -> tuple[Int64, Int64]:
 def _add(
     gram: Float32, next_liked: Float32, columns: Int32, products: Float32, follows: Float32
 ) -> None:
-    """Adds a user's products to the places of the user's items."""
+    """Adds a user's products to the elements of the user's items.
+
+    Args:
+        gram: SᵀS, which is added to (float32, m × m).
+        next_liked: SᵀT, which is added to (float32, m × m).
+        columns: The column of each of the user's items (int32, n).
+        products: The user's part of SᵀS (float32, n × n).
+        follows: The user's part of SᵀT (float32, n × n).
+    """
     for row in range(len(columns)):
         for column in range(len(columns)):
             gram[columns[row], columns[column]] += products[row, column]

@@ -1,4 +1,4 @@
-"""Item-based collaborative filtering, fitted: the nearest neighbours of each item."""
+"""Fits item-based collaborative filtering: finds the nearest neighbours of each item."""
 
 from __future__ import annotations
 
@@ -6,34 +6,33 @@ from marquee_core.arrays import Float32, Int32
 from marquee_core.scorers.item_cf import ItemCFConfig, ItemCFScorer, item_residuals
 from marquee_core.scorers.neighbours import CommonSums, Neighbours
 from marquee_core.scorers.scorer import ReleaseData
-from marquee_trainer.models.closed_form import ClosedFormModel
-from marquee_trainer.models.neighbours.neighbourhoods import every_neighbourhood
+from marquee_trainer.models.cf_model import OnePassModel
+from marquee_trainer.models.neighbours.neighbourhoods import all_neighbours
 
 
 def item_neighbours(data: ReleaseData, config: ItemCFConfig) -> Neighbours:
-    """The nearest items to each item, but itself.
+    """Finds the nearest neighbours of each item; an item is not a neighbour of itself.
 
     Args:
-        data: The training ratings.
-        config: How many, and how similarity is measured.
+        data: The training ratings and their baseline.
+        config: The configuration with K and the parameters of the similarity.
     """
     ratings = item_residuals(data)
 
     def similarities(owners: Int32, sums: CommonSums) -> Float32:
-        found = ratings.similarities(ratings.counts[owners], sums, config)
-        found[sums.rows == owners] = 0.0
-        return found
+        values = ratings.similarities(ratings.counts[owners], sums, config)
+        values[sums.rows == owners] = 0.0
+        return values
 
-    return every_neighbourhood(ratings, similarities, config.neighbours)
+    return all_neighbours(ratings, similarities, config.neighbours)
 
 
-class ItemCF(ClosedFormModel[ItemCFConfig, ItemCFScorer]):
-    """Finds each item's neighbours; see `every_neighbourhood` for what it costs."""
+class ItemCF(OnePassModel[ItemCFConfig, ItemCFScorer]):
+    """Finds the neighbours of each item; see `all_neighbours` for the cost."""
 
     name = "item_cf"
     config_type = ItemCFConfig
-    scorer_type = ItemCFScorer
 
     def learn(self, data: ReleaseData) -> ItemCFScorer:
-        """As `ClosedFormModel.learn`."""
+        """See `OnePassModel.learn`."""
         return ItemCFScorer(data, item_neighbours(data, self._config), self._config)

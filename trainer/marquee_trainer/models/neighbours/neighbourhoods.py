@@ -1,9 +1,10 @@
-"""The neighbours of every row at once, on all cores.
+"""Finds the neighbours of all rows at once, on all cores.
 
-What serving computes of one visitor (`CoRatings.sums`) is computed here of every row. There are a
-thousand times as many, so the four sums are taken in one pass over the co-ratings, compiled, and
-blocks of rows are shared among threads. What follows from the sums is the code that serves, on
-whole blocks: on single rows, threads would wait for one another more than they compute.
+Serving computes the sums over common columns for one visitor at a time (`CoRatings.sums`). Here
+they are computed for every row, of which there are thousands, so the four sums are compiled into
+one pass over the co-ratings, and threads process blocks of rows in parallel. The similarities are
+then computed from the sums by the code that serves, for a whole block at once: with one call per
+row, the threads would mostly wait for Python's global lock.
 """
 
 from __future__ import annotations
@@ -16,50 +17,55 @@ from numba import njit
 
 from marquee_core.arrays import Float32, Int32
 from marquee_core.scorers.neighbours import CommonSums, CoRatings, Neighbours, nearest
-from marquee_trainer.threads import by_blocks, usable_cores
+from marquee_trainer.threads import map_blocks, usable_cores
 
-# Pairs of rows in a block: threads synchronise only at its ends, and it takes about 10 MB of
-# memory; more where a single row has more pairs.
+# Pairs of rows in a block. Threads synchronise only between blocks. A block takes about 10 MB of
+# memory, or more if a single row has more pairs.
 _BLOCK_CELLS = 1 << 18
-# So that no core waits long for the last.
+# With several blocks for each core, all cores finish at about the same time.
 _BLOCKS_PER_CORE = 4
 
 
-def every_neighbourhood(
+def all_neighbours(
     ratings: CoRatings, similarities: Callable[[Int32, CommonSums], Float32], count: int
 ) -> Neighbours:
     """Finds the neighbours of each row.
 
-    Σ n_c² additions over the columns' rating counts in all. What is held, beside the ratings, is
-    a block of sums a thread, and the neighbours.
+    The cost is Σ n_c² additions, where n_c is the number of ratings in column c. Beside the
+    ratings and the neighbours, memory holds one block of sums per thread.
 
     Args:
-        ratings: The rows.
-        similarities: Makes of the sums of some rows, and of the row that each sum is of (int32,
-            n), the similarities (float32, n), 0 for what is no neighbour; called in several
-            threads.
-        count: At most so many neighbours of a row.
+        ratings: The residual matrix.
+        similarities: A function that computes similarities (float32, n) from the owning row of
+            each sum (int32, n) and the sums. It returns 0 for a pair that must not be neighbours,
+            and is called from several threads.
+        count: The maximum number of neighbours of a row.
     """
     rows = len(ratings.counts)
-    most = -(-rows // (_BLOCKS_PER_CORE * usable_cores()))
-    size = max(1, min(most, _BLOCK_CELLS // max(1, rows)))
+    largest = -(-rows // (_BLOCKS_PER_CORE * usable_cores()))
+    size = max(1, min(largest, _BLOCK_CELLS // max(1, rows)))
 
     def block(first: int, last: int) -> list[tuple[Int32, Float32]]:
         ends, owners, sums = _block_sums(ratings, first, last)
-        found = similarities(owners, sums)
+        values = similarities(owners, sums)
         return [
-            nearest(sums.rows[start:end], found[start:end], count) for start, end in pairwise(ends)
+            nearest(sums.rows[start:end], values[start:end], count) for start, end in pairwise(ends)
         ]
 
-    return Neighbours.of(chain.from_iterable(by_blocks(block, rows, size)))
+    return Neighbours.of(chain.from_iterable(map_blocks(block, rows, size)))
 
 
 def _block_sums(ratings: CoRatings, first: int, last: int) -> tuple[list[int], Int32, CommonSums]:
-    """The sums of the rows from one to another with all rows.
+    """Computes the sums of the rows `first` to `last` with all rows.
+
+    Args:
+        ratings: The residual matrix.
+        first: The first row of the block.
+        last: The end of the block.
 
     Returns:
-        Where each row's sums begin, and the end of the last; the row that each is of (int32, n);
-        and the sums.
+        The start of each row's sums, then the end of the last row's; the owning row of each sum
+        (int32, n); and the sums.
     """
     rows = len(ratings.counts)
     others = np.empty((last - first) * rows, dtype=np.int32)
@@ -79,20 +85,21 @@ def _block_sums(ratings: CoRatings, first: int, last: int) -> tuple[list[int], I
 def _add(
     indptr: Int32, rows: Int32, others: Float32, columns: Int32, values: Float32, sums: Float32
 ) -> None:
-    """Adds Σ x y, Σ y², Σ x² and n of a vector and each row to `sums` (float32, rows × 4).
+    """Adds Σ x y, Σ y², Σ x² and n of a vector x and each row y to `sums`.
 
     Args:
-        indptr: Where each column begins in `rows` and `others`, and the end of the last.
+        indptr: The start of each column in `rows` and `others`, then the end of the last (int32).
         rows: The rows of each column (int32, nnz).
         others: y (float32, nnz).
         columns: The columns of the vector (int32, n).
         values: x (float32, n).
-        sums: What is added to.
+        sums: The sums of each row, which are added to (float32, rows × 4).
     """
     for place in range(len(columns)):
         x, column = values[place], columns[place]
         square = x * x
-        # Unsigned, since an index below 0 would count from the end, and asking costs a half more.
+        # Unsigned indexes are never negative, so numba does not check for that, which would make
+        # the loop half as slow again.
         for cell in range(np.uint64(indptr[column]), np.uint64(indptr[column + 1])):
             row, y = np.uint64(rows[cell]), others[cell]
             sums[row, 0] += x * y
@@ -103,22 +110,22 @@ def _add(
 
 @njit(nogil=True)
 def _move(running: Float32, rows: Int32, sums: Float32, end: int) -> int:
-    """Moves the sums whose first is above 0 behind others, and sets all to 0.
+    """Appends the rows with a positive Σ x y to `rows` and `sums`, and resets `running` to 0.
 
     Args:
-        running: The sums (float32, rows × 4).
-        rows: Where the rows of the sums go (int32, n).
-        sums: Where the sums go (float32, 4 × n).
-        end: How many are there.
+        running: The sums of each row (float32, rows × 4).
+        rows: The rows appended so far (int32, n).
+        sums: Their sums (float32, 4 × n).
+        end: The number of rows appended so far.
 
     Returns:
-        How many are there then.
+        The number of rows appended then.
     """
     for row in range(len(running)):
         rows[end] = row
         for kind in range(4):
             sums[kind, end] = running[row, kind]
             running[row, kind] = 0.0
-        # What comes next takes the place of what is not wanted.
+        # Written in any case; the next row overwrites it unless it is kept.
         end += sums[0, end] > 0
     return end

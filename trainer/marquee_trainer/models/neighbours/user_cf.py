@@ -1,4 +1,4 @@
-"""User-based collaborative filtering, fitted: the nearest neighbours of each user."""
+"""Fits user-based collaborative filtering: finds the nearest neighbours of each user."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ from marquee_core.arrays import Float32, Int32
 from marquee_core.scorers.neighbours import CommonSums
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_core.scorers.user_cf import UserCFConfig, UserCFScorer, UserResiduals
-from marquee_trainer.models.closed_form import ClosedFormModel
-from marquee_trainer.models.neighbours.neighbourhoods import every_neighbourhood
+from marquee_trainer.models.cf_model import OnePassModel
+from marquee_trainer.models.neighbours.neighbourhoods import all_neighbours
 
 
-class UserCF(ClosedFormModel[UserCFConfig, UserCFScorer]):
-    """Finds each user's neighbours with the very function that folds in a visitor.
+class UserCF(OnePassModel[UserCFConfig, UserCFScorer]):
+    """Finds the neighbours of each user, with the same similarities as the fold-in of a visitor.
 
-    See `every_neighbourhood` for what it costs.
+    See `all_neighbours` for the cost.
     """
 
     name = "user_cf"
     config_type = UserCFConfig
-    scorer_type = UserCFScorer
 
     def learn(self, data: ReleaseData) -> UserCFScorer:
-        """As `ClosedFormModel.learn`."""
+        """See `OnePassModel.learn`."""
         users = UserResiduals(data, self._config)
         counts = users.ratings.counts
 
@@ -29,4 +28,4 @@ class UserCF(ClosedFormModel[UserCFConfig, UserCFScorer]):
             return users.similarities(counts[owners], sums)
 
         count = self._config.neighbours
-        return UserCFScorer(users, every_neighbourhood(users.ratings, similarities, count))
+        return UserCFScorer(users, all_neighbours(users.ratings, similarities, count))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 import keras
 import numpy as np
@@ -11,59 +11,82 @@ import tensorflow as tf
 
 from marquee_core.arrays import Float32
 from marquee_core.ratings import RatingsMatrix
+from marquee_core.scorers.hyperparameters import (
+    Interval,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    Search,
+    SearchWithin,
+)
 from marquee_trainer.models.model import Fit, Training
 from marquee_trainer.models.neural.scoring_module import FoldInConfig, LinearModule
-from marquee_trainer.models.neural.tensorflow_model import TensorFlowModel
+from marquee_trainer.models.neural.tensorflow_model import EpochConfig, TensorFlowModel
 
 
 @dataclass(frozen=True)
-class FactorConfig:
-    """Matrix factorization by Adam on minibatches.
+class MFConfig(EpochConfig):
+    """The hyperparameters of matrix factorization by Adam on minibatches.
 
     Attributes:
-        dimensions: Length of the embeddings.
-        epochs: At most so many, with validation data; exactly so many without.
-        patience: Epochs without a better validation error before training ends.
-        batch: Ratings in a minibatch.
-        learning_rate: Adam's, in the first epoch.
-        decay: By what the learning rate is multiplied after each epoch, so that the factors come
-            to rest.
-        l2: Penalty of the embeddings for each rating, so that it scales with their frequency.
-        bias_l2: Penalty of the biases for each rating.
-        fold_in: How users are folded in.
+        epochs: See `EpochConfig`.
+        patience: See `EpochConfig`.
+        factors: k, the number of latent factors.
+        learning_rate: The learning rate of Adam in the first epoch.
+        decay: The factor that the learning rate is multiplied by after each epoch, so that the
+            embeddings converge.
+        l2: The L2 penalty of the embeddings for each rating, in squared stars; frequent users and
+            items are penalised more.
+        bias_l2: The L2 penalty of the biases for each rating.
+        batch: The number of ratings in a minibatch.
+        fold_in: The penalties of the fold-in.
     """
 
-    dimensions: int
-    epochs: int
-    learning_rate: float
-    l2: float
-    fold_in: FoldInConfig
+    epochs: int = 40
     patience: int = 3
-    batch: int = 512
-    decay: float = 1.0
-    bias_l2: float = 0.005
-
-    def __post_init__(self) -> None:
-        if not 0 < self.decay <= 1:
-            raise ValueError(f"decay: {self.decay} is not above 0 and at most 1")
+    factors: Annotated[PositiveInt, Search(16, 128)] = 64
+    learning_rate: Annotated[PositiveFloat, Search(0.0007, 0.004)] = 0.002
+    decay: Annotated[float, Interval(above=0, at_most=1), Search(0.8, 1.0, log=False)] = 1.0
+    l2: Annotated[NonNegativeFloat, Search(0.04, 0.12)] = 0.065
+    bias_l2: NonNegativeFloat = 0.005
+    batch: PositiveInt = 512
+    fold_in: Annotated[
+        FoldInConfig,
+        SearchWithin(
+            {
+                "ridge": Search(0.3, 40.0),
+                "ridge_per_rating": Search(0.005, 0.3),
+                "bias_ridge": Search(1.0, 20.0),
+            }
+        ),
+    ] = field(
+        default_factory=lambda: FoldInConfig(ridge=1.0, ridge_per_rating=0.07, bias_ridge=5.0)
+    )
 
 
 class FactorNetwork(keras.Model):  # type: ignore[misc]
-    """Stars of (user, item) pairs: μ + b_i + b_u + p · q."""
+    """Predicts stars for (user, item) pairs: μ + b_i + b_u + p · q."""
 
-    def __init__(self, users: int, items: int, mean: float, config: FactorConfig) -> None:
-        """Takes the sizes, the mean rating and the configuration."""
+    def __init__(self, users: int, items: int, mean: float, config: MFConfig) -> None:
+        """Creates a network with small random factors.
+
+        Args:
+            users: The number of users.
+            items: The number of items.
+            mean: μ, the mean rating in stars.
+            config: The hyperparameters.
+        """
         super().__init__()
         self.config = config
         self.mean = mean
-        start = keras.initializers.RandomNormal(stddev=0.1 / np.sqrt(config.dimensions))
-        self.user_factors = keras.layers.Embedding(users, config.dimensions, start)
-        self.item_factors = keras.layers.Embedding(items, config.dimensions, start)
+        start = keras.initializers.RandomNormal(stddev=0.1 / np.sqrt(config.factors))
+        self.user_factors = keras.layers.Embedding(users, config.factors, start)
+        self.item_factors = keras.layers.Embedding(items, config.factors, start)
         self.user_bias = keras.layers.Embedding(users, 1, "zeros")
         self.item_bias = keras.layers.Embedding(items, 1, "zeros")
 
     def call(self, users: Any, items: Any) -> Any:
-        """Stars of pairs, and the penalty of their embeddings for each pair."""
+        """Predicts pairs: int32[B], int32[B] → stars and L2 penalty of each, float32[B] each."""
         p, q = self.user_factors(users), self.item_factors(items)
         b, c = self.user_bias(users)[:, 0], self.item_bias(items)[:, 0]
         scores = self.mean + b + c + tf.reduce_sum(p * q, axis=1)
@@ -75,25 +98,19 @@ class FactorNetwork(keras.Model):  # type: ignore[misc]
         return np.asarray(self.item_factors.get_weights()[0], dtype=np.float32)
 
     def offsets(self) -> Float32:
-        """μ + b_i of all items (float32, items)."""
+        """μ + b_i of all items, in stars (float32, items)."""
         bias = np.asarray(self.item_bias.get_weights()[0])[:, 0]
         return (bias + self.mean).astype(np.float32)
 
 
-class MF(TensorFlowModel[FactorConfig]):
+class MF(TensorFlowModel[MFConfig]):
     """f = μ + b_i + b_u + p · q (Koren, Bell and Volinsky, 2009)."""
 
     name = "mf"
-    default = FactorConfig(
-        dimensions=64,
-        epochs=40,
-        learning_rate=0.002,
-        l2=0.065,
-        fold_in=FoldInConfig(ridge=1.0, ridge_per_rating=0.07, bias_ridge=5.0),
-    )
+    config_type = MFConfig
 
     def fit(self, training: Training) -> Fit:
-        """As `Model.fit`."""
+        """See `Model.fit`."""
         data, config = training.data, self._config
         keras.utils.set_random_seed(training.seed)
         matrix = data.matrix
@@ -102,7 +119,7 @@ class MF(TensorFlowModel[FactorConfig]):
         random = np.random.default_rng(training.seed)
 
         def validate() -> float:
-            assert training.validation is not None  # noqa: S101 - asked only then
+            assert training.validation is not None  # noqa: S101 - called only with validation
             predicted = loop.predict(training.validation.users, training.validation.items)
             return float(np.mean((predicted - training.validation.ratings) ** 2))
 
@@ -117,9 +134,9 @@ class MF(TensorFlowModel[FactorConfig]):
 
 
 class _Loop:
-    """Trains a network, an epoch in one call of a compiled function."""
+    """The training loop; each epoch is one call of a compiled function."""
 
-    def __init__(self, network: FactorNetwork, matrix: RatingsMatrix, config: FactorConfig) -> None:
+    def __init__(self, network: FactorNetwork, matrix: RatingsMatrix, config: MFConfig) -> None:
         self._network = network
         self._users = tf.constant(matrix.users)
         self._items = tf.constant(matrix.items)
@@ -134,11 +151,11 @@ class _Loop:
         self._optimizer.build(network.trainable_variables)
 
     def epoch(self, order: Any) -> float:
-        """One pass over the ratings in an order; the mean squared error on the way."""
+        """Trains on all ratings once, in the given order; returns the mean squared error."""
         return float(self._epoch(tf.constant(order.astype(np.int32))))
 
     def predict(self, users: Any, items: Any) -> Float32:
-        """Stars of pairs (float32, n)."""
+        """Predicts stars for pairs (float32, n)."""
         scores: Float32 = self._predict(tf.constant(users), tf.constant(items)).numpy()
         return scores
 

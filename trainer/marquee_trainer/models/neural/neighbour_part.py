@@ -1,4 +1,4 @@
-"""Item neighbourhoods as a part of a TensorFlow module."""
+"""Item neighbourhoods in TensorFlow, as a part of residual MF."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from marquee_trainer.models.neighbours.item_cf import item_neighbours
 
 
 class NeighbourPart(tf.Module):  # type: ignore[misc]
-    """n_i = Σ_j s_ij e_uj / (Σ_j s_ij + δ S_i), what `ItemCFScorer` adds to the baseline."""
+    """n_i = Σ_j s_ij e_uj / (Σ_j s_ij + δ S_i), which `ItemCFScorer` adds to the baseline."""
 
     def __init__(self, data: ReleaseData, config: ItemCFConfig) -> None:
         """Finds the neighbours of each item.
 
         Args:
-            data: The training ratings.
-            config: Of the neighbourhoods.
+            data: The training ratings and their baseline.
+            config: The hyperparameters of the neighbourhoods.
         """
         super().__init__()
         similar = item_neighbours(data, config)
@@ -30,27 +30,27 @@ class NeighbourPart(tf.Module):  # type: ignore[misc]
         totals = np.asarray(matrix.sum(axis=1), dtype=np.float32)
         damping = np.where(totals > 0, config.damping * totals, 1.0).astype(np.float32)
         rows = np.repeat(np.arange(len(similar)), np.diff(similar.indptr))
-        self.places = tf.constant(np.stack([rows, similar.indices], axis=1).astype(np.int64))
+        self.cells = tf.constant(np.stack([rows, similar.indices], axis=1).astype(np.int64))
         self.similarities = tf.constant(similar.similarities)
         self.damping = tf.constant(damping)
-        neutral = data.baseline.item_bias + np.float32(data.baseline.mean)
-        self.item_mean = tf.constant(neutral.astype(np.float32))
+        item_mean = data.baseline.item_bias + np.float32(data.baseline.mean)
+        self.item_mean = tf.constant(item_mean.astype(np.float32))
         self.user_damping = data.baseline.user_damping
         self.items = data.matrix.item_count
         self.rated = tf.Variable([0], shape=(None,), dtype=tf.int32, trainable=False)
         self.stars = tf.Variable([0.0], shape=(None,), trainable=False)
         self.starts = tf.Variable([0], shape=(None,), dtype=tf.int64, trainable=False)
 
-    def added(self, items: Any, ratings: Any, given: Any) -> Any:
-        """n of all items for users' ratings.
+    def contributions(self, items: Any, ratings: Any, given: Any) -> Any:
+        """Computes n of all items for users with padded ratings.
 
         Args:
-            items: int32[B, L], any item for padding.
-            ratings: In stars, float32[B, L].
-            given: 1 for a rating, 0 for padding, float32[B, L].
+            items: The rated items, with any item as padding: int32[B, L].
+            ratings: The ratings in stars: float32[B, L].
+            given: 1 for a rating, 0 for padding: float32[B, L].
 
         Returns:
-            In stars, float32[B, items].
+            n in stars: float32[B, items].
         """
         departures = (ratings - tf.gather(self.item_mean, items)) * given
         count = tf.reduce_sum(given, axis=1, keepdims=True)
@@ -59,22 +59,23 @@ class NeighbourPart(tf.Module):  # type: ignore[misc]
         users = tf.range(batch)[:, None] + tf.zeros_like(items)
         cells = tf.stack([items, users], axis=2)
 
-        def spoken(values: Any) -> Any:
+        def weighted_sums(values: Any) -> Any:
             shape = (self.items, batch)
-            similar = tf.SparseTensor(self.places, self.similarities, (self.items, self.items))
+            similar = tf.SparseTensor(self.cells, self.similarities, (self.items, self.items))
             return tf.sparse.sparse_dense_matmul(similar, tf.scatter_nd(cells, values, shape))
 
         residuals = (departures - bias) * given
-        return tf.transpose(spoken(residuals) / (spoken(given) + self.damping[:, None]))
+        weights = weighted_sums(given) + self.damping[:, None]
+        return tf.transpose(weighted_sums(residuals) / weights)
 
-    def remember(self, profiles: Profiles) -> None:
-        """Keeps the ratings of all users, from whom vectors are made when they are asked for."""
+    def store_ratings(self, profiles: Profiles) -> None:
+        """Stores the ratings of all users, to compute vectors from on request."""
         self.rated.assign(profiles.items)
         self.stars.assign(profiles.ratings)
         self.starts.assign(profiles.indptr)
 
     def ratings_of(self, users: Any) -> tuple[Any, Any]:
-        """Padded items and ratings of known users: int32[B] → int32[B, L], float32[B, L]."""
+        """Looks up padded ratings of known users: int32[B] → int32[B, L], float32[B, L]."""
         first = tf.gather(self.starts, users)
         count = tf.gather(self.starts, users + 1) - first
         places = tf.range(tf.maximum(tf.reduce_max(count), 1))[None]

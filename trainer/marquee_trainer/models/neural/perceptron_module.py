@@ -14,22 +14,23 @@ from marquee_core.scorers.saved_model import PADDING
 from marquee_trainer.models.neural.neighbour_part import NeighbourPart
 from marquee_trainer.models.neural.scoring_module import ScoringModule, ridge_solution
 
-# With neighbourhoods, user vectors are as long as the catalogue. A table of all known users' may
-# have so many numbers (64 MB); beyond, the neighbourhoods' part, which is nearly all of it, is made
-# from their ratings when they are asked for.
+# With neighbourhoods, a user vector is longer than the catalogue. The vectors of all known users
+# are stored in a table of at most this many values (64 MB). If that is not enough, the part of the
+# neighbourhoods, which is most of a vector, is computed from the user's ratings on request.
 _TABLE_CELLS = 16_000_000
 
 
 @dataclass(frozen=True)
 class Layers:
-    """A multi-layer perceptron on (p, s) and q, as it serves: batch normalisation is folded in.
+    """The weights of a multi-layer perceptron, with batch normalisation folded in.
 
     Attributes:
-        user_weights: Weights of (p, s) in the first layer (float32, (k + e) × h).
+        user_weights: The weights of (p, s) in the first layer (float32, (k + e) × h).
         item_part: W_q q_i + bias of the first layer, for each item (float32, items × h).
-        product_weights: Weights of p ⊙ q in the first layer (float32, k × h); None without.
-        hidden: Weights and biases of the further hidden layers.
-        output: Weights of the last layer (float32, h').
+        product_weights: The weights of p ⊙ q in the first layer (float32, k × h); None if it is
+            not an input.
+        hidden: The weights and biases of the other hidden layers.
+        output: The weights of the last layer (float32, h').
     """
 
     user_weights: Float32
@@ -41,15 +42,15 @@ class Layers:
 
 @dataclass(frozen=True)
 class ItemSide:
-    """What is fixed of the items.
+    """The parameters of the items, and the prior of the users.
 
     Attributes:
         factors: q (float32, items × k).
-        variances: Posterior variance of q (float32, items × k).
+        variances: The posterior variances of q (float32, items × k).
         offsets: c in stars (float32, items).
         set_inputs: y (float32, items × e).
         set_outputs: z (float32, items × e).
-        ridge: Prior precision of the user's factors and, last, bias (float32, k + 1).
+        ridge: The prior precisions of a user's factors and, last, bias (float32, k + 1).
     """
 
     factors: Float32
@@ -63,23 +64,32 @@ class ItemSide:
 class PerceptronModule(ScoringModule):
     """f(u, i) = c_i + b + w_f (p · q_i + s · z_i + MLP(p, s, q_i)) + w_n n_i, u = (p, b, s, n).
 
-    (p, b) is the ridge solution on the user's ratings, where the uncertainty of q is part of the
-    ridge; s = Σ_j y_j / √(n + 1) encodes the set of rated items (Koren, 2008, equation 15); n is
-    what neighbourhoods add to the baseline, where they take part.
+    (p, b) is the solution of a ridge regression on the user's ratings, where the uncertainty of q
+    adds to the ridge. s = Σ_j y_j / √(n + 1) encodes the set of rated items (Koren, 2008, equation
+    15). n is what item neighbourhoods add to the baseline; without them it is not part of u.
     """
 
     def __init__(
         self,
         side: ItemSide,
         layers: Layers,
-        factor_weight: float,
-        neighbours: NeighbourPart | None,
-        neighbour_weight: float,
         users: int,
+        factor_weight: float = 1.0,
+        neighbours: NeighbourPart | None = None,
+        neighbour_weight: float = 0.0,
     ) -> None:
-        """Takes the item side, the perceptron, w_f, the neighbourhoods, w_n, and how many users."""
-        items, self.dimensions = side.factors.shape
-        self.set_end = self.dimensions + 1 + side.set_inputs.shape[1]
+        """Creates a module from trained weights.
+
+        Args:
+            side: The parameters of the items.
+            layers: The perceptron.
+            users: The number of known users.
+            factor_weight: w_f.
+            neighbours: The item neighbourhoods; None to do without.
+            neighbour_weight: w_n.
+        """
+        items, self.factor_count = side.factors.shape
+        self.set_end = self.factor_count + 1 + side.set_inputs.shape[1]
         width = self.set_end + (items if neighbours else 0)
         self.has_table = users * width <= _TABLE_CELLS or neighbours is None
         super().__init__(width, items, width if self.has_table else self.set_end)
@@ -100,79 +110,80 @@ class PerceptronModule(ScoringModule):
         self.neighbours = neighbours
         self.neighbour_weight = neighbour_weight
 
-    def matrix(self, vectors: Any, items: Any) -> Any:
-        """As `ScoringModule.matrix`."""
+    def score(self, vectors: Any, items: Any) -> Any:
+        """See `ScoringModule.score`."""
 
         def of(table: Any) -> Any:
             return table if items is None else tf.gather(table, items)
 
-        p, bias = vectors[:, : self.dimensions], vectors[:, self.dimensions, None]
-        s = vectors[:, self.dimensions + 1 : self.set_end]
+        p, bias = vectors[:, : self.factor_count], vectors[:, self.factor_count, None]
+        s = vectors[:, self.factor_count + 1 : self.set_end]
         q = of(self.factors)
         user = tf.matmul(tf.concat([p, s], axis=1), self.user_weights)
         layer = user[:, None, :] + of(self.item_part)
         if self.product_weights is not None:
-            # (p ⊙ q) W for all pairs: a product of q with each user's own weights.
+            # (p ⊙ q) W for all pairs, as a product of q with diag(p) W for each user.
             layer += tf.matmul(q[None], p[:, :, None] * self.product_weights)
         layer = tf.nn.relu(layer)
         for weights, start in self.hidden:
             layer = tf.nn.relu(tf.tensordot(layer, weights, axes=1) + start)
-        found = tf.tensordot(layer, self.output, axes=1) + tf.matmul(p, q, transpose_b=True)
-        found += tf.matmul(s, of(self.set_outputs), transpose_b=True)
-        scores = of(self.offsets) + bias + self.factor_weight * found
+        additions = tf.tensordot(layer, self.output, axes=1) + tf.matmul(p, q, transpose_b=True)
+        additions += tf.matmul(s, of(self.set_outputs), transpose_b=True)
+        scores = of(self.offsets) + bias + self.factor_weight * additions
         if self.neighbours is not None:
-            added = vectors[:, self.set_end :]
-            added = added if items is None else tf.gather(added, items, axis=1)
-            scores += self.neighbour_weight * added
+            part = vectors[:, self.set_end :]
+            part = part if items is None else tf.gather(part, items, axis=1)
+            scores += self.neighbour_weight * part
         return scores
 
-    def fold(self, items: Any, ratings: Any) -> Any:
-        """As `ScoringModule.fold`."""
-        own = self._own(items, ratings)
+    def fold_in(self, items: Any, ratings: Any) -> Any:
+        """See `ScoringModule.fold_in`."""
+        factor_part = self._factor_part(items, ratings)
         if self.neighbours is None:
-            return own
-        return tf.concat([own, self._added(self.neighbours, items, ratings)], axis=1)
+            return factor_part
+        neighbour_part = self._neighbour_part(self.neighbours, items, ratings)
+        return tf.concat([factor_part, neighbour_part], axis=1)
 
-    def _own(self, items: Any, ratings: Any) -> Any:
-        """(p, b, s) of padded ratings: as `fold`, less the neighbourhoods' part."""
+    def _factor_part(self, items: Any, ratings: Any) -> Any:
+        """(p, b, s) of users with padded ratings: int32[B, L], float32[B, L] → float32[B, …]."""
         given = tf.cast(items != PADDING, tf.float32)
         safe = tf.maximum(items, 0)
         design = tf.gather(self.factors, safe) * given[:, :, None]
         design = tf.concat([design, given[:, :, None]], axis=2)
         targets = (ratings - tf.gather(self.offsets, safe)) * given
-        own = tf.einsum("blk,bl->bk", tf.gather(self.variances, safe), given)
-        ridge = self.ridge + tf.pad(own, [[0, 0], [0, 1]])
+        uncertainty = tf.einsum("blk,bl->bk", tf.gather(self.variances, safe), given)
+        ridge = self.ridge + tf.pad(uncertainty, [[0, 0], [0, 1]])
         total = tf.einsum("ble,bl->be", tf.gather(self.set_inputs, safe), given)
         encoded = total / tf.sqrt(tf.reduce_sum(given, axis=1, keepdims=True) + 1.0)
         return tf.concat([ridge_solution(design, targets, ridge), encoded], axis=1)
 
-    def _added(self, neighbours: NeighbourPart, items: Any, ratings: Any) -> Any:
-        """n of padded ratings: float32[B, items]."""
+    def _neighbour_part(self, neighbours: NeighbourPart, items: Any, ratings: Any) -> Any:
+        """n of users with padded ratings: int32[B, L], float32[B, L] → float32[B, items]."""
         given = tf.cast(items != PADDING, tf.float32)
-        return neighbours.added(tf.maximum(items, 0), ratings, given)
+        return neighbours.contributions(tf.maximum(items, 0), ratings, given)
 
-    def known(self, users: Any) -> Any:
-        """As `ScoringModule.known`."""
-        kept = super().known(users)
+    def known_vectors(self, users: Any) -> Any:
+        """See `ScoringModule.known_vectors`."""
+        stored = super().known_vectors(users)
         if self.has_table or self.neighbours is None:
-            return kept
-        added = self._added(self.neighbours, *self.neighbours.ratings_of(users))
-        return tf.concat([kept, added], axis=1)
+            return stored
+        neighbour_part = self._neighbour_part(self.neighbours, *self.neighbours.ratings_of(users))
+        return tf.concat([stored, neighbour_part], axis=1)
 
-    def remember(self, profiles: Profiles, fold: Callable[[Profiles], Float32]) -> None:
-        """As `ScoringModule.remember`."""
+    def store_users(self, profiles: Profiles, fold_in: Callable[[Profiles], Float32]) -> None:
+        """See `ScoringModule.store_users`."""
         neighbours = self.neighbours
         if self.has_table or neighbours is None:
-            super().remember(profiles, fold)
+            super().store_users(profiles, fold_in)
             return
-        neighbours.remember(profiles)
+        neighbours.store_ratings(profiles)
 
-        def own(part: Profiles) -> Float32:
-            vectors: Float32 = self._own(*neighbours.ratings_of(part.user_index)).numpy()
+        def factor_part(part: Profiles) -> Float32:
+            vectors: Float32 = self._factor_part(*neighbours.ratings_of(part.user_index)).numpy()
             return vectors
 
-        super().remember(profiles, own)
+        super().store_users(profiles, factor_part)
 
-    def representation(self) -> Any:
-        """As `ScoringModule.representation`."""
+    def item_vectors(self) -> Any:
+        """See `ScoringModule.item_vectors`."""
         return self.factors

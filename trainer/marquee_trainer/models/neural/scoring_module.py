@@ -1,6 +1,6 @@
-"""The TensorFlow modules that are exported and served: plain operations, no Keras.
+"""The TensorFlow modules that are saved and served: plain operations, without Keras.
 
-The signatures are those of `marquee_core.scorers.saved_model`.
+Their signatures are those of `marquee_core.scorers.saved_model`.
 """
 
 from __future__ import annotations
@@ -16,80 +16,100 @@ import tensorflow as tf
 
 from marquee_core.arrays import Float32
 from marquee_core.ratings import Profiles
+from marquee_core.scorers.hyperparameters import ModelConfig, NonNegativeFloat, PositiveFloat
 from marquee_core.scorers.saved_model import MAX_BATCH, PADDING, PRODUCTS, SavedModelScorer
 from marquee_core.scorers.scorer import ReleaseData
 
 
 @dataclass(frozen=True)
-class FoldInConfig:
-    """How a user's vector is found from ratings, with the item side frozen.
+class FoldInConfig(ModelConfig):
+    """The hyperparameters of a fold-in by ridge regression, with the items' parameters fixed.
 
-    minimise Σ (r − f(u, i))² + Σ_k d_k u_k², d = ridge + ridge_per_rating · n for factors and
-    bias_ridge for the bias, which is the last component; f is linear in u, so this is exact.
+    The user vector u minimises Σ (r − f(u, i))² + Σ_k d_k u_k² over the user's n ratings, where
+    d = ridge + ridge_per_rating · n for a factor and d = bias_ridge for the bias, the last
+    component. f is linear in u, so the solution is exact.
 
     Attributes:
-        ridge: Of each factor.
-        ridge_per_rating: Of each factor, for each rating.
-        bias_ridge: Of the bias.
+        ridge: The L2 penalty of each factor.
+        ridge_per_rating: The L2 penalty of each factor that is added for each rating.
+        bias_ridge: The L2 penalty of the bias.
     """
 
-    ridge: float
-    ridge_per_rating: float
-    bias_ridge: float
+    ridge: PositiveFloat
+    ridge_per_rating: NonNegativeFloat
+    bias_ridge: PositiveFloat
 
 
 class ScoringModule(tf.Module):  # type: ignore[misc]
-    """A user vector, an item side, and a score of the two."""
+    """A model in its served form: user vectors, and scores from a user vector and the items.
 
-    def __init__(self, width: int, items: int, kept: int | None = None) -> None:
-        """Takes the length of user vectors, the number of items, and how much of each is kept."""
+    Attributes:
+        width: d, the length of a user vector.
+        items: The number of items.
+        stored_width: The number of values stored for each known user.
+        users: The stored values of all known users (float32, users × stored width).
+    """
+
+    def __init__(self, width: int, items: int, stored_width: int | None = None) -> None:
+        """Creates a module without known users.
+
+        Args:
+            width: The length of a user vector.
+            items: The number of items.
+            stored_width: The number of values to store for each known user; None for the whole
+                vector.
+        """
         super().__init__()
         self.width = width
         self.items = items
-        self.kept = width if kept is None else kept
-        empty = tf.zeros((1, self.kept))
-        self.users = tf.Variable(empty, shape=(None, self.kept), trainable=False)
+        self.stored_width = width if stored_width is None else stored_width
+        empty = tf.zeros((1, self.stored_width))
+        self.users = tf.Variable(empty, shape=(None, self.stored_width), trainable=False)
 
-    def known(self, users: Any) -> Any:
-        """Vectors of known users, or what is kept of them: int32[B] → float32[B, d]."""
+    def known_vectors(self, users: Any) -> Any:
+        """Returns the vectors of known users: int32[B] → float32[B, d]."""
         return tf.gather(self.users, users)
 
-    def remember(self, profiles: Profiles, fold: Callable[[Profiles], Float32]) -> None:
-        """Keeps what `known` needs of all users, who are folded in as visitors are.
+    def store_users(self, profiles: Profiles, fold_in: Callable[[Profiles], Float32]) -> None:
+        """Computes and stores the values of all known users, who are folded in as visitors are.
 
         Args:
-            profiles: All users.
-            fold: Vectors of at most `MAX_BATCH` users, or what is kept of them (float32, B × d).
+            profiles: The profiles of all users.
+            fold_in: A function that computes the vectors of at most `MAX_BATCH` users, or the part
+                of them that is stored (float32, B × stored width).
         """
-        table = np.zeros((len(profiles), self.kept), dtype=np.float32)
-        # By number of ratings, so that little is padded.
+        table = np.zeros((len(profiles), self.stored_width), dtype=np.float32)
+        # Ordered by the number of ratings, so that batches need little padding.
         order = np.argsort(profiles.counts, kind="stable")
         for first in range(0, len(order), MAX_BATCH):
             part = order[first : first + MAX_BATCH]
-            table[part] = fold(profiles.take(part))
+            table[part] = fold_in(profiles.take(part))
         self.users.assign(table)
 
     @abstractmethod
-    def matrix(self, vectors: Any, items: Any) -> Any:
-        """Stars of all pairs: float32[B, d], int32[C] or None for all items → float32[B, C]."""
+    def score(self, vectors: Any, items: Any) -> Any:
+        """Predicts stars for all pairs: float32[B, d], int32[C] → float32[B, C].
+
+        `items` is None for all items.
+        """
 
     @abstractmethod
-    def fold(self, items: Any, ratings: Any) -> Any:
-        """User vectors of padded ratings: int32[B, L], float32[B, L] → float32[B, d]."""
+    def fold_in(self, items: Any, ratings: Any) -> Any:
+        """Computes user vectors from padded ratings: int32[B, L], float32[B, L] → float32[B, d]."""
 
     @abstractmethod
-    def representation(self) -> Any:
-        """Item vectors for similarities: float32[items, e]."""
+    def item_vectors(self) -> Any:
+        """Returns item vectors for similarities: float32[items, e]."""
 
-    def products(self) -> Any:
-        """Item vectors whose product with (u, 1) is the score: float32[items, d + 1], if any are.
+    def item_products(self) -> Any:
+        """Returns item vectors whose product with (u, 1) is the score: float32[items, d + 1].
 
-        None when scores are no products of vectors.
+        None if the scores are not dot products.
         """
         return None
 
     def make_signatures(self) -> dict[str, Any]:
-        """The signatures, as concrete functions."""
+        """Traces the signatures as concrete functions, by name."""
         vectors = tf.TensorSpec((None, self.width), tf.float32)
         index = tf.TensorSpec((None,), tf.int32)
         grid, stars = tf.TensorSpec((None, None), tf.int32), tf.TensorSpec((None, None), tf.float32)
@@ -98,35 +118,50 @@ class ScoringModule(tf.Module):  # type: ignore[misc]
             return tf.function(function).get_concrete_function(**specs)
 
         signatures = {
-            "user_vectors": concrete(lambda users: {"r": self.known(users)}, users=index),
+            "user_vectors": concrete(lambda users: {"r": self.known_vectors(users)}, users=index),
             "fold_in": concrete(
-                lambda items, ratings: {"r": self.fold(items, ratings)}, items=grid, ratings=stars
+                lambda items, ratings: {"r": self.fold_in(items, ratings)},
+                items=grid,
+                ratings=stars,
             ),
             "score_all": concrete(
-                lambda user_vectors: {"r": self.matrix(user_vectors, None)}, user_vectors=vectors
+                lambda user_vectors: {"r": self.score(user_vectors, None)}, user_vectors=vectors
             ),
             "score": concrete(
-                lambda user_vectors, items: {"r": self.matrix(user_vectors, items)},
+                lambda user_vectors, items: {"r": self.score(user_vectors, items)},
                 user_vectors=vectors,
                 items=index,
             ),
-            "item_vectors": concrete(lambda: {"r": self.representation()}),
+            "item_vectors": concrete(lambda: {"r": self.item_vectors()}),
         }
-        products = self.products()
+        products = self.item_products()
         if products is not None:
-            signatures[PRODUCTS] = concrete(lambda: {"r": self.products()})
+            signatures[PRODUCTS] = concrete(lambda: {"r": self.item_products()})
         return signatures
 
 
 class FittedScorer:
-    """A module with its signatures, before it is saved: it scores by the code that serves it."""
+    """A fitted module with its signatures, before it is saved.
+
+    It scores with the code that serves it.
+
+    Attributes:
+        module: The module.
+        signatures: The signatures of the module, by name.
+        scorer: The scorer on these signatures.
+    """
 
     def __init__(self, module: ScoringModule, data: ReleaseData) -> None:
-        """Folds all known users in, so that they are what visitors with their ratings would be."""
+        """Traces the signatures and folds all known users in.
+
+        Args:
+            module: The module; the known users are stored in it.
+            data: The data that it was fitted on.
+        """
         self.module = module
         self.signatures = module.make_signatures()
         self.scorer = SavedModelScorer(self, data)
-        module.remember(data.matrix.all_profiles(), self.scorer.fold)
+        module.store_users(data.matrix.all_profiles(), self.scorer.fold)
 
     def save(self, folder: Path) -> None:
         """Writes a SavedModel."""
@@ -134,62 +169,63 @@ class FittedScorer:
 
 
 class LinearModule(ScoringModule):
-    """f(u, i) = c_i + p · q_i + b, with u = (p, b); folds in by the ridge solution."""
+    """f(u, i) = c_i + p · q_i + b, with u = (p, b); the fold-in is a ridge regression."""
 
-    def __init__(self, factors: Float32, offsets: Float32, fold_in: FoldInConfig) -> None:
-        """Takes the item side.
+    def __init__(self, factors: Float32, offsets: Float32, fold_in_config: FoldInConfig) -> None:
+        """Creates a module from the items' parameters.
 
         Args:
             factors: q (float32, items × k).
             offsets: c in stars (float32, items).
-            fold_in: How users are folded in.
+            fold_in_config: The penalties of the fold-in.
         """
         super().__init__(factors.shape[1] + 1, len(factors))
         ones = np.ones((len(factors), 1), dtype=np.float32)
         self.factors = tf.constant(np.hstack([factors, ones]))
         self.offsets = tf.constant(offsets)
-        self.fold_in = fold_in
+        self.fold_in_config = fold_in_config
 
-    def matrix(self, vectors: Any, items: Any) -> Any:
-        """As `ScoringModule.matrix`."""
+    def score(self, vectors: Any, items: Any) -> Any:
+        """See `ScoringModule.score`."""
         if items is None:
             return tf.matmul(vectors, self.factors, transpose_b=True) + self.offsets
         factors, offsets = tf.gather(self.factors, items), tf.gather(self.offsets, items)
         return tf.matmul(vectors, factors, transpose_b=True) + offsets
 
-    def fold(self, items: Any, ratings: Any) -> Any:
-        """As `ScoringModule.fold`."""
+    def fold_in(self, items: Any, ratings: Any) -> Any:
+        """See `ScoringModule.fold_in`."""
+        config = self.fold_in_config
         given = tf.cast(items != PADDING, tf.float32)
         safe = tf.maximum(items, 0)
         count = tf.reduce_sum(given, axis=1, keepdims=True)
-        own = self.fold_in.ridge + self.fold_in.ridge_per_rating * count
+        factor_ridge = config.ridge + config.ridge_per_rating * count
         ridge = tf.concat(
             [
-                tf.repeat(own, self.width - 1, axis=1),
-                tf.fill(tf.shape(own), float(self.fold_in.bias_ridge)),
+                tf.repeat(factor_ridge, self.width - 1, axis=1),
+                tf.fill(tf.shape(factor_ridge), float(config.bias_ridge)),
             ],
             axis=1,
         )
         targets = (ratings - tf.gather(self.offsets, safe)) * given
         return ridge_solution(tf.gather(self.factors, safe) * given[:, :, None], targets, ridge)
 
-    def representation(self) -> Any:
-        """As `ScoringModule.representation`."""
+    def item_vectors(self) -> Any:
+        """See `ScoringModule.item_vectors`."""
         return self.factors[:, :-1]
 
-    def products(self) -> Any:
-        """As `ScoringModule.products`."""
+    def item_products(self) -> Any:
+        """See `ScoringModule.item_products`."""
         return tf.concat([self.factors, self.offsets[:, None]], axis=1)
 
 
 @dataclass(frozen=True)
 class InputScale:
-    """The scale of an autoencoder's inputs.
+    """The scaling of an autoencoder's inputs.
 
     Attributes:
-        mean_count: n̄, the mean number of ratings of an input.
+        mean_count: n̄, the mean number of ratings in an input.
         damping: c, in ratings.
-        set_scale: t, what says that a cell is rated, in stars.
+        set_scale: t, the input that marks a cell as rated, in stars.
     """
 
     mean_count: float
@@ -197,15 +233,16 @@ class InputScale:
     set_scale: float
 
     def of(self, counts: Any) -> Any:
-        """g = √((n̄ + c) / (n + c)) of inputs with n ratings, of the shape of n."""
+        """Computes g = √((n̄ + c) / (n + c)) for inputs with n ratings, in the shape of n."""
         return tf.sqrt((self.mean_count + self.damping) / (counts + self.damping))
 
 
 class EncoderModule(ScoringModule):
     """f(u, i) = μ + b_i + b_u + h · w_i + a_i, with u = (h, b_u) and h encoded from the ratings.
 
-    U-AutoRec (Sedhain et al., 2015): h = sigmoid(g Σ_i ((r_i − b_ui) v_i + t v'_i) + m), where i
-    are the rated items, g and t the scales of `InputScale`, and v' encodes that an item is rated.
+    U-AutoRec (Sedhain et al., 2015): h = sigmoid(g Σ_i ((r_i − b_ui) v_i + t v'_i) + m), summed
+    over the rated items i. g and t are the scales of `InputScale`, and v' encodes which items are
+    rated.
     """
 
     def __init__(
@@ -217,7 +254,16 @@ class EncoderModule(ScoringModule):
         scale: InputScale,
         data: ReleaseData,
     ) -> None:
-        """Takes v and v' (2 items × h), m (h), w (items × h), a (items), scales and the data."""
+        """Creates a module from the trained weights.
+
+        Args:
+            encoder: v, then v' (float32, 2 items × h).
+            encoder_bias: m (float32, h).
+            decoder: w (float32, items × h).
+            decoder_bias: a in stars (float32, items).
+            scale: g and t.
+            data: The training ratings and their baseline.
+        """
         super().__init__(decoder.shape[1] + 1, len(decoder))
         ones = np.ones((len(decoder), 1), dtype=np.float32)
         items = len(decoder)
@@ -231,18 +277,14 @@ class EncoderModule(ScoringModule):
         self.damping = data.baseline.user_damping
         self.scale = scale
 
-    def matrix(self, vectors: Any, items: Any) -> Any:
-        """As `ScoringModule.matrix`."""
+    def score(self, vectors: Any, items: Any) -> Any:
+        """See `ScoringModule.score`."""
         decoder = self.decoder if items is None else tf.gather(self.decoder, items)
         offsets = self.offsets if items is None else tf.gather(self.offsets, items)
         return tf.matmul(vectors, decoder, transpose_b=True) + offsets
 
-    def products(self) -> Any:
-        """As `ScoringModule.products`."""
-        return tf.concat([self.decoder, self.offsets[:, None]], axis=1)
-
-    def fold(self, items: Any, ratings: Any) -> Any:
-        """As `ScoringModule.fold`."""
+    def fold_in(self, items: Any, ratings: Any) -> Any:
+        """See `ScoringModule.fold_in`."""
         given = tf.cast(items != PADDING, tf.float32)
         safe = tf.maximum(items, 0)
         departures = (ratings - tf.gather(self.item_mean, safe)) * given
@@ -254,13 +296,17 @@ class EncoderModule(ScoringModule):
         total *= self.scale.of(count)
         return tf.concat([tf.sigmoid(total + self.encoder_bias), bias], axis=1)
 
-    def representation(self) -> Any:
-        """As `ScoringModule.representation`."""
+    def item_vectors(self) -> Any:
+        """See `ScoringModule.item_vectors`."""
         return self.decoder[:, :-1]
+
+    def item_products(self) -> Any:
+        """See `ScoringModule.item_products`."""
+        return tf.concat([self.decoder, self.offsets[:, None]], axis=1)
 
 
 def ridge_solution(design: Any, targets: Any, ridge: Any) -> Any:
-    """x minimising |targets − design x|² + Σ_k ridge_k x_k², for each of a batch.
+    """Solves a batch of ridge regressions: x minimising |targets − design x|² + Σ_k ridge_k x_k².
 
     Args:
         design: float32[B, L, d]; rows of 0 for padding.
@@ -268,7 +314,7 @@ def ridge_solution(design: Any, targets: Any, ridge: Any) -> Any:
         ridge: float32[B, d].
 
     Returns:
-        float32[B, d].
+        x: float32[B, d].
     """
     normal = tf.matmul(design, design, transpose_a=True) + tf.linalg.diag(ridge)
     right = tf.einsum("blk,bl->bk", design, targets)

@@ -1,94 +1,88 @@
-"""What the models share that are trained by epochs and served from a SavedModel."""
+"""The base class of the models that are trained in epochs and served from a SavedModel."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 
+from marquee_core.scorers.hyperparameters import ModelConfig, PositiveInt
 from marquee_core.scorers.saved_model import SavedModelScorer
 from marquee_core.scorers.scorer import ReleaseData
-from marquee_trainer.models.model import Epoch, Fit, Model, Training
+from marquee_core.services import INFERENCE
+from marquee_trainer.models.model import ConfiguredModel, Epoch, Fit, Training
 from marquee_trainer.models.neural.scoring_module import FittedScorer, ScoringModule
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-    class EpochConfig(DataclassInstance, Protocol):
-        """A configuration of training by epochs."""
-
-        @property
-        def epochs(self) -> int:
-            """At most so many."""
-
-        @property
-        def patience(self) -> int:
-            """Epochs without a better validation error before training ends."""
+# The smallest relative improvement of the validation error that counts for early stopping. With a
+# decaying learning rate, tiny improvements never end.
+_MIN_IMPROVEMENT = 1e-4
 
 
-# What counts as a better validation error, as a share of it: where the learning rate decays, there
-# is always a little to gain.
-_LEAST_GAIN = 1e-4
-
-ConfigT = TypeVar("ConfigT", bound="EpochConfig")
-
-
-class TensorFlowModel(Model, Generic[ConfigT]):
-    """A model that is trained by epochs and served from a SavedModel.
+@dataclass(frozen=True)
+class EpochConfig(ModelConfig):
+    """The hyperparameters of training in epochs with early stopping.
 
     Attributes:
-        default: The configuration when none is given.
+        epochs: The maximum number of epochs with validation ratings, and the exact number without.
+        patience: The number of epochs without a better validation error after which training stops.
     """
 
-    backend = "inference"
-    default: ClassVar[Any]
+    epochs: PositiveInt
+    patience: PositiveInt
 
-    def __init__(self, config: ConfigT | None = None) -> None:
-        """Takes the configuration; None for the default."""
-        self._config: ConfigT = config or self.default
+
+EpochConfigT_co = TypeVar("EpochConfigT_co", bound=EpochConfig, covariant=True)
+
+
+class TensorFlowModel(ConfiguredModel[EpochConfigT_co], Generic[EpochConfigT_co]):
+    """A model that is trained in epochs and served from a SavedModel by the inference service.
+
+    Subclasses implement `fit` with `run_epochs` and `serve`.
+    """
+
+    backend = INFERENCE
+
+    def __init__(self, config: EpochConfigT_co | None = None) -> None:
+        """Creates an unfitted model; see `ConfiguredModel`."""
+        super().__init__(config)
         self._fitted: FittedScorer | None = None
-        self._scorer: SavedModelScorer | None = None
+        self._best_epochs = self._config.epochs
 
     def with_epochs(self, epochs: int) -> Self:
-        """As `Model.with_epochs`."""
+        """Returns an unfitted model of the same configuration with another number of epochs."""
         return type(self)(replace(self._config, epochs=epochs))
+
+    def for_refit(self) -> Self:
+        """See `Model.for_refit`: trains for the number of epochs with the best validation error."""
+        return self.with_epochs(self._best_epochs)
 
     @property
     def max_epochs(self) -> int:
-        """As `Model.max_epochs`."""
+        """See `Model.max_epochs`."""
         return self._config.epochs
 
     @property
     def scorer(self) -> SavedModelScorer:
-        """As `Model.scorer`."""
-        if self._scorer is None:
-            raise RuntimeError(f"{self.name} is not fitted")
-        return self._scorer
-
-    def save(self, folder: Path) -> None:
-        """As `Model.save`.
-
-        Raises:
-            RuntimeError: The model is not fitted, or was itself loaded.
-        """
-        if self._fitted is None:
-            raise RuntimeError(f"{self.name} was not fitted here")
-        self._fitted.save(folder)
-
-    @classmethod
-    def load(cls, folder: Path, data: ReleaseData) -> Self:
-        """As `Model.load`; what is loaded scores, and is not trained further."""
-        model = cls()
-        model._scorer = SavedModelScorer.load(folder, data)
-        return model
+        """See `Model.scorer`."""
+        return self.fitted.scorer
 
     @property
-    def parameters(self) -> dict[str, object]:
-        """As `Model.parameters`."""
-        return asdict(self._config)
+    def fitted(self) -> FittedScorer:
+        """The fitted module with its signatures.
+
+        Raises:
+            RuntimeError: The model is not fitted.
+        """
+        if self._fitted is None:
+            raise RuntimeError(f"{self.name} is not fitted")
+        return self._fitted
+
+    def save(self, folder: Path) -> None:
+        """See `Model.save`."""
+        self.fitted.save(folder)
 
     def run_epochs(
         self,
@@ -97,34 +91,40 @@ class TensorFlowModel(Model, Generic[ConfigT]):
         epoch: Callable[[], float],
         validate: Callable[[], float],
     ) -> Fit:
-        """Trains; with validation data until it no longer helps, and back to the best epoch.
+        """Trains a network; with validation ratings, stops early and restores the best epoch.
 
         Args:
             network: A Keras model.
-            training: What it is trained on.
-            epoch: Passes over the ratings once; answers the mean squared error on the way.
-            validate: Answers the mean squared error of the validation ratings.
+            training: The input of the fit.
+            epoch: A function that trains for one epoch and returns its mean squared error.
+            validate: A function that returns the mean squared error of the validation ratings.
         """
         held_out = training.validation is not None
         curve: list[Epoch] = []
-        best, best_epoch, kept = np.inf, 0, network.get_weights()
+        best, best_epoch, best_weights = np.inf, 0, network.get_weights()
+        # The last error that was better by enough, and its epoch.
         mark, mark_epoch = np.inf, 0
         for number in range(1, self._config.epochs + 1):
             train_mse = epoch()
             mse = validate() if held_out else None
             if mse is not None and mse < best:
-                best, best_epoch, kept = mse, number, network.get_weights()
-            if best < mark * (1.0 - _LEAST_GAIN):
+                best, best_epoch, best_weights = mse, number, network.get_weights()
+            if best < mark * (1.0 - _MIN_IMPROVEMENT):
                 mark, mark_epoch = best, number
             curve.append(Epoch(train_mse, mse))
             training.on_epoch(curve[-1])
             if held_out and number - mark_epoch >= self._config.patience:
                 break
         if held_out:
-            network.set_weights(kept)
-        return Fit(tuple(curve), best_epoch or self._config.epochs)
+            network.set_weights(best_weights)
+        self._best_epochs = best_epoch or self._config.epochs
+        return Fit(tuple(curve), self._best_epochs)
 
     def serve(self, module: ScoringModule, data: ReleaseData) -> None:
-        """Scores from now on with a module."""
+        """Makes the scorer of the fitted model.
+
+        Args:
+            module: The module in its served form.
+            data: The data that it was fitted on.
+        """
         self._fitted = FittedScorer(module, data)
-        self._scorer = self._fitted.scorer

@@ -1,0 +1,198 @@
+"""Types for the hyperparameters in a model's configuration.
+
+A configuration is a frozen dataclass. The annotation of a field states the range of its values
+and, for `marquee tune`, the part of the range to search:
+
+    @dataclass(frozen=True)
+    class IALSConfig(ModelConfig):
+        factors: Annotated[PositiveInt, Search(16, 256)] = 32
+
+Values are checked when the configuration is made. A subclass annotates a field again to give it
+another default; the field keeps the inherited range and search space unless the annotation states
+others.
+
+Only the standard library is used, so a service that loads a configuration imports nothing more.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
+from typing import Annotated, Any, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The range of a hyperparameter; every value in it is finite.
+
+    Attributes:
+        at_least: The lowest value, if it is part of the range.
+        above: The lower limit, if it is not part of the range.
+        at_most: The highest value, if it is part of the range.
+        below: The upper limit, if it is not part of the range.
+    """
+
+    at_least: float = -math.inf
+    above: float = -math.inf
+    at_most: float = math.inf
+    below: float = math.inf
+
+    def __contains__(self, value: float) -> bool:
+        return (
+            math.isfinite(value)
+            and self.at_least <= value <= self.at_most
+            and self.above < value < self.below
+        )
+
+    def __str__(self) -> str:
+        limits = [
+            (">=", self.at_least),
+            (">", self.above),
+            ("<=", self.at_most),
+            ("<", self.below),
+        ]
+        return " and ".join(f"{sign} {limit:g}" for sign, limit in limits if math.isfinite(limit))
+
+
+@dataclass(frozen=True)
+class Search:
+    """The values of a hyperparameter that `marquee tune` tries.
+
+    Attributes:
+        low: The lowest value.
+        high: The highest value.
+        log: Whether the logarithm of the value is searched evenly, rather than the value.
+    """
+
+    low: float
+    high: float
+    log: bool = True
+
+
+@dataclass(frozen=True)
+class SearchWithin:
+    """The search spaces for fields of a nested configuration.
+
+    Attributes:
+        spaces: The search space of each field to search, by field name.
+    """
+
+    spaces: Mapping[str, Search]
+
+
+FiniteFloat: TypeAlias = Annotated[float, Interval()]
+PositiveFloat: TypeAlias = Annotated[float, Interval(above=0)]
+NonNegativeFloat: TypeAlias = Annotated[float, Interval(at_least=0)]
+# The share of inputs or units that dropout leaves out; some have to stay.
+DropoutRate: TypeAlias = Annotated[float, Interval(at_least=0, below=1)]
+PositiveInt: TypeAlias = Annotated[int, Interval(at_least=1)]
+NonNegativeInt: TypeAlias = Annotated[int, Interval(at_least=0)]
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """The declaration of a numeric field of a configuration.
+
+    Attributes:
+        whole: Whether its values are whole numbers.
+        interval: The range of its values.
+        search: The values that `marquee tune` tries; None to keep the default.
+    """
+
+    whole: bool
+    interval: Interval = Interval()
+    search: Search | None = None
+
+    def check(self, name: str, value: object) -> None:
+        """Checks a value.
+
+        Raises:
+            ValueError: The value is not a number of the right kind, or is outside the range.
+        """
+        number = math.nan
+        if not isinstance(value, bool) and isinstance(value, Real):
+            number = float(value)
+        if number in self.interval and (isinstance(value, Integral) or not self.whole):
+            return
+        expected = "a whole number" if self.whole else "a finite number"
+        raise ValueError(f"{name}: {value!r} is not {expected} {self.interval}".rstrip())
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The base class of model configurations: checks the range of every numeric field."""
+
+    def __post_init__(self) -> None:
+        for name, declared in hyperparameters(type(self)).items():
+            declared.check(name, getattr(self, name))
+
+
+def hyperparameters(config_type: type[ModelConfig]) -> Mapping[str, Hyperparameter]:
+    """The declarations of a configuration's numeric fields, by name and in field order.
+
+    Fields of other types, such as nested configurations and flags, are left out.
+    """
+    if config_type not in _declared:
+        found: dict[str, Hyperparameter] = {}
+        for name, hints in _annotations(config_type).items():
+            value_type = _without_metadata(hints[-1])
+            if value_type in (int, float):
+                interval = _last(Interval, hints) or Interval()
+                search = _last(Search, hints)
+                found[name] = Hyperparameter(value_type is int, interval, search)
+        _declared[config_type] = found
+    return _declared[config_type]
+
+
+def searched_hyperparameters(config_type: type[ModelConfig]) -> Mapping[str, Hyperparameter]:
+    """The hyperparameters that `marquee tune` searches, in field order.
+
+    Those of a nested configuration are named by their path, for example `fold_in.ridge`.
+    """
+    own = hyperparameters(config_type)
+    found: dict[str, Hyperparameter] = {}
+    for name, hints in _annotations(config_type).items():
+        within = _last(SearchWithin, hints)
+        if name in own and own[name].search is not None:
+            found[name] = own[name]
+        elif within is not None:
+            nested = hyperparameters(_without_metadata(hints[-1]))
+            for inner, search in within.spaces.items():
+                found[f"{name}.{inner}"] = replace(nested[inner], search=search)
+    return found
+
+
+# The declarations of each class, since every configuration that is made is checked by them.
+_declared: dict[type[ModelConfig], Mapping[str, Hyperparameter]] = {}
+
+MetadataT = TypeVar("MetadataT")
+
+
+def _annotations(config_type: type[ModelConfig]) -> Mapping[str, list[Any]]:
+    """The annotations of each field in the base classes and the class, the class's own last."""
+    found: dict[str, list[Any]] = {field.name: [] for field in fields(config_type)}
+    for base in reversed(config_type.__mro__):
+        hints = get_type_hints(base, include_extras=True)
+        for name in inspect.get_annotations(base):
+            if name in found:
+                found[name].append(hints[name])
+    return found
+
+
+def _without_metadata(annotation: Any) -> Any:
+    """The type in an annotation, which may be `Annotated`."""
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+
+
+def _last(kind: type[MetadataT], annotations: list[Any]) -> MetadataT | None:
+    """The last metadata of a kind in the annotations of a field; None if there is none."""
+    found = None
+    for annotation in annotations:
+        if get_origin(annotation) is Annotated:
+            for entry in get_args(annotation)[1:]:
+                if isinstance(entry, kind):
+                    found = entry
+    return found

@@ -1,0 +1,29 @@
+"""The reasons for which an answer is degraded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from marquee.v1 import types_pb2
+from marquee_core.services import CF, INFERENCE
+from marquee_services.gateway.backends.failures import BackendError, Failure
+
+DEGRADED_REASONS: Mapping[tuple[str, Failure], types_pb2.DegradedReason.ValueType] = {
+    (CF, Failure.UNAVAILABLE): types_pb2.DEGRADED_REASON_CF_UNAVAILABLE,
+    (CF, Failure.TIMEOUT): types_pb2.DEGRADED_REASON_CF_TIMEOUT,
+    (CF, Failure.RELEASE_MISSING): types_pb2.DEGRADED_REASON_CF_RELEASE_MISSING,
+    (CF, Failure.OVERLOADED): types_pb2.DEGRADED_REASON_CF_OVERLOADED,
+    (INFERENCE, Failure.UNAVAILABLE): types_pb2.DEGRADED_REASON_INFERENCE_UNAVAILABLE,
+    (INFERENCE, Failure.TIMEOUT): types_pb2.DEGRADED_REASON_INFERENCE_TIMEOUT,
+    (INFERENCE, Failure.RELEASE_MISSING): types_pb2.DEGRADED_REASON_INFERENCE_RELEASE_MISSING,
+    (INFERENCE, Failure.OVERLOADED): types_pb2.DEGRADED_REASON_INFERENCE_OVERLOADED,
+}
+"""The protocol's reason for each backend and failure."""
+
+
+def degraded_reasons(
+    failures: Sequence[BackendError],
+) -> list[types_pb2.DegradedReason.ValueType]:
+    """The protocol's reasons for backend failures, in their order, each once."""
+    reasons = (DEGRADED_REASONS[failure.backend, failure.failure] for failure in failures)
+    return list(dict.fromkeys(reasons))

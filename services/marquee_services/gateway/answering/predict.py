@@ -1,0 +1,52 @@
+"""Answers PredictRatings: the stars that a subject would give to items."""
+
+from __future__ import annotations
+
+from marquee.v1 import recommender_service_pb2 as pb
+from marquee_services.gateway.answering.messages import source_message
+from marquee_services.gateway.ranking.deadline import Deadline
+from marquee_services.gateway.ranking.router import ModelSelection, Router
+from marquee_services.gateway.ranking.subjects import resolve_subject
+from marquee_services.gateway.releases.serving import Releases
+
+
+class Predictor:
+    """Predicts ratings. Requests must have been validated."""
+
+    def __init__(self, releases: Releases, router: Router) -> None:
+        """Creates a predictor.
+
+        Args:
+            releases: The releases that a request may name.
+            router: Scores the items.
+        """
+        self._releases = releases
+        self._router = router
+
+    async def predict(
+        self, request: pb.PredictRatingsRequest, deadline: Deadline
+    ) -> pb.PredictRatingsResponse:
+        """Predicts the ratings of the request's items, in their order.
+
+        Items that the release does not know get no prediction.
+
+        Raises:
+            ServiceError: The request cannot be answered; the protocol lists the method's errors.
+        """
+        release = self._releases.pick(request.release_id)
+        subject = resolve_subject(release, request.subject)
+        indexes = release.catalogue.items.indexes(request.item_ids)
+        known = indexes >= 0
+        scored = await self._router.score(
+            release, subject, indexes[known], ModelSelection(request.model), deadline
+        )
+        stars = iter(scored.stars.tolist())
+        return pb.PredictRatingsResponse(
+            predictions=[
+                pb.PredictedRating(item_id=item_id, stars=next(stars) if is_known else None)
+                for item_id, is_known in zip(request.item_ids, known.tolist(), strict=True)
+            ],
+            subject_kind=subject.kind,
+            source=source_message(release, scored.blends, scored.failures, scored.abstaining),
+            unknown_item_ids=subject.unknown_items,
+        )

@@ -1,0 +1,111 @@
+"""Answers Recommend when scores are needed: resolve, score, cut the page, build the answer."""
+
+from __future__ import annotations
+
+from marquee.v1 import recommender_service_pb2 as pb
+from marquee_services.gateway.answering import messages
+from marquee_services.gateway.answering.page_scorer import PageScorer
+from marquee_services.gateway.answering.reasons import Explainer
+from marquee_services.gateway.answering.resolved_request import resolve_request
+from marquee_services.gateway.caching.answer_cache import AnswerCache
+from marquee_services.gateway.caching.page_token import PageToken
+from marquee_services.gateway.caching.request_key import RequestKey
+from marquee_services.gateway.ranking.deadline import Deadline
+from marquee_services.gateway.releases.serving import Releases
+from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE
+
+
+class Recommender:
+    """Computes recommendations. Requests must have been validated."""
+
+    def __init__(
+        self,
+        releases: Releases,
+        page_scorer: PageScorer,
+        explainer: Explainer,
+        answer_cache: AnswerCache,
+    ) -> None:
+        """Creates a recommender.
+
+        Args:
+            releases: The releases that a request may name.
+            page_scorer: Scores the candidates and cuts the page.
+            explainer: Adds reasons to the items on request.
+            answer_cache: Receives the first pages of known users.
+        """
+        self._releases = releases
+        self._page_scorer = page_scorer
+        self._explainer = explainer
+        self._answer_cache = answer_cache
+
+    async def recommend(
+        self,
+        request: pb.RecommendRequest,
+        deadline: Deadline,
+        field: str = "subject",
+        paged: bool = True,
+    ) -> pb.RecommendResponse:
+        """Computes a page of recommendations.
+
+        Args:
+            request: The request.
+            deadline: How long the backends may take.
+            field: The path of the subject in the caller's request, for error messages.
+            paged: Whether the answer may carry a token for the next page.
+
+        Raises:
+            ServiceError: The request cannot be answered; the protocol lists the method's errors.
+        """
+        options, size = request.options, request.page_size or DEFAULT_PAGE_SIZE
+        key = RequestKey.of(request)
+        digest = key.digest if paged else ""
+        token = PageToken.verify(request.page_token, digest)
+        resolved = resolve_request(self._releases, request, token, field)
+        release = resolved.release
+        scored, page = await self._page_scorer.score_page(resolved, options, size, deadline)
+        items = messages.recommended_items(
+            release.catalogue.items.ids(scored.item_indexes(page.positions)),
+            scored.ranking[page.positions],
+            scored.stars[page.positions],
+            scored.proposers(page.positions, page.eligible, max(size, DEFAULT_PAGE_SIZE)),
+            resolved.offset + 1,
+        )
+        if options.include_metadata:
+            messages.add_metadata(release, items)
+        failures = list(scored.failures)
+        if options.include_reasons:
+            failures += await self._explainer.add_reasons(
+                items, release, resolved.subject, scored, page.positions, deadline
+            )
+        next_token = ""
+        if paged and page.has_more:
+            self._page_scorer.cache(resolved.list_id, scored)
+            backends = tuple(sorted(scored.backends))
+            next_token = PageToken(
+                resolved.list_id, release.release_id, backends, digest, resolved.offset + size
+            ).encode()
+        response = pb.RecommendResponse(
+            recommendation_id=resolved.list_id,
+            subject_kind=resolved.subject.kind,
+            items=items,
+            next_page_token=next_token,
+            source=messages.source_message(release, scored.blends, failures, scored.abstaining),
+            unknown_item_ids=resolved.unknown_items,
+        )
+        if token is None:
+            self._answer_cache.put(
+                release.release_id, key, response, scored.backends, page.has_more
+            )
+        return response
+
+    def check_options(self, options: pb.RecommendOptions) -> None:
+        """Checks the release and the model that options name.
+
+        Raises:
+            ReleaseNotFound: The release is not loaded.
+            NoRelease: No release is in service yet.
+            ModelNotFound: The release has no model of that name.
+        """
+        release = self._releases.pick(options.release_id)
+        if options.model:
+            release.model(options.model)

@@ -1,0 +1,89 @@
+"""Resolves the release, the subject and the filter of a Recommend request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from marquee.v1 import recommender_service_pb2 as pb
+from marquee_core.arrays import Bool
+from marquee_services.errors import FieldViolation, InvalidFields, PageTokenMismatch
+from marquee_services.gateway.caching.page_token import PageToken, new_list_id
+from marquee_services.gateway.ranking.filters import eligible_items
+from marquee_services.gateway.ranking.router import ModelSelection
+from marquee_services.gateway.ranking.subjects import ResolvedSubject, resolve_subject
+from marquee_services.gateway.releases.release import GatewayRelease
+from marquee_services.gateway.releases.serving import Releases
+
+
+@dataclass(frozen=True)
+class ResolvedRequest:
+    """A Recommend request in terms of one release.
+
+    Attributes:
+        list_id: The id of the list that the page is cut from; the same for all its pages.
+        release: The release that answers.
+        subject: The subject, looked up in the release.
+        eligible: Which items may be recommended (bool, items).
+        unknown_items: Ids in the request that the release does not know.
+        selection: The models that rank the list.
+        offset: How many items the earlier pages hold.
+    """
+
+    list_id: str
+    release: GatewayRelease
+    subject: ResolvedSubject
+    eligible: Bool
+    unknown_items: tuple[str, ...]
+    selection: ModelSelection
+    offset: int
+
+
+def resolve_request(
+    releases: Releases, request: pb.RecommendRequest, token: PageToken | None, field: str
+) -> ResolvedRequest:
+    """Resolves a request.
+
+    A further page is cut from the first page's list: with the same release, and ranked by the same
+    backends.
+
+    Args:
+        releases: The releases that the request may name.
+        request: The request, already validated.
+        token: The page token of the request, already verified; None for the first page.
+        field: The path of the subject in the caller's request, for error messages.
+
+    Raises:
+        ReleaseNotFound: The release that the options name is not loaded.
+        NoRelease: No release is in service yet.
+        PageTokenExpired: The page token's release is no longer loaded.
+        PageTokenMismatch: The page token names a backend that the release does not use.
+        ModelNotFound: The release has no model of the name that the options give.
+        InvalidFields: A rating or `min_predicted_stars` is outside the release's rating scale.
+    """
+    options = request.options
+    if token is None:
+        release = releases.pick(options.release_id)
+    else:
+        release = releases.of_page_token(token.release_id)
+        if not release.backends.issuperset(token.backends):
+            raise PageTokenMismatch("damaged")
+    if options.HasField("min_predicted_stars"):
+        high = release.manifest.data.rating_max
+        if options.min_predicted_stars > high:
+            raise InvalidFields([FieldViolation("options.min_predicted_stars", f"above {high:g}")])
+    if options.model:
+        release.model(options.model)
+    subject = resolve_subject(release, request.subject, field)
+    eligible, unknown = eligible_items(release, options.filter)
+    if not options.include_seen:
+        eligible[subject.profile.items] = False
+    required_backends = frozenset(token.backends) if token and not options.model else None
+    return ResolvedRequest(
+        list_id=token.list_id if token else new_list_id(),
+        release=release,
+        subject=subject,
+        eligible=eligible,
+        unknown_items=tuple(dict.fromkeys((*subject.unknown_items, *unknown))),
+        selection=ModelSelection(options.model, required_backends),
+        offset=token.offset if token else 0,
+    )

@@ -1,0 +1,81 @@
+"""Answers GetStatus: the release in service, its models, and the state of the backends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+
+import numpy as np
+
+from marquee.v1 import recommender_service_pb2 as pb
+from marquee.v1 import types_pb2
+from marquee_services.errors import NoRelease
+from marquee_services.gateway.answering.messages import model_weights
+from marquee_services.gateway.backends.backend import Backend
+from marquee_services.gateway.releases.release import GatewayRelease
+from marquee_services.gateway.releases.serving import Releases
+
+
+class StatusReporter:
+    """Reports the gateway's state."""
+
+    def __init__(self, releases: Releases, backends: Iterable[Backend]) -> None:
+        """Reports on the given releases and backends."""
+        self._releases = releases
+        self._backends = tuple(backends)
+
+    def status(self) -> pb.GetStatusResponse:
+        """The current state; without a release in service, `release` is not set."""
+        try:
+            release = _release_status(self._releases.serving)
+        except NoRelease:
+            release = None
+        return pb.GetStatusResponse(
+            release=release,
+            loaded_release_ids=[release.release_id for release in self._releases.loaded],
+            backends=[
+                pb.BackendStatus(
+                    backend=backend.name,
+                    target=backend.target,
+                    healthy=backend.healthy,
+                    loaded_release_ids=backend.releases,
+                    last_error=backend.last_error.text,
+                    last_error_at=backend.last_error.at,
+                )
+                for backend in self._backends
+            ],
+            server_version=version("marquee"),
+            pending_release_reason=self._releases.pending_reason,
+        )
+
+
+def _release_status(release: GatewayRelease) -> pb.ReleaseStatus:
+    """A release with its data, its models and its metrics."""
+    manifest = release.manifest
+    blends = release.ensemble.blends(sorted(release.backends))
+    weights = {weight.model: weight for weight in model_weights(release, blends)}
+    return pb.ReleaseStatus(
+        release_id=release.release_id,
+        published_at=manifest.published_at,
+        data_source=manifest.data.source,
+        data_fingerprint=manifest.data.fingerprint,
+        user_count=manifest.data.user_count,
+        item_count=manifest.data.item_count,
+        rating_count=manifest.data.rating_count,
+        models=[
+            pb.ModelStatus(
+                weight=weights.get(
+                    model.name, types_pb2.ModelWeight(model=model.name, version=model.version)
+                ),
+                backend=model.backend,
+                metrics=_finite(model.metrics),
+            )
+            for model in manifest.models
+        ],
+        ensemble_metrics=_finite(manifest.evaluation.get("ensemble_metrics", {})),
+    )
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The metrics without those that are infinite or not a number."""
+    return {name: value for name, value in metrics.items() if np.isfinite(value)}

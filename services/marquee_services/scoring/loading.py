@@ -1,0 +1,107 @@
+"""Loads the models of a release and warms them up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from marquee_core.errors import ArtifactError
+from marquee_core.release.contents import open_release
+from marquee_core.release.manifest import ANN, EXACT
+from marquee_core.release.store import ReleaseStore
+from marquee_core.retrieval.ann import AnnConfig, AnnIndex
+from marquee_core.retrieval.exact import ExactIndex, ItemIndex, item_products
+from marquee_core.scorers.scorer import LoadScorer, Scorer, WarmsUp
+from marquee_services.scoring.engine import Engine, Query
+
+
+def load_engine(
+    store: ReleaseStore,
+    release_id: str,
+    backend: str,
+    loaders: Mapping[str, LoadScorer],
+    cache: Path,
+) -> Engine:
+    """Loads a backend's models of a release, and warms them up.
+
+    Args:
+        store: The release store.
+        release_id: The release.
+        backend: Name of the service, from `marquee_core.services`.
+        loaders: The function that loads each model that this service knows, by name.
+        cache: Folder that caches the files of a remote store.
+
+    Raises:
+        ArtifactError: A file of the release is missing or damaged, or the release has a model that
+            this service does not know.
+    """
+    files, names = open_release(store, release_id, backend, cache)
+    entries = {model.name: model for model in files.manifest.models}
+    scorers, indexes = {}, {}
+    for name in names:
+        if name not in loaders:
+            raise ArtifactError(f"this server does not know the model {name!r}")
+        folder = files.model_folder(name)
+        scorers[name] = loaders[name](folder, files.data)
+        index = load_index(folder, scorers[name], entries[name].retrieval)
+        if index is not None:
+            indexes[name] = index
+    engine = Engine(release_id, files.data, scorers, indexes)
+    warm_up(engine)
+    return engine
+
+
+def load_index(folder: Path, scorer: Scorer, retrieval: Mapping[str, Any]) -> ItemIndex | None:
+    """Loads the index that retrieves a model's best items.
+
+    Args:
+        folder: The folder of the model's artifacts.
+        scorer: The model's scorer.
+        retrieval: The kind of index and its parameters, as in `ModelEntry.retrieval`.
+
+    Returns:
+        The index; None if the model's scores are not products of vectors.
+
+    Raises:
+        ArtifactError: The entry is damaged, or the model or this server does not support that kind
+            of index.
+    """
+    items = item_products(scorer)
+    kind = retrieval.get("kind", EXACT)
+    if kind == ANN:
+        if items is None:
+            raise ArtifactError(
+                f"{folder.name}: approximate retrieval needs scores that are products of vectors"
+            )
+        try:
+            config = AnnConfig(**retrieval["parameters"])
+        except (KeyError, TypeError) as error:
+            raise ArtifactError(f"{folder.name}: damaged retrieval entry: {error!r}") from error
+        return AnnIndex.load(folder, items, config)
+    if kind != EXACT:
+        raise ArtifactError(f"{folder.name}: unknown kind of retrieval {kind!r}")
+    return None if items is None else ExactIndex(items)
+
+
+def warm_up(engine: Engine) -> None:
+    """Scores for a known user and for visitors, so that the first request is not slow.
+
+    Raises:
+        ArtifactError: A model returns scores that are not finite.
+    """
+    no_ratings = np.empty(0, np.int32), np.empty(0, np.float32)
+    queries = [Query(-1, *no_ratings, None)]
+    matrix = engine.data.matrix
+    if matrix.rating_count:
+        user = int(np.argmax(np.diff(matrix.indptr)))
+        profile = matrix.profiles([user])
+        queries += [Query(user, *no_ratings, None), Query(-1, profile.items, profile.ratings, None)]
+    for scorer in engine.scorers.values():
+        if isinstance(scorer, WarmsUp):
+            scorer.warm_up()
+    for name, scores in engine.score(queries, ()).items():
+        if not np.isfinite(scores).all():
+            raise ArtifactError(f"model {name!r} returns scores that are not finite")

@@ -1,0 +1,1 @@
+"""Tests of the caches and of page tokens."""

@@ -1,0 +1,39 @@
+"""Invalid requests are refused, with all violations at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+
+from gateway.calls import TIMEOUT_S, Filter, Rating, Subject, error_of
+from marquee.v1 import recommender_service_pb2 as pb
+
+
+async def test_an_invalid_request_names_each_field(stub: Any) -> None:
+    """The error lists all violations by the paths of their fields."""
+    request = pb.RecommendRequest(
+        subject=Subject(
+            user_id="x" * 257,
+            ratings=[Rating(item_id="i1", stars=float("nan")), Rating(item_id="i1", stars=3)],
+        ),
+        page_size=-1,
+        options=pb.RecommendOptions(diversity=2, filter=Filter(genres_any=["a\nb"])),
+    )
+    code, reason, fields = await error_of(stub.Recommend(request, timeout=TIMEOUT_S))
+    assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+    assert set(fields) == {
+        "subject.user_id",
+        "subject.ratings[0].stars",
+        "subject.ratings[1]",
+        "page_size",
+        "options.diversity",
+        "options.filter.genres_any[0]",
+    }
+
+
+async def test_bytes_that_are_no_message_are_the_callers_error(channel: grpc.aio.Channel) -> None:
+    """Garbage gets INVALID_ARGUMENT rather than INTERNAL."""
+    call: Any = channel.unary_unary("/marquee.v1.RecommenderService/Recommend")
+    code, reason, _ = await error_of(call(b"\xff\xff\xff", timeout=TIMEOUT_S))
+    assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")

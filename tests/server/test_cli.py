@@ -1,0 +1,68 @@
+"""Expected errors of the commands take one line; defects keep their traceback."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from marquee_core.release.store import ReleaseStore
+from marquee_services import cli
+
+RELEASE = "20260101T000000Z-00000000"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["show", RELEASE], "there is no release"),
+        (["promote", "../x"], "not a release id"),
+        (["rollback"], "no release to roll back to"),
+    ],
+)
+def test_expected_errors_take_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
+    """The command ends with status 1 and the reason."""
+    result = CliRunner().invoke(cli.releases, ["--store", str(tmp_path), *arguments])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_damaged_store_is_an_expected_error(tmp_path: Path) -> None:
+    """`list` reports a damaged production file in the same way."""
+    (tmp_path / "production").write_text("{")
+    result = CliRunner().invoke(cli.releases, ["--store", str(tmp_path), "list"])
+    assert result.exit_code == 1
+    assert "'production'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["releases", "--store", "nowhere://x", "list"], ["serve", "cf", "--store", "nowhere://x"]],
+)
+def test_a_store_that_cannot_be_used_is_an_expected_error(arguments: list[str]) -> None:
+    """The message names the URL."""
+    # In a process of its own: `serve` changes settings of the process.
+    command = [sys.executable, "-m", "marquee.cli", *arguments]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: release store 'nowhere://x'")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("defect", [RuntimeError("defect"), ValueError("defect"), KeyError("x")])
+def test_defects_keep_their_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, defect: Exception
+) -> None:
+    """An unexpected error is raised unchanged."""
+
+    def fail(store: ReleaseStore) -> None:
+        raise defect
+
+    monkeypatch.setattr(ReleaseStore, "rollback", fail)
+    result = CliRunner().invoke(cli.releases, ["--store", str(tmp_path), "rollback"])
+    assert result.exception is defect

@@ -1,0 +1,113 @@
+"""Settings check themselves, and become options with aliases."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from marquee_services.gateway.settings import GatewaySettings
+from marquee_services.server.options import settings_options
+from marquee_services.server.settings import ServerSettings, Settings, setting
+
+
+@dataclass(frozen=True)
+class Example(Settings):
+    """Settings with a renamed number and a renamed switch."""
+
+    cache_mb: int = setting(
+        16,
+        "Size of the cache.",
+        low=1,
+        alias=("memory", "cache"),
+        env_alias=("OLD_MEMORY", "OLDER_MEMORY"),
+    )
+    pages: bool = setting(True, "Whether to use pages.", alias="first-pages")
+    share: float = setting(0.5, "A share.", low=0, high=1)
+    kind: str = setting("a", "A kind.", choices=("a", "b"))
+
+
+def invoke(*arguments: str, **environment: str) -> Result:
+    """Runs a command that prints its settings."""
+
+    @click.command()
+    @settings_options(Example, "EXAMPLE")
+    def show(settings: Example) -> None:
+        click.echo(repr(settings))
+
+    return CliRunner().invoke(show, list(arguments), env=environment)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("cache_mb", 0), ("share", 1.5), ("share", -0.1), ("share", float("nan")), ("kind", "c")],
+)
+def test_a_value_outside_its_limits_is_refused(field: str, value: Any) -> None:
+    """In code as well as on the command line; the error names the field and the value."""
+    with pytest.raises(ValueError, match=f"{field}: .*{value}"):
+        Example(**{field: value})
+    option = f"--{field.replace('_', '-')}={value}"
+    result = invoke(option)
+    assert result.exit_code == 2
+    assert str(value) in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tls_key": "key.pem"}, "tls_certificate and tls_key must be given together"),
+        ({"tls_client_ca": "ca.pem"}, "tls_client_ca requires tls_certificate"),
+        ({"tls_certificate": "no.pem", "tls_key": "no.pem"}, "file 'no.pem' does not exist"),
+        ({"poll_interval": 0.0}, "poll_interval: 0.0 is less than 0.05"),
+        ({"log_level": "loud"}, "log_level: 'loud' is not one of"),
+    ],
+)
+def test_settings_of_servers_are_checked(changes: dict[str, Any], message: str) -> None:
+    """Every settings class of a server inherits the checks."""
+    for kind in (ServerSettings, GatewaySettings):
+        with pytest.raises(ValueError, match=message):
+            kind(**changes)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "expected"),
+    [
+        (["--cache-mb=2"], {}, 2),
+        (["--memory=3"], {}, 3),
+        (["--cache=4"], {}, 4),
+        ([], {"EXAMPLE_CACHE_MB": "5"}, 5),
+        ([], {"OLD_MEMORY": "6"}, 6),
+        ([], {"OLDER_MEMORY": "7"}, 7),
+        ([], {"EXAMPLE_CACHE_MB": "8", "OLD_MEMORY": "9"}, 8),
+        (["--memory=1"], {"EXAMPLE_CACHE_MB": "8"}, 1),
+    ],
+)
+def test_former_names_are_still_read(
+    arguments: list[str], environment: dict[str, str], expected: int
+) -> None:
+    """Flags come before the environment, and the new variable before the former ones."""
+    assert f"cache_mb={expected}," in invoke(*arguments, **environment).stdout
+
+
+@pytest.mark.parametrize("flag", ["--no-pages", "--no-first-pages"])
+def test_former_names_of_switches_can_be_negated(flag: str) -> None:
+    """A switch has a negative form under each of its names."""
+    assert "pages=False" in invoke(flag).stdout
+
+
+def test_settings_do_not_depend_on_the_command_line() -> None:
+    """Code that makes settings objects needs no click."""
+    code = "import sys, marquee_services.gateway.settings; assert 'click' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_cache_folder_is_expanded(tmp_path: Path) -> None:
+    """A folder in the home directory may be written with a tilde."""
+    assert ServerSettings(cache_dir=str(tmp_path)).cache == tmp_path
+    assert ServerSettings().cache.is_absolute()

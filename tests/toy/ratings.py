@@ -1,0 +1,61 @@
+"""Small ratings matrices, written as dense arrays of users × items."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marquee_core.arrays import Int64
+from marquee_core.ratings import RatingsMatrix
+from marquee_core.scorers.baseline import Baseline
+from marquee_core.scorers.scorer import ReleaseData
+
+Dense = NDArray[Any]
+
+
+def ratings_matrix(stars: Dense, times: Int64 | None = None) -> RatingsMatrix:
+    """Builds the ratings matrix of a dense array.
+
+    Args:
+        stars: Ratings in stars (users × items); 0 or NaN where there is no rating.
+        times: When each rating was given, in any unit, user by user in the order of the items
+            (int64, one per rating); None if all were given at the same moment.
+    """
+    users, items = np.nonzero(np.nan_to_num(stars))
+    return RatingsMatrix.of(
+        users.astype(np.int32),
+        items.astype(np.int32),
+        stars[users, items].astype(np.float32),
+        user_count=stars.shape[0],
+        item_count=stars.shape[1],
+        times=times,
+    )
+
+
+def release_data(
+    stars: Dense, times: Int64 | None = None, damping: float = 5.0, sweeps: int = 3
+) -> ReleaseData:
+    """Builds the ratings matrix of a dense array, and fits the baseline to it.
+
+    Args:
+        stars: As for `ratings_matrix`.
+        times: As for `ratings_matrix`.
+        damping: Damping of the user and the item biases, in ratings.
+        sweeps: Sweeps of the baseline's alternating least squares.
+    """
+    matrix = ratings_matrix(stars, times)
+    return ReleaseData(matrix, Baseline.fit(matrix, damping, damping, sweeps))
+
+
+def unbiased_release_data(residuals: Dense, mean: float = 3.0) -> ReleaseData:
+    """Builds a release's data from residuals around a baseline that predicts `mean` everywhere.
+
+    Args:
+        residuals: Ratings less the mean (users × items); NaN where there is no rating.
+        mean: The mean rating in stars; no residual is its negative.
+    """
+    no_biases = np.zeros(residuals.shape[1], np.float32)
+    # Damping this large holds the bias of every user at zero.
+    return ReleaseData(ratings_matrix(residuals + mean), Baseline(mean, no_biases, 1e12))

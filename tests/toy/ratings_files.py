@@ -1,0 +1,86 @@
+"""Writes ratings to files, folders and databases of many kinds."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import polars as pl
+
+Row = tuple[str, str, float, int]
+# Ratings that most tests write, each in its own way.
+ROWS: list[Row] = [
+    ("ann", "b1", 4.0, 1_577_934_245),
+    ("ann", "b2", 3.5, 1_577_934_300),
+    ("bob", "b1", 1.0, 1_577_934_400),
+]
+
+
+def named(name: str, content: str | bytes) -> Callable[[Path], str]:
+    """Writes one file, and names it as the source."""
+
+    def write(folder: Path) -> str:
+        path = folder / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return str(path)
+
+    return write
+
+
+def csv_text(
+    header: str, rows: list[Row], separator: str = ",", form: Callable[[int], Any] = int
+) -> str:
+    """A file of all four columns."""
+    lines = [separator.join([u, i, f"{r:g}", str(form(t))]) for u, i, r, t in rows]
+    return "\n".join([header, *lines]) + "\n"
+
+
+def parquet(frame: pl.DataFrame) -> Callable[[Path], str]:
+    """Writes a Parquet file."""
+
+    def write(folder: Path) -> str:
+        frame.write_parquet(folder / "ratings.parquet")
+        return str(folder / "ratings.parquet")
+
+    return write
+
+
+def folder_of(files: Mapping[str, str], source: str = "") -> Callable[[Path], str]:
+    """Writes files, and names their folder or a pattern in it as the source."""
+
+    def write(folder: Path) -> str:
+        for name, content in files.items():
+            (folder / name).write_text(content)
+        return str(folder / source) if source else str(folder)
+
+    return write
+
+
+def sqlite(path: str, table: str = "ratings") -> Callable[[Path], str]:
+    """Writes a SQLite database; `path` is the source, in which `{}` stands for the file."""
+
+    def write(folder: Path) -> str:
+        with sqlite3.connect(folder / "own data.db") as database:
+            database.execute(f"CREATE TABLE {table} (who TEXT, item TEXT, rating REAL, time INT)")
+            insert = f"INSERT INTO {table} VALUES (?, ?, ?, ?)"  # noqa: S608
+            database.executemany(insert, ROWS)
+        database.close()
+        return path.format(folder / "own data.db")
+
+    return write
+
+
+def memory_url(folder: Path) -> str:
+    """Writes a file to a file system that fsspec reaches by URL."""
+    url = f"memory://{folder.name}/ratings.csv"
+    with fsspec.open(url, "wb") as stream:
+        stream.write(csv_text("user,item,rating,time", ROWS).encode())
+    return url
+
+
+def frame_of(rows: list[Row]) -> pl.DataFrame:
+    """A frame of all four columns."""
+    return pl.DataFrame(rows, schema=["user", "item", "rating", "time"], orient="row")

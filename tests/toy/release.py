@@ -1,0 +1,193 @@
+"""A toy release: 40 users, 120 items, and models with random parameters.
+
+Its scores mean nothing, but they are deterministic for a seed, differ between models and users,
+and fold in visitors, so the tests of the services can check them.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+
+from marquee_core.arrays import Float32, Int32, load_array, save_array
+from marquee_core.catalogue import Catalogue, Vocabulary
+from marquee_core.output import Output
+from marquee_core.ratings import Profiles, RatingsMatrix
+from marquee_core.release.contents import model_folder, save_data
+from marquee_core.release.ensemble import Blend, BlendPair, Ensemble, backend_subsets
+from marquee_core.release.manifest import (
+    DataEntry,
+    Manifest,
+    ModelEntry,
+    digest_of,
+    hash_folder,
+    new_release_id,
+)
+from marquee_core.release.store import ReleaseStore
+from marquee_core.scorers.baseline import Baseline
+from marquee_core.scorers.scorer import LoadScorer, NeighbourEvidence, RatedEvidence, ReleaseData
+from marquee_core.services import BACKENDS, CF, GATEWAY, INFERENCE
+
+USERS, ITEMS, FACTORS = 40, 120, 4
+GENRES = ("Comedy", "Drama", "War")
+# The models of each backend, with the output of each.
+TOY_MODELS = {
+    CF: {"item_cf": Output.STARS, "ease": Output.AFFINITY},
+    INFERENCE: {"mf": Output.STARS},
+}
+
+
+class ToyScorer:
+    """Scores an item by its dot product with the weighted mean of the vectors of rated items.
+
+    The weights are the residuals of the user's ratings. A rating predictor adds the baseline.
+    """
+
+    def __init__(self, vectors: Float32, data: ReleaseData, output: Output) -> None:
+        """Takes the item vectors (float32, items × factors) and the release's data."""
+        self._vectors = vectors
+        self._data = data
+        self.output = output
+
+    def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
+        """Implements `Scorer.score`."""
+        sums = np.zeros((len(profiles), self._vectors.shape[1]))
+        residuals = self._data.baseline.residuals(profiles)
+        np.add.at(sums, profiles.rows, residuals[:, None] * self._vectors[profiles.items])
+        users = sums / np.maximum(profiles.counts, 1)[:, None]
+        vectors = self._vectors if items is None else self._vectors[items]
+        scores = users @ vectors.T
+        if self.output is Output.STARS:
+            scores = scores + self._data.baseline.score(profiles, items)
+        return scores.astype(np.float32)
+
+    def similarities(self, item: int) -> Float32 | None:
+        """Implements `Scorer.similarities`, by cosine similarity."""
+        lengths = np.linalg.norm(self._vectors, axis=1)
+        cosines = self._vectors @ self._vectors[item] / (lengths * lengths[item])
+        clipped: Float32 = np.clip(cosines, -1, 1).astype(np.float32)
+        return clipped
+
+    def rated_evidence(self, profile: Profiles, items: Int32, count: int) -> list[RatedEvidence]:
+        """Implements `ExplainsByItems.rated_evidence`."""
+        residuals = self._data.baseline.residuals(profile)
+        evidence = []
+        for item in items:
+            products = self._vectors[profile.items] @ self._vectors[item]
+            parts = (residuals * products / max(1, len(profile.items))).astype(np.float32)
+            order = np.argsort(-np.abs(parts), kind="stable")[:count]
+            evidence.append(
+                RatedEvidence(
+                    profile.items[order], products[order].astype(np.float32), parts[order]
+                )
+            )
+        return evidence
+
+    def neighbour_evidence(self, profile: Profiles, items: Int32) -> list[NeighbourEvidence]:
+        """Implements `ExplainsByNeighbours.neighbour_evidence`, with constant figures."""
+        counts = np.bincount(self._data.matrix.items, minlength=ITEMS)
+        return [NeighbourEvidence(int(counts[item]), 4.0, 0.25) for item in items]
+
+
+def toy_loader(output: Output) -> LoadScorer:
+    """Returns the function that loads a toy model of this output from its folder."""
+
+    def load(folder: Path, data: ReleaseData) -> ToyScorer:
+        vectors = load_array(folder / "vectors.npy", np.float32, (ITEMS, FACTORS))
+        return ToyScorer(vectors, data, output)
+
+    return load
+
+
+TOY_LOADERS = {
+    backend: {name: toy_loader(output) for name, output in models.items()}
+    for backend, models in TOY_MODELS.items()
+}
+
+
+def toy_data(seed: int) -> tuple[Vocabulary, Catalogue, ReleaseData]:
+    """Draws the users, the catalogue, and ratings of about a quarter of all pairs."""
+    random = np.random.default_rng(seed)
+    users = Vocabulary.of(f"u{n}" for n in range(USERS))
+    items = Vocabulary.of(f"i{n}" for n in range(ITEMS))
+    catalogue = Catalogue.of(
+        items,
+        [f"Film Number {n}" for n in range(ITEMS)],
+        [0 if n % 10 == 0 else 1950 + n % 60 for n in range(ITEMS)],
+        [[GENRES[n % 3]] + ([GENRES[(n + 1) % 3]] if n % 2 else []) for n in range(ITEMS)],
+    )
+    rated = np.argwhere(random.random((USERS, ITEMS)) < 0.25).astype(np.int32)
+    stars = random.integers(1, 6, len(rated)).astype(np.float32)
+    matrix = RatingsMatrix.of(rated[:, 0], rated[:, 1], stars, USERS, ITEMS)
+    return users, catalogue, ReleaseData(matrix, Baseline.fit(matrix, 5.0, 5.0, 3))
+
+
+def toy_ensemble() -> Ensemble:
+    """Makes an ensemble with a pair of blends for every subset of the backends."""
+    pairs = {}
+    for subset in backend_subsets(BACKENDS):
+        stars = {"baseline": 1.0}
+        ranking = {"baseline": 0.5, "popularity": 0.25}
+        for backend in subset:
+            for name, output in TOY_MODELS[backend].items():
+                ranking[name] = 1.0
+                if output is Output.STARS:
+                    stars[name] = 0.5
+                    stars["baseline"] -= 0.5
+        pairs[subset] = BlendPair(Blend(stars, 0.0), Blend(ranking, 0.125))
+    return Ensemble(pairs)
+
+
+def publish_toy(
+    store: ReleaseStore, folder: Path, seed: int = 0, published: datetime | None = None
+) -> Manifest:
+    """Publishes a toy release without promoting it.
+
+    Args:
+        store: The store that the release is published to.
+        folder: An empty or missing folder where its files are written first.
+        seed: Seed of the ratings and of the models' parameters.
+        published: When it was published; now plus `seed` seconds if None.
+    """
+    users, catalogue, data = toy_data(seed)
+    random = np.random.default_rng(seed)
+    vectors = random.normal(size=(ITEMS, FACTORS)).astype(np.float32)
+    unit = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    save_data(folder, users, catalogue, data, unit, toy_ensemble())
+    for models in TOY_MODELS.values():
+        for name in models:
+            parameters = random.normal(size=(ITEMS, FACTORS)).astype(np.float32)
+            save_array(model_folder(folder, name) / "vectors.npy", parameters)
+    files = hash_folder(folder)
+    now = published or datetime.now(UTC) + timedelta(seconds=seed)
+    entries = [
+        ModelEntry(name, backend, output, digest_of(files, f"models/{name}/")[:12], {}, {})
+        for backend, models in TOY_MODELS.items()
+        for name, output in models.items()
+    ]
+    entries += [
+        ModelEntry("baseline", GATEWAY, Output.STARS, "0" * 12, {}, {"test_mse": 1.0}),
+        ModelEntry("popularity", GATEWAY, Output.AFFINITY, "0" * 12, {}, {}),
+    ]
+    manifest = Manifest(
+        release_id=new_release_id(files, now),
+        published_at=now.isoformat(),
+        data=DataEntry(
+            f"toy(seed={seed})",
+            "0" * 64,
+            USERS,
+            ITEMS,
+            data.matrix.rating_count,
+            1.0,
+            5.0,
+            catalogue.genres,
+        ),
+        models=tuple(entries),
+        evaluation={"ensemble_metrics": {"test_mse": 0.9}},
+        library_versions={},
+        files=files,
+    )
+    store.publish(folder, manifest)
+    return manifest

@@ -1,0 +1,208 @@
+"""The gateway and both scoring services over a toy release, in the process of the test.
+
+They listen on real sockets on the loopback interface.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from marquee_core.release.manifest import Manifest
+from marquee_core.release.store import ReleaseStore
+from marquee_core.services import CF, INFERENCE
+from marquee_services.gateway.main import Gateway
+from marquee_services.gateway.main import start as start_gateway
+from marquee_services.gateway.settings import GatewaySettings
+from marquee_services.scoring.engine import Engine
+from marquee_services.scoring.main import start as start_scoring
+from marquee_services.scoring.settings import ScoringSettings
+from marquee_services.server.follower import ReleaseFollower
+from marquee_services.server.runtime import BoundServer
+from toy.release import TOY_LOADERS, TOY_MODELS, publish_toy
+
+T = TypeVar("T")
+
+# Limits end a test that hangs. A heavily loaded machine must not reach them.
+WAIT_S = 120.0
+_CHECK_INTERVAL_S = 0.01
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Waits until a condition holds.
+
+    Raises:
+        AssertionError: It did not hold within `WAIT_S` seconds.
+    """
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline, f"the condition did not hold within {WAIT_S:.0f} s"
+        await asyncio.sleep(_CHECK_INTERVAL_S)
+
+
+@dataclass
+class Scoring:
+    """A running scoring server.
+
+    Attributes:
+        bound: The gRPC server and its port.
+        follower: Loads the releases that the server scores with.
+        settings: The settings that it was started with.
+        task: Polls the release store.
+    """
+
+    bound: BoundServer
+    follower: ReleaseFollower[Engine]
+    settings: ScoringSettings
+    task: asyncio.Task[None]
+
+    async def stop(self, grace: float = 0.5) -> None:
+        """Stops the server; calls in flight have `grace` seconds to end."""
+        self.task.cancel()
+        await self.bound.stop(grace)
+
+    @property
+    def address(self) -> str:
+        """The server's host and port."""
+        return f"127.0.0.1:{self.bound.port}"
+
+
+@dataclass
+class Services:
+    """The three services over a toy release.
+
+    Attributes:
+        store: The release store.
+        folder: A folder for temporary files.
+        first: The release in production at the start.
+        scoring: The scoring server of each backend.
+        gateway: The gateway.
+    """
+
+    store: ReleaseStore
+    folder: Path
+    first: Manifest
+    scoring: dict[str, Scoring] = field(default_factory=dict)
+    gateway: Gateway = None  # type: ignore[assignment]  # set by toy_services
+
+    @property
+    def address(self) -> str:
+        """The gateway's host and port."""
+        return f"127.0.0.1:{self.gateway.bound.port}"
+
+    async def start_backend(self, backend: str, port: int = 0) -> Scoring:
+        """Starts the scoring server of a backend.
+
+        Args:
+            backend: The name of the backend.
+            port: The port to listen on; 0 for any free one.
+        """
+        settings = ScoringSettings(
+            store=self.store.url,
+            listen=f"127.0.0.1:{port}",
+            cache_dir=str(self.folder / "cache"),
+            poll_interval=0.05,
+        )
+        bound, follower = await start_scoring(settings, backend, TOY_LOADERS[backend])
+        task = asyncio.create_task(follower.follow())
+        self.scoring[backend] = Scoring(bound, follower, settings, task)
+        return self.scoring[backend]
+
+    async def start_gateway(self, **changes: Any) -> Gateway:
+        """Starts a gateway in front of the scoring servers.
+
+        Args:
+            changes: Settings that differ from those of the tests.
+        """
+        settings = GatewaySettings(
+            store=self.store.url,
+            listen="127.0.0.1:0",
+            cache_dir=str(self.folder / "cache"),
+            poll_interval=0.05,
+            probe_interval=0.05,
+            backend_timeout=WAIT_S,
+            cf_target=self.scoring[CF].address,
+            inference_target=self.scoring[INFERENCE].address,
+        )
+        return await start_gateway(replace(settings, **changes))
+
+    async def publish(self, seed: int, promote: bool = True) -> Manifest:
+        """Publishes another toy release, and promotes it unless told otherwise."""
+        manifest = publish_toy(self.store, self.folder / f"made{seed}", seed)
+        if promote:
+            self.store.promote(manifest.release_id)
+        return manifest
+
+    async def until(self, condition: Callable[[], Any]) -> None:
+        """Waits until a condition holds; see `until`."""
+        await until(condition)
+
+    async def until_full(self, gateway: Gateway | None = None) -> None:
+        """Waits until a gateway serves the release in production with all backends."""
+        gateway = gateway or self.gateway
+        production = self.store.production()
+        assert production is not None
+        await until(
+            lambda: all(
+                backend.healthy and production.release_id in backend.releases
+                for backend in gateway.backends
+            )
+        )
+        await until(lambda: gateway.releases.loaded and not gateway.releases.pending_reason)
+        await until(lambda: gateway.releases.serving.release_id == production.release_id)
+
+    async def stop(self) -> None:
+        """Stops the gateway and the scoring servers."""
+        await self.gateway.stop(0.5)
+        for scoring in self.scoring.values():
+            await scoring.stop()
+
+
+@asynccontextmanager
+async def toy_services(folder: Path) -> AsyncIterator[Services]:
+    """Runs the three services over a new toy release.
+
+    Args:
+        folder: An empty folder for the release store, the caches and temporary files.
+    """
+    store = ReleaseStore(str(folder / "store"))
+    first = publish_toy(store, folder / "made")
+    store.promote(first.release_id)
+    running = Services(store, folder, first)
+    for backend in TOY_MODELS:
+        await running.start_backend(backend)
+    await until(lambda: all(s.follower.releases for s in running.scoring.values()))
+    running.gateway = await running.start_gateway()
+    await running.until_full()
+    yield running
+    await running.stop()
+
+
+class BackgroundLoop:
+    """An event loop in a thread of its own, for servers that synchronous tests call."""
+
+    def __init__(self) -> None:
+        """Starts the thread."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Runs a coroutine in the loop, and waits for its result.
+
+        Raises:
+            TimeoutError: It did not end within `WAIT_S` seconds.
+        """
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(WAIT_S)
+
+    def stop(self) -> None:
+        """Stops the loop, and waits for its thread."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

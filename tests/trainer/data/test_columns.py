@@ -1,0 +1,117 @@
+"""How columns are chosen, and how their values are converted."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marquee_trainer.data.columns import choose_columns, columns_by_order, parse_columns, recognise
+from marquee_trainer.data.errors import RatingsError
+from marquee_trainer.data.values import parse_rating_column, parse_time_column
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (["userId", "movieId", "rating", "timestamp"], "user item rating time"),
+        (["user_id", "business_id", "stars", "date"], "user item rating time"),
+        (["ts", "customer", "SKU", "quantity"], "time user item count"),
+        (["rating", "User", "Film Title", "movie"], "rating user - item"),
+        (["user", "title", "item_id"], "user - item"),
+        (["visitorid", "timestamp", "event", "itemid"], "user time - item"),
+    ],
+)
+def test_common_names_are_recognised(header: list[str], expected: str) -> None:
+    """Letter case, spaces and punctuation do not matter; ids are preferred to names."""
+    roles = {place: role for role, place in recognise(header).items()}
+    assert [roles.get(place, "-") for place in range(len(header))] == expected.split()
+
+
+def test_ratings_are_preferred_to_counts() -> None:
+    """A table that has both holds explicit feedback."""
+    choice = choose_columns(["user", "item", "views", "rating"], {}, "x.csv")
+    assert choice.names == {"user": "user", "item": "item", "rating": "rating"}
+
+
+def test_a_table_without_header_has_a_usual_order() -> None:
+    """A great number in the third of three columns is a time, not a rating."""
+    assert list(columns_by_order(4, ["a", "b", "4", "5"]).positions) == [
+        "user",
+        "item",
+        "rating",
+        "time",
+    ]
+    assert list(columns_by_order(3, ["a", "b", "1112486027"]).positions) == ["user", "item", "time"]
+    assert list(columns_by_order(3, ["a", "b", "4"]).positions) == ["user", "item", "rating"]
+
+
+@pytest.mark.parametrize("text", ["user", "user=", "who=x", "user=a,user=b,item=c", "user=a"])
+def test_malformed_choices_of_columns_are_refused(text: str) -> None:
+    """Each role is known and given once, and user and item are given."""
+    with pytest.raises(RatingsError, match="--columns"):
+        parse_columns(text)
+
+
+def test_choices_of_columns_are_parsed() -> None:
+    """By name or place, with spaces around them."""
+    assert parse_columns("user=User ID, item=2") == {"user": "User ID", "item": "2"}
+    assert parse_columns("") == {}
+
+
+@given(
+    st.lists(
+        st.datetimes(datetime(1971, 1, 1), datetime(2100, 1, 1)).map(
+            lambda moment: moment.replace(tzinfo=UTC, microsecond=0)
+        ),
+        min_size=1,
+    ),
+    st.sampled_from(["%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M:%S", "%s"]),
+)
+def test_times_are_read_as_they_were_written(moments: list[datetime], form: str) -> None:
+    """All forms result in the same seconds."""
+    seconds = [int(moment.timestamp()) for moment in moments]
+    texts = [
+        str(second) if form == "%s" else moment.strftime(form)
+        for moment, second in zip(moments, seconds, strict=True)
+    ]
+    times = parse_time_column(pl.Series(texts))
+    assert times is not None
+    assert not times.bad.any()
+    if form != "%s" or min(seconds) > 30_000_000:
+        assert times.values.tolist() == seconds
+
+
+def test_the_better_order_of_day_and_month_is_used_for_the_whole_column() -> None:
+    """One value that fits only one order decides for all."""
+    for texts, form in (
+        (["1/2/2020", "13/2/2020"], "dates, day first"),
+        (["1/2/2020", "2/13/2020"], "dates, month first"),
+    ):
+        times = parse_time_column(pl.Series(texts))
+        assert times is not None
+        assert times.form == form
+        assert not times.bad.any()
+        first = datetime.fromtimestamp(int(times.values[0]), UTC)
+        assert (first.month, first.day) == ((2, 1) if "day first" in form else (1, 2))
+
+
+def test_dates_as_numbers_are_read() -> None:
+    """Eight digits that are dates throughout are not seconds."""
+    times = parse_time_column(pl.Series(["20200102", "20200103"]))
+    assert times is not None
+    assert (times.values.tolist(), times.form) == ([1577923200, 1578009600], "dates as numbers")
+
+
+def test_empty_times_are_absent() -> None:
+    """A column without any value is no column of times."""
+    assert parse_time_column(pl.Series([None, None], dtype=pl.String)) is None
+
+
+def test_words_and_truth_values_are_ratings() -> None:
+    """Likes are 1 and dislikes are 0."""
+    assert parse_rating_column(pl.Series(["Like", "dislike"])).values.tolist() == [1, 0]
+    assert parse_rating_column(pl.Series([True, False])).values.tolist() == [1, 0]

@@ -1,0 +1,235 @@
+"""Item metadata with any columns, and how its ids are joined with those of the ratings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from marquee_trainer.data.details import ItemDetails
+from marquee_trainer.data.errors import RatingsError
+from marquee_trainer.data.items import read_items, split_genres
+from marquee_trainer.data.options import ReadOptions
+from marquee_trainer.data.source import Loaded, load_ratings
+from marquee_trainer.data.tables import FrameTable
+
+RATINGS = "user,item,rating\nann,1,4\nann,2,2.5\nbob,1,3\n"
+
+
+def write(folder: Path, files: dict[str, str | bytes]) -> str:
+    """Writes files to a folder, and returns its path."""
+    for name, content in files.items():
+        (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    return str(folder)
+
+
+def titles(found: Loaded) -> dict[str, tuple[str, int, tuple[str, ...]]]:
+    """Title, year and genres of all items, by id."""
+    catalogue = found.dataset.catalogue
+    return {
+        catalogue.items.id(item): (
+            catalogue.title(item),
+            int(catalogue.years[item]),
+            catalogue.item_genres(item),
+        )
+        for item in range(len(catalogue))
+    }
+
+
+@pytest.mark.parametrize(
+    ("items", "genres"),
+    [
+        ("item,title,year,genres\n1,A,1999,War | Drama\n2,B,,War\n", ("Drama", "War")),
+        ('item_id;Name;Release Date;Genre\n1;"A";1999-03-31;War\n2;B;;\n', ("War",)),
+        ('id,title,genres\n1,A (1999),"[""Drama"", ""War""]"\n2,B,[]\n', ("Drama", "War")),
+        ("movieId,title,genres\r\n1,A (1999),Drama|War|Drama\r\n2,B,\r\n", ("Drama", "War")),
+        ('id,title,genres\n1,A (1999),"Drama, War"\n2,B,War\n', ("Drama", "War")),
+    ],
+)
+def test_titles_years_and_genres_are_found(
+    items: str, genres: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Whichever way they are written, and with spaces around genres or without."""
+    source = write(tmp_path, {"x.csv": RATINGS, "films.csv": items})
+    options = ReadOptions(items=str(tmp_path / "films.csv"))
+    found = titles(load_ratings(f"{source}/x.csv", options=options))
+    assert found["1"] == ("A", 1999, genres)
+    assert found["2"][:2] == ("B", 0)
+
+
+def test_a_given_separator_divides_genres(tmp_path: Path) -> None:
+    """A text that is not a common separator can be given."""
+    source = write(
+        tmp_path, {"x.csv": RATINGS, "i.csv": "id,title,genres\n1,A,War / Drama\n2,B,\n"}
+    )
+    options = ReadOptions(items=f"{source}/i.csv", genre_separator="/")
+    assert titles(load_ratings(f"{source}/x.csv", options=options))["1"][2] == ("Drama", "War")
+
+
+def test_other_columns_are_attributes(tmp_path: Path) -> None:
+    """Free attributes are kept in the data set, one text per item."""
+    items = "id,title,director,minutes\n1,A,Zoë,90\n3,C,,80\n2,B,,\n"
+    source = write(tmp_path, {"x.csv": RATINGS, "i.csv": items})
+    dataset = load_ratings(f"{source}/x.csv", options=ReadOptions(items=f"{source}/i.csv")).dataset
+    assert dataset.attributes == {"director": ["Zoë", "", ""], "minutes": ["90", "", "80"]}
+
+
+def test_items_without_ratings_stay_in_the_catalogue(tmp_path: Path) -> None:
+    """They can be searched for; the note has their number."""
+    items = "id,title\n0,Z\n1,A\n2,B\n3,C\n"
+    source = write(tmp_path, {"x.csv": RATINGS, "i.csv": items})
+    found = load_ratings(f"{source}/x.csv", options=ReadOptions(items=f"{source}/i.csv"))
+    assert [title for title, _, _ in titles(found).values()] == ["Z", "A", "B", "C"]
+    assert found.dataset.items.tolist() == [1, 2, 1]
+    assert found.dataset.by_item.seen(0).tolist() == []
+    assert "2 items without ratings stay in the catalogue" in found.understood.notes
+
+
+def test_a_catalogue_of_mostly_unrated_items_is_reduced(tmp_path: Path) -> None:
+    """Models grow with the catalogue, so very many unrated items are left out."""
+    items = "id,title\n" + "".join(f"{item},T{item}\n" for item in range(100))
+    source = write(tmp_path, {"x.csv": RATINGS, "i.csv": items})
+    found = load_ratings(f"{source}/x.csv", options=ReadOptions(items=f"{source}/i.csv"))
+    assert list(titles(found)) == ["1", "2"]
+    assert "98 items without ratings are left out of the catalogue" in found.understood.notes
+
+
+def test_a_file_of_items_beside_the_ratings_is_found(tmp_path: Path) -> None:
+    """A folder of ratings and movies needs no option."""
+    movies = "id,title,genres,director\n1,A (1999),War,X\n2,B (2001),,Y\n"
+    source = write(tmp_path, {"interactions.csv": RATINGS, "movies.csv": movies})
+    assert titles(load_ratings(source))["1"] == ("A", 1999, ("War",))
+
+
+def test_a_given_file_of_items_replaces_that_of_grouplens(tmp_path: Path) -> None:
+    """The titles are those of the file that the user names."""
+    files: dict[str, str | bytes] = {
+        "u.data": "1\t1\t4\t5\n1\t2\t3\t6\n",
+        "i.csv": "id,title\n1,Own\n2,Other\n",
+    }
+    source = write(tmp_path, files)
+    found = load_ratings(source, options=ReadOptions(items=f"{source}/i.csv"))
+    assert [title for title, _, _ in titles(found).values()] == ["Own", "Other"]
+    assert found.dataset.source.startswith("grouplens:")
+
+
+@pytest.mark.parametrize(
+    ("rated", "described", "joined"),
+    [
+        (["1.0", "2.0"], ["1", "2"], ["1", "2"]),
+        (["1", "2"], ["1.0", "2.0"], ["1", "2"]),
+        (["1.0", "2.5"], ["1", "2"], None),
+        (["1.0", "x"], ["1", "x"], None),
+    ],
+)
+def test_whole_numbers_written_as_floats_are_joined_if_it_is_certain(
+    rated: list[str], described: list[str], joined: list[str] | None, tmp_path: Path
+) -> None:
+    """`1.0` means `1` only if all ids of one side are whole numbers with `.0`."""
+    text = "user,item,rating\n" + "".join(f"ann,{item},{n}\n" for n, item in enumerate(rated, 1))
+    items = "id,title\n" + "".join(f"{item},T{item}\n" for item in described)
+    source = write(tmp_path, {"x.csv": text, "i.csv": items})
+    options = ReadOptions(items=f"{source}/i.csv", allow_untitled=True)
+    found = load_ratings(f"{source}/x.csv", options=options)
+    notes = " ".join(found.understood.notes)
+    if joined is not None:
+        assert list(titles(found)) == joined
+        assert all(title.startswith("T") for title, _, _ in titles(found).values())
+        assert "are read as" in notes
+    else:
+        assert "1.0" in titles(found)
+        assert "rated items" in notes
+
+
+def test_many_items_without_metadata_are_an_error(tmp_path: Path) -> None:
+    """Above a fifth, the ids of both sides are probably different ones."""
+    items = "id,title\n1,A\nx,B\n"
+    source = write(tmp_path, {"x.csv": RATINGS, "i.csv": items})
+    options = ReadOptions(items=f"{source}/i.csv")
+    message = r"1 of 2 rated items \(50.0%\) have no metadata, for example '2'.*--allow-untitled"
+    with pytest.raises(RatingsError, match=message):
+        load_ratings(f"{source}/x.csv", options=options)
+    found = load_ratings(
+        f"{source}/x.csv", options=ReadOptions(items=f"{source}/i.csv", allow_untitled=True)
+    )
+    assert titles(found)["2"] == ("2", 0, ())
+
+
+def test_few_items_without_metadata_are_reported(tmp_path: Path) -> None:
+    """Up to a fifth is a note with their share."""
+    text = "user,item,rating\n" + "".join(f"ann,{item},{1 + item % 5}\n" for item in range(10))
+    items = "id,title\n" + "".join(f"{item},T{item}\n" for item in range(1, 10))
+    source = write(tmp_path, {"x.csv": text, "i.csv": items})
+    found = load_ratings(f"{source}/x.csv", options=ReadOptions(items=f"{source}/i.csv"))
+    note = "1 of 10 rated items (10.0%) have no metadata, for example '0'"
+    assert note in found.understood.notes
+
+
+def test_an_item_that_is_described_again_keeps_its_first_description() -> None:
+    """The number of further descriptions is reported."""
+    frame = pl.DataFrame({"item": [1, 2, 1], "title": ["A", "B", "C"], "genres": [["X"], [], None]})
+    items = read_items(FrameTable(frame, "frame"), "frame")
+    assert items.details["1"] == ItemDetails("A", 0, ("X",))
+    assert items.notes[1].startswith("1 rows of frame describe an item again")
+
+
+def test_a_table_without_item_ids_is_refused() -> None:
+    """The error names the columns that there are."""
+    with pytest.raises(RatingsError, match="no column of item ids is found among 'colour'"):
+        read_items(FrameTable(pl.DataFrame({"colour": ["red"]}), "frame"), "frame")
+
+
+def test_genres_are_trimmed_and_distinct() -> None:
+    """Labels that mean no genre are left out."""
+    assert split_genres(" Adventure|Comedy |Adventure| |unknown", "|") == ("Adventure", "Comedy")
+
+
+GENRES = [f"Genre {n}" for n in range(33)]
+
+
+def test_more_than_32_genres_are_loaded(tmp_path: Path) -> None:
+    """Items can be found by each of the genres."""
+    ratings = "".join(f"1,{n},{3 + n % 2},1\n" for n in range(33))
+    movies = "".join(f"{n},Film {n} (2000),{genre}\n" for n, genre in enumerate(GENRES))
+    source = write(
+        tmp_path,
+        {
+            "ratings.csv": "userId,movieId,rating,timestamp\n" + ratings,
+            "movies.csv": "movieId,title,genres\n" + movies,
+        },
+    )
+    catalogue = load_ratings(source).dataset.catalogue
+    assert set(catalogue.genres) == set(GENRES)
+    for n, genre in enumerate(GENRES):
+        item = catalogue.items.index(str(n))
+        assert catalogue.has_any_genre([genre.upper()]).nonzero()[0].tolist() == [item]
+        assert catalogue.item_genres(item) == (genre,)
+
+
+def test_ids_of_ratings_and_movies_are_joined_in_grouplens_files(tmp_path: Path) -> None:
+    """No title or genre is lost because a spreadsheet wrote `1.0`."""
+    source = write(
+        tmp_path,
+        {
+            "ratings.csv": "userId,movieId,rating,timestamp\n1,1.0,4.0,1\n1,2.0,3.5,2\n",
+            "movies.csv": 'movieId,title,genres\n1,"Alpha, The (1999)",Comedy\n'
+            "2,Beta (2001),Drama\n",
+        },
+    )
+    found = load_ratings(source)
+    assert titles(found)["1"] == ("The Alpha", 1999, ("Comedy",))
+    assert found.understood.notes == ("item ids such as '1.0' in the ratings are read as '1'",)
+
+
+def test_spaces_around_genres_do_not_make_genres(tmp_path: Path) -> None:
+    """` Adventure` and `Adventure` are the same genre."""
+    source = write(
+        tmp_path,
+        {
+            "ratings.csv": "userId,movieId,rating,timestamp\n1,1,4.0,1\n1,2,3.5,2\n",
+            "movies.csv": "movieId,title,genres\n1,Alpha (1999), Adventure|Comedy\n"
+            "2,Beta (2001),Adventure\n",
+        },
+    )
+    assert load_ratings(source).dataset.catalogue.genres == ("Adventure", "Comedy")

@@ -1,0 +1,122 @@
+"""Sources that cannot be read or understood, and what the error says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from marquee_trainer.data.errors import RatingsError
+from marquee_trainer.data.options import ReadOptions
+from marquee_trainer.data.scale import RatingScale
+from marquee_trainer.data.source import load_ratings
+from toy.own_data import PLAIN
+
+MALFORMED: dict[str, tuple[str, str]] = {
+    "no rating": ("ann,b3,,5", "x.csv:5: column rating: '' is not a rating"),
+    "text as rating": ("ann,b3,good,5", "x.csv:5: column rating: 'good' is not a rating"),
+    "NaN": ("ann,b3,nan,5", "x.csv:5: column rating: 'nan' is not a rating"),
+    "no time": ("ann,b3,4,", "x.csv:5: column time: '' is not a time"),
+    "text as time": ("ann,b3,4,noon", "x.csv:5: column time: 'noon' is not a time"),
+    "no user": (",b3,4,5", "x.csv:5: column user: '' is not a user id: it is empty"),
+    "long id": (f"ann,{'é' * 129},4,5", "is not an item id: it is longer than 256 bytes"),
+    "control character": ("a\x07nn,b3,4,5", "'a\\x07nn' is not a user id: it has characters that"),
+    "few fields": ("ann,b3", "x.csv:5: 2 fields, not 4"),
+    "many fields": ("ann,b3,4,5,6", "x.csv:5: 5 fields, not 4"),
+}
+
+
+@pytest.mark.parametrize(("line", "message"), MALFORMED.values(), ids=MALFORMED.keys())
+def test_malformed_rows_are_named_by_file_line_and_column(
+    line: str, message: str, tmp_path: Path
+) -> None:
+    """The error says where the first malformed rows are and what is wrong with them."""
+    (tmp_path / "x.csv").write_text(f"{PLAIN}{line}\n")
+    with pytest.raises(RatingsError, match=r"malformed rows \(1\)") as caught:
+        load_ratings(str(tmp_path / "x.csv"))
+    assert message in str(caught.value)
+
+
+def test_a_line_is_counted_across_quoted_line_breaks_and_files(tmp_path: Path) -> None:
+    """Each file counts its own lines, and a field may span several of them."""
+    header = "user,item,rating,review\n"
+    (tmp_path / "a.csv").write_text(header + "ann,b1,4,fine\n")
+    (tmp_path / "b.csv").write_text(header + 'ann,b2,4,"two\nlines"\nann,b3,x,fine\n')
+    with pytest.raises(RatingsError, match=r"\n  b.csv:4: column rating: 'x' is not a rating"):
+        load_ratings(str(tmp_path / "*.csv"))
+
+
+def test_malformed_json_lines_are_named(tmp_path: Path) -> None:
+    """The error has the line of each JSON text that cannot be parsed."""
+    (tmp_path / "x.jsonl").write_text('{"user": 1, "item": 2}\n{"user": 1,\n')
+    with pytest.raises(RatingsError, match=r"malformed rows \(1\):\n  x.jsonl:2: "):
+        load_ratings(str(tmp_path / "x.jsonl"))
+    (tmp_path / "x.jsonl").write_text('{"user": 1, "item": 2}\n\n{"user": 1}\n')
+    with pytest.raises(RatingsError, match=r"x.jsonl:3: column item: '' is not an item id"):
+        load_ratings(str(tmp_path / "x.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options", "message"),
+    [
+        (
+            "x.csv",
+            "who,what,how\n1,2,3\n",
+            {},
+            r"x.csv: the column of the user and the item is not",
+        ),
+        ("x.csv", "user,what\n1,2\n", {}, r"the column of the item .* 'user', 'what'.*--columns"),
+        ("x.csv", "", {}, "x.csv: there are no ratings"),
+        ("x.csv", "user,item,rating\n", {}, "x.csv: there are no ratings"),
+        ("x.csv", "user\n1\n", {}, "x.csv: line 1 has one column"),
+        (
+            "x.csv",
+            PLAIN,
+            {"user": "user", "item": "film"},
+            "there is no column 'film'; the columns",
+        ),
+        ("x.csv", PLAIN, {"user": "user", "item": "9"}, "there is no column '9'"),
+        ("x.csv", PLAIN, {"user": "user", "item": "1"}, "names a column twice"),
+        ("x.parquet", "not Parquet", {}, r"x.parquet: "),
+        ("x.csv.gz", "not gzip", {}, r"x.csv.gz: "),
+        ("x.db", "not a database", {}, r"x.db: SELECT \* FROM ratings: "),
+    ],
+)
+def test_files_that_cannot_be_understood_are_named(
+    name: str, content: str, options: Mapping[str, str], message: str, tmp_path: Path
+) -> None:
+    """The error says what is missing, and the option that helps where there is one."""
+    (tmp_path / name).write_text(content)
+    with pytest.raises(RatingsError, match=message):
+        load_ratings(str(tmp_path / name), options=ReadOptions(options))
+
+
+def test_sources_that_do_not_exist_are_named(tmp_path: Path) -> None:
+    """Folders without ratings, patterns without files, and unknown protocols are errors."""
+    with pytest.raises(RatingsError, match="there is no file of ratings"):
+        load_ratings(str(tmp_path))
+    with pytest.raises(RatingsError, match="there is no file of ratings"):
+        load_ratings(str(tmp_path / "*.csv"))
+    with pytest.raises(RatingsError, match="gopher"):
+        load_ratings("gopher://host/ratings.csv")
+    with pytest.raises(RatingsError, match="does not exist"):
+        load_ratings("sqlite:////nowhere/ratings.db")
+    with pytest.raises(RatingsError, match="goes with the URL of a database"):
+        load_ratings("sample", options=ReadOptions(query="SELECT 1"))
+
+
+def test_a_database_error_hides_the_password() -> None:
+    """The message names the server, but neither user name nor password."""
+    with pytest.raises(RatingsError) as caught:
+        load_ratings("postgresql://ann:s3cret@127.0.0.1:1/own")
+    assert "127.0.0.1:1/own" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_rating_off_the_given_scale_is_named(tmp_path: Path) -> None:
+    """A scale that the user gives is checked."""
+    (tmp_path / "x.csv").write_text("user,item,rating\nann,b1,5\nann,b2,11\n")
+    options = ReadOptions(scale=RatingScale(1, 10, 0))
+    with pytest.raises(RatingsError, match=r"x.csv:3: 11 is not a rating from 1 to 10"):
+        load_ratings(str(tmp_path / "x.csv"), options=options)

@@ -1,0 +1,129 @@
+"""Which reader loads a source: GroupLens' form, tables, archives and URLs."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from marquee_trainer.data.errors import RatingsError
+from marquee_trainer.data.options import ReadOptions
+from marquee_trainer.data.source import load_ratings
+from toy.own_data import PLAIN, read_back
+from toy.ratings_files import ROWS
+
+GROUPLENS = {
+    "ratings.dat": "1::10::4::5\n2::10::3::6\n",
+    "movies.dat": "10::Matrix, The (1999)::Action|Sci-Fi\n",
+}
+
+
+def title(source: str) -> str:
+    """The title of the only item of a source."""
+    return load_ratings(source).dataset.catalogue.title(0)
+
+
+def write(folder: Path, files: dict[str, str]) -> Path:
+    """Writes files to a folder."""
+    for name, content in files.items():
+        (folder / name).write_text(content)
+    return folder
+
+
+def zipped(path: Path, files: dict[str, str]) -> Path:
+    """Writes files to a zip file."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def test_a_file_of_ratings_beside_its_movies_stands_for_their_folder(tmp_path: Path) -> None:
+    """The titles are found although only the ratings are named."""
+    write(tmp_path, GROUPLENS)
+    assert title(str(tmp_path / "ratings.dat")) == "The Matrix"
+    assert title(str(tmp_path)) == "The Matrix"
+
+
+def test_a_folder_of_an_older_and_a_newer_form_reads_the_named_file(tmp_path: Path) -> None:
+    """A file is never replaced by another one of its folder."""
+    write(tmp_path, GROUPLENS | {"ratings.csv": PLAIN})
+    assert read_back(load_ratings(str(tmp_path / "ratings.csv")).dataset) == ROWS
+
+
+@pytest.mark.parametrize("inner", ["", "set/"])
+def test_zip_files_are_read_from_a_url(inner: str, tmp_path: Path) -> None:
+    """As GroupLens publishes them."""
+    path = zipped(tmp_path / "set.zip", {inner + name: text for name, text in GROUPLENS.items()})
+    url = f"memory://zip-{bool(inner)}/set.zip"
+    with fsspec.open(url, "wb") as stream:
+        stream.write(path.read_bytes())
+    assert title(url) == "The Matrix"
+    assert load_ratings(url).dataset.source == "grouplens:set"
+
+
+def test_grouplens_folders_are_read_from_a_url() -> None:
+    """The files of ratings and movies are fetched."""
+    for name, content in GROUPLENS.items():
+        with fsspec.open(f"memory://folder/ml/{name}", "wb") as stream:
+            stream.write(content.encode())
+    assert title("memory://folder/ml") == "The Matrix"
+
+
+def test_a_zip_file_of_other_files_is_read_as_a_folder(tmp_path: Path) -> None:
+    """As data sets are often published elsewhere."""
+    files = {"Ratings.csv": PLAIN, "Books.csv": "ISBN,Title\nb1,A\nb2,B\n"}
+    dataset = load_ratings(str(zipped(tmp_path / "books.zip", files))).dataset
+    assert read_back(dataset) == ROWS
+    assert [dataset.catalogue.title(item) for item in range(2)] == ["A", "B"]
+
+
+def test_a_file_beside_the_ratings_that_holds_no_items_is_only_reported(tmp_path: Path) -> None:
+    """The user did not name it, so it is not an error."""
+    write(tmp_path, {"events.csv": PLAIN, "items.csv": "colour,size\nred,1\n"})
+    notes = load_ratings(str(tmp_path)).understood.notes
+    assert notes[0].startswith("the file items.csv beside the ratings is not used: items.csv: no")
+
+
+def test_columns_of_a_grouplens_file_can_be_named(tmp_path: Path) -> None:
+    """Columns that the user names take precedence over the usual form."""
+    write(tmp_path, {"u.data": "1\t10\t4\t5\n2\t10\t3\t6\n"})
+    options = ReadOptions({"user": "2", "item": "1", "rating": "3"})
+    dataset = load_ratings(str(tmp_path / "u.data"), options=options).dataset
+    assert read_back(dataset) == [("10", "1", 4, 0), ("10", "2", 3, 0)]
+
+
+def test_columns_of_a_sample_cannot_be_named() -> None:
+    """No option of the user is ignored silently."""
+    with pytest.raises(RatingsError, match="columns can be named for files and databases only"):
+        load_ratings("sample", options=ReadOptions({"user": "1", "item": "2"}))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "events.csv",
+        "my_ratings.csv users.csv books.csv tags.csv",
+        "user_artists.csv artists.csv",
+        "2024.csv users.csv",
+        "part-0.csv items.csv",
+        "orders.csv products.csv",
+    ],
+)
+def test_the_file_of_ratings_of_a_folder_is_found_by_its_name(names: str, tmp_path: Path) -> None:
+    """Other files of the folder are not taken for ratings."""
+    first, *others = names.split()
+    write(tmp_path, {first: PLAIN} | dict.fromkeys(others, "id,title\nb1,A\nb2,B\n"))
+    assert read_back(load_ratings(str(tmp_path)).dataset) == ROWS
+
+
+def test_a_remote_folder_without_ratings_of_grouplens_is_read_as_tables() -> None:
+    """A file that is called movies.csv does not make it a set of GroupLens."""
+    for name, content in {"events.csv": PLAIN, "movies.csv": "id,title\nb1,A\nb2,B\n"}.items():
+        with fsspec.open(f"memory://own/{name}", "wb") as stream:
+            stream.write(content.encode())
+    dataset = load_ratings("memory://own").dataset
+    assert read_back(dataset) == ROWS
+    assert dataset.catalogue.title(0) == "A"

@@ -1,0 +1,186 @@
+"""Conformance tests for every registered model, from its configuration to its service."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from marquee_core.output import Output
+from marquee_core.ratings import join_profiles
+from marquee_core.scorers.bayesian_mf import BayesianMFConfig
+from marquee_core.scorers.hyperparameters import (
+    ModelConfig,
+    hyperparameters,
+    searched_hyperparameters,
+)
+from marquee_core.scorers.scorer import ReleaseData
+from marquee_services.cf.models import CF_SCORERS
+from marquee_services.inference.models import INFERENCE_SCORERS
+from marquee_trainer.data.interactions import Interactions
+from marquee_trainer.models.configurations import with_parameters
+from marquee_trainer.models.model import ConfiguredModel, Training
+from marquee_trainer.models.neural.tensorflow_model import TensorFlowModel
+from marquee_trainer.models.registry import MODELS, MODELS_BY_NAME
+from toy.ratings import release_data
+
+RegisteredModel = ConfiguredModel[ModelConfig]
+
+USERS, ITEMS = 40, 30
+SCORERS = {"cf": CF_SCORERS, "inference": INFERENCE_SCORERS}
+# The rounding errors of TensorFlow depend on the shapes of a batch.
+ERROR = {"cf": 1e-5, "inference": 2e-3}
+
+
+@pytest.fixture(scope="module")
+def parts() -> tuple[ReleaseData, Interactions]:
+    """Training and validation ratings from two latent factors; the last user has no ratings."""
+    rng = np.random.default_rng(2)
+    factors = rng.normal(size=(USERS, 2)) @ rng.normal(size=(2, ITEMS))
+    stars = np.clip(np.round(3 + factors), 1, 5)
+    part = rng.random(stars.shape)
+    part[-1] = 1.0
+    train = part < 0.35
+    users, items = np.nonzero((part > 0.9) & (part < 1.0))
+    validation = Interactions(
+        users.astype(np.int32), items.astype(np.int32), stars[users, items].astype(np.float32)
+    )
+    times = rng.permutation(np.count_nonzero(train))
+    return release_data(np.where(train, stars, 0), times), validation
+
+
+def small(model_class: type[RegisteredModel]) -> RegisteredModel:
+    """An unfitted model that is fast to fit."""
+    if model_class.config_type is BayesianMFConfig:
+        return model_class(BayesianMFConfig(factors=2, sweeps=12, burn_in=4, samples=6))
+    model = model_class()
+    return model.with_epochs(1) if isinstance(model, TensorFlowModel) else model
+
+
+@pytest.fixture(scope="module", params=MODELS, ids=lambda model_class: model_class.name)
+def model(
+    request: pytest.FixtureRequest, parts: tuple[ReleaseData, Interactions]
+) -> RegisteredModel:
+    """Each model, fitted with validation ratings."""
+    fitted = small(request.param)
+    fitted.fit(Training(*parts))
+    return fitted
+
+
+def test_every_model_has_a_service() -> None:
+    """The services load exactly the registered models."""
+    for backend, scorers in SCORERS.items():
+        assert list(scorers) == [kind.name for kind in MODELS if kind.backend == backend]
+    assert len(MODELS_BY_NAME) == len(MODELS)
+
+
+@pytest.mark.parametrize("model_class", MODELS, ids=lambda model_class: model_class.name)
+def test_every_field_of_a_configuration_is_documented(model_class: type[RegisteredModel]) -> None:
+    """The docstrings of a configuration and its base classes describe each field."""
+    config_type = model_class.config_type
+    config = config_type()
+    values = [getattr(config, field.name) for field in fields(config)]
+    for part in (config, *(value for value in values if isinstance(value, ModelConfig))):
+        documented = "\n".join(base.__doc__ or "" for base in type(part).__mro__)
+        for field in fields(part):
+            assert f"  {field.name}: " in documented
+
+
+@pytest.mark.parametrize("model_class", MODELS, ids=lambda model_class: model_class.name)
+def test_search_spaces_are_within_the_ranges(model_class: type[RegisteredModel]) -> None:
+    """Both ends of a search space are in the range of the hyperparameter."""
+    config_type = model_class.config_type
+    for name, declared in searched_hyperparameters(config_type).items():
+        assert declared.search is not None
+        assert declared.search.low < declared.search.high
+        for end in (declared.search.low, declared.search.high):
+            declared.check(name, end)
+            with_parameters(config_type(), {name: end})
+    assert hyperparameters(config_type)
+
+
+def test_an_unfitted_model_has_no_scorer(model: RegisteredModel, tmp_path: Path) -> None:
+    """The scorer of an unfitted model raises an error that says so; it cannot be saved either."""
+    unfitted = type(model)()
+    with pytest.raises(RuntimeError, match="not fitted"):
+        _ = unfitted.scorer
+    with pytest.raises(RuntimeError, match="not fitted"):
+        unfitted.save(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_scores_of_known_users_are_finite(
+    model: RegisteredModel, parts: tuple[ReleaseData, Interactions]
+) -> None:
+    """All known users, with and without ratings, get finite float32 scores for all items."""
+    scores = model.scorer.score(parts[0].matrix.all_profiles())
+    assert scores.shape == (USERS, ITEMS)
+    assert scores.dtype == np.float32
+    assert np.isfinite(scores).all()
+
+
+def test_a_visitor_with_a_users_ratings_gets_the_users_scores(
+    model: RegisteredModel, parts: tuple[ReleaseData, Interactions]
+) -> None:
+    """The fold-in of the same ratings, in the same order, gives the scores of the known user."""
+    matrix = parts[0].matrix
+    for user in range(0, USERS - 1, 9):
+        known = matrix.profiles([user])
+        # Oldest first; the ratings of a visitor are given one after another.
+        order = np.argsort(-known.later_counts, kind="stable")
+        visitor = matrix.profile(-1, known.items[order], known.ratings[order])
+        np.testing.assert_allclose(
+            model.scorer.score(visitor), model.scorer.score(known), atol=ERROR[model.backend]
+        )
+
+
+def test_without_ratings_a_visitor_and_a_known_user_get_the_same_scores(
+    model: RegisteredModel, parts: tuple[ReleaseData, Interactions]
+) -> None:
+    """A rating predictor answers about μ + b_i, a ranker 0."""
+    data = parts[0]
+    visitor = data.matrix.profile(-1, np.empty(0, np.int32), np.empty(0, np.float32))
+    both = join_profiles([visitor, data.matrix.profiles([USERS - 1])])
+    scores = model.scorer.score(both)
+    np.testing.assert_array_equal(scores[0], scores[1])
+    if model.scorer.output is Output.AFFINITY:
+        assert not scores.any()
+    else:
+        assert np.abs(scores[0] - data.baseline.score(visitor)[0]).mean() < 0.5
+
+
+def test_the_service_scores_as_the_trainer(
+    model: RegisteredModel, parts: tuple[ReleaseData, Interactions], tmp_path: Path
+) -> None:
+    """A saved model, loaded by its service, gives the same scores and similarities."""
+    data = parts[0]
+    model.save(tmp_path / "saved")
+    served = SCORERS[model.backend][model.name](tmp_path / "saved", data)
+    profiles = join_profiles(
+        [
+            data.matrix.all_profiles(),
+            data.matrix.profile(-1, np.array([1, 7], np.int32), np.array([5, 2], np.float32)),
+        ]
+    )
+    expected = model.scorer.score(profiles)
+    np.testing.assert_allclose(served.score(profiles), expected, atol=1e-5)
+    assert served.output is model.scorer.output
+    assert (served.similarities(3) is None) == (model.scorer.similarities(3) is None)
+
+
+def test_a_refit_keeps_the_configuration(model: RegisteredModel) -> None:
+    """The model for the refit is unfitted and has the configuration that the fit chose."""
+    again = model.for_refit()
+    assert type(again) is type(model)
+    assert again.parameters == model.parameters
+    with pytest.raises(RuntimeError, match="not fitted"):
+        _ = again.scorer
+
+
+def test_parameters_can_be_recorded(model: RegisteredModel) -> None:
+    """The manifest holds the parameters as JSON."""
+    recorded = json.loads(json.dumps(model.parameters))
+    assert list(recorded) == list(model.parameters)

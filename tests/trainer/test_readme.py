@@ -1,0 +1,68 @@
+"""The trainer's README: its worked example runs, and its comparison names its source."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from locations import PROJECT
+from marquee_trainer.models.model import Training
+
+README = (PROJECT / "trainer/README.md").read_text()
+BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def test_the_example_adds_a_model_that_is_better_than_popularity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The blocks run one after another; the scorer they define survives saving and loading."""
+    (tmp_path / "readme_example.py").write_text("\n".join(BLOCKS))
+    monkeypatch.syspath_prepend(tmp_path)
+    example = importlib.import_module("readme_example")
+    printed = dict(line.split() for line in capsys.readouterr().out.splitlines())
+    assert list(printed) == ["popularity", "cooccurrence", "ensemble"]
+    assert float(printed["popularity"]) < float(printed["cooccurrence"])
+    data = example.trained.data
+    model = example.Cooccurrence()
+    model.fit(Training(data))
+    model.save(tmp_path)
+    profiles = data.matrix.profiles(np.arange(5, dtype=np.int32))
+    expected = model.scorer.score(profiles)
+    assert np.isfinite(expected).all()
+    loaded = example.CooccurrenceScorer.load(tmp_path, data)
+    assert loaded.config == model.config
+    assert np.array_equal(loaded.score(profiles), expected)
+    assert np.array_equal(loaded.score(profiles, np.array([3, 1])), expected[:, [3, 1]])
+
+
+def test_the_model_of_the_example_is_short() -> None:
+    """It takes at most 60 lines to define the model; the second block evaluates it."""
+    assert len(BLOCKS) == 2
+    assert len(BLOCKS[0].splitlines()) <= 60
+
+
+def test_the_comparison_with_the_write_up_names_its_source() -> None:
+    """The published figures are there, with where they come from."""
+    assert '"Movie Recommender System"' in README
+    for figure in ("0.6882", "1.0906", "2.2444", "4.4829"):
+        assert figure in README
+
+
+def test_every_package_and_file_that_the_readme_names_exists() -> None:
+    """The table of packages and the list of files to touch match the tree."""
+    layout = re.findall(r"^\| `(\w+)` \| [^|]+ \| `(\w+\.py)` \|$", README, re.MULTILINE)
+    packages = PROJECT / "trainer/marquee_trainer"
+    for package, module in layout:
+        assert (packages / package / module).is_file(), (package, module)
+    assert {package for package, _ in layout} == {
+        path.parent.name for path in packages.glob("*/__init__.py")
+    }
+    paths = re.findall(r"`((?:services|tests|trainer)/[\w/]+\.py)`", README)
+    assert paths
+    for path in paths:
+        # The files of the example are for the reader to make.
+        assert (PROJECT / path).is_file() or "cooccurrence" in path, path

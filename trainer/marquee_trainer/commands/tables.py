@@ -1,0 +1,36 @@
+"""Tables of metrics for the terminal."""
+
+from __future__ import annotations
+
+from marquee.cli.table import render
+from marquee_trainer.studies.known_day import KnownDay
+from marquee_trainer.training.evaluate import ENSEMBLE, Evaluation
+
+_COLUMNS = (
+    ("train_mse", "train MSE"),
+    ("test_mse", "test MSE"),
+    ("test_rmse", "test RMSE"),
+    ("test_mae", "test MAE"),
+    ("ndcg@10", "NDCG@10"),
+    ("recall@20", "Recall@20"),
+    ("coverage@10", "coverage@10"),
+)
+
+
+def metrics_table(evaluation: Evaluation) -> str:
+    """The metrics of every model, the baselines and the ensemble; empty cells do not apply."""
+    rows = [
+        [name, *(f"{metrics[key]:.4f}" if key in metrics else "" for key, _ in _COLUMNS)]
+        for name, metrics in evaluation.metrics.items()
+    ]
+    return render(["model", *(title for _, title in _COLUMNS)], rows, "<" + ">" * len(_COLUMNS))
+
+
+def known_day_table(known_day: KnownDay) -> str:
+    """The metrics of predictions that know the day of the rating."""
+    columns = [(key, title) for key, title in _COLUMNS if key in known_day.metrics[ENSEMBLE]]
+    rows = [
+        [f"{name}, day known", *(f"{row[key]:.4f}" for key, _ in columns)]
+        for name, row in known_day.metrics.items()
+    ]
+    return render(["model", *(title for _, title in columns)], rows, "<" + ">" * len(columns))

@@ -1,0 +1,69 @@
+"""Reads files by name from a folder or from a zip file."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Collection
+from pathlib import Path
+from typing import Protocol
+
+from marquee_trainer.data.errors import RatingsError
+
+# What reading a damaged entry, an encrypted one, or one with an unknown compression raises.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
+
+
+class Files(Protocol):
+    """Files that are read by name."""
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a file; None if there is no file of that name."""
+
+
+class FolderFiles:
+    """The files of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def read(self, name: str) -> bytes | None:
+        """As `Files.read`."""
+        path = self._folder / name
+        return path.read_bytes() if path.is_file() else None
+
+
+class ZipFiles:
+    """The files of a zip file, whichever folder of it they are in."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens a zip file.
+
+        Raises:
+            RatingsError: The file is not a zip file.
+        """
+        self._path = path
+        try:
+            with zipfile.ZipFile(path) as archive:
+                self._entries = {entry.rsplit("/", 1)[-1]: entry for entry in archive.namelist()}
+        except zipfile.BadZipFile as error:
+            raise RatingsError(f"{path.name}: {error}") from error
+
+    def has_any(self, names: Collection[str]) -> bool:
+        """Whether it contains a file with one of the names."""
+        return not self._entries.keys().isdisjoint(names)
+
+    def read(self, name: str) -> bytes | None:
+        """As `Files.read`.
+
+        Raises:
+            RatingsError: The file is damaged or cannot be decompressed.
+        """
+        entry = self._entries.get(name)
+        if entry is None:
+            return None
+        try:
+            with zipfile.ZipFile(self._path) as archive:
+                return archive.read(entry)
+        except _DAMAGE as error:
+            raise RatingsError(f"{self._path.name}: {name}: {error}") from error

@@ -1,0 +1,83 @@
+"""Makes a data set of rows and item metadata, and notes what is worth knowing about it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.data.details import Details
+from marquee_trainer.data.items import check_titles, join_ids
+from marquee_trainer.data.options import ReadOptions
+from marquee_trainer.data.rows import Rows
+from marquee_trainer.data.scale import Feedback
+
+_MERGED = {
+    "last": "the latest one is used",
+    "mean": "their mean is used",
+    "max": "the highest one is used",
+    "sum": "their sum is used",
+}
+
+
+def assemble(
+    rows: Rows,
+    details: Details,
+    source: str,
+    options: ReadOptions,
+    *,
+    feedback: Feedback | None = None,
+    keep_unrated: bool = False,
+) -> tuple[RatingsDataset, list[str]]:
+    """Makes a data set of rows and item metadata.
+
+    Args:
+        rows: The rows.
+        details: Item metadata by item id; empty if the source has none.
+        source: A description of where the ratings came from.
+        options: The scale, and how repeated and untitled items are treated.
+        feedback: The kind of feedback; None to find it in the ratings, which are explicit if
+            `options` has a scale.
+        keep_unrated: Whether items without ratings stay in the catalogue. They are left out all
+            the same if there are more of them than rated items, because models grow with the
+            catalogue.
+
+    Returns:
+        The data set, and notes on what is worth knowing about it.
+
+    Raises:
+        RatingsError: There are no ratings, a rating is not on the scale, a rating is repeated
+            although `options` forbid it, or too many items lack metadata.
+    """
+    if options.scale and feedback is None:
+        feedback = Feedback.EXPLICIT
+    items, details, joined = join_ids(rows.items, details)
+    untitled = check_titles(items.texts(), details, options.allow_untitled)
+    notes = [note for note in (joined, untitled) if note]
+    if keep_unrated:
+        unrated = len(details.keys() - set(items.texts()))
+        keep_unrated = unrated <= len(items.names)
+        if unrated:
+            fate = "stay in" if keep_unrated else "are left out of"
+            notes.append(f"{unrated:,} items without ratings {fate} the catalogue")
+    dataset = RatingsDataset.of(
+        rows.users,
+        items,
+        rows.ratings,
+        rows.timestamps,
+        details,
+        source,
+        rows.where,
+        scale=options.scale,
+        feedback=feedback,
+        on_repeat=options.on_repeat,
+        keep_unrated=keep_unrated,
+    )
+    repeats = len(rows) - len(dataset)
+    if repeats:
+        how = options.on_repeat
+        if how == "auto":
+            how = "sum" if dataset.feedback is Feedback.IMPLICIT else "last"
+        notes.append(f"{repeats:,} ratings repeat a user and an item; {_MERGED[how]}")
+    if options.scale and dataset.feedback is Feedback.EXPLICIT:
+        dataset = replace(dataset, scale=options.scale.stepped(rows.ratings))
+    return dataset, notes

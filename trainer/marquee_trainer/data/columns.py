@@ -1,0 +1,170 @@
+"""Chooses the columns of a table that hold the user, the item, the rating and the time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from marquee_trainer.data.errors import RatingsError
+
+USER, ITEM, RATING, COUNT, TIME = "user", "item", "rating", "count", "time"
+ROLES = (USER, ITEM, RATING, COUNT, TIME)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+# Common column names in lower case, without spaces and punctuation; better ones come first.
+_COMMON_NAMES: Mapping[str, tuple[str, ...]] = {
+    USER: _words(
+        "userid user uid useruuid reviewerid reviewer customerid customer accountid account "
+        "memberid member visitorid visitor profileid profile personid person clientid client "
+        "readerid reader viewerid viewer listenerid listener playerid player subscriberid "
+        "shopperid buyerid householdkey sessionid session username userno userkey"
+    ),
+    ITEM: _words(
+        "itemid item iid movieid movie filmid film parentasin asin productid product isbn bookid "
+        "book trackid track songid song artistid artist albumid album articleid article "
+        "showid show animeid anime gameid game jokeid joke recipeid recipe businessid business "
+        "contentid content videoid video courseid course placeid place venueid venue newsid "
+        "postid eventid sku stockcode objectid itemno itemkey itemname movietitle title"
+    ),
+    RATING: _words(
+        "rating ratings stars star score userrating bookrating starrating movierating "
+        "reviewscore reviewrating overall rate vote value grade mark preference opinion feedback "
+        "thumb thumbs liked like recommended isrecommended"
+    ),
+    COUNT: _words(
+        "count plays playcount listens listencount views viewcount clicks clickcount purchases "
+        "purchasecount quantity qty watches watchcount interactions frequency orders hours "
+        "playtime hoursplayed weight"
+    ),
+    TIME: _words(
+        "timestamp time ts unixtimestamp unixreviewtime datetime date createdat created ratedat "
+        "reviewtime reviewdate ratingtimestamp ratingtime ratingdate eventtime eventtimestamp "
+        "eventdate updatedat orderdate invoicedate purchasedate playedat watchedat viewedat "
+        "listenedat when at"
+    ),
+}
+_GREAT_NUMBER = re.compile(r"\d{8,}")
+_PUNCTUATION = re.compile(r"[\W_]+")
+
+
+@dataclass(frozen=True)
+class ColumnChoice:
+    """The position of each role's column in a table, counted from 0.
+
+    Attributes:
+        header: The names of all columns.
+        positions: The position of each role that has a column.
+        basis: How the columns were chosen: as given, by their names or by their order.
+    """
+
+    header: tuple[str, ...]
+    positions: Mapping[str, int]
+    basis: str
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The name of each role's column."""
+        return {role: self.header[place] for role, place in self.positions.items()}
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{role}={name}" for role, name in self.names.items())
+        return f"{parts} ({self.basis})"
+
+
+def parse_columns(text: str) -> dict[str, str]:
+    """Parses `user=…,item=…,rating=…,time=…`: a column's name or place for each role.
+
+    Raises:
+        RatingsError: A part has another form, or a role is unknown or given twice.
+    """
+    given: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        role, equals, name = (piece.strip() for piece in part.partition("="))
+        if role not in ROLES or not equals or not name or role in given:
+            raise RatingsError(
+                f"--columns: {part!r} is not one of {', '.join(f'{role}=…' for role in ROLES)}, "
+                f"each at most once"
+            )
+        given[role] = name
+    if given and not {USER, ITEM} <= set(given):
+        raise RatingsError("--columns must name the columns of user=… and item=…")
+    return given
+
+
+def choose_columns(header: Sequence[str], given: Mapping[str, str], name: str) -> ColumnChoice:
+    """Chooses the columns of a table.
+
+    Args:
+        header: The names of its columns.
+        given: The name, or the place counted from 1, of each role's column; empty to find the
+            columns by common names.
+        name: The table's name, for error messages.
+
+    Raises:
+        RatingsError: A given column does not exist, or the columns of user and item are not
+            found.
+    """
+    if given:
+        positions = {role: _position(header, column, name) for role, column in given.items()}
+        if len(set(positions.values())) < len(positions):
+            raise RatingsError(f"{name}: --columns names a column twice")
+        return ColumnChoice(tuple(header), positions, "as given")
+    positions = recognise(header)
+    missing = [role for role in (USER, ITEM) if role not in positions]
+    if missing:
+        raise RatingsError(
+            f"{name}: the column of the {' and the '.join(missing)} is not found among "
+            f"{', '.join(map(repr, header)) or 'no columns'}; name it with --columns user=…,item=…"
+            f"[,rating=…][,time=…]"
+        )
+    if RATING in positions:
+        positions.pop(COUNT, None)
+    return ColumnChoice(tuple(header), positions, "found by their names")
+
+
+def columns_by_order(width: int, sample: Sequence[str]) -> ColumnChoice:
+    """The columns of a table without header: user, item, and perhaps rating and time.
+
+    Args:
+        width: The number of columns.
+        sample: The values of one row. A great number in the third column is a time.
+    """
+    roles = [USER, ITEM, RATING, TIME]
+    if width == len(roles) - 1 and _GREAT_NUMBER.match(sample[2].strip()):
+        roles.remove(RATING)
+    positions = dict(zip(roles, range(width), strict=False))
+    header = tuple(str(place) for place in range(1, width + 1))
+    return ColumnChoice(header, positions, "found by their order; there is no header")
+
+
+def recognise(header: Sequence[str]) -> dict[str, int]:
+    """Finds columns by common names: the position of the column of each role that is found."""
+    plain = [plain_name(name) for name in header]
+    found: dict[str, int] = {}
+    for role, names in _COMMON_NAMES.items():
+        position = next((plain.index(name) for name in names if name in plain), None)
+        if position is not None and position not in found.values():
+            found[role] = position
+    return found
+
+
+def plain_name(name: str) -> str:
+    """A column's name in lower case, without spaces and punctuation."""
+    return _PUNCTUATION.sub("", name).lower()
+
+
+def _position(header: Sequence[str], column: str, name: str) -> int:
+    for same in (str, str.casefold, plain_name):
+        matches = [place for place, title in enumerate(header) if same(title) == same(column)]
+        if len(matches) == 1:
+            return matches[0]
+    if column.isdecimal() and 1 <= int(column) <= len(header):
+        return int(column) - 1
+    raise RatingsError(
+        f"{name}: there is no column {column!r}; the columns are {', '.join(map(repr, header))}"
+    )

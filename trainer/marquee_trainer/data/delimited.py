@@ -1,0 +1,165 @@
+"""Reads delimited text: fast with polars, and line by line where polars finds a flaw."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import polars as pl
+
+from marquee_trainer.data.dialect import (
+    HEAD_BYTES,
+    Dialect,
+    decode,
+    find_dialect,
+    is_utf8,
+)
+from marquee_trainer.data.errors import RatingsError
+from marquee_trainer.data.files import DataFile
+
+_MARK = b"\xef\xbb\xbf"
+# Fields may be long texts, such as reviews.
+csv.field_size_limit(2**31 - 1)
+
+
+@dataclass(frozen=True)
+class DelimitedFile:
+    """A file of delimited text whose dialect is known.
+
+    Attributes:
+        file: The file.
+        dialect: How it is written.
+        utf8: Whether it seems to be UTF-8.
+    """
+
+    file: DataFile
+    dialect: Dialect
+    utf8: bool
+
+    @classmethod
+    def open(cls, file: DataFile, known_names: Collection[str] = ()) -> DelimitedFile:
+        """Finds the dialect of a file.
+
+        Args:
+            file: The file.
+            known_names: Names that a header may have besides the common ones.
+
+        Raises:
+            RatingsError: The file cannot be read, is empty or has a single column.
+        """
+        head = file.head(HEAD_BYTES)
+        if len(head) == HEAD_BYTES and b"\n" in head:
+            head = head[: head.rindex(b"\n")]
+        utf8 = is_utf8(head)
+        text = decode(head[: len(head) & ~1] if not utf8 else head)
+        return cls(file, find_dialect(text, file.name, known_names), utf8)
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """The names of the columns."""
+        return self.dialect.header
+
+    def read(self, positions: Sequence[int]) -> pl.DataFrame:
+        """Reads columns as text; missing and empty values are null.
+
+        Args:
+            positions: The positions of the columns, which are named by their places in this list.
+
+        Raises:
+            RatingsError: A row has too few or too many fields; the first such rows are named by
+                file and line.
+        """
+        frame = self._fast(positions)
+        if frame is None:
+            frame = self._slow(positions)
+        if self.dialect.spaced:
+            frame = frame.with_columns(pl.all().str.strip_chars())
+        return frame
+
+    def where(self, row: int) -> str:
+        """Where a row is: the file's name and the line where it begins, counted from 1."""
+        return f"{self.file.name}:{self._rows[row][0]}"
+
+    @cached_property
+    def _rows(self) -> list[tuple[int, list[str]]]:
+        """All rows of data that are not blank, each with its line."""
+        rows: list[tuple[int, list[str]]] = []
+        text = decode(self.file.read())
+        separator = self.dialect.separator
+        skip = int(self.dialect.has_header)
+        if len(separator) > 1:
+            lines = enumerate(text.splitlines(), start=1)
+            return [(number, line.split(separator)) for number, line in lines if line.strip()][
+                skip:
+            ]
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        first_line = 1
+        for row in reader:
+            if any(row):
+                rows.append((first_line, row))
+            first_line = reader.line_num + 1
+        return rows[skip:]
+
+    def _fast(self, positions: Sequence[int]) -> pl.DataFrame | None:
+        """The columns as polars reads them; None if it finds a flaw."""
+        source = self._source()
+        if source is None:
+            return None
+        is_long = len(self.dialect.separator) > 1
+        names = [f"column_{place}" for place in range(1, len(self.header) + 1)]
+        try:
+            frame = pl.read_csv(
+                source,
+                has_header=False,
+                skip_rows=int(self.dialect.has_header),
+                separator="\t" if is_long else self.dialect.separator,
+                quote_char=None if is_long else '"',
+                schema=dict.fromkeys(names, pl.String),
+                columns=[names[place] for place in positions],
+            )
+        except pl.exceptions.PolarsError:
+            return None
+        frame = frame.select(names[place] for place in positions)
+        frame.columns = [str(place) for place in range(len(positions))]
+        # Blank lines at the end are no rows; polars reads them as rows of nulls.
+        while len(frame) and all(value is None for value in frame.row(-1)):
+            frame = frame.head(-1)
+        # Blank and short lines in the middle have nulls. A column may be empty as a whole.
+        if any(0 < column.null_count() < len(frame) for column in frame):
+            return None
+        return frame
+
+    def _source(self) -> bytes | str | None:
+        """What polars reads: the path of a local file, or bytes in UTF-8.
+
+        None if fields contain tabs, which would replace a separator of several characters.
+        """
+        local, separator = self.file.local, self.dialect.separator
+        if local is not None and self.utf8 and len(separator) == 1:
+            return str(local)
+        content = self.file.read()
+        content = content.removeprefix(_MARK) if self.utf8 else decode(content).encode()
+        if len(separator) == 1:
+            return content
+        return None if b"\t" in content else content.replace(separator.encode(), b"\t")
+
+    def _slow(self, positions: Sequence[int]) -> pl.DataFrame:
+        width = len(self.header)
+        problems = [
+            f"{self.file.name}:{line}: {len(row)} fields, not {width}"
+            for line, row in self._rows
+            if len(row) != width
+        ]
+        if problems:
+            raise RatingsError.listing("malformed rows", problems)
+        return pl.DataFrame(
+            {
+                str(place): pl.Series(
+                    [row[position] or None for _, row in self._rows], dtype=pl.String
+                )
+                for place, position in enumerate(positions)
+            }
+        )

@@ -1,0 +1,245 @@
+"""Resolves a path, folder, glob or URL to files, and reads them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import fsspec
+
+from marquee_trainer.data.errors import RatingsError
+
+DELIMITED, JSON_LINES, PARQUET = "delimited text", "JSON lines", "Parquet"
+_FORMATS = {
+    ".csv": DELIMITED,
+    ".tsv": DELIMITED,
+    ".tab": DELIMITED,
+    ".txt": DELIMITED,
+    ".dat": DELIMITED,
+    ".data": DELIMITED,
+    ".jsonl": JSON_LINES,
+    ".ndjson": JSON_LINES,
+    ".json": JSON_LINES,
+    ".parquet": PARQUET,
+    ".pq": PARQUET,
+}
+_COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
+# Parts of file names by which the files of a folder are told apart.
+_RATINGS = "rating"
+_RATING_NAMES = re.compile(
+    "rating|interaction|event|review|play|purchase|click|score|feedback|listen|view|order|"
+    "transaction|^user_"
+)
+_ITEM_NAMES = re.compile(
+    "movie|item|film|book|product|track|song|artist|title|catalog|game|anime|metadata"
+)
+_OTHER_NAMES = re.compile("^(users?|tags|links|readme|.*tag.*)$")
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A file, local or remote, perhaps compressed.
+
+    Attributes:
+        url: Its path or URL, as fsspec takes it.
+    """
+
+    url: str
+
+    @property
+    def name(self) -> str:
+        """The file's name without its folder."""
+        if "::" in self.url:
+            return PurePosixPath(self.url.partition("::")[0].partition("://")[2]).name
+        return PurePosixPath(urlsplit(self.url).path if "://" in self.url else self.url).name
+
+    @property
+    def stem(self) -> str:
+        """The file's name in lower case, without the endings of format and compression."""
+        return self.name.split(".", 1)[0].lower()
+
+    @property
+    def format(self) -> str | None:
+        """The format according to the ending of the name; None if the ending is unknown."""
+        path = PurePosixPath(self.name.lower())
+        if path.suffix in _COMPRESSED:
+            path = path.with_suffix("")
+        return _FORMATS.get(path.suffix)
+
+    @property
+    def local(self) -> Path | None:
+        """The path of an uncompressed local file; None for any other file."""
+        if "://" in self.url or PurePosixPath(self.name.lower()).suffix in _COMPRESSED:
+            return None
+        return Path(self.url)
+
+    def head(self, count: int) -> bytes:
+        """The first bytes of the content.
+
+        Raises:
+            RatingsError: The file cannot be read.
+        """
+        return self._read(count)
+
+    def read(self) -> bytes:
+        """The whole content, decompressed.
+
+        Raises:
+            RatingsError: The file cannot be read.
+        """
+        return self._read(-1)
+
+    def _read(self, count: int) -> bytes:
+        try:
+            with fsspec.open(self.url, "rb", compression="infer") as stream:
+                content: bytes = stream.read(count)
+                return content
+        except Exception as error:  # file systems and decompressors have no common exception
+            raise RatingsError(
+                f"{public(self.url)}: {str(error) or type(error).__name__}"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Found:
+    """The files of a source.
+
+    Attributes:
+        ratings: Files of ratings, in the order of their names.
+        items: A file of item metadata that lies beside them; None if there is none.
+    """
+
+    ratings: tuple[DataFile, ...]
+    items: DataFile | None = None
+
+
+def find_files(source: str) -> Found:
+    """Finds the files that a path, folder, glob or URL stands for.
+
+    A folder may have files of several kinds. Those with names such as `ratings` or `events` are
+    used, or if there are none, all but those with names such as `movies`, `items` or `users`.
+
+    Raises:
+        RatingsError: There is no file, or the protocol of the URL is not supported.
+    """
+    try:
+        system, path = fsspec.core.url_to_fs(source if "://" in source else _local(source))
+        if any(character in path for character in "*?[") and not system.exists(path):
+            files = _files(system, sorted(system.glob(path)), source)
+            # The files of an archive are of several kinds, as those of a folder are.
+            return _of_folder(files, source) if "::" in source else Found(tuple(files))
+        if _is_folder(system, path):
+            return _of_folder(_files(system, sorted(system.ls(path, detail=False)), source), source)
+        if not system.exists(path):
+            raise RatingsError(f"{public(source)} does not exist")
+    except RatingsError:
+        raise
+    except Exception as error:  # file systems have no common exception
+        raise RatingsError(f"{public(source)}: {str(error) or type(error).__name__}") from error
+    return Found((DataFile(source if "://" in source else _local(source)),))
+
+
+def fetch(url: str, names: Mapping[str, str], folder: Path) -> Path | None:
+    """Copies a remote zip file, or the files of a remote folder that have given names.
+
+    Args:
+        url: The URL.
+        names: The names of files of ratings, and for each one the name of the file of items that
+            may lie beside it.
+        folder: The local folder to copy to.
+
+    Returns:
+        The path of the copy; None if the URL is neither a zip file nor a folder with one of the
+        files of ratings.
+
+    Raises:
+        RatingsError: The URL cannot be read.
+    """
+    try:
+        system, path = fsspec.core.url_to_fs(url)
+        target = folder / (PurePosixPath(path.rstrip("/")).name or "data")
+        if path.lower().endswith(".zip") and "::" not in url:
+            system.get_file(path, str(target))
+            return target
+        if not _is_folder(system, path):
+            return None
+        present = {PurePosixPath(file).name: file for file in system.ls(path, detail=False)}
+        if present.keys().isdisjoint(names):
+            return None
+        target.mkdir()
+        for name in present.keys() & {*names, *names.values()}:
+            system.get_file(present[name], str(target / name))
+    except Exception as error:  # file systems have no common exception
+        raise RatingsError(f"{public(url)}: {str(error) or type(error).__name__}") from error
+    return target
+
+
+def public(url: str) -> str:
+    """A URL without user name, password and query, which may be secret; a path stays as it is."""
+    parts = urlsplit(url)
+    if not parts.scheme or not parts.netloc or "::" in url:
+        return url
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def described(source: str) -> str:
+    """A short description of a source: the public part of a URL, or the name of a path."""
+    if "::" in source or "://" not in source:
+        return PurePosixPath(source).name
+    return public(source)
+
+
+def _local(source: str) -> str:
+    return str(Path(source).expanduser())
+
+
+def _is_folder(system: Any, path: str) -> bool:
+    """Whether a path is a folder.
+
+    For a web server, fsspec would download a file to look for links in it, and take a file that
+    has links for a folder. So a URL whose ending is that of a data file is taken for a file.
+    """
+    if path.startswith(("http://", "https://")) and DataFile(path).format:
+        return False
+    return bool(system.isdir(path))
+
+
+def _url(system: Any, path: str, source: str) -> str:
+    """The path or URL of a file that was found in a source."""
+    if "://" not in source:
+        return path
+    url: str = system.unstrip_protocol(path)
+    outer = source.partition("::")[2]
+    return f"{url}::{outer}" if outer else url
+
+
+def _files(system: Any, paths: list[str], source: str) -> list[DataFile]:
+    files = [
+        DataFile(_url(system, path, source))
+        for path in paths
+        if not PurePosixPath(path).name.startswith((".", "_")) and system.isfile(path)
+    ]
+    found = [file for file in files if file.format]
+    if not found:
+        kinds = ", ".join(sorted({ending[1:] for ending in _FORMATS}))
+        raise RatingsError(f"{public(source)}: there is no file of ratings ({kinds})")
+    return found
+
+
+def _of_folder(files: list[DataFile], source: str) -> Found:
+    """The files of ratings and of items among the files of a folder, by their names."""
+    ratings = [file for file in files if _RATINGS in file.stem]
+    ratings = ratings or [file for file in files if _RATING_NAMES.search(file.stem)]
+    rest = [file for file in files if file not in ratings]
+    of_items = [file for file in rest if _ITEM_NAMES.search(file.stem)]
+    ratings = ratings or [
+        file for file in rest if file not in of_items and not _OTHER_NAMES.match(file.stem)
+    ]
+    if not ratings:
+        names = ", ".join(file.name for file in files)
+        raise RatingsError(f"{public(source)}: none of {names} has the name of a file of ratings")
+    return Found(tuple(ratings), of_items[0] if len(of_items) == 1 else None)

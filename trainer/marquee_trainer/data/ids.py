@@ -1,0 +1,134 @@
+"""Ids of users and items: which texts are valid ids, and the index of each id."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from marquee_core.arrays import Bool, Int64
+
+# Longer ids are refused; the gateway accepts ids of as many characters.
+MAX_ID_BYTES = 256
+# Ids of at most this many bytes are compared as one integer, which is several times as fast as
+# comparing text.
+_WORD = 8
+_DIGIT_BITS = 16
+
+
+@dataclass(frozen=True)
+class IdColumn:
+    """A column of ids, stored as the distinct ids and one index per row.
+
+    Attributes:
+        names: The distinct ids, sorted by their UTF-8 bytes (bytes, distinct ids).
+        codes: The index in `names` of each row's id (int64, n).
+    """
+
+    names: NDArray[np.bytes_]
+    codes: Int64
+
+    @classmethod
+    def of(cls, ids: Sequence[str] | NDArray[np.bytes_] | pl.Series) -> IdColumn:
+        """Indexes a column of ids; missing ids count as the empty id."""
+        if isinstance(ids, np.ndarray):
+            return cls(*distinct(ids))
+        column = ids if isinstance(ids, pl.Series) else pl.Series(list(ids), dtype=pl.String)
+        column = column.cast(pl.String).fill_null("")
+        names = column.unique().sort()
+        codes = column.cast(pl.Enum(names)).to_physical().cast(pl.Int64)
+        return cls(_bytes(names.to_list()), codes.to_numpy())
+
+    @classmethod
+    def concatenated(cls, parts: Sequence[IdColumn]) -> IdColumn:
+        """Columns one after another."""
+        if len(parts) == 1:
+            return parts[0]
+        joined = cls.of([name for part in parts for name in part.texts()])
+        ends = np.cumsum([len(part.names) for part in parts])[:-1]
+        codes = [
+            new[part.codes] for part, new in zip(parts, np.split(joined.codes, ends), strict=True)
+        ]
+        return cls(joined.names, np.concatenate(codes))
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def id(self, row: int) -> str:
+        """The id of a row."""
+        return self.text(int(self.codes[row]))
+
+    def text(self, code: int) -> str:
+        """The distinct id at an index."""
+        return bytes(self.names[code]).decode()
+
+    def texts(self) -> list[str]:
+        """All distinct ids, in the order of `names`."""
+        return [name.decode() for name in self.names.tolist()]
+
+    def renamed(self, names: Sequence[str]) -> IdColumn:
+        """The same column where each distinct id is replaced by the name at its index."""
+        renamed = IdColumn.of(names)
+        return IdColumn(renamed.names, renamed.codes[self.codes])
+
+    def invalid(self) -> Bool:
+        """Which rows hold an id that is not valid (bool, n)."""
+        bad = np.array([id_problem(name) is not None for name in self.texts()], dtype=np.bool_)
+        if not bad.any():
+            return np.zeros(len(self), dtype=np.bool_)
+        found: Bool = bad[self.codes]
+        return found
+
+
+def id_problem(text: str) -> str | None:
+    """Why a text is not a valid id; None if it is valid."""
+    if not text:
+        return "it is empty"
+    if not text.isprintable():
+        return "it has characters that are not printable"
+    if len(text) * 4 > MAX_ID_BYTES and len(text.encode()) > MAX_ID_BYTES:
+        return f"it is longer than {MAX_ID_BYTES} bytes"
+    return None
+
+
+def sort_order(first: Int64, second: Int64) -> Int64:
+    """The rows sorted by two columns of codes; rows with equal codes keep their order.
+
+    Equals `numpy.lexsort((second, first))`, but is faster: NumPy sorts 16-bit integers in linear
+    time, so codes are sorted by their 16-bit digits, the lowest digit first.
+
+    Args:
+        first: The column that matters most, at least 0 (int64, n).
+        second: The column that decides among equal codes of the first one, at least 0 (int64, n).
+    """
+    order = np.arange(len(first))
+    for codes in (second, first):
+        most = int(codes.max(initial=0))
+        for shift in range(0, most.bit_length(), _DIGIT_BITS):
+            digits = (codes[order] >> shift).astype(np.uint16)
+            order = order[np.argsort(digits, kind="stable")]
+    return order
+
+
+def distinct(names: NDArray[np.bytes_]) -> tuple[NDArray[np.bytes_], Int64]:
+    """The sorted distinct names, and for each name its index among them (int64).
+
+    Equals `numpy.unique(names, return_inverse=True)`, but is faster for short names.
+    """
+    if names.dtype.itemsize > _WORD:
+        distinct, index = np.unique(names, return_inverse=True)
+        return distinct, index
+    # Big-endian words sort in the order of their bytes.
+    words = names.astype(f"S{_WORD}").view(">u8").astype(np.uint64)
+    distinct_words, index = np.unique(words, return_inverse=True)
+    return distinct_words.astype(">u8").view(f"S{_WORD}").astype(names.dtype), index
+
+
+def _bytes(names: Sequence[str]) -> NDArray[np.bytes_]:
+    if not names:
+        return np.empty(0, dtype="S1")
+    # NumPy drops trailing NULs. Ids with control characters are invalid, whichever they have.
+    return np.array([name.replace("\0", "\1").encode() for name in names], dtype=np.bytes_)

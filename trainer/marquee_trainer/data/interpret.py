@@ -1,0 +1,184 @@
+"""Interprets tables as ratings: which columns they have, and what their values mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from marquee_core.arrays import Bool
+from marquee_trainer.data.assembly import assemble
+from marquee_trainer.data.columns import (
+    COUNT,
+    ITEM,
+    RATING,
+    TIME,
+    USER,
+    ColumnChoice,
+    choose_columns,
+    columns_by_order,
+)
+from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.data.delimited import DelimitedFile
+from marquee_trainer.data.details import Details
+from marquee_trainer.data.errors import SHOWN_PROBLEMS, RatingsError
+from marquee_trainer.data.files import DataFile, described, find_files, public
+from marquee_trainer.data.ids import IdColumn, id_problem
+from marquee_trainer.data.items import read_items
+from marquee_trainer.data.options import ReadOptions
+from marquee_trainer.data.rows import Rows
+from marquee_trainer.data.scale import Feedback
+from marquee_trainer.data.sql import DEFAULT_QUERY, read_query
+from marquee_trainer.data.tables import FrameTable, JoinedTables, Table, as_text, open_table
+from marquee_trainer.data.values import parse_rating_column, parse_time_column
+
+_WHAT = {
+    USER: "a user id",
+    ITEM: "an item id",
+    RATING: "a rating",
+    COUNT: "a count",
+    TIME: "a time",
+}
+
+
+@dataclass(frozen=True)
+class Understood:
+    """How a source was understood.
+
+    Attributes:
+        columns: The name of each role's column; empty for sources of a fixed form.
+        times: How times are written, such as `seconds`; empty if there are none.
+        notes: What else was understood or is odd, one sentence each.
+    """
+
+    columns: Mapping[str, str]
+    times: str
+    notes: tuple[str, ...]
+
+
+def load_files(source: str, options: ReadOptions) -> tuple[RatingsDataset, Understood]:
+    """Loads a path, folder, glob or URL of files.
+
+    Raises:
+        RatingsError: The files cannot be read or understood.
+    """
+    found = find_files(source)
+    names = set(options.columns.values())
+    tables = tuple(open_table(file, names) for file in found.ratings)
+    table: Table = tables[0]
+    if len(tables) > 1:
+        table = JoinedTables(tables, tuple(file.name for file in found.ratings))
+    details, notes = load_items(options)
+    if not options.items and found.items is not None:
+        try:
+            details, notes = _details(found.items, options)
+        except RatingsError as error:
+            notes = (f"the file {found.items.name} beside the ratings is not used: {error}",)
+    name = found.ratings[0].name
+    dataset, understood = load_table(table, name, described(source), options, details)
+    return dataset, Understood(understood.columns, understood.times, notes + understood.notes)
+
+
+def load_query(source: str, options: ReadOptions) -> tuple[RatingsDataset, Understood]:
+    """Loads the rows of an SQL query.
+
+    Raises:
+        RatingsError: The query fails, or its rows cannot be understood.
+    """
+    query = options.query or DEFAULT_QUERY
+    details, notes = load_items(options)
+    table = FrameTable(read_query(source, query), query)
+    description = f"{public(source)} ({query})"
+    dataset, understood = load_table(table, "the query", description, options, details)
+    notes = (f"query: {query}", *notes, *understood.notes)
+    return dataset, Understood(understood.columns, understood.times, notes)
+
+
+def load_items(options: ReadOptions) -> tuple[Details, tuple[str, ...]]:
+    """Reads the file of item metadata that the options name, if any: metadata and notes.
+
+    Raises:
+        RatingsError: The file cannot be read or understood.
+    """
+    if not options.items:
+        return {}, ()
+    files = find_files(options.items).ratings
+    if len(files) > 1:
+        raise RatingsError(f"{options.items}: items are read from one file, not {len(files)}")
+    return _details(files[0], options)
+
+
+def load_table(
+    table: Table, name: str, source: str, options: ReadOptions, details: Details
+) -> tuple[RatingsDataset, Understood]:
+    """Loads a table.
+
+    Args:
+        table: The table.
+        name: Its name, for error messages.
+        source: A description of where the ratings came from.
+        options: How to read it.
+        details: Item metadata by item id.
+
+    Raises:
+        RatingsError: The columns are not found, or values are malformed; the first few are named
+            by file, line and column.
+    """
+    choice = _columns(table, name, options)
+    frame = table.read(list(choice.positions.values()))
+    columns = {role: frame[str(place)] for place, role in enumerate(choice.positions)}
+    count = len(frame)
+    users, items = (IdColumn.of(as_text(columns[role])) for role in (USER, ITEM))
+    bad: dict[str, Bool] = {USER: users.invalid(), ITEM: items.invalid()}
+    strength = RATING if RATING in columns else COUNT
+    feedback = None if strength in columns and strength == RATING else Feedback.IMPLICIT
+    ratings = np.ones(count, dtype=np.float32)
+    if strength in columns:
+        ratings, bad[strength] = parse_rating_column(columns[strength])
+        if feedback is Feedback.IMPLICIT:
+            bad[strength] |= ratings < 0
+    times = parse_time_column(columns[TIME]) if TIME in columns else None
+    if times is not None:
+        bad[TIME] = times.bad
+    if any(mask.any() for mask in bad.values()):
+        raise _malformed(table, columns, choice, bad)
+    rows = Rows(users, items, ratings, None if times is None else times.values, table.where)
+    dataset, notes = assemble(
+        rows, details, source, options, feedback=feedback, keep_unrated=bool(details)
+    )
+    understood = Understood(
+        choice.names, "" if times is None else times.form, (f"columns: {choice}", *notes)
+    )
+    return dataset, understood
+
+
+def _columns(table: Table, name: str, options: ReadOptions) -> ColumnChoice:
+    first = table.tables[0] if isinstance(table, JoinedTables) else table
+    if not options.columns and isinstance(first, DelimitedFile) and not first.dialect.has_header:
+        sample = first.read(range(len(first.header))).row(0)
+        return columns_by_order(len(first.header), [str(value or "") for value in sample])
+    return choose_columns(table.header, options.columns, name)
+
+
+def _details(file: DataFile, options: ReadOptions) -> tuple[Details, tuple[str, ...]]:
+    return read_items(open_table(file), file.name, options.genre_separator)
+
+
+def _malformed(
+    table: Table, columns: Mapping[str, pl.Series], choice: ColumnChoice, bad: Mapping[str, Bool]
+) -> RatingsError:
+    """The error that names the malformed rows by file, line and column."""
+    wrong = np.flatnonzero(np.logical_or.reduce(list(bad.values())))
+    problems = []
+    for row in wrong[:SHOWN_PROBLEMS].tolist():
+        role = next(role for role, mask in bad.items() if mask[row])
+        value = columns[role][row]
+        reason = id_problem(str(value or "")) if role in (USER, ITEM) else None
+        shown = repr("" if value is None else str(value))
+        problems.append(
+            f"{table.where(row)}: column {choice.names[role]}: {shown} is not {_WHAT[role]}"
+            + (f": {reason}" if reason else "")
+        )
+    return RatingsError.listing("malformed rows", problems, len(wrong))

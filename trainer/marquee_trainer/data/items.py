@@ -1,0 +1,245 @@
+"""Reads item metadata from a table with any columns."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import polars as pl
+
+from marquee_trainer.data.columns import plain_name
+from marquee_trainer.data.details import Details, ItemDetails
+from marquee_trainer.data.errors import RatingsError
+from marquee_trainer.data.ids import IdColumn
+from marquee_trainer.data.tables import Table, as_text
+from marquee_trainer.data.titles import split_title
+
+_ID_NAMES = "itemid movieid filmid productid parentasin asin isbn bookid trackid songid artistid"
+_ID_NAMES += " albumid articleid showid animeid gameid jokeid recipeid businessid contentid videoid"
+_ID_NAMES += " courseid placeid newsid sku stockcode item movie id iid mid"
+_TITLE_NAMES = "title movietitle booktitle itemtitle producttitle name itemname moviename"
+_TITLE_NAMES += " productname trackname songname artistname headline label originaltitle"
+_YEAR_NAMES = "year releaseyear yearofpublication publicationyear originalpublicationyear"
+_YEAR_NAMES += " released releasedate published publisheddate date startyear"
+_GENRE_NAMES = "genres genre categories category maincategory tags styles style topics"
+_YEAR = re.compile(r"(?<!\d)(1[5-9]\d\d|20\d\d|21\d\d)(?!\d)")
+_TITLE_WITH_YEAR = re.compile(r".*\(\d{4}(?:[-–]\d{0,4})?\)")
+_SEPARATORS = ("|", ";", ",")
+NO_GENRE = frozenset({"", "unknown", "(no genres listed)"})
+_WHOLE_FLOAT = re.compile(r"-?\d+\.0+")
+# The greatest share of the rated items that may lack metadata.
+_MOST_UNTITLED = 0.2
+_SHOWN_IDS = 5
+
+
+class Items(NamedTuple):
+    """Item metadata of a file, with what was noticed while reading it.
+
+    Attributes:
+        details: Metadata by item id.
+        notes: What was understood and what is odd, one sentence each.
+    """
+
+    details: Details
+    notes: tuple[str, ...]
+
+
+def read_items(table: Table, name: str, genre_separator: str = "") -> Items:
+    """Reads item metadata: id, title, year and genres; other columns become attributes.
+
+    Args:
+        table: The table.
+        name: Its name, for messages.
+        genre_separator: The text between two genres; empty to find it.
+
+    Raises:
+        RatingsError: The table cannot be read, or no column holds the items' ids.
+    """
+    header = table.header
+    plain = [plain_name(column) for column in header]
+    places = {
+        role: next((plain.index(known) for known in names.split() if known in plain), None)
+        for role, names in (
+            ("id", _ID_NAMES),
+            ("title", _TITLE_NAMES),
+            ("year", _YEAR_NAMES),
+            ("genres", _GENRE_NAMES),
+        )
+    }
+    if places["id"] is None:
+        raise RatingsError(
+            f"{name}: no column of item ids is found among {', '.join(map(repr, header))}; call "
+            f"it item_id"
+        )
+    frame = table.read(range(len(header)))
+    columns = {header[n]: frame[str(n)] for n in range(len(header)) if header[n]}
+    ids = as_text(frame[str(places["id"])]).fill_null("").to_list()
+    bad = [row for row, item in enumerate(ids) if not item]
+    if bad:
+        problems = [f"{table.where(row)}: the item id is empty" for row in bad[:10]]
+        raise RatingsError.listing("malformed rows", problems, len(bad))
+
+    def of(role: str) -> pl.Series | None:
+        place = places[role]
+        return None if place is None else frame[str(place)]
+
+    genres, separator = _genres(of("genres"), len(ids), genre_separator)
+    titles, years = _titles(of("title"), of("year"), ids)
+    used = {header[place] for place in places.values() if place is not None}
+    attributes = {
+        column: _plain_texts(values) for column, values in columns.items() if column not in used
+    }
+    details: Details = {}
+    for row, item in enumerate(ids):
+        if item not in details:
+            extra = {key: values[row] for key, values in attributes.items() if values[row]}
+            details[item] = ItemDetails(titles[row], years[row], genres[row], extra)
+    notes = [f"items: {_description(header, places, separator, attributes)}"]
+    if len(details) < len(ids):
+        notes.append(
+            f"{len(ids) - len(details):,} rows of {name} describe an item again; the first "
+            f"description is used"
+        )
+    return Items(details, tuple(notes))
+
+
+def split_genres(text: str, separator: str) -> tuple[str, ...]:
+    """The genres of a text, each once, without the labels that mean none."""
+    names = (part.strip() for part in text.split(separator))
+    return tuple(dict.fromkeys(name for name in names if name not in NO_GENRE))
+
+
+def join_ids(ids: IdColumn, details: Details) -> tuple[IdColumn, Details, str]:
+    """Joins ids such as `1.0` with ids such as `1`, where it is certain that they are the same.
+
+    It is certain if all ids of one side are whole numbers with `.0`, as pandas writes a column
+    of integers that has gaps, and more ids have metadata afterwards.
+
+    Args:
+        ids: The items of the ratings.
+        details: Item metadata by item id.
+
+    Returns:
+        The ids and the metadata as joined, and a note; empty if nothing was changed.
+    """
+    names = ids.texts()
+    known = sum(name in details for name in names)
+    if known == len(names):
+        return ids, details, ""
+    if all(_WHOLE_FLOAT.fullmatch(name) for name in names):
+        whole = [name.partition(".")[0] for name in names]
+        if sum(name in details for name in whole) > known:
+            note = f"item ids such as {names[0]!r} in the ratings are read as {whole[0]!r}"
+            return ids.renamed(whole), details, note
+    if all(_WHOLE_FLOAT.fullmatch(name) for name in details):
+        renamed = {name.partition(".")[0]: value for name, value in details.items()}
+        if len(renamed) == len(details) and sum(name in renamed for name in names) > known:
+            first = next(iter(details))
+            note = f"item ids such as {first!r} in the metadata are read as {next(iter(renamed))!r}"
+            return ids, renamed, note
+    return ids, details, ""
+
+
+def check_titles(names: Sequence[str], details: Details, allow_untitled: bool) -> str:
+    """Counts the rated items that have no metadata.
+
+    Args:
+        names: The ids of the rated items.
+        details: Item metadata by item id; empty if the source has none.
+        allow_untitled: Whether many items may lack metadata.
+
+    Returns:
+        A note; empty if all items have metadata, or none is expected to.
+
+    Raises:
+        RatingsError: More than a fifth of the items lack metadata.
+    """
+    missing = [name for name in names if name not in details] if details else []
+    if not missing:
+        return ""
+    share = len(missing) / len(names)
+    shown = ", ".join(map(repr, missing[:_SHOWN_IDS]))
+    note = (
+        f"{len(missing):,} of {len(names):,} rated items ({share:.1%}) have no metadata, for "
+        f"example {shown}"
+    )
+    if share > _MOST_UNTITLED and not allow_untitled:
+        others = ", ".join(map(repr, list(details)[:_SHOWN_IDS]))
+        raise RatingsError(
+            f"{note}; the metadata has ids such as {others}. Use --allow-untitled to title such "
+            f"items by their ids"
+        )
+    return note
+
+
+def _titles(
+    titles: pl.Series | None, years: pl.Series | None, ids: Sequence[str]
+) -> tuple[list[str], list[int]]:
+    """Titles and years; a title such as "Heat (1995)" tells its year."""
+    texts = _plain_texts(titles) if titles is not None else [""] * len(ids)
+    given = _plain_texts(years) if years is not None else [""] * len(ids)
+    found_titles, found_years = [], []
+    for text, year_text, item in zip(texts, given, ids, strict=True):
+        match = _YEAR.search(year_text)
+        title, year = text or item, int(match[0]) if match else 0
+        if _TITLE_WITH_YEAR.match(title):
+            title, year_of_title = split_title(title)
+            year = year or year_of_title
+        found_titles.append(title)
+        found_years.append(year)
+    return found_titles, found_years
+
+
+def _genres(
+    column: pl.Series | None, count: int, separator: str
+) -> tuple[list[tuple[str, ...]], str]:
+    """The genres of each item, and the separator that was found."""
+    if column is None:
+        return [()] * count, ""
+    if isinstance(column.dtype, pl.List):
+        rows = column.fill_null([]).to_list()
+        return [split_genres("\0".join(map(str, row)), "\0") for row in rows], "a list"
+    texts = _plain_texts(column)
+    filled = [text for text in texts if text]
+    if filled and all(text.startswith("[") and text.endswith("]") for text in filled):
+        return [_from_list(text) for text in texts], "a list"
+    separator = separator or next(
+        (mark for mark in _SEPARATORS if any(mark in text for text in filled)), ""
+    )
+    return [split_genres(text, separator or "|") for text in texts], separator
+
+
+def _from_list(text: str) -> tuple[str, ...]:
+    """The genres of a list as JSON or Python writes it."""
+    try:
+        values = json.loads(text)
+    except ValueError:
+        values = [part.strip().strip("'\"") for part in text.strip("[]").split(",")]
+    names = [value.get("name", "") if isinstance(value, dict) else str(value) for value in values]
+    return split_genres("\0".join(names), "\0")
+
+
+def _plain_texts(column: pl.Series) -> list[str]:
+    if column.dtype.is_nested():
+        return [
+            "" if value is None else json.dumps(value, ensure_ascii=False, default=str)
+            for value in column.to_list()
+        ]
+    return [text.strip() for text in as_text(column).fill_null("").to_list()]
+
+
+def _description(
+    header: Sequence[str],
+    places: dict[str, int | None],
+    separator: str,
+    attributes: dict[str, list[str]],
+) -> str:
+    parts = [f"{role}={header[place]}" for role, place in places.items() if place is not None]
+    text = ", ".join(parts)
+    if separator:
+        text += f"; genres are separated by {separator!r}" if separator != "a list" else ""
+    if attributes:
+        text += f"; attributes {', '.join(attributes)}"
+    return text

@@ -1,0 +1,32 @@
+"""How a source of ratings is to be read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from marquee_trainer.data.scale import RatingScale
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How a source of ratings is to be read.
+
+    Attributes:
+        columns: The name, or the place counted from 1, of the column of each role (`user`,
+            `item`, `rating`, `count`, `time`); empty to find them by common names.
+        query: The SQL query whose rows are the ratings, for a database.
+        scale: The rating scale; None to find it in the ratings.
+        on_repeat: What happens when a user rates an item again: one of `ON_REPEAT`.
+        items: A file of item metadata; empty for none, or one that lies beside the ratings.
+        genre_separator: The text between two genres; empty to find it.
+        allow_untitled: Whether more than a fifth of the rated items may lack metadata.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    query: str = ""
+    scale: RatingScale | None = None
+    on_repeat: str = "auto"
+    items: str = ""
+    genre_separator: str = ""
+    allow_untitled: bool = False

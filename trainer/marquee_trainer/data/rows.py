@@ -1,0 +1,31 @@
+"""Ratings as columns, in the order of their source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from marquee_core.arrays import Float32, Int64
+from marquee_trainer.data.ids import IdColumn
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Ratings as columns, in the order of their source.
+
+    Attributes:
+        users: User ids (n).
+        items: Item ids (n).
+        ratings: The ratings (float32, n).
+        timestamps: Seconds since 1970 (int64, n); None if the source has none.
+        where: Describes where a row was read, such as `u.data:17`.
+    """
+
+    users: IdColumn
+    items: IdColumn
+    ratings: Float32
+    timestamps: Int64 | None
+    where: Callable[[int], str]
+
+    def __len__(self) -> int:
+        return len(self.ratings)

@@ -1,0 +1,130 @@
+"""The scale that ratings are given on, and the kind of feedback that they are."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import polars as pl
+
+from marquee_core.arrays import Bool, Float32
+from marquee_trainer.data.errors import RatingsError
+
+# MovieLens' scale in stars: half stars, which include the whole stars of the older data sets.
+LOWEST, HIGHEST, HALF_STAR = 0.5, 5.0, 0.5
+
+# Upper ends of common scales, and the steps that are looked for.
+_COMMON_HIGHS = (1.0, 5.0, 10.0, 20.0, 100.0)
+_STEPS = (1.0, 0.5)
+_NUMBER = r"[-+−]?\d+(?:\.\d+)?"
+_SCALE = re.compile(rf"\s*({_NUMBER})\s*(?::|\.\.|–)\s*({_NUMBER})\s*")
+
+
+class Feedback(StrEnum):
+    """What a row tells about the user's opinion of the item.
+
+    Attributes:
+        EXPLICIT: The user gave a rating, so that low values mean dislike.
+        IMPLICIT: The user interacted with the item: a play, purchase or click, perhaps counted.
+    """
+
+    EXPLICIT = "explicit"
+    IMPLICIT = "implicit"
+
+
+@dataclass(frozen=True)
+class RatingScale:
+    """The ratings that users can give.
+
+    Attributes:
+        low: The lowest rating.
+        high: The highest rating.
+        step: The distance between neighbouring ratings; 0 for a continuous scale.
+    """
+
+    low: float
+    high: float
+    step: float
+
+    @classmethod
+    def of(cls, ratings: Float32) -> RatingScale:
+        """Finds the scale that ratings are on.
+
+        Half stars from 0.5 to 5 and whole stars from 1 to 5 are recognised first, then common
+        scales (thumbs, 0–5, 1–10, 0–100, symmetric ones such as −10–10); otherwise the scale
+        spans the lowest and the highest rating.
+        """
+        ratings = _distinct(ratings)
+        step = _step(ratings)
+        least, most = float(ratings.min()), float(ratings.max())
+        if step and least >= LOWEST and most <= HIGHEST and not _are_thumbs(least, most):
+            return cls(LOWEST, HIGHEST, HALF_STAR) if step < 1 else cls(1.0, HIGHEST, 1.0)
+        extent = max(abs(least), abs(most))
+        high = next((common for common in _COMMON_HIGHS if extent <= common), most)
+        if least < 0:
+            if high < extent:
+                return cls(least, max(most, -least), step)
+            return cls(-high, high, 2.0 if bool((np.abs(ratings) == 1).all()) else step)
+        if high > 1 and least >= 1 and high <= _COMMON_HIGHS[2]:
+            return cls(1.0, high, step)
+        return cls(0.0, high, step)
+
+    @classmethod
+    def of_implicit(cls, strengths: Float32) -> RatingScale:
+        """The scale of implicit feedback: from 0, no interaction, to the greatest strength."""
+        strengths = _distinct(strengths)
+        most = float(strengths.max())
+        return cls(0.0, most, _step(strengths)) if most > 0 else cls(0.0, 1.0, 1.0)
+
+    @classmethod
+    def parse(cls, text: str) -> RatingScale:
+        """Reads `LOW:HIGH`; the step is found later, from the ratings.
+
+        Raises:
+            RatingsError: The text has another form, or LOW is not less than HIGH.
+        """
+        match = _SCALE.fullmatch(text)
+        if not match:
+            raise RatingsError(f"{text!r} is not a scale of the form LOW:HIGH, such as 1:10")
+        low, high = (float(part.replace("−", "-")) for part in match.groups())
+        if low >= high:
+            raise RatingsError(f"the scale {text!r} does not rise from its first to its last value")
+        return cls(low, high, 0.0)
+
+    def stepped(self, ratings: Float32) -> RatingScale:
+        """This scale with the step that the ratings show."""
+        return RatingScale(self.low, self.high, _step(_distinct(ratings)))
+
+    def contains(self, ratings: Float32) -> Bool:
+        """Which ratings are on the scale (bool, n); NaN is not."""
+        inside: Bool = (ratings >= self.low) & (ratings <= self.high)
+        return inside
+
+    def __str__(self) -> str:
+        steps = f"in steps of {self.step:g}" if self.step else "continuous"
+        return f"{self.low:g} to {self.high:g}, {steps}"
+
+
+def feedback_of(ratings: Float32) -> Feedback:
+    """Implicit feedback if there are several ratings and all are equal, explicit otherwise."""
+    if len(ratings) > 1 and bool((ratings == ratings[0]).all()):
+        return Feedback.IMPLICIT
+    return Feedback.EXPLICIT
+
+
+def _distinct(ratings: Float32) -> Float32:
+    """The distinct ratings, of which there are usually few."""
+    return pl.Series(ratings).unique().to_numpy()
+
+
+def _step(ratings: Float32) -> float:
+    for step in _STEPS:
+        if bool((ratings % step == 0).all()):
+            return step
+    return 0.0
+
+
+def _are_thumbs(least: float, most: float) -> bool:
+    return least >= 0 and most <= 1 and least < most and least == 0

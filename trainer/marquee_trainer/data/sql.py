@@ -1,0 +1,126 @@
+"""Reads the result of an SQL query: SQLite, PostgreSQL, MySQL, SQL Server and others."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+import polars as pl
+
+from marquee_trainer.data.errors import RatingsError
+from marquee_trainer.data.files import public
+
+DEFAULT_QUERY = "SELECT * FROM ratings"
+# The protocols that connectorx knows.
+_PROTOCOLS: tuple[str, ...] = (
+    "postgresql",
+    "postgres",
+    "mysql",
+    "mssql",
+    "sqlite",
+    "redshift",
+    "clickhouse",
+)
+_PROTOCOLS += ("oracle", "bigquery", "trino")
+_SQLITE_ENDINGS = (".db", ".sqlite", ".sqlite3", ".db3")
+_SQLITE_PREFIX = "sqlite://"
+_SQLITE_MARK = b"SQLite format 3\0"
+
+
+def is_database(source: str) -> bool:
+    """Whether a source is the URL of a database or the path of a SQLite file."""
+    protocol, separator, _ = source.partition("://")
+    if separator:
+        return protocol.lower().split("+")[0] in _PROTOCOLS
+    path = Path(source).expanduser()
+    if path.suffix.lower() in _SQLITE_ENDINGS:
+        return True
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(len(_SQLITE_MARK)) == _SQLITE_MARK
+
+
+def read_query(source: str, query: str) -> pl.DataFrame:
+    """Runs a query and returns its rows.
+
+    Args:
+        source: The database's URL, or the path of a SQLite file.
+        query: The SQL query.
+
+    Raises:
+        RatingsError: The database cannot be reached, or the query fails.
+    """
+    # Imported here because most sources are not databases.
+    import connectorx
+
+    url = _url(source)
+    try:
+        frame = pl.from_arrow(connectorx.read_sql(url, query, return_type="arrow"))
+    except BaseException as error:  # a panic of connectorx is no subclass of Exception
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        if url.startswith(_SQLITE_PREFIX):
+            return _read_sqlite(url, source, query)
+        reason = str(error).replace(_secret(source) or "\0", "…")
+        raise RatingsError(f"{public(source)}: {query}: {reason}") from None
+    return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()
+
+
+def _read_sqlite(url: str, source: str, query: str) -> pl.DataFrame:
+    """Reads columns that mix types, which SQLite allows and connectorx refuses.
+
+    Raises:
+        RatingsError: The file is not a database, or the query fails.
+    """
+    path = unquote(url.removeprefix(_SQLITE_PREFIX))
+    try:
+        with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as database:
+            cursor = database.execute(query)
+            names = [column[0] for column in cursor.description or ()]
+            columns = list(zip(*cursor, strict=True)) or [()] * len(names)
+    except sqlite3.Error as error:
+        raise RatingsError(f"{source}: {query}: {error}") from error
+    return pl.DataFrame(
+        {name: _column(values) for name, values in zip(names, columns, strict=True)}
+    )
+
+
+def _column(values: Sequence[object]) -> pl.Series:
+    """Values as a column; as text if they have several types."""
+    types = {type(value) for value in values} - {type(None)}
+    if len(types) > 1:
+        return pl.Series(
+            [None if value is None else str(value) for value in values], dtype=pl.String
+        )
+    return pl.Series(values)
+
+
+def _url(source: str) -> str:
+    """The source as connectorx takes it, with an absolute path for SQLite.
+
+    Raises:
+        RatingsError: There is no such SQLite file: the reader would create one.
+    """
+    protocol, separator, rest = source.partition("://")
+    if separator and protocol.lower().split("+")[0] != "sqlite":
+        # SQLAlchemy's names of drivers, such as postgresql+psycopg, mean nothing here.
+        return f"{protocol.split('+')[0]}://{rest}"
+    candidates = [Path(source).expanduser()]
+    if separator:
+        path = unquote(rest.partition("?")[0])
+        # Three slashes: relative for SQLAlchemy, absolute for others. Four: absolute.
+        candidates = [Path("/" + path.lstrip("/")), Path(path.lstrip("/"))]
+    for candidate in candidates:
+        if candidate.is_file():
+            return f"{_SQLITE_PREFIX}{quote(str(candidate.resolve()))}"
+    raise RatingsError(f"{source} does not exist")
+
+
+def _secret(source: str) -> str:
+    """The user name and password of a URL; empty if it has none."""
+    rest = source.partition("://")[2].partition("/")[0]
+    return rest.rpartition("@")[0]

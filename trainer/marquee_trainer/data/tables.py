@@ -1,0 +1,247 @@
+"""Tables of any format: delimited text, JSON lines, Parquet, and frames in memory."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import polars as pl
+
+from marquee_trainer.data.delimited import DelimitedFile
+from marquee_trainer.data.errors import RatingsError
+from marquee_trainer.data.files import JSON_LINES, PARQUET, DataFile
+
+
+class Table(Protocol):
+    """Rows with named columns."""
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """The names of the columns."""
+
+    def read(self, positions: Sequence[int]) -> pl.DataFrame:
+        """Reads columns, which are named by their places in the list of positions.
+
+        Raises:
+            RatingsError: The table cannot be read.
+        """
+
+    def where(self, row: int) -> str:
+        """Describes where a row is, for error messages."""
+
+
+@dataclass(frozen=True)
+class FrameTable:
+    """A table in memory.
+
+    Attributes:
+        frame: The rows.
+        name: The table's name, for error messages.
+    """
+
+    frame: pl.DataFrame
+    name: str
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """As `Table.header`."""
+        return tuple(self.frame.columns)
+
+    def read(self, positions: Sequence[int]) -> pl.DataFrame:
+        """As `Table.read`."""
+        names = [self.frame.columns[position] for position in positions]
+        return self.frame.select(pl.col(name).alias(str(n)) for n, name in enumerate(names))
+
+    def where(self, row: int) -> str:
+        """As `Table.where`."""
+        return f"{self.name}: row {row + 1}"
+
+
+@dataclass(frozen=True)
+class ParquetFile:
+    """A Parquet file, of which only the needed columns are read.
+
+    Attributes:
+        file: The file.
+    """
+
+    file: DataFile
+
+    @cached_property
+    def header(self) -> tuple[str, ...]:
+        """As `Table.header`.
+
+        Raises:
+            RatingsError: The file is damaged.
+        """
+        try:
+            return tuple(pl.read_parquet_schema(self._source()))
+        except pl.exceptions.PolarsError as error:
+            raise RatingsError(f"{self.file.name}: {error}") from error
+
+    def read(self, positions: Sequence[int]) -> pl.DataFrame:
+        """As `Table.read`."""
+        names = [self.header[position] for position in positions]
+        try:
+            frame = pl.read_parquet(self._source(), columns=list(dict.fromkeys(names)))
+        except pl.exceptions.PolarsError as error:
+            raise RatingsError(f"{self.file.name}: {error}") from error
+        return frame.select(pl.col(name).alias(str(n)) for n, name in enumerate(names))
+
+    def where(self, row: int) -> str:
+        """As `Table.where`."""
+        return f"{self.file.name}: row {row + 1}"
+
+    def _source(self) -> str | io.BytesIO:
+        local = self.file.local
+        return str(local) if local is not None else io.BytesIO(self.file.read())
+
+
+@dataclass(frozen=True)
+class JsonLinesFile:
+    """A file of JSON objects, one per line or all in one array.
+
+    Attributes:
+        file: The file.
+    """
+
+    file: DataFile
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """As `Table.header`."""
+        return tuple(self._frame.columns)
+
+    def read(self, positions: Sequence[int]) -> pl.DataFrame:
+        """As `Table.read`."""
+        return FrameTable(self._frame, self.file.name).read(positions)
+
+    def where(self, row: int) -> str:
+        """As `Table.where`."""
+        lines = [n for n, line in enumerate(self._content.split(b"\n"), start=1) if line.strip()]
+        if len(lines) == len(self._frame):
+            return f"{self.file.name}:{lines[row]}"
+        return f"{self.file.name}: object {row + 1}"
+
+    @cached_property
+    def _content(self) -> bytes:
+        return self.file.read()
+
+    @cached_property
+    def _frame(self) -> pl.DataFrame:
+        is_array = self._content.lstrip().startswith(b"[")
+        try:
+            if is_array:
+                return pl.read_json(io.BytesIO(self._content), infer_schema_length=None)
+            return pl.read_ndjson(io.BytesIO(self._content), infer_schema_length=None)
+        except pl.exceptions.PolarsError:
+            return self._slow_frame(is_array)
+
+    def _slow_frame(self, is_array: bool) -> pl.DataFrame:
+        """All values as text: for columns that mix numbers and text, and to name bad lines."""
+        name = self.file.name
+        if is_array:
+            try:
+                rows = json.loads(self._content)
+            except ValueError as error:
+                raise RatingsError(f"{name}: {error}") from error
+        else:
+            rows, problems = [], []
+            for number, line in enumerate(self._content.split(b"\n"), start=1):
+                try:
+                    rows += [json.loads(line)] if line.strip() else []
+                except ValueError as error:
+                    problems.append(f"{name}:{number}: {error}")
+            if problems:
+                raise RatingsError.listing("malformed rows", problems)
+        if not all(isinstance(row, dict) for row in rows):
+            raise RatingsError(f"{name}: not every value is a JSON object")
+        keys = dict.fromkeys(key for row in rows for key in row)
+        return pl.DataFrame(
+            {
+                key: pl.Series([_json_text(row.get(key)) for row in rows], dtype=pl.String)
+                for key in keys
+            }
+        )
+
+
+class JoinedTables:
+    """Tables one after another; columns are matched by name."""
+
+    def __init__(self, tables: Sequence[Table], names: Sequence[str]) -> None:
+        """Joins tables.
+
+        Args:
+            tables: The tables, at least one.
+            names: Their names, for error messages.
+        """
+        self.tables = tables
+        self._names = names
+        # The first row of each table, and the end of the last one, once they are read.
+        self._starts = [0]
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """As `Table.header`: the columns of the first table."""
+        return self.tables[0].header
+
+    def read(self, positions: Sequence[int]) -> pl.DataFrame:
+        """As `Table.read`.
+
+        Raises:
+            RatingsError: A table lacks a column of the first one, or cannot be read.
+        """
+        frames = []
+        for table, name in zip(self.tables, self._names, strict=True):
+            columns = [self.header[position] for position in positions]
+            lacking = [column for column in columns if column not in table.header]
+            if lacking:
+                raise RatingsError(f"{name}: there is no column {', '.join(map(repr, lacking))}")
+            frames.append(table.read([table.header.index(column) for column in columns]))
+        self._starts = np.cumsum([0, *map(len, frames)]).tolist()
+        types = {tuple(frame.dtypes) for frame in frames}
+        if len(types) > 1:
+            frames = [frame.select(pl.all().cast(pl.String)) for frame in frames]
+        return pl.concat(frames)
+
+    def where(self, row: int) -> str:
+        """As `Table.where`, after `read`."""
+        part = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return self.tables[part].where(row - self._starts[part])
+
+
+def open_table(file: DataFile, known_names: Collection[str] = ()) -> Table:
+    """Opens a file of any format.
+
+    Args:
+        file: The file. One without a known ending is read as delimited text.
+        known_names: Names that the header of delimited text may have besides the common ones.
+
+    Raises:
+        RatingsError: The file cannot be read.
+    """
+    if file.format == PARQUET:
+        return ParquetFile(file)
+    if file.format == JSON_LINES:
+        return JsonLinesFile(file)
+    return DelimitedFile.open(file, known_names)
+
+
+def as_text(column: pl.Series) -> pl.Series:
+    """A column of ids or other values as text; whole numbers of a float column lose their `.0`."""
+    if column.dtype.is_float():
+        known = column.drop_nulls()
+        if bool((known.is_finite() & (known.floor() == known)).all()):
+            column = column.cast(pl.Int64, strict=False)
+    return column.cast(pl.String, strict=False)
+
+
+def _json_text(value: object) -> str | None:
+    if value is None:
+        return None
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

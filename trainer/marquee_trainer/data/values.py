@@ -1,0 +1,171 @@
+"""Converts columns of a table to ratings and timestamps."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from marquee_core.arrays import Bool, Float32, Int64
+
+# Greater numbers than these are not seconds but milli-, micro- and nanoseconds.
+_UNITS = (
+    (10**17, 10**9, "nanoseconds"),
+    (10**14, 10**6, "microseconds"),
+    (10**11, 10**3, "milliseconds"),
+)
+# The unit is found from as many values at the start of a column.
+_SAMPLE = 10_000
+_DAY_NUMBERS = (19_000_101, 21_001_231)  # dates written as one number, such as 20240131
+_POSITIVE = ("up", "thumbs up", "thumbsup", "like", "liked", "yes", "true", "positive", "👍")
+_NEGATIVE: tuple[str, ...] = (
+    "down",
+    "thumbs down",
+    "thumbsdown",
+    "dislike",
+    "disliked",
+    "no",
+    "false",
+)
+_NEGATIVE += ("negative", "👎")
+_WORDS = dict.fromkeys(_POSITIVE, 1.0) | dict.fromkeys(_NEGATIVE, 0.0)
+_ISO_FORMATS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
+# Other formats, of which a column uses one; each is tried with and without a time of day.
+_OTHER_FORMATS = {
+    "%Y/%m/%d": "dates",
+    "%d.%m.%Y": "dates",
+    "%m/%d/%Y": "dates, month first",
+    "%d/%m/%Y": "dates, day first",
+    "%m %d, %Y": "dates",
+    "%B %d, %Y": "dates",
+    "%d %B %Y": "dates",
+    "%d-%b-%Y": "dates",
+}
+_TIMES_OF_DAY = ("", " %H:%M:%S", " %H:%M")
+_ZONED_FORMAT = "%Y-%m-%d %H:%M:%S%.f%#z"
+
+
+class Ratings(NamedTuple):
+    """A converted column of ratings.
+
+    Attributes:
+        values: The ratings; NaN where a value is not a rating (float32, n).
+        bad: Which values are not ratings (bool, n).
+    """
+
+    values: Float32
+    bad: Bool
+
+
+class Times(NamedTuple):
+    """A converted column of times.
+
+    Attributes:
+        values: Seconds since 1970; 0 where a value is not a time (int64, n).
+        bad: Which values are not times (bool, n).
+        form: How the times are written, such as `seconds` or `dates`.
+    """
+
+    values: Int64
+    bad: Bool
+    form: str
+
+
+def parse_rating_column(column: pl.Series) -> Ratings:
+    """Converts ratings: numbers, truth values, or words such as `up` and `down`.
+
+    A decimal comma is accepted where no value has a decimal point.
+    """
+    if column.dtype == pl.String:
+        numbers = column.cast(pl.Float32, strict=False)
+        if numbers.null_count():
+            numbers = _from_words(column)
+    else:
+        numbers = column.cast(pl.Float32, strict=False)
+    values = numbers.fill_null(float("nan")).to_numpy()
+    return Ratings(values, ~np.isfinite(values))
+
+
+def _from_words(column: pl.Series) -> pl.Series:
+    distinct = column.unique()
+    text = distinct.fill_null("").str.strip_chars().str.to_lowercase()
+    if text.str.contains(",", literal=True).any() and not text.str.contains(r"\d\.\d").any():
+        text = text.str.replace(",", ".", literal=True)
+    text = text.str.replace("−", "-", literal=True)
+    numbers = text.cast(pl.Float32, strict=False)
+    words = text.replace_strict(_WORDS, default=None, return_dtype=pl.Float32)
+    return column.replace_strict(
+        distinct, numbers.fill_null(words) if numbers.null_count() else numbers
+    ).cast(pl.Float32)
+
+
+def parse_time_column(column: pl.Series) -> Times | None:
+    """Converts times: seconds or smaller units since 1970, dates, and ISO 8601 among others.
+
+    Times without a zone are in UTC.
+
+    Returns:
+        The times; None if all values are missing.
+    """
+    if column.null_count() == len(column):
+        return None
+    if column.dtype == pl.String:
+        numbers = column.cast(pl.Int64, strict=False)
+        if numbers.null_count():
+            column = column.str.strip_chars()
+            numbers = column.cast(pl.Float64, strict=False)
+        if numbers.null_count() * 2 > len(column):
+            return _from_text(column)
+        return _from_numbers(numbers)
+    if column.dtype in (pl.Date, pl.Datetime) or isinstance(column.dtype, pl.Datetime):
+        form = "dates" if column.dtype == pl.Date else "dates with time"
+        return _times(column.cast(pl.Datetime("us")).dt.epoch("s"), form)
+    return _from_numbers(column)
+
+
+def _from_numbers(numbers: pl.Series) -> Times:
+    if numbers.dtype.is_float():
+        numbers = numbers.fill_nan(None)
+    known = numbers.drop_nulls()
+    low, high = _DAY_NUMBERS
+    if len(known) and bool(known.is_between(low, high).all()):
+        dates = numbers.cast(pl.Int64).cast(pl.String).str.to_date("%Y%m%d", strict=False)
+        if dates.null_count() == numbers.null_count():
+            return _times(dates.cast(pl.Datetime("us")).dt.epoch("s"), "dates as numbers")
+    middle = float(np.median(np.abs(known.head(_SAMPLE).to_numpy()))) if len(known) else 0.0
+    for least, divisor, unit in _UNITS:
+        if middle >= least:
+            return _times((numbers // divisor).cast(pl.Int64, strict=False), unit)
+    if numbers.dtype.is_float():
+        numbers = numbers.floor()
+    return _times(numbers.cast(pl.Int64, strict=False), "seconds")
+
+
+def _from_text(column: pl.Series) -> Times:
+    text = column.str.replace("T", " ", literal=True)
+    zoned = text.str.to_datetime(_ZONED_FORMAT, strict=False, time_unit="us", time_zone="UTC")
+    iso = zoned.dt.replace_time_zone(None)
+    for form in _ISO_FORMATS:
+        if iso.null_count():
+            iso = iso.fill_null(_parsed(text, form))
+    best, name = iso, "ISO 8601"
+    for date, description in _OTHER_FORMATS.items():
+        for time_of_day in _TIMES_OF_DAY:
+            if not best.null_count():
+                break
+            values = _parsed(column, date + time_of_day)
+            if values.null_count() < best.null_count():
+                best, name = values, description
+    return _times(best.dt.epoch("s"), name if best.null_count() < len(best) else "text")
+
+
+def _parsed(text: pl.Series, form: str) -> pl.Series:
+    if "%H" in form:
+        return text.str.to_datetime(form, strict=False, time_unit="us")
+    return text.str.to_date(form, strict=False).cast(pl.Datetime("us"))
+
+
+def _times(seconds: pl.Series, form: str) -> Times:
+    bad = seconds.is_null().to_numpy()
+    return Times(seconds.fill_null(0).cast(pl.Int64).to_numpy(), bad, form)

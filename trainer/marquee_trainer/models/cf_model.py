@@ -1,0 +1,59 @@
+"""The base classes of the models that the CF service serves."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from marquee_core.scorers.scorer import ReleaseData, Scorer
+from marquee_core.services import CF
+from marquee_trainer.models.model import ConfigT_co, ConfiguredModel, Fit, Training
+
+
+class SavableScorer(Scorer, Protocol):
+    """A scorer that writes its own artifacts."""
+
+    def save(self, folder: Path) -> None:
+        """Writes the configuration and the arrays that the service loads."""
+
+
+ScorerT_co = TypeVar("ScorerT_co", bound=SavableScorer, covariant=True)
+
+
+class CFModel(ConfiguredModel[ConfigT_co], Generic[ConfigT_co, ScorerT_co]):
+    """A model of the CF service: fitting makes a scorer, which saves itself.
+
+    Subclasses set `_scorer` in `fit`.
+    """
+
+    backend = CF
+
+    def __init__(self, config: ConfigT_co | None = None) -> None:
+        """Creates an unfitted model; see `ConfiguredModel`."""
+        super().__init__(config)
+        self._scorer: ScorerT_co | None = None
+
+    @property
+    def scorer(self) -> ScorerT_co:
+        """See `Model.scorer`."""
+        if self._scorer is None:
+            raise RuntimeError(f"{self.name} is not fitted")
+        return self._scorer
+
+    def save(self, folder: Path) -> None:
+        """See `Model.save`."""
+        self.scorer.save(folder)
+
+
+class OnePassModel(CFModel[ConfigT_co, ScorerT_co]):
+    """A model that `learn` computes from the ratings and the configuration, without randomness."""
+
+    @abstractmethod
+    def learn(self, data: ReleaseData) -> ScorerT_co:
+        """Computes the scorer from all training ratings."""
+
+    def fit(self, training: Training) -> Fit:
+        """See `Model.fit`."""
+        self._scorer = self.learn(training.data)
+        return Fit()

@@ -1,0 +1,191 @@
+"""The base class of deep and residual MF: trains a `LeaveOneOutNetwork`, and serves it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, TypeVar
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from marquee_core.arrays import Float32, Float64, Int32
+from marquee_core.ratings import RatingsMatrix
+from marquee_core.scorers.saved_model import PADDING
+from marquee_core.scorers.scorer import ReleaseData
+from marquee_trainer.data.interactions import Interactions
+from marquee_trainer.models.model import Fit, Training
+from marquee_trainer.models.neural.leave_one_out import LeaveOneOutConfig, LeaveOneOutNetwork
+from marquee_trainer.models.neural.perceptron_module import PerceptronModule
+from marquee_trainer.models.neural.tensorflow_model import TensorFlowModel
+
+# Batches contain users with similar numbers of ratings. Random jitter of the logarithm of that
+# number varies which users share a batch; this is its standard deviation.
+_JITTER = 0.15
+# The learning rate at the end of the horizon, relative to that at the start.
+_FINAL_RATE = 0.05
+
+LeaveOneOutConfigT_co = TypeVar("LeaveOneOutConfigT_co", bound=LeaveOneOutConfig, covariant=True)
+
+
+class LeaveOneOutModel(TensorFlowModel[LeaveOneOutConfigT_co]):
+    """Factors, sets and a perceptron: f = c_i + b_u + g(p · q_i + s · z_i + MLP(p, s, q_i, …)).
+
+    Subclasses choose the perceptron's inputs and how its prediction is combined with others.
+
+    Attributes:
+        products: Whether p ⊙ q_i is an input of the perceptron.
+    """
+
+    products: ClassVar[bool]
+
+    @abstractmethod
+    def combiner(self, training: Training) -> Callable[[Float32, Float32], Float32]:
+        """Returns a function that predicts the validation ratings in stars.
+
+        It takes the biases c_i + b_u of the validation pairs, and what dot products and perceptron
+        add to them (float32, n each).
+        """
+
+    @abstractmethod
+    def module(self, network: LeaveOneOutNetwork, data: ReleaseData) -> PerceptronModule:
+        """Makes the served form of a trained network."""
+
+    def fit(self, training: Training) -> Fit:
+        """See `Model.fit`."""
+        keras.utils.set_random_seed(training.seed)
+        data, config = training.data, self._config
+        network = LeaveOneOutNetwork(data, config, self.products)
+        loop = _Loop(network, data.matrix, config, training.seed)
+        combine = self.combiner(training)
+
+        def validate() -> float:
+            assert training.validation is not None  # noqa: S101 - called only with validation
+            predicted = combine(*loop.predict(training.validation))
+            return float(np.mean((predicted - training.validation.ratings) ** 2))
+
+        fit = self.run_epochs(network, training, loop.epoch, validate)
+        self.serve(self.module(network, data), data)
+        return fit
+
+
+class _Loop:
+    """The training loop, on batches of users with similar numbers of ratings."""
+
+    def __init__(
+        self,
+        network: LeaveOneOutNetwork,
+        matrix: RatingsMatrix,
+        config: LeaveOneOutConfig,
+        seed: int,
+    ) -> None:
+        self._network = network
+        self._matrix = matrix
+        self._config = config
+        self._random = np.random.default_rng(seed)
+        self._seed = seed
+        self._initial_offsets: Float32 = network.offsets.numpy().copy()
+        self._steps = 0
+        batches = sum(1 for _ in self._batches(np.zeros(matrix.user_count)))
+        rate = keras.optimizers.schedules.CosineDecay(
+            config.learning_rate, max(1, config.horizon * batches), alpha=_FINAL_RATE
+        )
+        self._optimizer = keras.optimizers.Adam(rate)
+        self._optimizer.build(network.trainable_variables)
+
+    def epoch(self) -> float:
+        """Trains on all users once; returns the mean squared error."""
+        jitter = _JITTER * self._random.standard_normal(self._matrix.user_count)
+        batches = list(self._batches(jitter))
+        squares = 0.0
+        for place in self._random.permutation(len(batches)):
+            self._steps += 1
+            seed = tf.constant([self._seed, self._steps])
+            items, ratings = self._padded(batches[place])
+            squares += float(self._step(tf.constant(items), tf.constant(ratings), seed))
+        return squares / max(1, self._matrix.rating_count)
+
+    def predict(self, pairs: Interactions) -> tuple[Float32, Float32]:
+        """Predicts the biases of pairs, and what dot products and perceptron add to them.
+
+        For users without ratings the bias is the μ + b_i of the baseline, and nothing is added.
+
+        Returns:
+            The biases and the additions, in stars (float32, n each).
+        """
+        biases = self._initial_offsets[pairs.items]
+        additions = np.zeros(len(pairs), dtype=np.float32)
+        for users in self._batches(np.zeros(self._matrix.user_count)):
+            here = np.flatnonzero(np.isin(pairs.users, users))
+            if len(here):
+                users = np.sort(users)
+                items, ratings = self._padded(users)
+                parts = self._predict(
+                    tf.constant(items),
+                    tf.constant(ratings),
+                    tf.constant(np.searchsorted(users, pairs.users[here]).astype(np.int32)),
+                    tf.constant(pairs.items[here]),
+                )
+                biases[here], additions[here] = (part.numpy() for part in parts)
+        return biases, additions
+
+    def _batches(self, jitter: Float64) -> Iterator[Int32]:
+        """Yields batches of users with ratings, each as large as the limit allows (int32).
+
+        Args:
+            jitter: Added to the logarithm of each user's number of ratings before sorting
+                (float64, users).
+        """
+        counts = np.diff(self._matrix.indptr)
+        users = np.flatnonzero(counts > 0).astype(np.int32)
+        users = users[np.argsort(np.log(counts[users]) + jitter[users], kind="stable")]
+        first = 0
+        while first < len(users):
+            longest = np.maximum.accumulate(counts[users[first:]])
+            padded = longest * np.arange(1, len(longest) + 1)
+            size = max(1, int(np.searchsorted(padded, self._config.cells, side="right")))
+            yield users[first : first + size]
+            first += size
+
+    def _padded(self, users: Int32) -> tuple[Int32, Float32]:
+        """The rated items of users, padded with -1, and the ratings (int32, float32, B × L)."""
+        profiles = self._matrix.profiles(users)
+        shape = len(users), int(profiles.counts.max())
+        items = np.full(shape, PADDING, dtype=np.int32)
+        ratings = np.zeros(shape, dtype=np.float32)
+        places = np.arange(len(profiles.items)) - np.repeat(profiles.indptr[:-1], profiles.counts)
+        items[profiles.rows, places] = profiles.items
+        ratings[profiles.rows, places] = profiles.ratings
+        return items, ratings
+
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def _predict(self, items: Any, ratings: Any, users: Any, targets: Any) -> Any:
+        return self._network.predict_pairs(items, ratings, users, targets)
+
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def _step(self, items: Any, ratings: Any, seed: Any) -> Any:
+        """Trains on a batch; returns its sum of squared errors."""
+        network, config = self._network, self._config
+        shape = (self._matrix.item_count, config.factors)
+        noise = tf.random.stateless_normal(shape, seed)
+        uniform = tf.random.stateless_uniform(tf.shape(network.rater_scales), seed)
+        rating_weights = tf.cast(uniform >= config.audience_dropout, tf.float32)
+        rating_weights /= 1.0 - config.audience_dropout
+        with tf.GradientTape() as tape:
+            predicted, targets, rated = network.predict_left_out(
+                items, ratings, noise, rating_weights
+            )
+            squares = tf.square(predicted - targets)
+            penalty = 2.0 * config.noise_variance * network.divergence()
+            penalty += config.audience_l2 * tf.reduce_sum(tf.square(network.audience))
+            loss = tf.reduce_mean(squares) + penalty / self._matrix.rating_count
+            for table in (network.set_inputs, network.set_outputs):
+                rows = tf.gather(tf.convert_to_tensor(table), rated)
+                loss += config.set_l2 * tf.reduce_mean(tf.reduce_sum(tf.square(rows), axis=1))
+            for kernel in network.kernels():
+                loss += config.weight_decay * tf.reduce_sum(tf.square(kernel))
+        variables = network.trainable_variables
+        gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, variables)]
+        self._optimizer.apply(gradients, variables)
+        return tf.reduce_sum(squares)

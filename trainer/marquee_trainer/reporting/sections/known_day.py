@@ -1,0 +1,35 @@
+"""Known day: how much predictions gain if the day of the rating is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from marquee_trainer.reporting.page import Section
+from marquee_trainer.studies.known_day import KnownDay
+
+
+def known_day_section(known_day: KnownDay, metrics: Mapping[str, Mapping[str, float]]) -> Section:
+    """The test errors with and without the day of the rating.
+
+    Args:
+        known_day: The metrics of predictions that know the day.
+        metrics: By model, its metrics without the day.
+    """
+    rows = [
+        [
+            name,
+            *(f"{row[key]:.4f}" for key in ("test_mse", "test_rmse")),
+            f"{metrics[name]['test_mse']:.4f}",
+            f"{row['test_mse'] / metrics[name]['test_mse'] - 1:+.2%}",
+        ]
+        for name, row in known_day.metrics.items()
+    ]
+    return Section(
+        "If the day of the rating were known",
+        "Users rate higher on some days than on others, and the ratings of an item drift. Here "
+        "Bayesian MF also has an effect for each user's day and each item's month, learned from "
+        "the other ratings of that period. A forecast does not have them, so this model is not "
+        "served.",
+        ("model", "test MSE", "test RMSE", "test MSE, day unknown", "change"),
+        rows,
+    )

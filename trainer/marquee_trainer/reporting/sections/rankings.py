@@ -1,0 +1,43 @@
+"""Rankings: full-ranking metrics of every model, with intervals and p-values."""
+
+from __future__ import annotations
+
+from marquee_trainer.reporting import plots
+from marquee_trainer.reporting.page import Section
+from marquee_trainer.reporting.significance import ranking_comparisons, ranking_intervals
+from marquee_trainer.training.evaluate import Evaluation
+
+_RANKING = ("recall@20", "mrr", "map", "debiased_ndcg@10")
+_BEYOND_ACCURACY = ("coverage@10", "novelty@10", "gini@10", "diversity@10")
+
+
+def ranking_section(evaluation: Evaluation, seed: int) -> Section:
+    """The ranking and beyond-accuracy metrics of every model.
+
+    Args:
+        evaluation: The metrics and rankings.
+        seed: Seed of the bootstrap's resamples.
+    """
+    intervals = ranking_intervals(evaluation, seed)
+    comparisons = ranking_comparisons(evaluation, seed)
+    rows = []
+    for name, metrics in evaluation.metrics.items():
+        interval, comparison = intervals[name], comparisons.get(name)
+        rows.append(
+            [
+                name,
+                f"{interval.mean:.4f}",
+                f"{interval.low:.4f} – {interval.high:.4f}",
+                "" if comparison is None else f"{comparison.p_value:.4f}",
+                *(f"{metrics[key]:.4f}" for key in (*_RANKING, *_BEYOND_ACCURACY)),
+            ]
+        )
+    return Section(
+        "Rankings",
+        f"Means over the {evaluation.ranked_users:,} users who have a relevant test item. The "
+        "p-value compares the ensemble's NDCG@10 with the model's by a paired bootstrap over "
+        "users.",
+        ("model", "NDCG@10", "95 % interval", "p", *_RANKING, *_BEYOND_ACCURACY),
+        rows,
+        [("ranking", plots.ranking_bars(intervals))],
+    )

@@ -1,0 +1,60 @@
+"""Configuration of a training run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from marquee_trainer.ensemble.blends import BlendConfig
+from marquee_trainer.training.recency import RecencyConfig
+
+
+@dataclass(frozen=True)
+class BaselineConfig:
+    """Regularisation of the bias baseline μ + b_u + b_i; see `Baseline.fit` for the formula.
+
+    Attributes:
+        user_damping: λ_u, which shrinks user biases, in ratings.
+        item_damping: λ_i, which shrinks item biases, in ratings.
+        sweeps: How many times user and item biases are refitted in turn.
+    """
+
+    user_damping: float = 5.0
+    item_damping: float = 5.0
+    sweeps: int = 10
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How models are trained, blended and evaluated.
+
+    Attributes:
+        seed: Seed for all randomness.
+        validation_fraction: Share of the training ratings held out for validation, 0 to 1. They
+            choose the number of epochs, the blends and the hyperparameters of implicit-feedback
+            models.
+        latest_validation_fraction: The share under a temporal or user-last split, where the
+            validation ratings are the latest ones. It is larger because the latest ratings come
+            from fewer users.
+        relevant_stars: An item is relevant to a user who rated it with at least this many stars.
+        baseline: Regularisation of the bias baseline.
+        recency: How the half-life of recent popularity is chosen.
+        blend: How the ensemble's blends are learned.
+    """
+
+    seed: int = 0
+    validation_fraction: float = 0.1
+    latest_validation_fraction: float = 0.2
+    relevant_stars: float = 4.0
+    baseline: BaselineConfig = field(default_factory=BaselineConfig)
+    recency: RecencyConfig = field(default_factory=RecencyConfig)
+    blend: BlendConfig = field(default_factory=BlendConfig)
+
+    def validation_share(self, kind: str) -> float:
+        """The share of the training ratings held out for validation, 0 to 1.
+
+        Args:
+            kind: How the data set was split into training and test ratings: one of
+                `settings.SPLITS`.
+        """
+        is_latest = kind in ("temporal", "user-last")
+        return self.latest_validation_fraction if is_latest else self.validation_fraction

@@ -1,0 +1,61 @@
+"""Prepares what models are fitted and evaluated on: the validation split, matrices, baselines."""
+
+from __future__ import annotations
+
+from marquee_core.arrays import Int64
+from marquee_core.scorers.baseline import Baseline
+from marquee_core.scorers.scorer import ReleaseData
+from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.data.interactions import Interactions
+from marquee_trainer.data.split import Split, split_by
+from marquee_trainer.training.config import BaselineConfig, TrainingConfig
+from marquee_trainer.training.recency import recency_of
+
+
+def validation_split(dataset: RatingsDataset, split: Split, config: TrainingConfig) -> Split:
+    """Splits the training ratings into a training part and a validation part.
+
+    The validation part is chosen in the same way as the test part was, for example by time under a
+    temporal split, so that what it selects suits the test.
+
+    Args:
+        dataset: The ratings.
+        split: The training and test rows of the data set.
+        config: The share of the validation part, and the seed.
+
+    Returns:
+        A split whose `train` and `test` together are `split.train`; `test` is the validation part.
+    """
+    share = config.validation_share(split.kind)
+    return split_by(split.kind, dataset, split.train, share, config.seed)
+
+
+def interactions_of(dataset: RatingsDataset, rows: Int64) -> Interactions:
+    """The ratings in the given rows of a data set.
+
+    Args:
+        dataset: The ratings.
+        rows: Row indexes (int64, n).
+    """
+    return Interactions(dataset.users[rows], dataset.items[rows], dataset.ratings[rows])
+
+
+def release_data(
+    dataset: RatingsDataset,
+    rows: Int64,
+    config: BaselineConfig,
+    half_life_days: float | None = None,
+) -> ReleaseData:
+    """The ratings matrix of the given rows, with a bias baseline fitted on it.
+
+    Args:
+        dataset: The ratings.
+        rows: The rows of the data set to include (int64, n).
+        config: Regularisation of the baseline.
+        half_life_days: Half-life of recent popularity, in days; None to leave recent popularity
+            out.
+    """
+    matrix = dataset.matrix(rows)
+    baseline = Baseline.fit(matrix, config.user_damping, config.item_damping, config.sweeps)
+    recency = None if half_life_days is None else recency_of(dataset, rows, half_life_days)
+    return ReleaseData(matrix, baseline, recency)

@@ -1,0 +1,49 @@
+"""What training returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from marquee_core.arrays import Float32
+from marquee_core.release.ensemble import Ensemble
+from marquee_core.scorers.scorer import ReleaseData
+from marquee_trainer.models.model import Fit, Model
+from marquee_trainer.training.evaluate import Evaluation
+
+
+@dataclass(frozen=True)
+class ValidationPredictions:
+    """Predictions of the validation ratings by models that were fitted without them.
+
+    Attributes:
+        by_model: The predictions of each rating predictor, in stars (float32, n).
+        ratings: The validation ratings, in stars (float32, n).
+    """
+
+    by_model: Mapping[str, Float32]
+    ratings: Float32
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Trained models, their ensemble and their evaluation.
+
+    Attributes:
+        data: The training ratings and the bias baseline fitted on them.
+        models: The models, fitted on all training ratings.
+        ensemble: The blends for every set of available backends.
+        evaluation: Metrics of each model, of the baselines and of the ensemble.
+        fits: By model, the learning curve and the number of epochs of the fit that held out the
+            validation ratings.
+        validation: The predictions from which the rating blend was learned.
+        seconds: By model, the time it took to fit it on all training ratings.
+    """
+
+    data: ReleaseData
+    models: tuple[Model, ...]
+    ensemble: Ensemble
+    evaluation: Evaluation
+    fits: Mapping[str, Fit]
+    validation: ValidationPredictions
+    seconds: Mapping[str, float]
