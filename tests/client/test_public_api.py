@@ -14,21 +14,22 @@ from typing import Any
 import pytest
 
 import marquee
-from marquee import _requests
+from marquee import _feedback_calls, _requests
 from marquee.testing import FakeGateway
+from marquee.v1 import feedback_service_pb2, types_pb2
 from marquee.v1 import recommender_service_pb2 as pb
-from marquee.v1 import types_pb2
 
 # The names that users rely on. Removing one breaks their programs.
 PUBLIC = set(
     """
     AnswerSource AsyncClient BackendStatus BatchAnswer Cancelled Client DeadlineExceeded
-    DegradedReason FailedPrecondition FoundItems Internal InvalidArgument Item ItemFilter
+    DegradedReason DeletedFeedback FailedPrecondition FeedbackEvent FeedbackKind FeedbackPage
+    FeedbackStatus FoundItems Internal InvalidArgument Item ItemFilter
     MarqueeError ModelShare ModelStatus ModelWeight NotFound Overloaded PermissionDenied
     PredictedRating PredictedRatings RatedItem Reason RecommendOptions Recommendation
-    Recommendations ReleaseStatus SimilarItem SimilarItems SimilarUsers Status Subject SubjectKind
-    TLS Unauthenticated Unavailable Unimplemented Violation __version__
-    """.split()  # noqa: SIM905 - a list of 41 strings reads worse
+    Recommendations RecordedFeedback ReleaseStatus SimilarItem SimilarItems SimilarUsers Status
+    Subject SubjectKind TLS Unauthenticated Unavailable Unimplemented Violation __version__
+    """.split()  # noqa: SIM905 - a list of 47 strings reads worse
 )
 
 
@@ -64,15 +65,33 @@ def _public_methods(client: type) -> dict[str, inspect.Signature]:
     }
 
 
-def test_both_clients_have_the_same_methods() -> None:
+@pytest.mark.parametrize(
+    "clients",
+    [
+        (marquee.Client, marquee.AsyncClient),
+        (_feedback_calls.Feedback, _feedback_calls.AsyncFeedback),
+    ],
+)
+def test_both_clients_have_the_same_methods(clients: tuple[type, type]) -> None:
     """Names, parameters, defaults and result types are the same, but for `async`."""
-    sync, asynchronous = map(_public_methods, (marquee.Client, marquee.AsyncClient))
+    sync, asynchronous = map(_public_methods, clients)
+    for methods in (sync, asynchronous):
+        methods["__init__"] = _without_annotations(methods["__init__"])
     assert sync.keys() == asynchronous.keys()
     for name, signature in sync.items():
         assert signature.parameters == asynchronous[name].parameters, name
         expected = str(signature.return_annotation)
         actual = str(asynchronous[name].return_annotation)
         assert actual.replace("AsyncIterator", "Iterator") == expected, name
+
+
+def _without_annotations(signature: inspect.Signature) -> inspect.Signature:
+    """The constructors of the feedback calls take functions of different types."""
+    parameters = [
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for parameter in signature.parameters.values()
+    ]
+    return signature.replace(parameters=parameters)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +120,7 @@ def test_options_are_those_of_the_protocol(options: Any, builder: Any, messages:
     [
         (marquee.SubjectKind, types_pb2.SubjectKind, "SUBJECT_KIND_"),
         (marquee.DegradedReason, types_pb2.DegradedReason, "DEGRADED_REASON_"),
+        (marquee.FeedbackKind, feedback_service_pb2.FeedbackKind, "FEEDBACK_KIND_"),
     ],
 )
 def test_enums_are_those_of_the_protocol(client_enum: Any, proto_enum: Any, prefix: str) -> None:
@@ -188,6 +208,7 @@ def test_to_frame_without_pandas_says_what_to_install(monkeypatch: pytest.Monkey
         marquee.SimilarItems,
         marquee.PredictedRatings,
         marquee.FoundItems,
+        marquee.FeedbackPage,
     ],
 )
 def test_every_sequence_names_its_columns(rows: Any) -> None:

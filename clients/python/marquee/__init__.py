@@ -42,8 +42,15 @@ from marquee._errors import (
     Unimplemented,
     Violation,
 )
+from marquee._feedback import (
+    DeletedFeedback,
+    FeedbackEvent,
+    FeedbackKind,
+    FeedbackPage,
+    RecordedFeedback,
+)
 from marquee._options import TLS, ItemFilter, RecommendOptions, Subject
-from marquee._state import BackendStatus, ModelStatus, ReleaseStatus, Status
+from marquee._state import BackendStatus, FeedbackStatus, ModelStatus, ReleaseStatus, Status
 from marquee._types import (
     AnswerSource,
     DegradedReason,
@@ -71,7 +78,12 @@ __all__ = [
     "Client",
     "DeadlineExceeded",
     "DegradedReason",
+    "DeletedFeedback",
     "FailedPrecondition",
+    "FeedbackEvent",
+    "FeedbackKind",
+    "FeedbackPage",
+    "FeedbackStatus",
     "FoundItems",
     "Internal",
     "InvalidArgument",
@@ -91,6 +103,7 @@ __all__ = [
     "RecommendOptions",
     "Recommendation",
     "Recommendations",
+    "RecordedFeedback",
     "ReleaseStatus",
     "SimilarItem",
     "SimilarItems",

@@ -19,6 +19,7 @@ from marquee._answers import (
 from marquee._channel import BATCH_TIMEOUT, TIMEOUT, Settings
 from marquee._deferred import Deferred
 from marquee._errors import Cancelled
+from marquee._feedback_calls import AsyncFeedback
 from marquee._options import PAGE_SIZE, TLS, ItemFilter, RecommendOptions, Subject, Token
 from marquee._state import Status
 from marquee._types import Item
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import grpc
 
     from marquee import _convert, _requests, _rpc_errors
+    from marquee.v1 import feedback_service_pb2_grpc as feedback_stubs
     from marquee.v1 import recommender_service_pb2 as pb
     from marquee.v1 import recommender_service_pb2_grpc as stubs
 else:
@@ -34,6 +36,7 @@ else:
     _convert = Deferred("marquee._convert")
     _requests = Deferred("marquee._requests")
     _rpc_errors = Deferred("marquee._rpc_errors")
+    feedback_stubs = Deferred("marquee.v1.feedback_service_pb2_grpc")
     pb = Deferred("marquee.v1.recommender_service_pb2")
     stubs = Deferred("marquee.v1.recommender_service_pb2_grpc")
 
@@ -45,6 +48,7 @@ Response = TypeVar("Response")
 class _Connection:
     channel: grpc.aio.Channel
     stub: stubs.RecommenderServiceAsyncStub
+    feedback_stub: Any
 
 
 class AsyncClient:
@@ -209,6 +213,16 @@ class AsyncClient:
         response = await self._call(self._stub().GetStatus, pb.GetStatusRequest(), timeout)
         return _convert.status(response)
 
+    @property
+    def feedback(self) -> AsyncFeedback:
+        """Records what users do, and lists and deletes what was recorded."""
+
+        async def call(method: str, request: Any, timeout: float | None) -> Any:
+            stub = self._connection().feedback_stub
+            return await self._call(getattr(stub, method), request, timeout)
+
+        return AsyncFeedback(call)
+
     async def close(self) -> None:
         """Closes the connection of this event loop. Its calls in progress raise `Cancelled`."""
         self._closed = True
@@ -288,7 +302,10 @@ class AsyncClient:
             raise Cancelled("the client was closed") from None
 
     def _stub(self) -> stubs.RecommenderServiceAsyncStub:
-        """Returns a stub on this event loop's connection, and connects first if necessary."""
+        return self._connection().stub
+
+    def _connection(self) -> _Connection:
+        """Returns the connection of this event loop, and connects first if necessary."""
         if self._closed:
             raise RuntimeError("the client is closed")
         if AsyncClient._process_id is None:
@@ -301,7 +318,7 @@ class AsyncClient:
             for closed in [other for other in self._connections if other.is_closed()]:
                 del self._connections[closed]
             connection = self._connections[loop] = self._connect()
-        return connection.stub
+        return connection
 
     def _connect(self) -> _Connection:
         target, options = self._settings.target, self._settings.options()
@@ -312,4 +329,8 @@ class AsyncClient:
             if credentials is None
             else grpc.aio.secure_channel(target, credentials, options, compression)
         )
-        return _Connection(channel, stubs.RecommenderServiceStub(channel))
+        return _Connection(
+            channel,
+            stubs.RecommenderServiceStub(channel),
+            feedback_stubs.FeedbackServiceStub(channel),
+        )

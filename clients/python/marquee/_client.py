@@ -17,6 +17,7 @@ from marquee._answers import (
 )
 from marquee._channel import BATCH_TIMEOUT, TIMEOUT, Settings
 from marquee._deferred import Deferred
+from marquee._feedback_calls import Feedback
 from marquee._options import PAGE_SIZE, TLS, ItemFilter, RecommendOptions, Subject, Token
 from marquee._state import Status
 from marquee._types import Item
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import grpc
 
     from marquee import _convert, _requests, _rpc_errors
+    from marquee.v1 import feedback_service_pb2_grpc as feedback_stubs
     from marquee.v1 import recommender_service_pb2 as pb
     from marquee.v1 import recommender_service_pb2_grpc as stubs
 else:
@@ -32,6 +34,7 @@ else:
     _convert = Deferred("marquee._convert")
     _requests = Deferred("marquee._requests")
     _rpc_errors = Deferred("marquee._rpc_errors")
+    feedback_stubs = Deferred("marquee.v1.feedback_service_pb2_grpc")
     pb = Deferred("marquee.v1.recommender_service_pb2")
     stubs = Deferred("marquee.v1.recommender_service_pb2_grpc")
 
@@ -43,6 +46,7 @@ Response = TypeVar("Response")
 class _Connection:
     channel: grpc.Channel
     stub: stubs.RecommenderServiceStub
+    feedback_stub: Any
 
 
 class Client:
@@ -292,6 +296,15 @@ class Client:
         """Returns the state of the gateway: its releases, models and backends."""
         return _convert.status(self._call(self._stub().GetStatus, pb.GetStatusRequest(), timeout))
 
+    @property
+    def feedback(self) -> Feedback:
+        """Records what users do, and lists and deletes what was recorded."""
+
+        def call(method: str, request: Any, timeout: float | None) -> Any:
+            return self._call(getattr(self._connection().feedback_stub, method), request, timeout)
+
+        return Feedback(call)
+
     def close(self) -> None:
         """Closes the connection. Calls in progress raise `Cancelled`."""
         self._closed = True
@@ -353,7 +366,10 @@ class Client:
             raise _rpc_errors.from_rpc_error(error) from error
 
     def _stub(self) -> stubs.RecommenderServiceStub:
-        """Returns a stub on this process's connection, and connects first if necessary."""
+        return self._connection().stub
+
+    def _connection(self) -> _Connection:
+        """Returns the connection of this process, and connects first if necessary."""
         if self._closed:
             raise RuntimeError("the client is closed")
         connection = self._connections.get(os.getpid())
@@ -364,7 +380,7 @@ class Client:
             connection = self._connections.setdefault(os.getpid(), new)
             if connection is not new:
                 new.channel.close()
-        return connection.stub
+        return connection
 
     def _connect(self) -> _Connection:
         target, options = self._settings.target, self._settings.options()
@@ -375,4 +391,8 @@ class Client:
             if credentials is None
             else grpc.secure_channel(target, credentials, options, compression)
         )
-        return _Connection(channel, stubs.RecommenderServiceStub(channel))
+        return _Connection(
+            channel,
+            stubs.RecommenderServiceStub(channel),
+            feedback_stubs.FeedbackServiceStub(channel),
+        )
