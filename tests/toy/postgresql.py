@@ -10,11 +10,14 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
-# Where Debian and its derivatives install the server's programs, one folder for each version.
-_DEBIAN = Path("/usr/lib/postgresql")
+from locations import PROJECT
+
+# Where Debian and its derivatives install the server's programs, one folder for each version, and
+# where `make` unpacks them if they are not installed.
+_DEBIAN = Path("usr/lib/postgresql")
+_FETCHED = PROJECT / ".postgresql"
 _START_TIMEOUT_S = 120.0
 _CHECK_INTERVAL_S = 0.05
 # The server refuses to run as root.
@@ -22,13 +25,14 @@ _USERS = ("postgres", "nobody")
 
 
 def programs() -> Path | None:
-    """The folder of `initdb` and `postgres`; None if the package is not installed."""
-    found = sorted(
-        (folder for folder in _DEBIAN.glob("*/bin") if (folder / "initdb").exists()),
-        key=lambda folder: int(folder.parent.name),
-    )
-    if found:
-        return found[-1]
+    """The folder of `initdb` and `postgres`; None if they are neither installed nor fetched."""
+    for root in (Path("/"), _FETCHED):
+        found = sorted(
+            (folder for folder in (root / _DEBIAN).glob("*/bin") if (folder / "initdb").exists()),
+            key=lambda folder: int(folder.parent.name),
+        )
+        if found:
+            return found[-1]
     initdb = shutil.which("initdb")
     return Path(initdb).parent if initdb else None
 
@@ -47,6 +51,9 @@ class PostgreSQL:
             bin_folder: The folder of `initdb` and `postgres`; see `programs`.
         """
         self._bin = bin_folder
+        # Programs that were unpacked and not installed find their libraries here.
+        libraries = ":".join(str(path) for path in (bin_folder.parents[2]).glob("*-linux-gnu*"))
+        self._environment = {**os.environ, "LD_LIBRARY_PATH": libraries}
         self._user = _unprivileged() if os.geteuid() == 0 else None
         # Not pytest's folder, which other users may not enter.
         self._folder = Path(tempfile.mkdtemp(prefix="marquee-postgresql-"))
@@ -72,6 +79,7 @@ class PostgreSQL:
                 ),
                 stdout=log,
                 stderr=log,
+                env=self._environment,
                 start_new_session=True,
             )
         deadline = time.monotonic() + _START_TIMEOUT_S
@@ -81,11 +89,9 @@ class PostgreSQL:
             time.sleep(_CHECK_INTERVAL_S)
 
     def kill(self) -> None:
-        """Ends the server at once, as a crash would (SIGQUIT, which closes no connection)."""
+        """Ends the server at once, as a crash would (SIGQUIT: no transaction is finished)."""
         assert self._process is not None
-        # The server's own process: with `runuser` in front, it is the one in the pid file.
-        pid = int((self._folder / "data/postmaster.pid").read_text().split()[0])
-        os.kill(pid, signal.SIGQUIT)
+        self._process.send_signal(signal.SIGQUIT)
         self._process.wait()
 
     def stop(self) -> None:
@@ -110,14 +116,22 @@ class PostgreSQL:
             [str(self._bin / "psql"), *address, "-d", database, "-qc", statement],
             check=check,
             capture_output=True,
+            env=self._environment,
         ).returncode
 
     def _run(self, program: str, *arguments: str) -> None:
-        subprocess.run(self._command(program, *arguments), check=True, capture_output=True)
+        command = self._command(program, *arguments)
+        subprocess.run(command, check=True, capture_output=True, env=self._environment)
 
-    def _command(self, program: str, *arguments: str) -> Sequence[str]:
+    def _command(self, program: str, *arguments: str) -> list[str]:
         command = [str(self._bin / program), *arguments]
-        return ["runuser", "-u", self._user, "--", *command] if self._user else command
+        if self._user is None:
+            return command
+        # In place of Popen's `user`, which forks in a way that gRPC's threads do not survive.
+        # `setpriv` replaces itself by the program, which therefore gets our signals.
+        account = pwd.getpwnam(self._user)
+        ids = (f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}")
+        return ["setpriv", *ids, "--clear-groups", *command]
 
 
 def _unprivileged() -> str:
