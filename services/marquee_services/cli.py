@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from marquee_core.services import CF, GATEWAY, INFERENCE
+from marquee_core.service_names import CF, GATEWAY, INFERENCE
 from marquee_services.cf.settings import CFSettings
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.inference.settings import InferenceSettings

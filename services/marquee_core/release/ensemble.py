@@ -16,7 +16,7 @@ import numpy as np
 from marquee_core.arrays import Float32, Float64
 from marquee_core.errors import ArtifactError
 from marquee_core.release.manifest import Manifest
-from marquee_core.services import GATEWAY
+from marquee_core.service_names import GATEWAY
 
 BASELINE = "baseline"
 POPULARITY = "popularity"

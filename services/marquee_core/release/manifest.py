@@ -13,7 +13,7 @@ from typing import Any
 
 from marquee_core.errors import ArtifactError
 from marquee_core.output import Output
-from marquee_core.services import SERVICES
+from marquee_core.service_names import SERVICES
 
 SCHEMA_VERSION = 3
 MANIFEST_NAME = "manifest.json"
@@ -66,7 +66,7 @@ class ModelEntry:
 
     Attributes:
         name: The model's name; its artifacts are in `models/<name>/`.
-        backend: Name of the service that scores it, from `marquee_core.services`.
+        backend: Name of the service that scores it, from `marquee_core.service_names`.
         output: The meaning of its scores.
         version: The first 12 hexadecimal digits of the digest of its artifacts.
         parameters: Its hyperparameters.

@@ -30,7 +30,7 @@ def load_engine(
     Args:
         store: The release store.
         release_id: The release.
-        backend: Name of the service, from `marquee_core.services`.
+        backend: Name of the service, from `marquee_core.service_names`.
         loaders: The function that loads each model that this service knows, by name.
         cache: Folder that caches the files of a remote store.
 

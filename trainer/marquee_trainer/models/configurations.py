@@ -155,7 +155,7 @@ def packaged(ratings: int) -> Path | None:
         ConfigurationError: A packaged file is damaged.
     """
     best: tuple[float, Path] | None = None
-    folder = Path(str(resources.files("marquee_trainer") / "models" / "configs"))
+    folder = Path(str(resources.files("marquee_trainer") / "models" / "tuned"))
     for path in sorted(folder.glob("*.json")):
         try:
             tuned_on = float(json.loads(path.read_text())["data"]["training_ratings"])

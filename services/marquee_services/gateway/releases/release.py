@@ -23,7 +23,7 @@ from marquee_core.release.manifest import Manifest, ModelEntry
 from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.popularity import popularity_scores
 from marquee_core.scorers.scorer import ReleaseData
-from marquee_core.services import GATEWAY
+from marquee_core.service_names import GATEWAY
 from marquee_services.errors import ModelNotFound
 from marquee_services.gateway.releases.precomputed import PrecomputedPages
 from marquee_services.gateway.releases.titles import TitleIndex
