@@ -140,7 +140,11 @@ def show_release(store: ReleaseStore, release_id: str) -> None:
 @click.argument("release_id")
 @click.pass_obj
 def promote_release(store: ReleaseStore, release_id: str) -> None:
-    """Verify the files of a release, then put it in production."""
+    """Check the files of a release, then put it in production.
+
+    In object storage only the sizes of the files are checked. Servers verify the SHA-256 digest of
+    every file that they load.
+    """
     with _errors_as_one_line():
         production = store.promote(release_id)
     click.echo(f"{production.release_id} is in production")

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from marquee_core.errors import ArtifactError
+from marquee_core.errors import ArtifactError, reason_of
 from marquee_core.output import Output
 from marquee_core.service_names import SERVICES
 
@@ -146,7 +146,7 @@ class Manifest:
                 schema_version=raw["schema_version"],
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ArtifactError(f"damaged manifest: {error!r}") from error
+            raise ArtifactError(f"damaged manifest: {reason_of(error)}") from error
         if manifest.release_id != release_id:
             raise ArtifactError(f"the manifest belongs to release {manifest.release_id!r}")
         for path in manifest.files:

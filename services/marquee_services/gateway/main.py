@@ -77,7 +77,7 @@ async def start(settings: GatewaySettings) -> Gateway:
 
     Raises:
         OSError: The gateway cannot listen on the address.
-        ValueError: The store's URL has an unknown scheme.
+        StoreURLError: The URL of the store cannot be used.
     """
     store = ReleaseStore(settings.store)
     backends = (

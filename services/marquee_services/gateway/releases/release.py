@@ -117,7 +117,10 @@ def load_gateway_release(store: ReleaseStore, release_id: str, cache: Path) -> G
     """
     files, names = open_release(store, release_id, GATEWAY, cache)
     if not {BASELINE, POPULARITY} <= set(names) <= set(GATEWAY_MODELS):
-        raise ArtifactError(f"the gateway scores {GATEWAY_MODELS}, but the release has {names}")
+        raise ArtifactError(
+            f"the release assigns {', '.join(names) or 'no models'} to the gateway, which scores "
+            f"{', '.join(GATEWAY_MODELS)}; only {RECENT_POPULARITY} may be missing"
+        )
     users, catalogue, ensemble, item_vectors = open_gateway_files(files)
     counts = files.data.matrix.item_counts
     has_recent = RECENT_POPULARITY in names
