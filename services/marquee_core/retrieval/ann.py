@@ -142,8 +142,8 @@ class AnnIndex:
             raise ArtifactError(f"{ANN_FILE}: {error}") from error
         if (index.ntotal, index.d) != items.shape:
             raise ArtifactError(
-                f"{ANN_FILE}: the index has {index.ntotal} × {index.d} values, but the item vectors "
-                f"have {items.shape[0]} × {items.shape[1]}"
+                f"{ANN_FILE}: the index has {index.ntotal} × {index.d} values, not "
+                f"{items.shape[0]} × {items.shape[1]} as the item vectors have"
             )
         if not isinstance(index, faiss.IndexIVF) or index.nlist != config.lists:
             raise ArtifactError(

@@ -293,7 +293,7 @@ class _Loop:
         return [part.astype(np.int32) for part in np.array_split(order, self._parts)]
 
     def _cells(self, rows: Int32) -> tuple[Any, Any, Any]:
-        """A block's rated cells as places (int64[n, 2]), their residuals (float32[n]), row count."""
+        """A block's rated cells (int64[n, 2]), their residuals (float32[n]) and its row count."""
         profiles = self._sparse.profiles(rows)
         places = np.stack([profiles.rows, profiles.items.astype(np.int64)], axis=1)
         # The row count is a tensor, because TensorFlow would trace a graph for each Python number.
