@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 
 class ArtifactError(Exception):
     """A release or one of its files is missing or damaged."""
@@ -9,6 +11,8 @@ class ArtifactError(Exception):
 
 def reason_of(error: Exception) -> str:
     """Why reading structured data failed, as a phrase for a message to people."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"not valid JSON: {error}"
     if isinstance(error, KeyError):
         return f"{error} is missing"
     if isinstance(error, OSError) and error.strerror:
