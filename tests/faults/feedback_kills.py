@@ -22,7 +22,7 @@ import marquee
 from marquee import FeedbackEvent
 from marquee_core.feedback.events import EntryType
 from marquee_core.feedback.log import EventLog
-from marquee_core.services import GATEWAY
+from marquee_core.service_names import GATEWAY
 from marquee_services.processes import ServiceProcess
 from toy.postgresql import PostgreSQL, programs
 

@@ -33,6 +33,7 @@ _EXTRA_OF_MODULE = {
     "alembic": "feedback",
     "keras": "trainer",
     "matplotlib": "trainer",
+    "polars": "trainer",
     "psycopg": "feedback",
     "scipy": "cf",
     "sqlalchemy": "feedback",

@@ -55,6 +55,7 @@ class FeedbackWriter:
         self._timeout = timeout
         self._on_write = on_write
         self._waiting = 0
+        self._is_failing = False
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="feedback-writer", daemon=True)
 
@@ -141,10 +142,11 @@ class FeedbackWriter:
         try:
             results = self._log.append([write.batch for write in group])
         except Exception as error:
-            self._log_failure(error)
+            self._log_outcome(error)
             for write in group:
                 write.done.set_exception(error)
             return
+        self._log_outcome(None)
         self._on_write()
         for write, result in zip(group, results, strict=True):
             if isinstance(result, core.EventIdReused):
@@ -157,11 +159,17 @@ class FeedbackWriter:
         try:
             result = write.operation(self._log)
         except Exception as error:
-            self._log_failure(error)
+            self._log_outcome(error)
             write.done.set_exception(error)
             return
+        self._log_outcome(None)
         self._on_write()
         write.done.set_result(result)
 
-    def _log_failure(self, error: Exception) -> None:
-        _log.warning("feedback_write_failed", log=self._log.name, error=str(error))
+    def _log_outcome(self, error: Exception | None) -> None:
+        """Logs the first failed write of an outage, and the first that succeeds after it."""
+        if error is not None and not self._is_failing:
+            _log.warning("feedback_writes_fail", log=self._log.name, error=str(error))
+        elif error is None and self._is_failing:
+            _log.info("feedback_writes_succeed", log=self._log.name)
+        self._is_failing = error is not None
