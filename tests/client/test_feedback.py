@@ -73,6 +73,12 @@ def test_a_time_without_a_time_zone_is_refused(
     assert not gateway.calls
 
 
+def failing_twice() -> Callable[[Any], Any]:
+    """A behaviour that answers from the third attempt on."""
+    errors = iter([marquee.Unavailable("restarting")] * 2)
+    return lambda _request: next(errors, ())
+
+
 @pytest.mark.parametrize(
     ("method", "call"),
     [
@@ -91,8 +97,7 @@ async def test_every_call_is_retried_with_the_same_request(
         marquee.AsyncClient(gateway.address, timeout=DEADLINE_S),
     ):
         gateway.calls.clear()
-        errors = iter([marquee.Unavailable("restarting")] * 2)
-        gateway.on(method, lambda _request, errors=errors: next(errors, ()))
+        gateway.on(method, failing_twice())
         if isinstance(client, marquee.AsyncClient):
             async with client:
                 await call(client)

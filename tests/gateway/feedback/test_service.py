@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from click.testing import CliRunner
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import create_engine, text
 
 import marquee
 from gateway.calls import TIMEOUT_S, error_of
-from gateway.feedback.conftest import client_of, start_with_feedback
+from gateway.feedback.conftest import TOKEN, client_of, start_with_feedback
 from marquee import FeedbackEvent, FeedbackKind, SubjectKind
+from marquee.cli import main
 from marquee.v1 import feedback_service_pb2 as pb
 from marquee.v1.feedback_service_pb2_grpc import FeedbackServiceStub
 from marquee_services.gateway.main import Gateway
@@ -254,3 +257,22 @@ async def test_memory_and_lag_are_told_by_metrics(
     assert value("evicted_users") == 0
     assert 0 <= value("lag_seconds") < TIMEOUT_S
     assert value("events_total", {"outcome": "recorded"}) == 2
+
+
+async def test_the_command_line_records_and_lists_feedback(replicas: list[Gateway]) -> None:
+    """`marquee rate` and `marquee feedback` against a real gateway."""
+    address = f"127.0.0.1:{replicas[0].bound.port}"
+    options = ["--address", address, "--timeout", str(TIMEOUT_S), "--token", TOKEN]
+
+    async def run(*arguments: str) -> str:
+        result = await asyncio.to_thread(CliRunner().invoke, main, [*options, *arguments])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    assert await run("rate", "u7", "i1=5", "i2=3.5", "--like", "i7") == "3 recorded\n"
+    listed = await run("feedback", "list", "u7")
+    assert ("i1" in listed, "3.5" in listed, "like" in listed) == (True, True, True)
+    assert await run("feedback", "delete", "u7", "--item", "i7") == "1 deleted\n"
+    assert await run("feedback", "forget", "u7", "--yes") == "2 deleted\n"
+    assert await run("feedback", "list", "u7") == "No events.\n"
+    assert "feedback: healthy" in await run("status")
