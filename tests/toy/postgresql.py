@@ -22,6 +22,7 @@ _START_TIMEOUT_S = 120.0
 _CHECK_INTERVAL_S = 0.05
 # The server refuses to run as root.
 _USERS = ("postgres", "nobody")
+_ENOUGH_BYTES = 1 << 30
 
 
 def programs() -> Path | None:
@@ -56,7 +57,7 @@ class PostgreSQL:
         self._environment = {**os.environ, "LD_LIBRARY_PATH": libraries}
         self._user = _unprivileged() if os.geteuid() == 0 else None
         # Not pytest's folder, which other users may not enter.
-        self._folder = Path(tempfile.mkdtemp(prefix="marquee-postgresql-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="marquee-postgresql-", dir=_memory_folder()))
         if self._user:
             shutil.chown(self._folder, self._user)
         self._databases = 0
@@ -132,6 +133,18 @@ class PostgreSQL:
         account = pwd.getpwnam(self._user)
         ids = (f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}")
         return ["setpriv", *ids, "--clear-groups", *command]
+
+
+def _memory_folder() -> Path | None:
+    """A folder in memory if it has enough room; None for the usual folder of temporary files.
+
+    A server that starts after a crash first writes its whole folder to disk, which takes long on a
+    loaded machine. What was written before the crash of a process survives in memory as well.
+    """
+    folder = Path("/dev/shm")  # noqa: S108 - the name in it is random
+    if folder.is_dir() and shutil.disk_usage(folder).free >= _ENOUGH_BYTES:
+        return folder
+    return None
 
 
 def _unprivileged() -> str:
