@@ -52,7 +52,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 def test_the_version_is_the_distribution_s() -> None:
     """`__version__` is the version of the installed distribution."""
-    assert marquee.__version__ == version("marquee")
+    assert marquee.__version__ == version("marquee-recommender")
 
 
 def test_type_information_ships() -> None:

@@ -117,7 +117,7 @@ class TrainSettings(DataSettings):
     retrieval: str = setting(
         AUTO,
         "How the servers generate candidates from a large catalogue: `exact`, `ann` (approximate "
-        "nearest neighbours; needs marquee[ann]), or `auto`, which chooses by the catalogue's "
+        "nearest neighbours; needs the extra `ann`), or `auto`, which chooses by the catalogue's "
         "size and the measured recall.",
         choices=RETRIEVAL_KINDS,
     )
