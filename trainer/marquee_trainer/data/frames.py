@@ -42,7 +42,7 @@ def from_frame(
 
 
 def _polars(frame: Any) -> pl.DataFrame:
-    """A frame of any kind as one of polars; columns of numbers are not copied where possible.
+    """Converts a frame of any kind to polars.
 
     Raises:
         RatingsError: The value is not a frame.
