@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import nbformat
 import pytest
 
 from locations import PROJECT
 
+reader = cast(Any, nbformat.read)
 NOTEBOOKS = sorted((PROJECT / "trainer/examples").glob("*.ipynb"))
 WAIT_S = 240  # generous: the notebook takes about 30 seconds
 
@@ -35,7 +37,7 @@ def test_there_are_notebooks() -> None:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_is_stored_without_outputs(path: Path) -> None:
     """Results in git would be out of date, and would differ after each run."""
-    notebook = nbformat.read(path, as_version=4)
+    notebook: Any = reader(path, as_version=4)
     nbformat.validate(notebook)
     for cell in notebook.cells:
         if cell.cell_type == "code":
@@ -58,7 +60,7 @@ def test_a_notebook_runs(path: Path, tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    cells = {cell.id: cell for cell in nbformat.read(executed, as_version=4).cells}
+    cells = {cell.id: cell for cell in reader(executed, as_version=4).cells}
     for name in ("load", "evaluate", "serve", "visitor", "batch"):
         (output,) = cells[name].outputs
         assert "<table" in output.data["text/html"], name

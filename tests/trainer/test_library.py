@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 import marquee_trainer as trainer
 from locations import PROJECT
 from marquee_core.release.store import ReleaseStore
+from marquee_core.scorers.ease import EASEConfig
 from marquee_trainer.data.scale import Feedback
-from marquee_trainer.models.linear.ease import EASE, EASEConfig
+from marquee_trainer.models.linear.ease import EASE
 
 # The names that users rely on. Removing one breaks their programs.
 PUBLIC = set(

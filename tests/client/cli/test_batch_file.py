@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import pyarrow.parquet as parquet
 import pytest
 from click.testing import CliRunner, Result
 
@@ -37,13 +37,12 @@ def answer(request: pb.BatchRecommendRequest) -> Iterator[pb.BatchRecommendRespo
                     rank=rank,
                     score=0.5 * rank,
                     predicted_stars=4.5,
-                    metadata=types_pb2.Item(
-                        item_id="i", title='Ä "title", twice', year=1977 if rank == 1 else None
-                    ),
+                    metadata=types_pb2.Item(item_id="i", title='Ä "title", twice', year=1977),
                 )
                 for rank in (1, 2)
             ]
             items[0].metadata.genres.extend(GENRES)
+            items[1].metadata.ClearField("year")
             page = pb.BatchRecommendResponse.Recommendations(items=items)
             found = pb.BatchRecommendResponse.SubjectAnswer(
                 subject_index=index, recommendations=page
@@ -75,6 +74,7 @@ def run(gateway: FakeGateway) -> Run:
 def read(path: Path) -> list[dict[str, Any]]:
     """The rows of a file, with CSV's texts and empty cells converted."""
     if path.suffix == ".parquet":
+        parquet = importlib.import_module("pyarrow.parquet")
         rows: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
         return rows
     if path.suffix == ".jsonl":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
@@ -61,7 +62,9 @@ def test_values_stay_within_their_range(
     drawn = low * (1 + (factor - 1) * place)
     assert low * 0.995 <= values.rounded(drawn) <= low * factor * 1.005
     distribution = values.distribution(start)
-    for value in (low, drawn, start):
+    near = values.near(start, 0.3, np.random.default_rng(0))
+    assert values.low <= near <= values.high
+    for value in (low, drawn, start, near):
         assert distribution._contains(distribution.to_internal_repr(value))
 
 

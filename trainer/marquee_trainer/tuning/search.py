@@ -1,9 +1,12 @@
 """Searches the hyperparameters of models on validation ratings, which are split from training.
 
-The test ratings are not used. Each model is one study of Optuna: the first trial is the
-configuration to start from, and the tree-structured Parzen estimator (Bergstra et al., 2011)
-proposes the others. A trial of a model with epochs is pruned, that is, ended early, when its
-validation error is above the median of the earlier trials at the same epoch.
+The test ratings are not used. Each model is one study of Optuna. The first trial is the
+configuration to start from. After it, trials near the best one so far alternate with trials that
+the tree-structured Parzen estimator (Bergstra et al., 2011) proposes: the start is good already,
+and from few trials the estimator alone learns little about many hyperparameters.
+
+A trial of a model with epochs is pruned, that is, ended early, when its validation error is among
+the worst quarter of the earlier trials at the same epoch.
 """
 
 from __future__ import annotations
@@ -34,9 +37,15 @@ from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.preparation import interactions_of, release_data, validation_split
 from marquee_trainer.tuning.spaces import SPACES
 
+# Of a trial near the best one: the standard deviation as a share of the range of each
+# hyperparameter, and the probability that one is changed.
+_SPREAD = 0.12
+_CHANGE_PROBABILITY = 0.5
 # Trials before the estimator replaces random draws: a time budget often allows a few dozen only.
 _RANDOM_TRIALS = 6
-# Trials that run to their end before others are pruned, and epochs that no trial is pruned in.
+# The share of trials that is not pruned, in percent; trials that run to their end before others are
+# pruned; and epochs that no trial is pruned in.
+_KEPT_PERCENT = 75.0
 _UNPRUNED_TRIALS = 5
 _UNPRUNED_EPOCHS = 3
 # Digits of a fingerprint in the name of a study.
@@ -212,25 +221,30 @@ class _ModelSearch:
         self._start = {
             path: values.start(value_of(self._base, path)) for path, values in self._space.items()
         }
-        self._distributions = {
-            path: values.distribution(self._start[path]) for path, values in self._space.items()
-        }
         # What is not searched stays as configured, so losses depend on it as well.
         fixed = zlib.crc32(repr((sorted(self._space.items()), self._fixed())).encode())
         self._study = optuna.create_study(
             storage=storage,
             study_name=f"{study} {fixed:08x}",
             load_if_exists=True,
-            pruner=optuna.pruners.MedianPruner(_UNPRUNED_TRIALS, _UNPRUNED_EPOCHS),
+            pruner=optuna.pruners.PercentilePruner(
+                _KEPT_PERCENT, _UNPRUNED_TRIALS, _UNPRUNED_EPOCHS
+            ),
         )
         finished = self._finished()
         # With the seed alone, every run of the study would draw the same values again.
-        state = np.random.SeedSequence(
+        seeds = np.random.SeedSequence(
             (task.config.seed, zlib.crc32(name.encode()), len(finished))
-        ).generate_state(1)
-        self._study.sampler = TPESampler(n_startup_trials=_RANDOM_TRIALS, seed=int(state[0]))
+        ).generate_state(2)
+        self._random = np.random.default_rng(seeds[0])
+        self._study.sampler = TPESampler(n_startup_trials=_RANDOM_TRIALS, seed=int(seeds[1]))
         self.search = Search(name, [_trial(found) for found in finished], self._study.study_name)
         waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        tried = [self._start, *(trial.parameters for trial in self.search.trials)]
+        self._distributions = {
+            path: values.distribution(*(parameters[path] for parameters in tried))
+            for path, values in self._space.items()
+        }
         if not finished and not waiting:
             self._study.enqueue_trial(self._start, user_attrs={_START: True})
 
@@ -240,7 +254,9 @@ class _ModelSearch:
         return any(not trial.pruned for trial in self.search.trials)
 
     def run_trial(self) -> None:
-        """Fits the model with the hyperparameters that the study proposes, and records the loss."""
+        """Fits the model with the next hyperparameters, and records the loss."""
+        if self.has_result and len(self.search.trials) % 2:
+            self._study.enqueue_trial(self._near_best())
         drawn = self._study.ask(self._distributions)
         parameters = dict(self._start)
         if not drawn.user_attrs.get(_START):
@@ -261,6 +277,16 @@ class _ModelSearch:
         self._study.tell(drawn, None if state is TrialState.PRUNED else loss, state)
         pruned = state is TrialState.PRUNED
         self.search.trials.append(Trial(parameters, loss, seconds, pruned))
+
+    def _near_best(self) -> dict[str, float]:
+        """The best hyperparameters with about half of them changed, and at least one."""
+        best = self.search.best.parameters
+        changes = self._random.random(len(self._space)) < _CHANGE_PROBABILITY
+        changes[self._random.integers(len(self._space))] = True
+        return {
+            path: values.near(best[path], _SPREAD, self._random) if change else best[path]
+            for (path, values), change in zip(self._space.items(), changes, strict=True)
+        }
 
     def _fit(
         self, parameters: Mapping[str, float], trial: optuna.Trial

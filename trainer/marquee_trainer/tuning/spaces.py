@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
 from marquee_core.scorers.hyperparameters import ModelConfig, searched_hyperparameters
@@ -27,13 +28,13 @@ class Range:
     log: bool = True
     whole: bool = False
 
-    def distribution(self, start: float) -> BaseDistribution:
-        """The range as Optuna's distribution, widened to hold the value that a search starts from.
+    def distribution(self, *tried: float) -> BaseDistribution:
+        """The range as Optuna's distribution, widened to hold some values.
 
         Args:
-            start: The value of the first trial; positive if `log`.
+            tried: The values, such as that of the first trial; positive if `log`.
         """
-        low, high = min(self.low, start), max(self.high, start)
+        low, high = min(self.low, *tried), max(self.high, *tried)
         if self.whole:
             return IntDistribution(int(low), int(high), log=self.log)
         return FloatDistribution(low, high, log=self.log)
@@ -41,6 +42,21 @@ class Range:
     def start(self, value: float) -> float:
         """The value to start from: `value`, or the lowest of the range if it has no logarithm."""
         return self.low if self.log and value <= 0 else value
+
+    def near(self, value: float, spread: float, random: np.random.Generator) -> float:
+        """Draws a value of the range near another one.
+
+        Args:
+            value: The other value.
+            spread: The standard deviation, as a share of the range.
+            random: The random generator.
+        """
+        step = spread * random.standard_normal()
+        if self.log:
+            drawn = max(value, self.low) * (self.high / self.low) ** step
+        else:
+            drawn = value + step * (self.high - self.low)
+        return min(max(self.rounded(drawn), self.low), self.high)
 
     def rounded(self, value: float) -> float:
         """The value that is tried for a drawn one: within the range, with three digits."""
