@@ -72,8 +72,10 @@ def test_a_data_frame_becomes_a_release(tmp_path: Path) -> None:
     assert production is not None
     assert production.release_id == manifest.release_id
     assert {"item_cf", "ease"} <= {model.name for model in manifest.models}
-    trainer.publish(run, store, promote=False)
-    assert store.production() == production
+    other = ReleaseStore(str(tmp_path / "other"))
+    unpromoted = trainer.publish(run, other, promote=False)
+    assert other.ids() == [unpromoted.release_id]
+    assert other.production() is None
 
 
 def test_an_unknown_model_is_named_before_anything_is_fitted() -> None:
@@ -142,7 +144,7 @@ def test_a_frame_of_another_library_is_read_by_its_protocol() -> None:
     frame = pl.DataFrame({"user": ["a", "b"], "item": ["x", "y"], "rating": [4.0, 2.5]})
     expected = trainer.from_frame(frame).fingerprint()
     assert trainer.from_frame(OnlyInterchange(frame)).fingerprint() == expected
-    with pytest.raises(trainer.RatingsError, match="dict is not a frame"):
+    with pytest.raises(trainer.RatingsError, match="not dict"):
         trainer.from_frame({"user": ["a"]})
 
 
