@@ -39,9 +39,8 @@ class Client(BlockingCalls):
     the child opens its own connection. gevent is not supported; use threads or `AsyncClient` to
     make calls concurrently.
 
-    A call that fails raises a `MarqueeError`. A call on a closed client raises a `RuntimeError`. An
-    argument that has no meaning in a request raises a `TypeError` or `ValueError` before anything
-    is sent.
+    A call that fails raises a `MarqueeError`, one on a closed client a `RuntimeError`. Arguments
+    without a meaning in a request raise a `TypeError` or `ValueError` before anything is sent.
 
     A call other than `batch_recommend` is retried if the server is unavailable: up to four attempts
     in all, within the call's deadline and within a budget that keeps retries from making an outage
