@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from marquee._deferred import Deferred
 from marquee._feedback import DeletedFeedback, FeedbackEvent, FeedbackPage, RecordedFeedback
-from marquee._options import PAGE_SIZE
+from marquee._options import PAGE_SIZE, Metadata
 
 if TYPE_CHECKING:
     from marquee import _feedback_messages as messages
@@ -16,9 +16,9 @@ else:
     messages = Deferred("marquee._feedback_messages")
     pb = Deferred("marquee.v1.feedback_service_pb2")
 
-Call: TypeAlias = Callable[[str, Any, float | None], Any]
-"""Calls a method by name with a request and a deadline in seconds, and returns the response."""
-AsyncCall: TypeAlias = Callable[[str, Any, float | None], Awaitable[Any]]
+Call: TypeAlias = Callable[[str, Any, float | None, Metadata | None], Any]
+"""Calls a method by name, with a request, a deadline in seconds and metadata."""
+AsyncCall: TypeAlias = Callable[[str, Any, float | None, Metadata | None], Awaitable[Any]]
 
 
 class Feedback:
@@ -33,20 +33,25 @@ class Feedback:
         self._call = call
 
     def record(
-        self, events: Iterable[FeedbackEvent], *, timeout: float | None = None
+        self,
+        events: Iterable[FeedbackEvent],
+        *,
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
     ) -> RecordedFeedback:
         """Records events: all of them or, if the call fails, none.
 
         Args:
             events: The events; 1 to 1,000. Repeat the call with the same objects if it fails.
             timeout: The deadline of this call.
+            metadata: Additional request metadata of this call.
 
         Raises:
             FailedPrecondition: Another event is recorded under the key of one of the events.
             ValueError: The time of an event has no time zone.
         """
         request = messages.record(events)
-        return messages.recorded(self._call("RecordFeedback", request, timeout))
+        return messages.recorded(self._call("RecordFeedback", request, timeout, metadata))
 
     def rate(
         self,
@@ -55,6 +60,7 @@ class Feedback:
         *,
         recommendation_id: str = "",
         timeout: float | None = None,
+        metadata: Metadata | None = None,
     ) -> RecordedFeedback:
         """Records a user's ratings, which the user gives now.
 
@@ -63,12 +69,19 @@ class Feedback:
             ratings: Stars by item id, oldest first.
             recommendation_id: The list in which the user found the items; empty for none.
             timeout: The deadline of this call.
+            metadata: Additional request metadata of this call.
         """
         request = messages.rate(user_id, ratings, recommendation_id)
-        return messages.recorded(self._call("RecordFeedback", request, timeout))
+        return messages.recorded(self._call("RecordFeedback", request, timeout, metadata))
 
     def delete(
-        self, user_id: str, *, event_id: str = "", item_id: str = "", timeout: float | None = None
+        self,
+        user_id: str,
+        *,
+        event_id: str = "",
+        item_id: str = "",
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
     ) -> DeletedFeedback:
         """Deletes one event of a user, or all of a user's events about an item.
 
@@ -77,18 +90,21 @@ class Feedback:
             event_id: The key of the event; give this or `item_id`.
             item_id: The item.
             timeout: The deadline of this call.
+            metadata: Additional request metadata of this call.
         """
         request = pb.DeleteFeedbackRequest(user_id=user_id, event_id=event_id, item_id=item_id)
-        return messages.deleted(self._call("DeleteFeedback", request, timeout))
+        return messages.deleted(self._call("DeleteFeedback", request, timeout, metadata))
 
-    def forget(self, user_id: str, *, timeout: float | None = None) -> DeletedFeedback:
+    def forget(
+        self, user_id: str, *, timeout: float | None = None, metadata: Metadata | None = None
+    ) -> DeletedFeedback:
         """Deletes everything about a user, at once and for good. Needs the administrator's token.
 
         Raises:
             PermissionDenied: The client has another token, or none.
         """
         request = pb.ForgetUserRequest(user_id=user_id)
-        return messages.deleted(self._call("ForgetUser", request, timeout))
+        return messages.deleted(self._call("ForgetUser", request, timeout, metadata))
 
     def events(
         self,
@@ -97,6 +113,7 @@ class Feedback:
         page_size: int = PAGE_SIZE,
         page_token: str = "",
         timeout: float | None = None,
+        metadata: Metadata | None = None,
     ) -> FeedbackPage:
         """Returns a page of a user's events, most recent first. Needs the administrator's token.
 
@@ -105,6 +122,7 @@ class Feedback:
             page_size: The maximum number of events; at most 1,000.
             page_token: The `next_page_token` of the page before; empty for the first page.
             timeout: The deadline of this call.
+            metadata: Additional request metadata of this call.
 
         Raises:
             PermissionDenied: The client has another token, or none.
@@ -112,7 +130,7 @@ class Feedback:
         request = pb.ListFeedbackRequest(
             user_id=user_id, page_size=page_size, page_token=page_token
         )
-        return messages.page(self._call("ListFeedback", request, timeout))
+        return messages.page(self._call("ListFeedback", request, timeout, metadata))
 
 
 class AsyncFeedback:
@@ -122,11 +140,15 @@ class AsyncFeedback:
         self._call = call
 
     async def record(
-        self, events: Iterable[FeedbackEvent], *, timeout: float | None = None
+        self,
+        events: Iterable[FeedbackEvent],
+        *,
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
     ) -> RecordedFeedback:
         """Records events; see `Feedback.record`."""
         request = messages.record(events)
-        return messages.recorded(await self._call("RecordFeedback", request, timeout))
+        return messages.recorded(await self._call("RecordFeedback", request, timeout, metadata))
 
     async def rate(
         self,
@@ -135,22 +157,31 @@ class AsyncFeedback:
         *,
         recommendation_id: str = "",
         timeout: float | None = None,
+        metadata: Metadata | None = None,
     ) -> RecordedFeedback:
         """Records a user's ratings; see `Feedback.rate`."""
         request = messages.rate(user_id, ratings, recommendation_id)
-        return messages.recorded(await self._call("RecordFeedback", request, timeout))
+        return messages.recorded(await self._call("RecordFeedback", request, timeout, metadata))
 
     async def delete(
-        self, user_id: str, *, event_id: str = "", item_id: str = "", timeout: float | None = None
+        self,
+        user_id: str,
+        *,
+        event_id: str = "",
+        item_id: str = "",
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
     ) -> DeletedFeedback:
         """Deletes events; see `Feedback.delete`."""
         request = pb.DeleteFeedbackRequest(user_id=user_id, event_id=event_id, item_id=item_id)
-        return messages.deleted(await self._call("DeleteFeedback", request, timeout))
+        return messages.deleted(await self._call("DeleteFeedback", request, timeout, metadata))
 
-    async def forget(self, user_id: str, *, timeout: float | None = None) -> DeletedFeedback:
+    async def forget(
+        self, user_id: str, *, timeout: float | None = None, metadata: Metadata | None = None
+    ) -> DeletedFeedback:
         """Deletes everything about a user; see `Feedback.forget`."""
         request = pb.ForgetUserRequest(user_id=user_id)
-        return messages.deleted(await self._call("ForgetUser", request, timeout))
+        return messages.deleted(await self._call("ForgetUser", request, timeout, metadata))
 
     async def events(
         self,
@@ -159,9 +190,10 @@ class AsyncFeedback:
         page_size: int = PAGE_SIZE,
         page_token: str = "",
         timeout: float | None = None,
+        metadata: Metadata | None = None,
     ) -> FeedbackPage:
         """Returns a page of a user's events; see `Feedback.events`."""
         request = pb.ListFeedbackRequest(
             user_id=user_id, page_size=page_size, page_token=page_token
         )
-        return messages.page(await self._call("ListFeedback", request, timeout))
+        return messages.page(await self._call("ListFeedback", request, timeout, metadata))
