@@ -98,6 +98,7 @@ async def start(settings: GatewaySettings) -> Gateway:
     Raises:
         OSError: The gateway cannot listen on the address.
         StoreURLError: The URL of the store cannot be used.
+        ValueError: The URL of the feedback log cannot be used.
     """
     store = ReleaseStore(settings.store)
     backends = (
@@ -142,13 +143,18 @@ async def start(settings: GatewaySettings) -> Gateway:
         recommender_service_pb2_grpc.add_RecommenderServiceServicer_to_server(servicer, server)
         feedback_service_pb2_grpc.add_FeedbackServiceServicer_to_server(feedback_servicer, server)
 
-    bound = await create_server(
-        settings,
-        (SERVICE, FEEDBACK_SERVICE),
-        add_servicers,
-        metrics,
-        settings.max_request_bytes,
-    )
+    try:
+        bound = await create_server(
+            settings,
+            (SERVICE, FEEDBACK_SERVICE),
+            add_servicers,
+            metrics,
+            settings.max_request_bytes,
+        )
+    except BaseException:
+        if feedback is not None:
+            await feedback.stop()
+        raise
     tasks = [asyncio.create_task(backend.watch()) for backend in backends]
     tasks.append(asyncio.create_task(follower.follow()))
     gateway = Gateway(bound, follower, backends, releases, metrics, fresh, feedback, tasks)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine, text
 
 import marquee
 from gateway.feedback.conftest import client_of, start_with_feedback
 from marquee import FeedbackEvent, FeedbackKind, SubjectKind
+from marquee_core.release.manifest import Manifest
 from marquee_services.gateway.main import Gateway
 from toy.services import until
 
@@ -180,3 +184,38 @@ async def test_a_gateway_reads_the_log_before_it_serves(
         answer = await client.recommend("new")
         assert answer.subject_kind is SubjectKind.VISITOR
     await late.stop(0.5)
+
+
+async def test_a_log_that_was_replaced_is_read_from_its_beginning(
+    services: Any, tmp_path: Path
+) -> None:
+    """After a restore from a backup, feedback that the backup lacks is no longer used."""
+    path = tmp_path / "log.sqlite"
+    gateway = await start_with_feedback(services, f"sqlite:///{path}")
+    async with client_of(gateway) as client:
+        await client.feedback.rate("old", {"i1": 5.0})
+        recorded = await client.feedback.rate("lost", {"i1": 5.0})
+        await until_read([gateway], recorded.log_position)
+        engine = create_engine(f"sqlite:///{path}")
+        with engine.begin() as connection:
+            connection.execute(text("DELETE FROM feedback_log WHERE user_id = 'lost'"))
+        engine.dispose()
+        await until(lambda: gateway.fresh.position == 1)
+        assert (await client.recommend("lost")).subject_kind is SubjectKind.COLD_START
+        assert (await client.recommend("old")).subject_kind is SubjectKind.VISITOR
+    await gateway.stop(0.5)
+
+
+async def test_a_release_that_knows_the_log_is_answered_without_its_feedback(
+    replicas: list[Gateway], clients: list[marquee.AsyncClient]
+) -> None:
+    """Feedback up to the release's position is not folded in a second time."""
+    recorded = await clients[0].feedback.rate("new", {"i1": 5.0})
+    await until_read(replicas, recorded.log_position)
+    release = replicas[0].releases.serving
+    fresh = replicas[0].fresh
+    assert fresh.of("new", release.manifest.feedback_position).events
+    trained = replace(release.manifest, feedback_position=recorded.log_position)
+    again = Manifest.from_json(trained.to_json(), trained.release_id)
+    assert again.feedback_position == recorded.log_position
+    assert not fresh.of("new", again.feedback_position).version

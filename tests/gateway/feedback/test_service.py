@@ -11,6 +11,8 @@ import grpc
 import pytest
 from click.testing import CliRunner
 from google.protobuf.timestamp_pb2 import Timestamp
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
 import marquee
@@ -277,3 +279,61 @@ async def test_the_command_line_records_and_lists_feedback(replicas: list[Gatewa
     assert (await run("feedback", "forget", "u7", "--yes")).endswith("2 deleted\n")
     assert await run("feedback", "list", "u7") == "No events.\n"
     assert "feedback: healthy" in await run("status")
+
+
+events = st.builds(
+    pb.FeedbackEvent,
+    user_id=st.text(max_size=5),
+    item_id=st.text(max_size=5),
+    kind=st.integers(-1, 9),
+    stars=st.one_of(st.none(), st.floats(width=32)),
+    share_watched=st.one_of(st.none(), st.floats(width=32)),
+    time=st.one_of(
+        st.none(),
+        st.builds(
+            Timestamp,
+            seconds=st.one_of(st.integers(0, 10**10), st.integers(-(2**63), 2**63 - 1)),
+            nanos=st.integers(-(2**31), 2**31 - 1),
+        ),
+    ),
+    event_id=st.text(max_size=3),
+    recommendation_id=st.text(max_size=70),
+)
+ANY_REQUEST: dict[str, st.SearchStrategy[Any]] = {
+    "RecordFeedback": st.builds(pb.RecordFeedbackRequest, events=st.lists(events, max_size=3)),
+    "DeleteFeedback": st.builds(
+        pb.DeleteFeedbackRequest,
+        user_id=st.text(max_size=5),
+        event_id=st.text(max_size=3),
+        item_id=st.text(max_size=3),
+    ),
+    "ForgetUser": st.builds(pb.ForgetUserRequest, user_id=st.text(max_size=5)),
+    "ListFeedback": st.builds(
+        pb.ListFeedbackRequest,
+        user_id=st.text(max_size=5),
+        page_size=st.integers(-(2**31), 2**31 - 1),
+        page_token=st.text(max_size=20),
+    ),
+}
+
+
+@pytest.mark.parametrize("method", ANY_REQUEST)
+async def test_no_message_is_an_internal_error(log_stub: Any, method: str) -> None:
+    """Each method gets random messages, most of which are invalid."""
+    drawn: list[Any] = []
+
+    # Drawn before any call, because Hypothesis cannot run async tests.
+    @settings(max_examples=150, suppress_health_check=list(HealthCheck))
+    @given(ANY_REQUEST[method])
+    def draw(request: Any) -> None:
+        drawn.append(request)
+
+    draw()
+    metadata = (("authorization", f"Bearer {TOKEN}"),)
+    for request in drawn:
+        call = getattr(log_stub, method)(request, timeout=TIMEOUT_S, metadata=metadata)
+        assert await call.code() in {
+            grpc.StatusCode.OK,
+            grpc.StatusCode.INVALID_ARGUMENT,
+            grpc.StatusCode.FAILED_PRECONDITION,
+        }, request

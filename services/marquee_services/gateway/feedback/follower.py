@@ -18,6 +18,8 @@ _log = structlog.get_logger()
 
 # Seconds between two attempts while the database does not answer.
 _RETRY_S = 0.5
+# Seconds between two checks that the log was not replaced.
+_CHECK_S = 1.0
 _STOP_TIMEOUT_S = 5.0
 
 
@@ -65,6 +67,7 @@ class FeedbackFollower:
         self._cut = cut
         self._complete_from: int | None = None
         self._caught_up_at: float | None = None
+        self._next_check = 0.0
         self._stopped = False
         self._wake = threading.Event()
         # A daemon: a database that hangs must not keep the process from ending.
@@ -140,7 +143,7 @@ class FeedbackFollower:
             fresh.apply(entries)
             if len(entries) < READ_PAGE or self._stopped:
                 break
-        if not entries and self._log.position() < fresh.position > cut:
+        if started >= self._next_check and self._went_back(cut):
             _log.warning("feedback_log_went_back", log=self._log.name, position=fresh.position)
             fresh.clear()
             fresh.position = cut
@@ -148,3 +151,8 @@ class FeedbackFollower:
             _log.info("feedback_log_followed", log=self._log.name, position=fresh.position)
         self.healthy = True
         self._caught_up_at = started
+
+    def _went_back(self, cut: int) -> bool:
+        """Whether the log ends before what was read: it was replaced, or restored from a backup."""
+        self._next_check = time.monotonic() + _CHECK_S
+        return self._log.position() < self._fresh.position > cut
