@@ -24,6 +24,14 @@ from marquee_trainer.models.model import ConfigT_co, Fit, Training, score_known
 # Validation users to compare configurations on; more would not change the choice.
 _MAX_USERS = 4_000
 
+# The weights of a dislike to choose from when users are scored. The smallest is above 0, so that a
+# dislike is evidence against similar items whatever the validation ratings say.
+DISLIKE_WEIGHTS: tuple[Mapping[str, float], ...] = (
+    {"dislike_weight": 0.25},
+    {"dislike_weight": 0.5},
+    {"dislike_weight": 1.0},
+)
+
 
 def most_liked(matrix: RatingsMatrix, minimum_stars: float, max_items: int) -> Int32:
     """Selects the items with the most likes.
