@@ -41,7 +41,7 @@ class EASEConfig(ItemWeightsConfig):
 
     minimum_stars: Annotated[float, Search(1.0, 4.0, log=False)] = 3.0
     indifference: float = 0.0
-    dislike_weight: float = 0.25
+    dislike_weight: float = 0.1
     fitted_dislike: float = 0.0
     history_decay: float = 0.0
     regularisation: Annotated[float, Search(20.0, 300.0)] = 70.0

@@ -55,7 +55,7 @@ class IALSConfig(ModelConfig):
 
     factors: Annotated[PositiveInt, Search(16, 256)] = 32
     minimum_stars: FiniteFloat = 4.0
-    dislike_weight: PositiveFloat = 0.25
+    dislike_weight: PositiveFloat = 0.05
     fitted_dislike_weight: NonNegativeFloat = 0.0
     unobserved_weight: Annotated[PositiveFloat, Search(0.1, 1.5)] = 0.6
     regularisation: Annotated[PositiveFloat, Search(0.002, 0.03)] = 0.01
@@ -64,19 +64,17 @@ class IALSConfig(ModelConfig):
 
 @dataclass(frozen=True)
 class Prior:
-    """The mean feedback of the training users, which stands in for likes that a user lacks.
+    """The average like of the training users, which stands in for likes that a user lacks.
 
     It plays the same part as the prior of `HistoryScorer`.
 
     Attributes:
-        normal: Σ_i p̄_i y_i y_iᵀ, where p̄_i is the share of users who like item i (float64, k × k).
+        normal: Σ_i p̄_i y_i y_iᵀ, where p̄_i is the share of item i in all likes (float64, k × k).
         right: Σ_i p̄_i y_i (float64, k).
-        likes: Σ_i p̄_i, the mean number of likes per user.
     """
 
     normal: Float64
     right: Float64
-    likes: float
 
     @classmethod
     def of(cls, shares: Float64, factors: Float64) -> Self:
@@ -87,7 +85,7 @@ class Prior:
             factors: y (float64, items × k).
         """
         weighted = factors * shares[:, None]
-        return cls(factors.T @ weighted, weighted.sum(axis=0), float(shares.sum()))
+        return cls(factors.T @ weighted, weighted.sum(axis=0))
 
 
 def normal_equations(
@@ -132,7 +130,7 @@ def solve_rows(
         factors: Y, the factors of the columns (float32, m × k).
         gram: YᵀY (float64, k × k).
         config: The configuration with α and λ.
-        prior: The mean feedback, and its weight in each row (float32, B); None to do without.
+        prior: The average like, and its weight in each row (float32, B); None to do without.
 
     Returns:
         x, the factors of the rows (float32, B × k).
@@ -164,7 +162,7 @@ def _add_prior(
 ) -> None:
     """Adds a prior with a weight to a linear system, in place."""
     normal += weight * prior.normal
-    normal.flat[:: len(normal) + 1] += config.regularisation * weight * prior.likes
+    normal.flat[:: len(normal) + 1] += config.regularisation * weight
     right += weight * prior.right
 
 
@@ -207,7 +205,7 @@ class IALSScorer:
         self._dislike_limit = data.dislike_limit
         likes = self._values(data.matrix.ratings) > 0
         counts = np.bincount(data.matrix.items[likes], minlength=self._item_count)
-        self._prior = Prior.of(counts / max(1, data.matrix.user_count), wide)
+        self._prior = Prior.of(counts / max(1, counts.sum()), wide)
         lengths = np.linalg.norm(factors, axis=1, keepdims=True)
         self._unit: Float32 = (factors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
 

@@ -30,6 +30,8 @@ from marquee_core.scorers.scorer import RatedEvidence, ReleaseData
 _ITEMS, _WEIGHTS = "items.npy", "weights.npy"
 # The number of later ratings at which the base of the history's power law has doubled.
 _HISTORY_OFFSET = 2.0
+# κ, the likes that the prior of a user without likes has for each dislike.
+_PRIOR_LIKES = 2.0
 
 
 def power_law_decay(distances: Int32, power: float, offset: float) -> Float32:
@@ -164,18 +166,18 @@ class ItemWeights:
 
 @dataclass(frozen=True, eq=False)
 class HistoryScorer:
-    """Scores (x + w x̄)·B, where x is a user's history and x̄ the mean history of training users.
+    """Scores (x + w x̄)·B, where x is a user's history and x̄ the average one of training users.
 
-    The prior x̄ stands in for the likes that a history of dislikes lacks: without it, the items that
-    have least to do with the dislikes would score highest, which are the obscure ones. Its weight
-    is w = D / (D + L), where D is the sum of the user's negative values, without their sign, and L
-    that of the positive ones. It is 0 for a user without dislikes, and 1 for one without likes.
+    The prior w x̄ stands in for the likes that a history of dislikes lacks: without it, the items
+    that have least to do with the dislikes would score highest, which are the obscure ones. See
+    `prior_weights` for w.
 
     Attributes:
         weights: B, between m items.
         config: The hyperparameters that turn ratings into histories.
         dislike_limit: See `ReleaseData.dislike_limit`.
-        prior: x̄ of the positive values, by item with weights (float32, m).
+        prior: x̄, the share of each item in the positive values of all training users
+            (float32, m).
     """
 
     weights: ItemWeights
@@ -189,8 +191,8 @@ class HistoryScorer:
         profiles = data.matrix.all_profiles()
         values = history_values(profiles, config, data.dislike_limit)
         liked = np.bincount(profiles.items, np.maximum(values, 0.0), minlength=weights.item_count)
-        mean = liked[weights.items] / max(1, data.matrix.user_count)
-        return cls(weights, config, data.dislike_limit, mean.astype(np.float32))
+        shares = liked[weights.items] / (liked.sum() or 1.0)
+        return cls(weights, config, data.dislike_limit, shares.astype(np.float32))
 
     @cached_property
     def prior_scores(self) -> Float32:
@@ -253,7 +255,12 @@ def history_values(profiles: Profiles, config: ItemWeightsConfig, dislike_limit:
 
 
 def prior_weights(profiles: Profiles, values: Float32) -> Float32:
-    """w = D / (D + L) of each user; 0 for a user without dislikes (float32, B).
+    """The weight of the prior in each user's history, w = κ D² / (D + L) with κ = 2 (float32, B).
+
+    D is the sum of the user's negative values, without their sign, and L that of the positive ones.
+    Users without dislikes have no prior. For those without likes it outweighs the dislikes by κ,
+    since it is spread over all items while the dislikes are concentrated. A larger κ would list the
+    most popular items whatever the dislikes are; a smaller one would list obscure items.
 
     Args:
         profiles: The profiles of B users.
@@ -262,7 +269,7 @@ def prior_weights(profiles: Profiles, values: Float32) -> Float32:
     rows, users = profiles.rows, len(profiles)
     against = np.bincount(rows, np.maximum(-values, 0.0), minlength=users)
     total = np.bincount(rows, np.abs(values), minlength=users)
-    return (against / np.where(total > 0, total, 1.0)).astype(np.float32)
+    return (_PRIOR_LIKES * against**2 / np.where(total > 0, total, 1.0)).astype(np.float32)
 
 
 def positions_of(items: Int32, item_count: int) -> Int32:

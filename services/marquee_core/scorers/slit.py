@@ -39,7 +39,7 @@ class SLITConfig(ItemWeightsConfig):
 
     minimum_stars: float = 3.0
     indifference: Annotated[float, Search(0.0, 1.0, log=False)] = 0.3
-    dislike_weight: float = 0.25
+    dislike_weight: float = 0.1
     fitted_dislike: float = 0.0
     history_decay: Annotated[float, Search(0.1, 1.5, log=False)] = 0.5
     regularisation: Annotated[float, Search(0.5, 30.0)] = 4.0

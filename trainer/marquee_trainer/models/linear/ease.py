@@ -88,15 +88,16 @@ class EASE(ImplicitFeedbackModel[EASEConfig, EASEScorer]):
     alternatives = (
         ({"history_decay": 0.0}, {"history_decay": 0.5}, {"history_decay": 1.0}),
         (
-            {"minimum_stars": 0.5, "indifference": 0.0},
-            {"minimum_stars": 3.0, "indifference": 0.0},
-            {"minimum_stars": 4.0, "indifference": 0.0},
-            {"minimum_stars": 4.0, "indifference": 0.4},
+            {"minimum_stars": 3.0, "indifference": 0.0, "fitted_dislike": 1.0},
+            {"minimum_stars": 3.0, "indifference": 0.0, "fitted_dislike": 0.0},
+            {"minimum_stars": 4.0, "indifference": 0.0, "fitted_dislike": 0.0},
+            {"minimum_stars": 4.0, "indifference": 0.4, "fitted_dislike": 0.4},
+            {"minimum_stars": 4.0, "indifference": 0.4, "fitted_dislike": 0.0},
+            {"minimum_stars": 4.0, "indifference": 0.4, "fitted_dislike": -0.25},
         ),
-        ({"fitted_dislike": 1.0}, {"fitted_dislike": 0.0}, {"fitted_dislike": -0.25}),
-        DISLIKE_WEIGHTS,
         ({"activity_damping": 0.0}, {"activity_damping": 0.5}),
         ({"dropout": 0.0}, {"dropout": 0.4}),
+        DISLIKE_WEIGHTS,
     )
     multipliers = (("regularisation", (0.3, 0.55, 1.8)),)
 

@@ -8,10 +8,7 @@ from marquee_core.arrays import Float32, Float64
 from marquee_core.scorers.ials import IALSConfig, IALSScorer, preference_values, solve_rows
 from marquee_core.scorers.item_weights import history_rows
 from marquee_core.scorers.scorer import ReleaseData
-from marquee_trainer.models.linear.implicit_feedback import (
-    DISLIKE_WEIGHTS,
-    ImplicitFeedbackModel,
-)
+from marquee_trainer.models.linear.implicit_feedback import ImplicitFeedbackModel
 
 # The seed of the initial factors. It is fixed because the solution hardly depends on it.
 _SEED = 0
@@ -30,8 +27,8 @@ class IALS(ImplicitFeedbackModel[IALSConfig, IALSScorer]):
     config_type = IALSConfig
     alternatives = (
         ({"minimum_stars": 3.0}, {"minimum_stars": 4.0}),
-        DISLIKE_WEIGHTS,
-        ({"fitted_dislike_weight": 0.0}, {"fitted_dislike_weight": 0.25}),
+        ({"dislike_weight": 0.05}, {"dislike_weight": 0.1}, {"dislike_weight": 0.25}),
+        ({"fitted_dislike_weight": 0.0}, {"fitted_dislike_weight": 0.1}),
     )
     multipliers = (("unobserved_weight", (0.4, 2.5)), ("regularisation", (0.5, 2.0)))
 

@@ -27,9 +27,9 @@ _MAX_USERS = 4_000
 # The weights of a dislike to choose from when users are scored. The smallest is above 0, so that a
 # dislike is evidence against similar items whatever the validation ratings say.
 DISLIKE_WEIGHTS: tuple[Mapping[str, float], ...] = (
+    {"dislike_weight": 0.1},
     {"dislike_weight": 0.25},
     {"dislike_weight": 0.5},
-    {"dislike_weight": 1.0},
 )
 
 
