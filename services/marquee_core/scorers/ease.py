@@ -28,6 +28,7 @@ class EASEConfig(ItemWeightsConfig):
         minimum_stars: See `ItemWeightsConfig`.
         indifference: See `ItemWeightsConfig`.
         dislike_weight: See `ItemWeightsConfig`.
+        dislike_decay: See `ItemWeightsConfig`.
         fitted_dislike: See `ItemWeightsConfig`.
         history_decay: See `ItemWeightsConfig`; it applies to scoring only, not to fitting.
         regularisation: c in λ = c √n̄, where n̄ is the mean number of likes per item. λ follows the
@@ -41,7 +42,8 @@ class EASEConfig(ItemWeightsConfig):
 
     minimum_stars: Annotated[float, Search(1.0, 4.0, log=False)] = 3.0
     indifference: float = 0.0
-    dislike_weight: float = 0.1
+    dislike_weight: float = 1.0
+    dislike_decay: float = 1.0
     fitted_dislike: float = 0.0
     history_decay: float = 0.0
     regularisation: Annotated[float, Search(20.0, 300.0)] = 70.0

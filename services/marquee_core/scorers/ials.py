@@ -27,7 +27,12 @@ from marquee_core.scorers.hyperparameters import (
     PositiveInt,
     Search,
 )
-from marquee_core.scorers.item_weights import feedback_values, history_rows, prior_weights
+from marquee_core.scorers.item_weights import (
+    feedback_values,
+    history_rows,
+    prior_weights,
+    recency_weights,
+)
 from marquee_core.scorers.neighbours import RowMatrix
 from marquee_core.scorers.scorer import RatedEvidence, ReleaseData
 
@@ -44,6 +49,8 @@ class IALSConfig(ModelConfig):
         dislike_weight: d, the confidence in a dislike when users are scored, relative to that in a
             like. Which ratings are dislikes follows from the rating scale: see
             `marquee_core.ratings.dislike_limit`.
+        dislike_decay: g; when users are scored, the confidence in a dislike with n later ratings of
+            the same user is d (1 + n / 2)^−g.
         fitted_dislike_weight: The confidence in a dislike while fitting; with 0 a dislike counts
             as unobserved.
         unobserved_weight: α, the weight of the squared score of every (user, item) pair, relative
@@ -55,7 +62,8 @@ class IALSConfig(ModelConfig):
 
     factors: Annotated[PositiveInt, Search(16, 256)] = 32
     minimum_stars: FiniteFloat = 4.0
-    dislike_weight: PositiveFloat = 0.05
+    dislike_weight: PositiveFloat = 0.1
+    dislike_decay: NonNegativeFloat = 1.0
     fitted_dislike_weight: NonNegativeFloat = 0.0
     unobserved_weight: Annotated[PositiveFloat, Search(0.1, 1.5)] = 0.6
     regularisation: Annotated[PositiveFloat, Search(0.002, 0.03)] = 0.01
@@ -203,7 +211,7 @@ class IALSScorer:
         wide = factors.astype(np.float64)
         self._gram: Float64 = wide.T @ wide
         self._dislike_limit = data.dislike_limit
-        likes = self._values(data.matrix.ratings) > 0
+        likes = self._values(data.matrix.all_profiles()) > 0
         counts = np.bincount(data.matrix.items[likes], minlength=self._item_count)
         self._prior = Prior.of(counts / max(1, counts.sum()), wide)
         lengths = np.linalg.norm(factors, axis=1, keepdims=True)
@@ -230,7 +238,7 @@ class IALSScorer:
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
         """See `Scorer.score`."""
-        values = self._values(profiles.ratings)
+        values = self._values(profiles)
         rows = history_rows(profiles, values, self._item_count)
         prior = self._prior, prior_weights(profiles, values)
         users = solve_rows(rows, self._factors, self._gram, self.config, prior)
@@ -250,7 +258,7 @@ class IALSScorer:
         The score y_iᵀ A⁻¹ b is a sum over b: each rated item j contributes v_j y_iᵀ A⁻¹ y_j, and
         the remainder is that of the prior.
         """
-        values = self._values(profile.ratings)
+        values = self._values(profile)
         rated, own = profile.items[values != 0], values[values != 0]
         if not len(rated):
             nothing = np.empty(0, np.float32)
@@ -274,7 +282,11 @@ class IALSScorer:
             for row, item in enumerate(items.tolist())
         ]
 
-    def _values(self, ratings: Float32) -> Float32:
-        """The preference values of ratings when users are scored (float32, n)."""
+    def _values(self, profiles: Profiles) -> Float32:
+        """The preference value of each rating when users are scored (float32, nnz)."""
         config = self.config
-        return preference_values(ratings, config, config.dislike_weight, self._dislike_limit)
+        values = preference_values(
+            profiles.ratings, config, config.dislike_weight, self._dislike_limit
+        )
+        fades = recency_weights(profiles.later_counts, config.dislike_decay)
+        return np.where(values < 0, values * fades, values)

@@ -102,10 +102,12 @@ class ItemWeightsConfig(ModelConfig):
             the value 1.
         dislike_weight: d; when users are scored, a dislike has the value −d. Which ratings are
             dislikes follows from the rating scale: see `marquee_core.ratings.dislike_limit`.
+        dislike_decay: g; when users are scored, a dislike with n later ratings of the same user has
+            the recency weight (1 + n / 2)^−g.
         fitted_dislike: The value of a dislike while fitting. With 1 the weights are learned from
             all that users watched, whether they liked it or not.
         history_decay: h; a rating with n later ratings of the same user has the recency weight
-            (1 + n / 2)^−h. With 0 the order of ratings has no effect.
+            (1 + n / 2)^−h, unless it is a dislike. With 0 the order of ratings has no effect.
         regularisation: The L2 regularisation of the weights, in a unit that the model defines.
         max_items: The maximum number of items with weights; the items with the most likes are
             chosen.
@@ -114,6 +116,7 @@ class ItemWeightsConfig(ModelConfig):
     minimum_stars: FiniteFloat
     indifference: Annotated[float, Interval(at_least=0, at_most=1)]
     dislike_weight: PositiveFloat
+    dislike_decay: NonNegativeFloat
     fitted_dislike: Annotated[float, Interval(at_least=-1, at_most=1)]
     history_decay: NonNegativeFloat
     regularisation: PositiveFloat
@@ -250,7 +253,12 @@ def history_values(profiles: Profiles, config: ItemWeightsConfig, dislike_limit:
         -config.dislike_weight,
         dislike_limit,
     )
-    values *= recency_weights(profiles.later_counts, config.history_decay)
+    later = profiles.later_counts
+    values *= np.where(
+        values < 0,
+        recency_weights(later, config.dislike_decay),
+        recency_weights(later, config.history_decay),
+    )
     return values
 
 

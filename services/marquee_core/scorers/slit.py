@@ -26,6 +26,7 @@ class SLITConfig(ItemWeightsConfig):
         minimum_stars: See `ItemWeightsConfig`. Only likes are prediction targets.
         indifference: See `ItemWeightsConfig`; it applies to histories.
         dislike_weight: See `ItemWeightsConfig`.
+        dislike_decay: See `ItemWeightsConfig`.
         fitted_dislike: See `ItemWeightsConfig`; it applies to histories.
         history_decay: See `ItemWeightsConfig`; it applies to fitting and to scoring.
         regularisation: c in λ = c ḡ, where ḡ is the mean diagonal element of the Gram matrix.
@@ -39,7 +40,8 @@ class SLITConfig(ItemWeightsConfig):
 
     minimum_stars: float = 3.0
     indifference: Annotated[float, Search(0.0, 1.0, log=False)] = 0.3
-    dislike_weight: float = 0.1
+    dislike_weight: float = 0.5
+    dislike_decay: float = 1.0
     fitted_dislike: float = 0.0
     history_decay: Annotated[float, Search(0.1, 1.5, log=False)] = 0.5
     regularisation: Annotated[float, Search(0.5, 30.0)] = 4.0

@@ -27,7 +27,7 @@ class IALS(ImplicitFeedbackModel[IALSConfig, IALSScorer]):
     config_type = IALSConfig
     alternatives = (
         ({"minimum_stars": 3.0}, {"minimum_stars": 4.0}),
-        ({"dislike_weight": 0.05}, {"dislike_weight": 0.1}, {"dislike_weight": 0.25}),
+        ({"dislike_weight": 0.1}, {"dislike_weight": 0.25}),
         ({"fitted_dislike_weight": 0.0}, {"fitted_dislike_weight": 0.1}),
     )
     multipliers = (("unobserved_weight", (0.4, 2.5)), ("regularisation", (0.5, 2.0)))

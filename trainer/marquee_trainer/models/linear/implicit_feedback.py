@@ -24,12 +24,11 @@ from marquee_trainer.models.model import ConfigT_co, Fit, Training, score_known
 # Validation users to compare configurations on; more would not change the choice.
 _MAX_USERS = 4_000
 
-# The weights of a dislike to choose from when users are scored. The smallest is above 0, so that a
-# dislike is evidence against similar items whatever the validation ratings say.
+# The weights of a dislike to choose from when users are scored. The smaller one is high enough for
+# a new dislike to be seen in a user's list, whatever the validation ratings say.
 DISLIKE_WEIGHTS: tuple[Mapping[str, float], ...] = (
-    {"dislike_weight": 0.1},
-    {"dislike_weight": 0.25},
     {"dislike_weight": 0.5},
+    {"dislike_weight": 1.0},
 )
 
 
