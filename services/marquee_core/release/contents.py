@@ -17,7 +17,7 @@ from marquee_core.release.manifest import Manifest
 from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.scorer import ReleaseData
-from marquee_core.services import GATEWAY
+from marquee_core.service_names import GATEWAY
 
 ENSEMBLE = "ensemble.json"
 # Folder of the precomputed recommendations, which only the gateway reads.
@@ -46,6 +46,27 @@ class ReleaseFiles:
     def model_folder(self, name: str) -> Path:
         """The folder of a model's artifacts."""
         return model_folder(self.folder, name)
+
+
+def load_users(store: ReleaseStore, manifest: Manifest, cache: Path) -> Vocabulary:
+    """Loads the ids of a release's users, and nothing else.
+
+    Args:
+        store: The store of the release.
+        manifest: The release's manifest.
+        cache: Folder that caches the files of a remote store.
+
+    Raises:
+        ArtifactError: The file is missing, damaged or does not match the manifest.
+    """
+    folder = store.open(manifest, lambda path: path == _USERS, cache)
+    try:
+        users = Vocabulary.load(folder / _USERS)
+    except ValueError as error:
+        raise ArtifactError(str(error)) from error
+    if len(users) != manifest.data.user_count:
+        raise ArtifactError("the number of users differs from the manifest")
+    return users
 
 
 def model_folder(folder: Path, name: str) -> Path:
@@ -89,7 +110,7 @@ def open_release(
     Args:
         store: The release store.
         release_id: The release.
-        backend: Name of the service, from `marquee_core.services`.
+        backend: Name of the service, from `marquee_core.service_names`.
         cache: Folder that caches the files of a remote store.
 
     Returns:

@@ -47,7 +47,8 @@ async def test_rated_items_add_up_to_the_shares_of_the_models(stub: Any) -> None
     answer = await stub.Recommend(request, timeout=TIMEOUT_S)
     assert len(answer.items) == 20
     for item in answer.items:
-        shares, sums = shares_of(item), defaultdict(float)
+        shares = shares_of(item)
+        sums: dict[str, float] = defaultdict(float)
         for rated in rated_of(item):
             share = shares[rated.model]
             sums[rated.model] += rated.score_contribution

@@ -32,6 +32,7 @@ _KNOWN = {
 _EXTRA_OF_MODULE = {
     "keras": "trainer",
     "matplotlib": "trainer",
+    "polars": "trainer",
     "scipy": "cf",
     "tensorflow": "inference",
     "tensorflow_datasets": "trainer",
@@ -106,5 +107,5 @@ def _missing_extra(command: str, error: ModuleNotFoundError) -> Exception:
     extra = _EXTRA_OF_MODULE.get(module, _KNOWN[command][0])
     return click.ClickException(
         f"`marquee {command}` needs {module}, which is not installed: "
-        f"pip install 'marquee[{extra}]'"
+        f"pip install 'marquee-recommender[{extra}]'"
     )

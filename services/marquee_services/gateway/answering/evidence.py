@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1.scoring_service_pb2 import ExplainItemsResponse
-from marquee_core.services import GATEWAY
+from marquee_core.service_names import GATEWAY
 from marquee_services.gateway.ranking.scored_candidates import ScoredCandidates
 from marquee_services.gateway.ranking.subjects import ResolvedSubject
 from marquee_services.gateway.releases.release import GatewayRelease

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import scoring_service_pb2
 from marquee_core.arrays import Int32
-from marquee_core.services import GATEWAY
+from marquee_core.service_names import GATEWAY
 from marquee_services.gateway.answering.evidence import ModelEvidence, reasons_of
 from marquee_services.gateway.backends.failures import BackendError
 from marquee_services.gateway.ranking.deadline import Deadline
