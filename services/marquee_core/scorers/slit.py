@@ -40,7 +40,7 @@ class SLITConfig(ItemWeightsConfig):
 
     minimum_stars: float = 3.0
     indifference: Annotated[float, Search(0.0, 1.0, log=False)] = 0.3
-    dislike_weight: float = 0.5
+    dislike_weight: float = 1.0
     dislike_decay: float = 1.0
     fitted_dislike: float = 0.0
     history_decay: Annotated[float, Search(0.1, 1.5, log=False)] = 0.5
