@@ -27,13 +27,14 @@ from marquee.v1 import recommender_service_pb2 as pb
 PUBLIC = set(
     """
     AnswerSource AsyncClient BackendStatus BatchAnswer Cancelled Client DeadlineExceeded
-    DegradedReason DeletedFeedback FailedPrecondition FeedbackEvent FeedbackKind FeedbackPage
+    Decomposition DegradedReason DeletedFeedback FailedPrecondition FeedbackEvent FeedbackKind
+    FeedbackPage
     FeedbackStatus FoundItems Internal InvalidArgument Item ItemFilter
     MarqueeError ModelShare ModelStatus ModelWeight NotFound Overloaded PermissionDenied
     PredictedRating PredictedRatings RatedItem Reason RecommendOptions Recommendation
     Recommendations RecordedFeedback ReleaseStatus SimilarItem SimilarItems SimilarUsers Status
     Subject SubjectKind TLS Unauthenticated Unavailable Unimplemented Violation __version__
-    """.split()  # noqa: SIM905 - a list of 47 strings reads worse
+    """.split()  # noqa: SIM905 - a list of 48 strings reads worse
 )
 
 
@@ -151,6 +152,7 @@ def test_every_call_takes_a_timeout_and_metadata() -> None:
         (marquee.SubjectKind, types_pb2.SubjectKind, "SUBJECT_KIND_"),
         (marquee.DegradedReason, types_pb2.DegradedReason, "DEGRADED_REASON_"),
         (marquee.FeedbackKind, feedback_service_pb2.FeedbackKind, "FEEDBACK_KIND_"),
+        (marquee.Decomposition, pb.Reason.Decomposition, "DECOMPOSITION_"),
     ],
 )
 def test_enums_are_those_of_the_protocol(client_enum: Any, proto_enum: Any, prefix: str) -> None:

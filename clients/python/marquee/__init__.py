@@ -53,6 +53,7 @@ from marquee._options import TLS, ItemFilter, RecommendOptions, Subject
 from marquee._state import BackendStatus, FeedbackStatus, ModelStatus, ReleaseStatus, Status
 from marquee._types import (
     AnswerSource,
+    Decomposition,
     DegradedReason,
     Item,
     ModelShare,
@@ -77,6 +78,7 @@ __all__ = [
     "Cancelled",
     "Client",
     "DeadlineExceeded",
+    "Decomposition",
     "DegradedReason",
     "DeletedFeedback",
     "FailedPrecondition",

@@ -127,7 +127,7 @@ async def start(settings: GatewaySettings) -> Gateway:
         stored_answers=StoredAnswers(
             releases, router, answer_cache, settings.precomputed_pages, settings.dense_limit, fresh
         ),
-        recommender=Recommender(releases, page_scorer, Explainer(router, CF), answer_cache, fresh),
+        recommender=Recommender(releases, page_scorer, Explainer(router), answer_cache, fresh),
         predictor=Predictor(releases, router, fresh),
         similar_items=SimilarItemsFinder(releases, router),
         lookups=Lookups(releases),
