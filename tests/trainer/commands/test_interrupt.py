@@ -91,8 +91,15 @@ def assert_no_process_is_left(session: int) -> None:
     assert running == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("model", [EASE, BAYESIAN_MF, MF])
+@pytest.mark.parametrize(
+    ("model", "number"),
+    [
+        (EASE, signal.SIGINT),
+        (BAYESIAN_MF, signal.SIGTERM),
+        (MF, signal.SIGINT),
+        (MF, signal.SIGTERM),
+    ],
+)
 def test_a_fit_ends_within_two_seconds(model: str, number: int, tmp_path: Path) -> None:
     """The store and the folder of temporary files are empty, and stderr has one more line."""
     with running(tmp_path, "-c", TRAIN, model, DATA, "store") as process:

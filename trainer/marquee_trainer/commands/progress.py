@@ -139,7 +139,8 @@ class ProgressBar:
     ) -> None:
         if error is None:
             self._end_step()
-        self._bars.stop()
+        if self._is_terminal:
+            self._bars.stop()
 
 
 def training_plan(

@@ -21,7 +21,9 @@ def ranking_section(evaluation: Evaluation, seed: int) -> Section:
     intervals = ranking_intervals(evaluation, seed)
     comparisons = ranking_comparisons(evaluation, seed)
     rows = []
-    for name, metrics in evaluation.metrics.items():
+    best_first = sorted(intervals, key=lambda name: -intervals[name].mean)
+    for name in best_first:
+        metrics = evaluation.metrics[name]
         interval, comparison = intervals[name], comparisons.get(name)
         rows.append(
             [
@@ -39,5 +41,5 @@ def ranking_section(evaluation: Evaluation, seed: int) -> Section:
         "users.",
         ("model", "NDCG@10", "95 % interval", "p", *_RANKING, *_BEYOND_ACCURACY),
         rows,
-        [("ranking", plots.ranking_bars(intervals))],
+        [plots.ranking_bars(intervals)],
     )
