@@ -52,7 +52,8 @@ addEventListener("load", () => {
       const boxes = labels.map((text) => text.getBoundingClientRect());
       labels.forEach((text, i) => {
         const a = boxes[i];
-        smallest.push(parseFloat(getComputedStyle(text).fontSize) * area.width / svg.viewBox.baseVal.width);
+        const zoom = area.width / svg.viewBox.baseVal.width;
+        smallest.push(parseFloat(getComputedStyle(text).fontSize) * zoom);
         if (a.left < area.left - tolerance || a.right > area.right + tolerance)
           overlaps.push(`${text.textContent} | edge of the chart`);
         for (let j = i + 1; j < labels.length; j++) {

@@ -91,7 +91,7 @@ def bars(
     thickness = 13.0
     names = [shortened(text, _LABEL_LETTERS) for text in groups]
     left = max(map(text_width, names), default=0.0) + 10
-    texts = [[f"{value:.{digits}f}" for value in row] for row in groups.values()]
+    texts = [[_decimal(value, digits) for value in row] for row in groups.values()]
     right = max((text_width(text) for row in texts for text in row), default=0.0) + 10
     ends = [value for row in groups.values() for value in row]
     ends += [end for interval in intervals.values() for end in (interval.low, interval.high)]
@@ -308,6 +308,10 @@ def _interval_cells(interval: Interval | None, digits: int, shown: bool) -> list
 def _short(value: float) -> str:
     """A number with as many digits as it needs, at most four."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}".replace("-", "−")
+
+
+def _decimal(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}".replace("-", "−")
 
 
 def _slug(text: str) -> str:

@@ -34,7 +34,7 @@ for (const entry of document.querySelectorAll(".legend [data-series]")) {
   for (const name of ["pointerleave", "blur"]) entry.addEventListener(name, () => show(false));
 }
 // The headings of a table sort it.
-for (const table of document.querySelectorAll("section > .table table")) {
+for (const table of document.querySelectorAll(".sortable table")) {
   table.querySelectorAll("th").forEach((heading, column) => {
     if (!heading.textContent) return;
     const button = document.createElement("button");

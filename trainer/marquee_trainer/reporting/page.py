@@ -13,6 +13,7 @@ from marquee_trainer.reporting.charts import Chart
 
 _FOLDER = Path(__file__).parent
 _NUMBER = re.compile(r"[-+−]?[\d,]*\.?\d+(?:e[-+]\d+)?(?: ?(?:%|s|to|–|-|[-+−]?[\d.,]+))*|")
+_RIGHT = ' class="n"'
 _LONG_TEXT = 40  # letters, from which on a column of a table needs a minimum width
 _PAGE = Template("""<!doctype html>
 <html lang="en">
@@ -152,10 +153,16 @@ def _section(name: str, section: Section) -> str:
     parts = [f'<section id="{name}">', f"<h2>{html.escape(section.title)}</h2>"]
     if section.text:
         parts.append(f"<p>{_with_code(section.text)}</p>")
+    table = ""
     if section.headers:
-        parts.append(_table(section.title, section.headers, section.rows, section.main_row))
-    if section.charts:
-        parts += ['<div class="charts">', *map(_figure, section.charts), "</div>"]
+        table = _table(section.title, section.headers, section.rows, section.main_row, "sortable")
+    charts = list(map(_figure, section.charts))
+    if len(charts) == 1:
+        parts.append(f'<div class="beside">{table}{charts[0]}</div>')
+    else:
+        parts.append(table)
+        if charts:
+            parts += ['<div class="charts">', *charts, "</div>"]
     return "\n".join([*parts, "</section>"])
 
 
@@ -174,7 +181,9 @@ def _figure(chart: Chart) -> str:
     )
 
 
-def _table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]], main_row: str) -> str:
+def _table(
+    title: str, headers: Sequence[str], rows: Sequence[Sequence[str]], main_row: str, css: str = ""
+) -> str:
     """A table in a box that scrolls by itself; columns of numbers are aligned right."""
     columns = list(zip(*rows, strict=True)) or [()] * len(headers)
     kinds = [_column_class(column) for column in columns]
@@ -185,25 +194,37 @@ def _table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]], ma
     body = "".join(
         ('<tr class="main">' if main_row and row[0] == main_row else "<tr>")
         + "".join(
-            f"<td{kind}>{html.escape(cell)}</td>" for cell, kind in zip(row, kinds, strict=True)
+            f"<td{kind}>{html.escape(_minus(cell) if kind == _RIGHT else cell)}</td>"
+            for cell, kind in zip(row, kinds, strict=True)
         )
         + "</tr>"
         for row in rows
     )
     return (
-        f'<div class="table" tabindex="0" role="region" aria-label="{html.escape(title)}">'
+        f'<div class="table {css}" tabindex="0" role="region" aria-label="{html.escape(title)}">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
 def _column_class(cells: Sequence[str]) -> str:
     if any(cells) and all(_NUMBER.fullmatch(cell) for cell in cells):
-        return ' class="n"'
+        return _RIGHT
     return ' class="text"' if any(len(cell) > _LONG_TEXT for cell in cells) else ""
 
 
+def _minus(cell: str) -> str:
+    """A number with the minus sign of print."""
+    return cell.replace("-", "−")
+
+
 def _with_code(text: str) -> str:
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
+    """Plain text as HTML; code between backquotes breaks at its spaces only."""
+
+    def code(match: re.Match[str]) -> str:
+        words = " ".join(f"<span>{word}</span>" for word in match[1].split(" "))
+        return f"<code>{words}</code>"
+
+    return re.sub(r"`([^`]+)`", code, html.escape(text))
 
 
 def _slug(text: str) -> str:

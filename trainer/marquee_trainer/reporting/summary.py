@@ -66,7 +66,7 @@ def summarise(
         Card(
             "Test",
             f"{len(split.test):,} ratings",
-            f"{split.description}; {trained.evaluation.ranked_users:,} users are ranked for",
+            f"{split.description}; rankings for {trained.evaluation.ranked_users:,} users",
         ),
     ]
     text = (
@@ -156,7 +156,7 @@ def _further_steps(
     if searches is None or searches.fingerprint != dataset.fingerprint(split.train):
         origin = "are the defaults" if searches is None else "were tuned on other ratings"
         steps.append(
-            f"The hyperparameters {origin}. Tune them on these: `marquee tune --data … --out "
+            f"The hyperparameters {origin}. Tune them on this data: `marquee tune --data … --out "
             "tuned.json`, then pass `--config tuned.json`."
         )
     if dataset.has_timestamps and split.kind in _UNORDERED_SPLITS:
