@@ -31,6 +31,7 @@ _KNOWN = {
 # Modules whose absence names the missing extra more precisely than the command does.
 _EXTRA_OF_MODULE = {
     "keras": "trainer",
+    "polars": "trainer",
     "scipy": "cf",
     "tensorflow": "inference",
     "tensorflow_datasets": "trainer",
