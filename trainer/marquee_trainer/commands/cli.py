@@ -7,7 +7,7 @@ from collections.abc import Callable
 import click
 
 from marquee_services.server.options import settings_options
-from marquee_trainer.commands.interrupt import EXIT_CODE, GRACE_S, PromptInterrupt
+from marquee_trainer.commands.interrupt import GRACE_S, PromptInterrupt
 from marquee_trainer.commands.settings import (
     DataCheckSettings,
     DemoSettings,
@@ -117,7 +117,7 @@ def _run(command: Callable[[], None], outcome: str = "", grace_s: float | None =
         except BaseException as error:
             if interrupt.was_interrupted or isinstance(error, KeyboardInterrupt):
                 interrupt.report()
-                raise click.exceptions.Exit(EXIT_CODE) from None
+                raise interrupt.exit() from None
             if isinstance(error, ArtifactError | OSError | RatingsError):
                 raise click.ClickException(str(error)) from error
             if isinstance(error, RuntimeError) and _is_configuration_error(error):
