@@ -51,6 +51,18 @@ def test_the_run_and_its_current_step_have_a_bar_each(monkeypatch: pytest.Monkey
     assert re.search(r"step 2 of 2 .*0:00 elapsed, at most 0:0\d left", shown)
 
 
+def test_the_clock_goes_on_during_a_step_that_reports_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The elapsed time is that of the moment at which the bars are drawn."""
+    stream = terminal(monkeypatch)
+    with ProgressBar(PLAN) as bar:
+        bar.progress().on_step("fit mf", 0)
+        bar._started -= 75
+        bar.refresh()
+    assert "1:15 elapsed" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
+
+
 def test_a_line_remains_of_each_finished_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """With its time, and the epochs that early stopping left of the maximum."""
     stream = terminal(monkeypatch)

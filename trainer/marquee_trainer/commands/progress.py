@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn
+from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Column
+from rich.text import Text
 
 from marquee_trainer.commands.estimate import Estimator, PlannedStep, duration
 from marquee_trainer.models.model import Epoch
@@ -51,7 +52,7 @@ class ProgressBar:
             SpinnerColumn(),
             TextColumn("{task.description}", table_column=Column(no_wrap=True)),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True)),
+            _Note(self._note, Column(no_wrap=True)),
             console=Console(file=sys.stderr),
             refresh_per_second=_REFRESH_PER_SECOND,
             transient=True,
@@ -96,14 +97,18 @@ class ProgressBar:
     def _show_overall(self) -> None:
         if self._overall is None:
             return
-        left = self._estimator.remaining() if self._estimator.place else None
-        note = f"{self._elapsed()} elapsed" + (f", {left}" if left else "")
         self._bars.update(
             self._overall,
             completed=max(0, self._estimator.place - 1),
             description=f"step {self._estimator.place} of {self._estimator.steps}",
-            note=note,
         )
+
+    def _note(self, task: Task) -> str:
+        """The text after a bar; the times of the run go on while a step reports nothing."""
+        if task.id != self._overall:
+            return str(task.fields["note"])
+        left = self._estimator.remaining() if self._estimator.place else None
+        return f"{self._elapsed()} elapsed" + (f", {left}" if left else "")
 
     def _place(self) -> str:
         place = self._estimator.place
@@ -141,6 +146,18 @@ class ProgressBar:
             self._end_step()
         if self._is_terminal:
             self._bars.stop()
+
+
+class _Note(ProgressColumn):
+    """A column of texts that are made anew each time the bars are drawn."""
+
+    def __init__(self, make: Callable[[Task], str], column: Column) -> None:
+        super().__init__(column)
+        self._make = make
+
+    def render(self, task: Task) -> Text:
+        """The text of a bar."""
+        return Text(self._make(task))
 
 
 def training_plan(
