@@ -100,7 +100,7 @@ def test_each_study_has_a_section(report: Path, small_trained: Trained) -> None:
     """Every model is in the tables, and the studies that were made are shown."""
     text = Page(report.read_text()).words
     own = small_trained.evaluation.metrics[ENSEMBLE]["test_mse"]
-    change = f"{0.5 / own - 1:+.2%}"
+    change = f"{0.5 / own - 1:+.2%}".replace("-", "−")
     # 0.9 folded in against 0.75 retrained.
     shown = ("user_cf", f"{own:.4f}", "0.7071", change, "audience_dropout", "12 users", "+20.00%")
     for words in shown:

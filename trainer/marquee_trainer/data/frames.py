@@ -59,4 +59,4 @@ def _polars(frame: Any) -> pl.DataFrame:
             return converted if isinstance(converted, pl.DataFrame) else converted.to_frame()
     except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
         raise RatingsError(f"the frame cannot be converted: {error}") from error
-    raise RatingsError(f"{type(frame).__name__} is not a frame of polars or pandas, or of Arrow")
+    raise RatingsError(f"a polars, pandas or Arrow frame is required, not {type(frame).__name__}")

@@ -156,7 +156,7 @@ def cold_start_curves(study: ColdStart, names: Sequence[str]) -> list[Chart]:
 
     Args:
         study: The cold-start evaluation.
-        names: The models to draw, if the metric applies to them.
+        names: The models to draw. A model without a metric is left out of its plot.
     """
     charts = []
     panels = (

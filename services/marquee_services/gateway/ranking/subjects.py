@@ -70,7 +70,10 @@ def resolve_subject(
     """
     low, high = release.manifest.data.rating_min, release.manifest.data.rating_max
     violations = [
-        FieldViolation(f"{field}.ratings[{position}].stars", f"not in {low:g} to {high:g}")
+        FieldViolation(
+            f"{field}.ratings[{position}].stars",
+            f"must be between {low:g} and {high:g}, not {rating.stars:g}",
+        )
         for position, rating in enumerate(subject.ratings)
         if not low <= rating.stars <= high
     ]
