@@ -67,7 +67,7 @@ def tune(settings: TuneSettings) -> None:
 
         tune_models(settings)
 
-    _run(run)
+    _run(run, "The best configurations found so far are kept.")
 
 
 @click.group()
