@@ -1,8 +1,9 @@
 """Ends a command soon after Ctrl-C or SIGTERM, also in the middle of a long computation.
 
 Python runs its signal handlers between two instructions of the main thread. A computation in
-TensorFlow, Numba or LAPACK is a single instruction and may take minutes. It releases the global
-interpreter lock meanwhile, so a second thread can run: it learns of the signal through a socket
+TensorFlow, Numba or LAPACK is a single instruction and may take minutes. It must release the global
+interpreter lock meanwhile, as Numba does with `nogil` and NumPy does but `scipy.linalg` does not.
+Then a second thread can run: it learns of the signal through a socket
 that the interpreter's C code writes to, and ends the process if the main thread does not end in
 time.
 """
