@@ -48,6 +48,8 @@ class DataEntry:
         rating_min: Lowest rating of the scale, in stars.
         rating_max: Highest rating of the scale, in stars.
         genres: Genre names, in the order of the bits in `Catalogue.genre_bits`.
+        dislike_limit: The highest rating that is a dislike, in stars; None if no rating is one,
+            as for implicit feedback.
     """
 
     source: str
@@ -58,6 +60,7 @@ class DataEntry:
     rating_min: float
     rating_max: float
     genres: tuple[str, ...]
+    dislike_limit: float | None = None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -69,7 +70,7 @@ def publish_trained(
         ArrayError: A model's parameters are not finite.
         OSError: The store cannot be written to.
     """
-    matrix = trained.data.matrix
+    matrix, limit = trained.data.matrix, trained.data.dislike_limit
     source = DataEntry(
         source=dataset.source,
         fingerprint=dataset.fingerprint(split.train),
@@ -79,6 +80,7 @@ def publish_trained(
         rating_min=dataset.scale.low,
         rating_max=dataset.scale.high,
         genres=dataset.catalogue.genres,
+        dislike_limit=limit if math.isfinite(limit) else None,
     )
     evaluation = {
         "split": split.description,
