@@ -128,7 +128,7 @@ def list_releases(store: ReleaseStore) -> None:
         for manifest in manifests
     ]
     headers = ["", "release", "data", "ratings", "test MSE", "NDCG@10"]
-    click.echo(render(headers, rows, "lllrrr"))
+    click.echo(render(headers, rows, "lllrrr", droppable=("data", "ratings")))
 
 
 @releases.command("show")

@@ -13,6 +13,7 @@ import numpy as np
 from marquee import Client, Recommendations
 from marquee.cli.table import render
 from marquee_services.processes import ServiceGroup, ServiceProcessError
+from marquee_trainer.commands.interrupt import PromptInterrupt
 from marquee_trainer.commands.loading import load_and_split, open_store
 from marquee_trainer.commands.settings import DemoSettings
 from marquee_trainer.commands.tables import metrics_table
@@ -47,7 +48,8 @@ def run_demo(settings: DemoSettings) -> None:
             f"{len(dataset.catalogue):,} items; {split.description}"
         )
         click.echo("Training")
-        trained = train_all(dataset, split, settings.seed, settings.config)
+        with PromptInterrupt():
+            trained = train_all(dataset, split, settings.seed, settings.config)
         click.echo(metrics_table(trained.evaluation))
         manifest = publish_trained(
             store, dataset, split, trained, TrainingConfig(seed=settings.seed)
@@ -115,7 +117,8 @@ def _print_page(page: Recommendations) -> None:
         ]
         for item in page
     ]
-    click.echo(render(["", "item", "title", "stars", "score", "proposed by"], rows, "><<>><"))
+    headers = ["", "item", "title", "stars", "score", "proposed by"]
+    click.echo(render(headers, rows, "rllrrl", droppable=("proposed by", "score")))
     weights = ", ".join(
         f"{w.model} {w.ranking_weight:.3g}" for w in page.source.models if w.ranking_weight
     )

@@ -64,7 +64,6 @@ def run_evaluation(settings: EvaluateSettings) -> None:
         Path(settings.json).write_text(metrics_json(trained.evaluation, new_users, known_day))
         click.echo(f"wrote {settings.json}")
     if settings.report:
-        # matplotlib is slow to import and needed only here.
         from marquee_trainer.reporting.report import write_evaluation_report
 
         page = write_evaluation_report(

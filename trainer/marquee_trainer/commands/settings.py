@@ -149,7 +149,7 @@ class EvaluateSettings(DataSettings):
     """Settings of `marquee evaluate`."""
 
     json: str = setting("", "File to write the metrics to, as JSON; empty to write none.")
-    report: str = setting("", "Folder to write report.html and its plots to; empty to write none.")
+    report: str = setting("", "Folder to write report.html and its charts to; empty to write none.")
     cold_start: bool = setting(
         False,
         "Also evaluate users who are unknown in training, by the number of ratings they give; "

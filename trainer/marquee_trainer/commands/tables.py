@@ -15,6 +15,8 @@ _COLUMNS = (
     ("recall@20", "Recall@20"),
     ("coverage@10", "coverage@10"),
 )
+# Left out first where the terminal is too narrow for all columns.
+_DROPPABLE = ("coverage@10", "train MSE", "test MAE", "Recall@20", "test RMSE")
 
 
 def metrics_table(evaluation: Evaluation) -> str:
@@ -23,7 +25,8 @@ def metrics_table(evaluation: Evaluation) -> str:
         [name, *(f"{metrics[key]:.4f}" if key in metrics else "" for key, _ in _COLUMNS)]
         for name, metrics in evaluation.metrics.items()
     ]
-    return render(["model", *(title for _, title in _COLUMNS)], rows, "<" + ">" * len(_COLUMNS))
+    headers = ["model", *(title for _, title in _COLUMNS)]
+    return render(headers, rows, "l" + "r" * len(_COLUMNS), droppable=_DROPPABLE)
 
 
 def known_day_table(known_day: KnownDay) -> str:
@@ -33,4 +36,5 @@ def known_day_table(known_day: KnownDay) -> str:
         [f"{name}, day known", *(f"{row[key]:.4f}" for key, _ in columns)]
         for name, row in known_day.metrics.items()
     ]
-    return render(["model", *(title for _, title in columns)], rows, "<" + ">" * len(columns))
+    headers = ["model", *(title for _, title in columns)]
+    return render(headers, rows, "l" + "r" * len(columns), droppable=_DROPPABLE)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
+from marquee_trainer.commands.interrupt import set_outcome
 from marquee_trainer.commands.loading import load_and_split, open_store
-from marquee_trainer.commands.progress import ProgressBar
+from marquee_trainer.commands.progress import ProgressBar, training_plan
 from marquee_trainer.commands.settings import TrainSettings
 from marquee_trainer.commands.tables import metrics_table
 from marquee_trainer.data.dataset import RatingsDataset
@@ -40,6 +41,7 @@ def run_training(settings: TrainSettings) -> None:
         RetrievalConfig(settings.retrieval),
         PrecomputeConfig(settings.precomputed_users),
     )
+    set_outcome(f"Release {manifest.release_id} was published.")
     click.echo(f"published {manifest.release_id}")
     if settings.promote:
         store.promote(manifest.release_id)
@@ -60,5 +62,8 @@ def train_all(dataset: RatingsDataset, split: Split, seed: int, config: str = ""
         ConfigurationError: The file cannot be read or names an unknown model.
     """
     models = models_for(len(split.train), config)
-    with ProgressBar() as bar:
-        return train(dataset, split, models, TrainingConfig(seed=seed), bar.progress())
+    training = TrainingConfig(seed=seed)
+    held_out = round(training.validation_share(split.kind) * len(split.train))
+    plan = training_plan([make_model().name for make_model in models], held_out, len(split.train))
+    with ProgressBar(plan) as bar:
+        return train(dataset, split, models, training, bar.progress())

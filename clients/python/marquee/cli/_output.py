@@ -35,6 +35,7 @@ def recommendations(answer: marquee.Recommendations) -> str:
             for entry in answer
         ],
         ">><><>><",
+        droppable=("proposed by", "genres", "score", "year"),
     )
     lines = [table if answer.items else "No items match."]
     lines += [_reasons(entry) for entry in answer if entry.reasons]
@@ -75,6 +76,7 @@ def similar_items(answer: marquee.SimilarItems) -> str:
             for entry in answer
         ],
         ">><><><",
+        droppable=("proposed by", "genres", "year"),
     )
     return "\n".join(
         [
@@ -101,6 +103,7 @@ def items(found: Sequence[marquee.Item]) -> str:
             for item in found
         ],
         "><><>>",
+        droppable=("genres", "ratings", "mean stars"),
     )
 
 
@@ -156,6 +159,7 @@ def _release(release: marquee.ReleaseStatus) -> str:
                 ("model", "version", "backend", "ranking weight", "rating weight", *metrics),
                 rows,
                 "<<<>>" + ">" * len(metrics),
+                droppable=("version", "backend", "recall@10", "test_mae", "test_mse"),
             ),
         ]
     )
@@ -175,6 +179,7 @@ def _backends(backends: Sequence[marquee.BackendStatus]) -> str:
             for backend in backends
         ],
         "<<<><",
+        droppable=("releases", "last error"),
     )
 
 
