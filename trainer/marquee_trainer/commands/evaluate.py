@@ -10,6 +10,7 @@ import click
 
 from marquee_trainer.commands.loading import load_and_split
 from marquee_trainer.commands.progress import ProgressBar
+from marquee_trainer.commands.selection import selection_of
 from marquee_trainer.commands.settings import EvaluateSettings
 from marquee_trainer.commands.tables import known_day_table, metrics_table
 from marquee_trainer.commands.train import train_all
@@ -33,15 +34,16 @@ def run_evaluation(settings: EvaluateSettings) -> None:
     # Read before training, so that a damaged file is reported at once.
     file = configuration_file(len(split.train), settings.config)
     searches = read_searches(file) if file else None
-    trained = train_all(dataset, split, settings.seed, settings.config)
+    selection = selection_of(settings)
+    trained = train_all(dataset, split, settings.seed, settings.config, selection)
     click.echo(metrics_table(trained.evaluation))
-    config = TrainingConfig(seed=settings.seed)
+    config = TrainingConfig.for_dataset(dataset, settings.seed)
     new_users: ColdStart | None = None
     if settings.cold_start:
         new_users = cold_start(
             dataset,
             dataset.file_order,
-            lambda data, part: train_all(data, part, settings.seed, settings.config),
+            lambda data, part: train_all(data, part, settings.seed, settings.config, selection),
             ColdStartConfig(),
             config.relevant_stars,
             settings.seed,

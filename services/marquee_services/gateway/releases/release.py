@@ -19,7 +19,7 @@ from marquee_core.release.ensemble import (
     RECENT_POPULARITY,
     Ensemble,
 )
-from marquee_core.release.manifest import Manifest, ModelEntry
+from marquee_core.release.manifest import IMPLICIT, Manifest, ModelEntry
 from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.popularity import popularity_scores
 from marquee_core.scorers.scorer import ReleaseData
@@ -62,6 +62,11 @@ class GatewayRelease:
     def release_id(self) -> str:
         """The release's id."""
         return self.manifest.release_id
+
+    @property
+    def predicts_stars(self) -> bool:
+        """Whether the release predicts ratings; not if it was trained on implicit feedback."""
+        return self.manifest.data.feedback != IMPLICIT
 
     @property
     def item_count(self) -> int:
@@ -116,7 +121,8 @@ def load_gateway_release(store: ReleaseStore, release_id: str, cache: Path) -> G
             that it should score.
     """
     files, names = open_release(store, release_id, GATEWAY, cache)
-    if not {BASELINE, POPULARITY} <= set(names) <= set(GATEWAY_MODELS):
+    required = {POPULARITY} if files.manifest.data.feedback == IMPLICIT else {BASELINE, POPULARITY}
+    if not required <= set(names) <= set(GATEWAY_MODELS):
         raise ArtifactError(f"the gateway scores {GATEWAY_MODELS}, but the release has {names}")
     users, catalogue, ensemble, item_vectors = open_gateway_files(files)
     counts = files.data.matrix.item_counts

@@ -1,0 +1,4 @@
+USEFULNESS = ()
+
+
+def estimated_seconds(name, matrix): ...
