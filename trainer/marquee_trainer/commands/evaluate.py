@@ -14,6 +14,8 @@ from marquee_trainer.commands.selection import selection_of
 from marquee_trainer.commands.settings import EvaluateSettings
 from marquee_trainer.commands.tables import known_day_table, metrics_table
 from marquee_trainer.commands.train import train_all
+from marquee_trainer.data.errors import RatingsError
+from marquee_trainer.data.scale import Feedback
 from marquee_trainer.models.configurations import configuration_file, read_searches
 from marquee_trainer.studies.cold_start import ColdStart, ColdStartConfig, cold_start
 from marquee_trainer.studies.known_day import KnownDay, KnownDayConfig, evaluate_with_day
@@ -25,12 +27,18 @@ def run_evaluation(settings: EvaluateSettings) -> None:
     """Trains and evaluates all models, prints a table and writes the requested files.
 
     Raises:
-        RatingsError: The ratings cannot be read, or a cold-start evaluation was requested and no
-            user has enough ratings for it.
+        RatingsError: The ratings cannot be read, there are too few of them, or they do not allow
+            a study that was requested: cold start needs users with enough ratings, and no study is
+            for implicit feedback.
         ConfigurationError: The file of hyperparameters cannot be read or names an unknown model.
         OSError: A file cannot be written.
     """
     dataset, split = load_and_split(settings)
+    if dataset.feedback is Feedback.IMPLICIT and (settings.cold_start or settings.with_day):
+        raise RatingsError(
+            f"{dataset.source}: --cold-start and --with-day measure predicted ratings, which "
+            "implicit feedback does not have"
+        )
     # Read before training, so that a damaged file is reported at once.
     file = configuration_file(len(split.train), settings.config)
     searches = read_searches(file) if file else None

@@ -18,12 +18,22 @@ _COLUMNS = (
 
 
 def metrics_table(evaluation: Evaluation) -> str:
-    """The metrics of every model, the baselines and the ensemble; empty cells do not apply."""
-    rows = [
-        [name, *(f"{metrics[key]:.4f}" if key in metrics else "" for key, _ in _COLUMNS)]
-        for name, metrics in evaluation.metrics.items()
+    """The metrics of every model, the baselines and the ensemble.
+
+    Empty cells do not apply. Metrics that no model has, such as rating errors of implicit feedback,
+    have no column.
+    """
+    by_model = evaluation.metrics
+    columns = [
+        (key, title)
+        for key, title in _COLUMNS
+        if any(key in metrics for metrics in by_model.values())
     ]
-    return render(["model", *(title for _, title in _COLUMNS)], rows, "<" + ">" * len(_COLUMNS))
+    rows = [
+        [name, *(f"{metrics[key]:.4f}" if key in metrics else "" for key, _ in columns)]
+        for name, metrics in by_model.items()
+    ]
+    return render(["model", *(title for _, title in columns)], rows, "<" + ">" * len(columns))
 
 
 def known_day_table(known_day: KnownDay) -> str:

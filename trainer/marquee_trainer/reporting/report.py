@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.data.scale import Feedback
 from marquee_trainer.data.split import Split
 from marquee_trainer.metrics.rating_metrics import rating_metrics
 from marquee_trainer.models.configurations import Searches
@@ -60,17 +61,19 @@ def write_evaluation_report(
         name: rating_metrics(predictions, test.ratings, dataset.scale).squared_errors
         for name, predictions in evaluation.predictions.items()
     }
-    sections = [
-        _protocol_section(dataset, split, config),
-        rating_section(evaluation.metrics, trained.seconds),
-        comparison_section(squared, test.users, config.seed),
-        ablation_section(dataset, split, trained, config),
-        Section("Learning curves", plots=[("learning", plots.learning_curves(trained.fits))]),
-        error_section(dataset, test, trained, squared),
-    ]
-    unknown_users = study_unknown_users(dataset, split, trained.data, config)
-    if unknown_users is not None:
-        sections.append(unknown_users_section(unknown_users))
+    sections = [_protocol_section(dataset, split, config)]
+    # Implicit feedback has no ratings to predict.
+    if evaluation.predictions:
+        sections += [
+            rating_section(evaluation.metrics, trained.seconds),
+            comparison_section(squared, test.users, config.seed),
+            ablation_section(dataset, split, trained, config),
+            Section("Learning curves", plots=[("learning", plots.learning_curves(trained.fits))]),
+            error_section(dataset, test, trained, squared),
+        ]
+        unknown_users = study_unknown_users(dataset, split, trained.data, config)
+        if unknown_users is not None:
+            sections.append(unknown_users_section(unknown_users))
     sections.append(ranking_section(evaluation, config.seed))
     sections.append(chosen_section(trained.models))
     if searches is not None:
@@ -92,5 +95,9 @@ def _protocol_section(dataset: RatingsDataset, split: Split, config: TrainingCon
         "refitted on all training ratings, and the test ratings were used once, at the end. "
         "Predictions are clipped to the rating scale, and errors are averaged over all ratings. "
         "Each ranking is of all items that the user has not rated in training; an item is "
-        f"relevant if the user rated it {config.relevant_stars:g} stars or more in the test.",
+        + (
+            f"relevant if the user rated it {config.relevant_stars:g} or more in the test."
+            if dataset.feedback is Feedback.EXPLICIT
+            else "relevant if the user interacted with it in the test."
+        ),
     )

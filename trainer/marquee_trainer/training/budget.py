@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 from marquee_core.ratings import RatingsMatrix
-from marquee_trainer.models.costs import USEFULNESS, estimated_seconds
+from marquee_trainer.models.costs import COSTS
 from marquee_trainer.models.model import Model
-from marquee_trainer.models.neural.tensorflow_model import EpochConfig, TensorFlowModel
+from marquee_trainer.models.neural.tensorflow_model import TensorFlowModel
 
-# Fits of the whole run per fit with validation ratings: itself, the refit for the evaluation, and
-# the refit on all ratings, which has a quarter more ratings.
-_FITS = 3.25
-# The share of the budget that is for loading, blending, evaluating and publishing.
-_RESERVE = 0.15
+# Refits per fit: one for the evaluation and one on all ratings, each with more ratings than the
+# fit before it.
+_REFITS = 2.5
+# The share of the time that is for loading, blending, evaluating and publishing.
+_RESERVE = 0.2
 # A model is shortened only if at least this share of its epochs fits; fewer are not worth it.
 _MIN_EPOCH_SHARE = 0.3
-
-ModelT = TypeVar("ModelT", bound=Model)
 
 
 class Budget:
     """Decides before each fit whether the model still fits into the time that is left.
 
-    The cost of a model is estimated from the size of the data. The time that the fits so far have
+    The cost of a model is estimated from the number of ratings. The time that the fits so far have
     taken corrects the estimates for the machine and its load.
     """
 
@@ -45,12 +42,19 @@ class Budget:
         self._report = report
         self._clock = clock
         self._end = clock() + seconds * (1.0 - _RESERVE)
-        self._estimated: dict[str, float] = {}
-        self._spent: dict[str, float] = {}
+        self._estimated_s = 0.0
+        self._spent_s = 0.0
+        self._refits_s = 0.0
+        # By model, the share of its epochs that it is trained for.
+        self._shares: dict[str, float] = {}
 
-    def order(self, models: Sequence[ModelT]) -> list[ModelT]:
-        """The models in the order in which they get the time: the most useful first."""
-        return sorted(models, key=lambda model: USEFULNESS.index(model.name))
+    def order(self, models: Sequence[Model]) -> list[Model]:
+        """The models in the order in which they get the time: the most useful first.
+
+        Models without a known cost come last.
+        """
+        ranks = {name: rank for rank, name in enumerate(COSTS)}
+        return sorted(models, key=lambda model: ranks.get(model.name, len(ranks)))
 
     def admit(self, model: Model, matrix: RatingsMatrix) -> Model | None:
         """Decides whether a model fits into the time that is left.
@@ -62,35 +66,55 @@ class Budget:
         Returns:
             The model, or the same with fewer epochs; None to leave it out.
         """
-        fit = estimated_seconds(model.name, matrix) * self._speed()
-        needed, left = fit * _FITS, self._end - self._clock() - self._committed()
+        if model.name not in COSTS:
+            # Without an estimate it gets what is left, and the others have come before it.
+            if self._left() > 0:
+                return model
+            self._leave_out(model, 0.0)
+            return None
+        cost = COSTS[model.name].at(matrix)
+        needed = (cost.fit_s + _REFITS * cost.refit_s) * self._speed()
+        left = self._left()
         if needed <= left:
-            self._estimated[model.name] = fit / self._speed()
             return model
-        share = max(0.0, left) / needed
-        if isinstance(model, TensorFlowModel) and share >= _MIN_EPOCH_SHARE:
-            epochs = max(1, int(model.max_epochs * share))
-            self._report(
-                f"budget: {model.name} is trained for at most {epochs} of {model.max_epochs} epochs"
-            )
-            self._estimated[model.name] = fit * share / self._speed()
-            shortened: TensorFlowModel[EpochConfig] = model.with_epochs(epochs)
-            return shortened
+        share = left / needed
+        if not isinstance(model, TensorFlowModel) or share < _MIN_EPOCH_SHARE:
+            self._leave_out(model, needed)
+            return None
+        epochs = max(1, int(model.max_epochs * share))
         self._report(
-            f"budget: {model.name} is left out; it needs about {needed:.0f} s, and "
-            f"{max(0.0, left):.0f} s are left"
+            f"budget: {model.name} is trained for at most {epochs} of {model.max_epochs} epochs"
         )
-        return None
+        self._shares[model.name] = share
+        shortened: Model = model.with_epochs(epochs)
+        return shortened
 
-    def record(self, model: Model, seconds: float) -> None:
-        """Records how long the fit of an admitted model took."""
-        self._spent[model.name] = seconds
+    def record(self, model: Model, matrix: RatingsMatrix, seconds: float) -> None:
+        """Records how long the fit of an admitted model took.
+
+        Args:
+            model: The fitted model.
+            matrix: The ratings that it was fitted on.
+            seconds: How long that took.
+        """
+        self._spent_s += seconds
+        if model.name in COSTS:
+            cost = COSTS[model.name].at(matrix)
+            self._estimated_s += cost.fit_s * self._shares.get(model.name, 1.0)
+            self._refits_s += _REFITS * seconds * cost.refit_s / cost.fit_s
+        else:
+            self._refits_s += _REFITS * seconds
+
+    def _left(self) -> float:
+        """The seconds left for further models, after the refits of those that are fitted."""
+        return self._end - self._clock() - self._refits_s
 
     def _speed(self) -> float:
         """Measured over estimated seconds of the fits so far; 1 before the first."""
-        estimated = sum(self._estimated[name] for name in self._spent)
-        return sum(self._spent.values()) / estimated if estimated else 1.0
+        return self._spent_s / self._estimated_s if self._estimated_s else 1.0
 
-    def _committed(self) -> float:
-        """The time that the refits of the models fitted so far will take, in seconds."""
-        return (_FITS - 1.0) * sum(self._spent.values())
+    def _leave_out(self, model: Model, needed: float) -> None:
+        estimate = f"it needs about {needed:,.0f} s, and " if needed else ""
+        self._report(
+            f"budget: {model.name} is left out; {estimate}{max(0.0, self._left()):,.0f} s are left"
+        )

@@ -145,7 +145,7 @@ def _fit_all(
         fits[model.name] = model.fit(training)
         fitted[model.name] = model
         if budget is not None:
-            budget.record(model, time.perf_counter() - start)
+            budget.record(model, training.data.matrix, time.perf_counter() - start)
     return [fitted[name] for name in names if name in fitted], fits
 
 
