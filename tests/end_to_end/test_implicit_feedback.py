@@ -16,7 +16,7 @@ from marquee import AsyncClient, FailedPrecondition, InvalidArgument
 from marquee.cli import main as marquee_command
 from marquee_core.release.manifest import IMPLICIT, Manifest
 from marquee_core.release.store import ReleaseStore
-from marquee_core.services import CF
+from marquee_core.service_names import CF
 from marquee_services.cf.models import CF_SCORERS
 from marquee_services.gateway.main import start as start_gateway
 from marquee_services.gateway.settings import GatewaySettings

@@ -9,7 +9,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from marquee import AsyncClient, FailedPrecondition, SubjectKind
-from marquee_core.services import BACKENDS
+from marquee_core.service_names import BACKENDS
 from toy.services import toy_services
 
 SUBSETS = [("cf",), ("inference",), ()]

@@ -27,7 +27,7 @@ def check_range(field: str, value: int, high: int) -> None:
         InvalidFields: The value is not between 1 and `high`.
     """
     if not 1 <= value <= high:
-        raise InvalidFields([FieldViolation(field, f"{value} is not between 1 and {high}")])
+        raise InvalidFields([FieldViolation(field, f"must be between 1 and {high}, not {value}")])
 
 
 def to_queries(users: Sequence[pb.UserQuery], max_users: int) -> list[Query]:

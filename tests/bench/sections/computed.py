@@ -9,7 +9,7 @@ from bench.context import Context
 from bench.processes import EchoServer
 from bench.report import Table
 from bench.sections import recommend
-from marquee_core.services import BACKENDS
+from marquee_core.service_names import BACKENDS
 from marquee_services.processes import ServiceProcess
 
 

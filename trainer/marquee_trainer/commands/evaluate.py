@@ -18,7 +18,12 @@ from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.scale import Feedback
 from marquee_trainer.models.configurations import configuration_file, read_searches
 from marquee_trainer.studies.cold_start import ColdStart, ColdStartConfig, cold_start
-from marquee_trainer.studies.known_day import KnownDay, KnownDayConfig, evaluate_with_day
+from marquee_trainer.studies.known_day import (
+    KnownDay,
+    KnownDayConfig,
+    evaluate_with_day,
+    require_days,
+)
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import Evaluation
 
@@ -27,9 +32,9 @@ def run_evaluation(settings: EvaluateSettings) -> None:
     """Trains and evaluates all models, prints a table and writes the requested files.
 
     Raises:
-        RatingsError: The ratings cannot be read, there are too few of them, or they do not allow
-            a study that was requested: cold start needs users with enough ratings, and no study is
-            for implicit feedback.
+        RatingsError: The ratings cannot be read, there are too few of them, no user has enough
+            ratings for a requested cold-start evaluation, the ratings have no timestamps and
+            `with_day` is set, or a study of predicted ratings is requested for implicit feedback.
         ConfigurationError: The file of hyperparameters cannot be read or names an unknown model.
         OSError: A file cannot be written.
     """
@@ -39,6 +44,8 @@ def run_evaluation(settings: EvaluateSettings) -> None:
             f"{dataset.source}: --cold-start and --with-day measure predicted ratings, which "
             "implicit feedback does not have"
         )
+    if settings.with_day:
+        require_days(dataset)
     # Read before training, so that a damaged file is reported at once.
     file = configuration_file(len(split.train), settings.config)
     searches = read_searches(file) if file else None

@@ -17,6 +17,7 @@ from marquee_core.release.ensemble import (
     Ensemble,
     backend_subsets,
 )
+from marquee_core.service_names import GATEWAY
 from marquee_trainer.ensemble.weight_search import RankingPool, SearchConfig, search_weights
 
 
@@ -197,7 +198,7 @@ def learn_ensemble(
     When a backend is unavailable, the gateway uses the blends that were learned without it.
 
     Args:
-        backend_of: By model, the backend that serves it; `gateway` for the baselines, which are
+        backend_of: By model, the backend that serves it; `GATEWAY` for the baselines, which are
             always available.
         predictions: By rating predictor, predictions of the validation ratings, in stars
             (float32, n); none for implicit feedback, whose rating blends are empty.
@@ -206,12 +207,10 @@ def learn_ensemble(
             any user there is nothing to learn weights from, and popularity ranks.
         config: How blends are learned.
     """
-    backends = sorted(set(backend_of.values()) - {"gateway"})
+    backends = sorted(set(backend_of.values()) - {GATEWAY})
     pairs = {}
     for subset in backend_subsets(backends):
-        available = [
-            name for name, backend in backend_of.items() if backend in subset | {"gateway"}
-        ]
+        available = [name for name, backend in backend_of.items() if backend in subset | {GATEWAY}]
         available_predictions = {
             name: predictions[name] for name in available if name in predictions
         }

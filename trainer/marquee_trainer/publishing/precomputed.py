@@ -12,7 +12,7 @@ from marquee_core.arrays import Float32
 from marquee_core.catalogue import Vocabulary
 from marquee_core.release.ensemble import BASELINE, Ensemble
 from marquee_core.scorers.scorer import ReleaseData
-from marquee_core.services import GATEWAY
+from marquee_core.service_names import GATEWAY
 from marquee_services.gateway.answering.messages import recommended_items
 from marquee_services.gateway.ranking.pages import cut_page
 from marquee_services.gateway.ranking.scored_candidates import ScoredCandidates

@@ -84,7 +84,7 @@ class Backend:
         timeout: float,
         call: Callable[[Replica, float], Awaitable[_T]],
     ) -> _T:
-        """Calls a replica, and another one if that replica is unavailable.
+        """Calls a replica; if it is unavailable or lacks the release, calls another one.
 
         Args:
             release_id: The release of the request; replicas that have loaded it are preferred.
@@ -92,7 +92,8 @@ class Backend:
             call: Calls the given replica with the given number of seconds as its timeout.
 
         Raises:
-            BackendError: No replica answered.
+            BackendError: No replica is healthy, a replica failed in a way that calling another
+                would not help, or all of them failed.
         """
         loop = asyncio.get_running_loop()
         due = loop.time() + timeout

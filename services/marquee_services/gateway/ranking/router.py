@@ -14,7 +14,7 @@ from marquee_core.arrays import Bool, Float32, Int32
 from marquee_core.output import Output
 from marquee_core.release.ensemble import BASELINE, POPULARITY, RECENT_POPULARITY
 from marquee_core.retrieval.top import top_indexes
-from marquee_core.services import GATEWAY
+from marquee_core.service_names import GATEWAY
 from marquee_services.errors import DeadlineExceeded, ModelAbstains, ModelUnavailable
 from marquee_services.gateway.backends.backend import Backend
 from marquee_services.gateway.backends.failures import BackendError, Failure

@@ -74,7 +74,10 @@ def resolve_subject(
     # The strength of an interaction, such as a number of plays, has no upper limit.
     limit = high if release.predicts_stars else math.inf
     violations = [
-        FieldViolation(f"{field}.ratings[{position}].stars", f"not in {low:g} to {limit:g}")
+        FieldViolation(
+            f"{field}.ratings[{position}].stars",
+            f"must be between {low:g} and {limit:g}, not {rating.stars:g}",
+        )
         for position, rating in enumerate(subject.ratings)
         if not low <= rating.stars <= limit
     ]

@@ -15,7 +15,6 @@ from marquee_core.release.contents import open_gateway_files, open_recent_counts
 from marquee_core.release.ensemble import (
     BASELINE,
     GATEWAY_MODELS,
-    POPULARITY,
     RECENT_POPULARITY,
     Ensemble,
 )
@@ -23,7 +22,7 @@ from marquee_core.release.manifest import IMPLICIT, Manifest, ModelEntry
 from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.popularity import popularity_scores
 from marquee_core.scorers.scorer import ReleaseData
-from marquee_core.services import GATEWAY
+from marquee_core.service_names import GATEWAY
 from marquee_services.errors import ModelNotFound
 from marquee_services.gateway.releases.precomputed import PrecomputedPages
 from marquee_services.gateway.releases.titles import TitleIndex
@@ -121,9 +120,14 @@ def load_gateway_release(store: ReleaseStore, release_id: str, cache: Path) -> G
             that it should score.
     """
     files, names = open_release(store, release_id, GATEWAY, cache)
-    required = {POPULARITY} if files.manifest.data.feedback == IMPLICIT else {BASELINE, POPULARITY}
-    if not required <= set(names) <= set(GATEWAY_MODELS):
-        raise ArtifactError(f"the gateway scores {GATEWAY_MODELS}, but the release has {names}")
+    optional = {RECENT_POPULARITY}
+    if files.manifest.data.feedback == IMPLICIT:
+        optional.add(BASELINE)
+    if not set(GATEWAY_MODELS) - optional <= set(names) <= set(GATEWAY_MODELS):
+        raise ArtifactError(
+            f"the release assigns {', '.join(names) or 'no models'} to the gateway, which scores "
+            f"{', '.join(GATEWAY_MODELS)}; only {', '.join(sorted(optional))} may be missing"
+        )
     users, catalogue, ensemble, item_vectors = open_gateway_files(files)
     counts = files.data.matrix.item_counts
     has_recent = RECENT_POPULARITY in names
