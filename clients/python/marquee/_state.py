@@ -115,7 +115,8 @@ class Status:
         release: The release in service; None before the first release is loaded.
         loaded_release_ids: The ids of all loaded releases, which requests may name; most recently
             promoted first.
-        backends: The backends that the gateway calls.
+        backends: The backends that the gateway calls: those whose models a loaded release holds, or
+            all before the first release is loaded.
         server_version: The version of the gateway.
         pending_release_reason: Why the promoted release is not in service yet; empty if it is.
         raw: The protobuf message that this was made from.

@@ -930,7 +930,9 @@ class GetStatusResponse(_message.Message):
 
     @_builtins.property
     def backends(self) -> _containers.RepeatedCompositeFieldContainer[Global___BackendStatus]:
-        """The backends that the gateway calls."""
+        """The backends that the gateway calls: those whose models a loaded release holds. Before the first
+        release is loaded, all of them.
+        """
 
     def __init__(
         self,
