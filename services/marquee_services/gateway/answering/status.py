@@ -50,7 +50,7 @@ class StatusReporter:
                 for backend in self._backends
                 if not loaded or backend.name in used
             ],
-            server_version=version("marquee"),
+            server_version=version("marquee-recommender"),
             pending_release_reason=self._releases.pending_reason,
         )
 
