@@ -162,11 +162,34 @@ def test_recommend_returns_the_whole_answer(client: Any, gateway: FakeGateway) -
     reasons = [
         pb.Reason(model_share=pb.Reason.ModelShare(model="mf", output=4.0, contribution=2.0)),
         pb.Reason(
-            rated_item=pb.Reason.RatedItem(
-                item_id="172", title="Empire", stars=5, similarity=0.5, contribution=0.25
+            model_share=pb.Reason.ModelShare(
+                model="ease",
+                output=0.5,
+                contribution=1.0,
+                decomposition=pb.Reason.DECOMPOSITION_RATED_ITEMS,
+                explained=0.75,
             )
         ),
-        pb.Reason(similar_users=pb.Reason.SimilarUsers(count=9, mean_stars=4.5, contribution=-0.5)),
+        pb.Reason(
+            rated_item=pb.Reason.RatedItem(
+                item_id="172",
+                title="Empire",
+                stars=5,
+                similarity=0.5,
+                contribution=0.25,
+                model="ease",
+                score_contribution=0.5,
+            )
+        ),
+        pb.Reason(
+            similar_users=pb.Reason.SimilarUsers(
+                count=9,
+                mean_stars=4.5,
+                contribution=-0.5,
+                model="user_cf",
+                score_contribution=-0.25,
+            )
+        ),
         pb.Reason(),
     ]
     response = pb.RecommendResponse(
@@ -199,9 +222,10 @@ def test_recommend_returns_the_whole_answer(client: Any, gateway: FakeGateway) -
     assert first.proposed_by == ("item_cf", "mf")
     assert (first.title, first.year, first.genres) == ("Star Wars", 1977, ("Action", "Sci-Fi"))
     assert first.reasons == (
-        marquee.ModelShare("mf", 4.0, 2.0),
-        marquee.RatedItem("172", "Empire", 5.0, 0.5, 0.25),
-        marquee.SimilarUsers(9, 4.5, -0.5),
+        marquee.ModelShare("mf", 4.0, 2.0, marquee.Decomposition.UNSPECIFIED, 0.0),
+        marquee.ModelShare("ease", 0.5, 1.0, marquee.Decomposition.RATED_ITEMS, 0.75),
+        marquee.RatedItem("172", "Empire", 5.0, 0.5, 0.25, "ease", 0.5),
+        marquee.SimilarUsers(9, 4.5, -0.5, "user_cf", -0.25),
     )
     assert first.raw == response.items[0]
     assert (second.metadata, second.title, second.year, second.genres) == (None, None, None, ())

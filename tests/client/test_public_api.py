@@ -27,12 +27,13 @@ from marquee.v1 import types_pb2
 PUBLIC = set(
     """
     AnswerSource AsyncClient BackendStatus BatchAnswer Cancelled Client DeadlineExceeded
-    DegradedReason FailedPrecondition FoundItems Internal InvalidArgument Item ItemFilter
+    Decomposition DegradedReason FailedPrecondition FoundItems Internal InvalidArgument Item
+    ItemFilter
     MarqueeError ModelShare ModelStatus ModelWeight NotFound Overloaded PermissionDenied
     PredictedRating PredictedRatings RatedItem Reason RecommendOptions Recommendation
     Recommendations ReleaseEvaluation ReleaseStatus SimilarItem SimilarItems SimilarUsers Status
     Subject SubjectKind TLS Unauthenticated Unavailable Unimplemented Violation __version__
-    """.split()  # noqa: SIM905 - a list of 42 strings reads worse
+    """.split()  # noqa: SIM905 - a list of 43 strings reads worse
 )
 
 
@@ -131,6 +132,7 @@ def test_every_call_takes_a_timeout_and_metadata() -> None:
     [
         (marquee.SubjectKind, types_pb2.SubjectKind, "SUBJECT_KIND_"),
         (marquee.DegradedReason, types_pb2.DegradedReason, "DEGRADED_REASON_"),
+        (marquee.Decomposition, pb.Reason.Decomposition, "DECOMPOSITION_"),
     ],
 )
 def test_enums_are_those_of_the_protocol(client_enum: Any, proto_enum: Any, prefix: str) -> None:

@@ -74,16 +74,14 @@ class ToyScorer:
     def rated_evidence(self, profile: Profiles, items: Int32, count: int) -> list[RatedEvidence]:
         """Implements `ExplainsByItems.rated_evidence`."""
         residuals = self._data.baseline.residuals(profile)
+        remainders = np.zeros(len(items), np.float32)
+        if self.output is Output.STARS:
+            remainders = self._data.baseline.score(profile, items)[0]
         evidence = []
-        for item in items:
-            products = self._vectors[profile.items] @ self._vectors[item]
-            parts = (residuals * products / max(1, len(profile.items))).astype(np.float32)
-            order = np.argsort(-np.abs(parts), kind="stable")[:count]
-            evidence.append(
-                RatedEvidence(
-                    profile.items[order], products[order].astype(np.float32), parts[order]
-                )
-            )
+        for item, remainder in zip(items, remainders.tolist(), strict=True):
+            products = (self._vectors[profile.items] @ self._vectors[item]).astype(np.float32)
+            parts = residuals * products / max(1, len(profile.items))
+            evidence.append(RatedEvidence.largest(profile.items, products, parts, remainder, count))
         return evidence
 
     def neighbour_evidence(self, profile: Profiles, items: Int32) -> list[NeighbourEvidence]:

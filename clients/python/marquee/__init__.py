@@ -46,6 +46,7 @@ from marquee._options import TLS, ItemFilter, RecommendOptions, Subject
 from marquee._state import BackendStatus, ModelStatus, ReleaseEvaluation, ReleaseStatus, Status
 from marquee._types import (
     AnswerSource,
+    Decomposition,
     DegradedReason,
     Item,
     ModelShare,
@@ -70,6 +71,7 @@ __all__ = [
     "Cancelled",
     "Client",
     "DeadlineExceeded",
+    "Decomposition",
     "DegradedReason",
     "FailedPrecondition",
     "FoundItems",

@@ -21,6 +21,7 @@ from marquee._rpc_errors import from_code
 from marquee._state import BackendStatus, ModelStatus, ReleaseEvaluation, ReleaseStatus, Status
 from marquee._types import (
     AnswerSource,
+    Decomposition,
     DegradedReason,
     Item,
     ModelShare,
@@ -36,6 +37,10 @@ from marquee.v1 import types_pb2
 _SUBJECT_KINDS: Mapping[int, SubjectKind] = {
     number: SubjectKind(name.removeprefix("SUBJECT_KIND_"))
     for name, number in types_pb2.SubjectKind.items()
+}
+_DECOMPOSITIONS: Mapping[int, Decomposition] = {
+    number: Decomposition(name.removeprefix("DECOMPOSITION_"))
+    for name, number in pb.Reason.Decomposition.items()
 }
 _DEGRADED_REASONS: Mapping[int, DegradedReason] = {
     number: DegradedReason(name.removeprefix("DEGRADED_REASON_"))
@@ -177,7 +182,13 @@ def _reason(message: pb.Reason) -> Reason | None:
     match message.WhichOneof("evidence"):
         case "model_share":
             share = message.model_share
-            return ModelShare(share.model, share.output, share.contribution)
+            return ModelShare(
+                share.model,
+                share.output,
+                share.contribution,
+                _DECOMPOSITIONS.get(share.decomposition, Decomposition.UNSPECIFIED),
+                share.explained,
+            )
         case "rated_item":
             rated = message.rated_item
             return RatedItem(
@@ -186,10 +197,18 @@ def _reason(message: pb.Reason) -> Reason | None:
                 stars=rated.stars,
                 similarity=rated.similarity,
                 contribution=rated.contribution,
+                model=rated.model,
+                score_contribution=rated.score_contribution,
             )
         case "similar_users":
             users = message.similar_users
-            return SimilarUsers(users.count, users.mean_stars, users.contribution)
+            return SimilarUsers(
+                users.count,
+                users.mean_stars,
+                users.contribution,
+                users.model,
+                users.score_contribution,
+            )
         case _:
             return None
 

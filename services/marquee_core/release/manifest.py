@@ -57,6 +57,8 @@ class DataEntry:
             purchases. A release of implicit feedback has rankers only and predicts no stars.
         refitted: Whether the models were fitted on all ratings after their evaluation. If not,
             they were fitted on the training part of the evaluation only.
+        dislike_limit: The highest rating that is a dislike, in stars; None if no rating is one,
+            as for implicit feedback.
     """
 
     source: str
@@ -69,6 +71,7 @@ class DataEntry:
     genres: tuple[str, ...]
     feedback: str = EXPLICIT
     refitted: bool = False
+    dislike_limit: float | None = None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -74,7 +75,8 @@ def publish_trained(
         ArrayError: A model's parameters are not finite.
         OSError: The store cannot be written to.
     """
-    matrix = trained.served_data.matrix
+    served = trained.served_data
+    matrix, limit = served.matrix, served.dislike_limit
     refitted = trained.refit is not None
     source = DataEntry(
         source=dataset.source,
@@ -87,6 +89,7 @@ def publish_trained(
         genres=dataset.catalogue.genres,
         feedback=dataset.feedback.value,
         refitted=refitted,
+        dislike_limit=limit if math.isfinite(limit) else None,
     )
     evaluation = {
         "split": split.description,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from marquee_core.arrays import Int64
+from marquee_core.ratings import dislike_limit
 from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.interactions import Interactions
+from marquee_trainer.data.scale import Feedback
 from marquee_trainer.data.split import Split, split_by
 from marquee_trainer.training.config import BaselineConfig, TrainingConfig
 from marquee_trainer.training.recency import recency_of
@@ -100,4 +104,7 @@ def release_data(
     matrix = dataset.matrix(rows)
     baseline = Baseline.fit(matrix, config.user_damping, config.item_damping, config.sweeps)
     recency = None if half_life_days is None else recency_of(dataset, rows, half_life_days)
-    return ReleaseData(matrix, baseline, recency)
+    limit = -math.inf
+    if dataset.feedback is Feedback.EXPLICIT:
+        limit = dislike_limit(dataset.scale.low, dataset.scale.high)
+    return ReleaseData(matrix, baseline, recency, limit)

@@ -198,20 +198,38 @@ def _reasons(entry: marquee.Recommendation) -> str:
     for reason in entry.reasons:
         match reason:
             case marquee.ModelShare():
-                text = f"{reason.contribution:+.3f} by {reason.model} (output {reason.output:.3f})"
-            case marquee.RatedItem():
                 text = (
-                    f"{reason.contribution:+.3f} stars in item CF: the user gave "
-                    f"{reason.title or reason.item_id} {reason.stars:g} stars "
-                    f"(similarity {reason.similarity:.2f})"
+                    f"{reason.contribution:+.3f} by {reason.model} (output {reason.output:.3f})"
+                    + _made_of(reason)
+                )
+            case marquee.RatedItem():
+                amount = f"{reason.score_contribution:+.3f} by {reason.model}"
+                if not reason.model:  # from an older server
+                    amount = f"{reason.contribution:+.3f} stars in item CF"
+                text = (
+                    f"{amount}: the user gave {reason.title or reason.item_id} "
+                    f"{reason.stars:g} stars (similarity {reason.similarity:.2f})"
                 )
             case marquee.SimilarUsers():
+                amount = f"{reason.score_contribution:+.3f} by {reason.model}"
+                if not reason.model:  # from an older server
+                    amount = f"{reason.contribution:+.3f} stars in user CF"
                 text = (
-                    f"{reason.contribution:+.3f} stars in user CF: {reason.count} similar users "
-                    f"gave it {reason.mean_stars:.2f} stars"
+                    f"{amount}: {reason.count} similar users gave it {reason.mean_stars:.2f} stars"
                 )
         lines.append(f"   {printable(text)}")
     return "\n".join(lines)
+
+
+def _made_of(share: marquee.ModelShare) -> str:
+    match share.decomposition:
+        case marquee.Decomposition.RATED_ITEMS:
+            return f", of which {share.explained:+.3f} by rated items"
+        case marquee.Decomposition.SIMILAR_USERS:
+            return f", of which {share.explained:+.3f} by similar users"
+        case marquee.Decomposition.OPAQUE:
+            return ", which cannot be decomposed"
+    return ""
 
 
 def _footer(source: marquee.AnswerSource, unknown_item_ids: Sequence[str]) -> list[str]:

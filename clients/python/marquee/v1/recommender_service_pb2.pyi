@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from marquee.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
@@ -209,7 +210,9 @@ class RecommendedItem(_message.Message):
     @_builtins.property
     def reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reason]:
         """Why the item was recommended. Filled if `include_reasons` was set. The contributions of all
-        model shares add up to `score`.
+        model shares add up to `score`. They are followed by the evidence behind the shares: the five
+        rated items that changed the score most over all models, with one reason for each model that
+        they changed it by, and then similar users. Only models with a ranking weight give evidence.
         """
 
     def __init__(
@@ -239,6 +242,41 @@ class Reason(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _Decomposition:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _DecompositionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Reason._Decomposition.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        DECOMPOSITION_UNSPECIFIED: Reason._Decomposition.ValueType  # 0
+        """Not known, because the model's backend did not answer with evidence."""
+        DECOMPOSITION_RATED_ITEMS: Reason._Decomposition.ValueType  # 1
+        """Exactly the sum of one contribution per rated item and a rest that no rated item explains."""
+        DECOMPOSITION_SIMILAR_USERS: Reason._Decomposition.ValueType  # 2
+        """The sum of what similar users contribute and a rest: the bias baseline."""
+        DECOMPOSITION_IMPERSONAL: Reason._Decomposition.ValueType  # 3
+        """It rests on no single rating of the subject: the intercept, popularity, the bias baseline, or
+        the neutral output that stands in for a model that abstains.
+        """
+        DECOMPOSITION_OPAQUE: Reason._Decomposition.ValueType  # 4
+        """The model cannot be decomposed, for example because it is a neural network."""
+
+    class Decomposition(_Decomposition, metaclass=_DecompositionEnumTypeWrapper):
+        """What the share of a model is made of."""
+
+    DECOMPOSITION_UNSPECIFIED: Reason.Decomposition.ValueType  # 0
+    """Not known, because the model's backend did not answer with evidence."""
+    DECOMPOSITION_RATED_ITEMS: Reason.Decomposition.ValueType  # 1
+    """Exactly the sum of one contribution per rated item and a rest that no rated item explains."""
+    DECOMPOSITION_SIMILAR_USERS: Reason.Decomposition.ValueType  # 2
+    """The sum of what similar users contribute and a rest: the bias baseline."""
+    DECOMPOSITION_IMPERSONAL: Reason.Decomposition.ValueType  # 3
+    """It rests on no single rating of the subject: the intercept, popularity, the bias baseline, or
+    the neutral output that stands in for a model that abstains.
+    """
+    DECOMPOSITION_OPAQUE: Reason.Decomposition.ValueType  # 4
+    """The model cannot be decomposed, for example because it is a neural network."""
+
     @_typing.final
     class ModelShare(_message.Message):
         """What one model contributes to the score."""
@@ -248,6 +286,8 @@ class Reason(_message.Message):
         MODEL_FIELD_NUMBER: _builtins.int
         OUTPUT_FIELD_NUMBER: _builtins.int
         CONTRIBUTION_FIELD_NUMBER: _builtins.int
+        DECOMPOSITION_FIELD_NUMBER: _builtins.int
+        EXPLAINED_FIELD_NUMBER: _builtins.int
         model: _builtins.str
         """The model's name, or `intercept` for the constant of the ensemble, whose output is 1."""
         output: _builtins.float
@@ -256,22 +296,31 @@ class Reason(_message.Message):
         """
         contribution: _builtins.float
         """The contribution to the score: the model's ranking weight times its output."""
+        decomposition: Global___Reason.Decomposition.ValueType
+        """What the contribution is made of."""
+        explained: _builtins.float
+        """The part of `contribution` that all rated items of the subject explain together, or all
+        similar users, whether they are listed as reasons or not. The difference to `contribution` is
+        the rest. 0 if the share is not decomposed.
+        """
         def __init__(
             self,
             *,
             model: _builtins.str = ...,
             output: _builtins.float = ...,
             contribution: _builtins.float = ...,
+            decomposition: Global___Reason.Decomposition.ValueType = ...,
+            explained: _builtins.float = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["contribution", b"contribution", "model", b"model", "output", b"output"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["contribution", b"contribution", "decomposition", b"decomposition", "explained", b"explained", "model", b"model", "output", b"output"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     @_typing.final
     class RatedItem(_message.Message):
-        """An item that the subject rated and that raised or lowered the prediction of item-based CF."""
+        """An item that the subject rated and that raised or lowered the output of one model."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -280,6 +329,8 @@ class Reason(_message.Message):
         STARS_FIELD_NUMBER: _builtins.int
         SIMILARITY_FIELD_NUMBER: _builtins.int
         CONTRIBUTION_FIELD_NUMBER: _builtins.int
+        MODEL_FIELD_NUMBER: _builtins.int
+        SCORE_CONTRIBUTION_FIELD_NUMBER: _builtins.int
         item_id: _builtins.str
         """The id of the rated item."""
         title: _builtins.str
@@ -287,9 +338,18 @@ class Reason(_message.Message):
         stars: _builtins.float
         """The subject's rating of it in stars."""
         similarity: _builtins.float
-        """The similarity of the rated item and the recommended one."""
+        """The similarity of the rated item and the recommended one in the model, from -1 to 1. 0 if the
+        model does not compare items.
+        """
         contribution: _builtins.float
-        """The contribution to the prediction of item-based CF, in stars. Negative if it lowers it."""
+        """The contribution to the model's output, in the unit of that output: stars for a rating
+        predictor such as item-based CF, the model's own scale for a ranker. Negative if it lowers
+        it.
+        """
+        model: _builtins.str
+        """The name of the model."""
+        score_contribution: _builtins.float
+        """The contribution to the score: the model's ranking weight times `contribution`."""
         def __init__(
             self,
             *,
@@ -298,10 +358,12 @@ class Reason(_message.Message):
             stars: _builtins.float = ...,
             similarity: _builtins.float = ...,
             contribution: _builtins.float = ...,
+            model: _builtins.str = ...,
+            score_contribution: _builtins.float = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["contribution", b"contribution", "item_id", b"item_id", "similarity", b"similarity", "stars", b"stars", "title", b"title"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["contribution", b"contribution", "item_id", b"item_id", "model", b"model", "score_contribution", b"score_contribution", "similarity", b"similarity", "stars", b"stars", "title", b"title"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -314,22 +376,30 @@ class Reason(_message.Message):
         COUNT_FIELD_NUMBER: _builtins.int
         MEAN_STARS_FIELD_NUMBER: _builtins.int
         CONTRIBUTION_FIELD_NUMBER: _builtins.int
+        MODEL_FIELD_NUMBER: _builtins.int
+        SCORE_CONTRIBUTION_FIELD_NUMBER: _builtins.int
         count: _builtins.int
         """The number of neighbours who rated the item."""
         mean_stars: _builtins.float
         """The mean of their ratings in stars, weighted by similarity."""
         contribution: _builtins.float
         """The contribution to the prediction of user-based CF, in stars. Negative if it lowers it."""
+        model: _builtins.str
+        """The name of the model."""
+        score_contribution: _builtins.float
+        """The contribution to the score: the model's ranking weight times `contribution`."""
         def __init__(
             self,
             *,
             count: _builtins.int = ...,
             mean_stars: _builtins.float = ...,
             contribution: _builtins.float = ...,
+            model: _builtins.str = ...,
+            score_contribution: _builtins.float = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["contribution", b"contribution", "count", b"count", "mean_stars", b"mean_stars"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["contribution", b"contribution", "count", b"count", "mean_stars", b"mean_stars", "model", b"model", "score_contribution", b"score_contribution"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -342,7 +412,7 @@ class Reason(_message.Message):
 
     @_builtins.property
     def rated_item(self) -> Global___Reason.RatedItem:
-        """A rated item, from item-based CF."""
+        """A rated item, from a model whose output is a sum over rated items."""
 
     @_builtins.property
     def similar_users(self) -> Global___Reason.SimilarUsers:

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from marquee.v1 import recommender_service_pb2 as pb
-from marquee.v1 import scoring_service_pb2, types_pb2
+from marquee.v1 import types_pb2
 from marquee_core.arrays import Float64
 from marquee_core.release.ensemble import BlendPair
 from marquee_services.gateway.answering.degraded import degraded_reasons
 from marquee_services.gateway.backends.failures import BackendError
-from marquee_services.gateway.ranking.scored_candidates import ScoredCandidates
-from marquee_services.gateway.ranking.subjects import ResolvedSubject
 from marquee_services.gateway.releases.release import GatewayRelease
-from marquee_services.server.wire import unpack_floats, unpack_ints
-
-INTERCEPT = "intercept"
-"""The name under which reasons list the constant of the blend."""
 
 
 def item_message(release: GatewayRelease, index: int) -> types_pb2.Item:
@@ -109,60 +103,3 @@ def add_metadata(release: GatewayRelease, items: Iterable[pb.RecommendedItem]) -
     for item in items:
         index = release.catalogue.items.index(item.item_id)
         item.metadata.CopyFrom(item_message(release, index))
-
-
-def model_shares(scored: ScoredCandidates, position: int) -> list[pb.Reason]:
-    """Each model's contribution to a candidate's ranking score, largest first.
-
-    The contributions, with that of the intercept, add up to the score.
-    """
-    blend = scored.blends.ranking
-    shares = [
-        pb.Reason.ModelShare(
-            model=name,
-            output=float(scored.outputs[name][position]),
-            contribution=weight * float(scored.outputs[name][position]),
-        )
-        for name, weight in blend.weights.items()
-    ]
-    shares.append(pb.Reason.ModelShare(model=INTERCEPT, output=1.0, contribution=blend.intercept))
-    shares.sort(key=lambda share: -abs(share.contribution))
-    return [pb.Reason(model_share=share) for share in shares]
-
-
-def evidence_reasons(
-    release: GatewayRelease,
-    subject: ResolvedSubject,
-    evidence: scoring_service_pb2.ExplainItemsResponse.ItemEvidence,
-) -> list[pb.Reason]:
-    """The rated items and the similar users that a backend names as evidence for an item."""
-    stars_of: Mapping[int, float] = dict(
-        zip(subject.profile.items.tolist(), subject.profile.ratings.tolist(), strict=True)
-    )
-    rated = unpack_ints("rated_items", evidence.rated_items).tolist()
-    rows = zip(
-        rated,
-        unpack_floats("similarities", evidence.similarities).tolist(),
-        unpack_floats("contributions", evidence.contributions).tolist(),
-        strict=True,
-    )
-    reasons = [
-        pb.Reason(
-            rated_item=pb.Reason.RatedItem(
-                item_id=release.catalogue.items.id(index),
-                title=release.catalogue.title(index),
-                stars=stars_of[index],
-                similarity=similarity,
-                contribution=contribution,
-            )
-        )
-        for index, similarity, contribution in rows
-    ]
-    if evidence.neighbour_count:
-        users = pb.Reason.SimilarUsers(
-            count=evidence.neighbour_count,
-            mean_stars=evidence.neighbour_mean_stars,
-            contribution=evidence.neighbour_contribution,
-        )
-        reasons.append(pb.Reason(similar_users=users))
-    return reasons

@@ -27,6 +27,13 @@ _MAX_USERS = 4_000
 # Hyperparameters that are ratings, in stars.
 _IN_STARS = ("minimum_stars",)
 
+# The weights of a dislike to choose from when users are scored. On MovieLens 100K, half the smaller
+# one is too little: a disliked item frees its place in the list, and a similar item may take it.
+DISLIKE_WEIGHTS: tuple[Mapping[str, float], ...] = (
+    {"dislike_weight": 1.0},
+    {"dislike_weight": 1.5},
+)
+
 
 def most_liked(matrix: RatingsMatrix, minimum_stars: float, max_items: int) -> Int32:
     """Selects the items with the most likes.
