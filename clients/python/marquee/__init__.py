@@ -43,7 +43,7 @@ from marquee._errors import (
     Violation,
 )
 from marquee._options import TLS, ItemFilter, RecommendOptions, Subject
-from marquee._state import BackendStatus, ModelStatus, ReleaseStatus, Status
+from marquee._state import BackendStatus, ModelStatus, ReleaseEvaluation, ReleaseStatus, Status
 from marquee._types import (
     AnswerSource,
     Decomposition,
@@ -93,6 +93,7 @@ __all__ = [
     "RecommendOptions",
     "Recommendation",
     "Recommendations",
+    "ReleaseEvaluation",
     "ReleaseStatus",
     "SimilarItem",
     "SimilarItems",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.data.scale import Feedback
 from marquee_trainer.data.split import Split
 from marquee_trainer.metrics.rating_metrics import rating_metrics
 from marquee_trainer.models.configurations import Searches
@@ -65,6 +66,7 @@ def write_evaluation_report(
         for name, predictions in evaluation.predictions.items()
     }
     sections = [ranking_section(evaluation, config.seed)]
+    # Implicit feedback has no ratings to predict.
     if ENSEMBLE in squared:
         sections += [
             rating_section(evaluation.metrics, trained.seconds),
@@ -111,5 +113,9 @@ def _protocol_section(dataset: RatingsDataset, split: Split, config: TrainingCon
         "refitted on all training ratings, and the test ratings were used once, at the end. "
         "Predictions are clipped to the rating scale, and errors are averaged over all ratings. "
         "Each ranking is of all items that the user has not rated in training; an item is "
-        f"relevant if the user rated it {config.relevant_stars:g} stars or more in the test.",
+        + (
+            f"relevant if the user rated it {config.relevant_stars:g} or more in the test."
+            if dataset.feedback is Feedback.EXPLICIT
+            else "relevant if the user interacted with it in the test."
+        ),
     )
