@@ -47,6 +47,11 @@ unit: $(VENV)/ready $(PROTOS_VENV)/ready $(PROXIES)/ready $(POSTGRESQL)/ready ##
 	$(BIN)/pytest -m alone $(COVERAGE) $(if $(COVERAGE),--cov-append) $(ARGS) $(MAY_BE_EMPTY)
 	$(if $(COVERAGE),@echo "Line coverage: $$($(BIN)/coverage report --format=total) %")
 
+.PHONY: browser
+browser: $(VENV)/ready ## Look at the report in a browser; installs Debian's Chromium if there is none
+	tests/fetch_chromium.sh
+	$(BIN)/pytest tests/trainer/reporting/test_browser.py $(ARGS)
+
 .PHONY: faults
 faults: $(VENV)/ready $(POSTGRESQL)/ready ## Kill gateways and databases 50 times each (ARGS="--kills 10")
 	PYTHONPATH=tests $(BIN)/python -m faults.feedback_kills $(ARGS)

@@ -511,6 +511,15 @@ def test_status(client: Any, gateway: FakeGateway) -> None:
                     pb.ModelStatus(weight=SOURCE.models[0], backend="cf", metrics={"test_mse": 0.5})
                 ],
                 ensemble_metrics={"test_mse": 0.25},
+                evaluation=pb.ReleaseStatus.Evaluation(
+                    split="last of each user",
+                    seed=7,
+                    training_ratings=4,
+                    test_ratings=1,
+                    training_fingerprint="t",
+                ),
+                refitted=True,
+                implicit_feedback=True,
             ),
             loaded_release_ids=["r1", "r0"],
             backends=[
@@ -542,12 +551,25 @@ def test_status(client: Any, gateway: FakeGateway) -> None:
             ),
         ),
         ensemble_metrics={"test_mse": 0.25},
+        evaluation=marquee.ReleaseEvaluation("last of each user", 7, 4, 1, "t"),
+        refitted=True,
+        implicit_feedback=True,
     )
     assert status.backends == (marquee.BackendStatus("cf", "localhost:1", True, ("r1",), "e", "t"),)
     assert status.loaded_release_ids == ("r1", "r0")
     assert (status.server_version, status.pending_release_reason) == ("0.1.0", "p")
     gateway.on("GetStatus", pb.GetStatusResponse())
     assert client.status().release is None
+
+
+def test_what_an_older_server_does_not_say_is_absent(client: Any, gateway: FakeGateway) -> None:
+    """A release without a recorded evaluation, and an item without predicted stars."""
+    gateway.on("GetStatus", pb.GetStatusResponse(release=pb.ReleaseStatus(release_id="r1")))
+    release = client.status().release
+    assert release.evaluation is None
+    assert not release.refitted
+    gateway.on("Recommend", pb.RecommendResponse(items=[pb.RecommendedItem(item_id="50")]))
+    assert client.recommend("42")[0].predicted_stars is None
 
 
 def test_values_of_a_newer_server_are_unspecified(client: Any, gateway: FakeGateway) -> None:

@@ -32,9 +32,10 @@ PUBLIC = set(
     FeedbackStatus FoundItems Internal InvalidArgument Item ItemFilter
     MarqueeError ModelShare ModelStatus ModelWeight NotFound Overloaded PermissionDenied
     PredictedRating PredictedRatings RatedItem Reason RecommendOptions Recommendation
-    Recommendations RecordedFeedback ReleaseStatus SimilarItem SimilarItems SimilarUsers Status
-    Subject SubjectKind TLS Unauthenticated Unavailable Unimplemented Violation __version__
-    """.split()  # noqa: SIM905 - a list of 48 strings reads worse
+    Recommendations RecordedFeedback ReleaseEvaluation ReleaseStatus SimilarItem SimilarItems
+    SimilarUsers Status Subject SubjectKind TLS Unauthenticated Unavailable Unimplemented Violation
+    __version__
+    """.split()  # noqa: SIM905 - a list of 49 strings reads worse
 )
 
 
@@ -222,7 +223,7 @@ def test_to_frame_gives_pandas_a_row_for_each_item(monkeypatch: pytest.MonkeyPat
     assert columns == ["rank", "item_id", "title", "year", "genres", "score", "predicted_stars"]
     assert rows == [
         [1, "50", "Star Wars", 1977, ("Action",), 1.5, 4.5],
-        [2, "51", None, None, (), 0.0, 0.0],
+        [2, "51", None, None, (), 0.0, None],
     ]
 
 

@@ -50,7 +50,14 @@ from marquee._feedback import (
     RecordedFeedback,
 )
 from marquee._options import TLS, ItemFilter, RecommendOptions, Subject
-from marquee._state import BackendStatus, FeedbackStatus, ModelStatus, ReleaseStatus, Status
+from marquee._state import (
+    BackendStatus,
+    FeedbackStatus,
+    ModelStatus,
+    ReleaseEvaluation,
+    ReleaseStatus,
+    Status,
+)
 from marquee._types import (
     AnswerSource,
     Decomposition,
@@ -106,6 +113,7 @@ __all__ = [
     "Recommendation",
     "Recommendations",
     "RecordedFeedback",
+    "ReleaseEvaluation",
     "ReleaseStatus",
     "SimilarItem",
     "SimilarItems",

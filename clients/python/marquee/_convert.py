@@ -18,7 +18,14 @@ from marquee._answers import (
 from marquee._errors import Internal, MarqueeError
 from marquee._options import Subject
 from marquee._rpc_errors import from_code
-from marquee._state import BackendStatus, FeedbackStatus, ModelStatus, ReleaseStatus, Status
+from marquee._state import (
+    BackendStatus,
+    FeedbackStatus,
+    ModelStatus,
+    ReleaseEvaluation,
+    ReleaseStatus,
+    Status,
+)
 from marquee._types import (
     AnswerSource,
     Decomposition,
@@ -179,7 +186,7 @@ def _recommendation(message: pb.RecommendedItem) -> Recommendation:
         item_id=message.item_id,
         rank=message.rank,
         score=message.score,
-        predicted_stars=message.predicted_stars,
+        predicted_stars=message.predicted_stars if message.HasField("predicted_stars") else None,
         proposed_by=tuple(message.proposed_by),
         metadata=item(message.metadata) if message.HasField("metadata") else None,
         reasons=_reasons(message.reasons) if message.reasons else (),
@@ -268,6 +275,19 @@ def _release(message: pb.ReleaseStatus) -> ReleaseStatus:
             for entry in message.models
         ),
         ensemble_metrics=dict(message.ensemble_metrics),
+        evaluation=_evaluation(message.evaluation) if message.HasField("evaluation") else None,
+        refitted=message.refitted,
+        implicit_feedback=message.implicit_feedback,
+    )
+
+
+def _evaluation(message: pb.ReleaseStatus.Evaluation) -> ReleaseEvaluation:
+    return ReleaseEvaluation(
+        split=message.split,
+        seed=message.seed,
+        training_ratings=message.training_ratings,
+        test_ratings=message.test_ratings,
+        training_fingerprint=message.training_fingerprint,
     )
 
 

@@ -89,7 +89,7 @@ class NotFound(MarqueeError):
 
 
 class FailedPrecondition(MarqueeError):
-    """The page token is unusable, the selected model cannot answer, or an event's key is in use."""
+    """The page token is unusable, the model or release has no such answer, or a key is in use."""
 
     default_code = "FAILED_PRECONDITION"
 

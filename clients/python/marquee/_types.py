@@ -58,7 +58,8 @@ class Item:
         year: The year of release; None if unknown.
         genres: The genres; empty if none are known.
         rating_count: The number of ratings in the release's training data.
-        mean_stars: The mean of those ratings in stars; None if there are none.
+        mean_stars: The mean of those ratings in stars; None if there are none, or if the release
+            was trained on implicit feedback.
         raw: The protobuf message that this was made from.
     """
 

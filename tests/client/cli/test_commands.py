@@ -100,6 +100,10 @@ STATUS = pb.GetStatusResponse(
             pb.ModelStatus(weight=SOURCE.models[0], backend="cf", metrics={"test_mse": 0.8412})
         ],
         ensemble_metrics={"test_mse": 0.8123, "ndcg@10": 0.2},
+        evaluation=pb.ReleaseStatus.Evaluation(
+            split="random 80/20", training_ratings=64000, test_ratings=16000
+        ),
+        refitted=True,
     ),
     loaded_release_ids=["20260101T000000Z"],
     backends=[
@@ -379,6 +383,10 @@ def test_status(run: Run, gateway: FakeGateway) -> None:
     output = run("status").stdout
     assert "The promoted release is not in service: inference does not hold it" in output
     assert "80,000 ratings by 943 users of 1,682 items, from sample(seed=0)" in output
+    assert (
+        "measured by random 80/20: trained on 64,000, tested on 16,000 ratings; "
+        "serves models refitted on all ratings"
+    ) in output
     rows = [line.split() for line in output.splitlines()]
     assert ["item_cf", "abc", "cf", "0.750", "0.000", "0.8412"] in rows
     assert ["ensemble", "gateway", "0.8123", "0.2000"] in rows

@@ -24,7 +24,7 @@ async def until_read(replicas: list[Gateway], position: int) -> None:
     await until(lambda: all(gateway.fresh.position >= position for gateway in replicas))
 
 
-def items_of(page: marquee.Recommendations) -> list[tuple[str, float]]:
+def items_of(page: marquee.Recommendations) -> list[tuple[str, float | None]]:
     """The items of a page with their predicted stars."""
     return [(item.item_id, item.predicted_stars) for item in page]
 

@@ -80,7 +80,7 @@ def _page(user: int, scored: ScoredCandidates, data: ReleaseData, items: Vocabul
         items=recommended_items(
             items.ids(page.positions),
             scored.ranking[page.positions],
-            scored.stars[page.positions],
+            scored.stars[page.positions] if scored.blends.rating.weights else None,
             scored.proposers(page.positions, page.eligible, DEFAULT_PAGE_SIZE),
             1,
         ),

@@ -32,7 +32,6 @@ _KNOWN = {
 _EXTRA_OF_MODULE = {
     "alembic": "feedback",
     "keras": "trainer",
-    "matplotlib": "trainer",
     "polars": "trainer",
     "psycopg": "feedback",
     "scipy": "cf",

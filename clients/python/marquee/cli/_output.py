@@ -28,13 +28,14 @@ def recommendations(answer: marquee.Recommendations) -> str:
                 entry.title or "",
                 str(entry.year or ""),
                 ", ".join(entry.genres),
-                f"{entry.predicted_stars:.2f}",
+                "" if entry.predicted_stars is None else f"{entry.predicted_stars:.2f}",
                 f"{entry.score:.3f}",
                 ", ".join(entry.proposed_by),
             )
             for entry in answer
         ],
         ">><><>><",
+        droppable=("proposed by", "genres", "score", "year"),
     )
     lines = [table if answer.items else "No items match."]
     lines += [_reasons(entry) for entry in answer if entry.reasons]
@@ -75,6 +76,7 @@ def similar_items(answer: marquee.SimilarItems) -> str:
             for entry in answer
         ],
         ">><><><",
+        droppable=("proposed by", "genres", "year"),
     )
     return "\n".join(
         [
@@ -101,6 +103,7 @@ def items(found: Sequence[marquee.Item]) -> str:
             for item in found
         ],
         "><><>>",
+        droppable=("genres", "ratings", "mean stars"),
     )
 
 
@@ -188,14 +191,30 @@ def _release(release: marquee.ReleaseStatus) -> str:
             f"release {printable(release.release_id)}, published {printable(release.published_at)}",
             f"{release.rating_count:,} ratings by {release.user_count:,} users of "
             f"{release.item_count:,} items, from {printable(release.data_source)}",
+            *_measured(release),
             "",
             render(
                 ("model", "version", "backend", "ranking weight", "rating weight", *metrics),
                 rows,
                 "<<<>>" + ">" * len(metrics),
+                droppable=("version", "backend", "recall@10", "test_mae", "test_mse"),
             ),
         ]
     )
+
+
+def _measured(release: marquee.ReleaseStatus) -> list[str]:
+    """Says in one line how the metrics were measured, and which models are served."""
+    measured = release.evaluation
+    if measured is None or not measured.split:
+        return []
+    served = "serves models refitted on all ratings" if release.refitted else "serves these models"
+    kind = "; implicit feedback" if release.implicit_feedback else ""
+    trained = f"trained on {measured.training_ratings:,}, " if measured.training_ratings else ""
+    return [
+        f"measured by {printable(measured.split)}: {trained}tested on "
+        f"{measured.test_ratings:,} ratings; {served}{kind}"
+    ]
 
 
 def _backends(backends: Sequence[marquee.BackendStatus]) -> str:
@@ -212,6 +231,7 @@ def _backends(backends: Sequence[marquee.BackendStatus]) -> str:
             for backend in backends
         ],
         "<<<><",
+        droppable=("releases", "last error"),
     )
 
 

@@ -40,7 +40,8 @@ class RecommendOptions(_message.Message):
     """
     min_predicted_stars: _builtins.float
     """Recommend only items whose predicted rating is at least this many stars. At most the top of the
-    release's rating scale. Unset does not filter.
+    release's rating scale, and an error if the release was trained on implicit feedback. Unset
+    does not filter.
     """
     diversity: _builtins.float
     """How strongly to vary the list, from 0 to 1. 0, the default, ranks by score alone. Higher values
@@ -193,7 +194,9 @@ class RecommendedItem(_message.Message):
     score: _builtins.float
     """The ranking score. Comparable only within one list."""
     predicted_stars: _builtins.float
-    """The predicted rating in stars, within the release's rating scale."""
+    """The predicted rating in stars, within the release's rating scale. Unset if the release was
+    trained on implicit feedback, which has no ratings to predict.
+    """
     @_builtins.property
     def proposed_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The names of the models that rank the item among their own top items: the best `page_size`, or
@@ -218,16 +221,18 @@ class RecommendedItem(_message.Message):
         item_id: _builtins.str = ...,
         rank: _builtins.int = ...,
         score: _builtins.float = ...,
-        predicted_stars: _builtins.float = ...,
+        predicted_stars: _builtins.float | None = ...,
         proposed_by: _abc.Iterable[_builtins.str] | None = ...,
         metadata: _types_pb2.Item | None = ...,
         reasons: _abc.Iterable[Global___Reason] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_predicted_stars", b"_predicted_stars", "metadata", b"metadata", "predicted_stars", b"predicted_stars"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "metadata", b"metadata", "predicted_stars", b"predicted_stars", "proposed_by", b"proposed_by", "rank", b"rank", "reasons", b"reasons", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_predicted_stars", b"_predicted_stars", "item_id", b"item_id", "metadata", b"metadata", "predicted_stars", b"predicted_stars", "proposed_by", b"proposed_by", "rank", b"rank", "reasons", b"reasons", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__predicted_stars: _TypeAlias = _typing.Literal["predicted_stars"]  # noqa: Y015
+    _WhichOneofArgType__predicted_stars: _TypeAlias = _typing.Literal["_predicted_stars", b"_predicted_stars"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__predicted_stars) -> _WhichOneofReturnType__predicted_stars | None: ...
 
 Global___RecommendedItem: _TypeAlias = RecommendedItem  # noqa: Y015
 
@@ -996,7 +1001,9 @@ class GetStatusResponse(_message.Message):
 
     @_builtins.property
     def backends(self) -> _containers.RepeatedCompositeFieldContainer[Global___BackendStatus]:
-        """The backends that the gateway calls."""
+        """The backends that the gateway calls: those whose models a loaded release holds. Before the first
+        release is loaded, all of them.
+        """
 
     @_builtins.property
     def feedback(self) -> Global___FeedbackStatus:
@@ -1087,6 +1094,42 @@ class ReleaseStatus(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
+    class Evaluation(_message.Message):
+        """How the release's metrics were measured: on ratings that the measured models had not seen."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        SPLIT_FIELD_NUMBER: _builtins.int
+        SEED_FIELD_NUMBER: _builtins.int
+        TRAINING_RATINGS_FIELD_NUMBER: _builtins.int
+        TEST_RATINGS_FIELD_NUMBER: _builtins.int
+        TRAINING_FINGERPRINT_FIELD_NUMBER: _builtins.int
+        split: _builtins.str
+        """How the test ratings were chosen, for example `last of each user, 80/20`."""
+        seed: _builtins.int
+        """The seed of the split and of the models."""
+        training_ratings: _builtins.int
+        """The number of ratings that the measured models were fitted on."""
+        test_ratings: _builtins.int
+        """The number of ratings that the models were measured on."""
+        training_fingerprint: _builtins.str
+        """The SHA-256 of the ratings that the measured models were fitted on."""
+        def __init__(
+            self,
+            *,
+            split: _builtins.str = ...,
+            seed: _builtins.int = ...,
+            training_ratings: _builtins.int = ...,
+            test_ratings: _builtins.int = ...,
+            training_fingerprint: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["seed", b"seed", "split", b"split", "test_ratings", b"test_ratings", "training_fingerprint", b"training_fingerprint", "training_ratings", b"training_ratings"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
     class EnsembleMetricsEntry(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -1115,6 +1158,9 @@ class ReleaseStatus(_message.Message):
     RATING_COUNT_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
     ENSEMBLE_METRICS_FIELD_NUMBER: _builtins.int
+    EVALUATION_FIELD_NUMBER: _builtins.int
+    REFITTED_FIELD_NUMBER: _builtins.int
+    IMPLICIT_FEEDBACK_FIELD_NUMBER: _builtins.int
     release_id: _builtins.str
     """The release's id."""
     published_at: _builtins.str
@@ -1122,13 +1168,21 @@ class ReleaseStatus(_message.Message):
     data_source: _builtins.str
     """Where the ratings came from, for example `sample(seed=0)`."""
     data_fingerprint: _builtins.str
-    """The SHA-256 of the ratings that the release was trained on."""
+    """The SHA-256 of the ratings that the release serves."""
     user_count: _builtins.int
     """The number of users in the release."""
     item_count: _builtins.int
     """The number of items in the release."""
     rating_count: _builtins.int
-    """The number of ratings in the training data."""
+    """The number of ratings that the release serves: those that its models were fitted on."""
+    refitted: _builtins.bool
+    """Whether the models were fitted on all ratings, the test ratings included, after they had been
+    measured. If not, the release serves the models that were measured.
+    """
+    implicit_feedback: _builtins.bool
+    """Whether the release was trained on implicit feedback, such as plays or purchases. It then ranks
+    items, but predicts no stars.
+    """
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelStatus]:
         """The models of the release."""
@@ -1136,6 +1190,10 @@ class ReleaseStatus(_message.Message):
     @_builtins.property
     def ensemble_metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """The ensemble's metrics on the test ratings by name, for example `test_mse` and `ndcg@10`."""
+
+    @_builtins.property
+    def evaluation(self) -> Global___ReleaseStatus.Evaluation:
+        """How the metrics were measured. Its fields are unset as far as the release does not record them."""
 
     def __init__(
         self,
@@ -1149,10 +1207,13 @@ class ReleaseStatus(_message.Message):
         rating_count: _builtins.int = ...,
         models: _abc.Iterable[Global___ModelStatus] | None = ...,
         ensemble_metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        evaluation: Global___ReleaseStatus.Evaluation | None = ...,
+        refitted: _builtins.bool = ...,
+        implicit_feedback: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["evaluation", b"evaluation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_fingerprint", b"data_fingerprint", "data_source", b"data_source", "ensemble_metrics", b"ensemble_metrics", "item_count", b"item_count", "models", b"models", "published_at", b"published_at", "rating_count", b"rating_count", "release_id", b"release_id", "user_count", b"user_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_fingerprint", b"data_fingerprint", "data_source", b"data_source", "ensemble_metrics", b"ensemble_metrics", "evaluation", b"evaluation", "implicit_feedback", b"implicit_feedback", "item_count", b"item_count", "models", b"models", "published_at", b"published_at", "rating_count", b"rating_count", "refitted", b"refitted", "release_id", b"release_id", "user_count", b"user_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ def item_message(release: GatewayRelease, index: int) -> types_pb2.Item:
         year=int(catalogue.years[index]),
         genres=catalogue.item_genres(index),
         rating_count=count,
-        mean_stars=float(release.mean_stars[index]) if count else None,
+        mean_stars=float(release.mean_stars[index]) if count and release.predicts_stars else None,
     )
 
 
@@ -70,7 +70,7 @@ def model_weights(release: GatewayRelease, blends: BlendPair) -> list[types_pb2.
 def recommended_items(
     item_ids: Sequence[str],
     scores: Float64,
-    stars: NDArray[np.floating],
+    stars: NDArray[np.floating] | None,
     proposers: Sequence[Sequence[str]],
     first_rank: int,
 ) -> list[pb.RecommendedItem]:
@@ -79,10 +79,11 @@ def recommended_items(
     Args:
         item_ids: The items' ids, best first (n).
         scores: The ranking scores (float64, n).
-        stars: The predicted ratings in stars (float, n).
+        stars: The predicted ratings in stars (float, n); None if the release predicts none.
         proposers: The names of the models that proposed each item (n).
         first_rank: The rank of the first item, counted from 1.
     """
+    predictions = [None] * len(item_ids) if stars is None else stars.tolist()
     return [
         pb.RecommendedItem(
             item_id=item_id,
@@ -92,7 +93,7 @@ def recommended_items(
             proposed_by=names,
         )
         for row, (item_id, score, predicted, names) in enumerate(
-            zip(item_ids, scores.tolist(), stars.tolist(), proposers, strict=True)
+            zip(item_ids, scores.tolist(), predictions, proposers, strict=True)
         )
     ]
 

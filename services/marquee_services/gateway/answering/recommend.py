@@ -70,7 +70,7 @@ class Recommender:
         items = messages.recommended_items(
             release.catalogue.items.ids(scored.item_indexes(page.positions)),
             scored.ranking[page.positions],
-            scored.stars[page.positions],
+            scored.stars[page.positions] if release.predicts_stars else None,
             scored.proposers(page.positions, page.eligible, max(size, DEFAULT_PAGE_SIZE)),
             resolved.offset + 1,
         )

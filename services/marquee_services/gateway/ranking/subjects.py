@@ -8,6 +8,7 @@ in: the gateway's own models here, all others in the backends, which build the s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
@@ -74,16 +75,19 @@ def resolve_subject(
             replace it.
 
     Raises:
-        InvalidFields: A rating is outside the release's rating scale.
+        InvalidFields: A rating is outside the release's rating scale; for implicit feedback, the
+            strength of an interaction is negative.
     """
     low, high = release.manifest.data.rating_min, release.manifest.data.rating_max
+    # The strength of an interaction, such as a number of plays, has no upper limit.
+    limit = high if release.predicts_stars else math.inf
     violations = [
         FieldViolation(
             f"{field}.ratings[{position}].stars",
-            f"must be between {low:g} and {high:g}, not {rating.stars:g}",
+            f"must be between {low:g} and {limit:g}, not {rating.stars:g}",
         )
         for position, rating in enumerate(subject.ratings)
-        if not low <= rating.stars <= high
+        if not low <= rating.stars <= limit
     ]
     if violations:
         raise InvalidFields(violations)

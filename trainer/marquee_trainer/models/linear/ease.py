@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import inv
 
 from marquee_core.arrays import Float32, Float64
 from marquee_core.scorers.ease import EASEConfig, EASEScorer
@@ -67,8 +66,8 @@ def solve(product: Float64, penalty: float, dropout: float) -> tuple[Float32, Fl
     """
     product.flat[:: len(product) + 1] /= 1.0 - dropout
     product.flat[:: len(product) + 1] += penalty
-    # The transpose is the same matrix in column-major order, which LAPACK inverts in place.
-    inverse: Float64 = inv(product.T, overwrite_a=True, check_finite=False, assume_a="pos")
+    # Unlike SciPy's, NumPy's inversion releases the interpreter lock, so Ctrl-C can end it.
+    inverse: Float64 = np.linalg.inv(product).astype(np.float64, copy=False)
     precisions = inverse.diagonal().copy()
     inverse /= -precisions
     np.fill_diagonal(inverse, 0.0)

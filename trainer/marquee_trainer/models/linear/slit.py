@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import solve
 
 from marquee_core.scorers.item_weights import ItemWeights
 from marquee_core.scorers.scorer import ReleaseData
@@ -44,17 +43,8 @@ class SLIT(ImplicitFeedbackModel[SLITConfig, SLITScorer]):
         # If no user has two moments, both matrices are 0; any positive penalty then gives 0.
         penalty = config.regularisation * float(gram.diagonal().mean()) or 1.0
         gram.flat[:: len(gram) + 1] += penalty
-        # Both in column-major order, so that LAPACK solves in place.
-        left, right = gram.T.astype(np.float64), next_liked.astype(np.float64, order="F")
-        del gram, next_liked
-        weights = solve(
-            left,
-            right,
-            overwrite_a=True,
-            overwrite_b=True,
-            check_finite=False,
-            assume_a="pos",
-        )
+        # Unlike SciPy's, NumPy's solver releases the interpreter lock, so Ctrl-C can end it.
+        weights = np.linalg.solve(gram.astype(np.float64), next_liked.astype(np.float64))
         return SLITScorer(
             data,
             config,

@@ -96,7 +96,7 @@ def _moments(later: Int32) -> tuple[Int64, Int64]:
     return moments[:0:-1].astype(np.int64), np.append(moments[1:], len(later))[which]
 
 
-@njit()
+@njit(nogil=True)
 def _add(
     gram: Float32, next_liked: Float32, columns: Int32, products: Float32, follows: Float32
 ) -> None:
