@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import scoring_service_pb2, types_pb2
-from marquee_core.arrays import Float64
-from marquee_core.release.ensemble import BlendPair
+from marquee_core.arrays import Float32, Float64
+from marquee_core.release.ensemble import Blend, BlendPair
 from marquee_services.gateway.answering.degraded import degraded_reasons
 from marquee_services.gateway.backends.failures import BackendError
-from marquee_services.gateway.ranking.scored_candidates import ScoredCandidates
 from marquee_services.gateway.ranking.subjects import ResolvedSubject
 from marquee_services.gateway.releases.release import GatewayRelease
 from marquee_services.server.wire import unpack_floats, unpack_ints
@@ -110,19 +109,25 @@ def add_metadata(release: GatewayRelease, items: Iterable[pb.RecommendedItem]) -
         item.metadata.CopyFrom(item_message(release, index))
 
 
-def model_shares(scored: ScoredCandidates, position: int) -> list[pb.Reason]:
-    """Each model's contribution to a candidate's ranking score, largest first.
+def model_shares(blend: Blend, outputs: Mapping[str, Float32], position: int) -> list[pb.Reason]:
+    """Each model's contribution to an item's ranking score, largest first.
 
-    The contributions, with that of the intercept, add up to the score.
+    The contributions, with that of the intercept, add up to the score, unless a backend that
+    ranked the item has failed since: the shares of its models are missing.
+
+    Args:
+        blend: The ranking blend.
+        outputs: The scores of each model by name (float32, n).
+        position: The item's position in the scores.
     """
-    blend = scored.blends.ranking
     shares = [
         pb.Reason.ModelShare(
             model=name,
-            output=float(scored.outputs[name][position]),
-            contribution=weight * float(scored.outputs[name][position]),
+            output=float(outputs[name][position]),
+            contribution=weight * float(outputs[name][position]),
         )
         for name, weight in blend.weights.items()
+        if name in outputs
     ]
     shares.append(pb.Reason.ModelShare(model=INTERCEPT, output=1.0, contribution=blend.intercept))
     shares.sort(key=lambda share: -abs(share.contribution))

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from marquee.v1 import recommender_service_pb2 as pb
-from marquee_core.arrays import Int32
 from marquee_services.gateway.answering.messages import evidence_reasons, model_shares
+from marquee_services.gateway.answering.page_scorer import ScoredPage
 from marquee_services.gateway.backends.failures import BackendError
 from marquee_services.gateway.ranking.deadline import Deadline
 from marquee_services.gateway.ranking.router import Router
-from marquee_services.gateway.ranking.scored_candidates import ScoredCandidates
 from marquee_services.gateway.ranking.subjects import ResolvedSubject
 from marquee_services.gateway.releases.release import GatewayRelease
 
@@ -37,8 +36,7 @@ class Explainer:
         items: Sequence[pb.RecommendedItem],
         release: GatewayRelease,
         subject: ResolvedSubject,
-        scored: ScoredCandidates,
-        positions: Int32,
+        scored_page: ScoredPage,
         deadline: Deadline,
     ) -> list[BackendError]:
         """Adds each model's contribution to the items' scores, and evidence if there is any.
@@ -47,18 +45,18 @@ class Explainer:
             items: The recommended items, which are changed in place (n).
             release: The release that ranked them.
             subject: The subject whom they are recommended to.
-            scored: The scores of all candidates.
-            positions: The items' positions among the candidates (int32, n).
+            scored_page: The page with the scores of its items by each model.
             deadline: How long the evidence may take.
 
         Returns:
             The failure of the evidence backend, if it did not answer; its evidence is then missing.
         """
-        for item, position in zip(items, positions.tolist(), strict=True):
-            item.reasons.extend(model_shares(scored, position))
-        if not items or self._evidence_backend not in scored.backends:
+        ranked, outputs = scored_page.ranked, scored_page.scored.outputs
+        for position, item in enumerate(items):
+            item.reasons.extend(model_shares(ranked.blends.ranking, outputs, position))
+        if not items or self._evidence_backend not in ranked.backends:
             return []
-        query = subject.query(scored.item_indexes(positions))
+        query = subject.query(ranked.item_indexes(scored_page.page.positions))
         try:
             evidence = await self._router.backends[self._evidence_backend].call(
                 release.release_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from marquee.v1 import recommender_service_pb2 as pb
+from marquee_core.release.ensemble import BlendPair
 from marquee_services.gateway.answering import messages
 from marquee_services.gateway.answering.page_scorer import PageScorer
 from marquee_services.gateway.answering.reasons import Explainer
@@ -62,39 +63,42 @@ class Recommender:
         token = PageToken.verify(request.page_token, digest)
         resolved = resolve_request(self._releases, request, token, field)
         release = resolved.release
-        scored, page = await self._page_scorer.score_page(resolved, options, size, deadline)
+        scored_page = await self._page_scorer.score_page(resolved, options, size, deadline)
+        ranked, page, scored = scored_page.ranked, scored_page.page, scored_page.scored
         items = messages.recommended_items(
-            release.catalogue.items.ids(scored.item_indexes(page.positions)),
-            scored.ranking[page.positions],
-            scored.stars[page.positions],
-            scored.proposers(page.positions, page.eligible, max(size, DEFAULT_PAGE_SIZE)),
+            release.catalogue.items.ids(ranked.item_indexes(page.positions)),
+            ranked.scores[page.positions],
+            scored.stars,
+            ranked.proposers(page.positions),
             resolved.offset + 1,
         )
         if options.include_metadata:
             messages.add_metadata(release, items)
-        failures = list(scored.failures)
+        failures = [*ranked.failures, *scored.failures]
         if options.include_reasons:
             failures += await self._explainer.add_reasons(
-                items, release, resolved.subject, scored, page.positions, deadline
+                items, release, resolved.subject, scored_page, deadline
             )
         next_token = ""
         if paged and page.has_more:
-            self._page_scorer.cache(resolved.list_id, scored)
-            backends = tuple(sorted(scored.backends))
+            self._page_scorer.cache(resolved.list_id, ranked)
+            backends = tuple(sorted(ranked.backends))
             next_token = PageToken(
                 resolved.list_id, release.release_id, backends, digest, resolved.offset + size
             ).encode()
+        blends = BlendPair(scored.blends.rating, ranked.blends.ranking)
+        abstaining = tuple(dict.fromkeys((*ranked.abstaining, *scored.abstaining)))
         response = pb.RecommendResponse(
             recommendation_id=resolved.list_id,
             subject_kind=resolved.subject.kind,
             items=items,
             next_page_token=next_token,
-            source=messages.source_message(release, scored.blends, failures, scored.abstaining),
+            source=messages.source_message(release, blends, failures, abstaining),
             unknown_item_ids=resolved.unknown_items,
         )
         if token is None:
             self._answer_cache.put(
-                release.release_id, key, response, scored.backends, page.has_more
+                release.release_id, key, response, ranked.backends, page.has_more
             )
         return response
 

@@ -8,8 +8,8 @@ from marquee.v1 import recommender_service_pb2 as pb
 from marquee_core.arrays import Bool
 from marquee_services.errors import FieldViolation, InvalidFields, PageTokenMismatch
 from marquee_services.gateway.caching.page_token import PageToken, new_list_id
+from marquee_services.gateway.ranking.ensemble_calls import ModelSelection
 from marquee_services.gateway.ranking.filters import eligible_items
-from marquee_services.gateway.ranking.router import ModelSelection
 from marquee_services.gateway.ranking.subjects import ResolvedSubject, resolve_subject
 from marquee_services.gateway.releases.release import GatewayRelease
 from marquee_services.gateway.releases.serving import Releases
@@ -84,6 +84,8 @@ def resolve_request(
         subject=subject,
         eligible=eligible,
         unknown_items=tuple(dict.fromkeys((*subject.unknown_items, *unknown))),
-        selection=ModelSelection(options.model, required_backends),
+        selection=ModelSelection(
+            options.model, required_backends, required=required_backends is not None
+        ),
         offset=token.offset if token else 0,
     )

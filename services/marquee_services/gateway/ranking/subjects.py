@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from marquee.v1 import scoring_service_pb2, types_pb2
-from marquee_core.arrays import Float32, Int32
+from marquee_core.arrays import Bool, Float32, Int32
 from marquee_core.ratings import Profiles
 from marquee_services.errors import FieldViolation, InvalidFields
 from marquee_services.gateway.releases.release import GatewayRelease
-from marquee_services.server.wire import pack_floats, pack_ints
+from marquee_services.server.wire import pack_bits, pack_floats, pack_ints
 
 
 @dataclass(frozen=True)
@@ -41,17 +41,21 @@ class ResolvedSubject:
     profile: Profiles
     unknown_items: tuple[str, ...]
 
-    def query(self, candidates: Int32 | None) -> scoring_service_pb2.UserQuery:
+    def query(
+        self, candidates: Int32 | None, eligible: Bool | None = None
+    ) -> scoring_service_pb2.UserQuery:
         """The backends' query for this subject.
 
         Args:
             candidates: Indexes of the items to score (int32); None for the whole catalogue.
+            eligible: The items that may be among a model's own best (bool, items); None for all.
         """
         return scoring_service_pb2.UserQuery(
             user_index=self.user if self.user >= 0 else None,
             rated_items=pack_ints(self.items),
             ratings=pack_floats(self.ratings),
             candidates=None if candidates is None else pack_ints(candidates),
+            eligible=b"" if eligible is None else pack_bits(eligible),
         )
 
 
