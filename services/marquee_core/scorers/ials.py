@@ -139,11 +139,19 @@ class IALSScorer:
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
         """See `Scorer.score`."""
-        liked = liked_items(profiles, self._item_count, self.config.minimum_stars)
-        users = solve_rows(liked, self._factors, self._gram, self.config)
         factors = self._factors if items is None else self._factors[items]
-        scores: Float32 = users @ factors.T
+        scores: Float32 = self._user_factors(profiles) @ factors.T
         return scores
+
+    def score_pairs(self, profiles: Profiles, items: Int32) -> Float32:
+        """See `ScoresPairs.score_pairs`."""
+        scores: Float32 = self._factors[items] @ self._user_factors(profiles)[:, :, None]
+        return scores[:, :, 0]
+
+    def _user_factors(self, profiles: Profiles) -> Float32:
+        """x of each user (float32, B × k)."""
+        liked = liked_items(profiles, self._item_count, self.config.minimum_stars)
+        return solve_rows(liked, self._factors, self._gram, self.config)
 
     def similarities(self, item: int) -> Float32 | None:
         """See `Scorer.similarities`: the cosines of the factors."""

@@ -7,6 +7,7 @@ decides when that is.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from marquee_services.gateway.answering.similar import SimilarItemsFinder
 from marquee_services.gateway.answering.status import StatusReporter
 from marquee_services.gateway.answering.stored_answers import StoredAnswers
 from marquee_services.gateway.backends.backend import Backend
+from marquee_services.gateway.backends.interface import AnyBackend
 from marquee_services.gateway.caching.answer_cache import AnswerCache
 from marquee_services.gateway.caching.list_cache import ListCache
 from marquee_services.gateway.ranking.router import Router
@@ -51,7 +53,7 @@ class Gateway:
 
     bound: BoundServer
     follower: ReleaseFollower[GatewayRelease]
-    backends: tuple[Backend, ...]
+    backends: Sequence[AnyBackend]
     releases: Releases
     metrics: Metrics
     _tasks: list[asyncio.Task[None]]
@@ -72,18 +74,23 @@ class Gateway:
             await backend.close()
 
 
-async def start(settings: GatewaySettings) -> Gateway:
+async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None = None) -> Gateway:
     """Starts a gateway. Its health is NOT_SERVING until a release is in service.
+
+    Args:
+        settings: The gateway's settings.
+        backends: The CF and the inference service; None to call those of the settings.
 
     Raises:
         OSError: The gateway cannot listen on the address.
         ValueError: The store's URL has an unknown scheme.
     """
     store = ReleaseStore(settings.store)
-    backends = (
-        Backend(CF, settings.cf_target, settings),
-        Backend(INFERENCE, settings.inference_target, settings),
-    )
+    if backends is None:
+        backends = (
+            Backend(CF, settings.cf_target, settings),
+            Backend(INFERENCE, settings.inference_target, settings),
+        )
     follower: ReleaseFollower[GatewayRelease] = ReleaseFollower(
         store,
         lambda release_id: load_gateway_release(store, release_id, settings.cache),
