@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
+from bench.agreement import FullScoring, rows_of_agreement
 from bench.context import Context, median, ratios
 from bench.generator import Load
 from bench.processes import EchoServer
@@ -19,6 +20,7 @@ _THROUGHPUT = Target(">=", 0.20)
 _LATENCY = Target("<=", 15.0)
 _CPU = Target("<=", 8.0)
 _REQUESTS = 400
+_COMPARED = 20
 _SEED = 1
 
 
@@ -44,6 +46,10 @@ def measure(context: Context, echo: EchoServer, size: int) -> Table:
         standalone.wait_until_serving()
         pids = {STANDALONE: standalone.pid}
         rows += _rows(context, echo, requests, STANDALONE, standalone.address, pids)
+        context.on_step("compare with scoring everything")
+        full = FullScoring(context.store, context.manifest.release_id, context.folder / "cache")
+        compared = {kind: messages[:_COMPARED] for kind, messages in requests.items()}
+        rows += rows_of_agreement(full, standalone.address, compared)
     finally:
         standalone.stop()
     notes = [f"reference: grpc.aio echo, answers of {size} bytes", *context.take_notes()]

@@ -11,7 +11,7 @@ from toy.ratings import ratings_matrix
 
 
 def test_a_vector_is_computed_once_while_its_user_is_recent() -> None:
-    """The users used last are kept, and users with other ratings have other vectors."""
+    """The users folded in last are kept; users with other ratings have other vectors."""
     matrix = ratings_matrix(np.array([[1, 0, 2], [0, 3, 2], [5, 0, 2]]))
     folded: list[int] = []
 
@@ -23,4 +23,4 @@ def test_a_vector_is_computed_once_while_its_user_is_recent() -> None:
     for user, total in ((0, 3), (1, 5), (0, 3), (2, 7), (1, 5), (0, 3)):
         assert cache.get(matrix.profiles([user]), fold).tolist() == [total, total]
     assert len(cache) == 2
-    assert folded == [0, 1, 2, 1, 0]
+    assert folded == [0, 1, 2, 0]

@@ -73,19 +73,19 @@ def resolve_subject(
         InvalidFields: A rating is outside the release's rating scale.
     """
     low, high = release.manifest.data.rating_min, release.manifest.data.rating_max
-    violations = [
-        FieldViolation(f"{field}.ratings[{position}].stars", f"not in {low:g} to {high:g}")
-        for position, rating in enumerate(subject.ratings)
-        if not low <= rating.stars <= high
-    ]
-    if violations:
-        raise InvalidFields(violations)
+    given = np.array([rating.stars for rating in subject.ratings], dtype=np.float32)
+    outside = np.flatnonzero((given < low) | (given > high)).tolist()
+    if outside:
+        raise InvalidFields(
+            [
+                FieldViolation(f"{field}.ratings[{position}].stars", f"not in {low:g} to {high:g}")
+                for position in outside
+            ]
+        )
     ids = [*(rating.item_id for rating in subject.ratings), *subject.liked_item_ids]
     found = release.catalogue.items.indexes(ids)
-    stars = np.array(
-        [*(rating.stars for rating in subject.ratings), *(high for _ in subject.liked_item_ids)],
-        dtype=np.float32,
-    )
+    liked = np.full(len(subject.liked_item_ids), high, dtype=np.float32)
+    stars = np.concatenate([given, liked])
     known = found >= 0
     items, ratings = found[known], stars[known]
     user = release.users.index(subject.user_id) if subject.user_id else -1
