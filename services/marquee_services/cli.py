@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from marquee_core.services import CF, GATEWAY, INFERENCE, STANDALONE
+from marquee_core.service_names import CF, GATEWAY, INFERENCE, STANDALONE
 from marquee_services.cf.settings import CFSettings
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.inference.settings import InferenceSettings
@@ -160,7 +160,11 @@ def show_release(store: ReleaseStore, release_id: str) -> None:
 @click.argument("release_id")
 @click.pass_obj
 def promote_release(store: ReleaseStore, release_id: str) -> None:
-    """Verify the files of a release, then put it in production."""
+    """Check the files of a release, then put it in production.
+
+    In object storage only the sizes of the files are checked. Servers verify the SHA-256 digest of
+    every file that they load.
+    """
     with _errors_as_one_line():
         production = store.promote(release_id)
     click.echo(f"{production.release_id} is in production")

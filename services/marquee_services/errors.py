@@ -155,11 +155,11 @@ class BackendUnavailable(_DetailError):
 
 
 class ModelAbstains(_DetailError):
-    """The one model that the request names cannot score the subject."""
+    """The one model that the request names has no answer for the subject or the item."""
 
     code = _Code.FAILED_PRECONDITION
     reason = _Reason.ERROR_REASON_MODEL_ABSTAINS
-    key, text = "model", "model {!r} cannot score this subject"
+    key, text = "model", "model {!r} has no answer for this subject or item"
 
 
 class PageTokenMismatch(_DetailError):
@@ -187,13 +187,13 @@ class Overloaded(_DetailError):
 
 
 class NoRelease(ServiceError):
-    """The server has not loaded any release yet."""
+    """The server has no release yet: none is loaded, or in the gateway none is in service."""
 
     code = _Code.UNAVAILABLE
     reason = _Reason.ERROR_REASON_NO_RELEASE
 
-    def __init__(self) -> None:
-        super().__init__("no release is loaded yet")
+    def __init__(self, text: str = "no release is loaded yet") -> None:
+        super().__init__(text)
 
 
 class DeadlineExceeded(ServiceError):

@@ -17,7 +17,7 @@ from typing import Self
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from marquee_core.services import BACKENDS, CF, GATEWAY, INFERENCE
+from marquee_core.service_names import BACKENDS, CF, GATEWAY, INFERENCE
 
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 30.0
@@ -33,7 +33,7 @@ class ServiceProcess:
     """A child process that runs `marquee serve`.
 
     Attributes:
-        service: Name of the service, from `marquee_core.services`.
+        service: Name of the service, from `marquee_core.service_names`.
         address: The address that it listens on, host:port.
     """
 
@@ -47,7 +47,7 @@ class ServiceProcess:
         """Starts the process and waits until it listens.
 
         Args:
-            service: Name of the service, from `marquee_core.services`.
+            service: Name of the service, from `marquee_core.service_names`.
             options: Values of flags by name, without dashes; None for a flag that takes no value.
             log: File that the process's stderr is appended to.
             listen: Address to listen on; port 0 picks a free one.

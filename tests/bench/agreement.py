@@ -14,7 +14,7 @@ from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
 from marquee_core.arrays import Float32
 from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.scorer import Scorer
-from marquee_core.services import BACKENDS, CF, INFERENCE
+from marquee_core.service_names import BACKENDS, CF, INFERENCE
 from marquee_services.cf.models import CF_SCORERS
 from marquee_services.gateway.ranking.filters import eligible_items
 from marquee_services.gateway.ranking.own_models import own_outputs

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.core import interleaved
+from bench.kernels import interleaved
 from bench.report import Row, Target
 from marquee_core.arrays import Float32, Int32
 from marquee_core.output import Output

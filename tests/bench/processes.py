@@ -15,7 +15,7 @@ from typing import Self
 
 import psutil
 
-from marquee_core.services import BACKENDS, GATEWAY
+from marquee_core.service_names import BACKENDS, GATEWAY
 from marquee_services.processes import ProcessGroup, ServiceProcess
 
 SERVICES = (*BACKENDS, GATEWAY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from marquee.v1 import types_pb2
 from marquee_core.release.contents import open_gateway_files, open_release
 from marquee_core.release.manifest import Manifest
 from marquee_core.release.store import ReleaseStore
-from marquee_core.services import GATEWAY
+from marquee_core.service_names import GATEWAY
 
 PAGE_SIZE = 20
 _VISITOR_RATINGS = (3, 30, 300)
@@ -56,11 +57,12 @@ def computed_requests(
         genre = str(random.choice(manifest.data.genres))
         return pb.RecommendOptions(filter=types_pb2.ItemFilter(genres_any=[genre]))
 
+    def visitor(number: int) -> pb.RecommendRequest:
+        subject = types_pb2.Subject(ratings=ratings(number))
+        return pb.RecommendRequest(subject=subject, page_size=PAGE_SIZE)
+
     kinds: dict[str, Callable[[], pb.RecommendRequest]] = {
-        f"visitors with {number} ratings": lambda number=number: pb.RecommendRequest(
-            subject=types_pb2.Subject(ratings=ratings(number)), page_size=PAGE_SIZE
-        )
-        for number in _VISITOR_RATINGS
+        f"visitors with {number} ratings": partial(visitor, number) for number in _VISITOR_RATINGS
     }
     kinds |= {
         "known users with fresh ratings": lambda: pb.RecommendRequest(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import grpc
+import pytest
 
 from gateway.calls import TIMEOUT_S, Filter, Rating, Subject, error_of
 from marquee.v1 import recommender_service_pb2 as pb
@@ -30,6 +31,24 @@ async def test_an_invalid_request_names_each_field(stub: Any) -> None:
         "options.diversity",
         "options.filter.genres_any[0]",
     }
+
+
+@pytest.mark.parametrize(
+    ("stars", "diversity", "message"),
+    [
+        (3.0, 1.5, "options.diversity: must be between 0 and 1, not 1.5"),
+        (9.0, 0.0, "subject.ratings[0].stars: must be between 1 and 5, not 9"),
+    ],
+)
+async def test_the_error_of_a_range_states_its_limits_and_the_value(
+    stub: Any, stars: float, diversity: float, message: str
+) -> None:
+    """The caller need not look up the limits."""
+    subject = Subject(ratings=[Rating(item_id="i1", stars=stars)])
+    request = pb.RecommendRequest(subject=subject, options=pb.RecommendOptions(diversity=diversity))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.Recommend(request, timeout=TIMEOUT_S)
+    assert caught.value.details() == message
 
 
 async def test_bytes_that_are_no_message_are_the_callers_error(channel: grpc.aio.Channel) -> None:

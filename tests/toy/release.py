@@ -28,7 +28,7 @@ from marquee_core.release.manifest import (
 from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.scorer import LoadScorer, NeighbourEvidence, RatedEvidence, ReleaseData
-from marquee_core.services import BACKENDS, CF, GATEWAY, INFERENCE
+from marquee_core.service_names import BACKENDS, CF, GATEWAY, INFERENCE
 
 USERS, ITEMS, FACTORS = 40, 120, 4
 GENRES = ("Comedy", "Drama", "War")

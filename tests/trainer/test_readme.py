@@ -1,19 +1,29 @@
-"""The trainer's README: its worked example runs, and its comparison names its source."""
+"""The trainer's README: its examples run, and its comparison names its source."""
 
 from __future__ import annotations
 
 import importlib
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from locations import PROJECT
+from marquee_trainer.commands.cli import data
 from marquee_trainer.models.model import Training
 
 README = (PROJECT / "trainer/README.md").read_text()
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def blocks(language: str) -> list[str]:
+    """The code blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+BLOCKS = blocks("python")
 
 
 def test_the_example_adds_a_model_that_is_better_than_popularity(
@@ -43,6 +53,23 @@ def test_the_model_of_the_example_is_short() -> None:
     """It takes at most 60 lines to define the model; the second block evaluates it."""
     assert len(BLOCKS) == 2
     assert len(BLOCKS[0].splitlines()) <= 60
+
+
+def test_the_data_check_of_the_example_prints_what_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files of the example are read as the document says."""
+    tables, (shown,) = blocks("csv"), blocks("text")
+    command = re.search(r"^marquee (data check .*)$", README, re.MULTILINE)
+    assert command
+    arguments = shlex.split(command[1])[1:]
+    files = [argument for argument in arguments if argument.endswith(".csv")]
+    monkeypatch.chdir(tmp_path)
+    for name, content in zip(files, tables, strict=True):
+        Path(name).write_text(content)
+    result = CliRunner().invoke(data, arguments)
+    assert result.exit_code == 0
+    assert result.output.startswith(shown)
 
 
 def test_the_comparison_with_the_write_up_names_its_source() -> None:

@@ -16,7 +16,7 @@ from marquee_core.release.manifest import Manifest
 from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.scorer import ReleaseData
-from marquee_core.services import GATEWAY
+from marquee_core.service_names import GATEWAY
 
 ENSEMBLE = "ensemble.json"
 # Folder of the precomputed recommendations, which only the gateway reads.
@@ -88,7 +88,7 @@ def open_release(
     Args:
         store: The release store.
         release_id: The release.
-        backend: Name of the service, from `marquee_core.services`.
+        backend: Name of the service, from `marquee_core.service_names`.
         cache: Folder that caches the files of a remote store.
 
     Returns:

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from marquee_core.arrays import Float32, Float64
-from marquee_core.errors import ArtifactError
+from marquee_core.errors import ArtifactError, reason_of
 from marquee_core.release.manifest import Manifest
-from marquee_core.services import GATEWAY
+from marquee_core.service_names import GATEWAY
 
 BASELINE = "baseline"
 POPULARITY = "popularity"
@@ -132,7 +132,7 @@ class Ensemble:
                 for row in json.loads(path.read_text())
             }
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ArtifactError(f"damaged ensemble: {error!r}") from error
+            raise ArtifactError(f"damaged ensemble: {reason_of(error)}") from error
         for backends, pair in pairs.items():
             for model in pair.models():
                 if backend_of.get(model) not in backends | {GATEWAY}:

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from marquee_core.errors import ArtifactError
+from marquee_core.errors import ArtifactError, reason_of
 from marquee_core.output import Output
-from marquee_core.services import SERVICES
+from marquee_core.service_names import SERVICES
 
 SCHEMA_VERSION = 3
 MANIFEST_NAME = "manifest.json"
@@ -66,7 +66,7 @@ class ModelEntry:
 
     Attributes:
         name: The model's name; its artifacts are in `models/<name>/`.
-        backend: Name of the service that scores it, from `marquee_core.services`.
+        backend: Name of the service that scores it, from `marquee_core.service_names`.
         output: The meaning of its scores.
         version: The first 12 hexadecimal digits of the digest of its artifacts.
         parameters: Its hyperparameters.
@@ -146,7 +146,7 @@ class Manifest:
                 schema_version=raw["schema_version"],
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ArtifactError(f"damaged manifest: {error!r}") from error
+            raise ArtifactError(f"damaged manifest: {reason_of(error)}") from error
         if manifest.release_id != release_id:
             raise ArtifactError(f"the manifest belongs to release {manifest.release_id!r}")
         for path in manifest.files:

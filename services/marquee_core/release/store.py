@@ -22,7 +22,7 @@ from pathlib import Path
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from marquee_core.errors import ArtifactError
+from marquee_core.errors import ArtifactError, reason_of
 from marquee_core.release.manifest import (
     MANIFEST_NAME,
     FileEntry,
@@ -151,10 +151,14 @@ class ReleaseStore:
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError) as error:
-            raise ArtifactError(f"damaged file {_PRODUCTION!r}: {error!r}") from error
+            raise ArtifactError(f"damaged file {_PRODUCTION!r}: {reason_of(error)}") from error
 
     def promote(self, release_id: str) -> Production:
-        """Verifies the files of a release, then puts it in production by one atomic write.
+        """Checks the files of a release, then puts it in production by one atomic write.
+
+        In a local store the files are compared with the SHA-256 digests of the manifest. In object
+        storage only their sizes are, to avoid downloads; the servers verify the digests of the
+        files that they load.
 
         Raises:
             ArtifactError: The release does not exist, or a file does not match its manifest.

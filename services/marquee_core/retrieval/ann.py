@@ -142,10 +142,13 @@ class AnnIndex:
             raise ArtifactError(f"{ANN_FILE}: {error}") from error
         if (index.ntotal, index.d) != items.shape:
             raise ArtifactError(
-                f"{ANN_FILE}: the index is of {index.ntotal} × {index.d} values, not {items.shape}"
+                f"{ANN_FILE}: the index has {index.ntotal} × {index.d} values, not "
+                f"{items.shape[0]} × {items.shape[1]} as the item vectors have"
             )
         if not isinstance(index, faiss.IndexIVF) or index.nlist != config.lists:
-            raise ArtifactError(f"{ANN_FILE}: not an inverted file of {config.lists} lists")
+            raise ArtifactError(
+                f"{ANN_FILE}: the index must be an inverted file of {config.lists} lists"
+            )
         # Starting threads that prefetch lists takes many times longer than a search.
         faiss.downcast_InvertedLists(index.invlists).prefetch_nthread = 0
         return cls(index, items, config)

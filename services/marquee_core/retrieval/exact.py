@@ -27,7 +27,7 @@ Found = tuple[Int32, Float32]
 
 @runtime_checkable
 class ScoresByProduct(Protocol):
-    """A scorer whose scores may be dot products of a user vector and an item vector."""
+    """A scorer that may score by dot products of user vectors and item vectors."""
 
     def item_products(self) -> Float32 | None:
         """The item vectors (float32, items × d); None if the scores are not dot products."""

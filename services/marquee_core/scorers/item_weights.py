@@ -125,7 +125,7 @@ class ItemWeights:
         items = load_array(folder / _ITEMS, np.int32, (None,))
         count = len(items)
         if count and not (items[0] >= 0 and items[-1] < item_count and (np.diff(items) > 0).all()):
-            raise ArtifactError(f"{_ITEMS}: not ascending items of the catalogue")
+            raise ArtifactError(f"{_ITEMS}: values must be ascending item indexes of the catalogue")
         weights = load_array(folder / _WEIGHTS, np.float32, (count, count))
         if not np.isfinite(weights).all():
             raise ArtifactError(f"{_WEIGHTS}: not every value is finite")

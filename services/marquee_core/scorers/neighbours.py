@@ -255,12 +255,12 @@ class Neighbours:
         """
         indptr = load_array(folder / "neighbour_indptr.npy", np.int64, (count + 1,))
         if indptr[0] != 0 or bool((np.diff(indptr) < 0).any()):
-            raise ArtifactError("neighbour_indptr.npy: not ascending from 0")
+            raise ArtifactError("neighbour_indptr.npy: values must start at 0 and never decrease")
         size = int(indptr[-1])
         indices = load_array(folder / "neighbours.npy", np.int32, (size,))
         if size and not 0 <= indices.min() <= indices.max() < count:
-            raise ArtifactError("neighbours.npy: a neighbour does not exist")
+            raise ArtifactError("neighbours.npy: a value is not the index of a row")
         similarities = load_array(folder / "similarities.npy", np.float32, (size,))
         if not bool(((similarities > 0) & (similarities <= 1)).all()):
-            raise ArtifactError("similarities.npy: not all above 0 and at most 1")
+            raise ArtifactError("similarities.npy: values must be above 0 and at most 1")
         return cls(indptr, indices, similarities)

@@ -47,7 +47,8 @@ class Scorer(Protocol):
         """Scores items for each of B users.
 
         A user whose profile has `needs_fold_in` set is folded in: scored from the ratings in the
-        profile. Any other user is scored with the representation computed in training.
+        profile. For any other user a model may use what it learned about the user in training;
+        models such as EASE, SLIT and iALS keep nothing per user and always score from the profile.
 
         Args:
             profiles: The profiles of the users.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from marquee_core.services import CF
+from marquee_core.service_names import CF
 from marquee_services.cf.models import CF_SCORERS
 from marquee_services.cf.settings import CFSettings
 from marquee_services.scoring import main

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from marquee.v1 import recommender_service_pb2, recommender_service_pb2_grpc
 from marquee_core.release.store import ReleaseStore
-from marquee_core.services import CF, INFERENCE
+from marquee_core.service_names import CF, INFERENCE
 from marquee_services.gateway.answering.lookups import Lookups
 from marquee_services.gateway.answering.page_scorer import PageScorer
 from marquee_services.gateway.answering.predict import Predictor
@@ -83,7 +83,7 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
 
     Raises:
         OSError: The gateway cannot listen on the address.
-        ValueError: The store's URL has an unknown scheme.
+        StoreURLError: The URL of the store cannot be used.
     """
     store = ReleaseStore(settings.store)
     if backends is None:

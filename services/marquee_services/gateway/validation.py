@@ -66,11 +66,11 @@ class _Checker:
             seen.add(value)
 
     def count(self, field: str, value: int, low: int, high: int) -> None:
-        self.require(low <= value <= high, field, f"{value} is not in {low} to {high}")
+        self.require(low <= value <= high, field, f"must be between {low} and {high}, not {value}")
 
     def number(self, field: str, value: float, low: float, high: float) -> None:
         holds = math.isfinite(value) and low <= value <= high
-        self.require(holds, field, f"{value:g} is not in {low:g} to {high:g}")
+        self.require(holds, field, f"must be between {low:g} and {high:g}, not {value:g}")
 
 
 def _are_distinct_ids(values: Sequence[str]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from marquee_core.services import INFERENCE
+from marquee_core.service_names import INFERENCE
 from marquee_services.inference.models import INFERENCE_SCORERS, limit_threads
 from marquee_services.inference.settings import InferenceSettings
 from marquee_services.scoring import main

@@ -29,7 +29,8 @@ def check_range(field: str, value: int, high: int, low: int = 1) -> None:
         InvalidFields: The value is not between `low` and `high`.
     """
     if not low <= value <= high:
-        raise InvalidFields([FieldViolation(field, f"{value} is not between {low} and {high}")])
+        reason = f"must be between {low} and {high}, not {value}"
+        raise InvalidFields([FieldViolation(field, reason)])
 
 
 def to_queries(
@@ -87,9 +88,13 @@ def to_weights(models: Sequence[str], weights: Sequence[float]) -> dict[str, flo
             finite.
     """
     if not models or len(set(models)) != len(models):
-        raise InvalidFields([FieldViolation("models", "no models, or a model occurs twice")])
+        raise InvalidFields(
+            [FieldViolation("models", "must name at least one model, and each only once")]
+        )
     if len(weights) != len(models) or not all(map(math.isfinite, weights)):
-        raise InvalidFields([FieldViolation("weights", "not one finite weight for each model")])
+        raise InvalidFields(
+            [FieldViolation("weights", "must hold one finite number for each model")]
+        )
     return dict(zip(models, weights, strict=True))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from marquee_core.errors import ArtifactError
+from marquee_core.errors import ArtifactError, reason_of
 from marquee_core.release.contents import open_release
 from marquee_core.release.manifest import ANN, EXACT
 from marquee_core.release.store import ReleaseStore
@@ -30,7 +30,7 @@ def load_engine(
     Args:
         store: The release store.
         release_id: The release.
-        backend: Name of the service, from `marquee_core.services`.
+        backend: Name of the service, from `marquee_core.service_names`.
         loaders: The function that loads each model that this service knows, by name.
         cache: Folder that caches the files of a remote store.
 
@@ -79,7 +79,9 @@ def load_index(folder: Path, scorer: Scorer, retrieval: Mapping[str, Any]) -> It
         try:
             config = AnnConfig(**retrieval["parameters"])
         except (KeyError, TypeError) as error:
-            raise ArtifactError(f"{folder.name}: damaged retrieval entry: {error!r}") from error
+            raise ArtifactError(
+                f"{folder.name}: damaged retrieval entry: {reason_of(error)}"
+            ) from error
         return AnnIndex.load(folder, items, config)
     if kind != EXACT:
         raise ArtifactError(f"{folder.name}: unknown kind of retrieval {kind!r}")

@@ -30,7 +30,7 @@ async def start(
 
     Args:
         settings: The server's settings.
-        backend: Name of the service, from `marquee_core.services`.
+        backend: Name of the service, from `marquee_core.service_names`.
         loaders: The function that loads each model that the service knows, by name.
 
     Raises:

@@ -70,14 +70,16 @@ def unpack_bits(field: str, data: bytes, count: int) -> Bool:
         InvalidFields: The number of bytes does not match `count`.
     """
     if len(data) != (count + 7) // 8:
-        raise InvalidFields([FieldViolation(field, f"{len(data)} bytes cannot hold {count} bits")])
+        reason = f"must have {(count + 7) // 8} bytes for {count} bits, not {len(data)}"
+        raise InvalidFields([FieldViolation(field, reason)])
     bits = np.unpackbits(np.frombuffer(data, dtype=np.uint8), count=count, bitorder="little")
     return bits.view(np.bool_)
 
 
 def _unpack(field: str, data: bytes, dtype: np.dtype[Any]) -> NDArray[Any]:
     if len(data) % dtype.itemsize:
-        raise InvalidFields(
-            [FieldViolation(field, f"{len(data)} bytes are not a whole number of {dtype.name}")]
+        reason = (
+            f"must have {dtype.itemsize} bytes per {dtype.name} value, but has {len(data)} bytes"
         )
+        raise InvalidFields([FieldViolation(field, reason)])
     return np.frombuffer(data, dtype=dtype)

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.scorer import LoadScorer
-from marquee_core.services import CF, INFERENCE
+from marquee_core.service_names import CF, INFERENCE
 from marquee_services.gateway.main import Gateway
 from marquee_services.gateway.main import start as start_gateway
 from marquee_services.scoring.engine import Engine

@@ -13,7 +13,7 @@ from bench.processes import EchoServer
 from bench.report import Row, Table, Target
 from bench.sections import recommend
 from bench.subjects import computed_requests
-from marquee_core.services import BACKENDS, STANDALONE
+from marquee_core.service_names import BACKENDS, STANDALONE
 from marquee_services.processes import ServiceProcess
 
 _THROUGHPUT = Target(">=", 0.20)

@@ -13,7 +13,7 @@ from bench.report import Row, Table
 
 
 def measure(context: Context) -> Table:
-    """Runs `bench.core` with one thread, and reads its results.
+    """Runs `bench.kernels` with one thread, and reads its results.
 
     Raises:
         CalledProcessError: The subprocess failed.
@@ -27,7 +27,7 @@ def measure(context: Context) -> Table:
         "store": context.store.url,
         "release_id": context.manifest.release_id,
     }
-    return table_of("Scoring core, one thread", "bench.core", request, context)
+    return table_of("Scoring core, one thread", "bench.kernels", request, context)
 
 
 def measure_retrieval(context: Context) -> Table:

@@ -15,7 +15,7 @@ import psutil
 from bench.context import Context, median, ratios
 from bench.generator import Load
 from bench.report import Row, Table, Target
-from marquee_core.services import BACKENDS
+from marquee_core.service_names import BACKENDS
 from marquee_services.processes import ServiceProcess
 
 _TARGET = Target(">=", 1.7)

@@ -127,12 +127,12 @@ def test_an_index_can_be_saved_and_loaded_and_others_are_refused(
     # A separate file: the first one is memory-mapped, and a mapped file must not shrink.
     damaged = tmp_path / "damaged"
     damaged.mkdir()
-    with pytest.raises(ArtifactError, match="not an inverted file of 32 lists"):
+    with pytest.raises(ArtifactError, match="must be an inverted file of 32 lists"):
         AnnIndex.load(tmp_path, items, replace(index.config, lists=32))
     flat = faiss.IndexFlatIP(items.shape[1])
     flat.add(items)
     faiss.write_index(flat, str(damaged / ANN_FILE))
-    with pytest.raises(ArtifactError, match="not an inverted file"):
+    with pytest.raises(ArtifactError, match="must be an inverted file"):
         AnnIndex.load(damaged, items, index.config)
     (damaged / ANN_FILE).write_bytes(b"no index")
     with pytest.raises(ArtifactError):

@@ -11,7 +11,7 @@ import pytest
 from gateway.calls import TIMEOUT_S, error_of, request_for
 from marquee.v1 import types_pb2
 from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
-from marquee_core.services import BACKENDS
+from marquee_core.service_names import BACKENDS
 from marquee_services.gateway.answering.degraded import DEGRADED_REASONS, degraded_reasons
 from marquee_services.gateway.backends.failures import BackendError, Failure
 

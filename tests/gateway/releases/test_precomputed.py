@@ -82,11 +82,11 @@ def test_pages_that_do_not_fit_the_release_are_refused(offsets: Any, tmp_path: P
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (b"is no message", "is no message"),
+        (b"is no message", "is not a RecommendResponse"),
         (page("a", "nowhere"), "'nowhere', which is not in the release"),
-        (page("a", subject_kind=types_pb2.SUBJECT_KIND_VISITOR), "of no known user"),
-        (page(), "other fields"),
-        (page("a", unknown_item_ids=["b"]), "other fields"),
+        (page("a", subject_kind=types_pb2.SUBJECT_KIND_VISITOR), "must be SUBJECT_KIND_KNOWN"),
+        (page(), "and no others"),
+        (page("a", unknown_item_ids=["b"]), "and no others"),
         (page(*"a" * 21), "more than 20"),
     ],
 )

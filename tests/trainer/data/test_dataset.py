@@ -227,7 +227,7 @@ def test_an_unknown_source_is_named() -> None:
 
 def test_options_that_the_source_does_not_support_are_refused() -> None:
     """No option of the user is ignored silently."""
-    with pytest.raises(RatingsError, match="go with a GroupLens folder"):
+    with pytest.raises(RatingsError, match="--train and --test require a GroupLens folder"):
         load_ratings("sample", train_file="u1.base", test_file="u1.test")
-    with pytest.raises(RatingsError, match="goes with a config"):
+    with pytest.raises(RatingsError, match="--manual-dir requires a TensorFlow Datasets config"):
         load_ratings("sample", manual_dir="archives")

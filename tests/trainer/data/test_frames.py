@@ -41,5 +41,5 @@ def test_a_malformed_row_of_a_frame_is_named() -> None:
 
 def test_other_values_are_refused() -> None:
     """The error names the type."""
-    with pytest.raises(RatingsError, match="list is not a frame"):
+    with pytest.raises(RatingsError, match="frame is required, not list"):
         from_frame([1, 2])

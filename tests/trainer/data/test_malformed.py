@@ -102,7 +102,7 @@ def test_sources_that_do_not_exist_are_named(tmp_path: Path) -> None:
         load_ratings("gopher://host/ratings.csv")
     with pytest.raises(RatingsError, match="does not exist"):
         load_ratings("sqlite:////nowhere/ratings.db")
-    with pytest.raises(RatingsError, match="goes with the URL of a database"):
+    with pytest.raises(RatingsError, match="--query requires a database"):
         load_ratings("sample", options=ReadOptions(query="SELECT 1"))
 
 

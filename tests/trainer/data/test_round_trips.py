@@ -22,7 +22,9 @@ ids = st.one_of(
         max_size=64,
     ).filter(str.isprintable),
 )
-ratings_and_times = st.tuples(st.floats(-1e6, 1e6, width=32), st.integers(-(10**9), 10**10))
+# Numbers such as 20240131 are read as dates.
+seconds = st.integers(-(10**9), 10**10).filter(lambda time: not 19_000_101 <= time <= 21_001_231)
+ratings_and_times = st.tuples(st.floats(-1e6, 1e6, width=32), seconds)
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

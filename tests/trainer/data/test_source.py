@@ -97,7 +97,7 @@ def test_columns_of_a_grouplens_file_can_be_named(tmp_path: Path) -> None:
 
 def test_columns_of_a_sample_cannot_be_named() -> None:
     """No option of the user is ignored silently."""
-    with pytest.raises(RatingsError, match="columns can be named for files and databases only"):
+    with pytest.raises(RatingsError, match="--columns requires files or a database"):
         load_ratings("sample", options=ReadOptions({"user": "1", "item": "2"}))
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from marquee_core.scorers.bayesian_mf import BayesianMFConfig
+from marquee_trainer.commands import evaluate
+from marquee_trainer.commands.settings import EvaluateSettings
 from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.sample import SampleConfig, generate_sample
 from marquee_trainer.data.split import random_split
 from marquee_trainer.models.bayesian.bayesian_mf import BayesianMF
@@ -62,6 +66,24 @@ def test_days_without_effects_do_no_harm(dataset: RatingsDataset) -> None:
     found = gain(dataset)
     assert found[BayesianMF.name] > -0.05
     assert found[ENSEMBLE] > -0.05
+
+
+def test_ratings_without_timestamps_are_refused(dataset: RatingsDataset) -> None:
+    """Without times all ratings would seem to be of one day, and the figures would mean nothing."""
+    undated = replace(dataset, has_timestamps=False)
+    with pytest.raises(RatingsError, match="have no timestamps"):
+        gain(undated)
+
+
+def test_ratings_without_timestamps_are_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`marquee evaluate --with-day` does not train for minutes before it says so."""
+    monkeypatch.setattr(evaluate, "train_all", lambda *_: pytest.fail("training began"))
+    file = tmp_path / "ratings.csv"
+    file.write_text("user,item,rating\n" + "".join(f"{u},{i},4\n" for u in "ab" for i in "xyz"))
+    with pytest.raises(RatingsError, match="--with-day requires timestamps"):
+        evaluate.run_evaluation(EvaluateSettings(data=str(file), with_day=True))
 
 
 def test_an_effect_is_drawn_around_its_posterior_mean() -> None:

@@ -180,8 +180,8 @@ def test_a_packaged_file_is_used_for_data_of_similar_size() -> None:
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("{", "JSONDecodeError"),
-        ('{"models": {"mf": {}}}', "parameters"),
+        ("{", "tuned.json: not valid JSON: Expecting"),
+        ('{"models": {"mf": {}}}', "tuned.json: 'parameters' is missing"),
         ('{"models": {"none": {"parameters": {}}}}', "no model 'none'"),
         ('{"models": {"mf": {"parameters": {"l3": 1}}}}', "no hyperparameter 'l3'"),
         ('{"models": {"mf": {"parameters": {"l2": "much"}}}}', "not a number"),

@@ -15,7 +15,12 @@ from marquee_trainer.commands.tables import known_day_table, metrics_table
 from marquee_trainer.commands.train import train_all
 from marquee_trainer.models.configurations import configuration_file, read_searches
 from marquee_trainer.studies.cold_start import ColdStart, ColdStartConfig, cold_start
-from marquee_trainer.studies.known_day import KnownDay, KnownDayConfig, evaluate_with_day
+from marquee_trainer.studies.known_day import (
+    KnownDay,
+    KnownDayConfig,
+    evaluate_with_day,
+    require_days,
+)
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import Evaluation
 
@@ -24,12 +29,14 @@ def run_evaluation(settings: EvaluateSettings) -> None:
     """Trains and evaluates all models, prints a table and writes the requested files.
 
     Raises:
-        RatingsError: The ratings cannot be read, or a cold-start evaluation was requested and no
-            user has enough ratings for it.
+        RatingsError: The ratings cannot be read, no user has enough ratings for a requested
+            cold-start evaluation, or the ratings have no timestamps and `with_day` is set.
         ConfigurationError: The file of hyperparameters cannot be read or names an unknown model.
         OSError: A file cannot be written.
     """
     dataset, split = load_and_split(settings)
+    if settings.with_day:
+        require_days(dataset)
     # Read before training, so that a damaged file is reported at once.
     file = configuration_file(len(split.train), settings.config)
     searches = read_searches(file) if file else None

@@ -62,7 +62,7 @@ class ReadSettings(Settings):
         "", "Text between two genres in the file of items; by default it is found."
     )
     allow_untitled: bool = setting(
-        False, "Accept that more than a fifth of the rated items have no metadata."
+        False, "Accept data in which more than a fifth of the rated items have no metadata."
     )
     manual_dir: str = setting(
         "",

@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.data.details import Details
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.interpret import Understood, load_table
 from marquee_trainer.data.items import read_items
@@ -29,7 +30,8 @@ def from_frame(
         RatingsError: An argument is not a frame, or the frame cannot be understood.
     """
     options = options or ReadOptions()
-    details, notes = {}, ()
+    details: Details = {}
+    notes: tuple[str, ...] = ()
     if items is not None:
         table = FrameTable(_polars(items), f"{name} of items")
         details, notes = read_items(table, table.name, options.genre_separator)
@@ -40,7 +42,7 @@ def from_frame(
 
 
 def _polars(frame: Any) -> pl.DataFrame:
-    """A frame of any kind as one of polars; columns of numbers are not copied where possible.
+    """Converts a frame of any kind to polars.
 
     Raises:
         RatingsError: The value is not a frame.
@@ -57,4 +59,4 @@ def _polars(frame: Any) -> pl.DataFrame:
             return converted if isinstance(converted, pl.DataFrame) else converted.to_frame()
     except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
         raise RatingsError(f"the frame cannot be converted: {error}") from error
-    raise RatingsError(f"{type(frame).__name__} is not a frame of polars or pandas, or of Arrow")
+    raise RatingsError(f"a polars, pandas or Arrow frame is required, not {type(frame).__name__}")

@@ -74,7 +74,7 @@ def load_grouplens(
     files: Files = ZipFiles(path) if path.is_file() else FolderFiles(path)
     name = path.resolve().name.removesuffix(".zip")
     if train_file and not test_file:
-        raise RatingsError("a training file needs a test file beside it")
+        raise RatingsError("--train requires --test")
     if not test_file:
         _, rows = _all_ratings(files, path, options)
         details = more_details or _details(files)
@@ -94,13 +94,16 @@ def load_grouplens(
     dataset, notes = assemble(all_rows, details, source, options)
     if train_file:
         parts = np.split(dataset.file_order, [len(train)])
-        if not all(map(len, parts)):
-            raise RatingsError(f"{source}: there are no ratings in one of the files")
+        for part, part_name in zip(parts, (train_name, test_name), strict=True):
+            if not len(part):
+                raise RatingsError(f"{source}: {part_name} has no ratings")
     else:
         held_out = _rows_of(dataset, test, source)
         parts = [np.setdiff1d(np.arange(len(dataset)), held_out), held_out]
         if not len(parts[0]):
-            raise RatingsError(f"{source}: there are no ratings for training")
+            raise RatingsError(
+                f"{source}: all ratings are test ratings, and none are left for training"
+            )
     return GroupLensData(dataset, Split(np.sort(parts[0]), np.sort(parts[1]), split_name), notes)
 
 
@@ -129,7 +132,10 @@ def _rows_of(dataset: RatingsDataset, test: Rows, source: str) -> Int64:
     distinct, first = np.unique(rows, return_index=True)
     if len(distinct) < len(rows):
         row = int(np.setdiff1d(np.arange(len(rows)), first)[0])
-        raise RatingsError(f"{test.where(row)}: the rating is in the file already")
+        raise RatingsError(
+            f"{test.where(row)}: user {test.users.id(row)} has already rated item "
+            f"{test.items.id(row)} in this file"
+        )
     return distinct
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from marquee_core.arrays import Bool, Int64
 
-# Longer ids are refused; the gateway accepts ids of as many characters.
+# Longer ids are refused. The gateway's limit is as many characters, so it accepts every valid id.
 MAX_ID_BYTES = 256
 # Ids of at most this many bytes are compared as one integer, which is several times as fast as
 # comparing text.

@@ -106,7 +106,7 @@ def load_items(options: ReadOptions) -> tuple[Details, tuple[str, ...]]:
         return {}, ()
     files = find_files(options.items).ratings
     if len(files) > 1:
-        raise RatingsError(f"{options.items}: items are read from one file, not {len(files)}")
+        raise RatingsError(f"{options.items}: item metadata must be in one file, not {len(files)}")
     return _details(files[0], options)
 
 

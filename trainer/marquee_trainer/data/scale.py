@@ -90,7 +90,7 @@ class RatingScale:
             raise RatingsError(f"{text!r} is not a scale of the form LOW:HIGH, such as 1:10")
         low, high = (float(part.replace("−", "-")) for part in match.groups())
         if low >= high:
-            raise RatingsError(f"the scale {text!r} does not rise from its first to its last value")
+            raise RatingsError(f"the scale {text!r} is empty: LOW must be less than HIGH")
         return cls(low, high, 0.0)
 
     def stepped(self, ratings: Float32) -> RatingScale:

@@ -76,14 +76,16 @@ def load_ratings(
     tfds = _TFDS.fullmatch(source) if not Path(source).exists() else None
     has_split = bool(train_file or test_file)
     if (sample or tfds) and has_split:
-        raise RatingsError("training and test files go with a GroupLens folder")
+        raise RatingsError("--train and --test require a GroupLens folder or zip file")
     if manual_dir and not tfds:
-        raise RatingsError("a folder of archives goes with a config movielens/…-ratings")
+        raise RatingsError(
+            "--manual-dir requires a TensorFlow Datasets config such as movielens/100k-ratings"
+        )
     database = not (sample or tfds) and is_database(source)
     if options.query and not database:
-        raise RatingsError("an SQL query goes with the URL of a database")
+        raise RatingsError("--query requires a database, such as sqlite:///ratings.db")
     if options.columns and (sample or tfds):
-        raise RatingsError("columns can be named for files and databases only")
+        raise RatingsError("--columns requires files or a database")
     if sample:
         return Loaded(generate_sample(_sample_config(sample["sizes"] or ""), seed))
     if tfds:

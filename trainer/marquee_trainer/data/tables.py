@@ -49,16 +49,16 @@ class FrameTable:
 
     @property
     def header(self) -> tuple[str, ...]:
-        """As `Table.header`."""
+        """See `Table.header`."""
         return tuple(self.frame.columns)
 
     def read(self, positions: Sequence[int]) -> pl.DataFrame:
-        """As `Table.read`."""
+        """See `Table.read`."""
         names = [self.frame.columns[position] for position in positions]
         return self.frame.select(pl.col(name).alias(str(n)) for n, name in enumerate(names))
 
     def where(self, row: int) -> str:
-        """As `Table.where`."""
+        """See `Table.where`."""
         return f"{self.name}: row {row + 1}"
 
 
@@ -74,7 +74,7 @@ class ParquetFile:
 
     @cached_property
     def header(self) -> tuple[str, ...]:
-        """As `Table.header`.
+        """See `Table.header`.
 
         Raises:
             RatingsError: The file is damaged.
@@ -85,7 +85,7 @@ class ParquetFile:
             raise RatingsError(f"{self.file.name}: {error}") from error
 
     def read(self, positions: Sequence[int]) -> pl.DataFrame:
-        """As `Table.read`."""
+        """See `Table.read`."""
         names = [self.header[position] for position in positions]
         try:
             frame = pl.read_parquet(self._source(), columns=list(dict.fromkeys(names)))
@@ -94,7 +94,7 @@ class ParquetFile:
         return frame.select(pl.col(name).alias(str(n)) for n, name in enumerate(names))
 
     def where(self, row: int) -> str:
-        """As `Table.where`."""
+        """See `Table.where`."""
         return f"{self.file.name}: row {row + 1}"
 
     def _source(self) -> str | io.BytesIO:
@@ -114,15 +114,15 @@ class JsonLinesFile:
 
     @property
     def header(self) -> tuple[str, ...]:
-        """As `Table.header`."""
+        """See `Table.header`."""
         return tuple(self._frame.columns)
 
     def read(self, positions: Sequence[int]) -> pl.DataFrame:
-        """As `Table.read`."""
+        """See `Table.read`."""
         return FrameTable(self._frame, self.file.name).read(positions)
 
     def where(self, row: int) -> str:
-        """As `Table.where`."""
+        """See `Table.where`."""
         lines = [n for n, line in enumerate(self._content.split(b"\n"), start=1) if line.strip()]
         if len(lines) == len(self._frame):
             return f"{self.file.name}:{lines[row]}"
@@ -187,11 +187,11 @@ class JoinedTables:
 
     @property
     def header(self) -> tuple[str, ...]:
-        """As `Table.header`: the columns of the first table."""
+        """See `Table.header`: the columns of the first table."""
         return self.tables[0].header
 
     def read(self, positions: Sequence[int]) -> pl.DataFrame:
-        """As `Table.read`.
+        """See `Table.read`.
 
         Raises:
             RatingsError: A table lacks a column of the first one, or cannot be read.
@@ -210,7 +210,7 @@ class JoinedTables:
         return pl.concat(frames)
 
     def where(self, row: int) -> str:
-        """As `Table.where`, after `read`."""
+        """See `Table.where`, after `read`."""
         part = int(np.searchsorted(self._starts, row, side="right")) - 1
         return self.tables[part].where(row - self._starts[part])
 

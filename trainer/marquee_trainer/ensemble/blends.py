@@ -16,6 +16,7 @@ from marquee_core.release.ensemble import (
     Ensemble,
     backend_subsets,
 )
+from marquee_core.service_names import GATEWAY
 from marquee_trainer.ensemble.weight_search import (
     RankingPool,
     SearchConfig,
@@ -203,7 +204,7 @@ def learn_ensemble(
     When a backend is unavailable, the gateway uses the blends that were learned without it.
 
     Args:
-        backend_of: By model, the backend that serves it; `gateway` for the baselines, which are
+        backend_of: By model, the backend that serves it; `GATEWAY` for the baselines, which are
             always available.
         predictions: By rating predictor, predictions of the validation ratings, in stars
             (float32, n).
@@ -211,12 +212,10 @@ def learn_ensemble(
         lists: Full candidate lists of validation users, with the scores of every model.
         config: How blends are learned.
     """
-    backends = sorted(set(backend_of.values()) - {"gateway"})
+    backends = sorted(set(backend_of.values()) - {GATEWAY})
     pairs = {}
     for subset in backend_subsets(backends):
-        available = [
-            name for name, backend in backend_of.items() if backend in subset | {"gateway"}
-        ]
+        available = [name for name, backend in backend_of.items() if backend in subset | {GATEWAY}]
         available_predictions = {
             name: predictions[name] for name in available if name in predictions
         }

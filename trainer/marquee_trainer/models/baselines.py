@@ -18,7 +18,7 @@ from marquee_core.release.ensemble import BASELINE, POPULARITY, RECENT_POPULARIT
 from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.popularity import popularity_scores
 from marquee_core.scorers.scorer import ReleaseData, Scorer
-from marquee_core.services import GATEWAY
+from marquee_core.service_names import GATEWAY
 from marquee_trainer.models.model import Fit, Model, Training
 
 _SCORES = "scores.npy"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from marquee_core.scorers.scorer import ReleaseData, Scorer
-from marquee_core.services import CF
+from marquee_core.service_names import CF
 from marquee_trainer.models.model import ConfigT_co, ConfiguredModel, Fit, Training
 
 

@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TypeVar
 
+from marquee_core.errors import reason_of
 from marquee_core.scorers.hyperparameters import ModelConfig
 from marquee_trainer.models.model import ConfiguredModel
 from marquee_trainer.models.registry import MODELS, MODELS_BY_NAME
@@ -130,7 +131,7 @@ def read_searches(path: Path) -> Searches:
             },
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigurationError(f"{path}: {error!r}") from error
+        raise ConfigurationError(f"{path}: {reason_of(error)}") from error
 
 
 def read_parameters(path: Path) -> dict[str, dict[str, float]]:
@@ -155,12 +156,12 @@ def packaged(ratings: int) -> Path | None:
         ConfigurationError: A packaged file is damaged.
     """
     best: tuple[float, Path] | None = None
-    folder = Path(str(resources.files("marquee_trainer") / "models" / "configs"))
+    folder = Path(str(resources.files("marquee_trainer") / "models" / "tuned"))
     for path in sorted(folder.glob("*.json")):
         try:
             tuned_on = float(json.loads(path.read_text())["data"]["training_ratings"])
         except (ValueError, KeyError, TypeError) as error:
-            raise ConfigurationError(f"{path}: {error!r}") from error
+            raise ConfigurationError(f"{path}: {reason_of(error)}") from error
         distance = abs(math.log(max(ratings, 1) / tuned_on))
         if distance <= math.log(_MAX_SIZE_RATIO) and (best is None or distance < best[0]):
             best = distance, path

@@ -14,7 +14,7 @@ from marquee_core.release.ensemble import BASELINE, BlendPair, Ensemble
 from marquee_core.retrieval.exact import Found
 from marquee_core.retrieval.top import top_indexes
 from marquee_core.scorers.scorer import ReleaseData
-from marquee_core.services import GATEWAY
+from marquee_core.service_names import GATEWAY
 from marquee_services.gateway.answering.messages import recommended_items
 from marquee_services.gateway.ranking.pages import cut_page
 from marquee_services.gateway.ranking.ranked_candidates import RankedCandidates

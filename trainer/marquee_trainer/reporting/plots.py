@@ -141,7 +141,7 @@ def cold_start_curves(study: ColdStart, names: Sequence[str]) -> Figure:
 
     Args:
         study: The cold-start evaluation.
-        names: The models to draw, if the metric applies to them.
+        names: The models to draw. A model without a metric is left out of its plot.
     """
     figure = Figure((_WIDTH, 3.8), layout="constrained")
     panels = ((study.mse, "test MSE"), (study.ndcg, "NDCG@10"))

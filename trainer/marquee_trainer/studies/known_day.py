@@ -16,6 +16,7 @@ from marquee_core.arrays import Float32, Float64, Int64
 from marquee_core.scorers.bayesian_mf import BayesianMFConfig
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.split import Split
 from marquee_trainer.ensemble.blends import learn_rating_blend
 from marquee_trainer.metrics.rating_metrics import rating_metrics
@@ -80,7 +81,11 @@ def evaluate_with_day(
         training: The configuration that they were trained with.
         config: The sampler and the time effects.
         progress: Callbacks that report progress.
+
+    Raises:
+        RatingsError: The ratings have no timestamps.
     """
+    require_days(dataset)
     progress.on_step(f"fit {_MODEL}", 0)
     inner = validation_split(dataset, split, training)
     inner_data = release_data(dataset, inner.train, training.baseline)
@@ -107,6 +112,19 @@ def evaluate_with_day(
             "test_mae": errors.mae,
         }
     return KnownDay(metrics, blended)
+
+
+def require_days(dataset: RatingsDataset) -> None:
+    """Checks that the days of the ratings are known.
+
+    Raises:
+        RatingsError: The ratings have no timestamps.
+    """
+    if not dataset.has_timestamps:
+        raise RatingsError(
+            f"{dataset.source}: the ratings have no timestamps, so their days are unknown; "
+            f"--with-day requires timestamps"
+        )
 
 
 def predict_with_day(

@@ -32,6 +32,7 @@ _KNOWN = {
 _EXTRA_OF_MODULE = {
     "keras": "trainer",
     "matplotlib": "trainer",
+    "polars": "trainer",
     "scipy": "cf",
     "tensorflow": "inference",
     "tensorflow_datasets": "trainer",

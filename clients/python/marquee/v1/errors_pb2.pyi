@@ -47,7 +47,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_ITEM_NOT_FOUND: _ErrorReason.ValueType  # 4
     """NOT_FOUND. The release has no item with the requested id. Example metadata: {"item_id": "318"}"""
     ERROR_REASON_NO_RELEASE: _ErrorReason.ValueType  # 5
-    """UNAVAILABLE. The server has not loaded a release yet. Example metadata: {}"""
+    """UNAVAILABLE. The server has no release yet: none is loaded, or in the gateway none is in
+    service. Example metadata: {}
+    """
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 6
     """RESOURCE_EXHAUSTED. The server rejected the call because too many calls are in progress. Retry
     later, or against another server. Example metadata: {"limit": "1024"}
@@ -105,7 +107,9 @@ Example metadata: {"model": "item_cf"}
 ERROR_REASON_ITEM_NOT_FOUND: ErrorReason.ValueType  # 4
 """NOT_FOUND. The release has no item with the requested id. Example metadata: {"item_id": "318"}"""
 ERROR_REASON_NO_RELEASE: ErrorReason.ValueType  # 5
-"""UNAVAILABLE. The server has not loaded a release yet. Example metadata: {}"""
+"""UNAVAILABLE. The server has no release yet: none is loaded, or in the gateway none is in
+service. Example metadata: {}
+"""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 6
 """RESOURCE_EXHAUSTED. The server rejected the call because too many calls are in progress. Retry
 later, or against another server. Example metadata: {"limit": "1024"}

@@ -112,7 +112,7 @@ class Rating(_message.Message):
     ITEM_ID_FIELD_NUMBER: _builtins.int
     STARS_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
-    """The item's id. 1 to 256 printable characters."""
+    """The item's id. 1 to 256 printable characters; ids in releases have at most 256 bytes in UTF-8."""
     stars: _builtins.float
     """The rating in stars, within the release's rating scale (0.5 to 5 for recent MovieLens data)."""
     def __init__(
@@ -144,8 +144,9 @@ class Subject(_message.Message):
     RATINGS_FIELD_NUMBER: _builtins.int
     LIKED_ITEM_IDS_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """The user's id, at most 256 printable characters. Empty for a visitor. An unknown id is not an
-    error: see SUBJECT_KIND_VISITOR and SUBJECT_KIND_COLD_START.
+    """The user's id, at most 256 printable characters; ids in releases have at most 256 bytes in
+    UTF-8. Empty for a visitor. An unknown id is not an error: see SUBJECT_KIND_VISITOR and
+    SUBJECT_KIND_COLD_START.
     """
     @_builtins.property
     def ratings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rating]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from marquee.v1 import types_pb2
-from marquee_core.services import CF, INFERENCE
+from marquee_core.service_names import CF, INFERENCE
 from marquee_services.gateway.backends.failures import BackendError, Failure
 
 DEGRADED_REASONS: Mapping[tuple[str, Failure], types_pb2.DegradedReason.ValueType] = {

@@ -70,7 +70,8 @@ def resolve_request(
     if options.HasField("min_predicted_stars"):
         high = release.manifest.data.rating_max
         if options.min_predicted_stars > high:
-            raise InvalidFields([FieldViolation("options.min_predicted_stars", f"above {high:g}")])
+            reason = f"must be at most {high:g}, not {options.min_predicted_stars:g}"
+            raise InvalidFields([FieldViolation("options.min_predicted_stars", reason)])
     if options.model:
         release.model(options.model)
     subject = resolve_subject(release, request.subject, field)

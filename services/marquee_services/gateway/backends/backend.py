@@ -94,7 +94,7 @@ class Backend:
         call: Callable[[Replica, float], Awaitable[_T]],
         preferred: AnyReplica | None = None,
     ) -> _T:
-        """Calls a replica, and another one if that replica is unavailable.
+        """Calls a replica; if it is unavailable or lacks the release, calls another one.
 
         Args:
             release_id: The release of the request; replicas that have loaded it are preferred.
@@ -104,7 +104,8 @@ class Backend:
                 same request may remember what it computed for it. None for any.
 
         Raises:
-            BackendError: No replica answered.
+            BackendError: No replica is healthy, a replica failed in a way that calling another
+                would not help, or all of them failed.
         """
         loop = asyncio.get_running_loop()
         due = loop.time() + timeout

@@ -11,7 +11,7 @@ from typing import TypeVar
 from marquee.v1 import types_pb2
 from marquee_core.output import Output
 from marquee_core.release.ensemble import BlendPair
-from marquee_core.services import GATEWAY
+from marquee_core.service_names import GATEWAY
 from marquee_services.errors import DeadlineExceeded, ModelUnavailable
 from marquee_services.gateway.backends.failures import BackendError, Failure
 from marquee_services.gateway.backends.interface import AnyBackend, AnyReplica

@@ -9,7 +9,7 @@ import numpy as np
 
 from marquee_core.arrays import Bool, Float32, Int32
 from marquee_core.retrieval.top import top_indexes
-from marquee_core.services import GATEWAY
+from marquee_core.service_names import GATEWAY
 from marquee_services.errors import DeadlineExceeded, ModelAbstains, ModelUnavailable
 from marquee_services.gateway.backends.failures import BackendError
 from marquee_services.gateway.backends.interface import AnyBackend, AnyReplica

@@ -78,7 +78,10 @@ def resolve_subject(
     if outside:
         raise InvalidFields(
             [
-                FieldViolation(f"{field}.ratings[{position}].stars", f"not in {low:g} to {high:g}")
+                FieldViolation(
+                    f"{field}.ratings[{position}].stars",
+                    f"must be between {low:g} and {high:g}, not {given[position]:g}",
+                )
                 for position in outside
             ]
         )

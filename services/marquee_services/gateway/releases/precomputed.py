@@ -105,11 +105,13 @@ def _check_page(page: bytes, item_ids: Set[str]) -> None:
     try:
         response = pb.RecommendResponse.FromString(page)
     except DecodeError as error:
-        raise ArtifactError(f"a precomputed page is no message: {error}") from error
+        raise ArtifactError(f"a precomputed page is not a RecommendResponse: {error}") from error
     if {field.name for field, _ in response.ListFields()} != {"subject_kind", "items"}:
-        raise ArtifactError("a precomputed page has other fields than subject_kind and items")
+        raise ArtifactError(
+            "a precomputed page must have the fields subject_kind and items, and no others"
+        )
     if response.subject_kind != types_pb2.SUBJECT_KIND_KNOWN:
-        raise ArtifactError("a precomputed page is of no known user")
+        raise ArtifactError("the subject kind of a precomputed page must be SUBJECT_KIND_KNOWN")
     if len(response.items) > DEFAULT_PAGE_SIZE:
         raise ArtifactError(f"a precomputed page has more than {DEFAULT_PAGE_SIZE} items")
     for item in response.items:

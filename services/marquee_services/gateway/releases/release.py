@@ -26,7 +26,7 @@ from marquee_core.release.manifest import Manifest, ModelEntry
 from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.popularity import popularity_scores
 from marquee_core.scorers.scorer import ReleaseData
-from marquee_core.services import GATEWAY
+from marquee_core.service_names import GATEWAY
 from marquee_services.errors import ModelNotFound
 from marquee_services.gateway.releases.precomputed import PrecomputedPages
 from marquee_services.gateway.releases.titles import TitleIndex
@@ -148,7 +148,10 @@ def load_gateway_release(store: ReleaseStore, release_id: str, cache: Path) -> G
     """
     files, names = open_release(store, release_id, GATEWAY, cache)
     if not {BASELINE, POPULARITY} <= set(names) <= set(GATEWAY_MODELS):
-        raise ArtifactError(f"the gateway scores {GATEWAY_MODELS}, but the release has {names}")
+        raise ArtifactError(
+            f"the release assigns {', '.join(names) or 'no models'} to the gateway, which scores "
+            f"{', '.join(GATEWAY_MODELS)}; only {RECENT_POPULARITY} may be missing"
+        )
     users, catalogue, ensemble, item_vectors = open_gateway_files(files)
     counts = files.data.matrix.item_counts
     has_recent = RECENT_POPULARITY in names

@@ -57,7 +57,7 @@ class Releases:
             NoRelease: No release is in service yet.
         """
         if self._serving is None:
-            raise NoRelease
+            raise NoRelease("no release is in service yet")
         return self._serving
 
     def pick(self, release_id: str) -> GatewayRelease:

@@ -137,7 +137,7 @@ class AutoRecNetwork(keras.Model):  # type: ignore[misc]
         return tf.reduce_sum(codes * weights, axis=1) + bias
 
     def weight_arrays(self) -> tuple[Float32, Float32, Float32, Float32]:
-        """V, m, W and a as arrays."""
+        """Encoder V, its bias m, decoder W and its bias a (float32, shapes as in `__init__`)."""
         v, m, w, a = (np.asarray(weight, dtype=np.float32) for weight in self.get_weights())
         return v, m, w, a
 
@@ -289,11 +289,11 @@ class _Loop:
         return residuals
 
     def _blocks(self, order: Int64) -> list[Int32]:
-        """Splits the rows, in that order, into parts within the limit on cells (int32)."""
+        """Splits rows, in the given order, into blocks that are small enough to train (int32)."""
         return [part.astype(np.int32) for part in np.array_split(order, self._parts)]
 
     def _cells(self, rows: Int32) -> tuple[Any, Any, Any]:
-        """The rated cells of a block, int64[n, 2], their residuals, float32[n], row count."""
+        """A block's rated cells (int64[n, 2]), their residuals (float32[n]) and its row count."""
         profiles = self._sparse.profiles(rows)
         places = np.stack([profiles.rows, profiles.items.astype(np.int64)], axis=1)
         # The row count is a tensor, because TensorFlow would trace a graph for each Python number.

@@ -93,7 +93,9 @@ class LeaveOneOutConfig(EpochConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.hidden_units or min(self.hidden_units) < 1:
-            raise ValueError(f"hidden_units: {self.hidden_units!r} is not one or more sizes >= 1")
+            raise ValueError(
+                f"hidden_units: {self.hidden_units!r} is not a non-empty tuple of sizes >= 1"
+            )
 
 
 class LeaveOneOutNetwork(keras.Model):  # type: ignore[misc]

@@ -13,7 +13,7 @@ from marquee_core.scorers.dot_product import DotProductScorer
 from marquee_core.scorers.hyperparameters import ModelConfig, PositiveInt
 from marquee_core.scorers.saved_model import SavedModelScorer
 from marquee_core.scorers.scorer import ReleaseData
-from marquee_core.services import INFERENCE
+from marquee_core.service_names import INFERENCE
 from marquee_trainer.models.model import ConfiguredModel, Epoch, Fit, Training
 from marquee_trainer.models.neural.scoring_module import FittedScorer, ScoringModule
 

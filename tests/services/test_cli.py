@@ -37,7 +37,7 @@ def test_a_damaged_store_is_an_expected_error(tmp_path: Path) -> None:
     (tmp_path / "production").write_text("{")
     result = CliRunner().invoke(cli.releases, ["--store", str(tmp_path), "list"])
     assert result.exit_code == 1
-    assert "'production'" in result.stderr
+    assert "damaged file 'production': not valid JSON: Expecting" in result.stderr
 
 
 @pytest.mark.parametrize(
