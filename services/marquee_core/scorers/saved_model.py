@@ -161,9 +161,14 @@ class SavedModelScorer:
         return row
 
     def warm_up(self) -> None:
-        """Runs the signatures once with each shape that requests commonly have."""
+        """Runs the signatures once with each shape that requests commonly have.
+
+        A model that scores pairs seldom scores the whole catalogue, so large batches of that are
+        left out: TensorFlow would keep the memory of their activations.
+        """
+        has_pairs = FOLDED_PAIRS in self._functions
         size = 1
-        while size <= self._max_batch:
+        while size <= (1 if has_pairs else self._max_batch):
             vectors = self._call("user_vectors", users=np.zeros(size, dtype=np.int32))
             self._scores(vectors, None)
             size *= 2
@@ -172,7 +177,7 @@ class SavedModelScorer:
             items[0, 0] = 0
             ratings = np.full((1, length), self._data.baseline.mean, dtype=np.float32)
             self._call("fold_in", items=items, ratings=ratings)
-            if FOLDED_PAIRS in self._functions:
+            if has_pairs:
                 candidates = np.zeros((1, _WARM_UP_PAGE), dtype=np.int32)
                 self._call(FOLDED_PAIRS, items=items, ratings=ratings, candidates=candidates)
 
