@@ -148,7 +148,8 @@ class BayesianMFScorer:
         if items is not None:
             factors, offsets = factors[items], offsets[items]
         vectors = self.vectors(profiles)
-        scores: Float32 = vectors[:, :-1] @ factors.T
+        # In this order BLAS reads the long matrix along its rows, which takes up to half the time.
+        scores: Float32 = np.ascontiguousarray((factors @ vectors[:, :-1].T).T)
         scores += vectors[:, -1:]
         scores += offsets
         return scores
