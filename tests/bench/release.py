@@ -1,8 +1,8 @@
 """A release to serve in the benchmark, trained once and cached.
 
 Its models have the size and the cost of those in production. Models that train in epochs get only a
-few, since more epochs change the scores and not the cost of scoring. The ensemble gives every model
-a weight, so every answer needs all models.
+few, since more epochs change the scores and not the cost of scoring. The ensemble needs the models
+that learned ensembles need: all rating predictors for stars, the rankers and Bayesian MF to rank.
 """
 
 from __future__ import annotations

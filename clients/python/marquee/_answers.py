@@ -48,7 +48,7 @@ class Recommendation(_HasMetadata):
         rank: The position in the list, counted from 1 over all pages.
         score: The ranking score; comparable only within one list.
         predicted_stars: The predicted rating in stars.
-        proposed_by: The names of the models that rank the item among their own top items.
+        proposed_by: The names of the ranking models that have the item among their own top items.
         metadata: What is known about the item; None unless the call set `include_metadata`.
         reasons: Why the item was recommended; empty unless the call set `include_reasons`.
         raw: The protobuf message that this was made from.
