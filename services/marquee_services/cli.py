@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,6 +27,9 @@ from marquee_services.standalone.settings import StandaloneSettings
 
 if TYPE_CHECKING:
     from marquee_core.release.store import ReleaseStore
+
+# Users whose ids are decoded and printed at once.
+_BLOCK_USERS = 10_000
 
 
 @click.group()
@@ -154,6 +159,30 @@ def show_release(store: ReleaseStore, release_id: str) -> None:
     with _errors_as_one_line():
         manifest = store.manifest(release_id)
     sys.stdout.write(manifest.to_json())
+
+
+@releases.command("users")
+@click.argument("release_id", required=False)
+@click.pass_obj
+def list_users(store: ReleaseStore, release_id: str | None) -> None:
+    """List the ids of a release's users, one per line; by default of the one in production.
+
+    \b
+    Example:
+      marquee releases users | marquee batch --file - --out all.parquet
+    """  # noqa: D301 - \b keeps the lines as they are
+    from marquee_core.errors import ArtifactError
+    from marquee_core.release.contents import load_users
+
+    with _errors_as_one_line(), tempfile.TemporaryDirectory(prefix="marquee-users-") as cache:
+        production = store.production()
+        if release_id is None and production is None:
+            raise ArtifactError("no release is in production")
+        found = release_id or (production.release_id if production else "")
+        users = load_users(store, store.manifest(found), Path(cache))
+        for first in range(0, len(users), _BLOCK_USERS):
+            block = users.ids(range(first, min(first + _BLOCK_USERS, len(users))))
+            click.echo("\n".join(block))
 
 
 @releases.command("promote")

@@ -8,7 +8,7 @@ import asyncio
 import inspect
 import threading
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -234,6 +234,28 @@ def test_a_subject_object_replaces_its_parts(client: Any, gateway: FakeGateway) 
         ({"subject": "42", "genres_any": "Comedy"}, "genres_any takes several strings, not one"),
         ({"subject": "42", "genre": ["Comedy"]}, "unexpected keyword argument 'genre'"),
         ({"subject": "42", "allowed_item_ids": []}, "no item would pass"),
+        ({"ratings": {50: 5}}, r"ratings: an item id is a string, not int \(50\)"),
+        ({"ratings": {"50": "5"}}, "ratings: the rating of item '50' is str, no number"),
+        (
+            {"subject": marquee.Subject(ratings=cast(Any, {50: 5}))},
+            "ratings: an item id is a string",
+        ),
+        (
+            {"subject": marquee.Subject(user_id=cast(Any, 42))},
+            r"user_id is a string, not int \(42\)",
+        ),
+        ({"liked_item_ids": [50]}, r"liked_item_ids takes strings, not int \(50\)"),
+        ({"liked_item_ids": 50}, r"liked_item_ids takes several strings, not int \(50\)"),
+        ({"subject": "42", "genres_any": [1]}, r"genres_any takes strings, not int \(1\)"),
+        ({"subject": "42", "model": 3}, "model is a string"),
+        ({"subject": "42", "page_token": b"x"}, "page_token is a string, not bytes"),
+        ({"subject": "42", "page_size": "3"}, "page_size is a whole number, not str"),
+        ({"subject": "42", "page_size": True}, "page_size is a whole number, not bool"),
+        ({"subject": "42", "year_min": "1990"}, "year_min is a whole number"),
+        ({"subject": "42", "diversity": "much"}, "diversity is a number"),
+        ({"subject": "42", "min_predicted_stars": "4"}, "min_predicted_stars is a number"),
+        ({"subject": "42", "timeout": "3"}, "timeout is a number, not str"),
+        ({"subject": "42", "timeout": 1e12}, r"timeout must be at most 1e\+09 seconds"),
         ({"subject": "42", "timeout": 0}, "positive number of seconds"),
         ({"subject": "42", "timeout": float("nan")}, "positive number of seconds"),
     ],
@@ -245,6 +267,29 @@ def test_meaningless_arguments_are_refused_before_a_request_is_sent(
     with pytest.raises((TypeError, ValueError), match=error):
         client.recommend(**arguments)
     assert not gateway.calls
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "error"),
+    [
+        ("get_item", (50,), "item_id is a string, not int"),
+        ("similar_items", (50,), "item_id is a string, not int"),
+        ("predict_ratings", ("42", [50]), "item_ids takes strings, not int"),
+        ("search_items", (50,), "query is a string, not int"),
+    ],
+)
+def test_integers_are_no_ids(
+    client: Any, gateway: FakeGateway, method: str, arguments: tuple[Any, ...], error: str
+) -> None:
+    """Every method names the argument that should be a string."""
+    with pytest.raises(TypeError, match=error):
+        getattr(client, method)(*arguments)
+    assert not gateway.calls
+
+
+def test_the_longest_deadline_is_one_that_grpc_can_count(client: Any) -> None:
+    """A deadline of 1e9 seconds is not over at once, as longer ones would be for gRPC."""
+    assert client.status(timeout=1e9) is not None
 
 
 def test_the_pager_requests_all_pages(client: Any, gateway: FakeGateway) -> None:

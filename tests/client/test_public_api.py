@@ -6,12 +6,16 @@ import inspect
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
+from html.parser import HTMLParser
 from importlib.metadata import version
 from importlib.resources import files
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import marquee
 from marquee import _requests
@@ -48,7 +52,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 def test_the_version_is_the_distribution_s() -> None:
     """`__version__` is the version of the installed distribution."""
-    assert marquee.__version__ == version("marquee")
+    assert marquee.__version__ == version("marquee-recommender")
 
 
 def test_type_information_ships() -> None:
@@ -94,6 +98,32 @@ def test_options_are_those_of_the_protocol(options: Any, builder: Any, messages:
     own = {name for name, parameter in accepted.items() if parameter.kind == parameter.KEYWORD_ONLY}
     inherited = {field.name for field in types_pb2.ItemFilter.DESCRIPTOR.fields}
     assert own | inherited == set(options.__annotations__)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("recommend", marquee.RecommendOptions),
+        ("recommend_pages", marquee.RecommendOptions),
+        ("batch_recommend", marquee.RecommendOptions),
+        ("similar_items", marquee.ItemFilter),
+    ],
+)
+def test_options_are_parameters_of_their_own(method: str, options: Any) -> None:
+    """Signatures name each option with its type, so that editors and notebooks complete them."""
+    parameters = inspect.signature(getattr(marquee.Client, method)).parameters
+    assert not any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values())
+    for name, annotation in options.__annotations__.items():
+        assert parameters[name].kind == inspect.Parameter.KEYWORD_ONLY, name
+        expected = getattr(annotation, "__forward_arg__", annotation)
+        assert parameters[name].annotation == expected, name
+
+
+def test_every_call_takes_a_timeout_and_metadata() -> None:
+    """All methods that make calls have both parameters."""
+    for name, signature in _public_methods(marquee.Client).items():
+        if name not in ("__init__", "close"):
+            assert {"timeout", "metadata"} <= set(signature.parameters), name
 
 
 @pytest.mark.parametrize(
@@ -179,6 +209,48 @@ def test_to_frame_without_pandas_says_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match="pip install pandas"):
         _answer().to_frame()
+
+
+def test_notebooks_show_a_table() -> None:
+    """Each item is a row; columns without any value are left out."""
+    answer = _answer()
+    html = answer._repr_html_()
+    assert html.count("<tr>") == 1 + len(answer)
+    assert "<th>predicted stars</th>" in html
+    for cell in ("Star Wars", "Action", "4.500"):
+        assert f">{cell}</td>" in html
+    assert "<th>genres</th>" in html
+    assert "<th>genres</th>" not in replace(answer, items=answer.items[1:])._repr_html_()
+    assert replace(answer, items=())._repr_html_().count("<th>") == len(answer.columns)
+
+
+class _Parser(HTMLParser):
+    """Collects the elements and the texts of a page."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[str] = []
+        self.texts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Notes an element."""
+        self.elements.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        """Notes a text."""
+        self.texts.append(data)
+
+
+@given(st.text())
+def test_what_notebooks_show_is_escaped(title: str) -> None:
+    """A title cannot add markup: parsed as HTML, its cell has no element and gives it back."""
+    item = marquee.Item("<b>1</b>", title, None, ("<i>",), 0, None, types_pb2.Item())
+    page = marquee.FoundItems((item,), "r1", "", pb.SearchItemsResponse())
+    parser = _Parser()
+    parser.feed(page._repr_html_())
+    parser.close()
+    assert set(parser.elements) == {"table", "thead", "tbody", "tr", "th", "td"}
+    assert "".join(title.split()) in "".join("".join(parser.texts).split())
 
 
 @pytest.mark.parametrize(

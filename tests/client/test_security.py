@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -204,3 +205,141 @@ def test_secrets_are_not_shown() -> None:
 def test_which_targets_are_on_this_machine(target: str, loopback: bool) -> None:
     """Only targets whose every address is a loopback address or a Unix socket."""
     assert is_loopback(target) is loopback
+
+
+CALLS: list[tuple[str, tuple[Any, ...]]] = [
+    ("recommend", ("42",)),
+    ("recommend_pages", ("42",)),
+    ("batch_recommend", (["42"],)),
+    ("predict_ratings", ("42", ["50"])),
+    ("similar_items", ("50",)),
+    ("search_items", ("star",)),
+    ("search_pages", ("star",)),
+    ("get_item", ("50",)),
+    ("status", ()),
+]
+
+
+@pytest.mark.parametrize(("method", "arguments"), CALLS, ids=[name for name, _ in CALLS])
+async def test_metadata_goes_with_its_call_and_the_token(
+    method: str, arguments: tuple[Any, ...]
+) -> None:
+    """Both clients send the metadata of a call beside the token, and with no other call."""
+    metadata = {"x-request-id": "7", "trace-bin": b"\x00\xff"}
+    with FakeGateway() as gateway:
+        with marquee.Client(gateway.address, timeout=DEADLINE_S, token="t") as client:  # noqa: S106
+            result = getattr(client, method)(*arguments, metadata=metadata)
+            if method.endswith("_pages") or method.startswith("batch_"):
+                list(result)
+            client.status()
+        async with marquee.AsyncClient(
+            gateway.address,
+            timeout=DEADLINE_S,
+            token="t",  # noqa: S106
+        ) as other:
+            result = getattr(other, method)(*arguments, metadata=list(metadata.items()))
+            if method.endswith("_pages") or method.startswith("batch_"):
+                _ = [answer async for answer in result]
+            else:
+                await result
+        sent = [call.metadata for call in gateway.calls]
+    assert [one.get("x-request-id") for one in sent] == ["7", None, "7"]
+    assert [one.get("trace-bin") for one in sent] == [str(b"\x00\xff"), None, str(b"\x00\xff")]
+    assert {one["authorization"] for one in sent} == {"Bearer t"}
+
+
+def test_an_authorization_in_metadata_takes_the_place_of_the_token() -> None:
+    """The call has one authorization: its own."""
+    with (
+        FakeGateway() as gateway,
+        marquee.Client(gateway.address, timeout=DEADLINE_S, token="t") as client,  # noqa: S106
+    ):
+        client.status(metadata={"authorization": "Bearer mine"})
+        assert gateway.calls[0].metadata["authorization"] == "Bearer mine"
+
+
+def test_an_authorization_in_metadata_is_not_sent_in_plaintext() -> None:
+    """It is as secret as the token."""
+    with (
+        marquee.Client("gateway.example:1") as client,
+        pytest.raises(ValueError, match=r"'authorization' would be sent to gateway\.example:1"),
+    ):
+        client.status(metadata={"authorization": "Bearer mine"})
+
+
+@pytest.mark.parametrize(
+    ("metadata", "error"),
+    [
+        ({"X-Request": "1"}, "the key 'X-Request' must be lower-case"),
+        ({"a b": "1"}, "the key 'a b' must be"),
+        ({"": "1"}, "the key '' must be"),
+        ({"grpc-timeout": "1"}, "not begin with 'grpc-'"),
+        ({1: "1"}, "a key is a string, not int"),
+        ({"x": 1}, "the value of 'x' is a string, not int"),
+        ({"x": b"secret"}, "the value of 'x' is a string, not bytes"),
+        ({"x-bin": "secret"}, "the value of 'x-bin' is bytes, not str"),
+        ({"x": "secret\n"}, "the value of 'x' must be printable ASCII"),
+        ({"x": "sécret"}, "the value of 'x' must be printable ASCII"),
+    ],
+)
+def test_impossible_metadata_is_refused_without_showing_values(metadata: Any, error: str) -> None:
+    """The error names the key; the value may be a secret."""
+    with (
+        marquee.Client("localhost:1") as client,
+        pytest.raises((TypeError, ValueError), match=error) as raised,
+    ):
+        client.status(metadata=metadata)
+    assert "cret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "localhost",
+        "gateway.example",
+        "dns:///gateway.example",
+        "dns:gateway",
+        "ipv4:10.0.0.1",
+        "::1",
+        "[::1]",
+        "ipv6:[::1]",
+        "localhost:",
+        "localhost:0",
+        "localhost:99999",
+        ":50051",
+        "ipv4:10.0.0.1:50051,10.0.0.2",
+    ],
+)
+def test_a_target_needs_a_port(target: str) -> None:
+    """gRPC would connect to port 443, or fail with an error about an address nobody wrote."""
+    for client in (marquee.Client, marquee.AsyncClient):
+        with pytest.raises(ValueError, match=f"the target {re.escape(repr(target))} has no"):
+            client(target)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "localhost:50051",
+        "[::1]:50051",
+        "dns:///gateway.example:50051",
+        "dns:gateway:1",
+        "dns://8.8.8.8/gateway.example:50051",
+        "unix:/run/marquee",
+        "unix:///run/marquee",
+        "unix-abstract:marquee",
+        "xds:///marquee",
+        "ipv6:[::1]:1,[::2]:2",
+        "gateway:https",
+        "ipv4:10.0.0.1:50051,10.0.0.2:50051",
+    ],
+)
+def test_other_targets_are_accepted(target: str) -> None:
+    """Every form of gRPC name that leads to a port, or needs none."""
+    marquee.Client(target).close()
+
+
+def test_a_target_is_a_string() -> None:
+    """A port alone is no target."""
+    with pytest.raises(TypeError, match="the target is a string, not int"):
+        marquee.Client(50051)  # type: ignore[arg-type]

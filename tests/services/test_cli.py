@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from marquee_core.release.store import ReleaseStore
 from marquee_services import cli
+from toy.release import publish_toy
 
 RELEASE = "20260101T000000Z-00000000"
 
@@ -66,3 +67,18 @@ def test_defects_keep_their_traceback(
     monkeypatch.setattr(ReleaseStore, "rollback", fail)
     result = CliRunner().invoke(cli.releases, ["--store", str(tmp_path), "rollback"])
     assert result.exception is defect
+
+
+def test_the_users_of_a_release_are_listed(tmp_path: Path) -> None:
+    """One id per line: of the release in production, or of the one that is named."""
+    url = str(tmp_path / "store")
+    store = ReleaseStore(url)
+    first = publish_toy(store, tmp_path / "release")
+    empty = CliRunner().invoke(cli.releases, ["--store", url, "users"])
+    assert (empty.exit_code, empty.stderr) == (1, "Error: no release is in production\n")
+    store.promote(first.release_id)
+    for arguments in ([], [first.release_id]):
+        result = CliRunner().invoke(cli.releases, ["--store", url, "users", *arguments])
+        assert result.exit_code == 0, result.output
+        users = result.stdout.splitlines()
+        assert len(set(users)) == len(users) == first.data.user_count

@@ -1,6 +1,93 @@
 """The trainer: loads ratings, fits and evaluates models, learns the ensemble, publishes releases.
 
+    import marquee_trainer as trainer
+
+    ratings = trainer.load("PATH/ml-100k")
+    split = trainer.split(ratings)
+    run = trainer.train(ratings, split)
+    print(trainer.evaluate(run))
+    trainer.publish(run, "releases-store")
+
 May import `marquee_core`, `marquee_services` and the client; none of these imports the trainer.
-Start with `training/train.py`, which shows the order of work, then `commands/train.py`, the
-command around it.
+`library.py` has the functions above. `training/train.py` shows the order of work in training, and
+`commands/train.py` the command around it.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from marquee_core.release.store import ReleaseStore
+    from marquee_trainer.data.dataset import RatingsDataset
+    from marquee_trainer.data.errors import RatingsError
+    from marquee_trainer.data.options import ReadOptions
+    from marquee_trainer.data.scale import RatingScale
+    from marquee_trainer.data.split import Split
+    from marquee_trainer.library import (
+        TrainingRun,
+        evaluate,
+        from_frame,
+        items_frame,
+        load,
+        publish,
+        split,
+        to_frame,
+        train,
+    )
+    from marquee_trainer.models.configurations import ConfigurationError
+    from marquee_trainer.training.progress import Progress
+
+__all__ = [
+    "ConfigurationError",
+    "Progress",
+    "RatingScale",
+    "RatingsDataset",
+    "RatingsError",
+    "ReadOptions",
+    "ReleaseStore",
+    "Split",
+    "TrainingRun",
+    "evaluate",
+    "from_frame",
+    "items_frame",
+    "load",
+    "publish",
+    "split",
+    "to_frame",
+    "train",
+]
+
+# Training imports TensorFlow, which takes seconds. The names are imported on first use, so that
+# `marquee --help` and programs that only read ratings start fast.
+_LAZY = {
+    "ConfigurationError": "marquee_trainer.models.configurations",
+    "Progress": "marquee_trainer.training.progress",
+    "RatingScale": "marquee_trainer.data.scale",
+    "RatingsDataset": "marquee_trainer.data.dataset",
+    "RatingsError": "marquee_trainer.data.errors",
+    "ReadOptions": "marquee_trainer.data.options",
+    "ReleaseStore": "marquee_core.release.store",
+    "Split": "marquee_trainer.data.split",
+    "TrainingRun": "marquee_trainer.library",
+    "evaluate": "marquee_trainer.library",
+    "from_frame": "marquee_trainer.library",
+    "items_frame": "marquee_trainer.library",
+    "load": "marquee_trainer.library",
+    "publish": "marquee_trainer.library",
+    "split": "marquee_trainer.library",
+    "to_frame": "marquee_trainer.library",
+    "train": "marquee_trainer.library",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_LAZY[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
+from marquee._html import table
 from marquee._types import AnswerSource, Item, Reason, SubjectKind
 
 if TYPE_CHECKING:
@@ -135,8 +136,15 @@ class _Rows(Sequence[T]):
             pandas = import_module("pandas")
         except ModuleNotFoundError as error:
             raise ImportError("to_frame() needs pandas: pip install pandas") from error
-        rows = [[getattr(item, name) for name in self.columns] for item in self.items]
-        return pandas.DataFrame(rows, columns=list(self.columns))
+        return pandas.DataFrame(self._values(), columns=list(self.columns))
+
+    def _repr_html_(self) -> str:
+        """Returns the items as an HTML table, which notebooks show."""
+        return table(self.columns, self._values())
+
+    def _values(self) -> list[list[Any]]:
+        """Returns the values of `columns`, a list for each item."""
+        return [[getattr(item, name) for name in self.columns] for item in self.items]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,9 @@
-"""The asyncio client."""
+"""The asyncio client: its methods, which are those of the blocking one."""
 
 from __future__ import annotations
 
-import asyncio
-import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any
 
 from marquee._answers import (
     BatchAnswer,
@@ -16,38 +12,23 @@ from marquee._answers import (
     Recommendations,
     SimilarItems,
 )
+from marquee._async_calls import AsyncCalls
 from marquee._channel import BATCH_TIMEOUT, TIMEOUT, Settings
 from marquee._deferred import Deferred
-from marquee._errors import Cancelled
-from marquee._options import PAGE_SIZE, TLS, ItemFilter, RecommendOptions, Subject, Token
+from marquee._options import PAGE_SIZE, TLS, Metadata, Subject, Token
 from marquee._state import Status
 from marquee._types import Item
 
 if TYPE_CHECKING:
-    import grpc
-
-    from marquee import _convert, _requests, _rpc_errors
+    from marquee import _convert, _requests
     from marquee.v1 import recommender_service_pb2 as pb
-    from marquee.v1 import recommender_service_pb2_grpc as stubs
 else:
-    grpc = Deferred("grpc")
     _convert = Deferred("marquee._convert")
     _requests = Deferred("marquee._requests")
-    _rpc_errors = Deferred("marquee._rpc_errors")
     pb = Deferred("marquee.v1.recommender_service_pb2")
-    stubs = Deferred("marquee.v1.recommender_service_pb2_grpc")
-
-Request = TypeVar("Request")
-Response = TypeVar("Response")
 
 
-@dataclass(frozen=True, slots=True)
-class _Connection:
-    channel: grpc.aio.Channel
-    stub: stubs.RecommenderServiceAsyncStub
-
-
-class AsyncClient:
+class AsyncClient(AsyncCalls):
     """A client of a Marquee gateway for asyncio. Tasks may share it.
 
         async with AsyncClient("localhost:50051") as client:
@@ -58,9 +39,6 @@ class AsyncClient:
     opened on its first call. A process may fork before its first call. gRPC's asyncio API does not
     survive a later fork, so calls in the child then raise a `RuntimeError`.
     """
-
-    # The id of the process that made the first call. Only there do gRPC's asyncio threads run.
-    _process_id: ClassVar[int | None] = None
 
     def __init__(
         self,
@@ -75,7 +53,7 @@ class AsyncClient:
         health_check: bool = True,
         channel_options: Sequence[tuple[str, Any]] = (),
     ) -> None:
-        self._settings = Settings(
+        settings = Settings(
             target=target,
             timeout=timeout,
             batch_timeout=batch_timeout,
@@ -86,8 +64,7 @@ class AsyncClient:
             health_check=health_check,
             channel_options=channel_options,
         )
-        self._connections: dict[asyncio.AbstractEventLoop, _Connection] = {}
-        self._closed = False
+        super().__init__(settings)
 
     async def recommend(
         self,
@@ -97,13 +74,43 @@ class AsyncClient:
         liked_item_ids: Iterable[str] = (),
         page_size: int = PAGE_SIZE,
         page_token: str = "",
+        genres_any: Iterable[str] = (),
+        genres_all: Iterable[str] = (),
+        genres_none: Iterable[str] = (),
+        year_min: int | None = None,
+        year_max: int | None = None,
+        allowed_item_ids: Iterable[str] | None = None,
+        excluded_item_ids: Iterable[str] = (),
+        include_seen: bool = False,
+        min_predicted_stars: float | None = None,
+        diversity: float = 0.0,
+        release_id: str = "",
+        model: str = "",
+        include_metadata: bool = False,
+        include_reasons: bool = False,
         timeout: float | None = None,
-        **options: Unpack[RecommendOptions],
+        metadata: Metadata | None = None,
     ) -> Recommendations:
         """Recommends items to a subject, best first; see `Client.recommend`."""
         resolved = _requests.subject(subject, ratings, liked_item_ids)
+        options = _requests.recommend_options(
+            genres_any=genres_any,
+            genres_all=genres_all,
+            genres_none=genres_none,
+            year_min=year_min,
+            year_max=year_max,
+            allowed_item_ids=allowed_item_ids,
+            excluded_item_ids=excluded_item_ids,
+            include_seen=include_seen,
+            min_predicted_stars=min_predicted_stars,
+            diversity=diversity,
+            release_id=release_id,
+            model=model,
+            include_metadata=include_metadata,
+            include_reasons=include_reasons,
+        )
         request = _requests.recommend(resolved, page_size, page_token, options)
-        return await self._recommend(request, timeout)
+        return await self._recommend(request, timeout, metadata)
 
     def recommend_pages(
         self,
@@ -113,20 +120,65 @@ class AsyncClient:
         liked_item_ids: Iterable[str] = (),
         page_size: int = PAGE_SIZE,
         page_token: str = "",
+        genres_any: Iterable[str] = (),
+        genres_all: Iterable[str] = (),
+        genres_none: Iterable[str] = (),
+        year_min: int | None = None,
+        year_max: int | None = None,
+        allowed_item_ids: Iterable[str] | None = None,
+        excluded_item_ids: Iterable[str] = (),
+        include_seen: bool = False,
+        min_predicted_stars: float | None = None,
+        diversity: float = 0.0,
+        release_id: str = "",
+        model: str = "",
+        include_metadata: bool = False,
+        include_reasons: bool = False,
         timeout: float | None = None,
-        **options: Unpack[RecommendOptions],
+        metadata: Metadata | None = None,
     ) -> AsyncIterator[Recommendations]:
         """Iterates over the pages of a recommendation list; see `Client.recommend_pages`."""
         resolved = _requests.subject(subject, ratings, liked_item_ids)
-        return self._pages(_requests.recommend(resolved, page_size, page_token, options), timeout)
+        options = _requests.recommend_options(
+            genres_any=genres_any,
+            genres_all=genres_all,
+            genres_none=genres_none,
+            year_min=year_min,
+            year_max=year_max,
+            allowed_item_ids=allowed_item_ids,
+            excluded_item_ids=excluded_item_ids,
+            include_seen=include_seen,
+            min_predicted_stars=min_predicted_stars,
+            diversity=diversity,
+            release_id=release_id,
+            model=model,
+            include_metadata=include_metadata,
+            include_reasons=include_reasons,
+        )
+        request = _requests.recommend(resolved, page_size, page_token, options)
+        return self._pages(request, timeout, metadata)
 
     def batch_recommend(
         self,
         subjects: Iterable[str | Subject],
         *,
         page_size: int = PAGE_SIZE,
+        genres_any: Iterable[str] = (),
+        genres_all: Iterable[str] = (),
+        genres_none: Iterable[str] = (),
+        year_min: int | None = None,
+        year_max: int | None = None,
+        allowed_item_ids: Iterable[str] | None = None,
+        excluded_item_ids: Iterable[str] = (),
+        include_seen: bool = False,
+        min_predicted_stars: float | None = None,
+        diversity: float = 0.0,
+        release_id: str = "",
+        model: str = "",
+        include_metadata: bool = False,
+        include_reasons: bool = False,
         timeout: float | None = None,
-        **options: Unpack[RecommendOptions],
+        metadata: Metadata | None = None,
     ) -> AsyncIterator[BatchAnswer]:
         """Recommends items to many subjects in one call; see `Client.batch_recommend`.
 
@@ -134,8 +186,24 @@ class AsyncClient:
         immediately inside `contextlib.aclosing`, otherwise when the event loop finalises it.
         """
         resolved = _requests.subjects(subjects)
+        options = _requests.recommend_options(
+            genres_any=genres_any,
+            genres_all=genres_all,
+            genres_none=genres_none,
+            year_min=year_min,
+            year_max=year_max,
+            allowed_item_ids=allowed_item_ids,
+            excluded_item_ids=excluded_item_ids,
+            include_seen=include_seen,
+            min_predicted_stars=min_predicted_stars,
+            diversity=diversity,
+            release_id=release_id,
+            model=model,
+            include_metadata=include_metadata,
+            include_reasons=include_reasons,
+        )
         request = _requests.batch_recommend(resolved, page_size, options)
-        return self._batch(request, resolved, timeout)
+        return self._batch(request, resolved, timeout, metadata)
 
     async def predict_ratings(
         self,
@@ -147,11 +215,12 @@ class AsyncClient:
         release_id: str = "",
         model: str = "",
         timeout: float | None = None,
+        metadata: Metadata | None = None,
     ) -> PredictedRatings:
         """Predicts the ratings of items; see `Client.predict_ratings`."""
         resolved = _requests.subject(subject, ratings, liked_item_ids)
         request = _requests.predict_ratings(resolved, item_ids, release_id, model)
-        response = await self._call(self._stub().PredictRatings, request, timeout)
+        response = await self._call(self._stub().PredictRatings, request, timeout, metadata)
         return _convert.predicted_ratings(response)
 
     async def similar_items(
@@ -159,17 +228,33 @@ class AsyncClient:
         item_id: str,
         *,
         page_size: int = PAGE_SIZE,
+        genres_any: Iterable[str] = (),
+        genres_all: Iterable[str] = (),
+        genres_none: Iterable[str] = (),
+        year_min: int | None = None,
+        year_max: int | None = None,
+        allowed_item_ids: Iterable[str] | None = None,
+        excluded_item_ids: Iterable[str] = (),
         release_id: str = "",
         model: str = "",
         include_metadata: bool = False,
         timeout: float | None = None,
-        **item_filter: Unpack[ItemFilter],
+        metadata: Metadata | None = None,
     ) -> SimilarItems:
         """Returns the items most similar to an item; see `Client.similar_items`."""
-        request = _requests.similar_items(
-            item_id, page_size, release_id, model, include_metadata, item_filter
+        filters = _requests.item_filter(
+            genres_any=genres_any,
+            genres_all=genres_all,
+            genres_none=genres_none,
+            year_min=year_min,
+            year_max=year_max,
+            allowed_item_ids=allowed_item_ids,
+            excluded_item_ids=excluded_item_ids,
         )
-        response = await self._call(self._stub().SimilarItems, request, timeout)
+        request = _requests.similar_items(
+            item_id, page_size, release_id, model, include_metadata, filters
+        )
+        response = await self._call(self._stub().SimilarItems, request, timeout, metadata)
         return _convert.similar_items(response)
 
     async def search_items(
@@ -179,137 +264,44 @@ class AsyncClient:
         page_size: int = PAGE_SIZE,
         page_token: str = "",
         timeout: float | None = None,
+        metadata: Metadata | None = None,
     ) -> FoundItems:
         """Finds items whose titles contain the words of a query; see `Client.search_items`."""
-        request = pb.SearchItemsRequest(query=query, page_size=page_size, page_token=page_token)
-        response = await self._call(self._stub().SearchItems, request, timeout)
+        request = _requests.search_items(query, page_size, page_token)
+        response = await self._call(self._stub().SearchItems, request, timeout, metadata)
         return _convert.found_items(response)
 
     async def search_pages(
-        self, query: str, *, page_size: int = PAGE_SIZE, timeout: float | None = None
+        self,
+        query: str,
+        *,
+        page_size: int = PAGE_SIZE,
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
     ) -> AsyncIterator[FoundItems]:
         """Iterates over the pages of search results; see `Client.search_pages`."""
         token = ""
         while True:
             page = await self.search_items(
-                query, page_size=page_size, page_token=token, timeout=timeout
+                query, page_size=page_size, page_token=token, timeout=timeout, metadata=metadata
             )
             yield page
             if not (token := page.next_page_token):
                 return
 
-    async def get_item(self, item_id: str, *, timeout: float | None = None) -> Item:
+    async def get_item(
+        self, item_id: str, *, timeout: float | None = None, metadata: Metadata | None = None
+    ) -> Item:
         """Returns the metadata and rating statistics of an item; see `Client.get_item`."""
-        request = pb.GetItemRequest(item_id=item_id)
-        response = await self._call(self._stub().GetItem, request, timeout)
+        request = _requests.get_item(item_id)
+        response = await self._call(self._stub().GetItem, request, timeout, metadata)
         return _convert.item(response.item)
 
-    async def status(self, *, timeout: float | None = None) -> Status:
+    async def status(
+        self, *, timeout: float | None = None, metadata: Metadata | None = None
+    ) -> Status:
         """Returns the state of the gateway: its releases, models and backends."""
-        response = await self._call(self._stub().GetStatus, pb.GetStatusRequest(), timeout)
+        response = await self._call(
+            self._stub().GetStatus, pb.GetStatusRequest(), timeout, metadata
+        )
         return _convert.status(response)
-
-    async def close(self) -> None:
-        """Closes the connection of this event loop. Its calls in progress raise `Cancelled`."""
-        self._closed = True
-        connection = self._connections.pop(asyncio.get_running_loop(), None)
-        if connection:
-            await connection.channel.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-    def __repr__(self) -> str:
-        return f"AsyncClient({self._settings.target!r})"
-
-    async def _recommend(
-        self, request: pb.RecommendRequest, timeout: float | None
-    ) -> Recommendations:
-        response = await self._call(self._stub().Recommend, request, timeout)
-        return _convert.recommendations(response)
-
-    async def _pages(
-        self, request: pb.RecommendRequest, timeout: float | None
-    ) -> AsyncIterator[Recommendations]:
-        while True:
-            page = await self._recommend(request, timeout)
-            yield page
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
-
-    async def _batch(
-        self, request: pb.BatchRecommendRequest, subjects: Sequence[Subject], timeout: float | None
-    ) -> AsyncIterator[BatchAnswer]:
-        call = self._stub().BatchRecommend(
-            request, **self._settings.call(timeout, self._settings.batch_timeout)
-        )
-        try:
-            async for response in call:
-                for answer in response.answers:
-                    yield _convert.batch_answer(answer, subjects)
-        except grpc.RpcError as error:
-            raise _rpc_errors.from_rpc_error(error) from error
-        except asyncio.CancelledError:
-            self._raise_if_closed()
-            raise
-        finally:
-            call.cancel()
-
-    async def _call(
-        self,
-        method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
-        request: Request,
-        timeout: float | None,
-    ) -> Response:
-        try:
-            return await method(request, **self._settings.call(timeout, self._settings.timeout))
-        except grpc.RpcError as error:
-            raise _rpc_errors.from_rpc_error(error) from error
-        except asyncio.CancelledError:
-            self._raise_if_closed()
-            raise
-
-    def _raise_if_closed(self) -> None:
-        """Raises `Cancelled` if `close`, not the cancellation of this task, ended the call.
-
-        gRPC raises `asyncio.CancelledError` in both cases.
-        """
-        task = asyncio.current_task()
-        if self._closed and task is not None and not task.cancelling():
-            raise Cancelled("the client was closed") from None
-
-    def _stub(self) -> stubs.RecommenderServiceAsyncStub:
-        """Returns a stub on this event loop's connection, and connects first if necessary."""
-        if self._closed:
-            raise RuntimeError("the client is closed")
-        if AsyncClient._process_id is None:
-            AsyncClient._process_id = os.getpid()
-        elif AsyncClient._process_id != os.getpid():
-            raise RuntimeError("an AsyncClient cannot be used in a process forked after its use")
-        loop = asyncio.get_running_loop()
-        connection = self._connections.get(loop)
-        if connection is None:
-            for closed in [other for other in self._connections if other.is_closed()]:
-                del self._connections[closed]
-            connection = self._connections[loop] = self._connect()
-        return connection.stub
-
-    def _connect(self) -> _Connection:
-        target, options = self._settings.target, self._settings.options()
-        credentials = self._settings.credentials()
-        compression = grpc.Compression.NoCompression
-        channel = (
-            grpc.aio.insecure_channel(target, options, compression)
-            if credentials is None
-            else grpc.aio.secure_channel(target, credentials, options, compression)
-        )
-        return _Connection(channel, stubs.RecommenderServiceStub(channel))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from marquee._arguments import metadata_pairs, seconds
 from marquee._deferred import Deferred
-from marquee._options import TLS, Token
+from marquee._options import TLS, Metadata, Token
 
 if TYPE_CHECKING:
     import grpc
@@ -49,6 +50,10 @@ _PING_TIMEOUT_MS = 500
 # stay unused for that long.
 _RECONNECT_MS = (100, 5_000)
 
+_AUTHORIZATION = "authorization"
+# A target whose scheme is none of ipv4, ipv6 and dns: `scheme:///…`, or `unix:` and its like.
+_OTHER_SCHEME = re.compile(r"(?:unix|unix-abstract|vsock):|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -56,8 +61,10 @@ class Settings:
 
     Raises:
         OSError: A certificate or key file of `tls` cannot be read.
-        ValueError: The target is empty or an HTTP URL, a timeout is not a positive finite number,
-            or the token would be sent in plaintext to another machine.
+        TypeError: The target is not a string, or a timeout is not a number.
+        ValueError: The target is empty, an HTTP URL or lacks a port, a timeout is not a positive
+            number of at most 1e9 seconds, or the token would be sent in plaintext to another
+            machine.
     """
 
     target: str
@@ -76,15 +83,21 @@ class Settings:
         object.__setattr__(
             self, "_pems", (_read_pem(tls.ca), _read_pem(tls.key), _read_pem(tls.cert))
         )
-        if not self.target or self.target.startswith(("http://", "https://")):
-            raise ValueError(f"the target must be host:port or a gRPC name, not {self.target!r}")
-        _check_timeout(self.timeout)
-        _check_timeout(self.batch_timeout)
-        if self.token is not None and not (
-            self.tls or self.allow_insecure_token or is_loopback(self.target)
-        ):
+        check_target(self.target)
+        seconds("timeout", self.timeout)
+        seconds("batch_timeout", self.batch_timeout)
+        if self.token is not None:
+            self._check_token_is_safe("the token")
+
+    def _check_token_is_safe(self, name: str) -> None:
+        """Checks that a token would not be sent in plaintext to another machine.
+
+        Raises:
+            ValueError: It would.
+        """
+        if not (self.tls or self.allow_insecure_token or is_loopback(self.target)):
             raise ValueError(
-                f"the token would be sent to {self.target} in plaintext: "
+                f"{name} would be sent to {self.target} in plaintext: "
                 "use tls, or set allow_insecure_token=True"
             )
 
@@ -137,35 +150,76 @@ class Settings:
             config["healthCheckConfig"] = {"serviceName": SERVICE}
         return config
 
-    def call(self, timeout: float | None, default: float) -> dict[str, Any]:
+    def call(
+        self, timeout: float | None, default: float, metadata: Metadata | None = None
+    ) -> dict[str, Any]:
         """Returns the keyword arguments of a gRPC call: deadline, metadata and waiting.
 
         Args:
             timeout: The deadline that the caller requested in seconds; None for the default.
             default: The default deadline in seconds.
+            metadata: Request metadata in addition to the token's. An `authorization` in it takes
+                the place of the token.
 
         Raises:
-            ValueError: The timeout is not a positive finite number, or the token has characters
-                that are not allowed in a header.
+            TypeError: The timeout is not a number, or the metadata is not as `Metadata` describes.
+            ValueError: The timeout is not a positive number of at most 1e9 seconds, or the token or
+                the metadata has characters that are not allowed in a header, or the metadata has an
+                `authorization` that would be sent in plaintext to another machine.
         """
-        if timeout is None:
-            timeout = default
-        else:
-            _check_timeout(timeout)
         return {
-            "timeout": timeout,
-            "metadata": self._metadata(),
+            "timeout": default if timeout is None else seconds("timeout", timeout),
+            "metadata": self._metadata(metadata),
             "wait_for_ready": self.wait_for_ready,
         }
 
-    def _metadata(self) -> tuple[tuple[str, str], ...]:
+    def _metadata(self, metadata: Metadata | None) -> tuple[tuple[str, str | bytes], ...]:
+        given = metadata_pairs(metadata)
+        if any(key == _AUTHORIZATION for key, _ in given):
+            self._check_token_is_safe(f"the metadata {_AUTHORIZATION!r}")
+            return given
         if self.token is None:
-            return ()
+            return given
         token = (self.token() if callable(self.token) else self.token).strip()
         if not token.isascii() or not token.isprintable():
             # The error message of gRPC would contain the token.
             raise ValueError("the token has characters that are not allowed in a header")
-        return (("authorization", f"Bearer {token}"),)
+        return ((_AUTHORIZATION, f"Bearer {token}"), *given)
+
+
+def check_target(target: str) -> None:
+    """Checks that a target is `host:port` or another gRPC name.
+
+    Without a port gRPC would connect to port 443, where no gateway is expected.
+
+    Raises:
+        TypeError: The target is not a string.
+        ValueError: The target is empty, is an HTTP URL, or has no port or one that is not possible.
+    """
+    if not isinstance(target, str):
+        raise TypeError(f"the target is a string, not {type(target).__name__}")
+    scheme, _, rest = target.partition(":")
+    if not target or scheme in ("http", "https"):
+        raise ValueError(f"the target must be host:port or a gRPC name, not {target!r}")
+    if scheme in ("ipv4", "ipv6"):
+        addresses = rest.split(",")
+    elif scheme == "dns":
+        addresses = [rest.rpartition("/")[2]]
+    elif _OTHER_SCHEME.match(target):
+        return  # Such as unix:/path or xds:///service, which have no port.
+    else:
+        addresses = [target]
+    for address in addresses:
+        host, _, port = address.rpartition(":")
+        is_bare_ipv6 = ":" in host and not host.startswith("[")
+        if not host or is_bare_ipv6 or address.endswith("]"):
+            raise ValueError(
+                f"the target {target!r} has no port: write host:port, for example localhost:50051"
+            )
+        if port.isdecimal() and not 0 < int(port) < 65536:
+            raise ValueError(f"the target {target!r} has no possible port: {port}")
+        if not port:
+            raise ValueError(f"the target {target!r} has no port after the colon")
 
 
 def is_loopback(target: str) -> bool:
@@ -190,11 +244,6 @@ def _is_loopback_host(address: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _check_timeout(timeout: float) -> None:
-    if not 0 < timeout < math.inf:
-        raise ValueError(f"a timeout must be a positive number of seconds, not {timeout}")
 
 
 def _read_pem(source: str | Path | bytes | None) -> bytes | None:

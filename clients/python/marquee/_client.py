@@ -1,12 +1,9 @@
-"""The blocking client."""
+"""The blocking client: its methods, each of which builds a request and converts the response."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any
 
 from marquee._answers import (
     BatchAnswer,
@@ -15,37 +12,23 @@ from marquee._answers import (
     Recommendations,
     SimilarItems,
 )
+from marquee._blocking_calls import BlockingCalls
 from marquee._channel import BATCH_TIMEOUT, TIMEOUT, Settings
 from marquee._deferred import Deferred
-from marquee._options import PAGE_SIZE, TLS, ItemFilter, RecommendOptions, Subject, Token
+from marquee._options import PAGE_SIZE, TLS, Metadata, Subject, Token
 from marquee._state import Status
 from marquee._types import Item
 
 if TYPE_CHECKING:
-    import grpc
-
-    from marquee import _convert, _requests, _rpc_errors
+    from marquee import _convert, _requests
     from marquee.v1 import recommender_service_pb2 as pb
-    from marquee.v1 import recommender_service_pb2_grpc as stubs
 else:
-    grpc = Deferred("grpc")
     _convert = Deferred("marquee._convert")
     _requests = Deferred("marquee._requests")
-    _rpc_errors = Deferred("marquee._rpc_errors")
     pb = Deferred("marquee.v1.recommender_service_pb2")
-    stubs = Deferred("marquee.v1.recommender_service_pb2_grpc")
-
-Request = TypeVar("Request")
-Response = TypeVar("Response")
 
 
-@dataclass(frozen=True, slots=True)
-class _Connection:
-    channel: grpc.Channel
-    stub: stubs.RecommenderServiceStub
-
-
-class Client:
+class Client(BlockingCalls):
     """A client of a Marquee gateway that makes blocking calls. Threads may share it.
 
         with Client("localhost:50051") as client:
@@ -56,9 +39,8 @@ class Client:
     the child opens its own connection. gevent is not supported; use threads or `AsyncClient` to
     make calls concurrently.
 
-    A call that fails raises a `MarqueeError`. A call on a closed client raises a `RuntimeError`. An
-    argument that has no meaning in a request raises a `TypeError` or `ValueError` before anything
-    is sent.
+    A call that fails raises a `MarqueeError`, one on a closed client a `RuntimeError`. Arguments
+    without a meaning in a request raise a `TypeError` or `ValueError` before anything is sent.
 
     A call other than `batch_recommend` is retried if the server is unavailable: up to four attempts
     in all, within the call's deadline and within a budget that keeps retries from making an outage
@@ -81,8 +63,9 @@ class Client:
 
     Raises:
         OSError: A certificate or key file of `tls` cannot be read.
-        ValueError: The target is empty or an HTTP URL, a timeout is not a positive finite number,
-            or the token would be sent in plaintext to another machine.
+        TypeError: The target is not a string, or a timeout is not a number.
+        ValueError: The target is an HTTP URL or lacks a port, a timeout is not a positive number of
+            at most 1e9 seconds, or the token would be sent in plaintext to another machine.
     """
 
     def __init__(
@@ -98,7 +81,7 @@ class Client:
         health_check: bool = True,
         channel_options: Sequence[tuple[str, Any]] = (),
     ) -> None:
-        self._settings = Settings(
+        settings = Settings(
             target=target,
             timeout=timeout,
             batch_timeout=batch_timeout,
@@ -109,10 +92,7 @@ class Client:
             health_check=health_check,
             channel_options=channel_options,
         )
-        # By process id. After a fork the parent's connection stays in the child's dictionary,
-        # unused: gRPC cannot close it there.
-        self._connections: dict[int, _Connection] = {}
-        self._closed = False
+        super().__init__(settings)
 
     def recommend(
         self,
@@ -122,8 +102,22 @@ class Client:
         liked_item_ids: Iterable[str] = (),
         page_size: int = PAGE_SIZE,
         page_token: str = "",
+        genres_any: Iterable[str] = (),
+        genres_all: Iterable[str] = (),
+        genres_none: Iterable[str] = (),
+        year_min: int | None = None,
+        year_max: int | None = None,
+        allowed_item_ids: Iterable[str] | None = None,
+        excluded_item_ids: Iterable[str] = (),
+        include_seen: bool = False,
+        min_predicted_stars: float | None = None,
+        diversity: float = 0.0,
+        release_id: str = "",
+        model: str = "",
+        include_metadata: bool = False,
+        include_reasons: bool = False,
         timeout: float | None = None,
-        **options: Unpack[RecommendOptions],
+        metadata: Metadata | None = None,
     ) -> Recommendations:
         """Recommends items to a subject, best first.
 
@@ -136,12 +130,45 @@ class Client:
             page_size: The maximum number of items; at most 1,000.
             page_token: The `next_page_token` of the page before; empty for the first page. Subject
                 and options must be the same as for the first page.
+            genres_any: Keep items that have at least one of these genres; at most 32.
+            genres_all: Keep items that have all of these genres; at most 32.
+            genres_none: Keep items that have none of these genres; at most 32.
+            year_min: Keep items released in this year or later.
+            year_max: Keep items released in this year or earlier.
+            allowed_item_ids: Keep only these items; 1 to 10,000. None keeps all.
+            excluded_item_ids: Drop these items; at most 10,000.
+            include_seen: Whether to recommend items that the subject has already rated.
+            min_predicted_stars: Recommend only items whose predicted rating is at least this many
+                stars. None does not filter.
+            diversity: How strongly to vary the list, from 0 to 1: 0 ranks by score alone; higher
+                values penalise items that are similar to those ranked above them.
+            release_id: Answer from this release; empty for the one in service.
+            model: Rank and predict with this model alone; empty for the ensemble.
+            include_metadata: Whether to return title, year and genres of each item.
+            include_reasons: Whether to return the reasons for each item; limits `page_size` to 100.
             timeout: The deadline of this call in seconds; None for the client's default.
-            **options: Filters, diversity, metadata, reasons and more; see `RecommendOptions`.
+            metadata: Additional request metadata of this call, lower-case keys with their values.
+                It is sent with the token; an `authorization` in it takes the token's place.
         """
         resolved = _requests.subject(subject, ratings, liked_item_ids)
+        options = _requests.recommend_options(
+            genres_any=genres_any,
+            genres_all=genres_all,
+            genres_none=genres_none,
+            year_min=year_min,
+            year_max=year_max,
+            allowed_item_ids=allowed_item_ids,
+            excluded_item_ids=excluded_item_ids,
+            include_seen=include_seen,
+            min_predicted_stars=min_predicted_stars,
+            diversity=diversity,
+            release_id=release_id,
+            model=model,
+            include_metadata=include_metadata,
+            include_reasons=include_reasons,
+        )
         request = _requests.recommend(resolved, page_size, page_token, options)
-        return self._recommend(request, timeout)
+        return self._recommend(request, timeout, metadata)
 
     def recommend_pages(
         self,
@@ -151,8 +178,22 @@ class Client:
         liked_item_ids: Iterable[str] = (),
         page_size: int = PAGE_SIZE,
         page_token: str = "",
+        genres_any: Iterable[str] = (),
+        genres_all: Iterable[str] = (),
+        genres_none: Iterable[str] = (),
+        year_min: int | None = None,
+        year_max: int | None = None,
+        allowed_item_ids: Iterable[str] | None = None,
+        excluded_item_ids: Iterable[str] = (),
+        include_seen: bool = False,
+        min_predicted_stars: float | None = None,
+        diversity: float = 0.0,
+        release_id: str = "",
+        model: str = "",
+        include_metadata: bool = False,
+        include_reasons: bool = False,
         timeout: float | None = None,
-        **options: Unpack[RecommendOptions],
+        metadata: Metadata | None = None,
     ) -> Iterator[Recommendations]:
         """Iterates over the pages of a recommendation list, one call per page.
 
@@ -161,15 +202,46 @@ class Client:
         applies to each page.
         """
         resolved = _requests.subject(subject, ratings, liked_item_ids)
-        return self._pages(_requests.recommend(resolved, page_size, page_token, options), timeout)
+        options = _requests.recommend_options(
+            genres_any=genres_any,
+            genres_all=genres_all,
+            genres_none=genres_none,
+            year_min=year_min,
+            year_max=year_max,
+            allowed_item_ids=allowed_item_ids,
+            excluded_item_ids=excluded_item_ids,
+            include_seen=include_seen,
+            min_predicted_stars=min_predicted_stars,
+            diversity=diversity,
+            release_id=release_id,
+            model=model,
+            include_metadata=include_metadata,
+            include_reasons=include_reasons,
+        )
+        request = _requests.recommend(resolved, page_size, page_token, options)
+        return self._pages(request, timeout, metadata)
 
     def batch_recommend(
         self,
         subjects: Iterable[str | Subject],
         *,
         page_size: int = PAGE_SIZE,
+        genres_any: Iterable[str] = (),
+        genres_all: Iterable[str] = (),
+        genres_none: Iterable[str] = (),
+        year_min: int | None = None,
+        year_max: int | None = None,
+        allowed_item_ids: Iterable[str] | None = None,
+        excluded_item_ids: Iterable[str] = (),
+        include_seen: bool = False,
+        min_predicted_stars: float | None = None,
+        diversity: float = 0.0,
+        release_id: str = "",
+        model: str = "",
+        include_metadata: bool = False,
+        include_reasons: bool = False,
         timeout: float | None = None,
-        **options: Unpack[RecommendOptions],
+        metadata: Metadata | None = None,
     ) -> Iterator[BatchAnswer]:
         """Recommends items to many subjects in one call.
 
@@ -178,16 +250,29 @@ class Client:
         is read from the iterator, and is cancelled when the iterator is closed, for example because
         a loop over it ends early. The server works only a little ahead of a slow reader.
 
-        Args:
-            subjects: User ids and `Subject`s. 1 to 10,000.
-            page_size: The maximum number of items for each subject; at most 1,000.
-            timeout: The deadline in seconds up to the last answer; None for the client's
-                `batch_timeout`.
-            **options: Options for all subjects; see `RecommendOptions`.
+        `subjects` are 1 to 10,000 user ids and `Subject`s, `page_size` is the maximum number of
+        items for each, and `timeout` is the deadline in seconds up to the last answer; None for the
+        client's `batch_timeout`. The other arguments are those of `recommend`.
         """
         resolved = _requests.subjects(subjects)
+        options = _requests.recommend_options(
+            genres_any=genres_any,
+            genres_all=genres_all,
+            genres_none=genres_none,
+            year_min=year_min,
+            year_max=year_max,
+            allowed_item_ids=allowed_item_ids,
+            excluded_item_ids=excluded_item_ids,
+            include_seen=include_seen,
+            min_predicted_stars=min_predicted_stars,
+            diversity=diversity,
+            release_id=release_id,
+            model=model,
+            include_metadata=include_metadata,
+            include_reasons=include_reasons,
+        )
         request = _requests.batch_recommend(resolved, page_size, options)
-        return self._batch(request, resolved, timeout)
+        return self._batch(request, resolved, timeout, metadata)
 
     def predict_ratings(
         self,
@@ -199,50 +284,57 @@ class Client:
         release_id: str = "",
         model: str = "",
         timeout: float | None = None,
+        metadata: Metadata | None = None,
     ) -> PredictedRatings:
         """Predicts the ratings that a subject would give to items, in the order of `item_ids`.
 
-        Args:
-            subject: A user's id or a `Subject`; None for a visitor.
-            item_ids: The items to predict ratings of. 1 to 1,000, each at most once.
-            ratings: Ratings in stars by item id, oldest first: a visitor's, or new ones of a known
-                user. Not to be combined with a `Subject`.
-            liked_item_ids: Items that the subject likes, without a number of stars, oldest first.
-                Not to be combined with a `Subject`.
-            release_id: Answer from this release instead of the one in service.
-            model: Predict with this model alone instead of the ensemble.
-            timeout: The deadline of this call in seconds; None for the client's default.
+        `item_ids` are 1 to 1,000 items, each at most once. With `model` that model alone predicts,
+        instead of the ensemble. The other arguments are those of `recommend`.
         """
         resolved = _requests.subject(subject, ratings, liked_item_ids)
         request = _requests.predict_ratings(resolved, item_ids, release_id, model)
-        return _convert.predicted_ratings(self._call(self._stub().PredictRatings, request, timeout))
+        return _convert.predicted_ratings(
+            self._call(self._stub().PredictRatings, request, timeout, metadata)
+        )
 
     def similar_items(
         self,
         item_id: str,
         *,
         page_size: int = PAGE_SIZE,
+        genres_any: Iterable[str] = (),
+        genres_all: Iterable[str] = (),
+        genres_none: Iterable[str] = (),
+        year_min: int | None = None,
+        year_max: int | None = None,
+        allowed_item_ids: Iterable[str] | None = None,
+        excluded_item_ids: Iterable[str] = (),
         release_id: str = "",
         model: str = "",
         include_metadata: bool = False,
         timeout: float | None = None,
-        **item_filter: Unpack[ItemFilter],
+        metadata: Metadata | None = None,
     ) -> SimilarItems:
         """Returns the items most similar to an item, most similar first.
 
-        Args:
-            item_id: The id of the item to compare with.
-            page_size: The maximum number of similar items; at most 1,000.
-            release_id: Answer from this release instead of the one in service.
-            model: Compare with this model alone instead of the mean over all models.
-            include_metadata: Whether to return title, year and genres of each item.
-            timeout: The deadline of this call in seconds; None for the client's default.
-            **item_filter: Which items may be returned; see `ItemFilter`.
+        `item_id` is the item to compare with. With `model` that model alone compares, instead of
+        the mean over all models. The other arguments are those of `recommend`.
         """
-        request = _requests.similar_items(
-            item_id, page_size, release_id, model, include_metadata, item_filter
+        filters = _requests.item_filter(
+            genres_any=genres_any,
+            genres_all=genres_all,
+            genres_none=genres_none,
+            year_min=year_min,
+            year_max=year_max,
+            allowed_item_ids=allowed_item_ids,
+            excluded_item_ids=excluded_item_ids,
         )
-        return _convert.similar_items(self._call(self._stub().SimilarItems, request, timeout))
+        request = _requests.similar_items(
+            item_id, page_size, release_id, model, include_metadata, filters
+        )
+        return _convert.similar_items(
+            self._call(self._stub().SimilarItems, request, timeout, metadata)
+        )
 
     def search_items(
         self,
@@ -251,6 +343,7 @@ class Client:
         page_size: int = PAGE_SIZE,
         page_token: str = "",
         timeout: float | None = None,
+        metadata: Metadata | None = None,
     ) -> FoundItems:
         """Finds items whose titles contain the words of a query, best match first.
 
@@ -261,12 +354,20 @@ class Client:
             page_token: The `next_page_token` of the page before; empty for the first page. The
                 query must be the same as for the first page.
             timeout: The deadline of this call in seconds; None for the client's default.
+            metadata: Additional request metadata of this call; see `recommend`.
         """
-        request = pb.SearchItemsRequest(query=query, page_size=page_size, page_token=page_token)
-        return _convert.found_items(self._call(self._stub().SearchItems, request, timeout))
+        request = _requests.search_items(query, page_size, page_token)
+        return _convert.found_items(
+            self._call(self._stub().SearchItems, request, timeout, metadata)
+        )
 
     def search_pages(
-        self, query: str, *, page_size: int = PAGE_SIZE, timeout: float | None = None
+        self,
+        query: str,
+        *,
+        page_size: int = PAGE_SIZE,
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
     ) -> Iterator[FoundItems]:
         """Iterates over the pages of search results, one call per page.
 
@@ -274,105 +375,26 @@ class Client:
         """
         token = ""
         while True:
-            page = self.search_items(query, page_size=page_size, page_token=token, timeout=timeout)
+            page = self.search_items(
+                query, page_size=page_size, page_token=token, timeout=timeout, metadata=metadata
+            )
             yield page
             if not (token := page.next_page_token):
                 return
 
-    def get_item(self, item_id: str, *, timeout: float | None = None) -> Item:
+    def get_item(
+        self, item_id: str, *, timeout: float | None = None, metadata: Metadata | None = None
+    ) -> Item:
         """Returns the metadata and rating statistics of an item.
 
         Raises:
             NotFound: The release has no such item.
         """
-        request = pb.GetItemRequest(item_id=item_id)
-        return _convert.item(self._call(self._stub().GetItem, request, timeout).item)
+        request = _requests.get_item(item_id)
+        return _convert.item(self._call(self._stub().GetItem, request, timeout, metadata).item)
 
-    def status(self, *, timeout: float | None = None) -> Status:
+    def status(self, *, timeout: float | None = None, metadata: Metadata | None = None) -> Status:
         """Returns the state of the gateway: its releases, models and backends."""
-        return _convert.status(self._call(self._stub().GetStatus, pb.GetStatusRequest(), timeout))
-
-    def close(self) -> None:
-        """Closes the connection. Calls in progress raise `Cancelled`."""
-        self._closed = True
-        connection = self._connections.pop(os.getpid(), None)
-        if connection:
-            connection.channel.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"Client({self._settings.target!r})"
-
-    def _recommend(self, request: pb.RecommendRequest, timeout: float | None) -> Recommendations:
-        return _convert.recommendations(self._call(self._stub().Recommend, request, timeout))
-
-    def _pages(
-        self, request: pb.RecommendRequest, timeout: float | None
-    ) -> Iterator[Recommendations]:
-        while True:
-            page = self._recommend(request, timeout)
-            yield page
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
-
-    def _batch(
-        self, request: pb.BatchRecommendRequest, subjects: Sequence[Subject], timeout: float | None
-    ) -> Iterator[BatchAnswer]:
-        call = self._stub().BatchRecommend(
-            request, **self._settings.call(timeout, self._settings.batch_timeout)
+        return _convert.status(
+            self._call(self._stub().GetStatus, pb.GetStatusRequest(), timeout, metadata)
         )
-        try:
-            for response in call:
-                for answer in response.answers:
-                    yield _convert.batch_answer(answer, subjects)
-        except grpc.RpcError as error:
-            raise _rpc_errors.from_rpc_error(error) from error
-        finally:
-            call.cancel()
-
-    def _call(
-        self,
-        method: grpc.UnaryUnaryMultiCallable[Request, Response],
-        request: Request,
-        timeout: float | None,
-    ) -> Response:
-        try:
-            return method(request, **self._settings.call(timeout, self._settings.timeout))
-        except grpc.RpcError as error:
-            raise _rpc_errors.from_rpc_error(error) from error
-
-    def _stub(self) -> stubs.RecommenderServiceStub:
-        """Returns a stub on this process's connection, and connects first if necessary."""
-        if self._closed:
-            raise RuntimeError("the client is closed")
-        connection = self._connections.get(os.getpid())
-        if connection is None:
-            new = self._connect()
-            # `setdefault` is atomic, so threads agree on one connection without a lock. A lock
-            # could be held by another thread during a fork, and would stay locked in the child.
-            connection = self._connections.setdefault(os.getpid(), new)
-            if connection is not new:
-                new.channel.close()
-        return connection.stub
-
-    def _connect(self) -> _Connection:
-        target, options = self._settings.target, self._settings.options()
-        credentials = self._settings.credentials()
-        compression = grpc.Compression.NoCompression
-        channel = (
-            grpc.insecure_channel(target, options, compression)
-            if credentials is None
-            else grpc.secure_channel(target, credentials, options, compression)
-        )
-        return _Connection(channel, stubs.RecommenderServiceStub(channel))

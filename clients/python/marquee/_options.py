@@ -16,6 +16,12 @@ Token: TypeAlias = str | Callable[[], str]
 The function is called before every call of the client, so it should cache the token.
 """
 
+Metadata: TypeAlias = Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]]
+"""Additional request metadata (headers): lower-case keys, with values of printable ASCII.
+
+Values of keys that end in `-bin` are bytes.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class TLS:

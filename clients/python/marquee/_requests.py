@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Unpack
 
-from marquee._options import ItemFilter, RecommendOptions, Subject
+from marquee._arguments import number, stars_by_item, strings, text, whole
+from marquee._options import ItemFilter, Subject
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 
@@ -27,17 +28,16 @@ def subject(
         liked_item_ids: The ids of items that the subject likes.
 
     Raises:
-        TypeError: A `Subject` is combined with ratings or liked items, a user id is not a string,
-            or `liked_item_ids` is a single string.
+        TypeError: A `Subject` is combined with ratings or liked items, an id is not a string, a
+            rating is not a number, or `liked_item_ids` is a single string.
     """
     liked = strings("liked_item_ids", liked_item_ids)
+    stars = stars_by_item("ratings", ratings)
     if isinstance(user, Subject):
-        if ratings or liked:
+        if stars or liked:
             raise TypeError("give a Subject, or ratings and liked_item_ids; not both")
         return user
-    if user is not None and not isinstance(user, str):
-        raise TypeError(f"a user id is a string, not {type(user).__name__}")
-    return Subject(user or "", dict(ratings or {}), liked)
+    return Subject("" if user is None else text("a user id", user), stars, liked)
 
 
 def subjects(users: Iterable[str | Subject]) -> list[Subject]:
@@ -56,25 +56,25 @@ def subjects(users: Iterable[str | Subject]) -> list[Subject]:
 
 
 def recommend(
-    subject: Subject, page_size: int, page_token: str, options: RecommendOptions
+    subject: Subject, page_size: int, page_token: str, options: pb.RecommendOptions
 ) -> pb.RecommendRequest:
     """Builds the request of `recommend`."""
     return pb.RecommendRequest(
         subject=subject_message(subject),
-        page_size=page_size,
-        page_token=page_token,
-        options=recommend_options(**options),
+        page_size=whole("page_size", page_size),
+        page_token=text("page_token", page_token),
+        options=options,
     )
 
 
 def batch_recommend(
-    subjects: Iterable[Subject], page_size: int, options: RecommendOptions
+    subjects: Iterable[Subject], page_size: int, options: pb.RecommendOptions
 ) -> pb.BatchRecommendRequest:
     """Builds the request of `batch_recommend`."""
     return pb.BatchRecommendRequest(
         subjects=map(subject_message, subjects),
-        page_size=page_size,
-        options=recommend_options(**options),
+        page_size=whole("page_size", page_size),
+        options=options,
     )
 
 
@@ -85,8 +85,8 @@ def predict_ratings(
     return pb.PredictRatingsRequest(
         subject=subject_message(subject),
         item_ids=strings("item_ids", item_ids),
-        release_id=release_id,
-        model=model,
+        release_id=text("release_id", release_id),
+        model=text("model", model),
     )
 
 
@@ -96,30 +96,45 @@ def similar_items(
     release_id: str,
     model: str,
     include_metadata: bool,
-    filters: ItemFilter,
+    filters: types_pb2.ItemFilter,
 ) -> pb.SimilarItemsRequest:
     """Builds the request of `similar_items`."""
     return pb.SimilarItemsRequest(
-        item_id=item_id,
-        page_size=page_size,
-        filter=item_filter(**filters),
-        release_id=release_id,
-        model=model,
+        item_id=text("item_id", item_id),
+        page_size=whole("page_size", page_size),
+        filter=filters,
+        release_id=text("release_id", release_id),
+        model=text("model", model),
         include_metadata=include_metadata,
     )
+
+
+def search_items(query: str, page_size: int, page_token: str) -> pb.SearchItemsRequest:
+    """Builds the request of `search_items`."""
+    return pb.SearchItemsRequest(
+        query=text("query", query),
+        page_size=whole("page_size", page_size),
+        page_token=text("page_token", page_token),
+    )
+
+
+def get_item(item_id: str) -> pb.GetItemRequest:
+    """Builds the request of `get_item`."""
+    return pb.GetItemRequest(item_id=text("item_id", item_id))
 
 
 def subject_message(subject: Subject) -> types_pb2.Subject:
     """Builds the message of a subject.
 
     Raises:
-        TypeError: `liked_item_ids` is a single string.
+        TypeError: An id is not a string, a rating is not a number, or `liked_item_ids` is a single
+            string.
     """
     return types_pb2.Subject(
-        user_id=subject.user_id,
+        user_id=text("user_id", subject.user_id),
         ratings=[
             types_pb2.Rating(item_id=item_id, stars=stars)
-            for item_id, stars in subject.ratings.items()
+            for item_id, stars in stars_by_item("ratings", subject.ratings).items()
         ],
         liked_item_ids=strings("liked_item_ids", subject.liked_item_ids),
     )
@@ -138,7 +153,8 @@ def item_filter(
     """Builds the message of an `ItemFilter`.
 
     Raises:
-        TypeError: An argument that takes several strings is a single string.
+        TypeError: An argument that takes several strings is a single string or has other values,
+            or a year is not a whole number.
         ValueError: `allowed_item_ids` is empty: the message cannot tell an empty list from None,
             so the server would allow every item.
     """
@@ -149,8 +165,8 @@ def item_filter(
         genres_any=strings("genres_any", genres_any),
         genres_all=strings("genres_all", genres_all),
         genres_none=strings("genres_none", genres_none),
-        year_min=year_min,
-        year_max=year_max,
+        year_min=None if year_min is None else whole("year_min", year_min),
+        year_max=None if year_max is None else whole("year_max", year_max),
         allowed_item_ids=allowed,
         excluded_item_ids=strings("excluded_item_ids", excluded_item_ids),
     )
@@ -170,32 +186,17 @@ def recommend_options(
     """Builds the message of `RecommendOptions`.
 
     Raises:
-        TypeError: An argument that takes several strings is a single string.
+        TypeError: An argument has another type; see also `item_filter`.
         ValueError: `allowed_item_ids` is empty.
     """
-    filter_message = item_filter(**filters)
+    stars, filter_message = min_predicted_stars, item_filter(**filters)
     return pb.RecommendOptions(
         filter=filter_message if filter_message.ByteSize() else None,
         include_seen=include_seen,
-        min_predicted_stars=min_predicted_stars,
-        diversity=diversity,
-        release_id=release_id,
-        model=model,
+        min_predicted_stars=None if stars is None else number("min_predicted_stars", stars),
+        diversity=number("diversity", diversity),
+        release_id=text("release_id", release_id),
+        model=text("model", model),
         include_metadata=include_metadata,
         include_reasons=include_reasons,
     )
-
-
-def strings(name: str, values: Iterable[str]) -> tuple[str, ...]:
-    """Returns strings as a tuple.
-
-    Args:
-        name: The name of the argument, for the error message.
-        values: The strings.
-
-    Raises:
-        TypeError: `values` is a single string, which would be split into its letters.
-    """
-    if isinstance(values, str):
-        raise TypeError(f"{name} takes several strings, not one")
-    return tuple(values)

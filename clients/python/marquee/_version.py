@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-__version__ = version("marquee")
+__version__ = version("marquee-recommender")

@@ -47,6 +47,27 @@ class ReleaseFiles:
         return model_folder(self.folder, name)
 
 
+def load_users(store: ReleaseStore, manifest: Manifest, cache: Path) -> Vocabulary:
+    """Loads the ids of a release's users, and nothing else.
+
+    Args:
+        store: The store of the release.
+        manifest: The release's manifest.
+        cache: Folder that caches the files of a remote store.
+
+    Raises:
+        ArtifactError: The file is missing, damaged or does not match the manifest.
+    """
+    folder = store.open(manifest, lambda path: path == _USERS, cache)
+    try:
+        users = Vocabulary.load(folder / _USERS)
+    except ValueError as error:
+        raise ArtifactError(str(error)) from error
+    if len(users) != manifest.data.user_count:
+        raise ArtifactError("the number of users differs from the manifest")
+    return users
+
+
 def model_folder(folder: Path, name: str) -> Path:
     """The folder of a model's artifacts, within the folder of a release."""
     return folder / "models" / name

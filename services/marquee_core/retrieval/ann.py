@@ -134,7 +134,7 @@ class AnnIndex:
             import faiss
         except ImportError as error:
             raise ArtifactError(
-                "this release needs Faiss for retrieval: pip install 'marquee[ann]'"
+                "this release needs Faiss for retrieval: pip install 'marquee-recommender[ann]'"
             ) from error
         try:
             index = faiss.read_index(str(folder / ANN_FILE), faiss.IO_FLAG_MMAP)

@@ -104,7 +104,7 @@ def test_a_missing_extra_is_named(
     assert result.exit_code == 1
     assert result.stderr == (
         f"Error: `marquee {command}` needs {missing}, which is not installed: "
-        f"pip install 'marquee[{extra}]'\n"
+        f"pip install 'marquee-recommender[{extra}]'\n"
     )
 
 

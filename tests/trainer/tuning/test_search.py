@@ -35,7 +35,8 @@ from marquee_trainer.models.neural.mf import MF, MFConfig
 from marquee_trainer.models.registry import MODELS, MODELS_BY_NAME
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.preparation import interactions_of, release_data, validation_split
-from marquee_trainer.tuning.search import Search, Trial, tune, write_configurations
+from marquee_trainer.tuning.file import TunedFile
+from marquee_trainer.tuning.search import Search, Trial, tune
 from marquee_trainer.tuning.spaces import SPACES, Range
 
 
@@ -51,17 +52,27 @@ def ratings() -> tuple[RatingsDataset, Split]:
     st.floats(1.1, 100.0),
     st.booleans(),
     st.floats(0.0, 1.0),
-    st.integers(0, 1000),
+    st.floats(0.001, 5000.0),
 )
 def test_values_stay_within_their_range(
-    low: float, factor: float, log: bool, place: float, seed: int
+    low: float, factor: float, log: bool, place: float, start: float
 ) -> None:
-    """Drawn values are within the range, except for rounding to three digits."""
+    """The tried values are within the range, but for rounding; the start is always possible."""
     values = Range(low, low * factor, log=log)
-    random = np.random.default_rng(seed)
-    other = low * (1 + (factor - 1) * place)
-    for value in (values.draw(random), values.near(other, 0.3, random)):
-        assert low * 0.995 <= value <= low * factor * 1.005
+    drawn = low * (1 + (factor - 1) * place)
+    assert low * 0.995 <= values.rounded(drawn) <= low * factor * 1.005
+    distribution = values.distribution(start)
+    near = values.near(start, 0.3, np.random.default_rng(0))
+    assert values.low <= near <= values.high
+    for value in (low, drawn, start, near):
+        assert distribution._contains(distribution.to_internal_repr(value))
+
+
+def test_a_start_without_a_logarithm_is_the_lowest_value() -> None:
+    """A value of 0 that is searched by its logarithm becomes the lowest of the range."""
+    assert Range(0.5, 8.0).start(0.0) == 0.5
+    assert Range(0.5, 8.0).start(0.1) == 0.1
+    assert Range(0.5, 8.0, log=False).start(0.0) == 0.0
 
 
 def test_every_search_space_fits_its_models_configuration() -> None:
@@ -80,6 +91,10 @@ def test_a_search_never_ends_above_its_start(ratings: tuple[RatingsDataset, Spli
     """The first trial is the starting configuration; the best trial has the lowest loss."""
     dataset, split = ratings
     reported: list[tuple[str, Trial]] = []
+
+    def on_trial(search: Search) -> None:
+        reported.append((search.model, search.trials[-1]))
+
     start = {"item_cf": {"shrinkage": 11.0}}
     searches = tune(
         dataset,
@@ -88,7 +103,7 @@ def test_a_search_never_ends_above_its_start(ratings: tuple[RatingsDataset, Spli
         0.02,
         0,
         start,
-        lambda name, trial: reported.append((name, trial)),
+        on_trial,
     )
     assert [search.model for search in searches] == ["item_cf", "ials"]
     default = ItemCFConfig()
@@ -106,10 +121,10 @@ def test_a_search_reads_no_test_ratings(ratings: tuple[RatingsDataset, Split]) -
     dataset, split = ratings
     blind = Split(split.train, split.test[:1], split.description)
     for part in (split, blind):
-        (search,) = tune(dataset, part, ["item_cf"], 0.0, 0, {}, lambda *_: None)
+        (search,) = tune(dataset, part, ["item_cf"], 0.0, 0, {}, lambda _: None)
         assert len(search.trials) == 1
         assert search.trials[0].loss == pytest.approx(
-            tune(dataset, split, ["item_cf"], 0.0, 0, {}, lambda *_: None)[0].trials[0].loss
+            tune(dataset, split, ["item_cf"], 0.0, 0, {}, lambda _: None)[0].trials[0].loss
         )
 
 
@@ -119,7 +134,7 @@ def test_a_loss_is_that_of_the_trials_own_hyperparameters(
     """A model that can choose hyperparameters on validation ratings does not do so in a search."""
     dataset, split = ratings
     start = {"ials": {"regularisation": 0.03, "unobserved_weight": 1.5}}
-    (search,) = tune(dataset, split, ["ials"], 0.0, 0, start, lambda *_: None)
+    (search,) = tune(dataset, split, ["ials"], 0.0, 0, start, lambda _: None)
     trial = search.trials[0]
     config = TrainingConfig(seed=0)
     inner = validation_split(dataset, split, config)
@@ -138,9 +153,9 @@ def test_training_uses_the_configurations_that_a_search_wrote(
     dataset, split = ratings
     path = tmp_path / "tuned.json"
     found = Search("mf", [Trial({}, 0.9, 1.0), Trial({"l2": 0.05, "fold_in.ridge": 2.0}, 0.8, 1.0)])
-    write_configurations(path, dataset, split, [found], 0)
+    TunedFile(path, dataset, split, 0).write([found])
     other = Search("ials", [Trial({"factors": 7}, 0.5, 1.0)])
-    write_configurations(path, dataset, split, [other], 0)
+    TunedFile(path, dataset, split, 0).write([other])
     made = {model().name: model() for model in models_for(len(split.train), str(path))}
     assert list(made) == list(MODELS_BY_NAME)
     mf, ials, item_cf = made["mf"], made["ials"], made["item_cf"]
@@ -158,7 +173,7 @@ def test_training_uses_the_configurations_that_a_search_wrote(
     assert written["data"]["training_fingerprint"] == dataset.fingerprint(split.train)
     assert written["models"]["mf"]["validation_loss"] == 0.8
     assert written["models"]["mf"]["trials"] == 2
-    write_configurations(path, dataset, split, [found], 0)
+    TunedFile(path, dataset, split, 0).write([found])
     assert json.loads(path.read_text())["models"]["mf"]["trials"] == 4
 
 

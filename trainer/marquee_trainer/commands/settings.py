@@ -117,7 +117,7 @@ class TrainSettings(DataSettings):
     retrieval: str = setting(
         AUTO,
         "How the servers generate candidates from a large catalogue: `exact`, `ann` (approximate "
-        "nearest neighbours; needs marquee[ann]), or `auto`, which chooses by the catalogue's "
+        "nearest neighbours; needs the extra `ann`), or `auto`, which chooses by the catalogue's "
         "size and the measured recall.",
         choices=RETRIEVAL_KINDS,
     )
@@ -169,8 +169,12 @@ class TuneSettings(DataSettings):
 
     models: str = setting("", "Models to tune, separated by commas; empty for all.")
     minutes: float = setting(10.0, "Time budget in minutes, shared equally by the models.", low=0.0)
+    max_trials: int = setting(
+        0, "Maximum number of trials of each model in this run; 0 for no limit.", low=0
+    )
     out: str = setting(
         "tuned.json",
         "File to write the best hyperparameters to. Models that it already holds are kept, and "
-        "their search continues from there.",
+        "their search continues from there. All trials are kept beside it, in a file with the "
+        "suffix .trials.jsonl (Optuna's journal format).",
     )

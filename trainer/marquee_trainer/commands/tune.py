@@ -3,43 +3,152 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import click
-from tqdm import tqdm
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from marquee_trainer.commands.loading import load_and_split
 from marquee_trainer.commands.settings import TuneSettings
 from marquee_trainer.models.configurations import packaged, read_parameters
-from marquee_trainer.tuning.search import Trial, tune, write_configurations
+from marquee_trainer.tuning.file import TunedFile
+from marquee_trainer.tuning.search import Search, tune
 from marquee_trainer.tuning.spaces import SPACES
+
+# Added to the name of the output file, without its suffix, for the file of trials beside it.
+TRIALS_SUFFIX = ".trials.jsonl"
 
 
 def tune_models(settings: TuneSettings) -> None:
     """Searches hyperparameters, prints each trial, and writes the best of each model.
 
     The search starts from the output file if it exists, else from the file in the package that was
-    tuned on data of about the same size, else from the defaults.
+    tuned on data of about the same size, else from the defaults. The output file is written after
+    each trial. All trials are kept in a file beside it, from which a later run goes on.
 
     Raises:
         RatingsError: The ratings cannot be read.
         ConfigurationError: A model is unknown, or the file to start from is damaged.
-        OSError: The output file cannot be written.
+        OSError: The output file or the file of trials cannot be written.
     """
     dataset, split = load_and_split(settings)
     out = Path(settings.out)
     start_file = out if out.exists() else packaged(len(split.train))
     start = read_parameters(start_file) if start_file else {}
     names = [name.strip() for name in settings.models.split(",") if name.strip()] or list(SPACES)
-    with tqdm(disable=not sys.stderr.isatty(), unit="trial", leave=False) as bar:
+    file = TunedFile(out, dataset, split, settings.seed)
+    searches: dict[str, Search] = {}
+    with _Status(len(names), settings.minutes) as status:
 
-        def on_trial(name: str, trial: Trial) -> None:
-            bar.update()
-            parameters = ", ".join(f"{key} {value:g}" for key, value in trial.parameters.items())
-            click.echo(f"{name} {trial.loss:.4f} in {trial.seconds:.1f} s: {parameters}")
+        def on_trial(search: Search) -> None:
+            searches[search.model] = search
+            file.write(list(searches.values()))
+            status.update(_line(search), search, len(searches))
 
-        searches = tune(dataset, split, names, settings.minutes, settings.seed, start, on_trial)
-    write_configurations(out, dataset, split, searches, settings.seed)
+        try:
+            found = tune(
+                dataset,
+                split,
+                names,
+                settings.minutes,
+                settings.seed,
+                start,
+                on_trial,
+                max_trials=settings.max_trials,
+                storage=out.with_name(out.stem + TRIALS_SUFFIX),
+            )
+        finally:
+            # Also after Ctrl-C: what was found is in the file.
+            status.stop()
+            _summarise(list(searches.values()))
+    # Models that already had trials and no time for more were not reported above.
+    file.write(found)
+    click.echo(f"wrote {out}")
+
+
+class _Status:
+    """Prints a line for each trial and, if stderr is a terminal, a status line below them."""
+
+    def __init__(self, models: int, minutes: float) -> None:
+        """Creates the status line.
+
+        Args:
+            models: The number of models to tune.
+            minutes: The time for all of them.
+        """
+        self._models = models
+        self._console = Console(stderr=True)
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            TextColumn(f"of {timedelta(minutes=round(minutes, 2))}"),
+        )
+        # Redirected output must not become part of stderr.
+        self._progress = Progress(
+            *columns, console=self._console, transient=True, redirect_stdout=False
+        )
+        self._task = self._progress.add_task("first trial", total=None)
+
+    def update(self, line: str, search: Search, place: int) -> None:
+        """Prints the line of a trial and updates the status line.
+
+        Args:
+            line: The line.
+            search: The search that the trial belongs to.
+            place: The place of its model among all, counted from 1.
+        """
+        if sys.stdout.isatty() and self._console.is_terminal:
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            click.echo(line)
+        completed = [trial for trial in search.trials if not trial.pruned]
+        best = f", best {search.best.loss:.4f}" if completed else ""
+        self._progress.update(
+            self._task,
+            description=f"{search.model} ({place} of {self._models}): "
+            f"{len(search.trials)} trials{best};",
+        )
+
+    def stop(self) -> None:
+        """Removes the status line."""
+        self._progress.stop()
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def _line(search: Search) -> str:
+    trial = search.trials[-1]
+    parameters = ", ".join(f"{key} {value:g}" for key, value in trial.parameters.items())
+    best = "pruned" if trial.pruned else "best so far" if search.best is trial else ""
+    mark = f" ({best})" if best else ""
+    return f"{search.model} {trial.loss:.4f}{mark} in {trial.seconds:.1f} s: {parameters}"
+
+
+def _summarise(searches: Sequence[Search]) -> None:
+    """Prints the first and the best loss of each model."""
     for search in searches:
-        first, best = search.trials[0].loss, search.best.loss
-        click.echo(f"{search.model}: {first:.4f} → {best:.4f} in {len(search.trials)} trials")
+        trials = search.trials
+        if all(trial.pruned for trial in trials):
+            continue
+        pruned = sum(trial.pruned for trial in trials)
+        click.echo(
+            f"{search.model}: {trials[0].loss:.4f} → {search.best.loss:.4f} in "
+            f"{len(trials)} trials" + (f", {pruned} of them pruned" if pruned else "")
+        )

@@ -1,4 +1,4 @@
-"""Data frames as a source of ratings."""
+"""Data frames as a source of ratings, and ratings as data frames."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from typing import Any
 
 import polars as pl
 
+from marquee_core.arrays import Int64
+from marquee_trainer.data.columns import COUNT, ITEM, RATING, USER
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.details import Details
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.interpret import Understood, load_table
 from marquee_trainer.data.items import read_items
 from marquee_trainer.data.options import ReadOptions
+from marquee_trainer.data.scale import Feedback
 from marquee_trainer.data.tables import FrameTable
 
 
@@ -41,6 +44,48 @@ def from_frame(
     return dataset, Understood(understood.columns, understood.times, notes + understood.notes)
 
 
+def ratings_frame(dataset: RatingsDataset, rows: Int64 | None = None) -> pl.DataFrame:
+    """The ratings as a data frame, from which `from_frame` makes an equal data set.
+
+    Args:
+        dataset: The ratings.
+        rows: The rows of the data set, such as the test part of a split (int64, n); None for all,
+            in the order of the source.
+
+    Returns:
+        The columns `user`, `item`, `rating` (`count` for implicit feedback) and, if there are
+        timestamps, `timestamp` in UTC.
+    """
+    rows = dataset.file_order if rows is None else rows
+    strength = COUNT if dataset.feedback is Feedback.IMPLICIT else RATING
+    columns = {
+        USER: pl.Series(dataset.user_ids.ids(dataset.users[rows]), dtype=pl.String),
+        ITEM: pl.Series(dataset.catalogue.items.ids(dataset.items[rows]), dtype=pl.String),
+        strength: pl.Series(dataset.ratings[rows]),
+    }
+    frame = pl.DataFrame(columns)
+    if dataset.has_timestamps:
+        times = pl.from_epoch(pl.Series(dataset.timestamps[rows]), "s").dt.replace_time_zone("UTC")
+        frame = frame.with_columns(times.alias("timestamp"))
+    return frame
+
+
+def items_frame(dataset: RatingsDataset) -> pl.DataFrame:
+    """The items as a data frame: `item`, `title`, `year`, `genres` and further attributes."""
+    catalogue = dataset.catalogue
+    places = range(len(catalogue))
+    columns: dict[str, pl.Series] = {
+        ITEM: pl.Series(catalogue.items.ids(places), dtype=pl.String),
+        "title": pl.Series([catalogue.title(place) for place in places], dtype=pl.String),
+        "year": pl.Series([year or None for year in catalogue.years.tolist()], dtype=pl.Int16),
+        "genres": pl.Series(
+            [list(catalogue.item_genres(place)) for place in places], dtype=pl.List(pl.String)
+        ),
+    }
+    columns |= {name: pl.Series(values) for name, values in dataset.attributes.items()}
+    return pl.DataFrame(columns)
+
+
 def _polars(frame: Any) -> pl.DataFrame:
     """Converts a frame of any kind to polars.
 
@@ -54,9 +99,14 @@ def _polars(frame: Any) -> pl.DataFrame:
     try:
         if type(frame).__module__.partition(".")[0] == "pandas":
             return pl.from_pandas(frame)
-        if hasattr(frame, "__arrow_c_stream__") or hasattr(frame, "__dataframe__"):
+        if hasattr(frame, "__arrow_c_stream__"):
             converted = pl.from_arrow(frame)
             return converted if isinstance(converted, pl.DataFrame) else converted.to_frame()
+        if hasattr(frame, "__dataframe__"):
+            # Imported here, because few frames have only the older protocol.
+            from pyarrow.interchange import from_dataframe
+
+            return pl.DataFrame(from_dataframe(frame))
     except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
         raise RatingsError(f"the frame cannot be converted: {error}") from error
     raise RatingsError(f"a polars, pandas or Arrow frame is required, not {type(frame).__name__}")

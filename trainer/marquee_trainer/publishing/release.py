@@ -36,7 +36,7 @@ from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import ENSEMBLE
 from marquee_trainer.training.results import Trained
 
-_LIBRARIES = ("tensorflow-cpu", "keras", "numpy", "scipy", "marquee")
+_LIBRARIES = ("tensorflow-cpu", "keras", "numpy", "scipy", "marquee-recommender")
 _VERSION_DIGITS = 12
 # Artifacts of the baselines are part of the release's shared data, not of a model folder.
 _BASELINE_ARTIFACTS = {BASELINE: "baseline/", POPULARITY: "data/", RECENT_POPULARITY: "data/"}

@@ -1,20 +1,28 @@
 """Searches the hyperparameters of models on validation ratings, which are split from training.
 
-The test ratings are not used. The first trial of a model is the configuration to start from. Every
-fourth trial is drawn at random from the search space, the others near the best one so far.
+The test ratings are not used. Each model is one study of Optuna. The first trial is the
+configuration to start from. After it, trials near the best one so far alternate with trials that
+the tree-structured Parzen estimator (Bergstra et al., 2011) proposes: the start is good already,
+and from few trials the estimator alone learns little about many hyperparameters.
+
+A trial of a model with epochs is pruned, that is, ended early, when its validation error is among
+the worst quarter of the earlier trials at the same epoch.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import optuna
+from optuna.samplers import TPESampler
+from optuna.storages import InMemoryStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
 
 from marquee_core.output import Output
 from marquee_core.scorers.scorer import ReleaseData
@@ -22,22 +30,27 @@ from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.interactions import Interactions
 from marquee_trainer.data.split import Split
 from marquee_trainer.metrics.ranking_metrics import TOP, RankingTask, ranking_metrics
-from marquee_trainer.models.configurations import (
-    ConfigurationError,
-    read_parameters,
-    value_of,
-    with_parameters,
-)
-from marquee_trainer.models.model import Model, Training, predict_pairs, score_known
+from marquee_trainer.models.configurations import ConfigurationError, value_of, with_parameters
+from marquee_trainer.models.model import Epoch, Model, Training, predict_pairs, score_known
 from marquee_trainer.models.registry import MODELS_BY_NAME
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.preparation import interactions_of, release_data, validation_split
 from marquee_trainer.tuning.spaces import SPACES
 
-# The standard deviation around the best trial, as a share of the range of each hyperparameter.
+# Of a trial near the best one: the standard deviation as a share of the range of each
+# hyperparameter, and the probability that one is changed.
 _SPREAD = 0.12
-# The probability that a hyperparameter is changed from the best trial.
 _CHANGE_PROBABILITY = 0.5
+# Trials before the estimator replaces random draws: a time budget often allows a few dozen only.
+_RANDOM_TRIALS = 6
+# The share of trials that is not pruned, in percent; trials that run to their end before others are
+# pruned; and epochs that no trial is pruned in.
+_KEPT_PERCENT = 75.0
+_UNPRUNED_TRIALS = 5
+_UNPRUNED_EPOCHS = 3
+# Digits of a fingerprint in the name of a study.
+_NAME_DIGITS = 12
+_START, _PARAMETERS, _SECONDS = "start", "parameters", "seconds"
 
 
 @dataclass(frozen=True)
@@ -46,13 +59,16 @@ class Trial:
 
     Attributes:
         parameters: The values of all hyperparameters that are searched, by name.
-        loss: The validation loss: the MSE in squared stars, or 1 − NDCG@10 for a ranker.
+        loss: The validation loss: the MSE in squared stars, or 1 − NDCG@10 for a ranker. For a
+            pruned trial, the MSE of its last epoch.
         seconds: The time to fit the model, in seconds.
+        pruned: Whether the trial was ended early, because others were better by then.
     """
 
-    parameters: dict[str, float]
+    parameters: Mapping[str, float]
     loss: float
     seconds: float
+    pruned: bool = False
 
 
 @dataclass
@@ -61,16 +77,22 @@ class Search:
 
     Attributes:
         model: The name of the model.
-        trials: The trials, in order.
+        trials: The trials in order, with those of earlier runs of the same study first.
+        study: The name of the study; empty for none. Losses are comparable within a study only.
     """
 
     model: str
     trials: list[Trial] = field(default_factory=list)
+    study: str = ""
 
     @property
     def best(self) -> Trial:
-        """The trial with the lowest loss."""
-        return min(self.trials, key=lambda trial: trial.loss)
+        """The trial with the lowest loss among those that were not pruned.
+
+        Raises:
+            ValueError: There is none.
+        """
+        return min((t for t in self.trials if not t.pruned), key=lambda trial: trial.loss)
 
 
 def tune(
@@ -79,10 +101,15 @@ def tune(
     models: Sequence[str],
     minutes: float,
     seed: int,
-    start: dict[str, dict[str, float]],
-    on_trial: Callable[[str, Trial], None],
+    start: Mapping[str, Mapping[str, float]],
+    on_trial: Callable[[Search], None],
+    *,
+    max_trials: int = 0,
+    storage: Path | None = None,
 ) -> list[Search]:
     """Searches the hyperparameters of several models, with an equal share of the time for each.
+
+    With `max_trials` and enough time, the result depends on the arguments and the machine alone.
 
     Args:
         dataset: The ratings.
@@ -92,119 +119,213 @@ def tune(
         seed: The seed for the validation split, the models and the search.
         start: The hyperparameters of each model's first trial, by model name; the defaults are
             used for what is missing.
-        on_trial: Called after each trial with the name of the model and the trial.
+        on_trial: Called after each trial with the search so far; the trial is its last.
+        max_trials: The maximum number of trials of each model in this run; 0 for no limit.
+        storage: A file that the trials are written to (Optuna's journal format). If it holds
+            trials of the same model, ratings, split, seed and search space, the search goes on
+            from there. None to keep the trials in memory.
+
+    Returns:
+        A search for each model, in the order of `models`.
 
     Raises:
         ConfigurationError: A model is unknown, or has no search space.
+        OSError: The file of trials cannot be read or written.
     """
     for name in models:
         if name not in SPACES:
             raise ConfigurationError(f"there is no model {name!r} with a search space")
+    # Optuna would report each study and trial on stderr.
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     config = TrainingConfig(seed=seed)
     inner = validation_split(dataset, split, config)
-    data = release_data(dataset, inner.train, config.baseline)
-    validation = interactions_of(dataset, inner.test)
-    scale = dataset.scale.low, dataset.scale.high
+    task = _Task(
+        release_data(dataset, inner.train, config.baseline),
+        interactions_of(dataset, inner.test),
+        (dataset.scale.low, dataset.scale.high),
+        config,
+    )
+    ratings = dataset.fingerprint(inner.train)[:_NAME_DIGITS]
+    trials = (
+        InMemoryStorage() if storage is None else JournalStorage(JournalFileBackend(str(storage)))
+    )
     searches = []
-    for place, name in enumerate(models):
-        model_class = MODELS_BY_NAME[name]
-        random = np.random.default_rng((seed, place))
-        search = Search(name)
+    for name in models:
+        model = _ModelSearch(name, task, start.get(name, {}), trials, f"{name} {ratings} {seed}")
         end = time.monotonic() + 60.0 * minutes / len(models)
-        first = with_parameters(model_class.config_type(), start.get(name, {}))
-        parameters = {path: value_of(first, path) for path in SPACES[name]}
-        while not search.trials or time.monotonic() < end:
-            model = model_class(with_parameters(first, parameters))
-            began = time.monotonic()
-            # The validation ratings may choose the number of epochs, but not the hyperparameters,
-            # which would then differ from those of the trial.
-            model.fit(Training(data, validation if model.max_epochs else None, seed))
-            seconds = time.monotonic() - began
-            loss = _loss(model, data, validation, scale, config.relevant_stars)
-            search.trials.append(Trial(parameters, loss, round(seconds, 2)))
-            on_trial(name, search.trials[-1])
-            parameters = _next(search, random)
-        searches.append(search)
+        made = 0
+        while not model.has_result or (
+            time.monotonic() < end and (not max_trials or made < max_trials)
+        ):
+            model.run_trial()
+            made += 1
+            on_trial(model.search)
+        searches.append(model.search)
     return searches
 
 
-def _next(search: Search, random: np.random.Generator) -> dict[str, float]:
-    """Draws the hyperparameters of the next trial.
+@dataclass(frozen=True)
+class _Task:
+    """What trials are fitted and measured on.
 
-    Every fourth trial is drawn from the whole search space. In the others, about half of the
-    hyperparameters of the best trial are changed, and at least one.
+    Attributes:
+        data: The ratings to fit on.
+        validation: The ratings to measure the loss on.
+        scale: The lowest and the highest rating, to which predictions are clipped.
+        config: The configuration of training.
     """
-    space, best = SPACES[search.model], search.best.parameters
-    if len(search.trials) % 4 == 0:
-        return {name: values.draw(random) for name, values in space.items()}
-    changes = random.random(len(space)) < _CHANGE_PROBABILITY
-    changes[random.integers(len(space))] = True
-    return {
-        name: values.near(best[name], _SPREAD, random) if change else best[name]
-        for (name, values), change in zip(space.items(), changes, strict=True)
-    }
+
+    data: ReleaseData
+    validation: Interactions
+    scale: tuple[float, float]
+    config: TrainingConfig
+
+    def loss(self, model: Model) -> float:
+        """The validation loss of a fitted model, measured with the scorer that serves."""
+        scorer, validation = model.scorer, self.validation
+        if scorer.output is Output.STARS:
+            predicted = predict_pairs(scorer, self.data, validation.users, validation.items)
+            return float(np.mean((np.clip(predicted, *self.scale) - validation.ratings) ** 2))
+        task = RankingTask.of(self.data.matrix, validation, self.config.relevant_stars)
+        return 1.0 - ranking_metrics(task, score_known(scorer, self.data), TOP).ndcg
 
 
-def _loss(
-    model: Model,
-    data: ReleaseData,
-    validation: Interactions,
-    scale: tuple[float, float],
-    relevant_stars: float,
-) -> float:
-    """The validation loss of a fitted model, measured with the scorer that serves."""
-    scorer = model.scorer
-    if scorer.output is Output.STARS:
-        predicted = predict_pairs(scorer, data, validation.users, validation.items)
-        return float(np.mean((np.clip(predicted, *scale) - validation.ratings) ** 2))
-    task = RankingTask.of(data.matrix, validation, relevant_stars)
-    return 1.0 - ranking_metrics(task, score_known(scorer, data), TOP).ndcg
+class _ModelSearch:
+    """The study of one model.
 
-
-def write_configurations(
-    path: Path, dataset: RatingsDataset, split: Split, searches: Sequence[Search], seed: int
-) -> None:
-    """Writes the best configurations to a file, with a record of how they were found.
-
-    Other models in an existing file are kept. Where the file already has a model, its number of
-    trials is added to, and the first loss stays that of the first search.
-
-    Args:
-        path: The file.
-        dataset: The ratings.
-        split: The split that was tuned on.
-        searches: The search for each model.
-        seed: The seed of the searches.
-
-    Raises:
-        ConfigurationError: The existing file is not a file of tuned configurations.
+    Attributes:
+        search: The trials so far.
     """
-    models: dict[str, Any] = {}
-    if path.exists():
-        read_parameters(path)
-        models = json.loads(path.read_text())["models"]
-    for search in searches:
-        best, before = search.best, models.get(search.model, {})
-        models[search.model] = {
-            "parameters": best.parameters,
-            "validation_loss": round(best.loss, 5),
-            "first_loss": before.get("first_loss", round(search.trials[0].loss, 5)),
-            "trials": before.get("trials", 0) + len(search.trials),
-            "seconds": best.seconds,
-            "date": datetime.now(UTC).date().isoformat(),
-            "seed": seed,
-            "space": {
-                name: [values.low, values.high] for name, values in SPACES[search.model].items()
-            },
+
+    def __init__(
+        self,
+        name: str,
+        task: _Task,
+        start: Mapping[str, float],
+        storage: InMemoryStorage | JournalStorage,
+        study: str,
+    ) -> None:
+        """Creates the study, or continues it if the storage has it.
+
+        Args:
+            name: The name of the model.
+            task: What trials are fitted and measured on.
+            start: The hyperparameters of the first trial; the defaults are used for what is
+                missing.
+            storage: Where trials are stored.
+            study: What the losses depend on other than the search space.
+        """
+        self._task, self._space = task, SPACES[name]
+        self._model_class = MODELS_BY_NAME[name]
+        self._base = with_parameters(self._model_class.config_type(), start)
+        self._start = {
+            path: values.start(value_of(self._base, path)) for path, values in self._space.items()
         }
-    data = {
-        "ratings": len(dataset),
-        "users": len(dataset.user_ids),
-        "items": len(dataset.catalogue),
-        "fingerprint": dataset.fingerprint(),
-        "split": split.description,
-        "training_ratings": len(split.train),
-        "training_fingerprint": dataset.fingerprint(split.train),
-    }
-    text = json.dumps({"data": data, "models": dict(sorted(models.items()))}, indent=2)
-    path.write_text(text + "\n")
+        # What is not searched stays as configured, so losses depend on it as well.
+        fixed = zlib.crc32(repr((sorted(self._space.items()), self._fixed())).encode())
+        self._study = optuna.create_study(
+            storage=storage,
+            study_name=f"{study} {fixed:08x}",
+            load_if_exists=True,
+            pruner=optuna.pruners.PercentilePruner(
+                _KEPT_PERCENT, _UNPRUNED_TRIALS, _UNPRUNED_EPOCHS
+            ),
+        )
+        finished = self._finished()
+        # With the seed alone, every run of the study would draw the same values again.
+        seeds = np.random.SeedSequence(
+            (task.config.seed, zlib.crc32(name.encode()), len(finished))
+        ).generate_state(2)
+        self._random = np.random.default_rng(seeds[0])
+        self._study.sampler = TPESampler(n_startup_trials=_RANDOM_TRIALS, seed=int(seeds[1]))
+        self.search = Search(name, [_trial(found) for found in finished], self._study.study_name)
+        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        tried = [self._start, *(trial.parameters for trial in self.search.trials)]
+        self._distributions = {
+            path: values.distribution(*(parameters[path] for parameters in tried))
+            for path, values in self._space.items()
+        }
+        if not finished and not waiting:
+            self._study.enqueue_trial(self._start, user_attrs={_START: True})
+
+    @property
+    def has_result(self) -> bool:
+        """Whether a trial has run to its end."""
+        return any(not trial.pruned for trial in self.search.trials)
+
+    def run_trial(self) -> None:
+        """Fits the model with the next hyperparameters, and records the loss."""
+        if self.has_result and len(self.search.trials) % 2:
+            self._study.enqueue_trial(self._near_best())
+        drawn = self._study.ask(self._distributions)
+        parameters = dict(self._start)
+        if not drawn.user_attrs.get(_START):
+            parameters = {
+                path: values.rounded(drawn.params[path]) for path, values in self._space.items()
+            }
+        began = time.monotonic()
+        try:
+            loss, state = self._fit(parameters, drawn)
+        except BaseException:
+            # Ctrl-C among others; without this the trial would count as running for ever.
+            self._study.tell(drawn, state=TrialState.FAIL)
+            raise
+        seconds = round(time.monotonic() - began, 2)
+        drawn.set_user_attr(_PARAMETERS, parameters)
+        drawn.set_user_attr(_SECONDS, seconds)
+        # For a pruned trial Optuna knows the loss already: that of the last epoch.
+        self._study.tell(drawn, None if state is TrialState.PRUNED else loss, state)
+        pruned = state is TrialState.PRUNED
+        self.search.trials.append(Trial(parameters, loss, seconds, pruned))
+
+    def _near_best(self) -> dict[str, float]:
+        """The best hyperparameters with about half of them changed, and at least one."""
+        best = self.search.best.parameters
+        changes = self._random.random(len(self._space)) < _CHANGE_PROBABILITY
+        changes[self._random.integers(len(self._space))] = True
+        return {
+            path: values.near(best[path], _SPREAD, self._random) if change else best[path]
+            for (path, values), change in zip(self._space.items(), changes, strict=True)
+        }
+
+    def _fit(
+        self, parameters: Mapping[str, float], trial: optuna.Trial
+    ) -> tuple[float, TrialState]:
+        """Fits the model: its loss, and whether the trial was completed or pruned."""
+        task = self._task
+        model = self._model_class(with_parameters(self._base, parameters))
+        errors: list[float] = []
+
+        def on_epoch(epoch: Epoch) -> None:
+            if epoch.validation_mse is None or not np.isfinite(epoch.validation_mse):
+                return
+            errors.append(epoch.validation_mse)
+            trial.report(epoch.validation_mse, len(errors))
+            if trial.should_prune():
+                raise optuna.TrialPruned
+
+        # The validation ratings may choose the number of epochs, but not the hyperparameters,
+        # which would then differ from those of the trial.
+        validation = task.validation if model.max_epochs else None
+        try:
+            model.fit(Training(task.data, validation, task.config.seed, on_epoch))
+        except optuna.TrialPruned:
+            return errors[-1], TrialState.PRUNED
+        return task.loss(model), TrialState.COMPLETE
+
+    def _finished(self) -> list[FrozenTrial]:
+        states = (TrialState.COMPLETE, TrialState.PRUNED)
+        trials = self._study.get_trials(deepcopy=False, states=states)
+        return [trial for trial in trials if _PARAMETERS in trial.user_attrs]
+
+    def _fixed(self) -> str:
+        """The configuration without the hyperparameters that are searched."""
+        lowest = {path: values.low for path, values in self._space.items()}
+        whole = {path: round(low) for path, low in lowest.items() if self._space[path].whole}
+        return repr(with_parameters(self._base, lowest | whole))
+
+
+def _trial(found: FrozenTrial) -> Trial:
+    """A trial of the study as it was recorded."""
+    attributes, pruned = found.user_attrs, found.state is TrialState.PRUNED
+    return Trial(attributes[_PARAMETERS], found.values[0], attributes[_SECONDS], pruned)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
 from marquee_core.scorers.hyperparameters import ModelConfig, searched_hyperparameters
 from marquee_trainer.models.registry import MODELS
@@ -28,30 +28,38 @@ class Range:
     log: bool = True
     whole: bool = False
 
-    def draw(self, random: np.random.Generator) -> float:
-        """Draws a value from the whole range."""
-        return self._value(random.random())
+    def distribution(self, *tried: float) -> BaseDistribution:
+        """The range as Optuna's distribution, widened to hold some values.
+
+        Args:
+            tried: The values, such as that of the first trial; positive if `log`.
+        """
+        low, high = min(self.low, *tried), max(self.high, *tried)
+        if self.whole:
+            return IntDistribution(int(low), int(high), log=self.log)
+        return FloatDistribution(low, high, log=self.log)
+
+    def start(self, value: float) -> float:
+        """The value to start from: `value`, or the lowest of the range if it has no logarithm."""
+        return self.low if self.log and value <= 0 else value
 
     def near(self, value: float, spread: float, random: np.random.Generator) -> float:
-        """Draws a value near another one.
+        """Draws a value of the range near another one.
 
         Args:
             value: The other value.
             spread: The standard deviation, as a share of the range.
             random: The random generator.
         """
+        step = spread * random.standard_normal()
         if self.log:
-            place = math.log(max(value, self.low) / self.low) / math.log(self.high / self.low)
+            drawn = max(value, self.low) * (self.high / self.low) ** step
         else:
-            place = (value - self.low) / (self.high - self.low)
-        return self._value(float(np.clip(place + spread * random.standard_normal(), 0.0, 1.0)))
+            drawn = value + step * (self.high - self.low)
+        return min(max(self.rounded(drawn), self.low), self.high)
 
-    def _value(self, place: float) -> float:
-        """The value at a share of the range, rounded to three significant digits."""
-        if self.log:
-            value = self.low * (self.high / self.low) ** place
-        else:
-            value = self.low + (self.high - self.low) * place
+    def rounded(self, value: float) -> float:
+        """The value that is tried for a drawn one: within the range, with three digits."""
         return round(value) if self.whole else float(f"{value:.3g}")
 
 

@@ -26,7 +26,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     epilog=EXIT_CODES_HELP,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.version_option(package_name="marquee", message="%(prog)s %(version)s")
+@click.version_option(package_name="marquee-recommender", message="%(prog)s %(version)s")
 @click.option(
     "-a",
     "--address",

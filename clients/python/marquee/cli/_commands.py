@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import IO, Any
+from typing import Any
 
 import click
 
 from marquee.cli import _json, _options, _output
-from marquee.cli._errors import PARTLY_FAILED, describe
+from marquee.cli._batch import batch
 from marquee.cli._options import Connection
 
 
@@ -42,55 +42,6 @@ def recommend(
     with connection.client() as client:
         answer = client.recommend(user, page_size=limit, include_metadata=True, **options)
     click.echo(_json.dumps(answer) if as_json else _output.recommendations(answer))
-
-
-@click.command()
-@click.argument("users", nargs=-1, metavar="[USER]...")
-@click.option(
-    "--file",
-    "file",
-    type=click.File(),
-    help="File of user ids, one per line; - for standard input.",
-)
-@_options.limit
-@_options.item_filter
-@_options.ranking
-@_options.answer_with
-@_options.as_json
-@click.pass_context
-def batch(
-    ctx: click.Context,
-    /,
-    users: tuple[str, ...],
-    file: IO[str] | None,
-    limit: int,
-    as_json: bool,
-    **options: Any,
-) -> None:
-    """Recommend items to many users in one call.
-
-    Answers are printed as they arrive, in any order; with --json, one per line.
-    """
-    connection: Connection = ctx.obj
-    user_ids = [*users, *(line.strip() for line in file or () if line.strip())]
-    if not user_ids:
-        raise click.UsageError("give user ids, or a --file of them")
-    failed = False
-    with connection.client() as client:
-        answers = client.batch_recommend(
-            user_ids, page_size=limit, include_metadata=True, **options
-        )
-        for answer in answers:
-            failed = failed or answer.error is not None
-            if as_json:
-                click.echo(_json.dumps(answer, indent=None))
-            elif answer.error is not None:
-                click.echo(f"user {answer.subject.user_id}: {describe(answer.error)}", err=True)
-            else:
-                page = _output.recommendations(answer.unwrap())
-                click.echo(f"user {answer.subject.user_id}\n\n{page}\n")
-    if failed:
-        ctx.exit(PARTLY_FAILED)
 
 
 @click.command()

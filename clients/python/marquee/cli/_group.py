@@ -107,5 +107,5 @@ def _missing_extra(command: str, error: ModuleNotFoundError) -> Exception:
     extra = _EXTRA_OF_MODULE.get(module, _KNOWN[command][0])
     return click.ClickException(
         f"`marquee {command}` needs {module}, which is not installed: "
-        f"pip install 'marquee[{extra}]'"
+        f"pip install 'marquee-recommender[{extra}]'"
     )

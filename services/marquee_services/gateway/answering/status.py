@@ -44,7 +44,7 @@ class StatusReporter:
                 )
                 for backend in self._backends
             ],
-            server_version=version("marquee"),
+            server_version=version("marquee-recommender"),
             pending_release_reason=self._releases.pending_reason,
         )
 

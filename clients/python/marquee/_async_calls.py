@@ -1,0 +1,166 @@
+"""How the asyncio client connects and makes calls; its methods are in `_async_client.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
+
+from marquee._answers import BatchAnswer, Recommendations
+from marquee._channel import Settings
+from marquee._deferred import Deferred
+from marquee._errors import Cancelled
+from marquee._options import Metadata, Subject
+
+if TYPE_CHECKING:
+    import grpc
+
+    from marquee import _convert, _rpc_errors
+    from marquee.v1 import recommender_service_pb2 as pb
+    from marquee.v1 import recommender_service_pb2_grpc as stubs
+else:
+    grpc = Deferred("grpc")
+    _convert = Deferred("marquee._convert")
+    _rpc_errors = Deferred("marquee._rpc_errors")
+    stubs = Deferred("marquee.v1.recommender_service_pb2_grpc")
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
+@dataclass(frozen=True, slots=True)
+class _Connection:
+    channel: grpc.aio.Channel
+    stub: stubs.RecommenderServiceAsyncStub
+
+
+class AsyncCalls:
+    """The connections of an asyncio client, one for each event loop, and its calls."""
+
+    # The id of the process that made the first call. Only there do gRPC's asyncio threads run.
+    _process_id: ClassVar[int | None] = None
+
+    def __init__(self, settings: Settings) -> None:
+        """Creates a client that connects on its first call.
+
+        Args:
+            settings: The connection settings.
+        """
+        self._settings = settings
+        self._connections: dict[asyncio.AbstractEventLoop, _Connection] = {}
+        self._closed = False
+
+    async def close(self) -> None:
+        """Closes the connection of this event loop. Its calls in progress raise `Cancelled`."""
+        self._closed = True
+        connection = self._connections.pop(asyncio.get_running_loop(), None)
+        if connection:
+            await connection.channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._settings.target!r})"
+
+    async def _recommend(
+        self, request: pb.RecommendRequest, timeout: float | None, metadata: Metadata | None
+    ) -> Recommendations:
+        response = await self._call(self._stub().Recommend, request, timeout, metadata)
+        return _convert.recommendations(response)
+
+    async def _pages(
+        self, request: pb.RecommendRequest, timeout: float | None, metadata: Metadata | None
+    ) -> AsyncIterator[Recommendations]:
+        while True:
+            page = await self._recommend(request, timeout, metadata)
+            yield page
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def _batch(
+        self,
+        request: pb.BatchRecommendRequest,
+        subjects: Sequence[Subject],
+        timeout: float | None,
+        metadata: Metadata | None,
+    ) -> AsyncIterator[BatchAnswer]:
+        call = self._stub().BatchRecommend(
+            request, **self._settings.call(timeout, self._settings.batch_timeout, metadata)
+        )
+        try:
+            async for response in call:
+                for answer in response.answers:
+                    yield _convert.batch_answer(answer, subjects)
+        except grpc.RpcError as error:
+            raise _rpc_errors.from_rpc_error(error) from error
+        except asyncio.CancelledError:
+            self._raise_if_closed()
+            raise
+        finally:
+            call.cancel()
+
+    async def _call(
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        timeout: float | None,
+        metadata: Metadata | None,
+    ) -> Response:
+        try:
+            return await method(
+                request, **self._settings.call(timeout, self._settings.timeout, metadata)
+            )
+        except grpc.RpcError as error:
+            raise _rpc_errors.from_rpc_error(error) from error
+        except asyncio.CancelledError:
+            self._raise_if_closed()
+            raise
+
+    def _raise_if_closed(self) -> None:
+        """Raises `Cancelled` if `close`, not the cancellation of this task, ended the call.
+
+        gRPC raises `asyncio.CancelledError` in both cases.
+        """
+        task = asyncio.current_task()
+        if self._closed and task is not None and not task.cancelling():
+            raise Cancelled("the client was closed") from None
+
+    def _stub(self) -> stubs.RecommenderServiceAsyncStub:
+        """Returns a stub on this event loop's connection, and connects first if necessary."""
+        if self._closed:
+            raise RuntimeError("the client is closed")
+        if AsyncCalls._process_id is None:
+            AsyncCalls._process_id = os.getpid()
+        elif AsyncCalls._process_id != os.getpid():
+            raise RuntimeError("an AsyncClient cannot be used in a process forked after its use")
+        loop = asyncio.get_running_loop()
+        connection = self._connections.get(loop)
+        if connection is None:
+            for closed in [other for other in self._connections if other.is_closed()]:
+                del self._connections[closed]
+            connection = self._connections[loop] = self._connect()
+        return connection.stub
+
+    def _connect(self) -> _Connection:
+        target, options = self._settings.target, self._settings.options()
+        credentials = self._settings.credentials()
+        compression = grpc.Compression.NoCompression
+        channel = (
+            grpc.aio.insecure_channel(target, options, compression)
+            if credentials is None
+            else grpc.aio.secure_channel(target, credentials, options, compression)
+        )
+        return _Connection(channel, stubs.RecommenderServiceStub(channel))

@@ -1,0 +1,145 @@
+"""How the blocking client connects and makes calls; its methods are in `_client.py`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from marquee._answers import BatchAnswer, Recommendations
+from marquee._channel import Settings
+from marquee._deferred import Deferred
+from marquee._options import Metadata, Subject
+
+if TYPE_CHECKING:
+    import grpc
+
+    from marquee import _convert, _rpc_errors
+    from marquee.v1 import recommender_service_pb2 as pb
+    from marquee.v1 import recommender_service_pb2_grpc as stubs
+else:
+    grpc = Deferred("grpc")
+    _convert = Deferred("marquee._convert")
+    _rpc_errors = Deferred("marquee._rpc_errors")
+    stubs = Deferred("marquee.v1.recommender_service_pb2_grpc")
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
+@dataclass(frozen=True, slots=True)
+class _Connection:
+    channel: grpc.Channel
+    stub: stubs.RecommenderServiceStub
+
+
+class BlockingCalls:
+    """The connections of a blocking client, one for each process, and its calls."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Creates a client that connects on its first call.
+
+        Args:
+            settings: The connection settings.
+        """
+        self._settings = settings
+        # By process id. After a fork the parent's connection stays in the child's dictionary,
+        # unused: gRPC cannot close it there.
+        self._connections: dict[int, _Connection] = {}
+        self._closed = False
+
+    def close(self) -> None:
+        """Closes the connection. Calls in progress raise `Cancelled`."""
+        self._closed = True
+        connection = self._connections.pop(os.getpid(), None)
+        if connection:
+            connection.channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._settings.target!r})"
+
+    def _recommend(
+        self, request: pb.RecommendRequest, timeout: float | None, metadata: Metadata | None
+    ) -> Recommendations:
+        return _convert.recommendations(
+            self._call(self._stub().Recommend, request, timeout, metadata)
+        )
+
+    def _pages(
+        self, request: pb.RecommendRequest, timeout: float | None, metadata: Metadata | None
+    ) -> Iterator[Recommendations]:
+        while True:
+            page = self._recommend(request, timeout, metadata)
+            yield page
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def _batch(
+        self,
+        request: pb.BatchRecommendRequest,
+        subjects: Sequence[Subject],
+        timeout: float | None,
+        metadata: Metadata | None,
+    ) -> Iterator[BatchAnswer]:
+        call = self._stub().BatchRecommend(
+            request, **self._settings.call(timeout, self._settings.batch_timeout, metadata)
+        )
+        try:
+            for response in call:
+                for answer in response.answers:
+                    yield _convert.batch_answer(answer, subjects)
+        except grpc.RpcError as error:
+            raise _rpc_errors.from_rpc_error(error) from error
+        finally:
+            call.cancel()
+
+    def _call(
+        self,
+        method: grpc.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        timeout: float | None,
+        metadata: Metadata | None,
+    ) -> Response:
+        try:
+            return method(request, **self._settings.call(timeout, self._settings.timeout, metadata))
+        except grpc.RpcError as error:
+            raise _rpc_errors.from_rpc_error(error) from error
+
+    def _stub(self) -> stubs.RecommenderServiceStub:
+        """Returns a stub on this process's connection, and connects first if necessary."""
+        if self._closed:
+            raise RuntimeError("the client is closed")
+        connection = self._connections.get(os.getpid())
+        if connection is None:
+            new = self._connect()
+            # `setdefault` is atomic, so threads agree on one connection without a lock. A lock
+            # could be held by another thread during a fork, and would stay locked in the child.
+            connection = self._connections.setdefault(os.getpid(), new)
+            if connection is not new:
+                new.channel.close()
+        return connection.stub
+
+    def _connect(self) -> _Connection:
+        target, options = self._settings.target, self._settings.options()
+        credentials = self._settings.credentials()
+        compression = grpc.Compression.NoCompression
+        channel = (
+            grpc.insecure_channel(target, options, compression)
+            if credentials is None
+            else grpc.secure_channel(target, credentials, options, compression)
+        )
+        return _Connection(channel, stubs.RecommenderServiceStub(channel))

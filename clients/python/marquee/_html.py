@@ -1,0 +1,41 @@
+"""Results as HTML tables, which notebooks show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Formats rows as an HTML table; everything is escaped.
+
+    Numbers are aligned right, values that are None are left empty, and sequences such as genres are
+    joined by commas. Columns without any value are left out.
+
+    Args:
+        columns: The names of the columns.
+        rows: The values, one per column in each row.
+    """
+    cells = [list(row) for row in rows]
+    shown = [place for place in range(len(columns)) if any(not _empty(row[place]) for row in cells)]
+    if not cells:
+        shown = list(range(len(columns)))
+    head = "".join(f"<th>{escape(columns[place].replace('_', ' '))}</th>" for place in shown)
+    body = "\n".join(f"<tr>{''.join(_cell(row[place]) for place in shown)}</tr>" for row in cells)
+    return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+
+
+def _empty(value: Any) -> bool:
+    return value is None or value in ((), "")
+
+
+def _cell(value: Any) -> str:
+    if _empty(value):
+        return "<td></td>"
+    if isinstance(value, float):
+        return f'<td style="text-align: right">{value:.3f}</td>'
+    if isinstance(value, int):
+        return f'<td style="text-align: right">{value}</td>'
+    text = ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+    return f'<td style="text-align: left">{escape(text)}</td>'

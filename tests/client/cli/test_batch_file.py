@@ -1,0 +1,189 @@
+"""`marquee batch --out`: recommendations for many users as a file."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+from click.testing import CliRunner, Result
+
+import marquee
+from marquee.cli import _batch, main
+from marquee.testing import FakeGateway
+from marquee.v1 import recommender_service_pb2 as pb
+from marquee.v1 import types_pb2
+
+Run: TypeAlias = Callable[..., Result]
+
+GENRES = ["Action", "Sci-Fi"]
+
+
+def answer(request: pb.BatchRecommendRequest) -> Iterator[pb.BatchRecommendResponse]:
+    """Two items for every user, the last user first; `bad` gets an error."""
+    for index, subject in reversed(list(enumerate(request.subjects))):
+        if subject.user_id == "bad":
+            error = pb.BatchRecommendResponse.SubjectError(code=9, message="cannot", reason="NO")
+            found = pb.BatchRecommendResponse.SubjectAnswer(subject_index=index, error=error)
+        else:
+            items = [
+                pb.RecommendedItem(
+                    item_id=f"{subject.user_id}-{rank}",
+                    rank=rank,
+                    score=0.5 * rank,
+                    predicted_stars=4.5,
+                    metadata=types_pb2.Item(item_id="i", title='Ä "title", twice', year=1977),
+                )
+                for rank in (1, 2)
+            ]
+            items[0].metadata.genres.extend(GENRES)
+            items[1].metadata.ClearField("year")
+            page = pb.BatchRecommendResponse.Recommendations(items=items)
+            found = pb.BatchRecommendResponse.SubjectAnswer(
+                subject_index=index, recommendations=page
+            )
+        yield pb.BatchRecommendResponse(answers=[found])
+
+
+@pytest.fixture
+def gateway() -> Iterator[FakeGateway]:
+    """A fake gateway that answers batches."""
+    with FakeGateway() as fake:
+        fake.on("BatchRecommend", answer)
+        yield fake
+
+
+@pytest.fixture
+def run(gateway: FakeGateway) -> Run:
+    """Runs `marquee batch` against the fake gateway."""
+
+    def invoke(*arguments: str, **options: Any) -> Result:
+        environment = {"MARQUEE_ADDRESS": gateway.address}
+        return CliRunner().invoke(
+            main, ["--timeout", "60", "batch", *arguments], env=environment, **options
+        )
+
+    return invoke
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file, with CSV's texts and empty cells converted."""
+    if path.suffix == ".parquet":
+        parquet = importlib.import_module("pyarrow.parquet")
+        rows: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
+        return rows
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            row
+            | {
+                "rank": int(row["rank"]),
+                "year": int(row["year"]) if row["year"] else None,
+                "genres": row["genres"].split("|") if row["genres"] else [],
+                "score": float(row["score"]),
+                "predicted_stars": float(row["predicted_stars"]),
+            }
+            for row in csv.DictReader(file)
+        ]
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
+def test_each_format_has_a_row_for_each_item(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """Rows are in the order of the users, however the answers arrive and calls are cut."""
+    monkeypatch.setattr(_batch, "_FILE_SUBJECTS", 2)
+    path = tmp_path / f"picks{suffix}"
+    result = run("a", "b", "--file", "-", "--out", str(path), input="c\nd\ne\n")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == ""
+    assert f"wrote {path}: 10 recommendations for 5 users" in result.stderr
+    rows = read(path)
+    assert [(row["user_id"], row["rank"]) for row in rows] == [
+        (user, rank) for user in "abcde" for rank in (1, 2)
+    ]
+    assert rows[0] == {
+        "user_id": "a",
+        "rank": 1,
+        "item_id": "a-1",
+        "title": 'Ä "title", twice',
+        "year": 1977,
+        "genres": GENRES,
+        "score": 0.5,
+        "predicted_stars": 4.5,
+    }
+    assert (rows[1]["year"], rows[1]["genres"]) == (None, [])
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_of_many_users_takes_several_calls(
+    run: Run, gateway: FakeGateway, tmp_path: Path
+) -> None:
+    """The API takes at most 10,000 subjects in a call; the file has those of all calls."""
+    users = [str(number) for number in range(2_500)]
+    result = run("--file", "-", "--out", str(tmp_path / "all.csv"), input="\n".join(users))
+    assert result.exit_code == 0, result.output
+    assert [len(call.request.subjects) for call in gateway.calls] == [1000, 1000, 500]
+    assert [row["user_id"] for row in read(tmp_path / "all.csv")[::2]] == users
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
+def test_failed_users_are_reported_and_left_out(run: Run, tmp_path: Path, suffix: str) -> None:
+    """The others are in the file, and the exit code says that a part failed."""
+    path = tmp_path / f"picks{suffix}"
+    result = run("bad", "b", "--out", str(path))
+    assert result.exit_code == 10
+    assert "user bad: NO: cannot\n" in result.stderr
+    assert [row["user_id"] for row in read(path)] == ["b", "b"]
+    only_bad = run("bad", "--out", str(path))
+    assert only_bad.exit_code == 10
+    assert read(path) == []
+
+
+def test_a_failed_call_leaves_the_old_file_and_nothing_else(
+    run: Run, gateway: FakeGateway, tmp_path: Path
+) -> None:
+    """A file under its name is always complete."""
+    path = tmp_path / "picks.csv"
+    path.write_text("old")
+    gateway.on("BatchRecommend", marquee.NotFound("no", reason="RELEASE_NOT_FOUND"))
+    assert run("a", "--out", str(path)).exit_code == 4
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a", "--out", "picks.xlsx"], "must end in .parquet, .csv, .jsonl"),
+        (["a", "--out", "nowhere/picks.csv"], "there is no folder nowhere"),
+        (["a", "--out", "picks.csv", "--json"], "give one of them"),
+        (["--out", "picks.csv"], "give user ids"),
+    ],
+)
+def test_wrong_usage_is_reported_before_a_call(
+    run: Run, gateway: FakeGateway, arguments: list[str], message: str
+) -> None:
+    """The exit code is that of wrong usage."""
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not gateway.calls
+
+
+def test_parquet_without_pyarrow_says_what_to_install(
+    run: Run, gateway: FakeGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The extra is named, and the formats that need none."""
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    result = run("a", "--out", str(tmp_path / "picks.parquet"))
+    assert result.exit_code == 2
+    assert "pip install 'marquee-recommender[batch]'" in result.stderr
+    assert run("a", "--out", str(tmp_path / "picks.csv")).exit_code == 0
+    assert len(gateway.calls) == 1

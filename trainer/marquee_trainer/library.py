@@ -1,0 +1,215 @@
+"""The trainer as a library: what `import marquee_trainer` offers beside the data types.
+
+The functions are the steps of `marquee train` with the defaults of its flags. They print nothing;
+what was understood of the ratings goes to the logger `marquee_trainer`. The modules below have more
+options, and each function names the one that does its work.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from marquee_core.arrays import Int64
+from marquee_core.release.manifest import Manifest
+from marquee_core.release.store import ReleaseStore
+from marquee_trainer.data import frames
+from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.data.options import ReadOptions
+from marquee_trainer.data.source import load_ratings
+from marquee_trainer.data.split import Split, split_by
+from marquee_trainer.models.configurations import ConfigurationError, models_for
+from marquee_trainer.models.model import Model
+from marquee_trainer.models.registry import MODELS_BY_NAME
+from marquee_trainer.publishing.release import publish_trained
+from marquee_trainer.training import train as training
+from marquee_trainer.training.config import TrainingConfig
+from marquee_trainer.training.evaluate import ENSEMBLE
+from marquee_trainer.training.progress import Progress
+from marquee_trainer.training.results import Trained
+
+AUTO = "auto"
+
+_log = logging.getLogger("marquee_trainer")
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """Trained models, with what they were trained on and how.
+
+    Attributes:
+        dataset: The ratings.
+        split: Their training and test part.
+        config: How the models were trained, blended and evaluated.
+        trained: The models, their ensemble and their evaluation.
+    """
+
+    dataset: RatingsDataset
+    split: Split
+    config: TrainingConfig
+    trained: Trained
+
+
+def load(source: str, options: ReadOptions | None = None, seed: int = 0) -> RatingsDataset:
+    """Loads ratings; see `marquee_trainer.data.source.load_ratings` for all sources.
+
+    Args:
+        source: `sample`, or `sample:users=…,items=…,ratings=…`; a GroupLens folder or zip file; a
+            path, folder, glob or URL of CSV, TSV, JSON lines or Parquet files; the URL of a
+            database; or a TensorFlow Datasets config such as `movielens/100k-ratings`.
+        options: How to read the source, such as the names of its columns.
+        seed: Seed of a generated sample.
+
+    Raises:
+        RatingsError: The source is unknown, or cannot be read or understood.
+    """
+    loaded = load_ratings(source, options=options, seed=seed)
+    _report(loaded.understood.notes)
+    return loaded.dataset
+
+
+def from_frame(
+    ratings: Any, items: Any = None, options: ReadOptions | None = None, name: str = "frame"
+) -> RatingsDataset:
+    """Takes ratings from a data frame; see `marquee_trainer.data.frames.from_frame`.
+
+    Args:
+        ratings: The ratings: a frame of polars or pandas, or any table that Arrow can read. Columns
+            are found by common names, such as `user`, `item`, `rating` and `timestamp`.
+        items: Item metadata, as a frame of any of these kinds; None for none.
+        options: How to interpret the frame, such as the names of its columns.
+        name: A name of the frame, for the release's record of its data and for error messages.
+
+    Raises:
+        RatingsError: An argument is not a frame, or the frame cannot be understood.
+    """
+    dataset, understood = frames.from_frame(ratings, items, options, name)
+    _report(understood.notes)
+    return dataset
+
+
+def to_frame(dataset: RatingsDataset, rows: Int64 | None = None) -> pl.DataFrame:
+    """The ratings as a data frame; `.to_arrow()` and `.to_pandas()` of the result convert it.
+
+    Args:
+        dataset: The ratings.
+        rows: Rows of the data set, such as the test part of a split (int64, n); None for all.
+
+    Returns:
+        The columns `user`, `item`, `rating` (`count` for implicit feedback) and, if there are
+        timestamps, `timestamp`.
+    """
+    return frames.ratings_frame(dataset, rows)
+
+
+def items_frame(dataset: RatingsDataset) -> pl.DataFrame:
+    """The items as a data frame: `item`, `title`, `year`, `genres` and further attributes."""
+    return frames.items_frame(dataset)
+
+
+def split(
+    dataset: RatingsDataset, kind: str = AUTO, test_fraction: float = 0.2, seed: int = 0
+) -> Split:
+    """Splits ratings into a training part and a test part.
+
+    Args:
+        dataset: The ratings.
+        kind: `user-last`, the latest ratings of each user; `temporal`, the latest of all;
+            `user-random`, at random from each user; `random`; or `auto`: `user-last` if the ratings
+            have timestamps, `random` otherwise.
+        test_fraction: Share of the ratings that are held out for the test.
+        seed: Seed of a random split.
+
+    Raises:
+        KeyError: `kind` is unknown.
+        RatingsError: `kind` splits by time, but the ratings have no timestamps.
+    """
+    if kind == AUTO:
+        kind = "user-last" if dataset.has_timestamps else "random"
+    return split_by(kind, dataset, dataset.file_order, test_fraction, seed)
+
+
+def train(
+    dataset: RatingsDataset,
+    split: Split,
+    models: Sequence[str | Callable[[], Model]] = (),
+    *,
+    configurations: str = "",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> TrainingRun:
+    """Trains models and their ensemble, and evaluates them on the test ratings.
+
+    Args:
+        dataset: The ratings.
+        split: Their training and test part.
+        models: Which models to train: names such as `ease`, and functions that return a new,
+            unfitted model of your own. Empty for all models of the package.
+        configurations: A file of hyperparameters that `marquee tune` wrote; empty for the file in
+            the package that was tuned on data of about the same size, if there is one.
+        seed: Seed for all randomness.
+        progress: Callbacks that report progress; None to report none.
+
+    Raises:
+        ConfigurationError: A model is unknown, or the file of hyperparameters is damaged.
+    """
+    factories = models_for(len(split.train), configurations)
+    by_name: dict[str, Callable[[], Model]] = dict(zip(MODELS_BY_NAME, factories, strict=True))
+    chosen: list[Callable[[], Model]] = []
+    for model in models or tuple(by_name):
+        if isinstance(model, str) and model not in by_name:
+            raise ConfigurationError(
+                f"there is no model {model!r}; the models are {', '.join(by_name)}"
+            )
+        chosen.append(by_name[model] if isinstance(model, str) else model)
+    config = TrainingConfig(seed=seed)
+    trained = training.train(dataset, split, chosen, config, progress or Progress())
+    return TrainingRun(dataset, split, config, trained)
+
+
+def evaluate(run: TrainingRun) -> pl.DataFrame:
+    """The metrics of each model, the baselines and the ensemble, as a data frame.
+
+    `train` measured them on the test ratings, which nothing before had used.
+
+    Returns:
+        A row for each model and columns such as `test_mse` and `ndcg@10`, which are null where they
+        do not apply. The ensemble is last.
+    """
+    metrics = run.trained.evaluation.metrics
+    names = [*(name for name in metrics if name != ENSEMBLE), ENSEMBLE]
+    columns = dict.fromkeys(column for name in names for column in metrics[name])
+    values = {column: [metrics[name].get(column) for name in names] for column in columns}
+    return pl.DataFrame({"model": names, **values})
+
+
+def publish(run: TrainingRun, store: str | ReleaseStore, *, promote: bool = True) -> Manifest:
+    """Publishes the trained models as a release, which the services serve when it is promoted.
+
+    Args:
+        run: What was trained.
+        store: The release store: a folder, or a URL that fsspec supports.
+        promote: Whether to put the release in production.
+
+    Returns:
+        The release's manifest; `release_id` identifies it.
+
+    Raises:
+        StoreURLError: The store's URL cannot be used.
+        ArrayError: A model's parameters are not finite.
+        OSError: The store cannot be written to.
+    """
+    store = ReleaseStore(store) if isinstance(store, str) else store
+    manifest = publish_trained(store, run.dataset, run.split, run.trained, run.config)
+    if promote:
+        store.promote(manifest.release_id)
+    return manifest
+
+
+def _report(notes: Sequence[str]) -> None:
+    for note in notes:
+        _log.info("%s", note)
