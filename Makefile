@@ -46,6 +46,11 @@ unit: $(VENV)/ready $(PROTOS_VENV)/ready $(PROXIES)/ready ## Run the tests (ARGS
 	$(BIN)/pytest -m alone $(COVERAGE) $(if $(COVERAGE),--cov-append) $(ARGS) $(MAY_BE_EMPTY)
 	$(if $(COVERAGE),@echo "Line coverage: $$($(BIN)/coverage report --format=total) %")
 
+.PHONY: browser
+browser: $(VENV)/ready ## Look at the report in a browser; installs Debian's Chromium if there is none
+	tests/fetch_chromium.sh
+	$(BIN)/pytest tests/trainer/reporting/test_browser.py $(ARGS)
+
 .PHONY: bench
 bench: $(VENV)/ready ## Measure the services (QUICK=1 for a short run; DATA=… for your ratings)
 	PYTHONPATH=tests $(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(DATA),--data $(DATA)) $(ARGS)

@@ -18,6 +18,22 @@ from marquee_core.arrays import (
     save_array,
 )
 
+DISLIKE_SHARE = 0.3
+"""The share of the rating scale, from its low end, in which a rating is a dislike."""
+
+
+def dislike_limit(low: float, high: float) -> float:
+    """The highest rating that is a dislike: 30 % of the scale above its lowest rating, in stars.
+
+    Ratings of 1 and 2 stars on a scale of 1 to 5 are dislikes, as are 0.5 to 1.5 stars on a scale
+    of 0.5 to 5, ratings up to 3 on a scale of 1 to 10, and a thumb down.
+
+    Args:
+        low: The lowest rating of the scale, in stars.
+        high: The highest rating of the scale, in stars.
+    """
+    return low + DISLIKE_SHARE * (high - low)
+
 
 @dataclass(frozen=True)
 class Profiles:

@@ -129,7 +129,11 @@ def releases(context: click.Context, store: str) -> None:
 @releases.command("list")
 @click.pass_obj
 def list_releases(store: ReleaseStore) -> None:
-    """List the releases, newest first; * marks the one in production."""
+    """List the releases, newest first; * marks the one in production.
+
+    "serves" is the number of ratings that a release serves, "measured by" how its test ratings were
+    chosen, and "on" how many there were.
+    """
     from marquee.cli.table import render
 
     with _errors_as_one_line():
@@ -141,14 +145,17 @@ def list_releases(store: ReleaseStore) -> None:
             "*" if manifest.release_id == current else "",
             manifest.release_id,
             manifest.data.source,
-            str(manifest.data.rating_count),
+            f"{manifest.data.rating_count:,}",
+            str(manifest.evaluation.get("split", "")),
+            f"{manifest.evaluation.get('test_ratings', 0):,}",
             _metric(manifest.evaluation.get("ensemble_metrics", {}), "test_mse"),
             _metric(manifest.evaluation.get("ensemble_metrics", {}), "ndcg@10"),
         ]
         for manifest in manifests
     ]
-    headers = ["", "release", "data", "ratings", "test MSE", "NDCG@10"]
-    click.echo(render(headers, rows, "lllrrr"))
+    headers = ["", "release", "data", "serves", "measured by", "on", "test MSE", "NDCG@10"]
+    droppable = ("measured by", "on", "data", "serves")
+    click.echo(render(headers, rows, "lllrlrrr", droppable=droppable))
 
 
 @releases.command("show")

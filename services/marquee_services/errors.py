@@ -162,6 +162,15 @@ class ModelAbstains(_DetailError):
     key, text = "model", "model {!r} has no answer for this subject or item"
 
 
+class NoPredictedStars(_DetailError):
+    """The release predicts no ratings, because it was trained on implicit feedback."""
+
+    code = _Code.FAILED_PRECONDITION
+    reason = _Reason.ERROR_REASON_NO_PREDICTED_STARS
+    key = "release_id"
+    text = "release {!r} was trained on implicit feedback and predicts no stars"
+
+
 class PageTokenMismatch(_DetailError):
     """The page token is damaged or belongs to another request."""
 

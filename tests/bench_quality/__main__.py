@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from marquee.cli.table import render
 from marquee_services.server.options import settings_options
 from marquee_trainer.commands.evaluate import metrics_json
 from marquee_trainer.commands.loading import load_and_split
-from marquee_trainer.commands.settings import DataSettings
+from marquee_trainer.commands.settings import AUTO_SPLIT, DataSettings
 from marquee_trainer.commands.train import train_all
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.split import Split, split_by
@@ -68,8 +69,10 @@ def tuned(
 @click.option("--folder", default="build/bench-quality", help="Folder for the results.")
 def main(settings: DataSettings, folder: str) -> None:
     """Tunes and fits the references, trains the ensemble, and compares their rankings."""
+    if settings.split == AUTO_SPLIT:
+        settings = replace(settings, split="random")
     dataset, split = load_and_split(settings)
-    relevant = TrainingConfig().relevant_stars
+    relevant = TrainingConfig.for_dataset(dataset).relevant_stars
     # The validation part is split off the training part in the same way as the test part was.
     share, seed = settings.test_fraction, settings.seed
     inner = split_by(settings.split, dataset, split.train, share, seed)

@@ -8,6 +8,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -22,7 +23,7 @@ from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_services.server.options import settings_options
 from marquee_trainer.commands.loading import load_and_split
-from marquee_trainer.commands.settings import DataSettings
+from marquee_trainer.commands.settings import AUTO_SPLIT, DataSettings
 from marquee_trainer.models.cf_model import OnePassModel
 from marquee_trainer.models.neighbours.item_cf import ItemCF
 from marquee_trainer.models.neighbours.user_cf import UserCF
@@ -165,6 +166,8 @@ def main(settings: DataSettings, rounds: int, large_size: tuple[int, int, int] |
     if large_size:
         rows = large(*large_size, settings.seed)
     else:
+        if settings.split == AUTO_SPLIT:
+            settings = replace(settings, split="random")
         dataset, split = load_and_split(settings)
         rows = compare(release_data(dataset, split.train, BaselineConfig()), rounds)
     headers = ["", "s", "reference", "ratio", "target", "verdict"]

@@ -216,10 +216,48 @@ def test_artifacts_of_other_data_are_refused(
         CF_SCORERS[model.name](tmp_path, other)
 
 
-def test_evidence_comes_from_the_neighbourhood_models(model: FittedModel) -> None:
-    """Item-based filtering explains by rated items, user-based by users, other models do not."""
+def test_every_model_explains_by_items_or_by_users(model: FittedModel) -> None:
+    """User-based filtering explains by similar users, all other models by rated items."""
     explains = (
         isinstance(model.scorer, ExplainsByItems),
         isinstance(model.scorer, ExplainsByNeighbours),
     )
-    assert explains == (model.name == "item_cf", model.name == "user_cf")
+    assert explains == (model.name != "user_cf", model.name == "user_cf")
+
+
+EXPLAINED = {
+    "a known user": lambda data: data.matrix.profiles([8]),
+    "a known user with fresh ratings": lambda data: data.matrix.profile(
+        8, np.array([2, 30], np.int32), np.array([5, 1], np.float32)
+    ),
+    "a visitor": lambda data: data.matrix.profile(
+        -1, np.array([2, 30, 7], np.int32), np.array([5, 1, 3], np.float32)
+    ),
+    "a visitor who dislikes everything": lambda data: data.matrix.profile(
+        -1, np.array([2, 30], np.int32), np.array([1, 2], np.float32)
+    ),
+    "a visitor without ratings": lambda data: data.matrix.profile(
+        -1, np.empty(0, np.int32), np.empty(0, np.float32)
+    ),
+}
+
+
+@pytest.mark.parametrize("who", EXPLAINED)
+def test_contributions_of_rated_items_add_up_to_the_score(
+    model: FittedModel, data: ReleaseData, who: str
+) -> None:
+    """The contributions of all rated items and the remainder are the score, for every item."""
+    if not isinstance(model.scorer, ExplainsByItems):
+        assert model.name == "user_cf"
+        return
+    profile = EXPLAINED[who](data)
+    items = np.arange(ITEMS, dtype=np.int32)
+    evidence = model.scorer.rated_evidence(profile, items, ITEMS)
+    scores = model.scorer.score(profile)[0]
+    for item, one in enumerate(evidence):
+        assert set(one.items.tolist()) <= set(profile.items.tolist())
+        assert one.contributions.sum() == pytest.approx(one.total, abs=1e-5)
+        assert one.total + one.remainder == pytest.approx(scores[item], abs=2e-5)
+        assert (np.diff(np.abs(one.contributions)) <= 0).all()
+        assert (np.abs(one.similarities) <= 1).all()
+    assert bool(sum(abs(one.total) for one in evidence)) == bool(len(profile.items))

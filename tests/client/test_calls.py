@@ -162,11 +162,34 @@ def test_recommend_returns_the_whole_answer(client: Any, gateway: FakeGateway) -
     reasons = [
         pb.Reason(model_share=pb.Reason.ModelShare(model="mf", output=4.0, contribution=2.0)),
         pb.Reason(
-            rated_item=pb.Reason.RatedItem(
-                item_id="172", title="Empire", stars=5, similarity=0.5, contribution=0.25
+            model_share=pb.Reason.ModelShare(
+                model="ease",
+                output=0.5,
+                contribution=1.0,
+                decomposition=pb.Reason.DECOMPOSITION_RATED_ITEMS,
+                explained=0.75,
             )
         ),
-        pb.Reason(similar_users=pb.Reason.SimilarUsers(count=9, mean_stars=4.5, contribution=-0.5)),
+        pb.Reason(
+            rated_item=pb.Reason.RatedItem(
+                item_id="172",
+                title="Empire",
+                stars=5,
+                similarity=0.5,
+                contribution=0.25,
+                model="ease",
+                score_contribution=0.5,
+            )
+        ),
+        pb.Reason(
+            similar_users=pb.Reason.SimilarUsers(
+                count=9,
+                mean_stars=4.5,
+                contribution=-0.5,
+                model="user_cf",
+                score_contribution=-0.25,
+            )
+        ),
         pb.Reason(),
     ]
     response = pb.RecommendResponse(
@@ -199,9 +222,10 @@ def test_recommend_returns_the_whole_answer(client: Any, gateway: FakeGateway) -
     assert first.proposed_by == ("item_cf", "mf")
     assert (first.title, first.year, first.genres) == ("Star Wars", 1977, ("Action", "Sci-Fi"))
     assert first.reasons == (
-        marquee.ModelShare("mf", 4.0, 2.0),
-        marquee.RatedItem("172", "Empire", 5.0, 0.5, 0.25),
-        marquee.SimilarUsers(9, 4.5, -0.5),
+        marquee.ModelShare("mf", 4.0, 2.0, marquee.Decomposition.UNSPECIFIED, 0.0),
+        marquee.ModelShare("ease", 0.5, 1.0, marquee.Decomposition.RATED_ITEMS, 0.75),
+        marquee.RatedItem("172", "Empire", 5.0, 0.5, 0.25, "ease", 0.5),
+        marquee.SimilarUsers(9, 4.5, -0.5, "user_cf", -0.25),
     )
     assert first.raw == response.items[0]
     assert (second.metadata, second.title, second.year, second.genres) == (None, None, None, ())
@@ -487,6 +511,15 @@ def test_status(client: Any, gateway: FakeGateway) -> None:
                     pb.ModelStatus(weight=SOURCE.models[0], backend="cf", metrics={"test_mse": 0.5})
                 ],
                 ensemble_metrics={"test_mse": 0.25},
+                evaluation=pb.ReleaseStatus.Evaluation(
+                    split="last of each user",
+                    seed=7,
+                    training_ratings=4,
+                    test_ratings=1,
+                    training_fingerprint="t",
+                ),
+                refitted=True,
+                implicit_feedback=True,
             ),
             loaded_release_ids=["r1", "r0"],
             backends=[
@@ -518,12 +551,25 @@ def test_status(client: Any, gateway: FakeGateway) -> None:
             ),
         ),
         ensemble_metrics={"test_mse": 0.25},
+        evaluation=marquee.ReleaseEvaluation("last of each user", 7, 4, 1, "t"),
+        refitted=True,
+        implicit_feedback=True,
     )
     assert status.backends == (marquee.BackendStatus("cf", "localhost:1", True, ("r1",), "e", "t"),)
     assert status.loaded_release_ids == ("r1", "r0")
     assert (status.server_version, status.pending_release_reason) == ("0.1.0", "p")
     gateway.on("GetStatus", pb.GetStatusResponse())
     assert client.status().release is None
+
+
+def test_what_an_older_server_does_not_say_is_absent(client: Any, gateway: FakeGateway) -> None:
+    """A release without a recorded evaluation, and an item without predicted stars."""
+    gateway.on("GetStatus", pb.GetStatusResponse(release=pb.ReleaseStatus(release_id="r1")))
+    release = client.status().release
+    assert release.evaluation is None
+    assert not release.refitted
+    gateway.on("Recommend", pb.RecommendResponse(items=[pb.RecommendedItem(item_id="50")]))
+    assert client.recommend("42")[0].predicted_stars is None
 
 
 def test_values_of_a_newer_server_are_unspecified(client: Any, gateway: FakeGateway) -> None:

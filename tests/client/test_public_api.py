@@ -27,12 +27,13 @@ from marquee.v1 import types_pb2
 PUBLIC = set(
     """
     AnswerSource AsyncClient BackendStatus BatchAnswer Cancelled Client DeadlineExceeded
-    DegradedReason FailedPrecondition FoundItems Internal InvalidArgument Item ItemFilter
+    Decomposition DegradedReason FailedPrecondition FoundItems Internal InvalidArgument Item
+    ItemFilter
     MarqueeError ModelShare ModelStatus ModelWeight NotFound Overloaded PermissionDenied
     PredictedRating PredictedRatings RatedItem Reason RecommendOptions Recommendation
-    Recommendations ReleaseStatus SimilarItem SimilarItems SimilarUsers Status Subject SubjectKind
-    TLS Unauthenticated Unavailable Unimplemented Violation __version__
-    """.split()  # noqa: SIM905 - a list of 41 strings reads worse
+    Recommendations ReleaseEvaluation ReleaseStatus SimilarItem SimilarItems SimilarUsers Status
+    Subject SubjectKind TLS Unauthenticated Unavailable Unimplemented Violation __version__
+    """.split()  # noqa: SIM905 - a list of 43 strings reads worse
 )
 
 
@@ -131,6 +132,7 @@ def test_every_call_takes_a_timeout_and_metadata() -> None:
     [
         (marquee.SubjectKind, types_pb2.SubjectKind, "SUBJECT_KIND_"),
         (marquee.DegradedReason, types_pb2.DegradedReason, "DEGRADED_REASON_"),
+        (marquee.Decomposition, pb.Reason.Decomposition, "DECOMPOSITION_"),
     ],
 )
 def test_enums_are_those_of_the_protocol(client_enum: Any, proto_enum: Any, prefix: str) -> None:
@@ -200,7 +202,7 @@ def test_to_frame_gives_pandas_a_row_for_each_item(monkeypatch: pytest.MonkeyPat
     assert columns == ["rank", "item_id", "title", "year", "genres", "score", "predicted_stars"]
     assert rows == [
         [1, "50", "Star Wars", 1977, ("Action",), 1.5, 4.5],
-        [2, "51", None, None, (), 0.0, 0.0],
+        [2, "51", None, None, (), 0.0, None],
     ]
 
 

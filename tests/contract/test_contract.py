@@ -86,7 +86,7 @@ def test_filters_apply_before_the_cut(client: marquee.Client, endpoint: Any) -> 
     years = sorted(entry.year for entry in unfiltered if entry.year)
     low, high = years[len(years) // 3], years[2 * len(years) // 3]
     some = ids_of(unfiltered)[3:9]
-    stars = sorted(entry.predicted_stars for entry in unfiltered)[len(unfiltered) // 2]
+    stars = sorted(entry.predicted_stars or 0.0 for entry in unfiltered)[len(unfiltered) // 2]
     cases: list[tuple[dict[str, Any], Any]] = [
         ({"genres_any": [genre]}, lambda i: genre in i.genres),
         ({"genres_all": [genre]}, lambda i: genre in i.genres),

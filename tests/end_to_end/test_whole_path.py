@@ -50,8 +50,8 @@ SETTINGS = DataSettings(data="sample:users=80,items=60,ratings=2400")
 def trained() -> tuple[RatingsDataset, Trained, Callable[[ReleaseStore], Manifest]]:
     """A tiny sample, all models trained on it, and a function that publishes them."""
     dataset, split = load_and_split(SETTINGS)
-    result = train_all(dataset, split, SETTINGS.seed)
-    config = TrainingConfig(seed=SETTINGS.seed)
+    result = train_all(dataset, split, SETTINGS.seed, refit=True)
+    config = TrainingConfig.for_dataset(dataset, SETTINGS.seed)
     return dataset, result, lambda store: publish_trained(store, dataset, split, result, config)
 
 
@@ -108,8 +108,8 @@ def test_all_models_are_served_as_they_were_evaluated(
     user = dataset.user_ids.index("7")
     items = [str(item_id) for item_id in dataset.catalogue.items.ids(range(20))]
     answer_until(client, lambda found: not found.source.degraded)
-    for model in result.models:
-        scores = model.scorer.score(result.data.matrix.profiles([user]))[0]
+    for model in result.served_models:
+        scores = model.scorer.score(result.served_data.matrix.profiles([user]))[0]
         if model.scorer.output is Output.AFFINITY:
             best = client.recommend("7", model=model.name)
             places = [dataset.catalogue.items.index(item.item_id) for item in best]
@@ -122,13 +122,38 @@ def test_all_models_are_served_as_they_were_evaluated(
         assert stars == pytest.approx(expected.tolist(), abs=2e-4), model.name
 
 
+def test_no_user_is_recommended_what_the_user_has_rated(
+    trained: tuple[RatingsDataset, Trained, object], client: Client
+) -> None:
+    """Over all users and all ratings that were loaded, in precomputed and computed answers."""
+    dataset, result, _ = trained
+    answer_until(client, lambda found: not found.source.degraded)
+    users = dataset.user_ids.ids(range(len(dataset.user_ids)))
+    rated = [
+        set(dataset.catalogue.items.ids(dataset.by_user.seen(user))) for user in range(len(users))
+    ]
+    shown = 0
+    for diversity in (0.0, 0.3):
+        for answer in client.batch_recommend(users, page_size=10, diversity=diversity):
+            page = answer.unwrap()
+            assert not {item.item_id for item in page} & rated[answer.index]
+            shown += len(page)
+    assert shown > 10 * len(users)
+    release = client.status().release
+    assert release is not None
+    assert release.evaluation is not None
+    assert release.refitted
+    assert release.rating_count == len(dataset) == result.served_data.matrix.rating_count
+    assert release.evaluation.training_ratings == result.data.matrix.rating_count
+
+
 def test_a_visitor_with_a_known_users_ratings_gets_that_users_list(
     trained: tuple[RatingsDataset, Trained, object], client: Client
 ) -> None:
     """Folding in a user's training ratings gives almost the same list as the trained user."""
     dataset, result, _ = trained
     user = dataset.user_ids.index("7")
-    profile = result.data.matrix.profiles([user])
+    profile = result.served_data.matrix.profiles([user])
     order = np.argsort(-profile.later_counts, kind="stable")
     ids = dataset.catalogue.items.ids(profile.items[order])
     answer_until(client, lambda found: not found.source.degraded)
@@ -144,10 +169,10 @@ def test_the_order_of_a_visitors_ratings_reaches_the_models(
 ) -> None:
     """The last rating counts as the most recent, and liked items as more recent than ratings."""
     dataset, result, _ = trained
-    scorer = next(model.scorer for model in result.models if model.name == "slit")
+    scorer = next(model.scorer for model in result.served_models if model.name == "slit")
     answer_until(client, lambda found: not found.source.degraded)
     for items in ([5, 1, 9], [9, 5, 1]):
-        profile = result.data.matrix.profile(
+        profile = result.served_data.matrix.profile(
             -1, np.array(items, np.int32), np.array([4, 5, dataset.scale.high], np.float32)
         )
         *rated, liked = dataset.catalogue.items.ids(items)

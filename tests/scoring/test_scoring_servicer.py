@@ -237,6 +237,17 @@ async def test_evidence_and_similarities_cover_the_request(stub: Any, services: 
         timeout=5,
     )
     assert [len(unpack_ints("rated", item.rated_items)) for item in explained.items] == [2, 2]
+    for item in explained.items:
+        by_model = {model.model: model for model in item.models}
+        assert list(by_model) == ["item_cf", "ease"]
+        assert by_model["item_cf"].rated_items.items == item.rated_items
+        assert by_model["item_cf"].rated_items.contributions == item.contributions
+    one = pb.ExplainItemsRequest(
+        release_id=release, user=query(3, (), (5,)), evidence_count=2, models=["ease"]
+    )
+    [item] = (await stub.ExplainItems(one, timeout=5)).items
+    assert [model.model for model in item.models] == ["ease"]
+    assert not item.rated_items
     compared = await stub.CompareItems(
         pb.CompareItemsRequest(release_id=release, item_index=5), timeout=5
     )

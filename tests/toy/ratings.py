@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from marquee_core.arrays import Int64
-from marquee_core.ratings import RatingsMatrix
+from marquee_core.ratings import RatingsMatrix, dislike_limit
 from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.scorer import ReleaseData
 
@@ -39,6 +39,8 @@ def release_data(
 ) -> ReleaseData:
     """Builds the ratings matrix of a dense array, and fits the baseline to it.
 
+    Ratings of 1 and 2 stars are dislikes, as on a scale of 1 to 5.
+
     Args:
         stars: As for `ratings_matrix`.
         times: As for `ratings_matrix`.
@@ -46,7 +48,8 @@ def release_data(
         sweeps: Sweeps of the baseline's alternating least squares.
     """
     matrix = ratings_matrix(stars, times)
-    return ReleaseData(matrix, Baseline.fit(matrix, damping, damping, sweeps))
+    baseline = Baseline.fit(matrix, damping, damping, sweeps)
+    return ReleaseData(matrix, baseline, dislike_limit=dislike_limit(1.0, 5.0))
 
 
 def unbiased_release_data(residuals: Dense, mean: float = 3.0) -> ReleaseData:

@@ -6,6 +6,7 @@ and fold in visitors, so the tests of the services can check them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -73,16 +74,14 @@ class ToyScorer:
     def rated_evidence(self, profile: Profiles, items: Int32, count: int) -> list[RatedEvidence]:
         """Implements `ExplainsByItems.rated_evidence`."""
         residuals = self._data.baseline.residuals(profile)
+        remainders = np.zeros(len(items), np.float32)
+        if self.output is Output.STARS:
+            remainders = self._data.baseline.score(profile, items)[0]
         evidence = []
-        for item in items:
-            products = self._vectors[profile.items] @ self._vectors[item]
-            parts = (residuals * products / max(1, len(profile.items))).astype(np.float32)
-            order = np.argsort(-np.abs(parts), kind="stable")[:count]
-            evidence.append(
-                RatedEvidence(
-                    profile.items[order], products[order].astype(np.float32), parts[order]
-                )
-            )
+        for item, remainder in zip(items, remainders.tolist(), strict=True):
+            products = (self._vectors[profile.items] @ self._vectors[item]).astype(np.float32)
+            parts = residuals * products / max(1, len(profile.items))
+            evidence.append(RatedEvidence.largest(profile.items, products, parts, remainder, count))
         return evidence
 
     def neighbour_evidence(self, profile: Profiles, items: Int32) -> list[NeighbourEvidence]:
@@ -124,10 +123,10 @@ def toy_data(seed: int) -> tuple[Vocabulary, Catalogue, ReleaseData]:
     return users, catalogue, ReleaseData(matrix, Baseline.fit(matrix, 5.0, 5.0, 3))
 
 
-def toy_ensemble() -> Ensemble:
+def toy_ensemble(backends: Sequence[str] = BACKENDS) -> Ensemble:
     """Makes an ensemble with a pair of blends for every subset of the backends."""
     pairs = {}
-    for subset in backend_subsets(BACKENDS):
+    for subset in backend_subsets(backends):
         stars = {"baseline": 1.0}
         ranking = {"baseline": 0.5, "popularity": 0.25}
         for backend in subset:
@@ -141,7 +140,11 @@ def toy_ensemble() -> Ensemble:
 
 
 def publish_toy(
-    store: ReleaseStore, folder: Path, seed: int = 0, published: datetime | None = None
+    store: ReleaseStore,
+    folder: Path,
+    seed: int = 0,
+    published: datetime | None = None,
+    backends: Sequence[str] = BACKENDS,
 ) -> Manifest:
     """Publishes a toy release without promoting it.
 
@@ -150,13 +153,15 @@ def publish_toy(
         folder: An empty or missing folder where its files are written first.
         seed: Seed of the ratings and of the models' parameters.
         published: When it was published; now plus `seed` seconds if None.
+        backends: The backends whose models the release holds.
     """
+    toy_models = {backend: TOY_MODELS[backend] for backend in backends}
     users, catalogue, data = toy_data(seed)
     random = np.random.default_rng(seed)
     vectors = random.normal(size=(ITEMS, FACTORS)).astype(np.float32)
     unit = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    save_data(folder, users, catalogue, data, unit, toy_ensemble())
-    for models in TOY_MODELS.values():
+    save_data(folder, users, catalogue, data, unit, toy_ensemble(backends))
+    for models in toy_models.values():
         for name in models:
             parameters = random.normal(size=(ITEMS, FACTORS)).astype(np.float32)
             save_array(model_folder(folder, name) / "vectors.npy", parameters)
@@ -164,7 +169,7 @@ def publish_toy(
     now = published or datetime.now(UTC) + timedelta(seconds=seed)
     entries = [
         ModelEntry(name, backend, output, digest_of(files, f"models/{name}/")[:12], {}, {})
-        for backend, models in TOY_MODELS.items()
+        for backend, models in toy_models.items()
         for name, output in models.items()
     ]
     entries += [

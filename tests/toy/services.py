@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from marquee_core.release.manifest import Manifest
 from marquee_core.release.store import ReleaseStore
-from marquee_core.service_names import CF, INFERENCE
+from marquee_core.service_names import BACKENDS, CF, INFERENCE
 from marquee_services.gateway.main import Gateway
 from marquee_services.gateway.main import start as start_gateway
 from marquee_services.gateway.settings import GatewaySettings
@@ -132,9 +132,11 @@ class Services:
         )
         return await start_gateway(replace(settings, **changes))
 
-    async def publish(self, seed: int, promote: bool = True) -> Manifest:
+    async def publish(
+        self, seed: int, promote: bool = True, backends: Sequence[str] = BACKENDS
+    ) -> Manifest:
         """Publishes another toy release, and promotes it unless told otherwise."""
-        manifest = publish_toy(self.store, self.folder / f"made{seed}", seed)
+        manifest = publish_toy(self.store, self.folder / f"made{seed}", seed, backends=backends)
         if promote:
             self.store.promote(manifest.release_id)
         return manifest
@@ -165,14 +167,17 @@ class Services:
 
 
 @asynccontextmanager
-async def toy_services(folder: Path) -> AsyncIterator[Services]:
+async def toy_services(
+    folder: Path, release_backends: Sequence[str] = BACKENDS
+) -> AsyncIterator[Services]:
     """Runs the three services over a new toy release.
 
     Args:
         folder: An empty folder for the release store, the caches and temporary files.
+        release_backends: The backends whose models the release holds.
     """
     store = ReleaseStore(str(folder / "store"))
-    first = publish_toy(store, folder / "made")
+    first = publish_toy(store, folder / "made", backends=release_backends)
     store.promote(first.release_id)
     running = Services(store, folder, first)
     for backend in TOY_MODELS:

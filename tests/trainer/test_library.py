@@ -73,7 +73,10 @@ def test_a_data_frame_becomes_a_release(tmp_path: Path) -> None:
     assert production.release_id == manifest.release_id
     assert {"item_cf", "ease"} <= {model.name for model in manifest.models}
     other = ReleaseStore(str(tmp_path / "other"))
-    unpromoted = trainer.publish(run, other, promote=False)
+    assert manifest.data.refitted
+    assert manifest.data.rating_count == len(ratings)
+    unpromoted = trainer.publish(run, other, promote=False, refit=False)
+    assert unpromoted.data.rating_count == len(split.train)
     assert other.ids() == [unpromoted.release_id]
     assert other.production() is None
 

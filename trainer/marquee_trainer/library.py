@@ -21,7 +21,7 @@ from marquee_trainer.data import frames
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.source import load_ratings
-from marquee_trainer.data.split import Split, split_by
+from marquee_trainer.data.split import Split, automatic_split, split_by
 from marquee_trainer.models.configurations import ConfigurationError, models_for
 from marquee_trainer.models.model import Model
 from marquee_trainer.models.registry import MODELS_BY_NAME
@@ -30,6 +30,7 @@ from marquee_trainer.training import train as training
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import ENSEMBLE
 from marquee_trainer.training.progress import Progress
+from marquee_trainer.training.refit import refit_on_all_ratings
 from marquee_trainer.training.results import Trained
 
 AUTO = "auto"
@@ -120,7 +121,7 @@ def split(
         dataset: The ratings.
         kind: `user-last`, the latest ratings of each user; `temporal`, the latest of all;
             `user-random`, at random from each user; `random`; or `auto`: `user-last` if the ratings
-            have timestamps, `random` otherwise.
+            have timestamps, `random` otherwise (see `automatic_split`).
         test_fraction: Share of the ratings that are held out for the test.
         seed: Seed of a random split.
 
@@ -129,7 +130,7 @@ def split(
         RatingsError: `kind` splits by time, but the ratings have no timestamps.
     """
     if kind == AUTO:
-        kind = "user-last" if dataset.has_timestamps else "random"
+        kind = automatic_split(dataset, dataset.file_order, test_fraction)
     return split_by(kind, dataset, dataset.file_order, test_fraction, seed)
 
 
@@ -156,6 +157,8 @@ def train(
 
     Raises:
         ConfigurationError: A model is unknown, or the file of hyperparameters is damaged.
+        RatingsError: There are too few ratings, or they are implicit feedback and none of the
+            models is a ranker.
     """
     factories = models_for(len(split.train), configurations)
     by_name: dict[str, Callable[[], Model]] = dict(zip(MODELS_BY_NAME, factories, strict=True))
@@ -166,7 +169,7 @@ def train(
                 f"there is no model {model!r}; the models are {', '.join(by_name)}"
             )
         chosen.append(by_name[model] if isinstance(model, str) else model)
-    config = TrainingConfig(seed=seed)
+    config = TrainingConfig.for_dataset(dataset, seed)
     trained = training.train(dataset, split, chosen, config, progress or Progress())
     return TrainingRun(dataset, split, config, trained)
 
@@ -187,13 +190,25 @@ def evaluate(run: TrainingRun) -> pl.DataFrame:
     return pl.DataFrame({"model": names, **values})
 
 
-def publish(run: TrainingRun, store: str | ReleaseStore, *, promote: bool = True) -> Manifest:
-    """Publishes the trained models as a release, which the services serve when it is promoted.
+def publish(
+    run: TrainingRun,
+    store: str | ReleaseStore,
+    *,
+    promote: bool = True,
+    refit: bool = True,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Publishes a release of the trained models, which the services serve when it is promoted.
+
+    The models are first refitted on all ratings, so that the release knows the test ratings too.
 
     Args:
         run: What was trained.
         store: The release store: a folder, or a URL that fsspec supports.
         promote: Whether to put the release in production.
+        refit: Whether to refit the models on all ratings; if not, the release serves the models
+            as they were evaluated.
+        progress: Callbacks that report the progress of the refit; None to report none.
 
     Returns:
         The release's manifest; `release_id` identifies it.
@@ -204,7 +219,12 @@ def publish(run: TrainingRun, store: str | ReleaseStore, *, promote: bool = True
         OSError: The store cannot be written to.
     """
     store = ReleaseStore(store) if isinstance(store, str) else store
-    manifest = publish_trained(store, run.dataset, run.split, run.trained, run.config)
+    trained = run.trained
+    if refit and trained.refit is None:
+        trained = refit_on_all_ratings(
+            run.dataset, run.split, trained, run.config, progress or Progress()
+        )
+    manifest = publish_trained(store, run.dataset, run.split, trained, run.config)
     if promote:
         store.promote(manifest.release_id)
     return manifest

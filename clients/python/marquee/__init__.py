@@ -43,9 +43,10 @@ from marquee._errors import (
     Violation,
 )
 from marquee._options import TLS, ItemFilter, RecommendOptions, Subject
-from marquee._state import BackendStatus, ModelStatus, ReleaseStatus, Status
+from marquee._state import BackendStatus, ModelStatus, ReleaseEvaluation, ReleaseStatus, Status
 from marquee._types import (
     AnswerSource,
+    Decomposition,
     DegradedReason,
     Item,
     ModelShare,
@@ -70,6 +71,7 @@ __all__ = [
     "Cancelled",
     "Client",
     "DeadlineExceeded",
+    "Decomposition",
     "DegradedReason",
     "FailedPrecondition",
     "FoundItems",
@@ -91,6 +93,7 @@ __all__ = [
     "RecommendOptions",
     "Recommendation",
     "Recommendations",
+    "ReleaseEvaluation",
     "ReleaseStatus",
     "SimilarItem",
     "SimilarItems",

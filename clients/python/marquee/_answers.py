@@ -48,7 +48,8 @@ class Recommendation(_HasMetadata):
         item_id: The item's id.
         rank: The position in the list, counted from 1 over all pages.
         score: The ranking score; comparable only within one list.
-        predicted_stars: The predicted rating in stars.
+        predicted_stars: The predicted rating in stars; None if the release was trained on implicit
+            feedback.
         proposed_by: The names of the ranking models that have the item among their own top items.
         metadata: What is known about the item; None unless the call set `include_metadata`.
         reasons: Why the item was recommended; empty unless the call set `include_reasons`.
@@ -58,7 +59,7 @@ class Recommendation(_HasMetadata):
     item_id: str
     rank: int
     score: float
-    predicted_stars: float
+    predicted_stars: float | None
     proposed_by: tuple[str, ...]
     metadata: Item | None
     reasons: tuple[Reason, ...]

@@ -18,9 +18,10 @@ from marquee._answers import (
 from marquee._errors import Internal, MarqueeError
 from marquee._options import Subject
 from marquee._rpc_errors import from_code
-from marquee._state import BackendStatus, ModelStatus, ReleaseStatus, Status
+from marquee._state import BackendStatus, ModelStatus, ReleaseEvaluation, ReleaseStatus, Status
 from marquee._types import (
     AnswerSource,
+    Decomposition,
     DegradedReason,
     Item,
     ModelShare,
@@ -36,6 +37,10 @@ from marquee.v1 import types_pb2
 _SUBJECT_KINDS: Mapping[int, SubjectKind] = {
     number: SubjectKind(name.removeprefix("SUBJECT_KIND_"))
     for name, number in types_pb2.SubjectKind.items()
+}
+_DECOMPOSITIONS: Mapping[int, Decomposition] = {
+    number: Decomposition(name.removeprefix("DECOMPOSITION_"))
+    for name, number in pb.Reason.Decomposition.items()
 }
 _DEGRADED_REASONS: Mapping[int, DegradedReason] = {
     number: DegradedReason(name.removeprefix("DEGRADED_REASON_"))
@@ -160,7 +165,7 @@ def _recommendation(message: pb.RecommendedItem) -> Recommendation:
         item_id=message.item_id,
         rank=message.rank,
         score=message.score,
-        predicted_stars=message.predicted_stars,
+        predicted_stars=message.predicted_stars if message.HasField("predicted_stars") else None,
         proposed_by=tuple(message.proposed_by),
         metadata=item(message.metadata) if message.HasField("metadata") else None,
         reasons=_reasons(message.reasons) if message.reasons else (),
@@ -177,7 +182,13 @@ def _reason(message: pb.Reason) -> Reason | None:
     match message.WhichOneof("evidence"):
         case "model_share":
             share = message.model_share
-            return ModelShare(share.model, share.output, share.contribution)
+            return ModelShare(
+                share.model,
+                share.output,
+                share.contribution,
+                _DECOMPOSITIONS.get(share.decomposition, Decomposition.UNSPECIFIED),
+                share.explained,
+            )
         case "rated_item":
             rated = message.rated_item
             return RatedItem(
@@ -186,10 +197,18 @@ def _reason(message: pb.Reason) -> Reason | None:
                 stars=rated.stars,
                 similarity=rated.similarity,
                 contribution=rated.contribution,
+                model=rated.model,
+                score_contribution=rated.score_contribution,
             )
         case "similar_users":
             users = message.similar_users
-            return SimilarUsers(users.count, users.mean_stars, users.contribution)
+            return SimilarUsers(
+                users.count,
+                users.mean_stars,
+                users.contribution,
+                users.model,
+                users.score_contribution,
+            )
         case _:
             return None
 
@@ -235,6 +254,19 @@ def _release(message: pb.ReleaseStatus) -> ReleaseStatus:
             for entry in message.models
         ),
         ensemble_metrics=dict(message.ensemble_metrics),
+        evaluation=_evaluation(message.evaluation) if message.HasField("evaluation") else None,
+        refitted=message.refitted,
+        implicit_feedback=message.implicit_feedback,
+    )
+
+
+def _evaluation(message: pb.ReleaseStatus.Evaluation) -> ReleaseEvaluation:
+    return ReleaseEvaluation(
+        split=message.split,
+        seed=message.seed,
+        training_ratings=message.training_ratings,
+        test_ratings=message.test_ratings,
+        training_fingerprint=message.training_fingerprint,
     )
 
 

@@ -89,7 +89,7 @@ class NotFound(MarqueeError):
 
 
 class FailedPrecondition(MarqueeError):
-    """The page token is unusable, or the selected model cannot answer this subject."""
+    """The page token is unusable, or the model or the release has no such answer."""
 
     default_code = "FAILED_PRECONDITION"
 

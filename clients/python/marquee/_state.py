@@ -28,6 +28,27 @@ class ModelStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ReleaseEvaluation:
+    """How a release's metrics were measured: on ratings that the measured models had not seen.
+
+    Attributes:
+        split: How the test ratings were chosen, for example `last of each user, 80/20`.
+        seed: The seed of the split and of the models.
+        training_ratings: The number of ratings that the measured models were fitted on; 0 if the
+            release does not record it.
+        test_ratings: The number of ratings that the models were measured on.
+        training_fingerprint: The SHA-256 of the ratings that the measured models were fitted on;
+            empty if the release does not record it.
+    """
+
+    split: str
+    seed: int
+    training_ratings: int
+    test_ratings: int
+    training_fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReleaseStatus:
     """A release in service.
 
@@ -35,12 +56,18 @@ class ReleaseStatus:
         release_id: The release's id.
         published_at: When the release was published, as an RFC 3339 timestamp.
         data_source: Where the ratings came from, for example `sample(seed=0)`.
-        data_fingerprint: The SHA-256 of the ratings that the release was trained on.
+        data_fingerprint: The SHA-256 of the ratings that the release serves.
         user_count: The number of users in the release.
         item_count: The number of items in the release.
-        rating_count: The number of ratings in the training data.
+        rating_count: The number of ratings that the release serves: those that its models were
+            fitted on.
         models: The models of the release.
         ensemble_metrics: The ensemble's metrics on the test ratings by name, for example `ndcg@10`.
+        evaluation: How the metrics were measured; None if an older server does not say.
+        refitted: Whether the models were fitted on all ratings, the test ratings included, after
+            they had been measured. If not, the release serves the models that were measured.
+        implicit_feedback: Whether the release was trained on implicit feedback, such as plays or
+            purchases. It then ranks items, but predicts no stars.
     """
 
     release_id: str
@@ -52,6 +79,9 @@ class ReleaseStatus:
     rating_count: int
     models: tuple[ModelStatus, ...]
     ensemble_metrics: Mapping[str, float]
+    evaluation: ReleaseEvaluation | None = None
+    refitted: bool = False
+    implicit_feedback: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +115,8 @@ class Status:
         release: The release in service; None before the first release is loaded.
         loaded_release_ids: The ids of all loaded releases, which requests may name; most recently
             promoted first.
-        backends: The backends that the gateway calls.
+        backends: The backends that the gateway calls: those whose models a loaded release holds, or
+            all before the first release is loaded.
         server_version: The version of the gateway.
         pending_release_reason: Why the promoted release is not in service yet; empty if it is.
         raw: The protobuf message that this was made from.

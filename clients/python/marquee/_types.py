@@ -58,7 +58,8 @@ class Item:
         year: The year of release; None if unknown.
         genres: The genres; empty if none are known.
         rating_count: The number of ratings in the release's training data.
-        mean_stars: The mean of those ratings in stars; None if there are none.
+        mean_stars: The mean of those ratings in stars; None if there are none, or if the release
+            was trained on implicit feedback.
         raw: The protobuf message that this was made from.
     """
 
@@ -112,6 +113,26 @@ class AnswerSource:
     raw: types_pb2.AnswerSource = field(repr=False, compare=False)
 
 
+class Decomposition(StrEnum):
+    """What the share of a model is made of.
+
+    Attributes:
+        UNSPECIFIED: Not known: the model's backend did not answer with evidence, or the server is
+            older than this field.
+        RATED_ITEMS: The sum of one contribution per rated item, and a rest that no rated item
+            explains.
+        SIMILAR_USERS: The sum of what similar users contribute, and a rest.
+        IMPERSONAL: It rests on no single rating of the subject, for example popularity.
+        OPAQUE: The model cannot be decomposed, for example because it is a neural network.
+    """
+
+    UNSPECIFIED = "UNSPECIFIED"
+    RATED_ITEMS = "RATED_ITEMS"
+    SIMILAR_USERS = "SIMILAR_USERS"
+    IMPERSONAL = "IMPERSONAL"
+    OPAQUE = "OPAQUE"
+
+
 @dataclass(frozen=True, slots=True)
 class ModelShare:
     """What one model contributes to a score; the contributions of all shares add up to it.
@@ -122,26 +143,36 @@ class ModelShare:
         output: The model's own output for the item: stars for a rating predictor, an affinity on
             the model's own scale for a ranker.
         contribution: The model's ranking weight times its output.
+        decomposition: What the contribution is made of.
+        explained: The part of the contribution that all rated items, or all similar users, explain
+            together, whether they are listed or not; 0 if the share is not decomposed.
     """
 
     kind: ClassVar[str] = "model_share"
     model: str
     output: float
     contribution: float
+    decomposition: Decomposition = Decomposition.UNSPECIFIED
+    explained: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class RatedItem:
-    """An item that the subject rated and that raised or lowered the prediction of item-based CF.
+    """An item that the subject rated and that raised or lowered the output of one model.
 
     Attributes:
         kind: Always `rated_item`; the discriminator in JSON.
         item_id: The id of the rated item.
         title: The title of the rated item.
         stars: The subject's rating of it in stars.
-        similarity: The similarity of the rated item and the recommended one.
-        contribution: The contribution to the prediction of item-based CF, in stars; negative if it
-            lowers it.
+        similarity: The similarity of the rated item and the recommended one in the model; 0 if the
+            model does not compare items.
+        contribution: The contribution to the model's output, in the unit of that output: stars for
+            a rating predictor, the model's own scale for a ranker; negative if it lowers it.
+        model: The name of the model; empty if the server is older than this field, which stands
+            for item-based CF.
+        score_contribution: The contribution to the score: the model's ranking weight times
+            `contribution`.
     """
 
     kind: ClassVar[str] = "rated_item"
@@ -150,6 +181,8 @@ class RatedItem:
     stars: float
     similarity: float
     contribution: float
+    model: str = ""
+    score_contribution: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +195,17 @@ class SimilarUsers:
         mean_stars: The mean of their ratings in stars, weighted by similarity.
         contribution: The contribution to the prediction of user-based CF, in stars; negative if it
             lowers it.
+        model: The name of the model; empty if the server is older than this field.
+        score_contribution: The contribution to the score: the model's ranking weight times
+            `contribution`.
     """
 
     kind: ClassVar[str] = "similar_users"
     count: int
     mean_stars: float
     contribution: float
+    model: str = ""
+    score_contribution: float = 0.0
 
 
 Reason: TypeAlias = ModelShare | RatedItem | SimilarUsers

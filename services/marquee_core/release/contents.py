@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,7 +127,9 @@ def open_release(
     folder = store.open(manifest, lambda path: path.startswith(prefixes) or path == ENSEMBLE, cache)
     matrix = RatingsMatrix.load(folder / _DATA, manifest.data.user_count, manifest.data.item_count)
     baseline = Baseline.load(folder / _BASELINE, manifest.data.item_count)
-    return ReleaseFiles(manifest, folder, ReleaseData(matrix, baseline)), names
+    limit = manifest.data.dislike_limit
+    data = ReleaseData(matrix, baseline, dislike_limit=-math.inf if limit is None else limit)
+    return ReleaseFiles(manifest, folder, data), names
 
 
 def open_recent_counts(files: ReleaseFiles) -> Float32:

@@ -15,7 +15,10 @@ from marquee_core.errors import ArtifactError, reason_of
 from marquee_core.output import Output
 from marquee_core.service_names import SERVICES
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
+# Schema 3 lacks `DataEntry.feedback` and `DataEntry.refitted`, whose defaults describe it.
+_READABLE_VERSIONS = (3, SCHEMA_VERSION)
+EXPLICIT, IMPLICIT = "explicit", "implicit"
 MANIFEST_NAME = "manifest.json"
 EXACT, ANN = "exact", "ann"
 _RELEASE_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
@@ -37,17 +40,25 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class DataEntry:
-    """The ratings that a release was trained on.
+    """The ratings that a release serves: those that its models were fitted on.
+
+    What the models were evaluated on is in `Manifest.evaluation`.
 
     Attributes:
         source: Source of the ratings, for example `sample(seed=0)`.
-        fingerprint: SHA-256 of the training ratings, in hexadecimal.
+        fingerprint: SHA-256 of these ratings, in hexadecimal.
         user_count: Number of users.
         item_count: Number of items.
-        rating_count: Number of training ratings.
+        rating_count: Number of these ratings.
         rating_min: Lowest rating of the scale, in stars.
         rating_max: Highest rating of the scale, in stars.
         genres: Genre names, in the order of the bits in `Catalogue.genre_bits`.
+        feedback: `explicit` for ratings, or `implicit` for interactions such as plays and
+            purchases. A release of implicit feedback has rankers only and predicts no stars.
+        refitted: Whether the models were fitted on all ratings after their evaluation. If not,
+            they were fitted on the training part of the evaluation only.
+        dislike_limit: The highest rating that is a dislike, in stars; None if no rating is one,
+            as for implicit feedback.
     """
 
     source: str
@@ -58,6 +69,9 @@ class DataEntry:
     rating_min: float
     rating_max: float
     genres: tuple[str, ...]
+    feedback: str = EXPLICIT
+    refitted: bool = False
+    dislike_limit: float | None = None
 
 
 @dataclass(frozen=True)
@@ -92,9 +106,11 @@ class Manifest:
     Attributes:
         release_id: The release's id.
         published_at: Time of publication, RFC 3339.
-        data: The ratings that it was trained on.
+        data: The ratings that it serves.
         models: Its models.
-        evaluation: The protocol of the evaluation (split, seed) and the ensemble's metrics.
+        evaluation: What was measured: the `split` and its `seed`, the number of `training_ratings`
+            and `test_ratings`, the `training_fingerprint` (SHA-256 of the training ratings), the
+            configuration (`training`), and the `ensemble_metrics`.
         library_versions: Versions of the libraries that trained it, by name.
         files: All files of the release except the manifest, by path relative to its folder.
         schema_version: Version of the manifest's format.
@@ -127,10 +143,10 @@ class Manifest:
         """
         try:
             raw = json.loads(text)
-            if raw["schema_version"] != SCHEMA_VERSION:
+            if raw["schema_version"] not in _READABLE_VERSIONS:
                 raise ArtifactError(
                     f"the manifest has schema version {raw['schema_version']}, "
-                    f"but this version reads {SCHEMA_VERSION}"
+                    f"but this version reads {', '.join(map(str, _READABLE_VERSIONS))}"
                 )
             manifest = cls(
                 release_id=raw["release_id"],
@@ -152,6 +168,10 @@ class Manifest:
         for path in manifest.files:
             if path.startswith("/") or ".." in path.split("/") or "\\" in path:
                 raise ArtifactError(f"the manifest lists a file outside the release: {path!r}")
+        if manifest.data.feedback not in (EXPLICIT, IMPLICIT):
+            raise ArtifactError(
+                f"the manifest names the unknown feedback {manifest.data.feedback!r}"
+            )
         for model in manifest.models:
             if model.backend not in SERVICES:
                 raise ArtifactError(

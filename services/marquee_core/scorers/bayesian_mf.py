@@ -20,7 +20,7 @@ from marquee_core.scorers.hyperparameters import (
     PositiveInt,
 )
 from marquee_core.scorers.posterior import Posterior
-from marquee_core.scorers.scorer import ReleaseData
+from marquee_core.scorers.scorer import RatedEvidence, ReleaseData
 
 _USERS = "users.npy"
 # Folded-in users whose vectors are kept: a few batches of them.
@@ -159,3 +159,18 @@ class BayesianMFScorer:
         row = self._posterior.correlations(item)
         row[item] = 1.0
         return row
+
+    def rated_evidence(self, profile: Profiles, items: Int32, count: int) -> list[RatedEvidence]:
+        """See `ExplainsByItems.rated_evidence`; `Posterior.contributions` has the formula."""
+        rated = profile.items
+        contributions, remainders = self._posterior.contributions(rated, profile.ratings, items)
+        return [
+            RatedEvidence.largest(
+                rated,
+                self._posterior.correlations(item)[rated],
+                contributions[row],
+                float(remainders[row]),
+                count,
+            )
+            for row, item in enumerate(items.tolist())
+        ]

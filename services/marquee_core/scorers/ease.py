@@ -14,8 +14,8 @@ from marquee_core.output import Output
 from marquee_core.ratings import Profiles
 from marquee_core.scorers.config import load_config, save_config
 from marquee_core.scorers.hyperparameters import DropoutRate, NonNegativeFloat, Search
-from marquee_core.scorers.item_weights import ItemWeights, ItemWeightsConfig
-from marquee_core.scorers.scorer import ReleaseData
+from marquee_core.scorers.item_weights import HistoryScorer, ItemWeights, ItemWeightsConfig
+from marquee_core.scorers.scorer import RatedEvidence, ReleaseData
 
 _PRECISIONS = "precisions.npy"
 
@@ -26,7 +26,10 @@ class EASEConfig(ItemWeightsConfig):
 
     Attributes:
         minimum_stars: See `ItemWeightsConfig`.
-        indifference: See `ItemWeightsConfig`; with 0 only likes count.
+        indifference: See `ItemWeightsConfig`.
+        dislike_weight: See `ItemWeightsConfig`.
+        dislike_decay: See `ItemWeightsConfig`.
+        fitted_dislike: See `ItemWeightsConfig`.
         history_decay: See `ItemWeightsConfig`; it applies to scoring only, not to fitting.
         regularisation: c in λ = c √n̄, where n̄ is the mean number of likes per item. λ follows the
             standard deviation of a count, which is its square root.
@@ -39,6 +42,9 @@ class EASEConfig(ItemWeightsConfig):
 
     minimum_stars: Annotated[float, Search(1.0, 4.0, log=False)] = 3.0
     indifference: float = 0.0
+    dislike_weight: float = 1.0
+    dislike_decay: float = 1.0
+    fitted_dislike: float = 0.0
     history_decay: float = 0.0
     regularisation: Annotated[float, Search(20.0, 300.0)] = 70.0
     max_items: int = 5_000
@@ -47,14 +53,17 @@ class EASEConfig(ItemWeightsConfig):
 
 
 class EASEScorer:
-    """Scores x·B, where x is the user's weighted history and B the learned weights."""
+    """Scores x·B, where x is the user's history and B the learned weights; see `HistoryScorer`."""
 
     output = Output.AFFINITY
 
-    def __init__(self, config: EASEConfig, weights: ItemWeights, precisions: Float32) -> None:
+    def __init__(
+        self, data: ReleaseData, config: EASEConfig, weights: ItemWeights, precisions: Float32
+    ) -> None:
         """Creates a scorer from fitted weights.
 
         Args:
+            data: The training ratings.
             config: The configuration.
             weights: B, between m items.
             precisions: The diagonal of P, the inverse matrix that B is computed from (float32, m).
@@ -62,6 +71,7 @@ class EASEScorer:
         self.config = config
         self._weights = weights
         self._precisions = precisions
+        self._histories = HistoryScorer.of(weights, config, data)
 
     @classmethod
     def load(cls, folder: Path, data: ReleaseData) -> Self:
@@ -74,7 +84,7 @@ class EASEScorer:
         precisions = load_array(folder / _PRECISIONS, np.float32, (len(weights.items),))
         if not ((precisions > 0) & np.isfinite(precisions)).all():
             raise ArtifactError(f"{_PRECISIONS}: a value is not finite and positive")
-        return cls(load_config(folder, EASEConfig), weights, precisions)
+        return cls(data, load_config(folder, EASEConfig), weights, precisions)
 
     def save(self, folder: Path) -> None:
         """Writes the configuration and the arrays to a folder."""
@@ -84,7 +94,7 @@ class EASEScorer:
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
         """See `Scorer.score`."""
-        scores = self._weights.score(profiles, self.config)
+        scores = self._histories.score(profiles)
         return scores if items is None else scores[:, items]
 
     def similarities(self, item: int) -> Float32 | None:
@@ -102,3 +112,10 @@ class EASEScorer:
             row[self._weights.items] = np.clip(correlations, -1.0, 1.0)
         row[item] = 1.0
         return row
+
+    def rated_evidence(self, profile: Profiles, items: Int32, count: int) -> list[RatedEvidence]:
+        """See `ExplainsByItems.rated_evidence`: the contributions are x_j B_ji."""
+        return [
+            self._histories.evidence(profile, item, self.similarities(item), count)
+            for item in items.tolist()
+        ]

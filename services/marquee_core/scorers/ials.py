@@ -1,4 +1,8 @@
-"""iALS: matrix factorization of implicit feedback (Hu, Koren and Volinsky, 2008)."""
+"""iALS: matrix factorization of implicit feedback (Hu, Koren and Volinsky, 2008).
+
+A like is a preference of 1, and an unobserved item, with less confidence, one of 0. Dislikes are
+added to that: preferences of −1 with a confidence of their own.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +22,19 @@ from marquee_core.scorers.config import load_config, save_config
 from marquee_core.scorers.hyperparameters import (
     FiniteFloat,
     ModelConfig,
+    NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     Search,
 )
-from marquee_core.scorers.item_weights import feedback_weights, history_rows
+from marquee_core.scorers.item_weights import (
+    feedback_values,
+    history_rows,
+    prior_weights,
+    recency_weights,
+)
 from marquee_core.scorers.neighbours import RowMatrix
-from marquee_core.scorers.scorer import ReleaseData
+from marquee_core.scorers.scorer import RatedEvidence, ReleaseData
 
 _FACTORS = "factors.npy"
 
@@ -35,31 +45,100 @@ class IALSConfig(ModelConfig):
 
     Attributes:
         factors: k, the number of latent factors.
-        minimum_stars: The lowest rating that counts as a like, in stars.
+        minimum_stars: The lowest rating that is a like, in stars, unless it is a dislike.
+        dislike_weight: d, the confidence in a dislike when users are scored, relative to that in a
+            like. Which ratings are dislikes follows from the rating scale: see
+            `marquee_core.ratings.dislike_limit`.
+        dislike_decay: g; when users are scored, the confidence in a dislike with n later ratings of
+            the same user is d (1 + n / 2)^−g.
+        fitted_dislike_weight: The confidence in a dislike while fitting; with 0 a dislike counts
+            as unobserved.
         unobserved_weight: α, the weight of the squared score of every (user, item) pair, relative
             to the squared error of a like.
-        regularisation: λ; a row with n likes among m columns has the L2 penalty λ (n + α m).
+        regularisation: λ; a row with likes and dislikes of the total confidence n among m columns
+            has the L2 penalty λ (n + α m).
         sweeps: The number of times both sides are solved for.
     """
 
     factors: Annotated[PositiveInt, Search(16, 256)] = 32
     minimum_stars: FiniteFloat = 4.0
+    dislike_weight: PositiveFloat = 0.1
+    dislike_decay: NonNegativeFloat = 1.0
+    fitted_dislike_weight: NonNegativeFloat = 0.0
     unobserved_weight: Annotated[PositiveFloat, Search(0.1, 1.5)] = 0.6
     regularisation: Annotated[PositiveFloat, Search(0.002, 0.03)] = 0.01
     sweeps: PositiveInt = 8
 
 
-def solve_rows(liked: RowMatrix, factors: Float32, gram: Float64, config: IALSConfig) -> Float32:
-    """Solves for the factors of rows, given those of the columns; 0 for a row without likes.
+@dataclass(frozen=True)
+class Prior:
+    """The average like of the training users, which stands in for likes that a user lacks.
 
-    x_u = (α YᵀY + Σ_{i liked} y_i y_iᵀ + λ (n_u + α m) I)⁻¹ Σ_{i liked} y_i, where Y are the
-    factors of the m columns (Rendle et al., 2022, equation 3 with ν = 1).
+    It plays the same part as the prior of `HistoryScorer`.
+
+    Attributes:
+        normal: Σ_i p̄_i y_i y_iᵀ, where p̄_i is the share of item i in all likes (float64, k × k).
+        right: Σ_i p̄_i y_i (float64, k).
+    """
+
+    normal: Float64
+    right: Float64
+
+    @classmethod
+    def of(cls, shares: Float64, factors: Float64) -> Self:
+        """Computes the sums.
+
+        Args:
+            shares: p̄ (float64, items).
+            factors: y (float64, items × k).
+        """
+        weighted = factors * shares[:, None]
+        return cls(factors.T @ weighted, weighted.sum(axis=0))
+
+
+def normal_equations(
+    columns: Int32, values: Float32, factors: Float32, gram: Float64, config: IALSConfig
+) -> tuple[Float64, Float64]:
+    """The linear system A x = b of one row, given the factors of the columns.
+
+    A = α YᵀY + Σ_i |v_i| y_i y_iᵀ + λ (Σ_i |v_i| + α m) I and b = Σ_i v_i y_i over the observed
+    columns i: a preference sign(v_i) with the confidence |v_i| (Rendle et al., 2022, equation 3
+    with ν = 1, where all v_i are 1).
 
     Args:
-        liked: 1 for each like (float32, B × m).
+        columns: The observed columns (int32, n).
+        values: v, the value of each: 1 for a like, negative for a dislike (float32, n).
         factors: Y, the factors of the columns (float32, m × k).
         gram: YᵀY (float64, k × k).
         config: The configuration with α and λ.
+
+    Returns:
+        A (float64, k × k) and b (float64, k).
+    """
+    # In double precision, because a small penalty is below the rounding error of float32.
+    own = factors[columns].astype(np.float64)
+    confidences = np.abs(values).astype(np.float64)
+    normal = config.unobserved_weight * gram + (own.T * confidences) @ own
+    likes = float(confidences.sum()) + config.unobserved_weight * len(factors)
+    normal.flat[:: len(normal) + 1] += config.regularisation * likes
+    return normal, values.astype(np.float64) @ own
+
+
+def solve_rows(
+    feedback: RowMatrix,
+    factors: Float32,
+    gram: Float64,
+    config: IALSConfig,
+    prior: tuple[Prior, Float32] | None = None,
+) -> Float32:
+    """Solves for the factors of rows, given those of the columns; 0 for a row without feedback.
+
+    Args:
+        feedback: The value of each like and dislike: see `normal_equations` (float32, B × m).
+        factors: Y, the factors of the columns (float32, m × k).
+        gram: YᵀY (float64, k × k).
+        config: The configuration with α and λ.
+        prior: The average like, and its weight in each row (float32, B); None to do without.
 
     Returns:
         x, the factors of the rows (float32, B × k).
@@ -67,17 +146,16 @@ def solve_rows(liked: RowMatrix, factors: Float32, gram: Float64, config: IALSCo
     Raises:
         LinAlgError: A matrix is not positive definite, or a solution is not finite.
     """
-    solved = np.zeros((liked.shape[0], factors.shape[1]), dtype=np.float32)
-    shared = config.unobserved_weight * gram
-    unobserved = config.unobserved_weight * len(factors)
-    for row, (start, end) in enumerate(pairwise(liked.indptr.tolist())):
+    solved = np.zeros((feedback.shape[0], factors.shape[1]), dtype=np.float32)
+    for row, (start, end) in enumerate(pairwise(feedback.indptr.tolist())):
         if start == end:
             continue
-        # In double precision, because a small penalty is below the rounding error of float32.
-        own = factors[liked.indices[start:end]].astype(np.float64)
-        normal = shared + own.T @ own
-        normal.flat[:: len(normal) + 1] += config.regularisation * (end - start + unobserved)
-        right = own.sum(axis=0)
+        observed = slice(start, end)
+        normal, right = normal_equations(
+            feedback.indices[observed], feedback.data[observed], factors, gram, config
+        )
+        if prior is not None and prior[1][row]:
+            _add_prior(normal, right, prior[0], float(prior[1][row]), config)
         # The transpose is the same matrix in LAPACK's column-major order.
         _, solved[row], failed = dposv(normal.T, right, overwrite_a=True, overwrite_b=True)
         if failed:
@@ -87,10 +165,27 @@ def solve_rows(liked: RowMatrix, factors: Float32, gram: Float64, config: IALSCo
     return solved
 
 
-def liked_items(profiles: Profiles, item_count: int, minimum_stars: float) -> RowMatrix:
-    """The likes of each user: 1 for a rating of at least `minimum_stars` (float32, B × items)."""
-    weights = feedback_weights(profiles.ratings, minimum_stars, indifference=0.0)
-    return history_rows(profiles, weights, item_count)
+def _add_prior(
+    normal: Float64, right: Float64, prior: Prior, weight: float, config: IALSConfig
+) -> None:
+    """Adds a prior with a weight to a linear system, in place."""
+    normal += weight * prior.normal
+    normal.flat[:: len(normal) + 1] += config.regularisation * weight
+    right += weight * prior.right
+
+
+def preference_values(
+    ratings: Float32, config: IALSConfig, dislike_weight: float, dislike_limit: float
+) -> Float32:
+    """1 for each like, −d for each dislike, 0 for other ratings (float32, the shape of `ratings`).
+
+    Args:
+        ratings: Ratings in stars (float32, any shape).
+        config: The configuration, which says what a like is.
+        dislike_weight: d, the confidence in a dislike.
+        dislike_limit: The highest rating that is a dislike, in stars; −∞ if there are none.
+    """
+    return feedback_values(ratings, config.minimum_stars, 0.0, -dislike_weight, dislike_limit)
 
 
 class IALSScorer:
@@ -115,6 +210,10 @@ class IALSScorer:
         self._item_count = data.matrix.item_count
         wide = factors.astype(np.float64)
         self._gram: Float64 = wide.T @ wide
+        self._dislike_limit = data.dislike_limit
+        likes = self._values(data.matrix.all_profiles()) > 0
+        counts = np.bincount(data.matrix.items[likes], minlength=self._item_count)
+        self._prior = Prior.of(counts / max(1, counts.sum()), wide)
         lengths = np.linalg.norm(factors, axis=1, keepdims=True)
         self._unit: Float32 = (factors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
 
@@ -150,11 +249,52 @@ class IALSScorer:
 
     def _user_factors(self, profiles: Profiles) -> Float32:
         """x of each user (float32, B × k)."""
-        liked = liked_items(profiles, self._item_count, self.config.minimum_stars)
-        return solve_rows(liked, self._factors, self._gram, self.config)
+        values = self._values(profiles)
+        rows = history_rows(profiles, values, self._item_count)
+        prior = self._prior, prior_weights(profiles, values)
+        return solve_rows(rows, self._factors, self._gram, self.config, prior)
 
     def similarities(self, item: int) -> Float32 | None:
         """See `Scorer.similarities`: the cosines of the factors."""
         row: Float32 = np.clip(self._unit @ self._unit[item], -1.0, 1.0)
         row[item] = 1.0
         return row
+
+    def rated_evidence(self, profile: Profiles, items: Int32, count: int) -> list[RatedEvidence]:
+        """See `ExplainsByItems.rated_evidence`.
+
+        The score y_iᵀ A⁻¹ b is a sum over b: each rated item j contributes v_j y_iᵀ A⁻¹ y_j, and
+        the remainder is that of the prior.
+        """
+        values = self._values(profile)
+        rated, own = profile.items[values != 0], values[values != 0]
+        if not len(rated):
+            nothing = np.empty(0, np.float32)
+            return [RatedEvidence.largest(rated, None, nothing, 0.0, count) for _ in items]
+        normal, right = normal_equations(rated, own, self._factors, self._gram, self.config)
+        prior = np.zeros_like(right)
+        share = float(prior_weights(profile, values)[0])
+        _add_prior(normal, prior, self._prior, share, self.config)
+        # y_iᵀ A⁻¹ of all explained items (n × k).
+        projected = np.linalg.solve(normal, self._factors[items].astype(np.float64).T).T
+        contributions = (projected @ self._factors[rated].astype(np.float64).T) * own
+        remainders = projected @ prior
+        return [
+            RatedEvidence.largest(
+                rated,
+                np.clip(self._unit[rated] @ self._unit[item], -1.0, 1.0),
+                contributions[row],
+                float(remainders[row]),
+                count,
+            )
+            for row, item in enumerate(items.tolist())
+        ]
+
+    def _values(self, profiles: Profiles) -> Float32:
+        """The preference value of each rating when users are scored (float32, nnz)."""
+        config = self.config
+        values = preference_values(
+            profiles.ratings, config, config.dislike_weight, self._dislike_limit
+        )
+        fades = recency_weights(profiles.later_counts, config.dislike_decay)
+        return np.where(values < 0, values * fades, values)

@@ -105,16 +105,21 @@ class ItemCFScorer:
         return row
 
     def rated_evidence(self, profile: Profiles, items: Int32, count: int) -> list[RatedEvidence]:
-        """See `ExplainsByItems.rated_evidence`; for a single user."""
+        """See `ExplainsByItems.rated_evidence`; the remainder is the baseline's prediction."""
         residuals = self._baseline.residuals(profile)
-        return [self._evidence(profile.items, residuals, int(item), count) for item in items]
+        baseline = self._baseline.score(profile, items)[0].tolist()
+        return [
+            self._evidence(profile.items, residuals, item, remainder, count)
+            for item, remainder in zip(items.tolist(), baseline, strict=True)
+        ]
 
-    def _evidence(self, rated: Int32, residuals: Float32, item: int, count: int) -> RatedEvidence:
+    def _evidence(
+        self, rated: Int32, residuals: Float32, item: int, remainder: float, count: int
+    ) -> RatedEvidence:
         neighbours, similarities = self._neighbours.row(item)
         common, of_rated, of_neighbours = np.intersect1d(
             rated, neighbours, assume_unique=True, return_indices=True
         )
         weights = similarities[of_neighbours]
         contributions = weights * residuals[of_rated] / (weights.sum() + self._item_damping[item])
-        order = np.argsort(-np.abs(contributions), kind="stable")[:count]
-        return RatedEvidence(common[order], weights[order], contributions[order])
+        return RatedEvidence.largest(common, weights, contributions, remainder, count)

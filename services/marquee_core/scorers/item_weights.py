@@ -1,10 +1,15 @@
-"""Linear models with weights between items: the weights, and the histories they are applied to."""
+"""Linear models with weights between items: the weights, and the histories they are applied to.
+
+A history is the vector of a user's feedback: positive values are evidence for an item, and negative
+ones, which every dislike has, are evidence against it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
 
@@ -13,16 +18,20 @@ from marquee_core.errors import ArtifactError
 from marquee_core.ratings import Profiles
 from marquee_core.scorers.hyperparameters import (
     FiniteFloat,
+    Interval,
     ModelConfig,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
 )
 from marquee_core.scorers.neighbours import RowMatrix, csr_matrix
+from marquee_core.scorers.scorer import RatedEvidence, ReleaseData
 
 _ITEMS, _WEIGHTS = "items.npy", "weights.npy"
 # The number of later ratings at which the base of the history's power law has doubled.
 _HISTORY_OFFSET = 2.0
+# κ, the likes that the prior of a user without likes has for each dislike.
+_PRIOR_LIKES = 2.0
 
 
 def power_law_decay(distances: Int32, power: float, offset: float) -> Float32:
@@ -44,19 +53,30 @@ def power_law_decay(distances: Int32, power: float, offset: float) -> Float32:
     return ((1.0 + distances / offset) ** -power).astype(np.float32)
 
 
-def feedback_weights(ratings: Float32, minimum_stars: float, indifference: float) -> Float32:
-    """Converts ratings to implicit feedback: 1 for a like, a lower weight for any other rating.
+def feedback_values(
+    ratings: Float32,
+    minimum_stars: float,
+    indifference: float,
+    dislike: float,
+    dislike_limit: float,
+) -> Float32:
+    """Converts ratings to feedback: 1 for a like, less for indifference, least for a dislike.
+
+    The values never fall as the stars rise, provided that `dislike ≤ indifference ≤ 1`.
 
     Args:
         ratings: Ratings in stars (float32, any shape).
-        minimum_stars: The lowest rating that counts as a like, in stars.
-        indifference: The weight of a rating that is not a like.
+        minimum_stars: The lowest rating that is a like, in stars, unless it is a dislike.
+        indifference: The value of a rating that is neither a like nor a dislike.
+        dislike: The value of a dislike.
+        dislike_limit: The highest rating that is a dislike, in stars; −∞ if there are none.
 
     Returns:
-        The weights (float32, the shape of `ratings`).
+        The values (float32, the shape of `ratings`).
     """
-    liked = ratings >= minimum_stars
-    return np.where(liked, np.float32(1.0), np.float32(indifference))
+    values = np.where(ratings >= minimum_stars, np.float32(1.0), np.float32(indifference))
+    values[ratings <= dislike_limit] = dislike
+    return values
 
 
 def recency_weights(later_counts: Int32, power: float) -> Float32:
@@ -78,16 +98,26 @@ class ItemWeightsConfig(ModelConfig):
 
     Attributes:
         minimum_stars: The lowest rating that counts as a like, in stars.
-        indifference: The weight of a rating that is not a like, where a like has the weight 1.
+        indifference: The value of a rating that is neither a like nor a dislike, where a like has
+            the value 1.
+        dislike_weight: d; when users are scored, a dislike has the value −d. Which ratings are
+            dislikes follows from the rating scale: see `marquee_core.ratings.dislike_limit`.
+        dislike_decay: g; when users are scored, a dislike with n later ratings of the same user has
+            the recency weight (1 + n / 2)^−g.
+        fitted_dislike: The value of a dislike while fitting. With 1 the weights are learned from
+            all that users watched, whether they liked it or not.
         history_decay: h; a rating with n later ratings of the same user has the recency weight
-            (1 + n / 2)^−h. With 0 the order of ratings has no effect.
+            (1 + n / 2)^−h, unless it is a dislike. With 0 the order of ratings has no effect.
         regularisation: The L2 regularisation of the weights, in a unit that the model defines.
         max_items: The maximum number of items with weights; the items with the most likes are
             chosen.
     """
 
     minimum_stars: FiniteFloat
-    indifference: NonNegativeFloat
+    indifference: Annotated[float, Interval(at_least=0, at_most=1)]
+    dislike_weight: PositiveFloat
+    dislike_decay: NonNegativeFloat
+    fitted_dislike: Annotated[float, Interval(at_least=-1, at_most=1)]
     history_decay: NonNegativeFloat
     regularisation: PositiveFloat
     max_items: PositiveInt
@@ -136,25 +166,118 @@ class ItemWeights:
         save_array(folder / _ITEMS, self.items)
         save_array(folder / _WEIGHTS, self.weights)
 
-    def score(self, profiles: Profiles, config: ItemWeightsConfig) -> Float32:
-        """Scores all items as the weighted sum of the weights from the user's rated items.
+
+@dataclass(frozen=True, eq=False)
+class HistoryScorer:
+    """Scores (x + w x̄)·B, where x is a user's history and x̄ the average one of training users.
+
+    The prior w x̄ stands in for the likes that a history of dislikes lacks: without it, the items
+    that have least to do with the dislikes would score highest, which are the obscure ones. See
+    `prior_weights` for w.
+
+    Attributes:
+        weights: B, between m items.
+        config: The hyperparameters that turn ratings into histories.
+        dislike_limit: See `ReleaseData.dislike_limit`.
+        prior: x̄, the share of each item in the positive values of all training users
+            (float32, m).
+    """
+
+    weights: ItemWeights
+    config: ItemWeightsConfig
+    dislike_limit: float
+    prior: Float32
+
+    @classmethod
+    def of(cls, weights: ItemWeights, config: ItemWeightsConfig, data: ReleaseData) -> Self:
+        """Creates a scorer, with the mean history over the users of the training ratings."""
+        profiles = data.matrix.all_profiles()
+        values = history_values(profiles, config, data.dislike_limit)
+        liked = np.bincount(profiles.items, np.maximum(values, 0.0), minlength=weights.item_count)
+        shares = liked[weights.items] / (liked.sum() or 1.0)
+        return cls(weights, config, data.dislike_limit, shares.astype(np.float32))
+
+    @cached_property
+    def prior_scores(self) -> Float32:
+        """x̄·B (float32, m)."""
+        scores: Float32 = self.prior @ self.weights.weights
+        return scores
+
+    def score(self, profiles: Profiles) -> Float32:
+        """Scores all items for each of B users (float32, B × items)."""
+        weights = self.weights
+        values = history_values(profiles, self.config, self.dislike_limit)
+        rows = history_rows(profiles, values, len(weights.items), weights.positions)
+        scores: Float32 = rows @ weights.weights
+        shares = prior_weights(profiles, values)
+        if shares.any():
+            scores += shares[:, None] * self.prior_scores
+        if len(weights.items) == weights.item_count:
+            return scores
+        whole = np.zeros((len(profiles), weights.item_count), dtype=np.float32)
+        whole[:, weights.items] = scores
+        return whole
+
+    def evidence(
+        self, profile: Profiles, item: int, similarities: Float32 | None, count: int
+    ) -> RatedEvidence:
+        """The contribution x_j B_ji of each rated item j of a single user to the score of item i.
 
         Args:
-            profiles: The profiles of B users.
-            config: The hyperparameters that weight the ratings.
-
-        Returns:
-            The scores (float32, B × items).
+            profile: The profile of the user.
+            item: i, the index of the item.
+            similarities: The similarity of i to each item (float32, items), or None.
+            count: The maximum number of rated items to return.
         """
-        values = feedback_weights(profiles.ratings, config.minimum_stars, config.indifference)
-        values *= recency_weights(profiles.later_counts, config.history_decay)
-        rows = history_rows(profiles, values, len(self.items), self.positions)
-        scores: Float32 = rows @ self.weights
-        if len(self.items) == self.item_count:
-            return scores
-        whole = np.zeros((len(profiles), self.item_count), dtype=np.float32)
-        whole[:, self.items] = scores
-        return whole
+        weights = self.weights
+        values = history_values(profile, self.config, self.dislike_limit)
+        rated, scored = weights.positions[profile.items], int(weights.positions[item])
+        known = np.flatnonzero((rated >= 0) & (scored >= 0))
+        items = profile.items[known]
+        share = float(prior_weights(profile, values)[0])
+        return RatedEvidence.largest(
+            items,
+            None if similarities is None else similarities[items],
+            values[known] * weights.weights[rated[known], scored],
+            share * float(self.prior_scores[scored]) if scored >= 0 else 0.0,
+            count,
+        )
+
+
+def history_values(profiles: Profiles, config: ItemWeightsConfig, dislike_limit: float) -> Float32:
+    """The value of each rating in the history of its user, weighted by recency (float32, nnz)."""
+    values = feedback_values(
+        profiles.ratings,
+        config.minimum_stars,
+        config.indifference,
+        -config.dislike_weight,
+        dislike_limit,
+    )
+    later = profiles.later_counts
+    values *= np.where(
+        values < 0,
+        recency_weights(later, config.dislike_decay),
+        recency_weights(later, config.history_decay),
+    )
+    return values
+
+
+def prior_weights(profiles: Profiles, values: Float32) -> Float32:
+    """The weight of the prior in each user's history, w = κ D² / (D + L) with κ = 2 (float32, B).
+
+    D is the sum of the user's negative values, without their sign, and L that of the positive ones.
+    Users without dislikes have no prior. For those without likes it outweighs the dislikes by κ,
+    since it is spread over all items while the dislikes are concentrated. A larger κ would list the
+    most popular items whatever the dislikes are; a smaller one would list obscure items.
+
+    Args:
+        profiles: The profiles of B users.
+        values: The value of each rating (float32, nnz).
+    """
+    rows, users = profiles.rows, len(profiles)
+    against = np.bincount(rows, np.maximum(-values, 0.0), minlength=users)
+    total = np.bincount(rows, np.abs(values), minlength=users)
+    return (_PRIOR_LIKES * against**2 / np.where(total > 0, total, 1.0)).astype(np.float32)
 
 
 def positions_of(items: Int32, item_count: int) -> Int32:

@@ -121,6 +121,37 @@ class Posterior:
             vectors[place, -1] = mean[:, factors].sum()
         return vectors
 
+    def contributions(
+        self, rated: Int32, ratings: Float32, items: Int32
+    ) -> tuple[Float64, Float64]:
+        """Decomposes a user's predictions into the contributions of the rated items.
+
+        A prediction is linear in A⁻¹ and E[x_u] is linear in the terms of `fold`: rated item j
+        contributes the mean over the samples of (q_i, 1)ᵀ A⁻¹ (α z_j y_j + Λ β_j / √n).
+
+        Args:
+            rated: The items that the user rated (int32, n).
+            ratings: Their ratings in stars (float32, n).
+            items: The predicted items (int32, t).
+
+        Returns:
+            The contributions in stars (float64, t × n), and the remainder of each prediction,
+            which is the prediction for a user without ratings but with the same A (float64, t).
+        """
+        samples, factors = self.item_factors.shape[1:]
+        precisions, design, observed = self._observed(rated, ratings)
+        links = self.links[rated].transpose(1, 0, 2) / np.sqrt(max(1, len(rated)))
+        terms = self.noise_precisions[:, None, None] * observed * design
+        terms = terms + links @ self.user_precisions
+        prior = self.user_precisions @ self.user_means[:, :, None]
+        targets = np.ones((samples, factors + 1, len(items)))
+        targets[:, :factors] = self.item_factors[items].transpose(1, 2, 0)
+        # A is symmetric, so these are (q_i, 1)ᵀ A⁻¹ of all items, transposed.
+        projected = np.linalg.solve(precisions, targets).transpose(0, 2, 1) / samples
+        contributions: Float64 = (projected @ terms.transpose(0, 2, 1)).sum(axis=0)
+        remainders: Float64 = (projected @ prior).sum(axis=0)[:, 0]
+        return contributions, remainders + self.offsets()[items]
+
     def correlations(self, item: int) -> Float32:
         """The correlation of p_u · q_i between an item and each item, over users from the prior.
 
@@ -156,19 +187,29 @@ class Posterior:
         means = self.user_means
         if not len(items):
             return means.copy()
+        means = means + self.links[items].sum(axis=0) / np.sqrt(len(items))
+        precisions, design, targets = self._observed(items, ratings)
+        alpha = self.noise_precisions[:, None, None]
+        right = self.user_precisions @ means[:, :, None]
+        right += alpha * (design.transpose(0, 2, 1) @ targets)
+        solved: Float64 = np.linalg.solve(precisions, right)[:, :, 0]
+        return solved
+
+    def _observed(self, items: Int32, ratings: Float32) -> tuple[Float64, Float32, Float32]:
+        """A, z and y of `fold`, for a user's n ratings.
+
+        Returns:
+            A (float64, S × (k + 1) × (k + 1)), z (float32, S × n × (k + 1)) and y (float32,
+            S × n × 1).
+        """
         samples, factors = self.item_factors.shape[1:]
-        count = len(items)
-        means = means + self.links[items].sum(axis=0) / np.sqrt(count)
         roots = np.sqrt(self.item_noise[items])
         # Stored by item, as the factors are: BLAS multiplies the transposed views without a copy.
-        by_item = np.empty((count, samples, factors + 1), dtype=np.float32)
+        by_item = np.empty((len(items), samples, factors + 1), dtype=np.float32)
         np.multiply(self.item_factors[items], roots[:, :, None], out=by_item[:, :, :factors])
         by_item[:, :, factors] = roots
         design = by_item.transpose(1, 0, 2)
         targets = (roots * (ratings[:, None] - self.item_biases[items])).T[:, :, None]
-        transposed = design.transpose(0, 2, 1)
         alpha = self.noise_precisions[:, None, None]
-        precisions = self.user_precisions + alpha * (transposed @ design)
-        right = self.user_precisions @ means[:, :, None] + alpha * (transposed @ targets)
-        solved: Float64 = np.linalg.solve(precisions, right)[:, :, 0]
-        return solved
+        precisions = self.user_precisions + alpha * (design.transpose(0, 2, 1) @ design)
+        return precisions, design, targets

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from marquee_core.arrays import Float32, Int32
+from marquee_core.arrays import Float32, Float64, Int32
 from marquee_core.output import Output
 from marquee_core.ratings import Profiles, RatingsMatrix
 from marquee_core.scorers.baseline import Baseline
@@ -24,11 +25,14 @@ class ReleaseData:
         baseline: The bias baseline, fitted on the training ratings.
         recency: The recency-weighted rating counts of the items; None if the release has no
             recency-weighted popularity.
+        dislike_limit: The highest rating that is a dislike, in stars, from
+            `marquee_core.ratings.dislike_limit`; −∞ if no rating is one, as for implicit feedback.
     """
 
     matrix: RatingsMatrix
     baseline: Baseline
     recency: Recency | None = None
+    dislike_limit: float = -math.inf
 
 
 class Scorer(Protocol):
@@ -110,17 +114,55 @@ def score_pairs(scorer: Scorer, profiles: Profiles, items: Int32) -> Float32:
 
 @dataclass(frozen=True)
 class RatedEvidence:
-    """The rated items that explain the prediction for an item, largest contribution first.
+    """How a user's rated items add up to a model's score of one item.
 
     Attributes:
-        items: The indexes of the rated items (int32, n).
-        similarities: The similarity of each to the predicted item (float32, n).
-        contributions: What each adds to the prediction, in stars; may be negative (float32, n).
+        items: The indexes of the rated items with the largest absolute contributions, those
+            largest first (int32, n).
+        similarities: The similarity of each to the scored item; 0 if the model has no item
+            similarities (float32, n).
+        contributions: What each adds to the score, in the unit of the model's scores; may be
+            negative (float32, n).
+        total: What all rated items add to the score, those that are not among `items` included.
+        remainder: The part of the score that no rated item explains, such as the baseline's
+            prediction. The score is `total + remainder`, up to rounding.
     """
 
     items: Int32
     similarities: Float32
     contributions: Float32
+    total: float
+    remainder: float
+
+    @classmethod
+    def largest(
+        cls,
+        rated: Int32,
+        similarities: Float32 | None,
+        contributions: Float32 | Float64,
+        remainder: float,
+        count: int,
+    ) -> RatedEvidence:
+        """Selects the rated items with the largest absolute contributions that are not 0.
+
+        Args:
+            rated: The indexes of all rated items that contribute (int32, n).
+            similarities: The similarity of each to the scored item (float32, n); None if the model
+                has no item similarities.
+            contributions: What each adds to the score (float32 or float64, n).
+            remainder: The part of the score that no rated item explains.
+            count: The maximum number of items to select.
+        """
+        order = np.argsort(-np.abs(contributions), kind="stable")[:count]
+        order = order[contributions[order] != 0]
+        chosen = np.zeros(len(order), np.float32) if similarities is None else similarities[order]
+        return cls(
+            rated[order].astype(np.int32),
+            chosen,
+            contributions[order].astype(np.float32),
+            float(contributions.sum(dtype=np.float64)),
+            remainder,
+        )
 
 
 @dataclass(frozen=True)
@@ -141,20 +183,18 @@ class NeighbourEvidence:
 
 @runtime_checkable
 class ExplainsByItems(Protocol):
-    """A scorer that explains predictions by the user's rated items."""
+    """A scorer whose scores are sums over the user's rated items, plus a remainder."""
 
     def rated_evidence(self, profile: Profiles, items: Int32, count: int) -> list[RatedEvidence]:
-        """Finds the rated items that contribute most to each prediction.
-
-        The contributions of all rated items add up to the prediction minus the baseline.
+        """Decomposes the score of each item into the contributions of the user's rated items.
 
         Args:
             profile: The profile of a single user.
-            items: The indexes of the predicted items (int32, n).
-            count: The maximum number of rated items for each.
+            items: The indexes of the scored items (int32, n).
+            count: The maximum number of rated items to return for each.
 
         Returns:
-            The evidence for each item, ordered by absolute contribution.
+            The evidence for each item.
         """
 
 

@@ -14,8 +14,8 @@ from marquee_core.output import Output
 from marquee_core.ratings import Profiles
 from marquee_core.scorers.config import load_config, save_config
 from marquee_core.scorers.hyperparameters import Interval, NonNegativeFloat, Search
-from marquee_core.scorers.item_weights import ItemWeights, ItemWeightsConfig
-from marquee_core.scorers.scorer import ReleaseData
+from marquee_core.scorers.item_weights import HistoryScorer, ItemWeights, ItemWeightsConfig
+from marquee_core.scorers.scorer import RatedEvidence, ReleaseData
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,9 @@ class SLITConfig(ItemWeightsConfig):
     Attributes:
         minimum_stars: See `ItemWeightsConfig`. Only likes are prediction targets.
         indifference: See `ItemWeightsConfig`; it applies to histories.
+        dislike_weight: See `ItemWeightsConfig`.
+        dislike_decay: See `ItemWeightsConfig`.
+        fitted_dislike: See `ItemWeightsConfig`; it applies to histories.
         history_decay: See `ItemWeightsConfig`; it applies to fitting and to scoring.
         regularisation: c in λ = c ḡ, where ḡ is the mean diagonal element of the Gram matrix.
         max_items: See `ItemWeightsConfig`. The weights of m items take 4 m² bytes when serving
@@ -37,6 +40,9 @@ class SLITConfig(ItemWeightsConfig):
 
     minimum_stars: float = 3.0
     indifference: Annotated[float, Search(0.0, 1.0, log=False)] = 0.3
+    dislike_weight: float = 1.0
+    dislike_decay: float = 1.0
+    fitted_dislike: float = 0.0
     history_decay: Annotated[float, Search(0.1, 1.5, log=False)] = 0.5
     regularisation: Annotated[float, Search(0.5, 30.0)] = 4.0
     max_items: int = 5_000
@@ -45,19 +51,24 @@ class SLITConfig(ItemWeightsConfig):
 
 
 class SLITScorer:
-    """Scores x·B, where x is the user's weighted history and B the learned transition weights."""
+    """Scores x·B, where x is the user's history and B the learned transition weights.
+
+    See `HistoryScorer`.
+    """
 
     output = Output.AFFINITY
 
-    def __init__(self, config: SLITConfig, weights: ItemWeights) -> None:
+    def __init__(self, data: ReleaseData, config: SLITConfig, weights: ItemWeights) -> None:
         """Creates a scorer from fitted weights.
 
         Args:
+            data: The training ratings.
             config: The configuration.
             weights: B, from the items of a history to the items that come next.
         """
         self.config = config
         self._weights = weights
+        self._histories = HistoryScorer.of(weights, config, data)
 
     @classmethod
     def load(cls, folder: Path, data: ReleaseData) -> Self:
@@ -67,7 +78,7 @@ class SLITScorer:
             ArtifactError: A file is missing or damaged.
         """
         weights = ItemWeights.load(folder, data.matrix.item_count)
-        return cls(load_config(folder, SLITConfig), weights)
+        return cls(data, load_config(folder, SLITConfig), weights)
 
     def save(self, folder: Path) -> None:
         """Writes the configuration and the arrays to a folder."""
@@ -76,9 +87,13 @@ class SLITScorer:
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
         """See `Scorer.score`."""
-        scores = self._weights.score(profiles, self.config)
+        scores = self._histories.score(profiles)
         return scores if items is None else scores[:, items]
 
     def similarities(self, item: int) -> Float32 | None:  # noqa: ARG002 - the protocol's
         """None: an item that often follows another is not therefore similar to it."""
         return None
+
+    def rated_evidence(self, profile: Profiles, items: Int32, count: int) -> list[RatedEvidence]:
+        """See `ExplainsByItems.rated_evidence`: the contributions are x_j B_ji."""
+        return [self._histories.evidence(profile, item, None, count) for item in items.tolist()]

@@ -111,7 +111,7 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
         stored_answers=StoredAnswers(
             releases, router, answer_cache, settings.precomputed_pages, settings.dense_limit
         ),
-        recommender=Recommender(releases, page_scorer, Explainer(router, CF), answer_cache),
+        recommender=Recommender(releases, page_scorer, Explainer(router), answer_cache),
         predictor=Predictor(releases, router),
         similar_items=SimilarItemsFinder(releases, router),
         lookups=Lookups(releases),

@@ -10,6 +10,7 @@ import numpy as np
 from marquee.v1 import scoring_service_pb2 as pb
 from marquee_core.arrays import Bool, Float32
 from marquee_core.retrieval.exact import Found
+from marquee_core.scorers.scorer import RatedEvidence
 from marquee_services.errors import FieldViolation, InvalidFields
 from marquee_services.scoring.engine import Evidence, Query
 from marquee_services.scoring.ranking import UserRanking
@@ -20,6 +21,9 @@ from marquee_services.server.wire import (
     unpack_floats,
     unpack_ints,
 )
+
+# The models whose evidence is also written in the form that older gateways read.
+_ITEM_CF, _USER_CF = "item_cf", "user_cf"
 
 
 def check_range(field: str, value: int, high: int, low: int = 1) -> None:
@@ -169,15 +173,36 @@ def explain_response(release_id: str, evidence: Sequence[Evidence]) -> pb.Explai
 
 def _evidence_message(evidence: Evidence) -> pb.ExplainItemsResponse.ItemEvidence:
     message = pb.ExplainItemsResponse.ItemEvidence()
-    if evidence.rated:
-        message.rated_items = pack_ints(evidence.rated.items)
-        message.similarities = pack_floats(evidence.rated.similarities)
-        message.contributions = pack_floats(evidence.rated.contributions)
-    if evidence.neighbours:
-        message.neighbour_count = evidence.neighbours.count
-        message.neighbour_mean_stars = evidence.neighbours.mean_stars
-        message.neighbour_contribution = evidence.neighbours.contribution
+    for name in dict.fromkeys((*evidence.rated, *evidence.neighbours)):
+        model = message.models.add(model=name)
+        if name in evidence.rated:
+            model.rated_items.CopyFrom(_rated_message(evidence.rated[name]))
+        if name in evidence.neighbours:
+            users = evidence.neighbours[name]
+            model.similar_users.count = users.count
+            model.similar_users.mean_stars = users.mean_stars
+            model.similar_users.contribution = users.contribution
+    # For gateways that do not read `models`.
+    if _ITEM_CF in evidence.rated:
+        rated = _rated_message(evidence.rated[_ITEM_CF])
+        message.rated_items = rated.items
+        message.similarities = rated.similarities
+        message.contributions = rated.contributions
+    if _USER_CF in evidence.neighbours:
+        users = evidence.neighbours[_USER_CF]
+        message.neighbour_count = users.count
+        message.neighbour_mean_stars = users.mean_stars
+        message.neighbour_contribution = users.contribution
     return message
+
+
+def _rated_message(evidence: RatedEvidence) -> pb.ExplainItemsResponse.RatedItems:
+    return pb.ExplainItemsResponse.RatedItems(
+        items=pack_ints(evidence.items),
+        similarities=pack_floats(evidence.similarities),
+        contributions=pack_floats(evidence.contributions),
+        total=evidence.total,
+    )
 
 
 def releases_response(

@@ -49,17 +49,17 @@ class Query:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Why a user's ratings lead to an item.
+    """Why a user's ratings lead to an item, by the models that explain their scores.
 
     Attributes:
-        rated: The user's rated items that contributed most; None if no model of this backend
-            explains by rated items.
-        neighbours: The similar users who rated the item; None if no model of this backend explains
-            by neighbours.
+        rated: For each model that explains by rated items, the user's rated items that contributed
+            most.
+        neighbours: For each model that explains by neighbours, the similar users who rated the
+            item.
     """
 
-    rated: RatedEvidence | None
-    neighbours: NeighbourEvidence | None
+    rated: Mapping[str, RatedEvidence]
+    neighbours: Mapping[str, NeighbourEvidence]
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,28 +245,33 @@ class Engine:
         rows = {name: scorer.similarities(item) for name, scorer in self.scorers.items()}
         return {name: row for name, row in rows.items() if row is not None}
 
-    def explain(self, query: Query, count: int) -> list[Evidence]:
+    def explain(self, query: Query, models: Sequence[str], count: int) -> list[Evidence]:
         """Explains each candidate of a user.
 
         Args:
             query: The user and the candidates; it must have passed `check`.
-            count: Most rated items to return for each candidate.
+            models: Names of the models; empty for all.
+            count: Most rated items to return for each candidate and model.
 
         Raises:
             InvalidFields: The query has no candidates.
+            ModelNotFound: This backend has no model of one of the names.
         """
         if query.candidates is None or not len(query.candidates):
             raise InvalidFields([FieldViolation("user.candidates", "there are no candidates")])
         profile = self.profiles([query])
-        rated: list[RatedEvidence] | None = None
-        neighbours: list[NeighbourEvidence] | None = None
-        for scorer in self.scorers.values():
+        rated: dict[str, list[RatedEvidence]] = {}
+        neighbours: dict[str, list[NeighbourEvidence]] = {}
+        for name, scorer in self.select(models).items():
             if isinstance(scorer, ExplainsByItems):
-                rated = scorer.rated_evidence(profile, query.candidates, count)
+                rated[name] = scorer.rated_evidence(profile, query.candidates, count)
             if isinstance(scorer, ExplainsByNeighbours):
-                neighbours = scorer.neighbour_evidence(profile, query.candidates)
+                neighbours[name] = scorer.neighbour_evidence(profile, query.candidates)
         return [
-            Evidence(rated[row] if rated else None, neighbours[row] if neighbours else None)
+            Evidence(
+                {name: rows[row] for name, rows in rated.items()},
+                {name: rows[row] for name, rows in neighbours.items()},
+            )
             for row in range(len(query.candidates))
         ]
 

@@ -117,9 +117,10 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
         engine = self._follower.get(request.release_id)
         check_range("evidence_count", request.evidence_count, _MAX_EVIDENCE)
         [query] = self._queries(engine, [request.user])
+        models = list(request.models)
         return await self._run(
             lambda: explain_response(
-                engine.release_id, engine.explain(query, request.evidence_count)
+                engine.release_id, engine.explain(query, models, request.evidence_count)
             )
         )
 

@@ -177,11 +177,16 @@ class LocalReplica:
         return await self._run(lambda: engine.compare(item), timeout)
 
     async def explain(
-        self, release_id: str, query: pb.UserQuery, count: int, timeout: float
+        self,
+        release_id: str,
+        query: pb.UserQuery,
+        models: Sequence[str],
+        count: int,
+        timeout: float,
     ) -> Sequence[pb.ExplainItemsResponse.ItemEvidence]:
         """Returns the evidence for each candidate; see `Replica.explain`."""
         engine, local = self._resolve(release_id, query)
-        evidence = await self._run(lambda: engine.explain(local, count), timeout)
+        evidence = await self._run(lambda: engine.explain(local, models, count), timeout)
         return explain_response(release_id, evidence).items
 
     def _engine(self, release_id: str) -> Engine:

@@ -49,13 +49,43 @@ RECOMMENDED = pb.RecommendedItem(
     proposed_by=["item_cf", "mf"],
     metadata=STAR_WARS,
     reasons=[
-        pb.Reason(model_share=pb.Reason.ModelShare(model="mf", output=4, contribution=1.5)),
         pb.Reason(
-            rated_item=pb.Reason.RatedItem(
-                item_id="172", title="Alien", stars=5, similarity=0.5, contribution=0.25
+            model_share=pb.Reason.ModelShare(
+                model="mf",
+                output=4,
+                contribution=1.5,
+                decomposition=pb.Reason.DECOMPOSITION_OPAQUE,
             )
         ),
-        pb.Reason(similar_users=pb.Reason.SimilarUsers(count=9, mean_stars=4.5, contribution=-0.5)),
+        pb.Reason(
+            model_share=pb.Reason.ModelShare(
+                model="ease",
+                output=0.5,
+                contribution=1,
+                decomposition=pb.Reason.DECOMPOSITION_RATED_ITEMS,
+                explained=0.75,
+            )
+        ),
+        pb.Reason(
+            rated_item=pb.Reason.RatedItem(
+                item_id="172",
+                title="Alien",
+                stars=5,
+                similarity=0.5,
+                contribution=0.25,
+                model="ease",
+                score_contribution=0.5,
+            )
+        ),
+        pb.Reason(
+            similar_users=pb.Reason.SimilarUsers(
+                count=9,
+                mean_stars=4.5,
+                contribution=-0.5,
+                model="user_cf",
+                score_contribution=-0.25,
+            )
+        ),
     ],
 )
 STATUS = pb.GetStatusResponse(
@@ -70,6 +100,10 @@ STATUS = pb.GetStatusResponse(
             pb.ModelStatus(weight=SOURCE.models[0], backend="cf", metrics={"test_mse": 0.8412})
         ],
         ensemble_metrics={"test_mse": 0.8123, "ndcg@10": 0.2},
+        evaluation=pb.ReleaseStatus.Evaluation(
+            split="random 80/20", training_ratings=64000, test_ratings=16000
+        ),
+        refitted=True,
     ),
     loaded_release_ids=["20260101T000000Z"],
     backends=[
@@ -173,6 +207,32 @@ def test_reasons_are_printed_in_words(run: Run) -> None:
     """Each reason is printed on one line below the item's title."""
     lines = run("recommend", "--user", "42", "--reasons").stdout.splitlines()
     start = lines.index("#1 Star Wars")
+    assert [line.strip() for line in lines[start + 1 : start + 5]] == [
+        "+1.500 by mf (output 4.000), which cannot be decomposed",
+        "+1.000 by ease (output 0.500), of which +0.750 by rated items",
+        "+0.500 by ease: the user gave Alien 5 stars (similarity 0.50)",
+        "-0.250 by user_cf: 9 similar users gave it 4.50 stars",
+    ]
+
+
+def test_reasons_of_an_older_server_are_those_of_item_and_user_cf(
+    run: Run, gateway: FakeGateway
+) -> None:
+    """Reasons that do not name a model contribute stars to item CF and to user CF."""
+    rated = pb.Reason.RatedItem(
+        item_id="172", title="Alien", stars=5, similarity=0.5, contribution=0.25
+    )
+    users = pb.Reason.SimilarUsers(count=9, mean_stars=4.5, contribution=-0.5)
+    shares = pb.Reason.ModelShare(model="mf", output=4, contribution=1.5)
+    reasons = [
+        pb.Reason(model_share=shares),
+        pb.Reason(rated_item=rated),
+        pb.Reason(similar_users=users),
+    ]
+    item = pb.RecommendedItem(item_id="50", rank=1, reasons=reasons)
+    gateway.on("Recommend", pb.RecommendResponse(items=[item]))
+    lines = run("recommend", "--user", "42", "--reasons").stdout.splitlines()
+    start = lines.index("#1 50")
     assert [line.strip() for line in lines[start + 1 : start + 4]] == [
         "+1.500 by mf (output 4.000)",
         "+0.250 stars in item CF: the user gave Alien 5 stars (similarity 0.50)",
@@ -323,6 +383,10 @@ def test_status(run: Run, gateway: FakeGateway) -> None:
     output = run("status").stdout
     assert "The promoted release is not in service: inference does not hold it" in output
     assert "80,000 ratings by 943 users of 1,682 items, from sample(seed=0)" in output
+    assert (
+        "measured by random 80/20: trained on 64,000, tested on 16,000 ratings; "
+        "serves models refitted on all ratings"
+    ) in output
     rows = [line.split() for line in output.splitlines()]
     assert ["item_cf", "abc", "cf", "0.750", "0.000", "0.8412"] in rows
     assert ["ensemble", "gateway", "0.8123", "0.2000"] in rows
@@ -374,6 +438,8 @@ def test_json_has_the_names_of_the_library(run: Run) -> None:
         "model": "mf",
         "output": 4.0,
         "contribution": 1.5,
+        "decomposition": "OPAQUE",
+        "explained": 0.0,
     }
     assert document["subject_kind"] == "UNSPECIFIED"
     assert document["source"]["models"][0]["ranking_weight"] == 0.75

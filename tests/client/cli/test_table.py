@@ -50,6 +50,67 @@ def test_a_cell_for_each_column() -> None:
         table.render(("a", "b"), [("1",)], "<<")
 
 
+@pytest.mark.parametrize("align", ["lr", "<>"])
+def test_both_spellings_of_an_alignment(align: str) -> None:
+    """Letters and signs mean the same."""
+    text = table.render(("title", "year"), [("Alien", "1979"), ("M", "31")], align)
+    assert text.splitlines()[2:] == ["Alien  1979", "M        31"]
+
+
+def test_an_unknown_alignment_is_refused() -> None:
+    """A number is never aligned left by a slip."""
+    with pytest.raises(ValueError, match="not 'R'"):
+        table.render(("a",), [("1",)], "R")
+
+
+def test_text_is_wrapped_to_fit_before_anything_is_left_out() -> None:
+    """Numbers stay whole and on the first line of their row."""
+    row = ("1", "The Good, the Bad and the Ugly", "4.51")
+    text = table.render(("#", "title", "stars"), [row], "rlr", max_width=26)
+    assert text.splitlines() == [
+        "#  title             stars",
+        "─  ────────────────  ─────",
+        "1  The Good, the      4.51",
+        "   Bad and the Ugly",
+    ]
+
+
+def test_columns_that_do_not_fit_are_named() -> None:
+    """The least important ones go first, and the last line names them."""
+    headers = ("model", "score", "extra", "error")
+    text = table.render(
+        headers, [("ease", "0.1", "0.2", "0.3")], "lrrr", droppable=("extra",), max_width=30
+    )
+    assert "extra" in text
+    assert "Not shown" not in text
+    narrow = table.render(
+        headers, [("ease", "0.1", "0.2", "0.3")], "lrrr", droppable=("extra",), max_width=20
+    )
+    assert narrow.splitlines()[0] == "model  score  error"
+    assert narrow.splitlines()[-2:] == ["Not shown at this", "width: extra"]
+    narrowest = table.render(headers, [("ease", "0.1", "0.2", "0.3")], "lrrr", max_width=13)
+    assert narrowest.splitlines()[0] == "model  score"
+
+
+@given(
+    st.lists(st.tuples(*[st.text(st.characters(categories=["L", "N", "Zs"]))] * 3), max_size=5),
+    st.integers(2, 60),
+)
+def test_a_table_is_never_wider_than_the_terminal(
+    rows: list[tuple[str, str, str]], limit: int
+) -> None:
+    """Whatever the cells hold, and no letter of a shown cell is lost."""
+    text = table.render(("a", "b", "c"), rows, "lll", max_width=limit)
+    assert max(map(table.width, text.splitlines())) <= limit
+    full = table.render(("a", "b", "c"), rows, "lll", max_width=10_000)
+    if text.splitlines()[0].split() == ["a", "b", "c"]:
+        assert _letters(text) == _letters(full)
+
+
+def _letters(text: str) -> list[str]:
+    return sorted(char for char in text if not char.isspace() and char != "─")
+
+
 @given(st.lists(st.tuples(st.text(), st.text()), max_size=5))
 def test_any_text_gives_rows_of_one_line_and_equal_width(rows: list[tuple[str, str]]) -> None:
     """No cell text breaks a row into two or shifts the column to its right."""

@@ -1,14 +1,21 @@
-"""Progress bars: one for each step on a terminal, one line for each step elsewhere."""
+"""The progress of training: bars on a terminal, one line for each step elsewhere."""
 
 from __future__ import annotations
 
 import io
+import re
 import sys
 
 import pytest
 
-from marquee_trainer.commands.progress import ProgressBar
+from marquee_trainer.commands.estimate import PlannedStep
+from marquee_trainer.commands.progress import ProgressBar, training_plan
 from marquee_trainer.models.model import Epoch
+
+PLAN = [
+    PlannedStep("fit mf", "mf", 100, is_search=True),
+    PlannedStep("refit mf", "mf", 125),
+]
 
 
 class Terminal(io.StringIO):
@@ -19,26 +26,81 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_each_step_of_training_has_a_bar_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bar counts epochs, shows the error, and is complete if early stopping ends the fit."""
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    with ProgressBar() as bar:
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Puts a terminal of 120 columns in place of stderr."""
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    return stream
+
+
+def test_the_run_and_its_current_step_have_a_bar_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bars show the step's number, its epochs and error, and the times."""
+    stream = terminal(monkeypatch)
+    with ProgressBar(PLAN) as bar:
+        progress = bar.progress()
+        progress.on_step("fit mf", 5)
+        progress.on_epoch(Epoch(0.9, 0.8123))
+        bar.refresh()
+        progress.on_step("refit mf", 2)
+        bar.refresh()
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
+    assert "step 1 of 2" in shown
+    assert "epoch 1 of at most 5, MSE 0.8123" in shown
+    assert re.search(r"step 2 of 2 .*0:00 elapsed, at most 0:0\d left", shown)
+
+
+def test_the_clock_goes_on_during_a_step_that_reports_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The elapsed time is that of the moment at which the bars are drawn."""
+    stream = terminal(monkeypatch)
+    with ProgressBar(PLAN) as bar:
+        bar.progress().on_step("fit mf", 0)
+        bar._started -= 75
+        bar.refresh()
+    assert "1:15 elapsed" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
+
+
+def test_a_line_remains_of_each_finished_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its time, and the epochs that early stopping left of the maximum."""
+    stream = terminal(monkeypatch)
+    with ProgressBar(PLAN) as bar:
         progress = bar.progress()
         progress.on_step("fit mf", 5)
         progress.on_epoch(Epoch(0.9, 0.8123))
         progress.on_epoch(Epoch(0.8, 0.8111))
         progress.on_step("evaluate", 0)
-    lines = terminal.getvalue().replace("\n", "\r").split("\r")
-    last = [line for line in lines if line.startswith("fit mf")][-1]
-    assert "2/2" in last
-    assert "MSE 0.8111" in last
-    assert any(line.startswith("evaluate") and "1/1" in line for line in lines)
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue()).splitlines()
+    assert any(re.search(r"fit mf +0\.\d s, 2 epochs, MSE 0\.8111", line) for line in lines)
+    assert any(re.search(r"evaluate +0\.\d s", line) for line in lines)
 
 
 def test_without_a_terminal_each_step_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """Logs are not filled with bars."""
-    with ProgressBar() as bar:
+    """With the elapsed time, and as soon as there is one, the estimate of the remaining time."""
+    with ProgressBar(PLAN) as bar:
         bar.progress().on_step("fit mf", 5)
         bar.progress().on_epoch(Epoch(0.9, None))
-    assert capsys.readouterr().err == "  fit mf\n"
+        bar.progress().on_step("refit mf", 5)
+        bar.progress().on_step("something else", 0)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "  0:00  fit mf (step 1 of 2)"
+    assert re.fullmatch(r"  0:00  refit mf \(step 2 of 2\), at most 0:0\d left", lines[1])
+    assert lines[2] == "  0:00  something else"
+
+
+def test_the_plan_of_a_run_names_the_steps_that_training_reports() -> None:
+    """First fits, the ensemble, refits, the evaluation; and the fits on all ratings if any."""
+    names = [step.name for step in training_plan(["mf", "ease"], 10, 100, 125)]
+    assert names == [
+        "fit mf",
+        "fit ease",
+        "learn the ensemble",
+        "refit mf",
+        "refit ease",
+        "evaluate",
+        "fit on all: mf",
+        "fit on all: ease",
+    ]
+    assert len(training_plan(["mf", "ease"], 10, 100)) == 6

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from marquee_core.arrays import Float64
 from marquee_trainer.metrics import bootstrap
@@ -53,6 +54,23 @@ def test_resamples_match_a_plain_loop(
         monkeypatch.setattr(bootstrap, "_BLOCK_DRAWS", draws)
         found = bootstrap_interval(values, 7, weights, resamples=200, confidence=0.8)
         assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.1, 0.9])))
+
+
+@pytest.mark.parametrize("weights", [None, np.array([1.0, 5.0, 2.0, 9.0, 3.0])])
+def test_intervals_are_those_of_scipy(weights: Float64 | None) -> None:
+    """Its percentile method draws the same resamples from the same generator."""
+    values = np.array([3.0, -1.0, 4.0, 1.5, 0.25])
+    user_weights = np.ones(5) if weights is None else weights
+    expected = stats.bootstrap(
+        (values * user_weights, user_weights),
+        lambda sums, counts, axis: sums.sum(axis=axis) / counts.sum(axis=axis),
+        paired=True,
+        n_resamples=500,
+        method="percentile",
+        rng=np.random.default_rng(11),
+    ).confidence_interval
+    found = bootstrap_interval(values, 11, weights, resamples=500)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
 def test_a_real_difference_is_distinguished_from_chance() -> None:

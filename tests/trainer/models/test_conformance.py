@@ -112,6 +112,11 @@ def test_an_unfitted_model_has_no_scorer(model: RegisteredModel, tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
+def test_the_model_and_its_scorer_agree_on_the_meaning_of_scores(model: RegisteredModel) -> None:
+    """A model says whether it is a ranker before it is fitted, because its data may not suit it."""
+    assert type(model).output is model.scorer.output
+
+
 def test_scores_of_known_users_are_finite(
     model: RegisteredModel, parts: tuple[ReleaseData, Interactions]
 ) -> None:

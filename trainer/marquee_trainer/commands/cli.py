@@ -7,6 +7,7 @@ from collections.abc import Callable
 import click
 
 from marquee_services.server.options import settings_options
+from marquee_trainer.commands.interrupt import GRACE_S, PromptInterrupt
 from marquee_trainer.commands.settings import (
     DataCheckSettings,
     DemoSettings,
@@ -26,7 +27,7 @@ def train(settings: TrainSettings) -> None:
 
         run_training(settings)
 
-    _run(run)
+    _run(run, "No release was published.")
 
 
 @click.command()
@@ -39,7 +40,8 @@ def demo(settings: DemoSettings) -> None:
 
         run_demo(settings)
 
-    _run(run)
+    # While it trains, the demo ends promptly; later it first stops its services.
+    _run(run, grace_s=None)
 
 
 @click.command()
@@ -52,7 +54,7 @@ def evaluate(settings: EvaluateSettings) -> None:
 
         run_evaluation(settings)
 
-    _run(run)
+    _run(run, "No report was written.")
 
 
 @click.command()
@@ -65,7 +67,7 @@ def tune(settings: TuneSettings) -> None:
 
         tune_models(settings)
 
-    _run(run)
+    _run(run, "The best configurations found so far are kept.")
 
 
 @click.group()
@@ -90,25 +92,41 @@ def check(settings: DataCheckSettings, path: str) -> None:
     _run(run)
 
 
-def _run(command: Callable[[], None]) -> None:
-    """Runs a command, and reports an expected error in one line.
+def _run(command: Callable[[], None], outcome: str = "", grace_s: float | None = GRACE_S) -> None:
+    """Runs a command, and reports an expected error or an interrupt in one line.
 
     Any other error is a defect, and its traceback is shown.
 
+    Args:
+        command: The command.
+        outcome: What to say about the state that an interrupted command leaves.
+        grace_s: Seconds within which the command ends after Ctrl-C or SIGTERM; None for as long
+            as it needs to stop what it started.
+
     Raises:
         ClickException: The input, the configuration or a file is at fault.
+        Exit: The command was interrupted; the exit code is 130.
     """
     from marquee_core.errors import ArtifactError
     from marquee_trainer.data.errors import RatingsError
 
-    try:
-        command()
-    except (ArtifactError, OSError, RatingsError) as error:
-        raise click.ClickException(str(error)) from error
-    except RuntimeError as error:
-        # Not imported above: it brings TensorFlow, which takes seconds.
-        from marquee_trainer.models.configurations import ConfigurationError
-
-        if not isinstance(error, ConfigurationError):
+    with PromptInterrupt(outcome, grace_s) as interrupt:
+        try:
+            command()
+        # A library may answer an interrupt with an error of its own.
+        except BaseException as error:
+            if interrupt.was_interrupted or isinstance(error, KeyboardInterrupt):
+                interrupt.report()
+                raise interrupt.exit() from None
+            if isinstance(error, ArtifactError | OSError | RatingsError):
+                raise click.ClickException(str(error)) from error
+            if isinstance(error, RuntimeError) and _is_configuration_error(error):
+                raise click.ClickException(str(error)) from error
             raise
-        raise click.ClickException(str(error)) from error
+
+
+def _is_configuration_error(error: RuntimeError) -> bool:
+    # Not imported at the top: it brings TensorFlow, which takes seconds.
+    from marquee_trainer.models.configurations import ConfigurationError
+
+    return isinstance(error, ConfigurationError)

@@ -141,7 +141,7 @@ def _first_rows(dataset: RatingsDataset, count: int) -> str:
         ]
         for row in dataset.file_order[:count].tolist()
     ]
-    return render(["user", "item", "title", "rating", "time"], rows, "<<<><")
+    return render(["user", "item", "title", "rating", "time"], rows, "lllrl")
 
 
 def _moment(seconds: int) -> str:

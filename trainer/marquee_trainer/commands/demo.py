@@ -13,7 +13,9 @@ import numpy as np
 from marquee import Client, Recommendations
 from marquee.cli.table import render
 from marquee_services.processes import ServiceGroup, ServiceProcessError
+from marquee_trainer.commands.interrupt import PromptInterrupt
 from marquee_trainer.commands.loading import load_and_split, open_store
+from marquee_trainer.commands.selection import selection_of
 from marquee_trainer.commands.settings import DemoSettings
 from marquee_trainer.commands.tables import metrics_table
 from marquee_trainer.commands.train import train_all
@@ -47,10 +49,14 @@ def run_demo(settings: DemoSettings) -> None:
             f"{len(dataset.catalogue):,} items; {split.description}"
         )
         click.echo("Training")
-        trained = train_all(dataset, split, settings.seed, settings.config)
+        selection = selection_of(settings)
+        with PromptInterrupt():
+            trained = train_all(
+                dataset, split, settings.seed, settings.config, selection, refit=True
+            )
         click.echo(metrics_table(trained.evaluation))
         manifest = publish_trained(
-            store, dataset, split, trained, TrainingConfig(seed=settings.seed)
+            store, dataset, split, trained, TrainingConfig.for_dataset(dataset, settings.seed)
         )
         store.promote(manifest.release_id)
         click.echo(f"\nRelease {manifest.release_id} is published and in production.")
@@ -81,7 +87,7 @@ def _start_services(url: str, logs: Path, listen: str) -> ServiceGroup:
 
 def _show_recommendations(client: Client, dataset: RatingsDataset, trained: Trained) -> None:
     """Recommends to a known user, a visitor and an unknown user."""
-    matrix = trained.data.matrix
+    matrix = trained.served_data.matrix
     counts = np.diff(matrix.indptr)
     # The first user whose number of ratings is the median.
     user = int(np.flatnonzero(counts == np.sort(counts)[len(counts) // 2])[0])
@@ -109,13 +115,14 @@ def _print_page(page: Recommendations) -> None:
             str(item.rank),
             item.item_id,
             f"{item.title} ({item.year})" if item.year else str(item.title),
-            f"{item.predicted_stars:.2f}",
+            "" if item.predicted_stars is None else f"{item.predicted_stars:.2f}",
             f"{item.score:.3f}",
             ", ".join(item.proposed_by),
         ]
         for item in page
     ]
-    click.echo(render(["", "item", "title", "stars", "score", "proposed by"], rows, "><<>><"))
+    headers = ["", "item", "title", "stars", "score", "proposed by"]
+    click.echo(render(headers, rows, "rllrrl", droppable=("proposed by", "score")))
     weights = ", ".join(
         f"{w.model} {w.ranking_weight:.3g}" for w in page.source.models if w.ranking_weight
     )

@@ -10,9 +10,12 @@ import click
 
 from marquee_trainer.commands.loading import load_and_split
 from marquee_trainer.commands.progress import ProgressBar
+from marquee_trainer.commands.selection import selection_of
 from marquee_trainer.commands.settings import EvaluateSettings
 from marquee_trainer.commands.tables import known_day_table, metrics_table
 from marquee_trainer.commands.train import train_all
+from marquee_trainer.data.errors import RatingsError
+from marquee_trainer.data.scale import Feedback
 from marquee_trainer.models.configurations import configuration_file, read_searches
 from marquee_trainer.studies.cold_start import ColdStart, ColdStartConfig, cold_start
 from marquee_trainer.studies.known_day import (
@@ -29,26 +32,33 @@ def run_evaluation(settings: EvaluateSettings) -> None:
     """Trains and evaluates all models, prints a table and writes the requested files.
 
     Raises:
-        RatingsError: The ratings cannot be read, no user has enough ratings for a requested
-            cold-start evaluation, or the ratings have no timestamps and `with_day` is set.
+        RatingsError: The ratings cannot be read, there are too few of them, no user has enough
+            ratings for a requested cold-start evaluation, the ratings have no timestamps and
+            `with_day` is set, or a study of predicted ratings is requested for implicit feedback.
         ConfigurationError: The file of hyperparameters cannot be read or names an unknown model.
         OSError: A file cannot be written.
     """
     dataset, split = load_and_split(settings)
+    if dataset.feedback is Feedback.IMPLICIT and (settings.cold_start or settings.with_day):
+        raise RatingsError(
+            f"{dataset.source}: --cold-start and --with-day measure predicted ratings, which "
+            "implicit feedback does not have"
+        )
     if settings.with_day:
         require_days(dataset)
     # Read before training, so that a damaged file is reported at once.
     file = configuration_file(len(split.train), settings.config)
     searches = read_searches(file) if file else None
-    trained = train_all(dataset, split, settings.seed, settings.config)
+    selection = selection_of(settings)
+    trained = train_all(dataset, split, settings.seed, settings.config, selection)
     click.echo(metrics_table(trained.evaluation))
-    config = TrainingConfig(seed=settings.seed)
+    config = TrainingConfig.for_dataset(dataset, settings.seed)
     new_users: ColdStart | None = None
     if settings.cold_start:
         new_users = cold_start(
             dataset,
             dataset.file_order,
-            lambda data, part: train_all(data, part, settings.seed, settings.config),
+            lambda data, part: train_all(data, part, settings.seed, settings.config, selection),
             ColdStartConfig(),
             config.relevant_stars,
             settings.seed,
@@ -64,7 +74,6 @@ def run_evaluation(settings: EvaluateSettings) -> None:
         Path(settings.json).write_text(metrics_json(trained.evaluation, new_users, known_day))
         click.echo(f"wrote {settings.json}")
     if settings.report:
-        # matplotlib is slow to import and needed only here.
         from marquee_trainer.reporting.report import write_evaluation_report
 
         page = write_evaluation_report(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import click
 
 from marquee_core.release.store import ReleaseStore
-from marquee_trainer.commands.settings import DataSettings, ReadSettings
+from marquee_trainer.commands.settings import AUTO_SPLIT, DataSettings, ReadSettings
 from marquee_trainer.data.columns import parse_columns
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.scale import RatingScale
 from marquee_trainer.data.source import load_ratings
-from marquee_trainer.data.split import Split, split_by
+from marquee_trainer.data.split import Split, automatic_split, split_by
 
 
 def load_and_split(settings: DataSettings) -> tuple[RatingsDataset, Split]:
@@ -37,7 +37,10 @@ def load_and_split(settings: DataSettings) -> tuple[RatingsDataset, Split]:
     if loaded.split is not None:
         return loaded.dataset, loaded.split
     rows, share = loaded.dataset.file_order, settings.test_fraction
-    split = split_by(settings.split, loaded.dataset, rows, share, settings.seed)
+    kind = settings.split
+    if kind == AUTO_SPLIT:
+        kind = automatic_split(loaded.dataset, rows, share)
+    split = split_by(kind, loaded.dataset, rows, share, settings.seed)
     return loaded.dataset, split
 
 

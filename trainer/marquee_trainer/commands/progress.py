@@ -1,55 +1,139 @@
-"""Progress bars on the terminal."""
+"""The progress of training on the terminal."""
 
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import Self
 
 import click
-from tqdm import tqdm
+from rich.console import Console
+from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
+from rich.progress import Progress as RichProgress
+from rich.table import Column
+from rich.text import Text
 
+from marquee_trainer.commands.estimate import Estimator, PlannedStep, duration
 from marquee_trainer.models.model import Epoch
 from marquee_trainer.training.progress import Progress
 
+# The steps in which training fits models, each with whether it chooses epochs and hyperparameters.
+FIRST_FIT, REFIT, FINAL_FIT = "fit {}", "refit {}", "fit on all: {}"
+ENSEMBLE, EVALUATE = "learn the ensemble", "evaluate"
+_SCORING = "scoring"
+_REFRESH_PER_SECOND = 4
+
 
 class ProgressBar:
-    """Shows a progress bar for each step of training.
+    """Shows the progress of training on stderr.
 
-    If stderr is not a terminal, it prints one line for each step instead, to keep logs short.
+    On a terminal, one bar shows the progress of the run as a whole, with the elapsed and the
+    estimated remaining time, and a second one that of the current step with its epochs; a line
+    remains of each finished step. If stderr is not a terminal, it prints one line for each step, to
+    keep logs short.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, plan: Sequence[PlannedStep] = ()) -> None:
+        """Creates the progress.
+
+        Args:
+            plan: All steps of the run, in order, to show how many there are and how long they
+                take; empty if unknown.
+        """
+        self._estimator = Estimator(plan)
         self._is_terminal = sys.stderr.isatty()
-        self._bar: tqdm[NoReturn] | None = None
+        self._started = time.monotonic()
+        self._name = ""
+        self._epochs = 0
+        self._error = ""
+        self._bars = RichProgress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=24),
+            _Note(self._note, Column(no_wrap=True)),
+            console=Console(file=sys.stderr),
+            refresh_per_second=_REFRESH_PER_SECOND,
+            transient=True,
+            get_time=time.monotonic,
+        )
+        self._overall: TaskID | None = None
+        self._step: TaskID | None = None
 
     def progress(self) -> Progress:
         """The callbacks that drive the bars."""
         return Progress(self._start_step, self._count_epoch)
 
+    def refresh(self) -> None:
+        """Draws the bars at once; they are otherwise drawn a few times a second."""
+        self._bars.refresh()
+
     def _start_step(self, name: str, epochs: int) -> None:
         self._end_step()
+        self._estimator.start(name)
+        self._name, self._epochs, self._error = name, 0, ""
         if not self._is_terminal:
-            click.echo(f"  {name}", err=True)
+            left = self._estimator.remaining() if self._estimator.place else None
+            click.echo(
+                f"  {self._elapsed()}  {name}{self._place()}{f', {left}' if left else ''}", err=True
+            )
             return
-        unit = "epoch" if epochs else "step"
-        self._bar = tqdm(total=epochs or 1, desc=f"{name:<20}", unit=unit, file=sys.stderr)
+        self._step = self._bars.add_task(name, total=epochs or None, note="")
+        self._show_overall()
 
     def _count_epoch(self, epoch: Epoch) -> None:
-        if self._bar is not None:
-            mse = epoch.train_mse if epoch.validation_mse is None else epoch.validation_mse
-            self._bar.set_postfix_str(f"MSE {mse:.4f}", refresh=False)
-            self._bar.update()
+        self._epochs += 1
+        mse = epoch.train_mse if epoch.validation_mse is None else epoch.validation_mse
+        self._error = f"MSE {mse:.4f}"
+        if self._step is not None:
+            total = self._bars.tasks[-1].total
+            most = f" of at most {total:.0f}" if total else ""
+            self._bars.update(
+                self._step, advance=1, note=f"epoch {self._epochs}{most}, {self._error}"
+            )
+            self._show_overall()
+
+    def _show_overall(self) -> None:
+        if self._overall is None:
+            return
+        self._bars.update(
+            self._overall,
+            completed=max(0, self._estimator.place - 1),
+            description=f"step {self._estimator.place} of {self._estimator.steps}",
+        )
+
+    def _note(self, task: Task) -> str:
+        """The text after a bar; the times of the run go on while a step reports nothing."""
+        if task.id != self._overall:
+            return str(task.fields["note"])
+        left = self._estimator.remaining() if self._estimator.place else None
+        return f"{self._elapsed()} elapsed" + (f", {left}" if left else "")
+
+    def _place(self) -> str:
+        place = self._estimator.place
+        return f" (step {place} of {self._estimator.steps})" if place else ""
+
+    def _elapsed(self) -> str:
+        return duration(time.monotonic() - self._started)
 
     def _end_step(self) -> None:
-        """Completes the current bar, also when early stopping ended the step."""
-        if self._bar is not None:
-            self._bar.total = self._bar.n = max(1, self._bar.n)
-            self._bar.refresh()
-            self._bar.close()
-            self._bar = None
+        """Ends the current step, also when early stopping ended it."""
+        seconds = self._estimator.finish()
+        if self._step is None:
+            return
+        self._bars.remove_task(self._step)
+        self._step = None
+        epochs = f", {self._epochs} epochs, {self._error}" if self._epochs else ""
+        self._bars.console.print(
+            f"  {self._name:<24} {seconds:7.1f} s{epochs}", highlight=False, markup=False
+        )
 
     def __enter__(self) -> Self:
+        if self._is_terminal:
+            if self._estimator.steps:
+                self._overall = self._bars.add_task("", total=self._estimator.steps, note="")
+            self._bars.start()
         return self
 
     def __exit__(
@@ -58,4 +142,42 @@ class ProgressBar:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._end_step()
+        if error is None:
+            self._end_step()
+        if self._is_terminal:
+            self._bars.stop()
+
+
+class _Note(ProgressColumn):
+    """A column of texts that are made anew each time the bars are drawn."""
+
+    def __init__(self, make: Callable[[Task], str], column: Column) -> None:
+        super().__init__(column)
+        self._make = make
+
+    def render(self, task: Task) -> Text:
+        """The text of a bar."""
+        return Text(self._make(task))
+
+
+def training_plan(
+    models: Sequence[str], validation_ratings: int, training_ratings: int, all_ratings: int = 0
+) -> list[PlannedStep]:
+    """The steps of a training run.
+
+    Args:
+        models: The names of the models, in the order in which they are fitted.
+        validation_ratings: The number of training ratings that are held out for validation.
+        training_ratings: The number of training ratings, with those for validation.
+        all_ratings: The number of all ratings, on which the models are refitted at the end; 0 if
+            they are not.
+    """
+    first = training_ratings - validation_ratings
+    plan = [PlannedStep(FIRST_FIT.format(name), name, first, is_search=True) for name in models]
+    # Both score every item for many users with every model.
+    plan.append(PlannedStep(ENSEMBLE, _SCORING, first))
+    plan += [PlannedStep(REFIT.format(name), name, training_ratings) for name in models]
+    plan.append(PlannedStep(EVALUATE, _SCORING, training_ratings))
+    if all_ratings:
+        plan += [PlannedStep(FINAL_FIT.format(name), name, all_ratings) for name in models]
+    return plan

@@ -9,6 +9,7 @@ from marquee_trainer.publishing.config import AUTO, RETRIEVAL_KINDS, PrecomputeC
 
 # As in `data/repeats.py`, which is not imported: it brings NumPy.
 ON_REPEAT = ("auto", "last", "mean", "max", "sum", "error")
+AUTO_SPLIT = "auto"
 SPLITS = ("random", "temporal", "user-random", "user-last")
 _CONFIG_HELP = (
     "Hyperparameters: a file that `marquee tune` wrote; by default the file in the package that "
@@ -91,11 +92,12 @@ class DataSettings(ReadSettings, SourceSettings):
         0.2, "Share of the ratings that is held out for the test.", low=0.01, high=0.9
     )
     split: str = setting(
-        "random",
+        AUTO_SPLIT,
         "How test ratings are chosen: `random`; `temporal`, the latest ratings of all; "
-        "`user-random`, at random from each user; `user-last`, the latest of each user. Ignored "
-        "if --train or --test is given.",
-        choices=SPLITS,
+        "`user-random`, at random from each user; `user-last`, the latest of each user; `auto`, "
+        "`user-last` if the ratings have timestamps, else `random`. Ignored if --train or --test "
+        "is given.",
+        choices=(AUTO_SPLIT, *SPLITS),
     )
 
 
@@ -107,7 +109,23 @@ class DataCheckSettings(ReadSettings):
 
 
 @dataclass(frozen=True)
-class TrainSettings(DataSettings):
+class ModelSettings(Settings):
+    """Which models to train."""
+
+    config: str = setting("", _CONFIG_HELP)
+    models: str = setting(
+        "", "Models to train, separated by commas, for example ease,ials,mf; empty for all."
+    )
+    exclude: str = setting("", "Models to leave out, separated by commas.")
+    budget: str = setting(
+        "",
+        "Time that the whole run may take, such as 90s, 10m or 2h. Models that do not fit are "
+        "left out or trained for fewer epochs. Empty for no limit.",
+    )
+
+
+@dataclass(frozen=True)
+class TrainSettings(ModelSettings, DataSettings):
     """Settings of `marquee train`."""
 
     store: str = setting(
@@ -129,15 +147,18 @@ class TrainSettings(DataSettings):
         alias="first-pages",
         env_alias="MARQUEE_TRAIN_FIRST_PAGES",
     )
-    config: str = setting("", _CONFIG_HELP)
+    refit: bool = setting(
+        True,
+        "Fit the models on all ratings after the evaluation, and publish those. Without, the "
+        "models are published as they were evaluated, for experiments.",
+    )
 
 
 @dataclass(frozen=True)
-class DemoSettings(DataSettings):
+class DemoSettings(ModelSettings, DataSettings):
     """Settings of `marquee demo`."""
 
     store: str = setting("", "Release store; empty for a temporary folder.", env="MARQUEE_STORE")
-    config: str = setting("", _CONFIG_HELP)
     keep: bool = setting(False, "Keep the services running until Ctrl-C.")
     listen: str = setting(
         "127.0.0.1:0", "Address that the gateway listens on; port 0 picks a free one."
@@ -145,11 +166,11 @@ class DemoSettings(DataSettings):
 
 
 @dataclass(frozen=True)
-class EvaluateSettings(DataSettings):
+class EvaluateSettings(ModelSettings, DataSettings):
     """Settings of `marquee evaluate`."""
 
     json: str = setting("", "File to write the metrics to, as JSON; empty to write none.")
-    report: str = setting("", "Folder to write report.html and its plots to; empty to write none.")
+    report: str = setting("", "Folder to write report.html and its charts to; empty to write none.")
     cold_start: bool = setting(
         False,
         "Also evaluate users who are unknown in training, by the number of ratings they give; "
@@ -160,7 +181,6 @@ class EvaluateSettings(DataSettings):
         "Also evaluate predictions that know the day of the rating, which no forecast can; fits "
         "one more model, twice.",
     )
-    config: str = setting("", _CONFIG_HELP)
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,28 @@ _COLUMNS = (
     ("recall@20", "Recall@20"),
     ("coverage@10", "coverage@10"),
 )
+# Left out first where the terminal is too narrow for all columns.
+_DROPPABLE = ("coverage@10", "train MSE", "test MAE", "Recall@20", "test RMSE")
 
 
 def metrics_table(evaluation: Evaluation) -> str:
-    """The metrics of every model, the baselines and the ensemble; empty cells do not apply."""
-    rows = [
-        [name, *(f"{metrics[key]:.4f}" if key in metrics else "" for key, _ in _COLUMNS)]
-        for name, metrics in evaluation.metrics.items()
+    """The metrics of every model, the baselines and the ensemble.
+
+    Empty cells do not apply. Metrics that no model has, such as rating errors of implicit feedback,
+    have no column.
+    """
+    by_model = evaluation.metrics
+    columns = [
+        (key, title)
+        for key, title in _COLUMNS
+        if any(key in metrics for metrics in by_model.values())
     ]
-    return render(["model", *(title for _, title in _COLUMNS)], rows, "<" + ">" * len(_COLUMNS))
+    rows = [
+        [name, *(f"{metrics[key]:.4f}" if key in metrics else "" for key, _ in columns)]
+        for name, metrics in by_model.items()
+    ]
+    headers = ["model", *(title for _, title in columns)]
+    return render(headers, rows, "l" + "r" * len(columns), droppable=_DROPPABLE)
 
 
 def known_day_table(known_day: KnownDay) -> str:
@@ -33,4 +46,5 @@ def known_day_table(known_day: KnownDay) -> str:
         [f"{name}, day known", *(f"{row[key]:.4f}" for key, _ in columns)]
         for name, row in known_day.metrics.items()
     ]
-    return render(["model", *(title for _, title in columns)], rows, "<" + ">" * len(columns))
+    headers = ["model", *(title for _, title in columns)]
+    return render(headers, rows, "l" + "r" * len(columns), droppable=_DROPPABLE)

@@ -1,19 +1,24 @@
-"""`marquee train`: trains all models, evaluates them and publishes a release."""
+"""`marquee train`: trains models, evaluates them, refits them and publishes a release."""
 
 from __future__ import annotations
 
 import click
 
+from marquee_trainer.commands.interrupt import set_outcome
 from marquee_trainer.commands.loading import load_and_split, open_store
-from marquee_trainer.commands.progress import ProgressBar
+from marquee_trainer.commands.progress import ProgressBar, training_plan
+from marquee_trainer.commands.selection import ModelSelection, selection_of
 from marquee_trainer.commands.settings import TrainSettings
 from marquee_trainer.commands.tables import metrics_table
 from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.data.scale import Feedback
 from marquee_trainer.data.split import Split
 from marquee_trainer.models.configurations import models_for
 from marquee_trainer.publishing.config import PrecomputeConfig, RetrievalConfig
 from marquee_trainer.publishing.release import publish_trained
+from marquee_trainer.training.budget import Budget
 from marquee_trainer.training.config import TrainingConfig
+from marquee_trainer.training.refit import refit_on_all_ratings
 from marquee_trainer.training.results import Trained
 from marquee_trainer.training.train import train
 
@@ -22,32 +27,50 @@ def run_training(settings: TrainSettings) -> None:
     """Trains, prints the metrics, publishes a release and, if so configured, promotes it.
 
     Raises:
-        RatingsError: The ratings cannot be read.
-        ConfigurationError: The file of hyperparameters cannot be read or names an unknown model.
+        RatingsError: The ratings cannot be read, or there are too few of them.
+        ConfigurationError: The file of hyperparameters cannot be read or names an unknown model, or
+            the selection of models does.
         ArtifactError: A model's parameters are not finite, so it cannot be published.
         OSError: The store cannot be written to.
     """
     store = open_store(settings.store)
     dataset, split = load_and_split(settings)
-    trained = train_all(dataset, split, settings.seed, settings.config)
+    trained = train_all(
+        dataset, split, settings.seed, settings.config, selection_of(settings), settings.refit
+    )
+    click.echo(
+        f"{split.description}: {len(split.train):,} training ratings, {len(split.test):,} test"
+    )
     click.echo(metrics_table(trained.evaluation))
     manifest = publish_trained(
         store,
         dataset,
         split,
         trained,
-        TrainingConfig(seed=settings.seed),
+        TrainingConfig.for_dataset(dataset, settings.seed),
         RetrievalConfig(settings.retrieval),
         PrecomputeConfig(settings.precomputed_users),
     )
-    click.echo(f"published {manifest.release_id}")
+    set_outcome(f"Release {manifest.release_id} was published.")
+    fitted_on = "refitted on all" if settings.refit else "fitted on the"
+    kind = "ratings" if settings.refit else "training ratings"
+    click.echo(
+        f"published {manifest.release_id}, {fitted_on} {manifest.data.rating_count:,} {kind}"
+    )
     if settings.promote:
         store.promote(manifest.release_id)
         click.echo("promoted")
 
 
-def train_all(dataset: RatingsDataset, split: Split, seed: int, config: str = "") -> Trained:
-    """Trains all models with their tuned hyperparameters, and shows the progress on stderr.
+def train_all(
+    dataset: RatingsDataset,
+    split: Split,
+    seed: int,
+    config: str = "",
+    selection: ModelSelection | None = None,
+    refit: bool = False,
+) -> Trained:
+    """Trains models with their tuned hyperparameters, and shows the progress on stderr.
 
     Args:
         dataset: The ratings.
@@ -55,10 +78,28 @@ def train_all(dataset: RatingsDataset, split: Split, seed: int, config: str = ""
         seed: Seed for all randomness.
         config: A file that `marquee tune` wrote; empty for the file in this package that was tuned
             on data of about the same size, if there is one.
+        selection: Which models to train, and in what time; None for all.
+        refit: Whether to fit the models on all ratings after the evaluation, for a release.
 
     Raises:
         ConfigurationError: The file cannot be read or names an unknown model.
+        RatingsError: There are too few ratings, or none of the models can learn from them.
     """
-    models = models_for(len(split.train), config)
-    with ProgressBar() as bar:
-        return train(dataset, split, models, TrainingConfig(seed=seed), bar.progress())
+    selection = selection or ModelSelection()
+    models = models_for(len(split.train), config, selection.names)
+    if dataset.feedback is Feedback.IMPLICIT:
+        click.echo("  implicit feedback: only rankers are trained", err=True)
+    training = TrainingConfig.for_dataset(dataset, seed)
+    budget = None
+    if selection.seconds is not None:
+        budget = Budget(selection.seconds, lambda note: click.echo(f"  {note}", err=True))
+    held_out = round(training.validation_share(split.kind) * len(split.train))
+    names = [make_model().name for make_model in models]
+    all_ratings = len(split.train) + len(split.test) if refit else 0
+    plan = training_plan(names, held_out, len(split.train), all_ratings)
+    with ProgressBar(plan) as bar:
+        progress = bar.progress()
+        trained = train(dataset, split, models, training, progress, budget)
+        if refit:
+            trained = refit_on_all_ratings(dataset, split, trained, training, progress)
+    return trained

@@ -179,6 +179,16 @@ class RatingsDataset:
             self.timestamps[rows],
         )
 
+    def from_stars(self, stars: float) -> float:
+        """The rating of this data set that means as much as a number of stars.
+
+        See `RatingScale.from_stars`. In implicit feedback every interaction means a like, so any
+        number of stars corresponds to the weakest one.
+        """
+        if self.feedback is Feedback.IMPLICIT:
+            return min(self.scale.low, float(self.ratings.min()))
+        return self.scale.from_stars(stars)
+
     def rating(self, user: int, item: int) -> float | None:
         """A user's rating of an item; None if the user has not rated it."""
         seen = self.by_user.seen(user)

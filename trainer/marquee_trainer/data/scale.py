@@ -97,6 +97,17 @@ class RatingScale:
         """This scale with the step that the ratings show."""
         return RatingScale(self.low, self.high, _step(_distinct(ratings)))
 
+    def from_stars(self, stars: float) -> float:
+        """The rating on this scale that means as much as a number of stars.
+
+        Thresholds such as "a like is 4 stars or more" are configured in stars. They hold as they
+        are on the scales of MovieLens, and are placed proportionally between the ends of any other
+        scale: 1 star is the lowest rating, 5 stars are the highest.
+        """
+        if self.high == HIGHEST and self.low in (LOWEST, 1.0):
+            return stars
+        return self.low + (stars - 1.0) / (HIGHEST - 1.0) * (self.high - self.low)
+
     def contains(self, ratings: Float32) -> Bool:
         """Which ratings are on the scale (bool, n); NaN is not."""
         inside: Bool = (ratings >= self.low) & (ratings <= self.high)

@@ -15,6 +15,9 @@ from marquee_core.arrays import Bool, Int64
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.errors import RatingsError
 
+# Makes 0.2 of 5 come to 1 in spite of rounding errors.
+_MARGIN = 1e-9
+
 
 @dataclass(frozen=True)
 class Split:
@@ -24,7 +27,7 @@ class Split:
         train: Rows for training (int64, ascending).
         test: Rows for testing (int64, ascending).
         description: How the rows were split, for people.
-        kind: How the rows were split: one of `settings.SPLITS`. The validation part is split off
+        kind: How the rows were split: one of those of `split_by`. The validation part is split off
             the training part in the same way, so that what is chosen on it suits the test part.
     """
 
@@ -40,7 +43,7 @@ def split_by(
     """Splits rows in one of the ways below.
 
     Args:
-        kind: How to split: one of `settings.SPLITS`.
+        kind: How to split: `random`, `temporal`, `user-random` or `user-last`.
         dataset: The ratings.
         rows: The rows of the data set to split (int64, n).
         test_fraction: Share of the rows that are for testing.
@@ -57,6 +60,28 @@ def split_by(
         "user-last": lambda: last_split_per_user(dataset, rows, test_fraction),
     }
     return splits[kind]()
+
+
+def automatic_split(dataset: RatingsDataset, rows: Int64, test_fraction: float) -> str:
+    """The kind of split that comes closest to production: `user-last`, or `random` without times.
+
+    A model in production predicts what a user does next. The ratings are split at random if they
+    have no timestamps, if each user's ratings all have the same one, or if so many users have only
+    a few ratings that the last of each user would be less than half of the requested share.
+
+    Args:
+        dataset: The ratings.
+        rows: The rows of the data set to split (int64, n).
+        test_fraction: Share of the rows that are for testing.
+    """
+    if not dataset.has_timestamps or not len(rows):
+        return "random"
+    rows = np.sort(rows)
+    users, times = dataset.users[rows], dataset.timestamps[rows]
+    same_user = users[1:] == users[:-1]
+    has_order = bool((same_user & (times[1:] != times[:-1])).any())
+    held_out = np.floor(np.bincount(users) * test_fraction + _MARGIN).sum()
+    return "user-last" if has_order and held_out >= len(rows) * test_fraction / 2 else "random"
 
 
 def random_split(rows: Int64, test_fraction: float, seed: int) -> Split:
@@ -147,8 +172,7 @@ def _user_tails(
     order = np.lexsort((keys, users))
     counts = np.bincount(users)
     ends = np.cumsum(counts)
-    # The margin makes 0.2 of 5 come to 1 in spite of rounding errors.
-    kept = ends - np.floor(counts * fraction + 1e-9).astype(np.int64)
+    kept = ends - np.floor(counts * fraction + _MARGIN).astype(np.int64)
     held = np.empty(len(rows), dtype=np.bool_)
     held[order] = np.arange(len(rows)) >= kept[users[order]]
     return held

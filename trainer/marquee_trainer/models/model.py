@@ -11,6 +11,7 @@ from typing import ClassVar, Generic, Self, TypeVar
 import numpy as np
 
 from marquee_core.arrays import Float32, Int32
+from marquee_core.output import Output
 from marquee_core.scorers.hyperparameters import ModelConfig
 from marquee_core.scorers.scorer import ReleaseData, Scorer
 from marquee_trainer.data.interactions import Interactions
@@ -44,6 +45,8 @@ class Training:
         seed: The seed for all randomness.
         on_epoch: Called after each epoch, to report progress.
         relevant_stars: The lowest rating, in stars, that makes a validation item relevant.
+        from_stars: Converts a threshold that is configured in stars to the scale of the ratings;
+            None if thresholds are on that scale already, as in a refit.
     """
 
     data: ReleaseData
@@ -51,6 +54,7 @@ class Training:
     seed: int = 0
     on_epoch: Callable[[Epoch], None] = lambda _: None
     relevant_stars: float = 4.0
+    from_stars: Callable[[float], float] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,10 +80,13 @@ class Model(ABC):
     Attributes:
         name: The name of the model in requests and in releases.
         backend: The service that serves it: `cf`, `inference` or `gateway`.
+        output: The meaning of its scores; that of its scorer. Implicit feedback trains rankers
+            (`Output.AFFINITY`) only.
     """
 
     name: ClassVar[str]
     backend: ClassVar[str]
+    output: ClassVar[Output] = Output.STARS
 
     @abstractmethod
     def fit(self, training: Training) -> Fit:

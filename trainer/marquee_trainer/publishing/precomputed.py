@@ -107,7 +107,11 @@ def _page(
         items=recommended_items(
             items.ids(page.positions),
             ranked.scores[page.positions],
-            ScoredCandidates(shown, blends, scale, (), ()).stars,
+            (
+                ScoredCandidates(shown, blends, scale, (), ()).stars
+                if blends.rating.weights
+                else None
+            ),
             ranked.proposers(page.positions),
             1,
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from marquee_core.release.contents import model_folder, save_data
 from marquee_core.release.ensemble import BASELINE, POPULARITY, RECENT_POPULARITY, Ensemble
 from marquee_core.release.manifest import (
     EXACT,
+    IMPLICIT,
     DataEntry,
     Manifest,
     ModelEntry,
@@ -34,6 +36,7 @@ from marquee_trainer.publishing.precomputed import precompute_pages
 from marquee_trainer.publishing.retrieval import choose_retrieval
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import ENSEMBLE
+from marquee_trainer.training.refit import all_rows
 from marquee_trainer.training.results import Trained
 
 _LIBRARIES = ("tensorflow-cpu", "keras", "numpy", "scipy", "marquee-recommender")
@@ -53,6 +56,9 @@ def publish_trained(
 ) -> Manifest:
     """Publishes the result of training as a release, without promoting it.
 
+    The release serves the models that were refitted on all ratings, if there are any, with the
+    metrics of the evaluation.
+
     Args:
         store: The store to publish to.
         dataset: The ratings that were loaded.
@@ -69,20 +75,27 @@ def publish_trained(
         ArrayError: A model's parameters are not finite.
         OSError: The store cannot be written to.
     """
-    matrix = trained.data.matrix
+    served = trained.served_data
+    matrix, limit = served.matrix, served.dislike_limit
+    refitted = trained.refit is not None
     source = DataEntry(
         source=dataset.source,
-        fingerprint=dataset.fingerprint(split.train),
+        fingerprint=dataset.fingerprint(all_rows(split) if refitted else split.train),
         user_count=matrix.user_count,
         item_count=matrix.item_count,
         rating_count=matrix.rating_count,
         rating_min=dataset.scale.low,
         rating_max=dataset.scale.high,
         genres=dataset.catalogue.genres,
+        feedback=dataset.feedback.value,
+        refitted=refitted,
+        dislike_limit=limit if math.isfinite(limit) else None,
     )
     evaluation = {
         "split": split.description,
         "seed": config.seed,
+        "training_ratings": len(split.train),
+        "training_fingerprint": dataset.fingerprint(split.train),
         "test_ratings": len(split.test),
         "ranked_users": trained.evaluation.ranked_users,
         "training": asdict(config),
@@ -93,8 +106,8 @@ def publish_trained(
         source,
         dataset.user_ids,
         dataset.catalogue,
-        trained.data,
-        trained.models,
+        trained.served_data,
+        trained.served_models,
         trained.ensemble,
         trained.evaluation.metrics,
         evaluation,
@@ -122,10 +135,10 @@ def publish_release(
 
     Args:
         store: The store to publish to.
-        source: The manifest's record of the training ratings.
+        source: The manifest's record of the ratings.
         users: The user ids.
         catalogue: The items' metadata.
-        data: The training ratings and the bias baseline.
+        data: The ratings that the models were fitted on, and the bias baseline.
         models: The fitted models, without the baselines.
         ensemble: The blends of the models and the baselines.
         metrics: The metrics of each model and each baseline, by model name.
@@ -151,7 +164,7 @@ def publish_release(
             if chosen.index is not None:
                 chosen.index.save(model_folder(folder, model.name))
             retrieval_entries[model.name] = chosen.entry
-        all_models = (*models, *fitted_baselines(data))
+        all_models = (*models, *fitted_baselines(data, source.feedback == IMPLICIT))
         scale = source.rating_min, source.rating_max
         pages = precompute_pages(
             data, catalogue.items, all_models, ensemble, scale, precompute or PrecomputeConfig()

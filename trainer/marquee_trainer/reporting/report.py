@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.data.scale import Feedback
 from marquee_trainer.data.split import Split
 from marquee_trainer.metrics.rating_metrics import rating_metrics
 from marquee_trainer.models.configurations import Searches
 from marquee_trainer.reporting import plots
+from marquee_trainer.reporting.charts import Chart
 from marquee_trainer.reporting.page import Section, write_report
 from marquee_trainer.reporting.sections.cold_start import cold_start_section
 from marquee_trainer.reporting.sections.errors import error_section
@@ -21,10 +24,12 @@ from marquee_trainer.reporting.sections.ratings import (
 )
 from marquee_trainer.reporting.sections.search import chosen_section, search_section
 from marquee_trainer.reporting.sections.unknown_users import unknown_users_section
+from marquee_trainer.reporting.summary import summarise
 from marquee_trainer.studies.cold_start import ColdStart
 from marquee_trainer.studies.known_day import KnownDay
 from marquee_trainer.studies.unknown_users import study_unknown_users
 from marquee_trainer.training.config import TrainingConfig
+from marquee_trainer.training.evaluate import ENSEMBLE
 from marquee_trainer.training.preparation import interactions_of
 from marquee_trainer.training.results import Trained
 
@@ -39,7 +44,7 @@ def write_evaluation_report(
     known_day: KnownDay | None = None,
     searches: Searches | None = None,
 ) -> Path:
-    """Writes `report.html` and its plots.
+    """Writes `report.html` and its charts.
 
     Args:
         folder: The folder to write to; it is created if it does not exist.
@@ -60,27 +65,43 @@ def write_evaluation_report(
         name: rating_metrics(predictions, test.ratings, dataset.scale).squared_errors
         for name, predictions in evaluation.predictions.items()
     }
-    sections = [
-        _protocol_section(dataset, split, config),
-        rating_section(evaluation.metrics, trained.seconds),
-        comparison_section(squared, test.users, config.seed),
-        ablation_section(dataset, split, trained, config),
-        Section("Learning curves", plots=[("learning", plots.learning_curves(trained.fits))]),
-        error_section(dataset, test, trained, squared),
-    ]
-    unknown_users = study_unknown_users(dataset, split, trained.data, config)
-    if unknown_users is not None:
-        sections.append(unknown_users_section(unknown_users))
-    sections.append(ranking_section(evaluation, config.seed))
-    sections.append(chosen_section(trained.models))
+    sections = [ranking_section(evaluation, config.seed)]
+    # Implicit feedback has no ratings to predict.
+    if ENSEMBLE in squared:
+        sections += [
+            rating_section(evaluation.metrics, trained.seconds),
+            comparison_section(squared, test.users, config.seed),
+            ablation_section(dataset, split, trained, config),
+            error_section(dataset, test, trained, squared),
+        ]
+        unknown_users = study_unknown_users(dataset, split, trained.data, config)
+        if unknown_users is not None:
+            sections.append(unknown_users_section(unknown_users))
+    if new_users is not None:
+        sections.append(cold_start_section(new_users))
+    if known_day is not None:
+        sections.append(known_day_section(known_day, evaluation.metrics))
+    curves = plots.learning_curves(trained.fits)
+    if curves:
+        sections.append(_curves_section(curves))
+    chosen = chosen_section(trained.models)
+    if chosen.rows:
+        sections.append(chosen)
     if searches is not None:
         is_same = searches.fingerprint == dataset.fingerprint(split.train)
         sections.append(search_section(searches, is_same))
-    if known_day is not None:
-        sections.append(known_day_section(known_day, evaluation.metrics))
-    if new_users is not None:
-        sections.append(cold_start_section(new_users))
-    return write_report(folder, f"Evaluation on {dataset.source}", sections)
+    sections.append(_protocol_section(dataset, split, config))
+    summary = summarise(dataset, split, trained, squared, test.users, config, searches)
+    return write_report(folder, f"Evaluation on {dataset.source}", summary, sections)
+
+
+def _curves_section(curves: Sequence[Chart]) -> Section:
+    return Section(
+        "Learning curves",
+        "The error by epoch of the models that are trained in epochs, while the validation ratings "
+        "were held out. A dotted line marks the number of epochs that they chose.",
+        charts=curves,
+    )
 
 
 def _protocol_section(dataset: RatingsDataset, split: Split, config: TrainingConfig) -> Section:
@@ -92,5 +113,9 @@ def _protocol_section(dataset: RatingsDataset, split: Split, config: TrainingCon
         "refitted on all training ratings, and the test ratings were used once, at the end. "
         "Predictions are clipped to the rating scale, and errors are averaged over all ratings. "
         "Each ranking is of all items that the user has not rated in training; an item is "
-        f"relevant if the user rated it {config.relevant_stars:g} stars or more in the test.",
+        + (
+            f"relevant if the user rated it {config.relevant_stars:g} or more in the test."
+            if dataset.feedback is Feedback.EXPLICIT
+            else "relevant if the user interacted with it in the test."
+        ),
     )

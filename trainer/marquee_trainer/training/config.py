@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Self
 
+from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.ensemble.blends import BlendConfig
 from marquee_trainer.training.recency import RecencyConfig
+from marquee_trainer.training.relevance import STARS, relevant_rating
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class TrainingConfig:
         latest_validation_fraction: The share under a temporal or user-last split, where the
             validation ratings are the latest ones. It is larger because the latest ratings come
             from fewer users.
-        relevant_stars: An item is relevant to a user who rated it with at least this many stars.
+        relevant_stars: An item is relevant to a user who rated it with at least this many stars;
+            `for_dataset` chooses it by the rating scale.
         baseline: Regularisation of the bias baseline.
         recency: How the half-life of recent popularity is chosen.
         blend: How the ensemble's blends are learned.
@@ -44,17 +48,26 @@ class TrainingConfig:
     seed: int = 0
     validation_fraction: float = 0.1
     latest_validation_fraction: float = 0.2
-    relevant_stars: float = 4.0
+    relevant_stars: float = STARS
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
     recency: RecencyConfig = field(default_factory=RecencyConfig)
     blend: BlendConfig = field(default_factory=BlendConfig)
+
+    @classmethod
+    def for_dataset(cls, dataset: RatingsDataset, seed: int = 0) -> Self:
+        """The default configuration, with the relevant rating that suits a data set.
+
+        Args:
+            dataset: The ratings; see `relevant_rating`.
+            seed: Seed for all randomness.
+        """
+        return cls(seed=seed, relevant_stars=relevant_rating(dataset))
 
     def validation_share(self, kind: str) -> float:
         """The share of the training ratings held out for validation, 0 to 1.
 
         Args:
-            kind: How the data set was split into training and test ratings: one of
-                `settings.SPLITS`.
+            kind: How the data set was split into training and test ratings; see `Split.kind`.
         """
         is_latest = kind in ("temporal", "user-last")
         return self.latest_validation_fraction if is_latest else self.validation_fraction

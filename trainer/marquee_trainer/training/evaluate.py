@@ -61,6 +61,7 @@ def evaluate(
     test: Interactions,
     scale: RatingScale,
     relevant_stars: float,
+    rankers_only: bool = False,
 ) -> Evaluation:
     """Evaluates models, baselines and the ensemble on test ratings.
 
@@ -75,9 +76,12 @@ def evaluate(
         test: The test ratings, which the models were not fitted on.
         scale: The rating scale, to which predictions are clipped.
         relevant_stars: An item is relevant to a user who rated it with at least this many stars.
+        rankers_only: Whether the ratings are implicit feedback, so that there are no rating
+            predictors, no rating metrics and no predictions.
     """
     blends = ensemble.blends(sorted({model.backend for model in models}))
-    scorers = {model.name: model.scorer for model in (*fitted_baselines(data), *models)}
+    evaluated = (*fitted_baselines(data, rankers_only), *models)
+    scorers = {model.name: model.scorer for model in evaluated}
     rating_predictors = [name for name, scorer in scorers.items() if scorer.output is Output.STARS]
     metrics: dict[str, dict[str, float]] = {}
     predictions: dict[str, dict[str, Float32]] = {"train": {}, "test": {}}
@@ -87,7 +91,8 @@ def evaluate(
             by_model[name] = predict_pairs(
                 scorers[name], data, interactions.users, interactions.items
             )
-        by_model[ENSEMBLE] = blends.rating.apply(by_model).astype(np.float32)
+        if by_model:
+            by_model[ENSEMBLE] = blends.rating.apply(by_model).astype(np.float32)
         for name, predicted in by_model.items():
             errors = rating_metrics(predicted, interactions.ratings, scale)
             row = metrics.setdefault(name, {})

@@ -2,14 +2,60 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 from marquee_core.arrays import Int64
+from marquee_core.ratings import dislike_limit
 from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.interactions import Interactions
+from marquee_trainer.data.scale import Feedback
 from marquee_trainer.data.split import Split, split_by
 from marquee_trainer.training.config import BaselineConfig, TrainingConfig
 from marquee_trainer.training.recency import recency_of
+
+# Fewer ratings cannot be divided into parts that say anything.
+MIN_RATINGS = 20
+
+
+def check_sizes(dataset: RatingsDataset, split: Split, inner: Split) -> None:
+    """Checks that there are ratings to fit, to validate and to test models on.
+
+    Args:
+        dataset: The ratings.
+        split: The training and test rows of the data set.
+        inner: The fitted and validation rows of the training part.
+
+    Raises:
+        RatingsError: There are too few ratings, users or items, or a part is empty.
+    """
+    count = len(split.train) + len(split.test)
+    if count < MIN_RATINGS:
+        raise RatingsError(
+            f"{dataset.source}: {count} ratings are too few to train and evaluate models; at "
+            f"least {MIN_RATINGS} are needed"
+        )
+    for rows, purpose in (
+        (inner.train, "fit models on"),
+        (inner.test, "choose hyperparameters and blends on"),
+        (split.test, "test models on"),
+    ):
+        if not len(rows):
+            raise RatingsError(
+                f"{dataset.source}: the split ({split.description}) leaves no ratings to "
+                f"{purpose}; use another --split or --test-fraction"
+            )
+    users, items = dataset.users[inner.train], dataset.items[inner.train]
+    for name, used in (("user", users), ("item", items)):
+        if len(np.unique(used)) == 1:
+            raise RatingsError(
+                f"{dataset.source}: all ratings to fit models on are of one {name}, so there is "
+                "nothing to learn from"
+            )
 
 
 def validation_split(dataset: RatingsDataset, split: Split, config: TrainingConfig) -> Split:
@@ -58,4 +104,7 @@ def release_data(
     matrix = dataset.matrix(rows)
     baseline = Baseline.fit(matrix, config.user_damping, config.item_damping, config.sweeps)
     recency = None if half_life_days is None else recency_of(dataset, rows, half_life_days)
-    return ReleaseData(matrix, baseline, recency)
+    limit = -math.inf
+    if dataset.feedback is Feedback.EXPLICIT:
+        limit = dislike_limit(dataset.scale.low, dataset.scale.high)
+    return ReleaseData(matrix, baseline, recency, limit)

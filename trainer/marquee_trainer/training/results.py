@@ -26,18 +26,35 @@ class ValidationPredictions:
 
 
 @dataclass(frozen=True)
+class Refit:
+    """The models fitted on all ratings, for a release to serve.
+
+    Attributes:
+        data: All ratings, training and test, and the bias baseline fitted on them.
+        models: The models, fitted on all ratings.
+        seconds: By model, the time that took.
+    """
+
+    data: ReleaseData
+    models: tuple[Model, ...]
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Trained:
     """Trained models, their ensemble and their evaluation.
 
     Attributes:
         data: The training ratings and the bias baseline fitted on them.
-        models: The models, fitted on all training ratings.
+        models: The models as they were evaluated, fitted on all training ratings.
         ensemble: The blends for every set of available backends.
         evaluation: Metrics of each model, of the baselines and of the ensemble.
         fits: By model, the learning curve and the number of epochs of the fit that held out the
             validation ratings.
         validation: The predictions from which the rating blend was learned.
         seconds: By model, the time it took to fit it on all training ratings.
+        refit: The models fitted on all ratings, which is what a release serves; None to serve the
+            models as they were evaluated.
     """
 
     data: ReleaseData
@@ -47,3 +64,14 @@ class Trained:
     fits: Mapping[str, Fit]
     validation: ValidationPredictions
     seconds: Mapping[str, float]
+    refit: Refit | None = None
+
+    @property
+    def served_data(self) -> ReleaseData:
+        """The ratings and the baseline that a release of these models serves."""
+        return self.data if self.refit is None else self.refit.data
+
+    @property
+    def served_models(self) -> tuple[Model, ...]:
+        """The models that a release serves."""
+        return self.models if self.refit is None else self.refit.models

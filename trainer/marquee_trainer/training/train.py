@@ -5,6 +5,9 @@ and the models are fitted on the rest. The validation ratings choose the half-li
 popularity, the number of epochs, the hyperparameters of implicit-feedback models, and the
 ensemble's blends. In the second round the models are refitted on all training ratings with these
 choices. The test ratings are read only once, for the final evaluation.
+
+Implicit feedback, such as plays or purchases, has no ratings to predict: the rankers alone are
+trained, and evaluated by ranking metrics.
 """
 
 from __future__ import annotations
@@ -19,21 +22,26 @@ from marquee_core.output import Output
 from marquee_core.release.ensemble import Ensemble
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.interactions import Interactions
+from marquee_trainer.data.scale import Feedback
 from marquee_trainer.data.split import Split
 from marquee_trainer.ensemble.blends import RankingLists, learn_ensemble
 from marquee_trainer.metrics.ranking_metrics import RankingTask
 from marquee_trainer.models.baselines import fitted_baselines
 from marquee_trainer.models.model import Fit, Model, Training, predict_pairs
+from marquee_trainer.training.budget import Budget
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import evaluate
 from marquee_trainer.training.preparation import (
+    check_sizes,
     interactions_of,
     release_data,
     validation_split,
 )
 from marquee_trainer.training.progress import Progress
 from marquee_trainer.training.recency import choose_half_life
+from marquee_trainer.training.refit import refit_models
 from marquee_trainer.training.results import Trained, ValidationPredictions
 
 
@@ -43,6 +51,7 @@ def train(
     models: Sequence[Callable[[], Model]],
     config: TrainingConfig,
     progress: Progress,
+    budget: Budget | None = None,
 ) -> Trained:
     """Trains the models, learns their ensemble, and evaluates both on the test ratings.
 
@@ -52,18 +61,47 @@ def train(
         models: Factories; each returns a new, unfitted model.
         config: The settings of the training run.
         progress: Callbacks that report progress.
+        budget: Limits the time that training may take, by leaving out or shortening models; None
+            for no limit.
+
+    Raises:
+        RatingsError: There are too few ratings to fit, validate and test models, or the feedback
+            is implicit and none of the models is a ranker.
     """
     inner = validation_split(dataset, split, config)
-    half_life = choose_half_life(dataset, inner, config.relevant_stars, config.recency)
+    check_sizes(dataset, split, inner)
+    rankers_only = dataset.feedback is Feedback.IMPLICIT
+    candidates = [
+        model
+        for model in (make_model() for make_model in models)
+        if model.output is Output.AFFINITY or not rankers_only
+    ]
+    if models and not candidates:
+        raise RatingsError(
+            f"{dataset.source}: the ratings are implicit feedback, which only rankers can learn "
+            "from, and none of the selected models is a ranker"
+        )
+    half_life = None
+    if dataset.has_timestamps:
+        half_life = choose_half_life(dataset, inner, config.relevant_stars, config.recency)
 
     inner_data = release_data(dataset, inner.train, config.baseline, half_life)
     validation = interactions_of(dataset, inner.test)
-    fitted, fits = _fit_all(models, inner_data, validation, config, progress)
+    training = Training(
+        inner_data,
+        validation,
+        config.seed,
+        progress.on_epoch,
+        config.relevant_stars,
+        dataset.from_stars,
+    )
+    fitted, fits = _fit_all(candidates, training, progress, budget)
     progress.on_step("learn the ensemble", 0)
-    ensemble, predictions = _learn_ensemble(inner_data, fitted, validation, config)
+    all_models = (*fitted_baselines(inner_data, rankers_only), *fitted)
+    ensemble, predictions = _learn_ensemble(inner_data, all_models, validation, config)
 
     data = release_data(dataset, split.train, config.baseline, half_life)
-    refitted, seconds = _refit_all(fitted, data, config, progress)
+    refitted, seconds = refit_models(fitted, data, config.seed, progress)
     progress.on_step("evaluate", 0)
     evaluation = evaluate(
         data,
@@ -73,6 +111,7 @@ def train(
         interactions_of(dataset, split.test),
         dataset.scale,
         config.relevant_stars,
+        rankers_only,
     )
     return Trained(
         data,
@@ -86,56 +125,40 @@ def train(
 
 
 def _fit_all(
-    models: Sequence[Callable[[], Model]],
-    data: ReleaseData,
-    validation: Interactions,
-    config: TrainingConfig,
-    progress: Progress,
+    models: Sequence[Model], training: Training, progress: Progress, budget: Budget | None
 ) -> tuple[list[Model], dict[str, Fit]]:
     """Fits each model; the validation ratings choose epochs and hyperparameters.
 
     Returns:
-        The fitted models, and by model the course of its fit.
+        The fitted models in their order, without those that the budget leaves out; and by model,
+        the course of its fit.
     """
-    training = Training(data, validation, config.seed, progress.on_epoch, config.relevant_stars)
-    fitted: list[Model] = []
     fits: dict[str, Fit] = {}
-    for make_model in models:
-        model = make_model()
+    fitted: dict[str, Model] = {}
+    names = [model.name for model in models]
+    for candidate in models if budget is None else budget.order(models):
+        model = candidate if budget is None else budget.admit(candidate, training.data.matrix)
+        if model is None:
+            continue
         progress.on_step(f"fit {model.name}", model.max_epochs)
-        fits[model.name] = model.fit(training)
-        fitted.append(model)
-    return fitted, fits
-
-
-def _refit_all(
-    fitted: Sequence[Model],
-    data: ReleaseData,
-    config: TrainingConfig,
-    progress: Progress,
-) -> tuple[list[Model], dict[str, float]]:
-    """Refits each model on all training ratings, with the choices of its first fit.
-
-    Returns:
-        The models, and by model the time that its fit took, in seconds.
-    """
-    training = Training(data, None, config.seed, progress.on_epoch)
-    refitted: list[Model] = []
-    seconds: dict[str, float] = {}
-    for fitted_model in fitted:
-        model = fitted_model.for_refit()
-        progress.on_step(f"refit {model.name}", model.max_epochs)
         start = time.perf_counter()
-        model.fit(training)
-        seconds[model.name] = time.perf_counter() - start
-        refitted.append(model)
-    return refitted, seconds
+        fits[model.name] = model.fit(training)
+        fitted[model.name] = model
+        if budget is not None:
+            budget.record(model, training.data.matrix, time.perf_counter() - start)
+    return [fitted[name] for name in names if name in fitted], fits
 
 
 def _learn_ensemble(
     data: ReleaseData, models: Sequence[Model], validation: Interactions, config: TrainingConfig
 ) -> tuple[Ensemble, dict[str, Float32]]:
     """Learns the blends from the scores that models and baselines give to validation users.
+
+    Args:
+        data: The ratings that the models were fitted on.
+        models: The fitted models and baselines.
+        validation: The validation ratings.
+        config: How blends are learned, and what is relevant.
 
     Returns:
         The ensemble, and by rating predictor its predictions of the validation ratings.
@@ -146,14 +169,14 @@ def _learn_ensemble(
     candidates, relevant = task.lists(np.arange(len(task.users)))
     scores: dict[str, Float32] = {}
     predictions: dict[str, Float32] = {}
-    all_models = (*fitted_baselines(data), *models)
-    for model in all_models:
-        scores[model.name] = model.scorer.score(profiles)
+    for model in models:
+        if len(task.users):
+            scores[model.name] = model.scorer.score(profiles)
         if model.scorer.output is Output.STARS:
             predictions[model.name] = predict_pairs(
                 model.scorer, data, validation.users, validation.items
             )
-    backend_of = {model.name: model.backend for model in all_models}
+    backend_of = {model.name: model.backend for model in models}
     lists = RankingLists(scores, candidates, relevant)
     ensemble = learn_ensemble(backend_of, predictions, validation.ratings, lists, config.blend)
     return ensemble, predictions

@@ -137,13 +137,14 @@ def tune(
             raise ConfigurationError(f"there is no model {name!r} with a search space")
     # Optuna would report each study and trial on stderr.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    config = TrainingConfig(seed=seed)
+    config = TrainingConfig.for_dataset(dataset, seed)
     inner = validation_split(dataset, split, config)
     task = _Task(
         release_data(dataset, inner.train, config.baseline),
         interactions_of(dataset, inner.test),
         (dataset.scale.low, dataset.scale.high),
         config,
+        dataset.from_stars,
     )
     ratings = dataset.fingerprint(inner.train)[:_NAME_DIGITS]
     trials = (
@@ -173,12 +174,14 @@ class _Task:
         validation: The ratings to measure the loss on.
         scale: The lowest and the highest rating, to which predictions are clipped.
         config: The configuration of training.
+        from_stars: Converts a threshold in stars to the scale of the ratings.
     """
 
     data: ReleaseData
     validation: Interactions
     scale: tuple[float, float]
     config: TrainingConfig
+    from_stars: Callable[[float], float]
 
     def loss(self, model: Model) -> float:
         """The validation loss of a fitted model, measured with the scorer that serves."""
@@ -308,7 +311,16 @@ class _ModelSearch:
         # which would then differ from those of the trial.
         validation = task.validation if model.max_epochs else None
         try:
-            model.fit(Training(task.data, validation, task.config.seed, on_epoch))
+            model.fit(
+                Training(
+                    task.data,
+                    validation,
+                    task.config.seed,
+                    on_epoch,
+                    task.config.relevant_stars,
+                    task.from_stars,
+                )
+            )
         except optuna.TrialPruned:
             return errors[-1], TrialState.PRUNED
         return task.loss(model), TrialState.COMPLETE

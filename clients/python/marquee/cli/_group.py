@@ -31,7 +31,6 @@ _KNOWN = {
 # Modules whose absence names the missing extra more precisely than the command does.
 _EXTRA_OF_MODULE = {
     "keras": "trainer",
-    "matplotlib": "trainer",
     "polars": "trainer",
     "scipy": "cf",
     "tensorflow": "inference",

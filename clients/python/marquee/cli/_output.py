@@ -28,13 +28,14 @@ def recommendations(answer: marquee.Recommendations) -> str:
                 entry.title or "",
                 str(entry.year or ""),
                 ", ".join(entry.genres),
-                f"{entry.predicted_stars:.2f}",
+                "" if entry.predicted_stars is None else f"{entry.predicted_stars:.2f}",
                 f"{entry.score:.3f}",
                 ", ".join(entry.proposed_by),
             )
             for entry in answer
         ],
         ">><><>><",
+        droppable=("proposed by", "genres", "score", "year"),
     )
     lines = [table if answer.items else "No items match."]
     lines += [_reasons(entry) for entry in answer if entry.reasons]
@@ -75,6 +76,7 @@ def similar_items(answer: marquee.SimilarItems) -> str:
             for entry in answer
         ],
         ">><><><",
+        droppable=("proposed by", "genres", "year"),
     )
     return "\n".join(
         [
@@ -101,6 +103,7 @@ def items(found: Sequence[marquee.Item]) -> str:
             for item in found
         ],
         "><><>>",
+        droppable=("genres", "ratings", "mean stars"),
     )
 
 
@@ -151,14 +154,30 @@ def _release(release: marquee.ReleaseStatus) -> str:
             f"release {printable(release.release_id)}, published {printable(release.published_at)}",
             f"{release.rating_count:,} ratings by {release.user_count:,} users of "
             f"{release.item_count:,} items, from {printable(release.data_source)}",
+            *_measured(release),
             "",
             render(
                 ("model", "version", "backend", "ranking weight", "rating weight", *metrics),
                 rows,
                 "<<<>>" + ">" * len(metrics),
+                droppable=("version", "backend", "recall@10", "test_mae", "test_mse"),
             ),
         ]
     )
+
+
+def _measured(release: marquee.ReleaseStatus) -> list[str]:
+    """Says in one line how the metrics were measured, and which models are served."""
+    measured = release.evaluation
+    if measured is None or not measured.split:
+        return []
+    served = "serves models refitted on all ratings" if release.refitted else "serves these models"
+    kind = "; implicit feedback" if release.implicit_feedback else ""
+    trained = f"trained on {measured.training_ratings:,}, " if measured.training_ratings else ""
+    return [
+        f"measured by {printable(measured.split)}: {trained}tested on "
+        f"{measured.test_ratings:,} ratings; {served}{kind}"
+    ]
 
 
 def _backends(backends: Sequence[marquee.BackendStatus]) -> str:
@@ -175,6 +194,7 @@ def _backends(backends: Sequence[marquee.BackendStatus]) -> str:
             for backend in backends
         ],
         "<<<><",
+        droppable=("releases", "last error"),
     )
 
 
@@ -183,20 +203,38 @@ def _reasons(entry: marquee.Recommendation) -> str:
     for reason in entry.reasons:
         match reason:
             case marquee.ModelShare():
-                text = f"{reason.contribution:+.3f} by {reason.model} (output {reason.output:.3f})"
-            case marquee.RatedItem():
                 text = (
-                    f"{reason.contribution:+.3f} stars in item CF: the user gave "
-                    f"{reason.title or reason.item_id} {reason.stars:g} stars "
-                    f"(similarity {reason.similarity:.2f})"
+                    f"{reason.contribution:+.3f} by {reason.model} (output {reason.output:.3f})"
+                    + _made_of(reason)
+                )
+            case marquee.RatedItem():
+                amount = f"{reason.score_contribution:+.3f} by {reason.model}"
+                if not reason.model:  # from an older server
+                    amount = f"{reason.contribution:+.3f} stars in item CF"
+                text = (
+                    f"{amount}: the user gave {reason.title or reason.item_id} "
+                    f"{reason.stars:g} stars (similarity {reason.similarity:.2f})"
                 )
             case marquee.SimilarUsers():
+                amount = f"{reason.score_contribution:+.3f} by {reason.model}"
+                if not reason.model:  # from an older server
+                    amount = f"{reason.contribution:+.3f} stars in user CF"
                 text = (
-                    f"{reason.contribution:+.3f} stars in user CF: {reason.count} similar users "
-                    f"gave it {reason.mean_stars:.2f} stars"
+                    f"{amount}: {reason.count} similar users gave it {reason.mean_stars:.2f} stars"
                 )
         lines.append(f"   {printable(text)}")
     return "\n".join(lines)
+
+
+def _made_of(share: marquee.ModelShare) -> str:
+    match share.decomposition:
+        case marquee.Decomposition.RATED_ITEMS:
+            return f", of which {share.explained:+.3f} by rated items"
+        case marquee.Decomposition.SIMILAR_USERS:
+            return f", of which {share.explained:+.3f} by similar users"
+        case marquee.Decomposition.OPAQUE:
+            return ", which cannot be decomposed"
+    return ""
 
 
 def _footer(source: marquee.AnswerSource, unknown_item_ids: Sequence[str]) -> list[str]:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17marquee/v1/errors.proto\x12\nmarquee.v1*\xe1\x03\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_INVALID_FIELD\x10\x01\x12\"\n\x1e\x45RROR_REASON_RELEASE_NOT_FOUND\x10\x02\x12 \n\x1c\x45RROR_REASON_MODEL_NOT_FOUND\x10\x03\x12\x1f\n\x1b\x45RROR_REASON_ITEM_NOT_FOUND\x10\x04\x12\x1b\n\x17\x45RROR_REASON_NO_RELEASE\x10\x05\x12\x1b\n\x17\x45RROR_REASON_OVERLOADED\x10\x06\x12$\n ERROR_REASON_PAGE_TOKEN_MISMATCH\x10\x07\x12#\n\x1f\x45RROR_REASON_PAGE_TOKEN_EXPIRED\x10\x08\x12\"\n\x1e\x45RROR_REASON_MODEL_UNAVAILABLE\x10\t\x12\"\n\x1e\x45RROR_REASON_DEADLINE_EXCEEDED\x10\n\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x0b\x12\x1f\n\x1b\x45RROR_REASON_MODEL_ABSTAINS\x10\x0c\x12$\n ERROR_REASON_BACKEND_UNAVAILABLE\x10\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17marquee/v1/errors.proto\x12\nmarquee.v1*\x86\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_INVALID_FIELD\x10\x01\x12\"\n\x1e\x45RROR_REASON_RELEASE_NOT_FOUND\x10\x02\x12 \n\x1c\x45RROR_REASON_MODEL_NOT_FOUND\x10\x03\x12\x1f\n\x1b\x45RROR_REASON_ITEM_NOT_FOUND\x10\x04\x12\x1b\n\x17\x45RROR_REASON_NO_RELEASE\x10\x05\x12\x1b\n\x17\x45RROR_REASON_OVERLOADED\x10\x06\x12$\n ERROR_REASON_PAGE_TOKEN_MISMATCH\x10\x07\x12#\n\x1f\x45RROR_REASON_PAGE_TOKEN_EXPIRED\x10\x08\x12\"\n\x1e\x45RROR_REASON_MODEL_UNAVAILABLE\x10\t\x12\"\n\x1e\x45RROR_REASON_DEADLINE_EXCEEDED\x10\n\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x0b\x12\x1f\n\x1b\x45RROR_REASON_MODEL_ABSTAINS\x10\x0c\x12$\n ERROR_REASON_BACKEND_UNAVAILABLE\x10\r\x12#\n\x1f\x45RROR_REASON_NO_PREDICTED_STARS\x10\x0e\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'marquee.v1.errors_pb2', _gl
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ERRORREASON']._serialized_start=40
-  _globals['_ERRORREASON']._serialized_end=521
+  _globals['_ERRORREASON']._serialized_end=558
 # @@protoc_insertion_point(module_scope)

@@ -83,6 +83,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     the requested page cannot continue it. Retry later, or request the first page again.
     Example metadata: {"backend": "inference"}
     """
+    ERROR_REASON_NO_PREDICTED_STARS: _ErrorReason.ValueType  # 14
+    """FAILED_PRECONDITION. The release predicts no ratings, because it was trained on implicit
+    feedback. Example metadata: {"release_id": "20260101T120000Z-1a2b3c4d"}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. Values are stable: new ones may be added, existing ones never change meaning.
@@ -142,5 +146,9 @@ ERROR_REASON_BACKEND_UNAVAILABLE: ErrorReason.ValueType  # 13
 """UNAVAILABLE. The first page of the list was ranked with a backend that does not answer now, so
 the requested page cannot continue it. Retry later, or request the first page again.
 Example metadata: {"backend": "inference"}
+"""
+ERROR_REASON_NO_PREDICTED_STARS: ErrorReason.ValueType  # 14
+"""FAILED_PRECONDITION. The release predicts no ratings, because it was trained on implicit
+feedback. Example metadata: {"release_id": "20260101T120000Z-1a2b3c4d"}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from marquee.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
@@ -39,7 +40,8 @@ class RecommendOptions(_message.Message):
     """
     min_predicted_stars: _builtins.float
     """Recommend only items whose predicted rating is at least this many stars. At most the top of the
-    release's rating scale. Unset does not filter.
+    release's rating scale, and an error if the release was trained on implicit feedback. Unset
+    does not filter.
     """
     diversity: _builtins.float
     """How strongly to vary the list, from 0 to 1. 0, the default, ranks by score alone. Higher values
@@ -192,7 +194,9 @@ class RecommendedItem(_message.Message):
     score: _builtins.float
     """The ranking score. Comparable only within one list."""
     predicted_stars: _builtins.float
-    """The predicted rating in stars, within the release's rating scale."""
+    """The predicted rating in stars, within the release's rating scale. Unset if the release was
+    trained on implicit feedback, which has no ratings to predict.
+    """
     @_builtins.property
     def proposed_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The names of the models that rank the item among their own top items: the best `page_size`, or
@@ -208,7 +212,9 @@ class RecommendedItem(_message.Message):
     @_builtins.property
     def reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reason]:
         """Why the item was recommended. Filled if `include_reasons` was set. The contributions of all
-        model shares add up to `score`.
+        model shares add up to `score`. They are followed by the evidence behind the shares: the five
+        rated items that changed the score most over all models, with one reason for each model that
+        they changed it by, and then similar users. Only models with a ranking weight give evidence.
         """
 
     def __init__(
@@ -217,16 +223,18 @@ class RecommendedItem(_message.Message):
         item_id: _builtins.str = ...,
         rank: _builtins.int = ...,
         score: _builtins.float = ...,
-        predicted_stars: _builtins.float = ...,
+        predicted_stars: _builtins.float | None = ...,
         proposed_by: _abc.Iterable[_builtins.str] | None = ...,
         metadata: _types_pb2.Item | None = ...,
         reasons: _abc.Iterable[Global___Reason] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_predicted_stars", b"_predicted_stars", "metadata", b"metadata", "predicted_stars", b"predicted_stars"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "metadata", b"metadata", "predicted_stars", b"predicted_stars", "proposed_by", b"proposed_by", "rank", b"rank", "reasons", b"reasons", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_predicted_stars", b"_predicted_stars", "item_id", b"item_id", "metadata", b"metadata", "predicted_stars", b"predicted_stars", "proposed_by", b"proposed_by", "rank", b"rank", "reasons", b"reasons", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__predicted_stars: _TypeAlias = _typing.Literal["predicted_stars"]  # noqa: Y015
+    _WhichOneofArgType__predicted_stars: _TypeAlias = _typing.Literal["_predicted_stars", b"_predicted_stars"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__predicted_stars) -> _WhichOneofReturnType__predicted_stars | None: ...
 
 Global___RecommendedItem: _TypeAlias = RecommendedItem  # noqa: Y015
 
@@ -235,6 +243,41 @@ class Reason(_message.Message):
     """A reason for a recommendation."""
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    class _Decomposition:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _DecompositionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Reason._Decomposition.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        DECOMPOSITION_UNSPECIFIED: Reason._Decomposition.ValueType  # 0
+        """Not known, because the model's backend did not answer with evidence."""
+        DECOMPOSITION_RATED_ITEMS: Reason._Decomposition.ValueType  # 1
+        """Exactly the sum of one contribution per rated item and a rest that no rated item explains."""
+        DECOMPOSITION_SIMILAR_USERS: Reason._Decomposition.ValueType  # 2
+        """The sum of what similar users contribute and a rest: the bias baseline."""
+        DECOMPOSITION_IMPERSONAL: Reason._Decomposition.ValueType  # 3
+        """It rests on no single rating of the subject: the intercept, popularity, the bias baseline, or
+        the neutral output that stands in for a model that abstains.
+        """
+        DECOMPOSITION_OPAQUE: Reason._Decomposition.ValueType  # 4
+        """The model cannot be decomposed, for example because it is a neural network."""
+
+    class Decomposition(_Decomposition, metaclass=_DecompositionEnumTypeWrapper):
+        """What the share of a model is made of."""
+
+    DECOMPOSITION_UNSPECIFIED: Reason.Decomposition.ValueType  # 0
+    """Not known, because the model's backend did not answer with evidence."""
+    DECOMPOSITION_RATED_ITEMS: Reason.Decomposition.ValueType  # 1
+    """Exactly the sum of one contribution per rated item and a rest that no rated item explains."""
+    DECOMPOSITION_SIMILAR_USERS: Reason.Decomposition.ValueType  # 2
+    """The sum of what similar users contribute and a rest: the bias baseline."""
+    DECOMPOSITION_IMPERSONAL: Reason.Decomposition.ValueType  # 3
+    """It rests on no single rating of the subject: the intercept, popularity, the bias baseline, or
+    the neutral output that stands in for a model that abstains.
+    """
+    DECOMPOSITION_OPAQUE: Reason.Decomposition.ValueType  # 4
+    """The model cannot be decomposed, for example because it is a neural network."""
 
     @_typing.final
     class ModelShare(_message.Message):
@@ -245,6 +288,8 @@ class Reason(_message.Message):
         MODEL_FIELD_NUMBER: _builtins.int
         OUTPUT_FIELD_NUMBER: _builtins.int
         CONTRIBUTION_FIELD_NUMBER: _builtins.int
+        DECOMPOSITION_FIELD_NUMBER: _builtins.int
+        EXPLAINED_FIELD_NUMBER: _builtins.int
         model: _builtins.str
         """The model's name, or `intercept` for the constant of the ensemble, whose output is 1."""
         output: _builtins.float
@@ -253,22 +298,31 @@ class Reason(_message.Message):
         """
         contribution: _builtins.float
         """The contribution to the score: the model's ranking weight times its output."""
+        decomposition: Global___Reason.Decomposition.ValueType
+        """What the contribution is made of."""
+        explained: _builtins.float
+        """The part of `contribution` that all rated items of the subject explain together, or all
+        similar users, whether they are listed as reasons or not. The difference to `contribution` is
+        the rest. 0 if the share is not decomposed.
+        """
         def __init__(
             self,
             *,
             model: _builtins.str = ...,
             output: _builtins.float = ...,
             contribution: _builtins.float = ...,
+            decomposition: Global___Reason.Decomposition.ValueType = ...,
+            explained: _builtins.float = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["contribution", b"contribution", "model", b"model", "output", b"output"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["contribution", b"contribution", "decomposition", b"decomposition", "explained", b"explained", "model", b"model", "output", b"output"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     @_typing.final
     class RatedItem(_message.Message):
-        """An item that the subject rated and that raised or lowered the prediction of item-based CF."""
+        """An item that the subject rated and that raised or lowered the output of one model."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -277,6 +331,8 @@ class Reason(_message.Message):
         STARS_FIELD_NUMBER: _builtins.int
         SIMILARITY_FIELD_NUMBER: _builtins.int
         CONTRIBUTION_FIELD_NUMBER: _builtins.int
+        MODEL_FIELD_NUMBER: _builtins.int
+        SCORE_CONTRIBUTION_FIELD_NUMBER: _builtins.int
         item_id: _builtins.str
         """The id of the rated item."""
         title: _builtins.str
@@ -284,9 +340,18 @@ class Reason(_message.Message):
         stars: _builtins.float
         """The subject's rating of it in stars."""
         similarity: _builtins.float
-        """The similarity of the rated item and the recommended one."""
+        """The similarity of the rated item and the recommended one in the model, from -1 to 1. 0 if the
+        model does not compare items.
+        """
         contribution: _builtins.float
-        """The contribution to the prediction of item-based CF, in stars. Negative if it lowers it."""
+        """The contribution to the model's output, in the unit of that output: stars for a rating
+        predictor such as item-based CF, the model's own scale for a ranker. Negative if it lowers
+        it.
+        """
+        model: _builtins.str
+        """The name of the model."""
+        score_contribution: _builtins.float
+        """The contribution to the score: the model's ranking weight times `contribution`."""
         def __init__(
             self,
             *,
@@ -295,10 +360,12 @@ class Reason(_message.Message):
             stars: _builtins.float = ...,
             similarity: _builtins.float = ...,
             contribution: _builtins.float = ...,
+            model: _builtins.str = ...,
+            score_contribution: _builtins.float = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["contribution", b"contribution", "item_id", b"item_id", "similarity", b"similarity", "stars", b"stars", "title", b"title"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["contribution", b"contribution", "item_id", b"item_id", "model", b"model", "score_contribution", b"score_contribution", "similarity", b"similarity", "stars", b"stars", "title", b"title"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -311,22 +378,30 @@ class Reason(_message.Message):
         COUNT_FIELD_NUMBER: _builtins.int
         MEAN_STARS_FIELD_NUMBER: _builtins.int
         CONTRIBUTION_FIELD_NUMBER: _builtins.int
+        MODEL_FIELD_NUMBER: _builtins.int
+        SCORE_CONTRIBUTION_FIELD_NUMBER: _builtins.int
         count: _builtins.int
         """The number of neighbours who rated the item."""
         mean_stars: _builtins.float
         """The mean of their ratings in stars, weighted by similarity."""
         contribution: _builtins.float
         """The contribution to the prediction of user-based CF, in stars. Negative if it lowers it."""
+        model: _builtins.str
+        """The name of the model."""
+        score_contribution: _builtins.float
+        """The contribution to the score: the model's ranking weight times `contribution`."""
         def __init__(
             self,
             *,
             count: _builtins.int = ...,
             mean_stars: _builtins.float = ...,
             contribution: _builtins.float = ...,
+            model: _builtins.str = ...,
+            score_contribution: _builtins.float = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["contribution", b"contribution", "count", b"count", "mean_stars", b"mean_stars"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["contribution", b"contribution", "count", b"count", "mean_stars", b"mean_stars", "model", b"model", "score_contribution", b"score_contribution"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -339,7 +414,7 @@ class Reason(_message.Message):
 
     @_builtins.property
     def rated_item(self) -> Global___Reason.RatedItem:
-        """A rated item, from item-based CF."""
+        """A rated item, from a model whose output is a sum over rated items."""
 
     @_builtins.property
     def similar_users(self) -> Global___Reason.SimilarUsers:
@@ -927,7 +1002,9 @@ class GetStatusResponse(_message.Message):
 
     @_builtins.property
     def backends(self) -> _containers.RepeatedCompositeFieldContainer[Global___BackendStatus]:
-        """The backends that the gateway calls."""
+        """The backends that the gateway calls: those whose models a loaded release holds. Before the first
+        release is loaded, all of them.
+        """
 
     def __init__(
         self,
@@ -951,6 +1028,42 @@ class ReleaseStatus(_message.Message):
     """A release in service."""
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Evaluation(_message.Message):
+        """How the release's metrics were measured: on ratings that the measured models had not seen."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        SPLIT_FIELD_NUMBER: _builtins.int
+        SEED_FIELD_NUMBER: _builtins.int
+        TRAINING_RATINGS_FIELD_NUMBER: _builtins.int
+        TEST_RATINGS_FIELD_NUMBER: _builtins.int
+        TRAINING_FINGERPRINT_FIELD_NUMBER: _builtins.int
+        split: _builtins.str
+        """How the test ratings were chosen, for example `last of each user, 80/20`."""
+        seed: _builtins.int
+        """The seed of the split and of the models."""
+        training_ratings: _builtins.int
+        """The number of ratings that the measured models were fitted on."""
+        test_ratings: _builtins.int
+        """The number of ratings that the models were measured on."""
+        training_fingerprint: _builtins.str
+        """The SHA-256 of the ratings that the measured models were fitted on."""
+        def __init__(
+            self,
+            *,
+            split: _builtins.str = ...,
+            seed: _builtins.int = ...,
+            training_ratings: _builtins.int = ...,
+            test_ratings: _builtins.int = ...,
+            training_fingerprint: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["seed", b"seed", "split", b"split", "test_ratings", b"test_ratings", "training_fingerprint", b"training_fingerprint", "training_ratings", b"training_ratings"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     @_typing.final
     class EnsembleMetricsEntry(_message.Message):
@@ -981,6 +1094,9 @@ class ReleaseStatus(_message.Message):
     RATING_COUNT_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
     ENSEMBLE_METRICS_FIELD_NUMBER: _builtins.int
+    EVALUATION_FIELD_NUMBER: _builtins.int
+    REFITTED_FIELD_NUMBER: _builtins.int
+    IMPLICIT_FEEDBACK_FIELD_NUMBER: _builtins.int
     release_id: _builtins.str
     """The release's id."""
     published_at: _builtins.str
@@ -988,13 +1104,21 @@ class ReleaseStatus(_message.Message):
     data_source: _builtins.str
     """Where the ratings came from, for example `sample(seed=0)`."""
     data_fingerprint: _builtins.str
-    """The SHA-256 of the ratings that the release was trained on."""
+    """The SHA-256 of the ratings that the release serves."""
     user_count: _builtins.int
     """The number of users in the release."""
     item_count: _builtins.int
     """The number of items in the release."""
     rating_count: _builtins.int
-    """The number of ratings in the training data."""
+    """The number of ratings that the release serves: those that its models were fitted on."""
+    refitted: _builtins.bool
+    """Whether the models were fitted on all ratings, the test ratings included, after they had been
+    measured. If not, the release serves the models that were measured.
+    """
+    implicit_feedback: _builtins.bool
+    """Whether the release was trained on implicit feedback, such as plays or purchases. It then ranks
+    items, but predicts no stars.
+    """
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelStatus]:
         """The models of the release."""
@@ -1002,6 +1126,10 @@ class ReleaseStatus(_message.Message):
     @_builtins.property
     def ensemble_metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """The ensemble's metrics on the test ratings by name, for example `test_mse` and `ndcg@10`."""
+
+    @_builtins.property
+    def evaluation(self) -> Global___ReleaseStatus.Evaluation:
+        """How the metrics were measured. Its fields are unset as far as the release does not record them."""
 
     def __init__(
         self,
@@ -1015,10 +1143,13 @@ class ReleaseStatus(_message.Message):
         rating_count: _builtins.int = ...,
         models: _abc.Iterable[Global___ModelStatus] | None = ...,
         ensemble_metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        evaluation: Global___ReleaseStatus.Evaluation | None = ...,
+        refitted: _builtins.bool = ...,
+        implicit_feedback: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["evaluation", b"evaluation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_fingerprint", b"data_fingerprint", "data_source", b"data_source", "ensemble_metrics", b"ensemble_metrics", "item_count", b"item_count", "models", b"models", "published_at", b"published_at", "rating_count", b"rating_count", "release_id", b"release_id", "user_count", b"user_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_fingerprint", b"data_fingerprint", "data_source", b"data_source", "ensemble_metrics", b"ensemble_metrics", "evaluation", b"evaluation", "implicit_feedback", b"implicit_feedback", "item_count", b"item_count", "models", b"models", "published_at", b"published_at", "rating_count", b"rating_count", "refitted", b"refitted", "release_id", b"release_id", "user_count", b"user_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

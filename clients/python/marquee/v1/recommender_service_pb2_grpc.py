@@ -116,8 +116,8 @@ class RecommenderServiceServicer(object):
         """Predicts the ratings that a subject would give to items. Like Recommend it degrades if a
         backend fails.
 
-        Errors: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE; with `model` also
-        MODEL_UNAVAILABLE and MODEL_ABSTAINS.
+        Errors: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE, NO_PREDICTED_STARS; with
+        `model` also MODEL_UNAVAILABLE and MODEL_ABSTAINS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -62,8 +62,8 @@ class RecommenderServiceStub:
     """Predicts the ratings that a subject would give to items. Like Recommend it degrades if a
     backend fails.
 
-    Errors: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE; with `model` also
-    MODEL_UNAVAILABLE and MODEL_ABSTAINS.
+    Errors: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE, NO_PREDICTED_STARS; with
+    `model` also MODEL_UNAVAILABLE and MODEL_ABSTAINS.
     """
     SimilarItems: _grpc.UnaryUnaryMultiCallable[_recommender_service_pb2.SimilarItemsRequest, _recommender_service_pb2.SimilarItemsResponse]
     """Returns the items most similar to a given item, most similar first. Like Recommend it degrades
@@ -122,8 +122,8 @@ class RecommenderServiceAsyncStub(RecommenderServiceStub):
     """Predicts the ratings that a subject would give to items. Like Recommend it degrades if a
     backend fails.
 
-    Errors: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE; with `model` also
-    MODEL_UNAVAILABLE and MODEL_ABSTAINS.
+    Errors: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE, NO_PREDICTED_STARS; with
+    `model` also MODEL_UNAVAILABLE and MODEL_ABSTAINS.
     """
     SimilarItems: _aio.UnaryUnaryMultiCallable[_recommender_service_pb2.SimilarItemsRequest, _recommender_service_pb2.SimilarItemsResponse]  # type: ignore[assignment]
     """Returns the items most similar to a given item, most similar first. Like Recommend it degrades
@@ -197,8 +197,8 @@ class RecommenderServiceServicer(metaclass=_abc_1.ABCMeta):
         """Predicts the ratings that a subject would give to items. Like Recommend it degrades if a
         backend fails.
 
-        Errors: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE; with `model` also
-        MODEL_UNAVAILABLE and MODEL_ABSTAINS.
+        Errors: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE, NO_PREDICTED_STARS; with
+        `model` also MODEL_UNAVAILABLE and MODEL_ABSTAINS.
         """
 
     @_abc_1.abstractmethod

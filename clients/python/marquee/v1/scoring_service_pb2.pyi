@@ -474,13 +474,18 @@ class ExplainItemsRequest(_message.Message):
     RELEASE_ID_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
     EVIDENCE_COUNT_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
     release_id: _builtins.str
     """The release that all indexes belong to."""
     evidence_count: _builtins.int
-    """The maximum number of rated items to return for each explained item. 1 to 100."""
+    """The maximum number of rated items to return for each explained item and model. 1 to 100."""
     @_builtins.property
     def user(self) -> Global___UserQuery:
         """The user, with the items to explain in `candidates`, which must not be empty."""
+
+    @_builtins.property
+    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The names of the models to explain. Empty explains all models of the backend."""
 
     def __init__(
         self,
@@ -488,10 +493,11 @@ class ExplainItemsRequest(_message.Message):
         release_id: _builtins.str = ...,
         user: Global___UserQuery | None = ...,
         evidence_count: _builtins.int = ...,
+        models: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence_count", b"evidence_count", "release_id", b"release_id", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence_count", b"evidence_count", "models", b"models", "release_id", b"release_id", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -504,8 +510,102 @@ class ExplainItemsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
+    class RatedItems(_message.Message):
+        """How a model's score of an item is the sum of the contributions of rated items and a remainder."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        ITEMS_FIELD_NUMBER: _builtins.int
+        SIMILARITIES_FIELD_NUMBER: _builtins.int
+        CONTRIBUTIONS_FIELD_NUMBER: _builtins.int
+        TOTAL_FIELD_NUMBER: _builtins.int
+        items: _builtins.bytes
+        """The rated items that contribute most, largest absolute contribution first: int32 indexes."""
+        similarities: _builtins.bytes
+        """The similarity of each of `items` to the explained item, 0 if the model has none: float32."""
+        contributions: _builtins.bytes
+        """The contribution of each of `items` to the model's score, in the unit of the score: float32."""
+        total: _builtins.float
+        """The sum of the contributions of all rated items, those that are not in `items` included."""
+        def __init__(
+            self,
+            *,
+            items: _builtins.bytes = ...,
+            similarities: _builtins.bytes = ...,
+            contributions: _builtins.bytes = ...,
+            total: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["contributions", b"contributions", "items", b"items", "similarities", b"similarities", "total", b"total"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class SimilarUsers(_message.Message):
+        """What similar users contribute to a model's score of an item."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        COUNT_FIELD_NUMBER: _builtins.int
+        MEAN_STARS_FIELD_NUMBER: _builtins.int
+        CONTRIBUTION_FIELD_NUMBER: _builtins.int
+        count: _builtins.int
+        """The number of the user's neighbours who rated the item."""
+        mean_stars: _builtins.float
+        """The mean of their ratings in stars, weighted by similarity."""
+        contribution: _builtins.float
+        """Their contribution to the model's score, in stars."""
+        def __init__(
+            self,
+            *,
+            count: _builtins.int = ...,
+            mean_stars: _builtins.float = ...,
+            contribution: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["contribution", b"contribution", "count", b"count", "mean_stars", b"mean_stars"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class ModelEvidence(_message.Message):
+        """The evidence that one model has for an item."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        MODEL_FIELD_NUMBER: _builtins.int
+        RATED_ITEMS_FIELD_NUMBER: _builtins.int
+        SIMILAR_USERS_FIELD_NUMBER: _builtins.int
+        model: _builtins.str
+        """The model's name."""
+        @_builtins.property
+        def rated_items(self) -> Global___ExplainItemsResponse.RatedItems:
+            """The rated items. Unset if the model's scores are not sums over rated items."""
+
+        @_builtins.property
+        def similar_users(self) -> Global___ExplainItemsResponse.SimilarUsers:
+            """The similar users. Unset if the model does not score by similar users."""
+
+        def __init__(
+            self,
+            *,
+            model: _builtins.str = ...,
+            rated_items: Global___ExplainItemsResponse.RatedItems | None = ...,
+            similar_users: Global___ExplainItemsResponse.SimilarUsers | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["rated_items", b"rated_items", "similar_users", b"similar_users"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "rated_items", b"rated_items", "similar_users", b"similar_users"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
     class ItemEvidence(_message.Message):
-        """The evidence for one item. Fields of models that the backend does not serve are unset."""
+        """The evidence for one item. Fields 1 to 6 repeat the evidence of item-based and user-based CF for
+        gateways that do not read `models`; they are unset if these models are not explained.
+        """
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -515,6 +615,7 @@ class ExplainItemsResponse(_message.Message):
         NEIGHBOUR_COUNT_FIELD_NUMBER: _builtins.int
         NEIGHBOUR_MEAN_STARS_FIELD_NUMBER: _builtins.int
         NEIGHBOUR_CONTRIBUTION_FIELD_NUMBER: _builtins.int
+        MODELS_FIELD_NUMBER: _builtins.int
         rated_items: _builtins.bytes
         """The rated items that contribute most to the prediction of item-based CF, largest absolute
         contribution first: int32 indexes.
@@ -531,6 +632,10 @@ class ExplainItemsResponse(_message.Message):
         """The mean of their ratings in stars, weighted by similarity."""
         neighbour_contribution: _builtins.float
         """Their contribution to the prediction of user-based CF, in stars."""
+        @_builtins.property
+        def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainItemsResponse.ModelEvidence]:
+            """The evidence of each model. Models that cannot be explained are left out."""
+
         def __init__(
             self,
             *,
@@ -540,10 +645,11 @@ class ExplainItemsResponse(_message.Message):
             neighbour_count: _builtins.int = ...,
             neighbour_mean_stars: _builtins.float = ...,
             neighbour_contribution: _builtins.float = ...,
+            models: _abc.Iterable[Global___ExplainItemsResponse.ModelEvidence] | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["contributions", b"contributions", "neighbour_contribution", b"neighbour_contribution", "neighbour_count", b"neighbour_count", "neighbour_mean_stars", b"neighbour_mean_stars", "rated_items", b"rated_items", "similarities", b"similarities"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["contributions", b"contributions", "models", b"models", "neighbour_contribution", b"neighbour_contribution", "neighbour_count", b"neighbour_count", "neighbour_mean_stars", b"neighbour_mean_stars", "rated_items", b"rated_items", "similarities", b"similarities"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

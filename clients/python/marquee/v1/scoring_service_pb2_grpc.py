@@ -117,6 +117,8 @@ class ScoringServiceServicer(object):
 
     def ExplainItems(self, request, context):
         """Returns the ratings of a user, and of similar users, that the scores of given items rest on.
+
+        Errors: MODEL_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -66,7 +66,10 @@ class ScoringServiceStub:
     items.
     """
     ExplainItems: _grpc.UnaryUnaryMultiCallable[_scoring_service_pb2.ExplainItemsRequest, _scoring_service_pb2.ExplainItemsResponse]
-    """Returns the ratings of a user, and of similar users, that the scores of given items rest on."""
+    """Returns the ratings of a user, and of similar users, that the scores of given items rest on.
+
+    Errors: MODEL_NOT_FOUND.
+    """
     ListReleases: _grpc.UnaryUnaryMultiCallable[_scoring_service_pb2.ListReleasesRequest, _scoring_service_pb2.ListReleasesResponse]
     """Returns the releases that the backend has loaded or refused."""
 
@@ -102,7 +105,10 @@ class ScoringServiceAsyncStub(ScoringServiceStub):
     items.
     """
     ExplainItems: _aio.UnaryUnaryMultiCallable[_scoring_service_pb2.ExplainItemsRequest, _scoring_service_pb2.ExplainItemsResponse]  # type: ignore[assignment]
-    """Returns the ratings of a user, and of similar users, that the scores of given items rest on."""
+    """Returns the ratings of a user, and of similar users, that the scores of given items rest on.
+
+    Errors: MODEL_NOT_FOUND.
+    """
     ListReleases: _aio.UnaryUnaryMultiCallable[_scoring_service_pb2.ListReleasesRequest, _scoring_service_pb2.ListReleasesResponse]  # type: ignore[assignment]
     """Returns the releases that the backend has loaded or refused."""
 
@@ -165,7 +171,10 @@ class ScoringServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scoring_service_pb2.ExplainItemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scoring_service_pb2.ExplainItemsResponse, _abc.Awaitable[_scoring_service_pb2.ExplainItemsResponse]]:
-        """Returns the ratings of a user, and of similar users, that the scores of given items rest on."""
+        """Returns the ratings of a user, and of similar users, that the scores of given items rest on.
+
+        Errors: MODEL_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def ListReleases(

@@ -114,7 +114,10 @@ class Rating(_message.Message):
     item_id: _builtins.str
     """The item's id. 1 to 256 printable characters; ids in releases have at most 256 bytes in UTF-8."""
     stars: _builtins.float
-    """The rating in stars, within the release's rating scale (0.5 to 5 for recent MovieLens data)."""
+    """The rating in stars, within the release's rating scale (0.5 to 5 for recent MovieLens data). If
+    the release was trained on implicit feedback, the strength of the interaction, such as a number
+    of plays: 0 or more.
+    """
     def __init__(
         self,
         *,
@@ -264,7 +267,9 @@ class Item(_message.Message):
     rating_count: _builtins.int
     """The number of ratings in the release's training data."""
     mean_stars: _builtins.float
-    """The mean of those ratings in stars. Unset if there are none."""
+    """The mean of those ratings in stars. Unset if there are none, or if the release was trained on
+    implicit feedback.
+    """
     @_builtins.property
     def genres(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The genres; empty if none are known."""

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from marquee.v1 import recommender_service_pb2 as pb
-from marquee.v1 import scoring_service_pb2, types_pb2
-from marquee_core.arrays import Float32, Float64
-from marquee_core.release.ensemble import Blend, BlendPair
+from marquee.v1 import types_pb2
+from marquee_core.arrays import Float64
+from marquee_core.release.ensemble import BlendPair
 from marquee_services.gateway.answering.degraded import degraded_reasons
 from marquee_services.gateway.backends.failures import BackendError
-from marquee_services.gateway.ranking.subjects import ResolvedSubject
 from marquee_services.gateway.releases.release import GatewayRelease
-from marquee_services.server.wire import unpack_floats, unpack_ints
-
-INTERCEPT = "intercept"
-"""The name under which reasons list the constant of the blend."""
 
 
 def item_message(release: GatewayRelease, index: int) -> types_pb2.Item:
@@ -31,7 +26,7 @@ def item_message(release: GatewayRelease, index: int) -> types_pb2.Item:
         year=int(catalogue.years[index]),
         genres=catalogue.item_genres(index),
         rating_count=count,
-        mean_stars=float(release.mean_stars[index]) if count else None,
+        mean_stars=float(release.mean_stars[index]) if count and release.predicts_stars else None,
     )
 
 
@@ -75,7 +70,7 @@ def model_weights(release: GatewayRelease, blends: BlendPair) -> list[types_pb2.
 def recommended_items(
     item_ids: Sequence[str],
     scores: Float64,
-    stars: NDArray[np.floating],
+    stars: NDArray[np.floating] | None,
     proposers: Sequence[Sequence[str]],
     first_rank: int,
 ) -> list[pb.RecommendedItem]:
@@ -84,10 +79,11 @@ def recommended_items(
     Args:
         item_ids: The items' ids, best first (n).
         scores: The ranking scores (float64, n).
-        stars: The predicted ratings in stars (float, n).
+        stars: The predicted ratings in stars (float, n); None if the release predicts none.
         proposers: The names of the models that proposed each item (n).
         first_rank: The rank of the first item, counted from 1.
     """
+    predictions = [None] * len(item_ids) if stars is None else stars.tolist()
     return [
         pb.RecommendedItem(
             item_id=item_id,
@@ -97,7 +93,7 @@ def recommended_items(
             proposed_by=names,
         )
         for row, (item_id, score, predicted, names) in enumerate(
-            zip(item_ids, scores.tolist(), stars.tolist(), proposers, strict=True)
+            zip(item_ids, scores.tolist(), predictions, proposers, strict=True)
         )
     ]
 
@@ -107,66 +103,3 @@ def add_metadata(release: GatewayRelease, items: Iterable[pb.RecommendedItem]) -
     for item in items:
         index = release.catalogue.items.index(item.item_id)
         item.metadata.CopyFrom(item_message(release, index))
-
-
-def model_shares(blend: Blend, outputs: Mapping[str, Float32], position: int) -> list[pb.Reason]:
-    """Each model's contribution to an item's ranking score, largest first.
-
-    The contributions, with that of the intercept, add up to the score, unless a backend that
-    ranked the item has failed since: the shares of its models are missing.
-
-    Args:
-        blend: The ranking blend.
-        outputs: The scores of each model by name (float32, n).
-        position: The item's position in the scores.
-    """
-    shares = [
-        pb.Reason.ModelShare(
-            model=name,
-            output=float(outputs[name][position]),
-            contribution=weight * float(outputs[name][position]),
-        )
-        for name, weight in blend.weights.items()
-        if name in outputs
-    ]
-    shares.append(pb.Reason.ModelShare(model=INTERCEPT, output=1.0, contribution=blend.intercept))
-    shares.sort(key=lambda share: -abs(share.contribution))
-    return [pb.Reason(model_share=share) for share in shares]
-
-
-def evidence_reasons(
-    release: GatewayRelease,
-    subject: ResolvedSubject,
-    evidence: scoring_service_pb2.ExplainItemsResponse.ItemEvidence,
-) -> list[pb.Reason]:
-    """The rated items and the similar users that a backend names as evidence for an item."""
-    stars_of: Mapping[int, float] = dict(
-        zip(subject.profile.items.tolist(), subject.profile.ratings.tolist(), strict=True)
-    )
-    rated = unpack_ints("rated_items", evidence.rated_items).tolist()
-    rows = zip(
-        rated,
-        unpack_floats("similarities", evidence.similarities).tolist(),
-        unpack_floats("contributions", evidence.contributions).tolist(),
-        strict=True,
-    )
-    reasons = [
-        pb.Reason(
-            rated_item=pb.Reason.RatedItem(
-                item_id=release.catalogue.items.id(index),
-                title=release.catalogue.title(index),
-                stars=stars_of[index],
-                similarity=similarity,
-                contribution=contribution,
-            )
-        )
-        for index, similarity, contribution in rows
-    ]
-    if evidence.neighbour_count:
-        users = pb.Reason.SimilarUsers(
-            count=evidence.neighbour_count,
-            mean_stars=evidence.neighbour_mean_stars,
-            contribution=evidence.neighbour_contribution,
-        )
-        reasons.append(pb.Reason(similar_users=users))
-    return reasons

@@ -8,6 +8,7 @@ import numpy as np
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee_core.arrays import Bool, Float32, Int32
+from marquee_core.release.ensemble import BlendPair
 from marquee_services.errors import BackendUnavailable
 from marquee_services.gateway.answering.resolved_request import ResolvedRequest
 from marquee_services.gateway.backends.failures import BackendError
@@ -33,8 +34,8 @@ class ScoredPage:
     Attributes:
         ranked: The ranking that the page is cut from.
         page: The page.
-        scored: The predicted stars of the page's items, in their order, and the scores of the
-            models that were needed.
+        scored: The predicted stars of the page's items, in their order, the scores of the models
+            that were needed, and the blends of the answer.
     """
 
     ranked: RankedCandidates
@@ -127,7 +128,10 @@ class PageScorer:
         scored = await self._predict(
             resolved, ranked, page.positions, deadline, with_ranking=options.include_reasons
         )
-        return ScoredPage(ranked, page, scored)
+        # If a backend has failed since the ranking, the blends of the two differ.
+        blends = BlendPair(scored.blends.rating, ranked.blends.ranking)
+        abstaining = tuple(dict.fromkeys((*ranked.abstaining, *scored.abstaining)))
+        return ScoredPage(ranked, page, replace(scored, blends=blends, abstaining=abstaining))
 
     async def _allowed(
         self,

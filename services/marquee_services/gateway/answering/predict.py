@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from marquee.v1 import recommender_service_pb2 as pb
+from marquee_services.errors import NoPredictedStars
 from marquee_services.gateway.answering.messages import source_message
 from marquee_services.gateway.ranking.deadline import Deadline
 from marquee_services.gateway.ranking.ensemble_calls import ModelSelection
@@ -35,6 +36,8 @@ class Predictor:
             ServiceError: The request cannot be answered; the protocol lists the method's errors.
         """
         release = self._releases.pick(request.release_id)
+        if not release.predicts_stars:
+            raise NoPredictedStars(release.release_id)
         subject = resolve_subject(release, request.subject)
         indexes = release.catalogue.items.indexes(request.item_ids)
         known = indexes >= 0

@@ -1,35 +1,37 @@
-"""Explains recommended items: the models' contributions, and evidence from the profile."""
+"""Explains recommended items: the models' shares of the score, and the evidence behind them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 
 from marquee.v1 import recommender_service_pb2 as pb
-from marquee_services.gateway.answering.messages import evidence_reasons, model_shares
+from marquee.v1 import scoring_service_pb2
+from marquee_core.service_names import GATEWAY
+from marquee_services.gateway.answering.evidence import ModelEvidence, reasons_of
 from marquee_services.gateway.answering.page_scorer import ScoredPage
 from marquee_services.gateway.backends.failures import BackendError
 from marquee_services.gateway.ranking.deadline import Deadline
 from marquee_services.gateway.ranking.router import Router
+from marquee_services.gateway.ranking.scored_candidates import ScoredCandidates
 from marquee_services.gateway.ranking.subjects import ResolvedSubject
 from marquee_services.gateway.releases.release import GatewayRelease
 
-# The most rated items that are named as reasons for a recommended item.
-_MAX_EVIDENCE_ITEMS = 5
+# Rated items to fetch for each item and model. More than are shown, because an item that is not
+# among the first of any model can be among the first of all models together.
+_EVIDENCE_PER_MODEL = 25
 
 
 class Explainer:
     """Adds reasons to recommended items."""
 
-    def __init__(self, router: Router, evidence_backend: str) -> None:
+    def __init__(self, router: Router) -> None:
         """Creates an explainer.
 
         Args:
             router: Gives access to the backends.
-            evidence_backend: The name of the backend whose models name rated items and similar
-                users as evidence.
         """
         self._router = router
-        self._evidence_backend = evidence_backend
 
     async def add_reasons(
         self,
@@ -39,7 +41,7 @@ class Explainer:
         scored_page: ScoredPage,
         deadline: Deadline,
     ) -> list[BackendError]:
-        """Adds each model's contribution to the items' scores, and evidence if there is any.
+        """Adds each model's share of the items' scores, and the evidence behind the shares.
 
         Args:
             items: The recommended items, which are changed in place (n).
@@ -49,24 +51,58 @@ class Explainer:
             deadline: How long the evidence may take.
 
         Returns:
-            The failure of the evidence backend, if it did not answer; its evidence is then missing.
+            The failures of the backends that did not answer; their evidence is then missing.
         """
-        ranked, outputs = scored_page.ranked, scored_page.scored.outputs
-        for position, item in enumerate(items):
-            item.reasons.extend(model_shares(ranked.blends.ranking, outputs, position))
-        if not items or self._evidence_backend not in ranked.backends:
-            return []
-        query = subject.query(ranked.item_indexes(scored_page.page.positions))
+        scored = scored_page.scored
+        models = _models_to_explain(release, scored)
+        evidence: list[dict[str, ModelEvidence]] = [{} for _ in items]
+        failures = []
+        if items:
+            query = subject.query(scored_page.ranked.item_indexes(scored_page.page.positions))
+            answers = await asyncio.gather(
+                *(
+                    self._fetch(backend, release, query, names, deadline)
+                    for backend, names in models.items()
+                )
+            )
+            for backend, answer in zip(models, answers, strict=True):
+                if isinstance(answer, BackendError):
+                    failures.append(answer)
+                    continue
+                for found, message in zip(evidence, answer, strict=True):
+                    found.update(ModelEvidence.of_backend(models[backend], message))
+        for position, (item, found) in enumerate(zip(items, evidence, strict=True)):
+            item.reasons.extend(reasons_of(release, subject, scored, position, found))
+        return failures
+
+    async def _fetch(
+        self,
+        backend: str,
+        release: GatewayRelease,
+        query: scoring_service_pb2.UserQuery,
+        models: Sequence[str],
+        deadline: Deadline,
+    ) -> Sequence[scoring_service_pb2.ExplainItemsResponse.ItemEvidence] | BackendError:
+        """Fetches the evidence of a backend's models for each candidate of a query."""
         try:
-            evidence = await self._router.backends[self._evidence_backend].call(
+            return await self._router.backends[backend].call(
                 release.release_id,
                 deadline.left(),
                 lambda replica, left: replica.explain(
-                    release.release_id, query, _MAX_EVIDENCE_ITEMS, left
+                    release.release_id, query, models, _EVIDENCE_PER_MODEL, left
                 ),
             )
         except BackendError as error:
-            return [error]
-        for item, found in zip(items, evidence, strict=True):
-            item.reasons.extend(evidence_reasons(release, subject, found))
-        return []
+            return error
+
+
+def _models_to_explain(
+    release: GatewayRelease, scored: ScoredCandidates
+) -> Mapping[str, Sequence[str]]:
+    """By backend, the models that took part in the ranking."""
+    models: dict[str, list[str]] = {}
+    for name in scored.blends.ranking.weights:
+        backend = release.models[name].backend
+        if backend != GATEWAY and name not in scored.abstaining:
+            models.setdefault(backend, []).append(name)
+    return models

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from marquee.v1 import recommender_service_pb2 as pb
-from marquee_core.release.ensemble import BlendPair
 from marquee_services.gateway.answering import messages
 from marquee_services.gateway.answering.page_scorer import PageScorer
 from marquee_services.gateway.answering.reasons import Explainer
@@ -68,7 +67,7 @@ class Recommender:
         items = messages.recommended_items(
             release.catalogue.items.ids(ranked.item_indexes(page.positions)),
             ranked.scores[page.positions],
-            scored.stars,
+            scored.stars if release.predicts_stars else None,
             ranked.proposers(page.positions),
             resolved.offset + 1,
         )
@@ -86,14 +85,12 @@ class Recommender:
             next_token = PageToken(
                 resolved.list_id, release.release_id, backends, digest, resolved.offset + size
             ).encode()
-        blends = BlendPair(scored.blends.rating, ranked.blends.ranking)
-        abstaining = tuple(dict.fromkeys((*ranked.abstaining, *scored.abstaining)))
         response = pb.RecommendResponse(
             recommendation_id=resolved.list_id,
             subject_kind=resolved.subject.kind,
             items=items,
             next_page_token=next_token,
-            source=messages.source_message(release, blends, failures, abstaining),
+            source=messages.source_message(release, scored.blends, failures, scored.abstaining),
             unknown_item_ids=resolved.unknown_items,
         )
         if token is None:

@@ -58,7 +58,8 @@ def resolve_request(
         PageTokenExpired: The page token's release is no longer loaded.
         PageTokenMismatch: The page token names a backend that the release does not use.
         ModelNotFound: The release has no model of the name that the options give.
-        InvalidFields: A rating or `min_predicted_stars` is outside the release's rating scale.
+        InvalidFields: A rating or `min_predicted_stars` is outside the release's rating scale, or
+            the release predicts no stars.
     """
     options = request.options
     if token is None:
@@ -69,6 +70,9 @@ def resolve_request(
             raise PageTokenMismatch("damaged")
     if options.HasField("min_predicted_stars"):
         high = release.manifest.data.rating_max
+        if not release.predicts_stars:
+            why = "the release was trained on implicit feedback and predicts no stars"
+            raise InvalidFields([FieldViolation("options.min_predicted_stars", why)])
         if options.min_predicted_stars > high:
             reason = f"must be at most {high:g}, not {options.min_predicted_stars:g}"
             raise InvalidFields([FieldViolation("options.min_predicted_stars", reason)])

@@ -25,14 +25,19 @@ class StatusReporter:
         self._backends = tuple(backends)
 
     def status(self) -> pb.GetStatusResponse:
-        """The current state; without a release in service, `release` is not set."""
+        """The current state; without a release in service, `release` is not set.
+
+        Backends whose models none of the loaded releases holds are left out: they are not called.
+        """
+        loaded = self._releases.loaded
+        used = frozenset[str]().union(*(held.backends for held in loaded))
         try:
             release = _release_status(self._releases.serving)
         except NoRelease:
             release = None
         return pb.GetStatusResponse(
             release=release,
-            loaded_release_ids=[release.release_id for release in self._releases.loaded],
+            loaded_release_ids=[held.release_id for held in loaded],
             backends=[
                 pb.BackendStatus(
                     backend=backend.name,
@@ -43,6 +48,7 @@ class StatusReporter:
                     last_error_at=backend.last_error.at,
                 )
                 for backend in self._backends
+                if not loaded or backend.name in used
             ],
             server_version=version("marquee-recommender"),
             pending_release_reason=self._releases.pending_reason,
@@ -52,6 +58,7 @@ class StatusReporter:
 def _release_status(release: GatewayRelease) -> pb.ReleaseStatus:
     """A release with its data, its models and its metrics."""
     manifest = release.manifest
+    measured = manifest.evaluation
     blends = release.ensemble.blends(sorted(release.backends))
     weights = {weight.model: weight for weight in model_weights(release, blends)}
     return pb.ReleaseStatus(
@@ -72,7 +79,16 @@ def _release_status(release: GatewayRelease) -> pb.ReleaseStatus:
             )
             for model in manifest.models
         ],
-        ensemble_metrics=_finite(manifest.evaluation.get("ensemble_metrics", {})),
+        ensemble_metrics=_finite(measured.get("ensemble_metrics", {})),
+        evaluation=pb.ReleaseStatus.Evaluation(
+            split=measured.get("split", ""),
+            seed=measured.get("seed", 0),
+            training_ratings=measured.get("training_ratings", 0),
+            test_ratings=measured.get("test_ratings", 0),
+            training_fingerprint=measured.get("training_fingerprint", ""),
+        ),
+        refitted=manifest.data.refitted,
+        implicit_feedback=not release.predicts_stars,
     )
 
 

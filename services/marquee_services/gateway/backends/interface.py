@@ -46,7 +46,12 @@ class AnyReplica(Protocol):
         """Compares an item with every item of a release."""
 
     async def explain(
-        self, release_id: str, query: pb.UserQuery, count: int, timeout: float
+        self,
+        release_id: str,
+        query: pb.UserQuery,
+        models: Sequence[str],
+        count: int,
+        timeout: float,
     ) -> Sequence[pb.ExplainItemsResponse.ItemEvidence]:
         """Returns the rated items and similar users that speak for each candidate."""
 

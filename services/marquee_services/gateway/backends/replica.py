@@ -197,14 +197,20 @@ class Replica:
         }
 
     async def explain(
-        self, release_id: str, query: pb.UserQuery, count: int, timeout: float
+        self,
+        release_id: str,
+        query: pb.UserQuery,
+        models: Sequence[str],
+        count: int,
+        timeout: float,
     ) -> Sequence[pb.ExplainItemsResponse.ItemEvidence]:
         """Fetches the rated items and similar users that speak for each candidate.
 
         Args:
             release_id: The release that the query's indexes refer to.
             query: The user and the candidates.
-            count: The most rated items to name for each candidate.
+            models: Names of the models to explain.
+            count: The most rated items to name for each candidate and model.
             timeout: Seconds to wait for the evidence.
 
         Returns:
@@ -213,7 +219,9 @@ class Replica:
         Raises:
             BackendError: The server did not answer in time, or failed.
         """
-        request = pb.ExplainItemsRequest(release_id=release_id, user=query, evidence_count=count)
+        request = pb.ExplainItemsRequest(
+            release_id=release_id, user=query, evidence_count=count, models=models
+        )
         response = await self._answer(
             self._stub.ExplainItems(request, timeout=self._limited(timeout))
         )

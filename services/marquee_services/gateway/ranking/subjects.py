@@ -7,6 +7,7 @@ models here, all others in the backends, which build the same profile from `Reso
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -70,17 +71,20 @@ def resolve_subject(
         field: The subject's path in the request, for error messages.
 
     Raises:
-        InvalidFields: A rating is outside the release's rating scale.
+        InvalidFields: A rating is outside the release's rating scale; for implicit feedback, the
+            strength of an interaction is negative.
     """
     low, high = release.manifest.data.rating_min, release.manifest.data.rating_max
+    # The strength of an interaction, such as a number of plays, has no upper limit.
+    limit = high if release.predicts_stars else math.inf
     given = np.array([rating.stars for rating in subject.ratings], dtype=np.float32)
-    outside = np.flatnonzero((given < low) | (given > high)).tolist()
+    outside = np.flatnonzero((given < low) | (given > limit)).tolist()
     if outside:
         raise InvalidFields(
             [
                 FieldViolation(
                     f"{field}.ratings[{position}].stars",
-                    f"must be between {low:g} and {high:g}, not {given[position]:g}",
+                    f"must be between {low:g} and {limit:g}, not {given[position]:g}",
                 )
                 for position in outside
             ]

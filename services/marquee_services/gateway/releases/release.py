@@ -22,7 +22,7 @@ from marquee_core.release.ensemble import (
     Blend,
     Ensemble,
 )
-from marquee_core.release.manifest import Manifest, ModelEntry
+from marquee_core.release.manifest import IMPLICIT, Manifest, ModelEntry
 from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.popularity import popularity_scores
 from marquee_core.scorers.scorer import ReleaseData
@@ -65,6 +65,11 @@ class GatewayRelease:
     def release_id(self) -> str:
         """The release's id."""
         return self.manifest.release_id
+
+    @property
+    def predicts_stars(self) -> bool:
+        """Whether the release predicts ratings; not if it was trained on implicit feedback."""
+        return self.manifest.data.feedback != IMPLICIT
 
     @property
     def item_count(self) -> int:
@@ -147,10 +152,13 @@ def load_gateway_release(store: ReleaseStore, release_id: str, cache: Path) -> G
             that it should score.
     """
     files, names = open_release(store, release_id, GATEWAY, cache)
-    if not {BASELINE, POPULARITY} <= set(names) <= set(GATEWAY_MODELS):
+    optional = {RECENT_POPULARITY}
+    if files.manifest.data.feedback == IMPLICIT:
+        optional.add(BASELINE)
+    if not set(GATEWAY_MODELS) - optional <= set(names) <= set(GATEWAY_MODELS):
         raise ArtifactError(
             f"the release assigns {', '.join(names) or 'no models'} to the gateway, which scores "
-            f"{', '.join(GATEWAY_MODELS)}; only {RECENT_POPULARITY} may be missing"
+            f"{', '.join(GATEWAY_MODELS)}; only {', '.join(sorted(optional))} may be missing"
         )
     users, catalogue, ensemble, item_vectors = open_gateway_files(files)
     counts = files.data.matrix.item_counts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,8 @@ from toy.ratings import release_data
 
 
 def data_of(stars: np.ndarray) -> ReleaseData:
-    """The data of a dense matrix of stars, 0 where there is no rating."""
-    return release_data(stars, sweeps=1)
+    """The data of a dense matrix of stars, 0 where there is no rating; none is a dislike."""
+    return replace(release_data(stars, sweeps=1), dislike_limit=-np.inf)
 
 
 def made_up(users: int = 80, items: int = 30) -> np.ndarray:

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marquee_core.arrays import Float64
-from marquee_core.scorers.ials import IALSConfig, liked_items, solve_rows
+from marquee_core.scorers.ials import IALSConfig, preference_values, solve_rows
+from marquee_core.scorers.item_weights import history_rows
+from marquee_core.scorers.neighbours import RowMatrix
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.models.linear.ials import IALS
 from marquee_trainer.models.model import Training
@@ -25,13 +27,22 @@ def data_of(seed: int) -> ReleaseData:
     return release_data(np.where(rated, np.where(same, 5.0, 2.0), 0.0))
 
 
-def row_loss(x: Float64, liked: Float64, factors: Float64, config: IALSConfig) -> float:
+def preferences(seed: int, config: IALSConfig) -> RowMatrix:
+    """The likes of all users, and their dislikes as negative values."""
+    data = data_of(seed)
+    values = preference_values(
+        data.matrix.ratings, config, config.dislike_weight, data.dislike_limit
+    )
+    return history_rows(data.matrix.all_profiles(), values, ITEMS)
+
+
+def row_loss(x: Float64, values: Float64, factors: Float64, config: IALSConfig) -> float:
     """The loss of one row, summed over all its cells."""
     predicted = factors @ x
-    count = liked.sum()
+    count = np.abs(values).sum()
     penalty = config.regularisation * (count + config.unobserved_weight * len(factors))
     return float(
-        np.sum(liked * (1 - predicted) ** 2)
+        np.sum(np.abs(values) * (np.sign(values) - predicted) ** 2)
         + config.unobserved_weight * np.sum(predicted**2)
         + penalty * (x @ x)
     )
@@ -44,10 +55,11 @@ def test_a_row_minimises_its_documented_loss(seed: int, alpha: float, ridge: flo
     random = np.random.default_rng(seed)
     config = IALSConfig(factors=3, unobserved_weight=alpha, regularisation=ridge)
     factors = random.normal(size=(ITEMS, 3)).astype(np.float32)
-    liked = liked_items(data_of(seed).matrix.all_profiles(), ITEMS, config.minimum_stars)
+    rows = preferences(seed, config)
+    assert rows.data.min() < 0 < rows.data.max()
     wide = factors.astype(np.float64)
-    users = solve_rows(liked, factors, wide.T @ wide, config)
-    row = liked[[4]].toarray()[0].astype(np.float64)
+    users = solve_rows(rows, factors, wide.T @ wide, config)
+    row = rows[[4]].toarray()[0].astype(np.float64)
     least = row_loss(users[4].astype(np.float64), row, wide, config)
     for step in 0.05 * random.normal(size=(10, 3)):
         assert least <= row_loss(users[4] + step, row, wide, config) + 1e-5
@@ -65,8 +77,8 @@ def test_it_recommends_items_that_users_of_the_same_taste_like() -> None:
 
 def test_an_unsolvable_system_is_an_error() -> None:
     """An invalid Gram matrix and a solution that is not finite raise errors."""
-    liked = liked_items(data_of(2).matrix.all_profiles(), ITEMS, 4.0)
     factors, config = np.ones((ITEMS, 4), np.float32), IALSConfig(factors=4)
+    liked = preferences(2, config)
     with pytest.raises(np.linalg.LinAlgError, match="positive definite"):
         solve_rows(liked, factors, -1e6 * np.eye(4), config)
     with pytest.raises(np.linalg.LinAlgError, match="finite"):
@@ -75,11 +87,10 @@ def test_an_unsolvable_system_is_an_error() -> None:
 
 def test_a_small_penalty_is_enough() -> None:
     """A solution exists with more factors than likes and a penalty below float32's precision."""
-    liked = liked_items(data_of(2).matrix.all_profiles(), ITEMS, 4.0)
     factors = np.random.default_rng(0).normal(size=(ITEMS, 64)).astype(np.float32)
     wide = factors.astype(np.float64)
     config = IALSConfig(factors=64, regularisation=1e-8)
-    assert np.isfinite(solve_rows(liked, factors, wide.T @ wide, config)).all()
+    assert np.isfinite(solve_rows(preferences(2, config), factors, wide.T @ wide, config)).all()
 
 
 @pytest.mark.parametrize(

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import inv
 
 from marquee_core.arrays import Float32, Float64
 from marquee_core.scorers.ease import EASEConfig, EASEScorer
 from marquee_core.scorers.item_weights import (
     ItemWeights,
-    feedback_weights,
+    feedback_values,
     history_rows,
     positions_of,
 )
 from marquee_core.scorers.neighbours import RowMatrix
 from marquee_core.scorers.scorer import ReleaseData
-from marquee_trainer.models.linear.implicit_feedback import ImplicitFeedbackModel, most_liked
+from marquee_trainer.models.linear.implicit_feedback import (
+    DISLIKE_WEIGHTS,
+    ImplicitFeedbackModel,
+    most_liked,
+)
 
 # Rows of the Gram matrix computed at once, as a sparse product.
 _GRAM_BLOCK = 512
@@ -63,8 +66,8 @@ def solve(product: Float64, penalty: float, dropout: float) -> tuple[Float32, Fl
     """
     product.flat[:: len(product) + 1] /= 1.0 - dropout
     product.flat[:: len(product) + 1] += penalty
-    # The transpose is the same matrix in column-major order, which LAPACK inverts in place.
-    inverse: Float64 = inv(product.T, overwrite_a=True, check_finite=False, assume_a="pos")
+    # Unlike SciPy's, NumPy's inversion releases the interpreter lock, so Ctrl-C can end it.
+    inverse: Float64 = np.linalg.inv(product).astype(np.float64, copy=False)
     precisions = inverse.diagonal().copy()
     inverse /= -precisions
     np.fill_diagonal(inverse, 0.0)
@@ -84,13 +87,16 @@ class EASE(ImplicitFeedbackModel[EASEConfig, EASEScorer]):
     alternatives = (
         ({"history_decay": 0.0}, {"history_decay": 0.5}, {"history_decay": 1.0}),
         (
-            {"minimum_stars": 0.5, "indifference": 0.0},
-            {"minimum_stars": 3.0, "indifference": 0.0},
-            {"minimum_stars": 4.0, "indifference": 0.0},
-            {"minimum_stars": 4.0, "indifference": 0.4},
+            {"minimum_stars": 3.0, "indifference": 0.0, "fitted_dislike": 1.0},
+            {"minimum_stars": 3.0, "indifference": 0.0, "fitted_dislike": 0.0},
+            {"minimum_stars": 4.0, "indifference": 0.0, "fitted_dislike": 0.0},
+            {"minimum_stars": 4.0, "indifference": 0.4, "fitted_dislike": 0.4},
+            {"minimum_stars": 4.0, "indifference": 0.4, "fitted_dislike": 0.0},
+            {"minimum_stars": 4.0, "indifference": 0.4, "fitted_dislike": -0.25},
         ),
         ({"activity_damping": 0.0}, {"activity_damping": 0.5}),
         ({"dropout": 0.0}, {"dropout": 0.4}),
+        DISLIKE_WEIGHTS,
     )
     multipliers = (("regularisation", (0.3, 0.55, 1.8)),)
 
@@ -102,11 +108,17 @@ class EASE(ImplicitFeedbackModel[EASEConfig, EASEScorer]):
         positions = positions_of(items, count)
         # Without recency weights, which apply only to the history of the user being scored:
         # which items go together does not depend on when they were rated.
-        values = feedback_weights(profiles.ratings, config.minimum_stars, config.indifference)
+        values = feedback_values(
+            profiles.ratings,
+            config.minimum_stars,
+            config.indifference,
+            config.fitted_dislike,
+            data.dislike_limit,
+        )
         rows = history_rows(profiles, values, len(items), positions)
-        likes = (profiles.ratings >= config.minimum_stars) & (positions[profiles.items] >= 0)
+        likes = (values == 1.0) & (positions[profiles.items] >= 0)
         mean_likes = np.count_nonzero(likes) / len(items)
         penalty = config.regularisation * np.sqrt(max(1.0, mean_likes))
         product = gram(weight_users(rows, config.activity_damping))
         weights, precisions = solve(product, penalty, config.dropout)
-        return EASEScorer(config, ItemWeights(items, weights, count), precisions)
+        return EASEScorer(data, config, ItemWeights(items, weights, count), precisions)

@@ -8,13 +8,14 @@ neural models choose their number of epochs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import ClassVar
 
 import numpy as np
 
 from marquee_core.arrays import Int32
+from marquee_core.output import Output
 from marquee_core.ratings import RatingsMatrix
 from marquee_core.scorers.scorer import ReleaseData, Scorer
 from marquee_trainer.metrics.ranking_metrics import TOP, RankingTask, ranking_metrics
@@ -23,6 +24,15 @@ from marquee_trainer.models.model import ConfigT_co, Fit, Training, score_known
 
 # Validation users to compare configurations on; more would not change the choice.
 _MAX_USERS = 4_000
+# Hyperparameters that are ratings, in stars.
+_IN_STARS = ("minimum_stars",)
+
+# The weights of a dislike to choose from when users are scored. On MovieLens 100K, half the smaller
+# one is too little: a disliked item frees its place in the list, and a similar item may take it.
+DISLIKE_WEIGHTS: tuple[Mapping[str, float], ...] = (
+    {"dislike_weight": 1.0},
+    {"dislike_weight": 1.5},
+)
 
 
 def most_liked(matrix: RatingsMatrix, minimum_stars: float, max_items: int) -> Int32:
@@ -41,6 +51,13 @@ def most_liked(matrix: RatingsMatrix, minimum_stars: float, max_items: int) -> I
     return np.sort(np.argsort(-counts, kind="stable")[:max_items]).astype(np.int32)
 
 
+def _on_scale(
+    parameters: Mapping[str, float], from_stars: Callable[[float], float]
+) -> dict[str, float]:
+    """The hyperparameters among `parameters` that are in stars, on the scale of the ratings."""
+    return {name: from_stars(parameters[name]) for name in _IN_STARS if name in parameters}
+
+
 class ImplicitFeedbackModel(OnePassModel[ConfigT_co, ScorerT_co]):
     """A ranker that chooses some of its hyperparameters by NDCG@10 on the validation ratings.
 
@@ -54,6 +71,7 @@ class ImplicitFeedbackModel(OnePassModel[ConfigT_co, ScorerT_co]):
             multiply the configured value by.
     """
 
+    output = Output.AFFINITY
     alternatives: ClassVar[tuple[tuple[Mapping[str, float], ...], ...]]
     multipliers: ClassVar[tuple[tuple[str, tuple[float, ...]], ...]]
 
@@ -67,18 +85,30 @@ class ImplicitFeedbackModel(OnePassModel[ConfigT_co, ScorerT_co]):
         """See `Model.fit`.
 
         The configuration is kept if there are no validation ratings, or none of them is relevant.
+        Thresholds in stars are converted to the scale of the ratings.
         """
+        from_stars = training.from_stars
+        if from_stars is not None:
+            self._config = replace(self._config, **_on_scale(asdict(self._config), from_stars))
         self._scorer = self.learn(training.data)
         if training.validation is not None:
             task = RankingTask.of(
                 training.data.matrix, training.validation, training.relevant_stars
             ).sample(_MAX_USERS, training.seed)
             if len(task.users):
-                self._choose(training.data, task)
+                self._choose(training.data, task, from_stars or float)
         return Fit()
 
-    def _choose(self, data: ReleaseData, task: RankingTask) -> None:
-        """Sets the configuration and the scorer to the best tried; of equals, to the first."""
+    def _choose(
+        self, data: ReleaseData, task: RankingTask, from_stars: Callable[[float], float]
+    ) -> None:
+        """Sets the configuration and the scorer to the best tried; of equals, to the first.
+
+        Args:
+            data: The training ratings.
+            task: The validation users, and what is relevant to them.
+            from_stars: Converts a threshold in stars to the scale of the ratings.
+        """
 
         def ndcg(scorer: Scorer) -> float:
             return ranking_metrics(task, score_known(scorer, data), TOP).ndcg
@@ -87,7 +117,7 @@ class ImplicitFeedbackModel(OnePassModel[ConfigT_co, ScorerT_co]):
         for step in self._steps():
             start = self._config
             for change in step:
-                config = replace(start, **change)
+                config = replace(start, **{**change, **_on_scale(change, from_stars)})
                 if config in reached:
                     continue
                 scorer = type(self)(config).learn(data)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import solve
 
 from marquee_core.scorers.item_weights import ItemWeights
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_core.scorers.slit import SLITConfig, SLITScorer
-from marquee_trainer.models.linear.implicit_feedback import ImplicitFeedbackModel, most_liked
+from marquee_trainer.models.linear.implicit_feedback import (
+    DISLIKE_WEIGHTS,
+    ImplicitFeedbackModel,
+    most_liked,
+)
 from marquee_trainer.models.linear.transitions import transitions
 
 
@@ -25,6 +28,8 @@ class SLIT(ImplicitFeedbackModel[SLITConfig, SLITScorer]):
     config_type = SLITConfig
     alternatives = (
         ({"minimum_stars": 3.0}, {"minimum_stars": 4.0}),
+        ({"fitted_dislike": 0.3}, {"fitted_dislike": 0.0}, {"fitted_dislike": -0.25}),
+        DISLIKE_WEIGHTS,
         ({"target_decay": 0.0}, {"target_decay": 0.5}),
         ({"history_decay": 0.25}, {"history_decay": 0.5}, {"history_decay": 0.75}),
     )
@@ -34,21 +39,14 @@ class SLIT(ImplicitFeedbackModel[SLITConfig, SLITScorer]):
         """See `OnePassModel.learn`."""
         config, matrix = self._config, data.matrix
         items = most_liked(matrix, config.minimum_stars, config.max_items)
-        gram, next_liked = transitions(matrix, items, config)
+        gram, next_liked = transitions(matrix, items, config, data.dislike_limit)
         # If no user has two moments, both matrices are 0; any positive penalty then gives 0.
         penalty = config.regularisation * float(gram.diagonal().mean()) or 1.0
         gram.flat[:: len(gram) + 1] += penalty
-        # Both in column-major order, so that LAPACK solves in place.
-        left, right = gram.T.astype(np.float64), next_liked.astype(np.float64, order="F")
-        del gram, next_liked
-        weights = solve(
-            left,
-            right,
-            overwrite_a=True,
-            overwrite_b=True,
-            check_finite=False,
-            assume_a="pos",
-        )
+        # Unlike SciPy's, NumPy's solver releases the interpreter lock, so Ctrl-C can end it.
+        weights = np.linalg.solve(gram.astype(np.float64), next_liked.astype(np.float64))
         return SLITScorer(
-            config, ItemWeights(items, weights.astype(np.float32, order="C"), matrix.item_count)
+            data,
+            config,
+            ItemWeights(items, weights.astype(np.float32, order="C"), matrix.item_count),
         )

@@ -14,7 +14,7 @@ from numba import njit
 from marquee_core.arrays import Float32, Int32, Int64
 from marquee_core.ratings import RatingsMatrix
 from marquee_core.scorers.item_weights import (
-    feedback_weights,
+    feedback_values,
     positions_of,
     power_law_decay,
     recency_weights,
@@ -26,7 +26,9 @@ from marquee_core.scorers.slit import SLITConfig
 _TARGET_OFFSET = 1.0
 
 
-def transitions(matrix: RatingsMatrix, items: Int32, config: SLITConfig) -> tuple[Float32, Float32]:
+def transitions(
+    matrix: RatingsMatrix, items: Int32, config: SLITConfig, dislike_limit: float
+) -> tuple[Float32, Float32]:
     """Computes SᵀS and SᵀT, where each row of S and T belongs to a moment of a user.
 
     A row of S holds the recency-weighted history that a profile at that moment would give. A row
@@ -36,14 +38,21 @@ def transitions(matrix: RatingsMatrix, items: Int32, config: SLITConfig) -> tupl
         matrix: The training ratings.
         items: The items to include, ascending (int32, m).
         config: The hyperparameters that weight the ratings.
+        dislike_limit: The highest rating that is a dislike, in stars; −∞ if there are none.
 
     Returns:
         SᵀS and SᵀT (float32, m × m each).
     """
     positions = positions_of(items, matrix.item_count)
     columns = positions[matrix.items]
-    liked = matrix.ratings >= config.minimum_stars
-    weights = feedback_weights(matrix.ratings, config.minimum_stars, config.indifference)
+    liked = (matrix.ratings >= config.minimum_stars) & (matrix.ratings > dislike_limit)
+    weights = feedback_values(
+        matrix.ratings,
+        config.minimum_stars,
+        config.indifference,
+        config.fitted_dislike,
+        dislike_limit,
+    )
     longest = int(np.diff(matrix.indptr).max(initial=0))
     distances = np.arange(longest + 1, dtype=np.int32)
     history_weights = recency_weights(distances, config.history_decay)
@@ -87,7 +96,7 @@ def _moments(later: Int32) -> tuple[Int64, Int64]:
     return moments[:0:-1].astype(np.int64), np.append(moments[1:], len(later))[which]
 
 
-@njit()
+@njit(nogil=True)
 def _add(
     gram: Float32, next_liked: Float32, columns: Int32, products: Float32, follows: Float32
 ) -> None:

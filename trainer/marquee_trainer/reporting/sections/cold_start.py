@@ -23,5 +23,5 @@ def cold_start_section(study: ColdStart) -> Section:
         "added to the training ratings instead of being folded in.",
         ("model", *counts, f"{study.retrained}, retrained", "fold-in against retrained"),
         rows,
-        [("cold-start", plots.cold_start_curves(study, list(study.ndcg)))],
+        plots.cold_start_curves(study, list(study.ndcg)),
     )

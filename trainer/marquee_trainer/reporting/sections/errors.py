@@ -36,16 +36,13 @@ def error_section(
     )
     return Section(
         "Where the errors are",
-        "The plots show the error by the number of training ratings of the user and of the item, "
+        "The charts show the error by the number of training ratings of the user and of the item, "
         "and the calibration of the ensemble: the mean rating that users gave against the stars "
         "that it predicted. For a user without training ratings a model knows only how the item "
         "is rated in general, so it can hardly be better than the baseline.",
         ("users", "test ratings", "baseline RMSE", "ensemble RMSE", "change"),
         _rmse_by_knowledge(squared, user_counts > 0),
-        plots=[
-            ("error-by-count", by_count),
-            ("calibration", plots.calibration(predicted, test.ratings)),
-        ],
+        [*by_count, plots.calibration(predicted, test.ratings)],
     )
 
 
@@ -58,7 +55,8 @@ def _rmse_by_knowledge(squared: Mapping[str, Float64], known: Bool) -> list[list
     """
     rows = []
     for name, part in (("known", known), ("unknown", ~known), ("all", known | ~known)):
-        if not part.any():
+        # If all users are known, or all unknown, the row of all users says it.
+        if not part.any() or (name != "all" and part.all()):
             continue
         baseline, ensemble = (
             float(np.sqrt(squared[model][part].mean())) for model in (BASELINE, ENSEMBLE)

@@ -7,8 +7,17 @@ from marquee_trainer.reporting.page import Section
 from marquee_trainer.reporting.significance import ranking_comparisons, ranking_intervals
 from marquee_trainer.training.evaluate import Evaluation
 
-_RANKING = ("recall@20", "mrr", "map", "debiased_ndcg@10")
-_BEYOND_ACCURACY = ("coverage@10", "novelty@10", "gini@10", "diversity@10")
+# Further metrics, each with its column heading.
+_FURTHER = {
+    "recall@20": "Recall@20",
+    "mrr": "MRR",
+    "map": "MAP",
+    "debiased_ndcg@10": "debiased NDCG@10",
+    "coverage@10": "coverage@10",
+    "novelty@10": "novelty@10",
+    "gini@10": "Gini@10",
+    "diversity@10": "diversity@10",
+}
 
 
 def ranking_section(evaluation: Evaluation, seed: int) -> Section:
@@ -21,7 +30,9 @@ def ranking_section(evaluation: Evaluation, seed: int) -> Section:
     intervals = ranking_intervals(evaluation, seed)
     comparisons = ranking_comparisons(evaluation, seed)
     rows = []
-    for name, metrics in evaluation.metrics.items():
+    best_first = sorted(intervals, key=lambda name: -intervals[name].mean)
+    for name in best_first:
+        metrics = evaluation.metrics[name]
         interval, comparison = intervals[name], comparisons.get(name)
         rows.append(
             [
@@ -29,7 +40,7 @@ def ranking_section(evaluation: Evaluation, seed: int) -> Section:
                 f"{interval.mean:.4f}",
                 f"{interval.low:.4f} – {interval.high:.4f}",
                 "" if comparison is None else f"{comparison.p_value:.4f}",
-                *(f"{metrics[key]:.4f}" for key in (*_RANKING, *_BEYOND_ACCURACY)),
+                *(f"{metrics[key]:.4f}" for key in _FURTHER),
             ]
         )
     return Section(
@@ -37,7 +48,7 @@ def ranking_section(evaluation: Evaluation, seed: int) -> Section:
         f"Means over the {evaluation.ranked_users:,} users who have a relevant test item. The "
         "p-value compares the ensemble's NDCG@10 with the model's by a paired bootstrap over "
         "users.",
-        ("model", "NDCG@10", "95 % interval", "p", *_RANKING, *_BEYOND_ACCURACY),
+        ("model", "NDCG@10", "95 % interval", "p", *_FURTHER.values()),
         rows,
-        [("ranking", plots.ranking_bars(intervals))],
+        [plots.ranking_bars(intervals)],
     )

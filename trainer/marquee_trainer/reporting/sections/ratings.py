@@ -45,10 +45,10 @@ def rating_section(
                 *(f"{row[key]:.4f}" for key in _METRICS),
                 f"{seconds[name]:.1f} s" if name in seconds else "",
             ]
-            for name, row in metrics.items()
+            for name, row in sorted(metrics.items(), key=lambda row: row[1].get("test_mse", 0.0))
             if "test_mse" in row
         ],
-        [("mse", plots.mse_bars(metrics))],
+        [plots.mse_bars(metrics)],
     )
 
 
@@ -103,5 +103,5 @@ def ablation_section(
         f"the models. With all models it is {measured.full:.4f}.",
         ("without", "test MSE", "change"),
         rows,
-        [("weights", plots.blend_weights(blends))],
+        plots.blend_weights(blends),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from marquee_trainer.models.configurations import Searches
+from marquee_trainer.models.configurations import Searches, SearchRecord
 from marquee_trainer.models.linear.implicit_feedback import ImplicitFeedbackModel
 from marquee_trainer.models.model import Model
 from marquee_trainer.reporting.page import Section
@@ -38,27 +38,35 @@ def search_section(searches: Searches, is_same_training_data: bool) -> Section:
         searches: The searches, as the configuration file records them.
         is_same_training_data: Whether they used exactly the training ratings of this evaluation.
     """
+    if not is_same_training_data:
+        return Section(
+            "Configured hyperparameters",
+            "`marquee tune` chose these hyperparameters on other ratings than the training ratings "
+            "of this evaluation. If some of those are test ratings here, the figures are too good. "
+            "Models that are not in the table use the package's defaults.",
+            ("model", "hyperparameters"),
+            [[name, _parameters(record)] for name, record in searches.models.items()],
+        )
     rows = [
         [
             name,
             f"{record.trials}",
             f"{record.first_loss:.4f}",
             f"{record.best_loss:.4f}",
-            ", ".join(f"{key} {value:g}" for key, value in record.parameters.items()),
+            _parameters(record),
         ]
         for name, record in searches.models.items()
     ]
-    data = (
-        "the training ratings of this evaluation"
-        if is_same_training_data
-        else f"other training ratings ({searches.split or 'the file does not say which'}); if they "
-        "come from the same data set, some of them may be test ratings here"
-    )
     return Section(
         "Hyperparameter search",
-        f"`marquee tune` searched on a validation part of {data}. The loss is the validation MSE, "
-        "or 1 − NDCG@10 for rankers. Models that are not in the table use the package's defaults. "
-        "A search continues from the best values found so far, so more time can find better ones.",
+        "`marquee tune` searched on a validation part of the training ratings of this evaluation. "
+        "The loss is the validation MSE, or 1 − NDCG@10 for rankers. Models that are not in the "
+        "table use the package's defaults. A search continues from the best values found so far, "
+        "so more time can find better ones.",
         ("model", "trials", "first loss", "best loss", "hyperparameters"),
         rows,
     )
+
+
+def _parameters(record: SearchRecord) -> str:
+    return ", ".join(f"{key} {value:g}" for key, value in record.parameters.items())

@@ -1,0 +1,177 @@
+"""Implicit feedback, from a file to served recommendations: rankers only, no predicted stars."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from marquee import AsyncClient, FailedPrecondition, InvalidArgument
+from marquee.cli import main as marquee_command
+from marquee_core.release.manifest import IMPLICIT, Manifest
+from marquee_core.release.store import ReleaseStore
+from marquee_core.service_names import CF
+from marquee_services.cf.models import CF_SCORERS
+from marquee_services.gateway.main import start as start_gateway
+from marquee_services.gateway.settings import GatewaySettings
+from marquee_services.scoring.main import start as start_scoring
+from marquee_services.scoring.settings import ScoringSettings
+from toy.services import WAIT_S, until
+
+USERS, ITEMS = 40, 30
+
+
+def write_plays(path: Path, counted: bool) -> dict[str, set[str]]:
+    """Writes who played what: two groups of users, and two groups of items that they prefer.
+
+    Args:
+        path: The CSV file to write.
+        counted: Whether there is a number of plays; otherwise each row is worth 1.
+
+    Returns:
+        The items that each user played, by user id.
+    """
+    random = np.random.default_rng(0)
+    played: dict[str, set[str]] = {}
+    lines = ["user,item,plays,time" if counted else "user,item,rating,time"]
+    for user in range(USERS):
+        odds = np.where(np.arange(ITEMS) % 2 == user % 2, 0.6, 0.1)
+        for item in random.permutation(np.flatnonzero(random.random(ITEMS) < odds)).tolist():
+            played.setdefault(f"u{user}", set()).add(f"i{item}")
+            count = int(random.integers(1, 900)) if counted else 1
+            lines.append(f"u{user},i{item},{count},{1_700_000_000 + len(lines)}")
+    path.write_text("\n".join(lines) + "\n")
+    return played
+
+
+@asynccontextmanager
+async def served(store: ReleaseStore, folder: Path) -> AsyncIterator[AsyncClient]:
+    """A gateway and a CF service in this process, and a client of the gateway."""
+    listen, cache = "127.0.0.1:0", str(folder / "cache")
+    cf, follower = await start_scoring(
+        ScoringSettings(store.url, listen, cache, poll_interval=0.05), CF, CF_SCORERS
+    )
+    following = asyncio.create_task(follower.follow())
+    gateway = await start_gateway(
+        GatewaySettings(
+            store.url,
+            listen,
+            cache,
+            poll_interval=0.05,
+            probe_interval=0.05,
+            backend_timeout=WAIT_S,
+            cf_target=f"127.0.0.1:{cf.port}",
+        )
+    )
+    await until(lambda: gateway.releases.loaded and gateway.backends[0].releases)
+    await until(lambda: not gateway.releases.pending_reason)
+    try:
+        async with AsyncClient(f"127.0.0.1:{gateway.bound.port}", timeout=WAIT_S) as client:
+            yield client
+    finally:
+        await gateway.stop(0.5)
+        following.cancel()
+        await cf.stop(0.5)
+
+
+def train(folder: Path, *options: str) -> tuple[ReleaseStore, Manifest, str]:
+    """Runs `marquee train` on the file of plays; returns the store, the release and the output."""
+    store = ReleaseStore(str(folder / "store"))
+    result = CliRunner().invoke(
+        marquee_command,
+        ["train", "--data", str(folder / "plays.csv"), "--store", store.url, *options],
+        catch_exceptions=False,
+    )
+    assert result.exit_code == 0, result.output
+    production = store.production()
+    assert production is not None
+    return store, store.manifest(production.release_id), result.output
+
+
+@pytest.mark.parametrize("counted", [True, False], ids=["counts", "ones"])
+async def test_implicit_feedback_is_served_by_rankers(counted: bool, tmp_path: Path) -> None:
+    """Every answer is complete and personal, has no stars, and holds nothing already played."""
+    played = write_plays(tmp_path / "plays.csv", counted)
+    store, manifest, output = await asyncio.to_thread(train, tmp_path)
+    assert "MSE" not in output
+    assert "NDCG@10" in output
+    assert manifest.data.feedback == IMPLICIT
+    assert {model.name for model in manifest.models} == {
+        *("ease", "slit", "ials", "popularity", "recent_popularity")
+    }
+    async with served(store, tmp_path) as client:
+        hits = total = 0
+        async for answer in client.batch_recommend(list(played), page_size=10):
+            page = answer.unwrap()
+            user = list(played)[answer.index]
+            assert not page.source.degraded
+            assert not {item.item_id for item in page} & played[user]
+            assert all(item.predicted_stars is None for item in page)
+            own = [int(item.item_id[1:]) % 2 == int(user[1:]) % 2 for item in page][:3]
+            hits, total = hits + sum(own), total + len(own)
+        assert hits > 0.8 * total
+        # Computed answers, and visitors whose counts exceed all that the release has seen.
+        computed = await client.recommend("u1", page_size=5, diversity=0.2, include_reasons=True)
+        visitor = await client.recommend(
+            ratings={"i1": 5000, "i3": 1}, liked_item_ids=["i5"], page_size=3, include_metadata=True
+        )
+        for page in (computed, visitor):
+            assert not page.source.degraded
+            assert all(item.predicted_stars is None for item in page)
+        assert all(int(item.item_id[1:]) % 2 for item in visitor)
+        assert all(item.metadata and item.metadata.mean_stars is None for item in visitor)
+        with pytest.raises(InvalidArgument, match="implicit feedback"):
+            await client.recommend("u1", min_predicted_stars=3.0)
+        with pytest.raises(FailedPrecondition, match="implicit feedback") as failed:
+            await client.predict_ratings("u1", ["i1"])
+        assert failed.value.reason == "NO_PREDICTED_STARS"
+        release = (await client.status()).release
+    assert release is not None
+    assert release.evaluation is not None
+    assert release.implicit_feedback
+    assert release.refitted
+    assert release.rating_count == sum(len(items) for items in played.values())
+    assert release.evaluation.split.startswith("last of each user")
+    assert (
+        release.evaluation.training_ratings + release.evaluation.test_ratings
+        == release.rating_count
+    )
+    assert "ndcg@10" in release.ensemble_metrics
+    assert "test_mse" not in release.ensemble_metrics
+
+
+def test_rating_predictors_alone_cannot_learn_from_implicit_feedback(tmp_path: Path) -> None:
+    """One sentence, before anything is fitted or published."""
+    write_plays(tmp_path / "plays.csv", counted=False)
+    result = CliRunner().invoke(
+        marquee_command,
+        shlex.split(
+            f"train --data {tmp_path}/plays.csv --models mf,item_cf --store {tmp_path}/store"
+        ),
+    )
+    assert result.exit_code == 1
+    assert "none of the selected models is a ranker" in result.output
+    assert "fit mf" not in result.output
+    assert not ReleaseStore(str(tmp_path / "store")).ids()
+
+
+def test_the_evaluation_of_implicit_feedback_shows_ranking_metrics_only(tmp_path: Path) -> None:
+    """Metrics as JSON and the report are written, without rating errors."""
+    write_plays(tmp_path / "plays.csv", counted=True)
+    result = CliRunner().invoke(
+        marquee_command,
+        shlex.split(
+            f"evaluate --data {tmp_path}/plays.csv --models ease --json {tmp_path}/metrics.json "
+            f"--report {tmp_path}/report"
+        ),
+        catch_exceptions=False,
+    )
+    assert result.exit_code == 0, result.output
+    assert "mse" not in (tmp_path / "metrics.json").read_text()
+    assert "NDCG@10" in (tmp_path / "report" / "report.html").read_text()

@@ -1,0 +1,147 @@
+"""Ctrl-C and SIGTERM: the command ends within two seconds, in one line, with a clean store."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.alone
+
+SECONDS = 2.0
+# Large enough for a first fit to take a while.
+DATA = "sample:users=3000,items=2500,ratings=200000"
+# Models whose fits are long computations outside Python, in LAPACK and in Numba and TensorFlow.
+EASE, BAYESIAN_MF, MF = "ease", "bayesian_mf", "mf"
+
+# Runs a fit of one model, as `marquee train` does, and reports its start.
+TRAIN = """
+import sys
+from marquee_trainer.commands import cli, train
+from marquee_trainer.models import configurations
+make = {make_model().name: make_model for make_model in configurations.models_for(200_000, "")}
+train.models_for = lambda *_: [make[sys.argv[1]]]
+cli.train(["--data", sys.argv[2], "--store", sys.argv[3]], prog_name="marquee train")
+"""
+
+# A computation of the same kind: the main thread is in C code, without the interpreter lock.
+UNINTERRUPTIBLE = """
+import hashlib, sys, tempfile
+from marquee_trainer.commands import cli, train
+
+def compute(settings):
+    tempfile.mkstemp()
+    print("started", file=sys.stderr, flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"a", b"b", 10**9)  # minutes
+
+train.run_training = compute
+cli.train([], prog_name="marquee train")
+"""
+
+
+@contextmanager
+def running(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Runs Python in a session of its own, with temporary files in `folder`/tmp."""
+    (folder / "tmp").mkdir()
+    with (folder / "stderr").open("w") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            text=True,
+            cwd=folder,
+            env={**os.environ, "TMPDIR": str(folder / "tmp")},
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+def wait_for(file: Path, text: str, process: subprocess.Popen[str], timeout_s: float = 120) -> None:
+    """Waits until the file has the text."""
+    deadline = time.monotonic() + timeout_s
+    while text not in file.read_text():
+        assert process.poll() is None, file.read_text()
+        assert time.monotonic() < deadline, file.read_text()
+        time.sleep(0.02)
+
+
+def interrupt(process: subprocess.Popen[str], number: int) -> float:
+    """Sends a signal and waits for the end; returns the seconds that it took."""
+    start = time.monotonic()
+    process.send_signal(number)
+    process.wait(30)
+    return time.monotonic() - start
+
+
+def assert_no_process_is_left(session: int) -> None:
+    """No process of the session, which had the id of its first process, is running."""
+    found = subprocess.run(["ps", "-o", "pid=,stat=", "-s", str(session)], capture_output=True)
+    running = [line for line in found.stdout.decode().splitlines() if " Z" not in line]
+    assert running == []
+
+
+@pytest.mark.parametrize(
+    ("model", "number"),
+    [
+        (EASE, signal.SIGINT),
+        (BAYESIAN_MF, signal.SIGTERM),
+        (MF, signal.SIGINT),
+        (MF, signal.SIGTERM),
+    ],
+)
+def test_a_fit_ends_within_two_seconds(model: str, number: int, tmp_path: Path) -> None:
+    """The store and the folder of temporary files are empty, and stderr has one more line."""
+    with running(tmp_path, "-c", TRAIN, model, DATA, "store") as process:
+        wait_for(tmp_path / "stderr", f"fit {model}", process)
+        time.sleep(0.5)  # to be in the midst of it, wherever that is
+        before = (tmp_path / "stderr").read_text()
+        seconds = interrupt(process, number)
+        after = (tmp_path / "stderr").read_text()
+        assert process.returncode == 130, after
+        assert after == before + "Interrupted. No release was published.\n"
+        assert "tensorflow" not in after.lower()
+        assert "onednn" not in after.lower()
+        assert seconds < SECONDS
+        assert [path for path in (tmp_path / "store").rglob("*") if path.is_file()] == []
+        assert list((tmp_path / "tmp").iterdir()) == []
+        assert_no_process_is_left(process.pid)
+
+
+def test_a_computation_that_does_not_return_is_ended(tmp_path: Path) -> None:
+    """Even if no Python code runs in the main thread, temporary files are removed."""
+    with running(tmp_path, "-c", UNINTERRUPTIBLE) as process:
+        wait_for(tmp_path / "stderr", "started", process)
+        seconds = interrupt(process, signal.SIGINT)
+        assert process.returncode == 130
+        text = (tmp_path / "stderr").read_text()
+        assert text == "started\nInterrupted. No release was published.\n"
+        assert seconds < SECONDS
+        assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_without_a_signal_nothing_changes(tmp_path: Path) -> None:
+    """Handlers and the folder for temporary files are as before, and no line is written."""
+    code = (
+        "import signal, tempfile\n"
+        "from marquee_trainer.commands.interrupt import PromptInterrupt\n"
+        "before = tempfile.gettempdir(), signal.getsignal(signal.SIGINT)\n"
+        "with PromptInterrupt('Never shown.'):\n"
+        "    assert tempfile.gettempdir() != before[0]\n"
+        "    tempfile.mkstemp()\n"
+        "assert (tempfile.gettempdir(), signal.getsignal(signal.SIGINT)) == before\n"
+    )
+    with running(tmp_path, "-c", code) as process:
+        assert process.wait(30) == 0
+    assert (tmp_path / "stderr").read_text() == ""
+    assert list((tmp_path / "tmp").iterdir()) == []

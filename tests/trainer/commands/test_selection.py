@@ -1,0 +1,126 @@
+"""`--models`, `--exclude`, `--budget` and `--split auto`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from marquee.cli import main as marquee_command
+from marquee_core.release.store import ReleaseStore
+from marquee_trainer.commands.selection import parse_duration, selection_of
+from marquee_trainer.commands.settings import ModelSettings
+from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.data.split import automatic_split
+from marquee_trainer.models.configurations import ConfigurationError
+from marquee_trainer.models.registry import MODELS_BY_NAME
+
+SAMPLE = "sample:users=60,items=50,ratings=1500"
+
+
+def names(models: str = "", exclude: str = "") -> tuple[str, ...]:
+    """The models that two flags select."""
+    return selection_of(ModelSettings(models=models, exclude=exclude)).names
+
+
+def test_models_are_selected_by_name() -> None:
+    """All by default; those named, without those excluded, in the order of the registry."""
+    everything = tuple(MODELS_BY_NAME)
+    assert names() == everything
+    assert names("mf, ease") == ("ease", "mf")
+    assert names(exclude="mf") == tuple(name for name in everything if name != "mf")
+    assert names("mf,ease", "mf") == ("ease",)
+
+
+@pytest.mark.parametrize(("models", "exclude"), [("eas", ""), ("", "baseline"), ("mf", "mf")])
+def test_a_selection_that_makes_no_sense_is_an_error(models: str, exclude: str) -> None:
+    """An unknown name, or no model left."""
+    with pytest.raises(ConfigurationError):
+        names(models, exclude)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("10m", 600), ("1.5h", 5400), ("45", 45), (" 2 m", 120)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    """Seconds, minutes and hours."""
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "0m", "ten minutes", "-5m", "5d", "5mm"])
+def test_what_is_no_duration_is_an_error(text: str) -> None:
+    """The message shows the text."""
+    with pytest.raises(ConfigurationError, match="--budget"):
+        parse_duration(text)
+
+
+def dataset(users: list[int], times: list[int] | None) -> RatingsDataset:
+    """Ratings of different items by the given users at the given times."""
+    count = len(users)
+    return RatingsDataset.of(
+        [f"u{user}" for user in users],
+        [f"i{n}" for n in range(count)],
+        np.resize(np.array([3, 4], np.float32), count),
+        None if times is None else np.array(times, np.int64),
+        {},
+        "test",
+    )
+
+
+def test_the_automatic_split_is_that_of_production_where_times_allow() -> None:
+    """The last of each user; at random without times, or with too few ratings for each user."""
+
+    def kind(users: list[int], times: list[int] | None) -> str:
+        found = dataset(users, times)
+        return automatic_split(found, found.file_order, 0.2)
+
+    ten_each = [user for user in range(4) for _ in range(10)]
+    assert kind(ten_each, list(range(40))) == "user-last"
+    assert kind(ten_each, None) == "random"
+    assert kind(ten_each, [1_000_000] * 40) == "random"
+    # Every user has one visit, so no rating of a user comes after another.
+    assert kind(ten_each, ten_each) == "random"
+    assert kind([user for user in range(20) for _ in range(2)], list(range(40))) == "random"
+
+
+def run(*arguments: str) -> str:
+    """Runs `marquee`, and returns what it prints."""
+    result = CliRunner().invoke(marquee_command, list(arguments), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.mark.parametrize("refit", [True, False])
+def test_train_publishes_the_selected_models(refit: bool, tmp_path: Path) -> None:
+    """The release holds them and the baselines; the output says what was measured and is served."""
+    flags = () if refit else ("--no-refit",)
+    output = run(
+        *("train", "--data", SAMPLE, "--models", "ease,item_cf,mf", "--exclude", "mf"),
+        *("--store", str(tmp_path), *flags),
+    )
+    store = ReleaseStore(str(tmp_path))
+    [manifest] = store.manifests()
+    assert [model.name for model in manifest.models] == [
+        *("item_cf", "ease", "baseline", "popularity", "recent_popularity")
+    ]
+    assert manifest.evaluation["split"] == "last of each user, 80/20"
+    assert manifest.data.refitted is refit
+    assert ("refitted on all 1,500 ratings" in output) is refit
+    assert ("fit on all: ease" in output) is refit
+    listed = run("releases", "--store", str(tmp_path), "list")
+    assert "last of each user, 80/20" in listed
+    assert f"{manifest.data.rating_count:,}" in listed
+
+
+def test_a_small_budget_still_makes_a_release(tmp_path: Path) -> None:
+    """With almost no time, popularity remains, and each model that is left out is named."""
+    output = run(
+        *("train", "--data", SAMPLE, "--models", "ease,mf", "--budget", "0.001s"),
+        *("--store", str(tmp_path)),
+    )
+    for name in ("ease", "mf"):
+        assert f"budget: {name} is left out" in output
+    [manifest] = ReleaseStore(str(tmp_path)).manifests()
+    assert {model.backend for model in manifest.models} == {"gateway"}

@@ -1,0 +1,182 @@
+"""Ends a command soon after Ctrl-C or SIGTERM, also in the middle of a long computation.
+
+Python runs its signal handlers between two instructions of the main thread. A computation in
+TensorFlow, Numba or LAPACK is a single instruction and may take minutes. It must release the global
+interpreter lock meanwhile, as Numba does with `nogil` and NumPy does but `scipy.linalg` does not.
+Then a second thread can run: it learns of the signal through a socket
+that the interpreter's C code writes to, and ends the process if the main thread does not end in
+time.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import NoReturn, Self
+
+import click
+
+EXIT_CODE = 130
+# Together with the time that the process takes to end, this is less than two seconds.
+GRACE_S = 1.2
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# The store removes its own partial files when it is interrupted, so its writing is never cut short.
+_STORE = os.path.join("marquee_core", "release", "store.py")
+_STORE_POLL_S = 0.05
+_SHOW_CURSOR = "\x1b[?25h"
+
+_active: list[PromptInterrupt] = []
+
+
+class PromptInterrupt:
+    """A context in which SIGINT and SIGTERM raise `KeyboardInterrupt`, and end the process in time.
+
+    Temporary files of the context go to a folder of its own, which is removed at the end, however
+    the process ends. Only the main thread can handle signals; in another thread the context does
+    nothing else.
+
+    Attributes:
+        outcome: A sentence that says what the command has done so far, shown when it is
+            interrupted.
+    """
+
+    def __init__(self, outcome: str = "", grace_s: float | None = GRACE_S) -> None:
+        """Creates the context.
+
+        Args:
+            outcome: What to say after "Interrupted."; `set_outcome` replaces it.
+            grace_s: Seconds that the main thread has to end after a signal, before the process is
+                ended; None to let it take as long as it needs.
+        """
+        self.outcome = outcome
+        self._grace_s = grace_s
+        self._interrupted = threading.Event()
+        self._reporting = threading.Lock()
+        self._reported = False
+
+    @property
+    def was_interrupted(self) -> bool:
+        """Whether a signal arrived."""
+        return self._interrupted.is_set()
+
+    def report(self) -> None:
+        """Writes the line that says that the command was interrupted; once only."""
+        with self._reporting:
+            if self._reported:
+                return
+            self._reported = True
+        click.echo(f"Interrupted. {self.outcome}".rstrip(), err=True)
+
+    def exit(self) -> Exception:
+        """Removes temporary files and ends the process at once, if a signal arrived.
+
+        The interpreter's own end would first take down TensorFlow and all loaded modules, which
+        may take seconds.
+
+        Returns:
+            Without a signal, an exception that makes the command exit with the same code.
+        """
+        if not self.was_interrupted:
+            return click.exceptions.Exit(EXIT_CODE)
+        self._remove_folders()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(EXIT_CODE)
+
+    def __enter__(self) -> Self:
+        self._tempdir = tempfile.tempdir
+        self._folder = Path(tempfile.mkdtemp(prefix="marquee-"))
+        tempfile.tempdir = str(self._folder)
+        _active.append(self)
+        self._is_main = threading.current_thread() is threading.main_thread()
+        if self._is_main:
+            self._stderr = os.dup(2)
+            self._receiver, self._sender = socket.socketpair()
+            self._sender.setblocking(False)
+            self._handlers = {number: signal.signal(number, self._raise) for number in _SIGNALS}
+            self._wakeup = signal.set_wakeup_fd(self._sender.fileno(), warn_on_full_buffer=False)
+            self._watcher = threading.Thread(target=self._watch, daemon=True, name="interrupt")
+            self._watcher.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        _active.remove(self)
+        tempfile.tempdir = self._tempdir
+        shutil.rmtree(self._folder, ignore_errors=True)
+        # After an interrupt the watcher stays, because the interpreter may take long to exit.
+        if self._is_main and (error is None or not self.was_interrupted):
+            signal.set_wakeup_fd(self._wakeup)
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
+            self._sender.close()
+            self._watcher.join()
+            self._receiver.close()
+            os.close(self._stderr)
+
+    def _raise(self, _number: int, _frame: FrameType | None) -> None:
+        # A second signal must not interrupt the cleaning up after the first.
+        if not self._interrupted.is_set():
+            self._interrupted.set()
+            raise KeyboardInterrupt
+
+    def _watch(self) -> None:
+        """Waits for a signal; ends the process if it is still there after the grace period."""
+        while received := self._receiver.recv(1):
+            if received[0] in _SIGNALS:
+                break
+        if not received or self._grace_s is None:
+            return
+        deadline = time.monotonic() + self._grace_s
+        while (left := deadline - time.monotonic()) > 0:
+            self._receiver.settimeout(left)
+            try:
+                if not self._receiver.recv(1):
+                    return  # The command ended by itself.
+            except TimeoutError:
+                break
+        while _main_thread_is_in_store():
+            time.sleep(_STORE_POLL_S)
+        self._end_process()
+
+    def _end_process(self) -> NoReturn:
+        # The main thread may have redirected stderr, or hidden the cursor.
+        os.dup2(self._stderr, 2)
+        if sys.stderr.isatty():
+            sys.stderr.write(f"{_SHOW_CURSOR}\r\x1b[K")
+        self.report()
+        self._remove_folders()
+        sys.stderr.flush()
+        os._exit(EXIT_CODE)
+
+    def _remove_folders(self) -> None:
+        for context in (*_active, self):
+            shutil.rmtree(context._folder, ignore_errors=True)
+
+
+def set_outcome(outcome: str) -> None:
+    """Replaces what an interrupted command says about what it has done so far."""
+    for context in _active:
+        context.outcome = outcome
+
+
+def _main_thread_is_in_store() -> bool:
+    ident = threading.main_thread().ident
+    frame = None if ident is None else sys._current_frames().get(ident)
+    while frame is not None:
+        if frame.f_code.co_filename.endswith(_STORE):
+            return True
+        frame = frame.f_back
+    return False

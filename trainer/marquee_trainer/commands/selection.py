@@ -1,0 +1,69 @@
+"""Which models the commands train, as `--models`, `--exclude` and `--budget` say."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from marquee_trainer.commands.settings import ModelSettings
+from marquee_trainer.models.configurations import ConfigurationError
+from marquee_trainer.models.registry import MODELS_BY_NAME
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smh]?)")
+_UNIT_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+@dataclass(frozen=True)
+class ModelSelection:
+    """Which models to train.
+
+    Attributes:
+        names: Their names, in the order of the registry; by default all.
+        seconds: The time that the run may take; None for no limit.
+    """
+
+    names: tuple[str, ...] = tuple(MODELS_BY_NAME)
+    seconds: float | None = None
+
+
+def selection_of(settings: ModelSettings) -> ModelSelection:
+    """Reads the selection from the settings of a command.
+
+    Raises:
+        ConfigurationError: A name is unknown, no model is left, or the budget is no duration.
+    """
+    chosen, excluded = _names(settings.models), _names(settings.exclude)
+    names = tuple(
+        name
+        for name in MODELS_BY_NAME
+        if name in (chosen or MODELS_BY_NAME) and name not in excluded
+    )
+    if not names:
+        raise ConfigurationError("--models and --exclude leave no model to train")
+    return ModelSelection(names, parse_duration(settings.budget) if settings.budget else None)
+
+
+def parse_duration(text: str) -> float:
+    """Reads a duration such as 90s, 10m, 1.5h or, in seconds, 90.
+
+    Returns:
+        The duration in seconds.
+
+    Raises:
+        ConfigurationError: The text has another form, or the duration is 0.
+    """
+    match = _DURATION.fullmatch(text.strip())
+    seconds = float(match[1]) * _UNIT_S[match[2]] if match else 0.0
+    if not seconds:
+        raise ConfigurationError(f"--budget: {text!r} is no duration such as 90s, 10m or 2h")
+    return seconds
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    unknown = [name for name in names if name not in MODELS_BY_NAME]
+    if unknown:
+        raise ConfigurationError(
+            f"there is no model {unknown[0]!r}; there are {', '.join(MODELS_BY_NAME)}"
+        )
+    return names

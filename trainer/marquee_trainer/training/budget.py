@@ -1,0 +1,120 @@
+"""Keeps training within a time budget: leaves out models that do not fit, or shortens them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from marquee_core.ratings import RatingsMatrix
+from marquee_trainer.models.costs import COSTS
+from marquee_trainer.models.model import Model
+from marquee_trainer.models.neural.tensorflow_model import TensorFlowModel
+
+# Refits per fit: one for the evaluation and one on all ratings, each with more ratings than the
+# fit before it.
+_REFITS = 2.5
+# The share of the time that is for loading, blending, evaluating and publishing.
+_RESERVE = 0.2
+# A model is shortened only if at least this share of its epochs fits; fewer are not worth it.
+_MIN_EPOCH_SHARE = 0.3
+
+
+class Budget:
+    """Decides before each fit whether the model still fits into the time that is left.
+
+    The cost of a model is estimated from the number of ratings. The time that the fits so far have
+    taken corrects the estimates for the machine and its load.
+    """
+
+    def __init__(
+        self,
+        seconds: float,
+        report: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Starts the clock.
+
+        Args:
+            seconds: The time that the whole run may take.
+            report: Called with a sentence for each model that is left out or shortened.
+            clock: The current time, in seconds.
+        """
+        self._report = report
+        self._clock = clock
+        self._end = clock() + seconds * (1.0 - _RESERVE)
+        self._estimated_s = 0.0
+        self._spent_s = 0.0
+        self._refits_s = 0.0
+        # By model, the share of its epochs that it is trained for.
+        self._shares: dict[str, float] = {}
+
+    def order(self, models: Sequence[Model]) -> list[Model]:
+        """The models in the order in which they get the time: the most useful first.
+
+        Models without a known cost come last.
+        """
+        ranks = {name: rank for rank, name in enumerate(COSTS)}
+        return sorted(models, key=lambda model: ranks.get(model.name, len(ranks)))
+
+    def admit(self, model: Model, matrix: RatingsMatrix) -> Model | None:
+        """Decides whether a model fits into the time that is left.
+
+        Args:
+            model: The unfitted model.
+            matrix: The ratings that it would be fitted on.
+
+        Returns:
+            The model, or the same with fewer epochs; None to leave it out.
+        """
+        if model.name not in COSTS:
+            # Without an estimate it gets what is left, and the others have come before it.
+            if self._left() > 0:
+                return model
+            self._leave_out(model, 0.0)
+            return None
+        cost = COSTS[model.name].at(matrix)
+        needed = (cost.fit_s + _REFITS * cost.refit_s) * self._speed()
+        left = self._left()
+        if needed <= left:
+            return model
+        share = left / needed
+        if not isinstance(model, TensorFlowModel) or share < _MIN_EPOCH_SHARE:
+            self._leave_out(model, needed)
+            return None
+        epochs = max(1, int(model.max_epochs * share))
+        self._report(
+            f"budget: {model.name} is trained for at most {epochs} of {model.max_epochs} epochs"
+        )
+        self._shares[model.name] = share
+        shortened: Model = model.with_epochs(epochs)
+        return shortened
+
+    def record(self, model: Model, matrix: RatingsMatrix, seconds: float) -> None:
+        """Records how long the fit of an admitted model took.
+
+        Args:
+            model: The fitted model.
+            matrix: The ratings that it was fitted on.
+            seconds: How long that took.
+        """
+        self._spent_s += seconds
+        if model.name in COSTS:
+            cost = COSTS[model.name].at(matrix)
+            self._estimated_s += cost.fit_s * self._shares.get(model.name, 1.0)
+            self._refits_s += _REFITS * seconds * cost.refit_s / cost.fit_s
+        else:
+            self._refits_s += _REFITS * seconds
+
+    def _left(self) -> float:
+        """The seconds left for further models, after the refits of those that are fitted."""
+        return self._end - self._clock() - self._refits_s
+
+    def _speed(self) -> float:
+        """Measured over estimated seconds of the fits so far; 1 before the first."""
+        return self._spent_s / self._estimated_s if self._estimated_s else 1.0
+
+    def _leave_out(self, model: Model, needed: float) -> None:
+        estimate = f"it needs about {needed:,.0f} s, and " if needed else ""
+        self._report(
+            f"budget: {model.name} is left out; {estimate}{max(0.0, self._left()):,.0f} s are left"
+        )

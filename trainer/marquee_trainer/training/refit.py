@@ -1,0 +1,92 @@
+"""Refits models on ratings that they have not seen, with what earlier fits chose.
+
+The first fit of a model chooses hyperparameters and the number of epochs on validation ratings. A
+refit keeps those choices, so it needs no validation ratings and can use them for fitting.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from marquee_core.arrays import Int64
+from marquee_core.scorers.scorer import ReleaseData
+from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.data.split import Split
+from marquee_trainer.models.model import Model, Training
+from marquee_trainer.training.config import TrainingConfig
+from marquee_trainer.training.preparation import release_data
+from marquee_trainer.training.progress import Progress
+from marquee_trainer.training.results import Refit, Trained
+
+
+def refit_on_all_ratings(
+    dataset: RatingsDataset,
+    split: Split,
+    trained: Trained,
+    config: TrainingConfig,
+    progress: Progress,
+) -> Trained:
+    """Refits evaluated models on all ratings, so that a release serves all that is known.
+
+    Models that are served without the test ratings recommend items that the user has rated, and
+    know nothing about users whose ratings are all in the test part. The epochs and hyperparameters
+    stay those that were evaluated, and so do the half-life of recent popularity and the ensemble's
+    blends, which were learned on validation ratings.
+
+    Args:
+        dataset: The ratings.
+        split: The training and test rows that the models were evaluated on.
+        trained: The result of `train`.
+        config: The configuration of the training.
+        progress: Callbacks that report progress.
+
+    Returns:
+        `trained` with its `refit`.
+    """
+    recency = trained.data.recency
+    half_life = None if recency is None else recency.half_life_days
+    data = release_data(dataset, all_rows(split), config.baseline, half_life)
+    models, seconds = refit_models(trained.models, data, config.seed, progress, "fit on all: {}")
+    return replace(trained, refit=Refit(data, tuple(models), seconds))
+
+
+def all_rows(split: Split) -> Int64:
+    """The rows of both parts of a split, ascending (int64, n)."""
+    rows: Int64 = np.union1d(split.train, split.test)
+    return rows
+
+
+def refit_models(
+    fitted: Sequence[Model],
+    data: ReleaseData,
+    seed: int,
+    progress: Progress,
+    step: str = "refit {}",
+) -> tuple[list[Model], dict[str, float]]:
+    """Refits each model with the choices of its earlier fit.
+
+    Args:
+        fitted: The fitted models.
+        data: The ratings to fit on.
+        seed: Seed for all randomness.
+        progress: Callbacks that report progress.
+        step: The name of a step; `{}` stands for the model.
+
+    Returns:
+        The models, and by model the time that its fit took, in seconds.
+    """
+    training = Training(data, None, seed, progress.on_epoch)
+    refitted: list[Model] = []
+    seconds: dict[str, float] = {}
+    for fitted_model in fitted:
+        model = fitted_model.for_refit()
+        progress.on_step(step.format(model.name), model.max_epochs)
+        start = time.perf_counter()
+        model.fit(training)
+        seconds[model.name] = time.perf_counter() - start
+        refitted.append(model)
+    return refitted, seconds
