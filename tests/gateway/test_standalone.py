@@ -96,6 +96,23 @@ async def test_the_other_methods_answer_too(local_stub: Any) -> None:
     }
 
 
+async def test_the_first_answer_is_not_degraded(services: Services, tmp_path: Path) -> None:
+    """The server listens when both engines have loaded the promoted release."""
+    settings = StandaloneSettings(
+        store=services.store.url, listen="127.0.0.1:0", cache_dir=str(tmp_path / "cache")
+    )
+    gateway, followers = await start(settings, TOY_LOADERS)
+    assert all(follower.releases for follower in followers)
+    await services.until(lambda: gateway.releases.loaded and gateway.releases.update() is None)
+    address = f"127.0.0.1:{gateway.bound.port}"
+    async with grpc.aio.insecure_channel(address) as channel:
+        answer = await RecommenderServiceStub(channel).Recommend(
+            pb.RecommendRequest(subject=VISITOR), timeout=TIMEOUT_S
+        )
+    assert not answer.source.degraded
+    await gateway.stop(0.5)
+
+
 async def test_a_promotion_reaches_all_parts(
     local_stub: Any, services: Services, standalone: Gateway
 ) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
+import structlog
+
 from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.scorer import LoadScorer
 from marquee_core.service_names import CF, INFERENCE
@@ -19,13 +21,16 @@ from marquee_services.server.runtime import until_signalled
 from marquee_services.standalone.backend import LocalBackend
 from marquee_services.standalone.settings import StandaloneSettings
 
+_log = structlog.get_logger()
+
 
 async def start(
     settings: StandaloneSettings, loaders: Mapping[str, Mapping[str, LoadScorer]]
 ) -> tuple[Gateway, list[ReleaseFollower[Engine]]]:
-    """Starts a gateway with local backends.
+    """Starts a gateway with local backends, once they have loaded the promoted release.
 
-    The caller must run the followers' `follow`, which loads releases.
+    A gateway serves as soon as it has loaded a release itself, and without backends its answers
+    would be degraded. The caller must run the followers' `follow`, which loads later releases.
 
     Args:
         settings: The server's settings.
@@ -52,7 +57,16 @@ async def start(
                 settings.probe_interval,
             )
         )
+    await asyncio.gather(*map(_load_promoted, followers))
     return await start_gateway(settings, backends), followers
+
+
+async def _load_promoted(follower: ReleaseFollower[Engine]) -> None:
+    """Loads the promoted release, if there is one; `ReleaseFollower.follow` tries again."""
+    try:
+        await follower.poll()
+    except Exception as error:
+        _log.error("release_poll_failed", exc_info=error)
 
 
 def _follower(
