@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PROTOS_VENV := .venv-protos
 PROXIES := .proxies
+POSTGRESQL := .postgresql
+CHROMIUM := .chromium
 PROTO_FILES := $(wildcard protos/marquee/v1/*.proto)
 GENERATED := clients/python
 
@@ -41,7 +43,7 @@ COVERAGE = $(if $(ARGS),,--cov --cov-report=)
 export COVERAGE_CORE ?= $(shell $(PYTHON) -c "import sys; print('ctrace' if sys.version_info < (3, 12) else 'sysmon')")
 
 .PHONY: unit
-unit: $(VENV)/ready $(PROTOS_VENV)/ready $(PROXIES)/ready ## Run the tests (ARGS="tests/core -k store" for some)
+unit: $(VENV)/ready $(PROTOS_VENV)/ready $(PROXIES)/ready $(POSTGRESQL)/ready $(CHROMIUM)/ready ## Run the tests (ARGS="tests/core -k store" for some)
 	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile -m "not alone" $(COVERAGE) $(ARGS) $(MAY_BE_EMPTY)
 	$(BIN)/pytest -m alone $(COVERAGE) $(if $(COVERAGE),--cov-append) $(ARGS) $(MAY_BE_EMPTY)
 	$(if $(COVERAGE),@echo "Line coverage: $$($(BIN)/coverage report --format=total) %")
@@ -50,6 +52,10 @@ unit: $(VENV)/ready $(PROTOS_VENV)/ready $(PROXIES)/ready ## Run the tests (ARGS
 browser: $(VENV)/ready ## Look at the report in a browser; installs Debian's Chromium if there is none
 	tests/fetch_chromium.sh
 	$(BIN)/pytest tests/trainer/reporting/test_browser.py $(ARGS)
+
+.PHONY: faults
+faults: $(VENV)/ready $(POSTGRESQL)/ready ## Kill gateways and databases 50 times each (ARGS="--kills 10")
+	PYTHONPATH=tests $(BIN)/python -m faults.feedback_kills $(ARGS)
 
 .PHONY: bench
 bench: $(VENV)/ready ## Measure the services (QUICK=1 for a short run; DATA=… for your ratings)
@@ -74,7 +80,7 @@ protos: $(PROTOS_VENV)/ready ## Generate the protobuf code after a change in pro
 
 .PHONY: clean
 clean: ## Remove everything that the targets create
-	rm -rf $(VENV) $(PROTOS_VENV) $(PROXIES) build dist .coverage* \
+	rm -rf $(VENV) $(PROTOS_VENV) $(PROXIES) $(POSTGRESQL) $(CHROMIUM) build dist .coverage* \
 		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 # The versions of all dependencies are pinned in the constraints file.
@@ -93,4 +99,15 @@ $(PROTOS_VENV)/ready: Makefile
 # nginx and HAProxy for the contract tests, which call the gateway through them as well.
 $(PROXIES)/ready: tests/contract/fetch_proxies.sh
 	tests/contract/fetch_proxies.sh $(PROXIES)
+	touch $@
+
+# PostgreSQL for the tests of the feedback log; nothing is fetched where it is installed.
+$(POSTGRESQL)/ready: tests/fetch_postgresql.sh
+	tests/fetch_postgresql.sh $(POSTGRESQL)
+	touch $@
+
+# Chromium for the tests of the report's layout, which skip where it cannot be installed.
+$(CHROMIUM)/ready: tests/fetch_chromium.sh
+	mkdir -p $(CHROMIUM)
+	tests/fetch_chromium.sh || true
 	touch $@

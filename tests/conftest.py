@@ -12,6 +12,7 @@ import pytest_asyncio
 from hypothesis import settings as hypothesis_settings
 
 from toy.certificates import Authority
+from toy.postgresql import PostgreSQL, programs
 from toy.services import BackgroundLoop, Services, toy_services
 
 # Hypothesis fails an example that exceeds its deadline, 200 ms by default; a loaded machine stalls
@@ -58,6 +59,26 @@ def background_services(
     running = toy_services(tmp_path_factory.mktemp("services"))
     yield background_loop.run(running.__aenter__())
     background_loop.run(running.__aexit__(None, None, None))
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A private PostgreSQL server; skips the test if the distribution's package is missing."""
+    folder = programs()
+    if folder is None:
+        pytest.skip("needs PostgreSQL's programs (Debian's package `postgresql`)")
+    server = PostgreSQL(folder)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def feedback_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty feedback log: a SQLite file, or a PostgreSQL database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'feedback.sqlite'}"
+    server: PostgreSQL = request.getfixturevalue("postgresql")
+    return server.new_database()
 
 
 @pytest.fixture(scope="session")

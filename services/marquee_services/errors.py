@@ -187,6 +187,14 @@ class PageTokenExpired(_DetailError):
     key, text = "release_id", "the page token belongs to release {!r}, which is no longer loaded"
 
 
+class EventIdReused(_DetailError):
+    """Another event is recorded under the key of an event."""
+
+    code = _Code.FAILED_PRECONDITION
+    reason = _Reason.ERROR_REASON_EVENT_ID_REUSED
+    key, text = "event_id", "another event is recorded under the key {!r}"
+
+
 class Overloaded(_DetailError):
     """The server refuses the call because too many calls are in progress."""
 
@@ -203,6 +211,36 @@ class NoRelease(ServiceError):
 
     def __init__(self, text: str = "no release is loaded yet") -> None:
         super().__init__(text)
+
+
+class FeedbackUnavailable(ServiceError):
+    """The feedback log does not answer, or this gateway has not read enough of it yet."""
+
+    code = _Code.UNAVAILABLE
+    reason = _Reason.ERROR_REASON_FEEDBACK_UNAVAILABLE
+
+
+class FeedbackDisabled(ServiceError):
+    """The gateway was started without a feedback log."""
+
+    code = _Code.UNIMPLEMENTED
+    reason = _Reason.ERROR_REASON_FEEDBACK_DISABLED
+
+    def __init__(self) -> None:
+        super().__init__("this gateway was started without a feedback log (--feedback)")
+
+
+class AdminRequired(ServiceError):
+    """The method needs the administrator's token."""
+
+    code = _Code.PERMISSION_DENIED
+    reason = _Reason.ERROR_REASON_ADMIN_REQUIRED
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this method needs the administrator's token (--feedback-admin-token-file of the "
+            "gateway)"
+        )
 
 
 class DeadlineExceeded(ServiceError):

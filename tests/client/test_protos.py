@@ -12,7 +12,7 @@ from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto
 from google.protobuf.message import Message
 
 from locations import PROJECT
-from marquee.v1 import errors_pb2, recommender_service_pb2
+from marquee.v1 import errors_pb2, feedback_service_pb2, recommender_service_pb2
 
 ROOT = PROJECT
 GENERATED = Path("clients/python/marquee/v1")
@@ -72,11 +72,14 @@ def test_a_batch_answer_has_the_fields_of_a_single_answer() -> None:
 def test_the_readme_describes_every_method_and_error() -> None:
     """Each method has a valid request as an example, and each reason a row of the table."""
     text = (ROOT / "protos/README.md").read_text()
-    service = recommender_service_pb2.DESCRIPTOR.services_by_name["RecommenderService"]
-    examples = re.findall(rf"-d '(.*)' localhost:50051 {service.full_name}/(\w+)", text)
-    assert {name for _, name in examples} == set(service.methods_by_name)
-    for request, name in examples:
-        message = message_factory.GetMessageClass(service.methods_by_name[name].input_type)()
-        json_format.Parse(request, message)
+    for service in (
+        recommender_service_pb2.DESCRIPTOR.services_by_name["RecommenderService"],
+        feedback_service_pb2.DESCRIPTOR.services_by_name["FeedbackService"],
+    ):
+        examples = re.findall(rf"-d '(.*)' localhost:50051 {service.full_name}/(\w+)", text)
+        assert {name for _, name in examples} == set(service.methods_by_name)
+        for request, name in examples:
+            message = message_factory.GetMessageClass(service.methods_by_name[name].input_type)()
+            json_format.Parse(request, message)
     reasons = {name.removeprefix("ERROR_REASON_") for name in errors_pb2.ErrorReason.keys()}  # noqa: SIM118 - not a dict
     assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == reasons - {"UNSPECIFIED"}

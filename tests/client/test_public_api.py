@@ -18,22 +18,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import marquee
-from marquee import _requests
+from marquee import _feedback_calls, _requests
 from marquee.testing import FakeGateway
+from marquee.v1 import feedback_service_pb2, types_pb2
 from marquee.v1 import recommender_service_pb2 as pb
-from marquee.v1 import types_pb2
 
 # The names that users rely on. Removing one breaks their programs.
 PUBLIC = set(
     """
     AnswerSource AsyncClient BackendStatus BatchAnswer Cancelled Client DeadlineExceeded
-    Decomposition DegradedReason FailedPrecondition FoundItems Internal InvalidArgument Item
-    ItemFilter
+    Decomposition DegradedReason DeletedFeedback FailedPrecondition FeedbackEvent FeedbackKind
+    FeedbackPage
+    FeedbackStatus FoundItems Internal InvalidArgument Item ItemFilter
     MarqueeError ModelShare ModelStatus ModelWeight NotFound Overloaded PermissionDenied
     PredictedRating PredictedRatings RatedItem Reason RecommendOptions Recommendation
-    Recommendations ReleaseEvaluation ReleaseStatus SimilarItem SimilarItems SimilarUsers Status
-    Subject SubjectKind TLS Unauthenticated Unavailable Unimplemented Violation __version__
-    """.split()  # noqa: SIM905 - a list of 43 strings reads worse
+    Recommendations RecordedFeedback ReleaseEvaluation ReleaseStatus SimilarItem SimilarItems
+    SimilarUsers Status Subject SubjectKind TLS Unauthenticated Unavailable Unimplemented Violation
+    __version__
+    """.split()  # noqa: SIM905 - a list of 49 strings reads worse
 )
 
 
@@ -69,15 +71,33 @@ def _public_methods(client: type) -> dict[str, inspect.Signature]:
     }
 
 
-def test_both_clients_have_the_same_methods() -> None:
+@pytest.mark.parametrize(
+    "clients",
+    [
+        (marquee.Client, marquee.AsyncClient),
+        (_feedback_calls.Feedback, _feedback_calls.AsyncFeedback),
+    ],
+)
+def test_both_clients_have_the_same_methods(clients: tuple[type, type]) -> None:
     """Names, parameters, defaults and result types are the same, but for `async`."""
-    sync, asynchronous = map(_public_methods, (marquee.Client, marquee.AsyncClient))
+    sync, asynchronous = map(_public_methods, clients)
+    for methods in (sync, asynchronous):
+        methods["__init__"] = _without_annotations(methods["__init__"])
     assert sync.keys() == asynchronous.keys()
     for name, signature in sync.items():
         assert signature.parameters == asynchronous[name].parameters, name
         expected = str(signature.return_annotation)
         actual = str(asynchronous[name].return_annotation)
         assert actual.replace("AsyncIterator", "Iterator") == expected, name
+
+
+def _without_annotations(signature: inspect.Signature) -> inspect.Signature:
+    """The constructors of the feedback calls take functions of different types."""
+    parameters = [
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for parameter in signature.parameters.values()
+    ]
+    return signature.replace(parameters=parameters)
 
 
 @pytest.mark.parametrize(
@@ -132,6 +152,7 @@ def test_every_call_takes_a_timeout_and_metadata() -> None:
     [
         (marquee.SubjectKind, types_pb2.SubjectKind, "SUBJECT_KIND_"),
         (marquee.DegradedReason, types_pb2.DegradedReason, "DEGRADED_REASON_"),
+        (marquee.FeedbackKind, feedback_service_pb2.FeedbackKind, "FEEDBACK_KIND_"),
         (marquee.Decomposition, pb.Reason.Decomposition, "DECOMPOSITION_"),
     ],
 )
@@ -262,6 +283,7 @@ def test_what_notebooks_show_is_escaped(title: str) -> None:
         marquee.SimilarItems,
         marquee.PredictedRatings,
         marquee.FoundItems,
+        marquee.FeedbackPage,
     ],
 )
 def test_every_sequence_names_its_columns(rows: Any) -> None:

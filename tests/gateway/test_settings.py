@@ -61,3 +61,34 @@ def test_former_names_set_the_same_settings(
     assert settings.list_cache_mib == 3
     assert settings.answer_cache_mib == 5
     assert not settings.precomputed_pages
+
+
+@pytest.mark.parametrize(
+    ("feedback", "url"),
+    [
+        ("", ""),
+        ("sqlite", "sqlite:////data/releases-store-feedback.sqlite"),
+        ("sqlite:///x.sqlite", "sqlite:///x.sqlite"),
+        ("postgresql://host/db", "postgresql://host/db"),
+    ],
+)
+def test_the_feedback_log_is_beside_the_store_or_where_its_url_says(
+    feedback: str, url: str
+) -> None:
+    """Without a value there is none."""
+    assert GatewaySettings(store="/data/releases-store", feedback=feedback).feedback_url == url
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"feedback": "mysql://host/db"}, "neither"),
+        ({"feedback": "feedback.sqlite"}, "neither"),
+        ({"feedback": "sqlite", "store": "s3://bucket/store"}, "store in a folder"),
+        ({"feedback_admin_token_file": "/no/such/file"}, "does not exist"),
+    ],
+)
+def test_unusable_feedback_settings_are_refused(changes: dict[str, str], reason: str) -> None:
+    """At start, before anything listens."""
+    with pytest.raises(ValueError, match=reason):
+        GatewaySettings(**changes)  # type: ignore[arg-type]  # all of them are strings

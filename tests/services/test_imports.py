@@ -24,6 +24,7 @@ CF = "import marquee_services.scoring.main, marquee_services.cf.main, marquee_se
     [
         ({"tensorflow", "keras", "tensorflow_datasets", "scipy", "marquee_trainer"}, GATEWAY),
         ({"tensorflow", "keras", "tensorflow_datasets", "marquee_trainer"}, CF),
+        ({"sqlalchemy", "alembic", "psycopg"}, GATEWAY),
     ],
 )
 def test_the_service_imports_without(blocked: set[str], imports: str) -> None:

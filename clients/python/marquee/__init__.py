@@ -42,8 +42,22 @@ from marquee._errors import (
     Unimplemented,
     Violation,
 )
+from marquee._feedback import (
+    DeletedFeedback,
+    FeedbackEvent,
+    FeedbackKind,
+    FeedbackPage,
+    RecordedFeedback,
+)
 from marquee._options import TLS, ItemFilter, RecommendOptions, Subject
-from marquee._state import BackendStatus, ModelStatus, ReleaseEvaluation, ReleaseStatus, Status
+from marquee._state import (
+    BackendStatus,
+    FeedbackStatus,
+    ModelStatus,
+    ReleaseEvaluation,
+    ReleaseStatus,
+    Status,
+)
 from marquee._types import (
     AnswerSource,
     Decomposition,
@@ -73,7 +87,12 @@ __all__ = [
     "DeadlineExceeded",
     "Decomposition",
     "DegradedReason",
+    "DeletedFeedback",
     "FailedPrecondition",
+    "FeedbackEvent",
+    "FeedbackKind",
+    "FeedbackPage",
+    "FeedbackStatus",
     "FoundItems",
     "Internal",
     "InvalidArgument",
@@ -93,6 +112,7 @@ __all__ = [
     "RecommendOptions",
     "Recommendation",
     "Recommendations",
+    "RecordedFeedback",
     "ReleaseEvaluation",
     "ReleaseStatus",
     "SimilarItem",

@@ -7,24 +7,27 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from marquee._answers import BatchAnswer, Recommendations
 from marquee._channel import Settings
 from marquee._deferred import Deferred
 from marquee._errors import Cancelled
+from marquee._feedback_calls import AsyncFeedback
 from marquee._options import Metadata, Subject
 
 if TYPE_CHECKING:
     import grpc
 
     from marquee import _convert, _rpc_errors
+    from marquee.v1 import feedback_service_pb2_grpc as feedback_stubs
     from marquee.v1 import recommender_service_pb2 as pb
     from marquee.v1 import recommender_service_pb2_grpc as stubs
 else:
     grpc = Deferred("grpc")
     _convert = Deferred("marquee._convert")
     _rpc_errors = Deferred("marquee._rpc_errors")
+    feedback_stubs = Deferred("marquee.v1.feedback_service_pb2_grpc")
     stubs = Deferred("marquee.v1.recommender_service_pb2_grpc")
 
 Request = TypeVar("Request")
@@ -35,6 +38,7 @@ Response = TypeVar("Response")
 class _Connection:
     channel: grpc.aio.Channel
     stub: stubs.RecommenderServiceAsyncStub
+    feedback_stub: Any
 
 
 class AsyncCalls:
@@ -52,6 +56,18 @@ class AsyncCalls:
         self._settings = settings
         self._connections: dict[asyncio.AbstractEventLoop, _Connection] = {}
         self._closed = False
+
+    @property
+    def feedback(self) -> AsyncFeedback:
+        """Records what users do, and lists and deletes what was recorded."""
+
+        async def call(
+            method: str, request: Any, timeout: float | None, metadata: Metadata | None
+        ) -> Any:
+            stub = self._connection().feedback_stub
+            return await self._call(getattr(stub, method), request, timeout, metadata)
+
+        return AsyncFeedback(call)
 
     async def close(self) -> None:
         """Closes the connection of this event loop. Its calls in progress raise `Cancelled`."""
@@ -139,7 +155,10 @@ class AsyncCalls:
             raise Cancelled("the client was closed") from None
 
     def _stub(self) -> stubs.RecommenderServiceAsyncStub:
-        """Returns a stub on this event loop's connection, and connects first if necessary."""
+        return self._connection().stub
+
+    def _connection(self) -> _Connection:
+        """Returns the connection of this event loop, and connects first if necessary."""
         if self._closed:
             raise RuntimeError("the client is closed")
         if AsyncCalls._process_id is None:
@@ -152,7 +171,7 @@ class AsyncCalls:
             for closed in [other for other in self._connections if other.is_closed()]:
                 del self._connections[closed]
             connection = self._connections[loop] = self._connect()
-        return connection.stub
+        return connection
 
     def _connect(self) -> _Connection:
         target, options = self._settings.target, self._settings.options()
@@ -163,4 +182,8 @@ class AsyncCalls:
             if credentials is None
             else grpc.aio.secure_channel(target, credentials, options, compression)
         )
-        return _Connection(channel, stubs.RecommenderServiceStub(channel))
+        return _Connection(
+            channel,
+            stubs.RecommenderServiceStub(channel),
+            feedback_stubs.FeedbackServiceStub(channel),
+        )

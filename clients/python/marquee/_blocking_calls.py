@@ -6,23 +6,26 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from marquee._answers import BatchAnswer, Recommendations
 from marquee._channel import Settings
 from marquee._deferred import Deferred
+from marquee._feedback_calls import Feedback
 from marquee._options import Metadata, Subject
 
 if TYPE_CHECKING:
     import grpc
 
     from marquee import _convert, _rpc_errors
+    from marquee.v1 import feedback_service_pb2_grpc as feedback_stubs
     from marquee.v1 import recommender_service_pb2 as pb
     from marquee.v1 import recommender_service_pb2_grpc as stubs
 else:
     grpc = Deferred("grpc")
     _convert = Deferred("marquee._convert")
     _rpc_errors = Deferred("marquee._rpc_errors")
+    feedback_stubs = Deferred("marquee.v1.feedback_service_pb2_grpc")
     stubs = Deferred("marquee.v1.recommender_service_pb2_grpc")
 
 Request = TypeVar("Request")
@@ -33,6 +36,7 @@ Response = TypeVar("Response")
 class _Connection:
     channel: grpc.Channel
     stub: stubs.RecommenderServiceStub
+    feedback_stub: Any
 
 
 class BlockingCalls:
@@ -49,6 +53,18 @@ class BlockingCalls:
         # unused: gRPC cannot close it there.
         self._connections: dict[int, _Connection] = {}
         self._closed = False
+
+    @property
+    def feedback(self) -> Feedback:
+        """Records what users do, and lists and deletes what was recorded."""
+
+        def call(
+            method: str, request: Any, timeout: float | None, metadata: Metadata | None
+        ) -> Any:
+            stub = self._connection().feedback_stub
+            return self._call(getattr(stub, method), request, timeout, metadata)
+
+        return Feedback(call)
 
     def close(self) -> None:
         """Closes the connection. Calls in progress raise `Cancelled`."""
@@ -120,7 +136,10 @@ class BlockingCalls:
             raise _rpc_errors.from_rpc_error(error) from error
 
     def _stub(self) -> stubs.RecommenderServiceStub:
-        """Returns a stub on this process's connection, and connects first if necessary."""
+        return self._connection().stub
+
+    def _connection(self) -> _Connection:
+        """Returns the connection of this process, and connects first if necessary."""
         if self._closed:
             raise RuntimeError("the client is closed")
         connection = self._connections.get(os.getpid())
@@ -131,7 +150,7 @@ class BlockingCalls:
             connection = self._connections.setdefault(os.getpid(), new)
             if connection is not new:
                 new.channel.close()
-        return connection.stub
+        return connection
 
     def _connect(self) -> _Connection:
         target, options = self._settings.target, self._settings.options()
@@ -142,4 +161,8 @@ class BlockingCalls:
             if credentials is None
             else grpc.secure_channel(target, credentials, options, compression)
         )
-        return _Connection(channel, stubs.RecommenderServiceStub(channel))
+        return _Connection(
+            channel,
+            stubs.RecommenderServiceStub(channel),
+            feedback_stubs.FeedbackServiceStub(channel),
+        )

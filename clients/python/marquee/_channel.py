@@ -23,6 +23,7 @@ else:
     _version = Deferred("marquee._version")
 
 SERVICE = "marquee.v1.RecommenderService"
+FEEDBACK_SERVICE = "marquee.v1.FeedbackService"
 TIMEOUT = 1.0
 """Default deadline of a call in seconds."""
 BATCH_TIMEOUT = 60.0
@@ -31,6 +32,8 @@ BATCH_TIMEOUT = 60.0
 # All methods but BatchRecommend: it may fail after some answers have been read, and repeating it
 # costs the server a lot of work.
 _RETRIED = ("Recommend", "PredictRatings", "SimilarItems", "SearchItems", "GetItem", "GetStatus")
+# All of them: a repeated call changes nothing more.
+_RETRIED_FEEDBACK = ("RecordFeedback", "DeleteFeedback", "ForgetUser", "ListFeedback")
 
 # The retry budget. Each failed attempt takes one token and each success returns a tenth; there are
 # no retries while at most half of the tokens are left. This is enough to hide a rolling restart
@@ -134,7 +137,14 @@ class Settings:
             "loadBalancingConfig": [{"round_robin": {}}],
             "methodConfig": [
                 {
-                    "name": [{"service": SERVICE, "method": method} for method in _RETRIED],
+                    "name": [
+                        {"service": service, "method": method}
+                        for service, methods in (
+                            (SERVICE, _RETRIED),
+                            (FEEDBACK_SERVICE, _RETRIED_FEEDBACK),
+                        )
+                        for method in methods
+                    ],
                     "retryPolicy": {
                         "maxAttempts": 4,
                         "initialBackoff": "0.02s",

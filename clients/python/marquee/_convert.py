@@ -18,7 +18,14 @@ from marquee._answers import (
 from marquee._errors import Internal, MarqueeError
 from marquee._options import Subject
 from marquee._rpc_errors import from_code
-from marquee._state import BackendStatus, ModelStatus, ReleaseEvaluation, ReleaseStatus, Status
+from marquee._state import (
+    BackendStatus,
+    FeedbackStatus,
+    ModelStatus,
+    ReleaseEvaluation,
+    ReleaseStatus,
+    Status,
+)
 from marquee._types import (
     AnswerSource,
     Decomposition,
@@ -156,7 +163,21 @@ def status(response: pb.GetStatusResponse) -> Status:
         ),
         server_version=response.server_version,
         pending_release_reason=response.pending_release_reason,
+        feedback=_feedback(response.feedback) if response.HasField("feedback") else None,
         raw=response,
+    )
+
+
+def _feedback(message: pb.FeedbackStatus) -> FeedbackStatus:
+    return FeedbackStatus(
+        healthy=message.healthy,
+        log_position=message.log_position,
+        lag_seconds=message.lag_seconds if message.HasField("lag_seconds") else None,
+        user_count=message.user_count,
+        memory_bytes=message.memory_bytes,
+        evicted_user_count=message.evicted_user_count,
+        last_error=message.last_error,
+        last_error_at=message.last_error_at,
     )
 
 

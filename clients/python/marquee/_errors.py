@@ -5,7 +5,7 @@
     MarqueeError
     ├── InvalidArgument      a field violates a constraint; see `violations`
     ├── NotFound             no such item, model or release
-    ├── FailedPrecondition   an unusable page token, or a model that cannot answer
+    ├── FailedPrecondition   unusable page token or event key, or no answer by the model
     ├── Unauthenticated      the token is missing or invalid
     ├── PermissionDenied     the token does not allow this call
     ├── Overloaded           the server rejected the call to shed load
@@ -89,7 +89,7 @@ class NotFound(MarqueeError):
 
 
 class FailedPrecondition(MarqueeError):
-    """The page token is unusable, or the model or the release has no such answer."""
+    """The page token is unusable, the model or release has no such answer, or a key is in use."""
 
     default_code = "FAILED_PRECONDITION"
 

@@ -108,6 +108,32 @@ class BackendStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class FeedbackStatus:
+    """How far a gateway has read the feedback log.
+
+    Attributes:
+        healthy: Whether the most recent read succeeded.
+        log_position: The position up to which answers take feedback into account.
+        lag_seconds: Seconds since the gateway last reached the end of the log; None if it never
+            did.
+        user_count: The number of users whose feedback is in memory.
+        memory_bytes: The approximate memory of that feedback in bytes.
+        evicted_user_count: The number of users whose feedback was dropped for lack of memory.
+        last_error: The most recent error of a read; empty if there was none.
+        last_error_at: When that error occurred, as an RFC 3339 timestamp; empty if there was none.
+    """
+
+    healthy: bool
+    log_position: int
+    lag_seconds: float | None
+    user_count: int
+    memory_bytes: int
+    evicted_user_count: int
+    last_error: str
+    last_error_at: str
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The state of the gateway.
 
@@ -119,6 +145,7 @@ class Status:
             all before the first release is loaded.
         server_version: The version of the gateway.
         pending_release_reason: Why the promoted release is not in service yet; empty if it is.
+        feedback: The feedback log; None if the gateway has none.
         raw: The protobuf message that this was made from.
     """
 
@@ -127,4 +154,5 @@ class Status:
     backends: tuple[BackendStatus, ...]
     server_version: str
     pending_release_reason: str
+    feedback: FeedbackStatus | None
     raw: pb.GetStatusResponse = field(repr=False, compare=False)

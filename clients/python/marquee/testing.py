@@ -23,9 +23,9 @@ import grpc
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from marquee._channel import SERVICE
 from marquee._errors import MarqueeError
 from marquee._rpc_errors import DETAILS_KEY, ERROR_DOMAIN
+from marquee.v1 import feedback_service_pb2 as feedback_pb
 from marquee.v1 import recommender_service_pb2 as pb
 
 Answer: TypeAlias = Message | Iterable[Message] | MarqueeError
@@ -34,7 +34,14 @@ Behaviour: TypeAlias = Answer | Callable[[Any], Answer]
 """An answer, or a function from the request to an answer, which may also raise a `MarqueeError`."""
 
 _THREADS = 16
-_METHODS = pb.DESCRIPTOR.services_by_name["RecommenderService"].methods_by_name
+_METHODS = {
+    name: (service.full_name, module, method)
+    for module, service in (
+        (pb, pb.DESCRIPTOR.services_by_name["RecommenderService"]),
+        (feedback_pb, feedback_pb.DESCRIPTOR.services_by_name["FeedbackService"]),
+    )
+    for name, method in service.methods_by_name.items()
+}
 _HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
 # Serialised grpc.health.v1.HealthCheckResponse: field 1 is 1 (SERVING) or 2 (NOT_SERVING).
 _HEALTH = {True: b"\x08\x01", False: b"\x08\x02"}
@@ -110,7 +117,7 @@ class FakeGateway:
                 `MarqueeError`, or a function from the request to one of these.
 
         Raises:
-            ValueError: The service has no RPC of that name.
+            ValueError: No service has an RPC of that name.
         """
         if method not in _METHODS:
             raise ValueError(f"no RPC {method!r}; there are {', '.join(_METHODS)}")
@@ -175,7 +182,7 @@ class FakeGateway:
 
 
 class _Handlers(grpc.GenericRpcHandler):
-    """Routes the methods of the recommender service, and `Watch` of the health service."""
+    """Routes the methods of both services, and `Watch` of the health service."""
 
     def __init__(
         self,
@@ -190,11 +197,11 @@ class _Handlers(grpc.GenericRpcHandler):
         if details.method == _HEALTH_WATCH:
             return grpc.unary_stream_rpc_method_handler(self._watch_health)
         service, _, name = details.method.lstrip("/").partition("/")
-        if service != SERVICE or name not in _METHODS:
+        if name not in _METHODS or service != _METHODS[name][0]:
             return None
-        method = _METHODS[name]
-        request: type[Message] = getattr(pb, method.input_type.name)
-        response: type[Message] = getattr(pb, method.output_type.name)
+        _, module, method = _METHODS[name]
+        request: type[Message] = getattr(module, method.input_type.name)
+        response: type[Message] = getattr(module, method.output_type.name)
 
         def stream(message: Message, context: grpc.ServicerContext) -> Iterator[Message]:
             return self._answer(name, message, context)

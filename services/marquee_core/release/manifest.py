@@ -114,6 +114,8 @@ class Manifest:
         library_versions: Versions of the libraries that trained it, by name.
         files: All files of the release except the manifest, by path relative to its folder.
         schema_version: Version of the manifest's format.
+        feedback_position: The position in the feedback log up to which the release knows what
+            users did; 0 if it was trained without the log.
     """
 
     release_id: str
@@ -124,6 +126,7 @@ class Manifest:
     library_versions: Mapping[str, str]
     files: Mapping[str, FileEntry]
     schema_version: int = field(default=SCHEMA_VERSION)
+    feedback_position: int = 0
 
     def to_json(self) -> str:
         """The manifest as JSON."""
@@ -160,6 +163,7 @@ class Manifest:
                 library_versions=raw["library_versions"],
                 files={path: FileEntry(**entry) for path, entry in raw["files"].items()},
                 schema_version=raw["schema_version"],
+                feedback_position=raw.get("feedback_position", 0),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(f"damaged manifest: {reason_of(error)}") from error

@@ -10,8 +10,16 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from marquee.v1 import recommender_service_pb2, recommender_service_pb2_grpc
+import grpc
+
+from marquee.v1 import (
+    feedback_service_pb2,
+    feedback_service_pb2_grpc,
+    recommender_service_pb2,
+    recommender_service_pb2_grpc,
+)
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import CF, INFERENCE
 from marquee_services.gateway.answering.lookups import Lookups
@@ -26,6 +34,8 @@ from marquee_services.gateway.backends.backend import Backend
 from marquee_services.gateway.backends.interface import AnyBackend
 from marquee_services.gateway.caching.answer_cache import AnswerCache
 from marquee_services.gateway.caching.list_cache import ListCache
+from marquee_services.gateway.feedback.fresh import FreshFeedback
+from marquee_services.gateway.feedback_disabled_servicer import DisabledFeedbackServicer
 from marquee_services.gateway.ranking.router import Router
 from marquee_services.gateway.releases.release import GatewayRelease, load_gateway_release
 from marquee_services.gateway.releases.serving import Releases
@@ -35,7 +45,11 @@ from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.runtime import BoundServer, create_server, until_signalled
 
+if TYPE_CHECKING:
+    from marquee_services.gateway.feedback_runtime import FeedbackRuntime
+
 SERVICE = recommender_service_pb2.DESCRIPTOR.services_by_name["RecommenderService"].full_name
+FEEDBACK_SERVICE = feedback_service_pb2.DESCRIPTOR.services_by_name["FeedbackService"].full_name
 _MIB = 1024 * 1024
 
 
@@ -49,6 +63,8 @@ class Gateway:
         backends: The CF and the inference service.
         releases: The loaded releases, and the one in service.
         metrics: The gateway's metrics.
+        fresh: The feedback of users since the releases were trained.
+        feedback: Writes and follows the feedback log; None if the gateway has none.
     """
 
     bound: BoundServer
@@ -56,6 +72,8 @@ class Gateway:
     backends: Sequence[AnyBackend]
     releases: Releases
     metrics: Metrics
+    fresh: FreshFeedback
+    feedback: FeedbackRuntime | None
     _tasks: list[asyncio.Task[None]]
 
     async def stop(self, grace: float) -> None:
@@ -72,6 +90,8 @@ class Gateway:
                 await task
         for backend in self.backends:
             await backend.close()
+        if self.feedback is not None:
+            await self.feedback.stop()
 
 
 async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None = None) -> Gateway:
@@ -84,6 +104,7 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
     Raises:
         OSError: The gateway cannot listen on the address.
         StoreURLError: The URL of the store cannot be used.
+        ValueError: The URL of the feedback log cannot be used.
     """
     store = ReleaseStore(settings.store)
     if backends is None:
@@ -107,43 +128,76 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
         settings.candidates,
     )
     metrics = Metrics()
+    fresh = FreshFeedback(settings.feedback_memory_mib * _MIB)
+    feedback = _start_feedback(settings, releases, fresh, metrics)
     servicer = RecommenderServicer(
         stored_answers=StoredAnswers(
-            releases, router, answer_cache, settings.precomputed_pages, settings.dense_limit
+            releases, router, answer_cache, settings.precomputed_pages, settings.dense_limit, fresh
         ),
-        recommender=Recommender(releases, page_scorer, Explainer(router), answer_cache),
-        predictor=Predictor(releases, router),
+        recommender=Recommender(releases, page_scorer, Explainer(router), answer_cache, fresh),
+        predictor=Predictor(releases, router, fresh),
         similar_items=SimilarItemsFinder(releases, router),
         lookups=Lookups(releases),
-        status=StatusReporter(releases, backends),
+        status=StatusReporter(
+            releases, backends, lambda: None if feedback is None else feedback.status()
+        ),
         settings=settings,
         metrics=metrics,
     )
-    bound = await create_server(
-        settings,
-        SERVICE,
-        lambda server: recommender_service_pb2_grpc.add_RecommenderServiceServicer_to_server(
-            servicer, server
-        ),
-        metrics,
-        settings.max_request_bytes,
-    )
+    feedback_servicer = DisabledFeedbackServicer() if feedback is None else feedback.servicer
+
+    def add_servicers(server: grpc.aio.Server) -> None:
+        recommender_service_pb2_grpc.add_RecommenderServiceServicer_to_server(servicer, server)
+        feedback_service_pb2_grpc.add_FeedbackServiceServicer_to_server(feedback_servicer, server)
+
+    try:
+        bound = await create_server(
+            settings,
+            (SERVICE, FEEDBACK_SERVICE),
+            add_servicers,
+            metrics,
+            settings.max_request_bytes,
+        )
+    except BaseException:
+        if feedback is not None:
+            await feedback.stop()
+        raise
     tasks = [asyncio.create_task(backend.watch()) for backend in backends]
     tasks.append(asyncio.create_task(follower.follow()))
-    gateway = Gateway(bound, follower, backends, releases, metrics, tasks)
+    gateway = Gateway(bound, follower, backends, releases, metrics, fresh, feedback, tasks)
     tasks.append(asyncio.create_task(_update_release_in_service(gateway, settings)))
     return gateway
 
 
+def _start_feedback(
+    settings: GatewaySettings, releases: Releases, fresh: FreshFeedback, metrics: Metrics
+) -> FeedbackRuntime | None:
+    if not settings.feedback:
+        return None
+    # Needs the extra `feedback`, and tens of megabytes of memory.
+    from marquee_services.gateway.feedback_runtime import FeedbackRuntime
+
+    return FeedbackRuntime(settings, releases, fresh, metrics)
+
+
 async def _update_release_in_service(gateway: Gateway, settings: GatewaySettings) -> None:
-    """Puts releases in service as they and the backends become ready, until cancelled."""
+    """Puts releases in service as they and the backends become ready, until cancelled.
+
+    Health becomes SERVING with the first release, and once the feedback log has been read.
+    """
+    feedback, is_serving, has_release = gateway.feedback, False, False
     while True:
         release = gateway.releases.update()
         if release is not None:
             for backend in gateway.backends:
                 backend.keep_loaded(release.release_id)
             gateway.metrics.set_release(release.release_id)
+            has_release = True
+        if feedback is not None and gateway.releases.loaded:
+            feedback.cut = min(r.manifest.feedback_position for r in gateway.releases.loaded)
+        if not is_serving and has_release and (feedback is None or feedback.ready):
             await gateway.bound.set_serving(True)
+            is_serving = True
         await asyncio.sleep(min(settings.probe_interval, settings.poll_interval) / 2)
 
 

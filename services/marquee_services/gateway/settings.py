@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from marquee_services.server.settings import ServerSettings, setting
+
+BESIDE_STORE = "sqlite"
+"""The value of `feedback` for a SQLite file beside the release store."""
 
 
 @dataclass(frozen=True)
@@ -84,3 +88,52 @@ class GatewaySettings(ServerSettings):
     max_request_bytes: int = setting(
         4 * 1024 * 1024, "Largest request in bytes.", low=1024, high=64 * 1024 * 1024
     )
+    feedback: str = setting(
+        "",
+        "Feedback log: `sqlite` (a file beside the store), sqlite:///PATH or postgresql://…; "
+        "empty: no feedback is recorded or used. A URL with a password belongs in the variable.",
+        env="MARQUEE_FEEDBACK",
+    )
+    feedback_poll_interval: float = setting(
+        0.1, "Seconds between two reads of the feedback log.", low=0.01, high=60
+    )
+    feedback_timeout: float = setting(
+        2.0, "Seconds that a call waits for the feedback log.", low=0.1, high=60
+    )
+    feedback_memory_mib: int = setting(
+        64,
+        "MiB of memory for users' feedback since the release was trained; beyond it, users who "
+        "changed longest ago are answered by the release alone.",
+        low=1,
+        high=65536,
+    )
+    feedback_admin_token_file: str = setting(
+        "",
+        "File with the bearer token that ForgetUser and ListFeedback need; without it, they are "
+        "refused.",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        path = self.feedback_admin_token_file
+        if path and not Path(path).is_file():
+            raise ValueError(f"feedback_admin_token_file: file {path!r} does not exist")
+        known = ("sqlite:///", "postgresql://", "postgresql+psycopg://")
+        if self.feedback not in ("", BESIDE_STORE) and not self.feedback.startswith(known):
+            raise ValueError("feedback: neither `sqlite` nor a URL of SQLite or PostgreSQL")
+        if self.feedback == BESIDE_STORE and "://" in self.store:
+            raise ValueError("feedback: `sqlite` needs a store in a folder")
+
+    @property
+    def feedback_url(self) -> str:
+        """The URL of the feedback log; "" for none."""
+        if self.feedback != BESIDE_STORE:
+            return self.feedback
+        store = Path(self.store).expanduser().absolute()
+        return f"sqlite:///{store.with_name(store.name + '-feedback.sqlite')}"
+
+    @property
+    def feedback_admin_token(self) -> str:
+        """The administrator's bearer token; "" for none."""
+        path = self.feedback_admin_token_file
+        return Path(path).read_text().strip() if path else ""

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
+from marquee.v1 import feedback_service_pb2 as feedback_pb
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee_services.errors import FieldViolation, InvalidFields
@@ -28,7 +29,15 @@ MAX_BATCH_SUBJECTS = 10_000
 MAX_BATCH_RATINGS = 100_000
 MAX_QUERY_LENGTH = 200
 MAX_TOKEN_LENGTH = 1_024
+MAX_EVENTS = 1_000
+MAX_KEY_LENGTH = 128
+MAX_LIST_ID_LENGTH = 64
+# Whether the rating is on the release's scale is checked by the feedback servicer.
+MAX_STARS = 100.0
 DEFAULT_PAGE_SIZE = 20
+
+# The last second of the year 9999, in seconds since 1970.
+_LAST_SECOND = 253_402_300_799
 
 _M = TypeVar("_M", bound=Message)
 
@@ -176,6 +185,59 @@ def _get_item(check: _Checker, request: pb.GetItemRequest) -> None:
     check.text("item_id", request.item_id, MAX_ID_LENGTH, allow_empty=False)
 
 
+def _event(check: _Checker, field: str, event: feedback_pb.FeedbackEvent) -> None:
+    check.text(f"{field}.user_id", event.user_id, MAX_ID_LENGTH, allow_empty=False)
+    check.text(f"{field}.item_id", event.item_id, MAX_ID_LENGTH, allow_empty=False)
+    check.text(f"{field}.event_id", event.event_id, MAX_KEY_LENGTH, allow_empty=False)
+    list_id = event.recommendation_id
+    check.text(f"{field}.recommendation_id", list_id, MAX_LIST_ID_LENGTH, allow_empty=True)
+    known = event.kind in feedback_pb.FeedbackKind.values() and bool(event.kind)
+    check.require(known, f"{field}.kind", "not a kind of feedback")
+    is_rating = event.kind == feedback_pb.FEEDBACK_KIND_RATING
+    is_play = event.kind == feedback_pb.FEEDBACK_KIND_PLAY
+    for name, value, high, is_needed in (
+        ("stars", event.stars if event.HasField("stars") else None, MAX_STARS, is_rating),
+        (
+            "share_watched",
+            event.share_watched if event.HasField("share_watched") else None,
+            1.0,
+            is_play,
+        ),
+    ):
+        if value is None:
+            check.require(not is_needed, f"{field}.{name}", "required for this kind")
+        else:
+            check.require(is_needed, f"{field}.{name}", "not allowed for this kind")
+            check.number(f"{field}.{name}", value, 0.0, high)
+    if event.HasField("time"):
+        holds = 0 <= event.time.seconds <= _LAST_SECOND and 0 <= event.time.nanos < 10**9
+        check.require(holds, f"{field}.time", "not between the years 1970 and 9999")
+
+
+def _record_feedback(check: _Checker, request: feedback_pb.RecordFeedbackRequest) -> None:
+    check.count("events", len(request.events), 1, MAX_EVENTS)
+    for place, event in enumerate(request.events[:MAX_EVENTS]):
+        _event(check, f"events[{place}]", event)
+
+
+def _delete_feedback(check: _Checker, request: feedback_pb.DeleteFeedbackRequest) -> None:
+    check.text("user_id", request.user_id, MAX_ID_LENGTH, allow_empty=False)
+    check.text("event_id", request.event_id, MAX_KEY_LENGTH, allow_empty=True)
+    check.text("item_id", request.item_id, MAX_ID_LENGTH, allow_empty=True)
+    one = bool(request.event_id) != bool(request.item_id)
+    check.require(one, "event_id", "exactly one of event_id and item_id must be set")
+
+
+def _forget_user(check: _Checker, request: feedback_pb.ForgetUserRequest) -> None:
+    check.text("user_id", request.user_id, MAX_ID_LENGTH, allow_empty=False)
+
+
+def _list_feedback(check: _Checker, request: feedback_pb.ListFeedbackRequest) -> None:
+    check.text("user_id", request.user_id, MAX_ID_LENGTH, allow_empty=False)
+    check.count("page_size", request.page_size, 0, MAX_PAGE_SIZE)
+    check.text("page_token", request.page_token, MAX_TOKEN_LENGTH, allow_empty=True)
+
+
 _CHECKS: Mapping[type[Message], Callable[[_Checker, Any], None]] = {
     pb.RecommendRequest: _recommend,
     pb.BatchRecommendRequest: _batch_recommend,
@@ -184,6 +246,10 @@ _CHECKS: Mapping[type[Message], Callable[[_Checker, Any], None]] = {
     pb.SearchItemsRequest: _search_items,
     pb.GetItemRequest: _get_item,
     pb.GetStatusRequest: lambda _check, _request: None,
+    feedback_pb.RecordFeedbackRequest: _record_feedback,
+    feedback_pb.DeleteFeedbackRequest: _delete_feedback,
+    feedback_pb.ForgetUserRequest: _forget_user,
+    feedback_pb.ListFeedbackRequest: _list_feedback,
 }
 
 

@@ -58,7 +58,7 @@ async def start(
     servicer = ScoringServicer(follower, settings)
     bound = await create_server(
         settings,
-        SERVICE,
+        (SERVICE,),
         lambda server: scoring_service_pb2_grpc.add_ScoringServiceServicer_to_server(
             servicer, server
         ),

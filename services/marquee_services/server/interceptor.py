@@ -40,22 +40,29 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps the methods of one service; calls of other services pass through unchanged.
+    """Wraps the methods of some services; calls of other services pass through unchanged.
 
     Attributes:
         in_progress: Number of calls in progress.
     """
 
-    def __init__(self, prefix: str, max_calls: int, default_deadline: float, metrics: Metrics):
-        """Takes the service to wrap, and the limits.
+    def __init__(
+        self,
+        prefixes: tuple[str, ...],
+        max_calls: int,
+        default_deadline: float,
+        metrics: Metrics,
+    ):
+        """Takes the services to wrap, and the limits.
 
         Args:
-            prefix: Prefix of the service's methods, `/<full name of the service>/`.
+            prefixes: Prefix of each service's methods, `/<full name of the service>/`. The services
+                have no method name in common.
             max_calls: Most calls in progress at once; further calls are refused.
             default_deadline: Deadline in seconds of calls whose client set none.
             metrics: Receives the number of calls in progress and their latencies.
         """
-        self._prefix = prefix
+        self._prefixes = prefixes
         self._max_calls = max_calls
         self._default_deadline = default_deadline
         self._metrics = metrics
@@ -73,12 +80,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         ],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Returns the wrapped handler of a method of the service."""
+        """Returns the wrapped handler of a method of the services."""
         method = handler_call_details.method
         if method in self._handlers:
             return self._handlers[method]
         handler = await continuation(handler_call_details)
-        if handler is None or not method.startswith(self._prefix):
+        if handler is None or not method.startswith(self._prefixes):
             return handler
         self._handlers[method] = self._wrap(method.rsplit("/", 1)[-1], handler)
         return self._handlers[method]

@@ -41,13 +41,13 @@ class BoundServer:
     port: int
     metrics: Metrics
     _health: Any
-    _service: str
+    _services: tuple[str, ...]
 
     async def set_serving(self, serving: bool) -> None:
         """Sets the health status to SERVING or NOT_SERVING."""
         status = _Status.SERVING if serving else _Status.NOT_SERVING
-        await self._health.set(self._service, status)
-        await self._health.set("", status)
+        for name in (*self._services, ""):
+            await self._health.set(name, status)
 
     async def stop(self, grace: float) -> None:
         """Shuts the server down gracefully.
@@ -63,8 +63,8 @@ class BoundServer:
 
 async def create_server(
     settings: ServerSettings,
-    service: str,
-    add_servicer: Callable[[grpc.aio.Server], None],
+    services: Sequence[str],
+    add_servicers: Callable[[grpc.aio.Server], None],
     metrics: Metrics,
     max_receive_bytes: int = MAX_MESSAGE_BYTES,
 ) -> BoundServer:
@@ -74,8 +74,8 @@ async def create_server(
 
     Args:
         settings: The server's address, limits and TLS files.
-        service: Full name of the gRPC service.
-        add_servicer: Adds the servicer to the server.
+        services: Full names of the gRPC services.
+        add_servicers: Adds their servicers to the server.
         metrics: Receives the metrics of calls.
         max_receive_bytes: Largest request that is accepted, in bytes.
 
@@ -83,7 +83,10 @@ async def create_server(
         OSError: The server cannot listen on its address.
     """
     interceptor = CallInterceptor(
-        f"/{service}/", settings.max_calls, settings.default_deadline, metrics
+        tuple(f"/{service}/" for service in services),
+        settings.max_calls,
+        settings.default_deadline,
+        metrics,
     )
     server = grpc.aio.server(
         interceptors=(interceptor,),
@@ -96,13 +99,13 @@ async def create_server(
             ("grpc.http2.max_ping_strikes", 0),
         ),
     )
-    add_servicer(server)
+    add_servicers(server)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    names: Sequence[str] = (service, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    names: Sequence[str] = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
     port = _listen(server, settings)
-    bound = BoundServer(server, port, metrics, health_servicer, service)
+    bound = BoundServer(server, port, metrics, health_servicer, tuple(services))
     await bound.set_serving(False)
     metrics.serve(settings.metrics_port)
     await server.start()

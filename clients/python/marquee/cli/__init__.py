@@ -1,7 +1,7 @@
 """The `marquee` command line.
 
-`_commands.py` has one command for each call of the client; `_group.py` adds the commands of
-installed extras, such as `serve` and `train`.
+`_commands.py` has one command for each call of the client, and `_feedback.py` those about feedback;
+`_group.py` adds the commands of installed extras, such as `serve` and `train`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import click
 
 from marquee.cli._commands import COMMANDS
 from marquee.cli._errors import EXIT_CODES_HELP
+from marquee.cli._feedback import COMMANDS as FEEDBACK_COMMANDS
 from marquee.cli._group import MarqueeGroup
 from marquee.cli._options import BATCH_TIMEOUT, TIMEOUT, Connection, connection_tls
 
@@ -22,7 +23,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.group(
     cls=MarqueeGroup,
-    commands=COMMANDS,
+    commands=(*COMMANDS, *FEEDBACK_COMMANDS),
     epilog=EXIT_CODES_HELP,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

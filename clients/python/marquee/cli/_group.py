@@ -30,9 +30,12 @@ _KNOWN = {
 
 # Modules whose absence names the missing extra more precisely than the command does.
 _EXTRA_OF_MODULE = {
+    "alembic": "feedback",
     "keras": "trainer",
     "polars": "trainer",
+    "psycopg": "feedback",
     "scipy": "cf",
+    "sqlalchemy": "feedback",
     "tensorflow": "inference",
     "tensorflow_datasets": "trainer",
 }

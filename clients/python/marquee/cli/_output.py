@@ -116,6 +116,41 @@ def found_items(answer: marquee.FoundItems) -> str:
     return "\n".join(lines)
 
 
+def recorded(answer: marquee.RecordedFeedback) -> str:
+    """Says what became of recorded events."""
+    parts = [f"{answer.recorded_count} recorded"]
+    if answer.duplicate_count:
+        parts.append(f"{answer.duplicate_count} recorded before")
+    if answer.ignored_count:
+        parts.append(f"{answer.ignored_count} ignored, because the user was forgotten since")
+    return ", ".join(parts)
+
+
+def deleted(answer: marquee.DeletedFeedback) -> str:
+    """Says how many events were deleted."""
+    return f"{answer.deleted_count} deleted"
+
+
+def feedback_page(answer: marquee.FeedbackPage) -> str:
+    """Formats a page of events."""
+    rows = [
+        (
+            event.time.isoformat(timespec="seconds"),
+            event.item_id,
+            event.kind.lower(),
+            "" if event.stars is None else f"{event.stars:g}",
+            "" if event.share_watched is None else f"{event.share_watched:.0%}",
+            event.event_id,
+        )
+        for event in answer
+    ]
+    headers = ("time", "item", "kind", "stars", "watched", "key")
+    lines = [render(headers, rows, "<><>><") if rows else "No events."]
+    if answer.next_page_token:
+        lines.append(f"next page: --page-token {printable(answer.next_page_token)}")
+    return "\n".join(lines)
+
+
 def status(state: marquee.Status) -> str:
     """Formats the state of a gateway."""
     lines = [f"gateway {printable(state.server_version)}"]
@@ -129,6 +164,8 @@ def status(state: marquee.Status) -> str:
     else:
         lines += ["", _release(state.release)]
     lines += ["", _backends(state.backends)]
+    if state.feedback is not None:
+        lines += ["", _feedback(state.feedback)]
     lines += ["", f"loaded releases: {printable(', '.join(state.loaded_release_ids) or 'none')}"]
     return "\n".join(lines)
 
@@ -196,6 +233,15 @@ def _backends(backends: Sequence[marquee.BackendStatus]) -> str:
         "<<<><",
         droppable=("releases", "last error"),
     )
+
+
+def _feedback(state: marquee.FeedbackStatus) -> str:
+    lag = "never read" if state.lag_seconds is None else f"{state.lag_seconds:.1f} s behind"
+    line = f"feedback: {'healthy' if state.healthy else 'UNHEALTHY'}, {lag}"
+    line += f", position {state.log_position:,}, {state.user_count:,} users in memory"
+    if state.evicted_user_count:
+        line += f", {state.evicted_user_count:,} dropped"
+    return line + (f"; {printable(state.last_error)}" if state.last_error else "")
 
 
 def _reasons(entry: marquee.Recommendation) -> str:

@@ -87,6 +87,20 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. The release predicts no ratings, because it was trained on implicit
     feedback. Example metadata: {"release_id": "20260101T120000Z-1a2b3c4d"}
     """
+    ERROR_REASON_FEEDBACK_UNAVAILABLE: _ErrorReason.ValueType  # 20
+    """UNAVAILABLE. The feedback log does not answer, or this gateway has not yet read the feedback
+    that the page token depends on. Retry later. Example metadata: {}
+    """
+    ERROR_REASON_FEEDBACK_DISABLED: _ErrorReason.ValueType  # 21
+    """UNIMPLEMENTED. The gateway was started without a feedback log. Example metadata: {}"""
+    ERROR_REASON_EVENT_ID_REUSED: _ErrorReason.ValueType  # 22
+    """FAILED_PRECONDITION. Another event was recorded under the key of one of the events. No event of
+    the call was recorded. Example metadata: {"event_id": "5f0c9e1d"}
+    """
+    ERROR_REASON_ADMIN_REQUIRED: _ErrorReason.ValueType  # 23
+    """PERMISSION_DENIED. The method needs the administrator's token as a bearer token, and the gateway
+    must have been started with one. Example metadata: {}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. Values are stable: new ones may be added, existing ones never change meaning.
@@ -150,5 +164,19 @@ Example metadata: {"backend": "inference"}
 ERROR_REASON_NO_PREDICTED_STARS: ErrorReason.ValueType  # 14
 """FAILED_PRECONDITION. The release predicts no ratings, because it was trained on implicit
 feedback. Example metadata: {"release_id": "20260101T120000Z-1a2b3c4d"}
+"""
+ERROR_REASON_FEEDBACK_UNAVAILABLE: ErrorReason.ValueType  # 20
+"""UNAVAILABLE. The feedback log does not answer, or this gateway has not yet read the feedback
+that the page token depends on. Retry later. Example metadata: {}
+"""
+ERROR_REASON_FEEDBACK_DISABLED: ErrorReason.ValueType  # 21
+"""UNIMPLEMENTED. The gateway was started without a feedback log. Example metadata: {}"""
+ERROR_REASON_EVENT_ID_REUSED: ErrorReason.ValueType  # 22
+"""FAILED_PRECONDITION. Another event was recorded under the key of one of the events. No event of
+the call was recorded. Example metadata: {"event_id": "5f0c9e1d"}
+"""
+ERROR_REASON_ADMIN_REQUIRED: ErrorReason.ValueType  # 23
+"""PERMISSION_DENIED. The method needs the administrator's token as a bearer token, and the gateway
+must have been started with one. Example metadata: {}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -986,6 +986,7 @@ class GetStatusResponse(_message.Message):
     BACKENDS_FIELD_NUMBER: _builtins.int
     SERVER_VERSION_FIELD_NUMBER: _builtins.int
     PENDING_RELEASE_REASON_FIELD_NUMBER: _builtins.int
+    FEEDBACK_FIELD_NUMBER: _builtins.int
     server_version: _builtins.str
     """The version of the gateway."""
     pending_release_reason: _builtins.str
@@ -1006,6 +1007,10 @@ class GetStatusResponse(_message.Message):
         release is loaded, all of them.
         """
 
+    @_builtins.property
+    def feedback(self) -> Global___FeedbackStatus:
+        """The feedback log as this gateway follows it. Unset if the gateway was started without one."""
+
     def __init__(
         self,
         *,
@@ -1014,14 +1019,75 @@ class GetStatusResponse(_message.Message):
         backends: _abc.Iterable[Global___BackendStatus] | None = ...,
         server_version: _builtins.str = ...,
         pending_release_reason: _builtins.str = ...,
+        feedback: Global___FeedbackStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["release", b"release"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["feedback", b"feedback", "release", b"release"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "loaded_release_ids", b"loaded_release_ids", "pending_release_reason", b"pending_release_reason", "release", b"release", "server_version", b"server_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "feedback", b"feedback", "loaded_release_ids", b"loaded_release_ids", "pending_release_reason", b"pending_release_reason", "release", b"release", "server_version", b"server_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class FeedbackStatus(_message.Message):
+    """How far a gateway has read the feedback log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEALTHY_FIELD_NUMBER: _builtins.int
+    LOG_POSITION_FIELD_NUMBER: _builtins.int
+    LAG_SECONDS_FIELD_NUMBER: _builtins.int
+    USER_COUNT_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    EVICTED_USER_COUNT_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_AT_FIELD_NUMBER: _builtins.int
+    healthy: _builtins.bool
+    """Whether the most recent read of the log succeeded. While it is false, answers use the feedback
+    that is known, and no feedback can be recorded.
+    """
+    log_position: _builtins.int
+    """The position up to which the gateway has read the log. Answers take everything up to here into
+    account.
+    """
+    lag_seconds: _builtins.float
+    """Seconds since the gateway last reached the end of the log: an upper limit on the age of
+    feedback that answers do not use yet. Unset until it has reached the end once.
+    """
+    user_count: _builtins.int
+    """The number of users whose feedback is in memory."""
+    memory_bytes: _builtins.int
+    """The approximate memory of that feedback in bytes."""
+    evicted_user_count: _builtins.int
+    """The number of users whose feedback was dropped because the memory limit was reached. Answers to
+    them rest on the release alone.
+    """
+    last_error: _builtins.str
+    """The most recent error of a read; empty if there was none since the gateway started."""
+    last_error_at: _builtins.str
+    """When that error occurred, as an RFC 3339 timestamp; empty if there was none."""
+    def __init__(
+        self,
+        *,
+        healthy: _builtins.bool = ...,
+        log_position: _builtins.int = ...,
+        lag_seconds: _builtins.float | None = ...,
+        user_count: _builtins.int = ...,
+        memory_bytes: _builtins.int = ...,
+        evicted_user_count: _builtins.int = ...,
+        last_error: _builtins.str = ...,
+        last_error_at: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_lag_seconds", b"_lag_seconds", "lag_seconds", b"lag_seconds"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lag_seconds", b"_lag_seconds", "evicted_user_count", b"evicted_user_count", "healthy", b"healthy", "lag_seconds", b"lag_seconds", "last_error", b"last_error", "last_error_at", b"last_error_at", "log_position", b"log_position", "memory_bytes", b"memory_bytes", "user_count", b"user_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__lag_seconds: _TypeAlias = _typing.Literal["lag_seconds"]  # noqa: Y015
+    _WhichOneofArgType__lag_seconds: _TypeAlias = _typing.Literal["_lag_seconds", b"_lag_seconds"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lag_seconds) -> _WhichOneofReturnType__lag_seconds | None: ...
+
+Global___FeedbackStatus: _TypeAlias = FeedbackStatus  # noqa: Y015
 
 @_typing.final
 class ReleaseStatus(_message.Message):

@@ -92,7 +92,7 @@ class RecommenderServiceServicer(object):
         popularity models. A further page needs the backends that its first page was ranked with.
 
         Errors: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE; with a page token also
-        PAGE_TOKEN_MISMATCH, PAGE_TOKEN_EXPIRED and BACKEND_UNAVAILABLE; with `options.model` also
+        PAGE_TOKEN_MISMATCH, PAGE_TOKEN_EXPIRED, BACKEND_UNAVAILABLE and FEEDBACK_UNAVAILABLE; with `options.model` also
         MODEL_UNAVAILABLE and MODEL_ABSTAINS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

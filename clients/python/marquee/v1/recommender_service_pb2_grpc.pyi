@@ -46,7 +46,7 @@ class RecommenderServiceStub:
     popularity models. A further page needs the backends that its first page was ranked with.
 
     Errors: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE; with a page token also
-    PAGE_TOKEN_MISMATCH, PAGE_TOKEN_EXPIRED and BACKEND_UNAVAILABLE; with `options.model` also
+    PAGE_TOKEN_MISMATCH, PAGE_TOKEN_EXPIRED, BACKEND_UNAVAILABLE and FEEDBACK_UNAVAILABLE; with `options.model` also
     MODEL_UNAVAILABLE and MODEL_ABSTAINS.
     """
     BatchRecommend: _grpc.UnaryStreamMultiCallable[_recommender_service_pb2.BatchRecommendRequest, _recommender_service_pb2.BatchRecommendResponse]
@@ -106,7 +106,7 @@ class RecommenderServiceAsyncStub(RecommenderServiceStub):
     popularity models. A further page needs the backends that its first page was ranked with.
 
     Errors: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE; with a page token also
-    PAGE_TOKEN_MISMATCH, PAGE_TOKEN_EXPIRED and BACKEND_UNAVAILABLE; with `options.model` also
+    PAGE_TOKEN_MISMATCH, PAGE_TOKEN_EXPIRED, BACKEND_UNAVAILABLE and FEEDBACK_UNAVAILABLE; with `options.model` also
     MODEL_UNAVAILABLE and MODEL_ABSTAINS.
     """
     BatchRecommend: _aio.UnaryStreamMultiCallable[_recommender_service_pb2.BatchRecommendRequest, _recommender_service_pb2.BatchRecommendResponse]  # type: ignore[assignment]
@@ -169,7 +169,7 @@ class RecommenderServiceServicer(metaclass=_abc_1.ABCMeta):
         popularity models. A further page needs the backends that its first page was ranked with.
 
         Errors: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE; with a page token also
-        PAGE_TOKEN_MISMATCH, PAGE_TOKEN_EXPIRED and BACKEND_UNAVAILABLE; with `options.model` also
+        PAGE_TOKEN_MISMATCH, PAGE_TOKEN_EXPIRED, BACKEND_UNAVAILABLE and FEEDBACK_UNAVAILABLE; with `options.model` also
         MODEL_UNAVAILABLE and MODEL_ABSTAINS.
         """
 

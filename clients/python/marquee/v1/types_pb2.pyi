@@ -28,13 +28,18 @@ class _SubjectKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SubjectKi
     SUBJECT_KIND_UNSPECIFIED: _SubjectKind.ValueType  # 0
     """Default value. Servers never send it."""
     SUBJECT_KIND_KNOWN: _SubjectKind.ValueType  # 1
-    """A user with ratings in the training data; the request adds none."""
+    """A user with ratings in the training data; neither the request nor recorded feedback adds any."""
     SUBJECT_KIND_KNOWN_WITH_FRESH_RATINGS: _SubjectKind.ValueType  # 2
-    """A user with ratings in the training data, with the request's ratings folded in."""
+    """A user with ratings in the training data, with ratings of the request or recorded feedback
+    folded in.
+    """
     SUBJECT_KIND_VISITOR: _SubjectKind.ValueType  # 3
-    """No ratings in the training data: folded in from the request's ratings and liked items."""
+    """No ratings in the training data: folded in from the request's ratings and liked items, and from
+    recorded feedback.
+    """
     SUBJECT_KIND_COLD_START: _SubjectKind.ValueType  # 4
-    """No ratings in the training data, and the request rates no item of the release. The answer is
+    """No ratings in the training data, and neither the request nor recorded feedback rates an item of
+    the release, or the user has been forgotten and did neither since. The answer is
     not personalised: it comes from item popularity and the baseline.
     """
 
@@ -44,13 +49,18 @@ class SubjectKind(_SubjectKind, metaclass=_SubjectKindEnumTypeWrapper):
 SUBJECT_KIND_UNSPECIFIED: SubjectKind.ValueType  # 0
 """Default value. Servers never send it."""
 SUBJECT_KIND_KNOWN: SubjectKind.ValueType  # 1
-"""A user with ratings in the training data; the request adds none."""
+"""A user with ratings in the training data; neither the request nor recorded feedback adds any."""
 SUBJECT_KIND_KNOWN_WITH_FRESH_RATINGS: SubjectKind.ValueType  # 2
-"""A user with ratings in the training data, with the request's ratings folded in."""
+"""A user with ratings in the training data, with ratings of the request or recorded feedback
+folded in.
+"""
 SUBJECT_KIND_VISITOR: SubjectKind.ValueType  # 3
-"""No ratings in the training data: folded in from the request's ratings and liked items."""
+"""No ratings in the training data: folded in from the request's ratings and liked items, and from
+recorded feedback.
+"""
 SUBJECT_KIND_COLD_START: SubjectKind.ValueType  # 4
-"""No ratings in the training data, and the request rates no item of the release. The answer is
+"""No ratings in the training data, and neither the request nor recorded feedback rates an item of
+the release, or the user has been forgotten and did neither since. The answer is
 not personalised: it comes from item popularity and the baseline.
 """
 Global___SubjectKind: _TypeAlias = SubjectKind  # noqa: Y015
@@ -138,7 +148,8 @@ class Subject(_message.Message):
 
     A known user is identified by `user_id` alone. Ratings and liked items given together with a
     known `user_id` are folded in on top of the user's training ratings, and replace those of the
-    same items. A visitor has ratings or liked items and no known `user_id`.
+    same items. Recorded feedback of `user_id` counts as well: it comes after the training ratings
+    and before the ratings of the request, which replace it. A visitor has ratings or liked items and no known `user_id`.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

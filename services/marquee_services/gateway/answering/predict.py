@@ -5,6 +5,7 @@ from __future__ import annotations
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee_services.errors import NoPredictedStars
 from marquee_services.gateway.answering.messages import source_message
+from marquee_services.gateway.feedback.fresh import FreshFeedback
 from marquee_services.gateway.ranking.deadline import Deadline
 from marquee_services.gateway.ranking.ensemble_calls import ModelSelection
 from marquee_services.gateway.ranking.router import Router
@@ -15,15 +16,17 @@ from marquee_services.gateway.releases.serving import Releases
 class Predictor:
     """Predicts ratings. Requests must have been validated."""
 
-    def __init__(self, releases: Releases, router: Router) -> None:
+    def __init__(self, releases: Releases, router: Router, fresh: FreshFeedback) -> None:
         """Creates a predictor.
 
         Args:
             releases: The releases that a request may name.
             router: Scores the items.
+            fresh: The feedback of users since the release was trained.
         """
         self._releases = releases
         self._router = router
+        self._fresh = fresh
 
     async def predict(
         self, request: pb.PredictRatingsRequest, deadline: Deadline
@@ -38,7 +41,8 @@ class Predictor:
         release = self._releases.pick(request.release_id)
         if not release.predicts_stars:
             raise NoPredictedStars(release.release_id)
-        subject = resolve_subject(release, request.subject)
+        feedback = self._fresh.of(request.subject.user_id, release.manifest.feedback_position)
+        subject = resolve_subject(release, request.subject, feedback=feedback)
         indexes = release.catalogue.items.indexes(request.item_ids)
         known = indexes >= 0
         scored = await self._router.score(

@@ -10,6 +10,7 @@ from marquee_services.gateway.answering.resolved_request import resolve_request
 from marquee_services.gateway.caching.answer_cache import AnswerCache
 from marquee_services.gateway.caching.page_token import PageToken
 from marquee_services.gateway.caching.request_key import RequestKey
+from marquee_services.gateway.feedback.fresh import FreshFeedback
 from marquee_services.gateway.ranking.deadline import Deadline
 from marquee_services.gateway.releases.serving import Releases
 from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE
@@ -24,6 +25,7 @@ class Recommender:
         page_scorer: PageScorer,
         explainer: Explainer,
         answer_cache: AnswerCache,
+        fresh: FreshFeedback,
     ) -> None:
         """Creates a recommender.
 
@@ -32,11 +34,13 @@ class Recommender:
             page_scorer: Scores the candidates and cuts the page.
             explainer: Adds reasons to the items on request.
             answer_cache: Receives the first pages of known users.
+            fresh: The feedback of users since the release was trained.
         """
         self._releases = releases
         self._page_scorer = page_scorer
         self._explainer = explainer
         self._answer_cache = answer_cache
+        self._fresh = fresh
 
     async def recommend(
         self,
@@ -60,7 +64,7 @@ class Recommender:
         key = RequestKey.of(request)
         digest = key.digest if paged else ""
         token = PageToken.verify(request.page_token, digest)
-        resolved = resolve_request(self._releases, request, token, field)
+        resolved = resolve_request(self._releases, self._fresh, request, token, field)
         release = resolved.release
         scored_page = await self._page_scorer.score_page(resolved, options, size, deadline)
         ranked, page, scored = scored_page.ranked, scored_page.page, scored_page.scored
@@ -83,7 +87,12 @@ class Recommender:
             self._page_scorer.cache(resolved.list_id, ranked)
             backends = tuple(sorted(ranked.backends))
             next_token = PageToken(
-                resolved.list_id, release.release_id, backends, digest, resolved.offset + size
+                resolved.list_id,
+                release.release_id,
+                backends,
+                digest,
+                resolved.offset + size,
+                resolved.feedback_version,
             ).encode()
         response = pb.RecommendResponse(
             recommendation_id=resolved.list_id,
@@ -94,8 +103,14 @@ class Recommender:
             unknown_item_ids=resolved.unknown_items,
         )
         if token is None:
+            adds_ratings = request.subject.ratings or request.subject.liked_item_ids
             self._answer_cache.put(
-                release.release_id, key, response, ranked.backends, page.has_more
+                release.release_id,
+                key,
+                response,
+                ranked.backends,
+                page.has_more,
+                0 if adds_ratings else resolved.feedback_version,
             )
         return response
 

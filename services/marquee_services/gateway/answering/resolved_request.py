@@ -6,8 +6,14 @@ from dataclasses import dataclass
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee_core.arrays import Bool
-from marquee_services.errors import FieldViolation, InvalidFields, PageTokenMismatch
+from marquee_services.errors import (
+    FeedbackUnavailable,
+    FieldViolation,
+    InvalidFields,
+    PageTokenMismatch,
+)
 from marquee_services.gateway.caching.page_token import PageToken, new_list_id
+from marquee_services.gateway.feedback.fresh import FreshFeedback, UserFeedback
 from marquee_services.gateway.ranking.ensemble_calls import ModelSelection
 from marquee_services.gateway.ranking.filters import eligible_items
 from marquee_services.gateway.ranking.subjects import ResolvedSubject, resolve_subject
@@ -27,6 +33,7 @@ class ResolvedRequest:
         unknown_items: Ids in the request that the release does not know.
         selection: The models that rank the list.
         offset: How many items the earlier pages hold.
+        feedback_version: The version of the user's feedback that the list rests on; 0 for none.
     """
 
     list_id: str
@@ -36,18 +43,24 @@ class ResolvedRequest:
     unknown_items: tuple[str, ...]
     selection: ModelSelection
     offset: int
+    feedback_version: int
 
 
 def resolve_request(
-    releases: Releases, request: pb.RecommendRequest, token: PageToken | None, field: str
+    releases: Releases,
+    fresh: FreshFeedback,
+    request: pb.RecommendRequest,
+    token: PageToken | None,
+    field: str,
 ) -> ResolvedRequest:
     """Resolves a request.
 
-    A further page is cut from the first page's list: with the same release, and ranked by the same
-    backends.
+    A further page is cut from the first page's list: with the same release, ranked by the same
+    backends, and with the user's feedback as it was then.
 
     Args:
         releases: The releases that the request may name.
+        fresh: The feedback of users.
         request: The request, already validated.
         token: The page token of the request, already verified; None for the first page.
         field: The path of the subject in the caller's request, for error messages.
@@ -56,7 +69,9 @@ def resolve_request(
         ReleaseNotFound: The release that the options name is not loaded.
         NoRelease: No release is in service yet.
         PageTokenExpired: The page token's release is no longer loaded.
-        PageTokenMismatch: The page token names a backend that the release does not use.
+        PageTokenMismatch: The page token names a backend that the release does not use, or the
+            feedback that the first page rests on has been deleted.
+        FeedbackUnavailable: This gateway has not read the first page's feedback yet.
         ModelNotFound: The release has no model of the name that the options give.
         InvalidFields: A rating or `min_predicted_stars` is outside the release's rating scale, or
             the release predicts no stars.
@@ -78,7 +93,8 @@ def resolve_request(
             raise InvalidFields([FieldViolation("options.min_predicted_stars", reason)])
     if options.model:
         release.model(options.model)
-    subject = resolve_subject(release, request.subject, field)
+    feedback = _feedback(fresh, release, request.subject.user_id, token)
+    subject = resolve_subject(release, request.subject, field, feedback)
     eligible, unknown = eligible_items(release, options.filter)
     if not options.include_seen:
         eligible[subject.profile.items] = False
@@ -93,4 +109,20 @@ def resolve_request(
             options.model, required_backends, required=required_backends is not None
         ),
         offset=token.offset if token else 0,
+        feedback_version=feedback.version,
     )
+
+
+def _feedback(
+    fresh: FreshFeedback, release: GatewayRelease, user_id: str, token: PageToken | None
+) -> UserFeedback:
+    """The user's feedback; for a further page, as it was when the first page was ranked."""
+    now = fresh.of(user_id, release.manifest.feedback_position)
+    if token is None:
+        return now
+    if token.feedback_version > fresh.position:
+        raise FeedbackUnavailable("the feedback that the first page rests on is not read yet")
+    before = now.as_of(token.feedback_version)
+    if before is None:
+        raise PageTokenMismatch("feedback that the first page rests on has been deleted")
+    return before

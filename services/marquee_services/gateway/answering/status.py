@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 
 import numpy as np
@@ -19,10 +19,22 @@ from marquee_services.gateway.releases.serving import Releases
 class StatusReporter:
     """Reports the gateway's state."""
 
-    def __init__(self, releases: Releases, backends: Iterable[AnyBackend]) -> None:
-        """Reports on the given releases and backends."""
+    def __init__(
+        self,
+        releases: Releases,
+        backends: Iterable[AnyBackend],
+        feedback: Callable[[], pb.FeedbackStatus | None],
+    ) -> None:
+        """Reports on the given releases and backends.
+
+        Args:
+            releases: The releases.
+            backends: The backends.
+            feedback: Returns the state of the feedback log; None if the gateway has none.
+        """
         self._releases = releases
         self._backends = tuple(backends)
+        self._feedback = feedback
 
     def status(self) -> pb.GetStatusResponse:
         """The current state; without a release in service, `release` is not set.
@@ -52,6 +64,7 @@ class StatusReporter:
             ],
             server_version=version("marquee-recommender"),
             pending_release_reason=self._releases.pending_reason,
+            feedback=self._feedback(),
         )
 
 

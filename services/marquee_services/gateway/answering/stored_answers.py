@@ -18,6 +18,7 @@ from marquee_services.gateway.caching.answer_cache import AnswerCache, CachedAns
 from marquee_services.gateway.caching.message_bytes import SerializedResponse
 from marquee_services.gateway.caching.page_token import PageToken, new_list_id
 from marquee_services.gateway.caching.request_key import RequestKey, options_key
+from marquee_services.gateway.feedback.fresh import FreshFeedback
 from marquee_services.gateway.ranking.router import Router
 from marquee_services.gateway.releases.precomputed import can_use_precomputed_page
 from marquee_services.gateway.releases.release import GatewayRelease
@@ -46,6 +47,7 @@ class StoredAnswers:
         answer_cache: AnswerCache,
         use_precomputed: bool,
         dense_limit: int,
+        fresh: FreshFeedback,
     ) -> None:
         """Creates a finder.
 
@@ -56,12 +58,15 @@ class StoredAnswers:
             use_precomputed: Whether to use the pages that were precomputed with a release.
             dense_limit: The largest catalogue, in items, that is scored as a whole. Precomputed
                 pages are ranked that way, and are not used for larger catalogues.
+            fresh: The feedback of users since the release was trained. Precomputed pages do not
+                know it, and cached ones are of one version of it.
         """
         self._releases = releases
         self._router = router
         self._cache = answer_cache
         self._use_precomputed = use_precomputed
         self._dense_limit = dense_limit
+        self._fresh = fresh
         # The serialised source of the last release asked for; it is the same for all its answers.
         self._release_source: tuple[GatewayRelease | None, bytes] = None, b""
 
@@ -83,14 +88,15 @@ class StoredAnswers:
         release = self._release_with_full_ensemble(options)
         if release is None:
             return None
-        found = self._find(release, request.subject, options, key)
+        version = self._feedback_version(release, request.subject)
+        found = self._find(release, request.subject, options, key, version)
         if found is None:
             return None
         answer, origin = found
         list_id, token = new_list_id(), ""
         if answer.has_more:
             token = PageToken(
-                list_id, release.release_id, answer.backends, key.digest, key.page_size
+                list_id, release.release_id, answer.backends, key.digest, key.page_size, version
             ).encode()
         return answer.response(list_id, token, _microseconds_since(start)), origin
 
@@ -114,7 +120,8 @@ class StoredAnswers:
             release, found = self._release_with_full_ensemble(options), None
             if release is not None:
                 key = RequestKey.of_subject(subject, request.page_size, options_bytes)
-                found = self._find(release, subject, options, key)
+                version = self._feedback_version(release, subject)
+                found = self._find(release, subject, options, key, version)
             if found is None:
                 yield None
             else:
@@ -129,16 +136,22 @@ class StoredAnswers:
             return None
         return release if self._router.can_use_full_ensemble(release) else None
 
+    def _feedback_version(self, release: GatewayRelease, subject: types_pb2.Subject) -> int:
+        return self._fresh.of(subject.user_id, release.manifest.feedback_position).version
+
     def _find(
         self,
         release: GatewayRelease,
         subject: types_pb2.Subject,
         options: pb.RecommendOptions,
         key: RequestKey,
+        feedback_version: int,
     ) -> tuple[CachedAnswer, AnswerOrigin] | None:
-        cached = self._cache.get(release.release_id, key)
+        cached = self._cache.get(release.release_id, key, feedback_version)
         if cached is not None:
             return cached, AnswerOrigin.CACHED
+        if feedback_version:
+            return None
         precomputed = self._from_precomputed_page(release, subject, options, key)
         return None if precomputed is None else (precomputed, AnswerOrigin.PRECOMPUTED)
 

@@ -1,4 +1,4 @@
-"""Caches the first pages of known users until the release changes."""
+"""Caches the first pages of known users until the release or the user's feedback changes."""
 
 from __future__ import annotations
 
@@ -75,23 +75,31 @@ class CachedAnswer:
 class AnswerCache:
     """Caches known users' first pages up to a number of bytes, evicting the least recently used.
 
-    The answer to a known user depends on the request and the release only, and both are part of
-    the key. Entries therefore never become stale.
+    The answer to a known user depends on the request, the release and the user's recorded feedback
+    only, and all three are part of the key. Entries therefore never become stale.
     """
 
     def __init__(self, max_bytes: int) -> None:
         """Creates an empty cache of at most `max_bytes` bytes; 0 caches nothing."""
         # Each value is the entry's size, key included, and the answer.
-        self._answers: LRUCache[tuple[str, RequestKey], tuple[int, CachedAnswer]] = LRUCache(
+        self._answers: LRUCache[tuple[str, RequestKey, int], tuple[int, CachedAnswer]] = LRUCache(
             max_bytes, getsizeof=lambda entry: entry[0]
         )
 
     def __len__(self) -> int:
         return len(self._answers)
 
-    def get(self, release_id: str, key: RequestKey) -> CachedAnswer | None:
-        """The answer of a release to a request; None if it is not cached."""
-        entry = self._answers.get((release_id, key))
+    def get(
+        self, release_id: str, key: RequestKey, feedback_version: int = 0
+    ) -> CachedAnswer | None:
+        """The answer of a release to a request; None if it is not cached.
+
+        Args:
+            release_id: The release that answers.
+            key: The key of the request.
+            feedback_version: The version of the user's recorded feedback; 0 for none.
+        """
+        entry = self._answers.get((release_id, key, feedback_version))
         return None if entry is None else entry[1]
 
     def put(
@@ -101,8 +109,11 @@ class AnswerCache:
         response: pb.RecommendResponse,
         backends: frozenset[str],
         has_more: bool,
+        feedback_version: int = 0,
     ) -> None:
         """Caches a first page, if it is a known user's and not degraded.
+
+        A user with recorded feedback counts as known.
 
         Args:
             release_id: The release that answered.
@@ -110,8 +121,11 @@ class AnswerCache:
             response: The answer to the request.
             backends: The names of the backends that took part in the ranking.
             has_more: Whether there is a next page.
+            feedback_version: The version of the recorded feedback that the answer rests on; 0 for
+                none, or if the request adds ratings of its own.
         """
-        if response.source.degraded or response.subject_kind != types_pb2.SUBJECT_KIND_KNOWN:
+        is_known = response.subject_kind == types_pb2.SUBJECT_KIND_KNOWN or feedback_version
+        if response.source.degraded or not is_known:
             return
         body = pb.RecommendResponse(
             subject_kind=response.subject_kind,
@@ -120,11 +134,16 @@ class AnswerCache:
         )
         source = _interned(response.source.SerializeToString())
         answer = CachedAnswer(body.SerializeToString(), source, tuple(sorted(backends)), has_more)
-        self.add(release_id, key, answer)
+        self.add(release_id, key, answer, feedback_version)
 
-    def add(self, release_id: str, key: RequestKey, answer: CachedAnswer) -> None:
+    def add(
+        self, release_id: str, key: RequestKey, answer: CachedAnswer, feedback_version: int = 0
+    ) -> None:
         """Caches an answer, unless it is cached already or larger than the whole cache."""
-        full_key, size = (release_id, key), len(key.subject) + len(key.options) + answer.nbytes
+        full_key, size = (
+            (release_id, key, feedback_version),
+            len(key.subject) + len(key.options) + answer.nbytes,
+        )
         if full_key not in self._answers and size <= self._answers.maxsize:
             self._answers[full_key] = size, answer
 

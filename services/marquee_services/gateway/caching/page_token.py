@@ -12,7 +12,8 @@ import binascii
 import hashlib
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from marquee_services.errors import PageTokenMismatch
 
@@ -32,6 +33,8 @@ class PageToken:
         backends: The backends that took part in the first page's ranking.
         request_digest: The digest of the request that the token belongs to.
         offset: How many items the earlier pages hold.
+        feedback_version: The version of the user's feedback that the first page was ranked with;
+            0 for none.
     """
 
     list_id: str
@@ -39,6 +42,7 @@ class PageToken:
     backends: tuple[str, ...]
     request_digest: str
     offset: int
+    feedback_version: int = 0
 
     @classmethod
     def verify(cls, text: str, digest: str) -> PageToken | None:
@@ -63,7 +67,10 @@ class PageToken:
 
     def encode(self) -> str:
         """The token as URL-safe text."""
-        fields = (self.list_id, self.release_id, self.backends, self.request_digest, self.offset)
+        fields: tuple[Any, ...] = (
+            *(self.list_id, self.release_id, self.backends, self.request_digest, self.offset),
+            *((self.feedback_version,) if self.feedback_version else ()),
+        )
         body = _JSON.encode(fields).encode()
         return base64.urlsafe_b64encode(_checksum(body) + body).decode()
 
@@ -86,8 +93,14 @@ class PageToken:
                     [*backends],
                     str(request_digest),
                     int(offset),
+                    *version,
                 ] if offset >= 0 and all(isinstance(name, str) for name in backends):
-                    return cls(list_id, release_id, tuple(backends), request_digest, offset)
+                    token = cls(list_id, release_id, tuple(backends), request_digest, offset)
+                    match version:
+                        case []:
+                            return token
+                        case [int(feedback_version)] if feedback_version > 0:
+                            return replace(token, feedback_version=feedback_version)
         except (ValueError, binascii.Error, RecursionError) as error:
             raise PageTokenMismatch("damaged") from error
         raise PageTokenMismatch("damaged")

@@ -1,22 +1,25 @@
 """The subject of a request in terms of a release: its kind, its indexes and its profile.
 
-This is where a visitor's profile is built, and where a known user's fresh ratings are merged with
-the training ratings. The scorers (`marquee_core.scorers`) fold the profile in: the gateway's own
-models here, all others in the backends, which build the same profile from `ResolvedSubject.query`.
+This is where a visitor's profile is built, and where a known user's recorded feedback and fresh
+ratings are merged with the training ratings. The scorers (`marquee_core.scorers`) fold the profile
+in: the gateway's own models here, all others in the backends, which build the same profile from
+`ResolvedSubject.query`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
 
 from marquee.v1 import scoring_service_pb2, types_pb2
 from marquee_core.arrays import Bool, Float32, Int32
+from marquee_core.feedback.meaning import is_explicit, stars_of
 from marquee_core.ratings import Profiles
 from marquee_services.errors import FieldViolation, InvalidFields
+from marquee_services.gateway.feedback.fresh import NO_FEEDBACK, UserFeedback
 from marquee_services.gateway.releases.release import GatewayRelease
 from marquee_services.server.wire import pack_bits, pack_floats, pack_ints
 
@@ -28,10 +31,10 @@ class ResolvedSubject:
     Attributes:
         kind: Whether the subject is a known user, a visitor or a cold start (a SubjectKind).
         user: The user's index; -1 if the release does not know the user.
-        items: Indexes of the items rated or liked in the request, ordered by time, oldest first
-            (int32, distinct).
+        items: Indexes of the items rated or liked in recorded feedback and in the request, ordered
+            by time, oldest first (int32, distinct).
         ratings: The ratings of `items` in stars (float32).
-        profile: All ratings of the subject: training ratings merged with those of the request.
+        profile: All ratings of the subject: training ratings merged with `ratings`.
         unknown_items: Ids of rated or liked items that are not in the release.
     """
 
@@ -61,7 +64,10 @@ class ResolvedSubject:
 
 
 def resolve_subject(
-    release: GatewayRelease, subject: types_pb2.Subject, field: str = "subject"
+    release: GatewayRelease,
+    subject: types_pb2.Subject,
+    field: str = "subject",
+    feedback: UserFeedback = NO_FEEDBACK,
 ) -> ResolvedSubject:
     """Looks up a subject's ids in a release and builds its profile.
 
@@ -69,6 +75,8 @@ def resolve_subject(
         release: The release that answers the request.
         subject: The subject, already validated.
         field: The subject's path in the request, for error messages.
+        feedback: The user's recorded feedback. It counts as older than the request's ratings, which
+            replace it.
 
     Raises:
         InvalidFields: A rating is outside the release's rating scale; for implicit feedback, the
@@ -89,16 +97,20 @@ def resolve_subject(
                 for position in outside
             ]
         )
+    user = release.users.index(subject.user_id) if subject.user_id else -1
+    if user >= 0 and (feedback.is_forgotten or not len(release.data.matrix.seen(user))):
+        # The models know nothing about a user without training ratings.
+        user = -1
     ids = [*(rating.item_id for rating in subject.ratings), *subject.liked_item_ids]
     found = release.catalogue.items.indexes(ids)
     liked = np.full(len(subject.liked_item_ids), high, dtype=np.float32)
     stars = np.concatenate([given, liked])
     known = found >= 0
     items, ratings = found[known], stars[known]
-    user = release.users.index(subject.user_id) if subject.user_id else -1
-    if user >= 0 and not len(release.data.matrix.seen(user)):
-        # The models know nothing about a user without training ratings.
-        user = -1
+    if feedback.events:
+        earlier_items, earlier_ratings = _recorded(release, user, feedback, set(ids))
+        items = np.concatenate([earlier_items, items])
+        ratings = np.concatenate([earlier_ratings, ratings])
     return ResolvedSubject(
         kind=_kind(user, len(items)),
         user=user,
@@ -107,6 +119,34 @@ def resolve_subject(
         profile=release.data.matrix.profile(user, items, ratings),
         unknown_items=_unknown_ids(ids, known.tolist()),
     )
+
+
+def _recorded(
+    release: GatewayRelease, user: int, feedback: UserFeedback, replaced: Set[str]
+) -> tuple[Int32, Float32]:
+    """The items and ratings of recorded feedback that the release knows, oldest first.
+
+    Args:
+        release: The release that answers the request.
+        user: The user's index; -1 if the release does not know the user.
+        feedback: The user's feedback.
+        replaced: Ids of items that the request rates.
+
+    Returns:
+        Item indexes (int32, distinct) and their ratings in stars (float32).
+    """
+    low, high = release.manifest.data.rating_min, release.manifest.data.rating_max
+    events = [event for event in feedback.ratings if event.item_id not in replaced]
+    items = release.catalogue.items.indexes([event.item_id for event in events])
+    stars = np.array(
+        [stars_of(event.kind, event.value, low, high) for event in events], dtype=np.float32
+    )
+    used = items >= 0
+    if user >= 0:
+        # A play tells less than the rating that the user gave before.
+        plays = np.array([not is_explicit(event.kind) for event in events], dtype=np.bool_)
+        used &= ~(plays & np.isin(items, release.data.matrix.seen(user)))
+    return items[used], stars[used]
 
 
 def _unknown_ids(ids: Sequence[str], known: Sequence[bool]) -> tuple[str, ...]:

@@ -1,0 +1,7 @@
+"""The feedback log: what users do, stored durably and in order.
+
+Start with `log.py`: the gateway appends events to an `EventLog` and follows it by position, and the
+trainer can read it from the beginning. `events.py` defines an event, `meaning.py` what it counts as
+for the models. `schema.py` has the tables, `engine.py` the connection to SQLite or PostgreSQL, and
+`migrations/` the Alembic migrations that create the tables. Needs the extra `feedback`.
+"""

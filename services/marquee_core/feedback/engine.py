@@ -1,0 +1,129 @@
+"""Connects to the database of the log: SQLite or PostgreSQL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError
+
+SQLITE, POSTGRESQL = "sqlite", "postgresql"
+
+# Any number that other programs are unlikely to lock in the same database.
+_ADVISORY_LOCK = 0x6D617271756565
+_POOL_SIZE = 4
+# The shortest connection timeout in seconds that libpq accepts.
+_MIN_CONNECT_TIMEOUT_S = 2
+_WRITES = "marquee_writes"
+
+
+def parse_url(url: str) -> URL:
+    """Parses the URL of a log.
+
+    Args:
+        url: `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`.
+
+    Raises:
+        ValueError: It is not such a URL.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise ValueError(f"the feedback log's URL cannot be parsed: {error}") from error
+    backend = parsed.get_backend_name()
+    if backend == SQLITE:
+        if not parsed.database or parsed.database == ":memory:":
+            raise ValueError("a feedback log in SQLite needs a file: sqlite:///PATH")
+        return parsed.set(drivername=SQLITE)
+    if backend in (POSTGRESQL, "postgres"):
+        return parsed.set(drivername=f"{POSTGRESQL}+psycopg")
+    raise ValueError(f"the feedback log is stored in SQLite or PostgreSQL, not in {backend}")
+
+
+def make_engine(url: URL, timeout: float) -> Engine:
+    """Creates an engine; it connects when it is used.
+
+    Args:
+        url: A URL that `parse_url` returned.
+        timeout: Seconds to wait for a connection, for a lock and for a statement.
+    """
+    pool: dict[str, Any] = {
+        "pool_size": _POOL_SIZE,
+        "max_overflow": 0,
+        "pool_timeout": timeout,
+    }
+    if url.get_backend_name() == SQLITE:
+        assert url.database is not None  # noqa: S101 - checked by `parse_url`
+        engine = create_engine(
+            url,
+            connect_args={"timeout": timeout, "check_same_thread": False},
+            # The statement cache of SQLAlchemy suffices.
+            **pool,
+        )
+        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        event.listen(engine, "do_connect", _make_folder)
+        return engine
+    milliseconds = int(timeout * 1000)
+    engine = create_engine(
+        url,
+        connect_args={
+            "connect_timeout": max(_MIN_CONNECT_TIMEOUT_S, round(timeout)),
+            "application_name": "marquee",
+            "tcp_user_timeout": milliseconds,
+        },
+        **pool,
+    )
+
+    def set_up(connection: Any, _record: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET statement_timeout = {milliseconds}")
+            cursor.execute(f"SET lock_timeout = {milliseconds}")
+            cursor.execute(f"SET idle_in_transaction_session_timeout = {2 * milliseconds}")
+            # Other values than `off` wait for the disk; some of them also wait for replicas.
+            if cursor.execute("SHOW synchronous_commit").fetchone() == ("off",):
+                cursor.execute("SET synchronous_commit = on")
+        connection.commit()
+
+    event.listen(engine, "connect", set_up)
+    return engine
+
+
+def writing(engine: Engine) -> Engine:
+    """The same engine for transactions that write; SQLite locks the file at their beginning."""
+    return engine.execution_options(**{_WRITES: True})
+
+
+def lock_writers(connection: Connection) -> None:
+    """Excludes other writers until the end of the transaction.
+
+    Entries therefore become visible in the order of their positions, and a reader that follows
+    the log by position misses none. Without the lock, a PostgreSQL transaction with lower positions
+    could commit after one with higher positions.
+    """
+    if connection.dialect.name == POSTGRESQL:
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
+
+
+def _make_folder(_dialect: Any, _record: Any, arguments: Any, _parameters: Any) -> None:
+    """Creates the folder of a SQLite file."""
+    Path(arguments[0]).parent.mkdir(parents=True, exist_ok=True)
+
+
+def _set_up_sqlite(connection: Any, _record: Any) -> None:
+    # Transactions begin in `_begin_sqlite`, not where the driver would begin them.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    # A commit waits until the disk has the write-ahead log.
+    cursor.execute("PRAGMA synchronous = FULL")
+    # Deleted feedback is overwritten in the file.
+    cursor.execute("PRAGMA secure_delete = ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES)
+    # A transaction that first reads and then writes fails if another process writes in between.
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,15 @@
+"""Runs the migrations on the connection that `marquee_core.feedback.migrate` passes."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from marquee_core.feedback.schema import METADATA
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=METADATA,
+    render_as_batch=True,
+)
+# The caller's transaction is already open.
+context.run_migrations()

@@ -1,0 +1,56 @@
+"""The tables of the feedback log. The migrations create them; a test compares the two."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+)
+
+METADATA = MetaData()
+
+# SQLite gives a primary key its own values only if its type is INTEGER.
+POSITION = BigInteger().with_variant(Integer(), "sqlite")
+
+LOG = Table(
+    "feedback_log",
+    METADATA,
+    # `autoincrement`: SQLite would otherwise use the positions of deleted entries again.
+    Column("position", POSITION, primary_key=True, autoincrement=True),
+    Column("type", SmallInteger, nullable=False),
+    Column("user_id", String(256)),
+    Column("item_id", String(256)),
+    Column("kind", SmallInteger),
+    Column("value", Double),
+    Column("time_us", BigInteger, nullable=False),
+    Column("received_us", BigInteger, nullable=False),
+    Column("event_id", String(128)),
+    Column("recommendation_id", String(64)),
+    Column("deleted_position", BigInteger),
+    Column("user_digest", LargeBinary(32)),
+    # A deletion takes over the key of the event, which therefore cannot be recorded again.
+    Index("feedback_log_key", "user_id", "event_id", unique=True),
+    Index("feedback_log_time", "user_id", "time_us", "position"),
+    Index("feedback_log_digest", "user_digest"),
+    sqlite_autoincrement=True,
+)
+
+AUDIT = Table(
+    "feedback_audit",
+    METADATA,
+    Column("id", POSITION, primary_key=True, autoincrement=True),
+    Column("time_us", BigInteger, nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("actor", String(256), nullable=False),
+    Column("user_digest", LargeBinary(32), nullable=False),
+    Column("deleted_count", Integer, nullable=False),
+    sqlite_autoincrement=True,
+)

@@ -1,0 +1,213 @@
+"""The feedback in memory: what users did since the release was trained.
+
+The follower's thread is the only one that changes it. Answers read it without a lock: a user's
+feedback is an immutable object that is replaced as a whole.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from marquee_core.feedback.events import EntryType, FeedbackKind, LogEntry, user_digest
+from marquee_core.feedback.meaning import counts, latest_by_item
+
+MAX_EVENTS = 1_000
+"""Most events of a user that are folded in; older ones are dropped."""
+
+# The approximate memory of a user and of an event, in bytes, with their strings and containers.
+_USER_BYTES, _EVENT_BYTES = 500, 200
+
+
+@dataclass(frozen=True, slots=True)
+class FreshEvent:
+    """An event that counts as a rating.
+
+    Attributes:
+        position: Its position in the log.
+        item_id: The item's id.
+        kind: What the user did.
+        value: Stars of a rating, or the share watched of a play.
+        time_us: When it happened, in microseconds since 1970.
+    """
+
+    position: int
+    item_id: str
+    kind: FeedbackKind
+    value: float
+    time_us: int
+
+
+@dataclass(frozen=True)
+class UserFeedback:
+    """What a user did since a release was trained.
+
+    Attributes:
+        version: Changes whenever the feedback does: the position of its latest change in the log; 0
+            if there is no feedback.
+        is_forgotten: Whether the user was forgotten, so that the training ratings must not be used.
+        events: The events that count as ratings, in the order of the log.
+        rewritten: The position at which events were last taken away; versions before it are lost.
+    """
+
+    version: int = 0
+    is_forgotten: bool = False
+    events: tuple[FreshEvent, ...] = ()
+    rewritten: int = 0
+
+    @cached_property
+    def ratings(self) -> list[FreshEvent]:
+        """The event that counts for each item, in the order of time, oldest first."""
+        return latest_by_item(self.events)
+
+    def as_of(self, version: int) -> UserFeedback | None:
+        """The feedback as it was at an earlier version; None if that is no longer known."""
+        if version == self.version:
+            return self
+        if version > self.version or version < self.rewritten:
+            return None
+        events = tuple(event for event in self.events if event.position <= version)
+        return replace(self, version=version, events=events)
+
+
+NO_FEEDBACK = UserFeedback()
+
+
+class FreshFeedback:
+    """Holds users' feedback up to a number of bytes; drops the users who changed longest ago.
+
+    Forgotten users are never dropped.
+
+    Attributes:
+        position: The position in the log up to which the feedback is complete.
+        evicted: Number of users that were dropped because of the limit.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        """Creates an empty holder of at most `max_bytes` bytes."""
+        self._max_bytes = max_bytes
+        # By the digest of the user's id, by which a forgotten user is found as well.
+        self._users: OrderedDict[bytes, UserFeedback] = OrderedDict()
+        self._forgotten: dict[bytes, int] = {}
+        self._event_count = 0
+        self.position = 0
+        self.evicted = 0
+
+    def __len__(self) -> int:
+        return len(self._users)
+
+    @property
+    def nbytes(self) -> int:
+        """Roughly how many bytes of memory the feedback takes."""
+        users = len(self._users) + len(self._forgotten)
+        return users * _USER_BYTES + self._event_count * _EVENT_BYTES
+
+    def of(self, user_id: str, after: int) -> UserFeedback:
+        """A user's feedback.
+
+        Args:
+            user_id: The user's id; "" for a visitor.
+            after: The position up to which the answering release knows the log.
+        """
+        if not user_id or not (self._users or self._forgotten):
+            return NO_FEEDBACK
+        digest = user_digest(user_id)
+        user = self._users.get(digest, NO_FEEDBACK)
+        forgotten = self._forgotten.get(digest, 0)
+        version = max(user.version, forgotten)
+        if version <= after:
+            return NO_FEEDBACK
+        start = max(after, forgotten)
+        if not start or not user.events or user.events[0].position > start:
+            if not forgotten:
+                return user
+            events = user.events
+        else:
+            events = tuple(event for event in user.events if event.position > start)
+        is_forgotten = forgotten > after
+        rewritten = max(user.rewritten, forgotten)
+        return UserFeedback(version, is_forgotten, events, rewritten)
+
+    def apply(self, entries: Iterable[LogEntry]) -> None:
+        """Takes over entries of the log."""
+        for entry in entries:
+            match entry.type:
+                case EntryType.EVENT:
+                    self._add(entry)
+                case EntryType.DELETION:
+                    self._delete(entry)
+                case EntryType.FORGOTTEN:
+                    self._forget(entry)
+            while self._users and self.nbytes > self._max_bytes:
+                _, dropped = self._users.popitem(last=False)
+                self._event_count -= len(dropped.events)
+                self.evicted += 1
+            self.position = max(self.position, entry.position)
+
+    def drop_through(self, position: int) -> None:
+        """Drops the feedback up to a position, which every loaded release knows."""
+        for digest, user in list(self._users.items()):
+            events = tuple(event for event in user.events if event.position > position)
+            self._event_count -= len(user.events) - len(events)
+            if user.version <= position:
+                del self._users[digest]
+            else:
+                self._users[digest] = replace(user, events=events)
+        for digest, forgotten in list(self._forgotten.items()):
+            if forgotten <= position:
+                del self._forgotten[digest]
+        self.position = max(self.position, position)
+
+    def clear(self) -> None:
+        """Drops everything."""
+        self._users.clear()
+        self._forgotten.clear()
+        self._event_count = self.position = 0
+
+    def _add(self, entry: LogEntry) -> None:
+        event = entry.event
+        if event is None or not counts(event.kind, event.value):
+            return
+        digest = user_digest(event.user_id)
+        user = self._users.get(digest, NO_FEEDBACK)
+        if any(known.position == entry.position for known in user.events[-1:]):
+            return
+        fresh = FreshEvent(entry.position, event.item_id, event.kind, event.value, event.time_us)
+        events, rewritten = (*user.events, fresh), user.rewritten
+        if user.version > entry.position:
+            # The log is read again from an earlier position, for an older release.
+            if any(known.position == entry.position for known in user.events):
+                return
+            events = tuple(sorted(events, key=lambda each: each.position))
+        version = max(user.version, entry.position)
+        if len(events) > MAX_EVENTS:
+            events, rewritten = events[-MAX_EVENTS:], version
+        self._put(digest, user, UserFeedback(version, False, events, rewritten))
+
+    def _delete(self, entry: LogEntry) -> None:
+        if entry.event is None:
+            return
+        digest = user_digest(entry.event.user_id)
+        user = self._users.get(digest)
+        if user is None:
+            return
+        events = tuple(e for e in user.events if e.position != entry.deleted_position)
+        if len(events) < len(user.events):
+            position = max(user.version, entry.position)
+            self._put(digest, user, UserFeedback(position, False, events, position))
+
+    def _forget(self, entry: LogEntry) -> None:
+        self._forgotten[entry.user_digest] = max(
+            entry.position, self._forgotten.get(entry.user_digest, 0)
+        )
+        user = self._users.get(entry.user_digest)
+        if user is not None:
+            events = tuple(event for event in user.events if event.position > entry.position)
+            self._put(entry.user_digest, user, replace(user, events=events))
+
+    def _put(self, digest: bytes, before: UserFeedback, after: UserFeedback) -> None:
+        self._event_count += len(after.events) - len(before.events)
+        self._users[digest] = after
+        self._users.move_to_end(digest)

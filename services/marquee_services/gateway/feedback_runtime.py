@@ -1,0 +1,89 @@
+"""Starts and stops what a gateway with a feedback log needs, and reports its state.
+
+Imported only if the gateway has a feedback log, because it needs the extra `feedback`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from marquee.v1 import recommender_service_pb2 as pb
+from marquee_core.feedback.log import EventLog
+from marquee_services.gateway.feedback.follower import FeedbackFollower
+from marquee_services.gateway.feedback.fresh import FreshFeedback
+from marquee_services.gateway.feedback.metrics import FeedbackMetrics
+from marquee_services.gateway.feedback.writer import FeedbackWriter
+from marquee_services.gateway.feedback_servicer import FeedbackServicer
+from marquee_services.gateway.releases.serving import Releases
+from marquee_services.gateway.settings import GatewaySettings
+from marquee_services.server.metrics import Metrics
+
+
+class FeedbackRuntime:
+    """The writer and the follower of a gateway's feedback log.
+
+    Attributes:
+        cut: The lowest position up to which a loaded release knows the log; None while no release
+            is loaded. Set by the gateway whenever releases are loaded or dropped.
+        servicer: Serves `FeedbackService`.
+    """
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        releases: Releases,
+        fresh: FreshFeedback,
+        metrics: Metrics,
+    ) -> None:
+        """Starts both.
+
+        Args:
+            settings: The gateway's settings.
+            releases: The releases.
+            fresh: Receives the feedback.
+            metrics: The gateway's metrics.
+
+        Raises:
+            ValueError: The URL of the log cannot be used.
+        """
+        self.cut: int | None = None
+        self._fresh = fresh
+        self._log = EventLog(settings.feedback_url, settings.feedback_timeout)
+        self._follower = FeedbackFollower(
+            self._log, fresh, settings.feedback_poll_interval, lambda: self.cut
+        )
+        self._writer = FeedbackWriter(self._log, settings.feedback_timeout, self._follower.wake)
+        self.servicer = FeedbackServicer(
+            self._log,
+            self._writer,
+            releases,
+            FeedbackMetrics(metrics.registry, self._follower, fresh),
+            settings.feedback_admin_token,
+        )
+        self._follower.start()
+        self._writer.start()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the gateway may answer; see `FeedbackFollower.ready`."""
+        return self._follower.ready
+
+    def status(self) -> pb.FeedbackStatus:
+        """The state of the feedback log, for GetStatus."""
+        return pb.FeedbackStatus(
+            healthy=self._follower.healthy,
+            log_position=self._fresh.position,
+            lag_seconds=self._follower.lag,
+            user_count=len(self._fresh),
+            memory_bytes=self._fresh.nbytes,
+            evicted_user_count=self._fresh.evicted,
+            last_error=self._follower.last_error.text,
+            last_error_at=self._follower.last_error.at,
+        )
+
+    async def stop(self) -> None:
+        """Finishes the waiting writes, and ends the threads."""
+        self.servicer.close()
+        await asyncio.to_thread(self._writer.stop)
+        await asyncio.to_thread(self._follower.stop)
+        self._log.close()

@@ -1,0 +1,227 @@
+"""`FeedbackService` over gRPC: validates each request, and writes to or reads from the log."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+import structlog
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from marquee.v1 import feedback_service_pb2 as pb
+from marquee.v1 import feedback_service_pb2_grpc
+from marquee_core.feedback.events import FeedbackEvent, FeedbackKind, LogEntry, LogUnavailable
+from marquee_core.feedback.log import EventLog
+from marquee_services.errors import (
+    AdminRequired,
+    FeedbackUnavailable,
+    FieldViolation,
+    InvalidFields,
+    NoRelease,
+    PageTokenMismatch,
+)
+from marquee_services.gateway.caching.page_token import PageToken
+from marquee_services.gateway.caching.request_key import request_digest
+from marquee_services.gateway.feedback.metrics import FeedbackMetrics
+from marquee_services.gateway.feedback.writer import FeedbackWriter
+from marquee_services.gateway.releases.serving import Releases
+from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE, validate
+from marquee_services.server.interceptor import Context
+
+_log = structlog.get_logger()
+_READERS = 2
+
+
+class FeedbackServicer(feedback_service_pb2_grpc.FeedbackServiceServicer):
+    """Serves the feedback API of a gateway that has a feedback log."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        writer: FeedbackWriter,
+        releases: Releases,
+        metrics: FeedbackMetrics,
+        admin_token: str,
+    ) -> None:
+        """Creates a servicer.
+
+        Args:
+            log: The log, for reading.
+            writer: Writes to the log.
+            releases: The releases; the one in service determines the rating scale.
+            metrics: Counts the events by what became of them.
+            admin_token: The bearer token of the administrator; "" refuses the methods that need it.
+        """
+        self._log = log
+        self._writer = writer
+        self._releases = releases
+        self._metrics = metrics
+        self._admin_token = admin_token
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="feedback-reader")
+
+    async def RecordFeedback(
+        self, request: pb.RecordFeedbackRequest, context: Context
+    ) -> pb.RecordFeedbackResponse:
+        """Records a batch of events."""
+        validate(request)
+        self._check_scale(request)
+        now = time.time_ns() // 1000
+        appended = await self._writer.append([_event(event, now) for event in request.events])
+        for outcome, count in (
+            ("recorded", appended.recorded),
+            ("duplicate", appended.duplicates),
+            ("ignored", appended.ignored),
+        ):
+            self._metrics.events.labels(outcome).inc(count)
+        return pb.RecordFeedbackResponse(
+            recorded_count=appended.recorded,
+            duplicate_count=appended.duplicates,
+            ignored_count=appended.ignored,
+            log_position=appended.position,
+        )
+
+    async def DeleteFeedback(
+        self, request: pb.DeleteFeedbackRequest, context: Context
+    ) -> pb.DeleteFeedbackResponse:
+        """Deletes an event, or a user's events about an item."""
+        validate(request)
+        user_id, event_id, item_id = request.user_id, request.event_id, request.item_id
+        deleted = await self._writer.run(
+            lambda log: (
+                log.delete_event(user_id, event_id)
+                if event_id
+                else log.delete_item(user_id, item_id)
+            )
+        )
+        return pb.DeleteFeedbackResponse(deleted_count=deleted.count, log_position=deleted.position)
+
+    async def ForgetUser(
+        self, request: pb.ForgetUserRequest, context: Context
+    ) -> pb.ForgetUserResponse:
+        """Deletes everything about a user."""
+        self._require_admin(context)
+        validate(request)
+        user_id, actor = request.user_id, context.peer()
+        deleted = await self._writer.run(lambda log: log.forget(user_id, actor))
+        _log.info(
+            "user_forgotten", actor=actor, deleted=deleted.count, log_position=deleted.position
+        )
+        return pb.ForgetUserResponse(deleted_count=deleted.count, log_position=deleted.position)
+
+    async def ListFeedback(
+        self, request: pb.ListFeedbackRequest, context: Context
+    ) -> pb.ListFeedbackResponse:
+        """Returns a page of a user's events."""
+        self._require_admin(context)
+        validate(request)
+        digest = request_digest(b"ListFeedback", request.user_id.encode())
+        before = _place(PageToken.verify(request.page_token, digest))
+        size = request.page_size or DEFAULT_PAGE_SIZE
+        user_id = request.user_id
+        found = await self._read(lambda: self._log.list_user(user_id, size + 1, before))
+        token = ""
+        if len(found) > size:
+            last = found[size - 1]
+            assert last.event is not None  # noqa: S101 - the list has events only
+            token = PageToken("", str(last.event.time_us), (), digest, last.position).encode()
+        return pb.ListFeedbackResponse(
+            events=[_message(entry) for entry in found[:size]], next_page_token=token
+        )
+
+    def close(self) -> None:
+        """Ends the threads that read."""
+        self._readers.shutdown(wait=False, cancel_futures=True)
+
+    async def _read(self, work: Callable[[], list[LogEntry]]) -> list[LogEntry]:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._readers, work)
+        except LogUnavailable as error:
+            raise FeedbackUnavailable("the feedback log does not answer") from error
+
+    def _require_admin(self, context: Context) -> None:
+        """Checks the administrator's bearer token.
+
+        Raises:
+            AdminRequired: The call lacks it, or the gateway was started without one.
+        """
+        # Pairs, unlike what the type stubs say.
+        metadata = dict(cast(Any, context.invocation_metadata()) or ())
+        sent = str(metadata.get("authorization", "")).encode()
+        expected = f"Bearer {self._admin_token}".encode()
+        if not self._admin_token or not hmac.compare_digest(sent, expected):
+            raise AdminRequired
+
+    def _check_scale(self, request: pb.RecordFeedbackRequest) -> None:
+        """Checks that ratings are on the scale of the release in service, if there is one.
+
+        Raises:
+            InvalidFields: A rating is not.
+        """
+        try:
+            data = self._releases.serving.manifest.data
+        except NoRelease:
+            return
+        violations = [
+            FieldViolation(
+                f"events[{place}].stars", f"not in {data.rating_min:g} to {data.rating_max:g}"
+            )
+            for place, event in enumerate(request.events)
+            if event.HasField("stars") and not data.rating_min <= event.stars <= data.rating_max
+        ]
+        if violations:
+            raise InvalidFields(violations)
+
+
+def _event(message: pb.FeedbackEvent, now_us: int) -> FeedbackEvent:
+    """Converts a validated event.
+
+    Args:
+        message: The event.
+        now_us: The current time in microseconds since 1970; replaces a missing or later time.
+    """
+    value = message.stars if message.HasField("stars") else message.share_watched
+    time_us = message.time.ToMicroseconds() if message.HasField("time") else now_us
+    return FeedbackEvent(
+        message.user_id,
+        message.item_id,
+        FeedbackKind(message.kind),
+        value,
+        min(time_us, now_us),
+        message.event_id,
+        message.recommendation_id,
+    )
+
+
+def _message(entry: LogEntry) -> pb.FeedbackEvent:
+    event = entry.event
+    assert event is not None  # noqa: S101 - the list has events only
+    when = Timestamp()
+    when.FromMicroseconds(event.time_us)
+    return pb.FeedbackEvent(
+        user_id=event.user_id,
+        item_id=event.item_id,
+        kind=cast(pb.FeedbackKind.ValueType, event.kind.value),
+        stars=event.value if event.kind is FeedbackKind.RATING else None,
+        share_watched=event.value if event.kind is FeedbackKind.PLAY else None,
+        time=when,
+        event_id=event.event_id,
+        recommendation_id=event.recommendation_id,
+    )
+
+
+def _place(token: PageToken | None) -> tuple[int, int] | None:
+    """Where the next page begins: time and position of the last event of the page before.
+
+    Raises:
+        PageTokenMismatch: The token is not one of this method.
+    """
+    if token is None:
+        return None
+    try:
+        return int(token.release_id), token.offset
+    except ValueError as error:
+        raise PageTokenMismatch("damaged") from error

@@ -1,0 +1,1 @@
+"""Faults under load: what survives when processes are killed."""

@@ -1,0 +1,153 @@
+"""A private PostgreSQL server for tests, from the distribution's package."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from locations import PROJECT
+
+# Where Debian and its derivatives install the server's programs, one folder for each version, and
+# where `make` unpacks them if they are not installed.
+_DEBIAN = Path("usr/lib/postgresql")
+_FETCHED = PROJECT / ".postgresql"
+_START_TIMEOUT_S = 120.0
+_CHECK_INTERVAL_S = 0.05
+# The server refuses to run as root.
+_USERS = ("postgres", "nobody")
+_ENOUGH_BYTES = 1 << 30
+
+
+def programs() -> Path | None:
+    """The folder of `initdb` and `postgres`; None if they are neither installed nor fetched."""
+    for root in (Path("/"), _FETCHED):
+        found = sorted(
+            (folder for folder in (root / _DEBIAN).glob("*/bin") if (folder / "initdb").exists()),
+            key=lambda folder: int(folder.parent.name),
+        )
+        if found:
+            return found[-1]
+    initdb = shutil.which("initdb")
+    return Path(initdb).parent if initdb else None
+
+
+class PostgreSQL:
+    """A server in a temporary folder, on a free port of the loopback interface.
+
+    Attributes:
+        port: The port that it listens on.
+    """
+
+    def __init__(self, bin_folder: Path) -> None:
+        """Creates a cluster and starts the server.
+
+        Args:
+            bin_folder: The folder of `initdb` and `postgres`; see `programs`.
+        """
+        self._bin = bin_folder
+        # Programs that were unpacked and not installed find their libraries here.
+        libraries = ":".join(str(path) for path in (bin_folder.parents[2]).glob("*-linux-gnu*"))
+        self._environment = {**os.environ, "LD_LIBRARY_PATH": libraries}
+        self._user = _unprivileged() if os.geteuid() == 0 else None
+        # Not pytest's folder, which other users may not enter.
+        self._folder = Path(tempfile.mkdtemp(prefix="marquee-postgresql-", dir=_memory_folder()))
+        if self._user:
+            shutil.chown(self._folder, self._user)
+        self._databases = 0
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        data = self._folder / "data"
+        self._run("initdb", "-D", str(data), "-U", "marquee", "-A", "trust", "-E", "UTF8", "-N")
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Starts the server, and waits until it answers."""
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command(
+                    "postgres",
+                    *("-D", str(self._folder / "data"), "-p", str(self.port)),
+                    *("-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="),
+                ),
+                stdout=log,
+                stderr=log,
+                env=self._environment,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while not self._answers():
+            assert self._process.poll() is None, (self._folder / "log").read_text()
+            assert time.monotonic() < deadline, "the server did not start in time"
+            time.sleep(_CHECK_INTERVAL_S)
+
+    def kill(self) -> None:
+        """Ends the server at once, as a crash would (SIGQUIT: no transaction is finished)."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait()
+
+    def stop(self) -> None:
+        """Ends the server and removes its folder."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+        shutil.rmtree(self._folder)
+
+    def new_database(self) -> str:
+        """Creates an empty database, and returns its URL."""
+        self._databases += 1
+        name = f"feedback{self._databases}"
+        self._psql("postgres", f"CREATE DATABASE {name}")
+        return f"postgresql://marquee@127.0.0.1:{self.port}/{name}"
+
+    def _answers(self) -> bool:
+        return self._psql("postgres", "SELECT 1", check=False) == 0
+
+    def _psql(self, database: str, statement: str, check: bool = True) -> int:
+        address = ("-h", "127.0.0.1", "-p", str(self.port), "-U", "marquee")
+        return subprocess.run(
+            [str(self._bin / "psql"), *address, "-d", database, "-qc", statement],
+            check=check,
+            capture_output=True,
+            env=self._environment,
+        ).returncode
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = self._command(program, *arguments)
+        subprocess.run(command, check=True, capture_output=True, env=self._environment)
+
+    def _command(self, program: str, *arguments: str) -> list[str]:
+        command = [str(self._bin / program), *arguments]
+        if self._user is None:
+            return command
+        # In place of Popen's `user`, which forks in a way that gRPC's threads do not survive.
+        # `setpriv` replaces itself by the program, which therefore gets our signals.
+        account = pwd.getpwnam(self._user)
+        ids = (f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}")
+        return ["setpriv", *ids, "--clear-groups", *command]
+
+
+def _memory_folder() -> Path | None:
+    """A folder in memory if it has enough room; None for the usual folder of temporary files.
+
+    A server that starts after a crash first writes its whole folder to disk, which takes long on a
+    loaded machine. What was written before the crash of a process survives in memory as well.
+    """
+    folder = Path("/dev/shm")  # noqa: S108 - the name in it is random
+    if folder.is_dir() and shutil.disk_usage(folder).free >= _ENOUGH_BYTES:
+        return folder
+    return None
+
+
+def _unprivileged() -> str:
+    """A user without privileges that exists on this machine."""
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    return next(user for user in _USERS if user in known)
