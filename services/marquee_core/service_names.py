@@ -13,3 +13,6 @@ BACKENDS: Final = (CF, INFERENCE)
 
 SERVICES: Final = (GATEWAY, *BACKENDS)
 """All services."""
+
+STANDALONE = "standalone"
+"""The gateway and both backends in one process; not a backend that a model can name."""

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from marquee_core.service_names import CF, GATEWAY, INFERENCE
+from marquee_core.service_names import CF, GATEWAY, INFERENCE, STANDALONE
 from marquee_services.cf.settings import CFSettings
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.inference.settings import InferenceSettings
 from marquee_services.server.heap import keep_heap_small, limit_arenas
 from marquee_services.server.options import settings_options
 from marquee_services.server.settings import ServerSettings
+from marquee_services.standalone.settings import StandaloneSettings
 
 if TYPE_CHECKING:
     from marquee_core.release.store import ReleaseStore
@@ -33,7 +34,7 @@ _BLOCK_USERS = 10_000
 
 @click.group()
 def serve() -> None:
-    """Run a service: the gateway, the CF service or the inference service."""
+    """Run a service: the gateway, a backend of it, or all of them in one process."""
 
 
 @serve.command(GATEWAY)
@@ -61,14 +62,33 @@ def serve_cf(settings: CFSettings) -> None:
 @settings_options(InferenceSettings, "MARQUEE_INFERENCE")
 def serve_inference(settings: InferenceSettings) -> None:
     """Run the inference service, which scores with TensorFlow (ScoringService)."""
-    # Serving does not need Keras, which TensorFlow imports when it is imported itself. With this
-    # setting it looks for the legacy Keras instead, and goes on if that is not installed.
-    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+    _leave_keras_out()
     limit_arenas()
     _limit_blas_threads(settings.blas_threads)
     from marquee_services.inference.main import serve
 
     _run(INFERENCE, settings, lambda: serve(settings))
+
+
+@serve.command(STANDALONE)
+@settings_options(StandaloneSettings, "MARQUEE_STANDALONE")
+def serve_standalone(settings: StandaloneSettings) -> None:
+    """Run the gateway with both backends in one process (RecommenderService)."""
+    _leave_keras_out()
+    limit_arenas()
+    _limit_blas_threads(settings.blas_threads)
+    from marquee_services.standalone.main import serve
+
+    _run(STANDALONE, settings, lambda: serve(settings))
+
+
+def _leave_keras_out() -> None:
+    """Keeps TensorFlow from importing Keras, which serving does not need.
+
+    With this setting TensorFlow looks for the legacy Keras instead, and goes on if that is not
+    installed.
+    """
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 
 def _limit_blas_threads(threads: int) -> None:

@@ -1,8 +1,8 @@
 """A release to serve in the benchmark, trained once and cached.
 
 Its models have the size and the cost of those in production. Models that train in epochs get only a
-few, since more epochs change the scores and not the cost of scoring. The ensemble gives every model
-a weight, so every answer needs all models.
+few, since more epochs change the scores and not the cost of scoring. The ensemble needs the models
+that learned ensembles need: all rating predictors for stars, the rankers and Bayesian MF to rank.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ import marquee_trainer
 from marquee_core.output import Output
 from marquee_core.release.ensemble import (
     BASELINE,
-    GATEWAY_MODELS,
+    POPULARITY,
+    RECENT_POPULARITY,
     Blend,
     BlendPair,
     Ensemble,
@@ -35,6 +36,8 @@ from marquee_trainer.data.source import load_ratings
 
 # Half-life of recent popularity. It does not affect the cost of serving.
 _HALF_LIFE_DAYS = 30.0
+# The rating predictors that rank in a typical learned ensemble.
+_RANKING_PREDICTORS = ("bayesian_mf",)
 # The code that determines what is in a release: packages and folders in them.
 _SOURCES = (
     (marquee_core, (".",)),
@@ -155,14 +158,18 @@ def publish(store: ReleaseStore, config: ReleaseConfig, on_step: Callable[[str],
         dataset.catalogue,
         data,
         models,
-        even_ensemble([(model.name, model.backend, model.scorer.output) for model in models]),
+        typical_ensemble([(model.name, model.backend, model.scorer.output) for model in models]),
         metrics={},
         evaluation={"benchmark": asdict(config)},
     )
 
 
-def even_ensemble(models: Sequence[tuple[str, str, Output]]) -> Ensemble:
-    """Makes an ensemble that gives all models of the available backends the same weight.
+def typical_ensemble(models: Sequence[tuple[str, str, Output]]) -> Ensemble:
+    """Makes an ensemble that needs the models that learned ensembles need.
+
+    Every rating predictor predicts stars. The rankers, popularity and Bayesian MF rank; learned
+    ranking blends rest on some of these. Without any of them, all available models rank. The
+    models of a blend have the same weight.
 
     Args:
         models: Name, backend and output of each model, without those of the gateway.
@@ -171,7 +178,12 @@ def even_ensemble(models: Sequence[tuple[str, str, Output]]) -> Ensemble:
     for subset in backend_subsets(sorted({backend for _, backend, _ in models})):
         available = [(name, output) for name, backend, output in models if backend in subset]
         stars = [BASELINE, *(name for name, output in available if output is Output.STARS)]
-        ranking = [*GATEWAY_MODELS, *(name for name, _ in available)]
+        rankers = [
+            name
+            for name, output in available
+            if output is Output.AFFINITY or name in _RANKING_PREDICTORS
+        ]
+        ranking = [POPULARITY, RECENT_POPULARITY, *(rankers or (name for name, _ in available))]
         pairs[subset] = BlendPair(
             Blend(dict.fromkeys(stars, 1.0 / len(stars)), 0.0),
             Blend(dict.fromkeys(ranking, 1.0 / len(ranking)), 0.0),

@@ -14,6 +14,7 @@ import pytest
 
 from locations import PROJECT
 from marquee.cli import main
+from marquee_core.service_names import STANDALONE
 from marquee_services.cli import serve
 from marquee_services.gateway.main import SERVICE as RECOMMENDER_SERVICE
 from marquee_services.scoring.main import SERVICE as SCORING_SERVICE
@@ -21,7 +22,11 @@ from marquee_trainer.commands.cli import train
 from marquee_trainer.data.source import _TFDS_CACHE
 
 DOCKERFILE = (PROJECT / "deploy/images/Dockerfile").read_text()
-COMMANDS = {**serve.commands, "trainer": train}
+# The standalone server is for places without a cluster.
+COMMANDS = {
+    **{name: command for name, command in serve.commands.items() if name != STANDALONE},
+    "trainer": train,
+}
 PROBED = {"gateway": RECOMMENDER_SERVICE, "cf": SCORING_SERVICE, "inference": SCORING_SERVICE}
 
 

@@ -23,6 +23,8 @@ from marquee_services.server.wire import (
 )
 
 ITEMS = 120
+# Deadline of calls whose timing is not tested, in seconds.
+TIMEOUT_S = 60.0
 
 
 @pytest_asyncio.fixture
@@ -115,6 +117,93 @@ async def test_retrieved_items_are_those_with_the_highest_scores(stub: Any, serv
         assert unpack_ints("items", found.items).tolist() == best.tolist()
         assert unpack_floats("scores", found.scores).tolist() == scores[best].tolist()
         assert unpack_ints("counts", found.counts).tolist() == [7]
+
+
+async def test_a_ranking_is_the_weighted_sum_of_the_scores(stub: Any, services: Any) -> None:
+    """Each model's own best items come with it; whole catalogues and candidates may be mixed."""
+    release = services.first.release_id
+    eligible = np.arange(ITEMS) % 3 == 0
+    users = [query(3), query(None, (1, 2)), query(4, (5,), (9, 0, 7)), query(3, (), ())]
+    users[0].eligible = pack_bits(eligible)
+    ranked = await stub.RankItems(
+        pb.RankItemsRequest(
+            release_id=release,
+            users=users,
+            models=["ease", "item_cf"],
+            weights=[2.0, -0.5],
+            best_count=5,
+        ),
+        timeout=TIMEOUT_S,
+    )
+    scored = await stub.ScoreItems(
+        pb.ScoreItemsRequest(release_id=release, users=users), timeout=TIMEOUT_S
+    )
+    scores = {model.model: unpack_floats("scores", model.scores) for model in scored.models}
+    expected = 2.0 * scores["ease"] - 0.5 * scores["item_cf"]
+    np.testing.assert_allclose(unpack_floats("scores", ranked.scores), expected, atol=1e-5)
+    for model in ranked.models:
+        found = unpack_ints("items", model.items).tolist()
+        counts = unpack_ints("counts", model.counts).tolist()
+        assert counts == [5, 5, 3, 0]
+        assert not model.abstains
+        own = scores[model.model]
+        assert found[:5] == top_indexes(own[:ITEMS], 5, eligible).tolist()
+        assert found[5:10] == top_indexes(own[ITEMS : 2 * ITEMS], 5).tolist()
+        best = np.array([9, 0, 7])[np.argsort(-own[2 * ITEMS :])].tolist()
+        assert found[10:] == best
+
+
+async def test_a_model_that_abstains_is_left_out_of_the_sum(
+    stub: Any, services: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the users whom it cannot score do without it."""
+    engine = services.scoring["cf"].follower.newest()
+    scorer = engine.scorers["ease"]
+    score = scorer.score
+
+    def unable(profiles: Any, items: Any = None) -> Any:
+        scores = score(profiles, items)
+        scores[profiles.needs_fold_in] = np.nan
+        return scores
+
+    monkeypatch.setattr(scorer, "score", unable)
+    request = pb.RankItemsRequest(
+        release_id=services.first.release_id,
+        users=[query(3), query(None, (1, 2))],
+        models=["item_cf", "ease"],
+        weights=[1.0, 1.0],
+        best_count=1,
+    )
+    ranked = await stub.RankItems(request, timeout=TIMEOUT_S)
+    abstains = {m.model: unpack_ints("abstains", m.abstains).tolist() for m in ranked.models}
+    assert abstains == {"item_cf": [], "ease": [1]}
+    del request.models[1], request.weights[1]
+    alone = await stub.RankItems(request, timeout=TIMEOUT_S)
+    first, second = (unpack_floats("scores", r.scores)[ITEMS:] for r in (ranked, alone))
+    np.testing.assert_allclose(first, second, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"models": []}, "INVALID_ARGUMENT"),
+        ({"models": ["ease", "ease"], "weights": [1, 1]}, "INVALID_ARGUMENT"),
+        ({"weights": []}, "INVALID_ARGUMENT"),
+        ({"weights": [float("nan")]}, "INVALID_ARGUMENT"),
+        ({"best_count": -1}, "INVALID_ARGUMENT"),
+        ({"models": ["mf"]}, "NOT_FOUND"),
+        ({"users": [pb.UserQuery(eligible=b"abc")]}, "INVALID_ARGUMENT"),
+    ],
+)
+async def test_invalid_rankings_are_refused(
+    stub: Any, services: Any, fields: dict[str, Any], code: str
+) -> None:
+    """Weights must belong to models of the backend."""
+    valid = {"users": [query(1)], "models": ["ease"], "weights": [1.0], "best_count": 1}
+    request = pb.RankItemsRequest(release_id=services.first.release_id, **{**valid, **fields})
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.RankItems(request, timeout=TIMEOUT_S)
+    assert caught.value.code().name == code
 
 
 @pytest.mark.parametrize(

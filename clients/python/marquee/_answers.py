@@ -50,7 +50,7 @@ class Recommendation(_HasMetadata):
         score: The ranking score; comparable only within one list.
         predicted_stars: The predicted rating in stars; None if the release was trained on implicit
             feedback.
-        proposed_by: The names of the models that rank the item among their own top items.
+        proposed_by: The names of the ranking models that have the item among their own top items.
         metadata: What is known about the item; None unless the call set `include_metadata`.
         reasons: Why the item was recommended; empty unless the call set `include_reasons`.
         raw: The protobuf message that this was made from.

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from marquee_core.arrays import Bool, Int64
+from marquee_core.arrays import Bool, Float32, Int64
 
 # From this number of scores on, blocks of `_BLOCK_SIZE` scores are compared by their maxima first.
 _LARGE = 16_384
 _BLOCK_SIZE = 256
+# The block size of `top_rows`.
+_ROW_BLOCK = 16
 # With a mask, first select this many times `count` scores, and mask only those.
 _SLACK = 4
 
@@ -40,6 +43,42 @@ def top_indexes(scores: NDArray[Any], count: int, eligible: Bool | None = None) 
     if len(selected) >= count:
         return selected[:count]
     return _best(scores, _usable(scores, eligible), count)
+
+
+def top_rows(scores: Float32, count: int, eligible: Bool | None = None) -> list[Int64]:
+    """Returns the indexes of the highest scores of each row, as `top_indexes` does for one.
+
+    Rows are compared by the maxima of short blocks first, for all rows at once.
+
+    Args:
+        scores: Scores (float32, rows × n); a row with NaN has no highest scores.
+        count: Number of indexes to return for each row.
+        eligible: True for the scores that may be selected (bool, rows × n); None for all.
+
+    Returns:
+        The indexes of each row, best first.
+    """
+    rows, size = scores.shape
+    blocks = size // _ROW_BLOCK
+    if count <= 0 or not rows:
+        return [np.empty(0, np.int64)] * rows
+    usable = scores if eligible is None else np.where(eligible, scores, np.float32(-np.inf))
+    if blocks < 2 * count:
+        return [
+            top_indexes(row, count, None if eligible is None else eligible[place])
+            for place, row in enumerate(scores)
+        ]
+    # At least `count` blocks have a maximum of `bound` or more, so the best scores do as well.
+    maxima = usable[:, : blocks * _ROW_BLOCK].reshape(rows, _ROW_BLOCK, blocks).max(axis=1)
+    bound = np.partition(maxima, blocks - count, axis=1)[:, blocks - count]
+    near = usable >= bound[:, None]
+    near &= usable > -np.inf
+    found_rows, found = np.nonzero(near)
+    ends = np.searchsorted(found_rows, np.arange(rows + 1))
+    return [
+        _best(usable[row], found[start:end], count)
+        for row, (start, end) in enumerate(pairwise(ends.tolist()))
+    ]
 
 
 def _usable(scores: NDArray[Any], eligible: Bool | None) -> Int64:

@@ -238,13 +238,21 @@ class IALSScorer:
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
         """See `Scorer.score`."""
+        factors = self._factors if items is None else self._factors[items]
+        scores: Float32 = self._user_factors(profiles) @ factors.T
+        return scores
+
+    def score_pairs(self, profiles: Profiles, items: Int32) -> Float32:
+        """See `ScoresPairs.score_pairs`."""
+        scores: Float32 = self._factors[items] @ self._user_factors(profiles)[:, :, None]
+        return scores[:, :, 0]
+
+    def _user_factors(self, profiles: Profiles) -> Float32:
+        """x of each user (float32, B × k)."""
         values = self._values(profiles)
         rows = history_rows(profiles, values, self._item_count)
         prior = self._prior, prior_weights(profiles, values)
-        users = solve_rows(rows, self._factors, self._gram, self.config, prior)
-        factors = self._factors if items is None else self._factors[items]
-        scores: Float32 = users @ factors.T
-        return scores
+        return solve_rows(rows, self._factors, self._gram, self.config, prior)
 
     def similarities(self, item: int) -> Float32 | None:
         """See `Scorer.similarities`: the cosines of the factors."""

@@ -203,11 +203,13 @@ class Posterior:
             S × n × 1).
         """
         samples, factors = self.item_factors.shape[1:]
-        roots = np.sqrt(self.item_noise[items]).T[:, :, None]
-        design = np.empty((samples, len(items), factors + 1), dtype=np.float32)
-        np.multiply(self.item_factors[items].transpose(1, 0, 2), roots, out=design[:, :, :factors])
-        design[:, :, factors:] = roots
-        targets = roots * (ratings[:, None] - self.item_biases[items]).T[:, :, None]
+        roots = np.sqrt(self.item_noise[items])
+        # Stored by item, as the factors are: BLAS multiplies the transposed views without a copy.
+        by_item = np.empty((len(items), samples, factors + 1), dtype=np.float32)
+        np.multiply(self.item_factors[items], roots[:, :, None], out=by_item[:, :, :factors])
+        by_item[:, :, factors] = roots
+        design = by_item.transpose(1, 0, 2)
+        targets = (roots * (ratings[:, None] - self.item_biases[items])).T[:, :, None]
         alpha = self.noise_precisions[:, None, None]
         precisions = self.user_precisions + alpha * (design.transpose(0, 2, 1) @ design)
         return precisions, design, targets

@@ -9,9 +9,13 @@ parameters of the items. Its signatures are:
     score(user_vectors float32[B, d], items int32[C]) → float32[B, C]   in stars
     item_vectors() → float32[items, e]                              for item similarities
     item_products() → float32[items, d + 1]                         optional
+    known_pairs(users int32[B], candidates int32[B, C]) → float32[B, C]         optional
+    folded_pairs(items int32[B, L], ratings float32[B, L], candidates int32[B, C])
+        → float32[B, C]                                             optional
 
-The last signature exists only in models whose scores are dot products: its product with a user
-vector extended by 1 is the score.
+`item_products` exists only in models whose scores are dot products: its product with a user vector
+extended by 1 is the score. `known_pairs` and `folded_pairs` predict a few items of its own for each
+user, in stars, in one call.
 
 Batch sizes, profile lengths and numbers of candidates are padded to powers of two, so TensorFlow
 sees few distinct shapes.
@@ -36,6 +40,7 @@ tf = import_tensorflow()
 
 SIGNATURES = ("user_vectors", "fold_in", "score_all", "score", "item_vectors")
 PRODUCTS = "item_products"
+KNOWN_PAIRS, FOLDED_PAIRS = "known_pairs", "folded_pairs"
 PADDING = -1
 # Users scored at once. With more, the activations of a perceptron exceed the processor's cache, and
 # TensorFlow's product with a sparse matrix becomes slower. Dot products only gain from more.
@@ -43,6 +48,8 @@ MAX_BATCH = 16
 _PRODUCTS_BATCH = 32
 _MIN_LENGTH = 16
 _WARM_UP_LENGTHS = (16, 32, 64, 128, 256)
+# A default page of 20 items, padded.
+_WARM_UP_PAGE = 32
 
 
 class SavedModelScorer:
@@ -72,8 +79,9 @@ class SavedModelScorer:
         if len(vectors) != data.matrix.item_count:
             expected = data.matrix.item_count
             raise ArtifactError(f"the SavedModel has {len(vectors)} items, not {expected}")
-        if PRODUCTS in model.signatures:
-            self._functions[PRODUCTS] = model.signatures[PRODUCTS]
+        for name in (PRODUCTS, KNOWN_PAIRS, FOLDED_PAIRS):
+            if name in model.signatures:
+                self._functions[name] = model.signatures[name]
         self._max_batch = _PRODUCTS_BATCH if PRODUCTS in self._functions else MAX_BATCH
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         self._item_vectors = (vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
@@ -108,6 +116,29 @@ class SavedModelScorer:
             scores[places] = self._data.baseline.score(profiles.take(places), items)
         return scores
 
+    def score_pairs(self, profiles: Profiles, items: Int32) -> Float32:
+        """See `ScoresPairs.score_pairs`."""
+        scores = np.empty(items.shape, dtype=np.float32)
+        if FOLDED_PAIRS not in self._functions:
+            for row in range(len(profiles)):
+                scores[row] = self.score(profiles.take(np.array([row])), items[row])[0]
+            return scores
+        rated = profiles.counts > 0
+        for places, function in (
+            (np.flatnonzero(rated & ~profiles.needs_fold_in), self._known_pairs),
+            (np.flatnonzero(rated & profiles.needs_fold_in), self._folded_pairs),
+        ):
+            for first in range(0, len(places), MAX_BATCH):
+                part = places[first : first + MAX_BATCH]
+                candidates = np.zeros((_padded(len(part)), items.shape[1]), dtype=np.int32)
+                candidates[: len(part)] = items[part]
+                scores[part] = function(profiles.take(part), candidates)[: len(part)]
+        empty = np.flatnonzero(~rated)
+        if len(empty):
+            baseline = self._data.baseline
+            scores[empty] = baseline.item_bias[items[empty]] + np.float32(baseline.mean)
+        return scores
+
     def item_products(self) -> Float32 | None:
         """See `ScoresByProduct.item_products`; the last column holds the offsets."""
         return self._call(PRODUCTS) if PRODUCTS in self._functions else None
@@ -130,9 +161,14 @@ class SavedModelScorer:
         return row
 
     def warm_up(self) -> None:
-        """Runs the signatures once with each shape that requests commonly have."""
+        """Runs the signatures once with each shape that requests commonly have.
+
+        A model that scores pairs seldom scores the whole catalogue, so large batches of that are
+        left out: TensorFlow would keep the memory of their activations.
+        """
+        has_pairs = FOLDED_PAIRS in self._functions
         size = 1
-        while size <= self._max_batch:
+        while size <= (1 if has_pairs else self._max_batch):
             vectors = self._call("user_vectors", users=np.zeros(size, dtype=np.int32))
             self._scores(vectors, None)
             size *= 2
@@ -141,6 +177,9 @@ class SavedModelScorer:
             items[0, 0] = 0
             ratings = np.full((1, length), self._data.baseline.mean, dtype=np.float32)
             self._call("fold_in", items=items, ratings=ratings)
+            if has_pairs:
+                candidates = np.zeros((1, _WARM_UP_PAGE), dtype=np.int32)
+                self._call(FOLDED_PAIRS, items=items, ratings=ratings, candidates=candidates)
 
     def _batches(
         self, profiles: Profiles
@@ -159,22 +198,21 @@ class SavedModelScorer:
         )
 
     def _known_vectors(self, profiles: Profiles) -> Float32:
-        users = np.zeros(_padded(len(profiles)), dtype=np.int32)
-        users[: len(profiles)] = profiles.user_index
-        return self._call("user_vectors", users=users)
+        return self._call("user_vectors", users=_padded_users(profiles))
+
+    def _known_pairs(self, profiles: Profiles, candidates: Int32) -> Float32:
+        return self._call(KNOWN_PAIRS, users=_padded_users(profiles), candidates=candidates)
+
+    def _folded_pairs(self, profiles: Profiles, candidates: Int32) -> Float32:
+        items, ratings = _padded_ratings(profiles)
+        return self._call(FOLDED_PAIRS, items=items, ratings=ratings, candidates=candidates)
 
     def fold(self, profiles: Profiles) -> Float32:
         """Folds users in: their vectors, computed from their ratings (float32, B × d)."""
         return self._folded_vectors(profiles)[: len(profiles)]
 
     def _folded_vectors(self, profiles: Profiles) -> Float32:
-        size = _padded(len(profiles))
-        length = max(_MIN_LENGTH, _padded(int(profiles.counts.max())))
-        items = np.full((size, length), PADDING, dtype=np.int32)
-        ratings = np.zeros((size, length), dtype=np.float32)
-        places = np.arange(len(profiles.items)) - np.repeat(profiles.indptr[:-1], profiles.counts)
-        items[profiles.rows, places] = profiles.items
-        ratings[profiles.rows, places] = profiles.ratings
+        items, ratings = _padded_ratings(profiles)
         return self._call("fold_in", items=items, ratings=ratings)
 
     def _scores(self, vectors: Float32, items: Int32 | None) -> Float32:
@@ -189,6 +227,25 @@ class SavedModelScorer:
         (result,) = self._functions[name](**tensors).values()
         values: Float32 = result.numpy()
         return values
+
+
+def _padded_users(profiles: Profiles) -> Int32:
+    """The indexes of known users, padded with user 0 (int32)."""
+    users = np.zeros(_padded(len(profiles)), dtype=np.int32)
+    users[: len(profiles)] = profiles.user_index
+    return users
+
+
+def _padded_ratings(profiles: Profiles) -> tuple[Int32, Float32]:
+    """The rated items of users, padded with -1, and the ratings (int32, float32, B × L)."""
+    size = _padded(len(profiles))
+    length = max(_MIN_LENGTH, _padded(int(profiles.counts.max())))
+    items = np.full((size, length), PADDING, dtype=np.int32)
+    ratings = np.zeros((size, length), dtype=np.float32)
+    places = np.arange(len(profiles.items)) - np.repeat(profiles.indptr[:-1], profiles.counts)
+    items[profiles.rows, places] = profiles.items
+    ratings[profiles.rows, places] = profiles.ratings
+    return items, ratings
 
 
 def _padded(size: int) -> int:

@@ -76,11 +76,40 @@ class Scorer(Protocol):
 
 
 @runtime_checkable
+class ScoresPairs(Protocol):
+    """A scorer that scores a few items of its own for each user in one pass over a batch."""
+
+    def score_pairs(self, profiles: Profiles, items: Int32) -> Float32:
+        """Scores other items for each of B users.
+
+        Args:
+            profiles: The profiles of the users.
+            items: The indexes of each user's items (int32, B × C).
+
+        Returns:
+            The scores, as from `Scorer.score` (float32, B × C).
+        """
+
+
+@runtime_checkable
 class WarmsUp(Protocol):
     """A scorer whose first calls are slower than later ones."""
 
     def warm_up(self) -> None:
         """Makes the slow first calls, before there are requests."""
+
+
+def score_pairs(scorer: Scorer, profiles: Profiles, items: Int32) -> Float32:
+    """Scores other items for each user; see `ScoresPairs.score_pairs`.
+
+    A scorer that is not `ScoresPairs` scores one user at a time.
+    """
+    if isinstance(scorer, ScoresPairs):
+        return scorer.score_pairs(profiles, items)
+    scores = np.empty(items.shape, dtype=np.float32)
+    for row in range(len(profiles)):
+        scores[row] = scorer.score(profiles.take(np.array([row])), items[row])[0]
+    return scores
 
 
 @dataclass(frozen=True)

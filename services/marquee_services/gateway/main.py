@@ -7,6 +7,7 @@ decides when that is.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ from marquee_services.gateway.answering.similar import SimilarItemsFinder
 from marquee_services.gateway.answering.status import StatusReporter
 from marquee_services.gateway.answering.stored_answers import StoredAnswers
 from marquee_services.gateway.backends.backend import Backend
+from marquee_services.gateway.backends.interface import AnyBackend
 from marquee_services.gateway.caching.answer_cache import AnswerCache
 from marquee_services.gateway.caching.list_cache import ListCache
 from marquee_services.gateway.feedback.fresh import FreshFeedback
@@ -67,7 +69,7 @@ class Gateway:
 
     bound: BoundServer
     follower: ReleaseFollower[GatewayRelease]
-    backends: tuple[Backend, ...]
+    backends: Sequence[AnyBackend]
     releases: Releases
     metrics: Metrics
     fresh: FreshFeedback
@@ -92,8 +94,12 @@ class Gateway:
             await self.feedback.stop()
 
 
-async def start(settings: GatewaySettings) -> Gateway:
+async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None = None) -> Gateway:
     """Starts a gateway. Its health is NOT_SERVING until a release is in service.
+
+    Args:
+        settings: The gateway's settings.
+        backends: The CF and the inference service; None to call those of the settings.
 
     Raises:
         OSError: The gateway cannot listen on the address.
@@ -101,10 +107,11 @@ async def start(settings: GatewaySettings) -> Gateway:
         ValueError: The URL of the feedback log cannot be used.
     """
     store = ReleaseStore(settings.store)
-    backends = (
-        Backend(CF, settings.cf_target, settings),
-        Backend(INFERENCE, settings.inference_target, settings),
-    )
+    if backends is None:
+        backends = (
+            Backend(CF, settings.cf_target, settings),
+            Backend(INFERENCE, settings.inference_target, settings),
+        )
     follower: ReleaseFollower[GatewayRelease] = ReleaseFollower(
         store,
         lambda release_id: load_gateway_release(store, release_id, settings.cache),

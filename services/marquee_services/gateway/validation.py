@@ -61,6 +61,8 @@ class _Checker:
         self, field: str, values: Sequence[str], max_count: int, *, distinct: bool = False
     ) -> None:
         self.count(field, len(values), 0, max_count)
+        if _are_distinct_ids(values[:max_count]):
+            return
         for position, value in enumerate(values[:max_count]):
             self.text(f"{field}[{position}]", value, MAX_ID_LENGTH, allow_empty=False)
         if distinct:
@@ -80,21 +82,35 @@ class _Checker:
         self.require(holds, field, f"must be between {low:g} and {high:g}, not {value:g}")
 
 
+def _are_distinct_ids(values: Sequence[str]) -> bool:
+    """Whether `_Checker.text` and `_Checker.distinct` would find no violation."""
+    return (
+        len(set(values)) == len(values)
+        and all(values)
+        and max(map(len, values), default=0) <= MAX_ID_LENGTH
+        and "".join(values).isprintable()
+    )
+
+
+def _ratings(check: _Checker, field: str, rated: Sequence[str], stars: Sequence[float]) -> None:
+    for position, (item_id, value) in enumerate(zip(rated, stars, strict=True)):
+        prefix = f"{field}.ratings[{position}]"
+        check.text(f"{prefix}.item_id", item_id, MAX_ID_LENGTH, allow_empty=False)
+        # Whether the rating is on the release's scale is checked by `resolve_subject`.
+        check.require(math.isfinite(value), f"{prefix}.stars", "not a finite number")
+    check.distinct(f"{field}.ratings", rated)
+
+
 def _subject(check: _Checker, field: str, subject: types_pb2.Subject) -> None:
     has_content = subject.user_id or subject.ratings or subject.liked_item_ids
     check.require(bool(has_content), field, "has no user, no rating and no liked item")
     check.text(f"{field}.user_id", subject.user_id, MAX_ID_LENGTH, allow_empty=True)
     check.count(f"{field}.ratings", len(subject.ratings), 0, MAX_RATINGS)
-    for position, rating in enumerate(subject.ratings[:MAX_RATINGS]):
-        check.text(
-            f"{field}.ratings[{position}].item_id", rating.item_id, MAX_ID_LENGTH, allow_empty=False
-        )
-        # Whether the rating is on the release's scale is checked by `resolve_subject`.
-        check.require(
-            math.isfinite(rating.stars), f"{field}.ratings[{position}].stars", "not a finite number"
-        )
     rated = [rating.item_id for rating in subject.ratings[:MAX_RATINGS]]
-    check.distinct(f"{field}.ratings", rated)
+    stars = [rating.stars for rating in subject.ratings[:MAX_RATINGS]]
+    # Almost all requests are valid, and one check of all ratings takes a tenth of the time.
+    if not (_are_distinct_ids(rated) and math.isfinite(sum(stars))):
+        _ratings(check, field, rated, stars)
     liked = subject.liked_item_ids
     check.texts(f"{field}.liked_item_ids", liked, MAX_LIKED, distinct=True)
     for position in range(min(len(liked), MAX_LIKED) if rated else 0):

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from marquee_core.quiet_tensorflow import import_tensorflow
+from marquee_core.scorers.dot_product import DotProductScorer
 from marquee_core.scorers.saved_model import SavedModelScorer
-from marquee_core.scorers.scorer import LoadScorer
+from marquee_core.scorers.scorer import LoadScorer, ReleaseData, Scorer
+
+
+def load_scorer(folder: Path, data: ReleaseData) -> Scorer:
+    """Loads a model: its arrays if its scores are dot products, otherwise its SavedModel.
+
+    Raises:
+        ArtifactError: A file is missing or damaged, or does not fit the data.
+    """
+    if DotProductScorer.is_saved(folder):
+        return DotProductScorer.load(folder, data)
+    return SavedModelScorer.load(folder, data)
+
 
 INFERENCE_SCORERS: dict[str, LoadScorer] = dict.fromkeys(
-    ("mf", "deep_mf", "residual_mf", "autorec", "user_autorec"), SavedModelScorer.load
+    ("mf", "deep_mf", "residual_mf", "autorec", "user_autorec"), load_scorer
 )
 """The function that loads each model's scorer from a release, by the model's name."""
 

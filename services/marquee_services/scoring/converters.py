@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from marquee_core.retrieval.exact import Found
 from marquee_core.scorers.scorer import RatedEvidence
 from marquee_services.errors import FieldViolation, InvalidFields
 from marquee_services.scoring.engine import Evidence, Query
+from marquee_services.scoring.ranking import UserRanking
 from marquee_services.server.wire import (
     pack_floats,
     pack_ints,
@@ -24,18 +26,27 @@ from marquee_services.server.wire import (
 _ITEM_CF, _USER_CF = "item_cf", "user_cf"
 
 
-def check_range(field: str, value: int, high: int) -> None:
+def check_range(field: str, value: int, high: int, low: int = 1) -> None:
     """Checks a number of a request.
 
     Raises:
-        InvalidFields: The value is not between 1 and `high`.
+        InvalidFields: The value is not between `low` and `high`.
     """
-    if not 1 <= value <= high:
-        raise InvalidFields([FieldViolation(field, f"must be between 1 and {high}, not {value}")])
+    if not low <= value <= high:
+        reason = f"must be between {low} and {high}, not {value}"
+        raise InvalidFields([FieldViolation(field, reason)])
 
 
-def to_queries(users: Sequence[pb.UserQuery], max_users: int) -> list[Query]:
+def to_queries(
+    users: Sequence[pb.UserQuery], max_users: int, item_count: int | None = None
+) -> list[Query]:
     """The users of a request; `Engine.check` checks them against the release.
+
+    Args:
+        users: The users.
+        max_users: The maximum number of users.
+        item_count: The number of items of the catalogue if the users' eligible items are to be
+            read; None to ignore them.
 
     Raises:
         InvalidFields: There are no users or more than `max_users`, or the bytes of an array have
@@ -50,18 +61,65 @@ def to_queries(users: Sequence[pb.UserQuery], max_users: int) -> list[Query]:
             unpack_ints(f"users[{place}].candidates", user.candidates)
             if user.HasField("candidates")
             else None,
+            None if item_count is None else to_eligible(user.eligible, item_count, place),
         )
         for place, user in enumerate(users)
     ]
 
 
-def to_eligible(data: bytes, item_count: int) -> Bool | None:
-    """Which items may be retrieved (bool, items); None for all.
+def to_eligible(data: bytes, item_count: int, user: int | None = None) -> Bool | None:
+    """Which items are eligible (bool, items); None for all.
+
+    Args:
+        data: The packed bits.
+        item_count: The number of items of the catalogue.
+        user: The position of the user that the bits belong to; None for those of the request.
 
     Raises:
         InvalidFields: The bytes do not hold one bit for each item.
     """
-    return unpack_bits("eligible", data, item_count) if data else None
+    if not data:
+        return None
+    field = "eligible" if user is None else f"users[{user}].eligible"
+    return unpack_bits(field, data, item_count)
+
+
+def to_weights(models: Sequence[str], weights: Sequence[float]) -> dict[str, float]:
+    """The weight of each model of a blend, by the model's name.
+
+    Raises:
+        InvalidFields: There are no models, a model occurs twice, or a weight is missing or not
+            finite.
+    """
+    if not models or len(set(models)) != len(models):
+        raise InvalidFields(
+            [FieldViolation("models", "must name at least one model, and each only once")]
+        )
+    if len(weights) != len(models) or not all(map(math.isfinite, weights)):
+        raise InvalidFields(
+            [FieldViolation("weights", "must hold one finite number for each model")]
+        )
+    return dict(zip(models, weights, strict=True))
+
+
+def rank_response(release_id: str, rankings: Sequence[UserRanking]) -> pb.RankItemsResponse:
+    """A response with the rankings of its users, of whom there is at least one."""
+    return pb.RankItemsResponse(
+        release_id=release_id,
+        scores=b"".join(pack_floats(ranking.scores) for ranking in rankings),
+        models=[
+            pb.RankItemsResponse.ModelItems(
+                model=name,
+                items=b"".join(pack_ints(ranking.best[name][0]) for ranking in rankings),
+                scores=b"".join(pack_floats(ranking.best[name][1]) for ranking in rankings),
+                counts=pack_ints(np.array([len(r.best[name][0]) for r in rankings])),
+                abstains=pack_ints(
+                    np.array([n for n, r in enumerate(rankings) if name in r.abstaining])
+                ),
+            )
+            for name in rankings[0].best
+        ],
+    )
 
 
 def score_response(release_id: str, scores: Mapping[str, Float32]) -> pb.ScoreItemsResponse:

@@ -18,8 +18,13 @@ from marquee_core.scorers.scorer import (
     RatedEvidence,
     ReleaseData,
     Scorer,
+    score_pairs,
 )
 from marquee_services.errors import FieldViolation, InvalidFields, ModelNotFound
+
+# Up to this number of items for each user, a batch of users with different items is scored in one
+# pass. It gathers the parameters of each user's items, which costs more than it saves for more.
+_MAX_PAIRS = 64
 
 
 @dataclass(frozen=True)
@@ -31,12 +36,15 @@ class Query:
         items: Items rated in the request, in order of time, the oldest first (int32).
         ratings: The ratings of these items in stars (float32).
         candidates: The items to score (int32); None for the whole catalogue.
+        eligible: The items that may be among a model's own best in a ranking of the whole
+            catalogue (bool, items); None for all.
     """
 
     user: int
     items: Int32
     ratings: Float32
     candidates: Int32 | None
+    eligible: Bool | None = None
 
 
 @dataclass(frozen=True)
@@ -151,16 +159,26 @@ class Engine:
         parts: dict[str, list[Float32]] = {
             name: [np.empty(0, np.float32)] * len(queries) for name in selected
         }
+        groups = _groups_by_length(queries)
         for name, scorer in selected.items():
             if whole_catalogue:
                 rows = scorer.score(profiles.take(np.array(whole_catalogue)))
                 for place, row in zip(whole_catalogue, rows, strict=True):
                     parts[name][place] = row
-            for place, query in enumerate(queries):
-                if query.candidates is not None and len(query.candidates):
-                    profile = profiles.take(np.array([place]))
-                    parts[name][place] = scorer.score(profile, query.candidates)[0]
-        return {name: np.concatenate(rows) for name, rows in parts.items()}
+            for places, items in groups:
+                if items.shape[1] > _MAX_PAIRS:
+                    for place, own in zip(places, items, strict=True):
+                        profile = profiles.take(np.array([place]))
+                        parts[name][place] = scorer.score(profile, own)[0]
+                    continue
+                rows = score_pairs(scorer, profiles.take(np.array(places)), items)
+                for place, row in zip(places, rows, strict=True):
+                    parts[name][place] = row
+        for place, query in enumerate(queries):
+            if query.candidates is not None:
+                for own_rows in parts.values():
+                    own_rows[place] = own_rows[place][: len(query.candidates)]
+        return {name: np.concatenate(own_rows) for name, own_rows in parts.items()}
 
     def score_requests(
         self, requests: Sequence[Sequence[Query]], models: Sequence[str]
@@ -256,3 +274,27 @@ class Engine:
             )
             for row in range(len(query.candidates))
         ]
+
+
+def _groups_by_length(queries: Sequence[Query]) -> list[tuple[list[int], Int32]]:
+    """Groups the users with candidates, so that users of a group have about as many.
+
+    Returns:
+        For each group the positions of its users, and their candidates, padded to a power of two
+        with the first candidate (int32, group size × length).
+    """
+    groups: dict[int, list[int]] = {}
+    for place, query in enumerate(queries):
+        if query.candidates is not None and len(query.candidates):
+            length = 1 << (len(query.candidates) - 1).bit_length()
+            groups.setdefault(length, []).append(place)
+    padded = []
+    for length, places in groups.items():
+        items = np.empty((len(places), length), dtype=np.int32)
+        for row, place in enumerate(places):
+            own = queries[place].candidates
+            assert own is not None  # noqa: S101 - only users with candidates are in a group
+            items[row, : len(own)] = own
+            items[row, len(own) :] = own[0]
+        padded.append((places, items))
+    return padded

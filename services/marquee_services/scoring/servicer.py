@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from itertools import islice
+from typing import TypeAlias, TypeVar
 
 from marquee.v1 import scoring_service_pb2 as pb
 from marquee.v1 import scoring_service_pb2_grpc
@@ -17,13 +18,16 @@ from marquee_services.scoring.converters import (
     check_range,
     compare_response,
     explain_response,
+    rank_response,
     releases_response,
     retrieve_response,
     score_response,
     to_eligible,
     to_queries,
+    to_weights,
 )
 from marquee_services.scoring.engine import Engine, Query
+from marquee_services.scoring.ranking import rank
 from marquee_services.scoring.settings import ScoringSettings
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.interceptor import Context, time_left
@@ -32,6 +36,8 @@ from marquee_services.server.wire import MAX_RETRIEVED
 
 _T = TypeVar("_T")
 _MAX_EVIDENCE = 100
+# The release, the weight of each model by name, and the number of own best items of each model.
+_RankKey: TypeAlias = tuple[Engine, tuple[tuple[str, float], ...], int]
 
 
 class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
@@ -50,6 +56,9 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
         self._batcher: MicroBatcher[
             tuple[Engine, tuple[str, ...]], list[Query], pb.ScoreItemsResponse
         ] = MicroBatcher(self._score_batch, settings.max_batch, settings.max_calls)
+        self._rank_batcher: MicroBatcher[_RankKey, list[Query], pb.RankItemsResponse] = (
+            MicroBatcher(self._rank_batch, settings.max_batch, settings.max_calls)
+        )
 
     async def ScoreItems(
         self, request: pb.ScoreItemsRequest, context: Context
@@ -62,6 +71,21 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
         queries = self._queries(engine, request.users)
         timeout = time_left(context, self._default_deadline)
         return await self._batcher.call((engine, models), queries, timeout, len(queries))
+
+    async def RankItems(
+        self, request: pb.RankItemsRequest, context: Context
+    ) -> pb.RankItemsResponse:
+        """Ranks items for users."""
+        engine = self._follower.get(request.release_id)
+        weights = to_weights(request.models, request.weights)
+        check_range("best_count", request.best_count, MAX_RETRIEVED, low=0)
+        engine.select(request.models)
+        item_count = engine.data.matrix.item_count
+        queries = to_queries(request.users, self._max_users, item_count)
+        engine.check(queries)
+        key = engine, tuple(weights.items()), request.best_count
+        timeout = time_left(context, self._default_deadline)
+        return await self._rank_batcher.call(key, queries, timeout, len(queries))
 
     async def RetrieveItems(
         self, request: pb.RetrieveItemsRequest, context: Context
@@ -132,6 +156,22 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
                 for scores in engine.score_requests(requests, models)
             ]
         )
+
+    async def _rank_batch(
+        self, key: _RankKey, requests: Sequence[list[Query]], timeout: float
+    ) -> list[pb.RankItemsResponse]:
+        """Ranks for the users of several requests at once, and answers each request."""
+        engine, weights, best_count = key
+
+        def work() -> list[pb.RankItemsResponse]:
+            queries = [query for users in requests for query in users]
+            rankings = iter(rank(engine, queries, dict(weights), best_count))
+            return [
+                rank_response(engine.release_id, list(islice(rankings, len(users))))
+                for users in requests
+            ]
+
+        return await self._run(work)
 
     async def _run(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

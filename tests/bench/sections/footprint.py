@@ -11,7 +11,7 @@ from bench.report import Row, Table, Target
 from marquee.v1 import recommender_service_pb2 as pb
 
 _START_S = {"cf": 2.0, "inference": 8.0, "gateway": 2.0}
-_MEMORY_MB = {"cf": 200, "inference": 700, "gateway": 120}
+_MEMORY_MB = {"cf": 200, "inference": 600, "gateway": 120}
 _IDLE = Target("<=", 1.0)
 _MB = 1e6
 _SETTLE_S = 1.0

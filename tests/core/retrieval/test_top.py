@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from marquee_core.retrieval.top import top_indexes
+from marquee_core.retrieval.top import top_indexes, top_rows
 from marquee_services.gateway.ranking.diversity import diversify
 
 scores = arrays(np.float32, st.integers(0, 60), elements=st.sampled_from([0.0, 1.0, 2.5, np.nan]))
@@ -77,3 +77,25 @@ def test_diversity_prefers_a_different_item_to_a_duplicate() -> None:
     """The second of two equal items comes after a different one."""
     vectors = np.array([[1, 0], [1, 0], [0, 1]], dtype=np.float32)
     assert diversify(np.array([3.0, 2.9, 2.0]), vectors, 0.5, 3).tolist() == [0, 2, 1]
+
+
+@given(
+    st.integers(1, 4),
+    st.integers(1, 700),
+    st.integers(0, 30),
+    st.sampled_from([0.0, 0.5, 0.99, 1.0]),
+    st.sampled_from([1, 3, 10**6]),
+    st.integers(0, 1000),
+)
+def test_rows_are_selected_as_one_by_one(
+    rows: int, size: int, count: int, hidden: float, distinct: int, seed: int
+) -> None:
+    """Also with ties, few eligible items, and rows too short for blocks."""
+    random = np.random.default_rng(seed)
+    values = random.integers(0, distinct, (rows, size)).astype(np.float32)
+    eligible = random.random((rows, size)) >= hidden
+    for mask in (None, eligible):
+        found = top_rows(values, count, mask)
+        for row in range(rows):
+            expected = top_indexes(values[row], count, None if mask is None else mask[row])
+            assert found[row].tolist() == expected.tolist()

@@ -41,20 +41,27 @@ async def two_replicas(services: Any) -> AsyncIterator[Any]:
 
 
 async def test_calls_go_to_all_replicas(two_replicas: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Idle replicas take turns."""
+    """Idle replicas take turns, and the replica that ranks an answer also predicts its stars."""
     gateway, stub, _ = two_replicas
-    called = []
+    called: dict[str, list[str]] = {"rank": [], "score": []}
     for replica in gateway.backends[0].replicas.values():
-        score = replica.score
+        for name, addresses in called.items():
+            method = getattr(replica, name)
 
-        async def counted(*args: Any, score: Any = score, at: str = replica.address) -> Any:
-            called.append(at)
-            return await score(*args)
+            async def counted(
+                *args: Any,
+                method: Any = method,
+                addresses: list[str] = addresses,
+                at: str = replica.address,
+            ) -> Any:
+                addresses.append(at)
+                return await method(*args)
 
-        monkeypatch.setattr(replica, "score", counted)
+            monkeypatch.setattr(replica, name, counted)
     for _ in range(10):
         await stub.Recommend(REQUEST, timeout=TIMEOUT_S)
-    assert {called.count(at) for at in called} == {5}
+    assert {called["rank"].count(at) for at in called["rank"]} == {5}
+    assert called["score"] == called["rank"]
 
 
 async def test_a_promotion_waits_for_every_replica(services: Any, two_replicas: Any) -> None:

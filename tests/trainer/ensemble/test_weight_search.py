@@ -12,7 +12,12 @@ from hypothesis import strategies as st
 from marquee_core.arrays import Float32, Float64
 from marquee_trainer.data.interactions import Interactions
 from marquee_trainer.ensemble.blends import BlendConfig, RankingLists, learn_ranking_blend
-from marquee_trainer.ensemble.weight_search import RankingPool, SearchConfig, search_weights
+from marquee_trainer.ensemble.weight_search import (
+    RankingPool,
+    SearchConfig,
+    prune_weights,
+    search_weights,
+)
 from marquee_trainer.metrics.ranking_metrics import RankingTask, ranking_metrics
 from toy.ratings import ratings_matrix
 
@@ -80,6 +85,33 @@ def test_a_search_never_lowers_ndcg(seed: int, start: list[float]) -> None:
     assert weights.sum() == pytest.approx(1.0)
     recomputed = pool.ndcg(pool.blended(weights), CONFIG.search.depth)
     assert recomputed == pytest.approx(found, abs=0.02)
+
+
+@settings(max_examples=20)
+@given(seeds, st.lists(st.floats(0.0, 1.0), min_size=3, max_size=3).filter(any))
+def test_pruning_costs_no_more_than_allowed(seed: int, start: list[float]) -> None:
+    """The remaining weights are shares, in the same proportions as before."""
+    pool = pool_of(lists_of(seed))
+    weights = np.array(start) / sum(start)
+    pruned = prune_weights(pool, weights, CONFIG.search)
+    assert pruned.sum() == pytest.approx(1.0)
+    kept = pruned > 0
+    np.testing.assert_allclose(pruned[kept], weights[kept] / weights[kept].sum())
+    whole, left = (pool.ndcg(pool.blended(w), CONFIG.search.depth) for w in (weights, pruned))
+    assert left >= whole * (1 - CONFIG.search.max_pruning_loss) - 1e-9
+
+
+def test_a_model_that_rankings_do_not_need_is_left_out() -> None:
+    """A model that repeats another one goes; one that the blend rests on stays."""
+    lists = lists_of(0)
+    noise = np.random.default_rng(0).normal(scale=1e-6, size=lists.candidates.shape)
+    copy = (lists.scores["one"] + noise).astype(np.float32)
+    lists = replace(lists, scores={**lists.scores, "copy": copy})
+    names = ["one", "two", "copy"]
+    pool = RankingPool.of(lists.scores, names, lists.candidates, lists.relevant, 40)
+    pruned = prune_weights(pool, np.array([0.3, 0.5, 0.2]), CONFIG.search)
+    assert pruned[2] == 0
+    assert (pruned[:2] > 0).all()
 
 
 @settings(max_examples=10)

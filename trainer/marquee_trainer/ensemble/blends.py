@@ -18,7 +18,12 @@ from marquee_core.release.ensemble import (
     backend_subsets,
 )
 from marquee_core.service_names import GATEWAY
-from marquee_trainer.ensemble.weight_search import RankingPool, SearchConfig, search_weights
+from marquee_trainer.ensemble.weight_search import (
+    RankingPool,
+    SearchConfig,
+    prune_weights,
+    search_weights,
+)
 
 
 @dataclass(frozen=True)
@@ -153,8 +158,9 @@ def learn_listwise_blend(lists: RankingLists, models: Sequence[str], ridge: floa
 def learn_ranking_blend(lists: RankingLists, models: Sequence[str], config: BlendConfig) -> Blend:
     """Learns the ranking blend by searching for the weights with the highest NDCG.
 
-    The search starts once from the best single model and once from the listwise blend, so the
-    result is at least as good as both on these lists.
+    The search starts once from the best single model and once from the listwise blend, so its
+    result is at least as good as both on these lists. Models that the result can do without are
+    then left out; see `prune_weights`.
 
     Args:
         lists: The candidate lists of validation users.
@@ -176,6 +182,7 @@ def learn_ranking_blend(lists: RankingLists, models: Sequence[str], config: Blen
         starts.append(np.array([listwise.get(name, 0.0) for name in models]) * pool.scales)
     found = [search_weights(pool, start, config.search) for start in starts]
     weights, _ = max(found, key=lambda pair: pair[1])
+    weights = prune_weights(pool, weights, config.search)
     return Blend(
         {
             name: float(weight / scale)

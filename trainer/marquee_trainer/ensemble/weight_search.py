@@ -14,6 +14,9 @@ import numpy as np
 
 from marquee_core.arrays import Bool, Float32, Float64, Int64
 
+# The 95 % quantile of the standard normal distribution.
+_SIGNIFICANT = 1.645
+
 
 @dataclass(frozen=True)
 class SearchConfig:
@@ -26,12 +29,15 @@ class SearchConfig:
             starting weights add up to 1.
         max_passes: Maximum number of passes over all models with one step size.
         min_gain: A step is taken only if it raises NDCG by more than this.
+        max_pruning_loss: Models are left out of the blend as long as NDCG falls by at most this
+            share, and by no more than chance explains.
     """
 
     depth: int = 40
     steps: tuple[float, ...] = (0.4, 0.2, 0.1)
     max_passes: int = 3
     min_gain: float = 1e-4
+    max_pruning_loss: float = 0.002
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,11 @@ class RankingPool:
         return total
 
     def ndcg(self, blended: Float32, depth: int) -> float:
-        """Mean NDCG@depth over users, defined as in `RankingMetrics.ndcg`.
+        """Mean NDCG@depth over users; see `user_ndcg`."""
+        return float(self.user_ndcg(blended, depth).mean())
+
+    def user_ndcg(self, blended: Float32, depth: int) -> Float64:
+        """NDCG@depth of each user, defined as in `RankingMetrics.ndcg` (float64, U).
 
         Args:
             blended: Scores to rank by (float32, U × P).
@@ -123,7 +133,8 @@ class RankingPool:
         hits = np.take_along_axis(self.relevant, np.take_along_axis(top, order, axis=1), axis=1)
         discounts = 1.0 / np.log2(np.arange(2, depth + 2))
         ideal = np.cumsum(discounts)[np.minimum(self.relevant_counts, depth) - 1]
-        return float((hits @ discounts / ideal).mean())
+        gains: Float64 = hits @ discounts / ideal
+        return gains
 
 
 def search_weights(
@@ -159,3 +170,36 @@ def search_weights(
             if not improved:
                 break
     return weights / weights.sum(), best
+
+
+def prune_weights(pool: RankingPool, weights: Float64, config: SearchConfig) -> Float64:
+    """Sets the weights of models to 0 whose absence from the blend cannot be seen.
+
+    Every model in the ranking blend scores the whole catalogue for each answer, so a model that
+    does not measurably improve rankings only costs time. Models are tried in the order of their
+    weights, the smallest first. A model is left out if the mean NDCG then is at most
+    `max_pruning_loss` lower than with all models, and a one-sided paired test over the users does
+    not show a loss at the 5 % level.
+
+    Args:
+        pool: The candidates to rank.
+        weights: Non-negative weights of the scaled scores that add up to 1 (float64, M).
+        config: The depth, and how much NDCG may fall.
+
+    Returns:
+        Weights that add up to 1; at least one is positive (float64, M).
+    """
+    whole = pool.user_ndcg(pool.blended(weights), config.depth)
+    pruned = weights
+    for model in np.argsort(weights, kind="stable").tolist():
+        if not 0 < pruned[model] < 1:
+            continue
+        trial = pruned.copy()
+        trial[model] = 0.0
+        trial /= trial.sum()
+        losses = whole - pool.user_ndcg(pool.blended(trial), config.depth)
+        error = float(losses.std()) / np.sqrt(len(losses))
+        limit = min(_SIGNIFICANT * error, config.max_pruning_loss * float(whole.mean()))
+        if losses.mean() <= limit:
+            pruned = trial
+    return pruned

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
-from marquee_core.arrays import Float32
+from marquee_core.arrays import Bool, Float32
 from marquee_core.catalogue import Vocabulary
-from marquee_core.release.ensemble import BASELINE, Ensemble
+from marquee_core.release.ensemble import BASELINE, BlendPair, Ensemble
+from marquee_core.retrieval.exact import Found
+from marquee_core.retrieval.top import top_indexes
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_core.service_names import GATEWAY
 from marquee_services.gateway.answering.messages import recommended_items
 from marquee_services.gateway.ranking.pages import cut_page
+from marquee_services.gateway.ranking.ranked_candidates import RankedCandidates
 from marquee_services.gateway.ranking.scored_candidates import ScoredCandidates
 from marquee_services.gateway.releases.precomputed import PrecomputedPages
 from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE
@@ -61,27 +64,63 @@ def precompute_pages(
         }
         for row, user in enumerate(block.tolist()):
             user_outputs = {name: scores[row] for name, scores in outputs.items()}
-            scored = ScoredCandidates(None, user_outputs, blends, backends, scale, (), ())
-            pages[user] = _page(user, scored, data, items)
+            pages[user] = _page(user, user_outputs, blends, scale, data, items)
     return PrecomputedPages.of(pages)
 
 
-def _page(user: int, scored: ScoredCandidates, data: ReleaseData, items: Vocabulary) -> bytes:
-    """Serialises one user's first page; empty if a model abstains."""
-    if any(np.isnan(scores[0]) for scores in scored.outputs.values()):
+def _page(
+    user: int,
+    outputs: Mapping[str, Float32],
+    blends: BlendPair,
+    scale: tuple[float, float],
+    data: ReleaseData,
+    items: Vocabulary,
+) -> bytes:
+    """Serialises one user's first page; empty if a model abstains.
+
+    Args:
+        user: The user's index.
+        outputs: The scores of each model by name (float32, items).
+        blends: The blends of the whole ensemble.
+        scale: The lowest and highest rating, in stars.
+        data: The ratings that the models were fitted on.
+        items: The item ids.
+    """
+    if any(np.isnan(scores[0]) for scores in outputs.values()):
         return b""
     eligible = np.ones(data.matrix.item_count, dtype=np.bool_)
     eligible[data.matrix.seen(user)] = False
+    ranked = RankedCandidates(
+        None,
+        blends.ranking.apply(outputs),
+        {name: _best(outputs[name], eligible) for name in blends.ranking.weights},
+        DEFAULT_PAGE_SIZE,
+        blends,
+        frozenset(),
+    )
     # Item vectors are needed for diversity only, and plain requests do not diversify.
     no_vectors: Float32 = np.empty((0, 0), np.float32)
-    page = cut_page(scored, eligible, None, 0.0, no_vectors, 0, DEFAULT_PAGE_SIZE)
+    page = cut_page(ranked, eligible, 0.0, no_vectors, 0, DEFAULT_PAGE_SIZE)
+    shown = {name: scores[page.positions] for name, scores in outputs.items()}
     return pb.RecommendResponse(
         subject_kind=types_pb2.SUBJECT_KIND_KNOWN,
         items=recommended_items(
             items.ids(page.positions),
-            scored.ranking[page.positions],
-            scored.stars[page.positions] if scored.blends.rating.weights else None,
-            scored.proposers(page.positions, page.eligible, DEFAULT_PAGE_SIZE),
+            ranked.scores[page.positions],
+            (
+                ScoredCandidates(shown, blends, scale, (), ()).stars
+                if blends.rating.weights
+                else None
+            ),
+            ranked.proposers(page.positions),
             1,
         ),
     ).SerializeToString()
+
+
+def _best(scores: Float32, eligible: Bool) -> Found:
+    """A model's own best items; none if it gives all eligible items the same score."""
+    pool = scores[eligible]
+    is_flat = not len(pool) or pool.min() == pool.max()
+    top = top_indexes(scores, 0 if is_flat else DEFAULT_PAGE_SIZE, eligible)
+    return top.astype(np.int32), scores[top]

@@ -200,7 +200,9 @@ class RecommendedItem(_message.Message):
     @_builtins.property
     def proposed_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The names of the models that rank the item among their own top items: the best `page_size`, or
-        the best 20 if that is more, of those that pass the filter. In alphabetical order.
+        the best 20 if that is more, of those that pass `filter`. On further pages the size of the
+        list's first page counts. Only models with a ranking weight are named, since only they score
+        more than the items shown. In alphabetical order.
         """
 
     @_builtins.property

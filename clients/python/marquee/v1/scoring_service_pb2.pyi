@@ -34,6 +34,7 @@ class UserQuery(_message.Message):
     RATED_ITEMS_FIELD_NUMBER: _builtins.int
     RATINGS_FIELD_NUMBER: _builtins.int
     CANDIDATES_FIELD_NUMBER: _builtins.int
+    ELIGIBLE_FIELD_NUMBER: _builtins.int
     user_index: _builtins.int
     """The user's index. Unset for a visitor."""
     rated_items: _builtins.bytes
@@ -46,6 +47,11 @@ class UserQuery(_message.Message):
     """The indexes of the items to score: int32. Unset selects the whole catalogue. RetrieveItems
     ignores it.
     """
+    eligible: _builtins.bytes
+    """The items that may be among a model's own best: one bit per item of the catalogue, least
+    significant bit first. Empty allows all. Only RankItems reads it, and only without
+    `candidates`.
+    """
     def __init__(
         self,
         *,
@@ -53,10 +59,11 @@ class UserQuery(_message.Message):
         rated_items: _builtins.bytes = ...,
         ratings: _builtins.bytes = ...,
         candidates: _builtins.bytes | None = ...,
+        eligible: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_user_index", b"_user_index", "candidates", b"candidates", "user_index", b"user_index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_user_index", b"_user_index", "candidates", b"candidates", "rated_items", b"rated_items", "ratings", b"ratings", "user_index", b"user_index"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_user_index", b"_user_index", "candidates", b"candidates", "eligible", b"eligible", "rated_items", b"rated_items", "ratings", b"ratings", "user_index", b"user_index"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__candidates: _TypeAlias = _typing.Literal["candidates"]  # noqa: Y015
     _WhichOneofArgType__candidates: _TypeAlias = _typing.Literal["_candidates", b"_candidates"]  # noqa: Y015
@@ -157,6 +164,124 @@ class ScoreItemsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ScoreItemsResponse: _TypeAlias = ScoreItemsResponse  # noqa: Y015
+
+@_typing.final
+class RankItemsRequest(_message.Message):
+    """A request to rank items."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASE_ID_FIELD_NUMBER: _builtins.int
+    USERS_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    BEST_COUNT_FIELD_NUMBER: _builtins.int
+    release_id: _builtins.str
+    """The release that all indexes belong to."""
+    best_count: _builtins.int
+    """The maximum number of own best items to return per model and user. 0 to 10,000."""
+    @_builtins.property
+    def users(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserQuery]:
+        """The users. 1 to 1,024, unless the server is configured otherwise."""
+
+    @_builtins.property
+    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The names of the models to rank with, at least one and each at most once."""
+
+    @_builtins.property
+    def weights(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The weight of each of `models` in the sum."""
+
+    def __init__(
+        self,
+        *,
+        release_id: _builtins.str = ...,
+        users: _abc.Iterable[Global___UserQuery] | None = ...,
+        models: _abc.Iterable[_builtins.str] | None = ...,
+        weights: _abc.Iterable[_builtins.float] | None = ...,
+        best_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["best_count", b"best_count", "models", b"models", "release_id", b"release_id", "users", b"users", "weights", b"weights"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RankItemsRequest: _TypeAlias = RankItemsRequest  # noqa: Y015
+
+@_typing.final
+class RankItemsResponse(_message.Message):
+    """Ranked items."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ModelItems(_message.Message):
+        """What one model adds to the ranking."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        MODEL_FIELD_NUMBER: _builtins.int
+        ITEMS_FIELD_NUMBER: _builtins.int
+        SCORES_FIELD_NUMBER: _builtins.int
+        COUNTS_FIELD_NUMBER: _builtins.int
+        ABSTAINS_FIELD_NUMBER: _builtins.int
+        model: _builtins.str
+        """The model's name."""
+        items: _builtins.bytes
+        """The indexes of the model's own best items: int32, one user after the other, each user's best
+        first. A user to whom the model gives the same score for all items has none.
+        """
+        scores: _builtins.bytes
+        """The score of each of `items`: float32."""
+        counts: _builtins.bytes
+        """The number of items of each user: int32."""
+        abstains: _builtins.bytes
+        """The users whom the model cannot score, for example because it cannot fold in new ratings:
+        int32 positions in the request, ascending. The model is left out of their sums.
+        """
+        def __init__(
+            self,
+            *,
+            model: _builtins.str = ...,
+            items: _builtins.bytes = ...,
+            scores: _builtins.bytes = ...,
+            counts: _builtins.bytes = ...,
+            abstains: _builtins.bytes = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["abstains", b"abstains", "counts", b"counts", "items", b"items", "model", b"model", "scores", b"scores"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    RELEASE_ID_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    release_id: _builtins.str
+    """The release that was used."""
+    scores: _builtins.bytes
+    """The weighted sum of the models' scores of each item: float32, one user after the other, each
+    user's in the order of its candidates.
+    """
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___RankItemsResponse.ModelItems]:
+        """Each of the request's models."""
+
+    def __init__(
+        self,
+        *,
+        release_id: _builtins.str = ...,
+        scores: _builtins.bytes = ...,
+        models: _abc.Iterable[Global___RankItemsResponse.ModelItems] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "release_id", b"release_id", "scores", b"scores"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RankItemsResponse: _TypeAlias = RankItemsResponse  # noqa: Y015
 
 @_typing.final
 class RetrieveItemsRequest(_message.Message):

@@ -43,6 +43,11 @@ class ScoringServiceStub(object):
                 request_serializer=marquee_dot_v1_dot_scoring__service__pb2.ScoreItemsRequest.SerializeToString,
                 response_deserializer=marquee_dot_v1_dot_scoring__service__pb2.ScoreItemsResponse.FromString,
                 _registered_method=True)
+        self.RankItems = channel.unary_unary(
+                '/marquee.v1.ScoringService/RankItems',
+                request_serializer=marquee_dot_v1_dot_scoring__service__pb2.RankItemsRequest.SerializeToString,
+                response_deserializer=marquee_dot_v1_dot_scoring__service__pb2.RankItemsResponse.FromString,
+                _registered_method=True)
         self.RetrieveItems = channel.unary_unary(
                 '/marquee.v1.ScoringService/RetrieveItems',
                 request_serializer=marquee_dot_v1_dot_scoring__service__pb2.RetrieveItemsRequest.SerializeToString,
@@ -75,6 +80,17 @@ class ScoringServiceServicer(object):
     def ScoreItems(self, request, context):
         """Scores given items, or the whole catalogue, for one or more users. Concurrent calls for the
         same release and models are scored together (micro-batching).
+
+        Errors: MODEL_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RankItems(self, request, context):
+        """Ranks given items, or the whole catalogue, for one or more users: returns weighted sums of the
+        models' scores and each model's own best items, which is much smaller than the scores of every
+        model. Concurrent calls with the same weights are ranked together (micro-batching).
 
         Errors: MODEL_NOT_FOUND.
         """
@@ -122,6 +138,11 @@ def add_ScoringServiceServicer_to_server(servicer, server):
                     servicer.ScoreItems,
                     request_deserializer=marquee_dot_v1_dot_scoring__service__pb2.ScoreItemsRequest.FromString,
                     response_serializer=marquee_dot_v1_dot_scoring__service__pb2.ScoreItemsResponse.SerializeToString,
+            ),
+            'RankItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.RankItems,
+                    request_deserializer=marquee_dot_v1_dot_scoring__service__pb2.RankItemsRequest.FromString,
+                    response_serializer=marquee_dot_v1_dot_scoring__service__pb2.RankItemsResponse.SerializeToString,
             ),
             'RetrieveItems': grpc.unary_unary_rpc_method_handler(
                     servicer.RetrieveItems,
@@ -175,6 +196,33 @@ class ScoringService(object):
             '/marquee.v1.ScoringService/ScoreItems',
             marquee_dot_v1_dot_scoring__service__pb2.ScoreItemsRequest.SerializeToString,
             marquee_dot_v1_dot_scoring__service__pb2.ScoreItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RankItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/marquee.v1.ScoringService/RankItems',
+            marquee_dot_v1_dot_scoring__service__pb2.RankItemsRequest.SerializeToString,
+            marquee_dot_v1_dot_scoring__service__pb2.RankItemsResponse.FromString,
             options,
             channel_credentials,
             insecure,

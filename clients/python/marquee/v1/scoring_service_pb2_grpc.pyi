@@ -49,6 +49,13 @@ class ScoringServiceStub:
 
     Errors: MODEL_NOT_FOUND.
     """
+    RankItems: _grpc.UnaryUnaryMultiCallable[_scoring_service_pb2.RankItemsRequest, _scoring_service_pb2.RankItemsResponse]
+    """Ranks given items, or the whole catalogue, for one or more users: returns weighted sums of the
+    models' scores and each model's own best items, which is much smaller than the scores of every
+    model. Concurrent calls with the same weights are ranked together (micro-batching).
+
+    Errors: MODEL_NOT_FOUND.
+    """
     RetrieveItems: _grpc.UnaryUnaryMultiCallable[_scoring_service_pb2.RetrieveItemsRequest, _scoring_service_pb2.RetrieveItemsResponse]
     """Returns each model's highest-scoring items for one or more users (candidate generation).
 
@@ -78,6 +85,13 @@ class ScoringServiceAsyncStub(ScoringServiceStub):
     ScoreItems: _aio.UnaryUnaryMultiCallable[_scoring_service_pb2.ScoreItemsRequest, _scoring_service_pb2.ScoreItemsResponse]  # type: ignore[assignment]
     """Scores given items, or the whole catalogue, for one or more users. Concurrent calls for the
     same release and models are scored together (micro-batching).
+
+    Errors: MODEL_NOT_FOUND.
+    """
+    RankItems: _aio.UnaryUnaryMultiCallable[_scoring_service_pb2.RankItemsRequest, _scoring_service_pb2.RankItemsResponse]  # type: ignore[assignment]
+    """Ranks given items, or the whole catalogue, for one or more users: returns weighted sums of the
+    models' scores and each model's own best items, which is much smaller than the scores of every
+    model. Concurrent calls with the same weights are ranked together (micro-batching).
 
     Errors: MODEL_NOT_FOUND.
     """
@@ -113,6 +127,19 @@ class ScoringServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_scoring_service_pb2.ScoreItemsResponse, _abc.Awaitable[_scoring_service_pb2.ScoreItemsResponse]]:
         """Scores given items, or the whole catalogue, for one or more users. Concurrent calls for the
         same release and models are scored together (micro-batching).
+
+        Errors: MODEL_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def RankItems(
+        self,
+        request: _scoring_service_pb2.RankItemsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scoring_service_pb2.RankItemsResponse, _abc.Awaitable[_scoring_service_pb2.RankItemsResponse]]:
+        """Ranks given items, or the whole catalogue, for one or more users: returns weighted sums of the
+        models' scores and each model's own best items, which is much smaller than the scores of every
+        model. Concurrent calls with the same weights are ranked together (micro-batching).
 
         Errors: MODEL_NOT_FOUND.
         """

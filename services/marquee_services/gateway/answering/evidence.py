@@ -93,8 +93,8 @@ def reasons_of(
     Args:
         release: The release that ranked it.
         subject: The subject whom it is recommended to.
-        scored: The scores of all candidates.
-        position: Its position among the candidates.
+        scored: The scores of the items on the page.
+        position: Its position on the page.
         evidence: By name, the evidence of the models whose backends answered.
     """
     shares = model_shares(release, scored, position, evidence)
@@ -115,11 +115,14 @@ def model_shares(
 ) -> list[pb.Reason.ModelShare]:
     """Each model's contribution to a candidate's ranking score, largest first.
 
-    The contributions, with that of the intercept, add up to the score.
+    The contributions, with that of the intercept, add up to the score, unless a backend that
+    ranked the candidate has failed since: the shares of its models are missing.
     """
     blend = scored.blends.ranking
     shares = []
     for name, weight in blend.weights.items():
+        if name not in scored.outputs:
+            continue
         output = float(scored.outputs[name][position])
         share = pb.Reason.ModelShare(model=name, output=output, contribution=weight * output)
         found = evidence.get(name)

@@ -1,30 +1,54 @@
-"""Scores the candidates of a list until a page of it is full."""
+"""Ranks the candidates of a list and predicts stars, until a page of it is full."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from marquee.v1 import recommender_service_pb2 as pb
+from marquee_core.arrays import Bool, Float32, Int32
+from marquee_core.release.ensemble import BlendPair
 from marquee_services.errors import BackendUnavailable
 from marquee_services.gateway.answering.resolved_request import ResolvedRequest
 from marquee_services.gateway.backends.failures import BackendError
 from marquee_services.gateway.caching.list_cache import ListCache
 from marquee_services.gateway.ranking.deadline import Deadline
-from marquee_services.gateway.ranking.pages import Page, cut_page
-from marquee_services.gateway.ranking.router import ModelSelection, Router
+from marquee_services.gateway.ranking.ensemble_calls import ModelSelection
+from marquee_services.gateway.ranking.pages import Page, best_positions, cut_page, page_depth
+from marquee_services.gateway.ranking.ranked_candidates import RankedCandidates
+from marquee_services.gateway.ranking.router import Router
 from marquee_services.gateway.ranking.scored_candidates import ScoredCandidates
+from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE
 from marquee_services.server.wire import MAX_RETRIEVED
 
-# Each further retrieval, for a page that is not full, asks for this many times more items.
-_RETRIEVAL_GROWTH = 4
+# Each further retrieval, for a page that is not full, asks for this many times more items. So does
+# each further prediction of stars, if too few items have enough of them.
+_GROWTH = 4
+
+
+@dataclass(frozen=True)
+class ScoredPage:
+    """A page with everything that its answer shows.
+
+    Attributes:
+        ranked: The ranking that the page is cut from.
+        page: The page.
+        scored: The predicted stars of the page's items, in their order, the scores of the models
+            that were needed, and the blends of the answer.
+    """
+
+    ranked: RankedCandidates
+    page: Page
+    scored: ScoredCandidates
 
 
 class PageScorer:
-    """Scores small catalogues as a whole, and retrieved candidates of large ones.
+    """Ranks first, and predicts the stars of the items on the page after.
 
-    The scores of a list are cached, so that its further pages need no scoring.
+    Small catalogues are ranked as a whole, and of large ones the retrieved candidates. Only models
+    with a weight in the ranking blend score that many items. The ranking of a list is cached, so
+    that its further pages need only stars.
     """
 
     def __init__(
@@ -33,9 +57,9 @@ class PageScorer:
         """Creates a page scorer.
 
         Args:
-            router: Retrieves and scores candidates.
-            list_cache: Caches the scores of lists for their further pages.
-            dense_limit: The largest catalogue, in items, that is scored as a whole.
+            router: Retrieves, ranks and scores candidates.
+            list_cache: Caches the rankings of lists for their further pages.
+            dense_limit: The largest catalogue, in items, that is ranked as a whole.
             candidates: How many items of a larger catalogue each model retrieves at first.
         """
         self._router = router
@@ -43,9 +67,9 @@ class PageScorer:
         self._dense_limit = dense_limit
         self._candidates = candidates
 
-    def cache(self, list_id: str, scored: ScoredCandidates) -> None:
-        """Caches the scores of a list for its further pages."""
-        self._list_cache.put(list_id, scored)
+    def cache(self, list_id: str, ranked: RankedCandidates) -> None:
+        """Caches the ranking of a list for its further pages."""
+        self._list_cache.put(list_id, ranked)
 
     async def score_page(
         self,
@@ -53,8 +77,8 @@ class PageScorer:
         options: pb.RecommendOptions,
         size: int,
         deadline: Deadline,
-    ) -> tuple[ScoredCandidates, Page]:
-        """Scores candidates until the page is full or no candidates are left.
+    ) -> ScoredPage:
+        """Ranks candidates until the page is full or no candidates are left.
 
         Args:
             resolved: The resolved request.
@@ -68,57 +92,142 @@ class PageScorer:
             ModelAbstains: The only selected model cannot score the subject.
             DeadlineExceeded: The deadline passed before the only selected model answered.
         """
+        best_count = max(size, DEFAULT_PAGE_SIZE)
         try:
-            scored = self._list_cache.get(resolved.list_id)
-            scored = scored or await self._score(resolved, None, resolved.selection, deadline)
+            ranked = self._list_cache.get(resolved.list_id) or await self._rank(
+                resolved, None, best_count, resolved.selection, deadline
+            )
         except BackendError as error:
             raise BackendUnavailable(error.backend) from error
         eligible_count = int(resolved.eligible.sum())
         while True:
+            allowed, failures = await self._allowed(resolved, ranked, options, size, deadline)
+            if failures:
+                ranked = _with_failures(ranked, failures)
             page = cut_page(
-                scored,
-                resolved.eligible,
-                options.min_predicted_stars if options.HasField("min_predicted_stars") else None,
+                ranked,
+                allowed,
                 options.diversity,
                 resolved.release.item_vectors,
                 resolved.offset,
                 size,
             )
-            if page.has_more or scored.items is None or len(scored.items) >= eligible_count:
-                return scored, page
-            # Further candidates must be scored by the same backends as the earlier ones.
-            selection = ModelSelection(options.model, None if options.model else scored.backends)
+            if page.has_more or ranked.items is None or len(ranked.items) >= eligible_count:
+                break
+            # Further candidates must be ranked by the same backends as the earlier ones.
+            selection = ModelSelection(options.model, ranked.backends, required=True)
             try:
-                more = await self._score(resolved, scored, selection, deadline)
+                more = await self._rank(resolved, ranked, ranked.best_count, selection, deadline)
             except BackendError as error:
                 # A backend failed in the meantime: the page stays short, and the answer degraded.
-                return replace(scored, failures=(*scored.failures, error)), page
+                ranked = _with_failures(ranked, [error])
+                break
             if more.items is None or not len(more.items):
-                return scored, page
-            scored = scored.extended(more)
+                break
+            ranked = ranked.extended(more)
+        scored = await self._predict(
+            resolved, ranked, page.positions, deadline, with_ranking=options.include_reasons
+        )
+        # If a backend has failed since the ranking, the blends of the two differ.
+        blends = BlendPair(scored.blends.rating, ranked.blends.ranking)
+        abstaining = tuple(dict.fromkeys((*ranked.abstaining, *scored.abstaining)))
+        return ScoredPage(ranked, page, replace(scored, blends=blends, abstaining=abstaining))
 
-    async def _score(
+    async def _allowed(
         self,
         resolved: ResolvedRequest,
-        before: ScoredCandidates | None,
-        selection: ModelSelection,
+        ranked: RankedCandidates,
+        options: pb.RecommendOptions,
+        size: int,
         deadline: Deadline,
+    ) -> tuple[Bool, list[BackendError]]:
+        """The candidates that the filter and `min_predicted_stars` allow (bool, C).
+
+        Stars are predicted for the best candidates, and for more of them until enough have the
+        requested stars to fill the page. The others are not among those that are allowed.
+
+        Returns:
+            The allowed candidates, and the failures of backends that did not predict stars.
+        """
+        eligible = resolved.eligible if ranked.items is None else resolved.eligible[ranked.items]
+        if not options.HasField("min_predicted_stars"):
+            return eligible, []
+        depth = page_depth(options.diversity, resolved.offset + size)
+        count = 2 * depth
+        failures: list[BackendError] = []
+        while True:
+            best = best_positions(ranked, count, eligible)
+            unknown = best[np.isnan(ranked.stars[best])]
+            if len(unknown):
+                scored = await self._predict(resolved, ranked, unknown, deadline)
+                ranked.stars[unknown] = scored.stars
+                failures += scored.failures
+            enough = best[ranked.stars[best] >= np.float32(options.min_predicted_stars)]
+            if len(enough) >= depth or len(best) < count:
+                allowed = np.zeros(len(eligible), dtype=np.bool_)
+                allowed[enough] = True
+                return allowed, failures
+            count *= _GROWTH
+
+    async def _predict(
+        self,
+        resolved: ResolvedRequest,
+        ranked: RankedCandidates,
+        positions: Int32,
+        deadline: Deadline,
+        with_ranking: bool = False,
     ) -> ScoredCandidates:
-        """Scores a small catalogue as a whole, or the next tier of candidates of a large one.
+        """Predicts the stars of some candidates.
 
         Args:
             resolved: The resolved request.
-            before: The candidates scored so far; None for none.
+            ranked: The candidates.
+            positions: Positions among the candidates (int32, n).
+            deadline: How long the backends may take.
+            with_ranking: Whether to score with the models of the ranking as well.
+        """
+        model = resolved.selection.model
+        known: dict[str, Float32] = {}
+        if model:
+            # The ranking scores of a single model are its own scores.
+            known[model] = ranked.scores[positions].astype(np.float32)
+        return await self._router.score(
+            resolved.release,
+            resolved.subject,
+            ranked.item_indexes(positions),
+            ModelSelection(model, ranked.backends),
+            deadline,
+            known,
+            with_ranking,
+            ranked.replicas,
+        )
+
+    async def _rank(
+        self,
+        resolved: ResolvedRequest,
+        before: RankedCandidates | None,
+        best_count: int,
+        selection: ModelSelection,
+        deadline: Deadline,
+    ) -> RankedCandidates:
+        """Ranks a small catalogue as a whole, or the next tier of candidates of a large one.
+
+        Args:
+            resolved: The resolved request.
+            before: The candidates ranked so far; None for none.
+            best_count: The maximum number of best items of each model.
             selection: The models to use.
             deadline: How long the backends may take.
         """
         release, subject, eligible = resolved.release, resolved.subject, resolved.eligible
         if release.item_count <= self._dense_limit:
-            return await self._router.score(release, subject, None, selection, deadline)
+            return await self._router.rank(
+                release, subject, None, eligible, best_count, selection, deadline
+            )
         tier = 0
         if before is not None:
             tier = 1 if before.tiers is None else int(before.tiers.max()) + 1
-        count = min(self._candidates * _RETRIEVAL_GROWTH**tier, MAX_RETRIEVED)
+        count = min(self._candidates * _GROWTH**tier, MAX_RETRIEVED)
         failures: list[BackendError] = []
         if int(eligible.sum()) <= count:
             items = np.flatnonzero(eligible).astype(np.int32)
@@ -128,5 +237,14 @@ class PageScorer:
             )
         if before is not None and before.items is not None:
             items = np.setdiff1d(items, before.items, assume_unique=True).astype(np.int32)
-        scored = await self._router.score(release, subject, items, selection, deadline)
-        return replace(scored, failures=(*failures, *scored.failures))
+        ranked = await self._router.rank(
+            release, subject, items, eligible, best_count, selection, deadline
+        )
+        return replace(ranked, failures=(*failures, *ranked.failures))
+
+
+def _with_failures(ranked: RankedCandidates, failures: list[BackendError]) -> RankedCandidates:
+    """The same ranking, with further failures of backends."""
+    changed = replace(ranked, failures=(*ranked.failures, *failures))
+    changed.stars[:] = ranked.stars
+    return changed

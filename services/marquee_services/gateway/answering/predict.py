@@ -7,7 +7,8 @@ from marquee_services.errors import NoPredictedStars
 from marquee_services.gateway.answering.messages import source_message
 from marquee_services.gateway.feedback.fresh import FreshFeedback
 from marquee_services.gateway.ranking.deadline import Deadline
-from marquee_services.gateway.ranking.router import ModelSelection, Router
+from marquee_services.gateway.ranking.ensemble_calls import ModelSelection
+from marquee_services.gateway.ranking.router import Router
 from marquee_services.gateway.ranking.subjects import resolve_subject
 from marquee_services.gateway.releases.serving import Releases
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import scoring_service_pb2
-from marquee_core.arrays import Int32
 from marquee_core.service_names import GATEWAY
 from marquee_services.gateway.answering.evidence import ModelEvidence, reasons_of
+from marquee_services.gateway.answering.page_scorer import ScoredPage
 from marquee_services.gateway.backends.failures import BackendError
 from marquee_services.gateway.ranking.deadline import Deadline
 from marquee_services.gateway.ranking.router import Router
@@ -38,8 +38,7 @@ class Explainer:
         items: Sequence[pb.RecommendedItem],
         release: GatewayRelease,
         subject: ResolvedSubject,
-        scored: ScoredCandidates,
-        positions: Int32,
+        scored_page: ScoredPage,
         deadline: Deadline,
     ) -> list[BackendError]:
         """Adds each model's share of the items' scores, and the evidence behind the shares.
@@ -48,18 +47,18 @@ class Explainer:
             items: The recommended items, which are changed in place (n).
             release: The release that ranked them.
             subject: The subject whom they are recommended to.
-            scored: The scores of all candidates.
-            positions: The items' positions among the candidates (int32, n).
+            scored_page: The page with the scores of its items by each model.
             deadline: How long the evidence may take.
 
         Returns:
             The failures of the backends that did not answer; their evidence is then missing.
         """
+        scored = scored_page.scored
         models = _models_to_explain(release, scored)
         evidence: list[dict[str, ModelEvidence]] = [{} for _ in items]
         failures = []
         if items:
-            query = subject.query(scored.item_indexes(positions))
+            query = subject.query(scored_page.ranked.item_indexes(scored_page.page.positions))
             answers = await asyncio.gather(
                 *(
                     self._fetch(backend, release, query, names, deadline)
@@ -72,7 +71,7 @@ class Explainer:
                     continue
                 for found, message in zip(evidence, answer, strict=True):
                     found.update(ModelEvidence.of_backend(models[backend], message))
-        for item, position, found in zip(items, positions.tolist(), evidence, strict=True):
+        for position, (item, found) in enumerate(zip(items, evidence, strict=True)):
             item.reasons.extend(reasons_of(release, subject, scored, position, found))
         return failures
 

@@ -66,25 +66,26 @@ class Recommender:
         token = PageToken.verify(request.page_token, digest)
         resolved = resolve_request(self._releases, self._fresh, request, token, field)
         release = resolved.release
-        scored, page = await self._page_scorer.score_page(resolved, options, size, deadline)
+        scored_page = await self._page_scorer.score_page(resolved, options, size, deadline)
+        ranked, page, scored = scored_page.ranked, scored_page.page, scored_page.scored
         items = messages.recommended_items(
-            release.catalogue.items.ids(scored.item_indexes(page.positions)),
-            scored.ranking[page.positions],
-            scored.stars[page.positions] if release.predicts_stars else None,
-            scored.proposers(page.positions, page.eligible, max(size, DEFAULT_PAGE_SIZE)),
+            release.catalogue.items.ids(ranked.item_indexes(page.positions)),
+            ranked.scores[page.positions],
+            scored.stars if release.predicts_stars else None,
+            ranked.proposers(page.positions),
             resolved.offset + 1,
         )
         if options.include_metadata:
             messages.add_metadata(release, items)
-        failures = list(scored.failures)
+        failures = [*ranked.failures, *scored.failures]
         if options.include_reasons:
             failures += await self._explainer.add_reasons(
-                items, release, resolved.subject, scored, page.positions, deadline
+                items, release, resolved.subject, scored_page, deadline
             )
         next_token = ""
         if paged and page.has_more:
-            self._page_scorer.cache(resolved.list_id, scored)
-            backends = tuple(sorted(scored.backends))
+            self._page_scorer.cache(resolved.list_id, ranked)
+            backends = tuple(sorted(ranked.backends))
             next_token = PageToken(
                 resolved.list_id,
                 release.release_id,
@@ -107,7 +108,7 @@ class Recommender:
                 release.release_id,
                 key,
                 response,
-                scored.backends,
+                ranked.backends,
                 page.has_more,
                 0 if adds_ratings else resolved.feedback_version,
             )

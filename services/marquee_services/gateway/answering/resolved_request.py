@@ -14,8 +14,8 @@ from marquee_services.errors import (
 )
 from marquee_services.gateway.caching.page_token import PageToken, new_list_id
 from marquee_services.gateway.feedback.fresh import FreshFeedback, UserFeedback
+from marquee_services.gateway.ranking.ensemble_calls import ModelSelection
 from marquee_services.gateway.ranking.filters import eligible_items
-from marquee_services.gateway.ranking.router import ModelSelection
 from marquee_services.gateway.ranking.subjects import ResolvedSubject, resolve_subject
 from marquee_services.gateway.releases.release import GatewayRelease
 from marquee_services.gateway.releases.serving import Releases
@@ -105,7 +105,9 @@ def resolve_request(
         subject=subject,
         eligible=eligible,
         unknown_items=tuple(dict.fromkeys((*subject.unknown_items, *unknown))),
-        selection=ModelSelection(options.model, required_backends),
+        selection=ModelSelection(
+            options.model, required_backends, required=required_backends is not None
+        ),
         offset=token.offset if token else 0,
         feedback_version=feedback.version,
     )

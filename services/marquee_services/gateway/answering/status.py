@@ -11,7 +11,7 @@ from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee_services.errors import NoRelease
 from marquee_services.gateway.answering.messages import model_weights
-from marquee_services.gateway.backends.backend import Backend
+from marquee_services.gateway.backends.interface import AnyBackend
 from marquee_services.gateway.releases.release import GatewayRelease
 from marquee_services.gateway.releases.serving import Releases
 
@@ -22,7 +22,7 @@ class StatusReporter:
     def __init__(
         self,
         releases: Releases,
-        backends: Iterable[Backend],
+        backends: Iterable[AnyBackend],
         feedback: Callable[[], pb.FeedbackStatus | None],
     ) -> None:
         """Reports on the given releases and backends.

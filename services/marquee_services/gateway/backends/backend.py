@@ -10,6 +10,7 @@ import structlog
 
 from marquee_services.gateway.backends.addresses import Address, resolve
 from marquee_services.gateway.backends.failures import BackendError, Failure, LastError
+from marquee_services.gateway.backends.interface import AnyReplica
 from marquee_services.gateway.backends.replica import Replica
 from marquee_services.gateway.settings import GatewaySettings
 
@@ -70,6 +71,14 @@ class Backend:
         """Whether a connected and healthy replica has loaded a release."""
         return any(replica.serves(release_id) for replica in self.replicas.values())
 
+    def failure(self, release_id: str) -> BackendError | None:
+        """Why the backend cannot answer with a release now; None if it can."""
+        if not self.healthy:
+            return BackendError(self.name, Failure.UNAVAILABLE, "no replica is healthy")
+        if not any(release_id in replica.releases for replica in self._healthy_replicas()):
+            return BackendError(self.name, Failure.RELEASE_MISSING, "the release is not loaded")
+        return None
+
     def keep_loaded(self, release_id: str) -> None:
         """Asks the replicas, with every probe from now on, to keep a release loaded.
 
@@ -83,6 +92,7 @@ class Backend:
         release_id: str,
         timeout: float,
         call: Callable[[Replica, float], Awaitable[_T]],
+        preferred: AnyReplica | None = None,
     ) -> _T:
         """Calls a replica; if it is unavailable or lacks the release, calls another one.
 
@@ -90,6 +100,8 @@ class Backend:
             release_id: The release of the request; replicas that have loaded it are preferred.
             timeout: Seconds for the call, further attempts included.
             call: Calls the given replica with the given number of seconds as its timeout.
+            preferred: The replica to call if it is healthy: one that has answered a part of the
+                same request may remember what it computed for it. None for any.
 
         Raises:
             BackendError: No replica is healthy, a replica failed in a way that calling another
@@ -103,7 +115,12 @@ class Backend:
             # Equally idle replicas take turns: the one called longest ago comes first.
             replica = min(
                 untried,
-                key=lambda r: (release_id not in r.releases, r.calls_in_flight, r.last_called_at),
+                key=lambda r: (
+                    release_id not in r.releases,
+                    r is not preferred,
+                    r.calls_in_flight,
+                    r.last_called_at,
+                ),
             )
             tried.add(replica)
             replica.calls_in_flight += 1

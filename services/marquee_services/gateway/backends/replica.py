@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
-import numpy as np
 import structlog
 
 from marquee.v1 import scoring_service_pb2 as pb
 from marquee.v1 import scoring_service_pb2_grpc
 from marquee_core.arrays import Bool, Float32, Int32
 from marquee_services.gateway.backends.addresses import Address
+from marquee_services.gateway.backends.answers import unpack_rankings, unpack_scores
 from marquee_services.gateway.backends.failures import BackendError, Failure, LastError
+from marquee_services.gateway.backends.ranking import BackendRanking, ModelWeights
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.server.micro_batcher import MicroBatcher, QueueFullError
 from marquee_services.server.runtime import MAX_MESSAGE_BYTES
@@ -75,6 +76,9 @@ class Replica:
         self._scores: MicroBatcher[
             tuple[str, tuple[str, ...]], pb.UserQuery, dict[str, Float32]
         ] = MicroBatcher(self._score_batch, settings.max_batch, settings.max_waiting)
+        self._rankings: MicroBatcher[
+            tuple[str, ModelWeights, int], pb.UserQuery, BackendRanking
+        ] = MicroBatcher(self._rank_batch, settings.max_batch, settings.max_waiting)
 
     def serves(self, release_id: str) -> bool:
         """Whether the server is connected and healthy and has loaded a release."""
@@ -105,14 +109,32 @@ class Replica:
         Raises:
             BackendError: The server did not answer in time, failed, or has too many users waiting.
         """
-        try:
-            return await self._scores.call((release_id, models), query, self._limited(timeout))
-        except TimeoutError:
-            raise BackendError(self.name, Failure.TIMEOUT, "no answer within the timeout") from None
-        except QueueFullError:
-            raise BackendError(
-                self.name, Failure.OVERLOADED, "too many users are waiting"
-            ) from None
+        return await self._batched(
+            self._scores.call((release_id, models), query, self._limited(timeout))
+        )
+
+    async def rank(
+        self,
+        release_id: str,
+        query: pb.UserQuery,
+        weights: ModelWeights,
+        best_count: int,
+        timeout: float,
+    ) -> BackendRanking:
+        """Ranks a user's candidates, micro-batched with other users who are waiting.
+
+        Args:
+            release_id: The release that the query's indexes refer to.
+            query: The user, and the candidates or the eligible items.
+            weights: The models to rank with, and their weights.
+            best_count: The maximum number of own best items of each model.
+            timeout: Seconds to wait for the ranking.
+
+        Raises:
+            BackendError: The server did not answer in time, failed, or has too many users waiting.
+        """
+        key = release_id, weights, best_count
+        return await self._batched(self._rankings.call(key, query, self._limited(timeout)))
 
     async def retrieve(
         self,
@@ -234,41 +256,47 @@ class Replica:
         """A call's timeout in seconds: the backend timeout of the settings at most."""
         return max(0.001, min(timeout, self._timeout))
 
+    async def _batched(self, call: Awaitable[_T]) -> _T:
+        """Awaits a micro-batched call, and turns its errors into a `BackendError`."""
+        try:
+            return await call
+        except TimeoutError:
+            raise BackendError(self.name, Failure.TIMEOUT, "no answer within the timeout") from None
+        except QueueFullError:
+            raise BackendError(
+                self.name, Failure.OVERLOADED, "too many users are waiting"
+            ) from None
+
+    async def _rank_batch(
+        self,
+        key: tuple[str, ModelWeights, int],
+        queries: Sequence[pb.UserQuery],
+        timeout: float,
+    ) -> list[BackendRanking]:
+        release_id, weights, best_count = key
+        request = pb.RankItemsRequest(
+            release_id=release_id,
+            users=queries,
+            models=[name for name, _ in weights],
+            weights=[weight for _, weight in weights],
+            best_count=best_count,
+        )
+        response = await self._answer(self._stub.RankItems(request, timeout=timeout))
+        try:
+            return unpack_rankings(queries, response)
+        except ValueError as error:
+            raise BackendError(self.name, Failure.UNAVAILABLE, str(error)) from error
+
     async def _score_batch(
         self, key: tuple[str, tuple[str, ...]], queries: Sequence[pb.UserQuery], timeout: float
     ) -> list[dict[str, Float32]]:
         release_id, models = key
         request = pb.ScoreItemsRequest(release_id=release_id, users=queries, models=models)
         response = await self._answer(self._stub.ScoreItems(request, timeout=timeout))
-        scores = {model.model: unpack_floats("scores", model.scores) for model in response.models}
-        ends = self._score_ends(queries, scores)
-        return [
-            {name: values[start:end] for name, values in scores.items()}
-            for start, end in zip([0, *ends[:-1]], ends, strict=True)
-        ]
-
-    def _score_ends(
-        self, queries: Sequence[pb.UserQuery], scores: Mapping[str, Float32]
-    ) -> list[int]:
-        """Where each user's scores end in the batch's arrays.
-
-        A query without candidates is scored on the whole catalogue, whose size follows from the
-        number of scores that the other queries leave.
-
-        Raises:
-            BackendError: The arrays do not have the length that the queries call for.
-        """
-        if not scores:
-            return [0] * len(queries)
-        counts = np.array([len(query.candidates) // 4 for query in queries])
-        whole = np.array([not query.HasField("candidates") for query in queries])
-        total = len(next(iter(scores.values())))
-        if whole.any():
-            counts[whole] = (total - int(counts.sum())) // int(whole.sum())
-        ends: list[int] = np.cumsum(counts).tolist()
-        if any(len(values) != ends[-1] for values in scores.values()):
-            raise BackendError(self.name, Failure.UNAVAILABLE, "wrong number of scores")
-        return ends
+        try:
+            return unpack_scores(queries, response)
+        except ValueError as error:
+            raise BackendError(self.name, Failure.UNAVAILABLE, str(error)) from error
 
     async def _answer(self, call: Awaitable[_T]) -> _T:
         """Awaits a call, and turns its gRPC error into a `BackendError`."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from cachetools import LRUCache
 
-from marquee_services.gateway.ranking.scored_candidates import ScoredCandidates
+from marquee_services.gateway.ranking.ranked_candidates import RankedCandidates
 
 
 class ListCache:
@@ -18,21 +16,18 @@ class ListCache:
 
     def __init__(self, max_bytes: int) -> None:
         """Creates an empty cache of at most `max_bytes` bytes."""
-        self._lists: LRUCache[str, ScoredCandidates] = LRUCache(
-            max_bytes, getsizeof=lambda scored: scored.nbytes
+        self._lists: LRUCache[str, RankedCandidates] = LRUCache(
+            max_bytes, getsizeof=lambda ranked: ranked.nbytes
         )
 
     def __len__(self) -> int:
         return len(self._lists)
 
-    def put(self, list_id: str, scored: ScoredCandidates) -> None:
+    def put(self, list_id: str, ranked: RankedCandidates) -> None:
         """Caches a list in place of its former scores, unless it is larger than the cache."""
-        if self._lists.get(list_id) is scored or scored.nbytes > self._lists.maxsize:
-            return
-        # The scores are views of a whole batch's array, which a view would keep in memory.
-        outputs = {name: scores.copy() for name, scores in scored.outputs.items()}
-        self._lists[list_id] = replace(scored, outputs=outputs)
+        if self._lists.get(list_id) is not ranked and ranked.nbytes <= self._lists.maxsize:
+            self._lists[list_id] = ranked.detached()
 
-    def get(self, list_id: str) -> ScoredCandidates | None:
+    def get(self, list_id: str) -> RankedCandidates | None:
         """The scores of a list; None if it is not cached."""
         return self._lists.get(list_id)

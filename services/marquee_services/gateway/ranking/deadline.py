@@ -22,7 +22,16 @@ class Deadline:
         """
         self._loop = asyncio.get_running_loop()
         self._due = self._loop.time() + seconds - reserve
+        self._extension = reserve / 2
 
     def left(self) -> float:
         """Seconds that the backends have left; negative once the deadline has passed."""
         return self._due - self._loop.time()
+
+    def left_after_failure(self) -> float:
+        """Seconds that the other backends have left after one has failed.
+
+        A backend that fails by not answering uses up all the time there is. The others then get
+        half of the reserve, to answer with the blend for the remaining models.
+        """
+        return self.left() + self._extension

@@ -1,50 +1,37 @@
-"""Collects scores from the backends in parallel, and goes on without those that do not answer."""
+"""Ranks and scores with the models of all backends, and goes on without those that fail."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Mapping
 
 import numpy as np
 
-from marquee.v1 import types_pb2
 from marquee_core.arrays import Bool, Float32, Int32
-from marquee_core.output import Output
-from marquee_core.release.ensemble import BASELINE, POPULARITY, RECENT_POPULARITY
 from marquee_core.retrieval.top import top_indexes
 from marquee_core.service_names import GATEWAY
 from marquee_services.errors import DeadlineExceeded, ModelAbstains, ModelUnavailable
-from marquee_services.gateway.backends.backend import Backend
-from marquee_services.gateway.backends.failures import BackendError, Failure
-from marquee_services.gateway.backends.replica import Replica
+from marquee_services.gateway.backends.failures import BackendError
+from marquee_services.gateway.backends.interface import AnyBackend, AnyReplica
+from marquee_services.gateway.backends.ranking import BackendRanking, ModelWeights
 from marquee_services.gateway.ranking.deadline import Deadline
+from marquee_services.gateway.ranking.ensemble_calls import EnsembleCalls, ModelSelection
+from marquee_services.gateway.ranking.own_models import (
+    own_best,
+    own_outputs,
+    own_ranking,
+    replace_abstentions,
+)
+from marquee_services.gateway.ranking.ranked_candidates import RankedCandidates
 from marquee_services.gateway.ranking.scored_candidates import ScoredCandidates
 from marquee_services.gateway.ranking.subjects import ResolvedSubject
 from marquee_services.gateway.releases.release import GatewayRelease
 
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class ModelSelection:
-    """Which models of a release score a request.
-
-    Attributes:
-        model: The only model to use; "" for the whole ensemble.
-        required_backends: The backends to use, all of which must answer: those that ranked the
-            list's first page. None to use every backend of the release that answers.
-    """
-
-    model: str = ""
-    required_backends: frozenset[str] | None = None
-
 
 class Router:
-    """Scores subjects with the ensemble of a release."""
+    """Ranks and scores for subjects with the ensemble of a release."""
 
-    def __init__(self, backends: Mapping[str, Backend]) -> None:
+    def __init__(self, backends: Mapping[str, AnyBackend]) -> None:
         """Routes to the given backends, keyed by name."""
         self.backends = backends
 
@@ -52,22 +39,101 @@ class Router:
         """Whether every backend that a release needs is healthy and has loaded it."""
         return all(self.backends[name].serves(release.release_id) for name in release.backends)
 
-    async def score(
+    async def rank(
         self,
         release: GatewayRelease,
         subject: ResolvedSubject,
         items: Int32 | None,
+        eligible: Bool,
+        best_count: int,
         selection: ModelSelection,
         deadline: Deadline,
+    ) -> RankedCandidates:
+        """Ranks candidates with the models that have a weight in the ranking blend.
+
+        If a backend fails, the others rank once more with the blend that was learned without it,
+        which may use other models.
+
+        Args:
+            release: The release that ranks.
+            subject: The subject, resolved with that release.
+            items: The candidates' item indexes, all of them eligible (int32); None for the whole
+                catalogue.
+            eligible: Which items of the catalogue the filter allows (bool, items).
+            best_count: The maximum number of best items of each model.
+            selection: The models to use.
+            deadline: How long the backends may take.
+
+        Raises:
+            ModelNotFound: The release has no model of the selected name.
+            ModelUnavailable: The backend of the selected model did not answer.
+            DeadlineExceeded: The deadline passed before the selected model answered.
+            ModelAbstains: The selected model cannot rank for this subject.
+            BackendError: A required backend did not answer.
+        """
+        calls = EnsembleCalls(self.backends, release, subject, selection, deadline)
+        query = subject.query(items, eligible if items is None else None)
+        rankings: dict[tuple[str, ModelWeights], BackendRanking] = {}
+        while True:
+            available, blends = calls.available, calls.blends
+            parts = {name: release.weights_of(blends.ranking, name) for name in available}
+            calls.check(frozenset(name for name, part in parts.items() if not part))
+            parts = {name: part for name, part in parts.items() if part}
+            answers = await calls.gather(
+                {name: part for name, part in parts.items() if (name, part) not in rankings},
+                lambda replica, part, left: replica.rank(
+                    release.release_id, query, part, best_count, left
+                ),
+            )
+            rankings |= {(name, parts[name]): answer for name, answer in answers.items()}
+            if calls.available == available:
+                break
+        found = [rankings[key] for key in parts.items()]
+        abstaining = [name for ranking in found for name in ranking.abstaining]
+        if selection.model in abstaining:
+            raise ModelAbstains(selection.model)
+        own = own_outputs(release, subject, items)
+        scores = own_ranking(own, blends.ranking, abstaining, release.stars_models)
+        best = own_best(release, own, blends.ranking, items, eligible, best_count)
+        for ranking in found:
+            scores += ranking.scores
+            best.update(ranking.best)
+        return RankedCandidates(
+            items=items,
+            scores=scores,
+            best=best,
+            best_count=best_count,
+            blends=blends,
+            backends=available,
+            failures=tuple(calls.failures),
+            abstaining=tuple(abstaining),
+            replicas=calls.replicas,
+        )
+
+    async def score(
+        self,
+        release: GatewayRelease,
+        subject: ResolvedSubject,
+        items: Int32,
+        selection: ModelSelection,
+        deadline: Deadline,
+        known: Mapping[str, Float32] | None = None,
+        with_ranking: bool = False,
+        replicas: Mapping[str, AnyReplica] | None = None,
     ) -> ScoredCandidates:
-        """Scores candidates for a subject.
+        """Scores items with each model that has a weight in the rating blend.
+
+        If a backend fails, the others score with the blend that was learned without it.
 
         Args:
             release: The release that scores.
             subject: The subject, resolved with that release.
-            items: The candidates' item indexes (int32); None for the whole catalogue.
+            items: The item indexes (int32, C).
             selection: The models to use.
             deadline: How long the backends may take.
+            known: Scores that are known already, by the model's name (float32, C).
+            with_ranking: Whether to score with the models of the ranking blend as well.
+            replicas: The replicas that ranked for the same request, by backend.
 
         Raises:
             ModelNotFound: The release has no model of the selected name.
@@ -76,40 +142,39 @@ class Router:
             ModelAbstains: The selected model cannot score this subject.
             BackendError: A required backend did not answer.
         """
-        backends = self._backends_to_call(release, subject, selection)
-        models = (selection.model,) if selection.model and backends else ()
+        calls = EnsembleCalls(self.backends, release, subject, selection, deadline, replicas)
+        omitted = len(calls.failures)
         query = subject.query(items)
-        answers, failures = await self._call_backends(
-            backends,
-            release,
-            deadline,
-            lambda replica, left: replica.score(release.release_id, query, models, left),
-        )
-        _raise_if_required(failures, selection, deadline)
-        outputs = _gateway_outputs(release, subject, items)
-        for answer in answers.values():
-            outputs.update(answer)
-        if selection.model:
-            is_stars = release.model(selection.model).output is Output.STARS
-            blends = release.ensemble.alone(selection.model, is_stars)
-        else:
-            blends = release.ensemble.blends(sorted(answers))
-        abstaining = _replace_abstentions(outputs, blends.models(), release)
+        outputs = {**own_outputs(release, subject, items), **(known or {})}
+        while True:
+            available, blends = calls.available, calls.blends
+            models = blends.models() if with_ranking else tuple(blends.rating.weights)
+            missing = {
+                name: tuple(
+                    model
+                    for model in models
+                    if model not in outputs and release.model(model).backend == name
+                )
+                for name in available
+            }
+            answers = await calls.gather(
+                {name: names for name, names in missing.items() if names},
+                lambda replica, names, left: replica.score(release.release_id, query, names, left),
+            )
+            for answer in answers.values():
+                outputs.update(answer)
+            if calls.available == available:
+                break
+        abstaining = replace_abstentions(outputs, models, release)
         if selection.model in abstaining:
             raise ModelAbstains(selection.model)
         data = release.manifest.data
         return ScoredCandidates(
-            items=items,
-            outputs={
-                name: scores
-                for name, scores in outputs.items()
-                if name in blends.models() or name == BASELINE
-            },
-            blends=blends,
-            backends=frozenset(answers),
-            scale=(data.rating_min, data.rating_max),
-            failures=(*failures, *self._omitted_backends(release, subject, selection)),
-            abstaining=tuple(abstaining),
+            outputs,
+            blends,
+            (data.rating_min, data.rating_max),
+            tuple(calls.failures[omitted:]),
+            tuple(abstaining),
         )
 
     async def retrieve(
@@ -121,7 +186,7 @@ class Router:
         selection: ModelSelection,
         deadline: Deadline,
     ) -> tuple[Int32, list[BackendError]]:
-        """Generates candidates: the union of each model's best eligible items.
+        """Generates candidates: the union of the best eligible items of each ranking model.
 
         The gateway's own models retrieve as well, so there are candidates even when no backend
         answers.
@@ -144,24 +209,23 @@ class Router:
             DeadlineExceeded: The deadline passed before the selected model answered.
             BackendError: A required backend did not answer.
         """
+        calls = EnsembleCalls(self.backends, release, subject, selection, deadline)
+        omitted = len(calls.failures)
         query = subject.query(None)
-        backends = self._backends_to_call(release, subject, selection)
-        models = (selection.model,) if selection.model and backends else ()
-        answers, failures = await self._call_backends(
-            backends,
-            release,
-            deadline,
-            lambda replica, left: replica.retrieve(
-                release.release_id, query, models, count, eligible, left
+        parts = {name: release.weights_of(calls.blends.ranking, name) for name in calls.available}
+        answers = await calls.gather(
+            {name: part for name, part in parts.items() if part},
+            lambda replica, part, left: replica.retrieve(
+                release.release_id, query, tuple(name for name, _ in part), count, eligible, left
             ),
         )
-        _raise_if_required(failures, selection, deadline)
         found = [items for answer in answers.values() for items in answer]
-        if not models:
+        if not selection.model or release.model(selection.model).backend == GATEWAY:
             pool = np.flatnonzero(eligible).astype(np.int32)
-            gateway_scores = _gateway_outputs(release, subject, pool).values()
-            found += [pool[top_indexes(scores, count)] for scores in gateway_scores]
-        return np.unique(np.concatenate(found)).astype(np.int32), failures
+            for name, scores in own_outputs(release, subject, pool).items():
+                if selection.model in ("", name):
+                    found.append(pool[top_indexes(scores, count)])
+        return np.unique(np.concatenate(found)).astype(np.int32), calls.failures[omitted:]
 
     async def compare(
         self, release: GatewayRelease, item: int, model: str, deadline: Deadline
@@ -184,121 +248,31 @@ class Router:
             DeadlineExceeded: The deadline passed before the model answered.
             ModelAbstains: The model has no item similarities.
         """
-        backends = {release.model(model).backend} if model else release.backends
-        answers, failures = await self._call_backends(
-            backends - {GATEWAY},
-            release,
-            deadline,
-            lambda replica, left: replica.compare(release.release_id, item, left),
-        )
-        _raise_if_required(failures, ModelSelection(model), deadline)
-        rows = {name: row for answer in answers.values() for name, row in answer.items()}
-        if model and model not in rows:
-            raise ModelAbstains(model)
-        return ({model: rows[model]} if model else rows), failures
-
-    def _backends_to_call(
-        self, release: GatewayRelease, subject: ResolvedSubject, selection: ModelSelection
-    ) -> frozenset[str]:
-        """The backends that score a subject; none for a cold start, which the gateway scores."""
-        if selection.model:
-            return frozenset({release.model(selection.model).backend}) - {GATEWAY}
-        if subject.kind == types_pb2.SUBJECT_KIND_COLD_START:
-            return frozenset()
-        if selection.required_backends is not None:
-            return selection.required_backends
-        return release.backends
-
-    def _omitted_backends(
-        self, release: GatewayRelease, subject: ResolvedSubject, selection: ModelSelection
-    ) -> list[BackendError]:
-        """Backends that are not called because they did not take part in the first page."""
-        if selection.required_backends is None:
-            return []
-        full = self._backends_to_call(release, subject, ModelSelection(selection.model))
-        called = self._backends_to_call(release, subject, selection)
-        return [
-            BackendError(name, Failure.UNAVAILABLE, "unavailable when the first page was ranked")
-            for name in sorted(full - called)
-        ]
-
-    async def _call_backends(
-        self,
-        names: Collection[str],
-        release: GatewayRelease,
-        deadline: Deadline,
-        call: Callable[[Replica, float], Awaitable[_T]],
-    ) -> tuple[dict[str, _T], list[BackendError]]:
-        """Calls backends in parallel.
-
-        Returns:
-            The answers by backend, and the failures of the backends that did not answer.
-        """
-        order = sorted(names)
+        names = sorted(({release.model(model).backend} if model else release.backends) - {GATEWAY})
         results = await asyncio.gather(
             *(
-                self.backends[name].call(release.release_id, deadline.left(), call)
-                for name in order
+                self.backends[name].call(
+                    release.release_id,
+                    deadline.left(),
+                    lambda replica, left: replica.compare(release.release_id, item, left),
+                )
+                for name in names
             ),
             return_exceptions=True,
         )
-        answers, failures = {}, []
-        for name, result in zip(order, results, strict=True):
+        rows: dict[str, Float32] = {}
+        failures = []
+        for result in results:
             if isinstance(result, BackendError):
                 failures.append(result)
             elif isinstance(result, BaseException):
                 raise result
             else:
-                answers[name] = result
-        return answers, failures
-
-
-def _raise_if_required(
-    failures: list[BackendError], selection: ModelSelection, deadline: Deadline
-) -> None:
-    """Raises a failure that the rest of the ensemble cannot make up for.
-
-    Raises:
-        ModelUnavailable: The backend of the only selected model did not answer.
-        DeadlineExceeded: It had no time left to answer.
-        BackendError: A required backend did not answer.
-    """
-    if failures and selection.model:
-        if deadline.left() <= 0:
-            raise DeadlineExceeded
-        raise ModelUnavailable(selection.model)
-    if failures and selection.required_backends is not None:
-        raise failures[0]
-
-
-def _gateway_outputs(
-    release: GatewayRelease, subject: ResolvedSubject, items: Int32 | None
-) -> dict[str, Float32]:
-    """The scores of the models that the gateway evaluates itself, by model (float32)."""
-    outputs = {BASELINE: release.data.baseline.score(subject.profile, items)[0]}
-    for name, scores in (
-        (POPULARITY, release.popularity),
-        (RECENT_POPULARITY, release.recent_popularity),
-    ):
-        if scores is not None:
-            outputs[name] = scores if items is None else scores[items]
-    return outputs
-
-
-def _replace_abstentions(
-    outputs: dict[str, Float32], models: Collection[str], release: GatewayRelease
-) -> list[str]:
-    """Replaces the NaN scores of models that abstain with neutral ones.
-
-    A rating predictor gets the baseline's ratings, a ranker gets zeros.
-
-    Returns:
-        The names of the models that abstain.
-    """
-    abstaining = []
-    for name in models:
-        if len(outputs[name]) and np.isnan(outputs[name][0]):
-            abstaining.append(name)
-            is_stars = release.model(name).output is Output.STARS
-            outputs[name] = outputs[BASELINE] if is_stars else np.zeros_like(outputs[BASELINE])
-    return abstaining
+                rows |= result
+        if failures and model:
+            if deadline.left() <= 0:
+                raise DeadlineExceeded
+            raise ModelUnavailable(model)
+        if model and model not in rows:
+            raise ModelAbstains(model)
+        return ({model: rows[model]} if model else rows), failures

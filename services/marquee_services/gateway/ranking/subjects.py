@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from marquee.v1 import scoring_service_pb2, types_pb2
-from marquee_core.arrays import Float32, Int32
+from marquee_core.arrays import Bool, Float32, Int32
 from marquee_core.feedback.meaning import is_explicit, stars_of
 from marquee_core.ratings import Profiles
 from marquee_services.errors import FieldViolation, InvalidFields
 from marquee_services.gateway.feedback.fresh import NO_FEEDBACK, UserFeedback
 from marquee_services.gateway.releases.release import GatewayRelease
-from marquee_services.server.wire import pack_floats, pack_ints
+from marquee_services.server.wire import pack_bits, pack_floats, pack_ints
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,21 @@ class ResolvedSubject:
     profile: Profiles
     unknown_items: tuple[str, ...]
 
-    def query(self, candidates: Int32 | None) -> scoring_service_pb2.UserQuery:
+    def query(
+        self, candidates: Int32 | None, eligible: Bool | None = None
+    ) -> scoring_service_pb2.UserQuery:
         """The backends' query for this subject.
 
         Args:
             candidates: Indexes of the items to score (int32); None for the whole catalogue.
+            eligible: The items that may be among a model's own best (bool, items); None for all.
         """
         return scoring_service_pb2.UserQuery(
             user_index=self.user if self.user >= 0 else None,
             rated_items=pack_ints(self.items),
             ratings=pack_floats(self.ratings),
             candidates=None if candidates is None else pack_ints(candidates),
+            eligible=b"" if eligible is None else pack_bits(eligible),
         )
 
 
@@ -81,26 +85,26 @@ def resolve_subject(
     low, high = release.manifest.data.rating_min, release.manifest.data.rating_max
     # The strength of an interaction, such as a number of plays, has no upper limit.
     limit = high if release.predicts_stars else math.inf
-    violations = [
-        FieldViolation(
-            f"{field}.ratings[{position}].stars",
-            f"must be between {low:g} and {limit:g}, not {rating.stars:g}",
+    given = np.array([rating.stars for rating in subject.ratings], dtype=np.float32)
+    outside = np.flatnonzero((given < low) | (given > limit)).tolist()
+    if outside:
+        raise InvalidFields(
+            [
+                FieldViolation(
+                    f"{field}.ratings[{position}].stars",
+                    f"must be between {low:g} and {limit:g}, not {given[position]:g}",
+                )
+                for position in outside
+            ]
         )
-        for position, rating in enumerate(subject.ratings)
-        if not low <= rating.stars <= limit
-    ]
-    if violations:
-        raise InvalidFields(violations)
     user = release.users.index(subject.user_id) if subject.user_id else -1
     if user >= 0 and (feedback.is_forgotten or not len(release.data.matrix.seen(user))):
         # The models know nothing about a user without training ratings.
         user = -1
     ids = [*(rating.item_id for rating in subject.ratings), *subject.liked_item_ids]
     found = release.catalogue.items.indexes(ids)
-    stars = np.array(
-        [*(rating.stars for rating in subject.ratings), *(high for _ in subject.liked_item_ids)],
-        dtype=np.float32,
-    )
+    liked = np.full(len(subject.liked_item_ids), high, dtype=np.float32)
+    stars = np.concatenate([given, liked])
     known = found >= 0
     items, ratings = found[known], stars[known]
     if feedback.events:

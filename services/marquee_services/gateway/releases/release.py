@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from marquee_core.arrays import Float32, Int64
+from marquee_core.arrays import Float32, Int32, Int64
 from marquee_core.catalogue import Catalogue, Vocabulary
 from marquee_core.errors import ArtifactError
+from marquee_core.output import Output
 from marquee_core.release.contents import open_gateway_files, open_recent_counts, open_release
 from marquee_core.release.ensemble import (
     BASELINE,
     GATEWAY_MODELS,
+    POPULARITY,
     RECENT_POPULARITY,
+    Blend,
     Ensemble,
 )
 from marquee_core.release.manifest import IMPLICIT, Manifest, ModelEntry
@@ -93,6 +97,34 @@ class GatewayRelease:
         """The names of the backends that the full ensemble needs."""
         return frozenset(m.backend for m in self.manifest.models if m.backend != GATEWAY)
 
+    def weights_of(self, blend: Blend, backend: str) -> tuple[tuple[str, float], ...]:
+        """The models of a blend that a backend scores, with their weights."""
+        return tuple(
+            (name, weight)
+            for name, weight in blend.weights.items()
+            if self.models[name].backend == backend
+        )
+
+    @cached_property
+    def stars_models(self) -> frozenset[str]:
+        """The names of the rating predictors."""
+        return frozenset(m.name for m in self.manifest.models if m.output is Output.STARS)
+
+    @cached_property
+    def orders(self) -> Mapping[str, Int32]:
+        """The items ordered by each of the gateway's own models, best first (int32, items).
+
+        The order is the same for all subjects: they differ in their bias only, which shifts all
+        items alike. Of equal scores the lower index comes first.
+        """
+        scores = {BASELINE: self.data.baseline.item_bias, POPULARITY: self.popularity}
+        if self.recent_popularity is not None:
+            scores[RECENT_POPULARITY] = self.recent_popularity
+        return {
+            name: np.argsort(-values, kind="stable").astype(np.int32)
+            for name, values in scores.items()
+        }
+
     @cached_property
     def mean_stars(self) -> Float32:
         """The mean training rating of each item in stars; NaN without ratings (float32, items)."""
@@ -145,4 +177,5 @@ def load_gateway_release(store: ReleaseStore, release_id: str, cache: Path) -> G
     )
     # Computes the cached properties now, so that the first requests do not have to.
     _ = release.titles, release.mean_stars, release.backends, release.models
+    _ = release.stars_models, release.orders
     return release

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import structlog
 
 from marquee_services.errors import NoRelease, PageTokenExpired, ReleaseNotFound
-from marquee_services.gateway.backends.backend import Backend
+from marquee_services.gateway.backends.interface import AnyBackend
 from marquee_services.gateway.releases.release import GatewayRelease
 from marquee_services.server.follower import ReleaseFollower
 
@@ -31,7 +31,7 @@ class Releases:
     """
 
     def __init__(
-        self, follower: ReleaseFollower[GatewayRelease], backends: Iterable[Backend]
+        self, follower: ReleaseFollower[GatewayRelease], backends: Iterable[AnyBackend]
     ) -> None:
         """Creates the holder; no release is in service yet.
 

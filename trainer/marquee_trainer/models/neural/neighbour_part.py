@@ -32,6 +32,8 @@ class NeighbourPart(tf.Module):  # type: ignore[misc]
         rows = np.repeat(np.arange(len(similar)), np.diff(similar.indptr))
         self.cells = tf.constant(np.stack([rows, similar.indices], axis=1).astype(np.int64))
         self.similarities = tf.constant(similar.similarities)
+        self.row_starts = tf.constant(similar.indptr)
+        self.most_neighbours = int(np.diff(similar.indptr).max(initial=0))
         self.damping = tf.constant(damping)
         item_mean = data.baseline.item_bias + np.float32(data.baseline.mean)
         self.item_mean = tf.constant(item_mean.astype(np.float32))
@@ -52,9 +54,7 @@ class NeighbourPart(tf.Module):  # type: ignore[misc]
         Returns:
             n in stars: float32[B, items].
         """
-        departures = (ratings - tf.gather(self.item_mean, items)) * given
-        count = tf.reduce_sum(given, axis=1, keepdims=True)
-        bias = tf.reduce_sum(departures, axis=1, keepdims=True) / (count + self.user_damping)
+        residuals = self._residuals(items, ratings, given)
         batch = tf.shape(items)[0]
         users = tf.range(batch)[:, None] + tf.zeros_like(items)
         cells = tf.stack([items, users], axis=2)
@@ -64,9 +64,47 @@ class NeighbourPart(tf.Module):  # type: ignore[misc]
             similar = tf.SparseTensor(self.cells, self.similarities, (self.items, self.items))
             return tf.sparse.sparse_dense_matmul(similar, tf.scatter_nd(cells, values, shape))
 
-        residuals = (departures - bias) * given
         weights = weighted_sums(given) + self.damping[:, None]
         return tf.transpose(weighted_sums(residuals) / weights)
+
+    def pairs(self, items: Any, ratings: Any, given: Any, candidates: Any) -> Any:
+        """Computes n of a few items for each user with padded ratings.
+
+        Args:
+            items: The rated items, with any item as padding: int32[B, L].
+            ratings: The ratings in stars: float32[B, L].
+            given: 1 for a rating, 0 for padding: float32[B, L].
+            candidates: The items of each user: int32[B, C].
+
+        Returns:
+            n in stars: float32[B, C].
+        """
+        if not self.most_neighbours:
+            return tf.zeros(tf.shape(candidates))
+        batch = tf.shape(items)[0]
+        users = tf.range(batch)[:, None] + tf.zeros_like(items)
+        cells, shape = tf.stack([users, items], axis=2), (batch, self.items)
+        starts = tf.gather(self.row_starts, candidates)
+        counts = tf.gather(self.row_starts, candidates + 1) - starts
+        places = tf.range(self.most_neighbours, dtype=tf.int64)
+        exists = places < counts[:, :, None]
+        places = tf.where(exists, starts[:, :, None] + places, 0)
+        similarities = tf.where(exists, tf.gather(self.similarities, places), 0.0)
+        near = tf.gather(self.cells[:, 1], places)
+
+        def weighted_sums(values: Any) -> Any:
+            of_neighbours = tf.gather(tf.scatter_nd(cells, values, shape), near, batch_dims=1)
+            return tf.reduce_sum(similarities * of_neighbours, axis=2)
+
+        weights = weighted_sums(given) + tf.gather(self.damping, candidates)
+        return weighted_sums(self._residuals(items, ratings, given)) / weights
+
+    def _residuals(self, items: Any, ratings: Any, given: Any) -> Any:
+        """The residuals from the baseline, 0 for padding: float32[B, L]."""
+        departures = (ratings - tf.gather(self.item_mean, items)) * given
+        count = tf.reduce_sum(given, axis=1, keepdims=True)
+        bias = tf.reduce_sum(departures, axis=1, keepdims=True) / (count + self.user_damping)
+        return (departures - bias) * given
 
     def store_ratings(self, profiles: Profiles) -> None:
         """Stores the ratings of all users, to compute vectors from on request."""

@@ -69,6 +69,8 @@ class PerceptronModule(ScoringModule):
     15). n is what item neighbourhoods add to the baseline; without them it is not part of u.
     """
 
+    has_pairs = True
+
     def __init__(
         self,
         side: ItemSide,
@@ -124,10 +126,7 @@ class PerceptronModule(ScoringModule):
         if self.product_weights is not None:
             # (p ⊙ q) W for all pairs, as a product of q with diag(p) W for each user.
             layer += tf.matmul(q[None], p[:, :, None] * self.product_weights)
-        layer = tf.nn.relu(layer)
-        for weights, start in self.hidden:
-            layer = tf.nn.relu(tf.tensordot(layer, weights, axes=1) + start)
-        additions = tf.tensordot(layer, self.output, axes=1) + tf.matmul(p, q, transpose_b=True)
+        additions = self._perceptron(layer) + tf.matmul(p, q, transpose_b=True)
         additions += tf.matmul(s, of(self.set_outputs), transpose_b=True)
         scores = of(self.offsets) + bias + self.factor_weight * additions
         if self.neighbours is not None:
@@ -135,6 +134,53 @@ class PerceptronModule(ScoringModule):
             part = part if items is None else tf.gather(part, items, axis=1)
             scores += self.neighbour_weight * part
         return scores
+
+    def known_pairs(self, users: Any, candidates: Any) -> Any:
+        """See `ScoringModule.known_pairs`."""
+        stored = super().known_vectors(users)
+        scores = self._factor_pairs(stored, candidates)
+        if self.neighbours is None:
+            return scores
+        if self.has_table:
+            part = tf.gather(stored[:, self.set_end :], candidates, batch_dims=1)
+        else:
+            part = self._neighbour_pairs(*self.neighbours.ratings_of(users), candidates)
+        return scores + self.neighbour_weight * part
+
+    def folded_pairs(self, items: Any, ratings: Any, candidates: Any) -> Any:
+        """See `ScoringModule.folded_pairs`."""
+        scores = self._factor_pairs(self._factor_part(items, ratings), candidates)
+        if self.neighbours is not None:
+            part = self._neighbour_pairs(items, ratings, candidates)
+            scores += self.neighbour_weight * part
+        return scores
+
+    def _factor_pairs(self, vectors: Any, candidates: Any) -> Any:
+        """The scores without n: (p, b, s) float32[B, …], int32[B, C] → float32[B, C]."""
+        p, bias = vectors[:, : self.factor_count], vectors[:, self.factor_count, None]
+        s = vectors[:, self.factor_count + 1 : self.set_end]
+        q = tf.gather(self.factors, candidates)
+        user = tf.matmul(tf.concat([p, s], axis=1), self.user_weights)
+        layer = user[:, None, :] + tf.gather(self.item_part, candidates)
+        if self.product_weights is not None:
+            layer += tf.tensordot(q * p[:, None, :], self.product_weights, axes=1)
+        additions = self._perceptron(layer) + tf.reduce_sum(q * p[:, None, :], axis=2)
+        set_outputs = tf.gather(self.set_outputs, candidates)
+        additions += tf.reduce_sum(set_outputs * s[:, None, :], axis=2)
+        return tf.gather(self.offsets, candidates) + bias + self.factor_weight * additions
+
+    def _neighbour_pairs(self, items: Any, ratings: Any, candidates: Any) -> Any:
+        """n of a few items: int32[B, L], float32[B, L], int32[B, C] → float32[B, C]."""
+        assert self.neighbours is not None  # noqa: S101 - the callers have checked
+        given = tf.cast(items != PADDING, tf.float32)
+        return self.neighbours.pairs(tf.maximum(items, 0), ratings, given, candidates)
+
+    def _perceptron(self, layer: Any) -> Any:
+        """The MLP from the first layer before its activation: float32[B, C, h] → float32[B, C]."""
+        layer = tf.nn.relu(layer)
+        for weights, start in self.hidden:
+            layer = tf.nn.relu(tf.tensordot(layer, weights, axes=1) + start)
+        return tf.tensordot(layer, self.output, axes=1)
 
     def fold_in(self, items: Any, ratings: Any) -> Any:
         """See `ScoringModule.fold_in`."""

@@ -16,8 +16,22 @@ import tensorflow as tf
 
 from marquee_core.arrays import Float32
 from marquee_core.ratings import Profiles
+from marquee_core.scorers.dot_product import (
+    DotProductScorer,
+    EncoderFoldIn,
+    EncoderScale,
+    RidgeFoldIn,
+    RidgePenalties,
+)
 from marquee_core.scorers.hyperparameters import ModelConfig, NonNegativeFloat, PositiveFloat
-from marquee_core.scorers.saved_model import MAX_BATCH, PADDING, PRODUCTS, SavedModelScorer
+from marquee_core.scorers.saved_model import (
+    FOLDED_PAIRS,
+    KNOWN_PAIRS,
+    MAX_BATCH,
+    PADDING,
+    PRODUCTS,
+    SavedModelScorer,
+)
 from marquee_core.scorers.scorer import ReleaseData
 
 
@@ -48,7 +62,11 @@ class ScoringModule(tf.Module):  # type: ignore[misc]
         items: The number of items.
         stored_width: The number of values stored for each known user.
         users: The stored values of all known users (float32, users × stored width).
+        has_pairs: Whether the module predicts a few items for each user without scoring all; if
+            so, it implements `known_pairs` and `folded_pairs`.
     """
+
+    has_pairs = False
 
     def __init__(self, width: int, items: int, stored_width: int | None = None) -> None:
         """Creates a module without known users.
@@ -108,6 +126,21 @@ class ScoringModule(tf.Module):  # type: ignore[misc]
         """
         return None
 
+    def dot_products(self, data: ReleaseData) -> DotProductScorer | None:  # noqa: ARG002
+        """Returns the scorer in NumPy of a model whose scores are dot products; None otherwise."""
+        return None
+
+    def known_pairs(self, users: Any, candidates: Any) -> Any:
+        """Predicts a few items for each known user: int32[B], int32[B, C] → float32[B, C]."""
+        raise NotImplementedError
+
+    def folded_pairs(self, items: Any, ratings: Any, candidates: Any) -> Any:
+        """Predicts a few items for each user from padded ratings.
+
+        int32[B, L], float32[B, L], int32[B, C] → float32[B, C].
+        """
+        raise NotImplementedError
+
     def make_signatures(self) -> dict[str, Any]:
         """Traces the signatures as concrete functions, by name."""
         vectors = tf.TensorSpec((None, self.width), tf.float32)
@@ -137,6 +170,20 @@ class ScoringModule(tf.Module):  # type: ignore[misc]
         products = self.item_products()
         if products is not None:
             signatures[PRODUCTS] = concrete(lambda: {"r": self.item_products()})
+        if self.has_pairs:
+            signatures[KNOWN_PAIRS] = concrete(
+                lambda users, candidates: {"r": self.known_pairs(users, candidates)},
+                users=index,
+                candidates=grid,
+            )
+            signatures[FOLDED_PAIRS] = concrete(
+                lambda items, ratings, candidates: {
+                    "r": self.folded_pairs(items, ratings, candidates)
+                },
+                items=grid,
+                ratings=stars,
+                candidates=grid,
+            )
         return signatures
 
 
@@ -148,7 +195,8 @@ class FittedScorer:
     Attributes:
         module: The module.
         signatures: The signatures of the module, by name.
-        scorer: The scorer on these signatures.
+        scorer: The scorer that serves the model: in NumPy if its scores are dot products,
+            otherwise on these signatures.
     """
 
     def __init__(self, module: ScoringModule, data: ReleaseData) -> None:
@@ -160,12 +208,18 @@ class FittedScorer:
         """
         self.module = module
         self.signatures = module.make_signatures()
-        self.scorer = SavedModelScorer(self, data)
-        module.store_users(data.matrix.all_profiles(), self.scorer.fold)
+        saved_model_scorer = SavedModelScorer(self, data)
+        module.store_users(data.matrix.all_profiles(), saved_model_scorer.fold)
+        self._dot_products = module.dot_products(data)
+        self.scorer: SavedModelScorer | DotProductScorer = (
+            saved_model_scorer if self._dot_products is None else self._dot_products
+        )
 
     def save(self, folder: Path) -> None:
-        """Writes a SavedModel."""
+        """Writes a SavedModel, and the arrays of a model whose scores are dot products."""
         tf.saved_model.save(self.module, str(folder), signatures=self.signatures)
+        if self._dot_products is not None:
+            self._dot_products.save(folder)
 
 
 class LinearModule(ScoringModule):
@@ -208,6 +262,14 @@ class LinearModule(ScoringModule):
         )
         targets = (ratings - tf.gather(self.offsets, safe)) * given
         return ridge_solution(tf.gather(self.factors, safe) * given[:, :, None], targets, ridge)
+
+    def dot_products(self, data: ReleaseData) -> DotProductScorer:
+        """See `ScoringModule.dot_products`."""
+        factors, offsets = self.factors.numpy(), self.offsets.numpy()
+        config = self.fold_in_config
+        penalties = RidgePenalties(config.ridge, config.ridge_per_rating, config.bias_ridge)
+        fold_in = RidgeFoldIn(factors, offsets, penalties)
+        return DotProductScorer(data, factors, offsets, fold_in, self.users.numpy())
 
     def item_vectors(self) -> Any:
         """See `ScoringModule.item_vectors`."""
@@ -295,6 +357,18 @@ class EncoderModule(ScoringModule):
         total += tf.einsum("bl,blh->bh", given, tf.gather(self.set_encoder, safe))
         total *= self.scale.of(count)
         return tf.concat([tf.sigmoid(total + self.encoder_bias), bias], axis=1)
+
+    def dot_products(self, data: ReleaseData) -> DotProductScorer:
+        """See `ScoringModule.dot_products`."""
+        decoder, offsets = self.decoder.numpy(), self.offsets.numpy()
+        fold_in = EncoderFoldIn(
+            self.encoder.numpy(),
+            self.set_encoder.numpy(),
+            self.encoder_bias.numpy(),
+            self.item_mean.numpy(),
+            EncoderScale(self.scale.mean_count, self.scale.damping, self.damping),
+        )
+        return DotProductScorer(data, decoder, offsets, fold_in, self.users.numpy())
 
     def item_vectors(self) -> Any:
         """See `ScoringModule.item_vectors`."""

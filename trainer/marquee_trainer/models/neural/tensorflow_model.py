@@ -9,6 +9,7 @@ from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 
+from marquee_core.scorers.dot_product import DotProductScorer
 from marquee_core.scorers.hyperparameters import ModelConfig, PositiveInt
 from marquee_core.scorers.saved_model import SavedModelScorer
 from marquee_core.scorers.scorer import ReleaseData
@@ -65,7 +66,7 @@ class TensorFlowModel(ConfiguredModel[EpochConfigT_co], Generic[EpochConfigT_co]
         return self._config.epochs
 
     @property
-    def scorer(self) -> SavedModelScorer:
+    def scorer(self) -> SavedModelScorer | DotProductScorer:
         """See `Model.scorer`."""
         return self.fitted.scorer
 

@@ -1,0 +1,72 @@
+"""Splits the answers of backends to a batch of users into one answer for each user."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from marquee.v1 import scoring_service_pb2 as pb
+from marquee_core.arrays import Float32
+from marquee_services.gateway.backends.ranking import BackendRanking
+from marquee_services.server.wire import unpack_floats, unpack_ints
+
+
+def unpack_scores(
+    queries: Sequence[pb.UserQuery], response: pb.ScoreItemsResponse
+) -> list[dict[str, Float32]]:
+    """The scores of each user's candidates by model (float32, read-only).
+
+    Raises:
+        ValueError: The arrays do not have the length that the queries call for.
+    """
+    scores = {model.model: unpack_floats("scores", model.scores) for model in response.models}
+    if not scores:
+        return [{} for _ in queries]
+    ends = _ends(queries, len(next(iter(scores.values()))))
+    if any(len(values) != ends[-1] for values in scores.values()):
+        raise ValueError("wrong number of scores")
+    return [
+        {name: values[start:end] for name, values in scores.items()}
+        for start, end in pairwise([0, *ends])
+    ]
+
+
+def unpack_rankings(
+    queries: Sequence[pb.UserQuery], response: pb.RankItemsResponse
+) -> list[BackendRanking]:
+    """The ranking of each user.
+
+    Raises:
+        ValueError: The arrays do not have the length that the queries call for.
+    """
+    scores = unpack_floats("scores", response.scores)
+    ends = _ends(queries, len(scores))
+    if ends[-1] != len(scores):
+        raise ValueError("wrong number of scores")
+    rankings = [BackendRanking(scores[start:end], {}, []) for start, end in pairwise([0, *ends])]
+    for model in response.models:
+        items, values = unpack_ints("items", model.items), unpack_floats("scores", model.scores)
+        best_ends = np.cumsum(unpack_ints("counts", model.counts)).tolist()
+        if len(best_ends) != len(queries) or not best_ends[-1] == len(items) == len(values):
+            raise ValueError("wrong number of best items")
+        for ranking, (start, end) in zip(rankings, pairwise([0, *best_ends]), strict=True):
+            ranking.best[model.model] = items[start:end], values[start:end]
+        for user in unpack_ints("abstains", model.abstains).tolist():
+            rankings[user].abstaining.append(model.model)
+    return rankings
+
+
+def _ends(queries: Sequence[pb.UserQuery], total: int) -> list[int]:
+    """Where each user's values end in an array for the whole batch.
+
+    A query without candidates stands for the whole catalogue, whose size follows from the number
+    of values that the other queries leave.
+    """
+    counts = np.array([len(query.candidates) // 4 for query in queries])
+    whole = np.array([not query.HasField("candidates") for query in queries])
+    if whole.any():
+        counts[whole] = (total - int(counts.sum())) // int(whole.sum())
+    ends: list[int] = np.cumsum(counts).tolist()
+    return ends

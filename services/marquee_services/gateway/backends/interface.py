@@ -1,0 +1,112 @@
+"""What the rest of the gateway needs of a backend, in another process or in this one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol, TypeVar
+
+from marquee.v1 import scoring_service_pb2 as pb
+from marquee_core.arrays import Bool, Float32, Int32
+from marquee_services.gateway.backends.failures import BackendError, LastError
+from marquee_services.gateway.backends.ranking import BackendRanking, ModelWeights
+
+_T = TypeVar("_T")
+
+
+class AnyReplica(Protocol):
+    """Answers calls with the models of one backend; see `Replica` for the methods."""
+
+    async def score(
+        self, release_id: str, query: pb.UserQuery, models: tuple[str, ...], timeout: float
+    ) -> dict[str, Float32]:
+        """Scores a user's candidates with each model."""
+
+    async def rank(
+        self,
+        release_id: str,
+        query: pb.UserQuery,
+        weights: ModelWeights,
+        best_count: int,
+        timeout: float,
+    ) -> BackendRanking:
+        """Ranks a user's candidates with a blend of models."""
+
+    async def retrieve(
+        self,
+        release_id: str,
+        query: pb.UserQuery,
+        models: tuple[str, ...],
+        count: int,
+        eligible: Bool,
+        timeout: float,
+    ) -> list[Int32]:
+        """Retrieves each model's best eligible items."""
+
+    async def compare(self, release_id: str, item: int, timeout: float) -> dict[str, Float32]:
+        """Compares an item with every item of a release."""
+
+    async def explain(
+        self,
+        release_id: str,
+        query: pb.UserQuery,
+        models: Sequence[str],
+        count: int,
+        timeout: float,
+    ) -> Sequence[pb.ExplainItemsResponse.ItemEvidence]:
+        """Returns the rated items and similar users that speak for each candidate."""
+
+
+class AnyBackend(Protocol):
+    """One backend of the gateway; see `Backend` for the methods.
+
+    Attributes:
+        name: The backend's name, `cf` or `inference`.
+        target: Where it is: a gRPC target, or the name of this process.
+    """
+
+    name: str
+    target: str
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the backend answers."""
+
+    @property
+    def releases(self) -> tuple[str, ...]:
+        """The ids of the releases that the backend has loaded, newest first."""
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """Why the backend refused to load releases, by release id."""
+
+    @property
+    def last_error(self) -> LastError:
+        """The backend's most recent error."""
+
+    def serves(self, release_id: str) -> bool:
+        """Whether the backend can answer with a release without delay."""
+
+    def failure(self, release_id: str) -> BackendError | None:
+        """Why the backend cannot answer with a release now; None if it can."""
+
+    def keep_loaded(self, release_id: str) -> None:
+        """Keeps a release loaded from now on."""
+
+    async def call(
+        self,
+        release_id: str,
+        timeout: float,
+        call: Callable[[AnyReplica, float], Awaitable[_T]],
+        preferred: AnyReplica | None = None,
+    ) -> _T:
+        """Calls a replica with the seconds that are left.
+
+        Raises:
+            BackendError: No replica answered.
+        """
+
+    async def watch(self) -> None:
+        """Keeps the backend's health up to date, until cancelled."""
+
+    async def close(self) -> None:
+        """Releases what the backend holds."""

@@ -1,0 +1,178 @@
+"""The calls to backends that an answer needs, and which backends take part in the ensemble."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+from marquee.v1 import types_pb2
+from marquee_core.output import Output
+from marquee_core.release.ensemble import BlendPair
+from marquee_core.service_names import GATEWAY
+from marquee_services.errors import DeadlineExceeded, ModelUnavailable
+from marquee_services.gateway.backends.failures import BackendError, Failure
+from marquee_services.gateway.backends.interface import AnyBackend, AnyReplica
+from marquee_services.gateway.ranking.deadline import Deadline
+from marquee_services.gateway.ranking.subjects import ResolvedSubject
+from marquee_services.gateway.releases.release import GatewayRelease
+
+_P = TypeVar("_P")
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class ModelSelection:
+    """Which models of a release score a request.
+
+    Attributes:
+        model: The only model to use; "" for the whole ensemble.
+        backends: The backends to use: those that ranked the list's first page. None to use every
+            backend of the release.
+        required: Whether all of `backends` must answer.
+    """
+
+    model: str = ""
+    backends: frozenset[str] | None = None
+    required: bool = False
+
+
+class EnsembleCalls:
+    """Calls backends for one answer, and drops those that fail from the ensemble.
+
+    Attributes:
+        available: The names of the backends that take part: those that have not failed.
+        failures: Why other backends of the release do not take part.
+        replicas: The replica of each backend that was called last, and is called again if it can.
+    """
+
+    def __init__(
+        self,
+        backends: Mapping[str, AnyBackend],
+        release: GatewayRelease,
+        subject: ResolvedSubject,
+        selection: ModelSelection,
+        deadline: Deadline,
+        replicas: Mapping[str, AnyReplica] | None = None,
+    ) -> None:
+        """Selects the backends to call.
+
+        Args:
+            backends: All backends by name.
+            release: The release that answers.
+            subject: The subject, resolved with that release.
+            selection: The models to use.
+            deadline: How long the backends may take.
+            replicas: The replicas that answered earlier calls for the same request, by backend.
+
+        Raises:
+            ModelNotFound: The release has no model of the selected name.
+        """
+        self.replicas = dict(replicas or {})
+        self._backends = backends
+        self._release = release
+        self._selection = selection
+        self._deadline = deadline
+        whole = _backends_to_call(release, subject, selection.model)
+        self.available = whole
+        self.failures: list[BackendError] = []
+        if selection.backends is not None and not selection.model:
+            self.available = whole & selection.backends
+            self.failures = [
+                BackendError(name, Failure.UNAVAILABLE, "unavailable when the page was ranked")
+                for name in sorted(whole - self.available)
+            ]
+
+    @property
+    def blends(self) -> BlendPair:
+        """The blends of the selected models, for the backends that take part."""
+        if self._selection.model:
+            return self._blends_of_model
+        return self._release.ensemble.blends(sorted(self.available))
+
+    @cached_property
+    def _blends_of_model(self) -> BlendPair:
+        model = self._selection.model
+        is_stars = self._release.model(model).output is Output.STARS
+        return self._release.ensemble.alone(model, is_stars)
+
+    def check(self, names: frozenset[str]) -> None:
+        """Drops backends that are not called now, but could not answer.
+
+        Raises:
+            BackendError: A required backend could not answer.
+        """
+        found = (self._backends[name].failure(self._release.release_id) for name in sorted(names))
+        self._drop([failure for failure in found if failure is not None])
+
+    async def gather(
+        self,
+        queries: Mapping[str, _P],
+        call: Callable[[AnyReplica, _P, float], Awaitable[_T]],
+    ) -> dict[str, _T]:
+        """Calls backends in parallel, and drops those that fail.
+
+        Args:
+            queries: What to ask each backend, by its name.
+            call: Calls the given replica with its query and a timeout in seconds.
+
+        Returns:
+            The answers by backend.
+
+        Raises:
+            ModelUnavailable: The backend of the only selected model did not answer.
+            DeadlineExceeded: It had no time left to answer.
+            BackendError: A required backend did not answer.
+        """
+        names = sorted(queries)
+        left = self._deadline.left_after_failure() if self.failures else self._deadline.left()
+        if not names:
+            return {}
+        release_id = self._release.release_id
+
+        async def ask(name: str) -> _T:
+            query = queries[name]
+
+            def call_replica(replica: AnyReplica, left: float) -> Awaitable[_T]:
+                self.replicas[name] = replica
+                return call(replica, query, left)
+
+            return await self._backends[name].call(
+                release_id, left, call_replica, self.replicas.get(name)
+            )
+
+        results = await asyncio.gather(*map(ask, names), return_exceptions=True)
+        answers, failures = {}, []
+        for name, result in zip(names, results, strict=True):
+            if isinstance(result, BackendError):
+                failures.append(result)
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                answers[name] = result
+        self._drop(failures)
+        return answers
+
+    def _drop(self, failures: list[BackendError]) -> None:
+        """Drops the backends that failed, unless the answer cannot do without them."""
+        if failures and self._selection.model:
+            if self._deadline.left() <= 0:
+                raise DeadlineExceeded
+            raise ModelUnavailable(self._selection.model)
+        if failures and self._selection.required:
+            raise failures[0]
+        self.failures += failures
+        self.available -= {failure.backend for failure in failures}
+
+
+def _backends_to_call(
+    release: GatewayRelease, subject: ResolvedSubject, model: str
+) -> frozenset[str]:
+    """The backends that score a subject; none for a cold start, which the gateway scores."""
+    if model:
+        return frozenset({release.model(model).backend}) - {GATEWAY}
+    if subject.kind == types_pb2.SUBJECT_KIND_COLD_START:
+        return frozenset()
+    return release.backends

@@ -1,0 +1,135 @@
+"""The models that the gateway scores itself, and the neutral scores of models that abstain."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+
+from marquee_core.arrays import Bool, Float32, Float64, Int32
+from marquee_core.output import Output
+from marquee_core.release.ensemble import BASELINE, POPULARITY, RECENT_POPULARITY, Blend
+from marquee_core.retrieval.exact import Found
+from marquee_core.retrieval.top import top_indexes
+from marquee_services.gateway.ranking.subjects import ResolvedSubject
+from marquee_services.gateway.releases.release import GatewayRelease
+
+
+def own_outputs(
+    release: GatewayRelease, subject: ResolvedSubject, items: Int32 | None
+) -> dict[str, Float32]:
+    """The scores of the gateway's own models, by the model's name.
+
+    Args:
+        release: The release that scores.
+        subject: The subject, resolved with that release.
+        items: The items to score (int32, C); None for the whole catalogue.
+
+    Returns:
+        The scores of each model (float32, C).
+    """
+    outputs = {BASELINE: release.data.baseline.score(subject.profile, items)[0]}
+    for name, scores in (
+        (POPULARITY, release.popularity),
+        (RECENT_POPULARITY, release.recent_popularity),
+    ):
+        if scores is not None:
+            outputs[name] = scores if items is None else scores[items]
+    return outputs
+
+
+def own_ranking(
+    outputs: Mapping[str, Float32],
+    blend: Blend,
+    abstaining: Collection[str],
+    stars: Collection[str],
+) -> Float64:
+    """The part of the ranking scores that the backends' sums are added to.
+
+    It consists of the intercept, the gateway's own models, and the baseline's ratings in place of
+    each rating predictor that abstains. A ranker that abstains counts as 0.
+
+    Args:
+        outputs: The scores of the gateway's own models (float32, C).
+        blend: The ranking blend.
+        abstaining: The models of the blend that cannot score the subject.
+        stars: The rating predictors of the release.
+
+    Returns:
+        The scores (float64, C).
+    """
+    total = np.full(outputs[BASELINE].shape, blend.intercept)
+    for name, weight in blend.weights.items():
+        if name in outputs:
+            total += weight * outputs[name]
+        elif name in abstaining and name in stars:
+            total += weight * outputs[BASELINE]
+    return total
+
+
+def own_best(
+    release: GatewayRelease,
+    outputs: Mapping[str, Float32],
+    blend: Blend,
+    items: Int32 | None,
+    eligible: Bool,
+    count: int,
+) -> dict[str, Found]:
+    """The best items of the gateway's own models that have a weight in the ranking.
+
+    The order of the whole catalogue by these models is the same for all subjects, so it is sorted
+    once for each release.
+
+    Args:
+        release: The release that scores.
+        outputs: The scores of the gateway's own models (float32, C).
+        blend: The ranking blend.
+        items: The candidates (int32, C); None for the whole catalogue.
+        eligible: Which items of the catalogue may be among the best (bool, items). All candidates
+            are eligible.
+        count: The maximum number of best items of each model.
+
+    Returns:
+        The best items of each model and their scores, by the model's name.
+    """
+    best = {}
+    for name in blend.weights:
+        if name not in outputs:
+            continue
+        scores = outputs[name]
+        if items is None:
+            order = release.orders[name]
+            top = order[eligible[order]]
+            is_flat = not len(top) or scores[top[0]] == scores[top[-1]]
+            top = top[:count]
+            best[name] = (top[:0], scores[:0]) if is_flat else (top, scores[top])
+        else:
+            is_flat = not len(scores) or scores.min() == scores.max()
+            places = top_indexes(scores, 0 if is_flat else count)
+            best[name] = items[places], scores[places]
+    return best
+
+
+def replace_abstentions(
+    outputs: dict[str, Float32], models: Collection[str], release: GatewayRelease
+) -> list[str]:
+    """Replaces the NaN scores of models that abstain with neutral ones.
+
+    A rating predictor gets the baseline's ratings, a ranker gets zeros.
+
+    Args:
+        outputs: The scores of each model by name, which are changed in place (float32, C).
+        models: The names of the models to check; those without scores are left out.
+        release: The release that the models belong to.
+
+    Returns:
+        The names of the models that abstain.
+    """
+    abstaining = []
+    for name in models:
+        scores = outputs.get(name)
+        if scores is not None and len(scores) and np.isnan(scores[0]):
+            abstaining.append(name)
+            is_stars = release.model(name).output is Output.STARS
+            outputs[name] = outputs[BASELINE] if is_stars else np.zeros_like(outputs[BASELINE])
+    return abstaining

@@ -1,0 +1,120 @@
+"""The ranking of a subject's candidates, before stars are predicted for those that are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from marquee_core.arrays import Float32, Float64, Int32
+from marquee_core.release.ensemble import BlendPair
+from marquee_core.retrieval.exact import Found
+from marquee_core.retrieval.top import top_indexes
+from marquee_services.gateway.backends.failures import BackendError
+from marquee_services.gateway.backends.interface import AnyReplica
+
+
+@dataclass(frozen=True)
+class RankedCandidates:
+    """The ranking scores of a subject's C candidates.
+
+    Attributes:
+        items: The candidates' item indexes (int32, C); None for the whole catalogue.
+        scores: The ensemble's ranking scores (float64, C).
+        best: The best items of each model with a weight in the ranking, with their scores, by the
+            model's name. A model that gives all candidates the same score has none.
+        best_count: The maximum number of best items of each model.
+        blends: The ensemble's blends for the backends that take part.
+        backends: The backends that take part.
+        failures: Why the other backends do not.
+        abstaining: The models that cannot score this subject.
+        replicas: The replica of each backend that ranked, by the backend's name.
+        tiers: The retrieval round in which each candidate was found, from 0 (int32, C); None when
+            there was only one. Candidates of earlier rounds rank first, so that a further
+            retrieval appends to the list and does not reorder it.
+        stars: The predicted stars of the candidates, NaN where they have not been predicted yet;
+            filled in while pages are cut (float32, C).
+    """
+
+    items: Int32 | None
+    scores: Float64
+    best: Mapping[str, Found]
+    best_count: int
+    blends: BlendPair
+    backends: frozenset[str]
+    failures: tuple[BackendError, ...] = ()
+    abstaining: tuple[str, ...] = ()
+    replicas: Mapping[str, AnyReplica] = field(default_factory=dict)
+    tiers: Int32 | None = None
+    stars: Float32 = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stars", np.full(len(self.scores), np.nan, dtype=np.float32))
+
+    @property
+    def nbytes(self) -> int:
+        """Roughly how many bytes of memory the ranking takes."""
+        arrays = [
+            self.scores,
+            self.stars,
+            *(array for pair in self.best.values() for array in pair),
+        ]
+        arrays += [array for array in (self.items, self.tiers) if array is not None]
+        return sum(array.nbytes for array in arrays)
+
+    def extended(self, more: RankedCandidates) -> RankedCandidates:
+        """These candidates followed by further ones, which rank after all of these."""
+        assert self.items is not None  # noqa: S101 - the whole catalogue cannot be extended
+        assert more.items is not None  # noqa: S101
+        tiers = np.zeros(len(self.items), np.int32) if self.tiers is None else self.tiers
+        next_tier = int(tiers.max(initial=-1)) + 1
+        extended = replace(
+            self,
+            items=np.concatenate([self.items, more.items]),
+            scores=np.concatenate([self.scores, more.scores]),
+            best={
+                name: _best_of_both(self.best.get(name), more.best.get(name), self.best_count)
+                for name in {**self.best, **more.best}
+            },
+            tiers=np.concatenate([tiers, np.full(len(more.items), next_tier, np.int32)]),
+        )
+        extended.stars[: len(self.stars)] = self.stars
+        return extended
+
+    def detached(self) -> RankedCandidates:
+        """The same ranking, without replicas and without views of the arrays of a whole batch."""
+        best = {name: (items.copy(), scores.copy()) for name, (items, scores) in self.best.items()}
+        detached = replace(self, best=best, replicas={})
+        detached.stars[:] = self.stars
+        return detached
+
+    def item_indexes(self, positions: Int32) -> Int32:
+        """The item indexes of the candidates at the given positions."""
+        return positions if self.items is None else self.items[positions]
+
+    def proposers(self, positions: Int32) -> list[list[str]]:
+        """The models that have each candidate among their own best items.
+
+        Args:
+            positions: Positions among the candidates (int32, n).
+
+        Returns:
+            The models' names for each position, sorted (n lists).
+        """
+        best = [(name, set(items.tolist())) for name, (items, _) in sorted(self.best.items())]
+        return [
+            [name for name, items in best if item in items]
+            for item in self.item_indexes(positions).tolist()
+        ]
+
+
+def _best_of_both(first: Found | None, second: Found | None, count: int) -> Found:
+    """The best items of two disjoint selections of one model."""
+    if first is None or second is None:
+        found = first or second
+        assert found is not None  # noqa: S101 - the model is in one of them
+        return found
+    items, scores = (np.concatenate(pair) for pair in zip(first, second, strict=True))
+    top = top_indexes(scores, count)
+    return items[top], scores[top]

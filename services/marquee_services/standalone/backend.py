@@ -1,0 +1,247 @@
+"""A backend in the gateway's own process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from typing import TypeAlias, TypeVar
+
+from marquee.v1 import scoring_service_pb2 as pb
+from marquee_core.arrays import Bool, Float32, Int32
+from marquee_services.errors import ReleaseNotFound
+from marquee_services.gateway.backends.failures import BackendError, Failure, LastError
+from marquee_services.gateway.backends.interface import AnyReplica
+from marquee_services.gateway.backends.ranking import BackendRanking, ModelWeights
+from marquee_services.scoring.converters import explain_response, to_queries
+from marquee_services.scoring.engine import Engine, Query
+from marquee_services.scoring.ranking import rank
+from marquee_services.server.follower import ReleaseFollower
+from marquee_services.server.micro_batcher import MicroBatcher, QueueFullError
+
+_T = TypeVar("_T")
+_ScoreKey: TypeAlias = tuple[Engine, tuple[str, ...]]
+_RankKey: TypeAlias = tuple[Engine, ModelWeights, int]
+
+TARGET = "in this process"
+"""What `GetStatus` reports as the target of such a backend."""
+
+
+class LocalBackend:
+    """A backend of the gateway that scores in this process; implements `AnyBackend`.
+
+    Attributes:
+        name: The backend's name, `cf` or `inference`.
+        target: Where the backend is.
+        last_error: Always empty: no call leaves the process.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        follower: ReleaseFollower[Engine],
+        executor: Executor,
+        max_batch: int,
+        max_waiting: int,
+        mark_interval: float,
+    ) -> None:
+        """Creates a backend.
+
+        Args:
+            name: The backend's name.
+            follower: Holds the backend's part of the loaded releases.
+            executor: Runs the scoring, so that the event loop stays free.
+            max_batch: The maximum number of users who are scored in one batch.
+            max_waiting: The maximum number of waiting users.
+            mark_interval: Seconds between two reminders of the release that must stay loaded.
+        """
+        self.name = name
+        self.target = TARGET
+        self.last_error = LastError()
+        self._follower = follower
+        self._replica = LocalReplica(name, follower, executor, max_batch, max_waiting)
+        self._mark_interval = mark_interval
+        self._release_in_service = ""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether a release is loaded."""
+        return bool(self._follower.releases)
+
+    @property
+    def releases(self) -> tuple[str, ...]:
+        """The ids of the loaded releases, newest first."""
+        return tuple(engine.release_id for engine in self._follower.releases)
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """Why releases were refused, by release id."""
+        return self._follower.refused
+
+    def serves(self, release_id: str) -> bool:
+        """Whether a release is loaded."""
+        return release_id in self.releases
+
+    def failure(self, release_id: str) -> BackendError | None:
+        """Why the backend cannot answer with a release now; None if it can."""
+        if self.serves(release_id):
+            return None
+        return BackendError(self.name, Failure.RELEASE_MISSING, "the release is not loaded")
+
+    def keep_loaded(self, release_id: str) -> None:
+        """Keeps a release loaded from now on."""
+        self._release_in_service = release_id
+
+    async def call(
+        self,
+        release_id: str,  # noqa: ARG002 - the interface's
+        timeout: float,
+        call: Callable[[AnyReplica, float], Awaitable[_T]],
+        preferred: AnyReplica | None = None,  # noqa: ARG002 - there is only one
+    ) -> _T:
+        """Calls the only replica; see `AnyBackend.call`."""
+        return await call(self._replica, timeout)
+
+    async def watch(self) -> None:
+        """Marks the release in service as used periodically, until cancelled."""
+        while True:
+            self._follower.mark_used(self._release_in_service)
+            await asyncio.sleep(self._mark_interval)
+
+    async def close(self) -> None:
+        """Does nothing: there are no connections."""
+
+
+class LocalReplica:
+    """Scores with the engines of this process; implements `AnyReplica`.
+
+    Users who wait are scored in one batch, as in a scoring server.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        follower: ReleaseFollower[Engine],
+        executor: Executor,
+        max_batch: int,
+        max_waiting: int,
+    ) -> None:
+        """Creates a replica; see `LocalBackend` for the arguments."""
+        self._name = name
+        self._follower = follower
+        self._executor = executor
+        self._scores: MicroBatcher[_ScoreKey, Query, dict[str, Float32]] = MicroBatcher(
+            self._score_batch, max_batch, max_waiting
+        )
+        self._rankings: MicroBatcher[_RankKey, Query, BackendRanking] = MicroBatcher(
+            self._rank_batch, max_batch, max_waiting
+        )
+
+    async def score(
+        self, release_id: str, query: pb.UserQuery, models: tuple[str, ...], timeout: float
+    ) -> dict[str, Float32]:
+        """Scores a user's candidates with each model; see `Replica.score`."""
+        engine, local = self._resolve(release_id, query)
+        return await self._bounded(self._scores.call((engine, models), local, _positive(timeout)))
+
+    async def rank(
+        self,
+        release_id: str,
+        query: pb.UserQuery,
+        weights: ModelWeights,
+        best_count: int,
+        timeout: float,
+    ) -> BackendRanking:
+        """Ranks a user's candidates with a blend of models; see `Replica.rank`."""
+        engine, local = self._resolve(release_id, query)
+        key = engine, weights, best_count
+        return await self._bounded(self._rankings.call(key, local, _positive(timeout)))
+
+    async def retrieve(
+        self,
+        release_id: str,
+        query: pb.UserQuery,
+        models: tuple[str, ...],
+        count: int,
+        eligible: Bool,
+        timeout: float,
+    ) -> list[Int32]:
+        """Retrieves each model's best eligible items; see `Replica.retrieve`."""
+        engine, local = self._resolve(release_id, query)
+        best = await self._run(lambda: engine.retrieve([local], models, count, eligible), timeout)
+        return [items for rows in best.values() for items, _ in rows]
+
+    async def compare(self, release_id: str, item: int, timeout: float) -> dict[str, Float32]:
+        """Compares an item with every item of a release; see `Replica.compare`."""
+        engine = self._engine(release_id)
+        return await self._run(lambda: engine.compare(item), timeout)
+
+    async def explain(
+        self,
+        release_id: str,
+        query: pb.UserQuery,
+        models: Sequence[str],
+        count: int,
+        timeout: float,
+    ) -> Sequence[pb.ExplainItemsResponse.ItemEvidence]:
+        """Returns the evidence for each candidate; see `Replica.explain`."""
+        engine, local = self._resolve(release_id, query)
+        evidence = await self._run(lambda: engine.explain(local, models, count), timeout)
+        return explain_response(release_id, evidence).items
+
+    def _engine(self, release_id: str) -> Engine:
+        try:
+            return self._follower.get(release_id)
+        except ReleaseNotFound as error:
+            raise BackendError(self._name, Failure.RELEASE_MISSING, str(error)) from error
+
+    def _resolve(self, release_id: str, query: pb.UserQuery) -> tuple[Engine, Query]:
+        """The engine of a release, and the user as it takes them."""
+        engine = self._engine(release_id)
+        (local,) = to_queries([query], 1, engine.data.matrix.item_count)
+        return engine, local
+
+    async def _score_batch(
+        self, key: _ScoreKey, queries: Sequence[Query], timeout: float
+    ) -> list[dict[str, Float32]]:
+        engine, models = key
+        return await self._run(
+            lambda: engine.score_requests([[query] for query in queries], models), timeout
+        )
+
+    async def _rank_batch(
+        self, key: _RankKey, queries: Sequence[Query], timeout: float
+    ) -> list[BackendRanking]:
+        engine, weights, best_count = key
+
+        def work() -> list[BackendRanking]:
+            return [
+                BackendRanking(found.scores, dict(found.best), list(found.abstaining))
+                for found in rank(engine, queries, dict(weights), best_count)
+            ]
+
+        return await self._run(work, timeout)
+
+    async def _run(self, work: Callable[[], _T], timeout: float) -> _T:
+        """Runs work in the scoring thread.
+
+        Raises:
+            BackendError: It did not end in time.
+        """
+        running = asyncio.get_running_loop().run_in_executor(self._executor, work)
+        return await self._bounded(asyncio.wait_for(running, _positive(timeout)))
+
+    async def _bounded(self, call: Awaitable[_T]) -> _T:
+        """Awaits a call, and turns its errors into a `BackendError`."""
+        try:
+            return await call
+        except TimeoutError:
+            detail = "no answer within the timeout"
+            raise BackendError(self._name, Failure.TIMEOUT, detail) from None
+        except QueueFullError:
+            detail = "too many users are waiting"
+            raise BackendError(self._name, Failure.OVERLOADED, detail) from None
+
+
+def _positive(timeout: float) -> float:
+    return max(0.001, timeout)

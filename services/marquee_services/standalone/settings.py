@@ -1,0 +1,33 @@
+"""Settings of the standalone server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from marquee_services.gateway.settings import GatewaySettings
+from marquee_services.server.settings import setting
+
+
+@dataclass(frozen=True)
+class StandaloneSettings(GatewaySettings):
+    """Settings of the standalone server: the gateway's, without those of remote backends."""
+
+    # These have no meaning without remote backends, so they are not options.
+    cf_target: str = field(default="")
+    inference_target: str = field(default="")
+    backend_ca: str = field(default="")
+    resolve_interval: float = field(default=0.0)
+
+    blas_threads: int = setting(
+        1,
+        "Threads of NumPy's matrix products. More than one helps only on idle cores, because "
+        "these threads wait in busy loops.",
+        low=1,
+        high=1024,
+    )
+    tensorflow_threads: int = setting(
+        1,
+        "Threads of TensorFlow within one operation; 0 lets TensorFlow choose.",
+        low=0,
+        high=1024,
+    )

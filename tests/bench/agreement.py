@@ -1,0 +1,114 @@
+"""Compares answers with those of scoring every item with every model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import grpc
+import numpy as np
+
+from bench.report import Row, Target
+from marquee.v1 import recommender_service_pb2 as pb
+from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
+from marquee_core.arrays import Float32
+from marquee_core.release.store import ReleaseStore
+from marquee_core.scorers.scorer import Scorer
+from marquee_core.service_names import BACKENDS, CF, INFERENCE
+from marquee_services.cf.models import CF_SCORERS
+from marquee_services.gateway.ranking.filters import eligible_items
+from marquee_services.gateway.ranking.own_models import own_outputs
+from marquee_services.gateway.ranking.subjects import ResolvedSubject, resolve_subject
+from marquee_services.gateway.releases.release import GatewayRelease, load_gateway_release
+from marquee_services.inference.models import INFERENCE_SCORERS
+from marquee_services.scoring.loading import load_engine
+
+_SAME = Target(">=", 98.0)
+_STARS = Target("<=", 1e-3)
+_TIMEOUT_S = 60.0
+
+
+Agreement = tuple[float, float]
+"""The share of the best items that an answer has, and the largest difference of stars."""
+
+
+class FullScoring:
+    """A release with all its models in this process, which scores everything."""
+
+    def __init__(self, store: ReleaseStore, release_id: str, cache: Path) -> None:
+        """Loads the models of all services.
+
+        Args:
+            store: The release store.
+            release_id: The release.
+            cache: Folder that caches the files of a remote store.
+        """
+        loaders = {CF: CF_SCORERS, INFERENCE: INFERENCE_SCORERS}
+        self.release: GatewayRelease = load_gateway_release(store, release_id, cache)
+        self.scorers: dict[str, Scorer] = {}
+        for backend in BACKENDS:
+            engine = load_engine(store, release_id, backend, loaders[backend], cache)
+            self.scorers |= engine.scorers
+
+    def outputs(self, subject: ResolvedSubject) -> dict[str, Float32]:
+        """The scores of all items by every model (float32, items)."""
+        scores = {name: s.score(subject.profile)[0] for name, s in self.scorers.items()}
+        return own_outputs(self.release, subject, None) | scores
+
+    def compare(self, request: pb.RecommendRequest, answer: pb.RecommendResponse) -> Agreement:
+        """Compares an answer with the one that scoring everything gives."""
+        release = self.release
+        subject = resolve_subject(release, request.subject)
+        outputs = self.outputs(subject)
+        blends = release.ensemble.blends(sorted(release.backends))
+        eligible, _ = eligible_items(release, request.options.filter)
+        eligible[subject.profile.items] = False
+        pool = np.flatnonzero(eligible)
+        ranking = blends.ranking.apply(outputs)[pool]
+        best = pool[np.argsort(-ranking, kind="stable")][: len(answer.items)]
+        data = release.manifest.data
+        stars = np.clip(blends.rating.apply(outputs), data.rating_min, data.rating_max)
+        shown = release.catalogue.items.indexes([item.item_id for item in answer.items])
+        predicted = np.array([item.predicted_stars for item in answer.items])
+        return (
+            len(set(shown.tolist()) & set(best.tolist())) / max(1, len(best)),
+            float(np.abs(predicted - stars[shown]).max(initial=0.0)),
+        )
+
+
+def rows_of_agreement(
+    full: FullScoring, address: str, requests: Mapping[str, Sequence[bytes]]
+) -> list[Row]:
+    """Asks a server, and compares its answers with those of scoring everything.
+
+    Args:
+        full: The same release, with all models in this process.
+        address: The server's host and port.
+        requests: Serialised Recommend requests, by their kind.
+    """
+    rows = []
+    with grpc.insecure_channel(address) as channel:
+        stub = RecommenderServiceStub(channel)
+        for kind, messages in requests.items():
+            found = []
+            for message in messages:
+                request = pb.RecommendRequest.FromString(message)
+                answer = stub.Recommend(request, timeout=_TIMEOUT_S)
+                if not answer.source.degraded:
+                    found.append(full.compare(request, answer))
+            shares, differences = zip(*found, strict=True) if found else ((), ())
+            rows += [
+                Row(
+                    f"{kind}: the same items as scoring everything",
+                    100 * float(np.mean(shares)) if shares else float("nan"),
+                    "%",
+                    target=_SAME,
+                ),
+                Row(
+                    f"{kind}: largest difference of stars",
+                    max(differences, default=float("nan")),
+                    "stars",
+                    target=_STARS,
+                ),
+            ]
+    return rows

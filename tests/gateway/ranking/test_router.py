@@ -1,0 +1,132 @@
+"""Ranking first and predicting stars after agrees with scoring everything with every model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from gateway.calls import TIMEOUT_S, Filter, Rating, Subject
+from marquee.v1 import recommender_service_pb2 as pb
+from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
+from marquee_core.arrays import Bool, Float32
+from marquee_core.release.ensemble import Blend
+from marquee_services.gateway.ranking.filters import eligible_items
+from marquee_services.gateway.ranking.subjects import ResolvedSubject, resolve_subject
+from toy.services import Services
+
+SUBJECTS = [
+    Subject(user_id="u7"),
+    Subject(user_id="u7", ratings=[Rating(item_id="i5", stars=1)]),
+    Subject(ratings=[Rating(item_id="i3", stars=5), Rating(item_id="i9", stars=1)]),
+    Subject(liked_item_ids=[f"i{n}" for n in range(30)]),
+]
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"include_seen": True},
+    {"filter": Filter(genres_any=["War"], year_min=1960)},
+    {"filter": Filter(allowed_item_ids=["i2"])},
+    {"min_predicted_stars": 3.2},
+    {"min_predicted_stars": 4.9},
+]
+
+
+def all_scores(services: Services, subject: ResolvedSubject) -> dict[str, Float32]:
+    """The scores of all items by every model of the release."""
+    release = services.gateway.releases.serving
+    outputs = {
+        "baseline": release.data.baseline.score(subject.profile)[0],
+        "popularity": release.popularity,
+    }
+    for scoring in services.scoring.values():
+        for name, scorer in scoring.follower.newest().scorers.items():
+            outputs[name] = scorer.score(subject.profile)[0]
+    return outputs
+
+
+def own_best(scores: Float32, eligible: Bool) -> set[int]:
+    """The 20 best eligible items of a model; none if it scores them all equally."""
+    pool = np.flatnonzero(eligible)
+    if np.ptp(scores[pool]) == 0:
+        return set()
+    return set(pool[np.argsort(-scores[pool], kind="stable")][:20].tolist())
+
+
+@pytest.mark.parametrize("dense_limit", [1000, 10])
+async def test_a_page_is_the_one_that_scoring_everything_gives(
+    services: Services, dense_limit: int
+) -> None:
+    """The same items, scores, stars and proposers, with and without retrieval."""
+    gateway = await services.start_gateway(
+        dense_limit=dense_limit, candidates=60, answer_cache_mib=0
+    )
+    await services.until_full(gateway)
+    release = gateway.releases.serving
+    blends = release.ensemble.blends(("cf", "inference"))
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.bound.port}") as channel:
+        stub: Any = RecommenderServiceStub(channel)
+        for subject in SUBJECTS:
+            for fields in OPTIONS:
+                options = pb.RecommendOptions(**fields)
+                answer = await stub.Recommend(
+                    pb.RecommendRequest(subject=subject, options=options), timeout=TIMEOUT_S
+                )
+                resolved = resolve_subject(release, subject)
+                outputs = all_scores(services, resolved)
+                eligible, _ = eligible_items(release, options.filter)
+                if not options.include_seen:
+                    eligible[resolved.profile.items] = False
+                ranking = blends.ranking.apply(outputs)
+                stars = np.clip(blends.rating.apply(outputs), 1, 5)
+                shown = eligible & (stars >= options.min_predicted_stars)
+                expected = np.flatnonzero(shown)
+                expected = expected[np.argsort(-ranking[expected], kind="stable")][:20]
+                assert [item.item_id for item in answer.items] == [
+                    release.catalogue.items.id(index) for index in expected.tolist()
+                ]
+                for item, index in zip(answer.items, expected.tolist(), strict=True):
+                    assert item.score == pytest.approx(ranking[index], abs=1e-5)
+                    assert item.predicted_stars == pytest.approx(stars[index], abs=1e-5)
+                    assert list(item.proposed_by) == sorted(
+                        name
+                        for name in blends.ranking.weights
+                        if index in own_best(outputs[name], eligible)
+                    )
+    await gateway.stop(0.5)
+
+
+async def test_rating_predictors_score_only_the_page(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model without a weight in the ranking never sees the whole catalogue."""
+    gateway = services.gateway
+    release = gateway.releases.serving
+    backends = frozenset(("cf", "inference"))
+    blends: Any = release.ensemble.by_backends
+    weights = {
+        name: weight for name, weight in blends[backends].ranking.weights.items() if name != "mf"
+    }
+    pair = replace(blends[backends], ranking=Blend(weights, 0.0))
+    monkeypatch.setitem(blends, backends, pair)
+    engine: Any = services.scoring["inference"].follower.newest()
+    scorer = engine.scorers["mf"]
+    counts: list[int] = []
+    score = scorer.score
+
+    def counted(profiles: Any, items: Any = None) -> Any:
+        counts.append(release.item_count if items is None else len(items))
+        return score(profiles, items)
+
+    monkeypatch.setattr(scorer, "score", counted)
+    async with grpc.aio.insecure_channel(services.address) as channel:
+        answer = await RecommenderServiceStub(channel).Recommend(
+            pb.RecommendRequest(subject=SUBJECTS[2]), timeout=TIMEOUT_S
+        )
+    assert len(answer.items) == 20
+    assert not answer.source.degraded
+    # A page of 20, padded to a power of two.
+    assert counts == [32]
+    assert all("mf" not in item.proposed_by for item in answer.items)
