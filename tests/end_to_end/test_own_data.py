@@ -1,0 +1,231 @@
+"""Ratings in the forms in which people have them, from the file to a served recommendation."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import gzip
+import io
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import zstandard
+from click.testing import CliRunner
+
+from end_to_end.test_implicit_feedback import served
+from marquee.cli import main as marquee_command
+from marquee.cli.table import render
+from marquee_core.release.store import ReleaseStore
+
+USERS, ITEMS = 40, 30
+Row = tuple[str, str, int, int]
+Written = tuple[str, Sequence[str]]  # the value of --data, and further options
+
+
+def ratings() -> list[Row]:
+    """Ratings of 1 to 5 stars: user, item, stars and seconds; two groups with opposite tastes."""
+    random = np.random.default_rng(0)
+    rows: list[Row] = []
+    for user in range(USERS):
+        for item in np.flatnonzero(random.random(ITEMS) < 0.45).tolist():
+            liked = item % 2 == user % 2
+            stars = int(random.integers(4, 6) if liked else random.integers(1, 4))
+            rows.append((f"u{user}", f"i{item}", stars, 1_600_000_000 + 3_600 * len(rows)))
+    return rows
+
+
+def table(
+    header: str, rows: Iterable[Sequence[object]], separator: str = ",", quoting: int = 0
+) -> str:
+    """A table as text, with lines that end in CR LF."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter=separator, quoting=quoting)  # type: ignore[arg-type]
+    if header:
+        writer.writerow(header.split(","))
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def day(seconds: int) -> str:
+    """A time as a date and time in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+def at(name: str, content: str | bytes) -> Callable[[Path], Written]:
+    """Writes one file of that name."""
+
+    def write(folder: Path) -> Written:
+        data = content.encode() if isinstance(content, str) else content
+        (folder / name).write_bytes(data)
+        return str(folder / name), ()
+
+    return write
+
+
+def parts(folder: Path) -> Written:
+    """Three files, read by a glob."""
+    for part in range(3):
+        (folder / f"part{part}.csv").write_text(table("user,item,rating,time", ROWS[part::3]))
+    return str(folder / "part*.csv"), ()
+
+
+def parquet(folder: Path) -> Written:
+    """A Parquet file with columns of their own types."""
+    frame = pl.DataFrame(ROWS, schema=["user_id", "item_id", "rating", "timestamp"], orient="row")
+    frame.write_parquet(folder / "ratings.parquet")
+    return str(folder / "ratings.parquet"), ()
+
+
+def database(folder: Path) -> Written:
+    """A table of an SQLite database, read by a query."""
+    with sqlite3.connect(folder / "shop.db") as connection:
+        connection.execute("create table reviews (who text, what text, score integer, at integer)")
+        connection.executemany("insert into reviews values (?, ?, ?, ?)", ROWS)
+    connection.close()
+    query = "select who as user, what as item, score as rating, at as time from reviews"
+    return f"sqlite:///{folder / 'shop.db'}", ("--query", query)
+
+
+def by_name(folder: Path) -> Written:
+    """Columns whose names say nothing, named by an option."""
+    (folder / "x.csv").write_text(table("a,b,c,d", ROWS))
+    return str(folder / "x.csv"), ("--columns", "user=a,item=b,rating=c,time=d")
+
+
+ROWS = ratings()
+LINES = "".join(
+    json.dumps({"user": u, "item": i, "rating": r, "timestamp": t}) + "\n" for u, i, r, t in ROWS
+)
+FORMS: dict[str, Callable[[Path], Written]] = {
+    "other header names": at("r.csv", table("reviewerID,asin,overall,unixReviewTime", ROWS)),
+    "other order, semicolons": at(
+        "r.csv", table("time,rating,item,user", [row[::-1] for row in ROWS], ";")
+    ),
+    "quoted header and fields": at(
+        "r.csv", table("User-ID,Item-ID,Rating,Time", ROWS, quoting=csv.QUOTE_ALL)
+    ),
+    "no timestamps": at("r.csv", table("userId,movieId,rating", [row[:3] for row in ROWS])),
+    "ISO dates": at("r.csv", table("user,item,rating,date", [(*r[:3], day(r[3])) for r in ROWS])),
+    "milliseconds": at(
+        "r.csv", table("user,item,rating,ts", [(*r[:3], r[3] * 1000) for r in ROWS])
+    ),
+    "plays": at(
+        "r.tsv",
+        table("user,artist,plays", [(u, i, 9**s) for u, i, s, _ in ROWS], "\t"),
+    ),
+    "purchases": at("r.csv", table("customer,product", [r[:2] for r in ROWS if r[2] > 3])),
+    "scale 1 to 10": at(
+        "r.csv", table("user,item,rating,time", [(u, i, 2 * s, t) for u, i, s, t in ROWS])
+    ),
+    "scale 0 to 100": at(
+        "r.csv", table("user,item,rating,time", [(u, i, 25 * s - 25, t) for u, i, s, t in ROWS])
+    ),
+    "thumbs": at("r.csv", table("user,item,vote", [(u, i, int(s > 3)) for u, i, s, _ in ROWS])),
+    "repeats": at("r.csv", table("user,item,rating,time", [*ROWS, *ROWS[:50]])),
+    "accents and spaces in ids": at(
+        "r.csv",
+        table("user,item,rating,time", [(f"Zoë {u}", f"Café №{i}", s, t) for u, i, s, t in ROWS]),
+    ),
+    "leading zeros and large numbers": at(
+        "r.csv",
+        table(
+            "user,item,rating,time",
+            [(f"00{u[1:]}", f"9{int(i[1:]):018}", s, t) for u, i, s, t in ROWS],
+        ),
+    ),
+    "index column": at(
+        "r.csv", table(",userId,movieId,rating,timestamp", [(n, *r) for n, r in enumerate(ROWS)])
+    ),
+    "gzip": at("r.csv.gz", gzip.compress(table("user,item,rating,time", ROWS).encode())),
+    "Zstandard": at("r.csv.zst", zstandard.compress(table("user,item,rating,time", ROWS).encode())),
+    "byte order mark, CRLF": at("r.csv", "\ufeff" + table("user,item,rating,time", ROWS)),
+    "JSON lines": at("r.jsonl", LINES),
+    "Parquet": parquet,
+    "glob of parts": parts,
+    "SQLite": database,
+    "columns by name": by_name,
+}
+
+
+# The id of the user u3 in the forms that write ids in another way.
+USER_IDS = {"accents and spaces in ids": "Zoë u3", "leading zeros and large numbers": "003"}
+
+
+def number(item_id: str) -> int:
+    """The number of an item, however its id is written."""
+    return int("".join(filter(str.isdigit, item_id))) % 100
+
+
+def train(url: str, data: str, options: Sequence[str]) -> tuple[int, str]:
+    """Runs `marquee train` and promotes the release; returns the exit code and the output."""
+    command = ["train", "--data", data, "--store", url, "--models", "ease,item_cf", *options]
+    result = CliRunner().invoke(marquee_command, command)
+    text = result.output if result.exception is None else f"{result.output}{result.exception!r}"
+    return result.exit_code, text
+
+
+@pytest.mark.timeout(900)
+async def test_every_form_of_ratings_is_served(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A table says for each form what was read; known users get complete lists of unseen items."""
+    store = ReleaseStore(str(tmp_path / "store"))
+    found: list[list[str]] = []
+    failures: list[str] = []
+
+    async def ask(name: str, client: Any) -> list[str]:
+        production = store.production()
+        assert production is not None
+        release_id = production.release_id
+
+        async def is_served() -> bool:
+            status = await client.status()
+            return status.release is not None and status.release.release_id == release_id
+
+        while not await is_served():
+            await asyncio.sleep(0.05)
+        manifest = store.manifest(release_id)
+        page = await client.recommend(USER_IDS.get(name, "u3"), page_size=5)
+        assert page.source.release_id == release_id
+        assert page.subject_kind.value == "KNOWN"
+        assert not page.source.degraded
+        least = 4 if name == "purchases" else 1
+        rated = {number(item) for user, item, stars, _ in ROWS if user == "u3" and stars >= least}
+        assert len(page) == 5
+        assert not {number(item.item_id) for item in page} & rated
+        data = manifest.data
+        scale = f"{data.rating_min:g} to {data.rating_max:g}"
+        return [name, f"{data.rating_count}", data.feedback, scale, page[0].item_id]
+
+    async def run(name: str, client: Any = None) -> None:
+        folder = tmp_path / name.replace(" ", "-")
+        folder.mkdir()
+        data, options = FORMS[name](folder)
+        code, output = await asyncio.to_thread(train, store.url, data, options)
+        if code:
+            failures.append(f"{name}: {output}")
+        elif client is not None:
+            found.append(await ask(name, client))
+
+    first, *others = FORMS
+    await run(first)
+    assert not failures
+    async with served(store, tmp_path) as client:
+        found.append(await ask(first, client))
+        for name in others:
+            await run(name, client)
+    headers = ["form", "ratings", "feedback", "scale", f"first of {len(FORMS)} lists"]
+    with capsys.disabled():
+        print("\n" + render(headers, found, "lrlll"))  # noqa: T201 - the table is the report
+    assert not failures
+    assert len(found) == len(FORMS)
+    counts = {row[0]: int(row[1]) for row in found}
+    liked = sum(row[2] > 3 for row in ROWS)
+    assert counts == {name: liked if name == "purchases" else len(ROWS) for name in FORMS}
