@@ -81,7 +81,8 @@ def test_ratings_without_timestamps_are_refused_before_training(
     """`marquee evaluate --with-day` does not train for minutes before it says so."""
     monkeypatch.setattr(evaluate, "train_all", lambda *_: pytest.fail("training began"))
     file = tmp_path / "ratings.csv"
-    file.write_text("user,item,rating\n" + "".join(f"{u},{i},4\n" for u in "ab" for i in "xyz"))
+    rows = [f"{u},{i},{stars}\n" for u in "ab" for stars, i in enumerate("xyz", start=3)]
+    file.write_text("user,item,rating\n" + "".join(rows))
     with pytest.raises(RatingsError, match="--with-day requires timestamps"):
         evaluate.run_evaluation(EvaluateSettings(data=str(file), with_day=True))
 
