@@ -1,1 +1,6 @@
-"""The sections of the report; each function turns results into a `page.Section`."""
+"""The sections of the report, a file for each group of questions.
+
+Each function takes results and returns a `Section`; `reporting/report.py` puts them in order.
+Imports `reporting.page`, `reporting.plots` and what lies below `reporting`. Start with
+`rankings.py`.
+"""
