@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -162,15 +163,16 @@ class FeedbackServicer(feedback_service_pb2_grpc.FeedbackServiceServicer):
             InvalidFields: A rating is not.
         """
         try:
-            data = self._releases.serving.manifest.data
+            release = self._releases.serving
         except NoRelease:
             return
+        data = release.manifest.data
+        # The strength of an interaction, such as a number of plays, has no upper limit.
+        high = data.rating_max if release.predicts_stars else math.inf
         violations = [
-            FieldViolation(
-                f"events[{place}].stars", f"not in {data.rating_min:g} to {data.rating_max:g}"
-            )
+            FieldViolation(f"events[{place}].stars", f"not in {data.rating_min:g} to {high:g}")
             for place, event in enumerate(request.events)
-            if event.HasField("stars") and not data.rating_min <= event.stars <= data.rating_max
+            if event.HasField("stars") and not data.rating_min <= event.stars <= high
         ]
         if violations:
             raise InvalidFields(violations)

@@ -168,3 +168,13 @@ def test_what_every_release_knows_is_dropped() -> None:
     assert not fresh.of("w", 0).is_forgotten
     fresh.clear()
     assert (len(fresh), fresh.nbytes, fresh.position) == (0, 0, 0)
+
+
+def test_lists_from_before_all_feedback_go_on_after_an_undo() -> None:
+    """A rating that is recorded and deleted again leaves the user's open lists as they were."""
+    fresh = FreshFeedback(MIB)
+    rating = rated(5)
+    fresh.apply([rating, deletion(6, rating)])
+    before = fresh.of("u", 0).as_of(0)
+    assert before is not None
+    assert not before.events

@@ -10,7 +10,10 @@ import numpy as np
 from gateway.calls import TIMEOUT_S, Rating, Subject, request_for
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
+from marquee_core.feedback.events import EntryType, FeedbackEvent, FeedbackKind, LogEntry
 from marquee_core.ratings import RatingsMatrix
+from marquee_core.release.manifest import IMPLICIT
+from marquee_services.gateway.feedback.fresh import FreshFeedback
 from marquee_services.gateway.ranking.subjects import resolve_subject
 
 
@@ -65,3 +68,31 @@ async def test_fresh_ratings_replace_those_of_the_release(stub: Any) -> None:
     answer = await stub.Recommend(pb.RecommendRequest(subject=subject), timeout=TIMEOUT_S)
     assert answer.subject_kind == types_pb2.SUBJECT_KIND_KNOWN_WITH_FRESH_RATINGS
     assert "i5" not in [item.item_id for item in answer.items]
+
+
+async def test_a_dislike_does_not_count_as_an_interaction_of_implicit_feedback(
+    services: Any,
+) -> None:
+    """The item is known to the profile, but with a strength below all interactions."""
+    release = services.gateway.releases.serving
+    data = replace(release.manifest.data, feedback=IMPLICIT, rating_min=0.0, rating_max=9.0)
+    implicit = replace(release, manifest=replace(release.manifest, data=data))
+    events = tuple(
+        FeedbackEvent("new", item, kind, 0.0, time, f"k{time}")
+        for time, (item, kind) in enumerate(
+            [("i1", FeedbackKind.LIKE), ("i2", FeedbackKind.DISLIKE)], start=1
+        )
+    )
+    fresh = FreshFeedback(1024 * 1024)
+    fresh.apply(
+        [
+            LogEntry(place, EntryType.EVENT, event, 0, b"")
+            for place, event in enumerate(events, start=1)
+        ]
+    )
+    feedback = fresh.of("new", 0)
+    resolved = resolve_subject(implicit, Subject(user_id="new"), feedback=feedback)
+    strengths = dict(zip(resolved.items.tolist(), resolved.ratings.tolist(), strict=True))
+    liked, disliked = release.catalogue.items.indexes(["i1", "i2"]).tolist()
+    assert strengths[liked] == 9.0
+    assert strengths[disliked] < 0.0

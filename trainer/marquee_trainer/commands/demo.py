@@ -20,6 +20,7 @@ from marquee_trainer.commands.settings import DemoSettings
 from marquee_trainer.commands.tables import metrics_table
 from marquee_trainer.commands.train import train_all
 from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.data.scale import Feedback
 from marquee_trainer.publishing.release import publish_trained
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.results import Trained
@@ -98,10 +99,14 @@ def _show_recommendations(client: Client, dataset: RatingsDataset, trained: Trai
     click.echo(f"\nUser {user_id} rated {len(rated)} items; among the best: {titles}")
     _print_page(client.recommend(user_id, page_size=_PAGE_SIZE, include_metadata=True))
     most_rated = np.argsort(-matrix.item_counts, kind="stable")[: len(_VISITOR_STARS)]
-    ratings = dict(zip(dataset.catalogue.items.ids(most_rated), _VISITOR_STARS, strict=True))
+    if dataset.feedback is Feedback.EXPLICIT:
+        given = [dataset.from_stars(stars) for stars in _VISITOR_STARS]
+    else:
+        given = [dataset.scale.high] * len(most_rated)
+    ratings = dict(zip(dataset.catalogue.items.ids(most_rated), given, strict=True))
     described = ", ".join(
         f"{dataset.catalogue.title(item)} {stars:g}★"
-        for item, stars in zip(most_rated.tolist(), _VISITOR_STARS, strict=True)
+        for item, stars in zip(most_rated.tolist(), given, strict=True)
     )
     click.echo(f"\nA visitor who rated {described}")
     _print_page(client.recommend(ratings=ratings, page_size=_PAGE_SIZE, include_metadata=True))

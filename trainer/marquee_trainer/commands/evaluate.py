@@ -10,7 +10,7 @@ import click
 
 from marquee_trainer.commands.loading import load_and_split
 from marquee_trainer.commands.progress import ProgressBar
-from marquee_trainer.commands.selection import selection_of
+from marquee_trainer.commands.selection import ModelSelection, selection_of
 from marquee_trainer.commands.settings import EvaluateSettings
 from marquee_trainer.commands.tables import known_day_table, metrics_table
 from marquee_trainer.commands.train import train_all
@@ -55,10 +55,12 @@ def run_evaluation(settings: EvaluateSettings) -> None:
     config = TrainingConfig.for_dataset(dataset, settings.seed)
     new_users: ColdStart | None = None
     if settings.cold_start:
+        # The same models, so that their curves can be compared; a budget could admit others.
+        same = ModelSelection(tuple(model.name for model in trained.models))
         new_users = cold_start(
             dataset,
             dataset.file_order,
-            lambda data, part: train_all(data, part, settings.seed, settings.config, selection),
+            lambda data, part: train_all(data, part, settings.seed, settings.config, same),
             ColdStartConfig(),
             config.relevant_stars,
             settings.seed,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from marquee_core.output import Output
 from marquee_trainer.commands.interrupt import set_outcome
 from marquee_trainer.commands.loading import load_and_split, open_store
 from marquee_trainer.commands.progress import ProgressBar, training_plan
@@ -14,6 +15,7 @@ from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.scale import Feedback
 from marquee_trainer.data.split import Split
 from marquee_trainer.models.configurations import models_for
+from marquee_trainer.models.model import Model
 from marquee_trainer.publishing.config import PrecomputeConfig, RetrievalConfig
 from marquee_trainer.publishing.release import publish_trained
 from marquee_trainer.training.budget import Budget
@@ -92,9 +94,16 @@ def train_all(
     training = TrainingConfig.for_dataset(dataset, seed)
     budget = None
     if selection.seconds is not None:
-        budget = Budget(selection.seconds, lambda note: click.echo(f"  {note}", err=True))
+        budget = Budget(
+            selection.seconds, lambda note: click.echo(f"  {note}", err=True), refit=refit
+        )
     held_out = round(training.validation_share(split.kind) * len(split.train))
-    names = [make_model().name for make_model in models]
+    planned: list[Model] = [make_model() for make_model in models]
+    if dataset.feedback is Feedback.IMPLICIT:
+        planned = [model for model in planned if model.output is Output.AFFINITY]
+    if budget is not None:
+        planned = budget.order(planned)
+    names = [model.name for model in planned]
     all_ratings = len(split.train) + len(split.test) if refit else 0
     plan = training_plan(names, held_out, len(split.train), all_ratings)
     with ProgressBar(plan) as bar:

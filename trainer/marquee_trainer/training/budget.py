@@ -10,9 +10,9 @@ from marquee_trainer.models.costs import COSTS
 from marquee_trainer.models.model import Model
 from marquee_trainer.models.neural.tensorflow_model import TensorFlowModel
 
-# Refits per fit: one for the evaluation and one on all ratings, each with more ratings than the
-# fit before it.
-_REFITS = 2.5
+# The cost of the refits, in refits of the ratings of the first fit: one for the evaluation, and one
+# on all ratings if the release serves them. Each has more ratings than the fit before it.
+_EVALUATION_REFIT, _FINAL_REFIT = 1.1, 1.4
 # The share of the time that is for loading, blending, evaluating and publishing.
 _RESERVE = 0.2
 # A model is shortened only if at least this share of its epochs fits; fewer are not worth it.
@@ -31,6 +31,7 @@ class Budget:
         seconds: float,
         report: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
+        refit: bool = True,
     ) -> None:
         """Starts the clock.
 
@@ -38,7 +39,9 @@ class Budget:
             seconds: The time that the whole run may take.
             report: Called with a sentence for each model that is left out or shortened.
             clock: The current time, in seconds.
+            refit: Whether the models are refitted on all ratings in the end.
         """
+        self._refits = _EVALUATION_REFIT + (_FINAL_REFIT if refit else 0.0)
         self._report = report
         self._clock = clock
         self._end = clock() + seconds * (1.0 - _RESERVE)
@@ -73,7 +76,7 @@ class Budget:
             self._leave_out(model, 0.0)
             return None
         cost = COSTS[model.name].at(matrix)
-        needed = (cost.fit_s + _REFITS * cost.refit_s) * self._speed()
+        needed = (cost.fit_s + self._refits * cost.refit_s) * self._speed()
         left = self._left()
         if needed <= left:
             return model
@@ -101,9 +104,9 @@ class Budget:
         if model.name in COSTS:
             cost = COSTS[model.name].at(matrix)
             self._estimated_s += cost.fit_s * self._shares.get(model.name, 1.0)
-            self._refits_s += _REFITS * seconds * cost.refit_s / cost.fit_s
+            self._refits_s += self._refits * seconds * cost.refit_s / cost.fit_s
         else:
-            self._refits_s += _REFITS * seconds
+            self._refits_s += self._refits * seconds
 
     def _left(self) -> float:
         """The seconds left for further models, after the refits of those that are fitted."""

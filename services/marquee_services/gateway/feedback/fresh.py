@@ -66,6 +66,8 @@ class UserFeedback:
         """The feedback as it was at an earlier version; None if that is no longer known."""
         if version == self.version:
             return self
+        if not version and not self.is_forgotten:
+            return NO_FEEDBACK
         if version > self.version or version < self.rewritten:
             return None
         events = tuple(event for event in self.events if event.position <= version)

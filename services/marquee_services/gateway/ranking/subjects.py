@@ -16,6 +16,7 @@ import numpy as np
 
 from marquee.v1 import scoring_service_pb2, types_pb2
 from marquee_core.arrays import Bool, Float32, Int32
+from marquee_core.feedback.events import FeedbackKind
 from marquee_core.feedback.meaning import is_explicit, stars_of
 from marquee_core.ratings import Profiles
 from marquee_services.errors import FieldViolation, InvalidFields
@@ -141,6 +142,10 @@ def _recorded(
     stars = np.array(
         [stars_of(event.kind, event.value, low, high) for event in events], dtype=np.float32
     )
+    if not release.predicts_stars:
+        # Implicit feedback has no dislikes: even the lowest strength counts as an interaction.
+        # Below it, the item is excluded from the list and has no other effect.
+        stars[[event.kind is FeedbackKind.DISLIKE for event in events]] = low - 1.0
     used = items >= 0
     if user >= 0:
         # A play tells less than the rating that the user gave before.

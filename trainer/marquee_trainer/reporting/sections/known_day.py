@@ -19,8 +19,9 @@ def known_day_section(known_day: KnownDay, metrics: Mapping[str, Mapping[str, fl
         [
             name,
             *(f"{row[key]:.4f}" for key in ("test_mse", "test_rmse")),
-            f"{metrics[name]['test_mse']:.4f}",
-            f"{row['test_mse'] / metrics[name]['test_mse'] - 1:+.2%}",
+            # The model without the day may not have been trained.
+            f"{metrics[name]['test_mse']:.4f}" if name in metrics else "",
+            f"{row['test_mse'] / metrics[name]['test_mse'] - 1:+.2%}" if name in metrics else "",
         ]
         for name, row in known_day.metrics.items()
     ]
