@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import click
 
-from marquee_core.output import Output
 from marquee_trainer.commands.interrupt import set_outcome
 from marquee_trainer.commands.loading import load_and_split, open_store
 from marquee_trainer.commands.progress import ProgressBar, training_plan
@@ -15,7 +14,7 @@ from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.scale import Feedback
 from marquee_trainer.data.split import Split
 from marquee_trainer.models.configurations import models_for
-from marquee_trainer.models.model import Model
+from marquee_trainer.models.model import Model, can_learn_from
 from marquee_trainer.publishing.config import PrecomputeConfig, RetrievalConfig
 from marquee_trainer.publishing.release import publish_trained
 from marquee_trainer.training.budget import Budget
@@ -98,9 +97,8 @@ def train_all(
             selection.seconds, lambda note: click.echo(f"  {note}", err=True), refit=refit
         )
     held_out = round(training.validation_share(split.kind) * len(split.train))
-    planned: list[Model] = [make_model() for make_model in models]
-    if dataset.feedback is Feedback.IMPLICIT:
-        planned = [model for model in planned if model.output is Output.AFFINITY]
+    made: list[Model] = [make_model() for make_model in models]
+    planned = [model for model in made if can_learn_from(model.output, dataset.feedback)]
     if budget is not None:
         planned = budget.order(planned)
     names = [model.name for model in planned]

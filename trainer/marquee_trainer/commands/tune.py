@@ -13,12 +13,11 @@ import click
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from marquee_core.output import Output
 from marquee_trainer.commands.loading import load_and_split
 from marquee_trainer.commands.settings import TuneSettings
 from marquee_trainer.data.errors import RatingsError
-from marquee_trainer.data.scale import Feedback
 from marquee_trainer.models.configurations import packaged, read_parameters
+from marquee_trainer.models.model import can_learn_from
 from marquee_trainer.models.registry import MODELS_BY_NAME
 from marquee_trainer.tuning.file import TunedFile
 from marquee_trainer.tuning.search import Search, tune
@@ -45,10 +44,15 @@ def tune_models(settings: TuneSettings) -> None:
     start_file = out if out.exists() else packaged(len(split.train))
     start = read_parameters(start_file) if start_file else {}
     names = [name.strip() for name in settings.models.split(",") if name.strip()] or list(SPACES)
-    if dataset.feedback is Feedback.IMPLICIT:
-        names = [name for name in names if not _is_rating_predictor(name)]
-        if not names:
-            raise RatingsError(f"{dataset.source}: only rankers learn from implicit feedback")
+    names = [
+        name
+        for name in names
+        # An unknown name is reported by the search.
+        if name not in MODELS_BY_NAME
+        or can_learn_from(MODELS_BY_NAME[name].output, dataset.feedback)
+    ]
+    if not names:
+        raise RatingsError(f"{dataset.source}: only rankers learn from implicit feedback")
     file = TunedFile(out, dataset, split, settings.seed)
     searches: dict[str, Search] = {}
     with _Status(len(names), settings.minutes) as status:
@@ -77,11 +81,6 @@ def tune_models(settings: TuneSettings) -> None:
     # Models that already had trials and no time for more were not reported above.
     file.write(found)
     click.echo(f"wrote {out}")
-
-
-def _is_rating_predictor(name: str) -> bool:
-    kind = MODELS_BY_NAME.get(name)
-    return kind is not None and kind.output is Output.STARS
 
 
 class _Status:

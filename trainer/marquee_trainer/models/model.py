@@ -15,6 +15,7 @@ from marquee_core.output import Output
 from marquee_core.scorers.hyperparameters import ModelConfig
 from marquee_core.scorers.scorer import ReleaseData, Scorer
 from marquee_trainer.data.interactions import Interactions
+from marquee_trainer.data.scale import Feedback
 
 # The number of scores computed at once: a block takes 16 MB.
 _BLOCK_CELLS = 4_000_000
@@ -161,6 +162,14 @@ class ConfiguredModel(Model, Generic[ConfigT_co]):
     def parameters(self) -> dict[str, object]:
         """See `Model.parameters`."""
         return asdict(self._config)
+
+
+def can_learn_from(output: Output, feedback: Feedback) -> bool:
+    """Whether a model with such scores can learn from a kind of feedback.
+
+    Implicit feedback has no ratings to predict, so only rankers can learn from it.
+    """
+    return output is Output.AFFINITY or feedback is Feedback.EXPLICIT
 
 
 def score_known(scorer: Scorer, data: ReleaseData) -> Callable[[Int32], Float32]:

@@ -29,7 +29,7 @@ from marquee_trainer.data.split import Split
 from marquee_trainer.ensemble.blends import RankingLists, learn_ensemble
 from marquee_trainer.metrics.ranking_metrics import RankingTask
 from marquee_trainer.models.baselines import fitted_baselines
-from marquee_trainer.models.model import Fit, Model, Training, predict_pairs
+from marquee_trainer.models.model import Fit, Model, Training, can_learn_from, predict_pairs
 from marquee_trainer.training.budget import Budget
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import evaluate
@@ -74,7 +74,7 @@ def train(
     candidates = [
         model
         for model in (make_model() for make_model in models)
-        if model.output is Output.AFFINITY or not rankers_only
+        if can_learn_from(model.output, dataset.feedback)
     ]
     if models and not candidates:
         raise RatingsError(
