@@ -5,7 +5,8 @@ TensorFlow, Numba or LAPACK is a single instruction and may take minutes. It mus
 interpreter lock meanwhile, as Numba does with `nogil` and NumPy does but `scipy.linalg` does not.
 Then a second thread can run: it learns of the signal through a socket
 that the interpreter's C code writes to, and ends the process if the main thread does not end in
-time.
+time. It does so at once while TensorFlow's own Python code runs, because an exception that unwinds
+it half-way through a call of its C++ code can crash the process.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import NoReturn, Self
@@ -31,6 +33,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # The store removes its own partial files when it is interrupted, so its writing is never cut short.
 _STORE = os.path.join("marquee_core", "release", "store.py")
 _STORE_POLL_S = 0.05
+_TENSORFLOW = tuple(f"{os.sep}{name}{os.sep}" for name in ("tensorflow", "keras"))
+# Tells the watcher to end the process at once; no signal has this number.
+_NOW = b"\0"
 _SHOW_CURSOR = "\x1b[?25h"
 
 _active: list[PromptInterrupt] = []
@@ -126,11 +131,15 @@ class PromptInterrupt:
             self._receiver.close()
             os.close(self._stderr)
 
-    def _raise(self, _number: int, _frame: FrameType | None) -> None:
+    def _raise(self, _number: int, frame: FrameType | None) -> None:
         # A second signal must not interrupt the cleaning up after the first.
-        if not self._interrupted.is_set():
-            self._interrupted.set()
-            raise KeyboardInterrupt
+        if self._interrupted.is_set():
+            return
+        self._interrupted.set()
+        if self._grace_s is not None and _is_unsafe_to_unwind(frame):
+            self._sender.send(_NOW)
+            return
+        raise KeyboardInterrupt
 
     def _watch(self) -> None:
         """Waits for a signal; ends the process if it is still there after the grace period."""
@@ -143,8 +152,11 @@ class PromptInterrupt:
         while (left := deadline - time.monotonic()) > 0:
             self._receiver.settimeout(left)
             try:
-                if not self._receiver.recv(1):
+                received = self._receiver.recv(1)
+                if not received:
                     return  # The command ended by itself.
+                if received == _NOW:
+                    break
             except TimeoutError:
                 break
         while _main_thread_is_in_store():
@@ -175,8 +187,18 @@ def set_outcome(outcome: str) -> None:
 def _main_thread_is_in_store() -> bool:
     ident = threading.main_thread().ident
     frame = None if ident is None else sys._current_frames().get(ident)
+    return any(name.endswith(_STORE) for name in _files_of(frame))
+
+
+def _is_unsafe_to_unwind(frame: FrameType | None) -> bool:
+    """Whether a call of TensorFlow is running that the store does not wait for."""
+    names = list(_files_of(frame))
+    in_tensorflow = any(part in name for name in names for part in _TENSORFLOW)
+    return in_tensorflow and not any(name.endswith(_STORE) for name in names)
+
+
+def _files_of(frame: FrameType | None) -> Iterator[str]:
+    """The source files of a frame and of those that called it."""
     while frame is not None:
-        if frame.f_code.co_filename.endswith(_STORE):
-            return True
+        yield frame.f_code.co_filename
         frame = frame.f_back
-    return False
