@@ -39,6 +39,7 @@ from marquee_services.gateway.feedback_disabled_servicer import DisabledFeedback
 from marquee_services.gateway.ranking.router import Router
 from marquee_services.gateway.releases.release import GatewayRelease, load_gateway_release
 from marquee_services.gateway.releases.serving import Releases
+from marquee_services.gateway.request_limits import REQUEST_LIMITS
 from marquee_services.gateway.servicer import RecommenderServicer
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.server.follower import ReleaseFollower
@@ -157,6 +158,8 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
             add_servicers,
             metrics,
             settings.max_request_bytes,
+            REQUEST_LIMITS,
+            frozenset({"GetStatus"}),
         )
     except BaseException:
         if feedback is not None:

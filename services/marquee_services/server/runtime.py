@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from marquee_services.server.calls import CallLimits, CallsInProgress
 from marquee_services.server.interceptor import CallInterceptor
 from marquee_services.server.metrics import Metrics
+from marquee_services.server.request_limits import RequestLimits
 from marquee_services.server.settings import ServerSettings
 
 _log = structlog.get_logger()
@@ -24,6 +26,7 @@ _log = structlog.get_logger()
 # Large enough for scores of the whole catalogue for a batch of users, which a backend returns.
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 _MIN_PING_INTERVAL_MS = 500
+_MAX_PENDING = 100_000
 _Status = health_pb2.HealthCheckResponse.ServingStatus
 
 
@@ -35,11 +38,13 @@ class BoundServer:
         server: The gRPC server.
         port: The port that the server listens on; 0 for a Unix socket.
         metrics: The server's metrics.
+        calls: The calls in progress.
     """
 
     server: grpc.aio.Server
     port: int
     metrics: Metrics
+    calls: CallsInProgress
     _health: Any
     _services: tuple[str, ...]
 
@@ -67,6 +72,8 @@ async def create_server(
     add_servicers: Callable[[grpc.aio.Server], None],
     metrics: Metrics,
     max_receive_bytes: int = MAX_MESSAGE_BYTES,
+    request_limits: Mapping[str, RequestLimits] | None = None,
+    exempt: frozenset[str] = frozenset(),
 ) -> BoundServer:
     """Creates and starts a server with health checks, reflection and the interceptor.
 
@@ -78,15 +85,25 @@ async def create_server(
         add_servicers: Adds their servicers to the server.
         metrics: Receives the metrics of calls.
         max_receive_bytes: Largest request that is accepted, in bytes.
+        request_limits: What a request may consist of, by the method's name.
+        exempt: Names of methods that are answered beyond the limit of calls.
 
     Raises:
         OSError: The server cannot listen on its address.
     """
     interceptor = CallInterceptor(
         tuple(f"/{service}/" for service in services),
-        settings.max_calls,
-        settings.default_deadline,
+        CallLimits(
+            settings.max_calls,
+            settings.max_batches,
+            settings.default_deadline,
+            settings.max_deadline,
+            settings.receive_timeout,
+            settings.stall_timeout,
+            exempt,
+        ),
         metrics,
+        request_limits,
     )
     server = grpc.aio.server(
         interceptors=(interceptor,),
@@ -94,6 +111,12 @@ async def create_server(
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", max_receive_bytes),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_concurrent_streams", settings.max_streams),
+            ("grpc.max_connection_idle_ms", int(settings.max_connection_idle * 1000)),
+            # The interceptor refuses calls with a reason. gRPC would end those beyond a thousand
+            # that it has not handed over yet as CANCELLED, without one.
+            ("grpc.server.max_pending_requests", _MAX_PENDING),
+            ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
             # Clients send keepalive pings to detect a server that hangs; do not refuse them.
             ("grpc.http2.min_ping_interval_without_data_ms", _MIN_PING_INTERVAL_MS),
             ("grpc.http2.max_ping_strikes", 0),
@@ -105,7 +128,7 @@ async def create_server(
     names: Sequence[str] = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
     port = _listen(server, settings)
-    bound = BoundServer(server, port, metrics, health_servicer, tuple(services))
+    bound = BoundServer(server, port, metrics, interceptor.calls, health_servicer, tuple(services))
     await bound.set_serving(False)
     metrics.serve(settings.metrics_port)
     await server.start()

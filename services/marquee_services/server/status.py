@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import grpc
-from google.protobuf import any_pb2
+from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from marquee.v1 import errors_pb2
-from marquee_services.errors import InvalidFields, ServiceError
+from marquee_services.errors import InvalidFields, Overloaded, ServiceError
 
 DOMAIN = "marquee.v1"
 DETAILS_KEY = "grpc-status-details-bin"
+
+_Detail: TypeAlias = (
+    error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo
+)
 
 
 def reason_name(error: ServiceError) -> str:
@@ -20,7 +26,7 @@ def reason_name(error: ServiceError) -> str:
 
 def status_details(error: ServiceError) -> bytes:
     """The google.rpc.Status of an error, serialised for the trailing metadata."""
-    details: list[error_details_pb2.ErrorInfo | error_details_pb2.BadRequest] = [
+    details: list[_Detail] = [
         error_details_pb2.ErrorInfo(
             reason=reason_name(error), domain=DOMAIN, metadata=error.metadata
         )
@@ -36,6 +42,10 @@ def status_details(error: ServiceError) -> bytes:
                 ]
             )
         )
+    if isinstance(error, Overloaded):
+        delay = duration_pb2.Duration()
+        delay.FromNanoseconds(int(error.retry_after_s * 1e9))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     return pack_status(error.code, str(error), *details)
 
 
@@ -55,7 +65,7 @@ def internal_details(message: str, request_id: str) -> bytes:
 def pack_status(
     code: grpc.StatusCode,
     message: str,
-    *details: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest,
+    *details: _Detail,
 ) -> bytes:
     """Serialises a google.rpc.Status with details."""
     packed = []

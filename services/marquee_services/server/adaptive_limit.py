@@ -1,0 +1,161 @@
+"""An adaptive limit of the work in progress, which sheds load before latency grows.
+
+The method is the gradient algorithm of Netflix's concurrency-limits
+(https://github.com/Netflix/concurrency-limits): the limit shrinks by the ratio of the latency
+without load to the latency now, and a headroom of its square root lets it grow again,
+
+    limit ← limit · min(1, tolerance · unloaded / now) + √limit.
+
+Latencies are compared within a class of calls, because calls of different classes cost different
+amounts of work: what enters the formula is the mean of latency / unloaded latency.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from marquee_services.errors import Busy
+
+# A window ends with this many calls, if it has lasted as long as this.
+_WINDOW_CALLS = 10
+_WINDOW_S = 0.05
+_LEAST_GRADIENT = 0.5
+# The share of a window's result in the new limit.
+_SMOOTHING = 0.3
+# The unloaded latency of a class is the least mean of a window. In windows without a refusal it is
+# forgotten by this share a second: a slower release becomes the new normal in a minute or two.
+_FORGET_PER_S = 0.01
+# A retry before the calls in progress have ended would be refused again.
+_LEAST_RETRY_S = 0.05
+
+
+@dataclass
+class _Class:
+    """The latencies of a class of calls.
+
+    Attributes:
+        unloaded_s: The latency without load, in seconds; 0 until it is known.
+        total_s: The sum of the latencies in this window, in seconds.
+        calls: The number of calls in this window.
+    """
+
+    unloaded_s: float = 0.0
+    total_s: float = 0.0
+    calls: int = 0
+
+
+class AdaptiveLimit:
+    """Admits work up to a limit that follows the latency; see the module's description.
+
+    Attributes:
+        limit: The cost that may be in progress at once.
+        in_progress: The cost in progress.
+        refused: The number of refusals.
+    """
+
+    def __init__(
+        self,
+        start: float,
+        least: float,
+        most: float,
+        tolerance: float,
+        unhurried_s: float,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """Creates a limit.
+
+        Args:
+            start: The limit at first. It is low enough to see the latency without load.
+            least: The lower bound of the limit.
+            most: The upper bound.
+            tolerance: The latency that is aimed at under load, as a multiple of the unloaded one.
+            unhurried_s: Latencies up to this many seconds never reduce the limit.
+            clock: Seconds from any start.
+        """
+        self.limit = start
+        self.in_progress = 0.0
+        self.refused = 0
+        self._least, self._most = least, most
+        self._tolerance, self._unhurried_s = tolerance, unhurried_s
+        self._clock = clock
+        self._classes: dict[str, _Class] = {}
+        self._window_start = clock()
+        self._window_calls = 0
+        self._window_refused = 0
+        self._most_in_progress = 0.0
+
+    @property
+    def pressure(self) -> float:
+        """The share of the limit that is in progress."""
+        return self.in_progress / self.limit
+
+    @contextmanager
+    def admit(self, name: str, cost: float = 1.0) -> Iterator[None]:
+        """Surrounds a call, which counts as in progress until the block ends.
+
+        Args:
+            name: The class of the call.
+            cost: What the call costs, in units of the limit. A call is admitted whatever it costs
+                if nothing else is in progress.
+
+        Raises:
+            Busy: The limit is reached.
+        """
+        if self.in_progress and self.in_progress + cost > self.limit:
+            self.refused += 1
+            raise Busy(f"{self.limit:.0f}", self._retry_after_s())
+        self.in_progress += cost
+        self._most_in_progress = max(self._most_in_progress, self.in_progress)
+        start = self._clock()
+        try:
+            yield
+        except BaseException:
+            self.in_progress -= cost
+            raise
+        self.in_progress -= cost
+        # Only answers are measured: errors are often faster than the work, or as slow as a timeout.
+        self._measure(name, self._clock() - start)
+
+    def _measure(self, name: str, seconds: float) -> None:
+        found = self._classes.setdefault(name, _Class())
+        found.total_s += seconds
+        found.calls += 1
+        self._window_calls += 1
+        now = self._clock()
+        if self._window_calls >= _WINDOW_CALLS and now - self._window_start >= _WINDOW_S:
+            self._end_window(now - self._window_start)
+            self._window_start, self._window_calls = now, 0
+            self._window_refused = self.refused
+            self._most_in_progress = self.in_progress
+
+    def _end_window(self, elapsed_s: float) -> None:
+        ratios, total_s = 0.0, 0.0
+        # Forgotten over at most a second: a quiet hour says nothing about latency.
+        forget = _FORGET_PER_S * min(elapsed_s, 1.0) if self.refused == self._window_refused else 0
+        for found in self._classes.values():
+            found.unloaded_s *= 1 + forget
+            if not found.calls:
+                continue
+            mean = found.total_s / found.calls
+            found.unloaded_s = min(found.unloaded_s or mean, mean)
+            ratios += found.calls * mean / found.unloaded_s
+            total_s += found.total_s
+            found.total_s, found.calls = 0.0, 0
+        ratio = ratios / self._window_calls
+        gradient = max(_LEAST_GRADIENT, min(1.0, self._tolerance / ratio))
+        if total_s / self._window_calls <= self._unhurried_s:
+            gradient = 1.0
+        if gradient == 1.0 and self._most_in_progress < self.limit / 2:
+            return  # Calls that do not use the limit do not show that it could be higher.
+        wanted = self.limit * gradient + math.sqrt(self.limit)
+        limit = self.limit + _SMOOTHING * (wanted - self.limit)
+        self.limit = max(self._least, min(self._most, limit))
+
+    def _retry_after_s(self) -> float:
+        """Until about half of the calls in progress have ended."""
+        known = [found.unloaded_s for found in self._classes.values() if found.unloaded_s]
+        return max(_LEAST_RETRY_S, self._tolerance * max(known, default=0.0) / 2)
