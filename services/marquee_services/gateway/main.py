@@ -32,6 +32,7 @@ from marquee_services.gateway.answering.status import StatusReporter
 from marquee_services.gateway.answering.stored_answers import StoredAnswers
 from marquee_services.gateway.backends.backend import Backend
 from marquee_services.gateway.backends.interface import AnyBackend
+from marquee_services.gateway.batch_lane import BatchLane
 from marquee_services.gateway.caching.answer_cache import AnswerCache
 from marquee_services.gateway.caching.list_cache import ListCache
 from marquee_services.gateway.feedback.fresh import FreshFeedback
@@ -42,6 +43,7 @@ from marquee_services.gateway.releases.serving import Releases
 from marquee_services.gateway.request_limits import REQUEST_LIMITS
 from marquee_services.gateway.servicer import RecommenderServicer
 from marquee_services.gateway.settings import GatewaySettings
+from marquee_services.server.adaptive_limit import AdaptiveLimit
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.runtime import BoundServer, create_server, until_signalled
@@ -131,6 +133,13 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
     metrics = Metrics()
     fresh = FreshFeedback(settings.feedback_memory_mib * _MIB)
     feedback = _start_feedback(settings, releases, fresh, metrics)
+    computing = AdaptiveLimit(
+        settings.min_computing,
+        settings.max_computing,
+        settings.latency_tolerance,
+        settings.unhurried_latency,
+    )
+    metrics.watch_limit(computing)
     servicer = RecommenderServicer(
         stored_answers=StoredAnswers(
             releases, router, answer_cache, settings.precomputed_pages, settings.dense_limit, fresh
@@ -144,6 +153,10 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
         ),
         settings=settings,
         metrics=metrics,
+        computing=computing,
+        batch_lane=BatchLane(
+            settings.batch_parallel, lambda seconds: bound.calls.had_single_within(seconds)
+        ),
     )
     feedback_servicer = DisabledFeedbackServicer() if feedback is None else feedback.servicer
 

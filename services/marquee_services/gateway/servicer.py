@@ -18,10 +18,12 @@ from marquee_services.gateway.answering.similar import SimilarItemsFinder
 from marquee_services.gateway.answering.status import StatusReporter
 from marquee_services.gateway.answering.stored_answers import AnswerOrigin, StoredAnswers
 from marquee_services.gateway.batch import recommend_batch
+from marquee_services.gateway.batch_lane import BatchLane, subject_cost
 from marquee_services.gateway.caching.message_bytes import SerializedResponse
 from marquee_services.gateway.ranking.deadline import Deadline
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.gateway.validation import validate
+from marquee_services.server.adaptive_limit import AdaptiveLimit
 from marquee_services.server.interceptor import Context, time_left
 from marquee_services.server.metrics import Metrics
 
@@ -39,6 +41,8 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         status: StatusReporter,
         settings: GatewaySettings,
         metrics: Metrics,
+        computing: AdaptiveLimit,
+        batch_lane: BatchLane,
     ) -> None:
         """Creates a servicer.
 
@@ -51,6 +55,8 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
             status: Answers GetStatus.
             settings: The gateway's settings; the servicer uses its deadlines and batch limits.
             metrics: Counts answers by origin, and degraded answers by reason.
+            computing: Admits the single calls whose answers must be computed.
+            batch_lane: The budget of the batches.
         """
         self._stored_answers = stored_answers
         self._recommender = recommender
@@ -60,6 +66,8 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         self._status = status
         self._settings = settings
         self._metrics = metrics
+        self._computing = computing
+        self._batch_lane = batch_lane
         self._answers = {origin: metrics.answers.labels(origin) for origin in AnswerOrigin}
 
     async def Recommend(  # type: ignore[override]  # the interceptor sends serialised responses
@@ -72,7 +80,9 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
             message, origin = stored
             self._answers[origin].inc()
             return message
-        response = await self._recommender.recommend(validate(request), self._deadline(context))
+        name = "RecommendWithReasons" if request.options.include_reasons else "Recommend"
+        with self._computing.admit(name, subject_cost(request)):
+            response = await self._recommender.recommend(validate(request), self._deadline(context))
         self._answers[AnswerOrigin.COMPUTED].inc()
         self._finish(response.source, start)
         return response
@@ -88,6 +98,7 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
             self._stored_answers.batch(request, start),
             request,
             self._deadline(context),
+            self._batch_lane,
             self._settings.batch_parallel,
             lambda source: self._finish(source, start),
         ):
@@ -98,7 +109,8 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
     ) -> pb.PredictRatingsResponse:
         """Predicts the ratings that a subject would give to items."""
         start = time.perf_counter()
-        response = await self._predictor.predict(validate(request), self._deadline(context))
+        with self._computing.admit("PredictRatings"):
+            response = await self._predictor.predict(validate(request), self._deadline(context))
         self._finish(response.source, start)
         return response
 
@@ -107,7 +119,8 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
     ) -> pb.SimilarItemsResponse:
         """Finds the items that are most similar to an item."""
         start = time.perf_counter()
-        response = await self._similar_items.similar(validate(request), self._deadline(context))
+        with self._computing.admit("SimilarItems"):
+            response = await self._similar_items.similar(validate(request), self._deadline(context))
         self._finish(response.source, start)
         return response
 

@@ -59,7 +59,6 @@ class AdaptiveLimit:
 
     def __init__(
         self,
-        start: float,
         least: float,
         most: float,
         tolerance: float,
@@ -69,14 +68,14 @@ class AdaptiveLimit:
         """Creates a limit.
 
         Args:
-            start: The limit at first. It is low enough to see the latency without load.
-            least: The lower bound of the limit.
+            least: The lower bound of the limit, which starts at twice as much. That is low enough
+                to see the latency without load.
             most: The upper bound.
             tolerance: The latency that is aimed at under load, as a multiple of the unloaded one.
             unhurried_s: Latencies up to this many seconds never reduce the limit.
             clock: Seconds from any start.
         """
-        self.limit = start
+        self.limit = min(2.0 * least, most)
         self.in_progress = 0.0
         self.refused = 0
         self._least, self._most = least, most

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
+from marquee_services.server.adaptive_limit import AdaptiveLimit
+
 _LATENCY_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -50,6 +52,16 @@ class Metrics:
             ("origin",),
             registry=self.registry,
         )
+
+    def watch_limit(self, limit: AdaptiveLimit) -> None:
+        """Adds gauges of an adaptive limit."""
+        for name, text, read in (
+            ("limit", "Answers that may be computed at once.", lambda: limit.limit),
+            ("in_progress", "Answers being computed, by their cost.", lambda: limit.in_progress),
+            ("refused", "Calls refused because the limit was reached.", lambda: limit.refused),
+        ):
+            gauge = Gauge(f"marquee_computing_{name}", text, registry=self.registry)
+            gauge.set_function(read)
 
     def set_release(self, release_id: str) -> None:
         """Sets which release is in service."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import structlog
@@ -17,6 +16,7 @@ from marquee_services.gateway.main import start as start_gateway
 from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.loading import load_engine
 from marquee_services.server.follower import ReleaseFollower
+from marquee_services.server.lanes import LaneExecutor
 from marquee_services.server.runtime import until_signalled
 from marquee_services.standalone.backend import LocalBackend
 from marquee_services.standalone.settings import StandaloneSettings
@@ -42,7 +42,7 @@ async def start(
     """
     store = ReleaseStore(settings.store)
     # One thread scores for both backends: more would only compete for the interpreter's lock.
-    executor = ThreadPoolExecutor(1, thread_name_prefix="scoring")
+    executor = LaneExecutor("scoring")
     followers, backends = [], []
     for name, own_loaders in loaders.items():
         follower = _follower(store, name, own_loaders, settings)

@@ -17,12 +17,16 @@ from marquee_services.gateway.backends.answers import unpack_rankings, unpack_sc
 from marquee_services.gateway.backends.failures import BackendError, Failure, LastError
 from marquee_services.gateway.backends.ranking import BackendRanking, ModelWeights
 from marquee_services.gateway.settings import GatewaySettings
+from marquee_services.server.lanes import LANE, Lane, lane_metadata
 from marquee_services.server.micro_batcher import MicroBatcher, QueueFullError
 from marquee_services.server.runtime import MAX_MESSAGE_BYTES
 from marquee_services.server.wire import pack_bits, unpack_floats, unpack_ints
 
 _log = structlog.get_logger()
 _T = TypeVar("_T")
+
+# Calls of the batch lane get so many times the backend timeout.
+_BATCH_LANE = 20
 
 _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -169,7 +173,9 @@ class Replica:
             eligible=pack_bits(eligible),
         )
         response = await self._answer(
-            self._stub.RetrieveItems(request, timeout=self._limited(timeout))
+            self._stub.RetrieveItems(
+                request, timeout=self._limited(timeout), metadata=lane_metadata()
+            )
         )
         return [unpack_ints("items", model.items) for model in response.models]
 
@@ -189,7 +195,9 @@ class Replica:
         """
         request = pb.CompareItemsRequest(release_id=release_id, item_index=item)
         response = await self._answer(
-            self._stub.CompareItems(request, timeout=self._limited(timeout))
+            self._stub.CompareItems(
+                request, timeout=self._limited(timeout), metadata=lane_metadata()
+            )
         )
         return {
             model.model: unpack_floats("similarities", model.similarities)
@@ -223,7 +231,9 @@ class Replica:
             release_id=release_id, user=query, evidence_count=count, models=models
         )
         response = await self._answer(
-            self._stub.ExplainItems(request, timeout=self._limited(timeout))
+            self._stub.ExplainItems(
+                request, timeout=self._limited(timeout), metadata=lane_metadata()
+            )
         )
         return response.items
 
@@ -253,8 +263,12 @@ class Replica:
         await self._channel.close()
 
     def _limited(self, timeout: float) -> float:
-        """A call's timeout in seconds: the backend timeout of the settings at most."""
-        return max(0.001, min(timeout, self._timeout))
+        """A call's timeout in seconds: the backend timeout of the settings at most.
+
+        Calls for batches wait until the backend has nothing else to do, and get longer.
+        """
+        most = self._timeout if LANE.get() is Lane.INTERACTIVE else _BATCH_LANE * self._timeout
+        return max(0.001, min(timeout, most))
 
     async def _batched(self, call: Awaitable[_T]) -> _T:
         """Awaits a micro-batched call, and turns its errors into a `BackendError`."""
@@ -281,7 +295,7 @@ class Replica:
             weights=[weight for _, weight in weights],
             best_count=best_count,
         )
-        response = await self._answer(self._stub.RankItems(request, timeout=timeout))
+        response = await self._answer(self._stub.RankItems(request, timeout=timeout, metadata=lane_metadata()))
         try:
             return unpack_rankings(queries, response)
         except ValueError as error:
@@ -292,7 +306,7 @@ class Replica:
     ) -> list[dict[str, Float32]]:
         release_id, models = key
         request = pb.ScoreItemsRequest(release_id=release_id, users=queries, models=models)
-        response = await self._answer(self._stub.ScoreItems(request, timeout=timeout))
+        response = await self._answer(self._stub.ScoreItems(request, timeout=timeout, metadata=lane_metadata()))
         try:
             return unpack_scores(queries, response)
         except ValueError as error:
