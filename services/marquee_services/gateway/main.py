@@ -157,6 +157,7 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
         batch_lane=BatchLane(
             settings.batch_parallel, lambda seconds: bound.calls.had_single_within(seconds)
         ),
+        calls=lambda: bound.calls,
     )
     feedback_servicer = DisabledFeedbackServicer() if feedback is None else feedback.servicer
 
@@ -173,6 +174,7 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
             settings.max_request_bytes,
             REQUEST_LIMITS,
             frozenset({"GetStatus"}),
+            servicer.refuse_unread,
         )
     except BaseException:
         if feedback is not None:

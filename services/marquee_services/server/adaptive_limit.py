@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NoReturn
 
 from marquee_services.errors import Busy
 
@@ -31,6 +32,7 @@ _SMOOTHING = 0.3
 _FORGET_PER_S = 0.01
 # A retry before the calls in progress have ended would be refused again.
 _LEAST_RETRY_S = 0.05
+_RECENT_S = 1.0
 
 
 @dataclass
@@ -78,6 +80,7 @@ class AdaptiveLimit:
         self.limit = min(2.0 * least, most)
         self.in_progress = 0.0
         self.refused = 0
+        self._refused_at = -math.inf
         self._least, self._most = least, most
         self._tolerance, self._unhurried_s = tolerance, unhurried_s
         self._clock = clock
@@ -88,25 +91,38 @@ class AdaptiveLimit:
         self._most_in_progress = 0.0
 
     @property
-    def pressure(self) -> float:
-        """The share of the limit that is in progress."""
-        return self.in_progress / self.limit
+    def has_overload(self) -> bool:
+        """Whether calls were refused in the last second."""
+        return self._clock() - self._refused_at < _RECENT_S
+
+    def refuse_if_full(self) -> None:
+        """Refuses a call if the limit is reached and calls are being refused.
+
+        Raises:
+            Busy: They are.
+        """
+        if self.has_overload and self.in_progress and self.in_progress + 1 > self.limit:
+            self._refuse()
 
     @contextmanager
-    def admit(self, name: str, cost: float = 1.0) -> Iterator[None]:
+    def admit(
+        self, name: str, cost: float = 1.0, seconds_left: float = math.inf
+    ) -> Iterator[None]:
         """Surrounds a call, which counts as in progress until the block ends.
 
         Args:
             name: The class of the call.
             cost: What the call costs, in units of the limit. A call is admitted whatever it costs
                 if nothing else is in progress.
+            seconds_left: Seconds until the call's deadline.
 
         Raises:
-            Busy: The limit is reached.
+            Busy: The limit is reached, or calls are being refused and this one has less time left
+                than such a call takes.
         """
-        if self.in_progress and self.in_progress + cost > self.limit:
-            self.refused += 1
-            raise Busy(f"{self.limit:.0f}", self._retry_after_s())
+        is_full = self.in_progress > 0 and self.in_progress + cost > self.limit
+        if is_full or (self.has_overload and seconds_left < self._expected_s(name)):
+            self._refuse()
         self.in_progress += cost
         self._most_in_progress = max(self._most_in_progress, self.in_progress)
         start = self._clock()
@@ -118,6 +134,16 @@ class AdaptiveLimit:
         self.in_progress -= cost
         # Only answers are measured: errors are often faster than the work, or as slow as a timeout.
         self._measure(name, self._clock() - start)
+
+    def _refuse(self) -> NoReturn:
+        self.refused += 1
+        self._refused_at = self._clock()
+        raise Busy(f"{self.limit:.0f}", self._retry_after_s())
+
+    def _expected_s(self, name: str) -> float:
+        """The latency of a class of calls under load, in seconds; 0 if it is not known yet."""
+        found = self._classes.get(name)
+        return 0.0 if found is None else self._tolerance * found.unloaded_s
 
     def _measure(self, name: str, seconds: float) -> None:
         found = self._classes.setdefault(name, _Class())
@@ -157,4 +183,6 @@ class AdaptiveLimit:
     def _retry_after_s(self) -> float:
         """Until about half of the calls in progress have ended."""
         known = [found.unloaded_s for found in self._classes.values() if found.unloaded_s]
-        return max(_LEAST_RETRY_S, self._tolerance * max(known, default=0.0) / 2)
+        seconds = max(_LEAST_RETRY_S, self._tolerance * max(known, default=0.0) / 2)
+        # Few distinct values, so that the details of the error are encoded once.
+        return round(seconds, 2)

@@ -13,6 +13,11 @@ from prometheus_client import Histogram
 from marquee_services.errors import Overloaded, TooManyBatches
 from marquee_services.server.metrics import Metrics
 
+# gRPC hands over the next call in so many turns of the event loop.
+_TURNS = 6
+# The calls that may arrive, and be refused, for each answer that is computed.
+_ENOUGH_ARRIVED = 30
+
 
 @dataclass(frozen=True)
 class CallLimits:
@@ -45,6 +50,7 @@ class CallsInProgress:
     to speak of, and are bounded by the streams of each connection and by `CallLimits.receive_s`.
 
     Attributes:
+        arrived: The number of calls that have arrived, refused ones included.
         singles: The number of single calls in progress.
         batches: The number of batches in progress, of each caller.
         last_single_at: When a single call was last begun or ended, in seconds of
@@ -61,6 +67,7 @@ class CallsInProgress:
         """
         self._limits = limits
         self._metrics = metrics
+        self.arrived = 0
         self.singles = 0
         self.batches: Counter[str] = Counter()
         self.last_single_at = 0.0
@@ -96,6 +103,19 @@ class CallsInProgress:
     def had_single_within(self, seconds: float) -> bool:
         """Whether single calls are in progress, or were in the last so many seconds."""
         return bool(self.singles) or time.perf_counter() - self.last_single_at < seconds
+
+    async def until_all_arrived(self) -> None:
+        """Waits until gRPC has handed over the calls that have arrived, or enough of them.
+
+        It hands over one call in a few turns of the event loop. While answers are computed without
+        a pause, calls would become old in its queue before they could even be refused.
+        """
+        enough = self.arrived + _ENOUGH_ARRIVED
+        while (before := self.arrived) < enough:
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
+            if self.arrived == before:
+                return
 
     def seconds_of(self, name: str, code: str) -> Histogram:
         """The latency histogram of a method's calls that ended with a status code."""

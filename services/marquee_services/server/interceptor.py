@@ -58,6 +58,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         limits: CallLimits,
         metrics: Metrics,
         request_limits: Mapping[str, RequestLimits] | None = None,
+        refuse_unread: Callable[[str], None] = lambda _method: None,
     ):
         """Takes the services to wrap, and the limits.
 
@@ -67,8 +68,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             limits: How many calls there may be, and for how long.
             metrics: Receives the number of calls in progress and their latencies.
             request_limits: What a request may consist of, by the method's name.
+            refuse_unread: Raises an error for a call of a method that would certainly be refused
+                once its request has been read.
         """
         self._prefixes = prefixes
+        self._refuse_unread = refuse_unread
         self._limits = limits
         self._request_limits = request_limits or {}
         self.calls = CallsInProgress(limits, metrics)
@@ -83,6 +87,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Returns the wrapped handler of a method of the services."""
+        self.calls.arrived += 1
         method = handler_call_details.method
         key = method, lane_of(handler_call_details.invocation_metadata or ())
         if key in self._handlers:
@@ -115,6 +120,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 try:
                     seconds = self._seconds(context)
                     observed.check()
+                    self._refuse_unread(name)
                     async with asyncio.timeout(min(seconds, self._limits.receive_s)) as limit:
                         due = cast("float", limit.when()) + max(0.0, seconds - self._limits.receive_s)
                         request = await read(context)
@@ -130,7 +136,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self, name: str, behaviour: Any, read: Callable[[Context], Awaitable[Any]]
     ) -> Callable[[Any, Context], AsyncIterator[Any]]:
         async def call(_requests: Any, context: Context) -> AsyncIterator[Any]:
-            loop, task = asyncio.get_running_loop(), asyncio.current_task()
+            loop, task = asyncio.get_running_loop(), cast("asyncio.Task[Any]", asyncio.current_task())
             with ObservedCall(self.calls, name, context.peer()) as observed:
                 try:
                     seconds = self._seconds(context)
@@ -164,7 +170,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return min(seconds, self._limits.max_deadline_s)
 
     def _reader(
-        self, name: str, deserialize: Callable[[bytes], Any]
+        self, name: str, deserialize: Any
     ) -> Callable[[Context], Awaitable[Any]]:
         limits = self._request_limits.get(name, _NO_LIMITS)
 

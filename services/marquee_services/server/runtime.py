@@ -26,7 +26,7 @@ _log = structlog.get_logger()
 # Large enough for scores of the whole catalogue for a batch of users, which a backend returns.
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 _MIN_PING_INTERVAL_MS = 500
-_MAX_PENDING = 100_000
+_MAX_PENDING = 10_000
 _Status = health_pb2.HealthCheckResponse.ServingStatus
 
 
@@ -74,6 +74,7 @@ async def create_server(
     max_receive_bytes: int = MAX_MESSAGE_BYTES,
     request_limits: Mapping[str, RequestLimits] | None = None,
     exempt: frozenset[str] = frozenset(),
+    refuse_unread: Callable[[str], None] = lambda _method: None,
 ) -> BoundServer:
     """Creates and starts a server with health checks, reflection and the interceptor.
 
@@ -87,6 +88,8 @@ async def create_server(
         max_receive_bytes: Largest request that is accepted, in bytes.
         request_limits: What a request may consist of, by the method's name.
         exempt: Names of methods that are answered beyond the limit of calls.
+        refuse_unread: Raises an error for a call of a method that would certainly be refused once
+            its request has been read.
 
     Raises:
         OSError: The server cannot listen on its address.
@@ -104,6 +107,7 @@ async def create_server(
         ),
         metrics,
         request_limits,
+        refuse_unread,
     )
     server = grpc.aio.server(
         interceptors=(interceptor,),
@@ -112,9 +116,11 @@ async def create_server(
             ("grpc.max_receive_message_length", max_receive_bytes),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_concurrent_streams", settings.max_streams),
+            # Streams beyond the limit are refused at once: gRPC would hold each for up to a second.
+            ("grpc.http.tarpit", 0),
             ("grpc.max_connection_idle_ms", int(settings.max_connection_idle * 1000)),
-            # The interceptor refuses calls with a reason. gRPC would end those beyond a thousand
-            # that it has not handed over yet as CANCELLED, without one.
+            # The interceptor refuses calls with a reason. gRPC ends those beyond this number that
+            # it has not handed over yet as CANCELLED, without one; its default is a thousand.
             ("grpc.server.max_pending_requests", _MAX_PENDING),
             ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
             # Clients send keepalive pings to detect a server that hangs; do not refuse them.

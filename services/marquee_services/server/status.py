@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TypeAlias
 
 import grpc
@@ -26,6 +27,18 @@ def reason_name(error: ServiceError) -> str:
 
 def status_details(error: ServiceError) -> bytes:
     """The google.rpc.Status of an error, serialised for the trailing metadata."""
+    if isinstance(error, Overloaded):
+        # Refusals must cost little, and are all alike.
+        return _refusal_details(type(error), error.value, error.retry_after_s)
+    return _encode(error)
+
+
+@lru_cache(maxsize=256)
+def _refusal_details(kind: type[Overloaded], value: str, retry_after_s: float) -> bytes:
+    return _encode(kind(value, retry_after_s))
+
+
+def _encode(error: ServiceError) -> bytes:
     details: list[_Detail] = [
         error_details_pb2.ErrorInfo(
             reason=reason_name(error), domain=DOMAIN, metadata=error.metadata
