@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import TypeAlias
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
@@ -28,6 +29,9 @@ _MESSAGE_BYTES = 64 * 1024
 # Stored answers are packed for so many seconds before other calls get their turn.
 _SLICE_S = 0.001
 
+# A subject's position, and its answer as a serialised RecommendResponse, or its error.
+_Answer: TypeAlias = tuple[int, bytes | pb.BatchRecommendResponse.SubjectError]
+
 _ANSWERS = length_delimited_tag(pb.BatchRecommendResponse, "answers")
 _INDEX = varint_tag(pb.BatchRecommendResponse.SubjectAnswer, "subject_index")
 _RECOMMENDATIONS = length_delimited_tag(pb.BatchRecommendResponse.SubjectAnswer, "recommendations")
@@ -40,13 +44,17 @@ class _Message:
         self._parts: list[bytes] = []
         self.size = 0
 
-    def add_stored(self, position: int, response: bytes) -> None:
-        """Adds a subject's stored answer, a serialised RecommendResponse without a page token."""
+    def add(self, position: int, response: bytes) -> None:
+        """Adds a subject's answer, a serialised RecommendResponse without a page token.
+
+        `Recommendations` has the same fields with the same numbers, so the bytes fit.
+        """
         head = b"".join((_INDEX, varint(position), _RECOMMENDATIONS, varint(len(response))))
         self._add(head, response)
 
-    def add(self, answer: pb.BatchRecommendResponse.SubjectAnswer) -> None:
-        """Adds a subject's answer or error."""
+    def add_error(self, position: int, error: pb.BatchRecommendResponse.SubjectError) -> None:
+        """Adds a subject's error."""
+        answer = pb.BatchRecommendResponse.SubjectAnswer(subject_index=position, error=error)
         self._add(b"", answer.SerializeToString())
 
     def _add(self, head: bytes, content: bytes) -> None:
@@ -90,7 +98,7 @@ async def recommend_batch(
         Serialised BatchRecommendResponses.
     """
     subjects = enumerate(stored)
-    tasks: set[asyncio.Task[pb.BatchRecommendResponse.SubjectAnswer]] = set()
+    tasks: set[asyncio.Task[_Answer]] = set()
     message = _Message()
     cost = subject_cost(request)
     # Every task of the batch and every call that it makes inherits the lane.
@@ -106,7 +114,7 @@ async def recommend_batch(
                     )
                     tasks.add(asyncio.create_task(computing))
                     continue
-                message.add_stored(position, answer)
+                message.add(position, answer)
                 if message.size >= _MESSAGE_BYTES:
                     yield message.take()
                 if time.perf_counter() - slice_start > _SLICE_S:
@@ -118,7 +126,11 @@ async def recommend_batch(
                 return
             done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                message.add(task.result())
+                position, found = task.result()
+                if isinstance(found, bytes):
+                    message.add(position, found)
+                else:
+                    message.add_error(position, found)
                 if message.size >= _MESSAGE_BYTES:
                     yield message.take()
     finally:
@@ -143,7 +155,7 @@ async def _compute(
     lane: BatchLane,
     cost: int,
     finish: Callable[[types_pb2.AnswerSource], None],
-) -> pb.BatchRecommendResponse.SubjectAnswer:
+) -> _Answer:
     """Computes the answer to one subject; an error becomes the subject's error."""
     single, field = _single_request(request, position), f"subjects[{position}]"
     try:
@@ -152,13 +164,8 @@ async def _compute(
             answer = await recommender.recommend(single, deadline, field=field, paged=False)
     except ServiceError as error:
         number: int = error.code.value[0]
-        return pb.BatchRecommendResponse.SubjectAnswer(
-            subject_index=position,
-            error=pb.BatchRecommendResponse.SubjectError(
-                code=number, message=str(error), reason=reason_name(error)
-            ),
+        return position, pb.BatchRecommendResponse.SubjectError(
+            code=number, message=str(error), reason=reason_name(error)
         )
     finish(answer.source)
-    # The two messages have the same fields with the same numbers, so bytes convert between them.
-    found = pb.BatchRecommendResponse.Recommendations.FromString(answer.SerializeToString())
-    return pb.BatchRecommendResponse.SubjectAnswer(subject_index=position, recommendations=found)
+    return position, answer.SerializeToString()

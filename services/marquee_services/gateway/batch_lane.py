@@ -20,7 +20,7 @@ _ITEMS_PER_COST = 50
 _REASONS_COST = 4
 # While there are single calls, a batch rests for this multiple of the time that the event loop
 # took for its last turn, and for at most so many seconds.
-_REST = 2.0
+_REST = 1.0
 _LONGEST_REST_S = 0.05
 # Single calls of the last second count: there will be more.
 _RECENT_S = 1.0

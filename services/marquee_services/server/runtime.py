@@ -118,6 +118,9 @@ async def create_server(
             ("grpc.max_concurrent_streams", settings.max_streams),
             # Streams beyond the limit are refused at once: gRPC would hold each for up to a second.
             ("grpc.http.tarpit", 0),
+            # It counts streams that have ended but not been freed, which the client does not know
+            # of: under a burst it refuses calls of clients that keep to the limit.
+            ("grpc.http.overload_protection", 0),
             ("grpc.max_connection_idle_ms", int(settings.max_connection_idle * 1000)),
             # The interceptor refuses calls with a reason. gRPC ends those beyond this number that
             # it has not handed over yet as CANCELLED, without one; its default is a thousand.

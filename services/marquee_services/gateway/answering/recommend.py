@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee_services.gateway.answering import messages
 from marquee_services.gateway.answering.page_scorer import PageScorer
@@ -14,6 +16,9 @@ from marquee_services.gateway.feedback.fresh import FreshFeedback
 from marquee_services.gateway.ranking.deadline import Deadline
 from marquee_services.gateway.releases.serving import Releases
 from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE
+
+# Metadata is added to so many items before other calls get their turn; it takes about 2 ms.
+_SLICE = 100
 
 
 class Recommender:
@@ -76,7 +81,10 @@ class Recommender:
             resolved.offset + 1,
         )
         if options.include_metadata:
-            messages.add_metadata(release, items)
+            for start in range(0, len(items), _SLICE):
+                messages.add_metadata(release, items[start : start + _SLICE])
+                if len(items) > _SLICE:
+                    await asyncio.sleep(0)
         failures = [*ranked.failures, *scored.failures]
         if options.include_reasons:
             failures += await self._explainer.add_reasons(
