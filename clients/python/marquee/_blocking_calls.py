@@ -12,6 +12,7 @@ from marquee._answers import BatchAnswer, Recommendations
 from marquee._channel import Settings
 from marquee._deferred import Deferred
 from marquee._feedback_calls import Feedback
+from marquee._forks import FORK_GATE
 from marquee._options import Metadata, Subject
 
 if TYPE_CHECKING:
@@ -111,17 +112,23 @@ class BlockingCalls:
         timeout: float | None,
         metadata: Metadata | None,
     ) -> Iterator[BatchAnswer]:
-        call = self._stub().BatchRecommend(
-            request, **self._settings.call(timeout, self._settings.batch_timeout, metadata)
-        )
+        options = self._settings.call(timeout, self._settings.batch_timeout, metadata)
+        stub = self._stub()
+        with FORK_GATE:
+            call = stub.BatchRecommend(request, **options)
         try:
-            for response in call:
+            while True:
+                with FORK_GATE:
+                    response = next(call, None)
+                if response is None:
+                    return
                 for answer in response.answers:
                     yield _convert.batch_answer(answer, subjects)
         except grpc.RpcError as error:
             raise _rpc_errors.from_rpc_error(error) from error
         finally:
-            call.cancel()
+            with FORK_GATE:
+                call.cancel()
 
     def _call(
         self,
@@ -130,8 +137,10 @@ class BlockingCalls:
         timeout: float | None,
         metadata: Metadata | None,
     ) -> Response:
+        options = self._settings.call(timeout, self._settings.timeout, metadata)
         try:
-            return method(request, **self._settings.call(timeout, self._settings.timeout, metadata))
+            with FORK_GATE:
+                return method(request, **options)
         except grpc.RpcError as error:
             raise _rpc_errors.from_rpc_error(error) from error
 
@@ -144,7 +153,8 @@ class BlockingCalls:
             raise RuntimeError("the client is closed")
         connection = self._connections.get(os.getpid())
         if connection is None:
-            new = self._connect()
+            with FORK_GATE:
+                new = self._connect()
             # `setdefault` is atomic, so threads agree on one connection without a lock. A lock
             # could be held by another thread during a fork, and would stay locked in the child.
             connection = self._connections.setdefault(os.getpid(), new)
