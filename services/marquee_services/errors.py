@@ -245,6 +245,16 @@ class NoRelease(ServiceError):
         super().__init__(text)
 
 
+class Draining(ServiceError):
+    """The gateway shuts down, and begins no further subjects of a batch."""
+
+    code = _Code.UNAVAILABLE
+    reason = _Reason.ERROR_REASON_DRAINING
+
+    def __init__(self) -> None:
+        super().__init__("this gateway shuts down; ask another for the subjects without an answer")
+
+
 class FeedbackUnavailable(ServiceError):
     """The feedback log does not answer, or this gateway has not read enough of it yet."""
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from marquee._answers import BatchAnswer, Recommendations
+from marquee._batches import BatchProgress
 from marquee._channel import Settings
 from marquee._deferred import Deferred
 from marquee._feedback_calls import Feedback
@@ -112,23 +114,33 @@ class BlockingCalls:
         timeout: float | None,
         metadata: Metadata | None,
     ) -> Iterator[BatchAnswer]:
+        seconds = self._settings.batch_timeout if timeout is None else timeout
         options = self._settings.call(timeout, self._settings.batch_timeout, metadata)
-        stub = self._stub()
-        with FORK_GATE:
-            call = stub.BatchRecommend(request, **options)
-        try:
-            while True:
-                with FORK_GATE:
-                    response = next(call, None)
-                if response is None:
-                    return
-                for answer in response.answers:
-                    yield _convert.batch_answer(answer, subjects)
-        except grpc.RpcError as error:
-            raise _rpc_errors.from_rpc_error(error) from error
-        finally:
+        progress = BatchProgress(request, seconds)
+        while True:
+            stub = self._stub()
             with FORK_GATE:
-                call.cancel()
+                call = stub.BatchRecommend(progress.request, **options)
+            try:
+                while True:
+                    with FORK_GATE:
+                        response = next(call, None)
+                    if response is None:
+                        return
+                    for answer in progress.take(response):
+                        yield _convert.batch_answer(answer, subjects)
+            except grpc.RpcError as error:
+                if progress.is_complete:
+                    return
+                failed = _rpc_errors.from_rpc_error(error)
+                pause = progress.resume_after(failed)
+                if pause is None:
+                    raise failed from error
+            finally:
+                with FORK_GATE:
+                    call.cancel()
+            time.sleep(pause)
+            options["timeout"] = progress.seconds_left
 
     def _call(
         self,

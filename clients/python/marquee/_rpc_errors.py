@@ -19,23 +19,27 @@ def from_rpc_error(error: grpc.RpcError) -> MarqueeError:
     """Returns the exception for a failed call, to be raised with `raise … from error`.
 
     Reads the google.rpc.Status in the trailing metadata: reason and metadata come from the
-    ErrorInfo of Marquee's domain, violations from the BadRequest.
+    ErrorInfo of Marquee's domain, violations from the BadRequest, `retry_after` from the RetryInfo.
     """
     code = error.code()
-    reason, metadata, violations = "", {}, []
+    reason, metadata, violations, retry_after = "", {}, [], None
     for detail in _status(error).details:
         info = error_details_pb2.ErrorInfo()
         bad_request = error_details_pb2.BadRequest()
+        retry = error_details_pb2.RetryInfo()
         if detail.Unpack(info) and info.domain == ERROR_DOMAIN:
             reason, metadata = info.reason, dict(info.metadata)
         elif detail.Unpack(bad_request):
             violations += [Violation(v.field, v.description) for v in bad_request.field_violations]
+        elif detail.Unpack(retry):
+            retry_after = retry.retry_delay.ToNanoseconds() / 1e9
     return error_class(code.name)(
         error.details() or code.name,
         code=code.name,
         reason=reason,
         metadata=metadata,
         violations=violations,
+        retry_after=retry_after,
     )
 
 

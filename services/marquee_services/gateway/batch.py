@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
-from marquee_services.errors import ServiceError
+from marquee_services.errors import Draining, ServiceError
 from marquee_services.gateway.answering.recommend import Recommender
 from marquee_services.gateway.batch_lane import BatchLane, subject_cost
 from marquee_services.gateway.caching.message_bytes import (
@@ -96,6 +96,9 @@ async def recommend_batch(
 
     Yields:
         Serialised BatchRecommendResponses.
+
+    Raises:
+        Draining: The gateway shuts down. The subjects that were begun have been answered.
     """
     subjects = enumerate(stored)
     tasks: set[asyncio.Task[_Answer]] = set()
@@ -106,7 +109,11 @@ async def recommend_batch(
     slice_start = time.perf_counter()
     try:
         while True:
-            while len(tasks) < parallel and (subject := next(subjects, None)) is not None:
+            while (
+                len(tasks) < parallel
+                and not lane.is_draining
+                and (subject := next(subjects, None)) is not None
+            ):
                 position, answer = subject
                 if answer is None:
                     computing = _compute(
@@ -123,6 +130,8 @@ async def recommend_batch(
             if message.size:
                 yield message.take()
             if not tasks:
+                if lane.is_draining and next(subjects, None) is not None:
+                    raise Draining
                 return
             done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:

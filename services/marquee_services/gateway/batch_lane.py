@@ -34,7 +34,11 @@ def subject_cost(request: pb.BatchRecommendRequest | pb.RecommendRequest) -> int
 
 
 class BatchLane:
-    """The budget of all batches of a gateway."""
+    """The budget of all batches of a gateway.
+
+    Attributes:
+        is_draining: Whether the gateway shuts down, so that no further subjects are begun.
+    """
 
     def __init__(self, budget: int, had_single_within: Callable[[float], bool]) -> None:
         """Creates a lane.
@@ -43,6 +47,7 @@ class BatchLane:
             budget: The cost of the subjects that are computed at the same time.
             had_single_within: Whether there were single calls in the last so many seconds.
         """
+        self.is_draining = False
         self._budget = budget
         self._had_single_within = had_single_within
         self._in_progress = 0

@@ -68,6 +68,7 @@ class Gateway:
         metrics: The gateway's metrics.
         fresh: The feedback of users since the releases were trained.
         feedback: Writes and follows the feedback log; None if the gateway has none.
+        batch_lane: The budget of the batches.
     """
 
     bound: BoundServer
@@ -77,6 +78,7 @@ class Gateway:
     metrics: Metrics
     fresh: FreshFeedback
     feedback: FeedbackRuntime | None
+    batch_lane: BatchLane
     _tasks: list[asyncio.Task[None]]
 
     async def stop(self, grace: float) -> None:
@@ -85,6 +87,7 @@ class Gateway:
         Args:
             grace: Seconds that calls in progress may still take.
         """
+        self.batch_lane.is_draining = True
         await self.bound.stop(grace)
         for task in self._tasks:
             task.cancel()
@@ -140,6 +143,9 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
         settings.unhurried_latency,
     )
     metrics.watch_limit(computing)
+    batch_lane = BatchLane(
+        settings.batch_parallel, lambda seconds: bound.calls.had_single_within(seconds)
+    )
     servicer = RecommenderServicer(
         stored_answers=StoredAnswers(
             releases, router, answer_cache, settings.precomputed_pages, settings.dense_limit, fresh
@@ -154,9 +160,7 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
         settings=settings,
         metrics=metrics,
         computing=computing,
-        batch_lane=BatchLane(
-            settings.batch_parallel, lambda seconds: bound.calls.had_single_within(seconds)
-        ),
+        batch_lane=batch_lane,
         calls=lambda: bound.calls,
     )
     feedback_servicer = DisabledFeedbackServicer() if feedback is None else feedback.servicer
@@ -182,7 +186,9 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
         raise
     tasks = [asyncio.create_task(backend.watch()) for backend in backends]
     tasks.append(asyncio.create_task(follower.follow()))
-    gateway = Gateway(bound, follower, backends, releases, metrics, fresh, feedback, tasks)
+    gateway = Gateway(
+        bound, follower, backends, releases, metrics, fresh, feedback, batch_lane, tasks
+    )
     tasks.append(asyncio.create_task(_update_release_in_service(gateway, settings)))
     return gateway
 

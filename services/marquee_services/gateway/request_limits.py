@@ -80,9 +80,7 @@ REQUEST_LIMITS: Mapping[str, RequestLimits] = {
     ),
     "SimilarItems": RequestLimits(
         max_fields=_MAX_FIELDS,
-        fields=_fields(
-            pb.SimilarItemsRequest, filter=ElementLimits("filter", fields=_ITEM_FILTER)
-        ),
+        fields=_fields(pb.SimilarItemsRequest, filter=ElementLimits("filter", fields=_ITEM_FILTER)),
     ),
     "SearchItems": RequestLimits(max_bytes=_LOOKUP_BYTES),
     "GetItem": RequestLimits(max_bytes=_LOOKUP_BYTES),

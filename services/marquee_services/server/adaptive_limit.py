@@ -105,9 +105,7 @@ class AdaptiveLimit:
             self._refuse()
 
     @contextmanager
-    def admit(
-        self, name: str, cost: float = 1.0, seconds_left: float = math.inf
-    ) -> Iterator[None]:
+    def admit(self, name: str, cost: float = 1.0, seconds_left: float = math.inf) -> Iterator[None]:
         """Surrounds a call, which counts as in progress until the block ends.
 
         Args:

@@ -122,7 +122,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     observed.check()
                     self._refuse_unread(name)
                     async with asyncio.timeout(min(seconds, self._limits.receive_s)) as limit:
-                        due = cast("float", limit.when()) + max(0.0, seconds - self._limits.receive_s)
+                        due = cast("float", limit.when()) + max(
+                            0.0, seconds - self._limits.receive_s
+                        )
                         request = await read(context)
                         observed.begin()
                         limit.reschedule(due)
@@ -136,13 +138,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self, name: str, behaviour: Any, read: Callable[[Context], Awaitable[Any]]
     ) -> Callable[[Any, Context], AsyncIterator[Any]]:
         async def call(_requests: Any, context: Context) -> AsyncIterator[Any]:
-            loop, task = asyncio.get_running_loop(), cast("asyncio.Task[Any]", asyncio.current_task())
+            loop, task = (
+                asyncio.get_running_loop(),
+                cast("asyncio.Task[Any]", asyncio.current_task()),
+            )
             with ObservedCall(self.calls, name, context.peer()) as observed:
                 try:
                     seconds = self._seconds(context)
                     observed.check()
                     async with asyncio.timeout(min(seconds, self._limits.receive_s)) as limit:
-                        due = cast("float", limit.when()) + max(0.0, seconds - self._limits.receive_s)
+                        due = cast("float", limit.when()) + max(
+                            0.0, seconds - self._limits.receive_s
+                        )
                         request = await read(context)
                         observed.begin()
                         limit.reschedule(due)
@@ -169,9 +176,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             raise DeadlineExceeded
         return min(seconds, self._limits.max_deadline_s)
 
-    def _reader(
-        self, name: str, deserialize: Any
-    ) -> Callable[[Context], Awaitable[Any]]:
+    def _reader(self, name: str, deserialize: Any) -> Callable[[Context], Awaitable[Any]]:
         limits = self._request_limits.get(name, _NO_LIMITS)
 
         async def read(context: Context) -> Any:

@@ -63,9 +63,7 @@ class LaneExecutor(Executor):
             lane: deque() for lane in Lane
         }
 
-    def submit(
-        self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
-    ) -> Future[_T]:
+    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
         """Queues work in the lane of the current task; see `Executor.submit`."""
         future: Future[_T] = Future()
         self._queues[LANE.get()].append((future, lambda: fn(*args, **kwargs)))
@@ -83,7 +81,7 @@ class LaneExecutor(Executor):
             return
         try:
             result = work()
-        except BaseException as error:  # noqa: BLE001 - as in a thread pool, the future has it
+        except BaseException as error:
             future.set_exception(error)
         else:
             future.set_result(result)

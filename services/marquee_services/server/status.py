@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TypeAlias
 
 import grpc
@@ -14,6 +13,10 @@ from marquee_services.errors import InvalidFields, Overloaded, ServiceError
 
 DOMAIN = "marquee.v1"
 DETAILS_KEY = "grpc-status-details-bin"
+
+# The encoded details of refusals, by message and delay.
+_refusals: dict[tuple[str, float], bytes] = {}
+_MOST_REFUSALS = 256
 
 _Detail: TypeAlias = (
     error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo
@@ -29,13 +32,13 @@ def status_details(error: ServiceError) -> bytes:
     """The google.rpc.Status of an error, serialised for the trailing metadata."""
     if isinstance(error, Overloaded):
         # Refusals must cost little, and are all alike.
-        return _refusal_details(type(error), error.value, error.retry_after_s)
+        key = str(error), error.retry_after_s
+        if key not in _refusals:
+            if len(_refusals) >= _MOST_REFUSALS:
+                _refusals.clear()
+            _refusals[key] = _encode(error)
+        return _refusals[key]
     return _encode(error)
-
-
-@lru_cache(maxsize=256)
-def _refusal_details(kind: type[Overloaded], value: str, retry_after_s: float) -> bytes:
-    return _encode(kind(value, retry_after_s))
 
 
 def _encode(error: ServiceError) -> bytes:

@@ -15,6 +15,7 @@ from marquee_core.arrays import Bool, Float32, Int32
 from marquee_services.gateway.backends.addresses import Address
 from marquee_services.gateway.backends.answers import unpack_rankings, unpack_scores
 from marquee_services.gateway.backends.failures import BackendError, Failure, LastError
+from marquee_services.gateway.backends.latency import PeakLatency
 from marquee_services.gateway.backends.ranking import BackendRanking, ModelWeights
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.server.lanes import LANE, Lane, lane_metadata
@@ -62,6 +63,7 @@ class Replica:
         refused: Why the server refused to load releases, by release id.
         calls_in_flight: How many calls are waiting for the server's answer.
         last_called_at: When the last call began, in seconds of the event loop's clock.
+        latency: How long interactive calls take.
         last_error: The most recent error.
     """
 
@@ -73,6 +75,7 @@ class Replica:
         self.refused: Mapping[str, str] = {}
         self.calls_in_flight = 0
         self.last_called_at = 0.0
+        self.latency = PeakLatency()
         self.last_error = LastError()
         self._timeout = settings.backend_timeout
         self._channel = _open_channel(address, settings.backend_ca)
@@ -295,7 +298,9 @@ class Replica:
             weights=[weight for _, weight in weights],
             best_count=best_count,
         )
-        response = await self._answer(self._stub.RankItems(request, timeout=timeout, metadata=lane_metadata()))
+        response = await self._answer(
+            self._stub.RankItems(request, timeout=timeout, metadata=lane_metadata())
+        )
         try:
             return unpack_rankings(queries, response)
         except ValueError as error:
@@ -306,7 +311,9 @@ class Replica:
     ) -> list[dict[str, Float32]]:
         release_id, models = key
         request = pb.ScoreItemsRequest(release_id=release_id, users=queries, models=models)
-        response = await self._answer(self._stub.ScoreItems(request, timeout=timeout, metadata=lane_metadata()))
+        response = await self._answer(
+            self._stub.ScoreItems(request, timeout=timeout, metadata=lane_metadata())
+        )
         try:
             return unpack_scores(queries, response)
         except ValueError as error:
