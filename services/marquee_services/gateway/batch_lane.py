@@ -8,12 +8,12 @@ leave the event loop to single calls for a multiple of the time that they have h
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE
+from marquee_services.server.cost_queue import CostQueue
 
 # A page of so many items costs about as much again as ranking the catalogue for it.
 _ITEMS_PER_COST = 50
@@ -48,10 +48,8 @@ class BatchLane:
             had_single_within: Whether there were single calls in the last so many seconds.
         """
         self.is_draining = False
-        self._budget = budget
+        self._queue = CostQueue(lambda: budget)
         self._had_single_within = had_single_within
-        self._in_progress = 0
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     @asynccontextmanager
     async def slot(self, cost: int) -> AsyncIterator[None]:
@@ -59,22 +57,12 @@ class BatchLane:
 
         A subject that costs more than the whole budget is computed alone.
         """
-        if self._waiting or not self._fits(cost):
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append((cost, turn))
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self._leave(cost)
-                raise
-        else:
-            self._in_progress += cost
+        await self._queue.enter(cost)
         try:
             await self.give_way()
             yield
         finally:
-            self._leave(cost)
+            self._queue.leave(cost)
 
     async def give_way(self) -> None:
         """Lets other tasks run, and rests while there are single calls."""
@@ -84,19 +72,3 @@ class BatchLane:
         if self._had_single_within(_RECENT_S):
             took = loop.time() - start
             await asyncio.sleep(min(_LONGEST_REST_S, _REST * took))
-
-    def _fits(self, cost: int) -> bool:
-        return not self._in_progress or self._in_progress + cost <= self._budget
-
-    def _leave(self, cost: int) -> None:
-        self._in_progress -= cost
-        while self._waiting:
-            cost, turn = self._waiting[0]
-            if turn.done():  # Cancelled while it waited.
-                self._waiting.popleft()
-                continue
-            if not self._fits(cost):
-                return
-            self._waiting.popleft()
-            self._in_progress += cost
-            turn.set_result(None)

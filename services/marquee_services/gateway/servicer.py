@@ -183,7 +183,7 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
             Busy: Too many answers are being computed.
         """
         seconds = time_left(context, self._settings.default_deadline)
-        with self._computing.admit(name, cost, seconds):
+        async with self._computing.admit(name, cost, seconds):
             if self._computing.has_overload:
                 await self._calls().until_all_arrived()
             yield

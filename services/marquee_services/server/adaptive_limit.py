@@ -6,6 +6,10 @@ without load to the latency now, and a headroom of its square root lets it grow 
 
     limit ← limit · min(1, tolerance · unloaded / now) + √limit.
 
+A burst is no overload: calls beyond the limit wait for their turn, as long as the queue is short
+and has not lasted for longer than an interval (the criterion of CoDel, RFC 8289). After a refusal,
+calls are refused at once until there has been none for a second.
+
 Latencies are compared within a class of calls, because calls of different classes cost different
 amounts of work: what enters the formula is the mean of latency / unloaded latency.
 """
@@ -14,12 +18,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import NoReturn
 
 from marquee_services.errors import Busy
+from marquee_services.server.cost_queue import CostQueue
 
 # A window ends with this many calls, if it has lasted as long as this.
 _WINDOW_CALLS = 10
@@ -33,6 +38,9 @@ _FORGET_PER_S = 0.01
 # A retry before the calls in progress have ended would be refused again.
 _LEAST_RETRY_S = 0.05
 _RECENT_S = 1.0
+# Calls wait in a queue of at most so many times the limit, and only if the queue is younger.
+_QUEUE_PER_LIMIT = 2.0
+_INTERVAL_S = 0.1
 
 
 @dataclass
@@ -55,7 +63,6 @@ class AdaptiveLimit:
 
     Attributes:
         limit: The cost that may be in progress at once.
-        in_progress: The cost in progress.
         refused: The number of refusals.
     """
 
@@ -78,8 +85,9 @@ class AdaptiveLimit:
             clock: Seconds from any start.
         """
         self.limit = min(2.0 * least, most)
-        self.in_progress = 0.0
         self.refused = 0
+        self._queue = CostQueue(lambda: self.limit)
+        self._queue_since = math.inf
         self._refused_at = -math.inf
         self._least, self._most = least, most
         self._tolerance, self._unhurried_s = tolerance, unhurried_s
@@ -89,6 +97,11 @@ class AdaptiveLimit:
         self._window_calls = 0
         self._window_refused = 0
         self._most_in_progress = 0.0
+
+    @property
+    def in_progress(self) -> float:
+        """The cost in progress."""
+        return self._queue.in_progress
 
     @property
     def has_overload(self) -> bool:
@@ -101,11 +114,13 @@ class AdaptiveLimit:
         Raises:
             Busy: They are.
         """
-        if self.has_overload and self.in_progress and self.in_progress + 1 > self.limit:
+        if self.has_overload and not self._queue.has_room(1.0):
             self._refuse()
 
-    @contextmanager
-    def admit(self, name: str, cost: float = 1.0, seconds_left: float = math.inf) -> Iterator[None]:
+    @asynccontextmanager
+    async def admit(
+        self, name: str, cost: float = 1.0, seconds_left: float = math.inf
+    ) -> AsyncIterator[None]:
         """Surrounds a call, which counts as in progress until the block ends.
 
         Args:
@@ -118,18 +133,26 @@ class AdaptiveLimit:
             Busy: The limit is reached, or calls are being refused and this one has less time left
                 than such a call takes.
         """
-        is_full = self.in_progress > 0 and self.in_progress + cost > self.limit
-        if is_full or (self.has_overload and seconds_left < self._expected_s(name)):
+        now = self._clock()
+        if self._queue.has_room(cost):
+            self._queue_since = math.inf
+        else:
+            self._queue_since = min(self._queue_since, now)
+            is_burst = (
+                self._queue.waiting < _QUEUE_PER_LIMIT * self.limit
+                and now - self._queue_since < _INTERVAL_S
+            )
+            if self.has_overload or not is_burst:
+                self._refuse()
+        if self.has_overload and seconds_left < self._expected_s(name):
             self._refuse()
-        self.in_progress += cost
+        await self._queue.enter(cost)
         self._most_in_progress = max(self._most_in_progress, self.in_progress)
         start = self._clock()
         try:
             yield
-        except BaseException:
-            self.in_progress -= cost
-            raise
-        self.in_progress -= cost
+        finally:
+            self._queue.leave(cost)
         # Only answers are measured: errors are often faster than the work, or as slow as a timeout.
         self._measure(name, self._clock() - start)
 

@@ -8,7 +8,7 @@ the first one too many.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from marquee_services.errors import FieldViolation, InvalidFields
@@ -64,7 +64,9 @@ class RequestLimits:
             reason = f"the request has {len(data)} bytes, more than {self.max_bytes}"
             raise InvalidFields([FieldViolation("", reason)])
         if self.fields and len(data) > _SMALL_BYTES:
-            await _Count(data, self.max_fields).check(0, len(data), self.fields, "", {})
+            count = _Count(data, self.max_fields)
+            for _ in count.check(0, len(data), self.fields, "", {}):
+                await asyncio.sleep(0)
 
 
 class _Count:
@@ -76,14 +78,14 @@ class _Count:
         self._fields = 0
         self._totals: dict[str, int] = {}
 
-    async def check(
+    def check(
         self,
         start: int,
         end: int,
         limits: Mapping[int, ElementLimits],
         path: str,
         counts: dict[str, int],
-    ) -> int:
+    ) -> Iterator[None]:
         """Checks one message within the request, and those within it.
 
         Args:
@@ -94,8 +96,8 @@ class _Count:
             counts: The number of elements by path. A field that is not repeated may occur several
                 times, and parsing joins its parts: they share their counts.
 
-        Returns:
-            Where reading stopped: at the end, or earlier if these bytes are no message.
+        Yields:
+            None when other tasks should get their turn.
 
         Raises:
             InvalidFields: There are too many elements.
@@ -103,35 +105,42 @@ class _Count:
         data, place = self._data, start
         while place < end:
             self._fields += 1
-            if self._fields > self._max_fields:
-                reason = f"the request has more than {self._max_fields} fields and elements"
-                raise InvalidFields([FieldViolation(path, reason)])
             if not self._fields % _SLICE:
-                await asyncio.sleep(0)
+                if self._fields > self._max_fields:
+                    reason = f"the request has more than {self._max_fields} fields and elements"
+                    raise InvalidFields([FieldViolation(path, reason)])
+                yield
             tag, place = _varint(data, place)
             kind = tag & 7
-            if kind == _VARINT:
+            if kind == _BYTES:
+                size, place = _varint(data, place)
+                found = limits.get(tag >> 3)
+                if found is not None:
+                    own = f"{path}.{found.name}" if path else found.name
+                    count = self._count(found, own, path, counts)
+                    if found.fields:
+                        inner, parts = (
+                            (own, counts)
+                            if found.most is None
+                            else (
+                                f"{own}[{count - 1}]",
+                                {},
+                            )
+                        )
+                        last = min(place + size, end)
+                        yield from self.check(place, last, found.fields, inner, parts)
+                place += size
+            elif kind == _VARINT:
                 _, place = _varint(data, place)
-                continue
-            if kind != _BYTES:
-                if kind not in _FIXED_SIZES:
-                    return place  # A group, or no message at all.
+            elif kind in _FIXED_SIZES:
                 place += _FIXED_SIZES[kind]
-                continue
-            size, place = _varint(data, place)
-            found = limits.get(tag >> 3)
-            if found is not None:
-                await self._check_element(found, place, min(place + size, end), path, counts)
-            place += size
-        return place
+            else:
+                return  # A group, or no message at all.
 
-    async def _check_element(
-        self, limits: ElementLimits, start: int, end: int, path: str, counts: dict[str, int]
-    ) -> None:
-        own = f"{path}.{limits.name}" if path else limits.name
+    def _count(self, limits: ElementLimits, own: str, path: str, counts: dict[str, int]) -> int:
+        """Counts an element; returns how many there are of its field."""
         if limits.most is None:
-            await self.check(start, end, limits.fields, own, counts)
-            return
+            return 0
         count = counts[own] = counts.get(own, 0) + 1
         if count > limits.most:
             reason = f"must have at most {limits.most} elements"
@@ -141,12 +150,13 @@ class _Count:
             if total > limits.total:
                 reason = f"more than {limits.total} {limits.name} in all"
                 raise InvalidFields([FieldViolation(path, reason)])
-        if limits.fields:
-            await self.check(start, end, limits.fields, f"{own}[{count - 1}]", {})
+        return count
 
 
 def _varint(data: bytes, place: int) -> tuple[int, int]:
     """Reads a number; returns it and where it ends. A truncated one ends behind the data."""
+    if place < len(data) and data[place] < 0x80:  # Most numbers have one byte.
+        return data[place], place + 1
     number = shift = 0
     for byte in data[place : place + 10]:
         number |= (byte & 0x7F) << shift
