@@ -33,7 +33,9 @@ async def started(services: Any, **changes: Any) -> tuple[Any, grpc.aio.Channel,
     """A gateway with changed settings that serves, a channel to it and a stub."""
     gateway = await services.start_gateway(**changes)
     await services.until_full(gateway)
-    channel = grpc.aio.insecure_channel(f"127.0.0.1:{gateway.bound.port}")
+    # The window stays small, so that few answers fit into it.
+    options = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_536))
+    channel = grpc.aio.insecure_channel(f"127.0.0.1:{gateway.bound.port}", options)
     return gateway, channel, RecommenderServiceStub(channel)
 
 
