@@ -57,6 +57,10 @@ browser: $(VENV)/ready ## Look at the report in a browser; installs Debian's Chr
 faults: $(VENV)/ready $(POSTGRESQL)/ready ## Kill gateways and databases 50 times each (ARGS="--kills 10")
 	PYTHONPATH=tests $(BIN)/python -m faults.feedback_kills $(ARGS)
 
+.PHONY: overload
+overload: $(VENV)/ready ## Overload services 3 and 10 times (ARGS="--store releases-store")
+	PYTHONPATH=tests $(BIN)/python -m faults.overload $(ARGS)
+
 .PHONY: bench
 bench: $(VENV)/ready ## Measure the services (QUICK=1 for a short run; DATA=… for your ratings)
 	PYTHONPATH=tests $(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(DATA),--data $(DATA)) $(ARGS)
