@@ -28,6 +28,7 @@ from faults.open_load import Result, run_load
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee_core.release.store import ReleaseStore
+from marquee_services.gateway.settings import GatewaySettings
 
 _IN_FLIGHT = (4, 8, 16, 32)
 _UNLOADED_SHARE = 0.1
@@ -181,8 +182,9 @@ def main() -> int:
     all_good = True
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        # The limits of the settings are what is tested.
-        with Services(arguments.store, folder / "logs", {"min-computing": "8"}) as services:
+        # The limits of the settings are what is tested, unlike in the bench.
+        limits = {"min-computing": str(GatewaySettings().min_computing)}
+        with Services(arguments.store, folder / "logs", limits) as services:
             lines = measure(
                 requests(ReleaseStore(arguments.store)),
                 arguments.factors,

@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 import marquee
 from gateway.calls import TIMEOUT_S, Subject, error_of, request_for
 from marquee.v1 import recommender_service_pb2 as pb
+from marquee.v1 import types_pb2
 from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
 
 RECOMMEND = "/marquee.v1.RecommenderService/Recommend"
@@ -59,6 +60,27 @@ async def test_a_refusal_has_a_reason_and_a_delay(services: Any) -> None:
         detail.Unpack(retry)
     assert info.reason == "OVERLOADED"
     assert 0 < retry.retry_delay.ToNanoseconds() < 10e9
+    await channel.close()
+    await gateway.stop(0.5)
+
+
+async def test_reasons_are_the_first_to_go(services: Any) -> None:
+    """Under overload an answer has its items but no reasons, says so, and is not cached."""
+    gateway, channel, stub = await started(services)
+    request = request_for("u7", include_reasons=True)
+    full = await stub.Recommend(request, timeout=TIMEOUT_S)
+    assert full.items[0].reasons
+    other = request_for("u8", include_reasons=True)
+    gateway.computing.refused_at = float("inf")  # As if a call had been refused just now.
+    reduced = await stub.Recommend(other, timeout=TIMEOUT_S)
+    assert reduced.items
+    assert not any(item.reasons for item in reduced.items)
+    assert list(reduced.source.degraded_reasons) == [types_pb2.DEGRADED_REASON_REASONS_LEFT_OUT]
+    gateway.computing.refused_at = float("-inf")
+    again = await stub.Recommend(other, timeout=TIMEOUT_S)
+    assert again.items[0].reasons
+    assert not again.source.degraded
+    assert [i.item_id for i in again.items] == [i.item_id for i in reduced.items]
     await channel.close()
     await gateway.stop(0.5)
 

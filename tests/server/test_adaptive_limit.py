@@ -22,7 +22,7 @@ class Clock:
         return self.now
 
 
-def new_limit(clock: Clock, least: float = 4, most: float = 64) -> AdaptiveLimit:
+def new_limit(clock: Clock, least: float = 2, most: float = 64) -> AdaptiveLimit:
     """A limit that tolerates twice the unloaded latency."""
     return AdaptiveLimit(least, most, tolerance=2.0, unhurried_s=0.001, clock=clock)
 

@@ -69,6 +69,7 @@ class Gateway:
         fresh: The feedback of users since the releases were trained.
         feedback: Writes and follows the feedback log; None if the gateway has none.
         batch_lane: The budget of the batches.
+        computing: Admits the single calls whose answers must be computed.
     """
 
     bound: BoundServer
@@ -79,6 +80,7 @@ class Gateway:
     fresh: FreshFeedback
     feedback: FeedbackRuntime | None
     batch_lane: BatchLane
+    computing: AdaptiveLimit
     _tasks: list[asyncio.Task[None]]
 
     async def stop(self, grace: float) -> None:
@@ -187,7 +189,7 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
     tasks = [asyncio.create_task(backend.watch()) for backend in backends]
     tasks.append(asyncio.create_task(follower.follow()))
     gateway = Gateway(
-        bound, follower, backends, releases, metrics, fresh, feedback, batch_lane, tasks
+        bound, follower, backends, releases, metrics, fresh, feedback, batch_lane, computing, tasks
     )
     tasks.append(asyncio.create_task(_update_release_in_service(gateway, settings)))
     return gateway

@@ -112,7 +112,12 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
             return message
         name = "RecommendWithReasons" if request.options.include_reasons else "Recommend"
         async with self._admitted(context, name, subject_cost(request)):
-            response = await self._recommender.recommend(validate(request), self._deadline(context))
+            response = await self._recommender.recommend(
+                validate(request),
+                self._deadline(context),
+                # Reasons cost about as much as the ranking, and are the first to go.
+                leave_out_reasons=self._computing.has_overload,
+            )
         self._answers[AnswerOrigin.COMPUTED].inc()
         self._finish(response.source, start)
         return response

@@ -89,7 +89,7 @@ class GatewaySettings(ServerSettings):
         low=1,
     )
     min_computing: int = setting(
-        8, "Fewest answers to single calls that may be computed at once.", low=1
+        4, "Fewest answers to single calls that may be computed at once.", low=1
     )
     latency_tolerance: float = setting(
         2.5,

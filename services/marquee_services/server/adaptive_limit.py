@@ -64,6 +64,7 @@ class AdaptiveLimit:
     Attributes:
         limit: The cost that may be in progress at once.
         refused: The number of refusals.
+        refused_at: When the last one was, by the clock; minus infinity if there was none.
     """
 
     def __init__(
@@ -77,18 +78,18 @@ class AdaptiveLimit:
         """Creates a limit.
 
         Args:
-            least: The lower bound of the limit, which starts at twice as much. That is low enough
-                to see the latency without load.
+            least: The lower bound of the limit, which starts at four times as much. That is low
+                enough to see the latency without load.
             most: The upper bound.
             tolerance: The latency that is aimed at under load, as a multiple of the unloaded one.
             unhurried_s: Latencies up to this many seconds never reduce the limit.
             clock: Seconds from any start.
         """
-        self.limit = min(2.0 * least, most)
+        self.limit = min(4.0 * least, most)
         self.refused = 0
         self._queue = CostQueue(lambda: self.limit)
         self._queue_since = math.inf
-        self._refused_at = -math.inf
+        self.refused_at = -math.inf
         self._least, self._most = least, most
         self._tolerance, self._unhurried_s = tolerance, unhurried_s
         self._clock = clock
@@ -106,7 +107,7 @@ class AdaptiveLimit:
     @property
     def has_overload(self) -> bool:
         """Whether calls were refused in the last second."""
-        return self._clock() - self._refused_at < _RECENT_S
+        return self._clock() - self.refused_at < _RECENT_S
 
     def refuse_if_full(self) -> None:
         """Refuses a call if the limit is reached and calls are being refused.
@@ -158,7 +159,7 @@ class AdaptiveLimit:
 
     def _refuse(self) -> NoReturn:
         self.refused += 1
-        self._refused_at = self._clock()
+        self.refused_at = self._clock()
         raise Busy(f"{self.limit:.0f}", self._retry_after_s())
 
     def _expected_s(self, name: str) -> float:

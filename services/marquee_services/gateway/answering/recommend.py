@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from marquee.v1 import recommender_service_pb2 as pb
+from marquee.v1 import types_pb2
 from marquee_services.gateway.answering import messages
 from marquee_services.gateway.answering.page_scorer import PageScorer
 from marquee_services.gateway.answering.reasons import Explainer
@@ -53,6 +54,7 @@ class Recommender:
         deadline: Deadline,
         field: str = "subject",
         paged: bool = True,
+        leave_out_reasons: bool = False,
     ) -> pb.RecommendResponse:
         """Computes a page of recommendations.
 
@@ -61,6 +63,8 @@ class Recommender:
             deadline: How long the backends may take.
             field: The path of the subject in the caller's request, for error messages.
             paged: Whether the answer may carry a token for the next page.
+            leave_out_reasons: Whether to leave out reasons, and say so, if the request asks for
+                them.
 
         Raises:
             ServiceError: The request cannot be answered; the protocol lists the method's errors.
@@ -86,7 +90,8 @@ class Recommender:
                 if len(items) > _SLICE:
                     await asyncio.sleep(0)
         failures = [*ranked.failures, *scored.failures]
-        if options.include_reasons:
+        leave_out_reasons &= options.include_reasons
+        if options.include_reasons and not leave_out_reasons:
             failures += await self._explainer.add_reasons(
                 items, release, resolved.subject, scored_page, deadline
             )
@@ -110,7 +115,10 @@ class Recommender:
             source=messages.source_message(release, scored.blends, failures, scored.abstaining),
             unknown_item_ids=resolved.unknown_items,
         )
-        if token is None:
+        if leave_out_reasons:
+            response.source.degraded = True
+            response.source.degraded_reasons.append(types_pb2.DEGRADED_REASON_REASONS_LEFT_OUT)
+        elif token is None:
             adds_ratings = request.subject.ratings or request.subject.liked_item_ids
             self._answer_cache.put(
                 release.release_id,
