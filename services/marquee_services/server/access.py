@@ -105,6 +105,11 @@ class AccessControl:
         self._scopes = scopes or {}
         self._rate_limits = rate_limits
 
+    @property
+    def checks_callers(self) -> bool:
+        """Whether a caller needs a certificate of an allowed identity, or a token."""
+        return bool(self._allowed_clients) or not self._anonymous
+
     async def admit(self, method: str, context: Context) -> None:
         """Checks a call, and remembers its caller for `has_scope` and `caller_name`.
 

@@ -16,10 +16,12 @@ import structlog
 if TYPE_CHECKING:
     from cryptography import x509
 
+from marquee_services.server.reloading import UnusableFile
+
 _log = structlog.get_logger()
 
 
-class CertificateError(OSError):
+class CertificateError(UnusableFile):
     """A certificate, its key or an authority cannot be used; the message names file and cause."""
 
 
