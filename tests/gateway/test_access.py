@@ -190,7 +190,7 @@ async def test_tokens_with_forged_signatures_are_refused(key: Any, tmp_path: Pat
     file.write_bytes(pem)
     tokens = JSONWebTokens(str(file), ISSUER, AUDIENCE)
     await tokens.verify(signed(key, key_id=""))
-    unsigned = jwt.encode({"sub": "alice"}, None, "none")
+    unsigned = jwt.encode({"sub": "alice"}, "", "none")
     keyed = jwt.encode({"sub": "alice"}, "a" * 32, "HS256")
     other = signed(ed25519.Ed25519PrivateKey.generate(), key_id="")
     for forged in (unsigned, keyed, other, "no token", "a.b.c", ""):

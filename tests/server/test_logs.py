@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -84,9 +85,9 @@ def attack(host: str, port: int) -> None:
                 pass
     with grpc.insecure_channel(f"{host}:{port}") as channel:
         for metadata in (("content-type", "text/\x1b"), ("x-forged-bin", FORGED)):
-            call = channel.unary_unary("/marquee.v1.RecommenderService/Recommend")
+            call: Any = channel.unary_unary("/marquee.v1.RecommenderService/Recommend")
             with pytest.raises(grpc.RpcError):
-                call(FORGED, timeout=60, metadata=[metadata])
+                call(FORGED, timeout=60, metadata=(metadata,))
 
 
 @pytest.mark.parametrize(

@@ -228,7 +228,8 @@ def services_health(
 ) -> str:
     """The address for health checks of a CF service with TLS."""
     port = free_port()
-    options = {"store": str(tmp_path / "empty"), "health-port": str(port)}
+    options: dict[str, str | None] = {"store": str(tmp_path / "empty")}
+    options |= {"health-port": str(port)}
     options |= tls_options(own_authority, "cf")
     processes.append(ServiceProcess(CF, options, tmp_path / "cf.log", listen="localhost:0"))
     return f"localhost:{port}"

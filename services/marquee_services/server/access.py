@@ -21,6 +21,7 @@ from marquee_services.errors import (
     Unauthenticated,
 )
 from marquee_services.server.rate_limits import RateLimits
+from marquee_services.server.reloading import Refreshable
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -51,7 +52,7 @@ class Caller:
     expires: float | None = None
 
 
-class TokenVerifier(Protocol):
+class TokenVerifier(Refreshable, Protocol):
     """Finds out whose token a call carries."""
 
     async def verify(self, token: str) -> Caller:
