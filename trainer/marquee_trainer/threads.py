@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+
+from marquee_trainer.cores import usable_cores
 
 T = TypeVar("T")
 
@@ -29,10 +30,3 @@ def map_blocks(work: Callable[[int, int], T], row_count: int, block_size: int) -
         return list(
             threads.map(lambda start: work(start, min(start + block_size, row_count)), starts)
         )
-
-
-def usable_cores() -> int:
-    """The number of CPU cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
