@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
-_ANY_ADDRESS = "0.0.0.0"  # noqa: S104 # nosec B104 - what gRPC takes a missing host for
+_ANY_ADDRESS = "0.0.0.0"  # noqa: S104 # nosec B104
 
 
 def setting(
