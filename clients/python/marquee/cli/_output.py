@@ -107,6 +107,14 @@ def items(found: Sequence[marquee.Item]) -> str:
     )
 
 
+def item(found: marquee.Item) -> str:
+    """Formats one item of the catalogue, with its attributes."""
+    if not found.attributes:
+        return items([found])
+    rows = [(name, " ".join(value.split())) for name, value in found.attributes.items()]
+    return f"{items([found])}\n\n{render(('attribute', 'value'), rows, '<<')}"
+
+
 def found_items(answer: marquee.FoundItems) -> str:
     """Formats a page of search results."""
     lines = [items(answer.items) if answer.items else "Nothing found."]
