@@ -32,8 +32,6 @@ MAX_TOKEN_LENGTH = 1_024
 MAX_EVENTS = 1_000
 MAX_KEY_LENGTH = 128
 MAX_LIST_ID_LENGTH = 64
-# Whether the rating is on the release's scale is checked by the feedback servicer.
-MAX_STARS = 100.0
 DEFAULT_PAGE_SIZE = 20
 
 # The last second of the year 9999, in seconds since 1970.
@@ -85,7 +83,8 @@ class _Checker:
 
     def number(self, field: str, value: float, low: float, high: float) -> None:
         holds = math.isfinite(value) and low <= value <= high
-        self.require(holds, field, f"must be between {low:g} and {high:g}, not {value:g}")
+        limits = f"between {low:g} and {high:g}" if math.isfinite(high) else "a finite number"
+        self.require(holds, field, f"must be {limits}, not {value:g}")
 
 
 def _are_distinct_ids(values: Sequence[str]) -> bool:
@@ -201,12 +200,14 @@ def _event(check: _Checker, field: str, event: feedback_pb.FeedbackEvent) -> Non
     check.require(known, f"{field}.kind", "not a kind of feedback")
     is_rating = event.kind == feedback_pb.FEEDBACK_KIND_RATING
     is_play = event.kind == feedback_pb.FEEDBACK_KIND_PLAY
-    for name, value, high, is_needed in (
-        ("stars", event.stars if event.HasField("stars") else None, MAX_STARS, is_rating),
+    # Whether the rating is on the release's scale is checked by the feedback servicer.
+    unlimited = -math.inf, math.inf
+    for name, value, (low, high), is_needed in (
+        ("stars", event.stars if event.HasField("stars") else None, unlimited, is_rating),
         (
             "share_watched",
             event.share_watched if event.HasField("share_watched") else None,
-            1.0,
+            (0.0, 1.0),
             is_play,
         ),
     ):
@@ -214,7 +215,7 @@ def _event(check: _Checker, field: str, event: feedback_pb.FeedbackEvent) -> Non
             check.require(not is_needed, f"{field}.{name}", "required for this kind")
         else:
             check.require(is_needed, f"{field}.{name}", "not allowed for this kind")
-            check.number(f"{field}.{name}", value, 0.0, high)
+            check.number(f"{field}.{name}", value, low, high)
     if event.HasField("time"):
         holds = 0 <= event.time.seconds <= _LAST_SECOND and 0 <= event.time.nanos < 10**9
         check.require(holds, f"{field}.time", "not between the years 1970 and 9999")

@@ -89,7 +89,8 @@ class FeedbackEvent(_message.Message):
     """What the user did. Required."""
     stars: _builtins.float
     """The number of stars. Required for FEEDBACK_KIND_RATING, within the rating scale of the release
-    in service (from 0 to 100 while there is none); not allowed for other kinds.
+    in service; while there is none, any finite number, which is later limited to the scale. For
+    implicit feedback, the strength of the interaction: 0 or more. Not allowed for other kinds.
     """
     share_watched: _builtins.float
     """The share of the item that was watched, from 0 to 1. Required for FEEDBACK_KIND_PLAY; not

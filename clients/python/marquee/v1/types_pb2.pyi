@@ -126,7 +126,7 @@ class Rating(_message.Message):
     stars: _builtins.float
     """The rating in stars, within the release's rating scale (0.5 to 5 for recent MovieLens data). If
     the release was trained on implicit feedback, the strength of the interaction, such as a number
-    of plays: 0 or more.
+    of plays: 0 or more. At 0 the item is only left out of the list.
     """
     def __init__(
         self,
