@@ -35,6 +35,7 @@ from marquee_trainer.models.model import Model
 from marquee_trainer.publishing.config import PrecomputeConfig, RetrievalConfig
 from marquee_trainer.publishing.precomputed import precompute_pages
 from marquee_trainer.publishing.retrieval import choose_retrieval
+from marquee_trainer.threads import blas_threads
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import ENSEMBLE
 from marquee_trainer.training.refit import all_rows
@@ -119,6 +120,7 @@ def publish_trained(
     )
 
 
+@blas_threads(1)
 def publish_release(
     store: ReleaseStore,
     source: DataEntry,
