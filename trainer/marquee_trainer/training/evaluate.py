@@ -12,6 +12,7 @@ from marquee_core.arrays import Float32
 from marquee_core.output import Output
 from marquee_core.release.ensemble import BlendPair, Ensemble
 from marquee_core.scorers.scorer import ReleaseData, Scorer
+from marquee_trainer.cores import usable_cores
 from marquee_trainer.data.interactions import Interactions
 from marquee_trainer.data.scale import RatingScale
 from marquee_trainer.metrics.beyond_accuracy import beyond_accuracy
@@ -26,7 +27,6 @@ from marquee_trainer.metrics.ranking_metrics import (
 from marquee_trainer.metrics.rating_metrics import rating_metrics
 from marquee_trainer.models.baselines import fitted_baselines
 from marquee_trainer.models.model import Model
-from marquee_trainer.threads import usable_cores
 
 ENSEMBLE = "ensemble"
 
