@@ -108,7 +108,7 @@ async def test_a_request_that_does_not_arrive_is_ended(services: Any) -> None:
         yield b""
 
     async def nothing() -> AsyncIterator[bytes]:
-        for data in ():
+        for data in list[bytes]():
             yield data
 
     code, reason, _ = await error_of(call(silence(), timeout=TIMEOUT_S))

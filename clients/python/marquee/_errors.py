@@ -49,6 +49,8 @@ class MarqueeError(Exception):
         violations: The invalid fields; empty except for `InvalidArgument`.
         retry_after: Seconds after which the server asks to repeat the call; None if it does not
             say. `Overloaded` has it.
+        request_id: The id under which the servers' logs have the call; empty if the error was not
+            created by a Marquee server.
     """
 
     default_code: ClassVar[str] = "UNKNOWN"
@@ -62,6 +64,7 @@ class MarqueeError(Exception):
         metadata: Mapping[str, str] | None = None,
         violations: Sequence[Violation] = (),
         retry_after: float | None = None,
+        request_id: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -70,6 +73,7 @@ class MarqueeError(Exception):
         self.metadata = dict(metadata or {})
         self.violations = tuple(violations)
         self.retry_after = retry_after
+        self.request_id = request_id
 
     def __str__(self) -> str:
         return f"{self.reason or self.code}: {self.message}"

@@ -11,6 +11,7 @@ from typing import Any, Self
 from prometheus_client import Histogram
 
 from marquee_services.errors import Overloaded, TooManyBatches
+from marquee_services.server.call_scope import CallScope
 from marquee_services.server.metrics import Metrics
 
 # gRPC hands over the next call in so many turns of the event loop.
@@ -72,6 +73,7 @@ class CallsInProgress:
         self.batches: Counter[str] = Counter()
         self.last_single_at = 0.0
         self.endings: set[asyncio.Future[Any]] = set()
+        metrics.limit.set(limits.calls)
         metrics.in_progress.set_function(lambda: self.singles + self.batches.total())
         # Histograms by method and status code: `labels()` costs more than an observation.
         self._seconds: dict[tuple[str, str], Histogram] = {}
@@ -130,23 +132,26 @@ class ObservedCall:
 
     Attributes:
         name: Name of the method.
+        scope: Its request id and its trace.
         caller: The host of a batch's caller; "" for a single call.
         code: Name of the status code that the call ends with.
         begun: Whether the request has arrived, and the call is in progress.
     """
 
-    __slots__ = ("_calls", "_start", "begun", "caller", "code", "name")
+    __slots__ = ("_calls", "_start", "begun", "caller", "code", "name", "scope")
 
-    def __init__(self, calls: CallsInProgress, name: str, peer: str = "") -> None:
+    def __init__(self, calls: CallsInProgress, name: str, scope: CallScope, peer: str = "") -> None:
         """Observes a call.
 
         Args:
             calls: The calls in progress.
             name: Name of the method.
+            scope: Its request id and its trace.
             peer: The connection of a batch, as gRPC names it; "" for a single call.
         """
         self._calls = calls
         self.name = name
+        self.scope = scope
         # Callers on the same host cannot be told apart, nor can those behind a proxy.
         self.caller = peer.rpartition(":")[0] if peer.startswith("ip") else peer
         self.code = "OK"
@@ -195,4 +200,24 @@ class ObservedCall:
         elif self.begun:
             self._calls.singles -= 1
             self._calls.last_single_at = now
-        self._calls.seconds_of(self.name, self.code).observe(now - self._start)
+        seconds = now - self._start
+        self._calls.seconds_of(self.name, self.code).observe(seconds, self.scope.exemplar)
+        self.scope.end(self.code)
+
+
+class Probe(ObservedCall):
+    """A probe, which is neither counted nor refused nor recorded."""
+
+    __slots__ = ()
+
+    def check(self) -> None:
+        """Admits it."""
+
+    def begin(self) -> None:
+        """Does not count it."""
+        self.begun = True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
+        """Records nothing."""

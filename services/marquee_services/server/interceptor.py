@@ -8,7 +8,6 @@ here: a call that passes its deadline is cancelled and ends with DEADLINE_EXCEED
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, NoReturn, cast
 
@@ -23,13 +22,16 @@ from marquee_services.errors import (
     NotRead,
     ServiceError,
 )
-from marquee_services.server.calls import CallLimits, CallsInProgress, ObservedCall
+from marquee_services.server.access import AccessControl
+from marquee_services.server.call_scope import REQUEST_ID_KEY, CallScope
+from marquee_services.server.calls import CallLimits, CallsInProgress, ObservedCall, Probe
 from marquee_services.server.lanes import LANE, Lane, lane_of
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.request_limits import RequestLimits
 from marquee_services.server.status import (
     DETAILS_KEY,
     internal_details,
+    reason_name,
     status_details,
 )
 
@@ -57,6 +59,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         prefixes: tuple[str, ...],
         limits: CallLimits,
         metrics: Metrics,
+        access: AccessControl | None = None,
+        probes: frozenset[str] = frozenset(),
         request_limits: Mapping[str, RequestLimits] | None = None,
         refuse_unread: Callable[[str], None] = lambda _method: None,
     ):
@@ -67,6 +71,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 have no method name in common.
             limits: How many calls there may be, and for how long.
             metrics: Receives the number of calls in progress and their latencies.
+            access: Decides which calls are accepted; None to accept all.
+            probes: Names of methods that only ask for the server's state: they do not count as
+                calls, and nothing is recorded about them.
             request_limits: What a request may consist of, by the method's name.
             refuse_unread: Raises an error for a call of a method that would certainly be refused
                 once its request has been read.
@@ -74,6 +81,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._prefixes = prefixes
         self._refuse_unread = refuse_unread
         self._limits = limits
+        self._metrics = metrics
+        self._access = access
+        self._probes = probes
         self._request_limits = request_limits or {}
         self.calls = CallsInProgress(limits, metrics)
         # Wrapped handlers by method and lane, so that each is wrapped only once.
@@ -95,36 +105,42 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or not method.startswith(self._prefixes):
             return handler
-        self._handlers[key] = self._wrap(method.rsplit("/", 1)[-1], handler, key[1])
+        self._handlers[key] = self._wrap(method, handler, key[1])
         return self._handlers[key]
 
     def _wrap(
-        self, name: str, handler: grpc.RpcMethodHandler[Any, Any], lane: Lane
+        self, method: str, handler: grpc.RpcMethodHandler[Any, Any], lane: Lane
     ) -> grpc.RpcMethodHandler[Any, Any]:
         """The handlers read a stream of requests, of which the first is the only one."""
+        name = method.rsplit("/", 1)[-1]
         read = self._reader(name, handler.request_deserializer)
         write = _bytes_or_serialized(handler.response_serializer)
         if handler.response_streaming:
-            streaming = self._streaming(name, handler.unary_stream, read)
+            streaming = self._streaming(name, method, handler.unary_stream, read)
             return grpc.stream_stream_rpc_method_handler(streaming, None, write)
-        unary = self._unary(name, handler.unary_unary, read, lane)
+        unary = self._unary(name, method, handler.unary_unary, read, lane)
         return grpc.stream_unary_rpc_method_handler(unary, None, write)
 
     def _unary(
-        self, name: str, behaviour: Any, read: Callable[[Context], Awaitable[Any]], lane: Lane
+        self,
+        name: str,
+        method: str,
+        behaviour: Any,
+        read: Callable[[Context], Awaitable[Any]],
+        lane: Lane,
     ) -> Callable[[Any, Context], Awaitable[Any]]:
         async def call(_requests: Any, context: Context) -> Any:
             if lane is not Lane.INTERACTIVE:
                 LANE.set(lane)
-            with ObservedCall(self.calls, name) as observed:
+            with self._observe(name, method, context) as observed:
                 try:
                     seconds = self._seconds(context)
                     observed.check()
+                    if self._access is not None:
+                        await self._access.admit(method, context)
                     self._refuse_unread(name)
                     async with asyncio.timeout(min(seconds, self._limits.receive_s)) as limit:
-                        due = cast("float", limit.when()) + max(
-                            0.0, seconds - self._limits.receive_s
-                        )
+                        due = cast("float", limit.when()) + self._after_receiving(seconds)
                         request = await read(context)
                         observed.begin()
                         limit.reschedule(due)
@@ -135,21 +151,19 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return call
 
     def _streaming(
-        self, name: str, behaviour: Any, read: Callable[[Context], Awaitable[Any]]
+        self, name: str, method: str, behaviour: Any, read: Callable[[Context], Awaitable[Any]]
     ) -> Callable[[Any, Context], AsyncIterator[Any]]:
         async def call(_requests: Any, context: Context) -> AsyncIterator[Any]:
-            loop, task = (
-                asyncio.get_running_loop(),
-                cast("asyncio.Task[Any]", asyncio.current_task()),
-            )
-            with ObservedCall(self.calls, name, context.peer()) as observed:
+            loop = asyncio.get_running_loop()
+            task = cast("asyncio.Task[Any]", asyncio.current_task())
+            with self._observe(name, method, context, context.peer()) as observed:
                 try:
                     seconds = self._seconds(context)
                     observed.check()
+                    if self._access is not None:
+                        await self._access.admit(method, context)
                     async with asyncio.timeout(min(seconds, self._limits.receive_s)) as limit:
-                        due = cast("float", limit.when()) + max(
-                            0.0, seconds - self._limits.receive_s
-                        )
+                        due = cast("float", limit.when()) + self._after_receiving(seconds)
                         request = await read(context)
                         observed.begin()
                         limit.reschedule(due)
@@ -157,13 +171,24 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                             stalled = loop.call_later(
                                 self._limits.stall_s, self._end_unread, context, task, observed
                             )
-                            # Waits until the caller has taken what was sent before.
-                            yield response
-                            stalled.cancel()
+                            try:
+                                # Waits until the caller has taken what was sent before.
+                                yield response
+                            finally:
+                                stalled.cancel()
                 except Exception as error:
                     await self._abort(error, context, observed)
 
         return call
+
+    def _observe(self, name: str, method: str, context: Context, peer: str = "") -> ObservedCall:
+        if name in self._probes:
+            return Probe(self.calls, name, CallScope(""))
+        return ObservedCall(self.calls, name, CallScope.begin(method, context), peer)
+
+    def _after_receiving(self, seconds: float) -> float:
+        """How much later than the time to receive the request the deadline of a call is."""
+        return max(0.0, seconds - self._limits.receive_s)
 
     def _seconds(self, context: Context) -> float:
         """Seconds that a call may take.
@@ -200,9 +225,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """Ends a call whose caller does not read, and frees what it holds."""
         error = NotRead(f"{self._limits.stall_s:g}")
         observed.code = error.code.name
+        self._metrics.errors.labels(reason_name(error)).inc()
 
         async def end() -> None:
-            abort = context.abort(error.code, str(error), ((DETAILS_KEY, status_details(error)),))
+            details = status_details(error, observed.scope.request_id)
+            abort = context.abort(error.code, str(error), ((DETAILS_KEY, details),))
             # The status waits behind the unread answers; the call's own task must not.
             sending = asyncio.ensure_future(abort)
             await asyncio.sleep(0)
@@ -218,19 +245,23 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if isinstance(error, TimeoutError):
             reading = "no request arrived before the deadline or in time"
             error = DeadlineExceeded() if observed.begun else DeadlineExceeded(reading)
+        request_id = observed.scope.request_id
         if isinstance(error, ServiceError):
-            code, message, details = error.code, str(error), status_details(error)
+            code, message = error.code, str(error)
+            self._metrics.errors.labels(reason_name(error)).inc()
+            details = status_details(error, request_id)
         elif isinstance(error, grpc.aio.AbortError):
             raise error
         else:
-            request_id = uuid.uuid4().hex
+            self._metrics.errors.labels("INTERNAL").inc()
             _log.error(
                 "internal_error", method=observed.name, request_id=request_id, exc_info=error
             )
             code, message = grpc.StatusCode.INTERNAL, _INTERNAL_MESSAGE
             details = internal_details(message, request_id)
         observed.code = code.name
-        await context.abort(code, message, ((DETAILS_KEY, details),))
+        trailers = (DETAILS_KEY, details), (REQUEST_ID_KEY, request_id)
+        await context.abort(code, message, trailers)
         raise AssertionError("abort always raises")
 
 

@@ -22,7 +22,10 @@ import grpc
 
 from marquee.v1 import errors_pb2
 from marquee_services.errors import Overloaded
+from marquee_services.server import call_scope
+from marquee_services.server.call_scope import CallScope
 from marquee_services.server.lanes import LANE, Lane
+from marquee_services.server.queue_metrics import QueueMeter
 
 _K = TypeVar("_K", bound=Hashable)
 _Q = TypeVar("_Q")
@@ -54,6 +57,8 @@ class _Call(Generic[_K, _Q, _A]):
         query: The query.
         weight: Its share of a batch's maximum weight.
         deadline: When its caller gives up, in seconds of the event loop's clock.
+        queued_at: When it was queued, by the same clock.
+        scope: The call for which it is made.
         answer: Receives the answer.
     """
 
@@ -61,6 +66,8 @@ class _Call(Generic[_K, _Q, _A]):
     query: _Q
     weight: int
     deadline: float
+    queued_at: float
+    scope: CallScope | None
     answer: asyncio.Future[_A]
 
 
@@ -72,6 +79,7 @@ class MicroBatcher(Generic[_K, _Q, _A]):
         send: Callable[[_K, Sequence[_Q], float], Awaitable[Sequence[_A]]],
         max_batch: int,
         max_waiting: int,
+        meter: QueueMeter | None = None,
     ) -> None:
         """Takes the function that sends a batch, and the limits.
 
@@ -81,11 +89,14 @@ class MicroBatcher(Generic[_K, _Q, _A]):
             max_batch: Largest total weight of a batch. A query that weighs more is sent alone.
             max_waiting: Largest number of queued calls of a lane, not counting the batch in
                 progress.
+            meter: Measures the queues; None for nothing.
         """
         self._lanes = {
-            Lane.INTERACTIVE: _LaneBatcher(send, max_batch, max_waiting),
-            Lane.BATCH: _LaneBatcher(send, min(max_batch, _BATCH_LANE_WEIGHT), max_waiting),
+            Lane.INTERACTIVE: _LaneBatcher(send, max_batch, max_waiting, meter),
+            Lane.BATCH: _LaneBatcher(send, min(max_batch, _BATCH_LANE_WEIGHT), max_waiting, meter),
         }
+        if meter is not None:
+            meter.watch(lambda: sum(lane.waiting for lane in self._lanes.values()), max_waiting)
 
     async def call(self, key: _K, query: _Q, timeout: float, weight: int = 1) -> _A:
         """Queues a query in the lane of the current task, and returns its answer.
@@ -113,7 +124,9 @@ class _LaneBatcher(Generic[_K, _Q, _A]):
         send: Callable[[_K, Sequence[_Q], float], Awaitable[Sequence[_A]]],
         max_batch: int,
         max_waiting: int,
+        meter: QueueMeter | None,
     ) -> None:
+        self._meter = meter
         self._send = send
         self._max_batch = max_batch
         self._max_waiting = max_waiting
@@ -122,13 +135,21 @@ class _LaneBatcher(Generic[_K, _Q, _A]):
         self._last_seconds: deque[float] = deque(maxlen=_FASTEST_OF)
         self._expected_s = 0.0
 
+    @property
+    def waiting(self) -> int:
+        """The number of queued calls."""
+        return len(self._queue)
+
     async def call(self, key: _K, query: _Q, timeout: float, weight: int) -> _A:
         """Queues a query, and returns its answer; see `MicroBatcher.call`."""
         if len(self._queue) >= self._max_waiting:
             raise QueueFullError(str(self._max_waiting))
         loop = asyncio.get_running_loop()
+        now = loop.time()
         answer: asyncio.Future[_A] = loop.create_future()
-        self._queue.append(_Call(key, query, weight, loop.time() + timeout, answer))
+        self._queue.append(
+            _Call(key, query, weight, now + timeout, now, call_scope.current(), answer)
+        )
         if self._sender is None:
             self._sender = loop.create_task(self._send_batches())
         async with asyncio.timeout(timeout):
@@ -168,9 +189,13 @@ class _LaneBatcher(Generic[_K, _Q, _A]):
         return batch
 
     async def _send_batch(self, batch: list[_Call[_K, _Q, _A]]) -> None:
+        call_scope.enter([call.scope for call in batch])
         loop = asyncio.get_running_loop()
         start = loop.time()
         timeout = max(call.deadline for call in batch) - start
+        if self._meter is not None:
+            waits = [start - call.queued_at for call in batch]
+            self._meter.record_batch(waits, sum(call.weight for call in batch))
         sending = asyncio.ensure_future(
             self._send(batch[0].key, [call.query for call in batch], max(timeout, 0.001))
         )

@@ -19,7 +19,10 @@ _refusals: dict[tuple[str, float], bytes] = {}
 _MOST_REFUSALS = 256
 
 _Detail: TypeAlias = (
-    error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo
+    error_details_pb2.ErrorInfo
+    | error_details_pb2.BadRequest
+    | error_details_pb2.RequestInfo
+    | error_details_pb2.RetryInfo
 )
 
 
@@ -28,8 +31,13 @@ def reason_name(error: ServiceError) -> str:
     return errors_pb2.ErrorReason.Name(error.reason).removeprefix("ERROR_REASON_")
 
 
-def status_details(error: ServiceError) -> bytes:
-    """The google.rpc.Status of an error, serialised for the trailing metadata."""
+def status_details(error: ServiceError, request_id: str = "") -> bytes:
+    """The google.rpc.Status of an error, serialised for the trailing metadata.
+
+    Args:
+        error: The error.
+        request_id: The id of the call, under which the servers' logs have it; "" for none.
+    """
     if isinstance(error, Overloaded):
         # Refusals must cost little, and are all alike.
         key = str(error), error.retry_after_s
@@ -37,8 +45,16 @@ def status_details(error: ServiceError) -> bytes:
             if len(_refusals) >= _MOST_REFUSALS:
                 _refusals.clear()
             _refusals[key] = _encode(error)
-        return _refusals[key]
-    return _encode(error)
+        encoded = _refusals[key]
+    else:
+        encoded = _encode(error)
+    if not request_id:
+        return encoded
+    detail = any_pb2.Any()
+    detail.Pack(error_details_pb2.RequestInfo(request_id=request_id))
+    # Serialised messages that follow each other are parsed as one, with the details of both.
+    more: bytes = status_pb2.Status(details=[detail]).SerializeToString()
+    return encoded + more
 
 
 def _encode(error: ServiceError) -> bytes:
@@ -75,7 +91,8 @@ def internal_details(message: str, request_id: str) -> bytes:
     info = error_details_pb2.ErrorInfo(
         reason="INTERNAL", domain=DOMAIN, metadata={"request_id": request_id}
     )
-    return pack_status(grpc.StatusCode.INTERNAL, message, info)
+    request = error_details_pb2.RequestInfo(request_id=request_id)
+    return pack_status(grpc.StatusCode.INTERNAL, message, info, request)
 
 
 def pack_status(
