@@ -21,7 +21,7 @@ from marquee_core.feedback.events import (
     LogEntry,
     user_digest,
 )
-from marquee_core.feedback.schema import AUDIT, LOG
+from marquee_core.feedback.schema import AUDIT, LIST_COUNTS, LOG
 
 _FORGET = "forget_user"
 
@@ -125,6 +125,7 @@ def forget(connection: Connection, user_id: str, actor: str) -> Deleted:
     connection.execute(
         LOG.delete().where(or_(LOG.c.user_id == user_id, LOG.c.user_digest == digest))
     )
+    connection.execute(LIST_COUNTS.delete().where(LIST_COUNTS.c.user_digest == digest))
     connection.execute(
         insert(LOG),
         {

@@ -10,6 +10,7 @@ manifest of that id exists.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -211,6 +212,44 @@ class ReleaseStore:
             else:
                 _verify(folder / path, entry)
         return folder
+
+    def read_state(self, name: str) -> bytes | None:
+        """The content of a small file beside the production pointer; None if there is none."""
+        self._fs.invalidate_cache()
+        try:
+            content: bytes = self._fs.cat_file(f"{self._root}/{name}")
+        except FileNotFoundError:
+            return None
+        return content
+
+    def update_state(self, name: str, change: Callable[[bytes | None], bytes]) -> None:
+        """Replaces the content of a small file beside the production pointer in one atomic step.
+
+        Args:
+            name: The file's name.
+            change: Returns the new content, given the present one; None if there is none. What it
+                raises leaves the file as it is.
+        """
+        if not self._local:
+            self._fs.pipe_file(f"{self._root}/{name}", change(self.read_state(name)))
+            return
+        root = Path(self._root)
+        root.mkdir(parents=True, exist_ok=True)
+        with (root / f".{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            content = change(self.read_state(name))
+            handle, partial = tempfile.mkstemp(prefix=_PARTIAL, dir=root)
+            try:
+                with os.fdopen(handle, "wb") as stream:
+                    stream.write(content)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                Path(partial).chmod(0o644)
+                Path(partial).replace(root / name)
+            except BaseException:
+                Path(partial).unlink(missing_ok=True)
+                raise
+            _sync(root)
 
     def _path(self, release_id: str, *parts: str) -> str:
         return "/".join((self._root, _RELEASES, release_id, *parts))

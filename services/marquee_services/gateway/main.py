@@ -28,12 +28,13 @@ from marquee_services.gateway.answering.predict import Predictor
 from marquee_services.gateway.answering.reasons import Explainer
 from marquee_services.gateway.answering.recommend import Recommender
 from marquee_services.gateway.answering.similar import SimilarItemsFinder
-from marquee_services.gateway.answering.status import StatusReporter
+from marquee_services.gateway.answering.status import StatusReporter, experiment_status
 from marquee_services.gateway.answering.stored_answers import StoredAnswers
 from marquee_services.gateway.backends.backend import Backend
 from marquee_services.gateway.backends.interface import AnyBackend
 from marquee_services.gateway.caching.answer_cache import AnswerCache
 from marquee_services.gateway.caching.list_cache import ListCache
+from marquee_services.gateway.experiments.routing import Routing
 from marquee_services.gateway.feedback.fresh import FreshFeedback
 from marquee_services.gateway.feedback_disabled_servicer import DisabledFeedbackServicer
 from marquee_services.gateway.ranking.router import Router
@@ -62,6 +63,7 @@ class Gateway:
         follower: Loads the promoted release.
         backends: The CF and the inference service.
         releases: The loaded releases, and the one in service.
+        routing: Routes requests to the arms of an experiment.
         metrics: The gateway's metrics.
         fresh: The feedback of users since the releases were trained.
         feedback: Writes and follows the feedback log; None if the gateway has none.
@@ -71,6 +73,7 @@ class Gateway:
     follower: ReleaseFollower[GatewayRelease]
     backends: Sequence[AnyBackend]
     releases: Releases
+    routing: Routing
     metrics: Metrics
     fresh: FreshFeedback
     feedback: FeedbackRuntime | None
@@ -130,16 +133,29 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
     metrics = Metrics()
     fresh = FreshFeedback(settings.feedback_memory_mib * _MIB)
     feedback = _start_feedback(settings, releases, fresh, metrics)
+    counter = None if feedback is None else feedback.list_counter
+    routing = Routing(
+        releases,
+        follower,
+        backends,
+        metrics.registry,
+        None if counter is None else counter.count,
+    )
     servicer = RecommenderServicer(
         stored_answers=StoredAnswers(
-            releases, router, answer_cache, settings.precomputed_pages, settings.dense_limit, fresh
+            routing, router, answer_cache, settings.precomputed_pages, settings.dense_limit, fresh
         ),
-        recommender=Recommender(releases, page_scorer, Explainer(router), answer_cache, fresh),
-        predictor=Predictor(releases, router, fresh),
+        recommender=Recommender(
+            releases, routing, page_scorer, Explainer(router), answer_cache, fresh
+        ),
+        predictor=Predictor(routing, router, fresh),
         similar_items=SimilarItemsFinder(releases, router),
         lookups=Lookups(releases),
         status=StatusReporter(
-            releases, backends, lambda: None if feedback is None else feedback.status()
+            releases,
+            backends,
+            lambda: None if feedback is None else feedback.status(),
+            lambda: experiment_status(routing, follower, counter),
         ),
         settings=settings,
         metrics=metrics,
@@ -164,7 +180,7 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
         raise
     tasks = [asyncio.create_task(backend.watch()) for backend in backends]
     tasks.append(asyncio.create_task(follower.follow()))
-    gateway = Gateway(bound, follower, backends, releases, metrics, fresh, feedback, tasks)
+    gateway = Gateway(bound, follower, backends, releases, routing, metrics, fresh, feedback, tasks)
     tasks.append(asyncio.create_task(_update_release_in_service(gateway, settings)))
     return gateway
 
@@ -188,6 +204,7 @@ async def _update_release_in_service(gateway: Gateway, settings: GatewaySettings
     feedback, is_serving, has_release = gateway.feedback, False, False
     while True:
         release = gateway.releases.update()
+        gateway.routing.update()
         if release is not None:
             for backend in gateway.backends:
                 backend.keep_loaded(release.release_id)

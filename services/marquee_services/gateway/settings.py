@@ -107,6 +107,13 @@ class GatewaySettings(ServerSettings):
         low=1,
         high=65536,
     )
+    experiment_count_interval: float = setting(
+        1.0,
+        "Seconds between two writes of how many lists each user of an experiment got; a killed "
+        "gateway loses at most the counts of this time.",
+        low=0.05,
+        high=60,
+    )
     feedback_admin_token_file: str = setting(
         "",
         "File with the bearer token that ForgetUser and ListFeedback need; without it, they are "

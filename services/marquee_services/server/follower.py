@@ -14,6 +14,8 @@ from typing import Generic, Protocol, TypeVar
 import structlog
 
 from marquee_core.errors import ArtifactError
+from marquee_core.experiments.experiment import Experiment
+from marquee_core.experiments.store import ExperimentStore, running
 from marquee_core.release.store import ReleaseStore
 from marquee_services.errors import NoRelease, ReleaseNotFound
 from marquee_services.server.heap import return_free_memory
@@ -42,10 +44,15 @@ class ReleaseFollower(Generic[_R]):
     A server that starts while the promoted release is refused falls back to the latest release in
     the promotion history that it can load.
 
+    The releases of a running experiment are loaded as well, and are held in addition to the others
+    until it ends.
+
     Attributes:
-        refused: Why releases could not be loaded, by release id. Holds the promoted release and
-            those in its history.
+        refused: Why releases could not be loaded, by release id. Holds the promoted release, those
+            in its history, and those of the experiment that runs.
         promoted_id: The release that the store names as production; "" before the first poll.
+        experiments: All experiments that the store keeps, the most recently started first.
+        experiments_error: Why the store's experiments cannot be read; "" if they can.
     """
 
     def __init__(
@@ -75,8 +82,16 @@ class ReleaseFollower(Generic[_R]):
         self._last_used: dict[str, float] = {}
         # A thread of its own: loading must not hold up the threads that score.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="release-loader")
+        self._experiment_store = ExperimentStore(store)
         self.refused: dict[str, str] = {}
         self.promoted_id = ""
+        self.experiments: list[Experiment] = []
+        self.experiments_error = ""
+
+    @property
+    def experiment(self) -> Experiment | None:
+        """The experiment that runs; None if none does."""
+        return running(self.experiments)
 
     @property
     def releases(self) -> list[_R]:
@@ -123,14 +138,19 @@ class ReleaseFollower(Generic[_R]):
             await asyncio.sleep(pause)
 
     async def poll(self) -> None:
-        """Reads which release is promoted, and loads it if it is new.
+        """Reads which release is promoted, and loads it if it is new; then those of an experiment.
 
-        A refused release is tried again only when it is promoted again.
+        A refused release is tried again only when it is promoted again, or when an experiment
+        starts.
 
         Raises:
             ArtifactError: The store's production pointer is damaged.
             OSError: The store cannot be read.
         """
+        await self._poll_production()
+        await self._poll_experiment()
+
+    async def _poll_production(self) -> None:
         loop = asyncio.get_running_loop()
         production = await loop.run_in_executor(self._thread, self._store.production)
         if production is None:
@@ -138,7 +158,7 @@ class ReleaseFollower(Generic[_R]):
         release_id = production.release_id
         if release_id != self.promoted_id:
             # A newly promoted release gets another try, even if it was refused before.
-            history = set(production.history) - {release_id}
+            history = set(production.history) - {release_id} | self._arms
             self.refused = {name: why for name, why in self.refused.items() if name in history}
             self.promoted_id = release_id
         if release_id in self._loaded:
@@ -151,8 +171,44 @@ class ReleaseFollower(Generic[_R]):
             if self._loaded:
                 return
 
-    async def _load_or_refuse(self, release_id: str) -> None:
+    @property
+    def _arms(self) -> set[str]:
+        """The releases of the experiment that runs."""
+        experiment = self.experiment
+        return set() if experiment is None else {arm.release_id for arm in experiment.arms}
+
+    async def _poll_experiment(self) -> None:
+        """Reads the experiments, and loads the releases of the one that runs."""
+        if not self._loaded:
+            return
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.run_in_executor(self._thread, self._experiment_store.all)
+        except ArtifactError as error:
+            # A damaged file must not delay promotions: what is known stays in use.
+            if str(error) != self.experiments_error:
+                _log.error("experiments_refused", why=str(error))
+            self.experiments_error = str(error)
+            return
+        self.experiments_error = ""
+        if found != self.experiments:
+            before, self.experiments = self.experiment, found
+            now = self.experiment
+            if now is None or before is None or now.name != before.name:
+                _log_change(before, now)
+                self.refused = {
+                    name: why for name, why in self.refused.items() if name not in self._arms
+                }
+                self._drop_unused()
+        for release_id in sorted(self._arms - self._loaded.keys() - self.refused.keys()):
+            await self._load_or_refuse(release_id, as_newest=False)
+
+    async def _load_or_refuse(self, release_id: str, as_newest: bool = True) -> None:
         """Loads a release, or refuses it if it is damaged.
+
+        Args:
+            release_id: The release.
+            as_newest: Whether it is promoted; if not, it does not become the newest.
 
         Raises:
             OSError: The store cannot be read; the next poll tries again.
@@ -170,7 +226,10 @@ class ReleaseFollower(Generic[_R]):
         except Exception as error:
             self._refuse(release_id, f"the release cannot be loaded: {error!r}", error)
         else:
-            self._make_newest(release)
+            if as_newest:
+                self._make_newest(release)
+            else:
+                self._add(release)
             await loop.run_in_executor(self._thread, return_free_memory)
 
     def _refuse(self, release_id: str, why: str, error: Exception | None = None) -> None:
@@ -181,9 +240,31 @@ class ReleaseFollower(Generic[_R]):
         """Adds a release as the newest, and drops others beyond the limit."""
         self._loaded[release.release_id] = release
         self.mark_used(release.release_id)
-        while len(self._loaded) > self._keep:
-            others = list(self._loaded)[:-1]
-            dropped = min(others, key=self._last_used.__getitem__)
-            del self._loaded[dropped], self._last_used[dropped]
+        self._drop_unused()
         _log.info("release_loaded", release_id=release.release_id)
         self._on_change(release)
+
+    def _add(self, release: _R) -> None:
+        """Adds a release of the experiment as the oldest."""
+        self._loaded = {release.release_id: release, **self._loaded}
+        self.mark_used(release.release_id)
+        _log.info("release_loaded", release_id=release.release_id)
+
+    def _drop_unused(self) -> None:
+        """Drops releases beyond the limit, except the newest and those of the experiment."""
+        arms = self._arms
+        while True:
+            others = [name for name in list(self._loaded)[:-1] if name not in arms]
+            if len(others) < self._keep:
+                return
+            dropped = min(others, key=self._last_used.__getitem__)
+            del self._loaded[dropped], self._last_used[dropped]
+
+
+def _log_change(before: Experiment | None, now: Experiment | None) -> None:
+    """Logs that an experiment ended or started."""
+    if before is not None:
+        _log.info("experiment_ended", experiment=before.name)
+    if now is not None:
+        arms = {arm.name: arm.description for arm in now.arms}
+        _log.info("experiment_started", experiment=now.name, arms=arms)
