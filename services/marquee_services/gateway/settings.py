@@ -134,13 +134,23 @@ class GatewaySettings(ServerSettings):
     @property
     def feedback_url(self) -> str:
         """The URL of the feedback log; "" for none."""
-        if self.feedback != BESIDE_STORE:
-            return self.feedback
-        store = Path(self.store).expanduser().absolute()
-        return f"sqlite:///{store.with_name(store.name + '-feedback.sqlite')}"
+        return feedback_url(self.feedback, self.store)
 
     @property
     def feedback_admin_token(self) -> str:
         """The administrator's bearer token; "" for none."""
         path = self.feedback_admin_token_file
         return Path(path).read_text().strip() if path else ""
+
+
+def feedback_url(feedback: str, store: str) -> str:
+    """The URL of a feedback log.
+
+    Args:
+        feedback: The URL, or `sqlite` for a file beside the store; "" for none.
+        store: The release store.
+    """
+    if feedback != BESIDE_STORE:
+        return feedback
+    folder = Path(store).expanduser().absolute()
+    return f"sqlite:///{folder.with_name(folder.name + '-feedback.sqlite')}"
