@@ -61,7 +61,7 @@ def test_arms_need_a_release_and_models_that_exist(releases: ReleaseStore) -> No
     store = ExperimentStore(releases)
     with pytest.raises(ExperimentError, match="arm control: there is no release 'r1'"):
         store.start(toy_experiment())
-    with pytest.raises(ExperimentError, match="arm b: .* has no model nonsense; it has baseline"):
+    with pytest.raises(ExperimentError, match=r"arm b: .* has no model nonsense; it has baseline"):
         store.start(experiment_of(releases, blend="nonsense"))
     assert store.all() == []
 
