@@ -29,8 +29,8 @@ from marquee_core.experiments.recommendation_id import id_prefix
 from marquee_core.experiments.sequential import Interval
 from marquee_core.experiments.store import STOPPED, ExperimentStore
 from marquee_core.feedback.events import CounterState, LogUnavailable
+from marquee_core.feedback.location import check_log_setting, log_url
 from marquee_core.release.store import ReleaseStore, StoreURLError
-from marquee_services.gateway.settings import feedback_url
 from marquee_services.server.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ class _Places:
             return
         from marquee_core.feedback.log import EventLog
 
-        with EventLog(feedback_url(feedback, self.url)) as log:
+        check_log_setting(feedback, self.url)
+        with EventLog(log_url(feedback, self.url)) as log:
             yield log
 
 

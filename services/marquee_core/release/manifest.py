@@ -15,9 +15,10 @@ from marquee_core.errors import ArtifactError, reason_of
 from marquee_core.output import Output
 from marquee_core.service_names import SERVICES
 
-SCHEMA_VERSION = 4
-# Schema 3 lacks `DataEntry.feedback` and `DataEntry.refitted`, whose defaults describe it.
-_READABLE_VERSIONS = (3, SCHEMA_VERSION)
+SCHEMA_VERSION = 5
+# Schema 3 lacks `DataEntry.feedback` and `DataEntry.refitted`, and schema 4 `feedback_mark`; the
+# defaults describe such releases.
+_READABLE_VERSIONS = (3, 4, SCHEMA_VERSION)
 EXPLICIT, IMPLICIT = "explicit", "implicit"
 MANIFEST_NAME = "manifest.json"
 EXACT, ANN = "exact", "ann"
@@ -116,6 +117,8 @@ class Manifest:
         schema_version: Version of the manifest's format.
         feedback_position: The position in the feedback log up to which the release knows what
             users did; 0 if it was trained without the log.
+        feedback_mark: The token of the mark that the trainer left there; "" if there is none. A
+            log without this mark is not the one that the release knows.
     """
 
     release_id: str
@@ -127,6 +130,7 @@ class Manifest:
     files: Mapping[str, FileEntry]
     schema_version: int = field(default=SCHEMA_VERSION)
     feedback_position: int = 0
+    feedback_mark: str = ""
 
     def to_json(self) -> str:
         """The manifest as JSON."""
@@ -164,6 +168,7 @@ class Manifest:
                 files={path: FileEntry(**entry) for path, entry in raw["files"].items()},
                 schema_version=raw["schema_version"],
                 feedback_position=raw.get("feedback_position", 0),
+                feedback_mark=raw.get("feedback_mark", ""),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(f"damaged manifest: {reason_of(error)}") from error

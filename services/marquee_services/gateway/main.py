@@ -134,6 +134,8 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
     fresh = FreshFeedback(settings.feedback_memory_mib * _MIB)
     feedback = _start_feedback(settings, releases, fresh, metrics)
     counter = None if feedback is None else feedback.list_counter
+    if feedback is not None:
+        releases.has_feedback_for = feedback.has_read_for
     routing = Routing(
         releases,
         follower,
@@ -203,6 +205,8 @@ async def _update_release_in_service(gateway: Gateway, settings: GatewaySettings
     """
     feedback, is_serving, has_release = gateway.feedback, False, False
     while True:
+        if feedback is not None:
+            feedback.set_releases([release.manifest for release in gateway.releases.held])
         release = gateway.releases.update()
         gateway.routing.update()
         if release is not None:
@@ -210,8 +214,6 @@ async def _update_release_in_service(gateway: Gateway, settings: GatewaySettings
                 backend.keep_loaded(release.release_id)
             gateway.metrics.set_release(release.release_id)
             has_release = True
-        if feedback is not None and gateway.releases.loaded:
-            feedback.cut = min(r.manifest.feedback_position for r in gateway.releases.loaded)
         if not is_serving and has_release and (feedback is None or feedback.ready):
             await gateway.bound.set_serving(True)
             is_serving = True

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from marquee_core.feedback.location import check_log_setting, log_url
 from marquee_services.server.settings import ServerSettings, setting
-
-BESIDE_STORE = "sqlite"
-"""The value of `feedback` for a SQLite file beside the release store."""
 
 
 @dataclass(frozen=True)
@@ -125,32 +123,15 @@ class GatewaySettings(ServerSettings):
         path = self.feedback_admin_token_file
         if path and not Path(path).is_file():
             raise ValueError(f"feedback_admin_token_file: file {path!r} does not exist")
-        known = ("sqlite:///", "postgresql://", "postgresql+psycopg://")
-        if self.feedback not in ("", BESIDE_STORE) and not self.feedback.startswith(known):
-            raise ValueError("feedback: neither `sqlite` nor a URL of SQLite or PostgreSQL")
-        if self.feedback == BESIDE_STORE and "://" in self.store:
-            raise ValueError("feedback: `sqlite` needs a store in a folder")
+        check_log_setting(self.feedback, self.store)
 
     @property
     def feedback_url(self) -> str:
         """The URL of the feedback log; "" for none."""
-        return feedback_url(self.feedback, self.store)
+        return log_url(self.feedback, self.store)
 
     @property
     def feedback_admin_token(self) -> str:
         """The administrator's bearer token; "" for none."""
         path = self.feedback_admin_token_file
         return Path(path).read_text().strip() if path else ""
-
-
-def feedback_url(feedback: str, store: str) -> str:
-    """The URL of a feedback log.
-
-    Args:
-        feedback: The URL, or `sqlite` for a file beside the store; "" for none.
-        store: The release store.
-    """
-    if feedback != BESIDE_STORE:
-        return feedback
-    folder = Path(store).expanduser().absolute()
-    return f"sqlite:///{folder.with_name(folder.name + '-feedback.sqlite')}"

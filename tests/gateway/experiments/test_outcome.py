@@ -72,9 +72,8 @@ async def test_an_experiment_from_start_to_promotion(services: Services, feedbac
     users = 2 * USERS_PER_ARM + 40
     for first in range(0, users, 20):
         await asyncio.gather(*(use(number) for number in range(first, first + 20)))
-    for gateway in gateways:
-        counter = gateway.feedback.list_counter  # type: ignore[union-attr]
-        await services.until(lambda counter=counter: not counter.pending)
+    counters = [gateway.feedback.list_counter for gateway in gateways if gateway.feedback]
+    await services.until(lambda: not any(counter.pending for counter in counters))
     shown = await run(services, "show", "--feedback", feedback_url, "--json")
     assert shown.exit_code == 0, shown.output
     told: dict[str, Any] = json.loads(shown.output)
@@ -100,8 +99,8 @@ async def test_an_experiment_from_start_to_promotion(services: Services, feedbac
     production = services.store.production()
     assert production is not None
     assert production.release_id == second.release_id
+    await services.until(lambda: all(gateway.routing.experiment is None for gateway in gateways))
     for gateway in gateways:
-        await services.until(lambda gateway=gateway: gateway.routing.experiment is None)
         await services.until_full(gateway)
     listed = await run(services, "list")
     assert "promoted candidate" in listed.output

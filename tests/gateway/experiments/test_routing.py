@@ -14,6 +14,7 @@ from marquee_core.experiments.experiment import Arm, Experiment
 from marquee_core.experiments.recommendation_id import parse_recommendation_id
 from marquee_core.experiments.store import ExperimentStore
 from marquee_services.gateway.main import Gateway
+from marquee_services.server.follower import ReleaseFollower
 from toy.experiments import toy_experiment, users_of
 from toy.release import USERS
 from toy.services import Services
@@ -43,6 +44,12 @@ async def stop(services: Services, name: str = "toy") -> None:
     """Ends an experiment, and waits until the gateway knows."""
     ExperimentStore(services.store).end(name, "stopped")
     await services.until(lambda: services.gateway.routing.experiment is None)
+
+
+def followers_of(services: Services) -> list[ReleaseFollower[Any]]:
+    """What keeps releases loaded in each of the servers."""
+    scoring = [scoring.follower for scoring in services.scoring.values()]
+    return [services.gateway.follower, *scoring]
 
 
 def items_of(answer: Any) -> list[tuple[str, float]]:
@@ -227,8 +234,7 @@ async def test_promotions_do_not_push_the_releases_of_the_arms_out(
     for seed in (2, 3, 4, 5):
         newest = await services.publish(seed)
         await services.until_full()
-        followers = [services.gateway.follower, *(s.follower for s in services.scoring.values())]
-        for follower in followers:
+        for follower in followers_of(services):
             held = {release.release_id for release in follower.releases}
             assert arms < held
             assert len(held) <= 2 + len(arms)
@@ -239,8 +245,8 @@ async def test_promotions_do_not_push_the_releases_of_the_arms_out(
             assert answer.source.arm == name
             assert not answer.source.degraded
     await stop(services)
-    for follower in (services.gateway.follower, *(s.follower for s in services.scoring.values())):
-        await services.until(lambda follower=follower: len(follower.releases) <= 2)
+    followers = followers_of(services)
+    await services.until(lambda: all(len(follower.releases) <= 2 for follower in followers))
     answer = await stub.Recommend(request_for("u1"), timeout=TIMEOUT_S)
     assert answer.source.release_id == newest.release_id
 

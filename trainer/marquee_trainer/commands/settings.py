@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from marquee_core.feedback.location import check_log_setting
 from marquee_services.server.settings import ServerSettings, Settings, setting
 from marquee_trainer.publishing.config import AUTO, RETRIEVAL_KINDS, PrecomputeConfig
 
@@ -125,12 +126,30 @@ class ModelSettings(Settings):
 
 
 @dataclass(frozen=True)
-class TrainSettings(ModelSettings, DataSettings):
-    """Settings of `marquee train`."""
+class FeedbackSettings(DataSettings):
+    """The release store, and the feedback log beside the ratings."""
 
     store: str = setting(
         ServerSettings.store, "Release store: a folder or a URL.", env="MARQUEE_STORE"
     )
+    feedback: str = setting(
+        "",
+        "Feedback log of the gateways: `sqlite` (the file beside the store), sqlite:///PATH or "
+        "postgresql://…. What users did is merged with the ratings of --data, forgotten users are "
+        "left out, and gateways follow the log from where the release ends. A URL with a password "
+        "belongs in the variable.",
+        env="MARQUEE_FEEDBACK",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_log_setting(self.feedback, self.store)
+
+
+@dataclass(frozen=True)
+class TrainSettings(ModelSettings, FeedbackSettings):
+    """Settings of `marquee train`."""
+
     promote: bool = setting(True, "Promote the release: put it in production.")
     retrieval: str = setting(
         AUTO,

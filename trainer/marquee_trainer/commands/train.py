@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from marquee_trainer.commands.interrupt import set_outcome
-from marquee_trainer.commands.loading import load_and_split, open_store
+from marquee_trainer.commands.loading import load_with_feedback, open_store
 from marquee_trainer.commands.progress import ProgressBar, training_plan
 from marquee_trainer.commands.selection import ModelSelection, selection_of
 from marquee_trainer.commands.settings import TrainSettings
@@ -35,7 +35,8 @@ def run_training(settings: TrainSettings) -> None:
         OSError: The store cannot be written to.
     """
     store = open_store(settings.store)
-    dataset, split = load_and_split(settings)
+    loaded = load_with_feedback(settings)
+    dataset, split = loaded.dataset, loaded.split
     trained = train_all(
         dataset, split, settings.seed, settings.config, selection_of(settings), settings.refit
     )
@@ -51,6 +52,7 @@ def run_training(settings: TrainSettings) -> None:
         TrainingConfig.for_dataset(dataset, settings.seed),
         RetrievalConfig(settings.retrieval),
         PrecomputeConfig(settings.precomputed_users),
+        loaded.mark,
     )
     set_outcome(f"Release {manifest.release_id} was published.")
     fitted_on = "refitted on all" if settings.refit else "fitted on the"

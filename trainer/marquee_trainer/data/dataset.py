@@ -183,10 +183,11 @@ class RatingsDataset:
         """The rating of this data set that means as much as a number of stars.
 
         See `RatingScale.from_stars`. In implicit feedback every interaction means a like, so any
-        number of stars corresponds to the weakest one.
+        number of stars corresponds to the lowest strength of the scale. Only recorded dislikes are
+        below it.
         """
         if self.feedback is Feedback.IMPLICIT:
-            return min(self.scale.low, float(self.ratings.min()))
+            return min(self.scale.low, float(self.ratings.max()))
         return self.scale.from_stars(stars)
 
     def rating(self, user: int, item: int) -> float | None:

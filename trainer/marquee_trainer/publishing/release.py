@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from marquee_core.catalogue import Catalogue, Vocabulary
+from marquee_core.feedback.events import Mark
 from marquee_core.release.contents import model_folder, save_data
 from marquee_core.release.ensemble import BASELINE, POPULARITY, RECENT_POPULARITY, Ensemble
 from marquee_core.release.manifest import (
@@ -53,6 +54,7 @@ def publish_trained(
     config: TrainingConfig,
     retrieval: RetrievalConfig | None = None,
     precompute: PrecomputeConfig | None = None,
+    mark: Mark | None = None,
 ) -> Manifest:
     """Publishes the result of training as a release, without promoting it.
 
@@ -67,6 +69,8 @@ def publish_trained(
         config: The configuration of the training.
         retrieval: How candidates are generated from a large catalogue; None for the default.
         precompute: Which first pages are precomputed; None for the default.
+        mark: The place up to which the ratings hold what is in the feedback log; None if they were
+            not read from a log.
 
     Returns:
         The release's manifest.
@@ -114,6 +118,7 @@ def publish_trained(
         retrieval,
         config.seed,
         precompute,
+        mark,
     )
 
 
@@ -130,6 +135,7 @@ def publish_release(
     retrieval: RetrievalConfig | None = None,
     seed: int = 0,
     precompute: PrecomputeConfig | None = None,
+    mark: Mark | None = None,
 ) -> Manifest:
     """Writes the files and the manifest of a release into a store, without promoting it.
 
@@ -146,6 +152,7 @@ def publish_release(
         retrieval: How candidates are generated from a large catalogue; None for the default.
         seed: Seed of the choices that `retrieval` makes at random.
         precompute: Which first pages are precomputed; None for the default.
+        mark: The place up to which `data` holds what is in the feedback log; None without a log.
 
     Returns:
         The release's manifest.
@@ -192,6 +199,8 @@ def publish_release(
             evaluation=evaluation,
             library_versions={name: version(name) for name in _LIBRARIES},
             files=files,
+            feedback_position=0 if mark is None else mark.position,
+            feedback_mark="" if mark is None else mark.token,
         )
         store.publish(folder, manifest)
     return manifest

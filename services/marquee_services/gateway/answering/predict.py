@@ -43,7 +43,7 @@ class Predictor:
         release = route.release
         if not release.predicts_stars:
             raise NoPredictedStars(release.release_id)
-        feedback = self._fresh.of(user_id, release.manifest.feedback_position)
+        feedback = self._fresh.for_release(user_id, release.manifest)
         subject = resolve_subject(release, request.subject, feedback=feedback)
         indexes = release.catalogue.items.indexes(request.item_ids)
         known = indexes >= 0

@@ -95,8 +95,8 @@ class StoredAnswers:
         route = self._route_with_full_ensemble(options, user_id)
         if route is None:
             return None
-        version = self._feedback_version(route.release, user_id)
-        found = self._find(route, request.subject, options, key, version)
+        feedback = self._fresh.for_release(user_id, route.release.manifest)
+        found = self._find(route, request.subject, options, key, feedback.cache_version)
         if found is None:
             return None
         answer, origin = found
@@ -104,7 +104,7 @@ class StoredAnswers:
         if answer.has_more:
             token = PageToken(
                 *(list_id, route.release.release_id, answer.backends),
-                *(key.digest, key.page_size, version),
+                *(key.digest, key.page_size, feedback.version),
             ).encode()
         self._routing.served(route, user_id)
         return answer.response(list_id, token, _microseconds_since(start)), origin
@@ -130,8 +130,8 @@ class StoredAnswers:
             route, found = self._route_with_full_ensemble(options, user_id), None
             if route is not None:
                 key = RequestKey.of_subject(subject, request.page_size, options_bytes)
-                version = self._feedback_version(route.release, user_id)
-                found = self._find(route, subject, options, key, version)
+                feedback = self._fresh.for_release(user_id, route.release.manifest)
+                found = self._find(route, subject, options, key, feedback.cache_version)
             if route is None or found is None:
                 yield None
             else:
@@ -147,9 +147,6 @@ class StoredAnswers:
         except (NoRelease, ReleaseNotFound):
             return None
         return route if self._router.can_use_full_ensemble(route.release) else None
-
-    def _feedback_version(self, release: GatewayRelease, user_id: str) -> int:
-        return self._fresh.of(user_id, release.manifest.feedback_position).version
 
     def _find(
         self,

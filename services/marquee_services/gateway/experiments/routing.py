@@ -177,6 +177,9 @@ class Routing:
                 return ArmState(arm, None, f"{backend.name} refused {arm.release_id}: {why}")
             if backend.failure(arm.release_id) is not None:
                 return ArmState(arm, None, f"{backend.name} does not hold {arm.release_id} yet")
+        if not self._releases.has_feedback_for(release.manifest):
+            why = f"the feedback that {arm.release_id} does not know is being read"
+            return ArmState(arm, None, why)
         old = self.arms[place].route if experiment == self.experiment else None
         if old is not None and old.release is release:
             return ArmState(arm, old, "")

@@ -13,10 +13,13 @@ from functools import cached_property
 
 from marquee_core.feedback.events import EntryType, FeedbackKind, LogEntry, user_digest
 from marquee_core.feedback.meaning import counts, latest_by_item
+from marquee_core.release.manifest import Manifest
 
 MAX_EVENTS = 1_000
 """Most events of a user that are folded in; older ones are dropped."""
 
+# The size of a version, in bits, as a database stores it.
+_VERSION_BITS = 63
 # The approximate memory of a user and of an event, in bytes, with their strings and containers.
 _USER_BYTES, _EVENT_BYTES = 500, 200
 
@@ -50,12 +53,19 @@ class UserFeedback:
         is_forgotten: Whether the user was forgotten, so that the training ratings must not be used.
         events: The events that count as ratings, in the order of the log.
         rewritten: The position at which events were last taken away; versions before it are lost.
+        generation: See `FreshFeedback.generation`.
     """
 
     version: int = 0
     is_forgotten: bool = False
     events: tuple[FreshEvent, ...] = ()
     rewritten: int = 0
+    generation: int = 0
+
+    @property
+    def cache_version(self) -> int:
+        """A number under which this gateway may cache an answer; 0 if there is no feedback."""
+        return self.generation << _VERSION_BITS | self.version if self.version else 0
 
     @cached_property
     def ratings(self) -> list[FreshEvent]:
@@ -86,6 +96,8 @@ class FreshFeedback:
         position: The position in the log up to which the feedback is complete.
         evicted: Number of users that were dropped because of the limit.
         on_forgotten: Called with the digest of each user that is forgotten.
+        generation: Changes whenever one version of a user's feedback may have come to mean another
+            feedback than before, because the log was replaced or was read from an earlier position.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -95,9 +107,11 @@ class FreshFeedback:
         self._users: OrderedDict[bytes, UserFeedback] = OrderedDict()
         self._forgotten: dict[bytes, int] = {}
         self._event_count = 0
+        self._unknown_marks: frozenset[str] = frozenset()
         self.position = 0
         self.evicted = 0
         self.on_forgotten: Callable[[bytes], None] = lambda _: None
+        self.generation = 0
 
     def __len__(self) -> int:
         return len(self._users)
@@ -107,6 +121,23 @@ class FreshFeedback:
         """Roughly how many bytes of memory the feedback takes."""
         users = len(self._users) + len(self._forgotten)
         return users * _USER_BYTES + self._event_count * _EVENT_BYTES
+
+    def known_to(self, manifest: Manifest) -> int:
+        """The position up to which a release knows the log.
+
+        It is 0 if the log does not hold the mark of the release's trainer: it is another log then,
+        or was restored from an older backup, and its positions mean something else.
+        """
+        return 0 if manifest.feedback_mark in self._unknown_marks else manifest.feedback_position
+
+    def for_release(self, user_id: str, manifest: Manifest) -> UserFeedback:
+        """What a user did that a release does not know.
+
+        Args:
+            user_id: The user's id; "" for a visitor.
+            manifest: The manifest of the release that answers.
+        """
+        return self.of(user_id, self.known_to(manifest))
 
     def of(self, user_id: str, after: int) -> UserFeedback:
         """A user's feedback.
@@ -132,7 +163,19 @@ class FreshFeedback:
             events = tuple(event for event in user.events if event.position > start)
         is_forgotten = forgotten > after
         rewritten = max(user.rewritten, forgotten)
-        return UserFeedback(version, is_forgotten, events, rewritten)
+        return UserFeedback(version, is_forgotten, events, rewritten, self.generation)
+
+    def set_unknown_marks(self, tokens: frozenset[str]) -> None:
+        """Takes over which marks of loaded releases the log does not hold."""
+        if tokens != self._unknown_marks:
+            self._unknown_marks = tokens
+            self.start_generation()
+
+    def start_generation(self) -> None:
+        """Makes answers that were cached for users with feedback unusable."""
+        self.generation += 1
+        for digest, user in list(self._users.items()):
+            self._users[digest] = replace(user, generation=self.generation)
 
     def apply(self, entries: Iterable[LogEntry]) -> None:
         """Takes over entries of the log."""
@@ -170,6 +213,7 @@ class FreshFeedback:
         self._users.clear()
         self._forgotten.clear()
         self._event_count = self.position = 0
+        self.start_generation()
 
     def _add(self, entry: LogEntry) -> None:
         event = entry.event
@@ -189,7 +233,8 @@ class FreshFeedback:
         version = max(user.version, entry.position)
         if len(events) > MAX_EVENTS:
             events, rewritten = events[-MAX_EVENTS:], version
-        self._put(digest, user, UserFeedback(version, False, events, rewritten))
+        after = UserFeedback(version, False, events, rewritten, self.generation)
+        self._put(digest, user, after)
 
     def _delete(self, entry: LogEntry) -> None:
         if entry.event is None:
@@ -201,7 +246,8 @@ class FreshFeedback:
         events = tuple(e for e in user.events if e.position != entry.deleted_position)
         if len(events) < len(user.events):
             position = max(user.version, entry.position)
-            self._put(digest, user, UserFeedback(position, False, events, position))
+            after = UserFeedback(position, False, events, position, self.generation)
+            self._put(digest, user, after)
 
     def _forget(self, entry: LogEntry) -> None:
         self._forgotten[entry.user_digest] = max(

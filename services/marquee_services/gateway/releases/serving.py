@@ -7,10 +7,11 @@ service once all of them have loaded it. `main.py` calls `update` periodically.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import structlog
 
+from marquee_core.release.manifest import Manifest
 from marquee_services.errors import NoRelease, PageTokenExpired, ReleaseNotFound
 from marquee_services.gateway.backends.interface import AnyBackend
 from marquee_services.gateway.releases.release import GatewayRelease
@@ -28,6 +29,8 @@ class Releases:
 
     Attributes:
         pending_reason: Why the promoted release is not in service yet; "" when it is.
+        has_feedback_for: Whether all recorded feedback that a release does not know has been read,
+            so that a switch to it forgets nothing.
     """
 
     def __init__(
@@ -43,6 +46,13 @@ class Releases:
         self._backends = tuple(backends)
         self._serving: GatewayRelease | None = None
         self.pending_reason = ""
+        self.has_feedback_for: Callable[[Manifest], bool] = lambda _: True
+
+    @property
+    def held(self) -> list[GatewayRelease]:
+        """The releases that may answer: the loaded ones and the one in service."""
+        loaded, serving = self.loaded, self._serving
+        return loaded if serving is None or serving in loaded else [*loaded, serving]
 
     @property
     def loaded(self) -> list[GatewayRelease]:
@@ -117,4 +127,6 @@ class Releases:
                 return f"{backend.name} refused {promoted}: {backend.refused[promoted]}"
             if promoted not in backend.releases:
                 return f"{backend.name} does not hold {promoted} yet"
+        if not self.has_feedback_for(newest.manifest):
+            return f"the feedback that {promoted} does not know is being read"
         return ""
