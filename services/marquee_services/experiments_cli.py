@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,22 +20,17 @@ from marquee_core.experiments.experiment import (
     METRICS,
     Experiment,
     ExperimentError,
-    new_secret,
 )
-from marquee_core.experiments.outcome import Outcome, outcome_of
-from marquee_core.experiments.recommendation_id import id_prefix
+from marquee_core.experiments.outcome import Outcome, read_outcome
 from marquee_core.experiments.sequential import Interval
 from marquee_core.experiments.store import STOPPED, ExperimentStore
-from marquee_core.feedback.events import CounterState, LogUnavailable
+from marquee_core.feedback.events import LogUnavailable
 from marquee_core.feedback.location import check_log_setting, log_url
 from marquee_core.release.store import ReleaseStore, StoreURLError
 from marquee_services.server.settings import ServerSettings
 
 if TYPE_CHECKING:
     from marquee_core.feedback.log import EventLog
-
-# A counter that has not written for so long has ended; see `SIGN_OF_LIFE_S` of the gateway.
-_SILENT_S = 60.0
 
 _feedback_option = click.option(
     "--feedback",
@@ -127,24 +120,9 @@ def start(
     with _errors_as_one_line():
         production = places.store.production()
         parsed = tuple(parse_arm(arm, production.release_id if production else "") for arm in arms)
-        control = next((arm for arm in parsed if arm.name == CONTROL), None)
-        if control is None:
-            raise ExperimentError(f"one --arm must be named {CONTROL}")
-        data = places.store.manifest(control.release_id).data
         with places.log(feedback) as log:
             position = 0 if log is None else log.position()
-        experiment = Experiment(
-            name,
-            parsed,
-            metric,
-            alpha,
-            data.rating_min,
-            data.rating_max,
-            new_secret(),
-            datetime.now(UTC).isoformat(timespec="seconds"),
-            position,
-        )
-        places.experiments.start(experiment)
+        places.experiments.create(name, parsed, metric, alpha, position)
     click.echo(f"experiment {name} is running")
 
 
@@ -181,11 +159,11 @@ def show(places: _Places, name: str, feedback: str, as_json: bool) -> None:
     """
     with _errors_as_one_line(), places.log(feedback) as log:
         experiment = places.experiments.find(name)
-        outcome, lost = None, 0
+        outcome = None
         if log is not None:
-            outcome, lost = read_outcome(experiment, log)
+            outcome = read_outcome(experiment, log)
     if as_json:
-        click.echo(json.dumps(_as_json(experiment, outcome, lost), indent=2))
+        click.echo(json.dumps(_as_json(experiment, outcome), indent=2))
         return
     click.echo(_head(experiment))
     if outcome is None:
@@ -194,7 +172,7 @@ def show(places: _Places, name: str, feedback: str, as_json: bool) -> None:
         return
     click.echo(_table(experiment, outcome))
     click.echo(f"\n{outcome.verdict}")
-    for note in _notes(outcome, lost):
+    for note in _notes(outcome):
         click.echo(f"note: {note}")
 
 
@@ -226,28 +204,6 @@ def promote(places: _Places, arm: str) -> None:
         production = places.store.promote(chosen.release_id)
         places.experiments.end(experiment.name, f"promoted {arm}")
     click.echo(f"{production.release_id} is in production; experiment {experiment.name} has ended")
-
-
-def read_outcome(experiment: Experiment, log: EventLog) -> tuple[Outcome, int]:
-    """What came of an experiment, from the feedback log.
-
-    Returns:
-        The outcome, and the number of gateways that ended without writing their last counts.
-
-    Raises:
-        LogUnavailable: The database does not answer.
-    """
-    outcome = outcome_of(
-        experiment,
-        log.list_counts(experiment.experiment_id),
-        log.events_with_lists(id_prefix(experiment), experiment.log_position),
-    )
-    silent = time.time() - _SILENT_S
-    return outcome, sum(_is_lost(c, silent) for c in log.list_counters(experiment.experiment_id))
-
-
-def _is_lost(counter: CounterState, silent_since: float) -> bool:
-    return not counter.is_closed and counter.written_us / 1e6 < silent_since
 
 
 def _head(experiment: Experiment) -> str:
@@ -299,11 +255,11 @@ def _interval(interval: Interval, sign: str = "") -> str:
     return f"{estimate} ({interval.low:{sign}.3f} to {interval.high:{sign}.3f})"
 
 
-def _notes(outcome: Outcome, lost: int) -> Iterator[str]:
-    if lost:
+def _notes(outcome: Outcome) -> Iterator[str]:
+    if outcome.lost_counters:
         yield (
-            f"{lost} gateway process(es) ended without writing the last counts; the lists of their "
-            "last seconds are missing"
+            f"{outcome.lost_counters} gateway process(es) ended without writing the last counts; "
+            "the lists of their last seconds are missing"
         )
     if outcome.uncounted_lists:
         yield f"{outcome.uncounted_lists:,} lists are known by their feedback only"
@@ -311,12 +267,12 @@ def _notes(outcome: Outcome, lost: int) -> Iterator[str]:
         yield f"{outcome.foreign_events:,} events named a list of somebody else and do not count"
 
 
-def _as_json(experiment: Experiment, outcome: Outcome | None, lost: int) -> dict[str, Any]:
+def _as_json(experiment: Experiment, outcome: Outcome | None) -> dict[str, Any]:
     told = experiment.to_json()
     # With the secret anybody could invent lists.
     del told["secret"]
     found = None if outcome is None else _finite(asdict(outcome))
-    return {"experiment": told, "outcome": found, "counters_without_last_write": lost}
+    return {"experiment": told, "outcome": found}
 
 
 def _finite(value: Any) -> Any:

@@ -15,8 +15,10 @@ rated count for stars, and the arm may affect who does; likes have no such bias.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from marquee_core.experiments.experiment import (
     CLICKS,
@@ -26,7 +28,7 @@ from marquee_core.experiments.experiment import (
     STARS,
     Experiment,
 )
-from marquee_core.experiments.recommendation_id import parse_recommendation_id
+from marquee_core.experiments.recommendation_id import id_prefix, parse_recommendation_id
 from marquee_core.experiments.sequential import (
     Interval,
     Sample,
@@ -41,6 +43,13 @@ from marquee_core.feedback.events import (
     user_digest,
 )
 from marquee_core.feedback.meaning import counts, is_explicit, stars_of
+
+if TYPE_CHECKING:
+    from marquee_core.feedback.log import EventLog
+
+SILENT_S = 60.0
+"""Seconds without a write after which a gateway that has not closed its counter has ended. While it
+runs, it writes more often."""
 
 LIKED_ON_SCALE = 0.75
 """How far up the scale a rating is a like."""
@@ -96,6 +105,8 @@ class Outcome:
         uncounted_lists: Number of lists with feedback that no counter counted, because a gateway
             was killed. They are included in the numbers of lists.
         foreign_events: Number of events with an id that was not issued to their user.
+        lost_counters: Number of gateways that ended without writing their last counts, so that the
+            lists of their last seconds are missing.
     """
 
     arms: tuple[ArmOutcome, ...]
@@ -103,6 +114,7 @@ class Outcome:
     winner: str
     uncounted_lists: int
     foreign_events: int
+    lost_counters: int = 0
 
 
 @dataclass
@@ -120,6 +132,26 @@ class _User:
     @property
     def lists(self) -> int:
         return max(self.counted_lists, len(self.seen_lists))
+
+
+def read_outcome(experiment: Experiment, log: EventLog) -> Outcome:
+    """What came of an experiment, from the feedback log.
+
+    Raises:
+        LogUnavailable: The database does not answer.
+    """
+    experiment_id = experiment.experiment_id
+    outcome = outcome_of(
+        experiment,
+        log.list_counts(experiment_id),
+        log.events_with_lists(id_prefix(experiment), experiment.log_position),
+    )
+    silent_since_us = (time.time() - SILENT_S) * 1e6
+    lost = sum(
+        not counter.is_closed and counter.written_us < silent_since_us
+        for counter in log.list_counters(experiment_id)
+    )
+    return replace(outcome, lost_counters=lost)
 
 
 def outcome_of(

@@ -8,7 +8,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from marquee_core.errors import ArtifactError, reason_of
-from marquee_core.experiments.experiment import Experiment, ExperimentError
+from marquee_core.experiments.experiment import (
+    CONTROL,
+    LIKES,
+    Arm,
+    Experiment,
+    ExperimentError,
+    new_secret,
+)
 from marquee_core.release.store import ReleaseStore
 
 _FILE = "experiments"
@@ -51,6 +58,48 @@ class ExperimentStore:
                 return experiment
         names = ", ".join(experiment.name for experiment in experiments)
         raise ExperimentError(f"there is no experiment {name!r}; there are {names}")
+
+    def create(
+        self,
+        name: str,
+        arms: Sequence[Arm],
+        metric: str = LIKES,
+        alpha: float = 0.05,
+        log_position: int = 0,
+    ) -> Experiment:
+        """Starts a new experiment, and returns it.
+
+        Args:
+            name: Its name, not used before.
+            arms: Its arms, among them the control.
+            metric: What the arms are compared by, one of `METRICS`.
+            alpha: The probability of a wrong verdict if the arms do not differ.
+            log_position: The position in the feedback log; 0 if it is not known.
+
+        Raises:
+            ExperimentError: It is not valid, or `start` refuses it.
+            ArtifactError: The file of experiments is damaged.
+        """
+        control = next((arm for arm in arms if arm.name == CONTROL), None)
+        if control is None:
+            raise ExperimentError(f"one arm must be named {CONTROL!r}")
+        try:
+            data = self._store.manifest(control.release_id).data
+        except ArtifactError as error:
+            raise ExperimentError(f"arm {CONTROL}: {error}") from error
+        experiment = Experiment(
+            name,
+            tuple(arms),
+            metric,
+            alpha,
+            data.rating_min,
+            data.rating_max,
+            new_secret(),
+            datetime.now(UTC).isoformat(timespec="seconds"),
+            log_position,
+        )
+        self.start(experiment)
+        return experiment
 
     def start(self, experiment: Experiment) -> None:
         """Adds a running experiment.
