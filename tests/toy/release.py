@@ -6,7 +6,7 @@ and fold in visitors, so the tests of the services can check them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from marquee_core.arrays import Float32, Int32, load_array, save_array
 from marquee_core.catalogue import Catalogue, Vocabulary
+from marquee_core.feedback.events import Mark
 from marquee_core.output import Output
 from marquee_core.ratings import Profiles, RatingsMatrix
 from marquee_core.release.contents import model_folder, save_data
@@ -106,10 +107,19 @@ TOY_LOADERS = {
 }
 
 
-def toy_data(seed: int) -> tuple[Vocabulary, Catalogue, ReleaseData]:
-    """Draws the users, the catalogue, and ratings of about a quarter of all pairs."""
+def toy_data(
+    seed: int, recorded: Mapping[tuple[str, str], float] | None = None
+) -> tuple[Vocabulary, Catalogue, ReleaseData]:
+    """Draws the users, the catalogue, and ratings of about a quarter of all pairs.
+
+    Args:
+        seed: Seed of the ratings.
+        recorded: Further ratings, by user and item; they replace the drawn ones.
+    """
+    recorded = recorded or {}
     random = np.random.default_rng(seed)
-    users = Vocabulary.of(f"u{n}" for n in range(USERS))
+    names = {f"u{n}" for n in range(USERS)} | {user for user, _ in recorded}
+    users = Vocabulary.of(names)
     items = Vocabulary.of(f"i{n}" for n in range(ITEMS))
     catalogue = Catalogue.of(
         items,
@@ -119,7 +129,15 @@ def toy_data(seed: int) -> tuple[Vocabulary, Catalogue, ReleaseData]:
     )
     rated = np.argwhere(random.random((USERS, ITEMS)) < 0.25).astype(np.int32)
     stars = random.integers(1, 6, len(rated)).astype(np.float32)
-    matrix = RatingsMatrix.of(rated[:, 0], rated[:, 1], stars, USERS, ITEMS)
+    if recorded:
+        dense = np.zeros((len(users), ITEMS), np.float32)
+        places = users.indexes([f"u{n}" for n in range(USERS)])
+        dense[np.sort(places)[rated[:, 0]], rated[:, 1]] = stars
+        for (user, item), value in recorded.items():
+            dense[users.index(user), items.index(item)] = value
+        rated = np.argwhere(dense).astype(np.int32)
+        stars = dense[rated[:, 0], rated[:, 1]]
+    matrix = RatingsMatrix.of(rated[:, 0], rated[:, 1], stars, len(users), ITEMS)
     return users, catalogue, ReleaseData(matrix, Baseline.fit(matrix, 5.0, 5.0, 3))
 
 
@@ -145,6 +163,8 @@ def publish_toy(
     seed: int = 0,
     published: datetime | None = None,
     backends: Sequence[str] = BACKENDS,
+    recorded: Mapping[tuple[str, str], float] | None = None,
+    mark: Mark | None = None,
 ) -> Manifest:
     """Publishes a toy release without promoting it.
 
@@ -154,9 +174,11 @@ def publish_toy(
         seed: Seed of the ratings and of the models' parameters.
         published: When it was published; now plus `seed` seconds if None.
         backends: The backends whose models the release holds.
+        recorded: Ratings from the feedback log that the release knows, by user and item.
+        mark: The place in the log up to which it knows it.
     """
     toy_models = {backend: TOY_MODELS[backend] for backend in backends}
-    users, catalogue, data = toy_data(seed)
+    users, catalogue, data = toy_data(seed, recorded)
     random = np.random.default_rng(seed)
     vectors = random.normal(size=(ITEMS, FACTORS)).astype(np.float32)
     unit = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
@@ -182,7 +204,7 @@ def publish_toy(
         data=DataEntry(
             f"toy(seed={seed})",
             "0" * 64,
-            USERS,
+            len(users),
             ITEMS,
             data.matrix.rating_count,
             1.0,
@@ -193,6 +215,8 @@ def publish_toy(
         evaluation={"ensemble_metrics": {"test_mse": 0.9}},
         library_versions={},
         files=files,
+        feedback_position=0 if mark is None else mark.position,
+        feedback_mark="" if mark is None else mark.token,
     )
     store.publish(folder, manifest)
     return manifest

@@ -39,7 +39,11 @@ class ExperimentStore:
         Raises:
             ArtifactError: The file that holds them is damaged.
         """
-        return _parse(self._store.read_state(_FILE))
+        try:
+            content = self._store.storage.read(_FILE)
+        except FileNotFoundError:
+            return []
+        return _parse(content)
 
     def find(self, name: str = "") -> Experiment:
         """The experiment of a name; for "" the one that runs, or else the one started last.
@@ -161,7 +165,7 @@ class ExperimentStore:
 
     def _update(self, change: Callable[[list[Experiment]], list[Experiment]]) -> None:
         """Changes the experiments in one atomic step."""
-        self._store.update_state(_FILE, lambda content: _format(change(_parse(content))))
+        self._store.storage.update(_FILE, lambda content: _format(change(_parse(content))))
 
 
 def running(experiments: Sequence[Experiment]) -> Experiment | None:

@@ -38,6 +38,26 @@ class FileEntry:
     sha256: str
     size: int
 
+    def check(self, found: FileEntry, path: str) -> None:
+        """Compares a file that was read with this entry.
+
+        Args:
+            found: The digest and size of what was read.
+            path: The file, for the error.
+
+        Raises:
+            ArtifactError: They differ.
+        """
+        if found.size > self.size:
+            raise ArtifactError(
+                f"{path}: the file has more than the {self.size} bytes that the manifest says"
+            )
+        if found != self:
+            raise ArtifactError(
+                f"{path}: the file has SHA-256 {found.sha256[:12]}… and {found.size} bytes, "
+                f"but the manifest says {self.sha256[:12]}… and {self.size}"
+            )
+
 
 @dataclass(frozen=True)
 class DataEntry:
@@ -189,13 +209,13 @@ class Manifest:
         return manifest
 
 
-def check_release_id(release_id: str) -> str:
+def check_release_id(release_id: object) -> str:
     """Checks that a release id is safe as the name of a folder, and returns it.
 
     Raises:
         ArtifactError: The id is empty, too long, or contains characters that are not allowed.
     """
-    if not _RELEASE_ID.fullmatch(release_id):
+    if not isinstance(release_id, str) or not _RELEASE_ID.fullmatch(release_id):
         raise ArtifactError(f"not a release id: {release_id!r}")
     return release_id
 

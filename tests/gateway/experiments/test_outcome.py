@@ -12,7 +12,7 @@ from gateway.experiments.test_routing import until_ready
 from gateway.feedback.conftest import client_of, start_with_feedback
 from marquee import FeedbackEvent, FeedbackKind
 from marquee_core.experiments.store import ExperimentStore
-from marquee_services.experiments_cli import experiments as command
+from marquee_services.experiment_commands import experiments as command
 from toy.services import Services
 
 USERS_PER_ARM = 60

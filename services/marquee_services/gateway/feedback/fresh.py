@@ -43,6 +43,23 @@ class FreshEvent:
     time_us: int
 
 
+@dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """The deletion of an event, which a release may have been trained on.
+
+    Attributes:
+        position: The deletion's position in the log.
+        deleted_position: The position that the event had.
+        item_id: The item's id.
+        kind: What the user had done.
+    """
+
+    position: int
+    deleted_position: int
+    item_id: str
+    kind: FeedbackKind
+
+
 @dataclass(frozen=True)
 class UserFeedback:
     """What a user did since a release was trained.
@@ -52,6 +69,7 @@ class UserFeedback:
             if there is no feedback.
         is_forgotten: Whether the user was forgotten, so that the training ratings must not be used.
         events: The events that count as ratings, in the order of the log.
+        withdrawn: The events that the release knows and that the user has deleted since.
         rewritten: The position at which events were last taken away; versions before it are lost.
         generation: See `FreshFeedback.generation`.
     """
@@ -61,6 +79,12 @@ class UserFeedback:
     events: tuple[FreshEvent, ...] = ()
     rewritten: int = 0
     generation: int = 0
+    withdrawn: tuple[Withdrawal, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """How many events and withdrawals are held in memory."""
+        return len(self.events) + len(self.withdrawn)
 
     @property
     def cache_version(self) -> int:
@@ -155,15 +179,16 @@ class FreshFeedback:
         if version <= after:
             return NO_FEEDBACK
         start = max(after, forgotten)
-        if not start or not user.events or user.events[0].position > start:
-            if not forgotten:
-                return user
-            events = user.events
-        else:
-            events = tuple(event for event in user.events if event.position > start)
+        events, withdrawn = user.events, user.withdrawn
+        if start and events and events[0].position <= start:
+            events = tuple(event for event in events if event.position > start)
+        if withdrawn:
+            withdrawn = tuple(w for w in withdrawn if w.deleted_position <= after < w.position)
+        if not forgotten and events is user.events and withdrawn is user.withdrawn:
+            return user
         is_forgotten = forgotten > after
         rewritten = max(user.rewritten, forgotten)
-        return UserFeedback(version, is_forgotten, events, rewritten, self.generation)
+        return UserFeedback(version, is_forgotten, events, rewritten, self.generation, withdrawn)
 
     def set_unknown_marks(self, tokens: frozenset[str]) -> None:
         """Takes over which marks of loaded releases the log does not hold."""
@@ -190,7 +215,7 @@ class FreshFeedback:
                     self.on_forgotten(entry.user_digest)
             while self._users and self.nbytes > self._max_bytes:
                 _, dropped = self._users.popitem(last=False)
-                self._event_count -= len(dropped.events)
+                self._event_count -= dropped.size
                 self.evicted += 1
             self.position = max(self.position, entry.position)
 
@@ -198,11 +223,13 @@ class FreshFeedback:
         """Drops the feedback up to a position, which every loaded release knows."""
         for digest, user in list(self._users.items()):
             events = tuple(event for event in user.events if event.position > position)
-            self._event_count -= len(user.events) - len(events)
+            withdrawn = tuple(each for each in user.withdrawn if each.position > position)
+            kept = replace(user, events=events, withdrawn=withdrawn)
+            self._event_count -= user.size - kept.size
             if user.version <= position:
                 del self._users[digest]
             else:
-                self._users[digest] = replace(user, events=events)
+                self._users[digest] = kept
         for digest, forgotten in list(self._forgotten.items()):
             if forgotten <= position:
                 del self._forgotten[digest]
@@ -233,21 +260,35 @@ class FreshFeedback:
         version = max(user.version, entry.position)
         if len(events) > MAX_EVENTS:
             events, rewritten = events[-MAX_EVENTS:], version
-        after = UserFeedback(version, False, events, rewritten, self.generation)
+        after = replace(
+            user,
+            version=version,
+            events=events,
+            rewritten=rewritten,
+            generation=self.generation,
+        )
         self._put(digest, user, after)
 
     def _delete(self, entry: LogEntry) -> None:
-        if entry.event is None:
+        event = entry.event
+        # A deletion does not say how much of a play was watched, so any play may have counted.
+        if event is None or not counts(event.kind, 1.0):
             return
-        digest = user_digest(entry.event.user_id)
-        user = self._users.get(digest)
-        if user is None:
+        digest = user_digest(event.user_id)
+        user = self._users.get(digest, NO_FEEDBACK)
+        if any(known.position == entry.position for known in user.withdrawn):
             return
-        events = tuple(e for e in user.events if e.position != entry.deleted_position)
-        if len(events) < len(user.events):
-            position = max(user.version, entry.position)
-            after = UserFeedback(position, False, events, position, self.generation)
-            self._put(digest, user, after)
+        deleted = Withdrawal(entry.position, entry.deleted_position, event.item_id, event.kind)
+        position = max(user.version, entry.position)
+        after = UserFeedback(
+            position,
+            False,
+            tuple(e for e in user.events if e.position != entry.deleted_position),
+            position,
+            self.generation,
+            (*user.withdrawn, deleted)[-MAX_EVENTS:],
+        )
+        self._put(digest, user, after)
 
     def _forget(self, entry: LogEntry) -> None:
         self._forgotten[entry.user_digest] = max(
@@ -256,9 +297,10 @@ class FreshFeedback:
         user = self._users.get(entry.user_digest)
         if user is not None:
             events = tuple(event for event in user.events if event.position > entry.position)
-            self._put(entry.user_digest, user, replace(user, events=events))
+            withdrawn = tuple(each for each in user.withdrawn if each.position > entry.position)
+            self._put(entry.user_digest, user, replace(user, events=events, withdrawn=withdrawn))
 
     def _put(self, digest: bytes, before: UserFeedback, after: UserFeedback) -> None:
-        self._event_count += len(after.events) - len(before.events)
+        self._event_count += after.size - before.size
         self._users[digest] = after
         self._users.move_to_end(digest)

@@ -188,8 +188,15 @@ def stop(places: _Places, name: str) -> None:
 
 @experiments.command()
 @click.argument("arm")
+@click.option(
+    "--by",
+    default="",
+    envvar="MARQUEE_BY",
+    show_envvar=True,
+    help="Who does it, for the audit; by default the user and host of this process.",
+)
 @click.pass_obj
-def promote(places: _Places, arm: str) -> None:
+def promote(places: _Places, arm: str, by: str) -> None:
     """Put the release of an arm in production, and end the experiment."""
     with _errors_as_one_line():
         experiment = places.experiments.find()
@@ -201,7 +208,9 @@ def promote(places: _Places, arm: str) -> None:
                 f"arm {arm} has ranking weights of its own, which no release has: publish a "
                 "release with them and promote that, then stop the experiment"
             )
-        production = places.store.promote(chosen.release_id)
+        production = places.store.promote(
+            chosen.release_id, why=f"arm {arm} of experiment {experiment.name}", by=by
+        )
         places.experiments.end(experiment.name, f"promoted {arm}")
     click.echo(f"{production.release_id} is in production; experiment {experiment.name} has ended")
 

@@ -1,0 +1,208 @@
+"""The commands `marquee releases`: list, show, promote, roll back and audit releases.
+
+Importing this module is cheap, so that `marquee --help` stays fast: each command imports what it
+needs when it runs.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from marquee_services.server.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from marquee_core.release.store import ReleaseStore
+
+# Users whose ids are decoded and printed at once.
+_BLOCK_USERS = 10_000
+_MAX_TEXT = 1000
+
+
+def _text_option(name: str, help: str, **options: Any) -> Callable[[Any], Any]:  # noqa: A002
+    """A text for the audit."""
+
+    def check(_: click.Context, __: click.Parameter, value: str) -> str:
+        if len(value) > _MAX_TEXT:
+            raise click.BadParameter(f"more than {_MAX_TEXT} characters")
+        return value
+
+    return click.option(f"--{name}", default="", callback=check, help=help, **options)
+
+
+_why = _text_option("why", "Why, for the audit.")
+_by = _text_option(
+    "by",
+    "Who does it, for the audit; by default the user and host of this process.",
+    envvar="MARQUEE_BY",
+    show_envvar=True,
+)
+
+
+@click.group()
+@click.option(
+    "--store",
+    default=ServerSettings.store,
+    envvar="MARQUEE_STORE",
+    show_envvar=True,
+    show_default=True,
+    help="Release store: a folder or a URL.",
+)
+@click.pass_context
+def releases(context: click.Context, store: str) -> None:
+    """List, show, promote and roll back releases."""
+    from marquee_core.release.store import ReleaseStore
+
+    with errors_as_one_line():
+        context.obj = ReleaseStore(store)
+
+
+@releases.command("list")
+@click.pass_obj
+def list_releases(store: ReleaseStore) -> None:
+    """List the releases, newest first; * marks the one in production.
+
+    "serves" is the number of ratings that a release serves, "measured by" how its test ratings were
+    chosen, and "on" how many there were.
+    """
+    from marquee.cli.table import render
+
+    with errors_as_one_line():
+        production = store.production()
+        manifests = store.manifests()
+    current = production.release_id if production else ""
+    rows = [
+        [
+            "*" if manifest.release_id == current else "",
+            manifest.release_id,
+            manifest.data.source,
+            f"{manifest.data.rating_count:,}",
+            str(manifest.evaluation.get("split", "")),
+            f"{manifest.evaluation.get('test_ratings', 0):,}",
+            _metric(manifest.evaluation.get("ensemble_metrics", {}), "test_mse"),
+            _metric(manifest.evaluation.get("ensemble_metrics", {}), "ndcg@10"),
+        ]
+        for manifest in manifests
+    ]
+    headers = ["", "release", "data", "serves", "measured by", "on", "test MSE", "NDCG@10"]
+    droppable = ("measured by", "on", "data", "serves")
+    click.echo(render(headers, rows, "lllrlrrr", droppable=droppable))
+
+
+@releases.command("show")
+@click.argument("release_id")
+@click.pass_obj
+def show_release(store: ReleaseStore, release_id: str) -> None:
+    """Show the manifest of a release as JSON."""
+    with errors_as_one_line():
+        manifest = store.manifest(release_id)
+    sys.stdout.write(manifest.to_json())
+
+
+@releases.command("users")
+@click.argument("release_id", required=False)
+@click.pass_obj
+def list_users(store: ReleaseStore, release_id: str | None) -> None:
+    """List the ids of a release's users, one per line; by default of the one in production.
+
+    \b
+    Example:
+      marquee releases users | marquee batch --file - --out all.parquet
+    """  # noqa: D301 - \b keeps the lines as they are
+    from marquee_core.errors import ArtifactError
+    from marquee_core.release.contents import load_users
+
+    with errors_as_one_line(), tempfile.TemporaryDirectory(prefix="marquee-users-") as cache:
+        production = store.production()
+        if release_id is None and production is None:
+            raise ArtifactError("no release is in production")
+        found = release_id or (production.release_id if production else "")
+        users = load_users(store, store.manifest(found), Path(cache))
+        for first in range(0, len(users), _BLOCK_USERS):
+            block = users.ids(range(first, min(first + _BLOCK_USERS, len(users))))
+            click.echo("\n".join(block))
+
+
+@releases.command("promote")
+@click.argument("release_id")
+@_why
+@_by
+@click.pass_obj
+def promote_release(store: ReleaseStore, release_id: str, why: str, by: str) -> None:
+    """Check the files of a release, then put it in production.
+
+    Every file is compared with the SHA-256 digest in the manifest; in object storage this reads
+    them all.
+    """
+    with errors_as_one_line():
+        production = store.promote(release_id, why=why, by=by)
+    click.echo(f"{production.release_id} is in production")
+
+
+@releases.command("rollback")
+@_why
+@_by
+@click.pass_obj
+def roll_back_release(store: ReleaseStore, why: str, by: str) -> None:
+    """Put the previous release back in production; damaged and deleted ones are skipped."""
+    with errors_as_one_line():
+        production = store.rollback(why=why, by=by)
+    click.echo(f"{production.release_id} is in production")
+
+
+@releases.command("log")
+@click.option("--limit", default=20, show_default=True, help="Most changes to show; 0 for all.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+@click.pass_obj
+def show_log(store: ReleaseStore, limit: int, as_json: bool) -> None:
+    """Show the changes of the release in production, newest first: who, what, when and why."""
+    from marquee.cli.table import render
+
+    with errors_as_one_line():
+        changes = store.pointer.audit(limit)
+    if as_json:
+        for state in changes:
+            click.echo(json.dumps(asdict(state)))
+        return
+    rows = [
+        [
+            str(state.change.number),
+            state.promoted_at[:19],
+            state.change.by,
+            state.change.action + (" (forced)" if state.change.forced else ""),
+            state.release_id,
+            state.change.previous_id,
+            state.change.why,
+        ]
+        for state in changes
+    ]
+    headers = ["#", "when (UTC)", "who", "what", "release", "before", "why"]
+    click.echo(render(headers, rows, "rllllll", droppable=("before", "why")))
+
+
+@contextmanager
+def errors_as_one_line() -> Iterator[None]:
+    """Reports expected errors in one line; any other error keeps its traceback.
+
+    Expected are damaged or missing releases, files and addresses that cannot be used, and stores
+    whose URL is wrong or needs a package that is not installed.
+    """
+    from marquee_core.errors import ArtifactError
+    from marquee_core.release.store import StoreURLError
+
+    try:
+        yield
+    except (ArtifactError, StoreURLError, OSError) as error:
+        raise click.ClickException(" ".join(str(error).split())) from error
+
+
+def _metric(metrics: dict[str, float], name: str) -> str:
+    return f"{metrics[name]:.4f}" if name in metrics else ""
