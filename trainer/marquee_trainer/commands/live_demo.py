@@ -38,6 +38,8 @@ from marquee_trainer.publishing.release import publish_trained
 from marquee_trainer.training.config import TrainingConfig
 
 ENSEMBLE = "ensemble"
+# The models that take longest to fit; an ensemble without them keeps the demo short.
+_SLOW_MODELS = "deep_mf,residual_mf"
 _TIMEOUT_S = 20.0
 _WAIT_S = 60.0
 _POLL_S = 0.05
@@ -82,10 +84,11 @@ def run_live_demo(settings: DemoSettings) -> None:
         url, log = settings.store or str(work / "releases"), f"sqlite:///{work}/feedback.sqlite"
         shared = {
             name: getattr(settings, name)
-            for name in ("data", "seed", "split", "test_fraction", "config", "models", "exclude")
+            for name in ("data", "seed", "split", "test_fraction", "config", "models", "budget")
         }
+        shared["exclude"] = settings.exclude or ("" if settings.models else _SLOW_MODELS)
         stage = _Stage(
-            TrainSettings(**shared, budget=settings.budget, store=url, feedback=log),
+            TrainSettings(**shared, store=url, feedback=log),
             open_store(url),
             log,
             [dataset.user_ids.id(user) for user in range(len(dataset.user_ids))],
