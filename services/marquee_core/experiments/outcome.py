@@ -15,7 +15,6 @@ rated count for stars, and the arm may affect who does; likes have no such bias.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -146,9 +145,8 @@ def read_outcome(experiment: Experiment, log: EventLog) -> Outcome:
         log.list_counts(experiment_id),
         log.events_with_lists(id_prefix(experiment), experiment.log_position),
     )
-    silent_since_us = (time.time() - SILENT_S) * 1e6
     lost = sum(
-        not counter.is_closed and counter.written_us < silent_since_us
+        not counter.is_closed and counter.silent_s > SILENT_S
         for counter in log.list_counters(experiment_id)
     )
     return replace(outcome, lost_counters=lost)

@@ -150,12 +150,12 @@ class CounterState:
 
     Attributes:
         counter_id: Its id.
-        written_us: When it last wrote, in microseconds since 1970.
+        silent_s: Seconds since it last wrote.
         is_closed: Whether it has written all that it counted.
     """
 
     counter_id: str
-    written_us: int
+    silent_s: float
     is_closed: bool
 
 

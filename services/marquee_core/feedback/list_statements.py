@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from marquee_core.feedback.engine import SQLITE
 from marquee_core.feedback.events import CounterState, ListCount
 from marquee_core.feedback.schema import LIST_COUNTERS, LIST_COUNTS
+from marquee_core.feedback.statements import now_us
 
 
 def write_counts(
@@ -32,7 +32,7 @@ def write_counts(
         _upsert(connection, LIST_COUNTS, rows, ("lists",))
     state = {
         "counter_id": counter_id,
-        "written_us": time.time_ns() // 1000,
+        "written_us": now_us(connection),
         "is_closed": is_closed,
     }
     _upsert(connection, LIST_COUNTERS, [state], ("written_us", "is_closed"))
@@ -54,9 +54,10 @@ def read_counts(connection: Connection, experiment_id: str) -> list[ListCount]:
 def read_counters(connection: Connection, experiment_id: str) -> list[CounterState]:
     """The counters that counted lists of an experiment."""
     used = select(LIST_COUNTS.c.counter_id).where(LIST_COUNTS.c.experiment_id == experiment_id)
+    now = now_us(connection)
     query = select(LIST_COUNTERS).where(LIST_COUNTERS.c.counter_id.in_(used))
     return [
-        CounterState(row.counter_id, row.written_us, row.is_closed)
+        CounterState(row.counter_id, (now - row.written_us) / 1e6, row.is_closed)
         for row in connection.execute(query)
     ]
 

@@ -78,11 +78,18 @@ class EventLog:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def append(self, batches: Sequence[Batch]) -> list[Appended | EventIdReused]:
+    def append(
+        self, batches: Sequence[Batch], limit_times: bool = False
+    ) -> list[Appended | EventIdReused]:
         """Records batches of events in one transaction.
 
         An event whose key is recorded already changes nothing. A batch in which a key belongs to
         another event is not recorded at all; the others are.
+
+        Args:
+            batches: The batches.
+            limit_times: Whether times later than the log's clock are replaced by its time. All
+                writers share that clock, so that nobody's fast or slow clock gains precedence.
 
         Returns:
             What became of each batch.
@@ -91,7 +98,7 @@ class EventLog:
             LogUnavailable: No batch was recorded, or the connection was lost while the transaction
                 was committed.
         """
-        return self._write(lambda connection: append(connection, batches))
+        return self._write(lambda connection: append(connection, batches, limit_times))
 
     def delete_event(self, user_id: str, event_id: str) -> Deleted:
         """Deletes a user's event with the given key.
