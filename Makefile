@@ -54,7 +54,8 @@ browser: $(VENV)/ready ## Look at the report in a browser; installs Debian's Chr
 	$(BIN)/pytest tests/trainer/reporting/test_browser.py $(ARGS)
 
 .PHONY: faults
-faults: $(VENV)/ready $(POSTGRESQL)/ready ## Kill gateways and databases 50 times each (ARGS="--kills 10")
+faults: $(VENV)/ready $(POSTGRESQL)/ready ## Let parts of a living system fail; kill gateways and databases 50 times (ARGS="--kills 10")
+	PYTHONPATH=tests $(BIN)/python -m faults.feedback_faults
 	PYTHONPATH=tests $(BIN)/python -m faults.feedback_kills $(ARGS)
 
 .PHONY: bench
