@@ -7,6 +7,7 @@ import click
 from marquee_trainer.commands.interrupt import set_outcome
 from marquee_trainer.commands.loading import load_with_feedback, open_store
 from marquee_trainer.commands.progress import ProgressBar, training_plan
+from marquee_trainer.commands.promoting import promote_through_gate
 from marquee_trainer.commands.selection import ModelSelection, selection_of
 from marquee_trainer.commands.settings import TrainSettings
 from marquee_trainer.commands.tables import metrics_table
@@ -32,6 +33,7 @@ def run_training(settings: TrainSettings) -> None:
         ConfigurationError: The file of hyperparameters cannot be read or names an unknown model, or
             the selection of models does.
         ArtifactError: A model's parameters are not finite, so it cannot be published.
+        Exit: The gate refused the release, or asks for approval.
         OSError: The store cannot be written to.
     """
     store = open_store(settings.store)
@@ -61,8 +63,9 @@ def run_training(settings: TrainSettings) -> None:
         f"published {manifest.release_id}, {fitted_on} {manifest.data.rating_count:,} {kind}"
     )
     if settings.promote:
-        store.promote(manifest.release_id)
-        click.echo("promoted")
+        promote_through_gate(
+            store, manifest.release_id, settings.require_approval, settings.metrics_file
+        )
 
 
 def train_all(
