@@ -186,6 +186,16 @@ class TrainSettings(ModelSettings, FeedbackSettings):
 
 
 @dataclass(frozen=True)
+class RetrainSettings(TrainSettings):
+    """Settings of `marquee retrain`."""
+
+    every: str = setting(
+        "24h", "Time from the start of a round to the start of the next, such as 90m or 24h."
+    )
+    once: bool = setting(False, "Do one round and exit, as a scheduled job does.")
+
+
+@dataclass(frozen=True)
 class DemoSettings(ModelSettings, DataSettings):
     """Settings of `marquee demo`."""
 
