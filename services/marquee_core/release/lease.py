@@ -129,8 +129,8 @@ class Lease:
         if owner is not None and not owner.is_free:
             until = datetime.fromtimestamp(owner.expires, UTC).isoformat(timespec="seconds")
             raise LeaseHeldError(
-                f"{owner.name} holds {self._path} since {owner.since}; it expires at {until} unless "
-                "it is renewed"
+                f"{owner.name} holds {self._path} since {owner.since}; unless renewed, it expires "
+                f"at {until}"
             )
         return self._content(time.time() + self._expires_s)
 
