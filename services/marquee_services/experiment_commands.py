@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -195,9 +196,19 @@ def stop(places: _Places, name: str) -> None:
     show_envvar=True,
     help="Who does it, for the audit; by default the user and host of this process.",
 )
+@click.option("--force", is_flag=True, help="Promote it whatever the gate says; the audit says so.")
+@click.option("--approve", is_flag=True, help="Promote it also if the gate asks for approval.")
 @click.pass_obj
-def promote(places: _Places, arm: str, by: str) -> None:
-    """Put the release of an arm in production, and end the experiment."""
+def promote(places: _Places, arm: str, by: str, force: bool, approve: bool) -> None:
+    """Put the release of an arm in production, and end the experiment.
+
+    The gate judges the release as for `marquee releases promote`, with the same exit codes; if it
+    does not promote it, the experiment goes on.
+    """
+    from marquee_core.release.verdict import Decision
+    from marquee_services.promotion import EXIT_CODES
+    from marquee_services.promotion import promote as promote_release
+
     with _errors_as_one_line():
         experiment = places.experiments.find()
         if not experiment.is_running:
@@ -208,11 +219,19 @@ def promote(places: _Places, arm: str, by: str) -> None:
                 f"arm {arm} has ranking weights of its own, which no release has: publish a "
                 "release with them and promote that, then stop the experiment"
             )
-        production = places.store.promote(
-            chosen.release_id, why=f"arm {arm} of experiment {experiment.name}", by=by
+        why = f"arm {arm} of experiment {experiment.name}"
+        done = promote_release(
+            places.store, chosen.release_id, why=why, by=by, force=force, approve=approve
         )
-        places.experiments.end(experiment.name, f"promoted {arm}")
-    click.echo(f"{production.release_id} is in production; experiment {experiment.name} has ended")
+        if done.production is not None:
+            places.experiments.end(experiment.name, f"promoted {arm}")
+    if done.verdict is not None:
+        click.echo("\n".join(done.verdict.lines()))
+    if done.production is None:
+        needed = "--force" if done.decision is Decision.REFUSE else "--approve"
+        click.echo(f"{chosen.release_id} was not promoted; {needed} promotes it", err=True)
+        sys.exit(EXIT_CODES[done.decision])
+    click.echo(f"{chosen.release_id} is in production; experiment {experiment.name} has ended")
 
 
 def _head(experiment: Experiment) -> str:

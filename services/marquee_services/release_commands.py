@@ -135,16 +135,54 @@ def list_users(store: ReleaseStore, release_id: str | None) -> None:
 @click.argument("release_id")
 @_why
 @_by
+@click.option("--force", is_flag=True, help="Promote it whatever the gate says; the audit says so.")
+@click.option("--approve", is_flag=True, help="Promote it also if the gate asks for approval.")
+@click.option(
+    "--require-approval",
+    is_flag=True,
+    envvar="MARQUEE_REQUIRE_APPROVAL",
+    show_envvar=True,
+    help="Let the gate ask for approval of every release.",
+)
 @click.pass_obj
-def promote_release(store: ReleaseStore, release_id: str, why: str, by: str) -> None:
-    """Check the files of a release, then put it in production.
+def promote_release(
+    store: ReleaseStore,
+    release_id: str,
+    why: str,
+    by: str,
+    force: bool,
+    approve: bool,
+    require_approval: bool,
+) -> None:
+    """Put a release in production, if the gate finds it as good as the one that is.
+
+    The gate compares both on ratings that neither has seen, and checks what the release would
+    serve. The exit code is 3 if it refuses the release, and 4 if it asks for --approve.
 
     Every file is compared with the SHA-256 digest in the manifest; in object storage this reads
     them all.
     """
+    from marquee_core.release.verdict import Decision
+    from marquee_services.promotion import EXIT_CODES, promote
+
     with errors_as_one_line():
-        production = store.promote(release_id, why=why, by=by)
-    click.echo(f"{production.release_id} is in production")
+        done = promote(
+            store,
+            release_id,
+            why=why,
+            by=by,
+            force=force,
+            approve=approve,
+            require_approval=require_approval,
+        )
+    if done.verdict is not None:
+        click.echo("\n".join(done.verdict.lines()))
+    if done.production is not None:
+        click.echo(f"{done.production.release_id} is in production")
+        return
+    needed = "--force" if done.decision is Decision.REFUSE else "--approve"
+    click.echo(f"{release_id} was not promoted; {needed} promotes it", err=True)
+    sys.exit(EXIT_CODES[done.decision])
 
 
 @releases.command("rollback")

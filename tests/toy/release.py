@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from marquee.v1 import recommender_service_pb2 as pb
+from marquee.v1 import types_pb2
 from marquee_core.arrays import Float32, Int32, load_array, save_array
 from marquee_core.catalogue import Catalogue, Vocabulary
 from marquee_core.feedback.events import Mark
@@ -29,8 +31,10 @@ from marquee_core.release.manifest import (
 )
 from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.baseline import Baseline
+from marquee_core.scorers.popularity import popularity_scores
 from marquee_core.scorers.scorer import LoadScorer, NeighbourEvidence, RatedEvidence, ReleaseData
 from marquee_core.service_names import BACKENDS, CF, GATEWAY, INFERENCE
+from marquee_services.gateway.releases.precomputed import PrecomputedPages
 
 USERS, ITEMS, FACTORS = 40, 120, 4
 GENRES = ("Comedy", "Drama", "War")
@@ -157,6 +161,33 @@ def toy_ensemble(backends: Sequence[str] = BACKENDS) -> Ensemble:
     return Ensemble(pairs)
 
 
+def toy_pages(catalogue: Catalogue, data: ReleaseData) -> PrecomputedPages:
+    """The first pages of all users as the gateway's own models rank and predict."""
+    counts = data.matrix.item_counts
+    scores = 0.125 + 0.25 * popularity_scores(counts)
+    pages = []
+    for user in range(USERS):
+        profile = data.matrix.profiles([user])
+        stars = data.baseline.score(profile)[0]
+        own = scores + 0.5 * stars
+        own[data.matrix.seen(user)] = -np.inf
+        best = np.argsort(-own, kind="stable")[:20]
+        page = pb.RecommendResponse(
+            subject_kind=types_pb2.SUBJECT_KIND_KNOWN,
+            items=[
+                pb.RecommendedItem(
+                    item_id=catalogue.items.id(int(item)),
+                    rank=rank,
+                    score=float(own[item]),
+                    predicted_stars=float(np.clip(stars[item], 1.0, 5.0)),
+                )
+                for rank, item in enumerate(best, 1)
+            ],
+        )
+        pages.append(page.SerializeToString())
+    return PrecomputedPages.of(pages)
+
+
 def publish_toy(
     store: ReleaseStore,
     folder: Path,
@@ -165,6 +196,7 @@ def publish_toy(
     backends: Sequence[str] = BACKENDS,
     recorded: Mapping[tuple[str, str], float] | None = None,
     mark: Mark | None = None,
+    precomputed: bool = False,
 ) -> Manifest:
     """Publishes a toy release without promoting it.
 
@@ -176,6 +208,7 @@ def publish_toy(
         backends: The backends whose models the release holds.
         recorded: Ratings from the feedback log that the release knows, by user and item.
         mark: The place in the log up to which it knows it.
+        precomputed: Whether it has first pages, for a release without backends.
     """
     toy_models = {backend: TOY_MODELS[backend] for backend in backends}
     users, catalogue, data = toy_data(seed, recorded)
@@ -187,6 +220,8 @@ def publish_toy(
         for name in models:
             parameters = random.normal(size=(ITEMS, FACTORS)).astype(np.float32)
             save_array(model_folder(folder, name) / "vectors.npy", parameters)
+    if precomputed:
+        toy_pages(catalogue, data).save(folder)
     files = hash_folder(folder)
     now = published or datetime.now(UTC) + timedelta(seconds=seed)
     entries = [

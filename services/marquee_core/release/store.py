@@ -23,13 +23,16 @@ from marquee_core.release.manifest import (
     check_release_id,
     hash_file,
 )
+from marquee_core.release.parsing import parse_manifest
 from marquee_core.release.pointer import PROMOTE, ROLLBACK, Production, ProductionPointer
 from marquee_core.release.storage import PARTIAL, Storage, StoreURLError, sync
-from marquee_core.release.transfer import Transfer
+from marquee_core.release.transfer import Transfer, matches
 
 __all__ = ["Production", "ReleaseStore", "StoreURLError"]
 
 _RELEASES = "releases"
+# Releases whose copies can be scrubbed: more than any server holds.
+_MOST_OPENED = 64
 
 
 class ReleaseStore:
@@ -52,6 +55,7 @@ class ReleaseStore:
         self.url = self.storage.url
         self.pointer = ProductionPointer(self.storage)
         self._transfer = Transfer(self.storage)
+        self._opened: dict[str, dict[str, FileEntry]] = {}  # the entries of copied files
 
     def manifests(self) -> list[Manifest]:
         """The manifests of all releases, the newest first; damaged releases are left out."""
@@ -80,12 +84,10 @@ class ReleaseStore:
         """
         path = _path(check_release_id(release_id), MANIFEST_NAME)
         try:
-            text = self.storage.read(path).decode()
+            content = self.storage.read(path)
         except FileNotFoundError as error:
             raise ArtifactError(f"there is no release {release_id!r} in {self.url}") from error
-        except UnicodeDecodeError as error:
-            raise ArtifactError(f"damaged manifest: {error}") from error
-        return Manifest.from_json(text, release_id)
+        return parse_manifest(content, release_id)
 
     def publish(self, folder: Path, manifest: Manifest) -> None:
         """Publishes a release; it becomes visible only once all its files are stored.
@@ -209,7 +211,32 @@ class ReleaseStore:
         folder = cache / manifest.release_id
         folder.mkdir(parents=True, exist_ok=True)
         self._transfer.fetch(_path(manifest.release_id), files, folder)
+        opened = {**self._opened.pop(manifest.release_id, {}), **files}
+        self._opened[manifest.release_id] = opened
+        while len(self._opened) > _MOST_OPENED:
+            self._opened.pop(next(iter(self._opened)))
         return folder
+
+    def state(self, release_id: str) -> str:
+        """A digest of the names, sizes and times of a release's files; it changes if they do.
+
+        Raises:
+            OSError: The store cannot be read.
+        """
+        return self._transfer.state(_path(check_release_id(release_id)))
+
+    def damaged_copies(self, release_id: str, cache: Path) -> list[str]:
+        """The files that `open` has copied into the cache and that have changed there since.
+
+        This needs the cache only. A copy that is gone is not counted: what a server has mapped of
+        it stays as it was.
+        """
+        folder = cache / release_id
+        return [
+            path
+            for path, entry in list(self._opened.get(release_id, {}).items())
+            if (folder / path).exists() and not matches(folder / path, entry)
+        ]
 
     def _damage(self, release_id: str) -> str:
         """What is wrong with the files of a release; "" if nothing is."""

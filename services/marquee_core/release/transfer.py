@@ -90,10 +90,27 @@ class Transfer:
 
         self._for_all(send, files)
 
+    def state(self, base: str) -> str:
+        """A digest of the names, sizes and times of the files in a folder of the store.
+
+        Raises:
+            OSError: The store cannot be read.
+        """
+        if self._storage.is_local:
+            rows = sorted(_local_rows(Path(self._storage.path(base))))
+        else:
+            self._storage.fs.invalidate_cache()
+            found = self._storage.call(self._storage.fs.find, self._storage.path(base), detail=True)
+            rows = sorted(
+                f"{name} {info.get('size')} {info.get('ETag')} {info.get('LastModified')}"
+                for name, info in found.items()
+            )
+        return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+
     def _for_all(
         self, work: Callable[[str, FileEntry], None], files: Mapping[str, FileEntry]
     ) -> None:
-        """Does the work for each file, in object storage several at once; the first error ends it."""
+        """Does the work for each file, in object storage several at once; the first error ends."""
         if self._storage.is_local or len(files) < 2:
             for path, entry in files.items():
                 work(path, entry)
@@ -133,6 +150,17 @@ class Transfer:
             opened = self._storage.call(self._storage.fs.open, full, "rb", block_size=8 * _CHUNK)
             with opened as stream:
                 yield stream
+
+
+def _local_rows(folder: Path) -> Iterator[str]:
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = Path(parent, name)
+            try:
+                found = path.lstat()
+            except FileNotFoundError:
+                continue
+            yield f"{path} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
 
 
 def matches(path: Path, entry: FileEntry) -> bool:

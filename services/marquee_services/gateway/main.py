@@ -120,6 +120,8 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
         lambda release_id: load_gateway_release(store, release_id, settings.cache),
         settings.poll_interval,
         settings.keep_releases,
+        damaged_copies=lambda release_id: store.damaged_copies(release_id, settings.cache),
+        scrub_interval=settings.scrub_interval,
     )
     releases = Releases(follower, backends)
     router = Router({backend.name: backend for backend in backends})

@@ -32,7 +32,7 @@ def load_engine(
         release_id: The release.
         backend: Name of the service, from `marquee_core.service_names`.
         loaders: The function that loads each model that this service knows, by name.
-        cache: Folder that caches the files of a remote store.
+        cache: Folder of the copies of release files.
 
     Raises:
         ArtifactError: A file of the release is missing or damaged, or the release has a model that

@@ -54,6 +54,8 @@ async def start(
         settings.poll_interval,
         settings.keep_releases,
         on_change,
+        lambda release_id: store.damaged_copies(release_id, settings.cache),
+        settings.scrub_interval,
     )
     servicer = ScoringServicer(follower, settings)
     bound = await create_server(

@@ -8,20 +8,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, Protocol, TypeVar
 
 import structlog
 
 from marquee_core.errors import ArtifactError
-from marquee_core.experiments.experiment import Experiment
-from marquee_core.experiments.store import ExperimentStore, running
 from marquee_core.release.store import ReleaseStore
 from marquee_services.errors import NoRelease, ReleaseNotFound
+from marquee_services.server.background import BackgroundThread
+from marquee_services.server.experiments import FollowedExperiments
 from marquee_services.server.heap import return_free_memory
+from marquee_services.server.refusals import Refusals
 
 _log = structlog.get_logger()
-_MAX_RETRY_S = 60.0
+# Seconds between polls of a store that cannot be read.
+_RETRY_S = 2.0
+# How many releases of the history are tried if the promoted one cannot be loaded.
+_MAX_CANDIDATES = 10
 
 
 class LoadedRelease(Protocol):
@@ -48,11 +51,10 @@ class ReleaseFollower(Generic[_R]):
     until it ends.
 
     Attributes:
-        refused: Why releases could not be loaded, by release id. Holds the promoted release, those
-            in its history, and those of the experiment that runs.
+        experiments: The experiments of the store.
         promoted_id: The release that the store names as production; "" before the first poll.
-        experiments: All experiments that the store keeps, the most recently started first.
-        experiments_error: Why the store's experiments cannot be read; "" if they can.
+        store_error: Why the last poll of the store failed; "" if it did not.
+        damaged_copies: How many damaged files `scrub` has found.
     """
 
     def __init__(
@@ -62,6 +64,8 @@ class ReleaseFollower(Generic[_R]):
         interval: float,
         keep: int,
         on_change: Callable[[_R], None] = lambda _: None,
+        damaged_copies: Callable[[str], list[str]] = lambda _: [],
+        scrub_interval: float = 0.0,
     ) -> None:
         """Takes the store to follow and how to load its releases.
 
@@ -72,6 +76,9 @@ class ReleaseFollower(Generic[_R]):
             keep: Most releases to hold at once, at least 2: the promoted one, and the one that
                 callers use until all of them can switch.
             on_change: Called in the event loop whenever the newest release changes.
+            damaged_copies: Finds the files of a release whose copies in this server's cache are
+                damaged. Called in a background thread.
+            scrub_interval: Seconds between searches for damaged copies; 0 for none.
         """
         self._store = store
         self._load = load
@@ -81,17 +88,20 @@ class ReleaseFollower(Generic[_R]):
         self._loaded: dict[str, _R] = {}  # in order of promotion, the newest last
         self._last_used: dict[str, float] = {}
         # A thread of its own: loading must not hold up the threads that score.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="release-loader")
-        self._experiment_store = ExperimentStore(store)
-        self.refused: dict[str, str] = {}
+        self._thread = BackgroundThread("release-loader")
+        self._damaged_copies = damaged_copies
+        self._scrub_interval = scrub_interval
+        self._refusals = Refusals()
+        self._promotion = ("", "")
+        self.experiments = FollowedExperiments(store)
         self.promoted_id = ""
-        self.experiments: list[Experiment] = []
-        self.experiments_error = ""
+        self.store_error = ""
+        self.damaged_copies = 0
 
     @property
-    def experiment(self) -> Experiment | None:
-        """The experiment that runs; None if none does."""
-        return running(self.experiments)
+    def refused(self) -> dict[str, str]:
+        """Why releases that are promoted, were, or are in an experiment could not be loaded, by id."""
+        return self._refusals.reasons
 
     @property
     def releases(self) -> list[_R]:
@@ -125,116 +135,151 @@ class ReleaseFollower(Generic[_R]):
         return next(reversed(self._loaded.values()))
 
     async def follow(self) -> None:
-        """Polls the store until cancelled; after errors it polls less and less often."""
-        pause = self._interval
+        """Polls the store, and scrubs the copies of loaded releases, until cancelled."""
+        next_scrub = time.monotonic() + self._scrub_interval
         while True:
             try:
                 await self.poll()
-                pause = self._interval
+                self.store_error = ""
+                if self._scrub_interval and time.monotonic() >= next_scrub:
+                    await self.scrub()
+                    next_scrub = time.monotonic() + self._scrub_interval
             except Exception as error:
                 # The loaded releases stay in service, whatever the error.
-                _log.error("release_poll_failed", exc_info=error)
-                pause = min(max(pause, self._interval) * 2, _MAX_RETRY_S)
-            await asyncio.sleep(pause)
+                if str(error) != self.store_error:
+                    _log.error("release_poll_failed", exc_info=error)
+                self.store_error = str(error) or type(error).__name__
+            pause = max(self._interval, min(_RETRY_S, 2 * self._interval))
+            await asyncio.sleep(pause if self.store_error else self._interval)
 
     async def poll(self) -> None:
         """Reads which release is promoted, and loads it if it is new; then those of an experiment.
 
-        A refused release is tried again only when it is promoted again, or when an experiment
-        starts.
+        A refused release is tried again when it is promoted again and when its files in the store
+        have changed; after an error that may pass, every few seconds.
 
         Raises:
             ArtifactError: The store's production pointer is damaged.
             OSError: The store cannot be read.
         """
         await self._poll_production()
-        await self._poll_experiment()
+        if self._loaded:
+            await self._poll_experiment()
 
     async def _poll_production(self) -> None:
-        loop = asyncio.get_running_loop()
-        production = await loop.run_in_executor(self._thread, self._store.production)
+        production = await self._thread.run(self._store.production)
         if production is None:
             return
         release_id = production.release_id
-        if release_id != self.promoted_id:
+        candidates = (release_id, *production.history[:_MAX_CANDIDATES])
+        promotion = (release_id, production.promoted_at)
+        if promotion != self._promotion:
             # A newly promoted release gets another try, even if it was refused before.
-            history = set(production.history) - {release_id} | self._arms
-            self.refused = {name: why for name, why in self.refused.items() if name in history}
+            self._refusals.keep(set(candidates) - {release_id} | self.experiments.release_ids)
+            self._promotion = promotion
             self.promoted_id = release_id
         if release_id in self._loaded:
             if self.newest().release_id != release_id:
                 self._make_newest(self._loaded.pop(release_id))
             return
-        for candidate in (release_id, *production.history):
-            if candidate not in self.refused:
+        for candidate in candidates:
+            if candidate not in self._refusals or await self._is_worth_a_try(candidate):
                 await self._load_or_refuse(candidate)
             if self._loaded:
                 return
 
-    @property
-    def _arms(self) -> set[str]:
-        """The releases of the experiment that runs."""
-        experiment = self.experiment
-        return set() if experiment is None else {arm.release_id for arm in experiment.arms}
-
     async def _poll_experiment(self) -> None:
         """Reads the experiments, and loads the releases of the one that runs."""
-        if not self._loaded:
-            return
-        loop = asyncio.get_running_loop()
-        try:
-            found = await loop.run_in_executor(self._thread, self._experiment_store.all)
-        except ArtifactError as error:
-            # A damaged file must not delay promotions: what is known stays in use.
-            if str(error) != self.experiments_error:
-                _log.error("experiments_refused", why=str(error))
-            self.experiments_error = str(error)
-            return
-        self.experiments_error = ""
-        if found != self.experiments:
-            before, self.experiments = self.experiment, found
-            now = self.experiment
-            if now is None or before is None or now.name != before.name:
-                _log_change(before, now)
-                self.refused = {
-                    name: why for name, why in self.refused.items() if name not in self._arms
-                }
-                self._drop_unused()
-        for release_id in sorted(self._arms - self._loaded.keys() - self.refused.keys()):
-            await self._load_or_refuse(release_id, as_newest=False)
+        if await self._thread.run(self.experiments.read):
+            for release_id in self.experiments.release_ids - {self.promoted_id}:
+                # The experiment's start is a reason to try again.
+                self._refusals.remove(release_id)
+            self._drop_unused()
+        for release_id in sorted(self.experiments.release_ids - self._loaded.keys()):
+            if release_id not in self._refusals or await self._is_worth_a_try(release_id):
+                await self._load_or_refuse(release_id, as_newest=False)
 
-    async def _load_or_refuse(self, release_id: str, as_newest: bool = True) -> None:
-        """Loads a release, or refuses it if it is damaged.
+    async def scrub(self) -> None:
+        """Compares the copies of the loaded releases with their digests.
+
+        A damaged copy is fetched from the store again, and the release is loaded from it. If that
+        fails, the release is refused; it is served on only as long as no other can be loaded.
+        """
+        for release_id in list(self._loaded):
+            damaged = await self._thread.run(self._damaged_copies, release_id)
+            if not damaged:
+                continue
+            self.damaged_copies += len(damaged)
+            _log.error("release_copy_damaged", release_id=release_id, files=damaged)
+            release = await self._load_or_refuse(release_id, replace=True)
+            if release is None:
+                await self._replace_damaged(release_id)
+
+    async def _replace_damaged(self, release_id: str) -> None:
+        """Drops a release whose copy is damaged for another one, if there is one."""
+        if len(self._loaded) == 1:
+            production = await self._thread.run(self._store.production)
+            history = production.history[:_MAX_CANDIDATES] if production else ()
+            for candidate in history:
+                if candidate not in self._refusals and await self._load_or_refuse(candidate):
+                    break
+        if len(self._loaded) > 1:
+            self._loaded.pop(release_id, None)
+            self._last_used.pop(release_id, None)
+            self._on_change(self.newest())
+
+    async def _is_worth_a_try(self, release_id: str) -> bool:
+        if not self._refusals.is_due(release_id):
+            return False
+        state = await self._thread.run(self._store.state, release_id)
+        return self._refusals.has_changed(release_id, state)
+
+    async def _load_or_refuse(
+        self, release_id: str, replace: bool = False, as_newest: bool = True
+    ) -> _R | None:
+        """Loads a release; refuses it if that fails.
 
         Args:
             release_id: The release.
-            as_newest: Whether it is promoted; if not, it does not become the newest.
+            replace: Whether it takes the place of the loaded release of the same id, instead of
+                becoming the newest.
+            as_newest: Whether it becomes the newest; a release of an experiment does not.
 
-        Raises:
-            OSError: The store cannot be read; the next poll tries again.
-            MemoryError: There is not enough memory; the next poll tries again.
+        Returns:
+            The release; None if it was refused.
         """
-        loop = asyncio.get_running_loop()
+        state: str | None = None
         try:
-            release = await loop.run_in_executor(self._thread, self._load, release_id)
-        except FileNotFoundError as error:
-            self._refuse(release_id, f"a file is missing: {error}")
-        except (OSError, MemoryError):
-            raise
+            state = await self._thread.run(self._store.state, release_id)
+            release = await self._thread.run(self._load, release_id)
+        except (OSError, MemoryError) as error:
+            # Perhaps the store is away, or the disk or the memory is full for the moment.
+            self._refuse(release_id, f"{error} (tried again)", None, error)
         except ArtifactError as error:
-            self._refuse(release_id, str(error))
+            self._refuse(release_id, str(error), state)
         except Exception as error:
-            self._refuse(release_id, f"the release cannot be loaded: {error!r}", error)
+            self._refuse(release_id, f"the release cannot be loaded: {error!r}", state, error)
         else:
-            if as_newest:
+            self._refusals.remove(release_id)
+            if replace:
+                self._loaded[release_id] = release
+                self._on_change(self.newest())
+            elif as_newest:
                 self._make_newest(release)
             else:
-                self._add(release)
-            await loop.run_in_executor(self._thread, return_free_memory)
+                self._loaded = {release_id: release, **self._loaded}
+                self.mark_used(release_id)
+                _log.info("release_loaded", release_id=release_id)
+            await self._thread.run(return_free_memory)
+            return release
+        return None
 
-    def _refuse(self, release_id: str, why: str, error: Exception | None = None) -> None:
-        self.refused[release_id] = why
-        _log.error("release_refused", release_id=release_id, why=why, exc_info=error)
+    def _refuse(
+        self, release_id: str, why: str, state: str | None, error: BaseException | None = None
+    ) -> None:
+        if self._refusals.reasons.get(release_id) != why:
+            _log.error("release_refused", release_id=release_id, why=why, exc_info=error)
+        self._refusals.add(release_id, why, state)
 
     def _make_newest(self, release: _R) -> None:
         """Adds a release as the newest, and drops others beyond the limit."""
@@ -244,27 +289,12 @@ class ReleaseFollower(Generic[_R]):
         _log.info("release_loaded", release_id=release.release_id)
         self._on_change(release)
 
-    def _add(self, release: _R) -> None:
-        """Adds a release of the experiment as the oldest."""
-        self._loaded = {release.release_id: release, **self._loaded}
-        self.mark_used(release.release_id)
-        _log.info("release_loaded", release_id=release.release_id)
-
     def _drop_unused(self) -> None:
         """Drops releases beyond the limit, except the newest and those of the experiment."""
-        arms = self._arms
+        kept = self.experiments.release_ids
         while True:
-            others = [name for name in list(self._loaded)[:-1] if name not in arms]
+            others = [name for name in list(self._loaded)[:-1] if name not in kept]
             if len(others) < self._keep:
                 return
             dropped = min(others, key=self._last_used.__getitem__)
             del self._loaded[dropped], self._last_used[dropped]
-
-
-def _log_change(before: Experiment | None, now: Experiment | None) -> None:
-    """Logs that an experiment ended or started."""
-    if before is not None:
-        _log.info("experiment_ended", experiment=before.name)
-    if now is not None:
-        arms = {arm.name: arm.description for arm in now.arms}
-        _log.info("experiment_started", experiment=now.name, arms=arms)

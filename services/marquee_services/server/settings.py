@@ -85,8 +85,15 @@ class ServerSettings(Settings):
     )
     cache_dir: str = setting(
         "~/.cache/marquee/releases",
-        "Folder that caches the files of a remote release store.",
+        "Folder of the server's own copies of release files, which it maps into memory. Servers of "
+        "one machine may share it; only they may write to it.",
         env="MARQUEE_CACHE_DIR",
+    )
+    scrub_interval: float = setting(
+        300.0,
+        "Seconds between comparisons of these copies with their SHA-256 digests; 0 for none.",
+        low=0,
+        high=86_400,
     )
     poll_interval: float = setting(
         1.0, "Seconds between polls of the store for the promoted release.", low=0.05, high=3600
@@ -138,5 +145,5 @@ class ServerSettings(Settings):
 
     @property
     def cache(self) -> Path:
-        """The folder that caches the files of a remote release store."""
+        """The folder of the server's own copies of release files."""
         return Path(self.cache_dir).expanduser()

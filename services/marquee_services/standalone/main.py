@@ -80,6 +80,8 @@ def _follower(
         lambda release_id: load_engine(store, release_id, backend, loaders, settings.cache),
         settings.poll_interval,
         settings.keep_releases,
+        damaged_copies=lambda release_id: store.damaged_copies(release_id, settings.cache),
+        scrub_interval=settings.scrub_interval,
     )
 
 

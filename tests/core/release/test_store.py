@@ -13,7 +13,7 @@ import pytest
 
 from locations import TESTS
 from marquee_core.errors import ArtifactError
-from marquee_core.release.manifest import Manifest
+from marquee_core.release.parsing import parse_manifest
 from marquee_core.release.store import ReleaseStore
 from toy.bare_release import make_release
 
@@ -143,7 +143,7 @@ def test_a_damaged_manifest_is_refused(tmp_path: Path, change: object) -> None:
     assert callable(change)
     change(raw)
     with pytest.raises(ArtifactError):
-        Manifest.from_json(json.dumps(raw), manifest.release_id)
+        parse_manifest(json.dumps(raw).encode(), manifest.release_id)
 
 
 def test_a_publisher_that_is_killed_leaves_no_half_release(tmp_path: Path) -> None:

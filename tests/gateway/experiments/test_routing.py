@@ -281,7 +281,7 @@ async def test_a_damaged_file_of_experiments_changes_nothing(stub: Any, services
         services, Arm("control", services.first.release_id, 50.0), Arm("b", second.release_id, 50.0)
     )
     Path(services.store.url, "experiments").write_text("{")
-    await services.until(lambda: services.gateway.follower.experiments_error)
+    await services.until(lambda: services.gateway.follower.experiments.error)
     status = await stub.GetStatus(pb.GetStatusRequest(), timeout=TIMEOUT_S)
     assert "damaged" in status.experiment.last_error
     assert status.experiment.experiment == "toy"

@@ -55,6 +55,11 @@ async def until_in_service(gateway: Gateway, release_id: str) -> None:
     await until(lambda: gateway.releases.serving.release_id == release_id)
 
 
+async def until_read(gateway: Gateway, position: int) -> None:
+    """Waits until the gateway has read the log up to a position."""
+    await until(lambda: gateway.fresh.position >= position)
+
+
 def shown(page: marquee.Recommendations) -> set[str]:
     """The ids of the items of a page."""
     return {item.item_id for item in page}
@@ -85,7 +90,7 @@ async def test_no_answer_forgets_an_event_while_releases_change(
                     f"i{(step * 7 + number) % 100}",
                 )
                 recorded = await client.feedback.rate(user, {item: 1.0 + step % 5})
-                await until(lambda at=recorded.log_position: gateway.fresh.position >= at)
+                await until_read(gateway, recorded.log_position)
                 settled[user].add(item)
 
     async def read(number: int) -> None:
@@ -103,24 +108,29 @@ async def test_no_answer_forgets_an_event_while_releases_change(
                 if known and answer.subject_kind is SubjectKind.COLD_START:
                     forgotten.append(f"{user} was a stranger to {release}")
 
+    async def until_settled(events: int) -> None:
+        await until(lambda: sum(map(len, settled.values())) >= events)
+
+    async def until_answered(release_id: str) -> None:
+        before = answered.get(release_id, 0)
+        await until(lambda: answered.get(release_id, 0) > before + 10)
+
     tasks = [asyncio.create_task(write(n)) for n in range(_WRITERS)]
     tasks += [asyncio.create_task(read(n)) for n in range(_READERS)]
     try:
         order = [services.first.release_id]
         for seed, events in ((11, 8), (12, 16)):
-            await until(lambda least=events: sum(map(len, settled.values())) >= least)
+            await until_settled(events)
             manifest = await asyncio.to_thread(train, services, log_path, seed)
             order.append(manifest.release_id)
             services.store.promote(manifest.release_id)
             await until_in_service(gateway, manifest.release_id)
-            before = answered.get(manifest.release_id, 0)
-            await until(lambda of=manifest.release_id, n=before: answered.get(of, 0) > n + 10)
+            await until_answered(manifest.release_id)
         assert gateway.fresh.known_to(gateway.releases.serving.manifest) > 0
         for release_id in (order[0], order[2]):
             services.store.promote(release_id)
             await until_in_service(gateway, release_id)
-            before = answered.get(release_id, 0)
-            await until(lambda of=release_id, n=before: answered.get(of, 0) > n + 10)
+            await until_answered(release_id)
     finally:
         stop.set()
         results = await asyncio.gather(*tasks, return_exceptions=True)

@@ -12,6 +12,7 @@ from marquee_trainer.commands.settings import (
     DataCheckSettings,
     DemoSettings,
     EvaluateSettings,
+    RetrainSettings,
     TrainSettings,
     TuneSettings,
 )
@@ -28,6 +29,29 @@ def train(settings: TrainSettings) -> None:
         run_training(settings)
 
     _run(run, "No release was published.")
+
+
+@click.command()
+@settings_options(RetrainSettings, "MARQUEE_TRAIN")
+def retrain(settings: RetrainSettings) -> None:
+    """Train, gate, promote and prune, again and again.
+
+    Takes the options and variables of `marquee train`. A round that fails is reported, and the next
+    one is done all the same. With --once the exit code is that of the round: 0 if the release was
+    promoted, 3 if the gate refused it, 4 if it asks for approval. SIGTERM ends the command.
+    """
+    if settings.once:
+
+        def run() -> None:
+            from marquee_trainer.commands.retrain import run_round
+
+            run_round(settings)
+
+        _run(run, "No release was published.")
+        return
+    from marquee_trainer.commands.retrain import run_rounds
+
+    run_rounds(settings)
 
 
 @click.command()

@@ -23,8 +23,10 @@ from marquee_core.feedback.log import EventLog
 from marquee_core.release.ensemble import POPULARITY
 from marquee_core.release.manifest import Manifest
 from marquee_core.release.store import ReleaseStore
+from marquee_core.release.verdict import Decision
 from marquee_core.service_names import GATEWAY
 from marquee_services.processes import ServiceGroup, ServiceProcess, ServiceProcessError
+from marquee_services.promotion import promote
 from marquee_trainer.commands.interrupt import PromptInterrupt
 from marquee_trainer.commands.live_users import SimulatedUsers
 from marquee_trainer.commands.loading import load_with_feedback, open_store
@@ -34,6 +36,7 @@ from marquee_trainer.commands.train import train_all
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.sample import SampleTastes, generate_sample_with_tastes
 from marquee_trainer.data.source import sample_config
+from marquee_trainer.gate.gate import judge
 from marquee_trainer.publishing.release import publish_trained
 from marquee_trainer.training.config import TrainingConfig
 
@@ -94,8 +97,7 @@ def run_live_demo(settings: DemoSettings) -> None:
             [dataset.user_ids.id(user) for user in range(len(dataset.user_ids))],
         )
         click.echo(f"Training on {len(dataset):,} ratings of {len(stage.user_ids):,} users")
-        first = _train(stage)
-        stage.store.promote(first.release_id)
+        stage.store.promote(_train(stage).release_id)
         click.echo("Starting the CF service, the inference service and two gateways")
         group, second = _start_services(stack, url, log, work / "logs", settings.listen)
         addresses = [group.gateway.address, second.address]
@@ -118,6 +120,23 @@ def _train(stage: _Stage) -> Manifest:
         )
     config = TrainingConfig.for_dataset(dataset, settings.seed)
     return publish_trained(stage.store, dataset, split, trained, config, mark=loaded.mark)
+
+
+def _gate(stage: _Stage, release_id: str) -> None:
+    """Promotes a release through the gate; if the gate asks for approval, approves.
+
+    Raises:
+        ClickException: The gate refuses the release.
+    """
+    click.echo("The gate compares it with the release in production")
+    done = promote(stage.store, release_id, gate=judge)
+    if done.verdict is not None:
+        click.echo("\n".join(f"  {line}" for line in done.verdict.lines()))
+    if done.decision is Decision.REFUSE:
+        raise click.ClickException("the gate refused the release")
+    if done.decision is Decision.ASK:
+        stage.store.promote(release_id, why="approved by the demo")
+        click.echo("  The gate asks for approval, which the demo gives.")
 
 
 def _start_services(
@@ -170,7 +189,7 @@ async def _live(stage: _Stage, tastes: SampleTastes, addresses: list[str]) -> No
         click.echo("Retraining on the sample and what was recorded")
         # In a thread, so that the connections to the gateways stay alive.
         candidate = await asyncio.to_thread(_train, stage)
-        stage.store.promote(candidate.release_id)
+        await asyncio.to_thread(_gate, stage, candidate.release_id)
         await _until(clients, lambda state: _serves(state, candidate.release_id))
         click.echo(
             f"  release {candidate.release_id} knows {candidate.data.rating_count:,} ratings, and "

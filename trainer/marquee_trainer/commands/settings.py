@@ -150,7 +150,19 @@ class FeedbackSettings(DataSettings):
 class TrainSettings(ModelSettings, FeedbackSettings):
     """Settings of `marquee train`."""
 
-    promote: bool = setting(True, "Promote the release: put it in production.")
+    promote: bool = setting(
+        True, "Promote the release: put it in production, if the gate finds it as good as before."
+    )
+    require_approval: bool = setting(
+        False,
+        "Let a person approve every release: `marquee releases promote RELEASE --approve`.",
+        env="MARQUEE_REQUIRE_APPROVAL",
+    )
+    metrics_file: str = setting(
+        "",
+        "File to write the gate's verdict to, as metrics in Prometheus' text format (for the "
+        "textfile collector of the node exporter); empty to write none.",
+    )
     retrieval: str = setting(
         AUTO,
         "How the servers generate candidates from a large catalogue: `exact`, `ann` (approximate "
@@ -171,6 +183,16 @@ class TrainSettings(ModelSettings, FeedbackSettings):
         "Fit the models on all ratings after the evaluation, and publish those. Without, the "
         "models are published as they were evaluated, for experiments.",
     )
+
+
+@dataclass(frozen=True)
+class RetrainSettings(TrainSettings):
+    """Settings of `marquee retrain`."""
+
+    every: str = setting(
+        "24h", "Time from the start of a round to the start of the next, such as 90m or 24h."
+    )
+    once: bool = setting(False, "Do one round and exit, as a scheduled job does.")
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import click
 
-from marquee_trainer.commands.interrupt import set_outcome
+from marquee_core.release.lease import Lease
+from marquee_core.release.store import ReleaseStore
+from marquee_trainer.commands.interrupt import also_when_ended, set_outcome
 from marquee_trainer.commands.loading import load_with_feedback, open_store
 from marquee_trainer.commands.progress import ProgressBar, training_plan
+from marquee_trainer.commands.promoting import promote_through_gate
 from marquee_trainer.commands.selection import ModelSelection, selection_of
 from marquee_trainer.commands.settings import TrainSettings
 from marquee_trainer.commands.tables import metrics_table
@@ -23,18 +26,29 @@ from marquee_trainer.training.refit import refit_on_all_ratings
 from marquee_trainer.training.results import Trained
 from marquee_trainer.training.train import train
 
+TRAINER_LEASE = "trainer.lock"
+"""The file in the store by which one training at a time publishes releases."""
+
 
 def run_training(settings: TrainSettings) -> None:
     """Trains, prints the metrics, publishes a release and, if so configured, promotes it.
 
     Raises:
+        LeaseHeldError: Another process trains for this store.
         RatingsError: The ratings cannot be read, or there are too few of them.
         ConfigurationError: The file of hyperparameters cannot be read or names an unknown model, or
             the selection of models does.
         ArtifactError: A model's parameters are not finite, so it cannot be published.
+        Exit: The gate refused the release, or asks for approval.
         OSError: The store cannot be written to.
     """
     store = open_store(settings.store)
+    lease = Lease(store.storage, TRAINER_LEASE)
+    with lease, also_when_ended(lease.release):
+        _train_and_publish(settings, store, lease)
+
+
+def _train_and_publish(settings: TrainSettings, store: ReleaseStore, lease: Lease) -> None:
     loaded = load_with_feedback(settings)
     dataset, split = loaded.dataset, loaded.split
     trained = train_all(
@@ -44,6 +58,7 @@ def run_training(settings: TrainSettings) -> None:
         f"{split.description}: {len(split.train):,} training ratings, {len(split.test):,} test"
     )
     click.echo(metrics_table(trained.evaluation))
+    lease.check()
     manifest = publish_trained(
         store,
         dataset,
@@ -61,8 +76,9 @@ def run_training(settings: TrainSettings) -> None:
         f"published {manifest.release_id}, {fitted_on} {manifest.data.rating_count:,} {kind}"
     )
     if settings.promote:
-        store.promote(manifest.release_id)
-        click.echo("promoted")
+        promote_through_gate(
+            store, manifest.release_id, settings.require_approval, settings.metrics_file
+        )
 
 
 def train_all(

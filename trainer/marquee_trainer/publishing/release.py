@@ -33,6 +33,7 @@ from marquee_trainer.metrics.item_vectors import item_vectors
 from marquee_trainer.models.baselines import fitted_baselines
 from marquee_trainer.models.model import Model
 from marquee_trainer.publishing.config import PrecomputeConfig, RetrievalConfig
+from marquee_trainer.publishing.held_out import HeldOut
 from marquee_trainer.publishing.precomputed import precompute_pages
 from marquee_trainer.publishing.retrieval import choose_retrieval
 from marquee_trainer.training.config import TrainingConfig
@@ -119,6 +120,7 @@ def publish_trained(
         config.seed,
         precompute,
         mark,
+        HeldOut.of(dataset, split, trained),
     )
 
 
@@ -136,6 +138,7 @@ def publish_release(
     seed: int = 0,
     precompute: PrecomputeConfig | None = None,
     mark: Mark | None = None,
+    held_out: HeldOut | None = None,
 ) -> Manifest:
     """Writes the files and the manifest of a release into a store, without promoting it.
 
@@ -153,6 +156,7 @@ def publish_release(
         seed: Seed of the choices that `retrieval` makes at random.
         precompute: Which first pages are precomputed; None for the default.
         mark: The place up to which `data` holds what is in the feedback log; None without a log.
+        held_out: What the evaluated models predicted and recommended; None to keep nothing of it.
 
     Returns:
         The release's manifest.
@@ -177,6 +181,8 @@ def publish_release(
             data, catalogue.items, all_models, ensemble, scale, precompute or PrecomputeConfig()
         )
         pages.save(folder)
+        if held_out is not None:
+            held_out.save(folder)
         files = hash_folder(folder)
         now = datetime.now(UTC)
         entries = [

@@ -70,6 +70,7 @@ class StatusReporter:
             ],
             server_version=version("marquee-recommender"),
             pending_release_reason=self._releases.pending_reason,
+            store_error=self._releases.store_error,
             feedback=self._feedback(),
             experiment=self._experiment(),
         )
@@ -88,7 +89,7 @@ def experiment_status(
     Returns:
         The state; None if no experiment runs and the store can be read.
     """
-    experiment, error = routing.experiment, follower.experiments_error
+    experiment, error = routing.experiment, follower.experiments.error
     if experiment is None:
         return pb.ExperimentStatus(last_error=error) if error else None
     return pb.ExperimentStatus(

@@ -78,7 +78,7 @@ class Routing:
 
     def update(self) -> None:
         """Notices experiments that start and end, and arms that become ready. Called often."""
-        experiment = self._follower.experiment
+        experiment = self._follower.experiments.running
         if experiment is None or experiment != self.experiment:
             self._blended.clear()
         before = {state.arm.name: state.reason for state in self.arms}
@@ -128,7 +128,7 @@ class Routing:
                 the experiment is over.
         """
         origin = parse_recommendation_id(token.list_id)
-        for experiment in self._follower.experiments if origin is not None else ():
+        for experiment in self._follower.experiments.all if origin is not None else ():
             if origin is None or not origin.belongs_to(experiment, user_id):
                 continue
             if experiment.arms[origin.arm].release_id != token.release_id:

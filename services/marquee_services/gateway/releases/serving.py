@@ -60,6 +60,11 @@ class Releases:
         return self._follower.releases
 
     @property
+    def store_error(self) -> str:
+        """Why the store could not be read when it was last tried; "" if it could."""
+        return self._follower.store_error
+
+    @property
     def serving(self) -> GatewayRelease:
         """The release in service.
 
