@@ -100,7 +100,7 @@ class ReleaseFollower(Generic[_R]):
 
     @property
     def refused(self) -> dict[str, str]:
-        """Why releases that are promoted, were, or are in an experiment could not be loaded, by id."""
+        """Why releases could not be loaded, by id: promoted ones and those of an experiment."""
         return self._refusals.reasons
 
     @property

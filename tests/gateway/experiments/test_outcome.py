@@ -12,7 +12,9 @@ from gateway.experiments.test_routing import until_ready
 from gateway.feedback.conftest import client_of, start_with_feedback
 from marquee import FeedbackEvent, FeedbackKind
 from marquee_core.experiments.store import ExperimentStore
+from marquee_core.release.verdict import Decision
 from marquee_services.experiment_commands import experiments as command
+from marquee_services.promotion import EXIT_CODES
 from toy.services import Services
 
 USERS_PER_ARM = 60
@@ -94,8 +96,16 @@ async def test_an_experiment_from_start_to_promotion(services: Services, feedbac
     status = await clients[0].status()
     assert status.experiment is not None
     assert [arm.unavailable_reason for arm in status.experiment.arms] == ["", ""]
-    promoted = await run(services, "promote", "candidate")
+    # The gate cannot load the models of a toy release, so it refuses; the experiment goes on.
+    refused = await run(services, "promote", "candidate")
+    assert refused.exit_code == EXIT_CODES[Decision.REFUSE]
+    assert "was not promoted" in refused.stderr
+    assert ExperimentStore(services.store).find().is_running
+    promoted = await run(services, "promote", "candidate", "--force", "--by", "somebody")
     assert promoted.exit_code == 0, promoted.output
+    change = services.store.pointer.audit(1)[0].change
+    assert (change.by, change.forced) == ("somebody", True)
+    assert "arm candidate of experiment launch" in change.why
     production = services.store.production()
     assert production is not None
     assert production.release_id == second.release_id
