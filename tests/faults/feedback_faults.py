@@ -196,7 +196,7 @@ def repeated_and_late(url: str, folder: Path, copies: int) -> Row:
 
 
 def two_trainers(folder: Path) -> Row:
-    """Two trainers publish into one store and promote at the same time."""
+    """Two trainers start on one store at the same time: one works, and the other says so."""
     row = Row("two trainers at once")
     store = folder / "store"
     command = [
@@ -214,17 +214,21 @@ def two_trainers(folder: Path) -> Row:
         for seed in (1, 2)
     ]
     errors = [trainer.communicate()[1] for trainer in trainers]
+    refused = [e for t, e in zip(trainers, errors, strict=True) if t.returncode and "holds" in e]
+    failed = [e for t, e in zip(trainers, errors, strict=True) if t.returncode and "holds" not in e]
     releases = ReleaseStore(str(store))
     production = releases.production()
     published = set(releases.ids())
     promoted = {state.release_id for state in releases.pointer.audit()}
     for release_id in published:
         releases.verify_files(release_id)
-    row.happened = f"{len(published)} releases are complete and {len(promoted)} were promoted"
-    for trainer, error in zip(trainers, errors, strict=True):
-        row.check(trainer.returncode == 0, f"a trainer failed: {error[-200:]}")
-    row.check(len(published) == 2, "a release is missing")
-    row.check(promoted == published, "a promotion is lost")
+    row.happened = (
+        f"{len(refused)} was told who holds the lock; {len(published)} complete "
+        f"{'release' if len(published) == 1 else 'releases'}, {len(promoted)} promoted"
+    )
+    row.check(not failed, f"a trainer failed: {failed[0][-200:] if failed else ''}")
+    row.check(len(published) == len(trainers) - len(refused) > 0, "a release is missing")
+    row.check(promoted <= published, "a release is promoted that does not exist")
     row.check(production is not None and production.release_id in published, "none is promoted")
     left = [path.name for path in store.rglob(".partial-*")]
     row.check(not left, f"unfinished files are left: {left}")

@@ -137,7 +137,9 @@ class RecommendResponse(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     UNKNOWN_ITEM_IDS_FIELD_NUMBER: _builtins.int
     recommendation_id: _builtins.str
-    """Identifies the list; the same on each of its pages."""
+    """Identifies the list; the same on each of its pages. At most 64 characters; feedback about items
+    of the list should carry it.
+    """
     subject_kind: _types_pb2.SubjectKind.ValueType
     """How the release treats the subject."""
     next_page_token: _builtins.str
