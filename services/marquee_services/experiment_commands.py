@@ -33,6 +33,9 @@ from marquee_services.server.settings import ServerSettings
 if TYPE_CHECKING:
     from marquee_core.feedback.log import EventLog
 
+# Standard deviations from the expected number of users (sample ratio mismatch).
+_MISMATCH = 4.0
+
 _feedback_option = click.option(
     "--feedback",
     default="",
@@ -173,7 +176,7 @@ def show(places: _Places, name: str, feedback: str, as_json: bool) -> None:
         return
     click.echo(_table(experiment, outcome))
     click.echo(f"\n{outcome.verdict}")
-    for note in _notes(outcome):
+    for note in _notes(experiment, outcome):
         click.echo(f"note: {note}")
 
 
@@ -283,7 +286,16 @@ def _interval(interval: Interval, sign: str = "") -> str:
     return f"{estimate} ({interval.low:{sign}.3f} to {interval.high:{sign}.3f})"
 
 
-def _notes(outcome: Outcome) -> Iterator[str]:
+def _notes(experiment: Experiment, outcome: Outcome) -> Iterator[str]:
+    users = sum(found.users for found in outcome.arms)
+    for arm, found in zip(experiment.arms, outcome.arms, strict=True):
+        share = arm.percent / 100.0
+        expected, deviation = users * share, math.sqrt(users * share * (1.0 - share))
+        if abs(found.users - expected) > _MISMATCH * deviation:
+            yield (
+                f"{arm.name} has {found.users:,} users where about {expected:,.0f} were expected: "
+                "its lists are lost or answered by another arm, so do not trust the comparison"
+            )
     if outcome.lost_counters:
         yield (
             f"{outcome.lost_counters} gateway process(es) ended without writing the last counts; "

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 import pytest
 from prometheus_client import CollectorRegistry
 
+from marquee_core.experiments import outcome
+from marquee_core.experiments.outcome import read_outcome
 from marquee_core.feedback.events import ListCount, LogUnavailable, user_digest
 from marquee_core.feedback.log import EventLog
+from marquee_services.gateway.experiments import list_counts
 from marquee_services.gateway.experiments.list_counts import ListCounter
 from toy.experiments import toy_experiment
 
@@ -118,3 +121,37 @@ def test_a_forgotten_user_leaves_no_counts(feedback_url: str, where: str) -> Non
         counter.count(experiment, 0, "b")
         counter._flush()
         assert totals(log) == {(0, user_digest("b")): 2}
+
+
+def test_gateways_that_ended_without_a_last_write_are_told(
+    feedback_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that closed its counter has lost nothing, nor has one that wrote a moment ago."""
+    experiment = toy_experiment()
+    with EventLog(feedback_url, TIMEOUT_S) as log:
+        killed, stopped = counter_of(log), counter_of(log)
+        for counter in (killed, stopped):
+            counter.count(experiment, 0, "a")
+        killed._flush()
+        stopped._flush(close=True)
+        assert read_outcome(experiment, log).lost_counters == 0
+        monkeypatch.setattr(outcome, "SILENT_S", -1.0)
+        assert read_outcome(experiment, log).lost_counters == 1
+
+
+def test_a_running_counter_shows_that_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even without new lists it writes more often than a silent counter is given up."""
+    assert 2 * list_counts.SIGN_OF_LIFE_S < outcome.SILENT_S
+    writes: list[int] = []
+    counter = ListCounter(
+        lambda _, counts, __: writes.append(len(counts)), TIMEOUT_S, CollectorRegistry()
+    )
+    counter._flush()
+    assert not writes, "a counter that never counted has nothing to show"
+    counter.count(toy_experiment(), 0, "a")
+    counter._flush()
+    counter._flush()
+    assert writes == [1]
+    monkeypatch.setattr(list_counts, "SIGN_OF_LIFE_S", 0.0)
+    counter._flush()
+    assert writes == [1, 0]
