@@ -34,23 +34,6 @@ _OUTCOMES = {code: decision.value for decision, code in EXIT_CODES.items()}
 _ROUNDS_SUFFIX = "-rounds.prom"
 
 
-def run_round(settings: RetrainSettings) -> None:
-    """Does one round.
-
-    Raises:
-        Exit: The release was not promoted; see `run_training`.
-        LeaseHeldError: Another process trains for this store.
-        RatingsError: The ratings cannot be read, or there are too few of them.
-        ConfigurationError: The configuration is at fault.
-        ArtifactError: A model cannot be published, or a release is damaged.
-        OSError: The store cannot be read or written to.
-    """
-    # Imports TensorFlow, which the process that only starts rounds does not need.
-    from marquee_trainer.commands.train import run_training
-
-    run_training(dataclasses.replace(settings, promote=True))
-
-
 def run_rounds(settings: RetrainSettings) -> None:
     """Does a round in every interval, until SIGTERM or Ctrl-C.
 

@@ -163,6 +163,25 @@ class TrainSettings(ModelSettings, FeedbackSettings):
         "File to write the gate's verdict to, as metrics in Prometheus' text format (for the "
         "textfile collector of the node exporter); empty to write none.",
     )
+    check_input: bool = setting(
+        True, "Stop before training if the ratings fail a check; the exit code is 3 then."
+    )
+    max_repeats: float = setting(
+        0.5, "Largest share of rows that repeat a user and an item.", low=0.0, high=1.0
+    )
+    max_unknown_items: float = setting(
+        0.2,
+        "Largest share of ratings of items without metadata, where most items have some.",
+        low=0.0,
+        high=1.0,
+    )
+    max_drop: float = setting(
+        0.5,
+        "Largest share of ratings, users or items that may be lost since the release in "
+        "production.",
+        low=0.0,
+        high=1.0,
+    )
     retrieval: str = setting(
         AUTO,
         "How the servers generate candidates from a large catalogue: `exact`, `ann` (approximate "

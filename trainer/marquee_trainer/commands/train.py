@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from marquee_core.release.lease import Lease
-from marquee_core.release.store import ReleaseStore
-from marquee_trainer.commands.interrupt import also_when_ended, set_outcome
+from marquee_trainer.commands.input_report import check_inputs
+from marquee_trainer.commands.interrupt import set_outcome
 from marquee_trainer.commands.loading import load_with_feedback, open_store
 from marquee_trainer.commands.progress import ProgressBar, training_plan
 from marquee_trainer.commands.promoting import promote_through_gate
@@ -26,31 +26,27 @@ from marquee_trainer.training.refit import refit_on_all_ratings
 from marquee_trainer.training.results import Trained
 from marquee_trainer.training.train import train
 
-TRAINER_LEASE = "trainer.lock"
-"""The file in the store by which one training at a time publishes releases."""
 
-
-def run_training(settings: TrainSettings) -> None:
+def run_training(settings: TrainSettings, lease: Lease) -> None:
     """Trains, prints the metrics, publishes a release and, if so configured, promotes it.
 
+    Args:
+        settings: The settings.
+        lease: The lease of the store's only trainer.
+
     Raises:
-        LeaseHeldError: Another process trains for this store.
         RatingsError: The ratings cannot be read, or there are too few of them.
         ConfigurationError: The file of hyperparameters cannot be read or names an unknown model, or
             the selection of models does.
         ArtifactError: A model's parameters are not finite, so it cannot be published.
-        Exit: The gate refused the release, or asks for approval.
+        LeaseHeldError: The lease was lost; nothing is published then.
+        Exit: The ratings failed a check, or the gate refused the release or asks for approval.
         OSError: The store cannot be written to.
     """
     store = open_store(settings.store)
-    lease = Lease(store.storage, TRAINER_LEASE)
-    with lease, also_when_ended(lease.release):
-        _train_and_publish(settings, store, lease)
-
-
-def _train_and_publish(settings: TrainSettings, store: ReleaseStore, lease: Lease) -> None:
     loaded = load_with_feedback(settings)
     dataset, split = loaded.dataset, loaded.split
+    check_inputs(settings, store, dataset)
     trained = train_all(
         dataset, split, settings.seed, settings.config, selection_of(settings), settings.refit
     )
