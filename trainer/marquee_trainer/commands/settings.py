@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 from marquee_core.feedback.location import check_log_setting
 from marquee_services.server.settings import ServerSettings, Settings, setting
@@ -163,6 +165,16 @@ class TrainSettings(ModelSettings, FeedbackSettings):
         "File to write the gate's verdict to, as metrics in Prometheus' text format (for the "
         "textfile collector of the node exporter); empty to write none.",
     )
+    resume: bool = setting(
+        False,
+        "Go on with a training of the same ratings and options that was interrupted: models that "
+        "it had fitted are not fitted again, and the result is the same.",
+    )
+    checkpoints: str = setting(
+        "",
+        "Folder of the fitted models of a training in progress; by default beside the store, or in "
+        "the user's cache if the store is no folder.",
+    )
     check_input: bool = setting(
         True, "Stop before training if the ratings fail a check; the exit code is 3 then."
     )
@@ -202,6 +214,23 @@ class TrainSettings(ModelSettings, FeedbackSettings):
         "Fit the models on all ratings after the evaluation, and publish those. Without, the "
         "models are published as they were evaluated, for experiments.",
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.resume and self.budget:
+            # A budget chooses models by measured time, which an interruption changes.
+            raise ValueError("resume: a training with a budget cannot be resumed")
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """The folder of the fitted models of a training in progress."""
+        if self.checkpoints:
+            return Path(self.checkpoints).expanduser()
+        if "://" not in self.store:
+            store = Path(self.store).expanduser().absolute()
+            return store.with_name(store.name + "-training")
+        name = hashlib.sha256(self.store.encode()).hexdigest()[:16]
+        return Path("~/.cache/marquee/training").expanduser() / name
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from marquee_trainer.models.model import Model, can_learn_from
 from marquee_trainer.publishing.config import PrecomputeConfig, RetrievalConfig
 from marquee_trainer.publishing.release import publish_trained
 from marquee_trainer.training.budget import Budget
+from marquee_trainer.training.checkpoints import Checkpoints
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.refit import refit_on_all_ratings
 from marquee_trainer.training.results import Trained
@@ -44,11 +45,24 @@ def run_training(settings: TrainSettings, lease: Lease) -> None:
         OSError: The store cannot be written to.
     """
     store = open_store(settings.store)
-    loaded = load_with_feedback(settings)
+    checkpoints = Checkpoints(
+        settings.checkpoint_folder,
+        settings.resume,
+        report=lambda note: click.echo(f"  {note}", err=True),
+    )
+    loaded = load_with_feedback(settings, checkpoints.mark)
+    if loaded.mark is not None:
+        checkpoints.mark = loaded.mark
     dataset, split = loaded.dataset, loaded.split
     check_inputs(settings, store, dataset)
     trained = train_all(
-        dataset, split, settings.seed, settings.config, selection_of(settings), settings.refit
+        dataset,
+        split,
+        settings.seed,
+        settings.config,
+        selection_of(settings),
+        settings.refit,
+        checkpoints,
     )
     click.echo(
         f"{split.description}: {len(split.train):,} training ratings, {len(split.test):,} test"
@@ -65,6 +79,7 @@ def run_training(settings: TrainSettings, lease: Lease) -> None:
         PrecomputeConfig(settings.precomputed_users),
         loaded.mark,
     )
+    checkpoints.remove()
     set_outcome(f"Release {manifest.release_id} was published.")
     fitted_on = "refitted on all" if settings.refit else "fitted on the"
     kind = "ratings" if settings.refit else "training ratings"
@@ -84,6 +99,7 @@ def train_all(
     config: str = "",
     selection: ModelSelection | None = None,
     refit: bool = False,
+    checkpoints: Checkpoints | None = None,
 ) -> Trained:
     """Trains models with their tuned hyperparameters, and shows the progress on stderr.
 
@@ -95,6 +111,7 @@ def train_all(
             on data of about the same size, if there is one.
         selection: Which models to train, and in what time; None for all.
         refit: Whether to fit the models on all ratings after the evaluation, for a release.
+        checkpoints: Keeps fits, and takes those of an earlier run; None to keep nothing.
 
     Raises:
         ConfigurationError: The file cannot be read or names an unknown model.
@@ -120,7 +137,7 @@ def train_all(
     plan = training_plan(names, held_out, len(split.train), all_ratings)
     with ProgressBar(plan) as bar:
         progress = bar.progress()
-        trained = train(dataset, split, models, training, progress, budget)
+        trained = train(dataset, split, models, training, progress, budget, checkpoints)
         if refit:
-            trained = refit_on_all_ratings(dataset, split, trained, training, progress)
+            trained = refit_on_all_ratings(dataset, split, trained, training, progress, checkpoints)
     return trained
