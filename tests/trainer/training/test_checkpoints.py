@@ -56,7 +56,8 @@ def test_a_restored_model_is_the_fitted_one(
     model_type: type[Model], training: Training, tmp_path: Path
 ) -> None:
     """It scores the same, refits the same, and is saved the same."""
-    fitted, restored, notes = model_type(), model_type(), []
+    fitted, restored = model_type(), model_type()
+    notes: list[str] = []
     if fitted.max_epochs:
         fitted, restored = (each.with_epochs(3) for each in (fitted, restored))  # type: ignore[attr-defined]
     folder = tmp_path / "checkpoints"
@@ -78,7 +79,8 @@ def test_a_restored_model_is_the_fitted_one(
 
 def test_only_a_fit_of_the_same_is_taken(training: Training, tmp_path: Path) -> None:
     """Not one of other ratings, another seed, other hyperparameters or for another purpose."""
-    folder, notes = tmp_path / "checkpoints", []
+    folder = tmp_path / "checkpoints"
+    notes: list[str] = []
     Checkpoints(folder, False, 0.0).fit("fit", EASE(), training)
     resumed = Checkpoints(folder, True, 1e9, notes.append)
     resumed.fit("fit", EASE(), replace(training, seed=1))

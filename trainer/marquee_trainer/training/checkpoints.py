@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from marquee_core.errors import ArtifactError
 from marquee_core.feedback.events import Mark
@@ -163,7 +164,7 @@ def _key(stage: str, model: Model, training: Training) -> str:
     }
     digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
     matrix, validation = data.matrix, training.validation
-    arrays = [matrix.indptr, matrix.items, matrix.ratings, matrix.later_counts]
+    arrays: list[NDArray[Any]] = [matrix.indptr, matrix.items, matrix.ratings, matrix.later_counts]
     arrays += [data.baseline.item_bias]
     if validation is not None:
         arrays += [validation.users, validation.items, validation.ratings]

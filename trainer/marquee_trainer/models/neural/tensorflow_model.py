@@ -68,7 +68,8 @@ class TensorFlowModel(ConfiguredModel[EpochConfigT_co], Generic[EpochConfigT_co]
     def __init__(self, config: EpochConfigT_co | None = None) -> None:
         """Creates an unfitted model; see `ConfiguredModel`."""
         super().__init__(config)
-        self._fitted: FittedScorer | RestoredScorer | None = None
+        self._fitted: FittedScorer | None = None
+        self._restored: RestoredScorer | None = None
         self._best_epochs = self._config.epochs
 
     def with_epochs(self, epochs: int) -> Self:
@@ -87,10 +88,10 @@ class TensorFlowModel(ConfiguredModel[EpochConfigT_co], Generic[EpochConfigT_co]
     @property
     def scorer(self) -> SavedModelScorer | DotProductScorer:
         """See `Model.scorer`."""
-        return self.fitted.scorer
+        return (self._restored or self.fitted).scorer
 
     @property
-    def fitted(self) -> FittedScorer | RestoredScorer:
+    def fitted(self) -> FittedScorer:
         """The fitted module with its signatures.
 
         Raises:
@@ -102,7 +103,7 @@ class TensorFlowModel(ConfiguredModel[EpochConfigT_co], Generic[EpochConfigT_co]
 
     def save(self, folder: Path) -> None:
         """See `Model.save`."""
-        self.fitted.save(folder)
+        (self._restored or self.fitted).save(folder)
 
     @property
     def state(self) -> dict[str, Any] | None:
@@ -115,7 +116,7 @@ class TensorFlowModel(ConfiguredModel[EpochConfigT_co], Generic[EpochConfigT_co]
         """See `Model.restore`."""
         self.restore_config(state)
         self._best_epochs = int(state["best_epochs"])
-        self._fitted = RestoredScorer(folder, data)
+        self._restored = RestoredScorer(folder, data)
 
     def run_epochs(
         self,
