@@ -6,7 +6,9 @@ needs when it runs.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,10 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from marquee_core.service_names import CF, INFERENCE
 from marquee_services.server.settings import ServerSettings
 
 if TYPE_CHECKING:
     from marquee_core.release.store import ReleaseStore
+    from marquee_services.standalone.verification import Verification
 
 # Users whose ids are decoded and printed at once.
 _BLOCK_USERS = 10_000
@@ -131,19 +135,44 @@ def list_users(store: ReleaseStore, release_id: str | None) -> None:
             click.echo("\n".join(block))
 
 
+@releases.command("verify")
+@click.argument("release_id")
+@click.option("--files-only", is_flag=True, help="Compare the files with their digests only.")
+@click.pass_obj
+def verify_one_release(store: ReleaseStore, release_id: str, files_only: bool) -> None:
+    """Do with a release all that servers would, without promoting it.
+
+    Compares every file with its SHA-256 digest, loads the release as the servers do, answers every
+    kind of request with it, and compares precomputed pages with computed ones.
+    """
+    with errors_as_one_line():
+        if files_only:
+            files = len(store.verify_files(release_id).files)
+            click.echo(f"{release_id}: {files} files match their digests")
+            return
+        found = verify(store, release_id)
+    click.echo(
+        f"{release_id}: {found.files} files match their digests, {found.answers} requests were "
+        f"answered, {found.precomputed} precomputed pages agree with computed ones"
+    )
+
+
 @releases.command("promote")
 @click.argument("release_id")
 @_why
 @_by
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Check the files only, not what the release answers; the audit records it.",
+)
 @click.pass_obj
-def promote_release(store: ReleaseStore, release_id: str, why: str, by: str) -> None:
-    """Check the files of a release, then put it in production.
-
-    Every file is compared with the SHA-256 digest in the manifest; in object storage this reads
-    them all.
-    """
+def promote_release(store: ReleaseStore, release_id: str, why: str, by: str, force: bool) -> None:
+    """Verify a release as `marquee releases verify` does, then put it in production."""
     with errors_as_one_line():
-        production = store.promote(release_id, why=why, by=by)
+        if not force:
+            verify(store, release_id)
+        production = store.promote(release_id, why=why, by=by, forced=force)
     click.echo(f"{production.release_id} is in production")
 
 
@@ -186,6 +215,42 @@ def show_log(store: ReleaseStore, limit: int, as_json: bool) -> None:
     ]
     headers = ["#", "when (UTC)", "who", "what", "release", "before", "why"]
     click.echo(render(headers, rows, "rllllll", droppable=("before", "why")))
+
+
+def verify(store: ReleaseStore, release_id: str) -> Verification:
+    """Verifies a release in this process; see `verify_release`.
+
+    Raises:
+        ArtifactError: A server would refuse the release, or its answers cannot be right.
+        OSError: The store cannot be read.
+        ClickException: This installation lacks what the backends need.
+    """
+    store.manifest(release_id)  # what is plainly wrong is told without loading TensorFlow
+    leave_keras_out()
+    try:
+        from marquee_services.cf.models import CF_SCORERS
+        from marquee_services.inference.models import INFERENCE_SCORERS
+        from marquee_services.standalone.verification import verify_release
+    except ImportError as error:
+        raise click.ClickException(
+            f"to load a release as the servers do, install the extras gateway, cf and inference "
+            f"({error})"
+        ) from error
+    from marquee_services.server.logs import configure_logs
+
+    configure_logs("verify", "text", "critical")
+    return asyncio.run(
+        verify_release(store, release_id, {CF: CF_SCORERS, INFERENCE: INFERENCE_SCORERS})
+    )
+
+
+def leave_keras_out() -> None:
+    """Keeps TensorFlow from importing Keras, which serving does not need.
+
+    With this setting TensorFlow looks for the legacy Keras instead, and goes on if that is not
+    installed.
+    """
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 
 @contextmanager

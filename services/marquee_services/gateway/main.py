@@ -94,19 +94,24 @@ class Gateway:
             await self.feedback.stop()
 
 
-async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None = None) -> Gateway:
+async def start(
+    settings: GatewaySettings,
+    backends: Sequence[AnyBackend] | None = None,
+    store: ReleaseStore | None = None,
+) -> Gateway:
     """Starts a gateway. Its health is NOT_SERVING until a release is in service.
 
     Args:
         settings: The gateway's settings.
         backends: The CF and the inference service; None to call those of the settings.
+        store: The release store; None to open that of the settings.
 
     Raises:
         OSError: The gateway cannot listen on the address.
         StoreURLError: The URL of the store cannot be used.
         ValueError: The URL of the feedback log cannot be used.
     """
-    store = ReleaseStore(settings.store)
+    store = store or ReleaseStore(settings.store)
     if backends is None:
         backends = (
             Backend(CF, settings.cf_target, settings),

@@ -177,6 +177,10 @@ class ReleaseFollower(Generic[_R]):
             if self._loaded:
                 return
 
+    async def settle(self) -> None:
+        """Waits until no call of the background thread is in progress."""
+        await self._thread.run(lambda: None)
+
     async def scrub(self) -> None:
         """Compares the copies of the loaded releases with their digests.
 

@@ -25,7 +25,9 @@ _log = structlog.get_logger()
 
 
 async def start(
-    settings: StandaloneSettings, loaders: Mapping[str, Mapping[str, LoadScorer]]
+    settings: StandaloneSettings,
+    loaders: Mapping[str, Mapping[str, LoadScorer]],
+    store: ReleaseStore | None = None,
 ) -> tuple[Gateway, list[ReleaseFollower[Engine]]]:
     """Starts a gateway with local backends, once they have loaded the promoted release.
 
@@ -35,12 +37,13 @@ async def start(
     Args:
         settings: The server's settings.
         loaders: For each backend, the function that loads each of its models, by name.
+        store: The release store; None to open that of the settings.
 
     Raises:
         OSError: The server cannot listen on its address.
         StoreURLError: The URL of the store cannot be used.
     """
-    store = ReleaseStore(settings.store)
+    store = store or ReleaseStore(settings.store)
     # One thread scores for both backends: more would only compete for the interpreter's lock.
     executor = ThreadPoolExecutor(1, thread_name_prefix="scoring")
     followers, backends = [], []
@@ -58,7 +61,7 @@ async def start(
             )
         )
     await asyncio.gather(*map(_load_promoted, followers))
-    return await start_gateway(settings, backends), followers
+    return await start_gateway(settings, backends, store), followers
 
 
 async def _load_promoted(follower: ReleaseFollower[Engine]) -> None:
