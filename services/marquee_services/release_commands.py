@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from marquee_core.service_names import CF, INFERENCE
-from marquee_services.server.settings import ServerSettings
+from marquee_services.server.settings import ServerSettings, open_store
 
 if TYPE_CHECKING:
     from marquee_core.release.store import ReleaseStore
@@ -60,13 +60,18 @@ _by = _text_option(
     show_default=True,
     help="Release store: a folder or a URL.",
 )
+@click.option(
+    "--trusted-keys",
+    default="",
+    envvar="MARQUEE_TRUSTED_KEYS",
+    show_envvar=True,
+    help="PEM file of Ed25519 public keys; only releases that one of them has signed are accepted.",
+)
 @click.pass_context
-def releases(context: click.Context, store: str) -> None:
-    """List, show, promote and roll back releases."""
-    from marquee_core.release.store import ReleaseStore
-
+def releases(context: click.Context, store: str, trusted_keys: str) -> None:
+    """List, verify, promote, roll back and sign releases."""
     with errors_as_one_line():
-        context.obj = ReleaseStore(store)
+        context.obj = open_store(store, trusted_keys)
 
 
 @releases.command("list")
@@ -187,6 +192,40 @@ def roll_back_release(store: ReleaseStore, why: str, by: str) -> None:
     click.echo(f"{production.release_id} is in production")
 
 
+@releases.command("keygen")
+@click.argument("path", type=click.Path(path_type=Path))
+def make_key(path: Path) -> None:
+    """Make a key that signs releases: the private key in PATH, the public key in PATH.pub."""
+    from marquee_core.release.signing import generate_key
+
+    with errors_as_one_line():
+        public, name = generate_key(path)
+    click.echo(f"{path}: private key, for `marquee train --signing-key`")
+    click.echo(f"{public}: public key {name}, for `marquee serve … --trusted-keys`")
+
+
+@releases.command("sign")
+@click.argument("release_id")
+@click.option(
+    "--signing-key",
+    required=True,
+    envvar="MARQUEE_SIGNING_KEY",
+    show_envvar=True,
+    type=click.Path(path_type=Path),
+    help="PEM file of the Ed25519 private key.",
+)
+@click.pass_obj
+def sign_release(store: ReleaseStore, release_id: str, signing_key: Path) -> None:
+    """Check the files of a release and add a signature, beside those that it has."""
+    from marquee_core.release.signing import Signer
+
+    with errors_as_one_line():
+        signer = Signer.load(signing_key)
+        store.trusted = None  # a release without a signature gets one here
+        store.sign(release_id, signer)
+    click.echo(f"{release_id} is signed by the key {signer.id}")
+
+
 @releases.command("log")
 @click.option("--limit", default=20, show_default=True, help="Most changes to show; 0 for all.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
@@ -261,11 +300,12 @@ def errors_as_one_line() -> Iterator[None]:
     whose URL is wrong or needs a package that is not installed.
     """
     from marquee_core.errors import ArtifactError
+    from marquee_core.release.signing import KeyFileError
     from marquee_core.release.store import StoreURLError
 
     try:
         yield
-    except (ArtifactError, StoreURLError, OSError) as error:
+    except (ArtifactError, KeyFileError, StoreURLError, OSError) as error:
         raise click.ClickException(" ".join(str(error).split())) from error
 
 

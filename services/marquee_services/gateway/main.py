@@ -111,7 +111,7 @@ async def start(
         StoreURLError: The URL of the store cannot be used.
         ValueError: The URL of the feedback log cannot be used.
     """
-    store = store or ReleaseStore(settings.store)
+    store = store or settings.open_store()
     if backends is None:
         backends = (
             Backend(CF, settings.cf_target, settings),

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from marquee.v1 import scoring_service_pb2, scoring_service_pb2_grpc
-from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.scorer import LoadScorer
 from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.loading import load_engine
@@ -37,7 +36,7 @@ async def start(
         OSError: The server cannot listen on its address.
         StoreURLError: The URL of the store cannot be used.
     """
-    store = ReleaseStore(settings.store)
+    store = settings.open_store()
     metrics = Metrics()
     loop = asyncio.get_running_loop()
     pending: set[asyncio.Task[None]] = set()

@@ -43,7 +43,7 @@ async def start(
         OSError: The server cannot listen on its address.
         StoreURLError: The URL of the store cannot be used.
     """
-    store = store or ReleaseStore(settings.store)
+    store = store or settings.open_store()
     # One thread scores for both backends: more would only compete for the interpreter's lock.
     executor = ThreadPoolExecutor(1, thread_name_prefix="scoring")
     followers, backends = [], []

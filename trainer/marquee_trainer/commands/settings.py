@@ -131,6 +131,12 @@ class TrainSettings(ModelSettings, DataSettings):
     store: str = setting(
         ServerSettings.store, "Release store: a folder or a URL.", env="MARQUEE_STORE"
     )
+    signing_key: str = setting(
+        "",
+        "PEM file of the Ed25519 private key that signs the release; `marquee releases keygen` "
+        "makes one. Empty: the release is not signed.",
+        env="MARQUEE_SIGNING_KEY",
+    )
     promote: bool = setting(True, "Promote the release: put it in production.")
     retrieval: str = setting(
         AUTO,

@@ -34,7 +34,7 @@ def run_training(settings: TrainSettings) -> None:
         ArtifactError: A model's parameters are not finite, so it cannot be published.
         OSError: The store cannot be written to.
     """
-    store = open_store(settings.store)
+    store = open_store(settings.store, settings.signing_key)
     dataset, split = load_and_split(settings)
     trained = train_all(
         dataset, split, settings.seed, settings.config, selection_of(settings), settings.refit
