@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,6 +191,63 @@ def roll_back_release(store: ReleaseStore, why: str, by: str) -> None:
     with errors_as_one_line():
         production = store.rollback(why=why, by=by)
     click.echo(f"{production.release_id} is in production")
+
+
+@releases.command("prune")
+@click.option(
+    "--keep", required=True, type=click.IntRange(min=1), help="Number of newest releases to keep."
+)
+@click.option(
+    "--gateway",
+    "gateways",
+    multiple=True,
+    help="Address of a gateway, host:port; the releases that it and its backends have loaded are "
+    "kept. May be repeated.",
+)
+@click.option(
+    "--recent-hours",
+    default=24.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="Keep what was in production within this time: a server may still hold it.",
+)
+@click.option("--dry-run", is_flag=True, help="Delete nothing, only tell what would be deleted.")
+@click.pass_obj
+def prune_releases(
+    store: ReleaseStore, keep: int, gateways: tuple[str, ...], recent_hours: float, dry_run: bool
+) -> None:
+    """Delete old releases, and what killed publishers and trainers left behind.
+
+    Never deleted are the newest, the one in production and its predecessor, those of running
+    experiments, those that were in production recently, and those that the gateways report as
+    loaded. Servers work on copies of their own, so they lose nothing.
+    """
+    import grpc
+
+    from marquee_core.release.pruning import prune
+
+    with errors_as_one_line():
+        try:
+            loaded = {name for address in gateways for name in _loaded_by(address)}
+        except grpc.RpcError as error:
+            raise click.ClickException(f"a gateway does not answer: {error}") from error
+        found = prune(store, keep, loaded, timedelta(hours=recent_hours), dry_run)
+    for release_id, reason in found.kept.items():
+        click.echo(f"{release_id} kept: {reason}")
+    for release_id in found.releases:
+        click.echo(f"{release_id} {'would be deleted' if dry_run else 'deleted'}")
+    if found.left_overs:
+        click.echo(f"{found.left_overs} unfinished files and folders removed")
+
+
+def _loaded_by(address: str) -> set[str]:
+    """The releases that a gateway and its backends have loaded."""
+    import marquee
+
+    with marquee.Client(address) as client:
+        status = client.status()
+    backends = (name for backend in status.backends for name in backend.loaded_release_ids)
+    return {*status.loaded_release_ids, *backends}
 
 
 @releases.command("keygen")

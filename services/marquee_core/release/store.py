@@ -32,7 +32,7 @@ from marquee_core.release.signing import (
     join_signatures,
 )
 from marquee_core.release.storage import PARTIAL, Storage, StoreURLError, sync
-from marquee_core.release.transfer import Transfer, matches
+from marquee_core.release.transfer import Transfer, matches, remove_left_overs
 
 __all__ = ["Production", "ReleaseStore", "StoreURLError"]
 
@@ -249,6 +249,45 @@ class ReleaseStore:
         while len(self._opened) > _MOST_OPENED:
             self._opened.pop(next(iter(self._opened)))
         return folder
+
+    def delete(self, release_id: str) -> None:
+        """Deletes a release; it disappears at once, and its files with it.
+
+        Raises:
+            OSError: The store cannot be written to.
+        """
+        path = _path(check_release_id(release_id))
+        if self.storage.is_local:
+            folder = Path(self.storage.path(path))
+            doomed = folder.with_name(f"{PARTIAL}deleted-{release_id}")
+            folder.rename(doomed)
+            shutil.rmtree(doomed)
+            return
+        self.storage.call(self.storage.fs.rm_file, self.storage.path(path, MANIFEST_NAME))
+        self.storage.call(self.storage.fs.rm, self.storage.path(path), recursive=True)
+
+    def remove_unfinished(self, age: float) -> int:
+        """Removes what killed publishers left.
+
+        Args:
+            age: Seconds since it was last written to.
+
+        Returns:
+            How many files and folders were removed.
+
+        Raises:
+            OSError: The store cannot be read or written to.
+        """
+        if self.storage.is_local:
+            return remove_left_overs(Path(self.storage.root), age)
+        finished = set(self.ids())
+        removed = 0
+        for name in self.storage.names(_RELEASES):
+            folder = _path(name)
+            if name not in finished and self._transfer.age(folder) > age:
+                self.storage.call(self.storage.fs.rm, self.storage.path(folder), recursive=True)
+                removed += 1
+        return removed
 
     def state(self, release_id: str) -> str:
         """A digest of the names, sizes and times of a release's files; it changes if they do.

@@ -20,6 +20,7 @@ from marquee.v1 import (
     recommender_service_pb2,
     recommender_service_pb2_grpc,
 )
+from marquee_core.release.copies import ReleaseCopies
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import CF, INFERENCE
 from marquee_services.gateway.answering.lookups import Lookups
@@ -122,7 +123,7 @@ async def start(
         lambda release_id: load_gateway_release(store, release_id, settings.cache),
         settings.poll_interval,
         settings.keep_releases,
-        damaged_copies=lambda release_id: store.damaged_copies(release_id, settings.cache),
+        copies=ReleaseCopies(store, settings.cache),
         scrub_interval=settings.scrub_interval,
     )
     releases = Releases(follower, backends)

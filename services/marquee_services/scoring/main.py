@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from marquee.v1 import scoring_service_pb2, scoring_service_pb2_grpc
+from marquee_core.release.copies import ReleaseCopies
 from marquee_core.scorers.scorer import LoadScorer
 from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.loading import load_engine
@@ -53,7 +54,7 @@ async def start(
         settings.poll_interval,
         settings.keep_releases,
         on_change,
-        lambda release_id: store.damaged_copies(release_id, settings.cache),
+        ReleaseCopies(store, settings.cache),
         settings.scrub_interval,
     )
     servicer = ScoringServicer(follower, settings)

@@ -13,6 +13,7 @@ from typing import Generic, Protocol, TypeVar
 import structlog
 
 from marquee_core.errors import ArtifactError
+from marquee_core.release.copies import ReleaseCopies
 from marquee_core.release.store import ReleaseStore
 from marquee_services.errors import NoRelease, ReleaseNotFound
 from marquee_services.server.background import BackgroundThread
@@ -59,7 +60,7 @@ class ReleaseFollower(Generic[_R]):
         interval: float,
         keep: int,
         on_change: Callable[[_R], None] = lambda _: None,
-        damaged_copies: Callable[[str], list[str]] = lambda _: [],
+        copies: ReleaseCopies | None = None,
         scrub_interval: float = 0.0,
     ) -> None:
         """Takes the store to follow and how to load its releases.
@@ -71,8 +72,8 @@ class ReleaseFollower(Generic[_R]):
             keep: Most releases to hold at once, at least 2: the promoted one, and the one that
                 callers use until all of them can switch.
             on_change: Called in the event loop whenever the newest release changes.
-            damaged_copies: Finds the files of a release whose copies in this server's cache are
-                damaged. Called in a background thread.
+            copies: The server's copies of release files, which are held while a release is loaded;
+                None if the releases are not loaded from copies.
             scrub_interval: Seconds between searches for damaged copies; 0 for none.
         """
         self._store = store
@@ -84,7 +85,7 @@ class ReleaseFollower(Generic[_R]):
         self._last_used: dict[str, float] = {}
         # A thread of its own: loading must not hold up the threads that score.
         self._thread = BackgroundThread("release-loader")
-        self._damaged_copies = damaged_copies
+        self._copies = copies
         self._scrub_interval = scrub_interval
         self._refusals = Refusals()
         self._promotion = ("", "")
@@ -188,7 +189,9 @@ class ReleaseFollower(Generic[_R]):
         fails, the release is refused; it is served on only as long as no other can be loaded.
         """
         for release_id in list(self._loaded):
-            damaged = await self._thread.run(self._damaged_copies, release_id)
+            if self._copies is None:
+                return
+            damaged = await self._thread.run(self._copies.damaged, release_id)
             if not damaged:
                 continue
             self.damaged_copies += len(damaged)
@@ -206,8 +209,7 @@ class ReleaseFollower(Generic[_R]):
                 if candidate not in self._refusals and await self._load_or_refuse(candidate):
                     break
         if len(self._loaded) > 1:
-            self._loaded.pop(release_id, None)
-            self._last_used.pop(release_id, None)
+            self._drop(release_id)
             self._on_change(self.newest())
 
     async def _is_worth_a_try(self, release_id: str) -> bool:
@@ -230,6 +232,8 @@ class ReleaseFollower(Generic[_R]):
         state: str | None = None
         try:
             state = await self._thread.run(self._store.state, release_id)
+            if self._copies is not None:
+                await self._thread.run(self._copies.hold, release_id)
             release = await self._thread.run(self._load, release_id)
         except (OSError, MemoryError) as error:
             # Perhaps the store is away, or the disk or the memory is full for the moment.
@@ -246,7 +250,11 @@ class ReleaseFollower(Generic[_R]):
             else:
                 self._make_newest(release)
             await self._thread.run(return_free_memory)
+            if self._copies is not None:
+                await self._thread.run(self._copies.evict)
             return release
+        if self._copies is not None and release_id not in self._loaded:
+            self._copies.let_go(release_id)
         return None
 
     def _refuse(
@@ -256,6 +264,12 @@ class ReleaseFollower(Generic[_R]):
             _log.error("release_refused", release_id=release_id, why=why, exc_info=error)
         self._refusals.add(release_id, why, state)
 
+    def _drop(self, release_id: str) -> None:
+        self._loaded.pop(release_id, None)
+        self._last_used.pop(release_id, None)
+        if self._copies is not None:
+            self._copies.let_go(release_id)
+
     def _make_newest(self, release: _R) -> None:
         """Adds a release as the newest, and drops others beyond the limit."""
         self._loaded[release.release_id] = release
@@ -263,6 +277,6 @@ class ReleaseFollower(Generic[_R]):
         while len(self._loaded) > self._keep:
             others = list(self._loaded)[:-1]
             dropped = min(others, key=self._last_used.__getitem__)
-            del self._loaded[dropped], self._last_used[dropped]
+            self._drop(dropped)
         _log.info("release_loaded", release_id=release.release_id)
         self._on_change(release)

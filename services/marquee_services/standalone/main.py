@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import structlog
 
+from marquee_core.release.copies import ReleaseCopies
 from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.scorer import LoadScorer
 from marquee_core.service_names import CF, INFERENCE
@@ -83,7 +84,7 @@ def _follower(
         lambda release_id: load_engine(store, release_id, backend, loaders, settings.cache),
         settings.poll_interval,
         settings.keep_releases,
-        damaged_copies=lambda release_id: store.damaged_copies(release_id, settings.cache),
+        copies=ReleaseCopies(store, settings.cache),
         scrub_interval=settings.scrub_interval,
     )
 
