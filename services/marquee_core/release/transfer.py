@@ -121,7 +121,8 @@ class Transfer:
         if not times or not all(isinstance(when, datetime) for when in times):
             return 0.0
         newest = max(when if when.tzinfo else when.replace(tzinfo=UTC) for when in times)
-        return (datetime.now(UTC) - newest).total_seconds()
+        seconds: float = (datetime.now(UTC) - newest).total_seconds()
+        return seconds
 
     def _for_all(
         self, work: Callable[[str, FileEntry], None], files: Mapping[str, FileEntry]

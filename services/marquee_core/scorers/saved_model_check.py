@@ -118,7 +118,8 @@ def _savers(graph: Any) -> set[str]:
         graph.saver_def.save_tensor_name.partition(":")[0],
         graph.saver_def.restore_op_name,
     }
-    called_by_saver, called = set(), set(graph.object_graph_def.concrete_functions)
+    called_by_saver: set[str] = set()
+    called: set[str] = set(graph.object_graph_def.concrete_functions)
     for node in graph.graph_def.node:
         names = _functions_of(node)
         (called_by_saver if node.name in saver_nodes else called).update(names)

@@ -22,7 +22,7 @@ from marquee.v1 import (
 )
 from marquee_core.release.copies import ReleaseCopies
 from marquee_core.release.store import ReleaseStore
-from marquee_core.service_names import CF, INFERENCE
+from marquee_core.service_names import CF, GATEWAY, INFERENCE
 from marquee_services.gateway.answering.lookups import Lookups
 from marquee_services.gateway.answering.page_scorer import PageScorer
 from marquee_services.gateway.answering.predict import Predictor
@@ -45,6 +45,7 @@ from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.runtime import BoundServer, create_server, until_signalled
+from marquee_services.server.trial import Trial
 
 if TYPE_CHECKING:
     from marquee_services.gateway.feedback_runtime import FeedbackRuntime
@@ -99,6 +100,7 @@ async def start(
     settings: GatewaySettings,
     backends: Sequence[AnyBackend] | None = None,
     store: ReleaseStore | None = None,
+    trial: Trial | None = None,
 ) -> Gateway:
     """Starts a gateway. Its health is NOT_SERVING until a release is in service.
 
@@ -106,6 +108,7 @@ async def start(
         settings: The gateway's settings.
         backends: The CF and the inference service; None to call those of the settings.
         store: The release store; None to open that of the settings.
+        trial: Tries releases before they are loaded; None to load them at once.
 
     Raises:
         OSError: The gateway cannot listen on the address.
@@ -125,6 +128,7 @@ async def start(
         settings.keep_releases,
         copies=ReleaseCopies(store, settings.cache),
         scrub_interval=settings.scrub_interval,
+        trial=trial,
     )
     releases = Releases(follower, backends)
     router = Router({backend.name: backend for backend in backends})
@@ -211,7 +215,7 @@ async def _update_release_in_service(gateway: Gateway, settings: GatewaySettings
 
 async def serve(settings: GatewaySettings) -> None:
     """Serves until SIGTERM or SIGINT, then shuts down gracefully."""
-    gateway = await start(settings)
+    gateway = await start(settings, trial=Trial(GATEWAY, settings) if settings.trial else None)
     try:
         await until_signalled()
     finally:

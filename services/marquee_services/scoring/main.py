@@ -16,12 +16,16 @@ from marquee_services.scoring.settings import ScoringSettings
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.runtime import BoundServer, create_server, until_signalled
+from marquee_services.server.trial import Trial
 
 SERVICE = scoring_service_pb2.DESCRIPTOR.services_by_name["ScoringService"].full_name
 
 
 async def start(
-    settings: ScoringSettings, backend: str, loaders: Mapping[str, LoadScorer]
+    settings: ScoringSettings,
+    backend: str,
+    loaders: Mapping[str, LoadScorer],
+    trial: Trial | None = None,
 ) -> tuple[BoundServer, ReleaseFollower[Engine]]:
     """Starts a scoring server.
 
@@ -32,6 +36,7 @@ async def start(
         settings: The server's settings.
         backend: Name of the service, from `marquee_core.service_names`.
         loaders: The function that loads each model that the service knows, by name.
+        trial: Tries releases before they are loaded; None to load them at once.
 
     Raises:
         OSError: The server cannot listen on its address.
@@ -56,6 +61,7 @@ async def start(
         on_change,
         ReleaseCopies(store, settings.cache),
         settings.scrub_interval,
+        trial,
     )
     servicer = ScoringServicer(follower, settings)
     bound = await create_server(
@@ -71,7 +77,9 @@ async def start(
 
 async def serve(settings: ScoringSettings, backend: str, loaders: Mapping[str, LoadScorer]) -> None:
     """Serves until SIGTERM or SIGINT, then shuts down gracefully; see `start`."""
-    bound, follower = await start(settings, backend, loaders)
+    bound, follower = await start(
+        settings, backend, loaders, Trial(backend, settings) if settings.trial else None
+    )
     following = asyncio.create_task(follower.follow())
     try:
         await until_signalled()

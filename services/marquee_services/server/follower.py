@@ -19,6 +19,7 @@ from marquee_services.errors import NoRelease, ReleaseNotFound
 from marquee_services.server.background import BackgroundThread
 from marquee_services.server.heap import return_free_memory
 from marquee_services.server.refusals import Refusals
+from marquee_services.server.trial import Trial
 
 _log = structlog.get_logger()
 # Seconds between polls of a store that cannot be read.
@@ -62,6 +63,7 @@ class ReleaseFollower(Generic[_R]):
         on_change: Callable[[_R], None] = lambda _: None,
         copies: ReleaseCopies | None = None,
         scrub_interval: float = 0.0,
+        trial: Trial | None = None,
     ) -> None:
         """Takes the store to follow and how to load its releases.
 
@@ -75,6 +77,8 @@ class ReleaseFollower(Generic[_R]):
             copies: The server's copies of release files, which are held while a release is loaded;
                 None if the releases are not loaded from copies.
             scrub_interval: Seconds between searches for damaged copies; 0 for none.
+            trial: Loads a release in a process of its own first; None to load it at once. Without
+                a choice, that is with no other release to serve, there is no trial.
         """
         self._store = store
         self._load = load
@@ -86,6 +90,8 @@ class ReleaseFollower(Generic[_R]):
         # A thread of its own: loading must not hold up the threads that score.
         self._thread = BackgroundThread("release-loader")
         self._copies = copies
+        self._trial = trial
+        self._has_choice = False
         self._scrub_interval = scrub_interval
         self._refusals = Refusals()
         self._promotion = ("", "")
@@ -162,6 +168,7 @@ class ReleaseFollower(Generic[_R]):
             return
         release_id = production.release_id
         candidates = (release_id, *production.history[:_MAX_CANDIDATES])
+        self._has_choice = bool(self._loaded or production.history)
         promotion = (release_id, production.promoted_at)
         if promotion != self._promotion:
             # A newly promoted release gets another try, even if it was refused before.
@@ -234,6 +241,8 @@ class ReleaseFollower(Generic[_R]):
             state = await self._thread.run(self._store.state, release_id)
             if self._copies is not None:
                 await self._thread.run(self._copies.hold, release_id)
+            if self._trial is not None and self._has_choice:
+                await self._trial.run(release_id)
             release = await self._thread.run(self._load, release_id)
         except (OSError, MemoryError) as error:
             # Perhaps the store is away, or the disk or the memory is full for the moment.

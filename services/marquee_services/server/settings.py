@@ -130,6 +130,19 @@ class ServerSettings(Settings):
     poll_interval: float = setting(
         1.0, "Seconds between polls of the store for the promoted release.", low=0.05, high=3600
     )
+    trial: bool = setting(
+        True,
+        "Load a new release in a process of its own first, so that one that crashes, hangs or "
+        "takes too much memory does no harm.",
+    )
+    trial_timeout: float = setting(
+        120.0, "Seconds that loading a release on trial may take.", low=0.1, high=3600
+    )
+    trial_memory_mib: int = setting(
+        8192,
+        "MiB of memory that a process may use to load a release on trial; 0 for no limit.",
+        low=0,
+    )
     keep_releases: int = setting(
         2,
         "Number of releases in memory: the promoted one and others that are still in use.",

@@ -99,9 +99,9 @@ async def verify_release(
         following = [asyncio.create_task(follower.follow()) for follower in followers]
         try:
             while not gateway.releases.loaded or gateway.releases.pending_reason:
-                for follower in (gateway.follower, *followers):
-                    if release_id in follower.refused:
-                        raise ArtifactError(follower.refused[release_id])
+                for refused in (gateway.follower.refused, *(f.refused for f in followers)):
+                    if release_id in refused:
+                        raise ArtifactError(refused[release_id])
                 await asyncio.sleep(0.01)
             async with grpc.aio.insecure_channel(settings.listen) as channel:
                 checks = _Checks(channel, gateway.releases.loaded[0])
@@ -112,7 +112,8 @@ async def verify_release(
                 with suppress(asyncio.CancelledError):
                     await task
             await gateway.stop(0.0)
-            for follower in (gateway.follower, *followers):
+            await gateway.follower.settle()
+            for follower in followers:
                 await follower.settle()
     return Verification(release_id, len(manifest.files), checks.answers, checks.precomputed)
 

@@ -15,7 +15,7 @@ from marquee_core.scorers.saved_model_check import check_saved_model
 tf = import_tensorflow()
 
 
-class Computing(tf.Module):  # type: ignore[misc]
+class Computing(tf.Module):  # type: ignore[misc, name-defined]
     """Multiplies by a variable."""
 
     def __init__(self) -> None:
