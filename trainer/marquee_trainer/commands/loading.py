@@ -9,6 +9,7 @@ import click
 from marquee_core.feedback.events import LogUnavailable, Mark
 from marquee_core.feedback.location import log_url
 from marquee_core.release.store import ReleaseStore
+from marquee_services.server.settings import open_store as open_with_keys
 from marquee_trainer.commands.settings import (
     AUTO_SPLIT,
     DataSettings,
@@ -126,16 +127,18 @@ def read_options(settings: ReadSettings) -> ReadOptions:
     )
 
 
-def open_store(url: str) -> ReleaseStore:
+def open_store(url: str, signing_key: str = "") -> ReleaseStore:
     """Opens a release store.
 
     Args:
         url: A folder, or a URL that fsspec supports.
+        signing_key: PEM file of the key that signs published releases; empty for none.
 
     Raises:
-        ClickException: The URL's protocol is unknown, or its file system is not installed.
+        ClickException: The URL's protocol is unknown, its file system is not installed, or the file
+            holds no private key.
     """
     try:
-        return ReleaseStore(url)
+        return open_with_keys(url, signing_key=signing_key)
     except (ValueError, ImportError) as error:
         raise click.ClickException(str(error)) from error

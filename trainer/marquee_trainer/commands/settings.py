@@ -152,6 +152,12 @@ class FeedbackSettings(DataSettings):
 class TrainSettings(ModelSettings, FeedbackSettings):
     """Settings of `marquee train`."""
 
+    signing_key: str = setting(
+        "",
+        "PEM file of the Ed25519 private key that signs the release; `marquee releases keygen` "
+        "makes one. Empty: the release is not signed.",
+        env="MARQUEE_SIGNING_KEY",
+    )
     promote: bool = setting(
         True, "Promote the release: put it in production, if the gate finds it as good as before."
     )

@@ -44,7 +44,7 @@ def run_training(settings: TrainSettings, lease: Lease) -> None:
         Exit: The ratings failed a check, or the gate refused the release or asks for approval.
         OSError: The store cannot be written to.
     """
-    store = open_store(settings.store)
+    store = open_store(settings.store, settings.signing_key)
     checkpoints = Checkpoints(
         settings.checkpoint_folder,
         settings.resume,
