@@ -192,8 +192,9 @@ def promote_release(
 ) -> None:
     """Put a release in production, if the gate finds it as good as the one that is.
 
-    The release is first verified as `marquee releases verify` does. The gate compares both on ratings that neither has seen, and checks what the release would
-    serve. The exit code is 3 if it refuses the release, and 4 if it asks for --approve.
+    The release is first verified as `marquee releases verify` does. Then the gate compares both on
+    ratings that neither has seen, and checks what the release would serve. The exit code is 3 if it
+    refuses the release, and 4 if it asks for --approve.
     """
     from marquee_core.release.verdict import Decision
     from marquee_services.promotion import EXIT_CODES, promote

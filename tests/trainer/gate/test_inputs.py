@@ -119,7 +119,7 @@ def test_the_command_trains_nothing_on_ratings_that_fail(tmp_path: Path) -> None
     data.write_text("\n".join(lines))
     result = CliRunner().invoke(train, [f"--data={data}", f"--store={store.url}"])
     assert result.exit_code == 3, result.output
-    assert "failed  counts" in result.stderr
+    assert "failed  counts" in result.stdout
     assert "nothing was trained" in result.stderr
     assert len(store.ids()) == 1
 

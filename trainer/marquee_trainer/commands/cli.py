@@ -36,7 +36,8 @@ def retrain(settings: RetrainSettings) -> None:
     promoted, 3 if the gate refused it, 4 if it asks for approval. SIGTERM ends the command.
     """
     if settings.once:
-        _run(lambda: _train(replace(settings, promote=True)), "No release was published.")
+        once = replace(settings, promote=True)
+        _run(lambda: _train(once, settings.keep), "No release was published.")
         return
     from marquee_trainer.commands.retrain import run_rounds
 
@@ -105,15 +106,27 @@ def check(settings: DataCheckSettings, path: str) -> None:
     _run(run)
 
 
-def _train(settings: TrainSettings) -> None:
-    """Trains as the store's only trainer."""
+def _train(settings: TrainSettings, keep: int = 0) -> None:
+    """Trains as the store's only trainer, and then deletes releases that nobody needs.
+
+    Args:
+        settings: The settings.
+        keep: How many of the newest releases to keep; 0 deletes none.
+    """
     from marquee_trainer.commands.exclusive import only_trainer
+    from marquee_trainer.commands.retrain import prune_releases
 
     with only_trainer(settings.store) as lease:
         # Brings TensorFlow, which takes seconds.
         from marquee_trainer.commands.train import run_training
 
-        run_training(settings, lease)
+        try:
+            run_training(settings, lease)
+        except click.exceptions.Exit:
+            # Refused releases must not fill the store either.
+            prune_releases(settings.store, keep)
+            raise
+        prune_releases(settings.store, keep)
 
 
 def _run(command: Callable[[], None], outcome: str = "", grace_s: float | None = GRACE_S) -> None:

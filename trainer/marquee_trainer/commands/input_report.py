@@ -35,7 +35,7 @@ def check_inputs(settings: TrainSettings, store: ReleaseStore, dataset: RatingsD
     width = max(len(check.name) for check in checks)
     words = {Decision.PROMOTE: "ok", Decision.ASK: "odd", Decision.REFUSE: "failed"}
     for check in checks:
-        click.echo(f"  {words[check.decision]:<6}  {check.name:<{width}}  {check.text}", err=True)
+        click.echo(f"  {words[check.decision]:<6}  {check.name:<{width}}  {check.text}")
     if any(check.decision is Decision.REFUSE for check in checks):
         if settings.check_input:
             click.echo("nothing was trained: the ratings failed a check; ", nl=False, err=True)

@@ -247,6 +247,13 @@ class RetrainSettings(TrainSettings):
         "24h", "Time from the start of a round to the start of the next, such as 90m or 24h."
     )
     once: bool = setting(False, "Do one round and exit, as a scheduled job does.")
+    keep: int = setting(
+        10,
+        "Number of the newest releases that a round leaves in the store, besides those in use; 0 "
+        "deletes none.",
+        low=0,
+        env="MARQUEE_RETRAIN_KEEP",
+    )
 
 
 @dataclass(frozen=True)
