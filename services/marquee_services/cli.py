@@ -16,7 +16,7 @@ from marquee_core.service_names import CF, GATEWAY, INFERENCE, STANDALONE
 from marquee_services.cf.settings import CFSettings
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.inference.settings import InferenceSettings
-from marquee_services.release_commands import errors_as_one_line, releases
+from marquee_services.release_commands import errors_as_one_line, leave_keras_out, releases
 from marquee_services.server.heap import keep_heap_small, limit_arenas
 from marquee_services.server.options import settings_options
 from marquee_services.server.settings import ServerSettings
@@ -55,7 +55,7 @@ def serve_cf(settings: CFSettings) -> None:
 @settings_options(InferenceSettings, "MARQUEE_INFERENCE")
 def serve_inference(settings: InferenceSettings) -> None:
     """Run the inference service, which scores with TensorFlow (ScoringService)."""
-    _leave_keras_out()
+    leave_keras_out()
     limit_arenas()
     _limit_blas_threads(settings.blas_threads)
     from marquee_services.inference.main import serve
@@ -67,21 +67,12 @@ def serve_inference(settings: InferenceSettings) -> None:
 @settings_options(StandaloneSettings, "MARQUEE_STANDALONE")
 def serve_standalone(settings: StandaloneSettings) -> None:
     """Run the gateway with both backends in one process (RecommenderService)."""
-    _leave_keras_out()
+    leave_keras_out()
     limit_arenas()
     _limit_blas_threads(settings.blas_threads)
     from marquee_services.standalone.main import serve
 
     _run(STANDALONE, settings, lambda: serve(settings))
-
-
-def _leave_keras_out() -> None:
-    """Keeps TensorFlow from importing Keras, which serving does not need.
-
-    With this setting TensorFlow looks for the legacy Keras instead, and goes on if that is not
-    installed.
-    """
-    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 
 def _limit_blas_threads(threads: int) -> None:

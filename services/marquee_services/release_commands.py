@@ -6,21 +6,26 @@ needs when it runs.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from marquee_services.server.settings import ServerSettings
+from marquee_core.service_names import CF, INFERENCE
+from marquee_services.server.settings import ServerSettings, open_store
 
 if TYPE_CHECKING:
     from marquee_core.release.store import ReleaseStore
+    from marquee_services.standalone.verification import Verification
 
 # Users whose ids are decoded and printed at once.
 _BLOCK_USERS = 10_000
@@ -56,13 +61,18 @@ _by = _text_option(
     show_default=True,
     help="Release store: a folder or a URL.",
 )
+@click.option(
+    "--trusted-keys",
+    default="",
+    envvar="MARQUEE_TRUSTED_KEYS",
+    show_envvar=True,
+    help="PEM file of Ed25519 public keys; only releases that one of them has signed are accepted.",
+)
 @click.pass_context
-def releases(context: click.Context, store: str) -> None:
-    """List, show, promote and roll back releases."""
-    from marquee_core.release.store import ReleaseStore
-
+def releases(context: click.Context, store: str, trusted_keys: str) -> None:
+    """List, verify, promote, roll back and sign releases."""
     with errors_as_one_line():
-        context.obj = ReleaseStore(store)
+        context.obj = open_store(store, trusted_keys)
 
 
 @releases.command("list")
@@ -131,11 +141,37 @@ def list_users(store: ReleaseStore, release_id: str | None) -> None:
             click.echo("\n".join(block))
 
 
+@releases.command("verify")
+@click.argument("release_id")
+@click.option("--files-only", is_flag=True, help="Compare the files with their digests only.")
+@click.pass_obj
+def verify_one_release(store: ReleaseStore, release_id: str, files_only: bool) -> None:
+    """Do with a release all that servers would, without promoting it.
+
+    Compares every file with its SHA-256 digest, loads the release as the servers do, answers every
+    kind of request with it, and compares precomputed pages with computed ones.
+    """
+    with errors_as_one_line():
+        if files_only:
+            files = len(store.verify_files(release_id).files)
+            click.echo(f"{release_id}: {files} files match their digests")
+            return
+        found = verify(store, release_id)
+    click.echo(
+        f"{release_id}: {found.files} files match their digests, {found.answers} requests were "
+        f"answered, {found.precomputed} precomputed pages agree with computed ones"
+    )
+
+
 @releases.command("promote")
 @click.argument("release_id")
 @_why
 @_by
-@click.option("--force", is_flag=True, help="Promote it whatever the gate says; the audit says so.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Check the files only, and promote it whatever the gate would say; the audit records it.",
+)
 @click.option("--approve", is_flag=True, help="Promote it also if the gate asks for approval.")
 @click.option(
     "--require-approval",
@@ -156,16 +192,16 @@ def promote_release(
 ) -> None:
     """Put a release in production, if the gate finds it as good as the one that is.
 
-    The gate compares both on ratings that neither has seen, and checks what the release would
-    serve. The exit code is 3 if it refuses the release, and 4 if it asks for --approve.
-
-    Every file is compared with the SHA-256 digest in the manifest; in object storage this reads
-    them all.
+    The release is first verified as `marquee releases verify` does. Then the gate compares both on
+    ratings that neither has seen, and checks what the release would serve. The exit code is 3 if it
+    refuses the release, and 4 if it asks for --approve.
     """
     from marquee_core.release.verdict import Decision
     from marquee_services.promotion import EXIT_CODES, promote
 
     with errors_as_one_line():
+        if not force:
+            verify(store, release_id)
         done = promote(
             store,
             release_id,
@@ -194,6 +230,97 @@ def roll_back_release(store: ReleaseStore, why: str, by: str) -> None:
     with errors_as_one_line():
         production = store.rollback(why=why, by=by)
     click.echo(f"{production.release_id} is in production")
+
+
+@releases.command("prune")
+@click.option(
+    "--keep", required=True, type=click.IntRange(min=1), help="Number of newest releases to keep."
+)
+@click.option(
+    "--gateway",
+    "gateways",
+    multiple=True,
+    help="Address of a gateway, host:port; the releases that it and its backends have loaded are "
+    "kept. May be repeated.",
+)
+@click.option(
+    "--recent-hours",
+    default=24.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="Keep what was in production within this time: a server may still hold it.",
+)
+@click.option("--dry-run", is_flag=True, help="Delete nothing, only tell what would be deleted.")
+@click.pass_obj
+def prune_releases(
+    store: ReleaseStore, keep: int, gateways: tuple[str, ...], recent_hours: float, dry_run: bool
+) -> None:
+    """Delete old releases, and what killed publishers and trainers left behind.
+
+    Never deleted are the newest, the one in production and its predecessor, those of running
+    experiments, those that were in production recently, and those that the gateways report as
+    loaded. Servers work on copies of their own, so they lose nothing.
+    """
+    import grpc
+
+    from marquee_core.release.pruning import prune
+
+    with errors_as_one_line():
+        try:
+            loaded = {name for address in gateways for name in _loaded_by(address)}
+        except grpc.RpcError as error:
+            raise click.ClickException(f"a gateway does not answer: {error}") from error
+        found = prune(store, keep, loaded, timedelta(hours=recent_hours), dry_run)
+    for release_id, reason in found.kept.items():
+        click.echo(f"{release_id} kept: {reason}")
+    for release_id in found.releases:
+        click.echo(f"{release_id} {'would be deleted' if dry_run else 'deleted'}")
+    if found.left_overs:
+        click.echo(f"{found.left_overs} unfinished files and folders removed")
+
+
+def _loaded_by(address: str) -> set[str]:
+    """The releases that a gateway and its backends have loaded."""
+    import marquee
+
+    with marquee.Client(address) as client:
+        status = client.status()
+    backends = (name for backend in status.backends for name in backend.loaded_release_ids)
+    return {*status.loaded_release_ids, *backends}
+
+
+@releases.command("keygen")
+@click.argument("path", type=click.Path(path_type=Path))
+def make_key(path: Path) -> None:
+    """Make a key that signs releases: the private key in PATH, the public key in PATH.pub."""
+    from marquee_core.release.signing import generate_key
+
+    with errors_as_one_line():
+        public, name = generate_key(path)
+    click.echo(f"{path}: private key, for `marquee train --signing-key`")
+    click.echo(f"{public}: public key {name}, for `marquee serve … --trusted-keys`")
+
+
+@releases.command("sign")
+@click.argument("release_id")
+@click.option(
+    "--signing-key",
+    required=True,
+    envvar="MARQUEE_SIGNING_KEY",
+    show_envvar=True,
+    type=click.Path(path_type=Path),
+    help="PEM file of the Ed25519 private key.",
+)
+@click.pass_obj
+def sign_release(store: ReleaseStore, release_id: str, signing_key: Path) -> None:
+    """Check the files of a release and add a signature, beside those that it has."""
+    from marquee_core.release.signing import Signer
+
+    with errors_as_one_line():
+        signer = Signer.load(signing_key)
+        store.trusted = None  # a release without a signature gets one here
+        store.sign(release_id, signer)
+    click.echo(f"{release_id} is signed by the key {signer.id}")
 
 
 @releases.command("log")
@@ -226,6 +353,42 @@ def show_log(store: ReleaseStore, limit: int, as_json: bool) -> None:
     click.echo(render(headers, rows, "rllllll", droppable=("before", "why")))
 
 
+def verify(store: ReleaseStore, release_id: str) -> Verification:
+    """Verifies a release in this process; see `verify_release`.
+
+    Raises:
+        ArtifactError: A server would refuse the release, or its answers cannot be right.
+        OSError: The store cannot be read.
+        ClickException: This installation lacks what the backends need.
+    """
+    store.manifest(release_id)  # what is plainly wrong is told without loading TensorFlow
+    leave_keras_out()
+    try:
+        from marquee_services.cf.models import CF_SCORERS
+        from marquee_services.inference.models import INFERENCE_SCORERS
+        from marquee_services.standalone.verification import verify_release
+    except ImportError as error:
+        raise click.ClickException(
+            f"to load a release as the servers do, install the extras gateway, cf and inference "
+            f"({error})"
+        ) from error
+    from marquee_services.server.logs import configure_logs
+
+    configure_logs("verify", "text", "critical")
+    return asyncio.run(
+        verify_release(store, release_id, {CF: CF_SCORERS, INFERENCE: INFERENCE_SCORERS})
+    )
+
+
+def leave_keras_out() -> None:
+    """Keeps TensorFlow from importing Keras, which serving does not need.
+
+    With this setting TensorFlow looks for the legacy Keras instead, and goes on if that is not
+    installed.
+    """
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+
+
 @contextmanager
 def errors_as_one_line() -> Iterator[None]:
     """Reports expected errors in one line; any other error keeps its traceback.
@@ -234,11 +397,12 @@ def errors_as_one_line() -> Iterator[None]:
     whose URL is wrong or needs a package that is not installed.
     """
     from marquee_core.errors import ArtifactError
+    from marquee_core.release.signing import KeyFileError
     from marquee_core.release.store import StoreURLError
 
     try:
         yield
-    except (ArtifactError, StoreURLError, OSError) as error:
+    except (ArtifactError, KeyFileError, StoreURLError, OSError) as error:
         raise click.ClickException(" ".join(str(error).split())) from error
 
 

@@ -19,6 +19,7 @@ from marquee_core.release.manifest import (
     Manifest,
     ModelEntry,
 )
+from marquee_core.release.signing import SIGNATURE_NAME
 from marquee_core.release.storage import parse_json
 from marquee_core.service_names import SERVICES
 
@@ -156,7 +157,7 @@ def _check_path(path: str) -> None:
     parts = path.split("/")
     if (
         len(path) > _MAX_PATH
-        or path == MANIFEST_NAME
+        or path in (MANIFEST_NAME, SIGNATURE_NAME)
         or "\\" in path
         or not path.isprintable()
         or any(part in ("", ".", "..") or part.startswith(".partial-") for part in parts)

@@ -25,8 +25,14 @@ from marquee_core.release.manifest import (
 )
 from marquee_core.release.parsing import parse_manifest
 from marquee_core.release.pointer import PROMOTE, ROLLBACK, Production, ProductionPointer
+from marquee_core.release.signing import (
+    SIGNATURE_NAME,
+    Signer,
+    TrustedKeys,
+    join_signatures,
+)
 from marquee_core.release.storage import PARTIAL, Storage, StoreURLError, sync
-from marquee_core.release.transfer import Transfer, matches
+from marquee_core.release.transfer import Transfer, matches, remove_left_overs
 
 __all__ = ["Production", "ReleaseStore", "StoreURLError"]
 
@@ -42,10 +48,19 @@ class ReleaseStore:
         url: The folder or URL of the store, without a password.
         storage: The files of the store, for what else is kept beside the releases.
         pointer: Which release is in production, and the audit of its changes.
+        trusted: The keys of which one must have signed a release; None to accept any release.
+        signer: Signs the releases that are published; None to leave them unsigned.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(
+        self, url: str, *, trusted: TrustedKeys | None = None, signer: Signer | None = None
+    ) -> None:
         """Takes the path of a folder, or a URL that fsspec supports (`s3://bucket/prefix`, …).
+
+        Args:
+            url: The folder or URL.
+            trusted: The keys of which one must have signed a release; None to accept any release.
+            signer: Signs the releases that are published; None to leave them unsigned.
 
         Raises:
             StoreURLError: The scheme of the URL is unknown, or its file system needs a package that
@@ -54,6 +69,7 @@ class ReleaseStore:
         self.storage = Storage(url)
         self.url = self.storage.url
         self.pointer = ProductionPointer(self.storage)
+        self.trusted, self.signer = trusted, signer
         self._transfer = Transfer(self.storage)
         self._opened: dict[str, dict[str, FileEntry]] = {}  # the entries of copied files
 
@@ -79,7 +95,8 @@ class ReleaseStore:
         """Reads the manifest of a release.
 
         Raises:
-            ArtifactError: The release does not exist, or its manifest is damaged.
+            ArtifactError: The release does not exist, its manifest is damaged, or none of the
+                trusted keys has signed it.
             OSError: The store cannot be read.
         """
         path = _path(check_release_id(release_id), MANIFEST_NAME)
@@ -87,6 +104,8 @@ class ReleaseStore:
             content = self.storage.read(path)
         except FileNotFoundError as error:
             raise ArtifactError(f"there is no release {release_id!r} in {self.url}") from error
+        if self.trusted is not None:
+            self.trusted.check(content, self._signatures(release_id), release_id)
         return parse_manifest(content, release_id)
 
     def publish(self, folder: Path, manifest: Manifest) -> None:
@@ -107,6 +126,20 @@ class ReleaseStore:
             self._publish_local(folder, manifest)
         else:
             self._publish_remote(folder, manifest)
+
+    def sign(self, release_id: str, signer: Signer) -> None:
+        """Adds a signature to a release in the store, beside those that it has.
+
+        Raises:
+            ArtifactError: The release does not exist, or its files do not match its manifest.
+            OSError: The store cannot be read or written to.
+        """
+        self.verify_files(release_id)
+        signature = signer.sign(self.storage.read(_path(release_id, MANIFEST_NAME)))
+        self.storage.update(
+            _path(release_id, SIGNATURE_NAME),
+            lambda before: join_signatures([before or b"", signature]),
+        )
 
     def production(self) -> Production | None:
         """The release in production; None if no release has been promoted yet.
@@ -217,6 +250,45 @@ class ReleaseStore:
             self._opened.pop(next(iter(self._opened)))
         return folder
 
+    def delete(self, release_id: str) -> None:
+        """Deletes a release; it disappears at once, and its files with it.
+
+        Raises:
+            OSError: The store cannot be written to.
+        """
+        path = _path(check_release_id(release_id))
+        if self.storage.is_local:
+            folder = Path(self.storage.path(path))
+            doomed = folder.with_name(f"{PARTIAL}deleted-{release_id}")
+            folder.rename(doomed)
+            shutil.rmtree(doomed)
+            return
+        self.storage.call(self.storage.fs.rm_file, self.storage.path(path, MANIFEST_NAME))
+        self.storage.call(self.storage.fs.rm, self.storage.path(path), recursive=True)
+
+    def remove_unfinished(self, age: float) -> int:
+        """Removes what killed publishers left.
+
+        Args:
+            age: Seconds since it was last written to.
+
+        Returns:
+            How many files and folders were removed.
+
+        Raises:
+            OSError: The store cannot be read or written to.
+        """
+        if self.storage.is_local:
+            return remove_left_overs(Path(self.storage.root), age)
+        finished = set(self.ids())
+        removed = 0
+        for name in self.storage.names(_RELEASES):
+            folder = _path(name)
+            if name not in finished and self._transfer.age(folder) > age:
+                self.storage.call(self.storage.fs.rm, self.storage.path(folder), recursive=True)
+                removed += 1
+        return removed
+
     def state(self, release_id: str) -> str:
         """A digest of the names, sizes and times of a release's files; it changes if they do.
 
@@ -246,6 +318,12 @@ class ReleaseStore:
             return str(error)
         return ""
 
+    def _signatures(self, release_id: str) -> bytes:
+        try:
+            return self.storage.read(_path(release_id, SIGNATURE_NAME))
+        except FileNotFoundError:
+            return b""
+
     def _publish_local(self, folder: Path, manifest: Manifest) -> None:
         releases = Path(self.storage.path(_RELEASES))
         releases.mkdir(parents=True, exist_ok=True)
@@ -258,8 +336,13 @@ class ReleaseStore:
                 (partial / path).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(folder / path, partial / path)
                 sync(partial / path)
-            (partial / MANIFEST_NAME).write_text(manifest.to_json())
-            sync(partial / MANIFEST_NAME)
+            content = manifest.to_json().encode()
+            own_files = {MANIFEST_NAME: content}
+            if self.signer is not None:
+                own_files[SIGNATURE_NAME] = self.signer.sign(content)
+            for name, text in own_files.items():
+                (partial / name).write_bytes(text)
+                sync(partial / name)
             for directory in (partial, *(p for p in partial.rglob("*") if p.is_dir())):
                 directory.chmod(0o755)
                 sync(directory)
@@ -275,7 +358,11 @@ class ReleaseStore:
         if self.storage.exists(target):
             raise FileExistsError(f"release {manifest.release_id} already exists")
         self._transfer.send(folder, _path(manifest.release_id), manifest.files)
-        self.storage.create(target, manifest.to_json().encode())
+        content = manifest.to_json().encode()
+        if self.signer is not None:
+            signature = self.signer.sign(content)
+            self.storage.update(_path(manifest.release_id, SIGNATURE_NAME), lambda _: signature)
+        self.storage.create(target, content)
 
 
 def _path(release_id: str, *parts: str) -> str:

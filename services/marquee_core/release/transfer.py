@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
@@ -107,6 +110,20 @@ class Transfer:
             )
         return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
+    def age(self, base: str) -> float:
+        """Seconds since a folder in object storage was last written to; 0 if that is not known.
+
+        Raises:
+            OSError: The store cannot be read.
+        """
+        found = self._storage.call(self._storage.fs.find, self._storage.path(base), detail=True)
+        times = [info.get("LastModified") or info.get("created") for info in found.values()]
+        if not times or not all(isinstance(when, datetime) for when in times):
+            return 0.0
+        newest = max(when if when.tzinfo else when.replace(tzinfo=UTC) for when in times)
+        seconds: float = (datetime.now(UTC) - newest).total_seconds()
+        return seconds
+
     def _for_all(
         self, work: Callable[[str, FileEntry], None], files: Mapping[str, FileEntry]
     ) -> None:
@@ -187,3 +204,29 @@ def _open_plain_file(folder: Path, path: str) -> IO[bytes]:
         os.close(handle)
         raise ArtifactError(f"{path}: not a file")
     return os.fdopen(handle, "rb")
+
+
+def remove_left_overs(folder: Path, age: float, pattern: str = f"{PARTIAL}*") -> int:
+    """Removes unfinished files and folders that killed processes left.
+
+    Args:
+        folder: The folder to search, with its subfolders.
+        age: Seconds since they were last written to.
+        pattern: The pattern of their names.
+
+    Returns:
+        How many were removed.
+    """
+    removed, limit = 0, time.time() - age
+    for path in folder.rglob(pattern):
+        try:
+            if max(found.lstat().st_mtime for found in (path, *path.rglob("*"))) > limit:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        except FileNotFoundError:
+            continue
+        removed += 1
+    return removed

@@ -20,8 +20,9 @@ from marquee.v1 import (
     recommender_service_pb2,
     recommender_service_pb2_grpc,
 )
+from marquee_core.release.copies import ReleaseCopies
 from marquee_core.release.store import ReleaseStore
-from marquee_core.service_names import CF, INFERENCE
+from marquee_core.service_names import CF, GATEWAY, INFERENCE
 from marquee_services.gateway.answering.lookups import Lookups
 from marquee_services.gateway.answering.page_scorer import PageScorer
 from marquee_services.gateway.answering.predict import Predictor
@@ -45,6 +46,7 @@ from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.runtime import BoundServer, create_server, until_signalled
+from marquee_services.server.trial import Trial
 
 if TYPE_CHECKING:
     from marquee_services.gateway.feedback_runtime import FeedbackRuntime
@@ -97,19 +99,26 @@ class Gateway:
             await self.feedback.stop()
 
 
-async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None = None) -> Gateway:
+async def start(
+    settings: GatewaySettings,
+    backends: Sequence[AnyBackend] | None = None,
+    store: ReleaseStore | None = None,
+    trial: Trial | None = None,
+) -> Gateway:
     """Starts a gateway. Its health is NOT_SERVING until a release is in service.
 
     Args:
         settings: The gateway's settings.
         backends: The CF and the inference service; None to call those of the settings.
+        store: The release store; None to open that of the settings.
+        trial: Tries releases before they are loaded; None to load them at once.
 
     Raises:
         OSError: The gateway cannot listen on the address.
         StoreURLError: The URL of the store cannot be used.
         ValueError: The URL of the feedback log cannot be used.
     """
-    store = ReleaseStore(settings.store)
+    store = store or settings.open_store()
     if backends is None:
         backends = (
             Backend(CF, settings.cf_target, settings),
@@ -120,8 +129,9 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
         lambda release_id: load_gateway_release(store, release_id, settings.cache),
         settings.poll_interval,
         settings.keep_releases,
-        damaged_copies=lambda release_id: store.damaged_copies(release_id, settings.cache),
+        copies=ReleaseCopies(store, settings.cache),
         scrub_interval=settings.scrub_interval,
+        trial=trial,
     )
     releases = Releases(follower, backends)
     router = Router({backend.name: backend for backend in backends})
@@ -224,7 +234,7 @@ async def _update_release_in_service(gateway: Gateway, settings: GatewaySettings
 
 async def serve(settings: GatewaySettings) -> None:
     """Serves until SIGTERM or SIGINT, then shuts down gracefully."""
-    gateway = await start(settings)
+    gateway = await start(settings, trial=Trial(GATEWAY, settings) if settings.trial else None)
     try:
         await until_signalled()
     finally:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from marquee.v1 import scoring_service_pb2, scoring_service_pb2_grpc
-from marquee_core.release.store import ReleaseStore
+from marquee_core.release.copies import ReleaseCopies
 from marquee_core.scorers.scorer import LoadScorer
 from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.loading import load_engine
@@ -16,12 +16,16 @@ from marquee_services.scoring.settings import ScoringSettings
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.runtime import BoundServer, create_server, until_signalled
+from marquee_services.server.trial import Trial
 
 SERVICE = scoring_service_pb2.DESCRIPTOR.services_by_name["ScoringService"].full_name
 
 
 async def start(
-    settings: ScoringSettings, backend: str, loaders: Mapping[str, LoadScorer]
+    settings: ScoringSettings,
+    backend: str,
+    loaders: Mapping[str, LoadScorer],
+    trial: Trial | None = None,
 ) -> tuple[BoundServer, ReleaseFollower[Engine]]:
     """Starts a scoring server.
 
@@ -32,12 +36,13 @@ async def start(
         settings: The server's settings.
         backend: Name of the service, from `marquee_core.service_names`.
         loaders: The function that loads each model that the service knows, by name.
+        trial: Tries releases before they are loaded; None to load them at once.
 
     Raises:
         OSError: The server cannot listen on its address.
         StoreURLError: The URL of the store cannot be used.
     """
-    store = ReleaseStore(settings.store)
+    store = settings.open_store()
     metrics = Metrics()
     loop = asyncio.get_running_loop()
     pending: set[asyncio.Task[None]] = set()
@@ -54,8 +59,9 @@ async def start(
         settings.poll_interval,
         settings.keep_releases,
         on_change,
-        lambda release_id: store.damaged_copies(release_id, settings.cache),
+        ReleaseCopies(store, settings.cache),
         settings.scrub_interval,
+        trial,
     )
     servicer = ScoringServicer(follower, settings)
     bound = await create_server(
@@ -71,7 +77,9 @@ async def start(
 
 async def serve(settings: ScoringSettings, backend: str, loaders: Mapping[str, LoadScorer]) -> None:
     """Serves until SIGTERM or SIGINT, then shuts down gracefully; see `start`."""
-    bound, follower = await start(settings, backend, loaders)
+    bound, follower = await start(
+        settings, backend, loaders, Trial(backend, settings) if settings.trial else None
+    )
     following = asyncio.create_task(follower.follow())
     try:
         await until_signalled()

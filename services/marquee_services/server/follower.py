@@ -13,12 +13,14 @@ from typing import Generic, Protocol, TypeVar
 import structlog
 
 from marquee_core.errors import ArtifactError
+from marquee_core.release.copies import ReleaseCopies
 from marquee_core.release.store import ReleaseStore
 from marquee_services.errors import NoRelease, ReleaseNotFound
 from marquee_services.server.background import BackgroundThread
 from marquee_services.server.experiments import FollowedExperiments
 from marquee_services.server.heap import return_free_memory
 from marquee_services.server.refusals import Refusals
+from marquee_services.server.trial import Trial
 
 _log = structlog.get_logger()
 # Seconds between polls of a store that cannot be read.
@@ -64,8 +66,9 @@ class ReleaseFollower(Generic[_R]):
         interval: float,
         keep: int,
         on_change: Callable[[_R], None] = lambda _: None,
-        damaged_copies: Callable[[str], list[str]] = lambda _: [],
+        copies: ReleaseCopies | None = None,
         scrub_interval: float = 0.0,
+        trial: Trial | None = None,
     ) -> None:
         """Takes the store to follow and how to load its releases.
 
@@ -76,9 +79,11 @@ class ReleaseFollower(Generic[_R]):
             keep: Most releases to hold at once, at least 2: the promoted one, and the one that
                 callers use until all of them can switch.
             on_change: Called in the event loop whenever the newest release changes.
-            damaged_copies: Finds the files of a release whose copies in this server's cache are
-                damaged. Called in a background thread.
+            copies: The server's copies of release files, which are held while a release is loaded;
+                None if the releases are not loaded from copies.
             scrub_interval: Seconds between searches for damaged copies; 0 for none.
+            trial: Loads a release in a process of its own first; None to load it at once. Without
+                a choice, that is with no other release to serve, there is no trial.
         """
         self._store = store
         self._load = load
@@ -89,7 +94,9 @@ class ReleaseFollower(Generic[_R]):
         self._last_used: dict[str, float] = {}
         # A thread of its own: loading must not hold up the threads that score.
         self._thread = BackgroundThread("release-loader")
-        self._damaged_copies = damaged_copies
+        self._copies = copies
+        self._trial = trial
+        self._has_choice = False
         self._scrub_interval = scrub_interval
         self._refusals = Refusals()
         self._promotion = ("", "")
@@ -172,6 +179,7 @@ class ReleaseFollower(Generic[_R]):
             return
         release_id = production.release_id
         candidates = (release_id, *production.history[:_MAX_CANDIDATES])
+        self._has_choice = bool(self._loaded or production.history)
         promotion = (release_id, production.promoted_at)
         if promotion != self._promotion:
             # A newly promoted release gets another try, even if it was refused before.
@@ -199,6 +207,10 @@ class ReleaseFollower(Generic[_R]):
             if release_id not in self._refusals or await self._is_worth_a_try(release_id):
                 await self._load_or_refuse(release_id, as_newest=False)
 
+    async def settle(self) -> None:
+        """Waits until no call of the background thread is in progress."""
+        await self._thread.run(lambda: None)
+
     async def scrub(self) -> None:
         """Compares the copies of the loaded releases with their digests.
 
@@ -206,7 +218,9 @@ class ReleaseFollower(Generic[_R]):
         fails, the release is refused; it is served on only as long as no other can be loaded.
         """
         for release_id in list(self._loaded):
-            damaged = await self._thread.run(self._damaged_copies, release_id)
+            if self._copies is None:
+                return
+            damaged = await self._thread.run(self._copies.damaged, release_id)
             if not damaged:
                 continue
             self.damaged_copies += len(damaged)
@@ -224,8 +238,7 @@ class ReleaseFollower(Generic[_R]):
                 if candidate not in self._refusals and await self._load_or_refuse(candidate):
                     break
         if len(self._loaded) > 1:
-            self._loaded.pop(release_id, None)
-            self._last_used.pop(release_id, None)
+            self._drop(release_id)
             self._on_change(self.newest())
 
     async def _is_worth_a_try(self, release_id: str) -> bool:
@@ -251,6 +264,10 @@ class ReleaseFollower(Generic[_R]):
         state: str | None = None
         try:
             state = await self._thread.run(self._store.state, release_id)
+            if self._copies is not None:
+                await self._thread.run(self._copies.hold, release_id)
+            if self._trial is not None and self._has_choice:
+                await self._trial.run(release_id)
             release = await self._thread.run(self._load, release_id)
         except (OSError, MemoryError) as error:
             # Perhaps the store is away, or the disk or the memory is full for the moment.
@@ -271,7 +288,11 @@ class ReleaseFollower(Generic[_R]):
                 self.mark_used(release_id)
                 _log.info("release_loaded", release_id=release_id)
             await self._thread.run(return_free_memory)
+            if self._copies is not None:
+                await self._thread.run(self._copies.evict)
             return release
+        if self._copies is not None and release_id not in self._loaded:
+            self._copies.let_go(release_id)
         return None
 
     def _refuse(
@@ -280,6 +301,12 @@ class ReleaseFollower(Generic[_R]):
         if self._refusals.reasons.get(release_id) != why:
             _log.error("release_refused", release_id=release_id, why=why, exc_info=error)
         self._refusals.add(release_id, why, state)
+
+    def _drop(self, release_id: str) -> None:
+        self._loaded.pop(release_id, None)
+        self._last_used.pop(release_id, None)
+        if self._copies is not None:
+            self._copies.let_go(release_id)
 
     def _make_newest(self, release: _R) -> None:
         """Adds a release as the newest, and drops others beyond the limit."""
@@ -297,4 +324,4 @@ class ReleaseFollower(Generic[_R]):
             if len(others) < self._keep:
                 return
             dropped = min(others, key=self._last_used.__getitem__)
-            del self._loaded[dropped], self._last_used[dropped]
+            self._drop(dropped)

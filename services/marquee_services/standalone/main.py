@@ -9,15 +9,17 @@ from contextlib import suppress
 
 import structlog
 
+from marquee_core.release.copies import ReleaseCopies
 from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.scorer import LoadScorer
-from marquee_core.service_names import CF, INFERENCE
+from marquee_core.service_names import CF, GATEWAY, INFERENCE
 from marquee_services.gateway.main import Gateway
 from marquee_services.gateway.main import start as start_gateway
 from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.loading import load_engine
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.runtime import until_signalled
+from marquee_services.server.trial import Trial
 from marquee_services.standalone.backend import LocalBackend
 from marquee_services.standalone.settings import StandaloneSettings
 
@@ -25,7 +27,10 @@ _log = structlog.get_logger()
 
 
 async def start(
-    settings: StandaloneSettings, loaders: Mapping[str, Mapping[str, LoadScorer]]
+    settings: StandaloneSettings,
+    loaders: Mapping[str, Mapping[str, LoadScorer]],
+    store: ReleaseStore | None = None,
+    is_tried: bool = False,
 ) -> tuple[Gateway, list[ReleaseFollower[Engine]]]:
     """Starts a gateway with local backends, once they have loaded the promoted release.
 
@@ -35,17 +40,20 @@ async def start(
     Args:
         settings: The server's settings.
         loaders: For each backend, the function that loads each of its models, by name.
+        store: The release store; None to open that of the settings.
+        is_tried: Whether releases are tried in processes of their own before they are loaded.
 
     Raises:
         OSError: The server cannot listen on its address.
         StoreURLError: The URL of the store cannot be used.
     """
-    store = ReleaseStore(settings.store)
+    store = store or settings.open_store()
     # One thread scores for both backends: more would only compete for the interpreter's lock.
     executor = ThreadPoolExecutor(1, thread_name_prefix="scoring")
     followers, backends = [], []
     for name, own_loaders in loaders.items():
-        follower = _follower(store, name, own_loaders, settings)
+        trial = Trial(name, settings) if is_tried else None
+        follower = _follower(store, name, own_loaders, settings, trial)
         followers.append(follower)
         backends.append(
             LocalBackend(
@@ -58,7 +66,8 @@ async def start(
             )
         )
     await asyncio.gather(*map(_load_promoted, followers))
-    return await start_gateway(settings, backends), followers
+    trial = Trial(GATEWAY, settings) if is_tried else None
+    return await start_gateway(settings, backends, store, trial), followers
 
 
 async def _load_promoted(follower: ReleaseFollower[Engine]) -> None:
@@ -74,14 +83,16 @@ def _follower(
     backend: str,
     loaders: Mapping[str, LoadScorer],
     settings: StandaloneSettings,
+    trial: Trial | None,
 ) -> ReleaseFollower[Engine]:
     return ReleaseFollower(
         store,
         lambda release_id: load_engine(store, release_id, backend, loaders, settings.cache),
         settings.poll_interval,
         settings.keep_releases,
-        damaged_copies=lambda release_id: store.damaged_copies(release_id, settings.cache),
+        copies=ReleaseCopies(store, settings.cache),
         scrub_interval=settings.scrub_interval,
+        trial=trial,
     )
 
 
@@ -96,7 +107,8 @@ async def serve(settings: StandaloneSettings) -> None:
     from marquee_services.inference.models import INFERENCE_SCORERS, limit_threads
 
     limit_threads(settings.tensorflow_threads)
-    gateway, followers = await start(settings, {CF: CF_SCORERS, INFERENCE: INFERENCE_SCORERS})
+    loaders = {CF: CF_SCORERS, INFERENCE: INFERENCE_SCORERS}
+    gateway, followers = await start(settings, loaders, is_tried=settings.trial)
     following = [asyncio.create_task(follower.follow()) for follower in followers]
     try:
         await until_signalled()

@@ -11,6 +11,7 @@ import pytest
 from marquee_core.errors import ArtifactError
 from marquee_core.experiments.experiment import Arm, Experiment, ExperimentError
 from marquee_core.experiments.store import MAX_KEPT, ExperimentStore, running
+from marquee_core.release.pruning import prune
 from marquee_core.release.store import ReleaseStore
 from toy.experiments import toy_experiment
 from toy.release import publish_toy
@@ -101,3 +102,19 @@ def test_a_damaged_file_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "experiments").write_text(content)
     with pytest.raises(ArtifactError, match="damaged"):
         ExperimentStore(ReleaseStore(str(tmp_path))).all()
+
+
+def test_pruning_spares_the_releases_of_a_running_experiment(
+    releases: ReleaseStore, tmp_path: Path
+) -> None:
+    """They are deleted like others once the experiment has ended."""
+    store = ExperimentStore(releases)
+    [old] = releases.ids()
+    store.start(experiment_of(releases))
+    newest = publish_toy(releases, tmp_path / "newer", seed=1)
+    releases.promote(newest.release_id)
+    pruned = prune(releases, keep=1)
+    assert old in pruned.kept
+    assert set(releases.ids()) == {old, newest.release_id}
+    store.end("toy", "stopped")
+    assert prune(releases, keep=1).releases == (old,)

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from marquee_core.release.store import ReleaseStore
 from marquee_core.release.verdict import Check, Decision, Verdict, record_verdict
-from marquee_services import promotion
+from marquee_services import promotion, release_commands
 from marquee_services.release_commands import releases
 from marquee_trainer.commands.promoting import write_metrics
 from toy.bare_release import make_release
@@ -86,12 +86,10 @@ def test_the_release_in_production_needs_no_verdict(store: ReleaseStore) -> None
     assert not calls
 
 
-def test_the_command_refuses_what_cannot_be_loaded(store: ReleaseStore) -> None:
-    """The exit code is 3, and force overrules it."""
+def test_the_command_promotes_nothing_that_cannot_be_served(store: ReleaseStore) -> None:
+    """Only force overrules that, and the audit says so."""
     refused = command(store, "second")
-    assert refused.exit_code == 3, refused.output
-    assert "verdict: refuse" in refused.output
-    assert "--force promotes it" in refused.output
+    assert refused.exit_code == 1, refused.output
     forced = command(store, "second", "--force", "--by", "me")
     assert (forced.exit_code, forced.output) == (0, "second is in production\n")
     change = store.pointer.audit(1)[0].change
@@ -106,6 +104,8 @@ def test_a_recorded_verdict_is_used_where_there_is_no_gate(
 ) -> None:
     """The trainer judged the release; servers' images have no trainer to judge it again."""
     monkeypatch.setattr(promotion, "_installed_gate", lambda: None)
+    # A release of two files cannot be served.
+    monkeypatch.setattr(release_commands, "verify", lambda *_: None)
     unseen = command(store, "second")
     assert unseen.exit_code == 1
     assert "--force" in unseen.output

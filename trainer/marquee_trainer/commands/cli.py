@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import click
 
@@ -22,13 +23,7 @@ from marquee_trainer.commands.settings import (
 @settings_options(TrainSettings, "MARQUEE_TRAIN")
 def train(settings: TrainSettings) -> None:
     """Train all models, evaluate them and publish a release."""
-
-    def run() -> None:
-        from marquee_trainer.commands.train import run_training
-
-        run_training(settings)
-
-    _run(run, "No release was published.")
+    _run(lambda: _train(settings), "No release was published.")
 
 
 @click.command()
@@ -41,13 +36,8 @@ def retrain(settings: RetrainSettings) -> None:
     promoted, 3 if the gate refused it, 4 if it asks for approval. SIGTERM ends the command.
     """
     if settings.once:
-
-        def run() -> None:
-            from marquee_trainer.commands.retrain import run_round
-
-            run_round(settings)
-
-        _run(run, "No release was published.")
+        once = replace(settings, promote=True)
+        _run(lambda: _train(once, settings.keep), "No release was published.")
         return
     from marquee_trainer.commands.retrain import run_rounds
 
@@ -119,6 +109,29 @@ def check(settings: DataCheckSettings, path: str) -> None:
         run_check(path, settings)
 
     _run(run)
+
+
+def _train(settings: TrainSettings, keep: int = 0) -> None:
+    """Trains as the store's only trainer, and then deletes releases that nobody needs.
+
+    Args:
+        settings: The settings.
+        keep: How many of the newest releases to keep; 0 deletes none.
+    """
+    from marquee_trainer.commands.exclusive import only_trainer
+    from marquee_trainer.commands.retrain import prune_releases
+
+    with only_trainer(settings.store) as lease:
+        # Brings TensorFlow, which takes seconds.
+        from marquee_trainer.commands.train import run_training
+
+        try:
+            run_training(settings, lease)
+        except click.exceptions.Exit:
+            # Refused releases must not fill the store either.
+            prune_releases(settings.store, keep)
+            raise
+        prune_releases(settings.store, keep)
 
 
 def _run(command: Callable[[], None], outcome: str = "", grace_s: float | None = GRACE_S) -> None:

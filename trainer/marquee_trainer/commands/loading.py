@@ -9,6 +9,7 @@ import click
 from marquee_core.feedback.events import LogUnavailable, Mark
 from marquee_core.feedback.location import log_url
 from marquee_core.release.store import ReleaseStore
+from marquee_services.server.settings import open_store as open_with_keys
 from marquee_trainer.commands.settings import (
     AUTO_SPLIT,
     DataSettings,
@@ -42,11 +43,12 @@ class TrainingData:
     mark: Mark | None
 
 
-def load_with_feedback(settings: FeedbackSettings) -> TrainingData:
+def load_with_feedback(settings: FeedbackSettings, upto: Mark | None = None) -> TrainingData:
     """Loads ratings, merges recorded feedback into them, and splits them.
 
     Args:
         settings: Where the ratings and the feedback log are, and how they are split.
+        upto: The place up to which an interrupted training had read the log; None to read it all.
 
     Raises:
         RatingsError: The ratings cannot be read, the source defines a split, which feedback would
@@ -63,7 +65,7 @@ def load_with_feedback(settings: FeedbackSettings) -> TrainingData:
     if split is not None:
         raise RatingsError("--feedback cannot be combined with --train or --test")
     try:
-        recorded = read_feedback(log_url(settings.feedback, settings.store), _LOG_TIMEOUT_S)
+        recorded = read_feedback(log_url(settings.feedback, settings.store), _LOG_TIMEOUT_S, upto)
     except (LogUnavailable, ValueError) as error:
         raise click.ClickException(f"the feedback log: {error}") from error
     merged = merge_feedback(dataset, recorded)
@@ -125,16 +127,18 @@ def read_options(settings: ReadSettings) -> ReadOptions:
     )
 
 
-def open_store(url: str) -> ReleaseStore:
+def open_store(url: str, signing_key: str = "") -> ReleaseStore:
     """Opens a release store.
 
     Args:
         url: A folder, or a URL that fsspec supports.
+        signing_key: PEM file of the key that signs published releases; empty for none.
 
     Raises:
-        ClickException: The URL's protocol is unknown, or its file system is not installed.
+        ClickException: The URL's protocol is unknown, its file system is not installed, or the file
+            holds no private key.
     """
     try:
-        return ReleaseStore(url)
+        return open_with_keys(url, signing_key=signing_key)
     except (ValueError, ImportError) as error:
         raise click.ClickException(str(error)) from error

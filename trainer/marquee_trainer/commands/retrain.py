@@ -21,8 +21,10 @@ from types import FrameType
 
 import click
 
+from marquee_core.release.pruning import prune
 from marquee_services.promotion import EXIT_CODES
 from marquee_trainer.commands.interrupt import EXIT_CODE
+from marquee_trainer.commands.loading import open_store
 from marquee_trainer.commands.selection import parse_duration
 from marquee_trainer.commands.settings import RetrainSettings
 from marquee_trainer.models.configurations import ConfigurationError
@@ -32,23 +34,6 @@ _STOP_TIMEOUT_S = 30.0
 _FAILED = "failed"
 _OUTCOMES = {code: decision.value for decision, code in EXIT_CODES.items()}
 _ROUNDS_SUFFIX = "-rounds.prom"
-
-
-def run_round(settings: RetrainSettings) -> None:
-    """Does one round.
-
-    Raises:
-        Exit: The release was not promoted; see `run_training`.
-        LeaseHeldError: Another process trains for this store.
-        RatingsError: The ratings cannot be read, or there are too few of them.
-        ConfigurationError: The configuration is at fault.
-        ArtifactError: A model cannot be published, or a release is damaged.
-        OSError: The store cannot be read or written to.
-    """
-    # Imports TensorFlow, which the process that only starts rounds does not need.
-    from marquee_trainer.commands.train import run_training
-
-    run_training(dataclasses.replace(settings, promote=True))
 
 
 def run_rounds(settings: RetrainSettings) -> None:
@@ -79,6 +64,23 @@ def run_rounds(settings: RetrainSettings) -> None:
         for number, handler in previous.items():
             signal.signal(number, handler)
     _say("stopped")
+
+
+def prune_releases(store_url: str, keep: int) -> None:
+    """Deletes releases beyond the newest ones that nobody needs; see `prune`.
+
+    Args:
+        store_url: The store.
+        keep: How many of the newest to keep; 0 deletes none.
+
+    Raises:
+        ArtifactError: It cannot be known which release is in production.
+        OSError: The store cannot be read or written to.
+    """
+    if keep:
+        deleted = prune(open_store(store_url), keep).releases
+        if deleted:
+            click.echo(f"deleted {', '.join(deleted)}")
 
 
 class _Rounds:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 from marquee_core.feedback.location import check_log_setting
 from marquee_services.server.settings import ServerSettings, Settings, setting
@@ -150,6 +152,12 @@ class FeedbackSettings(DataSettings):
 class TrainSettings(ModelSettings, FeedbackSettings):
     """Settings of `marquee train`."""
 
+    signing_key: str = setting(
+        "",
+        "PEM file of the Ed25519 private key that signs the release; `marquee releases keygen` "
+        "makes one. Empty: the release is not signed.",
+        env="MARQUEE_SIGNING_KEY",
+    )
     promote: bool = setting(
         True, "Promote the release: put it in production, if the gate finds it as good as before."
     )
@@ -162,6 +170,35 @@ class TrainSettings(ModelSettings, FeedbackSettings):
         "",
         "File to write the gate's verdict to, as metrics in Prometheus' text format (for the "
         "textfile collector of the node exporter); empty to write none.",
+    )
+    resume: bool = setting(
+        False,
+        "Go on with a training of the same ratings and options that was interrupted: models that "
+        "it had fitted are not fitted again, and the result is the same.",
+    )
+    checkpoints: str = setting(
+        "",
+        "Folder of the fitted models of a training in progress; by default beside the store, or in "
+        "the user's cache if the store is no folder.",
+    )
+    check_input: bool = setting(
+        True, "Stop before training if the ratings fail a check; the exit code is 3 then."
+    )
+    max_repeats: float = setting(
+        0.5, "Largest share of rows that repeat a user and an item.", low=0.0, high=1.0
+    )
+    max_unknown_items: float = setting(
+        0.2,
+        "Largest share of ratings of items without metadata, where most items have some.",
+        low=0.0,
+        high=1.0,
+    )
+    max_drop: float = setting(
+        0.5,
+        "Largest share of ratings, users or items that may be lost since the release in "
+        "production.",
+        low=0.0,
+        high=1.0,
     )
     retrieval: str = setting(
         AUTO,
@@ -184,6 +221,23 @@ class TrainSettings(ModelSettings, FeedbackSettings):
         "models are published as they were evaluated, for experiments.",
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.resume and self.budget:
+            # A budget chooses models by measured time, which an interruption changes.
+            raise ValueError("resume: a training with a budget cannot be resumed")
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """The folder of the fitted models of a training in progress."""
+        if self.checkpoints:
+            return Path(self.checkpoints).expanduser()
+        if "://" not in self.store:
+            store = Path(self.store).expanduser().absolute()
+            return store.with_name(store.name + "-training")
+        name = hashlib.sha256(self.store.encode()).hexdigest()[:16]
+        return Path("~/.cache/marquee/training").expanduser() / name
+
 
 @dataclass(frozen=True)
 class RetrainSettings(TrainSettings):
@@ -193,6 +247,13 @@ class RetrainSettings(TrainSettings):
         "24h", "Time from the start of a round to the start of the next, such as 90m or 24h."
     )
     once: bool = setting(False, "Do one round and exit, as a scheduled job does.")
+    keep: int = setting(
+        10,
+        "Number of the newest releases that a round leaves in the store, besides those in use; 0 "
+        "deletes none.",
+        low=0,
+        env="MARQUEE_RETRAIN_KEEP",
+    )
 
 
 @dataclass(frozen=True)

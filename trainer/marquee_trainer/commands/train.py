@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from marquee_core.release.lease import Lease
-from marquee_core.release.store import ReleaseStore
-from marquee_trainer.commands.interrupt import also_when_ended, set_outcome
+from marquee_trainer.commands.input_report import check_inputs
+from marquee_trainer.commands.interrupt import set_outcome
 from marquee_trainer.commands.loading import load_with_feedback, open_store
 from marquee_trainer.commands.progress import ProgressBar, training_plan
 from marquee_trainer.commands.promoting import promote_through_gate
@@ -21,38 +21,48 @@ from marquee_trainer.models.model import Model, can_learn_from
 from marquee_trainer.publishing.config import PrecomputeConfig, RetrievalConfig
 from marquee_trainer.publishing.release import publish_trained
 from marquee_trainer.training.budget import Budget
+from marquee_trainer.training.checkpoints import Checkpoints
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.refit import refit_on_all_ratings
 from marquee_trainer.training.results import Trained
 from marquee_trainer.training.train import train
 
-TRAINER_LEASE = "trainer.lock"
-"""The file in the store by which one training at a time publishes releases."""
 
-
-def run_training(settings: TrainSettings) -> None:
+def run_training(settings: TrainSettings, lease: Lease) -> None:
     """Trains, prints the metrics, publishes a release and, if so configured, promotes it.
 
+    Args:
+        settings: The settings.
+        lease: The lease of the store's only trainer.
+
     Raises:
-        LeaseHeldError: Another process trains for this store.
         RatingsError: The ratings cannot be read, or there are too few of them.
         ConfigurationError: The file of hyperparameters cannot be read or names an unknown model, or
             the selection of models does.
         ArtifactError: A model's parameters are not finite, so it cannot be published.
-        Exit: The gate refused the release, or asks for approval.
+        LeaseHeldError: The lease was lost; nothing is published then.
+        Exit: The ratings failed a check, or the gate refused the release or asks for approval.
         OSError: The store cannot be written to.
     """
-    store = open_store(settings.store)
-    lease = Lease(store.storage, TRAINER_LEASE)
-    with lease, also_when_ended(lease.release):
-        _train_and_publish(settings, store, lease)
-
-
-def _train_and_publish(settings: TrainSettings, store: ReleaseStore, lease: Lease) -> None:
-    loaded = load_with_feedback(settings)
+    store = open_store(settings.store, settings.signing_key)
+    checkpoints = Checkpoints(
+        settings.checkpoint_folder,
+        settings.resume,
+        report=lambda note: click.echo(f"  {note}", err=True),
+    )
+    loaded = load_with_feedback(settings, checkpoints.mark)
+    if loaded.mark is not None:
+        checkpoints.mark = loaded.mark
     dataset, split = loaded.dataset, loaded.split
+    check_inputs(settings, store, dataset)
     trained = train_all(
-        dataset, split, settings.seed, settings.config, selection_of(settings), settings.refit
+        dataset,
+        split,
+        settings.seed,
+        settings.config,
+        selection_of(settings),
+        settings.refit,
+        checkpoints,
     )
     click.echo(
         f"{split.description}: {len(split.train):,} training ratings, {len(split.test):,} test"
@@ -69,6 +79,7 @@ def _train_and_publish(settings: TrainSettings, store: ReleaseStore, lease: Leas
         PrecomputeConfig(settings.precomputed_users),
         loaded.mark,
     )
+    checkpoints.remove()
     set_outcome(f"Release {manifest.release_id} was published.")
     fitted_on = "refitted on all" if settings.refit else "fitted on the"
     kind = "ratings" if settings.refit else "training ratings"
@@ -88,6 +99,7 @@ def train_all(
     config: str = "",
     selection: ModelSelection | None = None,
     refit: bool = False,
+    checkpoints: Checkpoints | None = None,
 ) -> Trained:
     """Trains models with their tuned hyperparameters, and shows the progress on stderr.
 
@@ -99,6 +111,7 @@ def train_all(
             on data of about the same size, if there is one.
         selection: Which models to train, and in what time; None for all.
         refit: Whether to fit the models on all ratings after the evaluation, for a release.
+        checkpoints: Keeps fits, and takes those of an earlier run; None to keep nothing.
 
     Raises:
         ConfigurationError: The file cannot be read or names an unknown model.
@@ -124,7 +137,7 @@ def train_all(
     plan = training_plan(names, held_out, len(split.train), all_ratings)
     with ProgressBar(plan) as bar:
         progress = bar.progress()
-        trained = train(dataset, split, models, training, progress, budget)
+        trained = train(dataset, split, models, training, progress, budget, checkpoints)
         if refit:
-            trained = refit_on_all_ratings(dataset, split, trained, training, progress)
+            trained = refit_on_all_ratings(dataset, split, trained, training, progress, checkpoints)
     return trained

@@ -45,6 +45,7 @@ class RatingsDataset:
         feedback: Whether the ratings are explicit or implicit feedback.
         attributes: Further metadata of the items: for each name, a text per item, empty if it
             is unknown.
+        repeats: Number of rows of the source that repeat a user and an item of another row.
     """
 
     users: Int32
@@ -59,6 +60,7 @@ class RatingsDataset:
     has_timestamps: bool = True
     feedback: Feedback = Feedback.EXPLICIT
     attributes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    repeats: int = 0
 
     @classmethod
     def of(
@@ -145,6 +147,7 @@ class RatingsDataset:
             has_timestamps=timestamps is not None,
             feedback=feedback,
             attributes=attributes,
+            repeats=len(again),
         )
 
     def __len__(self) -> int:

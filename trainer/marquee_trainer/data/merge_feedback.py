@@ -159,7 +159,8 @@ def merge_feedback(dataset: RatingsDataset, recorded: RecordedFeedback) -> Merge
         on_repeat="last",
         keep_unrated=True,
     )
-    merged = replace(merged, scale=_scale(dataset, merged))
+    # Ratings that a later event replaces are no fault of the source.
+    merged = replace(merged, scale=_scale(dataset, merged), repeats=dataset.repeats)
     return Merged(
         dataset=merged,
         used=used,

@@ -47,7 +47,7 @@ class RecordedFeedback:
     forgotten: Mapping[bytes, int]
 
 
-def read_feedback(url: str, timeout: float) -> RecordedFeedback:
+def read_feedback(url: str, timeout: float, upto: Mark | None = None) -> RecordedFeedback:
     """Reads a log from its beginning, and leaves a mark at its end.
 
     Events that are deleted while the log is read, and users who are forgotten meanwhile, are left
@@ -56,6 +56,7 @@ def read_feedback(url: str, timeout: float) -> RecordedFeedback:
     Args:
         url: The URL of the log.
         timeout: Seconds to wait for a connection, for a lock and for a statement.
+        upto: An earlier mark to read up to, if the log still holds it; None for a new one.
 
     Raises:
         LogUnavailable: The database does not answer, or the log may not be written to.
@@ -65,7 +66,8 @@ def read_feedback(url: str, timeout: float) -> RecordedFeedback:
     forgotten: dict[bytes, int] = {}
     count = 0
     with EventLog(url, timeout) as log:
-        mark = log.mark()
+        is_known = upto is not None and not log.missing_marks([upto.token])
+        mark = upto if upto is not None and is_known else log.mark()
         for entry in log.entries(0, mark.position):
             count += entry.type is EntryType.EVENT
             _take(entry, events, forgotten)
