@@ -230,14 +230,25 @@ class ReleaseFollower(Generic[_R]):
                 await self._replace_damaged(release_id)
 
     async def _replace_damaged(self, release_id: str) -> None:
-        """Drops a release whose copy is damaged for another one, if there is one."""
-        if len(self._loaded) == 1:
+        """Drops a release whose copy is damaged for another one, if there is one.
+
+        A release that is loaded for an experiment only is none: it was never promoted.
+        """
+
+        def others() -> list[str]:
+            spare = self.experiments.release_ids
+            loaded = [name for name in self._loaded if name != release_id]
+            return [name for name in loaded if name == self.promoted_id or name not in spare]
+
+        if not others():
             production = await self._thread.run(self._store.production)
             history = production.history[:_MAX_CANDIDATES] if production else ()
             for candidate in history:
                 if candidate not in self._refusals and await self._load_or_refuse(candidate):
-                    break
-        if len(self._loaded) > 1:
+                    self._drop(release_id)
+                    self._on_change(self.newest())
+                    return
+        if others():
             self._drop(release_id)
             self._on_change(self.newest())
 
