@@ -21,6 +21,8 @@ from marquee_trainer.gate.served import ServedRelease
 from marquee_trainer.publishing.held_out import HeldOut, best_items
 
 _MAX_USERS = 300
+# The scores of all models are held at once: a model's take up to 24 MB.
+_MAX_CELLS = 6_000_000
 # A ranking whose NDCG is below this says nothing when it gets worse.
 _MIN_NDCG = 0.01
 
@@ -86,7 +88,8 @@ class _Sample:
     def __init__(self, release: ServedRelease, held: HeldOut) -> None:
         self._release = release
         self._held = held
-        places = np.arange(min(len(held.users), _MAX_USERS))
+        most = max(1, min(_MAX_USERS, _MAX_CELLS // len(release.catalogue)))
+        places = np.arange(min(len(held.users), most))
         self.profiles = training_profiles(release, places.tolist())
         self.scores: Mapping[str, Float32] = release.scores(self.profiles)
         absent = [np.isnan(values).any(axis=1) for values in self.scores.values()]
