@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 _PRIORITY = 10
@@ -21,6 +22,7 @@ _PR_SET_PDEATHSIG = 1  # from Linux's prctl.h
 def main() -> None:
     """Reads the request, loads the release, and writes the answer."""
     os.nice(_PRIORITY)
+    _be_killed_first()
     _end_with_parent()
     request = json.loads(sys.stdin.read())
     answer = {"error": "", "transient": False}
@@ -62,6 +64,12 @@ def _load(service: str, release_id: str, store: str, trusted_keys: str, cache: s
     else:
         raise ValueError(f"unknown service {service!r}")
     load_engine(opened, release_id, service, LOADERS, Path(cache))
+
+
+def _be_killed_first() -> None:
+    """If the container's memory runs out, the kernel ends this process and not the server."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _end_with_parent() -> None:
