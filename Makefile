@@ -7,6 +7,7 @@ PROTOS_VENV := .venv-protos
 PROXIES := .proxies
 POSTGRESQL := .postgresql
 CHROMIUM := .chromium
+OBJECT_STORAGE := .object-storage
 PROTO_FILES := $(wildcard protos/marquee/v1/*.proto)
 GENERATED := clients/python
 
@@ -57,6 +58,10 @@ browser: $(VENV)/ready ## Look at the report in a browser; installs Debian's Chr
 faults: $(VENV)/ready $(POSTGRESQL)/ready ## Kill gateways and databases 50 times each (ARGS="--kills 10")
 	PYTHONPATH=tests $(BIN)/python -m faults.feedback_kills $(ARGS)
 
+.PHONY: object-storage
+object-storage: $(VENV)/ready $(OBJECT_STORAGE)/ready ## Run the tests of release stores in object storage (S3)
+	$(BIN)/pytest tests/core/release/test_object_storage.py $(ARGS)
+
 .PHONY: bench
 bench: $(VENV)/ready ## Measure the services (QUICK=1 for a short run; DATA=… for your ratings)
 	PYTHONPATH=tests $(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(DATA),--data $(DATA)) $(ARGS)
@@ -80,7 +85,7 @@ protos: $(PROTOS_VENV)/ready ## Generate the protobuf code after a change in pro
 
 .PHONY: clean
 clean: ## Remove everything that the targets create
-	rm -rf $(VENV) $(PROTOS_VENV) $(PROXIES) $(POSTGRESQL) $(CHROMIUM) build dist .coverage* \
+	rm -rf $(VENV) $(PROTOS_VENV) $(PROXIES) $(POSTGRESQL) $(CHROMIUM) $(OBJECT_STORAGE) build dist .coverage* \
 		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 # The versions of all dependencies are pinned in the constraints file.
@@ -99,6 +104,11 @@ $(PROTOS_VENV)/ready: Makefile
 # nginx and HAProxy for the contract tests, which call the gateway through them as well.
 $(PROXIES)/ready: tests/contract/fetch_proxies.sh
 	tests/contract/fetch_proxies.sh $(PROXIES)
+	touch $@
+
+# moto, which speaks the S3 protocol, and s3fs, in an environment of their own.
+$(OBJECT_STORAGE)/ready: tests/fetch_object_storage.sh tests/object_storage.txt
+	tests/fetch_object_storage.sh $(PYTHON) $(OBJECT_STORAGE)
 	touch $@
 
 # PostgreSQL for the tests of the feedback log; nothing is fetched where it is installed.

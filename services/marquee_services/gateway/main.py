@@ -45,7 +45,7 @@ from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.runtime import BoundServer, create_server, until_signalled
-from marquee_services.server.trial import Trial
+from marquee_services.server.trial import LoadForTrial, Trial, start_trial_host
 
 if TYPE_CHECKING:
     from marquee_services.gateway.feedback_runtime import FeedbackRuntime
@@ -215,9 +215,20 @@ async def _update_release_in_service(gateway: Gateway, settings: GatewaySettings
         await asyncio.sleep(min(settings.probe_interval, settings.poll_interval) / 2)
 
 
+def trial_loader(settings: GatewaySettings) -> LoadForTrial:
+    """What loads the gateway's part of a release on trial."""
+    return lambda release_id: load_gateway_release(
+        settings.open_store(), release_id, settings.cache
+    )
+
+
 async def serve(settings: GatewaySettings) -> None:
     """Serves until SIGTERM or SIGINT, then shuts down gracefully."""
-    gateway = await start(settings, trial=Trial(GATEWAY, settings) if settings.trial else None)
+    trial = None
+    if settings.trial:
+        # The first thing that a server does: later it has threads, and could not be forked.
+        trial = Trial(GATEWAY, settings, start_trial_host({GATEWAY: trial_loader(settings)}))
+    gateway = await start(settings, trial=trial)
     try:
         await until_signalled()
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 
 from marquee.v1 import scoring_service_pb2, scoring_service_pb2_grpc
 from marquee_core.release.copies import ReleaseCopies
@@ -16,7 +17,7 @@ from marquee_services.scoring.settings import ScoringSettings
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.runtime import BoundServer, create_server, until_signalled
-from marquee_services.server.trial import Trial
+from marquee_services.server.trial import Trial, start_trial_host
 
 SERVICE = scoring_service_pb2.DESCRIPTOR.services_by_name["ScoringService"].full_name
 
@@ -77,9 +78,12 @@ async def start(
 
 async def serve(settings: ScoringSettings, backend: str, loaders: Mapping[str, LoadScorer]) -> None:
     """Serves until SIGTERM or SIGINT, then shuts down gracefully; see `start`."""
-    bound, follower = await start(
-        settings, backend, loaders, Trial(backend, settings) if settings.trial else None
-    )
+    trial = None
+    if settings.trial:
+        # The first thing that a server does: later it has threads, and could not be forked.
+        load = partial(_load_on_trial, settings, backend, loaders)
+        trial = Trial(backend, settings, start_trial_host({backend: load}))
+    bound, follower = await start(settings, backend, loaders, trial)
     following = asyncio.create_task(follower.follow())
     try:
         await until_signalled()
@@ -88,3 +92,9 @@ async def serve(settings: ScoringSettings, backend: str, loaders: Mapping[str, L
         with suppress(asyncio.CancelledError):
             await following
         await bound.stop(settings.grace)
+
+
+def _load_on_trial(
+    settings: ScoringSettings, backend: str, loaders: Mapping[str, LoadScorer], release_id: str
+) -> None:
+    load_engine(settings.open_store(), release_id, backend, loaders, settings.cache)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Generic, Protocol, TypeVar
 
 import structlog
@@ -15,10 +15,11 @@ import structlog
 from marquee_core.errors import ArtifactError
 from marquee_core.release.copies import ReleaseCopies
 from marquee_core.release.store import ReleaseStore
-from marquee_services.errors import NoRelease, ReleaseNotFound
+from marquee_services.errors import NoRelease, ReleaseNotFound, ServiceError
 from marquee_services.server.background import BackgroundThread
 from marquee_services.server.heap import return_free_memory
 from marquee_services.server.refusals import Refusals
+from marquee_services.server.swap_watch import SwapWatch
 from marquee_services.server.trial import Trial
 
 _log = structlog.get_logger()
@@ -36,6 +37,7 @@ class LoadedRelease(Protocol):
         """The release's id."""
 
 
+_T = TypeVar("_T")
 _R = TypeVar("_R", bound=LoadedRelease)
 
 
@@ -92,6 +94,7 @@ class ReleaseFollower(Generic[_R]):
         self._copies = copies
         self._trial = trial
         self._has_choice = False
+        self._watches: dict[str, SwapWatch] = {}
         self._scrub_interval = scrub_interval
         self._refusals = Refusals()
         self._promotion = ("", "")
@@ -185,6 +188,32 @@ class ReleaseFollower(Generic[_R]):
             if self._loaded:
                 return
 
+    async def watched(self, release_id: str, call: Awaitable[_T]) -> _T:
+        """Awaits a computation with a release, and withdraws the release if too many fail.
+
+        A release that is withdrawn stays loaded, but counts as refused, so the gateways go back to
+        the release before. Errors that are the caller's do not count.
+        """
+        watch = self._watches.get(release_id)
+        try:
+            result = await call
+        except (ServiceError, TimeoutError):
+            raise
+        except Exception as error:
+            if watch is not None:
+                watch.add(error)
+                self._withdraw_if_bad(release_id, watch)
+            raise
+        if watch is not None:
+            watch.add(None)
+        return result
+
+    def _withdraw_if_bad(self, release_id: str, watch: SwapWatch) -> None:
+        why = watch.verdict()
+        if why and len(self._loaded) > 1 and release_id not in self._refusals:
+            _log.error("release_withdrawn", release_id=release_id, why=why)
+            self._refusals.add(release_id, why, "")
+
     async def settle(self) -> None:
         """Waits until no call of the background thread is in progress."""
         await self._thread.run(lambda: None)
@@ -274,6 +303,7 @@ class ReleaseFollower(Generic[_R]):
         self._refusals.add(release_id, why, state)
 
     def _drop(self, release_id: str) -> None:
+        self._watches.pop(release_id, None)
         self._loaded.pop(release_id, None)
         self._last_used.pop(release_id, None)
         if self._copies is not None:
@@ -282,6 +312,7 @@ class ReleaseFollower(Generic[_R]):
     def _make_newest(self, release: _R) -> None:
         """Adds a release as the newest, and drops others beyond the limit."""
         self._loaded[release.release_id] = release
+        self._watches[release.release_id] = SwapWatch()
         self.mark_used(release.release_id)
         while len(self._loaded) > self._keep:
             others = list(self._loaded)[:-1]

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 
 import structlog
 
@@ -13,13 +14,14 @@ from marquee_core.release.copies import ReleaseCopies
 from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.scorer import LoadScorer
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
-from marquee_services.gateway.main import Gateway
+from marquee_services.gateway.main import Gateway, trial_loader
 from marquee_services.gateway.main import start as start_gateway
 from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.loading import load_engine
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.runtime import until_signalled
-from marquee_services.server.trial import Trial
+from marquee_services.server.trial import Trial, start_trial_host
+from marquee_services.server.trial_host import TrialHost
 from marquee_services.standalone.backend import LocalBackend
 from marquee_services.standalone.settings import StandaloneSettings
 
@@ -30,7 +32,7 @@ async def start(
     settings: StandaloneSettings,
     loaders: Mapping[str, Mapping[str, LoadScorer]],
     store: ReleaseStore | None = None,
-    is_tried: bool = False,
+    host: TrialHost | None = None,
 ) -> tuple[Gateway, list[ReleaseFollower[Engine]]]:
     """Starts a gateway with local backends, once they have loaded the promoted release.
 
@@ -41,7 +43,7 @@ async def start(
         settings: The server's settings.
         loaders: For each backend, the function that loads each of its models, by name.
         store: The release store; None to open that of the settings.
-        is_tried: Whether releases are tried in processes of their own before they are loaded.
+        host: Starts the processes in which releases are tried; None to load them at once.
 
     Raises:
         OSError: The server cannot listen on its address.
@@ -52,7 +54,7 @@ async def start(
     executor = ThreadPoolExecutor(1, thread_name_prefix="scoring")
     followers, backends = [], []
     for name, own_loaders in loaders.items():
-        trial = Trial(name, settings) if is_tried else None
+        trial = None if host is None else Trial(name, settings, host)
         follower = _follower(store, name, own_loaders, settings, trial)
         followers.append(follower)
         backends.append(
@@ -66,7 +68,7 @@ async def start(
             )
         )
     await asyncio.gather(*map(_load_promoted, followers))
-    trial = Trial(GATEWAY, settings) if is_tried else None
+    trial = None if host is None else Trial(GATEWAY, settings, host)
     return await start_gateway(settings, backends, store, trial), followers
 
 
@@ -96,6 +98,12 @@ def _follower(
     )
 
 
+def _load_on_trial(
+    settings: StandaloneSettings, backend: str, loaders: Mapping[str, LoadScorer], release_id: str
+) -> None:
+    load_engine(settings.open_store(), release_id, backend, loaders, settings.cache)
+
+
 async def serve(settings: StandaloneSettings) -> None:
     """Serves until SIGTERM or SIGINT, then shuts down gracefully.
 
@@ -108,7 +116,14 @@ async def serve(settings: StandaloneSettings) -> None:
 
     limit_threads(settings.tensorflow_threads)
     loaders = {CF: CF_SCORERS, INFERENCE: INFERENCE_SCORERS}
-    gateway, followers = await start(settings, loaders, is_tried=settings.trial)
+    host = None
+    if settings.trial:
+        # The first thing that a server does: later it has threads, and could not be forked.
+        tried = {
+            name: partial(_load_on_trial, settings, name, own) for name, own in loaders.items()
+        }
+        host = start_trial_host({GATEWAY: trial_loader(settings), **tried})
+    gateway, followers = await start(settings, loaders, host=host)
     following = [asyncio.create_task(follower.follow()) for follower in followers]
     try:
         await until_signalled()
