@@ -3,8 +3,11 @@
 The models that a release serves were refitted on all its ratings, so they cannot be judged by any
 of them. But each release keeps what its models predicted and recommended before the refit
 (`HeldOut`). Ratings that both releases held out are therefore a fair test for both: the latest
-ratings of each user, by the default split. For users who have rated since production was trained,
-the two test parts overlap, and the overlap counts.
+ratings of each user, by the default split.
+
+Users who have not rated since production was trained have the same test part in both releases. If
+there are enough of them, they alone are compared. For the others the two test parts overlap, and
+the overlap counts. That favours the candidate a little, which knew more of these users.
 
 Letting the served models of production score newer ratings would not be fair: they have learned
 from more ratings of all users than the candidate's models had when they were evaluated.
@@ -64,14 +67,15 @@ class _Evaluated:
     rated: Int32
 
 
-def compare(candidate: ServedRelease, production: ServedRelease) -> Compared:
+def compare(candidate: ServedRelease, production: ServedRelease, min_users: int) -> Compared:
     """Compares two releases; nothing is compared if one of them does not hold its evaluation.
 
     Args:
         candidate: The candidate.
         production: The release in production.
+        min_users: How many users with the same test part are enough to leave out the others.
     """
-    found = Compared()
+    unchanged, found = Compared(), Compared()
     held, other = candidate.held_out, production.held_out
     if held is None or other is None:
         return found
@@ -87,7 +91,9 @@ def compare(candidate: ServedRelease, production: ServedRelease) -> Compared:
         ours = _evaluated(candidate, held, place, own_numbers)
         theirs = _evaluated(production, other, there, numbers)
         _compare_user(found, ours, theirs, candidate.relevant_stars)
-    return found
+        if np.array_equal(np.sort(ours.items), np.sort(theirs.items)):
+            _compare_user(unchanged, ours, theirs, candidate.relevant_stars)
+    return unchanged if len(unchanged.ndcg) >= min_users else found
 
 
 def _compare_user(

@@ -27,7 +27,7 @@ def quality_checks(
     if candidate.held_out is None:
         yield Check("comparison", ASK, "the release does not hold its evaluation")
         return
-    found = compare(candidate, production)
+    found = compare(candidate, production, config.min_users)
     if len(found.ndcg) < config.min_users:
         yield _compare_metrics(candidate, production, found, config)
         return
