@@ -7,8 +7,9 @@ needs when it runs.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,12 +23,18 @@ from marquee_services.server.options import settings_options
 from marquee_services.server.settings import ServerSettings
 from marquee_services.standalone.settings import StandaloneSettings
 
+if TYPE_CHECKING:
+    from marquee_services.server.trial_host import TrialHost
+
 __all__ = ["releases", "serve"]
 
 
 @click.group()
 def serve() -> None:
     """Run a service: the gateway, a backend of it, or all of them in one process."""
+    from marquee_services.server.logs import silence_native_logs
+
+    silence_native_logs()
 
 
 @serve.command(GATEWAY)
@@ -35,9 +42,9 @@ def serve() -> None:
 def serve_gateway(settings: GatewaySettings) -> None:
     """Run the gateway, which answers callers (RecommenderService)."""
     keep_heap_small()
-    from marquee_services.gateway.main import serve
+    from marquee_services.gateway.main import serve, trial_host
 
-    _run(GATEWAY, settings, lambda: serve(settings))
+    _run(GATEWAY, settings, lambda host: serve(settings, host), lambda: trial_host(settings))
 
 
 @serve.command(CF)
@@ -46,9 +53,9 @@ def serve_cf(settings: CFSettings) -> None:
     """Run the CF service, which scores with NumPy and SciPy (ScoringService)."""
     limit_arenas()
     _limit_blas_threads(settings.blas_threads)
-    from marquee_services.cf.main import serve
+    from marquee_services.cf.main import serve, trial_host
 
-    _run(CF, settings, lambda: serve(settings))
+    _run(CF, settings, lambda host: serve(settings, host), lambda: trial_host(settings))
 
 
 @serve.command(INFERENCE)
@@ -58,9 +65,9 @@ def serve_inference(settings: InferenceSettings) -> None:
     leave_keras_out()
     limit_arenas()
     _limit_blas_threads(settings.blas_threads)
-    from marquee_services.inference.main import serve
+    from marquee_services.inference.main import serve, trial_host
 
-    _run(INFERENCE, settings, lambda: serve(settings))
+    _run(INFERENCE, settings, lambda host: serve(settings, host), lambda: trial_host(settings))
 
 
 @serve.command(STANDALONE)
@@ -70,9 +77,9 @@ def serve_standalone(settings: StandaloneSettings) -> None:
     leave_keras_out()
     limit_arenas()
     _limit_blas_threads(settings.blas_threads)
-    from marquee_services.standalone.main import serve
+    from marquee_services.standalone.main import serve, trial_host
 
-    _run(STANDALONE, settings, lambda: serve(settings))
+    _run(STANDALONE, settings, lambda host: serve(settings, host), lambda: trial_host(settings))
 
 
 def _limit_blas_threads(threads: int) -> None:
@@ -82,11 +89,23 @@ def _limit_blas_threads(threads: int) -> None:
 
 
 def _run(
-    service: str, settings: ServerSettings, main: Callable[[], Coroutine[Any, Any, None]]
+    service: str,
+    settings: ServerSettings,
+    main: Callable[[TrialHost | None], Coroutine[Any, Any, None]],
+    trial_host: Callable[[], TrialHost],
 ) -> None:
+    from marquee_services.server import tracing
     from marquee_services.server.logs import configure_logs
     from marquee_services.server.runtime import run
 
     configure_logs(service, settings.log_format, settings.log_level)
+    # A hang-up reloads certificates and tokens once the server runs; before that it does nothing.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with errors_as_one_line():
-        run(main())
+        # Before tracing and the server start threads: a process with threads cannot be forked.
+        host = trial_host() if settings.trial else None
+        tracing.configure(service)
+        try:
+            run(main(host))
+        finally:
+            tracing.shut_down()

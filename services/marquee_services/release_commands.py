@@ -397,13 +397,14 @@ def errors_as_one_line() -> Iterator[None]:
     whose URL is wrong or needs a package that is not installed.
     """
     from marquee_core.errors import ArtifactError
+    from marquee_core.redaction import redact
     from marquee_core.release.signing import KeyFileError
     from marquee_core.release.store import StoreURLError
 
     try:
         yield
     except (ArtifactError, KeyFileError, StoreURLError, OSError) as error:
-        raise click.ClickException(" ".join(str(error).split())) from error
+        raise click.ClickException(redact(" ".join(str(error).split()))) from error
 
 
 def _metric(metrics: dict[str, float], name: str) -> str:

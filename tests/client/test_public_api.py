@@ -32,9 +32,10 @@ PUBLIC = set(
     MarqueeError ModelShare ModelStatus ModelWeight NotFound Overloaded PermissionDenied
     PredictedRating PredictedRatings RatedItem Reason RecommendOptions Recommendation
     Recommendations RecordedFeedback ReleaseEvaluation ReleaseStatus SimilarItem SimilarItems
-    SimilarUsers Status Subject SubjectKind TLS Unauthenticated Unavailable Unimplemented Violation
+    SimilarUsers Status Subject SubjectKind TLS TokenFile Unauthenticated Unavailable Unimplemented
+    Violation
     __version__
-    """.split()  # noqa: SIM905 - a list of 51 strings reads worse
+    """.split()  # noqa: SIM905 - a list of 52 strings reads worse
 )
 
 

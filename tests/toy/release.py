@@ -31,6 +31,7 @@ from marquee_core.release.manifest import (
 )
 from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.baseline import Baseline
+from marquee_core.scorers.ials import IALSConfig, IALSScorer
 from marquee_core.scorers.popularity import popularity_scores
 from marquee_core.scorers.scorer import LoadScorer, NeighbourEvidence, RatedEvidence, ReleaseData
 from marquee_core.service_names import BACKENDS, CF, GATEWAY, INFERENCE
@@ -145,14 +146,16 @@ def toy_data(
     return users, catalogue, ReleaseData(matrix, Baseline.fit(matrix, 5.0, 5.0, 3))
 
 
-def toy_ensemble(backends: Sequence[str] = BACKENDS) -> Ensemble:
+def toy_ensemble(
+    backends: Sequence[str] = BACKENDS, models: Mapping[str, Mapping[str, Output]] = TOY_MODELS
+) -> Ensemble:
     """Makes an ensemble with a pair of blends for every subset of the backends."""
     pairs = {}
     for subset in backend_subsets(backends):
         stars = {"baseline": 1.0}
         ranking = {"baseline": 0.5, "popularity": 0.25}
         for backend in subset:
-            for name, output in TOY_MODELS[backend].items():
+            for name, output in models[backend].items():
                 ranking[name] = 1.0
                 if output is Output.STARS:
                     stars[name] = 0.5
@@ -197,6 +200,7 @@ def publish_toy(
     recorded: Mapping[tuple[str, str], float] | None = None,
     mark: Mark | None = None,
     precomputed: bool = False,
+    servable: bool = False,
 ) -> Manifest:
     """Publishes a toy release without promoting it.
 
@@ -209,17 +213,24 @@ def publish_toy(
         recorded: Ratings from the feedback log that the release knows, by user and item.
         mark: The place in the log up to which it knows it.
         precomputed: Whether it has first pages, for a release without backends.
+        servable: Whether the CF service of `marquee serve` can load the release, whose only model
+            is then iALS with random factors. Otherwise only `TOY_LOADERS` can.
     """
-    toy_models = {backend: TOY_MODELS[backend] for backend in backends}
+    known = {CF: {"ials": Output.AFFINITY}} if servable else TOY_MODELS
+    toy_models = {backend: known[backend] for backend in backends if backend in known}
     users, catalogue, data = toy_data(seed, recorded)
     random = np.random.default_rng(seed)
     vectors = random.normal(size=(ITEMS, FACTORS)).astype(np.float32)
     unit = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    save_data(folder, users, catalogue, data, unit, toy_ensemble(backends))
+    save_data(folder, users, catalogue, data, unit, toy_ensemble(list(toy_models), known))
     for models in toy_models.values():
         for name in models:
             parameters = random.normal(size=(ITEMS, FACTORS)).astype(np.float32)
-            save_array(model_folder(folder, name) / "vectors.npy", parameters)
+            if servable:
+                config = IALSConfig(factors=FACTORS)
+                IALSScorer(data, config, parameters).save(model_folder(folder, name))
+            else:
+                save_array(model_folder(folder, name) / "vectors.npy", parameters)
     if precomputed:
         toy_pages(catalogue, data).save(folder)
     files = hash_folder(folder)

@@ -60,6 +60,7 @@ from marquee._state import (
     ReleaseStatus,
     Status,
 )
+from marquee._token_file import TokenFile
 from marquee._types import (
     AnswerSource,
     Decomposition,
@@ -125,6 +126,7 @@ __all__ = [
     "Status",
     "Subject",
     "SubjectKind",
+    "TokenFile",
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",

@@ -21,7 +21,6 @@ import hashlib
 import json
 import os
 import random
-import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -34,6 +33,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from marquee_core.errors import ArtifactError, reason_of
+from marquee_core.redaction import redact
 
 PARTIAL = ".partial-"
 """How the names of unfinished files and folders begin; a killed process may leave some."""
@@ -44,7 +44,6 @@ _LOCK_POLL_S = 0.1
 # With a pause that grows to a second, a writer that always loses gives up after about a minute.
 _MAX_ATTEMPTS = 60
 _MAX_PAUSE_S = 1.0
-_USER_AND_PASSWORD = re.compile(r"(?<=://)([^/?#@\s]*?):[^/?#@\s]*@")
 
 
 class StoreURLError(ValueError):
@@ -70,11 +69,6 @@ class Versioned:
 
     content: bytes | None
     version: str
-
-
-def without_password(text: str) -> str:
-    """A text in which the passwords of URLs (`scheme://user:password@host`) are replaced by ***."""
-    return _USER_AND_PASSWORD.sub(r"\1:***@", text)
 
 
 def parse_json(content: bytes, what: str) -> Any:
@@ -114,13 +108,11 @@ class Storage:
             StoreURLError: The scheme of the URL is unknown, or its file system needs a package that
                 is not installed.
         """
-        self.url = without_password(url)
+        self.url = redact(url)
         try:
             self.fs, root = fsspec.core.url_to_fs(url)
         except (ValueError, ImportError) as error:
-            raise StoreURLError(
-                f"release store {self.url!r}: {without_password(str(error))}"
-            ) from error
+            raise StoreURLError(f"release store {self.url!r}: {redact(str(error))}") from error
         self.root = str(root).rstrip("/")
         self.is_local = isinstance(self.fs, LocalFileSystem)
         self._has_etags = "s3" in _protocols(self.fs)
@@ -145,7 +137,7 @@ class Storage:
             raise
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise StoreError(f"release store {self.url}: {without_password(reason)}") from error
+            raise StoreError(f"release store {self.url}: {redact(reason)}") from error
 
     def read(self, path: str) -> bytes:
         """The content of a file.

@@ -45,7 +45,7 @@ class ReleaseStore:
     """Publishes, lists, promotes and opens releases.
 
     Attributes:
-        url: The folder or URL of the store, without a password.
+        url: The folder or URL of the store as it was given; it may contain a password.
         storage: The files of the store, for what else is kept beside the releases.
         pointer: Which release is in production, and the audit of its changes.
         trusted: The keys of which one must have signed a release; None to accept any release.
@@ -67,7 +67,7 @@ class ReleaseStore:
                 is not installed.
         """
         self.storage = Storage(url)
-        self.url = self.storage.url
+        self.url = url
         self.pointer = ProductionPointer(self.storage)
         self.trusted, self.signer = trusted, signer
         self._transfer = Transfer(self.storage)
@@ -103,7 +103,9 @@ class ReleaseStore:
         try:
             content = self.storage.read(path)
         except FileNotFoundError as error:
-            raise ArtifactError(f"there is no release {release_id!r} in {self.url}") from error
+            raise ArtifactError(
+                f"there is no release {release_id!r} in {self.storage.url}"
+            ) from error
         if self.trusted is not None:
             self.trusted.check(content, self._signatures(release_id), release_id)
         return parse_manifest(content, release_id)

@@ -57,7 +57,6 @@ class FeedbackRuntime:
             self._writer,
             releases,
             FeedbackMetrics(metrics.registry, self._follower, fresh),
-            settings.feedback_admin_token,
         )
         self.list_counter = ListCounter(
             self._log.write_list_counts, settings.experiment_count_interval, metrics.registry

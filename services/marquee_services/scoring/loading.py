@@ -18,8 +18,10 @@ from marquee_core.retrieval.ann import AnnConfig, AnnIndex
 from marquee_core.retrieval.exact import ExactIndex, ItemIndex, item_products
 from marquee_core.scorers.scorer import LoadScorer, Scorer, WarmsUp
 from marquee_services.scoring.engine import Engine, Query
+from marquee_services.scoring.model_times import NoTimer, Timer
 from marquee_services.scoring.ranking import rank
 
+_NO_TIMER = NoTimer()
 # Candidates of a page are scored in one pass for all users, many candidates user by user.
 _PAGE, _MANY_CANDIDATES = 20, 100
 
@@ -30,6 +32,7 @@ def load_engine(
     backend: str,
     loaders: Mapping[str, LoadScorer],
     cache: Path,
+    timer: Timer = _NO_TIMER,
 ) -> Engine:
     """Loads a backend's models of a release, and warms them up.
 
@@ -39,6 +42,7 @@ def load_engine(
         backend: Name of the service, from `marquee_core.service_names`.
         loaders: The function that loads each model that this service knows, by name.
         cache: Folder of the copies of release files.
+        timer: Measures the models.
 
     Raises:
         ArtifactError: A file of the release is missing or damaged, or the release has a model that
@@ -57,7 +61,7 @@ def load_engine(
             indexes[name] = index
     engine = Engine(release_id, files.data, scorers, indexes)
     warm_up(engine)
-    return engine
+    return replace(engine, timer=timer)
 
 
 def load_index(folder: Path, scorer: Scorer, retrieval: Mapping[str, Any]) -> ItemIndex | None:

@@ -12,14 +12,26 @@ from marquee_core.release.copies import ReleaseCopies
 from marquee_core.scorers.scorer import LoadScorer
 from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.loading import load_engine
+from marquee_services.scoring.model_times import ModelTimes
 from marquee_services.scoring.servicer import ScoringServicer
 from marquee_services.scoring.settings import ScoringSettings
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.metrics import Metrics
-from marquee_services.server.runtime import BoundServer, create_server, until_signalled
+from marquee_services.server.queue_metrics import QueueMetrics
+from marquee_services.server.runtime import (
+    BoundServer,
+    create_server,
+    methods_of,
+    until_signalled,
+)
+from marquee_services.server.state_metrics import release_metrics
 from marquee_services.server.trial import Trial, start_trial_host
+from marquee_services.server.trial_host import TrialHost
 
-SERVICE = scoring_service_pb2.DESCRIPTOR.services_by_name["ScoringService"].full_name
+_DESCRIPTOR = scoring_service_pb2.DESCRIPTOR.services_by_name["ScoringService"]
+SERVICE = _DESCRIPTOR.full_name
+# Gateways ask for the loaded releases all the time, to learn whether the server answers.
+_PROBES = frozenset({"ListReleases"})
 
 
 async def start(
@@ -44,7 +56,8 @@ async def start(
         StoreURLError: The URL of the store cannot be used.
     """
     store = settings.open_store()
-    metrics = Metrics()
+    metrics = Metrics(methods_of(_DESCRIPTOR))
+    times = ModelTimes(metrics)
     loop = asyncio.get_running_loop()
     pending: set[asyncio.Task[None]] = set()
 
@@ -56,7 +69,7 @@ async def start(
 
     follower = ReleaseFollower(
         store,
-        lambda release_id: load_engine(store, release_id, backend, loaders, settings.cache),
+        lambda release_id: load_engine(store, release_id, backend, loaders, settings.cache, times),
         settings.poll_interval,
         settings.keep_releases,
         on_change,
@@ -64,7 +77,8 @@ async def start(
         settings.scrub_interval,
         trial,
     )
-    servicer = ScoringServicer(follower, settings)
+    metrics.read_on_scrape(release_metrics(follower, lambda: None))
+    servicer = ScoringServicer(follower, settings, backend, QueueMetrics(metrics))
     bound = await create_server(
         settings,
         (SERVICE,),
@@ -72,21 +86,37 @@ async def start(
             servicer, server
         ),
         metrics,
+        probes=_PROBES,
     )
     return bound, follower
 
 
-async def serve(settings: ScoringSettings, backend: str, loaders: Mapping[str, LoadScorer]) -> None:
-    """Serves until SIGTERM or SIGINT, then shuts down gracefully; see `start`."""
-    trial = None
-    if settings.trial:
-        # The first thing that a server does: later it has threads, and could not be forked.
-        load = partial(_load_on_trial, settings, backend, loaders)
-        trial = Trial(backend, settings, start_trial_host({backend: load}))
+def trial_host(
+    settings: ScoringSettings, backend: str, loaders: Mapping[str, LoadScorer]
+) -> TrialHost:
+    """Starts the process that tries releases; call it before the process has threads."""
+    return start_trial_host({backend: partial(_load_on_trial, settings, backend, loaders)})
+
+
+async def serve(
+    settings: ScoringSettings,
+    backend: str,
+    loaders: Mapping[str, LoadScorer],
+    host: TrialHost | None = None,
+) -> None:
+    """Serves until SIGTERM or SIGINT, then shuts down gracefully; see `start`.
+
+    Args:
+        settings: The server's settings.
+        backend: Name of the service, from `marquee_core.service_names`.
+        loaders: The function that loads each model that the service knows, by name.
+        host: Starts the processes in which releases are tried; None to load them at once.
+    """
+    trial = None if host is None else Trial(backend, settings, host)
     bound, follower = await start(settings, backend, loaders, trial)
     following = asyncio.create_task(follower.follow())
     try:
-        await until_signalled()
+        await until_signalled(bound.reloader.reload)
     finally:
         following.cancel()
         with suppress(asyncio.CancelledError):

@@ -13,6 +13,7 @@ from typing import Generic, Protocol, TypeVar
 import structlog
 
 from marquee_core.errors import ArtifactError
+from marquee_core.redaction import redact
 from marquee_core.release.copies import ReleaseCopies
 from marquee_core.release.store import ReleaseStore
 from marquee_services.errors import NoRelease, ReleaseNotFound, ServiceError
@@ -59,6 +60,9 @@ class ReleaseFollower(Generic[_R]):
         promoted_id: The release that the store names as production; "" before the first poll.
         store_error: Why the last poll of the store failed; "" if it did not.
         damaged_copies: How many damaged files `scrub` has found.
+        refusals: How often a release was refused.
+        failed_polls: How often the store could not be polled.
+        last_poll: When the store was last polled successfully, in seconds since 1970; 0 for never.
     """
 
     def __init__(
@@ -107,6 +111,9 @@ class ReleaseFollower(Generic[_R]):
         self.promoted_id = ""
         self.store_error = ""
         self.damaged_copies = 0
+        self.refusals = 0
+        self.failed_polls = 0
+        self.last_poll = 0.0
 
     @property
     def refused(self) -> dict[str, str]:
@@ -151,14 +158,16 @@ class ReleaseFollower(Generic[_R]):
             try:
                 await self.poll()
                 self.store_error = ""
+                self.last_poll = time.time()
                 if self._scrub_interval and time.monotonic() >= next_scrub:
                     await self.scrub()
                     next_scrub = time.monotonic() + self._scrub_interval
             except Exception as error:
                 # The loaded releases stay in service, whatever the error.
-                if str(error) != self.store_error:
+                if redact(str(error)) != self.store_error:
                     _log.error("release_poll_failed", exc_info=error)
-                self.store_error = str(error) or type(error).__name__
+                self.store_error = redact(str(error)) or type(error).__name__
+                self.failed_polls += 1
             pause = max(self._interval, min(_RETRY_S, 2 * self._interval))
             await asyncio.sleep(pause if self.store_error else self._interval)
 
@@ -233,6 +242,7 @@ class ReleaseFollower(Generic[_R]):
     def _withdraw_if_bad(self, release_id: str, watch: SwapWatch) -> None:
         why = watch.verdict()
         if why and len(self._loaded) > 1 and release_id not in self._refusals:
+            self.refusals += 1
             _log.error("release_withdrawn", release_id=release_id, why=why)
             self._refusals.add(release_id, why, "")
 
@@ -339,7 +349,10 @@ class ReleaseFollower(Generic[_R]):
     def _refuse(
         self, release_id: str, why: str, state: str | None, error: BaseException | None = None
     ) -> None:
+        # Reasons are told to callers.
+        why = redact(why)
         if self._refusals.reasons.get(release_id) != why:
+            self.refusals += 1
             _log.error("release_refused", release_id=release_id, why=why, exc_info=error)
         self._refusals.add(release_id, why, state)
 

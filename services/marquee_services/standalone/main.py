@@ -104,8 +104,23 @@ def _load_on_trial(
     load_engine(settings.open_store(), release_id, backend, loaders, settings.cache)
 
 
-async def serve(settings: StandaloneSettings) -> None:
+def trial_host(settings: StandaloneSettings) -> TrialHost:
+    """Starts the process that tries releases; call it before the process has threads."""
+    from marquee_services.cf.models import CF_SCORERS
+    from marquee_services.inference.models import INFERENCE_SCORERS, limit_threads
+
+    limit_threads(settings.tensorflow_threads)
+    loaders = {CF: CF_SCORERS, INFERENCE: INFERENCE_SCORERS}
+    tried = {name: partial(_load_on_trial, settings, name, own) for name, own in loaders.items()}
+    return start_trial_host({GATEWAY: trial_loader(settings), **tried})
+
+
+async def serve(settings: StandaloneSettings, host: TrialHost | None) -> None:
     """Serves until SIGTERM or SIGINT, then shuts down gracefully.
+
+    Args:
+        settings: The server's settings.
+        host: Starts the processes in which releases are tried; None to load them at once.
 
     Raises:
         OSError: The server cannot listen on its address.
@@ -115,18 +130,12 @@ async def serve(settings: StandaloneSettings) -> None:
     from marquee_services.inference.models import INFERENCE_SCORERS, limit_threads
 
     limit_threads(settings.tensorflow_threads)
-    loaders = {CF: CF_SCORERS, INFERENCE: INFERENCE_SCORERS}
-    host = None
-    if settings.trial:
-        # The first thing that a server does: later it has threads, and could not be forked.
-        tried = {
-            name: partial(_load_on_trial, settings, name, own) for name, own in loaders.items()
-        }
-        host = start_trial_host({GATEWAY: trial_loader(settings), **tried})
-    gateway, followers = await start(settings, loaders, host=host)
+    gateway, followers = await start(
+        settings, {CF: CF_SCORERS, INFERENCE: INFERENCE_SCORERS}, host=host
+    )
     following = [asyncio.create_task(follower.follow()) for follower in followers]
     try:
-        await until_signalled()
+        await until_signalled(gateway.bound.reloader.reload)
     finally:
         for task in following:
             task.cancel()

@@ -26,7 +26,7 @@ import numpy as np
 
 from marquee_core.arrays import Bool, Float32, Int64
 from marquee_core.catalogue import Vocabulary
-from marquee_core.feedback.events import FeedbackKind, user_digest
+from marquee_core.feedback.events import user_digest
 from marquee_core.feedback.meaning import is_explicit, stars_of
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.details import ItemDetails
@@ -214,16 +214,16 @@ def _event_rows(dataset: RatingsDataset, recorded: RecordedFeedback) -> tuple[_R
         for event, user in events
         if id_problem(user) is None and id_problem(event.item_id) is None
     ]
-    ratings = [
-        DISLIKED_STRENGTH
-        if is_implicit and event.kind is FeedbackKind.DISLIKE
-        else stars_of(event.kind, event.value, low, high)
-        for event, _ in valid
-    ]
+    ratings = np.array(
+        [stars_of(event.kind, event.value, low, high) for event, _ in valid], dtype=np.float32
+    )
+    if is_implicit:
+        # As in the gateway: the lowest strength says that there was no interaction.
+        ratings[ratings <= low] = DISLIKED_STRENGTH
     rows = _Rows(
         IdColumn.of([user for _, user in valid]),
         IdColumn.of([event.item_id for event, _ in valid]),
-        np.array(ratings, dtype=np.float32),
+        ratings,
         np.array([event.time_us // _US for event, _ in valid], dtype=np.int64),
     )
     plays = np.array([not is_explicit(event.kind) for event, _ in valid], dtype=np.bool_)

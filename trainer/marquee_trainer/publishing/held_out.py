@@ -20,7 +20,7 @@ from marquee_trainer.data.scale import Feedback
 from marquee_trainer.data.split import Split
 from marquee_trainer.metrics.ranking_metrics import rank_candidates
 from marquee_trainer.models.baselines import fitted_baselines
-from marquee_trainer.training.evaluate import ENSEMBLE, score_functions
+from marquee_trainer.training.evaluate import ENSEMBLE
 from marquee_trainer.training.results import Trained
 
 FOLDER = "evaluation"
@@ -130,7 +130,6 @@ def _lists(trained: Trained, users: Int32, is_implicit: bool) -> Int32:
     data, models = trained.data, trained.models
     blends = trained.ensemble.blends(sorted({model.backend for model in models}))
     scorers = {m.name: m.scorer for m in (*fitted_baselines(data, is_implicit), *models)}
-    score = score_functions(data, scorers, blends.ranking)[ENSEMBLE]
     item_count = data.matrix.item_count
     lists = np.full((len(users), LIST_LENGTH), -1, np.int32)
     block = max(1, _BLOCK_CELLS // max(1, item_count))
@@ -139,7 +138,9 @@ def _lists(trained: Trained, users: Int32, is_implicit: bool) -> Int32:
         profiles = data.matrix.profiles(part)
         candidates = np.ones((len(part), item_count), np.bool_)
         candidates[profiles.rows, profiles.items] = False
-        lists[first : first + len(part)] = best_items(score(part), candidates)
+        scores = {name: scorers[name].score(profiles) for name in blends.ranking.weights}
+        ranking = blends.ranking.apply(scores).astype(np.float32)
+        lists[first : first + len(part)] = best_items(ranking, candidates)
     return lists
 
 

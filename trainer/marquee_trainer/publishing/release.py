@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from marquee_core.attributes import Attributes
 from marquee_core.catalogue import Catalogue, Vocabulary
 from marquee_core.feedback.events import Mark
 from marquee_core.release.contents import model_folder, save_data
@@ -36,6 +37,7 @@ from marquee_trainer.publishing.config import PrecomputeConfig, RetrievalConfig
 from marquee_trainer.publishing.held_out import HeldOut
 from marquee_trainer.publishing.precomputed import precompute_pages
 from marquee_trainer.publishing.retrieval import choose_retrieval
+from marquee_trainer.threads import blas_threads
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import ENSEMBLE
 from marquee_trainer.training.refit import all_rows
@@ -119,11 +121,13 @@ def publish_trained(
         retrieval,
         config.seed,
         precompute,
+        dataset.attributes,
         mark,
         HeldOut.of(dataset, split, trained),
     )
 
 
+@blas_threads(1)
 def publish_release(
     store: ReleaseStore,
     source: DataEntry,
@@ -137,6 +141,7 @@ def publish_release(
     retrieval: RetrievalConfig | None = None,
     seed: int = 0,
     precompute: PrecomputeConfig | None = None,
+    attributes: Mapping[str, Sequence[str]] | None = None,
     mark: Mark | None = None,
     held_out: HeldOut | None = None,
 ) -> Manifest:
@@ -155,6 +160,8 @@ def publish_release(
         retrieval: How candidates are generated from a large catalogue; None for the default.
         seed: Seed of the choices that `retrieval` makes at random.
         precompute: Which first pages are precomputed; None for the default.
+        attributes: The items' free attributes: for each name, a text per item, empty if it is
+            unknown.
         mark: The place up to which `data` holds what is in the feedback log; None without a log.
         held_out: What the evaluated models predicted and recommended; None to keep nothing of it.
 
@@ -163,11 +170,13 @@ def publish_release(
 
     Raises:
         ArrayError: A model's parameters are not finite.
+        ValueError: The attributes of an item are larger than a release may hold.
         OSError: The store cannot be written to.
     """
+    packed = Attributes.of(attributes, len(catalogue)) if attributes else None
     with tempfile.TemporaryDirectory(prefix="marquee-release-") as name:
         folder = Path(name)
-        save_data(folder, users, catalogue, data, item_vectors(data), ensemble)
+        save_data(folder, users, catalogue, data, item_vectors(data), ensemble, packed)
         retrieval_entries = {}
         for model in models:
             model.save(model_folder(folder, model.name))

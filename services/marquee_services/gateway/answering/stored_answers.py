@@ -15,6 +15,7 @@ from cachetools import LRUCache
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee_services.errors import NoRelease, ReleaseNotFound
+from marquee_services.gateway.answer_metrics import AnswerMetrics
 from marquee_services.gateway.answering import messages
 from marquee_services.gateway.caching.answer_cache import AnswerCache, CachedAnswer
 from marquee_services.gateway.caching.message_bytes import SerializedResponse
@@ -54,6 +55,7 @@ class StoredAnswers:
         use_precomputed: bool,
         dense_limit: int,
         fresh: FreshFeedback,
+        metrics: AnswerMetrics,
     ) -> None:
         """Creates a finder.
 
@@ -66,6 +68,7 @@ class StoredAnswers:
                 pages are ranked that way, and are not used for larger catalogues.
             fresh: The feedback of users since the release was trained. Precomputed pages do not
                 know it, and cached ones are of one version of it.
+            metrics: Counts the answers by what they recommend.
         """
         self._routing = routing
         self._router = router
@@ -73,6 +76,7 @@ class StoredAnswers:
         self._use_precomputed = use_precomputed
         self._dense_limit = dense_limit
         self._fresh = fresh
+        self._metrics = metrics
         # The serialised sources of the last routes asked for; all answers of a route share one.
         self._sources: LRUCache[str, tuple[GatewayRelease, bytes]] = LRUCache(_SOURCES)
 
@@ -158,11 +162,15 @@ class StoredAnswers:
     ) -> tuple[CachedAnswer, AnswerOrigin] | None:
         cached = self._cache.get(route.cache_key, key, feedback_version)
         if cached is not None:
+            self._metrics.count_stored(route.release, cached.body)
             return cached, AnswerOrigin.CACHED
         if feedback_version:
             return None
         precomputed = self._from_precomputed_page(route, subject, options, key)
-        return None if precomputed is None else (precomputed, AnswerOrigin.PRECOMPUTED)
+        if precomputed is None:
+            return None
+        self._metrics.count_stored(route.release, precomputed.body)
+        return precomputed, AnswerOrigin.PRECOMPUTED
 
     def _from_precomputed_page(
         self,
