@@ -7,6 +7,7 @@ needs when it runs.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator
@@ -104,6 +105,8 @@ def _run(
     from marquee_services.server.runtime import run
 
     configure_logs(service, settings.log_format, settings.log_level)
+    # A hang-up reloads certificates and tokens once the server runs; before that it does nothing.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with _errors_as_one_line():
         run(main())
 

@@ -53,6 +53,10 @@ _PING_TIMEOUT_MS = 500
 # stay unused for that long.
 _RECONNECT_MS = (100, 5_000)
 
+# Minimum time between two look-ups of the target's name. With gRPC's own 30 seconds, a client whose
+# connections end at a server's `--max-connection-age` would find new servers later than that.
+_RESOLVE_MS = 2_000
+
 _AUTHORIZATION = "authorization"
 # A target whose scheme is none of ipv4, ipv6 and dns: `scheme:///…`, or `unix:` and its like.
 _OTHER_SCHEME = re.compile(r"(?:unix|unix-abstract|vsock):|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -118,6 +122,7 @@ class Settings:
             "grpc.http2.ping_timeout_ms": _PING_TIMEOUT_MS,
             "grpc.initial_reconnect_backoff_ms": _RECONNECT_MS[0],
             "grpc.max_reconnect_backoff_ms": _RECONNECT_MS[1],
+            "grpc.dns_min_time_between_resolutions_ms": _RESOLVE_MS,
             # Do not share connections between channels. A forked child must not use a connection of
             # its parent.
             "grpc.use_local_subchannel_pool": 1,

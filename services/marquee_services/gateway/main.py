@@ -41,6 +41,7 @@ from marquee_services.gateway.releases.release import GatewayRelease, load_gatew
 from marquee_services.gateway.releases.serving import Releases
 from marquee_services.gateway.servicer import RecommenderServicer
 from marquee_services.gateway.settings import GatewaySettings
+from marquee_services.server.certificates import Certificates
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.runtime import BoundServer, create_server, until_signalled
@@ -102,15 +103,21 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
         backends: The CF and the inference service; None to call those of the settings.
 
     Raises:
+        CertificateError: A certificate cannot be used.
         OSError: The gateway cannot listen on the address.
         StoreURLError: The URL of the store cannot be used.
         ValueError: The URL of the feedback log cannot be used.
     """
     store = ReleaseStore(settings.store)
+    certificates = None
+    if settings.backend_ca:
+        certificates = Certificates(
+            "backends", settings.backend_cert, settings.backend_key, settings.backend_ca
+        )
     if backends is None:
         backends = (
-            Backend(CF, settings.cf_target, settings),
-            Backend(INFERENCE, settings.inference_target, settings),
+            Backend(CF, settings.cf_target, settings, certificates),
+            Backend(INFERENCE, settings.inference_target, settings, certificates),
         )
     follower: ReleaseFollower[GatewayRelease] = ReleaseFollower(
         store,
@@ -162,6 +169,8 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
         if feedback is not None:
             await feedback.stop()
         raise
+    if certificates is not None:
+        bound.reloader.add(certificates)
     tasks = [asyncio.create_task(backend.watch()) for backend in backends]
     tasks.append(asyncio.create_task(follower.follow()))
     gateway = Gateway(bound, follower, backends, releases, metrics, fresh, feedback, tasks)
@@ -205,6 +214,6 @@ async def serve(settings: GatewaySettings) -> None:
     """Serves until SIGTERM or SIGINT, then shuts down gracefully."""
     gateway = await start(settings)
     try:
-        await until_signalled()
+        await until_signalled(gateway.bound.reloader.reload)
     finally:
         await gateway.stop(settings.grace)

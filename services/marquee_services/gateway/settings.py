@@ -23,6 +23,10 @@ class GatewaySettings(ServerSettings):
     backend_ca: str = setting(
         "", "PEM file of the CA that signs the backends' certificates; empty: connect without TLS."
     )
+    backend_cert: str = setting(
+        "", "PEM file of the certificate chain that the gateway shows to the backends (mTLS)."
+    )
+    backend_key: str = setting("", "PEM file of the private key of --backend-cert.")
     backend_timeout: float = setting(
         0.5,
         "Seconds that a backend has to answer; later answers are left out of the ensemble.",
@@ -115,9 +119,11 @@ class GatewaySettings(ServerSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        path = self.feedback_admin_token_file
-        if path and not Path(path).is_file():
-            raise ValueError(f"feedback_admin_token_file: file {path!r} does not exist")
+        if bool(self.backend_cert) != bool(self.backend_key):
+            raise ValueError("backend_cert and backend_key must be given together")
+        if self.backend_cert and not self.backend_ca:
+            raise ValueError("backend_cert requires backend_ca")
+        self._check_files("backend_ca", "backend_cert", "backend_key", "feedback_admin_token_file")
         known = ("sqlite:///", "postgresql://", "postgresql+psycopg://")
         if self.feedback not in ("", BESIDE_STORE) and not self.feedback.startswith(known):
             raise ValueError("feedback: neither `sqlite` nor a URL of SQLite or PostgreSQL")

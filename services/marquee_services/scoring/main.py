@@ -72,7 +72,7 @@ async def serve(settings: ScoringSettings, backend: str, loaders: Mapping[str, L
     bound, follower = await start(settings, backend, loaders)
     following = asyncio.create_task(follower.follow())
     try:
-        await until_signalled()
+        await until_signalled(bound.reloader.reload)
     finally:
         following.cancel()
         with suppress(asyncio.CancelledError):

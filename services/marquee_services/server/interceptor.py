@@ -24,6 +24,7 @@ from marquee_services.errors import (
     Overloaded,
     ServiceError,
 )
+from marquee_services.server.access import AccessControl
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.status import (
     DETAILS_KEY,
@@ -52,6 +53,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         max_calls: int,
         default_deadline: float,
         metrics: Metrics,
+        access: AccessControl | None = None,
     ):
         """Takes the services to wrap, and the limits.
 
@@ -61,11 +63,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             max_calls: Most calls in progress at once; further calls are refused.
             default_deadline: Deadline in seconds of calls whose client set none.
             metrics: Receives the number of calls in progress and their latencies.
+            access: Decides which calls are accepted; None to accept all.
         """
         self._prefixes = prefixes
         self._max_calls = max_calls
         self._default_deadline = default_deadline
         self._metrics = metrics
+        self._access = access
         self.in_progress = 0
         metrics.in_progress.set_function(lambda: self.in_progress)
         # Wrapped handlers by method, so that each is wrapped only once.
@@ -87,29 +91,34 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or not method.startswith(self._prefixes):
             return handler
-        self._handlers[method] = self._wrap(method.rsplit("/", 1)[-1], handler)
+        self._handlers[method] = self._wrap(method, handler)
         return self._handlers[method]
 
     def _wrap(
-        self, name: str, handler: grpc.RpcMethodHandler[Any, Any]
+        self, method: str, handler: grpc.RpcMethodHandler[Any, Any]
     ) -> grpc.RpcMethodHandler[Any, Any]:
+        name = method.rsplit("/", 1)[-1]
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
-                self._streaming(name, handler.unary_stream),
+                self._streaming(name, method, handler.unary_stream),
                 _checked_deserializer(handler.request_deserializer),
                 _bytes_or_serialized(handler.response_serializer),
             )
         return grpc.unary_unary_rpc_method_handler(
-            self._unary(name, handler.unary_unary),
+            self._unary(name, method, handler.unary_unary),
             _checked_deserializer(handler.request_deserializer),
             _bytes_or_serialized(handler.response_serializer),
         )
 
-    def _unary(self, name: str, behaviour: Any) -> Callable[[Any, Context], Awaitable[Any]]:
+    def _unary(
+        self, name: str, method: str, behaviour: Any
+    ) -> Callable[[Any, Context], Awaitable[Any]]:
         async def call(request: Any, context: Context) -> Any:
             with _ObservedCall(self, name) as observed:
                 try:
                     self._admit()
+                    if self._access is not None:
+                        await self._access.admit(method, context)
                     _refuse_malformed(request)
                     async with asyncio.timeout(time_left(context, self._default_deadline)):
                         return await behaviour(request, context)
@@ -118,11 +127,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         return call
 
-    def _streaming(self, name: str, behaviour: Any) -> Callable[[Any, Context], AsyncIterator[Any]]:
+    def _streaming(
+        self, name: str, method: str, behaviour: Any
+    ) -> Callable[[Any, Context], AsyncIterator[Any]]:
         async def call(request: Any, context: Context) -> AsyncIterator[Any]:
             with _ObservedCall(self, name) as observed:
                 try:
                     self._admit()
+                    if self._access is not None:
+                        await self._access.admit(method, context)
                     _refuse_malformed(request)
                     async with asyncio.timeout(time_left(context, self._default_deadline)):
                         async for response in behaviour(request, context):

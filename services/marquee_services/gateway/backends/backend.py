@@ -13,6 +13,7 @@ from marquee_services.gateway.backends.failures import BackendError, Failure, La
 from marquee_services.gateway.backends.interface import AnyReplica
 from marquee_services.gateway.backends.replica import Replica
 from marquee_services.gateway.settings import GatewaySettings
+from marquee_services.server.certificates import Certificates
 
 _log = structlog.get_logger()
 _T = TypeVar("_T")
@@ -33,11 +34,18 @@ class Backend:
         replicas: The replicas by address.
     """
 
-    def __init__(self, name: str, target: str, settings: GatewaySettings) -> None:
+    def __init__(
+        self,
+        name: str,
+        target: str,
+        settings: GatewaySettings,
+        certificates: Certificates | None = None,
+    ) -> None:
         self.name = name
         self.target = target
         self.replicas: dict[Address, Replica] = {}
         self._settings = settings
+        self._certificates = certificates
         self._release_in_service = ""
         self._resolve_error = LastError()
 
@@ -162,7 +170,7 @@ class Backend:
             _log.warning("backend_resolution_failed", backend=self.name, error=str(error))
             return
         for address in found - self.replicas.keys():
-            self.replicas[address] = Replica(self.name, address, self._settings)
+            self.replicas[address] = Replica(self.name, address, self._settings, self._certificates)
         for address in self.replicas.keys() - found:
             # A replica that still answers stays, even when its address no longer resolves.
             if not self.replicas[address].healthy and not self.replicas[address].calls_in_flight:
