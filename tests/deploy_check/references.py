@@ -1,4 +1,4 @@
-"""Resolves the references between objects: what an API server accepts and a cluster stumbles over."""
+"""Resolves the references between objects, which an API server accepts unread."""
 
 from __future__ import annotations
 
@@ -174,6 +174,12 @@ def _pods(objects: list[Object], workload: Workload) -> Iterator[Finding]:
         claim = volume.get("persistentVolumeClaim", {}).get("claimName")
         if claim and claim not in claims:
             yield Finding(workload.where, f"mounts the claim {claim}, which does not exist")
+        elif claim and workload.spec.get("replicas", 1) > 1:
+            modes = claims[claim]["spec"]["accessModes"]
+            if not {"ReadWriteMany", "ReadOnlyMany"} & set(modes):
+                yield Finding(
+                    workload.where, f"several replicas mount the claim {claim} of {modes}"
+                )
     names = {v["name"] for v in pod.get("volumes", ())}
     names |= {t["metadata"]["name"] for t in workload.spec.get("volumeClaimTemplates", ())}
     for container in workload.containers:
@@ -184,9 +190,7 @@ def _pods(objects: list[Object], workload: Workload) -> Iterator[Finding]:
             for action in container.get(probe, {}).values():
                 port = action.get("port") if isinstance(action, dict) else None
                 if port is not None and port_number(container, port) is None:
-                    yield Finding(
-                        workload.where, f"its {probe} uses port {port}, which it lacks"
-                    )
+                    yield Finding(workload.where, f"its {probe} uses port {port}, which it lacks")
     yield from _keys(objects, workload)
     if workload.spec.get("serviceName", "") not in {"", *kinds(objects, "Service")}:
         yield Finding(workload.where, "its serviceName is no Service")
