@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PROTOS_VENV := .venv-protos
 PROXIES := .proxies
+PROMETHEUS := .prometheus
 DEPLOY_VENV := .venv-deploy
 POSTGRESQL := .postgresql
 CHROMIUM := .chromium
@@ -44,7 +45,7 @@ COVERAGE = $(if $(ARGS),,--cov --cov-report=)
 export COVERAGE_CORE ?= $(shell $(PYTHON) -c "import sys; print('ctrace' if sys.version_info < (3, 12) else 'sysmon')")
 
 .PHONY: unit
-unit: $(VENV)/ready $(PROTOS_VENV)/ready $(PROXIES)/ready $(POSTGRESQL)/ready $(CHROMIUM)/ready ## Run the tests (ARGS="tests/core -k store" for some)
+unit: $(VENV)/ready $(PROTOS_VENV)/ready $(PROXIES)/ready $(PROMETHEUS)/ready $(POSTGRESQL)/ready $(CHROMIUM)/ready ## Run the tests (ARGS="tests/core -k store" for some)
 	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile -m "not alone" $(COVERAGE) $(ARGS) $(MAY_BE_EMPTY)
 	$(BIN)/pytest -m alone $(COVERAGE) $(if $(COVERAGE),--cov-append) $(ARGS) $(MAY_BE_EMPTY)
 	$(if $(COVERAGE),@echo "Line coverage: $$($(BIN)/coverage report --format=total) %")
@@ -58,6 +59,14 @@ browser: $(VENV)/ready ## Look at the report in a browser; installs Debian's Chr
 deploy-check: $(VENV)/ready $(DEPLOY_VENV)/ready ## Check manifests and images, and run their commands
 	PYTHONPATH=tests $(BIN)/python -m deploy_check --checkov $(DEPLOY_VENV)/bin/checkov \
 		--hadolint $(DEPLOY_VENV)/bin/hadolint $(ARGS)
+
+.PHONY: observe
+observe: $(VENV)/ready $(PROMETHEUS)/ready ## Run the system under Prometheus, evaluate and draw the dashboards (ARGS=--keep)
+	PYTHONPATH=tests $(BIN)/python -m observe $(ARGS)
+
+.PHONY: drill
+drill: $(VENV)/ready $(PROMETHEUS)/ready ## Cause the faults that alerts are for, and time the alerts
+	PYTHONPATH=tests $(BIN)/python -m observe.drill $(ARGS)
 
 .PHONY: faults
 faults: $(VENV)/ready $(POSTGRESQL)/ready ## Kill gateways and databases 50 times each (ARGS="--kills 10")
@@ -86,7 +95,7 @@ protos: $(PROTOS_VENV)/ready ## Generate the protobuf code after a change in pro
 
 .PHONY: clean
 clean: ## Remove everything that the targets create
-	rm -rf $(VENV) $(PROTOS_VENV) $(DEPLOY_VENV) $(PROXIES) $(POSTGRESQL) $(CHROMIUM) build dist .coverage* \
+	rm -rf $(VENV) $(PROTOS_VENV) $(DEPLOY_VENV) $(PROXIES) $(PROMETHEUS) $(POSTGRESQL) $(CHROMIUM) build dist .coverage* \
 		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 # The versions of all dependencies are pinned in the constraints file.
@@ -111,6 +120,11 @@ $(DEPLOY_VENV)/ready: Makefile
 # nginx and HAProxy for the contract tests, which call the gateway through them as well.
 $(PROXIES)/ready: tests/contract/fetch_proxies.sh
 	tests/contract/fetch_proxies.sh $(PROXIES)
+	touch $@
+
+# Prometheus for the tests of dashboards and alerts; nothing is fetched where it is installed.
+$(PROMETHEUS)/ready: tests/fetch_prometheus.sh
+	tests/fetch_prometheus.sh $(PROMETHEUS)
 	touch $@
 
 # PostgreSQL for the tests of the feedback log; nothing is fetched where it is installed.

@@ -150,7 +150,10 @@ def run_to_end(place: Place, container: Object, extra: Mapping[str, str]) -> Ste
 
 @contextmanager
 def running_servers(
-    objects: list[Object], place: Place, on_step: Callable[[str, Step], None]
+    objects: list[Object],
+    place: Place,
+    on_step: Callable[[str, Step], None],
+    extra: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
     """Starts the three servers of an overlay, and stops them as a kubelet does.
 
@@ -158,6 +161,7 @@ def running_servers(
         objects: The rendered objects.
         place: Where they run; its store must hold a release in production.
         on_step: Called with the name of a service and each check that it passed.
+        extra: Variables of services, by name, beside those of the manifests.
 
     Raises:
         ProcessError: A server ended, did not pass its probes, or did not stop with status 0.
@@ -172,7 +176,7 @@ def running_servers(
             with (logs / f"{name}.log").open("wb") as log:
                 started[name] = subprocess.Popen(
                     arguments_of(container),
-                    env=environment_of(place, name, container),
+                    env={**environment_of(place, name, container), **(extra or {}).get(name, {})},
                     stdout=log,
                     stderr=log,
                 )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import trustme
 
-from deploy_check.objects import Object, kinds, variables, workloads
+from deploy_check.objects import Object, kinds, port_names, variables, workloads
 from deploy_check.processes import (
     INTERVAL_S,
     WAIT_S,
@@ -27,11 +27,14 @@ from marquee_core.release.contents import load_users
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
 
-_METRICS_PORT = 9090
+METRICS_PORT = 9090
 # A model of each backend is enough here; the manifests train all models.
 _QUICK = {"MARQUEE_TRAIN_MODELS": "ease,mf"}
 _SMALL_SAMPLE = {"MARQUEE_TRAIN_DATA": "sample:users=80,items=60,ratings=2400"}
-_USERS, _ITEMS, _RATINGS = 80, 60, 2400
+_RATINGS = 2400
+# Who and what is in the ratings that training jobs find in place of a claim's.
+USER_IDS = tuple(str(number) for number in range(1, 81))
+ITEM_IDS = tuple(str(number) for number in range(1, 61))
 _CALL_TIMEOUT_S = 60.0
 OnStep = Callable[[str, Step], None]
 
@@ -64,15 +67,15 @@ def _write_ratings(folder: Path) -> None:
     """Writes a folder of ratings as an operator would put it into the claim."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
-    pairs = random.choice(_USERS * _ITEMS, _RATINGS, replace=False)
+    pairs = random.choice(len(USER_IDS) * len(ITEM_IDS), _RATINGS, replace=False)
     lines = [
-        f"{pair // _ITEMS + 1},{pair % _ITEMS + 1},{stars},{time}"
+        f"{USER_IDS[pair // len(ITEM_IDS)]},{ITEM_IDS[pair % len(ITEM_IDS)]},{stars},{time}"
         for time, (pair, stars) in enumerate(
             zip(pairs, random.integers(1, 6, _RATINGS), strict=True), 1_600_000_000
         )
     ]
     (folder / "ratings.csv").write_text("\n".join(["userId,movieId,rating,timestamp", *lines, ""]))
-    titles = [f"{item + 1},Film {item + 1} (1990),Drama" for item in range(_ITEMS)]
+    titles = [f"{item},Film {item} (1990),Drama" for item in ITEM_IDS]
     (folder / "movies.csv").write_text("\n".join(["movieId,title,genres", *titles, ""]))
 
 
@@ -89,21 +92,24 @@ def serve_and_call(objects: list[Object], place: Place, on_step: OnStep) -> None
     """
     tls = issue_certificates(objects, place.volume("/tls"))
     with running_servers(objects, place, on_step):
-        (gateway,) = (w for w in workloads(objects) if w.name == "marquee-gateway")
-        (port,) = (
-            p["containerPort"] for p in container_of(gateway)["ports"] if p["name"] == "grpc"
-        )
+        address = gateway_address(objects, place)
         begun = time.monotonic()
-        address = f"127.0.0.1:{place.port(GATEWAY, port)}"
         with Client(address, tls=tls, timeout=_CALL_TIMEOUT_S) as client:
             _await_full_answer(client, _some_user(place))
         how = "over mutual TLS" if tls else "in plaintext"
         on_step(GATEWAY, Step(f"answers Recommend {how}", time.monotonic() - begun))
         for service in (GATEWAY, CF, INFERENCE):
             begun = time.monotonic()
-            if "marquee_call_seconds_bucket" not in read_metrics(place, service, _METRICS_PORT):
+            if "marquee_call_seconds_bucket" not in read_metrics(place, service, METRICS_PORT):
                 raise ProcessError(f"{service} exposes no latencies")
             on_step(service, Step("exposes metrics", time.monotonic() - begun))
+
+
+def gateway_address(objects: list[Object], place: Place) -> str:
+    """The local address of the overlay's gateway."""
+    (gateway,) = (w for w in workloads(objects) if w.name == "marquee-gateway")
+    port = port_names(container_of(gateway))["grpc"]
+    return f"127.0.0.1:{place.port(GATEWAY, port)}"
 
 
 def _await_full_answer(client: Client, user: str) -> None:

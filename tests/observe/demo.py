@@ -1,0 +1,157 @@
+"""The system of the manifests on this machine, under light load of every kind of call."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy_check.objects import Object
+from deploy_check.processes import Place, Step, running_servers
+from deploy_check.render import render_with
+from deploy_check.system import (
+    ITEM_IDS,
+    METRICS_PORT,
+    USER_IDS,
+    gateway_address,
+    issue_certificates,
+    train,
+)
+from marquee import TLS, Client, MarqueeError
+from marquee_core.release.store import ReleaseStore
+from marquee_core.service_names import CF, GATEWAY, INFERENCE
+
+SERVICES = (GATEWAY, CF, INFERENCE)
+_PAUSE_S = 0.1
+_TIMEOUT_S = 5.0
+
+
+@dataclass
+class Demo:
+    """The running system.
+
+    Attributes:
+        place: Where it runs.
+        objects: The rendered manifests.
+        processes: The process of each service.
+        address: The gateway's address.
+        tls: What a caller needs to connect.
+    """
+
+    place: Place
+    objects: list[Object]
+    processes: Mapping[str, subprocess.Popen[bytes]]
+    address: str
+    tls: TLS | bool
+
+    @property
+    def store(self) -> ReleaseStore:
+        """The release store."""
+        return ReleaseStore(str(self.place.volume("/store")))
+
+    @property
+    def metrics_ports(self) -> dict[str, int]:
+        """The local port of each service's metrics."""
+        return {service: self.place.port(service, METRICS_PORT) for service in SERVICES}
+
+    def client(self, timeout: float = _TIMEOUT_S) -> Client:
+        """A client of the gateway."""
+        return Client(self.address, tls=self.tls, timeout=timeout)
+
+
+@contextmanager
+def running_demo(
+    folder: Path,
+    on_step: Callable[[str, Step], None],
+    extra: Mapping[str, Mapping[str, str]] | None = None,
+) -> Iterator[Demo]:
+    """Trains as the CronJob does, and runs the overlay `production` with mutual TLS and feedback.
+
+    Args:
+        folder: Folder for volumes and logs.
+        on_step: Called with each step that has passed.
+        extra: Further variables of services, by name.
+    """
+    objects = render_with("production", ("mtls",), folder / "rendered")
+    place = Place(folder)
+    train(objects, place, on_step)
+    tls = issue_certificates(objects, place.volume("/tls"))
+    variables = {name: dict(values) for name, values in (extra or {}).items()}
+    log = f"sqlite:///{folder / 'feedback.sqlite'}"
+    gateway = {"MARQUEE_FEEDBACK": log, **variables.get(GATEWAY, {})}
+    with running_servers(objects, place, on_step, {**variables, GATEWAY: gateway}) as processes:
+        yield Demo(
+            place=place,
+            objects=objects,
+            processes=processes,
+            address=gateway_address(objects, place),
+            tls=tls,
+        )
+
+
+class Load:
+    """Calls of every kind, in a thread, until `stop`; a context manager.
+
+    Attributes:
+        calls: Number of calls that were answered.
+        errors: Number of calls that failed.
+    """
+
+    def __init__(self, demo: Demo, pause: float = _PAUSE_S) -> None:
+        """Starts the thread.
+
+        Args:
+            demo: The system to call.
+            pause: Seconds between two calls.
+        """
+        self.calls = self.errors = 0
+        self._demo, self._pause = demo, pause
+        self._random = random.Random(0)  # noqa: S311 - load, not secrets
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stops the calls."""
+        self._stop.set()
+        self._thread.join()
+
+    def __enter__(self) -> Load:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _run(self) -> None:
+        with self._demo.client() as client:
+            while not self._stop.wait(self._pause):
+                for call in self._calls(client):
+                    if self._stop.is_set():
+                        return
+                    try:
+                        call()
+                        self.calls += 1
+                    except MarqueeError:
+                        self.errors += 1
+
+    def _calls(self, client: Client) -> list[Callable[[], object]]:
+        """One call of each kind."""
+        user = self._random.choice(USER_IDS)
+        known = self._random.choice(USER_IDS[:20])
+        item = self._random.choice(ITEM_IDS)
+        ratings = {i: self._random.randint(1, 5) for i in self._random.sample(ITEM_IDS, 5)}
+        return [
+            lambda: client.recommend(known),
+            lambda: client.recommend(user, page_size=7),
+            lambda: client.recommend(user, page_size=7),
+            lambda: client.recommend(ratings=ratings),
+            lambda: client.recommend(),
+            lambda: client.recommend(user, diversity=0.3, include_metadata=True),
+            lambda: client.recommend(user, allowed_item_ids=["no such item"]),
+            lambda: client.similar_items(item),
+            lambda: client.feedback.rate(user, {item: 4.0}),
+        ]

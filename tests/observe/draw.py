@@ -1,0 +1,86 @@
+"""Draws dashboards from their queries, for machines without Grafana."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from observe.kit import Panel, panels
+from observe.prometheus import Prometheus
+
+_COLUMNS = 3
+_STEP_S = 2.0
+_RATE_INTERVAL = "15s"
+_MOST_SERIES = 8
+_SCALES: Mapping[str, tuple[float, str]] = {
+    "s": (1000.0, "ms"),
+    "percentunit": (100.0, "%"),
+    "bytes": (1 / 2**20, "MiB"),
+    "reqps": (1.0, "per second"),
+    "cps": (1.0, "per second"),
+}
+
+
+def draw_dashboards(prometheus: Prometheus, start: float, end: float, folder: Path) -> list[Path]:
+    """Draws a picture of each dashboard.
+
+    Args:
+        prometheus: Has the data.
+        start: The first time, in seconds since 1970.
+        end: The last time, in seconds since 1970.
+        folder: Where the pictures go, as PNG files named after the dashboards.
+
+    Returns:
+        The files.
+    """
+    mpl.use("agg")
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    found = sorted(panels(_RATE_INTERVAL), key=lambda panel: panel.dashboard)
+    for name, group in itertools.groupby(found, key=lambda panel: panel.dashboard):
+        path = folder / f"{name}.png"
+        _draw(prometheus, list(group), start, end, name, path)
+        made.append(path)
+    return made
+
+
+def _draw(
+    prometheus: Prometheus,
+    shown: Sequence[Panel],
+    start: float,
+    end: float,
+    name: str,
+    path: Path,
+) -> None:
+    rows = -(-len(shown) // _COLUMNS)
+    figure = Figure(figsize=(5 * _COLUMNS, 2.9 * rows), dpi=80, layout="constrained")
+    figure.suptitle(f"Marquee / {name.replace('-', ' ').capitalize()}")
+    for place, panel in enumerate(shown, 1):
+        axes = figure.add_subplot(rows, _COLUMNS, place)
+        factor, unit = _SCALES.get(panel.unit, (1.0, ""))
+        count = 0
+        for query, legend in panel.queries:
+            for labels, values in prometheus.series(query, start, end, _STEP_S):
+                finite = [(t - start, v * factor) for t, v in values if math.isfinite(v)]
+                if finite and count < _MOST_SERIES:
+                    times, heights = zip(*finite, strict=True)
+                    axes.plot(times, heights, label=_legend(legend, labels), linewidth=1)
+                    count += 1
+        axes.set_title(f"{panel.title} ({unit})" if unit else panel.title, fontsize=9)
+        axes.tick_params(labelsize=7)
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+        if count and any(legend for _, legend in panel.queries):
+            axes.legend(fontsize=6, loc="upper left")
+    figure.savefig(path)
+
+
+def _legend(template: str, labels: Mapping[str, str]) -> str:
+    text = re.sub(r"{{(\w+)}}", lambda m: labels.get(m[1], ""), template)
+    return text if len(text) <= 40 else f"{text[:39]}…"
