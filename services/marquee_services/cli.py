@@ -38,6 +38,9 @@ _NEWEST = "newest"
 @click.group()
 def serve() -> None:
     """Run a service: the gateway, a backend of it, or all of them in one process."""
+    from marquee_services.server.logs import silence_native_logs
+
+    silence_native_logs()
 
 
 @serve.command(GATEWAY)
@@ -235,12 +238,13 @@ def _errors_as_one_line() -> Iterator[None]:
     whose URL is wrong or needs a package that is not installed.
     """
     from marquee_core.errors import ArtifactError
+    from marquee_core.redaction import redact
     from marquee_core.release.store import StoreURLError
 
     try:
         yield
     except (ArtifactError, StoreURLError, OSError) as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(redact(str(error))) from error
 
 
 def _metric(metrics: dict[str, float], name: str) -> str:

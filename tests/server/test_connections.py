@@ -50,4 +50,5 @@ def counted(gateway: Any) -> float:
         if sample.name == "marquee_call_seconds_count"
     }
     assert {code for _, code in calls} <= {"OK"}
-    return calls.get(("Recommend", "OK"), 0.0)
+    found: float = calls.get(("Recommend", "OK"), 0.0)
+    return found

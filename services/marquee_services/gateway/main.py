@@ -22,6 +22,7 @@ from marquee.v1 import (
 )
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import CF, INFERENCE
+from marquee_services.gateway.access import access_control
 from marquee_services.gateway.answering.lookups import Lookups
 from marquee_services.gateway.answering.page_scorer import PageScorer
 from marquee_services.gateway.answering.predict import Predictor
@@ -44,7 +45,9 @@ from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.server.certificates import Certificates
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.metrics import Metrics
+from marquee_services.server.reloading import Reloader
 from marquee_services.server.runtime import BoundServer, create_server, until_signalled
+from marquee_services.server.settings import is_loopback
 
 if TYPE_CHECKING:
     from marquee_services.gateway.feedback_runtime import FeedbackRuntime
@@ -104,7 +107,8 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
 
     Raises:
         CertificateError: A certificate cannot be used.
-        OSError: The gateway cannot listen on the address.
+        OSError: The gateway cannot listen on the address, or a file of tokens or keys cannot be
+            used.
         StoreURLError: The URL of the store cannot be used.
         ValueError: The URL of the feedback log cannot be used.
     """
@@ -114,6 +118,10 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
         certificates = Certificates(
             "backends", settings.backend_cert, settings.backend_key, settings.backend_ca
         )
+    reloader = Reloader()
+    if certificates is not None:
+        reloader.add(certificates)
+    access = access_control(settings, reloader)
     if backends is None:
         backends = (
             Backend(CF, settings.cf_target, settings, certificates),
@@ -146,7 +154,10 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
         similar_items=SimilarItemsFinder(releases, router),
         lookups=Lookups(releases),
         status=StatusReporter(
-            releases, backends, lambda: None if feedback is None else feedback.status()
+            releases,
+            backends,
+            lambda: None if feedback is None else feedback.status(),
+            is_open=is_loopback(settings.listen) and not settings.checks_tokens,
         ),
         settings=settings,
         metrics=metrics,
@@ -164,13 +175,13 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
             add_servicers,
             metrics,
             settings.max_request_bytes,
+            access,
+            reloader,
         )
     except BaseException:
         if feedback is not None:
             await feedback.stop()
         raise
-    if certificates is not None:
-        bound.reloader.add(certificates)
     tasks = [asyncio.create_task(backend.watch()) for backend in backends]
     tasks.append(asyncio.create_task(follower.follow()))
     gateway = Gateway(bound, follower, backends, releases, metrics, fresh, feedback, tasks)

@@ -21,6 +21,7 @@ from marquee_services.errors import (
     Unauthenticated,
 )
 from marquee_services.server.rate_limits import RateLimits
+from marquee_services.server.reloading import Refreshable
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -51,7 +52,7 @@ class Caller:
     expires: float | None = None
 
 
-class TokenVerifier(Protocol):
+class TokenVerifier(Refreshable, Protocol):
     """Finds out whose token a call carries."""
 
     async def verify(self, token: str) -> Caller:
@@ -104,6 +105,11 @@ class AccessControl:
         self._anonymous = frozenset(anonymous)
         self._scopes = scopes or {}
         self._rate_limits = rate_limits
+
+    @property
+    def checks_callers(self) -> bool:
+        """Whether a caller needs a certificate of an allowed identity, or a token."""
+        return bool(self._allowed_clients) or not self._anonymous
 
     async def admit(self, method: str, context: Context) -> None:
         """Checks a call, and remembers its caller for `has_scope` and `caller_name`.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import structlog
@@ -16,10 +16,12 @@ import structlog
 if TYPE_CHECKING:
     from cryptography import x509
 
+from marquee_services.server.reloading import UnusableFile
+
 _log = structlog.get_logger()
 
 
-class CertificateError(OSError):
+class CertificateError(UnusableFile):
     """A certificate, its key or an authority cannot be used; the message names file and cause."""
 
 
@@ -99,7 +101,7 @@ class Certificates:
         """
         served = self.version
 
-        def fetch() -> grpc.ServerCertificateConfiguration | None:
+        def fetch() -> Any:  # None for no change, which the type stubs do not know
             nonlocal served
             self.refresh()
             if served == self.version:
@@ -119,9 +121,8 @@ class Certificates:
 
     def _configuration(self) -> grpc.ServerCertificateConfiguration:
         now = self.current
-        return grpc.ssl_server_certificate_configuration(
-            [(now.key, now.certificate)], now.authorities
-        )
+        pair = now.key or b"", now.certificate or b""
+        return grpc.ssl_server_certificate_configuration([pair], now.authorities)
 
     def _stamp(self) -> Sequence[tuple[int, int, int] | None]:
         """Changes whenever one of the files is written or replaced."""

@@ -14,6 +14,7 @@ from typing import Generic, Protocol, TypeVar
 import structlog
 
 from marquee_core.errors import ArtifactError
+from marquee_core.redaction import redact
 from marquee_core.release.store import ReleaseStore
 from marquee_services.errors import NoRelease, ReleaseNotFound
 from marquee_services.server.heap import return_free_memory
@@ -174,6 +175,8 @@ class ReleaseFollower(Generic[_R]):
             await loop.run_in_executor(self._thread, return_free_memory)
 
     def _refuse(self, release_id: str, why: str, error: Exception | None = None) -> None:
+        # Reasons are told to callers.
+        why = redact(why)
         self.refused[release_id] = why
         _log.error("release_refused", release_id=release_id, why=why, exc_info=error)
 

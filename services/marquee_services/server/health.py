@@ -36,6 +36,6 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc]  # the library ha
         self._is_draining = True
         await self._set_all(_Status.NOT_SERVING)
 
-    async def _set_all(self, status: _Status) -> None:
+    async def _set_all(self, status: int) -> None:
         for name in self._names:
             await self.set(name, status)

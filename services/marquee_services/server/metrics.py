@@ -56,7 +56,12 @@ class Metrics:
         self.releases.clear()
         self.releases.labels(release_id).set(1)
 
-    def serve(self, port: int) -> None:
-        """Serves the metrics over HTTP in a background thread, unless the port is 0."""
+    def serve(self, port: int, host: str) -> None:
+        """Serves the metrics over HTTP in a background thread, unless the port is 0.
+
+        Args:
+            port: The TCP port; 0 for none.
+            host: The host name or address to listen on.
+        """
         if port:
-            start_http_server(port, registry=self.registry)
+            start_http_server(port, host, registry=self.registry)

@@ -13,6 +13,10 @@ RELOAD_INTERVAL_S = 4.0
 """Seconds between two looks at the files."""
 
 
+class UnusableFile(OSError):
+    """A file that the settings name cannot be used; the message names file and cause."""
+
+
 class Refreshable(Protocol):
     """Something that was read from files."""
 

@@ -21,12 +21,15 @@ from marquee_services.server.health import Health
 from marquee_services.server.interceptor import CallInterceptor
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.reloading import Reloader
-from marquee_services.server.settings import ServerSettings, host_of
+from marquee_services.server.settings import ServerSettings, host_of, is_loopback
 
 _log = structlog.get_logger()
 
 # Large enough for scores of the whole catalogue for a batch of users, which a backend returns.
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+_UNCHECKED = (
+    "anybody who reaches this address is served: neither tokens nor client certificates are checked"
+)
 _MIN_PING_INTERVAL_MS = 500
 
 
@@ -79,6 +82,7 @@ async def create_server(
     metrics: Metrics,
     max_receive_bytes: int = MAX_MESSAGE_BYTES,
     access: AccessControl | None = None,
+    reloader: Reloader | None = None,
 ) -> BoundServer:
     """Creates and starts a server with health checks, reflection and the interceptor.
 
@@ -91,6 +95,7 @@ async def create_server(
         metrics: Receives the metrics of calls.
         max_receive_bytes: Largest request that is accepted, in bytes.
         access: Decides which calls are accepted; None to check only `settings.allowed_clients`.
+        reloader: Reads files again; None for one of the server's own.
 
     Raises:
         CertificateError: The server's certificate cannot be used.
@@ -98,7 +103,8 @@ async def create_server(
     """
     if access is None and settings.allowed_clients:
         access = AccessControl(settings.allowed_clients)
-    reloader = Reloader()
+    callers_are_checked = access is not None and access.checks_callers
+    reloader = reloader or Reloader()
     interceptor = CallInterceptor(
         tuple(f"/{service}/" for service in services),
         settings.max_calls,
@@ -121,8 +127,9 @@ async def create_server(
     add_servicers(server)
     health_servicer = Health(services)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    names: Sequence[str] = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
+    if settings.reflection == "on" or (settings.reflection == "auto" and not callers_are_checked):
+        names: Sequence[str] = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
     await health_servicer.start()
     port = _listen(server, settings, reloader)
     health_server, health_port = _listen_for_health_checks(settings, health_servicer)
@@ -136,11 +143,13 @@ async def create_server(
         health_server,
         asyncio.create_task(reloader.run()),
     )
-    metrics.serve(settings.metrics_port)
+    metrics.serve(settings.metrics_port, host_of(settings.listen).strip("[]"))
     await server.start()
     if health_server is not None:
         await health_server.start()
     _log.info("listening", address=settings.listen, port=port, health_port=health_port)
+    if not (callers_are_checked or settings.tls_client_ca or is_loopback(settings.listen)):
+        _log.warning("callers_not_checked", address=settings.listen, why=_UNCHECKED)
     return bound
 
 

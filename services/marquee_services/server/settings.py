@@ -129,6 +129,12 @@ class ServerSettings(Settings):
         low=0,
         high=65535,
     )
+    reflection: str = setting(
+        "auto",
+        "Server reflection, which describes the API to tools: auto turns it off where callers are "
+        "checked, because anybody who can connect may use it.",
+        choices=("auto", "on", "off"),
+    )
     tls_certificate: str = setting(
         "", "PEM file of the server's certificate chain; without one, TLS is off."
     )
