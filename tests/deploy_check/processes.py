@@ -83,6 +83,52 @@ class Place:
         return str(self.volume(value)) if value.startswith("/") else value
 
 
+class Server:
+    """A server of the manifests, as a process that can be ended and started again.
+
+    Attributes:
+        name: The name of the service.
+        process: The process that was started last.
+    """
+
+    def __init__(self, name: str, arguments: list[str], environment: dict[str, str], log: Path):
+        """Starts the process; its output is appended to `log`."""
+        self.name = name
+        self._arguments, self._environment, self._log = arguments, environment, log
+        self.start()
+
+    def start(self) -> None:
+        """Starts the process, anew if it has ended."""
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self._arguments, env=self._environment, stdout=log, stderr=log
+            )
+
+    @property
+    def log(self) -> str:
+        """The end of its output."""
+        return self._log.read_text()[-2000:]
+
+    def stop(self) -> Step:
+        """Stops the process as a kubelet does.
+
+        Raises:
+            ProcessError: It did not end with status 0.
+        """
+        begun = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        status = self.process.wait(WAIT_S)
+        if status:
+            raise ProcessError(f"{self.name} ended with {status} after SIGTERM: {self.log}")
+        return Step("ends with 0 after SIGTERM", time.monotonic() - begun)
+
+    def kill(self) -> None:
+        """Kills the process, if it runs, and waits for it."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
 @dataclass(frozen=True)
 class Step:
     """A check of a process that passed.
@@ -154,7 +200,7 @@ def running_servers(
     place: Place,
     on_step: Callable[[str, Step], None],
     extra: Mapping[str, Mapping[str, str]] | None = None,
-) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+) -> Iterator[dict[str, Server]]:
     """Starts the three servers of an overlay, and stops them as a kubelet does.
 
     Args:
@@ -168,50 +214,38 @@ def running_servers(
     """
     by_name = {w.name.removeprefix("marquee-"): w for w in workloads(objects)}
     containers = {name: container_of(by_name[name]) for name in _SERVERS}
-    started: dict[str, subprocess.Popen[bytes]] = {}
+    started: dict[str, Server] = {}
     logs = place.folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     try:
         for name, container in containers.items():
-            with (logs / f"{name}.log").open("wb") as log:
-                started[name] = subprocess.Popen(
-                    arguments_of(container),
-                    env={**environment_of(place, name, container), **(extra or {}).get(name, {})},
-                    stdout=log,
-                    stderr=log,
-                )
+            environment = {
+                **environment_of(place, name, container),
+                **(extra or {}).get(name, {}),
+            }
+            arguments = arguments_of(container)
+            started[name] = Server(name, arguments, environment, logs / f"{name}.log")
         for name, container in containers.items():
             for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-                step = _await_probe(place, name, container, probe, started[name], logs)
-                on_step(name, step)
+                on_step(name, await_probe(place, started[name], container, probe))
         yield started
         for name in reversed(_SERVERS):
-            begun = time.monotonic()
-            started[name].send_signal(signal.SIGTERM)
-            status = started[name].wait(WAIT_S)
-            if status:
-                raise ProcessError(f"{name} ended with {status} after SIGTERM")
-            on_step(name, Step("ends with 0 after SIGTERM", time.monotonic() - begun))
+            on_step(name, started[name].stop())
     finally:
-        for process in started.values():
-            if process.poll() is None:
-                process.kill()
-            process.wait()
+        for server in started.values():
+            server.kill()
 
 
-def _await_probe(
-    place: Place,
-    service: str,
-    container: Object,
-    probe: str,
-    process: subprocess.Popen[bytes],
-    logs: Path,
-) -> Step:
+def await_probe(place: Place, server: Server, container: Object, probe: str) -> Step:
+    """Waits until a server passes a probe of its container.
+
+    Raises:
+        ProcessError: It ended, or does not pass.
+    """
     begun, action = time.monotonic(), container[probe]
-    while not _passes(place, service, container, action):
-        if process.poll() is not None or time.monotonic() - begun > WAIT_S:
-            text = (logs / f"{service}.log").read_text()[-2000:]
-            raise ProcessError(f"{service} does not pass its {probe}; its log ends with:\n{text}")
+    while not _passes(place, server.name, container, action):
+        if server.process.poll() is not None or time.monotonic() - begun > WAIT_S:
+            raise ProcessError(f"{server.name} does not pass its {probe}; its log: {server.log}")
         time.sleep(INTERVAL_S)
     return Step(f"passes its {probe}", time.monotonic() - begun)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy_check.objects import Object
-from deploy_check.processes import Place, Step, running_servers
+from deploy_check.processes import Place, Server, Step, running_servers
 from deploy_check.render import render_with
 from deploy_check.system import (
     ITEM_IDS,
@@ -36,15 +35,17 @@ class Demo:
 
     Attributes:
         place: Where it runs.
+        feedback: The folder of the feedback log.
         objects: The rendered manifests.
-        processes: The process of each service.
+        servers: The server of each service.
         address: The gateway's address.
         tls: What a caller needs to connect.
     """
 
     place: Place
+    feedback: Path
     objects: list[Object]
-    processes: Mapping[str, subprocess.Popen[bytes]]
+    servers: Mapping[str, Server]
     address: str
     tls: TLS | bool
 
@@ -81,13 +82,16 @@ def running_demo(
     train(objects, place, on_step)
     tls = issue_certificates(objects, place.volume("/tls"))
     variables = {name: dict(values) for name, values in (extra or {}).items()}
-    log = f"sqlite:///{folder / 'feedback.sqlite'}"
+    feedback = folder / "feedback"
+    feedback.mkdir(exist_ok=True)
+    log = f"sqlite:///{feedback / 'log.sqlite'}"
     gateway = {"MARQUEE_FEEDBACK": log, **variables.get(GATEWAY, {})}
-    with running_servers(objects, place, on_step, {**variables, GATEWAY: gateway}) as processes:
+    with running_servers(objects, place, on_step, {**variables, GATEWAY: gateway}) as servers:
         yield Demo(
             place=place,
+            feedback=feedback,
             objects=objects,
-            processes=processes,
+            servers=servers,
             address=gateway_address(objects, place),
             tls=tls,
         )
