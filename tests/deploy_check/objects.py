@@ -105,13 +105,20 @@ def workloads(objects: list[Object]) -> list[Workload]:
 
 
 def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    """Whether a label selector, or the selector of a Service, selects pods with these labels."""
-    wanted = selector.get("matchLabels", {}) if _is_label_selector(selector) else selector
+    """Whether a label selector, or the selector of a Service, selects pods with these labels.
+
+    Raises:
+        ValueError: The selector has an operator that the checks do not know.
+    """
+    if selector and not {"matchLabels", "matchExpressions"} & selector.keys():
+        return selector.items() <= labels.items()
+    for expression in selector.get("matchExpressions", ()):
+        if expression["operator"] != "In":
+            raise ValueError(f"unknown operator {expression['operator']}")
+        if labels.get(expression["key"]) not in expression["values"]:
+            return False
+    wanted: Mapping[str, str] = selector.get("matchLabels", {})
     return wanted.items() <= labels.items()
-
-
-def _is_label_selector(selector: Mapping[str, Any]) -> bool:
-    return not selector or bool({"matchLabels", "matchExpressions"} & selector.keys())
 
 
 def port_names(container: Object) -> dict[str, int]:

@@ -95,7 +95,7 @@ def serve_and_call(objects: list[Object], place: Place, on_step: OnStep) -> None
         address = gateway_address(objects, place)
         begun = time.monotonic()
         with Client(address, tls=tls, timeout=_CALL_TIMEOUT_S) as client:
-            _await_full_answer(client, _some_user(place))
+            await_full_answer(client, _some_user(place))
         how = "over mutual TLS" if tls else "in plaintext"
         on_step(GATEWAY, Step(f"answers Recommend {how}", time.monotonic() - begun))
         for service in (GATEWAY, CF, INFERENCE):
@@ -112,7 +112,7 @@ def gateway_address(objects: list[Object], place: Place) -> str:
     return f"127.0.0.1:{place.port(GATEWAY, port)}"
 
 
-def _await_full_answer(client: Client, user: str) -> None:
+def await_full_answer(client: Client, user: str) -> None:
     """Calls until both backends take part; on a busy machine the first calls may time out."""
     deadline = time.monotonic() + WAIT_S
     while time.monotonic() < deadline:
