@@ -68,6 +68,10 @@ observe: $(VENV)/ready $(PROMETHEUS)/ready ## Run the system under Prometheus, e
 drill: $(VENV)/ready $(PROMETHEUS)/ready ## Cause the faults that alerts are for, and time the alerts
 	PYTHONPATH=tests $(BIN)/python -m observe.drill $(ARGS)
 
+.PHONY: capacity
+capacity: $(VENV)/ready ## Measure memory and CPU per call with a release of yours (ARGS=STORE)
+	PYTHONPATH=tests $(BIN)/python -m observe.capacity $(ARGS)
+
 .PHONY: faults
 faults: $(VENV)/ready $(POSTGRESQL)/ready ## Kill gateways and databases 50 times each (ARGS="--kills 10")
 	PYTHONPATH=tests $(BIN)/python -m faults.feedback_kills $(ARGS)
