@@ -106,6 +106,7 @@ def _limit_blas_threads(threads: int) -> None:
 def _run(
     service: str, settings: ServerSettings, main: Callable[[], Coroutine[Any, Any, None]]
 ) -> None:
+    from marquee_services.server import tracing
     from marquee_services.server.logs import configure_logs
     from marquee_services.server.runtime import run
 
@@ -113,7 +114,11 @@ def _run(
     # A hang-up reloads certificates and tokens once the server runs; before that it does nothing.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with _errors_as_one_line():
-        run(main())
+        tracing.configure(service)
+        try:
+            run(main())
+        finally:
+            tracing.shut_down()
 
 
 @click.group()

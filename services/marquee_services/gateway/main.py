@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -23,6 +23,7 @@ from marquee.v1 import (
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import CF, INFERENCE
 from marquee_services.gateway.access import access_control
+from marquee_services.gateway.answer_metrics import AnswerMetrics
 from marquee_services.gateway.answering.lookups import Lookups
 from marquee_services.gateway.answering.page_scorer import PageScorer
 from marquee_services.gateway.answering.predict import Predictor
@@ -33,7 +34,9 @@ from marquee_services.gateway.answering.status import StatusReporter
 from marquee_services.gateway.answering.stored_answers import StoredAnswers
 from marquee_services.gateway.backends.backend import Backend
 from marquee_services.gateway.backends.interface import AnyBackend
+from marquee_services.gateway.backends.monitor import BackendMonitor
 from marquee_services.gateway.caching.answer_cache import AnswerCache
+from marquee_services.gateway.caching.counting_lru import CountingLRU, cache_metrics
 from marquee_services.gateway.caching.list_cache import ListCache
 from marquee_services.gateway.feedback.fresh import FreshFeedback
 from marquee_services.gateway.feedback_disabled_servicer import DisabledFeedbackServicer
@@ -46,14 +49,21 @@ from marquee_services.server.certificates import Certificates
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.reloading import Reloader
-from marquee_services.server.runtime import BoundServer, create_server, until_signalled
+from marquee_services.server.runtime import (
+    BoundServer,
+    create_server,
+    methods_of,
+    until_signalled,
+)
 from marquee_services.server.settings import is_loopback
+from marquee_services.server.state_metrics import certificate_metrics, release_metrics
 
 if TYPE_CHECKING:
     from marquee_services.gateway.feedback_runtime import FeedbackRuntime
 
-SERVICE = recommender_service_pb2.DESCRIPTOR.services_by_name["RecommenderService"].full_name
-FEEDBACK_SERVICE = feedback_service_pb2.DESCRIPTOR.services_by_name["FeedbackService"].full_name
+_DESCRIPTOR = recommender_service_pb2.DESCRIPTOR.services_by_name["RecommenderService"]
+_FEEDBACK_DESCRIPTOR = feedback_service_pb2.DESCRIPTOR.services_by_name["FeedbackService"]
+SERVICE, FEEDBACK_SERVICE = _DESCRIPTOR.full_name, _FEEDBACK_DESCRIPTOR.full_name
 _MIB = 1024 * 1024
 
 
@@ -122,11 +132,14 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
     if certificates is not None:
         reloader.add(certificates)
     access = access_control(settings, reloader)
+    metrics = Metrics(methods_of(_DESCRIPTOR, _FEEDBACK_DESCRIPTOR))
+    monitor = BackendMonitor(metrics)
     if backends is None:
         backends = (
-            Backend(CF, settings.cf_target, settings, certificates),
-            Backend(INFERENCE, settings.inference_target, settings, certificates),
+            Backend(CF, settings.cf_target, settings, certificates, monitor),
+            Backend(INFERENCE, settings.inference_target, settings, certificates, monitor),
         )
+    monitor.watch(backends)
     follower: ReleaseFollower[GatewayRelease] = ReleaseFollower(
         store,
         lambda release_id: load_gateway_release(store, release_id, settings.cache),
@@ -136,20 +149,37 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
     releases = Releases(follower, backends)
     router = Router({backend.name: backend for backend in backends})
     answer_cache = AnswerCache(settings.answer_cache_mib * _MIB)
+    list_cache = ListCache(settings.list_cache_mib * _MIB)
     page_scorer = PageScorer(
         router,
-        ListCache(settings.list_cache_mib * _MIB),
+        list_cache,
         settings.dense_limit,
         settings.candidates,
     )
-    metrics = Metrics()
+    answer_metrics = AnswerMetrics(metrics)
     fresh = FreshFeedback(settings.feedback_memory_mib * _MIB)
+    metrics.read_on_scrape(release_metrics(follower, releases.published_at))
+    caches: dict[str, CountingLRU[Any, Any]] = {
+        "answers": answer_cache.entries,
+        "lists": list_cache.entries,
+    }
+    metrics.read_on_scrape(lambda: cache_metrics(caches))
+    if certificates is not None:
+        metrics.read_on_scrape(certificate_metrics((certificates,)))
     feedback = _start_feedback(settings, releases, fresh, metrics)
     servicer = RecommenderServicer(
         stored_answers=StoredAnswers(
-            releases, router, answer_cache, settings.precomputed_pages, settings.dense_limit, fresh
+            releases,
+            router,
+            answer_cache,
+            settings.precomputed_pages,
+            settings.dense_limit,
+            fresh,
+            answer_metrics,
         ),
-        recommender=Recommender(releases, page_scorer, Explainer(router), answer_cache, fresh),
+        recommender=Recommender(
+            releases, page_scorer, Explainer(router), answer_cache, fresh, answer_metrics
+        ),
         predictor=Predictor(releases, router, fresh),
         similar_items=SimilarItemsFinder(releases, router),
         lookups=Lookups(releases),

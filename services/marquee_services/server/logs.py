@@ -9,6 +9,7 @@ import sys
 import structlog
 
 from marquee_core.redaction import redact
+from marquee_services.server.call_scope import add_to_log
 
 # Control characters, and the separators of lines that Unicode adds.
 _ESCAPES = {c: f"\\x{c:02x}" for c in (*range(0x20), *range(0x7F, 0xA0))}
@@ -41,6 +42,7 @@ def configure_logs(service: str, log_format: str, level: str) -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            add_to_log,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,

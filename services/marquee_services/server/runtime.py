@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import structlog
 import uvloop
+from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -22,6 +23,7 @@ from marquee_services.server.interceptor import CallInterceptor
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.reloading import Reloader
 from marquee_services.server.settings import ServerSettings, host_of, is_loopback
+from marquee_services.server.state_metrics import certificate_metrics
 
 _log = structlog.get_logger()
 
@@ -83,6 +85,7 @@ async def create_server(
     max_receive_bytes: int = MAX_MESSAGE_BYTES,
     access: AccessControl | None = None,
     reloader: Reloader | None = None,
+    probes: frozenset[str] = frozenset(),
 ) -> BoundServer:
     """Creates and starts a server with health checks, reflection and the interceptor.
 
@@ -96,6 +99,7 @@ async def create_server(
         max_receive_bytes: Largest request that is accepted, in bytes.
         access: Decides which calls are accepted; None to check only `settings.allowed_clients`.
         reloader: Reads files again; None for one of the server's own.
+        probes: Names of methods that only ask for the server's state, and do not count as calls.
 
     Raises:
         CertificateError: The server's certificate cannot be used.
@@ -111,6 +115,7 @@ async def create_server(
         settings.default_deadline,
         metrics,
         access,
+        probes,
     )
     server = grpc.aio.server(
         interceptors=(interceptor,),
@@ -131,7 +136,7 @@ async def create_server(
         names: Sequence[str] = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
     await health_servicer.start()
-    port = _listen(server, settings, reloader)
+    port = _listen(server, settings, reloader, metrics)
     health_server, health_port = _listen_for_health_checks(settings, health_servicer)
     bound = BoundServer(
         server,
@@ -163,13 +168,16 @@ def _age_options(settings: ServerSettings) -> list[tuple[str, int]]:
     ]
 
 
-def _listen(server: grpc.aio.Server, settings: ServerSettings, reloader: Reloader) -> int:
+def _listen(
+    server: grpc.aio.Server, settings: ServerSettings, reloader: Reloader, metrics: Metrics
+) -> int:
     if not settings.tls_certificate:
         return _bind(settings.listen, server.add_insecure_port, settings.listen)
     certificates = Certificates(
         "server", settings.tls_certificate, settings.tls_key, settings.tls_client_ca
     )
     reloader.add(certificates)
+    metrics.read_on_scrape(certificate_metrics((certificates,)))
     credentials = certificates.server_credentials()
     return _bind(settings.listen, server.add_secure_port, settings.listen, credentials)
 
@@ -206,6 +214,13 @@ async def until_signalled(reload: Callable[[], None] = lambda: None) -> None:
     loop.add_signal_handler(signal.SIGHUP, reload)
     await stop.wait()
     _log.info("shutting_down")
+
+
+def methods_of(*services: ServiceDescriptor) -> list[str]:
+    """The full names, `package.Service/Method`, of the methods of services."""
+    return [
+        f"{service.full_name}/{method.name}" for service in services for method in service.methods
+    ]
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 import structlog
@@ -14,6 +14,7 @@ from marquee_services.gateway.backends.addresses import Address
 from marquee_services.gateway.backends.answers import unpack_rankings, unpack_scores
 from marquee_services.gateway.backends.connection import Connection
 from marquee_services.gateway.backends.failures import BackendError, Failure, LastError
+from marquee_services.gateway.backends.monitor import BackendMonitor
 from marquee_services.gateway.backends.ranking import BackendRanking, ModelWeights
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.server.certificates import Certificates
@@ -51,6 +52,7 @@ class Replica:
         address: Address,
         settings: GatewaySettings,
         certificates: Certificates | None,
+        monitor: BackendMonitor,
     ) -> None:
         self.name = name
         self.address = address.target
@@ -61,13 +63,19 @@ class Replica:
         self.last_called_at = 0.0
         self.last_error = LastError()
         self._timeout = settings.backend_timeout
+        self._monitor = monitor
+        self._meters = [monitor.queues.meter(name, queue) for queue in ("score", "rank")]
         self._connection = Connection(address, certificates)
         self._scores: MicroBatcher[
             tuple[str, tuple[str, ...]], pb.UserQuery, dict[str, Float32]
-        ] = MicroBatcher(self._score_batch, settings.max_batch, settings.max_waiting)
+        ] = MicroBatcher(
+            self._score_batch, settings.max_batch, settings.max_waiting, self._meters[0]
+        )
         self._rankings: MicroBatcher[
             tuple[str, ModelWeights, int], pb.UserQuery, BackendRanking
-        ] = MicroBatcher(self._rank_batch, settings.max_batch, settings.max_waiting)
+        ] = MicroBatcher(
+            self._rank_batch, settings.max_batch, settings.max_waiting, self._meters[1]
+        )
 
     def serves(self, release_id: str) -> bool:
         """Whether the server is connected and healthy and has loaded a release."""
@@ -153,9 +161,7 @@ class Replica:
             models=models,
             eligible=pack_bits(eligible),
         )
-        response = await self._answer(
-            self._connection.stub.RetrieveItems(request, timeout=self._limited(timeout))
-        )
+        response = await self._answer("RetrieveItems", request, self._limited(timeout))
         return [unpack_ints("items", model.items) for model in response.models]
 
     async def compare(self, release_id: str, item: int, timeout: float) -> dict[str, Float32]:
@@ -173,9 +179,7 @@ class Replica:
             BackendError: The server did not answer in time, or failed.
         """
         request = pb.CompareItemsRequest(release_id=release_id, item_index=item)
-        response = await self._answer(
-            self._connection.stub.CompareItems(request, timeout=self._limited(timeout))
-        )
+        response = await self._answer("CompareItems", request, self._limited(timeout))
         return {
             model.model: unpack_floats("similarities", model.similarities)
             for model in response.models
@@ -207,10 +211,9 @@ class Replica:
         request = pb.ExplainItemsRequest(
             release_id=release_id, user=query, evidence_count=count, models=models
         )
-        response = await self._answer(
-            self._connection.stub.ExplainItems(request, timeout=self._limited(timeout))
-        )
-        return response.items
+        response = await self._answer("ExplainItems", request, self._limited(timeout))
+        items: Sequence[pb.ExplainItemsResponse.ItemEvidence] = response.items
+        return items
 
     async def probe(self, release_in_service: str) -> None:
         """Lists the server's releases, and sets `healthy` by whether it answers.
@@ -236,6 +239,8 @@ class Replica:
 
     async def close(self) -> None:
         """Closes the connection."""
+        for meter in self._meters:
+            meter.forget()
         await self._connection.close()
 
     def _limited(self, timeout: float) -> float:
@@ -267,7 +272,7 @@ class Replica:
             weights=[weight for _, weight in weights],
             best_count=best_count,
         )
-        response = await self._answer(self._connection.stub.RankItems(request, timeout=timeout))
+        response = await self._answer("RankItems", request, timeout)
         try:
             return unpack_rankings(queries, response)
         except ValueError as error:
@@ -278,16 +283,18 @@ class Replica:
     ) -> list[dict[str, Float32]]:
         release_id, models = key
         request = pb.ScoreItemsRequest(release_id=release_id, users=queries, models=models)
-        response = await self._answer(self._connection.stub.ScoreItems(request, timeout=timeout))
+        response = await self._answer("ScoreItems", request, timeout)
         try:
             return unpack_scores(queries, response)
         except ValueError as error:
             raise BackendError(self.name, Failure.UNAVAILABLE, str(error)) from error
 
-    async def _answer(self, call: Awaitable[_T]) -> _T:
-        """Awaits a call, and turns its gRPC error into a `BackendError`."""
+    async def _answer(self, method: str, request: Any, timeout: float) -> Any:
+        """Calls the server, and turns a gRPC error into a `BackendError`."""
         try:
-            return await call
+            return await self._monitor.call(
+                self.name, self.address, self._connection.stub, method, request, timeout
+            )
         except grpc.aio.AioRpcError as error:
             self._record_error(error)
             failure = _FAILURE_BY_STATUS.get(error.code(), Failure.UNAVAILABLE)
