@@ -85,7 +85,9 @@ def observe(keep: bool, minutes: float, draw: str) -> None:
                     time.sleep(_INTERVAL_S)
             except KeyboardInterrupt:
                 click.echo("stopping")
-            click.echo(f"{load.calls} calls, {load.errors} failed")
+            click.echo(f"{load.calls} calls")
+            for message, failures in load.failures.items():
+                click.echo(f"{failures} failed: {message}")
     if missing:
         sys.exit(1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -102,7 +103,7 @@ class Load:
 
     Attributes:
         calls: Number of calls that were answered.
-        errors: Number of calls that failed.
+        failures: Number of calls that failed, by their message.
     """
 
     def __init__(self, demo: Demo, pause: float = _PAUSE_S) -> None:
@@ -112,7 +113,8 @@ class Load:
             demo: The system to call.
             pause: Seconds between two calls.
         """
-        self.calls = self.errors = 0
+        self.calls = 0
+        self.failures: Counter[str] = Counter()
         self._demo, self._pause = demo, pause
         self._random = random.Random(0)  # noqa: S311 - load, not secrets
         self._stop = threading.Event()
@@ -139,8 +141,8 @@ class Load:
                     try:
                         call()
                         self.calls += 1
-                    except MarqueeError:
-                        self.errors += 1
+                    except MarqueeError as error:
+                        self.failures[str(error)] += 1
 
     def _calls(self, client: Client) -> list[Callable[[], object]]:
         """One call of each kind."""

@@ -16,14 +16,15 @@ from observe.prometheus import program
 RUNBOOK = PROJECT / "deploy" / "RUNBOOK.md"
 
 
-def test_alerts_fire_when_they_should(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cases", ["rules_test.yaml", "slow_rules_test.yaml"])
+def test_alerts_fire_when_they_should(cases: str, tmp_path: Path) -> None:
     """promtool's unit tests of the alerts pass."""
     promtool = program("promtool")
     if promtool is None:
         pytest.skip("needs promtool (Debian's package `prometheus`)")
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules()))
-    cases = (Path(__file__).parent / "rules_test.yaml").read_text().replace("RULES", "rules.yaml")
-    (tmp_path / "cases.yaml").write_text(cases)
+    text = (Path(__file__).parent / cases).read_text()
+    (tmp_path / "cases.yaml").write_text(text.replace("RULES", "rules.yaml"))
     tested = subprocess.run(
         [promtool, "test", "rules", str(tmp_path / "cases.yaml")], capture_output=True, text=True
     )
