@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -96,6 +97,30 @@ def running_demo(
             address=gateway_address(objects, place),
             tls=tls,
         )
+
+
+@contextmanager
+def damaged_release(demo: Demo) -> Iterator[None]:
+    """Publishes a copy of the release with a damaged file, and points production at it."""
+    root = demo.place.volume("/store")
+    pointer = root / "production"
+    before = pointer.read_bytes()
+    good = demo.store.production()
+    if good is None:
+        raise RuntimeError("no release is in production")
+    bad_id = f"{good.release_id[:-1]}{'0' if good.release_id[-1] != '0' else '1'}"
+    bad = root / "releases" / bad_id
+    shutil.copytree(root / "releases" / good.release_id, bad)
+    manifest = bad / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(good.release_id, bad_id))
+    for path in bad.rglob("*.npy"):
+        path.write_bytes(path.read_bytes()[:-8] + b"\xff" * 8)
+    pointer.write_bytes(before.replace(good.release_id.encode(), bad_id.encode()))
+    try:
+        yield
+    finally:
+        pointer.write_bytes(before)
+        shutil.rmtree(bad)
 
 
 class Load:

@@ -18,6 +18,7 @@ _COLUMNS = 3
 _STEP_S = 2.0
 _RATE_INTERVAL = "15s"
 _MOST_SERIES = 8
+_LONG_S = 10.0
 _SCALES: Mapping[str, tuple[float, str]] = {
     "s": (1000.0, "ms"),
     "percentunit": (100.0, "%"),
@@ -63,22 +64,31 @@ def _draw(
     figure.suptitle(f"Marquee / {name.replace('-', ' ').capitalize()}")
     for place, panel in enumerate(shown, 1):
         axes = figure.add_subplot(rows, _COLUMNS, place)
-        factor, unit = _SCALES.get(panel.unit, (1.0, ""))
-        count = 0
-        for query, legend in panel.queries:
-            for labels, values in prometheus.series(query, start, end, _STEP_S):
-                finite = [(t - start, v * factor) for t, v in values if math.isfinite(v)]
-                if finite and count < _MOST_SERIES:
-                    times, heights = zip(*finite, strict=True)
-                    axes.plot(times, heights, label=_legend(legend, labels), linewidth=1)
-                    count += 1
+        drawn = [
+            (_legend(legend, labels), [(t - start, v) for t, v in values if math.isfinite(v)])
+            for query, legend in panel.queries
+            for labels, values in prometheus.series(query, start, end, _STEP_S)
+        ]
+        drawn = [(label, values) for label, values in drawn if values][:_MOST_SERIES]
+        highest = max((v for _, values in drawn for _, v in values), default=0.0)
+        factor, unit = _scale(panel.unit, highest)
+        for label, values in drawn:
+            times, heights = zip(*values, strict=True)
+            axes.plot(times, [height * factor for height in heights], label=label, linewidth=1)
         axes.set_title(f"{panel.title} ({unit})" if unit else panel.title, fontsize=9)
         axes.tick_params(labelsize=7)
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
-        if count and any(legend for _, legend in panel.queries):
+        if any(label for label, _ in drawn):
             axes.legend(fontsize=6, loc="upper left")
     figure.savefig(path)
+
+
+def _scale(unit: str, highest: float) -> tuple[float, str]:
+    """What values are multiplied by, and the unit that they then have."""
+    if unit == "s" and highest >= _LONG_S:
+        return 1.0, "s"
+    return _SCALES.get(unit, (1.0, ""))
 
 
 def _legend(template: str, labels: Mapping[str, str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from deploy_check.processes import Step
 from deploy_check.system import ITEM_IDS, USER_IDS
 from marquee import MarqueeError
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
-from observe.demo import Demo, Load, running_demo
+from observe.demo import Demo, Load, damaged_release, running_demo
 from observe.kit import rules, shortened
 from observe.prometheus import Prometheus, program
 
@@ -82,30 +81,6 @@ def _frozen(demo: Demo, service: str) -> Iterator[None]:
         yield
     finally:
         process.send_signal(signal.SIGCONT)
-
-
-@contextmanager
-def _damaged_release(demo: Demo) -> Iterator[None]:
-    """Publishes a copy of the release with a damaged file, and points production at it."""
-    root = demo.place.volume("/store")
-    pointer = root / "production"
-    before = pointer.read_bytes()
-    good = demo.store.production()
-    if good is None:
-        raise RuntimeError("no release is in production")
-    bad_id = f"{good.release_id[:-1]}{'0' if good.release_id[-1] != '0' else '1'}"
-    bad = root / "releases" / bad_id
-    shutil.copytree(root / "releases" / good.release_id, bad)
-    manifest = bad / "manifest.json"
-    manifest.write_text(manifest.read_text().replace(good.release_id, bad_id))
-    for path in bad.rglob("*.npy"):
-        path.write_bytes(path.read_bytes()[:-8] + b"\xff" * 8)
-    pointer.write_bytes(before.replace(good.release_id.encode(), bad_id.encode()))
-    try:
-        yield
-    finally:
-        pointer.write_bytes(before)
-        shutil.rmtree(bad)
 
 
 @contextmanager
@@ -188,7 +163,7 @@ DRILLS = (
     Drill(
         "a damaged release is promoted",
         ("MarqueeReleaseRefused", "MarqueeReleaseNotServed"),
-        _damaged_release,
+        damaged_release,
     ),
     Drill("the store is taken away", ("MarqueeStoreUnreachable",), _store_away),
     Drill("the gateway is flooded", ("MarqueeOverloaded",), _flooded),

@@ -10,7 +10,7 @@ import pytest
 from deploy_check.processes import Step, read_metrics
 from deploy_check.system import METRICS_PORT, USER_IDS, await_full_answer
 from observe.__main__ import queries_without_data
-from observe.demo import SERVICES, Demo, Load, running_demo
+from observe.demo import SERVICES, Demo, Load, damaged_release, running_demo
 from observe.kit import rules
 from observe.prometheus import Prometheus, program
 
@@ -50,5 +50,10 @@ def test_every_query_has_data(started: tuple[Demo, Passed], tmp_path: Path) -> N
     if program("prometheus") is None:
         pytest.skip("needs Prometheus (Debian's package `prometheus`)")
     demo, _ = started
-    with Prometheus(tmp_path, demo.metrics_ports, rules()) as prometheus, Load(demo):
+    with (
+        Prometheus(tmp_path, demo.metrics_ports, rules()) as prometheus,
+        Load(demo),
+        # Some series exist only once a release has been refused.
+        damaged_release(demo),
+    ):
         assert queries_without_data(prometheus) == []
