@@ -180,9 +180,8 @@ class Load:
             lambda: client.recommend(user, page_size=7),
             lambda: client.recommend(user, page_size=7),
             lambda: client.recommend(ratings=ratings),
-            lambda: client.recommend(),
+            lambda: client.recommend("a new user"),
             lambda: client.recommend(user, diversity=0.3, include_metadata=True),
-            lambda: client.recommend(user, allowed_item_ids=["no such item"]),
             lambda: client.similar_items(item),
             lambda: client.feedback.rate(user, {item: 4.0}),
         ]

@@ -29,7 +29,7 @@ _FACTOR = 20.0
 _WAIT_S = 300.0
 _INTERVAL_S = 0.2
 _FLOOD_THREADS, _FLOOD_MAX_CALLS = 32, 4
-_FULL_MIB = 4
+_FULL_MIB = 64
 
 
 @dataclass(frozen=True)
