@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -83,11 +82,11 @@ def _draw(
         axes.grid(alpha=0.3)
         if any(label for label, _ in drawn):
             axes.legend(fontsize=6, loc="upper left")
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    drawn_figure = io.BytesIO()
+    figure.savefig(drawn_figure, format="png")
     # A palette makes the files a third as large.
-    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    picture.quantize(_COLOURS).save(path, optimize=True)
+    with Image.open(drawn_figure) as picture:
+        picture.convert("RGB").quantize(_COLOURS).save(path, optimize=True)
 
 
 def _scale(unit: str, highest: float) -> tuple[float, str]:
