@@ -137,12 +137,15 @@ class ReleaseFollower(Generic[_R]):
         A refused release is tried again only when it is promoted again.
 
         Raises:
-            ArtifactError: The store's production pointer is damaged.
+            ArtifactError: The store's production pointer is damaged, or is gone.
             OSError: The store cannot be read.
         """
         loop = asyncio.get_running_loop()
         production = await loop.run_in_executor(self._thread, self._store.production)
         if production is None:
+            if self._loaded:
+                # An empty folder takes the place of a volume that is lost.
+                raise ArtifactError("the store no longer names a release in production")
             return
         release_id = production.release_id
         if release_id != self.promoted_id:
