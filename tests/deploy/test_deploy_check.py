@@ -10,7 +10,7 @@ import pytest
 
 from deploy.faults import IMAGE_FAULTS, MANIFEST_FAULTS, ImageFault, ManifestFault
 from deploy_check.images import DOCKERFILE, check_images
-from deploy_check.objects import Object
+from deploy_check.objects import Object, workloads
 from deploy_check.render import COMPONENTS, KUSTOMIZE, OVERLAYS, render, render_with
 from deploy_check.static import check_objects
 
@@ -44,6 +44,13 @@ def test_base_is_sound() -> None:
 def test_overlays_are_sound(overlay: str, rendered: Rendered) -> None:
     """Each overlay can be applied as it is."""
     assert check_objects(rendered(overlay, ())) == []
+
+
+def test_production_names_images_by_digest(rendered: Rendered) -> None:
+    """A tag that is pushed again changes nothing that runs in production."""
+    for workload in workloads(rendered("production", ())):
+        for container in workload.containers:
+            assert "@sha256:" in container["image"]
 
 
 @pytest.mark.parametrize("component", COMPONENTS)

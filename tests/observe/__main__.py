@@ -11,7 +11,7 @@ import click
 
 from deploy_check.processes import Step
 from locations import PROJECT
-from observe.demo import Load, damaged_release, running_demo
+from observe.demo import Load, damaged_release, end_on_sigterm, running_demo
 from observe.draw import draw_dashboards
 from observe.kit import alert_rules, panels, rules, selectors
 from observe.prometheus import Prometheus, program
@@ -56,6 +56,7 @@ def queries_without_data(prometheus: Prometheus, wait: float = _WAIT_S) -> list[
 )
 def observe(keep: bool, minutes: float, draw: str) -> None:
     """Evaluates every query of the dashboards and alerts; fails if one has no data."""
+    end_on_sigterm()
     if program("prometheus") is None:
         raise click.ClickException("Prometheus is not available: see tests/fetch_prometheus.sh")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import shutil
+import signal
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -121,6 +123,11 @@ def damaged_release(demo: Demo) -> Iterator[None]:
     finally:
         pointer.write_bytes(before)
         shutil.rmtree(bad)
+
+
+def end_on_sigterm() -> None:
+    """Makes SIGTERM end this process as an error does, so that what it started is stopped."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
 class Load:

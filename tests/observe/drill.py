@@ -21,7 +21,7 @@ from deploy_check.processes import Step
 from deploy_check.system import ITEM_IDS, USER_IDS
 from marquee import MarqueeError
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
-from observe.demo import Demo, Load, damaged_release, running_demo
+from observe.demo import Demo, Load, damaged_release, end_on_sigterm, running_demo
 from observe.kit import rules, shortened
 from observe.prometheus import Prometheus, program
 
@@ -217,6 +217,7 @@ def small_volume(folder: Path, mebibytes: int) -> Iterator[bool]:
 @click.option("--factor", default=_FACTOR, help="What windows and waiting times are divided by.")
 def run(only: str, factor: float) -> None:
     """Causes each fault, and prints how long its alerts took; fails if one did not fire."""
+    end_on_sigterm()
     if program("prometheus") is None:
         raise click.ClickException("Prometheus is not available: see tests/fetch_prometheus.sh")
     outcomes: list[Outcome] = []
