@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import marquee
+from marquee_services.server.follower import ReleaseFollower
 from toy.services import Services
 
 
@@ -12,7 +14,10 @@ async def test_a_lost_store_is_told_and_survived(services: Services) -> None:
     """An empty folder in its place counts as an error of the store, and answers go on."""
     store = Path(services.store.url)
     hidden = store.with_name("hidden")
-    followers = [services.gateway.follower, *(s.follower for s in services.scoring.values())]
+    followers: list[ReleaseFollower[Any]] = [
+        services.gateway.follower,
+        *(s.follower for s in services.scoring.values()),
+    ]
     store.rename(hidden)
     store.mkdir()
     await services.until(lambda: all(f.failed_polls for f in followers))
