@@ -121,11 +121,10 @@ def _flooded(demo: Demo) -> Iterator[None]:
 def _full_disk(demo: Demo) -> Iterator[None]:
     """Fills the volume of the feedback log, while users go on giving feedback."""
     filler = demo.feedback / "filler"
-    with filler.open("wb") as stream:
+    with filler.open("wb", buffering=0) as stream:
         while True:
             try:
                 stream.write(b"\0" * 4096)
-                stream.flush()
             except OSError:
                 break
     stop = threading.Event()

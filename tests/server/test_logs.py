@@ -109,6 +109,16 @@ def test_passwords_are_hidden(text: str, shown: str) -> None:
     assert redact(text) == shown
 
 
+@pytest.mark.parametrize(("listen", "warns"), [("0.0.0.0", True), ("127.0.0.1", False)])  # noqa: S104
+def test_a_server_that_anybody_may_call_says_so(tmp_path: Path, listen: str, warns: bool) -> None:
+    """Beyond loopback, at start."""
+    log = tmp_path / "gateway.log"
+    options = {"store": str(tmp_path / "empty")}
+    gateway = ServiceProcess(GATEWAY, options, log, listen=f"{listen}:0")
+    gateway.stop()
+    assert ("callers_not_checked" in log.read_text()) is warns
+
+
 def test_no_password_of_a_url_is_logged(tmp_path: Path) -> None:
     """The store's and the feedback log's, when neither can be used."""
     url = "nosuchscheme://user:hunter2@store.test/x"

@@ -121,6 +121,9 @@ async def test_calls_count_and_probes_do_not(services: Any) -> None:
     }
     assert value(gateway, "rpc_server_call_duration_seconds_count", **stable) == 1
     assert value(cf, "marquee_calls_total", method="RankItems", code="OK") == 1
+    stable["rpc_method"] = "marquee.v1.ScoringService/RankItems"
+    calls = value(gateway, "rpc_client_call_duration_seconds_count", backend=CF, **stable)
+    assert calls == 1
     assert value(cf, "marquee_calls_total", method="ListReleases", code="OK") == 0
     methods = {
         dict(labels)["method"] for labels in values(gateway, "marquee_backend_call_seconds_sum")

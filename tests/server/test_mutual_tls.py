@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -22,11 +23,14 @@ from marquee.v1 import scoring_service_pb2 as scoring
 from marquee.v1 import scoring_service_pb2_grpc
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import CF, GATEWAY
+from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.processes import ServiceProcess
+from marquee_services.server import reloading
 from marquee_services.server.certificates import Certificates
 from marquee_services.server.health import LIVE
 from toy.certificates import Authority
 from toy.release import publish_toy
+from toy.services import until
 
 GATEWAY_ID = "spiffe://marquee.test/gateway"
 WAIT_S = 60.0
@@ -209,6 +213,22 @@ async def test_a_renewal_that_cannot_be_used_leaves_the_certificate_in_use(
     served.refresh()
     assert served.version == 1
     assert served.current.expires is not None
+
+
+async def test_files_are_read_again_from_time_to_time(
+    own_authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also without SIGHUP, and at the latest within ten seconds."""
+    assert reloading.RELOAD_INTERVAL_S + GatewaySettings().probe_interval < 10
+    monkeypatch.setattr(reloading, "RELOAD_INTERVAL_S", 0.01)
+    certificate, key = own_authority.issue("localhost")
+    served = Certificates("server", str(certificate), str(key), "")
+    reloader = reloading.Reloader()
+    reloader.add(served)
+    task = asyncio.create_task(reloader.run())
+    own_authority.issue("localhost")
+    await until(lambda: served.version)
+    task.cancel()
 
 
 def test_the_health_port_answers_nothing_but_health_checks(services_health: Any) -> None:

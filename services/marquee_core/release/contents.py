@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from marquee_core.arrays import Float32, load_array, save_array
+from marquee_core.attributes import Attributes
 from marquee_core.catalogue import Catalogue, Vocabulary
 from marquee_core.errors import ArtifactError
 from marquee_core.ratings import RatingsMatrix
@@ -22,6 +23,8 @@ from marquee_core.service_names import GATEWAY
 ENSEMBLE = "ensemble.json"
 # Folder of the precomputed recommendations, which only the gateway reads.
 PRECOMPUTED = "precomputed"
+# Folder of the items' free attributes, which only the gateway reads; releases without it have none.
+_ATTRIBUTES = "attributes"
 _DATA = "data"
 _USERS = "data/users.npy"
 _ITEM_VECTORS = "data/item_vectors.npy"
@@ -81,6 +84,7 @@ def save_data(
     data: ReleaseData,
     item_vectors: Float32,
     ensemble: Ensemble,
+    attributes: Attributes | None = None,
 ) -> None:
     """Writes all files of a release except its models and its manifest.
 
@@ -91,7 +95,10 @@ def save_data(
         data: The training ratings and the baseline.
         item_vectors: Unit vectors whose dot products are item similarities (float32, items × d).
         ensemble: The ensemble's weights.
+        attributes: The free attributes of the items; None if they have none.
     """
+    if attributes is not None:
+        attributes.save(folder / _ATTRIBUTES)
     catalogue.save(folder / _DATA)
     users.save(folder / _USERS)
     data.matrix.save(folder / _DATA)
@@ -123,7 +130,7 @@ def open_release(
     names = [model.name for model in manifest.models if model.backend == backend]
     prefixes = (f"{_DATA}/", f"{_BASELINE}/", *(f"models/{name}/" for name in names))
     if backend == GATEWAY:
-        prefixes += (f"{PRECOMPUTED}/",)
+        prefixes += (f"{PRECOMPUTED}/", f"{_ATTRIBUTES}/")
     folder = store.open(manifest, lambda path: path.startswith(prefixes) or path == ENSEMBLE, cache)
     matrix = RatingsMatrix.load(folder / _DATA, manifest.data.user_count, manifest.data.item_count)
     baseline = Baseline.load(folder / _BASELINE, manifest.data.item_count)
@@ -139,6 +146,18 @@ def open_recent_counts(files: ReleaseFiles) -> Float32:
         ArtifactError: The file is missing or damaged.
     """
     return load_array(files.folder / _RECENT_COUNTS, np.float32, (files.manifest.data.item_count,))
+
+
+def open_attributes(files: ReleaseFiles) -> Attributes:
+    """Reads the free attributes of the items; there are none in releases without them.
+
+    Raises:
+        ArtifactError: A file is missing or damaged.
+    """
+    item_count = files.manifest.data.item_count
+    if not any(path.startswith(f"{_ATTRIBUTES}/") for path in files.manifest.files):
+        return Attributes.none(item_count)
+    return Attributes.load(files.folder / _ATTRIBUTES, item_count)
 
 
 def open_gateway_files(files: ReleaseFiles) -> tuple[Vocabulary, Catalogue, Ensemble, Float32]:

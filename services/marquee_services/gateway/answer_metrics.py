@@ -1,24 +1,30 @@
-"""Metrics of what is recommended: to whom, with which predicted stars, and how popular it is."""
+"""Metrics of what is recommended: to whom, with which predicted stars, and how popular it is.
+
+Answers are only remembered when they are given; they are counted many at a time, or when the
+metrics are scraped, which costs a fraction of counting each.
+"""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterator
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
-from prometheus_client import Counter
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
-from marquee_core.arrays import Bool, Float64, Int64
+from marquee_core.arrays import Bool, Float64, Int32, Int64
 from marquee_services.gateway.releases.release import GatewayRelease
 from marquee_services.server.metrics import Metrics, counter
 
 # A stored answer is not parsed each time; one in so many is, and counts for all of them.
-SAMPLED_ONE_IN = 16
+SAMPLED_ONE_IN = 32
+_REMEMBERED = 256
 _POPULAR_SHARE = 0.1
 _STARS = np.arange(0.5, 5.51, 0.5)
 _KIND_PREFIX = "SUBJECT_KIND_"
@@ -43,57 +49,66 @@ class _OfRelease:
     items: list[int] = field(default_factory=lambda: [0, 0])
 
 
+class _Answer(NamedTuple):
+    """An answer to count.
+
+    Attributes:
+        counts: The counts of the release that answered.
+        kind: The kind of the subject.
+        items: The indexes of the recommended items (int32, n).
+        stars: Their predicted stars (float, n); None for none.
+        times: How many answers it stands for.
+    """
+
+    counts: _OfRelease
+    kind: int
+    items: Int32
+    stars: Float64 | None
+    times: int
+
+
+def _add(answers: Sequence[_Answer]) -> None:
+    """Counts answers of one release that stand for the same number of answers each."""
+    found, times = answers[0].counts, answers[0].times
+    popular = found.is_popular[np.concatenate([answer.items for answer in answers])]
+    found.items[0] += times * int(popular.sum())
+    found.items[1] += times * int((~popular).sum())
+    predicted = [answer.stars for answer in answers if answer.stars is not None]
+    if predicted:
+        stars = np.concatenate(predicted)
+        stars = stars[np.isfinite(stars)]
+        places = np.searchsorted(_STARS, stars)
+        found.stars += times * np.bincount(places, minlength=len(found.stars))
+        found.star_sum += times * float(stars.sum())
+
+
 class AnswerMetrics:
     """Counts the answers to Recommend and BatchRecommend."""
 
     def __init__(self, metrics: Metrics) -> None:
         """Registers the metrics."""
-        kinds = Counter(
-            "marquee_subjects_total",
-            "Number of answers by the kind of their subject.",
-            ("kind",),
-            registry=metrics.registry,
-        )
-        self._kinds = {
-            value: kinds.labels(name.removeprefix(_KIND_PREFIX))
-            for name, value in types_pb2.SubjectKind.items()
-            if value
-        }
-        self._empty = Counter(
-            "marquee_empty_answers_total",
-            "Number of answers without items.",
-            registry=metrics.registry,
-        )
-        self._releases: OrderedDict[str, _OfRelease] = OrderedDict()
+        # The first kind is the unspecified one.
+        self._kinds: dict[int, int] = dict.fromkeys(types_pb2.SubjectKind.values()[1:], 0)
+        self._empty = 0
+        self._remembered: deque[_Answer] = deque()
         self._stored = 0
+        # The metrics are scraped in a thread of their own.
+        self._lock = threading.Lock()
+        self._releases: OrderedDict[str, _OfRelease] = OrderedDict()
         metrics.read_on_scrape(self._read)
 
     def count(
-        self, release: GatewayRelease, response: pb.RecommendResponse, times: int = 1
+        self, release: GatewayRelease, kind: int, items: Int32, stars: Float64 | None
     ) -> None:
-        """Counts an answer.
+        """Counts a computed answer.
 
         Args:
             release: The release that answered.
-            response: The answer.
-            times: How many answers it stands for.
+            kind: The kind of the subject.
+            items: The indexes of the recommended items (int32, n).
+            stars: Their predicted stars (float, n); None if the release predicts none.
         """
-        if response.subject_kind in self._kinds:
-            self._kinds[response.subject_kind].inc(times)
-        if not response.items:
-            self._empty.inc(times)
-            return
-        found = self._of(release)
-        indexes = release.catalogue.items.indexes([item.item_id for item in response.items])
-        popular = int(found.is_popular[indexes].sum())
-        found.items[0] += times * popular
-        found.items[1] += times * (len(indexes) - popular)
-        if release.predicts_stars:
-            self._count_stars(
-                found,
-                np.array([item.predicted_stars for item in response.items], np.float64),
-                times,
-            )
+        self._remember(_Answer(self._of(release), kind, items, stars, 1))
 
     def count_stored(self, release: GatewayRelease, body: bytes) -> None:
         """Counts a stored answer, a sample of which is parsed.
@@ -103,8 +118,33 @@ class AnswerMetrics:
             body: The serialised RecommendResponse.
         """
         self._stored += 1
-        if self._stored % SAMPLED_ONE_IN == 1:
-            self.count(release, pb.RecommendResponse.FromString(body), SAMPLED_ONE_IN)
+        if self._stored % SAMPLED_ONE_IN != 1:
+            return
+        response = pb.RecommendResponse.FromString(body)
+        items = release.catalogue.items.indexes([item.item_id for item in response.items])
+        stars = None
+        if release.predicts_stars:
+            stars = np.array([item.predicted_stars for item in response.items])
+        kind, times = response.subject_kind, SAMPLED_ONE_IN
+        self._remember(_Answer(self._of(release), kind, items, stars, times))
+
+    def _remember(self, answer: _Answer) -> None:
+        self._remembered.append(answer)
+        if len(self._remembered) >= _REMEMBERED:
+            self._count_remembered()
+
+    def _count_remembered(self) -> None:
+        with self._lock:
+            groups: dict[tuple[int, int], list[_Answer]] = {}
+            while self._remembered:
+                answer = self._remembered.popleft()
+                self._kinds[answer.kind] = self._kinds.get(answer.kind, 0) + answer.times
+                if len(answer.items):
+                    groups.setdefault((id(answer.counts), answer.times), []).append(answer)
+                else:
+                    self._empty += answer.times
+            for answers in groups.values():
+                _add(answers)
 
     def _of(self, release: GatewayRelease) -> _OfRelease:
         found = self._releases.get(release.release_id)
@@ -118,25 +158,30 @@ class AnswerMetrics:
                 self._releases.popitem(last=False)
         return found
 
-    def _count_stars(self, found: _OfRelease, stars: Float64, times: int) -> None:
-        places = np.searchsorted(_STARS, stars)
-        found.stars += times * np.bincount(places, minlength=len(found.stars))
-        found.star_sum += times * float(stars.sum())
-
     def _read(self) -> Iterator[Metric]:
+        self._count_remembered()
         stars = HistogramMetricFamily(
             "marquee_predicted_stars",
             "Recommended items by predicted stars.",
             labels=["release_id"],
         )
         items: dict[tuple[str, str], float] = {}
-        for release_id, found in list(self._releases.items()):
-            counts = np.cumsum(found.stars).tolist()
-            bounds = [*(f"{bound:g}" for bound in _STARS), "+Inf"]
-            buckets = list(zip(bounds, counts, strict=True))
-            stars.add_metric([release_id], buckets, found.star_sum)
-            for name, count in zip(("popular", "other"), found.items, strict=True):
-                items[release_id, name] = count
+        with self._lock:
+            kinds = {
+                (name.removeprefix(_KIND_PREFIX),): float(self._kinds[value])
+                for name, value in types_pb2.SubjectKind.items()[1:]
+            }
+            empty = float(self._empty)
+            for release_id, found in self._releases.items():
+                counts = np.cumsum(found.stars).tolist()
+                bounds = [*(f"{bound:g}" for bound in _STARS), "+Inf"]
+                buckets = list(zip(bounds, counts, strict=True))
+                stars.add_metric([release_id], buckets, found.star_sum)
+                for name, count in zip(("popular", "other"), found.items, strict=True):
+                    items[release_id, name] = count
+        text = "Number of answers by the kind of their subject."
+        yield counter("marquee_subjects", text, kinds, ("kind",))
+        yield counter("marquee_empty_answers", "Number of answers without items.", {(): empty})
         yield stars
         yield counter(
             "marquee_recommended_items",

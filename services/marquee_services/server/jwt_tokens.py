@@ -191,7 +191,7 @@ class JSONWebTokens:
 
 def _download(url: str) -> str:
     # The constructor has checked the scheme.
-    with urllib.request.urlopen(url, timeout=_FETCH_TIMEOUT_S) as response:  # noqa: S310
+    with urllib.request.urlopen(url, timeout=_FETCH_TIMEOUT_S) as response:  # noqa: S310 # nosec B310
         data: bytes = response.read(_MAX_KEYS_BYTES + 1)
     if len(data) > _MAX_KEYS_BYTES:
         raise UnusableFile("the key set is larger than 1 MiB")

@@ -156,6 +156,33 @@ def counter(
     return family
 
 
+def stable_durations(side: str, own: Histogram, full_names: Mapping[str, str]) -> Metric:
+    """A histogram of calls under the stable names of OpenTelemetry's semantic conventions.
+
+    Args:
+        side: `server` or `client`.
+        own: Our histogram, with the labels `method` and `code`; others are kept.
+        full_names: The full name, `package.Service/Method`, of each method.
+    """
+    (family,) = own.collect()
+    found = Metric(
+        f"rpc_{side}_call_duration_seconds",
+        f"Duration of calls (rpc.{side}.call.duration of OpenTelemetry).",
+        "histogram",
+    )
+    for sample in family.samples:
+        suffix = sample.name.removeprefix(family.name)
+        if suffix == "_created":
+            continue
+        labels = dict(sample.labels)
+        name = labels.pop("method")
+        labels["rpc_system_name"] = "grpc"
+        labels["rpc_method"] = full_names.get(name, name)
+        labels["rpc_response_status_code"] = labels.pop("code")
+        found.add_sample(found.name + suffix, labels, sample.value)
+    return found
+
+
 class _OnScrape(Collector):
     """Metrics that a function returns."""
 
@@ -186,25 +213,11 @@ class _CallCounts(Collector):
 
     def collect(self) -> Iterable[Metric]:
         counts = {(name, code): 0.0 for name in self._full_names for code in _CODES}
-        stable = Metric(
-            "rpc_server_call_duration_seconds",
-            "Duration of calls (rpc.server.call.duration of OpenTelemetry).",
-            "histogram",
-        )
         (family,) = self._calls.collect()
         for sample in family.samples:
-            suffix = sample.name.removeprefix("marquee_call_seconds")
-            if suffix == "_created":
-                continue
-            labels = dict(sample.labels)
-            name, code = labels.pop("method"), labels.pop("code")
-            if suffix == "_count":
-                counts[name, code] = sample.value
-            labels["rpc_system_name"] = "grpc"
-            labels["rpc_method"] = self._full_names.get(name, name)
-            labels["rpc_response_status_code"] = code
-            stable.add_sample(stable.name + suffix, labels, sample.value)
-        yield stable
+            if sample.name.endswith("_count"):
+                counts[sample.labels["method"], sample.labels["code"]] = sample.value
+        yield stable_durations("server", self._calls, self._full_names)
         yield counter("marquee_calls", "Number of calls by code.", counts, ("method", "code"))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
+_ANY_ADDRESS = "0.0.0.0"  # noqa: S104 # nosec B104
 
 
 def setting(
@@ -194,7 +195,7 @@ def host_of(address: str) -> str:
     """The host of `host:port`; the loopback address for a Unix socket."""
     if address.startswith(("unix:", "unix-abstract:")):
         return "127.0.0.1"
-    return address.rpartition(":")[0] or "0.0.0.0"  # noqa: S104 - as gRPC reads `:port`
+    return address.rpartition(":")[0] or _ANY_ADDRESS
 
 
 def is_loopback(address: str) -> bool:

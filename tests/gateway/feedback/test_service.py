@@ -37,7 +37,7 @@ def wire_event(**changes: Any) -> pb.FeedbackEvent:
     [
         ({"user_id": ""}, "user_id"),
         ({"user_id": "u" * 257}, "user_id"),
-        ({"item_id": "a\nb"}, "item_id"),
+        ({"item_id": "a\0b"}, "item_id"),
         ({"event_id": ""}, "event_id"),
         ({"event_id": "k" * 129}, "event_id"),
         ({"recommendation_id": "r" * 65}, "recommendation_id"),

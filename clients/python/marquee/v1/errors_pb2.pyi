@@ -101,15 +101,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """PERMISSION_DENIED. The method needs a bearer token with the scope `admin`.
     Example metadata: {}
     """
-    ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 30
+    ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 31
     """UNAUTHENTICATED. The server checks bearer tokens, and the call carries none or one that is not
     valid. Example metadata: {"why": "the token has expired"}
     """
-    ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 31
+    ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 32
     """PERMISSION_DENIED. The caller's token or certificate does not allow the call. `scope` is the one
     that the token lacks. Example metadata: {"scope": "feedback"}
     """
-    ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 32
+    ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 33
     """RESOURCE_EXHAUSTED. The caller makes more calls than its rate limit allows. Retry after the time
     in the metadata. Example metadata: {"retry_after_ms": "250"}
     """
@@ -191,15 +191,15 @@ ERROR_REASON_ADMIN_REQUIRED: ErrorReason.ValueType  # 23
 """PERMISSION_DENIED. The method needs a bearer token with the scope `admin`.
 Example metadata: {}
 """
-ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 30
+ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 31
 """UNAUTHENTICATED. The server checks bearer tokens, and the call carries none or one that is not
 valid. Example metadata: {"why": "the token has expired"}
 """
-ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 31
+ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 32
 """PERMISSION_DENIED. The caller's token or certificate does not allow the call. `scope` is the one
 that the token lacks. Example metadata: {"scope": "feedback"}
 """
-ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 32
+ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 33
 """RESOURCE_EXHAUSTED. The caller makes more calls than its rate limit allows. Retry after the time
 in the metadata. Example metadata: {"retry_after_ms": "250"}
 """

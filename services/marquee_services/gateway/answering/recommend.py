@@ -72,10 +72,12 @@ class Recommender:
         release = resolved.release
         scored_page = await self._page_scorer.score_page(resolved, options, size, deadline)
         ranked, page, scored = scored_page.ranked, scored_page.page, scored_page.scored
+        shown = ranked.item_indexes(page.positions)
+        scored_stars = scored.stars if release.predicts_stars else None
         items = messages.recommended_items(
-            release.catalogue.items.ids(ranked.item_indexes(page.positions)),
+            release.catalogue.items.ids(shown),
             ranked.scores[page.positions],
-            scored.stars if release.predicts_stars else None,
+            scored_stars,
             ranked.proposers(page.positions),
             resolved.offset + 1,
         )
@@ -106,7 +108,7 @@ class Recommender:
             source=messages.source_message(release, scored.blends, failures, scored.abstaining),
             unknown_item_ids=resolved.unknown_items,
         )
-        self._metrics.count(release, response)
+        self._metrics.count(release, resolved.subject.kind, shown, scored_stars)
         if token is None:
             adds_ratings = request.subject.ratings or request.subject.liked_item_ids
             self._answer_cache.put(

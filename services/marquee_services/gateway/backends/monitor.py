@@ -14,10 +14,11 @@ from prometheus_client.metrics_core import Metric
 from marquee.v1 import scoring_service_pb2
 from marquee_services.gateway.backends.interface import AnyBackend
 from marquee_services.server import call_scope, tracing
-from marquee_services.server.metrics import Metrics, gauge
+from marquee_services.server.metrics import Metrics, gauge, stable_durations
 from marquee_services.server.queue_metrics import QueueMetrics
 
-_SERVICE = scoring_service_pb2.DESCRIPTOR.services_by_name["ScoringService"].full_name
+_DESCRIPTOR = scoring_service_pb2.DESCRIPTOR.services_by_name["ScoringService"]
+_SERVICE = _DESCRIPTOR.full_name
 _BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _STATES = {True: "healthy", False: "unhealthy"}
 
@@ -40,6 +41,8 @@ class BackendMonitor:
             buckets=_BUCKETS_S,
             registry=metrics.registry,
         )
+        names = {method.name: f"{_SERVICE}/{method.name}" for method in _DESCRIPTOR.methods}
+        metrics.read_on_scrape(lambda: [stable_durations("client", self._seconds, names)])
         # `labels()` costs more than an observation.
         self._known: dict[tuple[str, str, str], Histogram] = {}
 
