@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from deploy.faults import IMAGE_FAULTS, MANIFEST_FAULTS, ImageFault, ManifestFault
+from deploy.faults import IMAGE_FAULTS, MANIFEST_FAULTS
+from deploy.seeding import ImageFault, ManifestFault
 from deploy_check.images import DOCKERFILE, check_images
 from deploy_check.objects import Object, workloads
 from deploy_check.render import COMPONENTS, KUSTOMIZE, OVERLAYS, render, render_with

@@ -16,6 +16,12 @@ DOCKERFILE = PROJECT / "deploy" / "images" / "Dockerfile"
 TARGETS = ("gateway", "cf", "inference", "trainer")
 _PINNED = re.compile(r"^[\w./-]+:[\w.-]+@sha256:[0-9a-f]{64}$")
 _USER = "10001"
+_ENTRY_POINTS = {
+    **{name: ["marquee", "serve", name] for name in TARGETS if name != "trainer"},
+    "trainer": ["marquee", "train"],
+}
+_INSTALLERS = re.compile(r"\b(pip3? install|apt(-get)? install|apk add|curl|wget)\b")
+_UNPINNED = re.compile(r"\bpip3? install (?:-\S+ )*(?!-)(?![^&|;]*(?:==|-c |--constraint))")
 
 
 @dataclass
@@ -74,6 +80,9 @@ def _problems(stages: dict[str, Image]) -> Iterator[str]:
     for stage in stages.values():
         if stage.base not in stages and not _PINNED.match(stage.base):
             yield f"the base image {stage.base} is not pinned by tag and digest"
+        for run in stage.all("RUN"):
+            if _UNPINNED.search(run):
+                yield f"stage {stage.name} installs what is not pinned: {run}"
         for source in _missing_sources(stage, stages):
             yield f"stage {stage.name}: COPY of {source}, which does not exist"
     for target in TARGETS:
@@ -91,14 +100,12 @@ def _target(stage: Image, stages: dict[str, Image]) -> Iterator[str]:
         yield f"stage {stage.name} does not run as user {_USER}"
     elif not any(f"--uid {_USER} " in run for s in line for run in s.all("RUN")):
         yield f"stage {stage.name}: the user {_USER} does not exist"
-    if not stage.entry_point:
-        yield f"stage {stage.name} has no ENTRYPOINT in exec form, so signals do not reach it"
-    if any(
-        "pip" in run and "install" in run and "uninstall" not in run
-        for s in line
-        for run in s.all("RUN")
-    ):
-        yield f"stage {stage.name} installs packages, so it holds pip"
+    if stage.entry_point != _ENTRY_POINTS[stage.name]:
+        yield f"stage {stage.name} must start {_ENTRY_POINTS[stage.name]}, in exec form"
+    for run in (run for s in line for run in s.all("RUN") if _INSTALLERS.search(run)):
+        yield f"stage {stage.name} installs packages: {run}"
+    if any(not part.startswith("--from=") for part in stage.all("COPY")):
+        yield f"stage {stage.name} holds files that are not installed"
     removed = " ".join(run for s in line for run in s.all("RUN") if "pip uninstall" in run)
     for tool in ("pip", "setuptools", "wheel"):
         if tool not in removed.replace("pip uninstall", "").split():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -46,12 +47,19 @@ def command_line(container: Object, image: Image) -> list[str]:
     return [*container.get("command", image.entry_point), *container.get("args", ())]
 
 
-def parse(arguments: list[str], environment: Mapping[str, str]) -> dict[str, Any]:
+def parse(arguments: list[str], environment: Mapping[str, str]) -> Mapping[str, Any]:
     """The options that `marquee` reads from a command line and an environment.
 
     Raises:
         CommandError: There is no such command, or it refuses a value or does not know a variable.
     """
+    return _parse(tuple(arguments), tuple(sorted(environment.items())))
+
+
+# Overlays share most containers.
+@functools.cache
+def _parse(arguments: tuple[str, ...], items: tuple[tuple[str, str], ...]) -> Mapping[str, Any]:
+    environment = dict(items)
     program, *rest = arguments
     if program != "marquee":
         raise CommandError(f"runs {program}, which the image does not have")
