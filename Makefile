@@ -9,6 +9,7 @@ PROMETHEUS := .prometheus
 DEPLOY_VENV := .venv-deploy
 POSTGRESQL := .postgresql
 CHROMIUM := .chromium
+OBJECT_STORAGE := .object-storage
 PROTO_FILES := $(wildcard protos/marquee/v1/*.proto)
 GENERATED := clients/python
 
@@ -78,6 +79,10 @@ capacity: $(VENV)/ready ## Measure memory and CPU per call with a release of you
 faults: $(VENV)/ready $(POSTGRESQL)/ready ## Kill gateways and databases 50 times each (ARGS="--kills 10")
 	PYTHONPATH=tests $(BIN)/python -m faults.feedback_kills $(ARGS)
 
+.PHONY: object-storage
+object-storage: $(VENV)/ready $(OBJECT_STORAGE)/ready ## Run the tests of release stores in object storage (S3)
+	$(BIN)/pytest tests/core/release/test_object_storage.py $(ARGS)
+
 .PHONY: bench
 bench: $(VENV)/ready ## Measure the services (QUICK=1 for a short run; DATA=… for your ratings)
 	PYTHONPATH=tests $(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(DATA),--data $(DATA)) $(ARGS)
@@ -101,7 +106,7 @@ protos: $(PROTOS_VENV)/ready ## Generate the protobuf code after a change in pro
 
 .PHONY: clean
 clean: ## Remove everything that the targets create
-	rm -rf $(VENV) $(PROTOS_VENV) $(DEPLOY_VENV) $(PROXIES) $(PROMETHEUS) $(POSTGRESQL) $(CHROMIUM) build dist .coverage* \
+	rm -rf $(VENV) $(PROTOS_VENV) $(DEPLOY_VENV) $(PROXIES) $(PROMETHEUS) $(POSTGRESQL) $(CHROMIUM) $(OBJECT_STORAGE) build dist .coverage* \
 		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 # The versions of all dependencies are pinned in the constraints file.
@@ -131,6 +136,11 @@ $(PROXIES)/ready: tests/contract/fetch_proxies.sh
 # Prometheus for the tests of dashboards and alerts; nothing is fetched where it is installed.
 $(PROMETHEUS)/ready: tests/fetch_prometheus.sh
 	tests/fetch_prometheus.sh $(PROMETHEUS)
+	touch $@
+
+# moto, which speaks the S3 protocol, and s3fs, in an environment of their own.
+$(OBJECT_STORAGE)/ready: tests/fetch_object_storage.sh tests/object_storage.txt
+	tests/fetch_object_storage.sh $(PYTHON) $(OBJECT_STORAGE)
 	touch $@
 
 # PostgreSQL for the tests of the feedback log; nothing is fetched where it is installed.

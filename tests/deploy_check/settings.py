@@ -194,7 +194,7 @@ def _release_promotion(objects: list[Object]) -> Iterator[Finding]:
         if workload.kind != "CronJob":
             continue
         lines = [" ".join([*c.get("command", ()), *c.get("args", ())]) for c in workload.containers]
-        if "--no-promote" not in lines[0].split() or "releases promote" not in lines[-1]:
+        if "--no-promote" not in lines[0].split() or "releases promote" not in lines[1]:
             yield Finding(
                 workload.where, "must train with --no-promote, then promote if checks pass"
             )

@@ -33,9 +33,10 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Demo, Pa
 
 
 def test_production_with_mutual_tls_answers(started: tuple[Demo, Passed]) -> None:
-    """The CronJob's steps train and promote, the servers pass their probes and answer over mTLS."""
+    """The CronJob's steps train, promote and prune, the servers pass their probes and answer over mTLS."""
     demo, passed = started
-    assert passed[:2] == [("trainer", "train ended with 0"), ("trainer", "promote ended with 0")]
+    steps = ("train", "promote", "prune")
+    assert passed[:3] == [("trainer", f"{step} ended with 0") for step in steps]
     for service in SERVICES:
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             assert (service, f"passes its {probe}") in passed

@@ -164,6 +164,7 @@ def status(response: pb.GetStatusResponse) -> Status:
         ),
         server_version=response.server_version,
         pending_release_reason=response.pending_release_reason,
+        store_error=response.store_error,
         feedback=_feedback(response.feedback) if response.HasField("feedback") else None,
         raw=response,
     )

@@ -145,6 +145,7 @@ class Status:
             all before the first release is loaded.
         server_version: The version of the gateway.
         pending_release_reason: Why the promoted release is not in service yet; empty if it is.
+        store_error: Why the gateway could not read which release is promoted; empty if it could.
         feedback: The feedback log; None if the gateway has none.
         raw: The protobuf message that this was made from.
     """
@@ -154,5 +155,6 @@ class Status:
     backends: tuple[BackendStatus, ...]
     server_version: str
     pending_release_reason: str
+    store_error: str
     feedback: FeedbackStatus | None
     raw: pb.GetStatusResponse = field(repr=False, compare=False)

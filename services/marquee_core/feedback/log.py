@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Self, TypeVar
 
 from sqlalchemy import Connection, Row, select, tuple_
@@ -24,10 +24,11 @@ from marquee_core.feedback.events import (
     EventIdReused,
     LogEntry,
     LogUnavailable,
+    Mark,
 )
 from marquee_core.feedback.migrate import upgrade
-from marquee_core.feedback.schema import AUDIT, LOG
-from marquee_core.feedback.statements import append, delete, entry_of, forget, last_position
+from marquee_core.feedback.schema import AUDIT, LOG, MARKS
+from marquee_core.feedback.statements import append, delete, entry_of, forget, last_position, mark
 
 _T = TypeVar("_T")
 
@@ -191,6 +192,42 @@ class EventLog:
             LogUnavailable: The database does not answer.
         """
         return self._read(last_position)
+
+    def mark(self) -> Mark:
+        """Marks the end of the log, so that a reader can tell later whether it is the same log.
+
+        Raises:
+            LogUnavailable: The database does not answer, or the log may not be written to.
+        """
+        return self._write(mark)
+
+    def missing_marks(self, tokens: Collection[str]) -> frozenset[str]:
+        """Those of the given marks, by their tokens, that the log does not hold.
+
+        Raises:
+            LogUnavailable: The database does not answer.
+        """
+        if not tokens:
+            return frozenset()
+        query = select(MARKS.c.token).where(MARKS.c.token.in_(sorted(tokens)))
+        return self._read(lambda c: frozenset(tokens) - frozenset(c.scalars(query)))
+
+    def received(self, positions: Collection[int]) -> dict[int, int]:
+        """When the log received the entries at some positions; entries that are gone are left out.
+
+        Args:
+            positions: The positions.
+
+        Returns:
+            By position, the time in microseconds since 1970.
+
+        Raises:
+            LogUnavailable: The database does not answer.
+        """
+        query = select(LOG.c.position, LOG.c.received_us).where(
+            LOG.c.position.in_(sorted(positions))
+        )
+        return self._read(lambda c: {row.position: row.received_us for row in c.execute(query)})
 
     def audit(self) -> list[Row[Any]]:
         """The rows of the audit table, oldest first.

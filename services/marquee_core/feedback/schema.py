@@ -43,6 +43,14 @@ LOG = Table(
     sqlite_autoincrement=True,
 )
 
+MARKS = Table(
+    "feedback_marks",
+    METADATA,
+    Column("token", String(32), primary_key=True),
+    Column("position", BigInteger, nullable=False),
+    Column("time_us", BigInteger, nullable=False),
+)
+
 AUDIT = Table(
     "feedback_audit",
     METADATA,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -19,9 +20,10 @@ from marquee_core.feedback.events import (
     FeedbackEvent,
     FeedbackKind,
     LogEntry,
+    Mark,
     user_digest,
 )
-from marquee_core.feedback.schema import AUDIT, LOG
+from marquee_core.feedback.schema import AUDIT, LOG, MARKS
 
 _FORGET = "forget_user"
 
@@ -147,6 +149,16 @@ def forget(connection: Connection, user_id: str, actor: str) -> Deleted:
     return Deleted(count, last_position(connection))
 
 
+def mark(connection: Connection) -> Mark:
+    """Marks the end of the log; see `EventLog.mark`."""
+    made = Mark(last_position(connection), secrets.token_hex(16))
+    connection.execute(
+        insert(MARKS),
+        {"token": made.token, "position": made.position, "time_us": time.time_ns() // 1000},
+    )
+    return made
+
+
 def last_position(connection: Connection) -> int:
     """The position of the last entry; 0 if the log is empty."""
     return connection.scalar(select(func.max(LOG.c.position))) or 0
@@ -187,4 +199,5 @@ def entry_of(row: Row[Any]) -> LogEntry:
         None if kind is EntryType.FORGOTTEN else _event(row),
         row.deleted_position or 0,
         b"" if row.user_digest is None else bytes(row.user_digest),
+        row.received_us,
     )

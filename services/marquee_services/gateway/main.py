@@ -20,8 +20,9 @@ from marquee.v1 import (
     recommender_service_pb2,
     recommender_service_pb2_grpc,
 )
+from marquee_core.release.copies import ReleaseCopies
 from marquee_core.release.store import ReleaseStore
-from marquee_core.service_names import CF, INFERENCE
+from marquee_core.service_names import CF, GATEWAY, INFERENCE
 from marquee_services.gateway.access import access_control
 from marquee_services.gateway.answer_metrics import AnswerMetrics
 from marquee_services.gateway.answering.lookups import Lookups
@@ -57,6 +58,8 @@ from marquee_services.server.runtime import (
 )
 from marquee_services.server.settings import is_loopback
 from marquee_services.server.state_metrics import certificate_metrics, release_metrics
+from marquee_services.server.trial import LoadForTrial, Trial, start_trial_host
+from marquee_services.server.trial_host import TrialHost
 
 if TYPE_CHECKING:
     from marquee_services.gateway.feedback_runtime import FeedbackRuntime
@@ -108,12 +111,19 @@ class Gateway:
             await self.feedback.stop()
 
 
-async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None = None) -> Gateway:
+async def start(
+    settings: GatewaySettings,
+    backends: Sequence[AnyBackend] | None = None,
+    store: ReleaseStore | None = None,
+    trial: Trial | None = None,
+) -> Gateway:
     """Starts a gateway. Its health is NOT_SERVING until a release is in service.
 
     Args:
         settings: The gateway's settings.
         backends: The CF and the inference service; None to call those of the settings.
+        store: The release store; None to open that of the settings.
+        trial: Tries releases before they are loaded; None to load them at once.
 
     Raises:
         CertificateError: A certificate cannot be used.
@@ -122,7 +132,7 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
         StoreURLError: The URL of the store cannot be used.
         ValueError: The URL of the feedback log cannot be used.
     """
-    store = ReleaseStore(settings.store)
+    store = store or settings.open_store()
     certificates = None
     if settings.backend_ca:
         certificates = Certificates(
@@ -145,6 +155,9 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
         lambda release_id: load_gateway_release(store, release_id, settings.cache),
         settings.poll_interval,
         settings.keep_releases,
+        copies=ReleaseCopies(store, settings.cache),
+        scrub_interval=settings.scrub_interval,
+        trial=trial,
     )
     releases = Releases(follower, backends)
     router = Router({backend.name: backend for backend in backends})
@@ -167,6 +180,8 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
     if certificates is not None:
         metrics.read_on_scrape(certificate_metrics((certificates,)))
     feedback = _start_feedback(settings, releases, fresh, metrics)
+    if feedback is not None:
+        releases.has_feedback_for = feedback.has_read_for
     servicer = RecommenderServicer(
         stored_answers=StoredAnswers(
             releases,
@@ -237,23 +252,41 @@ async def _update_release_in_service(gateway: Gateway, settings: GatewaySettings
     """
     feedback, is_serving, has_release = gateway.feedback, False, False
     while True:
+        if feedback is not None:
+            feedback.set_releases([release.manifest for release in gateway.releases.held])
         release = gateway.releases.update()
         if release is not None:
             for backend in gateway.backends:
                 backend.keep_loaded(release.release_id)
             gateway.metrics.set_release(release.release_id)
             has_release = True
-        if feedback is not None and gateway.releases.loaded:
-            feedback.cut = min(r.manifest.feedback_position for r in gateway.releases.loaded)
         if not is_serving and has_release and (feedback is None or feedback.ready):
             await gateway.bound.set_serving(True)
             is_serving = True
         await asyncio.sleep(min(settings.probe_interval, settings.poll_interval) / 2)
 
 
-async def serve(settings: GatewaySettings) -> None:
-    """Serves until SIGTERM or SIGINT, then shuts down gracefully."""
-    gateway = await start(settings)
+def trial_host(settings: GatewaySettings) -> TrialHost:
+    """Starts the process that tries releases; call it before the process has threads."""
+    return start_trial_host({GATEWAY: trial_loader(settings)})
+
+
+def trial_loader(settings: GatewaySettings) -> LoadForTrial:
+    """What loads the gateway's part of a release on trial."""
+    return lambda release_id: load_gateway_release(
+        settings.open_store(), release_id, settings.cache
+    )
+
+
+async def serve(settings: GatewaySettings, host: TrialHost | None) -> None:
+    """Serves until SIGTERM or SIGINT, then shuts down gracefully.
+
+    Args:
+        settings: The gateway's settings.
+        host: Starts the processes in which releases are tried; None to load them at once.
+    """
+    trial = None if host is None else Trial(GATEWAY, settings, host)
+    gateway = await start(settings, trial=trial)
     try:
         await until_signalled(gateway.bound.reloader.reload)
     finally:

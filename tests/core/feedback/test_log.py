@@ -254,7 +254,7 @@ def test_a_log_of_a_newer_version_is_refused(log: EventLog, feedback_url: str) -
     engine.dispose()
     with (
         EventLog(feedback_url, TIMEOUT_S) as again,
-        pytest.raises(LogTooNew, match=r"9999.*0001"),
+        pytest.raises(LogTooNew, match=r"9999.*0002"),
     ):
         again.position()
     assert recorded(log) == [event()]

@@ -173,6 +173,11 @@ def status(state: marquee.Status) -> str:
             click.style("The promoted release is not in service: ", fg="yellow")
             + printable(state.pending_release_reason)
         )
+    if state.store_error:
+        lines.append(
+            click.style("The release store cannot be read: ", fg="yellow")
+            + printable(state.store_error)
+        )
     if state.release is None:
         lines.append("No release is loaded.")
     else:

@@ -988,10 +988,15 @@ class GetStatusResponse(_message.Message):
     SERVER_VERSION_FIELD_NUMBER: _builtins.int
     PENDING_RELEASE_REASON_FIELD_NUMBER: _builtins.int
     FEEDBACK_FIELD_NUMBER: _builtins.int
+    STORE_ERROR_FIELD_NUMBER: _builtins.int
     server_version: _builtins.str
     """The version of the gateway."""
     pending_release_reason: _builtins.str
     """Why the promoted release is not in service yet; empty if it is."""
+    store_error: _builtins.str
+    """Why the gateway could not read which release is promoted when it last tried; empty if it could.
+    Loaded releases stay in service meanwhile.
+    """
     @_builtins.property
     def release(self) -> Global___ReleaseStatus:
         """The release in service, which answers requests that name none. Unset before the first release
@@ -1021,10 +1026,11 @@ class GetStatusResponse(_message.Message):
         server_version: _builtins.str = ...,
         pending_release_reason: _builtins.str = ...,
         feedback: Global___FeedbackStatus | None = ...,
+        store_error: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["feedback", b"feedback", "release", b"release"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "feedback", b"feedback", "loaded_release_ids", b"loaded_release_ids", "pending_release_reason", b"pending_release_reason", "release", b"release", "server_version", b"server_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "feedback", b"feedback", "loaded_release_ids", b"loaded_release_ids", "pending_release_reason", b"pending_release_reason", "release", b"release", "server_version", b"server_version", "store_error", b"store_error"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

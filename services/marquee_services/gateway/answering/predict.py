@@ -41,7 +41,7 @@ class Predictor:
         release = self._releases.pick(request.release_id)
         if not release.predicts_stars:
             raise NoPredictedStars(release.release_id)
-        feedback = self._fresh.of(request.subject.user_id, release.manifest.feedback_position)
+        feedback = self._fresh.for_release(request.subject.user_id, release.manifest)
         subject = resolve_subject(release, request.subject, feedback=feedback)
         indexes = release.catalogue.items.indexes(request.item_ids)
         known = indexes >= 0

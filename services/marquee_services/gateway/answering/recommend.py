@@ -98,7 +98,7 @@ class Recommender:
                 backends,
                 digest,
                 resolved.offset + size,
-                resolved.feedback_version,
+                resolved.feedback.version,
             ).encode()
         response = pb.RecommendResponse(
             recommendation_id=resolved.list_id,
@@ -117,7 +117,7 @@ class Recommender:
                 response,
                 ranked.backends,
                 page.has_more,
-                0 if adds_ratings else resolved.feedback_version,
+                0 if adds_ratings else resolved.feedback.cache_version,
             )
         return response
 

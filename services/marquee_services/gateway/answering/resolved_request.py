@@ -33,7 +33,7 @@ class ResolvedRequest:
         unknown_items: Ids in the request that the release does not know.
         selection: The models that rank the list.
         offset: How many items the earlier pages hold.
-        feedback_version: The version of the user's feedback that the list rests on; 0 for none.
+        feedback: The user's feedback that the list rests on.
     """
 
     list_id: str
@@ -43,7 +43,7 @@ class ResolvedRequest:
     unknown_items: tuple[str, ...]
     selection: ModelSelection
     offset: int
-    feedback_version: int
+    feedback: UserFeedback
 
 
 def resolve_request(
@@ -112,7 +112,7 @@ def resolve_request(
             options.model, required_backends, required=required_backends is not None
         ),
         offset=token.offset if token else 0,
-        feedback_version=feedback.version,
+        feedback=feedback,
     )
 
 
@@ -120,7 +120,7 @@ def _feedback(
     fresh: FreshFeedback, release: GatewayRelease, user_id: str, token: PageToken | None
 ) -> UserFeedback:
     """The user's feedback; for a further page, as it was when the first page was ranked."""
-    now = fresh.of(user_id, release.manifest.feedback_position)
+    now = fresh.for_release(user_id, release.manifest)
     if token is None:
         return now
     if token.feedback_version > fresh.position:

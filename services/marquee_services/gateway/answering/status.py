@@ -79,6 +79,7 @@ class StatusReporter:
             ],
             server_version=version("marquee-recommender"),
             pending_release_reason=self._releases.pending_reason,
+            store_error=self._releases.store_error,
             feedback=feedback,
         )
 

@@ -92,15 +92,20 @@ class StoredAnswers:
         release = self._release_with_full_ensemble(options)
         if release is None:
             return None
-        version = self._feedback_version(release, request.subject)
-        found = self._find(release, request.subject, options, key, version)
+        feedback = self._fresh.for_release(request.subject.user_id, release.manifest)
+        found = self._find(release, request.subject, options, key, feedback.cache_version)
         if found is None:
             return None
         answer, origin = found
         list_id, token = new_list_id(), ""
         if answer.has_more:
             token = PageToken(
-                list_id, release.release_id, answer.backends, key.digest, key.page_size, version
+                list_id,
+                release.release_id,
+                answer.backends,
+                key.digest,
+                key.page_size,
+                feedback.version,
             ).encode()
         return answer.response(list_id, token, _microseconds_since(start)), origin
 
@@ -124,8 +129,8 @@ class StoredAnswers:
             release, found = self._release_with_full_ensemble(options), None
             if release is not None:
                 key = RequestKey.of_subject(subject, request.page_size, options_bytes)
-                version = self._feedback_version(release, subject)
-                found = self._find(release, subject, options, key, version)
+                feedback = self._fresh.for_release(subject.user_id, release.manifest)
+                found = self._find(release, subject, options, key, feedback.cache_version)
             if found is None:
                 yield None
             else:
@@ -139,9 +144,6 @@ class StoredAnswers:
         except (NoRelease, ReleaseNotFound):
             return None
         return release if self._router.can_use_full_ensemble(release) else None
-
-    def _feedback_version(self, release: GatewayRelease, subject: types_pb2.Subject) -> int:
-        return self._fresh.of(subject.user_id, release.manifest.feedback_position).version
 
     def _find(
         self,
