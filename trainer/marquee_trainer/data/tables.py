@@ -255,7 +255,7 @@ def open_table(file: DataFile, known_names: Collection[str] = ()) -> Table:
     if file.format == ARROW:
         try:
             return FrameTable(pl.read_ipc(io.BytesIO(file.read())), file.name)
-        except pl.exceptions.PolarsError as error:
+        except (pl.exceptions.PolarsError, OSError) as error:
             reason = str(error).partition("\n")[0]
             raise RatingsError(f"{file.name}: not an Arrow file: {reason}") from error
     kind = next((kind for magic, kind in _BINARY.items() if file.head(8).startswith(magic)), "")
