@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from marquee_trainer.threads import blas_threads, threads_of_system, usable_cores
+from marquee_trainer.cores import usable_cores
+from marquee_trainer.threads import blas_threads, threads_of_system
 
 
 def in_use() -> set[int]:

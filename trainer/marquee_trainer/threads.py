@@ -10,6 +10,8 @@ from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
 
+from marquee_trainer.cores import usable_cores
+
 T = TypeVar("T")
 
 # From this number of rows on, threads speed the solution of a linear system up.
@@ -63,10 +65,3 @@ def threads_of_system(size: int) -> int:
         return 1
     given = next((os.environ[name] for name in _BLAS_VARIABLES if os.environ.get(name)), "")
     return max(1, int(given)) if given.isdecimal() else usable_cores()
-
-
-def usable_cores() -> int:
-    """The number of CPU cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

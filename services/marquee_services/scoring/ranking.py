@@ -13,6 +13,7 @@ from marquee_core.retrieval.exact import Found
 from marquee_core.retrieval.top import top_rows
 from marquee_core.scorers.scorer import Scorer
 from marquee_services.scoring.engine import Engine, Query
+from marquee_services.scoring.model_times import Timer
 
 _NONE: Found = np.empty(0, np.int32), np.empty(0, np.float32)
 
@@ -57,13 +58,17 @@ def rank(
         part = profiles if len(whole) == len(queries) else profiles.take(np.array(whole))
         eligible = _eligible_rows([queries[place] for place in whole], engine)
         for place, ranking in zip(
-            whole, _rank_rows(part, scorers, weights, best_count, eligible), strict=True
+            whole,
+            _rank_rows(part, scorers, weights, best_count, eligible, engine.timer),
+            strict=True,
         ):
             rankings[place] = ranking
     for place, query in enumerate(queries):
         if query.candidates is not None:
             profile = profiles.take(np.array([place]))
-            rankings[place] = _rank_candidates(profile, query, scorers, weights, best_count)
+            rankings[place] = _rank_candidates(
+                profile, query, scorers, weights, best_count, engine.timer
+            )
     return [ranking for ranking in rankings if ranking is not None]
 
 
@@ -84,9 +89,12 @@ def _rank_rows(
     weights: Mapping[str, float],
     best_count: int,
     eligible: Bool | None,
+    timer: Timer,
 ) -> list[UserRanking]:
     """Ranks the whole catalogue for each of B users."""
-    outputs = {name: scorer.score(profiles) for name, scorer in scorers.items()}
+    outputs = {
+        name: timer.run(name, "rank", scorer.score, profiles) for name, scorer in scorers.items()
+    }
     return _combine(outputs, weights, best_count, eligible)
 
 
@@ -96,13 +104,17 @@ def _rank_candidates(
     scorers: Mapping[str, Scorer],
     weights: Mapping[str, float],
     best_count: int,
+    timer: Timer,
 ) -> UserRanking:
     """Ranks the candidates of one user; the best items are indexes in the catalogue."""
     items = query.candidates
     assert items is not None  # noqa: S101 - the caller has checked
     if not len(items):
         return UserRanking(np.empty(0, np.float32), dict.fromkeys(scorers, _NONE), ())
-    outputs = {name: scorer.score(profile, items) for name, scorer in scorers.items()}
+    outputs = {
+        name: timer.run(name, "rank", scorer.score, profile, items)
+        for name, scorer in scorers.items()
+    }
     (ranking,) = _combine(outputs, weights, best_count, None)
     best = {name: (items[found], scores) for name, (found, scores) in ranking.best.items()}
     return UserRanking(ranking.scores, best, ranking.abstaining)

@@ -97,7 +97,7 @@ async def serve(settings: StandaloneSettings) -> None:
     gateway, followers = await start(settings, {CF: CF_SCORERS, INFERENCE: INFERENCE_SCORERS})
     following = [asyncio.create_task(follower.follow()) for follower in followers]
     try:
-        await until_signalled()
+        await until_signalled(gateway.bound.reloader.reload)
     finally:
         for task in following:
             task.cancel()

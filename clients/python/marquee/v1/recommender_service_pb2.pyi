@@ -1291,12 +1291,14 @@ class BackendStatus(_message.Message):
     backend: _builtins.str
     """The backend's name: `cf` or `inference`."""
     target: _builtins.str
-    """The gRPC target that the gateway resolves to the addresses of the replicas."""
+    """The gRPC target that the gateway resolves to the addresses of the replicas; empty for callers who
+    may not learn addresses.
+    """
     healthy: _builtins.bool
     """Whether at least one replica answered the gateway's last health probe."""
     last_error: _builtins.str
     """The most recent error of a replica or of the address lookup; empty if there was none since the
-    gateway started.
+    gateway started. Callers who may not learn addresses are not told what it was.
     """
     last_error_at: _builtins.str
     """When that error occurred, as an RFC 3339 timestamp; empty if there was none."""
