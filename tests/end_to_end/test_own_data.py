@@ -98,7 +98,7 @@ def where(folder: Path) -> Written:
     with sqlite3.connect(folder / "shop.db") as connection:
         connection.execute("create table r (user_id text, item_id text, rating real, created text)")
         rows = [(u, i, s, day(t)) for u, i, s, t in ROWS]
-        rows += [("nobody", "i1", 99.0, "never")]
+        rows.append(("nobody", "i1", 99, "never"))
         connection.executemany("insert into r values (?, ?, ?, ?)", rows)
     connection.close()
     query = "select user_id, item_id, rating, created as time from r where rating < 9"
