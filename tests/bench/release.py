@@ -34,6 +34,9 @@ from marquee_core.release.manifest import DataEntry, Manifest
 from marquee_core.release.store import ReleaseStore
 from marquee_trainer.data.source import load_ratings
 
+COPIES = "copies"
+"""Folder beside the store where the benchmark keeps its own copies of a release's files."""
+
 # Half-life of recent popularity. It does not affect the cost of serving.
 _HALF_LIFE_DAYS = 30.0
 # The rating predictors that rank in a typical learned ensemble.

@@ -6,14 +6,29 @@ from marquee_core.service_names import INFERENCE
 from marquee_services.inference.models import INFERENCE_SCORERS, limit_threads
 from marquee_services.inference.settings import InferenceSettings
 from marquee_services.scoring import main
+from marquee_services.server.trial_host import TrialHost
 
 
-async def serve(settings: InferenceSettings) -> None:
+def trial_host(settings: InferenceSettings) -> TrialHost:
+    """Starts the process that tries releases; call it before the process has threads.
+
+    Raises:
+        OSError: The process cannot be started.
+    """
+    limit_threads(settings.tensorflow_threads)
+    return main.trial_host(settings, INFERENCE, INFERENCE_SCORERS)
+
+
+async def serve(settings: InferenceSettings, host: TrialHost | None) -> None:
     """Serves until SIGTERM or SIGINT, then shuts down gracefully.
+
+    Args:
+        settings: The server's settings.
+        host: Starts the processes in which releases are tried; None to load them at once.
 
     Raises:
         OSError: The server cannot listen on its address.
         StoreURLError: The URL of the store cannot be used.
     """
     limit_threads(settings.tensorflow_threads)
-    await main.serve(settings, INFERENCE, INFERENCE_SCORERS)
+    await main.serve(settings, INFERENCE, INFERENCE_SCORERS, host)
