@@ -76,7 +76,8 @@ capacity: $(VENV)/ready ## Measure memory and CPU per call with a release of you
 	PYTHONPATH=tests $(BIN)/python -m observe.capacity $(ARGS)
 
 .PHONY: faults
-faults: $(VENV)/ready $(POSTGRESQL)/ready ## Kill gateways and databases 50 times each (ARGS="--kills 10")
+faults: $(VENV)/ready $(POSTGRESQL)/ready ## Let parts of a living system fail; kill gateways and databases 50 times (ARGS="--kills 10")
+	PYTHONPATH=tests $(BIN)/python -m faults.feedback_faults
 	PYTHONPATH=tests $(BIN)/python -m faults.feedback_kills $(ARGS)
 
 .PHONY: object-storage

@@ -127,6 +127,38 @@ class Deleted:
     position: int
 
 
+@dataclass(frozen=True, slots=True)
+class ListCount:
+    """How many lists of an experiment's arm a user got from one counter, or from all of them.
+
+    Attributes:
+        experiment_id: The `Experiment.experiment_id`.
+        arm: The place of the arm among the experiment's.
+        user_digest: The `user_digest` of the user's id.
+        lists: The number of lists.
+    """
+
+    experiment_id: str
+    arm: int
+    user_digest: bytes
+    lists: int
+
+
+@dataclass(frozen=True, slots=True)
+class CounterState:
+    """A process, or a part of its life, that counted lists.
+
+    Attributes:
+        counter_id: Its id.
+        silent_s: Seconds since it last wrote.
+        is_closed: Whether it has written all that it counted.
+    """
+
+    counter_id: str
+    silent_s: float
+    is_closed: bool
+
+
 class EventIdReused(Exception):
     """Another event is recorded under the key of an event.
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee_core.feedback.log import EventLog
 from marquee_core.release.manifest import Manifest
+from marquee_services.gateway.experiments.list_counts import ListCounter
 from marquee_services.gateway.feedback.follower import FeedbackFollower
 from marquee_services.gateway.feedback.fresh import FreshFeedback
 from marquee_services.gateway.feedback.metrics import FeedbackMetrics
@@ -26,6 +27,7 @@ class FeedbackRuntime:
 
     Attributes:
         servicer: Serves `FeedbackService`.
+        list_counter: Counts the lists of users in an experiment.
     """
 
     def __init__(
@@ -56,8 +58,13 @@ class FeedbackRuntime:
             releases,
             FeedbackMetrics(metrics.registry, self._follower, fresh),
         )
+        self.list_counter = ListCounter(
+            self._log.write_list_counts, settings.experiment_count_interval, metrics.registry
+        )
+        fresh.on_forgotten = self.list_counter.forget
         self._follower.start()
         self._writer.start()
+        self.list_counter.start()
 
     @property
     def ready(self) -> bool:
@@ -88,6 +95,7 @@ class FeedbackRuntime:
     async def stop(self) -> None:
         """Finishes the waiting writes, and ends the threads."""
         self.servicer.close()
+        await asyncio.to_thread(self.list_counter.stop)
         await asyncio.to_thread(self._writer.stop)
         await asyncio.to_thread(self._follower.stop)
         self._log.close()

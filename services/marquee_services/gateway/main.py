@@ -31,7 +31,7 @@ from marquee_services.gateway.answering.predict import Predictor
 from marquee_services.gateway.answering.reasons import Explainer
 from marquee_services.gateway.answering.recommend import Recommender
 from marquee_services.gateway.answering.similar import SimilarItemsFinder
-from marquee_services.gateway.answering.status import StatusReporter
+from marquee_services.gateway.answering.status import StatusReporter, experiment_status
 from marquee_services.gateway.answering.stored_answers import StoredAnswers
 from marquee_services.gateway.backends.backend import Backend
 from marquee_services.gateway.backends.interface import AnyBackend
@@ -39,6 +39,7 @@ from marquee_services.gateway.backends.monitor import BackendMonitor
 from marquee_services.gateway.caching.answer_cache import AnswerCache
 from marquee_services.gateway.caching.counting_lru import CountingLRU, cache_metrics
 from marquee_services.gateway.caching.list_cache import ListCache
+from marquee_services.gateway.experiments.routing import Routing
 from marquee_services.gateway.feedback.fresh import FreshFeedback
 from marquee_services.gateway.feedback_disabled_servicer import DisabledFeedbackServicer
 from marquee_services.gateway.ranking.router import Router
@@ -79,6 +80,7 @@ class Gateway:
         follower: Loads the promoted release.
         backends: The CF and the inference service.
         releases: The loaded releases, and the one in service.
+        routing: Routes requests to the arms of an experiment.
         metrics: The gateway's metrics.
         fresh: The feedback of users since the releases were trained.
         feedback: Writes and follows the feedback log; None if the gateway has none.
@@ -88,6 +90,7 @@ class Gateway:
     follower: ReleaseFollower[GatewayRelease]
     backends: Sequence[AnyBackend]
     releases: Releases
+    routing: Routing
     metrics: Metrics
     fresh: FreshFeedback
     feedback: FeedbackRuntime | None
@@ -180,11 +183,19 @@ async def start(
     if certificates is not None:
         metrics.read_on_scrape(certificate_metrics((certificates,)))
     feedback = _start_feedback(settings, releases, fresh, metrics)
+    counter = None if feedback is None else feedback.list_counter
     if feedback is not None:
         releases.has_feedback_for = feedback.has_read_for
+    routing = Routing(
+        releases,
+        follower,
+        backends,
+        metrics.registry,
+        None if counter is None else counter.count,
+    )
     servicer = RecommenderServicer(
         stored_answers=StoredAnswers(
-            releases,
+            routing,
             router,
             answer_cache,
             settings.precomputed_pages,
@@ -193,15 +204,16 @@ async def start(
             answer_metrics,
         ),
         recommender=Recommender(
-            releases, page_scorer, Explainer(router), answer_cache, fresh, answer_metrics
+            releases, routing, page_scorer, Explainer(router), answer_cache, fresh, answer_metrics
         ),
-        predictor=Predictor(releases, router, fresh),
+        predictor=Predictor(routing, router, fresh),
         similar_items=SimilarItemsFinder(releases, router),
         lookups=Lookups(releases),
         status=StatusReporter(
             releases,
             backends,
             lambda: None if feedback is None else feedback.status(),
+            lambda: experiment_status(routing, follower, counter),
             is_open=is_loopback(settings.listen) and not settings.checks_tokens,
         ),
         settings=settings,
@@ -229,7 +241,7 @@ async def start(
         raise
     tasks = [asyncio.create_task(backend.watch()) for backend in backends]
     tasks.append(asyncio.create_task(follower.follow()))
-    gateway = Gateway(bound, follower, backends, releases, metrics, fresh, feedback, tasks)
+    gateway = Gateway(bound, follower, backends, releases, routing, metrics, fresh, feedback, tasks)
     tasks.append(asyncio.create_task(_update_release_in_service(gateway, settings)))
     return gateway
 
@@ -255,6 +267,7 @@ async def _update_release_in_service(gateway: Gateway, settings: GatewaySettings
         if feedback is not None:
             feedback.set_releases([release.manifest for release in gateway.releases.held])
         release = gateway.releases.update()
+        gateway.routing.update()
         if release is not None:
             for backend in gateway.backends:
                 backend.keep_loaded(release.release_id)

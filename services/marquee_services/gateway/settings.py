@@ -108,6 +108,13 @@ class GatewaySettings(ServerSettings):
         low=1,
         high=65536,
     )
+    experiment_count_interval: float = setting(
+        1.0,
+        "Seconds between two writes of how many lists each user of an experiment got; a killed "
+        "gateway loses at most the counts of this time.",
+        low=0.05,
+        high=60,
+    )
     tokens_file: str = setting(
         "",
         "File of bearer tokens: a line `NAME SCOPE[,SCOPE] TOKEN` each, with the scopes recommend, "

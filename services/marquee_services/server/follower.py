@@ -18,6 +18,7 @@ from marquee_core.release.copies import ReleaseCopies
 from marquee_core.release.store import ReleaseStore
 from marquee_services.errors import NoRelease, ReleaseNotFound, ServiceError
 from marquee_services.server.background import BackgroundThread
+from marquee_services.server.experiments import FollowedExperiments
 from marquee_services.server.heap import return_free_memory
 from marquee_services.server.refusals import Refusals
 from marquee_services.server.swap_watch import SwapWatch
@@ -51,7 +52,11 @@ class ReleaseFollower(Generic[_R]):
     A server that starts while the promoted release is refused falls back to the latest release in
     the promotion history that it can load.
 
+    The releases of a running experiment are loaded as well, and are held in addition to the others
+    until it ends.
+
     Attributes:
+        experiments: The experiments of the store.
         promoted_id: The release that the store names as production; "" before the first poll.
         store_error: Why the last poll of the store failed; "" if it did not.
         damaged_copies: How many damaged files `scrub` has found.
@@ -102,6 +107,7 @@ class ReleaseFollower(Generic[_R]):
         self._scrub_interval = scrub_interval
         self._refusals = Refusals()
         self._promotion = ("", "")
+        self.experiments = FollowedExperiments(store)
         self.promoted_id = ""
         self.store_error = ""
         self.damaged_copies = 0
@@ -111,7 +117,7 @@ class ReleaseFollower(Generic[_R]):
 
     @property
     def refused(self) -> dict[str, str]:
-        """Why releases could not be loaded, by id: the promoted one and those in its history."""
+        """Why releases could not be loaded, by id: promoted ones and those of an experiment."""
         return self._refusals.reasons
 
     @property
@@ -166,7 +172,7 @@ class ReleaseFollower(Generic[_R]):
             await asyncio.sleep(pause if self.store_error else self._interval)
 
     async def poll(self) -> None:
-        """Reads which release is promoted, and loads it if it is new.
+        """Reads which release is promoted, and loads it if it is new; then those of an experiment.
 
         A refused release is tried again when it is promoted again and when its files in the store
         have changed; after an error that may pass, every few seconds.
@@ -175,6 +181,11 @@ class ReleaseFollower(Generic[_R]):
             ArtifactError: The store's production pointer is damaged, or is gone.
             OSError: The store cannot be read.
         """
+        await self._poll_production()
+        if self._loaded:
+            await self._poll_experiment()
+
+    async def _poll_production(self) -> None:
         production = await self._thread.run(self._store.production)
         if production is None:
             if self._loaded:
@@ -187,7 +198,7 @@ class ReleaseFollower(Generic[_R]):
         promotion = (release_id, production.promoted_at)
         if promotion != self._promotion:
             # A newly promoted release gets another try, even if it was refused before.
-            self._refusals.keep(set(candidates) - {release_id})
+            self._refusals.keep(set(candidates) - {release_id} | self.experiments.release_ids)
             self._promotion = promotion
             self.promoted_id = release_id
         if release_id in self._loaded:
@@ -199,6 +210,17 @@ class ReleaseFollower(Generic[_R]):
                 await self._load_or_refuse(candidate)
             if self._loaded:
                 return
+
+    async def _poll_experiment(self) -> None:
+        """Reads the experiments, and loads the releases of the one that runs."""
+        if await self._thread.run(self.experiments.read):
+            for release_id in self.experiments.release_ids - {self.promoted_id}:
+                # The experiment's start is a reason to try again.
+                self._refusals.remove(release_id)
+            self._drop_unused()
+        for release_id in sorted(self.experiments.release_ids - self._loaded.keys()):
+            if release_id not in self._refusals or await self._is_worth_a_try(release_id):
+                await self._load_or_refuse(release_id, as_newest=False)
 
     async def watched(self, release_id: str, call: Awaitable[_T]) -> _T:
         """Awaits a computation with a release, and withdraws the release if too many fail.
@@ -250,14 +272,25 @@ class ReleaseFollower(Generic[_R]):
                 await self._replace_damaged(release_id)
 
     async def _replace_damaged(self, release_id: str) -> None:
-        """Drops a release whose copy is damaged for another one, if there is one."""
-        if len(self._loaded) == 1:
+        """Drops a release whose copy is damaged for another one, if there is one.
+
+        A release that is loaded for an experiment only is none: it was never promoted.
+        """
+
+        def others() -> list[str]:
+            spare = self.experiments.release_ids
+            loaded = [name for name in self._loaded if name != release_id]
+            return [name for name in loaded if name == self.promoted_id or name not in spare]
+
+        if not others():
             production = await self._thread.run(self._store.production)
             history = production.history[:_MAX_CANDIDATES] if production else ()
             for candidate in history:
                 if candidate not in self._refusals and await self._load_or_refuse(candidate):
-                    break
-        if len(self._loaded) > 1:
+                    self._drop(release_id)
+                    self._on_change(self.newest())
+                    return
+        if others():
             self._drop(release_id)
             self._on_change(self.newest())
 
@@ -267,13 +300,16 @@ class ReleaseFollower(Generic[_R]):
         state = await self._thread.run(self._store.state, release_id)
         return self._refusals.has_changed(release_id, state)
 
-    async def _load_or_refuse(self, release_id: str, replace: bool = False) -> _R | None:
+    async def _load_or_refuse(
+        self, release_id: str, replace: bool = False, as_newest: bool = True
+    ) -> _R | None:
         """Loads a release; refuses it if that fails.
 
         Args:
             release_id: The release.
             replace: Whether it takes the place of the loaded release of the same id, instead of
                 becoming the newest.
+            as_newest: Whether it becomes the newest; a release of an experiment does not.
 
         Returns:
             The release; None if it was refused.
@@ -298,8 +334,13 @@ class ReleaseFollower(Generic[_R]):
             if replace:
                 self._loaded[release_id] = release
                 self._on_change(self.newest())
-            else:
+            elif as_newest:
                 self._make_newest(release)
+            else:
+                self._loaded = {release_id: release, **self._loaded}
+                self._watches[release_id] = SwapWatch()
+                self.mark_used(release_id)
+                _log.info("release_loaded", release_id=release_id)
             await self._thread.run(return_free_memory)
             if self._copies is not None:
                 await self._thread.run(self._copies.evict)
@@ -330,9 +371,16 @@ class ReleaseFollower(Generic[_R]):
         self._loaded[release.release_id] = release
         self._watches[release.release_id] = SwapWatch()
         self.mark_used(release.release_id)
-        while len(self._loaded) > self._keep:
-            others = list(self._loaded)[:-1]
-            dropped = min(others, key=self._last_used.__getitem__)
-            self._drop(dropped)
+        self._drop_unused()
         _log.info("release_loaded", release_id=release.release_id)
         self._on_change(release)
+
+    def _drop_unused(self) -> None:
+        """Drops releases beyond the limit, except the newest and those of the experiment."""
+        kept = self.experiments.release_ids
+        while True:
+            others = [name for name in list(self._loaded)[:-1] if name not in kept]
+            if len(others) < self._keep:
+                return
+            dropped = min(others, key=self._last_used.__getitem__)
+            self._drop(dropped)

@@ -77,6 +77,28 @@ path = storage.path(f"releases/{sys.argv[2]}/data/years.npy")
 content = storage.fs.cat_file(path)
 storage.fs.pipe_file(path, content[:-1] + bytes([content[-1] ^ 1]))
 """
+_EXPERIMENT = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from marquee_core.experiments.experiment import Arm, ExperimentError
+from marquee_core.experiments.store import ExperimentStore
+from marquee_core.release.store import ReleaseStore
+release_id = ReleaseStore(sys.argv[1]).ids()[0]
+arms = [Arm("control", release_id, 50.0), Arm("b", release_id, 50.0)]
+def start(number):
+    try:
+        ExperimentStore(ReleaseStore(sys.argv[1])).create(f"e{number}", arms)
+    except ExperimentError:
+        return 0
+    return 1
+with ThreadPoolExecutor(4) as pool:
+    started = sum(pool.map(start, range(4)))
+store = ExperimentStore(ReleaseStore(sys.argv[1]))
+[running] = store.all()
+ended = store.end(running.name, "stopped")
+assert store.all() == [ended]
+print(started, end="")
+"""
 IDS = [f"2026010{day}T000000Z-00000000" for day in (1, 2, 3)]
 
 
@@ -105,6 +127,12 @@ def test_changes_at_once_lose_nothing(store: ObjectStorage) -> None:
     promote_at_once(sys.executable, store.url, IDS, 5, store.environment)
     count_at_once(sys.executable, store.url, 5, store.environment)
     assert store.run(_CHECK, "15") == "16"
+
+
+def test_of_experiments_that_start_at_once_one_runs(store: ObjectStorage) -> None:
+    """The others learn of it: the file of experiments is replaced by compare and swap."""
+    store.run(_PUBLISH_TOY, "0", "publish")
+    assert store.run(_EXPERIMENT) == "1"
 
 
 def commands(

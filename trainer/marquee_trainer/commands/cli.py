@@ -51,6 +51,11 @@ def demo(settings: DemoSettings) -> None:
     """Train, publish, serve and recommend, end to end; then stop."""
 
     def run() -> None:
+        if settings.live:
+            from marquee_trainer.commands.live_demo import run_live_demo
+
+            run_live_demo(settings)
+            return
         from marquee_trainer.commands.demo import run_demo
 
         run_demo(settings)

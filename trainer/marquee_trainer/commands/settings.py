@@ -262,6 +262,12 @@ class DemoSettings(ModelSettings, DataSettings):
 
     store: str = setting("", "Release store; empty for a temporary folder.", env="MARQUEE_STORE")
     keep: bool = setting(False, "Keep the services running until Ctrl-C.")
+    live: bool = setting(
+        False,
+        "Simulate users who rate what they are shown: record their feedback, retrain on it, and "
+        "compare the ensemble with popularity in an experiment. Needs --data sample; leaves the "
+        "slowest models out, unless --models or --exclude is given.",
+    )
     listen: str = setting(
         "127.0.0.1:0", "Address that the gateway listens on; port 0 picks a free one."
     )

@@ -7,7 +7,7 @@ feedback is an immutable object that is replaced as a whole.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -119,6 +119,7 @@ class FreshFeedback:
     Attributes:
         position: The position in the log up to which the feedback is complete.
         evicted: Number of users that were dropped because of the limit.
+        on_forgotten: Called with the digest of each user that is forgotten.
         generation: Changes whenever one version of a user's feedback may have come to mean another
             feedback than before, because the log was replaced or was read from an earlier position.
     """
@@ -133,6 +134,7 @@ class FreshFeedback:
         self._unknown_marks: frozenset[str] = frozenset()
         self.position = 0
         self.evicted = 0
+        self.on_forgotten: Callable[[bytes], None] = lambda _: None
         self.generation = 0
 
     def __len__(self) -> int:
@@ -210,6 +212,7 @@ class FreshFeedback:
                     self._delete(entry)
                 case EntryType.FORGOTTEN:
                     self._forget(entry)
+                    self.on_forgotten(entry.user_digest)
             while self._users and self.nbytes > self._max_bytes:
                 _, dropped = self._users.popitem(last=False)
                 self._event_count -= dropped.size
