@@ -33,7 +33,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Demo, Pa
 
 
 def test_production_with_mutual_tls_answers(started: tuple[Demo, Passed]) -> None:
-    """The CronJob's steps succeed, the servers pass their probes and answer over mutual TLS."""
+    """The CronJob trains, promotes and prunes; servers pass their probes and answer over mTLS."""
     demo, passed = started
     steps = ("train", "promote", "prune")
     assert passed[:3] == [("trainer", f"{step} ended with 0") for step in steps]
