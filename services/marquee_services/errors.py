@@ -307,12 +307,12 @@ class RateLimited(ServiceError):
     def __init__(self, wait: float) -> None:
         """Takes the seconds until the caller may call again."""
         super().__init__(f"the rate limit of this caller is reached; try again in {wait:.3f} s")
-        self.retry_after = wait
+        self.retry_after_s = wait
 
     @property
     def metadata(self) -> dict[str, str]:
         """The milliseconds until the caller may call again."""
-        return {"retry_after_ms": str(math.ceil(self.retry_after * 1000))}
+        return {"retry_after_ms": str(math.ceil(self.retry_after_s * 1000))}
 
 
 class AdminRequired(ServiceError):

@@ -9,7 +9,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from marquee.v1 import errors_pb2
-from marquee_services.errors import InvalidFields, Overloaded, ServiceError
+from marquee_services.errors import InvalidFields, Overloaded, RateLimited, ServiceError
 
 DOMAIN = "marquee.v1"
 DETAILS_KEY = "grpc-status-details-bin"
@@ -74,7 +74,7 @@ def _encode(error: ServiceError) -> bytes:
                 ]
             )
         )
-    if isinstance(error, Overloaded):
+    if isinstance(error, Overloaded | RateLimited):
         delay = duration_pb2.Duration()
         delay.FromNanoseconds(int(error.retry_after_s * 1e9))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
