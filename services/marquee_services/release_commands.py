@@ -245,7 +245,7 @@ def roll_back_release(store: ReleaseStore, why: str, by: str) -> None:
     "gateways",
     multiple=True,
     help="Address of a gateway, host:port; the releases that it and its backends have loaded are "
-    "kept. May be repeated.",
+    "kept. May be repeated. `marquee --token-file … --tls …` before `releases` holds for them.",
 )
 @click.option(
     "--recent-hours",
@@ -265,15 +265,10 @@ def prune_releases(
     experiments, those that were in production recently, and those that the gateways report as
     loaded. Servers work on copies of their own, so they lose nothing.
     """
-    import grpc
-
     from marquee_core.release.pruning import prune
 
     with errors_as_one_line():
-        try:
-            loaded = {name for address in gateways for name in _loaded_by(address)}
-        except grpc.RpcError as error:
-            raise click.ClickException(f"a gateway does not answer: {error}") from error
+        loaded = {name for address in gateways for name in _loaded_by(address)}
         found = prune(store, keep, loaded, timedelta(hours=recent_hours), dry_run)
     for release_id, reason in found.kept.items():
         click.echo(f"{release_id} kept: {reason}")
@@ -284,11 +279,24 @@ def prune_releases(
 
 
 def _loaded_by(address: str) -> set[str]:
-    """The releases that a gateway and its backends have loaded."""
-    import marquee
+    """The releases that a gateway and its backends have loaded.
 
-    with marquee.Client(address) as client:
-        status = client.status()
+    Raises:
+        ClickException: The gateway cannot be called or does not answer.
+    """
+    from dataclasses import replace
+
+    import marquee
+    from marquee.cli import Connection
+
+    options = click.get_current_context().find_root().find_object(Connection)
+    options = options or Connection(address, None, None, False, False)
+    with replace(options, address=address).client() as client:
+        try:
+            status = client.status()
+        except marquee.MarqueeError as error:
+            text = f"the gateway at {address} does not answer: {error}"
+            raise click.ClickException(text) from error
     backends = (name for backend in status.backends for name in backend.loaded_release_ids)
     return {*status.loaded_release_ids, *backends}
 

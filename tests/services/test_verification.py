@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from marquee_core.errors import ArtifactError
+from marquee_core.experiments.experiment import Arm
+from marquee_core.experiments.store import ExperimentStore
 from marquee_core.release.manifest import Manifest, hash_folder
 from marquee_core.release.store import ReleaseStore
 from marquee_services.standalone.verification import verify_release
-from toy.release import TOY_LOADERS, publish_toy
+from toy.release import ITEMS, TOY_LOADERS, publish_toy
 
 
 def rewrite(store: ReleaseStore, manifest: Manifest, change: Callable[[Path], None]) -> None:
@@ -47,6 +49,28 @@ async def test_a_good_release_is_verified_without_promoting_it(
     assert found.files == len(manifest.files)
     assert found.answers > 40
     assert store.production() is None
+
+
+async def test_an_experiment_that_runs_does_not_answer_in_its_place(
+    store: ReleaseStore, tmp_path: Path
+) -> None:
+    """Otherwise arms would answer for most users, and be compared with the release's ratings."""
+    arms = []
+    for seed, name in enumerate(("control", "candidate"), 1):
+        arm = publish_toy(store, tmp_path / name, seed).release_id
+        arms.append(Arm(name, arm, 50.0))
+    store.promote(arms[0].release_id)
+    ExperimentStore(store).create("running", arms)
+    manifest = publish_toy(store, tmp_path / "made")
+    found = await verify_release(store, manifest.release_id, TOY_LOADERS)
+    assert found.release_id == manifest.release_id
+
+
+async def test_a_user_may_have_rated_everything(store: ReleaseStore, tmp_path: Path) -> None:
+    """Nothing is left to recommend then, which is no fault of the release."""
+    everything = {("zealous", f"i{n}"): 1.0 + n % 5 for n in range(ITEMS)}
+    manifest = publish_toy(store, tmp_path / "made", recorded=everything)
+    await verify_release(store, manifest.release_id, TOY_LOADERS)
 
 
 async def test_precomputed_pages_agree_with_computed_ones(

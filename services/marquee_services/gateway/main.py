@@ -127,6 +127,7 @@ async def start(
     backends: Sequence[AnyBackend] | None = None,
     store: ReleaseStore | None = None,
     trial: Trial | None = None,
+    with_experiments: bool = True,
 ) -> Gateway:
     """Starts a gateway. Its health is NOT_SERVING until a release is in service.
 
@@ -135,6 +136,7 @@ async def start(
         backends: The CF and the inference service; None to call those of the settings.
         store: The release store; None to open that of the settings.
         trial: Tries releases before they are loaded; None to load them at once.
+        with_experiments: Whether the experiment that runs in the store applies.
 
     Raises:
         CertificateError: A certificate cannot be used.
@@ -169,6 +171,7 @@ async def start(
         copies=ReleaseCopies(store, settings.cache),
         scrub_interval=settings.scrub_interval,
         trial=trial,
+        with_experiments=with_experiments,
     )
     releases = Releases(follower, backends)
     router = Router({backend.name: backend for backend in backends})

@@ -75,6 +75,7 @@ class ReleaseFollower(Generic[_R]):
         copies: ReleaseCopies | None = None,
         scrub_interval: float = 0.0,
         trial: Trial | None = None,
+        with_experiments: bool = True,
     ) -> None:
         """Takes the store to follow and how to load its releases.
 
@@ -90,6 +91,7 @@ class ReleaseFollower(Generic[_R]):
             scrub_interval: Seconds between searches for damaged copies; 0 for none.
             trial: Loads a release in a process of its own first; None to load it at once. Without
                 a choice, that is with no other release to serve, there is no trial.
+            with_experiments: Whether to load the releases of the experiment that runs.
         """
         self._store = store
         self._load = load
@@ -102,6 +104,7 @@ class ReleaseFollower(Generic[_R]):
         self._thread = BackgroundThread("release-loader")
         self._copies = copies
         self._trial = trial
+        self._with_experiments = with_experiments
         self._has_choice = False
         self._watches: dict[str, SwapWatch] = {}
         self._scrub_interval = scrub_interval
@@ -182,7 +185,7 @@ class ReleaseFollower(Generic[_R]):
             OSError: The store cannot be read.
         """
         await self._poll_production()
-        if self._loaded:
+        if self._loaded and self._with_experiments:
             await self._poll_experiment()
 
     async def _poll_production(self) -> None:
@@ -198,7 +201,7 @@ class ReleaseFollower(Generic[_R]):
         promotion = (release_id, production.promoted_at)
         if promotion != self._promotion:
             # A newly promoted release gets another try, even if it was refused before.
-            self._refusals.keep(set(candidates) - {release_id} | self.experiments.release_ids)
+            self._refusals.keep({*candidates, *self.experiments.release_ids} - {release_id})
             self._promotion = promotion
             self.promoted_id = release_id
         if release_id in self._loaded:
@@ -213,6 +216,7 @@ class ReleaseFollower(Generic[_R]):
 
     async def _poll_experiment(self) -> None:
         """Reads the experiments, and loads the releases of the one that runs."""
+        self._has_choice = True
         if await self._thread.run(self.experiments.read):
             for release_id in self.experiments.release_ids - {self.promoted_id}:
                 # The experiment's start is a reason to try again.

@@ -33,6 +33,7 @@ async def start(
     loaders: Mapping[str, Mapping[str, LoadScorer]],
     store: ReleaseStore | None = None,
     host: TrialHost | None = None,
+    with_experiments: bool = True,
 ) -> tuple[Gateway, list[ReleaseFollower[Engine]]]:
     """Starts a gateway with local backends, once they have loaded the promoted release.
 
@@ -44,6 +45,7 @@ async def start(
         loaders: For each backend, the function that loads each of its models, by name.
         store: The release store; None to open that of the settings.
         host: Starts the processes in which releases are tried; None to load them at once.
+        with_experiments: Whether the experiment that runs in the store applies.
 
     Raises:
         OSError: The server cannot listen on its address.
@@ -55,7 +57,7 @@ async def start(
     followers, backends = [], []
     for name, own_loaders in loaders.items():
         trial = None if host is None else Trial(name, settings, host)
-        follower = _follower(store, name, own_loaders, settings, trial)
+        follower = _follower(store, name, own_loaders, settings, trial, with_experiments)
         followers.append(follower)
         backends.append(
             LocalBackend(
@@ -69,7 +71,7 @@ async def start(
         )
     await asyncio.gather(*map(_load_promoted, followers))
     trial = None if host is None else Trial(GATEWAY, settings, host)
-    return await start_gateway(settings, backends, store, trial), followers
+    return await start_gateway(settings, backends, store, trial, with_experiments), followers
 
 
 async def _load_promoted(follower: ReleaseFollower[Engine]) -> None:
@@ -86,6 +88,7 @@ def _follower(
     loaders: Mapping[str, LoadScorer],
     settings: StandaloneSettings,
     trial: Trial | None,
+    with_experiments: bool,
 ) -> ReleaseFollower[Engine]:
     return ReleaseFollower(
         store,
@@ -95,6 +98,7 @@ def _follower(
         copies=ReleaseCopies(store, settings.cache),
         scrub_interval=settings.scrub_interval,
         trial=trial,
+        with_experiments=with_experiments,
     )
 
 

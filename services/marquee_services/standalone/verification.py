@@ -95,7 +95,7 @@ async def verify_release(
             probe_interval=0.05,
             scrub_interval=0.0,
         )
-        gateway, followers = await start(settings, loaders, store)
+        gateway, followers = await start(settings, loaders, store, with_experiments=False)
         following = [asyncio.create_task(follower.follow()) for follower in followers]
         try:
             while not gateway.releases.loaded or gateway.releases.pending_reason:
@@ -124,6 +124,7 @@ class _Checks:
     def __init__(self, channel: grpc.aio.Channel, release: GatewayRelease) -> None:
         self._stub = recommender_service_pb2_grpc.RecommenderServiceStub(channel)
         self._release = release
+        self._ranked_items = int(np.count_nonzero(release.rating_counts))
         self._stars: list[float] = []
         self.answers = 0
         self.precomputed = 0
@@ -150,14 +151,18 @@ class _Checks:
         places = np.unique(np.linspace(0, len(order) - 1, min(_USERS, len(order))).astype(int))
         overlaps = []
         for user in order[places].tolist():
-            answer = await self._recommend(types_pb2.Subject(user_id=release.users.id(user)))
+            answer = await self._recommend(
+                types_pb2.Subject(user_id=release.users.id(user)),
+                may_be_empty=counts[user] >= self._ranked_items,
+            )
             items = [item.item_id for item in answer.items]
             if set(release.catalogue.items.ids(release.data.matrix.seen(user))) & set(items):
                 raise ArtifactError("an item that its user rated is recommended")
             stored = release.precomputed_pages.get(user)
             if stored:
                 page = [item.item_id for item in pb.RecommendResponse.FromString(stored).items]
-                overlaps.append(len(set(page) & set(items)) / max(1, len(page)))
+                same = len(set(page) & set(items)) / len(page) if page else float(not items)
+                overlaps.append(same)
         if overlaps and (
             min(overlaps) < _MIN_OVERLAP or float(np.mean(overlaps)) < _MIN_MEAN_OVERLAP
         ):
@@ -180,12 +185,14 @@ class _Checks:
             types_pb2.Subject(liked_item_ids=ids[:5]),
             types_pb2.Subject(user_id="\\x00 nobody", liked_item_ids=ids[:1]),
         ]
+        # Nothing may be left to recommend to those who like or rated some of a few items.
+        few = self._ranked_items <= len(ratings)
         for subject in subjects:
-            first = await self._recommend(subject)
+            first = await self._recommend(subject, may_be_empty=few)
             if first.next_page_token:
                 await self._recommend(subject, page_token=first.next_page_token)
-            await self._recommend(subject, options={"include_reasons": True})
-            await self._recommend(subject, options={"diversity": 0.5, "include_metadata": True})
+            for options in ({"include_reasons": True}, {"diversity": 0.5, "include_metadata": True}):
+                await self._recommend(subject, options=options, may_be_empty=few)
             if release.predicts_stars:
                 await self._predict(subject, ids)
         for name in release.models:

@@ -17,7 +17,7 @@ from marquee.cli._feedback import COMMANDS as FEEDBACK_COMMANDS
 from marquee.cli._group import MarqueeGroup
 from marquee.cli._options import BATCH_TIMEOUT, TIMEOUT, Connection, connection_tls
 
-__all__ = ["main"]
+__all__ = ["Connection", "main"]
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 

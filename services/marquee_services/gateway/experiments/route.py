@@ -92,6 +92,6 @@ def with_ranking(release: GatewayRelease, weights: Mapping[str, float]) -> Gatew
         precomputed_pages=PrecomputedPages.none(release.manifest.data.user_count),
     )
     # What is computed from the catalogue is the same, and large.
-    shared = ("titles", "mean_stars", "orders", "models", "backends", "stars_models")
+    shared = [name for name, of in vars(GatewayRelease).items() if isinstance(of, cached_property)]
     blended.__dict__.update({name: getattr(release, name) for name in shared})
     return blended
