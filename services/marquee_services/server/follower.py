@@ -106,6 +106,7 @@ class ReleaseFollower(Generic[_R]):
         self._trial = trial
         self._with_experiments = with_experiments
         self._has_choice = False
+        self._spares: set[str] = set()
         self._watches: dict[str, SwapWatch] = {}
         self._scrub_interval = scrub_interval
         self._refusals = Refusals()
@@ -127,6 +128,10 @@ class ReleaseFollower(Generic[_R]):
     def releases(self) -> list[_R]:
         """The loaded releases, the most recently promoted first."""
         return list(reversed(self._loaded.values()))
+
+    def has_promoted(self, release_id: str) -> bool:
+        """Whether a loaded release was promoted, and is not loaded for an experiment only."""
+        return release_id in self._loaded and release_id not in self._spares
 
     def get(self, release_id: str) -> _R:
         """Returns a loaded release, and marks it as used.
@@ -248,7 +253,8 @@ class ReleaseFollower(Generic[_R]):
 
     def _withdraw_if_bad(self, release_id: str, watch: SwapWatch) -> None:
         why = watch.verdict()
-        if why and len(self._loaded) > 1 and release_id not in self._refusals:
+        has_other = any(name != release_id and self.has_promoted(name) for name in self._loaded)
+        if why and has_other and release_id not in self._refusals:
             self.refusals += 1
             _log.error("release_withdrawn", release_id=release_id, why=why)
             self._refusals.add(release_id, why, "")
@@ -282,9 +288,7 @@ class ReleaseFollower(Generic[_R]):
         """
 
         def others() -> list[str]:
-            spare = self.experiments.release_ids
-            loaded = [name for name in self._loaded if name != release_id]
-            return [name for name in loaded if name == self.promoted_id or name not in spare]
+            return [name for name in self._loaded if name != release_id and self.has_promoted(name)]
 
         if not others():
             production = await self._thread.run(self._store.production)
@@ -342,6 +346,7 @@ class ReleaseFollower(Generic[_R]):
                 self._make_newest(release)
             else:
                 self._loaded = {release_id: release, **self._loaded}
+                self._spares.add(release_id)
                 self._watches[release_id] = SwapWatch()
                 self.mark_used(release_id)
                 _log.info("release_loaded", release_id=release_id)
@@ -365,6 +370,7 @@ class ReleaseFollower(Generic[_R]):
 
     def _drop(self, release_id: str) -> None:
         self._watches.pop(release_id, None)
+        self._spares.discard(release_id)
         self._loaded.pop(release_id, None)
         self._last_used.pop(release_id, None)
         if self._copies is not None:
@@ -373,6 +379,7 @@ class ReleaseFollower(Generic[_R]):
     def _make_newest(self, release: _R) -> None:
         """Adds a release as the newest, and drops others beyond the limit."""
         self._loaded[release.release_id] = release
+        self._spares.discard(release.release_id)
         self._watches[release.release_id] = SwapWatch()
         self.mark_used(release.release_id)
         self._drop_unused()

@@ -132,10 +132,12 @@ class Releases:
         )
 
     def _go_back(self, withdrawn: GatewayRelease) -> GatewayRelease | None:
-        """Puts the most recent release in service that all backends answer with."""
+        """Puts the most recent promoted release in service that all backends answer with."""
         for release in self._follower.releases:
             if release is withdrawn or self._is_withdrawn(release):
                 continue
+            if not self._follower.has_promoted(release.release_id):
+                continue  # An arm of an experiment: nobody decided that it should serve everyone.
             needed = [b for b in self._backends if b.name in release.backends and b.healthy]
             if all(release.release_id in backend.releases for backend in needed):
                 self._serving = release
