@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -30,6 +33,8 @@ from marquee_services.server.jwt_tokens import JSONWebTokens
 from marquee_services.server.rate_limits import RateLimits
 from marquee_services.server.reloading import UnusableFile
 from marquee_services.server.static_tokens import StaticTokens
+from toy.release import publish_toy
+from toy.services import Services
 
 ISSUER, AUDIENCE = "https://issuer.test", "marquee"
 
@@ -373,4 +378,35 @@ async def test_metrics_listen_where_the_server_listens(
         assert page.status == 200
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics")
+    await gateway.stop(0.5)
+
+
+async def test_pruning_asks_gateways_that_check_tokens(services: Services, tmp_path: Path) -> None:
+    """With the token of the command line; a gateway that refuses is named, and nothing goes."""
+    file = tmp_path / "tokens"
+    file.write_text("pruner recommend s3cret\n")
+    gateway = await services.start_gateway(tokens_file=str(file))
+    await services.until_full(gateway)
+    address = f"127.0.0.1:{gateway.bound.port}"
+    made = tmp_path / "made"
+    for number in range(2):
+        await asyncio.to_thread(publish_toy, services.store, made / str(number), number + 1)
+    command = [sys.executable, "-m", "marquee.cli", "--timeout", "60"]
+    pruning = ["releases", "--store", services.store.url, "prune", "--keep", "1"]
+    pruning += ["--gateway", address, "--recent-hours", "0"]
+    count = len(services.store.ids())
+
+    async def run(*options: str) -> subprocess.CompletedProcess[str]:
+        whole = [*command, *options, *pruning]
+        return await asyncio.to_thread(
+            subprocess.run, whole, capture_output=True, text=True, check=False
+        )
+
+    refused = await run()
+    assert refused.returncode == 1
+    assert f"the gateway at {address} does not answer: UNAUTHENTICATED" in refused.stderr
+    assert len(services.store.ids()) == count
+    pruned = await run("--token", "s3cret")
+    assert pruned.returncode == 0, pruned.stderr
+    assert len(services.store.ids()) == count - 1
     await gateway.stop(0.5)

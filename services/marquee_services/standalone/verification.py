@@ -191,7 +191,10 @@ class _Checks:
             first = await self._recommend(subject, may_be_empty=few)
             if first.next_page_token:
                 await self._recommend(subject, page_token=first.next_page_token)
-            for options in ({"include_reasons": True}, {"diversity": 0.5, "include_metadata": True}):
+            for options in (
+                {"include_reasons": True},
+                {"diversity": 0.5, "include_metadata": True},
+            ):
                 await self._recommend(subject, options=options, may_be_empty=few)
             if release.predicts_stars:
                 await self._predict(subject, ids)
