@@ -17,7 +17,7 @@ from marquee_core.experiments.store import ExperimentStore
 from marquee_core.release.manifest import Manifest, hash_folder
 from marquee_core.release.store import ReleaseStore
 from marquee_services.standalone.verification import verify_release
-from toy.release import ITEMS, TOY_LOADERS, publish_toy
+from toy.release import BACKENDS, ITEMS, TOY_LOADERS, publish_toy
 
 
 def rewrite(store: ReleaseStore, manifest: Manifest, change: Callable[[Path], None]) -> None:
@@ -66,11 +66,20 @@ async def test_an_experiment_that_runs_does_not_answer_in_its_place(
     assert found.release_id == manifest.release_id
 
 
-async def test_a_user_may_have_rated_everything(store: ReleaseStore, tmp_path: Path) -> None:
-    """Nothing is left to recommend then, which is no fault of the release."""
-    everything = {("zealous", f"i{n}"): 1.0 + n % 5 for n in range(ITEMS)}
-    manifest = publish_toy(store, tmp_path / "made", recorded=everything)
-    await verify_release(store, manifest.release_id, TOY_LOADERS)
+@pytest.mark.parametrize("precomputed", [False, True])
+async def test_a_user_may_have_rated_everything(
+    store: ReleaseStore, tmp_path: Path, precomputed: bool
+) -> None:
+    """Nothing is left to recommend then, which is no fault of the release or of its pages."""
+    manifest = publish_toy(
+        store,
+        tmp_path / "made",
+        backends=() if precomputed else BACKENDS,
+        recorded={("u0", f"i{n}"): 1.0 + n % 5 for n in range(ITEMS)},
+        precomputed=precomputed,
+    )
+    loaders = {} if precomputed else TOY_LOADERS
+    assert (await verify_release(store, manifest.release_id, loaders)).answers > 0
 
 
 async def test_precomputed_pages_agree_with_computed_ones(

@@ -175,6 +175,7 @@ def toy_pages(catalogue: Catalogue, data: ReleaseData) -> PrecomputedPages:
         own = scores + 0.5 * stars
         own[data.matrix.seen(user)] = -np.inf
         best = np.argsort(-own, kind="stable")[:20]
+        best = best[np.isfinite(own[best])]
         page = pb.RecommendResponse(
             subject_kind=types_pb2.SUBJECT_KIND_KNOWN,
             items=[
