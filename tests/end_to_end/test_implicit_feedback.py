@@ -23,6 +23,7 @@ from marquee_services.gateway.main import start as start_gateway
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.scoring.main import start as start_scoring
 from marquee_services.scoring.settings import ScoringSettings
+from marquee_services.standalone.verification import verify_release
 from toy.services import WAIT_S, until
 
 USERS, ITEMS = 40, 30
@@ -108,6 +109,7 @@ async def test_implicit_feedback_is_served_by_rankers(counted: bool, tmp_path: P
     assert {model.name for model in manifest.models} == {
         *("ease", "slit", "ials", "popularity", "recent_popularity")
     }
+    await verify_release(store, manifest.release_id, {CF: CF_SCORERS})
     async with served(store, tmp_path) as client:
         hits = total = 0
         async for answer in client.batch_recommend(list(played), page_size=10):

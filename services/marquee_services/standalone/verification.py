@@ -181,7 +181,11 @@ class _Checks:
             for place, name in enumerate(ids[:10])
         ]
         subjects = [
-            types_pb2.Subject(ratings=ratings if release.predicts_stars else []),
+            (
+                types_pb2.Subject(ratings=ratings)
+                if release.predicts_stars
+                else types_pb2.Subject(user_id="\\x00 nobody")
+            ),
             types_pb2.Subject(liked_item_ids=ids[:5]),
             types_pb2.Subject(user_id="\\x00 nobody", liked_item_ids=ids[:1]),
         ]

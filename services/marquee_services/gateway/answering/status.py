@@ -56,8 +56,10 @@ class StatusReporter:
         """
         tells_addresses = self._is_open or has_scope(Scope.ADMIN)
         feedback = self._feedback()
-        if feedback is not None and feedback.last_error and not tells_addresses:
-            feedback.last_error = _WITHHELD
+        experiment = self._experiment()
+        for state in (feedback, experiment):
+            if state is not None:
+                state.last_error = _told(state.last_error, tells_addresses)
         loaded = self._releases.loaded
         used = frozenset[str]().union(*(held.backends for held in loaded))
         try:
@@ -73,11 +75,7 @@ class StatusReporter:
                     target=backend.target if tells_addresses else "",
                     healthy=backend.healthy,
                     loaded_release_ids=backend.releases,
-                    last_error=(
-                        backend.last_error.text
-                        if tells_addresses or not backend.last_error.text
-                        else _WITHHELD
-                    ),
+                    last_error=_told(backend.last_error.text, tells_addresses),
                     last_error_at=backend.last_error.at,
                 )
                 for backend in self._backends
@@ -85,10 +83,15 @@ class StatusReporter:
             ],
             server_version=version("marquee-recommender"),
             pending_release_reason=self._releases.pending_reason,
-            store_error=self._releases.store_error,
+            store_error=_told(self._releases.store_error, tells_addresses),
             feedback=feedback,
-            experiment=self._experiment(),
+            experiment=experiment,
         )
+
+
+def _told(error: str, tells_addresses: bool) -> str:
+    """What a caller is told of an error that may name addresses; "" if there is none."""
+    return error if tells_addresses or not error else _WITHHELD
 
 
 def experiment_status(
