@@ -15,9 +15,10 @@ import click
 
 from marquee_core.service_names import CF, GATEWAY, INFERENCE, STANDALONE
 from marquee_services.cf.settings import CFSettings
+from marquee_services.command_support import errors_as_one_line, leave_keras_out
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.inference.settings import InferenceSettings
-from marquee_services.release_commands import errors_as_one_line, leave_keras_out, releases
+from marquee_services.release_commands import releases
 from marquee_services.server.heap import keep_heap_small, limit_arenas
 from marquee_services.server.options import settings_options
 from marquee_services.server.settings import ServerSettings

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from marquee_core.service_names import CF, INFERENCE
+from marquee_services.command_support import errors_as_one_line, leave_keras_out
 from marquee_services.server.settings import ServerSettings, open_store
 
 if TYPE_CHECKING:
@@ -390,33 +389,6 @@ def verify(store: ReleaseStore, release_id: str) -> Verification:
     return asyncio.run(
         verify_release(store, release_id, {CF: CF_SCORERS, INFERENCE: INFERENCE_SCORERS})
     )
-
-
-def leave_keras_out() -> None:
-    """Keeps TensorFlow from importing Keras, which serving does not need.
-
-    With this setting TensorFlow looks for the legacy Keras instead, and goes on if that is not
-    installed.
-    """
-    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-
-
-@contextmanager
-def errors_as_one_line() -> Iterator[None]:
-    """Reports expected errors in one line; any other error keeps its traceback.
-
-    Expected are damaged or missing releases, files and addresses that cannot be used, and stores
-    whose URL is wrong or needs a package that is not installed.
-    """
-    from marquee_core.errors import ArtifactError
-    from marquee_core.redaction import redact
-    from marquee_core.release.signing import KeyFileError
-    from marquee_core.release.store import StoreURLError
-
-    try:
-        yield
-    except (ArtifactError, KeyFileError, StoreURLError, OSError) as error:
-        raise click.ClickException(redact(" ".join(str(error).split()))) from error
 
 
 def _metric(metrics: dict[str, float], name: str) -> str:

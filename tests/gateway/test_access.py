@@ -348,6 +348,27 @@ async def test_addresses_are_told_to_administrators_only(services: Any, tmp_path
     await gateway.stop(0.5)
 
 
+async def test_errors_of_the_store_are_told_to_administrators_only(
+    services: Any, tmp_path: Path
+) -> None:
+    """They name paths and hosts; that there is one, everybody may know."""
+    file = tmp_path / "tokens"
+    file.write_text("shop recommend one\nops recommend,admin two")
+    gateway = await services.start_gateway(tokens_file=str(file))
+    await services.until_full(gateway)
+    pointer = Path(services.store.url) / "production"
+    pointer.rename(tmp_path / "aside")
+    pointer.mkdir()
+    await services.until(lambda: gateway.follower.store_error)
+    async with client_of(gateway, "two") as client:
+        assert str(pointer) in (await client.status()).store_error
+    async with client_of(gateway, "one") as client:
+        status = await client.status()
+        assert status.store_error
+        assert str(services.store.url) not in repr(status)
+    await gateway.stop(0.5)
+
+
 @pytest.mark.parametrize(("reflection", "answers"), [("auto", False), ("on", True)])
 async def test_reflection_is_off_where_callers_are_checked(
     services: Any, tmp_path: Path, reflection: str, answers: bool
