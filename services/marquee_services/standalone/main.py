@@ -91,10 +91,11 @@ async def serve(settings: StandaloneSettings) -> None:
         StoreURLError: The URL of the store cannot be used.
     """
     from marquee_services.cf.models import CF_SCORERS
-    from marquee_services.inference.models import INFERENCE_SCORERS, limit_threads
+    from marquee_services.inference.models import loaders
 
-    limit_threads(settings.tensorflow_threads)
-    gateway, followers = await start(settings, {CF: CF_SCORERS, INFERENCE: INFERENCE_SCORERS})
+    gateway, followers = await start(
+        settings, {CF: CF_SCORERS, INFERENCE: loaders(settings.tensorflow_threads)}
+    )
     following = [asyncio.create_task(follower.follow()) for follower in followers]
     try:
         await until_signalled()

@@ -9,13 +9,12 @@ from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 
-from marquee_core.scorers.dot_product import DotProductScorer
 from marquee_core.scorers.hyperparameters import ModelConfig, PositiveInt
 from marquee_core.scorers.saved_model import SavedModelScorer
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_core.service_names import INFERENCE
 from marquee_trainer.models.model import ConfiguredModel, Epoch, Fit, Training
-from marquee_trainer.models.neural.scoring_module import FittedScorer, ScoringModule
+from marquee_trainer.models.neural.scoring_module import ArrayScorer, FittedScorer, ScoringModule
 
 # The smallest relative improvement of the validation error that counts for early stopping. With a
 # decaying learning rate, tiny improvements never end.
@@ -66,7 +65,7 @@ class TensorFlowModel(ConfiguredModel[EpochConfigT_co], Generic[EpochConfigT_co]
         return self._config.epochs
 
     @property
-    def scorer(self) -> SavedModelScorer | DotProductScorer:
+    def scorer(self) -> SavedModelScorer | ArrayScorer:
         """See `Model.scorer`."""
         return self.fitted.scorer
 
