@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
@@ -78,10 +77,9 @@ class NeighbourTerm:
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
         """w n of the same items for each of B users (float32, B × C)."""
         chosen = np.arange(len(self.damping), dtype=np.int32) if items is None else items
-        places, starts = self._places(chosen)
         scores = np.empty((len(profiles), len(chosen)), dtype=np.float32)
-        for row, (residuals, rated) in enumerate(self._dense(profiles)):
-            scores[row] = self._means(residuals, rated, places, starts, chosen)
+        for row in range(len(profiles)):
+            scores[row] = self.score_pairs(profiles.take(np.array([row])), chosen[None])[0]
         return scores
 
     def score_pairs(self, profiles: Profiles, items: Int32) -> Float32:
@@ -91,44 +89,30 @@ class NeighbourTerm:
             profiles: The profiles of the users.
             items: The items of each user (int32, B × C).
         """
-        scores = np.empty(items.shape, dtype=np.float32)
-        for row, (residuals, rated) in enumerate(self._dense(profiles)):
-            places, starts = self._places(items[row])
-            scores[row] = self._means(residuals, rated, places, starts, items[row])
-        return scores
-
-    def _dense(self, profiles: Profiles) -> list[tuple[Float32, Float32]]:
-        """The residuals of each user, and 1 for each rated item (float32, items each)."""
-        residuals = self.baseline.residuals(profiles)
-        rows = []
-        for start, end in pairwise(profiles.indptr.tolist()):
-            of_items = np.zeros(len(self.damping), dtype=np.float32)
-            rated = np.zeros(len(self.damping), dtype=np.float32)
-            of_items[profiles.items[start:end]] = residuals[start:end]
-            rated[profiles.items[start:end]] = 1.0
-            rows.append((of_items, rated))
-        return rows
+        users, size = items.shape
+        catalogue = len(self.damping)
+        # For each user and item, the place of the user's rating of the item; -1 without one.
+        rating_of = np.full(users * catalogue, -1, dtype=np.int32)
+        rating_of[profiles.rows * catalogue + profiles.items] = np.arange(len(profiles.items))
+        places, counts = self._places(items.ravel())
+        pairs = np.repeat(np.arange(users * size), counts)
+        ratings = rating_of[pairs // max(1, size) * catalogue + self.indices[places]]
+        # Few of the neighbours are rated.
+        rated = np.flatnonzero(ratings >= 0)
+        ratings, pairs, similarities = (
+            ratings[rated],
+            pairs[rated],
+            self.similarities[places[rated]],
+        )
+        residuals = self.baseline.residuals(profiles)[ratings]
+        weights = np.bincount(pairs, similarities, minlength=users * size)
+        sums = np.bincount(pairs, similarities * residuals, minlength=users * size)
+        means = self.weight * sums / (weights + self.damping[items.ravel()])
+        return means.reshape(items.shape).astype(np.float32)
 
     def _places(self, items: Int32) -> tuple[Int64, Int64]:
-        """Where the neighbours of some items are, and where each item's begin among these."""
+        """Where the neighbours of each item are, item after item, and how many each item has."""
         first = self.indptr[items]
         counts = self.indptr[items + 1] - first
         starts = np.cumsum(counts) - counts
-        places = np.arange(int(counts.sum())) + np.repeat(first - starts, counts)
-        return places, starts
-
-    def _means(
-        self, residuals: Float32, rated: Float32, places: Int64, starts: Int64, items: Int32
-    ) -> Float32:
-        """w n of some items for one user (float32, C)."""
-        near, similarities = self.indices[places], self.similarities[places]
-        sums = np.zeros((2, len(starts) + 1), dtype=np.float32)
-        # An item without neighbours must not take over those of the next one.
-        bounds = np.append(starts, len(places))
-        has_any = np.flatnonzero(np.diff(bounds) > 0)
-        if len(has_any):
-            for row, values in enumerate((residuals, rated)):
-                sums[row, has_any] = np.add.reduceat(similarities * values[near], starts[has_any])
-        weights = sums[1, :-1] + self.damping[items]
-        means: Float32 = np.float32(self.weight) * sums[0, :-1] / weights
-        return means
+        return np.arange(int(counts.sum())) + np.repeat(first - starts, counts), counts

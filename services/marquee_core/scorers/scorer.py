@@ -92,6 +92,22 @@ class ScoresPairs(Protocol):
 
 
 @runtime_checkable
+class Approximates(Protocol):
+    """A scorer that can approximate its scores of the whole catalogue with much less work.
+
+    The approximation only finds the items that are then scored exactly.
+    """
+
+    def approximate(self, profiles: Profiles) -> Float32 | None:
+        """Approximates the scores of all items for each of B users.
+
+        Returns:
+            The scores, about as from `Scorer.score` (float32, B × items, which the caller may
+            change); None to score exactly.
+        """
+
+
+@runtime_checkable
 class WarmsUp(Protocol):
     """A scorer whose first calls are slower than later ones."""
 

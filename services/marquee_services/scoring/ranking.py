@@ -7,13 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from marquee_core.arrays import Bool, Float32, Int64
+from marquee_core.arrays import Bool, Float32, Int32, Int64
 from marquee_core.ratings import Profiles
 from marquee_core.retrieval.exact import Found
 from marquee_core.retrieval.top import top_rows
-from marquee_core.scorers.scorer import Scorer
+from marquee_core.scorers.scorer import Approximates, Scorer, score_pairs
 from marquee_services.scoring.engine import Engine, Query
 
+# These of a model's approximate scores are replaced by exact ones: the best of the sum, this many
+# times the requested number and so many more, and the model's own best, so many more than that.
+_SUM_FACTOR, _MARGIN = 2, 24
 _NONE: Found = np.empty(0, np.int32), np.empty(0, np.float32)
 
 
@@ -85,9 +88,38 @@ def _rank_rows(
     best_count: int,
     eligible: Bool | None,
 ) -> list[UserRanking]:
-    """Ranks the whole catalogue for each of B users."""
-    outputs = {name: scorer.score(profiles) for name, scorer in scorers.items()}
-    return _combine(outputs, weights, best_count, eligible)
+    """Ranks the whole catalogue for each of B users.
+
+    Models that can approximate their scores do so, and score exactly the items that then are among
+    the best of the sum or of their own.
+    """
+    outputs, approximated = {}, {}
+    for name, scorer in scorers.items():
+        scores = scorer.approximate(profiles) if isinstance(scorer, Approximates) else None
+        if scores is not None:
+            approximated[name] = scorer
+        outputs[name] = scorer.score(profiles) if scores is None else scores
+    sums, abstaining = _weighted_sums(outputs, weights)
+    if approximated:
+        near_top = top_rows(sums, _SUM_FACTOR * best_count + _MARGIN, eligible)
+    for name, scorer in approximated.items():
+        own_top = top_rows(outputs[name], best_count + _MARGIN, eligible)
+        items = _padded([*map(np.union1d, near_top, own_top)])
+        exact = score_pairs(scorer, profiles, items)
+        rows = np.arange(len(items))[:, None]
+        sums[rows, items] += np.float32(weights[name]) * (exact - outputs[name][rows, items])
+        outputs[name][rows, items] = exact
+    return _rankings(sums, outputs, abstaining, best_count, eligible)
+
+
+def _padded(rows: Sequence[Int64]) -> Int32:
+    """Rows of different lengths as one array, each padded with its first value or 0 (int32)."""
+    padded = np.zeros((len(rows), max(1, *map(len, rows))), dtype=np.int32)
+    for place, row in zip(padded, rows, strict=True):
+        if len(row):
+            place[:] = row[0]
+            place[: len(row)] = row
+    return padded
 
 
 def _rank_candidates(
@@ -103,28 +135,44 @@ def _rank_candidates(
     if not len(items):
         return UserRanking(np.empty(0, np.float32), dict.fromkeys(scorers, _NONE), ())
     outputs = {name: scorer.score(profile, items) for name, scorer in scorers.items()}
-    (ranking,) = _combine(outputs, weights, best_count, None)
+    sums, abstaining = _weighted_sums(outputs, weights)
+    (ranking,) = _rankings(sums, outputs, abstaining, best_count, None)
     best = {name: (items[found], scores) for name, (found, scores) in ranking.best.items()}
     return UserRanking(ranking.scores, best, ranking.abstaining)
 
 
-def _combine(
-    outputs: Mapping[str, Float32],
-    weights: Mapping[str, float],
-    best_count: int,
-    eligible: Bool | None,
-) -> list[UserRanking]:
-    """Sums the models' scores (float32, B × C) and selects the best items of each model."""
+def _weighted_sums(
+    outputs: dict[str, Float32], weights: Mapping[str, float]
+) -> tuple[Float32, list[list[str]]]:
+    """Sums the models' scores (float32, B × C).
+
+    A model that cannot score a user is left out of the sum, and its scores are set to 0.
+
+    Returns:
+        The sums (float32, B × C), and the names of the models that abstain for each user.
+    """
     sums = np.zeros_like(next(iter(outputs.values())))
-    best: list[dict[str, Found]] = [{} for _ in sums]
     abstaining: list[list[str]] = [[] for _ in sums]
     for name, scores in outputs.items():
         unknown = np.isnan(scores[:, 0])
         if unknown.any():
-            scores = np.where(unknown[:, None], np.float32(0), scores)
+            outputs[name] = np.where(unknown[:, None], np.float32(0), scores)
             for row in np.flatnonzero(unknown).tolist():
                 abstaining[row].append(name)
-        sums += np.float32(weights[name]) * scores
+        sums += np.float32(weights[name]) * outputs[name]
+    return sums, abstaining
+
+
+def _rankings(
+    sums: Float32,
+    outputs: Mapping[str, Float32],
+    abstaining: Sequence[Sequence[str]],
+    best_count: int,
+    eligible: Bool | None,
+) -> list[UserRanking]:
+    """Selects the best items of each model (all arrays are B × C)."""
+    best: list[dict[str, Found]] = [{} for _ in sums]
+    for name, scores in outputs.items():
         found = top_rows(scores, best_count, eligible)
         for row, top in enumerate(found):
             allowed = None if eligible is None else eligible[row]
