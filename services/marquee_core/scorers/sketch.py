@@ -52,12 +52,13 @@ class Sketch:
         width = min(rank + _OVERSAMPLING, len(items), len(sample))
         random = np.random.default_rng(seed)
         start = random.standard_normal((len(sample), width)).astype(np.float32)
-        basis, _ = np.linalg.qr(items @ (sample.T @ start))
+        directions: Float32 = items @ (sample.T @ start)
+        basis, _ = np.linalg.qr(directions)
         for _ in range(_ITERATIONS):
             basis, _ = np.linalg.qr(items @ (sample.T @ (sample @ (items.T @ basis))))
         left, _, _ = np.linalg.svd((basis.T @ items) @ sample.T, full_matrices=False)
         basis = np.ascontiguousarray(basis @ left[:, :rank], dtype=np.float32)
-        return cls(basis, items.T @ basis)
+        return cls(basis, (items.T @ basis).astype(np.float32))
 
     @classmethod
     def is_saved(cls, folder: Path) -> bool:
@@ -94,5 +95,6 @@ class Sketch:
         Args:
             vectors: The vectors (float32, B × d).
         """
-        products: Float32 = (vectors @ self.projection) @ self.basis.T
+        inside: Float32 = vectors @ self.projection
+        products: Float32 = inside @ self.basis.T
         return products

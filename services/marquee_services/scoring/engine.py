@@ -72,12 +72,15 @@ class Engine:
         scorers: The scorer of each model, by the model's name.
         indexes: The index that retrieves the best items of a model, by the model's name. Only
             models whose scores are products of vectors have one.
+        gateway_scores: The scores of the gateway's own models, which order items alike for all
+            users, by the model's name (float32, items).
     """
 
     release_id: str
     data: ReleaseData
     scorers: Mapping[str, Scorer]
     indexes: Mapping[str, ItemIndex] = field(default_factory=dict)
+    gateway_scores: Mapping[str, Float32] = field(default_factory=dict)
 
     def select(self, models: Sequence[str]) -> Mapping[str, Scorer]:
         """The scorers of some models, by name; of all models if no names are given.

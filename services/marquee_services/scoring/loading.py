@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from marquee_core.errors import ArtifactError, reason_of
-from marquee_core.release.contents import open_release
+from marquee_core.release.contents import gateway_scores, open_release
 from marquee_core.release.manifest import ANN, EXACT
 from marquee_core.release.store import ReleaseStore
 from marquee_core.retrieval.ann import AnnConfig, AnnIndex
@@ -49,7 +49,7 @@ def load_engine(
         index = load_index(folder, scorers[name], entries[name].retrieval)
         if index is not None:
             indexes[name] = index
-    engine = Engine(release_id, files.data, scorers, indexes)
+    engine = Engine(release_id, files.data, scorers, indexes, gateway_scores(files))
     warm_up(engine)
     return engine
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from marquee_core.arrays import Bool, Float32, Int32, Int64
 from marquee_core.ratings import Profiles
 from marquee_core.retrieval.exact import Found
-from marquee_core.retrieval.top import top_rows
+from marquee_core.retrieval.top import top_indexes, top_rows
 from marquee_core.scorers.scorer import Approximates, Scorer, score_pairs
+from marquee_services.errors import ModelNotFound
 from marquee_services.scoring.engine import Engine, Query
+from marquee_services.scoring.plan import BestItems, RankingPlan
 
 # These of a model's approximate scores are replaced by exact ones: the best of the sum, this many
 # times the requested number and so many more, and the model's own best, so many more than that.
@@ -28,23 +30,53 @@ class UserRanking:
         scores: The weighted sum of the models' scores of each item (float32, C).
         best: Each model's own best items with their scores, best first, by the model's name.
         abstaining: The names of the models that cannot score the user; they are not in the sum.
+        stars: The user's best items as scored by the plan's `stars_models`; None without any.
     """
 
     scores: Float32
     best: Mapping[str, Found]
     abstaining: tuple[str, ...]
+    stars: BestItems | None = None
 
 
-def rank(
-    engine: Engine, queries: Sequence[Query], weights: Mapping[str, float], best_count: int
-) -> list[UserRanking]:
+@dataclass(frozen=True)
+class _Ranker:
+    """The models of a plan, ready to rank.
+
+    Attributes:
+        plan: The plan.
+        scorers: The scorers of the models that rank.
+        stars_scorers: The scorers of the models that score the best items.
+        shared: The sum of the gateway's own models (float32, items).
+    """
+
+    plan: RankingPlan
+    scorers: Mapping[str, Scorer]
+    stars_scorers: Mapping[str, Scorer]
+    shared: Float32
+    weights: Mapping[str, np.float32] = field(init=False)
+
+    def __post_init__(self) -> None:
+        weights = {name: np.float32(weight) for name, weight in self.plan.weights}
+        object.__setattr__(self, "weights", weights)
+
+
+def check_plan(engine: Engine, plan: RankingPlan) -> None:
+    """Checks that a backend has the models of a plan.
+
+    Raises:
+        ModelNotFound: A model is missing.
+    """
+    _ranker(engine, plan)
+
+
+def rank(engine: Engine, queries: Sequence[Query], plan: RankingPlan) -> list[UserRanking]:
     """Ranks each user's candidates.
 
     Args:
         engine: The models of a release.
         queries: The users; they must have passed `Engine.check`.
-        weights: The weight of each model in the sum, by the model's name.
-        best_count: The maximum number of own best items of each model.
+        plan: How to rank.
 
     Returns:
         The ranking of each user.
@@ -52,22 +84,30 @@ def rank(
     Raises:
         ModelNotFound: This backend has no model of one of the names.
     """
-    scorers = engine.select(list(weights))
+    ranker = _ranker(engine, plan)
     profiles = engine.profiles(queries)
     rankings: list[UserRanking | None] = [None] * len(queries)
     whole = [place for place, query in enumerate(queries) if query.candidates is None]
     if whole:
         part = profiles if len(whole) == len(queries) else profiles.take(np.array(whole))
         eligible = _eligible_rows([queries[place] for place in whole], engine)
-        for place, ranking in zip(
-            whole, _rank_rows(part, scorers, weights, best_count, eligible), strict=True
-        ):
+        for place, ranking in zip(whole, _rank_rows(part, ranker, eligible), strict=True):
             rankings[place] = ranking
     for place, query in enumerate(queries):
         if query.candidates is not None:
             profile = profiles.take(np.array([place]))
-            rankings[place] = _rank_candidates(profile, query, scorers, weights, best_count)
+            rankings[place] = _rank_candidates(profile, query.candidates, ranker)
     return [ranking for ranking in rankings if ranking is not None]
+
+
+def _ranker(engine: Engine, plan: RankingPlan) -> _Ranker:
+    shared = np.zeros(engine.data.matrix.item_count, dtype=np.float32)
+    for name, weight in plan.gateway_weights:
+        if name not in engine.gateway_scores:
+            raise ModelNotFound(name)
+        shared += np.float32(weight) * engine.gateway_scores[name]
+    stars = engine.select(plan.stars_models) if plan.stars_models else {}
+    return _Ranker(plan, engine.select([name for name, _ in plan.weights]), stars, shared)
 
 
 def _eligible_rows(queries: Sequence[Query], engine: Engine) -> Bool | None:
@@ -81,38 +121,60 @@ def _eligible_rows(queries: Sequence[Query], engine: Engine) -> Bool | None:
     return rows
 
 
-def _rank_rows(
-    profiles: Profiles,
-    scorers: Mapping[str, Scorer],
-    weights: Mapping[str, float],
-    best_count: int,
-    eligible: Bool | None,
-) -> list[UserRanking]:
+def _rank_rows(profiles: Profiles, ranker: _Ranker, eligible: Bool | None) -> list[UserRanking]:
     """Ranks the whole catalogue for each of B users.
 
     Models that can approximate their scores do so, and score exactly the items that then are among
     the best of the sum or of their own.
     """
     outputs, approximated = {}, {}
-    for name, scorer in scorers.items():
+    for name, scorer in ranker.scorers.items():
         scores = scorer.approximate(profiles) if isinstance(scorer, Approximates) else None
         if scores is not None:
             approximated[name] = scorer
         outputs[name] = scorer.score(profiles) if scores is None else scores
-    sums, abstaining = _weighted_sums(outputs, weights)
+    sums, abstaining = _weighted_sums(outputs, ranker.weights)
+    best_count = ranker.plan.best_count
     if approximated:
-        near_top = top_rows(sums, _SUM_FACTOR * best_count + _MARGIN, eligible)
+        depth = _SUM_FACTOR * max(best_count, ranker.plan.stars_count) + _MARGIN
+        near_top = top_rows(sums + ranker.shared, depth, eligible)
     for name, scorer in approximated.items():
         own_top = top_rows(outputs[name], best_count + _MARGIN, eligible)
         items = _padded([*map(np.union1d, near_top, own_top)])
         exact = score_pairs(scorer, profiles, items)
         rows = np.arange(len(items))[:, None]
-        sums[rows, items] += np.float32(weights[name]) * (exact - outputs[name][rows, items])
+        sums[rows, items] += ranker.weights[name] * (exact - outputs[name][rows, items])
         outputs[name][rows, items] = exact
-    return _rankings(sums, outputs, abstaining, best_count, eligible)
+    best = _own_best(outputs, best_count, eligible)
+    stars: Sequence[BestItems | None] = [None] * len(sums)
+    if ranker.stars_scorers:
+        top = top_rows(sums + ranker.shared, ranker.plan.stars_count, eligible)
+        stars = _stars(profiles, top, ranker.stars_scorers)
+    return [
+        UserRanking(row, found, tuple(names), pool)
+        for row, found, names, pool in zip(sums, best, abstaining, stars, strict=True)
+    ]
 
 
-def _padded(rows: Sequence[Int64]) -> Int32:
+def _rank_candidates(profile: Profiles, items: Int32, ranker: _Ranker) -> UserRanking:
+    """Ranks the candidates of one user; the best items are indexes in the catalogue."""
+    if not len(items):
+        nothing = np.empty(0, np.float32)
+        stars = BestItems(items, dict.fromkeys(ranker.stars_scorers, nothing))
+        best = dict.fromkeys(ranker.scorers, _NONE)
+        return UserRanking(nothing, best, (), stars if ranker.stars_scorers else None)
+    outputs = {name: scorer.score(profile, items) for name, scorer in ranker.scorers.items()}
+    sums, (abstaining,) = _weighted_sums(outputs, ranker.weights)
+    (found,) = _own_best(outputs, ranker.plan.best_count, None)
+    best = {name: (items[places], scores) for name, (places, scores) in found.items()}
+    if not ranker.stars_scorers:
+        return UserRanking(sums[0], best, tuple(abstaining))
+    top = top_indexes(sums[0] + ranker.shared[items], ranker.plan.stars_count)
+    (stars,) = _stars(profile, [items[top]], ranker.stars_scorers)
+    return UserRanking(sums[0], best, tuple(abstaining), stars)
+
+
+def _padded(rows: Sequence[Int32 | Int64]) -> Int32:
     """Rows of different lengths as one array, each padded with its first value or 0 (int32)."""
     padded = np.zeros((len(rows), max(1, *map(len, rows))), dtype=np.int32)
     for place, row in zip(padded, rows, strict=True):
@@ -122,27 +184,29 @@ def _padded(rows: Sequence[Int64]) -> Int32:
     return padded
 
 
-def _rank_candidates(
-    profile: Profiles,
-    query: Query,
-    scorers: Mapping[str, Scorer],
-    weights: Mapping[str, float],
-    best_count: int,
-) -> UserRanking:
-    """Ranks the candidates of one user; the best items are indexes in the catalogue."""
-    items = query.candidates
-    assert items is not None  # noqa: S101 - the caller has checked
-    if not len(items):
-        return UserRanking(np.empty(0, np.float32), dict.fromkeys(scorers, _NONE), ())
-    outputs = {name: scorer.score(profile, items) for name, scorer in scorers.items()}
-    sums, abstaining = _weighted_sums(outputs, weights)
-    (ranking,) = _rankings(sums, outputs, abstaining, best_count, None)
-    best = {name: (items[found], scores) for name, (found, scores) in ranking.best.items()}
-    return UserRanking(ranking.scores, best, ranking.abstaining)
+def _stars(
+    profiles: Profiles, rows: Sequence[Int32 | Int64], scorers: Mapping[str, Scorer]
+) -> list[BestItems]:
+    """The scores of each user's best items.
+
+    Args:
+        profiles: The profiles of B users.
+        rows: The best items of each user.
+        scorers: The scorers by the model's name.
+    """
+    items = _padded(rows)
+    scores = {name: score_pairs(scorer, profiles, items) for name, scorer in scorers.items()}
+    return [
+        BestItems(
+            items[place, : len(row)],
+            {name: values[place, : len(row)] for name, values in scores.items()},
+        )
+        for place, row in enumerate(rows)
+    ]
 
 
 def _weighted_sums(
-    outputs: dict[str, Float32], weights: Mapping[str, float]
+    outputs: dict[str, Float32], weights: Mapping[str, np.float32]
 ) -> tuple[Float32, list[list[str]]]:
     """Sums the models' scores (float32, B × C).
 
@@ -159,19 +223,15 @@ def _weighted_sums(
             outputs[name] = np.where(unknown[:, None], np.float32(0), scores)
             for row in np.flatnonzero(unknown).tolist():
                 abstaining[row].append(name)
-        sums += np.float32(weights[name]) * outputs[name]
+        sums += weights[name] * outputs[name]
     return sums, abstaining
 
 
-def _rankings(
-    sums: Float32,
-    outputs: Mapping[str, Float32],
-    abstaining: Sequence[Sequence[str]],
-    best_count: int,
-    eligible: Bool | None,
-) -> list[UserRanking]:
-    """Selects the best items of each model (all arrays are B × C)."""
-    best: list[dict[str, Found]] = [{} for _ in sums]
+def _own_best(
+    outputs: Mapping[str, Float32], best_count: int, eligible: Bool | None
+) -> list[dict[str, Found]]:
+    """Selects the best items of each model for each user (all arrays are B × C)."""
+    best: list[dict[str, Found]] = [{} for _ in next(iter(outputs.values()))]
     for name, scores in outputs.items():
         found = top_rows(scores, best_count, eligible)
         for row, top in enumerate(found):
@@ -179,10 +239,7 @@ def _rankings(
             best[row][name] = (
                 _NONE if _is_flat(scores[row], top, allowed) else _found(scores, row, top)
             )
-    return [
-        UserRanking(row, found_row, tuple(names))
-        for row, found_row, names in zip(sums, best, abstaining, strict=True)
-    ]
+    return best
 
 
 def _found(scores: Float32, row: int, top: Int64) -> Found:

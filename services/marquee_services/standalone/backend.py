@@ -12,16 +12,17 @@ from marquee_core.arrays import Bool, Float32, Int32
 from marquee_services.errors import ReleaseNotFound
 from marquee_services.gateway.backends.failures import BackendError, Failure, LastError
 from marquee_services.gateway.backends.interface import AnyReplica
-from marquee_services.gateway.backends.ranking import BackendRanking, ModelWeights
+from marquee_services.gateway.backends.ranking import BackendRanking
 from marquee_services.scoring.converters import explain_response, to_queries
 from marquee_services.scoring.engine import Engine, Query
+from marquee_services.scoring.plan import RankingPlan
 from marquee_services.scoring.ranking import rank
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.micro_batcher import MicroBatcher, QueueFullError
 
 _T = TypeVar("_T")
 _ScoreKey: TypeAlias = tuple[Engine, tuple[str, ...]]
-_RankKey: TypeAlias = tuple[Engine, ModelWeights, int]
+_RankKey: TypeAlias = tuple[Engine, RankingPlan]
 
 TARGET = "in this process"
 """What `GetStatus` reports as the target of such a backend."""
@@ -148,14 +149,12 @@ class LocalReplica:
         self,
         release_id: str,
         query: pb.UserQuery,
-        weights: ModelWeights,
-        best_count: int,
+        plan: RankingPlan,
         timeout: float,
     ) -> BackendRanking:
         """Ranks a user's candidates with a blend of models; see `Replica.rank`."""
         engine, local = self._resolve(release_id, query)
-        key = engine, weights, best_count
-        return await self._bounded(self._rankings.call(key, local, _positive(timeout)))
+        return await self._bounded(self._rankings.call((engine, plan), local, _positive(timeout)))
 
     async def retrieve(
         self,
@@ -212,12 +211,12 @@ class LocalReplica:
     async def _rank_batch(
         self, key: _RankKey, queries: Sequence[Query], timeout: float
     ) -> list[BackendRanking]:
-        engine, weights, best_count = key
+        engine, plan = key
 
         def work() -> list[BackendRanking]:
             return [
-                BackendRanking(found.scores, dict(found.best), list(found.abstaining))
-                for found in rank(engine, queries, dict(weights), best_count)
+                BackendRanking(found.scores, dict(found.best), list(found.abstaining), found.stars)
+                for found in rank(engine, queries, plan)
             ]
 
         return await self._run(work, timeout)

@@ -15,8 +15,9 @@ from marquee_core.arrays import Bool, Float32, Int32
 from marquee_services.gateway.backends.addresses import Address
 from marquee_services.gateway.backends.answers import unpack_rankings, unpack_scores
 from marquee_services.gateway.backends.failures import BackendError, Failure, LastError
-from marquee_services.gateway.backends.ranking import BackendRanking, ModelWeights
+from marquee_services.gateway.backends.ranking import BackendRanking
 from marquee_services.gateway.settings import GatewaySettings
+from marquee_services.scoring.plan import RankingPlan
 from marquee_services.server.micro_batcher import MicroBatcher, QueueFullError
 from marquee_services.server.runtime import MAX_MESSAGE_BYTES
 from marquee_services.server.wire import pack_bits, unpack_floats, unpack_ints
@@ -76,9 +77,9 @@ class Replica:
         self._scores: MicroBatcher[
             tuple[str, tuple[str, ...]], pb.UserQuery, dict[str, Float32]
         ] = MicroBatcher(self._score_batch, settings.max_batch, settings.max_waiting)
-        self._rankings: MicroBatcher[
-            tuple[str, ModelWeights, int], pb.UserQuery, BackendRanking
-        ] = MicroBatcher(self._rank_batch, settings.max_batch, settings.max_waiting)
+        self._rankings: MicroBatcher[tuple[str, RankingPlan], pb.UserQuery, BackendRanking] = (
+            MicroBatcher(self._rank_batch, settings.max_batch, settings.max_waiting)
+        )
 
     def serves(self, release_id: str) -> bool:
         """Whether the server is connected and healthy and has loaded a release."""
@@ -117,8 +118,7 @@ class Replica:
         self,
         release_id: str,
         query: pb.UserQuery,
-        weights: ModelWeights,
-        best_count: int,
+        plan: RankingPlan,
         timeout: float,
     ) -> BackendRanking:
         """Ranks a user's candidates, micro-batched with other users who are waiting.
@@ -126,14 +126,13 @@ class Replica:
         Args:
             release_id: The release that the query's indexes refer to.
             query: The user, and the candidates or the eligible items.
-            weights: The models to rank with, and their weights.
-            best_count: The maximum number of own best items of each model.
+            plan: How to rank.
             timeout: Seconds to wait for the ranking.
 
         Raises:
             BackendError: The server did not answer in time, failed, or has too many users waiting.
         """
-        key = release_id, weights, best_count
+        key = release_id, plan
         return await self._batched(self._rankings.call(key, query, self._limited(timeout)))
 
     async def retrieve(
@@ -269,17 +268,21 @@ class Replica:
 
     async def _rank_batch(
         self,
-        key: tuple[str, ModelWeights, int],
+        key: tuple[str, RankingPlan],
         queries: Sequence[pb.UserQuery],
         timeout: float,
     ) -> list[BackendRanking]:
-        release_id, weights, best_count = key
+        release_id, plan = key
         request = pb.RankItemsRequest(
             release_id=release_id,
             users=queries,
-            models=[name for name, _ in weights],
-            weights=[weight for _, weight in weights],
-            best_count=best_count,
+            models=[name for name, _ in plan.weights],
+            weights=[weight for _, weight in plan.weights],
+            best_count=plan.best_count,
+            gateway_models=[name for name, _ in plan.gateway_weights],
+            gateway_weights=[weight for _, weight in plan.gateway_weights],
+            stars_models=plan.stars_models,
+            stars_count=plan.stars_count,
         )
         response = await self._answer(self._stub.RankItems(request, timeout=timeout))
         try:

@@ -101,9 +101,11 @@ class EnsembleCalls:
     def check(self, names: frozenset[str]) -> None:
         """Drops backends that are not called now, but could not answer.
 
-        Raises:
-            BackendError: A required backend could not answer.
+        A further page is ranked with the blend of the first one, whose other backends need not
+        answer for that.
         """
+        if self._selection.required:
+            return
         found = (self._backends[name].failure(self._release.release_id) for name in sorted(names))
         self._drop([failure for failure in found if failure is not None])
 

@@ -13,6 +13,7 @@ from marquee_core.retrieval.exact import Found
 from marquee_core.retrieval.top import top_indexes
 from marquee_services.gateway.backends.failures import BackendError
 from marquee_services.gateway.backends.interface import AnyReplica
+from marquee_services.scoring.plan import BestItems
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class RankedCandidates:
         failures: Why the other backends do not.
         abstaining: The models that cannot score this subject.
         replicas: The replica of each backend that ranked, by the backend's name.
+        scored: The best items as the rating predictors of the backends that ranked score them.
         tiers: The retrieval round in which each candidate was found, from 0 (int32, C); None when
             there was only one. Candidates of earlier rounds rank first, so that a further
             retrieval appends to the list and does not reorder it.
@@ -46,6 +48,7 @@ class RankedCandidates:
     failures: tuple[BackendError, ...] = ()
     abstaining: tuple[str, ...] = ()
     replicas: Mapping[str, AnyReplica] = field(default_factory=dict)
+    scored: tuple[BestItems, ...] = ()
     tiers: Int32 | None = None
     stars: Float32 = field(init=False)
 
@@ -85,9 +88,26 @@ class RankedCandidates:
     def detached(self) -> RankedCandidates:
         """The same ranking, without replicas and without views of the arrays of a whole batch."""
         best = {name: (items.copy(), scores.copy()) for name, (items, scores) in self.best.items()}
-        detached = replace(self, best=best, replicas={})
+        detached = replace(self, best=best, replicas={}, scored=())
         detached.stars[:] = self.stars
         return detached
+
+    def known_scores(self, items: Int32) -> dict[str, Float32]:
+        """The scores of rating predictors that came with the ranking (float32, n), by model.
+
+        Args:
+            items: Item indexes, distinct (int32, n).
+        """
+        known: dict[str, Float32] = {}
+        for best in self.scored:
+            if np.array_equal(best.items[: len(items)], items):
+                known |= {name: scores[: len(items)] for name, scores in best.scores.items()}
+                continue
+            place_of = {item: place for place, item in enumerate(best.items.tolist())}
+            places = [place_of.get(item, -1) for item in items.tolist()]
+            if min(places, default=0) >= 0:
+                known |= {name: scores[places] for name, scores in best.scores.items()}
+        return known
 
     def item_indexes(self, positions: Int32) -> Int32:
         """The item indexes of the candidates at the given positions."""

@@ -13,7 +13,7 @@ from marquee_core.arrays import Float32, Int32, Int64
 from marquee_core.catalogue import Catalogue, Vocabulary
 from marquee_core.errors import ArtifactError
 from marquee_core.output import Output
-from marquee_core.release.contents import open_gateway_files, open_recent_counts, open_release
+from marquee_core.release.contents import gateway_scores, open_gateway_files, open_release
 from marquee_core.release.ensemble import (
     BASELINE,
     GATEWAY_MODELS,
@@ -24,7 +24,6 @@ from marquee_core.release.ensemble import (
 )
 from marquee_core.release.manifest import IMPLICIT, Manifest, ModelEntry
 from marquee_core.release.store import ReleaseStore
-from marquee_core.scorers.popularity import popularity_scores
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_core.service_names import GATEWAY
 from marquee_services.errors import ModelNotFound
@@ -162,7 +161,7 @@ def load_gateway_release(store: ReleaseStore, release_id: str, cache: Path) -> G
         )
     users, catalogue, ensemble, item_vectors = open_gateway_files(files)
     counts = files.data.matrix.item_counts
-    has_recent = RECENT_POPULARITY in names
+    own = gateway_scores(files)
     release = GatewayRelease(
         files.manifest,
         users,
@@ -170,8 +169,8 @@ def load_gateway_release(store: ReleaseStore, release_id: str, cache: Path) -> G
         files.data,
         ensemble,
         item_vectors,
-        popularity_scores(counts),
-        popularity_scores(open_recent_counts(files)) if has_recent else None,
+        own[POPULARITY],
+        own.get(RECENT_POPULARITY),
         counts,
         PrecomputedPages.load(files.folder, files.manifest, catalogue.items),
     )
