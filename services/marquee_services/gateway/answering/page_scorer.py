@@ -265,5 +265,6 @@ def _stars_count(options: pb.RecommendOptions, size: int) -> int:
 def _with_failures(ranked: RankedCandidates, failures: list[BackendError]) -> RankedCandidates:
     """The same ranking, with further failures of backends."""
     changed = replace(ranked, failures=(*ranked.failures, *failures))
-    changed.stars[:] = ranked.stars
+    if "stars" in ranked.__dict__:
+        changed.stars[:] = ranked.stars
     return changed

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from marquee_core.arrays import Bool, Float32, Int32
-from marquee_core.release.ensemble import BlendPair
 from marquee_core.retrieval.top import top_indexes
 from marquee_core.service_names import GATEWAY
 from marquee_services.errors import DeadlineExceeded, ModelAbstains, ModelUnavailable
@@ -84,7 +83,7 @@ class Router:
             plans = {
                 name: plan
                 for name in available
-                if (plan := _plan(release, blends, name, best_count, stars_count)).weights
+                if (plan := release.plan(blends, name, best_count, stars_count)).weights
             }
             calls.check(available - plans.keys())
             answers = await calls.gather(
@@ -98,9 +97,8 @@ class Router:
         abstaining = [name for ranking in found for name in ranking.abstaining]
         if selection.model in abstaining:
             raise ModelAbstains(selection.model)
-        own = own_outputs(release, subject, items)
-        scores = own_ranking(own, blends.ranking, abstaining, release.stars_models)
-        best = own_best(release, own, blends.ranking, items, eligible, best_count)
+        scores = own_ranking(release, subject, items, blends.ranking, abstaining)
+        best = own_best(release, subject, blends.ranking, items, eligible, best_count)
         for ranking in found:
             scores += ranking.scores
             best.update(ranking.best)
@@ -283,17 +281,3 @@ class Router:
         if model and model not in rows:
             raise ModelAbstains(model)
         return ({model: rows[model]} if model else rows), failures
-
-
-def _plan(
-    release: GatewayRelease, blends: BlendPair, backend: str, best_count: int, stars_count: int
-) -> RankingPlan:
-    """How a backend ranks; it has no weights if none of its models is in the ranking blend."""
-    stars = release.weights_of(blends.rating, backend) if stars_count else ()
-    return RankingPlan(
-        release.weights_of(blends.ranking, backend),
-        best_count,
-        release.weights_of(blends.ranking, GATEWAY),
-        tuple(name for name, _ in stars),
-        stars_count if stars else 0,
-    )
