@@ -125,23 +125,27 @@ def test_arrays_give_the_scores_of_the_saved_model(
 
 
 @pytest.mark.parametrize(
-    ("file", "content"),
+    ("model", "file", "content"),
     [
-        ("fold_in.json", b"{"),
-        ("fold_in.json", b'{"kind": "magic"}'),
-        ("fold_in.json", b'{"kind": "ridge", "ridge": "much"}'),
-        ("users.npy", b""),
+        ("mf", "dot_product/fold_in.json", b"{"),
+        ("mf", "dot_product/fold_in.json", b'{"kind": "magic"}'),
+        ("mf", "dot_product/fold_in.json", b'{"kind": "ridge", "ridge": "much"}'),
+        ("mf", "dot_product/users.npy", b""),
+        ("residual_mf", "perceptron/scalars.json", b"{}"),
+        ("residual_mf", "perceptron/item_part.npy", b""),
+        ("residual_mf", "perceptron/neighbour_weight.json", b"[]"),
+        ("residual_mf", "perceptron/neighbours.npy", b""),
     ],
 )
 def test_damaged_arrays_are_refused(
-    folders: dict[str, Path], data: ReleaseData, file: str, content: bytes
+    folders: dict[str, Path], data: ReleaseData, model: str, file: str, content: bytes
 ) -> None:
     """The error names the file."""
-    damaged = folders["mf"] / "dot_product" / file
+    damaged = folders[model] / file
     before = damaged.read_bytes()
     damaged.write_bytes(content)
     try:
-        with pytest.raises(ArtifactError, match=file):
-            DotProductScorer.load(folders["mf"], data)
+        with pytest.raises(ArtifactError, match=damaged.name):
+            load_scorer(folders[model], data)
     finally:
         damaged.write_bytes(before)
