@@ -45,6 +45,7 @@ class LocalBackend:
         max_batch: int,
         max_waiting: int,
         mark_interval: float,
+        timeout: float,
     ) -> None:
         """Creates a backend.
 
@@ -55,12 +56,13 @@ class LocalBackend:
             max_batch: The maximum number of users who are scored in one batch.
             max_waiting: The maximum number of waiting users.
             mark_interval: Seconds between two reminders of the release that must stay loaded.
+            timeout: The most seconds that a call may take.
         """
         self.name = name
         self.target = TARGET
         self.last_error = LastError()
         self._follower = follower
-        self._replica = LocalReplica(name, follower, executor, max_batch, max_waiting)
+        self._replica = LocalReplica(name, follower, executor, max_batch, max_waiting, timeout)
         self._mark_interval = mark_interval
         self._release_in_service = ""
 
@@ -126,11 +128,13 @@ class LocalReplica:
         executor: Executor,
         max_batch: int,
         max_waiting: int,
+        timeout: float,
     ) -> None:
         """Creates a replica; see `LocalBackend` for the arguments."""
         self._name = name
         self._follower = follower
         self._executor = executor
+        self._timeout = timeout
         self._scores: MicroBatcher[_ScoreKey, Query, dict[str, Float32]] = MicroBatcher(
             self._score_batch, max_batch, max_waiting
         )
@@ -143,7 +147,9 @@ class LocalReplica:
     ) -> dict[str, Float32]:
         """Scores a user's candidates with each model; see `Replica.score`."""
         engine, local = self._resolve(release_id, query)
-        return await self._bounded(self._scores.call((engine, models), local, _positive(timeout)))
+        return await self._bounded(
+            self._scores.call((engine, models), local, self._limited(timeout))
+        )
 
     async def rank(
         self,
@@ -154,7 +160,9 @@ class LocalReplica:
     ) -> BackendRanking:
         """Ranks a user's candidates with a blend of models; see `Replica.rank`."""
         engine, local = self._resolve(release_id, query)
-        return await self._bounded(self._rankings.call((engine, plan), local, _positive(timeout)))
+        return await self._bounded(
+            self._rankings.call((engine, plan), local, self._limited(timeout))
+        )
 
     async def retrieve(
         self,
@@ -187,6 +195,10 @@ class LocalReplica:
         engine, local = self._resolve(release_id, query)
         evidence = await self._run(lambda: engine.explain(local, models, count), timeout)
         return explain_response(release_id, evidence).items
+
+    def _limited(self, timeout: float) -> float:
+        """A call's timeout in seconds: the backend timeout of the settings at most."""
+        return max(0.001, min(timeout, self._timeout))
 
     def _engine(self, release_id: str) -> Engine:
         try:
@@ -228,7 +240,7 @@ class LocalReplica:
             BackendError: It did not end in time.
         """
         running = asyncio.get_running_loop().run_in_executor(self._executor, work)
-        return await self._bounded(asyncio.wait_for(running, _positive(timeout)))
+        return await self._bounded(asyncio.wait_for(running, self._limited(timeout)))
 
     async def _bounded(self, call: Awaitable[_T]) -> _T:
         """Awaits a call, and turns its errors into a `BackendError`."""
@@ -240,7 +252,3 @@ class LocalReplica:
         except QueueFullError:
             detail = "too many users are waiting"
             raise BackendError(self._name, Failure.OVERLOADED, detail) from None
-
-
-def _positive(timeout: float) -> float:
-    return max(0.001, timeout)

@@ -55,6 +55,7 @@ async def start(
                 settings.max_batch,
                 settings.max_waiting,
                 settings.probe_interval,
+                settings.backend_timeout,
             )
         )
     await asyncio.gather(*map(_load_promoted, followers))
