@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 
@@ -120,12 +121,18 @@ def score_pairs(scorer: Scorer, profiles: Profiles, items: Int32) -> Float32:
 
     A scorer that is not `ScoresPairs` scores one user at a time.
     """
-    if isinstance(scorer, ScoresPairs):
-        return scorer.score_pairs(profiles, items)
+    if _scores_pairs(type(scorer)):
+        return cast("ScoresPairs", scorer).score_pairs(profiles, items)
     scores = np.empty(items.shape, dtype=np.float32)
     for row in range(len(profiles)):
         scores[row] = scorer.score(profiles.take(np.array([row])), items[row])[0]
     return scores
+
+
+@lru_cache
+def _scores_pairs(scorer: type) -> bool:
+    """Whether a class is `ScoresPairs`; to ask for every call would cost more than some scores."""
+    return issubclass(scorer, ScoresPairs)
 
 
 @dataclass(frozen=True)

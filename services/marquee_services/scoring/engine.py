@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from marquee_core.scorers.scorer import (
     score_pairs,
 )
 from marquee_services.errors import FieldViolation, InvalidFields, ModelNotFound
+from marquee_services.scoring.plan import RankingPlan
 
 # Up to this number of items for each user, a batch of users with different items is scored in one
 # pass. It gathers the parameters of each user's items, which costs more than it saves for more.
@@ -74,6 +76,7 @@ class Engine:
             models whose scores are products of vectors have one.
         gateway_scores: The scores of the gateway's own models, which order items alike for all
             users, by the model's name (float32, items).
+        rankers: What `marquee_services.scoring.ranking` keeps for each plan.
     """
 
     release_id: str
@@ -81,6 +84,7 @@ class Engine:
     scorers: Mapping[str, Scorer]
     indexes: Mapping[str, ItemIndex] = field(default_factory=dict)
     gateway_scores: Mapping[str, Float32] = field(default_factory=dict)
+    rankers: dict[RankingPlan, Any] = field(default_factory=dict, repr=False)
 
     def select(self, models: Sequence[str]) -> Mapping[str, Scorer]:
         """The scorers of some models, by name; of all models if no names are given.

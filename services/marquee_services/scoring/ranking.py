@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from marquee_services.scoring.plan import BestItems, RankingPlan
 # These of a model's approximate scores are replaced by exact ones: the best of the sum, this many
 # times the requested number and so many more, and the model's own best, so many more than that.
 _SUM_FACTOR, _MARGIN = 2, 24
+# Plans whose scorers and sums are kept; there is about one for each page size in use.
+_MAX_RANKERS = 64
 _NONE: Found = np.empty(0, np.int32), np.empty(0, np.float32)
 
 
@@ -48,17 +50,16 @@ class _Ranker:
         scorers: The scorers of the models that rank.
         stars_scorers: The scorers of the models that score the best items.
         shared: The sum of the gateway's own models (float32, items).
+        weights: The weight of each model that ranks.
+        approximating: Those of `scorers` that can approximate their scores.
     """
 
     plan: RankingPlan
     scorers: Mapping[str, Scorer]
     stars_scorers: Mapping[str, Scorer]
     shared: Float32
-    weights: Mapping[str, np.float32] = field(init=False)
-
-    def __post_init__(self) -> None:
-        weights = {name: np.float32(weight) for name, weight in self.plan.weights}
-        object.__setattr__(self, "weights", weights)
+    weights: Mapping[str, np.float32]
+    approximating: Mapping[str, Approximates]
 
 
 def check_plan(engine: Engine, plan: RankingPlan) -> None:
@@ -101,13 +102,31 @@ def rank(engine: Engine, queries: Sequence[Query], plan: RankingPlan) -> list[Us
 
 
 def _ranker(engine: Engine, plan: RankingPlan) -> _Ranker:
+    found = engine.rankers.get(plan)
+    if found is None:
+        if len(engine.rankers) >= _MAX_RANKERS:
+            engine.rankers.clear()
+        found = engine.rankers[plan] = _new_ranker(engine, plan)
+    ranker: _Ranker = found
+    return ranker
+
+
+def _new_ranker(engine: Engine, plan: RankingPlan) -> _Ranker:
     shared = np.zeros(engine.data.matrix.item_count, dtype=np.float32)
     for name, weight in plan.gateway_weights:
         if name not in engine.gateway_scores:
             raise ModelNotFound(name)
         shared += np.float32(weight) * engine.gateway_scores[name]
     stars = engine.select(plan.stars_models) if plan.stars_models else {}
-    return _Ranker(plan, engine.select([name for name, _ in plan.weights]), stars, shared)
+    scorers = engine.select([name for name, _ in plan.weights])
+    return _Ranker(
+        plan,
+        scorers,
+        stars,
+        shared,
+        {name: np.float32(weight) for name, weight in plan.weights},
+        {name: scorer for name, scorer in scorers.items() if isinstance(scorer, Approximates)},
+    )
 
 
 def _eligible_rows(queries: Sequence[Query], engine: Engine) -> Bool | None:
@@ -129,7 +148,8 @@ def _rank_rows(profiles: Profiles, ranker: _Ranker, eligible: Bool | None) -> li
     """
     outputs, approximated = {}, {}
     for name, scorer in ranker.scorers.items():
-        scores = scorer.approximate(profiles) if isinstance(scorer, Approximates) else None
+        rough = ranker.approximating.get(name)
+        scores = None if rough is None else rough.approximate(profiles)
         if scores is not None:
             approximated[name] = scorer
         outputs[name] = scorer.score(profiles) if scores is None else scores
