@@ -24,10 +24,12 @@ demo: $(VENV)/ready ## Train on sample ratings, serve and recommend (ARGS="--dat
 test: lint types unit ## Run everything that CI runs: lint, types and tests
 
 .PHONY: lint
-lint: $(VENV)/ready ## Check formatting, lint rules and import layers
+lint: $(VENV)/ready ## Check formatting, lint rules, import layers and security
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive clients services trainer
+	PYTHONPATH=tests $(BIN)/python -m audit constraints.txt
 
 .PHONY: types
 types: $(VENV)/ready ## Check types

@@ -7,6 +7,7 @@ needs when it runs.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator
@@ -35,6 +36,9 @@ _BLOCK_USERS = 10_000
 @click.group()
 def serve() -> None:
     """Run a service: the gateway, a backend of it, or all of them in one process."""
+    from marquee_services.server.logs import silence_native_logs
+
+    silence_native_logs()
 
 
 @serve.command(GATEWAY)
@@ -100,12 +104,19 @@ def _limit_blas_threads(threads: int) -> None:
 def _run(
     service: str, settings: ServerSettings, main: Callable[[], Coroutine[Any, Any, None]]
 ) -> None:
+    from marquee_services.server import tracing
     from marquee_services.server.logs import configure_logs
     from marquee_services.server.runtime import run
 
     configure_logs(service, settings.log_format, settings.log_level)
+    # A hang-up reloads certificates and tokens once the server runs; before that it does nothing.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with _errors_as_one_line():
-        run(main())
+        tracing.configure(service)
+        try:
+            run(main())
+        finally:
+            tracing.shut_down()
 
 
 @click.group()
@@ -223,12 +234,13 @@ def _errors_as_one_line() -> Iterator[None]:
     whose URL is wrong or needs a package that is not installed.
     """
     from marquee_core.errors import ArtifactError
+    from marquee_core.redaction import redact
     from marquee_core.release.store import StoreURLError
 
     try:
         yield
     except (ArtifactError, StoreURLError, OSError) as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(redact(str(error))) from error
 
 
 def _metric(metrics: dict[str, float], name: str) -> str:

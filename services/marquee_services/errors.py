@@ -7,6 +7,7 @@ their details.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -230,6 +231,48 @@ class FeedbackDisabled(ServiceError):
         super().__init__("this gateway was started without a feedback log (--feedback)")
 
 
+class Unauthenticated(_DetailError):
+    """The call carries no valid token."""
+
+    code = _Code.UNAUTHENTICATED
+    reason = _Reason.ERROR_REASON_UNAUTHENTICATED
+    key, text = "why", "this server needs a valid bearer token: {}"
+
+
+class PermissionDenied(ServiceError):
+    """The caller is known, but may not make this call."""
+
+    code = _Code.PERMISSION_DENIED
+    reason = _Reason.ERROR_REASON_PERMISSION_DENIED
+
+    def __init__(self, text: str, scope: str = "") -> None:
+        """Takes the message, and the scope that the caller lacks; "" if it is not about one."""
+        super().__init__(text)
+        self._scope = scope
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The scope that the caller lacks."""
+        return {"scope": self._scope} if self._scope else {}
+
+
+class RateLimited(ServiceError):
+    """The caller makes more calls than its rate limit allows."""
+
+    code = _Code.RESOURCE_EXHAUSTED
+    reason = _Reason.ERROR_REASON_RATE_LIMITED
+
+    def __init__(self, wait: float) -> None:
+        """Takes the seconds until the caller may call again."""
+        super().__init__(f"the rate limit of this caller is reached; try again in {wait:.3f} s")
+        self.retry_after = wait
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The milliseconds until the caller may call again."""
+        return {"retry_after_ms": str(math.ceil(self.retry_after * 1000))}
+
+
 class AdminRequired(ServiceError):
     """The method needs the administrator's token."""
 
@@ -237,10 +280,7 @@ class AdminRequired(ServiceError):
     reason = _Reason.ERROR_REASON_ADMIN_REQUIRED
 
     def __init__(self) -> None:
-        super().__init__(
-            "this method needs the administrator's token (--feedback-admin-token-file of the "
-            "gateway)"
-        )
+        super().__init__("this method needs a token with the scope 'admin'")
 
 
 class DeadlineExceeded(ServiceError):

@@ -59,7 +59,7 @@ class ServiceProcess:
         self._log = log
         with log.open("a") as stream:
             start = stream.tell()
-            self._process = subprocess.Popen(  # noqa: S603 - runs only our own command
+            self._process = subprocess.Popen(  # noqa: S603 # nosec B603
                 [
                     *(sys.executable, "-m", "marquee.cli", "serve", service),
                     f"--listen={listen}",

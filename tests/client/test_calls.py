@@ -491,7 +491,10 @@ def test_get_item(client: Any, gateway: FakeGateway) -> None:
     assert item == marquee.Item("50", "Star Wars", 1977, ("Action", "Sci-Fi"), 583, 4.25, STAR_WARS)
     gateway.on("GetItem", pb.GetItemResponse(item=types_pb2.Item(item_id="51")))
     unknown = client.get_item("51")
-    assert (unknown.year, unknown.mean_stars) == (None, None)
+    assert (unknown.year, unknown.mean_stars, unknown.attributes) == (None, None, {})
+    described = types_pb2.Item(item_id="52", attributes={"director": "Zoë", "minutes": "90"})
+    gateway.on("GetItem", pb.GetItemResponse(item=described))
+    assert client.get_item("52").attributes == {"director": "Zoë", "minutes": "90"}
 
 
 def test_status(client: Any, gateway: FakeGateway) -> None:

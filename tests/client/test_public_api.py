@@ -33,9 +33,10 @@ PUBLIC = set(
     MarqueeError ModelShare ModelStatus ModelWeight NotFound Overloaded PermissionDenied
     PredictedRating PredictedRatings RatedItem Reason RecommendOptions Recommendation
     Recommendations RecordedFeedback ReleaseEvaluation ReleaseStatus SimilarItem SimilarItems
-    SimilarUsers Status Subject SubjectKind TLS Unauthenticated Unavailable Unimplemented Violation
+    SimilarUsers Status Subject SubjectKind TLS TokenFile Unauthenticated Unavailable Unimplemented
+    Violation
     __version__
-    """.split()  # noqa: SIM905 - a list of 49 strings reads worse
+    """.split()  # noqa: SIM905 - a list of 50 strings reads worse
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import marquee
 from marquee._channel import is_loopback
 from marquee.testing import FakeGateway
+from marquee.v1 import recommender_service_pb2 as pb
 
 # A generous deadline in seconds, so that no verdict depends on the speed of the machine.
 DEADLINE_S = 60.0
@@ -63,6 +65,55 @@ async def test_tls_and_mutual_tls(
     async with marquee.AsyncClient(gateway.address, tls=tls, timeout=DEADLINE_S) as async_client:
         await async_client.status()
     assert len(gateway.calls) == 2
+
+
+@pytest.mark.parametrize("kind", [marquee.Client, marquee.AsyncClient])
+async def test_renewed_certificates_are_used_without_a_new_client(
+    kind: Any, authority: Any, server_pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Later calls connect with them; a batch that is being read ends on the old connection."""
+    monkeypatch.setattr("marquee._certificates._CHECK_INTERVAL_S", 0.0)
+    cert, key = authority.issue("renewed-caller")
+    credentials = grpc.ssl_server_credentials(
+        [(server_pair[1].read_bytes(), server_pair[0].read_bytes())],
+        root_certificates=authority.certificate.read_bytes(),
+        require_client_auth=True,
+    )
+    with FakeGateway("localhost:0", credentials=credentials) as gateway:
+        go_on = threading.Event()
+
+        def answers(_request: object) -> Iterator[pb.BatchRecommendResponse]:
+            answer = pb.BatchRecommendResponse.SubjectAnswer(subject_index=0)
+            yield pb.BatchRecommendResponse(answers=[answer])
+            go_on.wait(DEADLINE_S)
+            yield pb.BatchRecommendResponse(answers=[answer])
+
+        gateway.on("BatchRecommend", answers)
+        tls = marquee.TLS(ca=authority.certificate, cert=cert, key=key)
+        client = kind(gateway.address, tls=tls, timeout=DEADLINE_S)
+        batch = client.batch_recommend(["42"])
+        _ = await anext(batch) if kind is marquee.AsyncClient else next(batch)
+        (old,) = client._connections.values()
+        key.write_text("half a key")
+        await _status(client)
+        assert list(client._connections.values()) == [old], "what cannot be used is not taken over"
+        authority.issue("renewed-caller")
+        await _status(client)
+        (new,) = client._connections.values()
+        assert new is not old
+        del old
+        go_on.set()
+        rest = [answer async for answer in batch] if kind is marquee.AsyncClient else list(batch)
+        assert len(rest) == 1
+        closed = client.close()
+        if closed is not None:
+            await closed
+
+
+async def _status(client: Any) -> None:
+    answer = client.status()
+    if isinstance(client, marquee.AsyncClient):
+        await answer
 
 
 def test_a_caller_without_its_certificate_is_turned_away(

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from marquee import AsyncClient, FailedPrecondition, InvalidArgument
+from marquee.cli import _output
 from marquee.cli import main as marquee_command
 from marquee_core.release.manifest import IMPLICIT, Manifest
 from marquee_core.release.store import ReleaseStore
@@ -126,6 +127,15 @@ async def test_implicit_feedback_is_served_by_rankers(counted: bool, tmp_path: P
             assert all(item.predicted_stars is None for item in page)
         assert all(int(item.item_id[1:]) % 2 for item in visitor)
         assert all(item.metadata and item.metadata.mean_stars is None for item in visitor)
+        # A strength of 0 says that there was no interaction: it has no effect on the others.
+        without = await client.recommend(ratings={"i1": 5}, page_size=ITEMS)
+        with_none = await client.recommend(ratings={"i1": 5, "i2": 0}, page_size=ITEMS)
+        assert [(item.item_id, item.score) for item in with_none] == [
+            (item.item_id, item.score) for item in without if item.item_id != "i2"
+        ]
+        reasons = _output.recommendations(computed)
+        assert "with strength" in reasons
+        assert "stars" not in reasons
         with pytest.raises(InvalidArgument, match="implicit feedback"):
             await client.recommend("u1", min_predicted_stars=3.0)
         with pytest.raises(FailedPrecondition, match="implicit feedback") as failed:

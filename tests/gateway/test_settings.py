@@ -85,7 +85,7 @@ def test_the_feedback_log_is_beside_the_store_or_where_its_url_says(
         ({"feedback": "mysql://host/db"}, "neither"),
         ({"feedback": "feedback.sqlite"}, "neither"),
         ({"feedback": "sqlite", "store": "s3://bucket/store"}, "store in a folder"),
-        ({"feedback_admin_token_file": "/no/such/file"}, "does not exist"),
+        ({"admin_token_file": "/no/such/file"}, "does not exist"),
     ],
 )
 def test_unusable_feedback_settings_are_refused(changes: dict[str, str], reason: str) -> None:

@@ -19,7 +19,7 @@ async def test_an_invalid_request_names_each_field(stub: Any) -> None:
             ratings=[Rating(item_id="i1", stars=float("nan")), Rating(item_id="i1", stars=3)],
         ),
         page_size=-1,
-        options=pb.RecommendOptions(diversity=2, filter=Filter(genres_any=["a\nb"])),
+        options=pb.RecommendOptions(diversity=2, filter=Filter(genres_any=["a\0b"])),
     )
     code, reason, fields = await error_of(stub.Recommend(request, timeout=TIMEOUT_S))
     assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")

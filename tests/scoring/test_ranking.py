@@ -80,6 +80,12 @@ def halves(matrix: RatingsMatrix, user: int) -> tuple[Query, Int32]:
     return query, profile.items[rest][profile.ratings[rest] >= LIKE]
 
 
+def eligible_only(query: Query, scores: Float32) -> Float32:
+    """The scores of all items, −∞ where the item is not eligible (float32, items)."""
+    assert query.eligible is not None
+    return np.where(query.eligible, scores, np.float32(-np.inf))
+
+
 def exact_scores(sample: Sample, query: Query) -> dict[str, Float32]:
     """The scores of all items by each model (float32, items)."""
     profile = sample.engine.profiles([query])
@@ -91,13 +97,13 @@ def exact_ranking(sample: Sample, query: Query) -> Float32:
     outputs = exact_scores(sample, query)
     total = sum(np.float32(weight) * outputs[name] for name, weight in PLAN.weights)
     total = total + np.float32(0.05) * sample.engine.gateway_scores["popularity"]
-    return np.where(query.eligible, total, np.float32(-np.inf))
+    return eligible_only(query, total)
 
 
 def order_of(sample: Sample, query: Query, found: UserRanking) -> Int64:
     """All items in the order of a ranking, as the gateway completes it."""
     total = found.scores + np.float32(0.05) * sample.engine.gateway_scores["popularity"]
-    order: Int64 = np.argsort(-np.where(query.eligible, total, np.float32(-np.inf)), kind="stable")
+    order: Int64 = np.argsort(-eligible_only(query, total), kind="stable")
     return order
 
 
@@ -148,7 +154,7 @@ def test_the_own_best_of_a_model_with_a_sketch_have_exact_scores(sample: Sample)
         items, scores = found.best["bayesian_mf"]
         exact = exact_scores(sample, query)["bayesian_mf"]
         np.testing.assert_allclose(scores, exact[items], atol=1e-5)
-        best = np.argsort(-np.where(query.eligible, exact, -np.inf), kind="stable")[:PAGE]
+        best = np.argsort(-eligible_only(query, exact), kind="stable")[:PAGE]
         assert len(set(items.tolist()) & set(best.tolist())) >= PAGE - 1
 
 

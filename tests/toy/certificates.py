@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -19,24 +27,81 @@ class Authority:
 
     folder: Path
     certificate: Path
-    _authority: trustme.CA
+    _own: x509.Certificate
+    _key: ec.EllipticCurvePrivateKey
 
     @classmethod
     def create(cls, folder: Path) -> Authority:
         """Creates an authority and writes its certificate to a folder."""
-        authority = trustme.CA()
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Tests")])
+        builder = _builder(name, key.public_key(), name, -_DAY, 30 * _DAY)
+        builder = builder.add_extension(
+            x509.BasicConstraints(ca=True, path_length=0), critical=True
+        )
+        own = builder.sign(key, hashes.SHA256())
         certificate = folder / "ca.pem"
-        authority.cert_pem.write_to_path(certificate)
-        return cls(folder, certificate, authority)
+        certificate.write_bytes(own.public_bytes(Encoding.PEM))
+        return cls(folder, certificate, own, key)
 
-    def issue(self, *names: str) -> tuple[Path, Path]:
-        """Issues a certificate for host names and addresses.
+    def issue(
+        self,
+        *names: str,
+        file: str = "",
+        valid_from: timedelta = -_DAY,
+        valid_until: timedelta = _DAY,
+    ) -> tuple[Path, Path]:
+        """Issues a certificate for host names, addresses and URIs.
+
+        Args:
+            names: The subject's alternative names.
+            file: The name of the files without their suffix; by default the first name.
+            valid_from: When the certificate begins to be valid, from now.
+            valid_until: When it expires, from now.
 
         Returns:
-            The PEM files of the certificate chain and of the key.
+            The PEM files of the certificate and of the key.
         """
-        issued = self._authority.issue_cert(*names)
-        certificate, key = self.folder / f"{names[0]}.pem", self.folder / f"{names[0]}.key"
-        certificate.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
-        issued.private_key_pem.write_to_path(key)
-        return certificate, key
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, names[0])])
+        builder = _builder(
+            subject, key.public_key(), self._own.subject, valid_from, valid_until
+        ).add_extension(x509.SubjectAlternativeName(_general_names(names)), critical=False)
+        issued = builder.sign(self._key, hashes.SHA256())
+        certificate = self.folder / f"{file or names[0]}.pem"
+        key_file = certificate.with_suffix(".key")
+        certificate.write_bytes(issued.public_bytes(Encoding.PEM))
+        key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        return certificate, key_file
+
+
+def _builder(
+    subject: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    issuer: x509.Name,
+    valid_from: timedelta,
+    valid_until: timedelta,
+) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now + valid_from)
+        .not_valid_after(now + valid_until)
+    )
+
+
+def _general_names(names: Sequence[str]) -> list[x509.GeneralName]:
+    found: list[x509.GeneralName] = []
+    for name in names:
+        if "://" in name:
+            found.append(x509.UniformResourceIdentifier(name))
+            continue
+        try:
+            found.append(x509.IPAddress(ipaddress.ip_address(name)))
+        except ValueError:
+            found.append(x509.DNSName(name))
+    return found

@@ -6,7 +6,7 @@ and fold in visitors, so the tests of the services can check them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from marquee_core.release.manifest import (
 )
 from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.baseline import Baseline
+from marquee_core.scorers.ials import IALSConfig, IALSScorer
 from marquee_core.scorers.scorer import LoadScorer, NeighbourEvidence, RatedEvidence, ReleaseData
 from marquee_core.service_names import BACKENDS, CF, GATEWAY, INFERENCE
 
@@ -123,14 +124,16 @@ def toy_data(seed: int) -> tuple[Vocabulary, Catalogue, ReleaseData]:
     return users, catalogue, ReleaseData(matrix, Baseline.fit(matrix, 5.0, 5.0, 3))
 
 
-def toy_ensemble(backends: Sequence[str] = BACKENDS) -> Ensemble:
+def toy_ensemble(
+    backends: Sequence[str] = BACKENDS, models: Mapping[str, Mapping[str, Output]] = TOY_MODELS
+) -> Ensemble:
     """Makes an ensemble with a pair of blends for every subset of the backends."""
     pairs = {}
     for subset in backend_subsets(backends):
         stars = {"baseline": 1.0}
         ranking = {"baseline": 0.5, "popularity": 0.25}
         for backend in subset:
-            for name, output in TOY_MODELS[backend].items():
+            for name, output in models[backend].items():
                 ranking[name] = 1.0
                 if output is Output.STARS:
                     stars[name] = 0.5
@@ -145,6 +148,7 @@ def publish_toy(
     seed: int = 0,
     published: datetime | None = None,
     backends: Sequence[str] = BACKENDS,
+    servable: bool = False,
 ) -> Manifest:
     """Publishes a toy release without promoting it.
 
@@ -154,17 +158,24 @@ def publish_toy(
         seed: Seed of the ratings and of the models' parameters.
         published: When it was published; now plus `seed` seconds if None.
         backends: The backends whose models the release holds.
+        servable: Whether the CF service of `marquee serve` can load the release, whose only model
+            is then iALS with random factors. Otherwise only `TOY_LOADERS` can.
     """
-    toy_models = {backend: TOY_MODELS[backend] for backend in backends}
+    known = {CF: {"ials": Output.AFFINITY}} if servable else TOY_MODELS
+    toy_models = {backend: known[backend] for backend in backends if backend in known}
     users, catalogue, data = toy_data(seed)
     random = np.random.default_rng(seed)
     vectors = random.normal(size=(ITEMS, FACTORS)).astype(np.float32)
     unit = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    save_data(folder, users, catalogue, data, unit, toy_ensemble(backends))
+    save_data(folder, users, catalogue, data, unit, toy_ensemble(list(toy_models), known))
     for models in toy_models.values():
         for name in models:
             parameters = random.normal(size=(ITEMS, FACTORS)).astype(np.float32)
-            save_array(model_folder(folder, name) / "vectors.npy", parameters)
+            if servable:
+                config = IALSConfig(factors=FACTORS)
+                IALSScorer(data, config, parameters).save(model_folder(folder, name))
+            else:
+                save_array(model_folder(folder, name) / "vectors.npy", parameters)
     files = hash_folder(folder)
     now = published or datetime.now(UTC) + timedelta(seconds=seed)
     entries = [

@@ -58,6 +58,7 @@ from marquee._state import (
     ReleaseStatus,
     Status,
 )
+from marquee._token_file import TokenFile
 from marquee._types import (
     AnswerSource,
     Decomposition,
@@ -121,6 +122,7 @@ __all__ = [
     "Status",
     "Subject",
     "SubjectKind",
+    "TokenFile",
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",

@@ -39,6 +39,7 @@ class _Connection:
     channel: grpc.aio.Channel
     stub: stubs.RecommenderServiceAsyncStub
     feedback_stub: Any
+    certificate_version: int
 
 
 class AsyncCalls:
@@ -167,6 +168,9 @@ class AsyncCalls:
             raise RuntimeError("an AsyncClient cannot be used in a process forked after its use")
         loop = asyncio.get_running_loop()
         connection = self._connections.get(loop)
+        if connection and connection.certificate_version != self._settings.certificate_version():
+            # Calls in progress hold the old channel, which ends with the last of them.
+            connection = None
         if connection is None:
             for closed in [other for other in self._connections if other.is_closed()]:
                 del self._connections[closed]
@@ -175,6 +179,7 @@ class AsyncCalls:
 
     def _connect(self) -> _Connection:
         target, options = self._settings.target, self._settings.options()
+        version = self._settings.certificate_version()
         credentials = self._settings.credentials()
         compression = grpc.Compression.NoCompression
         channel = (
@@ -186,4 +191,5 @@ class AsyncCalls:
             channel,
             stubs.RecommenderServiceStub(channel),
             feedback_stubs.FeedbackServiceStub(channel),
+            version,
         )

@@ -292,7 +292,7 @@ class AsyncClient(AsyncCalls):
     async def get_item(
         self, item_id: str, *, timeout: float | None = None, metadata: Metadata | None = None
     ) -> Item:
-        """Returns the metadata and rating statistics of an item; see `Client.get_item`."""
+        """Returns metadata, attributes and rating statistics of an item; see `Client.get_item`."""
         request = _requests.get_item(item_id)
         response = await self._call(self._stub().GetItem, request, timeout, metadata)
         return _convert.item(response.item)

@@ -37,6 +37,7 @@ class _Connection:
     channel: grpc.Channel
     stub: stubs.RecommenderServiceStub
     feedback_stub: Any
+    certificate_version: int
 
 
 class BlockingCalls:
@@ -143,6 +144,10 @@ class BlockingCalls:
         if self._closed:
             raise RuntimeError("the client is closed")
         connection = self._connections.get(os.getpid())
+        if connection and connection.certificate_version != self._settings.certificate_version():
+            # Calls in progress hold the old channel, which ends with the last of them.
+            self._connections.pop(os.getpid(), None)
+            connection = None
         if connection is None:
             new = self._connect()
             # `setdefault` is atomic, so threads agree on one connection without a lock. A lock
@@ -154,6 +159,7 @@ class BlockingCalls:
 
     def _connect(self) -> _Connection:
         target, options = self._settings.target, self._settings.options()
+        version = self._settings.certificate_version()
         credentials = self._settings.credentials()
         compression = grpc.Compression.NoCompression
         channel = (
@@ -165,4 +171,5 @@ class BlockingCalls:
             channel,
             stubs.RecommenderServiceStub(channel),
             feedback_stubs.FeedbackServiceStub(channel),
+            version,
         )

@@ -7,10 +7,10 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from marquee._arguments import metadata_pairs, seconds
+from marquee._certificates import Certificates
 from marquee._deferred import Deferred
 from marquee._options import TLS, Metadata, Token
 
@@ -53,6 +53,10 @@ _PING_TIMEOUT_MS = 500
 # stay unused for that long.
 _RECONNECT_MS = (100, 5_000)
 
+# Minimum time between two look-ups of the target's name. With gRPC's own 30 seconds, a client whose
+# connections end at a server's `--max-connection-age` would find new servers later than that.
+_RESOLVE_MS = 2_000
+
 _AUTHORIZATION = "authorization"
 # A target whose scheme is none of ipv4, ipv6 and dns: `scheme:///…`, or `unix:` and its like.
 _OTHER_SCHEME = re.compile(r"(?:unix|unix-abstract|vsock):|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -79,13 +83,11 @@ class Settings:
     wait_for_ready: bool
     health_check: bool
     channel_options: Sequence[tuple[str, Any]]
-    _pems: tuple[bytes | None, ...] = field(init=False, repr=False)
+    _certificates: Certificates = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         tls = self.tls if isinstance(self.tls, TLS) else TLS()
-        object.__setattr__(
-            self, "_pems", (_read_pem(tls.ca), _read_pem(tls.key), _read_pem(tls.cert))
-        )
+        object.__setattr__(self, "_certificates", Certificates(tls))
         check_target(self.target)
         seconds("timeout", self.timeout)
         seconds("batch_timeout", self.batch_timeout)
@@ -106,7 +108,11 @@ class Settings:
 
     def credentials(self) -> grpc.ChannelCredentials | None:
         """Returns the channel's credentials; None for plaintext."""
-        return grpc.ssl_channel_credentials(*self._pems) if self.tls else None
+        return grpc.ssl_channel_credentials(*self._certificates.pems) if self.tls else None
+
+    def certificate_version(self) -> int:
+        """Changes when the certificates are renewed, and channels must be opened anew."""
+        return self._certificates.refresh() if self.tls else 0
 
     def options(self) -> list[tuple[str, Any]]:
         """Returns the channel's options; `channel_options` override the defaults."""
@@ -118,6 +124,7 @@ class Settings:
             "grpc.http2.ping_timeout_ms": _PING_TIMEOUT_MS,
             "grpc.initial_reconnect_backoff_ms": _RECONNECT_MS[0],
             "grpc.max_reconnect_backoff_ms": _RECONNECT_MS[1],
+            "grpc.dns_min_time_between_resolutions_ms": _RESOLVE_MS,
             # Do not share connections between channels. A forked child must not use a connection of
             # its parent.
             "grpc.use_local_subchannel_pool": 1,
@@ -254,7 +261,3 @@ def _is_loopback_host(address: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _read_pem(source: str | Path | bytes | None) -> bytes | None:
-    return source if source is None or isinstance(source, bytes) else Path(source).read_bytes()

@@ -385,7 +385,7 @@ class Client(BlockingCalls):
     def get_item(
         self, item_id: str, *, timeout: float | None = None, metadata: Metadata | None = None
     ) -> Item:
-        """Returns the metadata and rating statistics of an item.
+        """Returns the metadata, attributes and rating statistics of an item.
 
         Raises:
             NotFound: The release has no such item.

@@ -142,6 +142,7 @@ def item(message: types_pb2.Item) -> Item:
         rating_count=message.rating_count,
         mean_stars=message.mean_stars if message.HasField("mean_stars") else None,
         raw=message,
+        attributes=dict(sorted(message.attributes.items())),
     )
 
 

@@ -47,6 +47,8 @@ class MarqueeError(Exception):
             by a Marquee server, but for example by gRPC or a proxy.
         metadata: Facts about the error, for example `{"item_id": "318"}`.
         violations: The invalid fields; empty except for `InvalidArgument`.
+        request_id: The id under which the servers' logs have the call; empty if the error was not
+            created by a Marquee server.
     """
 
     default_code: ClassVar[str] = "UNKNOWN"
@@ -59,6 +61,7 @@ class MarqueeError(Exception):
         reason: str = "",
         metadata: Mapping[str, str] | None = None,
         violations: Sequence[Violation] = (),
+        request_id: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -66,6 +69,7 @@ class MarqueeError(Exception):
         self.reason = reason
         self.metadata = dict(metadata or {})
         self.violations = tuple(violations)
+        self.request_id = request_id
 
     def __str__(self) -> str:
         return f"{self.reason or self.code}: {self.message}"

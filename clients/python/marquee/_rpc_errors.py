@@ -19,15 +19,18 @@ def from_rpc_error(error: grpc.RpcError) -> MarqueeError:
     """Returns the exception for a failed call, to be raised with `raise … from error`.
 
     Reads the google.rpc.Status in the trailing metadata: reason and metadata come from the
-    ErrorInfo of Marquee's domain, violations from the BadRequest.
+    ErrorInfo of Marquee's domain, violations from the BadRequest, the id from the RequestInfo.
     """
     code = error.code()
-    reason, metadata, violations = "", {}, []
+    reason, metadata, violations, request_id = "", {}, [], ""
     for detail in _status(error).details:
         info = error_details_pb2.ErrorInfo()
         bad_request = error_details_pb2.BadRequest()
+        request = error_details_pb2.RequestInfo()
         if detail.Unpack(info) and info.domain == ERROR_DOMAIN:
             reason, metadata = info.reason, dict(info.metadata)
+        elif detail.Unpack(request):
+            request_id = request.request_id
         elif detail.Unpack(bad_request):
             violations += [Violation(v.field, v.description) for v in bad_request.field_violations]
     return error_class(code.name)(
@@ -36,6 +39,7 @@ def from_rpc_error(error: grpc.RpcError) -> MarqueeError:
         reason=reason,
         metadata=metadata,
         violations=violations,
+        request_id=request_id,
     )
 
 

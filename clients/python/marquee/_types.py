@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
@@ -61,6 +62,8 @@ class Item:
         mean_stars: The mean of those ratings in stars; None if there are none, or if the release
             was trained on implicit feedback.
         raw: The protobuf message that this was made from.
+        attributes: What the source of the items tells beyond these fields, by name; only
+            `get_item` answers them, and they are empty elsewhere.
     """
 
     item_id: str
@@ -70,6 +73,7 @@ class Item:
     rating_count: int
     mean_stars: float | None
     raw: types_pb2.Item = field(repr=False, compare=False)
+    attributes: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from marquee_core.arrays import Float32, load_array, save_array
+from marquee_core.attributes import Attributes
 from marquee_core.catalogue import Catalogue, Vocabulary
 from marquee_core.errors import ArtifactError
 from marquee_core.ratings import RatingsMatrix
@@ -23,6 +24,8 @@ from marquee_core.service_names import GATEWAY
 ENSEMBLE = "ensemble.json"
 # Folder of the precomputed recommendations, which only the gateway reads.
 PRECOMPUTED = "precomputed"
+# Folder of the items' free attributes, which only the gateway reads; releases without it have none.
+_ATTRIBUTES = "attributes"
 _DATA = "data"
 _USERS = "data/users.npy"
 _ITEM_VECTORS = "data/item_vectors.npy"
@@ -82,6 +85,7 @@ def save_data(
     data: ReleaseData,
     item_vectors: Float32,
     ensemble: Ensemble,
+    attributes: Attributes | None = None,
 ) -> None:
     """Writes all files of a release except its models and its manifest.
 
@@ -92,7 +96,10 @@ def save_data(
         data: The training ratings and the baseline.
         item_vectors: Unit vectors whose dot products are item similarities (float32, items × d).
         ensemble: The ensemble's weights.
+        attributes: The free attributes of the items; None if they have none.
     """
+    if attributes is not None:
+        attributes.save(folder / _ATTRIBUTES)
     catalogue.save(folder / _DATA)
     users.save(folder / _USERS)
     data.matrix.save(folder / _DATA)
@@ -124,7 +131,7 @@ def open_release(
     names = [model.name for model in manifest.models if model.backend == backend]
     prefixes = (f"{_DATA}/", f"{_BASELINE}/", *(f"models/{name}/" for name in names))
     if backend == GATEWAY:
-        prefixes += (f"{PRECOMPUTED}/",)
+        prefixes += (f"{PRECOMPUTED}/", f"{_ATTRIBUTES}/")
     folder = store.open(manifest, lambda path: path.startswith(prefixes) or path == ENSEMBLE, cache)
     matrix = RatingsMatrix.load(folder / _DATA, manifest.data.user_count, manifest.data.item_count)
     baseline = Baseline.load(folder / _BASELINE, manifest.data.item_count)
@@ -162,6 +169,18 @@ def gateway_scores(files: ReleaseFiles) -> dict[str, Float32]:
     if RECENT_POPULARITY in names:
         scores[RECENT_POPULARITY] = popularity_scores(open_recent_counts(files))
     return scores
+
+
+def open_attributes(files: ReleaseFiles) -> Attributes:
+    """Reads the free attributes of the items; there are none in releases without them.
+
+    Raises:
+        ArtifactError: A file is missing or damaged.
+    """
+    item_count = files.manifest.data.item_count
+    if not any(path.startswith(f"{_ATTRIBUTES}/") for path in files.manifest.files):
+        return Attributes.none(item_count)
+    return Attributes.load(files.folder / _ATTRIBUTES, item_count)
 
 
 def open_gateway_files(files: ReleaseFiles) -> tuple[Vocabulary, Catalogue, Ensemble, Float32]:

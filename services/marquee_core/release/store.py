@@ -23,6 +23,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from marquee_core.errors import ArtifactError, reason_of
+from marquee_core.redaction import redact
 from marquee_core.release.manifest import (
     MANIFEST_NAME,
     FileEntry,
@@ -74,7 +75,7 @@ class ReleaseStore:
         try:
             self._fs, root = fsspec.core.url_to_fs(url)
         except (ValueError, ImportError) as error:
-            raise StoreURLError(f"release store {url!r}: {error}") from error
+            raise StoreURLError(redact(f"release store {url!r}: {error}")) from error
         self._root = root.rstrip("/")
         self._local = isinstance(self._fs, LocalFileSystem)
 
@@ -112,7 +113,8 @@ class ReleaseStore:
         try:
             text = self._fs.cat_file(path).decode()
         except FileNotFoundError as error:
-            raise ArtifactError(f"there is no release {release_id!r} in {self.url}") from error
+            where = redact(self.url)
+            raise ArtifactError(f"there is no release {release_id!r} in {where}") from error
         except UnicodeDecodeError as error:
             raise ArtifactError(f"damaged manifest: {error}") from error
         return Manifest.from_json(text, release_id)

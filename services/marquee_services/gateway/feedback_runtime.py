@@ -58,7 +58,6 @@ class FeedbackRuntime:
             self._writer,
             releases,
             FeedbackMetrics(metrics.registry, self._follower, fresh),
-            settings.feedback_admin_token,
         )
         self._follower.start()
         self._writer.start()

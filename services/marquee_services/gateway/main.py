@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -22,6 +22,8 @@ from marquee.v1 import (
 )
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import CF, INFERENCE
+from marquee_services.gateway.access import access_control
+from marquee_services.gateway.answer_metrics import AnswerMetrics
 from marquee_services.gateway.answering.lookups import Lookups
 from marquee_services.gateway.answering.page_scorer import PageScorer
 from marquee_services.gateway.answering.predict import Predictor
@@ -32,7 +34,9 @@ from marquee_services.gateway.answering.status import StatusReporter
 from marquee_services.gateway.answering.stored_answers import StoredAnswers
 from marquee_services.gateway.backends.backend import Backend
 from marquee_services.gateway.backends.interface import AnyBackend
+from marquee_services.gateway.backends.monitor import BackendMonitor
 from marquee_services.gateway.caching.answer_cache import AnswerCache
+from marquee_services.gateway.caching.counting_lru import CountingLRU, cache_metrics
 from marquee_services.gateway.caching.list_cache import ListCache
 from marquee_services.gateway.feedback.fresh import FreshFeedback
 from marquee_services.gateway.feedback_disabled_servicer import DisabledFeedbackServicer
@@ -41,15 +45,25 @@ from marquee_services.gateway.releases.release import GatewayRelease, load_gatew
 from marquee_services.gateway.releases.serving import Releases
 from marquee_services.gateway.servicer import RecommenderServicer
 from marquee_services.gateway.settings import GatewaySettings
+from marquee_services.server.certificates import Certificates
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.metrics import Metrics
-from marquee_services.server.runtime import BoundServer, create_server, until_signalled
+from marquee_services.server.reloading import Reloader
+from marquee_services.server.runtime import (
+    BoundServer,
+    create_server,
+    methods_of,
+    until_signalled,
+)
+from marquee_services.server.settings import is_loopback
+from marquee_services.server.state_metrics import certificate_metrics, release_metrics
 
 if TYPE_CHECKING:
     from marquee_services.gateway.feedback_runtime import FeedbackRuntime
 
-SERVICE = recommender_service_pb2.DESCRIPTOR.services_by_name["RecommenderService"].full_name
-FEEDBACK_SERVICE = feedback_service_pb2.DESCRIPTOR.services_by_name["FeedbackService"].full_name
+_DESCRIPTOR = recommender_service_pb2.DESCRIPTOR.services_by_name["RecommenderService"]
+_FEEDBACK_DESCRIPTOR = feedback_service_pb2.DESCRIPTOR.services_by_name["FeedbackService"]
+SERVICE, FEEDBACK_SERVICE = _DESCRIPTOR.full_name, _FEEDBACK_DESCRIPTOR.full_name
 _MIB = 1024 * 1024
 
 
@@ -102,16 +116,30 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
         backends: The CF and the inference service; None to call those of the settings.
 
     Raises:
-        OSError: The gateway cannot listen on the address.
+        CertificateError: A certificate cannot be used.
+        OSError: The gateway cannot listen on the address, or a file of tokens or keys cannot be
+            used.
         StoreURLError: The URL of the store cannot be used.
         ValueError: The URL of the feedback log cannot be used.
     """
     store = ReleaseStore(settings.store)
+    certificates = None
+    if settings.backend_ca:
+        certificates = Certificates(
+            "backends", settings.backend_cert, settings.backend_key, settings.backend_ca
+        )
+    reloader = Reloader()
+    if certificates is not None:
+        reloader.add(certificates)
+    access = access_control(settings, reloader)
+    metrics = Metrics(methods_of(_DESCRIPTOR, _FEEDBACK_DESCRIPTOR))
+    monitor = BackendMonitor(metrics)
     if backends is None:
         backends = (
-            Backend(CF, settings.cf_target, settings),
-            Backend(INFERENCE, settings.inference_target, settings),
+            Backend(CF, settings.cf_target, settings, certificates, monitor),
+            Backend(INFERENCE, settings.inference_target, settings, certificates, monitor),
         )
+    monitor.watch(backends)
     follower: ReleaseFollower[GatewayRelease] = ReleaseFollower(
         store,
         lambda release_id: load_gateway_release(store, release_id, settings.cache),
@@ -121,25 +149,45 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
     releases = Releases(follower, backends)
     router = Router({backend.name: backend for backend in backends})
     answer_cache = AnswerCache(settings.answer_cache_mib * _MIB)
+    list_cache = ListCache(settings.list_cache_mib * _MIB)
     page_scorer = PageScorer(
         router,
-        ListCache(settings.list_cache_mib * _MIB),
+        list_cache,
         settings.dense_limit,
         settings.candidates,
     )
-    metrics = Metrics()
+    answer_metrics = AnswerMetrics(metrics)
     fresh = FreshFeedback(settings.feedback_memory_mib * _MIB)
+    metrics.read_on_scrape(release_metrics(follower, releases.published_at))
+    caches: dict[str, CountingLRU[Any, Any]] = {
+        "answers": answer_cache.entries,
+        "lists": list_cache.entries,
+    }
+    metrics.read_on_scrape(lambda: cache_metrics(caches))
+    if certificates is not None:
+        metrics.read_on_scrape(certificate_metrics((certificates,)))
     feedback = _start_feedback(settings, releases, fresh, metrics)
     servicer = RecommenderServicer(
         stored_answers=StoredAnswers(
-            releases, router, answer_cache, settings.precomputed_pages, settings.dense_limit, fresh
+            releases,
+            router,
+            answer_cache,
+            settings.precomputed_pages,
+            settings.dense_limit,
+            fresh,
+            answer_metrics,
         ),
-        recommender=Recommender(releases, page_scorer, Explainer(router), answer_cache, fresh),
+        recommender=Recommender(
+            releases, page_scorer, Explainer(router), answer_cache, fresh, answer_metrics
+        ),
         predictor=Predictor(releases, router, fresh),
         similar_items=SimilarItemsFinder(releases, router),
         lookups=Lookups(releases),
         status=StatusReporter(
-            releases, backends, lambda: None if feedback is None else feedback.status()
+            releases,
+            backends,
+            lambda: None if feedback is None else feedback.status(),
+            is_open=is_loopback(settings.listen) and not settings.checks_tokens,
         ),
         settings=settings,
         metrics=metrics,
@@ -157,6 +205,8 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
             add_servicers,
             metrics,
             settings.max_request_bytes,
+            access,
+            reloader,
         )
     except BaseException:
         if feedback is not None:
@@ -205,6 +255,6 @@ async def serve(settings: GatewaySettings) -> None:
     """Serves until SIGTERM or SIGINT, then shuts down gracefully."""
     gateway = await start(settings)
     try:
-        await until_signalled()
+        await until_signalled(gateway.bound.reloader.reload)
     finally:
         await gateway.stop(settings.grace)

@@ -23,6 +23,10 @@ class GatewaySettings(ServerSettings):
     backend_ca: str = setting(
         "", "PEM file of the CA that signs the backends' certificates; empty: connect without TLS."
     )
+    backend_cert: str = setting(
+        "", "PEM file of the certificate chain that the gateway shows to the backends (mTLS)."
+    )
+    backend_key: str = setting("", "PEM file of the private key of --backend-cert.")
     backend_timeout: float = setting(
         0.5,
         "Seconds that a backend has to answer; later answers are left out of the ensemble.",
@@ -107,17 +111,45 @@ class GatewaySettings(ServerSettings):
         low=1,
         high=65536,
     )
-    feedback_admin_token_file: str = setting(
+    tokens_file: str = setting(
         "",
-        "File with the bearer token that ForgetUser and ListFeedback need; without it, they are "
-        "refused.",
+        "File of bearer tokens: a line `NAME SCOPE[,SCOPE] TOKEN` each, with the scopes recommend, "
+        "feedback and admin. Calls without a valid token are then refused.",
+    )
+    jwt_keys: str = setting(
+        "",
+        "Public keys of the JSON Web Tokens to accept: a file (JWKS or PEM) or the https URL of a "
+        "JWKS. Calls without a valid token are then refused.",
+    )
+    jwt_issuer: str = setting("", "Issuer that JSON Web Tokens must name.")
+    jwt_audience: str = setting("", "Audience that JSON Web Tokens must name.")
+    rate_limit: float = setting(
+        0.0,
+        "Calls a second that each identity (holder of a token, or address without one) may make; "
+        "0 sets no limit.",
+        low=0,
+    )
+    rate_burst: int = setting(
+        100, "Calls that an identity may make at once under --rate-limit.", low=1
+    )
+    admin_token_file: str = setting(
+        "",
+        "File with a bearer token of the scope admin, which ForgetUser and ListFeedback need, for "
+        "gateways that check no other tokens.",
+        alias="feedback-admin-token-file",
+        env_alias="MARQUEE_GATEWAY_FEEDBACK_ADMIN_TOKEN_FILE",
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        path = self.feedback_admin_token_file
-        if path and not Path(path).is_file():
-            raise ValueError(f"feedback_admin_token_file: file {path!r} does not exist")
+        if bool(self.backend_cert) != bool(self.backend_key):
+            raise ValueError("backend_cert and backend_key must be given together")
+        if self.backend_cert and not self.backend_ca:
+            raise ValueError("backend_cert requires backend_ca")
+        if not bool(self.jwt_keys) == bool(self.jwt_issuer) == bool(self.jwt_audience):
+            raise ValueError("jwt_keys, jwt_issuer and jwt_audience must be given together")
+        self._check_files("backend_ca", "backend_cert", "backend_key")
+        self._check_files("tokens_file", "admin_token_file")
         known = ("sqlite:///", "postgresql://", "postgresql+psycopg://")
         if self.feedback not in ("", BESIDE_STORE) and not self.feedback.startswith(known):
             raise ValueError("feedback: neither `sqlite` nor a URL of SQLite or PostgreSQL")
@@ -133,7 +165,6 @@ class GatewaySettings(ServerSettings):
         return f"sqlite:///{store.with_name(store.name + '-feedback.sqlite')}"
 
     @property
-    def feedback_admin_token(self) -> str:
-        """The administrator's bearer token; "" for none."""
-        path = self.feedback_admin_token_file
-        return Path(path).read_text().strip() if path else ""
+    def checks_tokens(self) -> bool:
+        """Whether every call needs a valid token."""
+        return bool(self.tokens_file or self.jwt_keys)

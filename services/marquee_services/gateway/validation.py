@@ -32,8 +32,6 @@ MAX_TOKEN_LENGTH = 1_024
 MAX_EVENTS = 1_000
 MAX_KEY_LENGTH = 128
 MAX_LIST_ID_LENGTH = 64
-# Whether the rating is on the release's scale is checked by the feedback servicer.
-MAX_STARS = 100.0
 DEFAULT_PAGE_SIZE = 20
 
 # The last second of the year 9999, in seconds since 1970.
@@ -57,6 +55,12 @@ class _Checker:
         self.require(len(value) <= max_length, field, f"longer than {max_length} characters")
         self.require(value.isprintable(), field, "contains characters that are not printable")
 
+    def id(self, field: str, value: str, *, allow_empty: bool = False) -> None:
+        """Ids of users and items are any text but NUL, which databases cannot hold."""
+        self.require(allow_empty or bool(value), field, "empty")
+        self.require(len(value) <= MAX_ID_LENGTH, field, f"longer than {MAX_ID_LENGTH} characters")
+        self.require("\0" not in value, field, "contains a NUL character")
+
     def texts(
         self, field: str, values: Sequence[str], max_count: int, *, distinct: bool = False
     ) -> None:
@@ -66,7 +70,7 @@ class _Checker:
         if _are_distinct_ids(values[:max_count]):
             return
         for position, value in enumerate(values[:max_count]):
-            self.text(f"{field}[{position}]", value, MAX_ID_LENGTH, allow_empty=False)
+            self.id(f"{field}[{position}]", value)
         if distinct:
             self.distinct(field, values[:max_count])
 
@@ -81,23 +85,24 @@ class _Checker:
 
     def number(self, field: str, value: float, low: float, high: float) -> None:
         holds = math.isfinite(value) and low <= value <= high
-        self.require(holds, field, f"must be between {low:g} and {high:g}, not {value:g}")
+        limits = f"between {low:g} and {high:g}" if math.isfinite(high) else "a finite number"
+        self.require(holds, field, f"must be {limits}, not {value:g}")
 
 
 def _are_distinct_ids(values: Sequence[str]) -> bool:
-    """Whether `_Checker.text` and `_Checker.distinct` would find no violation."""
+    """Whether `_Checker.id` and `_Checker.distinct` would find no violation."""
     return (
         len(set(values)) == len(values)
         and all(values)
         and max(map(len, values), default=0) <= MAX_ID_LENGTH
-        and "".join(values).isprintable()
+        and "\0" not in "".join(values)
     )
 
 
 def _ratings(check: _Checker, field: str, rated: Sequence[str], stars: Sequence[float]) -> None:
     for position, (item_id, value) in enumerate(zip(rated, stars, strict=True)):
         prefix = f"{field}.ratings[{position}]"
-        check.text(f"{prefix}.item_id", item_id, MAX_ID_LENGTH, allow_empty=False)
+        check.id(f"{prefix}.item_id", item_id)
         # Whether the rating is on the release's scale is checked by `resolve_subject`.
         check.require(math.isfinite(value), f"{prefix}.stars", "not a finite number")
     check.distinct(f"{field}.ratings", rated)
@@ -106,7 +111,7 @@ def _ratings(check: _Checker, field: str, rated: Sequence[str], stars: Sequence[
 def _subject(check: _Checker, field: str, subject: types_pb2.Subject) -> None:
     has_content = subject.user_id or subject.ratings or subject.liked_item_ids
     check.require(bool(has_content), field, "has no user, no rating and no liked item")
-    check.text(f"{field}.user_id", subject.user_id, MAX_ID_LENGTH, allow_empty=True)
+    check.id(f"{field}.user_id", subject.user_id, allow_empty=True)
     check.count(f"{field}.ratings", len(subject.ratings), 0, MAX_RATINGS)
     rated = [rating.item_id for rating in subject.ratings[:MAX_RATINGS]]
     stars = [rating.stars for rating in subject.ratings[:MAX_RATINGS]]
@@ -172,7 +177,7 @@ def _predict_ratings(check: _Checker, request: pb.PredictRatingsRequest) -> None
 
 
 def _similar_items(check: _Checker, request: pb.SimilarItemsRequest) -> None:
-    check.text("item_id", request.item_id, MAX_ID_LENGTH, allow_empty=False)
+    check.id("item_id", request.item_id)
     check.count("page_size", request.page_size, 0, MAX_PAGE_SIZE)
     _filter(check, "filter", request.filter)
     check.text("release_id", request.release_id, MAX_ID_LENGTH, allow_empty=True)
@@ -186,12 +191,12 @@ def _search_items(check: _Checker, request: pb.SearchItemsRequest) -> None:
 
 
 def _get_item(check: _Checker, request: pb.GetItemRequest) -> None:
-    check.text("item_id", request.item_id, MAX_ID_LENGTH, allow_empty=False)
+    check.id("item_id", request.item_id)
 
 
 def _event(check: _Checker, field: str, event: feedback_pb.FeedbackEvent) -> None:
-    check.text(f"{field}.user_id", event.user_id, MAX_ID_LENGTH, allow_empty=False)
-    check.text(f"{field}.item_id", event.item_id, MAX_ID_LENGTH, allow_empty=False)
+    check.id(f"{field}.user_id", event.user_id)
+    check.id(f"{field}.item_id", event.item_id)
     check.text(f"{field}.event_id", event.event_id, MAX_KEY_LENGTH, allow_empty=False)
     list_id = event.recommendation_id
     check.text(f"{field}.recommendation_id", list_id, MAX_LIST_ID_LENGTH, allow_empty=True)
@@ -199,12 +204,14 @@ def _event(check: _Checker, field: str, event: feedback_pb.FeedbackEvent) -> Non
     check.require(known, f"{field}.kind", "not a kind of feedback")
     is_rating = event.kind == feedback_pb.FEEDBACK_KIND_RATING
     is_play = event.kind == feedback_pb.FEEDBACK_KIND_PLAY
-    for name, value, high, is_needed in (
-        ("stars", event.stars if event.HasField("stars") else None, MAX_STARS, is_rating),
+    # Whether the rating is on the release's scale is checked by the feedback servicer.
+    unlimited = -math.inf, math.inf
+    for name, value, (low, high), is_needed in (
+        ("stars", event.stars if event.HasField("stars") else None, unlimited, is_rating),
         (
             "share_watched",
             event.share_watched if event.HasField("share_watched") else None,
-            1.0,
+            (0.0, 1.0),
             is_play,
         ),
     ):
@@ -212,7 +219,7 @@ def _event(check: _Checker, field: str, event: feedback_pb.FeedbackEvent) -> Non
             check.require(not is_needed, f"{field}.{name}", "required for this kind")
         else:
             check.require(is_needed, f"{field}.{name}", "not allowed for this kind")
-            check.number(f"{field}.{name}", value, 0.0, high)
+            check.number(f"{field}.{name}", value, low, high)
     if event.HasField("time"):
         holds = 0 <= event.time.seconds <= _LAST_SECOND and 0 <= event.time.nanos < 10**9
         check.require(holds, f"{field}.time", "not between the years 1970 and 9999")
@@ -225,19 +232,19 @@ def _record_feedback(check: _Checker, request: feedback_pb.RecordFeedbackRequest
 
 
 def _delete_feedback(check: _Checker, request: feedback_pb.DeleteFeedbackRequest) -> None:
-    check.text("user_id", request.user_id, MAX_ID_LENGTH, allow_empty=False)
+    check.id("user_id", request.user_id)
     check.text("event_id", request.event_id, MAX_KEY_LENGTH, allow_empty=True)
-    check.text("item_id", request.item_id, MAX_ID_LENGTH, allow_empty=True)
+    check.id("item_id", request.item_id, allow_empty=True)
     one = bool(request.event_id) != bool(request.item_id)
     check.require(one, "event_id", "exactly one of event_id and item_id must be set")
 
 
 def _forget_user(check: _Checker, request: feedback_pb.ForgetUserRequest) -> None:
-    check.text("user_id", request.user_id, MAX_ID_LENGTH, allow_empty=False)
+    check.id("user_id", request.user_id)
 
 
 def _list_feedback(check: _Checker, request: feedback_pb.ListFeedbackRequest) -> None:
-    check.text("user_id", request.user_id, MAX_ID_LENGTH, allow_empty=False)
+    check.id("user_id", request.user_id)
     check.count("page_size", request.page_size, 0, MAX_PAGE_SIZE)
     check.text("page_token", request.page_token, MAX_TOKEN_LENGTH, allow_empty=True)
 

@@ -22,6 +22,7 @@ from marquee_core.scorers.scorer import (
     score_pairs,
 )
 from marquee_services.errors import FieldViolation, InvalidFields, ModelNotFound
+from marquee_services.scoring.model_times import NoTimer, Timer
 from marquee_services.scoring.plan import RankingPlan
 
 # Up to this number of items for each user, a batch of users with different items is scored in one
@@ -77,6 +78,7 @@ class Engine:
         gateway_scores: The scores of the gateway's own models, which order items alike for all
             users, by the model's name (float32, items).
         rankers: What `marquee_services.scoring.ranking` keeps for each plan.
+        timer: Measures the models.
     """
 
     release_id: str
@@ -85,6 +87,7 @@ class Engine:
     indexes: Mapping[str, ItemIndex] = field(default_factory=dict)
     gateway_scores: Mapping[str, Float32] = field(default_factory=dict)
     rankers: dict[RankingPlan, Any] = field(default_factory=dict, repr=False)
+    timer: Timer = field(default_factory=NoTimer)
 
     def select(self, models: Sequence[str]) -> Mapping[str, Scorer]:
         """The scorers of some models, by name; of all models if no names are given.
@@ -162,14 +165,18 @@ class Engine:
         profiles = self.profiles(queries)
         whole_catalogue = [place for place, query in enumerate(queries) if query.candidates is None]
         if len(whole_catalogue) == len(queries):
-            return {name: scorer.score(profiles).reshape(-1) for name, scorer in selected.items()}
+            return {
+                name: self.timer.run(name, "score", scorer.score, profiles).reshape(-1)
+                for name, scorer in selected.items()
+            }
         parts: dict[str, list[Float32]] = {
             name: [np.empty(0, np.float32)] * len(queries) for name in selected
         }
         groups = _groups_by_length(queries)
         for name, scorer in selected.items():
             if whole_catalogue:
-                rows = scorer.score(profiles.take(np.array(whole_catalogue)))
+                part = profiles.take(np.array(whole_catalogue))
+                rows = self.timer.run(name, "score", scorer.score, part)
                 for place, row in zip(whole_catalogue, rows, strict=True):
                     parts[name][place] = row
             for places, items in groups:
@@ -178,7 +185,8 @@ class Engine:
                         profile = profiles.take(np.array([place]))
                         parts[name][place] = scorer.score(profile, own)[0]
                     continue
-                rows = score_pairs(scorer, profiles.take(np.array(places)), items)
+                part = profiles.take(np.array(places))
+                rows = self.timer.run(name, "score", score_pairs, scorer, part, items)
                 for place, row in zip(places, rows, strict=True):
                     parts[name][place] = row
         for place, query in enumerate(queries):
@@ -233,10 +241,13 @@ class Engine:
         for name, scorer in self.select(models).items():
             index = self.indexes.get(name)
             if all_rated and index is not None and isinstance(scorer, ScoresByProduct):
-                best[name] = index.search(scorer.user_products(profiles), count, eligible)
+                products = self.timer.run(name, "retrieve", scorer.user_products, profiles)
+                best[name] = self.timer.run(
+                    name, "retrieve", index.search, products, count, eligible
+                )
                 continue
             best[name] = []
-            for row in scorer.score(profiles):
+            for row in self.timer.run(name, "retrieve", scorer.score, profiles):
                 top = top_indexes(row, count, eligible)
                 best[name].append((top.astype(np.int32), row[top]))
         return best
@@ -249,7 +260,10 @@ class Engine:
         """
         if not 0 <= item < self.data.matrix.item_count:
             raise InvalidFields([FieldViolation("item_index", "no item has this index")])
-        rows = {name: scorer.similarities(item) for name, scorer in self.scorers.items()}
+        rows = {
+            name: self.timer.run(name, "compare", scorer.similarities, item)
+            for name, scorer in self.scorers.items()
+        }
         return {name: row for name, row in rows.items() if row is not None}
 
     def explain(self, query: Query, models: Sequence[str], count: int) -> list[Evidence]:
@@ -271,9 +285,13 @@ class Engine:
         neighbours: dict[str, list[NeighbourEvidence]] = {}
         for name, scorer in self.select(models).items():
             if isinstance(scorer, ExplainsByItems):
-                rated[name] = scorer.rated_evidence(profile, query.candidates, count)
+                rated[name] = self.timer.run(
+                    name, "explain", scorer.rated_evidence, profile, query.candidates, count
+                )
             if isinstance(scorer, ExplainsByNeighbours):
-                neighbours[name] = scorer.neighbour_evidence(profile, query.candidates)
+                neighbours[name] = self.timer.run(
+                    name, "explain", scorer.neighbour_evidence, profile, query.candidates
+                )
         return [
             Evidence(
                 {name: rows[row] for name, rows in rated.items()},

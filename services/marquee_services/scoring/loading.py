@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from marquee_core.retrieval.ann import AnnConfig, AnnIndex
 from marquee_core.retrieval.exact import ExactIndex, ItemIndex, item_products
 from marquee_core.scorers.scorer import LoadScorer, Scorer, WarmsUp
 from marquee_services.scoring.engine import Engine, Query
+from marquee_services.scoring.model_times import NoTimer, Timer
+
+_NO_TIMER = NoTimer()
 
 
 def load_engine(
@@ -24,6 +28,7 @@ def load_engine(
     backend: str,
     loaders: Mapping[str, LoadScorer],
     cache: Path,
+    timer: Timer = _NO_TIMER,
 ) -> Engine:
     """Loads a backend's models of a release, and warms them up.
 
@@ -33,6 +38,7 @@ def load_engine(
         backend: Name of the service, from `marquee_core.service_names`.
         loaders: The function that loads each model that this service knows, by name.
         cache: Folder that caches the files of a remote store.
+        timer: Measures the models.
 
     Raises:
         ArtifactError: A file of the release is missing or damaged, or the release has a model that
@@ -51,7 +57,7 @@ def load_engine(
             indexes[name] = index
     engine = Engine(release_id, files.data, scorers, indexes, gateway_scores(files))
     warm_up(engine)
-    return engine
+    return replace(engine, timer=timer)
 
 
 def load_index(folder: Path, scorer: Scorer, retrieval: Mapping[str, Any]) -> ItemIndex | None:

@@ -11,13 +11,24 @@ from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.scorer import LoadScorer
 from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.loading import load_engine
+from marquee_services.scoring.model_times import ModelTimes
 from marquee_services.scoring.servicer import ScoringServicer
 from marquee_services.scoring.settings import ScoringSettings
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.metrics import Metrics
-from marquee_services.server.runtime import BoundServer, create_server, until_signalled
+from marquee_services.server.queue_metrics import QueueMetrics
+from marquee_services.server.runtime import (
+    BoundServer,
+    create_server,
+    methods_of,
+    until_signalled,
+)
+from marquee_services.server.state_metrics import release_metrics
 
-SERVICE = scoring_service_pb2.DESCRIPTOR.services_by_name["ScoringService"].full_name
+_DESCRIPTOR = scoring_service_pb2.DESCRIPTOR.services_by_name["ScoringService"]
+SERVICE = _DESCRIPTOR.full_name
+# Gateways ask for the loaded releases all the time, to learn whether the server answers.
+_PROBES = frozenset({"ListReleases"})
 
 
 async def start(
@@ -38,7 +49,8 @@ async def start(
         StoreURLError: The URL of the store cannot be used.
     """
     store = ReleaseStore(settings.store)
-    metrics = Metrics()
+    metrics = Metrics(methods_of(_DESCRIPTOR))
+    times = ModelTimes(metrics)
     loop = asyncio.get_running_loop()
     pending: set[asyncio.Task[None]] = set()
 
@@ -50,12 +62,13 @@ async def start(
 
     follower = ReleaseFollower(
         store,
-        lambda release_id: load_engine(store, release_id, backend, loaders, settings.cache),
+        lambda release_id: load_engine(store, release_id, backend, loaders, settings.cache, times),
         settings.poll_interval,
         settings.keep_releases,
         on_change,
     )
-    servicer = ScoringServicer(follower, settings)
+    metrics.read_on_scrape(release_metrics(follower, lambda: None))
+    servicer = ScoringServicer(follower, settings, backend, QueueMetrics(metrics))
     bound = await create_server(
         settings,
         (SERVICE,),
@@ -63,6 +76,7 @@ async def start(
             servicer, server
         ),
         metrics,
+        probes=_PROBES,
     )
     return bound, follower
 
@@ -72,7 +86,7 @@ async def serve(settings: ScoringSettings, backend: str, loaders: Mapping[str, L
     bound, follower = await start(settings, backend, loaders)
     following = asyncio.create_task(follower.follow())
     try:
-        await until_signalled()
+        await until_signalled(bound.reloader.reload)
     finally:
         following.cancel()
         with suppress(asyncio.CancelledError):

@@ -14,6 +14,7 @@ from marquee_core.retrieval.top import top_indexes, top_rows
 from marquee_core.scorers.scorer import Approximates, Scorer, score_pairs
 from marquee_services.errors import ModelNotFound
 from marquee_services.scoring.engine import Engine, Query
+from marquee_services.scoring.model_times import Timer
 from marquee_services.scoring.plan import BestItems, RankingPlan
 
 # These of a model's approximate scores are replaced by exact ones: the best of the sum, this many
@@ -52,6 +53,7 @@ class _Ranker:
         shared: The sum of the gateway's own models (float32, items).
         weights: The weight of each model that ranks.
         approximating: Those of `scorers` that can approximate their scores.
+        timer: Measures the models.
     """
 
     plan: RankingPlan
@@ -60,6 +62,7 @@ class _Ranker:
     shared: Float32
     weights: Mapping[str, np.float32]
     approximating: Mapping[str, Approximates]
+    timer: Timer
 
 
 def check_plan(engine: Engine, plan: RankingPlan) -> None:
@@ -126,6 +129,7 @@ def _new_ranker(engine: Engine, plan: RankingPlan) -> _Ranker:
         shared,
         {name: np.float32(weight) for name, weight in plan.weights},
         {name: scorer for name, scorer in scorers.items() if isinstance(scorer, Approximates)},
+        engine.timer,
     )
 
 
@@ -146,13 +150,19 @@ def _rank_rows(profiles: Profiles, ranker: _Ranker, eligible: Bool | None) -> li
     Models that can approximate their scores do so, and score exactly the items that then are among
     the best of the sum or of their own.
     """
-    outputs, approximated = {}, {}
+    outputs: dict[str, Float32] = {}
+    approximated: dict[str, Scorer] = {}
+    timer = ranker.timer
     for name, scorer in ranker.scorers.items():
         rough = ranker.approximating.get(name)
-        scores = None if rough is None else rough.approximate(profiles)
+        scores = None
+        if rough is not None:
+            scores = timer.run(name, "rank", rough.approximate, profiles)
         if scores is not None:
             approximated[name] = scorer
-        outputs[name] = scorer.score(profiles) if scores is None else scores
+            outputs[name] = scores
+        else:
+            outputs[name] = timer.run(name, "rank", scorer.score, profiles)
     sums, abstaining = _weighted_sums(outputs, ranker.weights)
     best_count = ranker.plan.best_count
     if approximated:
@@ -161,7 +171,7 @@ def _rank_rows(profiles: Profiles, ranker: _Ranker, eligible: Bool | None) -> li
     for name, scorer in approximated.items():
         own_top = top_rows(outputs[name], best_count + _MARGIN, eligible)
         items = _padded([*map(np.union1d, near_top, own_top)])
-        exact = score_pairs(scorer, profiles, items)
+        exact = timer.run(name, "rank", score_pairs, scorer, profiles, items)
         rows = np.arange(len(items))[:, None]
         sums[rows, items] += ranker.weights[name] * (exact - outputs[name][rows, items])
         outputs[name][rows, items] = exact
@@ -169,7 +179,7 @@ def _rank_rows(profiles: Profiles, ranker: _Ranker, eligible: Bool | None) -> li
     stars: Sequence[BestItems | None] = [None] * len(sums)
     if ranker.stars_scorers:
         top = top_rows(sums + ranker.shared, ranker.plan.stars_count, eligible)
-        stars = _stars(profiles, top, ranker.stars_scorers)
+        stars = _stars(profiles, top, ranker)
     return [
         UserRanking(row, found, tuple(names), pool)
         for row, found, names, pool in zip(sums, best, abstaining, stars, strict=True)
@@ -183,14 +193,17 @@ def _rank_candidates(profile: Profiles, items: Int32, ranker: _Ranker) -> UserRa
         stars = BestItems(items, dict.fromkeys(ranker.stars_scorers, nothing))
         best = dict.fromkeys(ranker.scorers, _NONE)
         return UserRanking(nothing, best, (), stars if ranker.stars_scorers else None)
-    outputs = {name: scorer.score(profile, items) for name, scorer in ranker.scorers.items()}
+    outputs = {
+        name: ranker.timer.run(name, "rank", scorer.score, profile, items)
+        for name, scorer in ranker.scorers.items()
+    }
     sums, (abstaining,) = _weighted_sums(outputs, ranker.weights)
     (found,) = _own_best(outputs, ranker.plan.best_count, None)
     best = {name: (items[places], scores) for name, (places, scores) in found.items()}
     if not ranker.stars_scorers:
         return UserRanking(sums[0], best, tuple(abstaining))
     top = top_indexes(sums[0] + ranker.shared[items], ranker.plan.stars_count)
-    (stars,) = _stars(profile, [items[top]], ranker.stars_scorers)
+    (stars,) = _stars(profile, [items[top]], ranker)
     return UserRanking(sums[0], best, tuple(abstaining), stars)
 
 
@@ -204,18 +217,19 @@ def _padded(rows: Sequence[Int32 | Int64]) -> Int32:
     return padded
 
 
-def _stars(
-    profiles: Profiles, rows: Sequence[Int32 | Int64], scorers: Mapping[str, Scorer]
-) -> list[BestItems]:
+def _stars(profiles: Profiles, rows: Sequence[Int32 | Int64], ranker: _Ranker) -> list[BestItems]:
     """The scores of each user's best items.
 
     Args:
         profiles: The profiles of B users.
         rows: The best items of each user.
-        scorers: The scorers by the model's name.
+        ranker: Has the scorers.
     """
     items = _padded(rows)
-    scores = {name: score_pairs(scorer, profiles, items) for name, scorer in scorers.items()}
+    scores = {
+        name: ranker.timer.run(name, "score", score_pairs, scorer, profiles, items)
+        for name, scorer in ranker.stars_scorers.items()
+    }
     return [
         BestItems(
             items[place, : len(row)],

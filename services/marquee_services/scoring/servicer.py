@@ -33,6 +33,7 @@ from marquee_services.scoring.settings import ScoringSettings
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.interceptor import Context, time_left
 from marquee_services.server.micro_batcher import MicroBatcher
+from marquee_services.server.queue_metrics import QueueMetrics
 from marquee_services.server.wire import MAX_RETRIEVED
 
 _T = TypeVar("_T")
@@ -47,17 +48,40 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
     for the same models of the same release are scored in one batch, which costs less per user.
     """
 
-    def __init__(self, follower: ReleaseFollower[Engine], settings: ScoringSettings) -> None:
-        """Takes the follower that loads releases, and the limits from the settings."""
+    def __init__(
+        self,
+        follower: ReleaseFollower[Engine],
+        settings: ScoringSettings,
+        backend: str,
+        queues: QueueMetrics,
+    ) -> None:
+        """Creates a servicer.
+
+        Args:
+            follower: Loads the releases.
+            settings: The limits.
+            backend: Name of the service, from `marquee_core.service_names`.
+            queues: Measures the queues of calls that wait for a batch.
+        """
         self._follower = follower
         self._max_users = settings.max_users
         self._default_deadline = settings.default_deadline
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scoring")
         self._batcher: MicroBatcher[
             tuple[Engine, tuple[str, ...]], list[Query], pb.ScoreItemsResponse
-        ] = MicroBatcher(self._score_batch, settings.max_batch, settings.max_calls)
+        ] = MicroBatcher(
+            self._score_batch,
+            settings.max_batch,
+            settings.max_calls,
+            queues.meter(backend, "score"),
+        )
         self._rank_batcher: MicroBatcher[_RankKey, list[Query], pb.RankItemsResponse] = (
-            MicroBatcher(self._rank_batch, settings.max_batch, settings.max_calls)
+            MicroBatcher(
+                self._rank_batch,
+                settings.max_batch,
+                settings.max_calls,
+                queues.meter(backend, "rank"),
+            )
         )
 
     async def ScoreItems(

@@ -14,6 +14,7 @@ from typing import Generic, Protocol, TypeVar
 import structlog
 
 from marquee_core.errors import ArtifactError
+from marquee_core.redaction import redact
 from marquee_core.release.store import ReleaseStore
 from marquee_services.errors import NoRelease, ReleaseNotFound
 from marquee_services.server.heap import return_free_memory
@@ -46,6 +47,9 @@ class ReleaseFollower(Generic[_R]):
         refused: Why releases could not be loaded, by release id. Holds the promoted release and
             those in its history.
         promoted_id: The release that the store names as production; "" before the first poll.
+        refusals: How often a release was refused.
+        failed_polls: How often the store could not be polled.
+        last_poll: When the store was last polled successfully, in seconds since 1970; 0 for never.
     """
 
     def __init__(
@@ -77,6 +81,9 @@ class ReleaseFollower(Generic[_R]):
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="release-loader")
         self.refused: dict[str, str] = {}
         self.promoted_id = ""
+        self.refusals = 0
+        self.failed_polls = 0
+        self.last_poll = 0.0
 
     @property
     def releases(self) -> list[_R]:
@@ -115,9 +122,11 @@ class ReleaseFollower(Generic[_R]):
         while True:
             try:
                 await self.poll()
+                self.last_poll = time.time()
                 pause = self._interval
             except Exception as error:
                 # The loaded releases stay in service, whatever the error.
+                self.failed_polls += 1
                 _log.error("release_poll_failed", exc_info=error)
                 pause = min(max(pause, self._interval) * 2, _MAX_RETRY_S)
             await asyncio.sleep(pause)
@@ -174,7 +183,10 @@ class ReleaseFollower(Generic[_R]):
             await loop.run_in_executor(self._thread, return_free_memory)
 
     def _refuse(self, release_id: str, why: str, error: Exception | None = None) -> None:
+        # Reasons are told to callers.
+        why = redact(why)
         self.refused[release_id] = why
+        self.refusals += 1
         _log.error("release_refused", release_id=release_id, why=why, exc_info=error)
 
     def _make_newest(self, release: _R) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn, Self, cast
 
@@ -24,10 +23,13 @@ from marquee_services.errors import (
     Overloaded,
     ServiceError,
 )
+from marquee_services.server.access import AccessControl
+from marquee_services.server.call_scope import REQUEST_ID_KEY, CallScope
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.status import (
     DETAILS_KEY,
     internal_details,
+    reason_name,
     status_details,
 )
 
@@ -52,6 +54,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         max_calls: int,
         default_deadline: float,
         metrics: Metrics,
+        access: AccessControl | None = None,
+        probes: frozenset[str] = frozenset(),
     ):
         """Takes the services to wrap, and the limits.
 
@@ -61,11 +65,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             max_calls: Most calls in progress at once; further calls are refused.
             default_deadline: Deadline in seconds of calls whose client set none.
             metrics: Receives the number of calls in progress and their latencies.
+            access: Decides which calls are accepted; None to accept all.
+            probes: Names of methods that only ask for the server's state: they do not count as
+                calls, and nothing is recorded about them.
         """
         self._prefixes = prefixes
         self._max_calls = max_calls
         self._default_deadline = default_deadline
         self._metrics = metrics
+        self._access = access
+        self._probes = probes
+        metrics.limit.set(max_calls)
         self.in_progress = 0
         metrics.in_progress.set_function(lambda: self.in_progress)
         # Wrapped handlers by method, so that each is wrapped only once.
@@ -87,29 +97,34 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or not method.startswith(self._prefixes):
             return handler
-        self._handlers[method] = self._wrap(method.rsplit("/", 1)[-1], handler)
+        self._handlers[method] = self._wrap(method, handler)
         return self._handlers[method]
 
     def _wrap(
-        self, name: str, handler: grpc.RpcMethodHandler[Any, Any]
+        self, method: str, handler: grpc.RpcMethodHandler[Any, Any]
     ) -> grpc.RpcMethodHandler[Any, Any]:
+        name = method.rsplit("/", 1)[-1]
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
-                self._streaming(name, handler.unary_stream),
+                self._streaming(name, method, handler.unary_stream),
                 _checked_deserializer(handler.request_deserializer),
                 _bytes_or_serialized(handler.response_serializer),
             )
         return grpc.unary_unary_rpc_method_handler(
-            self._unary(name, handler.unary_unary),
+            self._unary(name, method, handler.unary_unary),
             _checked_deserializer(handler.request_deserializer),
             _bytes_or_serialized(handler.response_serializer),
         )
 
-    def _unary(self, name: str, behaviour: Any) -> Callable[[Any, Context], Awaitable[Any]]:
+    def _unary(
+        self, name: str, method: str, behaviour: Any
+    ) -> Callable[[Any, Context], Awaitable[Any]]:
         async def call(request: Any, context: Context) -> Any:
-            with _ObservedCall(self, name) as observed:
+            with self._observe(name, method, context) as observed:
                 try:
                     self._admit()
+                    if self._access is not None:
+                        await self._access.admit(method, context)
                     _refuse_malformed(request)
                     async with asyncio.timeout(time_left(context, self._default_deadline)):
                         return await behaviour(request, context)
@@ -118,11 +133,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         return call
 
-    def _streaming(self, name: str, behaviour: Any) -> Callable[[Any, Context], AsyncIterator[Any]]:
+    def _streaming(
+        self, name: str, method: str, behaviour: Any
+    ) -> Callable[[Any, Context], AsyncIterator[Any]]:
         async def call(request: Any, context: Context) -> AsyncIterator[Any]:
-            with _ObservedCall(self, name) as observed:
+            with self._observe(name, method, context) as observed:
                 try:
                     self._admit()
+                    if self._access is not None:
+                        await self._access.admit(method, context)
                     _refuse_malformed(request)
                     async with asyncio.timeout(time_left(context, self._default_deadline)):
                         async for response in behaviour(request, context):
@@ -131,6 +150,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     await self._abort(error, context, observed)
 
         return call
+
+    def _observe(self, name: str, method: str, context: Context) -> _ObservedCall:
+        if name in self._probes:
+            return _Probe(self, name, CallScope(""))
+        return _ObservedCall(self, name, CallScope.begin(method, context))
 
     def seconds_of(self, name: str, code: str) -> Histogram:
         """The latency histogram of a method's calls that ended with a status code."""
@@ -147,18 +171,22 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if isinstance(error, TimeoutError):
             error = DeadlineExceeded()
         if isinstance(error, ServiceError):
-            code, message, details = error.code, str(error), status_details(error)
+            code, message = error.code, str(error)
+            self._metrics.errors.labels(reason_name(error)).inc()
+            details = status_details(error, observed.scope.request_id)
         elif isinstance(error, grpc.aio.AbortError):
             raise error
         else:
-            request_id = uuid.uuid4().hex
+            request_id = observed.scope.request_id
+            self._metrics.errors.labels("INTERNAL").inc()
             _log.error(
                 "internal_error", method=observed.name, request_id=request_id, exc_info=error
             )
             code, message = grpc.StatusCode.INTERNAL, _INTERNAL_MESSAGE
             details = internal_details(message, request_id)
         observed.code = code.name
-        await context.abort(code, message, ((DETAILS_KEY, details),))
+        trailers = (DETAILS_KEY, details), (REQUEST_ID_KEY, observed.scope.request_id)
+        await context.abort(code, message, trailers)
         raise AssertionError("abort always raises")
 
 
@@ -167,14 +195,16 @@ class _ObservedCall:
 
     Attributes:
         name: Name of the method.
+        scope: Its request id and its trace.
         code: Name of the status code that the call ends with.
     """
 
-    __slots__ = ("_calls", "_start", "code", "name")
+    __slots__ = ("_calls", "_start", "code", "name", "scope")
 
-    def __init__(self, calls: CallInterceptor, name: str) -> None:
+    def __init__(self, calls: CallInterceptor, name: str, scope: CallScope) -> None:
         self._calls = calls
         self.name = name
+        self.scope = scope
         self.code = "OK"
 
     def __enter__(self) -> Self:
@@ -190,7 +220,20 @@ class _ObservedCall:
             self.code = "CANCELLED"
         self._calls.in_progress -= 1
         seconds = time.perf_counter() - self._start
-        self._calls.seconds_of(self.name, self.code).observe(seconds)
+        self._calls.seconds_of(self.name, self.code).observe(seconds, self.scope.exemplar)
+        self.scope.end(self.code)
+
+
+class _Probe(_ObservedCall):
+    """A probe, which is neither counted nor recorded."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
+        pass
 
 
 class _Malformed:

@@ -18,6 +18,9 @@ import grpc
 
 from marquee.v1 import errors_pb2
 from marquee_services.errors import Overloaded
+from marquee_services.server import call_scope
+from marquee_services.server.call_scope import CallScope
+from marquee_services.server.queue_metrics import QueueMeter
 
 _K = TypeVar("_K", bound=Hashable)
 _Q = TypeVar("_Q")
@@ -41,6 +44,8 @@ class _Call(Generic[_K, _Q, _A]):
         query: The query.
         weight: Its share of a batch's maximum weight.
         deadline: When its caller gives up, in seconds of the event loop's clock.
+        queued_at: When it was queued, by the same clock.
+        scope: The call for which it is made.
         answer: Receives the answer.
     """
 
@@ -48,6 +53,8 @@ class _Call(Generic[_K, _Q, _A]):
     query: _Q
     weight: int
     deadline: float
+    queued_at: float
+    scope: CallScope | None
     answer: asyncio.Future[_A]
 
 
@@ -59,6 +66,7 @@ class MicroBatcher(Generic[_K, _Q, _A]):
         send: Callable[[_K, Sequence[_Q], float], Awaitable[Sequence[_A]]],
         max_batch: int,
         max_waiting: int,
+        meter: QueueMeter | None = None,
     ) -> None:
         """Takes the function that sends a batch, and the limits.
 
@@ -67,12 +75,16 @@ class MicroBatcher(Generic[_K, _Q, _A]):
                 one answer for each query, in their order.
             max_batch: Largest total weight of a batch. A query that weighs more is sent alone.
             max_waiting: Largest number of queued calls, not counting the batch in progress.
+            meter: Measures the queue; None for nothing.
         """
         self._send = send
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._queue: deque[_Call[_K, _Q, _A]] = deque()
         self._sender: asyncio.Task[None] | None = None
+        self._meter = meter
+        if meter is not None:
+            meter.watch(self._queue.__len__, max_waiting)
 
     async def call(self, key: _K, query: _Q, timeout: float, weight: int = 1) -> _A:
         """Queues a query, and returns its answer.
@@ -92,8 +104,11 @@ class MicroBatcher(Generic[_K, _Q, _A]):
         if len(self._queue) >= self._max_waiting:
             raise QueueFullError(str(self._max_waiting))
         loop = asyncio.get_running_loop()
+        now = loop.time()
         answer: asyncio.Future[_A] = loop.create_future()
-        self._queue.append(_Call(key, query, weight, loop.time() + timeout, answer))
+        self._queue.append(
+            _Call(key, query, weight, now + timeout, now, call_scope.current(), answer)
+        )
         if self._sender is None:
             self._sender = loop.create_task(self._send_batches())
         async with asyncio.timeout(timeout):
@@ -128,7 +143,12 @@ class MicroBatcher(Generic[_K, _Q, _A]):
         return batch
 
     async def _send_batch(self, batch: list[_Call[_K, _Q, _A]]) -> None:
-        timeout = max(call.deadline for call in batch) - asyncio.get_running_loop().time()
+        call_scope.enter([call.scope for call in batch])
+        now = asyncio.get_running_loop().time()
+        timeout = max(call.deadline for call in batch) - now
+        if self._meter is not None:
+            waits = [now - call.queued_at for call in batch]
+            self._meter.record_batch(waits, sum(call.weight for call in batch))
         try:
             answers = await self._send(
                 batch[0].key, [call.query for call in batch], max(timeout, 0.001)

@@ -5,26 +5,34 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import grpc
 import structlog
 import uvloop
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from marquee_services.server.access import AccessControl
+from marquee_services.server.certificates import Certificates
+from marquee_services.server.health import Health
 from marquee_services.server.interceptor import CallInterceptor
 from marquee_services.server.metrics import Metrics
-from marquee_services.server.settings import ServerSettings
+from marquee_services.server.reloading import Reloader
+from marquee_services.server.settings import ServerSettings, host_of, is_loopback
+from marquee_services.server.state_metrics import certificate_metrics
 
 _log = structlog.get_logger()
 
 # Large enough for scores of the whole catalogue for a batch of users, which a backend returns.
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+_UNCHECKED = (
+    "anybody who reaches this address is served: neither tokens nor client certificates are checked"
+)
 _MIN_PING_INTERVAL_MS = 500
-_Status = health_pb2.HealthCheckResponse.ServingStatus
 
 
 @dataclass(frozen=True)
@@ -35,19 +43,22 @@ class BoundServer:
         server: The gRPC server.
         port: The port that the server listens on; 0 for a Unix socket.
         metrics: The server's metrics.
+        reloader: Reads certificates and tokens again when their files change.
+        health_port: The port of the listener for health checks; 0 without one.
     """
 
     server: grpc.aio.Server
     port: int
     metrics: Metrics
-    _health: Any
-    _services: tuple[str, ...]
+    reloader: Reloader
+    health_port: int
+    _health: Health
+    _health_server: grpc.aio.Server | None
+    _reloading: asyncio.Task[None]
 
     async def set_serving(self, serving: bool) -> None:
         """Sets the health status to SERVING or NOT_SERVING."""
-        status = _Status.SERVING if serving else _Status.NOT_SERVING
-        for name in (*self._services, ""):
-            await self._health.set(name, status)
+        await self._health.set_serving(serving)
 
     async def stop(self, grace: float) -> None:
         """Shuts the server down gracefully.
@@ -57,8 +68,13 @@ class BoundServer:
         Args:
             grace: Seconds until calls that are still in progress are cancelled.
         """
-        await self._health.enter_graceful_shutdown()
+        await self._health.drain()
         await self.server.stop(grace)
+        if self._health_server is not None:
+            await self._health_server.stop(0)
+        self._reloading.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._reloading
 
 
 async def create_server(
@@ -67,6 +83,9 @@ async def create_server(
     add_servicers: Callable[[grpc.aio.Server], None],
     metrics: Metrics,
     max_receive_bytes: int = MAX_MESSAGE_BYTES,
+    access: AccessControl | None = None,
+    reloader: Reloader | None = None,
+    probes: frozenset[str] = frozenset(),
 ) -> BoundServer:
     """Creates and starts a server with health checks, reflection and the interceptor.
 
@@ -78,19 +97,30 @@ async def create_server(
         add_servicers: Adds their servicers to the server.
         metrics: Receives the metrics of calls.
         max_receive_bytes: Largest request that is accepted, in bytes.
+        access: Decides which calls are accepted; None to check only `settings.allowed_clients`.
+        reloader: Reads files again; None for one of the server's own.
+        probes: Names of methods that only ask for the server's state, and do not count as calls.
 
     Raises:
+        CertificateError: The server's certificate cannot be used.
         OSError: The server cannot listen on its address.
     """
+    if access is None and settings.allowed_clients:
+        access = AccessControl(settings.allowed_clients)
+    callers_are_checked = access is not None and access.checks_callers
+    reloader = reloader or Reloader()
     interceptor = CallInterceptor(
         tuple(f"/{service}/" for service in services),
         settings.max_calls,
         settings.default_deadline,
         metrics,
+        access,
+        probes,
     )
     server = grpc.aio.server(
         interceptors=(interceptor,),
         options=(
+            *_age_options(settings),
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", max_receive_bytes),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -100,42 +130,97 @@ async def create_server(
         ),
     )
     add_servicers(server)
-    health_servicer = health.aio.HealthServicer()
+    health_servicer = Health(services)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    names: Sequence[str] = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
-    port = _listen(server, settings)
-    bound = BoundServer(server, port, metrics, health_servicer, tuple(services))
-    await bound.set_serving(False)
-    metrics.serve(settings.metrics_port)
+    if settings.reflection == "on" or (settings.reflection == "auto" and not callers_are_checked):
+        names: Sequence[str] = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+    await health_servicer.start()
+    port = _listen(server, settings, reloader, metrics)
+    health_server, health_port = _listen_for_health_checks(settings, health_servicer)
+    bound = BoundServer(
+        server,
+        port,
+        metrics,
+        reloader,
+        health_port,
+        health_servicer,
+        health_server,
+        asyncio.create_task(reloader.run()),
+    )
+    metrics.serve(settings.metrics_port, host_of(settings.listen).strip("[]"))
     await server.start()
-    _log.info("listening", address=settings.listen, port=port)
+    if health_server is not None:
+        await health_server.start()
+    _log.info("listening", address=settings.listen, port=port, health_port=health_port)
+    if not (callers_are_checked or settings.tls_client_ca or is_loopback(settings.listen)):
+        _log.warning("callers_not_checked", address=settings.listen, why=_UNCHECKED)
     return bound
 
 
-def _listen(server: grpc.aio.Server, settings: ServerSettings) -> int:
+def _age_options(settings: ServerSettings) -> list[tuple[str, int]]:
+    """The options that end old connections; gRPC varies the age by 10 %."""
+    if not settings.max_connection_age:
+        return []
+    return [
+        ("grpc.max_connection_age_ms", int(settings.max_connection_age * 1000)),
+        ("grpc.max_connection_age_grace_ms", int(settings.max_connection_age_grace * 1000)),
+    ]
+
+
+def _listen(
+    server: grpc.aio.Server, settings: ServerSettings, reloader: Reloader, metrics: Metrics
+) -> int:
+    if not settings.tls_certificate:
+        return _bind(settings.listen, server.add_insecure_port, settings.listen)
+    certificates = Certificates(
+        "server", settings.tls_certificate, settings.tls_key, settings.tls_client_ca
+    )
+    reloader.add(certificates)
+    metrics.read_on_scrape(certificate_metrics((certificates,)))
+    credentials = certificates.server_credentials()
+    return _bind(settings.listen, server.add_secure_port, settings.listen, credentials)
+
+
+def _listen_for_health_checks(
+    settings: ServerSettings, servicer: Health
+) -> tuple[grpc.aio.Server | None, int]:
+    """A server that answers health checks in plaintext, with its port; None and 0 for none."""
+    if not settings.health_port:
+        return None, 0
+    server = grpc.aio.server(options=(("grpc.so_reuseport", 0),), maximum_concurrent_rpcs=64)
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    address = f"{host_of(settings.listen)}:{settings.health_port}"
+    return server, _bind(address, server.add_insecure_port, address)
+
+
+def _bind(address: str, add: Callable[..., int], *arguments: Any) -> int:
     try:
-        if not settings.tls_certificate:
-            return server.add_insecure_port(settings.listen)
-        client_ca = Path(settings.tls_client_ca).read_bytes() if settings.tls_client_ca else None
-        credentials = grpc.ssl_server_credentials(
-            [(Path(settings.tls_key).read_bytes(), Path(settings.tls_certificate).read_bytes())],
-            root_certificates=client_ca,
-            require_client_auth=client_ca is not None,
-        )
-        return server.add_secure_port(settings.listen, credentials)
+        return add(*arguments)
     except RuntimeError as error:
-        raise OSError(f"cannot listen on {settings.listen}: {error}") from error
+        raise OSError(f"cannot listen on {address}: {error}") from error
 
 
-async def until_signalled() -> None:
-    """Waits for SIGTERM or SIGINT."""
+async def until_signalled(reload: Callable[[], None] = lambda: None) -> None:
+    """Waits for SIGTERM or SIGINT.
+
+    Args:
+        reload: Called on SIGHUP, in the event loop.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, reload)
     await stop.wait()
     _log.info("shutting_down")
+
+
+def methods_of(*services: ServiceDescriptor) -> list[str]:
+    """The full names, `package.Service/Method`, of the methods of services."""
+    return [
+        f"{service.full_name}/{method.name}" for service in services for method in service.methods
+    ]
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:

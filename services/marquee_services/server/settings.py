@@ -7,12 +7,14 @@ The fields are declared with `setting`, which also records the help text and the
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
+_ANY_ADDRESS = "0.0.0.0"  # noqa: S104 # nosec B104
 
 
 def setting(
@@ -108,6 +110,32 @@ class ServerSettings(Settings):
     grace: float = setting(
         10.0, "Seconds that calls in progress have to finish at shutdown.", low=0
     )
+    max_connection_age: float = setting(
+        300.0,
+        "Seconds after which clients are asked to connect again, so that they find new servers; "
+        "varied by 10 % per connection. 0 keeps connections for ever.",
+        low=0,
+        high=86_400,
+    )
+    max_connection_age_grace: float = setting(
+        60.0,
+        "Seconds that calls have to finish on a connection that has reached its age.",
+        low=0,
+        high=86_400,
+    )
+    health_port: int = setting(
+        0,
+        "Port of a second listener that answers health checks only, without TLS, on the host of "
+        "--listen; 0 opens none. Kubelets cannot probe over TLS.",
+        low=0,
+        high=65535,
+    )
+    reflection: str = setting(
+        "auto",
+        "Server reflection, which describes the API to tools: auto turns it off where callers are "
+        "checked, because anybody who can connect may use it.",
+        choices=("auto", "on", "off"),
+    )
     tls_certificate: str = setting(
         "", "PEM file of the server's certificate chain; without one, TLS is off."
     )
@@ -116,6 +144,12 @@ class ServerSettings(Settings):
         "",
         "PEM file of certificate authorities; clients must present a certificate signed by one "
         "of them (mTLS).",
+    )
+    tls_allowed_clients: str = setting(
+        "",
+        "Identities of clients that may call, separated by commas: DNS names or URIs (such as "
+        "SPIFFE ids) of which a client's certificate must have one as its subject alternative "
+        "name. Empty: every certificate that --tls-client-ca signs.",
     )
     metrics_port: int = setting(
         0, "Port of the Prometheus metrics over HTTP; 0 turns them off.", low=0, high=65535
@@ -131,12 +165,45 @@ class ServerSettings(Settings):
             raise ValueError("tls_certificate and tls_key must be given together")
         if self.tls_client_ca and not self.tls_certificate:
             raise ValueError("tls_client_ca requires tls_certificate")
-        for name in ("tls_certificate", "tls_key", "tls_client_ca"):
+        if self.tls_allowed_clients and not self.tls_client_ca:
+            raise ValueError("tls_allowed_clients requires tls_client_ca")
+        self._check_files("tls_certificate", "tls_key", "tls_client_ca")
+
+    def _check_files(self, *names: str) -> None:
+        """Checks that the files that fields name exist.
+
+        Raises:
+            ValueError: One does not.
+        """
+        for name in names:
             path = getattr(self, name)
             if path and not Path(path).is_file():
                 raise ValueError(f"{name}: file {path!r} does not exist")
 
     @property
+    def allowed_clients(self) -> frozenset[str]:
+        """The identities in `tls_allowed_clients`."""
+        return frozenset(filter(None, map(str.strip, self.tls_allowed_clients.split(","))))
+
+    @property
     def cache(self) -> Path:
         """The folder that caches the files of a remote release store."""
         return Path(self.cache_dir).expanduser()
+
+
+def host_of(address: str) -> str:
+    """The host of `host:port`; the loopback address for a Unix socket."""
+    if address.startswith(("unix:", "unix-abstract:")):
+        return "127.0.0.1"
+    return address.rpartition(":")[0] or _ANY_ADDRESS
+
+
+def is_loopback(address: str) -> bool:
+    """Whether `host:port` or a Unix socket can be reached from this machine only."""
+    host = host_of(address).strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import grpc
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
@@ -12,15 +14,24 @@ from marquee_services.errors import InvalidFields, ServiceError
 DOMAIN = "marquee.v1"
 DETAILS_KEY = "grpc-status-details-bin"
 
+_Detail: TypeAlias = (
+    error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RequestInfo
+)
+
 
 def reason_name(error: ServiceError) -> str:
     """The name of an error's reason: that of its `ErrorReason` without the prefix."""
     return errors_pb2.ErrorReason.Name(error.reason).removeprefix("ERROR_REASON_")
 
 
-def status_details(error: ServiceError) -> bytes:
-    """The google.rpc.Status of an error, serialised for the trailing metadata."""
-    details: list[error_details_pb2.ErrorInfo | error_details_pb2.BadRequest] = [
+def status_details(error: ServiceError, request_id: str = "") -> bytes:
+    """The google.rpc.Status of an error, serialised for the trailing metadata.
+
+    Args:
+        error: The error.
+        request_id: The id of the call, under which the servers' logs have it; "" for none.
+    """
+    details: list[_Detail] = [
         error_details_pb2.ErrorInfo(
             reason=reason_name(error), domain=DOMAIN, metadata=error.metadata
         )
@@ -36,6 +47,8 @@ def status_details(error: ServiceError) -> bytes:
                 ]
             )
         )
+    if request_id:
+        details.append(error_details_pb2.RequestInfo(request_id=request_id))
     return pack_status(error.code, str(error), *details)
 
 
@@ -49,13 +62,14 @@ def internal_details(message: str, request_id: str) -> bytes:
     info = error_details_pb2.ErrorInfo(
         reason="INTERNAL", domain=DOMAIN, metadata={"request_id": request_id}
     )
-    return pack_status(grpc.StatusCode.INTERNAL, message, info)
+    request = error_details_pb2.RequestInfo(request_id=request_id)
+    return pack_status(grpc.StatusCode.INTERNAL, message, info, request)
 
 
 def pack_status(
     code: grpc.StatusCode,
     message: str,
-    *details: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest,
+    *details: _Detail,
 ) -> bytes:
     """Serialises a google.rpc.Status with details."""
     packed = []

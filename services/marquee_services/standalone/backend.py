@@ -81,6 +81,10 @@ class LocalBackend:
         """Why releases were refused, by release id."""
         return self._follower.refused
 
+    def replica_states(self) -> list[tuple[str, bool]]:
+        """The only replica, and whether a release is loaded."""
+        return [(TARGET, self.healthy)]
+
     def serves(self, release_id: str) -> bool:
         """Whether a release is loaded."""
         return release_id in self.releases

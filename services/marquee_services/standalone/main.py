@@ -99,7 +99,7 @@ async def serve(settings: StandaloneSettings) -> None:
     )
     following = [asyncio.create_task(follower.follow()) for follower in followers]
     try:
-        await until_signalled()
+        await until_signalled(gateway.bound.reloader.reload)
     finally:
         for task in following:
             task.cancel()

@@ -16,6 +16,8 @@ class StandaloneSettings(GatewaySettings):
     cf_target: str = field(default="")
     inference_target: str = field(default="")
     backend_ca: str = field(default="")
+    backend_cert: str = field(default="")
+    backend_key: str = field(default="")
     resolve_interval: float = field(default=0.0)
 
     blas_threads: int = setting(

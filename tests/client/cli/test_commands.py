@@ -432,6 +432,7 @@ def test_json_has_the_names_of_the_library(run: Run) -> None:
         "genres": ["Action", "Sci-Fi"],
         "rating_count": 1583,
         "mean_stars": 4.25,
+        "attributes": {},
     }
     assert entry["reasons"][0] == {
         "kind": "model_share",

@@ -16,8 +16,11 @@ from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
 from marquee_services.gateway.backends.addresses import Address, resolve
+from marquee_services.gateway.backends.monitor import BackendMonitor
 from marquee_services.gateway.backends.replica import Replica
 from marquee_services.gateway.settings import GatewaySettings
+from marquee_services.server.certificates import Certificates
+from marquee_services.server.metrics import Metrics
 
 pytestmark = pytest.mark.alone
 
@@ -189,7 +192,9 @@ async def test_a_replicas_certificate_is_that_of_its_host(
     port = server.add_secure_port("127.0.0.1:0", credentials)
     await server.start()
     settings = GatewaySettings(store="none", backend_ca=str(authority.certificate))
-    replica = Replica("cf", Address(f"ipv4:127.0.0.1:{port}", f"{host}:50052"), settings)
+    certificates = Certificates("backends", "", "", settings.backend_ca)
+    address = Address(f"ipv4:127.0.0.1:{port}", f"{host}:50052")
+    replica = Replica("cf", address, settings, certificates, BackendMonitor(Metrics()))
     await replica.probe("")
     assert replica.last_error.text.startswith(code)
     await replica.close()

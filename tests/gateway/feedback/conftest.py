@@ -41,7 +41,7 @@ async def replicas(
 ) -> AsyncIterator[list[Gateway]]:
     """Two gateways that follow the same log."""
     started = [
-        await start_with_feedback(services, feedback_url, feedback_admin_token_file=str(token_file))
+        await start_with_feedback(services, feedback_url, admin_token_file=str(token_file))
         for _ in range(2)
     ]
     yield started

@@ -37,7 +37,7 @@ def wire_event(**changes: Any) -> pb.FeedbackEvent:
     [
         ({"user_id": ""}, "user_id"),
         ({"user_id": "u" * 257}, "user_id"),
-        ({"item_id": "a\nb"}, "item_id"),
+        ({"item_id": "a\0b"}, "item_id"),
         ({"event_id": ""}, "event_id"),
         ({"event_id": "k" * 129}, "event_id"),
         ({"recommendation_id": "r" * 65}, "recommendation_id"),
@@ -96,7 +96,7 @@ async def test_an_invalid_request_is_refused(
 async def log_stub(services: Any, tmp_path: Path, token_file: Path) -> Any:
     """A stub of a gateway whose log is a SQLite file."""
     url = f"sqlite:///{tmp_path / 'log.sqlite'}"
-    gateway = await start_with_feedback(services, url, feedback_admin_token_file=str(token_file))
+    gateway = await start_with_feedback(services, url, admin_token_file=str(token_file))
     async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.bound.port}") as channel:
         yield FeedbackServiceStub(channel)
     await gateway.stop(0.5)

@@ -37,8 +37,8 @@ def run(clock: Clock, estimator: Estimator, steps: dict[str, float]) -> None:
         clock.now += seconds
 
 
-def test_there_is_no_estimate_before_each_model_was_fitted() -> None:
-    """Nothing is known of a model that was not fitted yet, so nothing is said."""
+def test_without_expected_times_there_is_no_estimate_before_each_model_was_fitted() -> None:
+    """Nothing is known of such a model, one of the user's own, so nothing is said."""
     clock = Clock()
     estimator = Estimator(PLAN, clock)
     assert estimator.remaining() is None
@@ -46,6 +46,49 @@ def test_there_is_no_estimate_before_each_model_was_fitted() -> None:
     assert estimator.remaining() is None
     estimator.start("refit a")
     assert estimator.remaining() is not None
+
+
+EXPECTED = [
+    PlannedStep("fit a", "a", 100, is_search=True, expected_s=10),
+    PlannedStep("fit b", "b", 100, is_search=True, expected_s=20),
+    PlannedStep("refit a", "a", 120, expected_s=1),
+    PlannedStep("refit b", "b", 120, expected_s=2),
+]
+
+
+def test_expected_times_give_an_estimate_from_the_start() -> None:
+    """First by the speed of the machine, then by how the steps so far took; both are rough."""
+    clock = Clock()
+    estimator = Estimator(EXPECTED, clock, slowness=3.0)
+    assert estimator.remaining() == Remaining(99.0, is_bound=False, is_rough=True)
+    run(clock, estimator, {"fit a": 20})
+    estimator.start("fit b")
+    left = estimator.remaining()
+    assert left is not None
+    assert left.is_rough
+    assert left.seconds == pytest.approx(2 * 20 + 2 * 1 + 2 * 2)
+    clock.now += 40
+    estimator.start("refit a")
+    assert estimator.remaining() == Remaining(2 * 1 + 2 * 2, is_bound=False)
+
+
+def test_a_search_is_no_bound_where_expected_times_tell_it_from_a_refit() -> None:
+    """The refit is expected to take a share of the search, which is measured."""
+    clock = Clock()
+    estimator = Estimator(EXPECTED, clock)
+    run(clock, estimator, {"fit a": 30, "fit b": 20, "refit a": 0})
+    estimator.start("refit b")
+    assert str(estimator.remaining()) == "about 0:05 left"
+
+
+def test_a_model_that_is_left_out_is_not_counted_any_more() -> None:
+    """Neither its first fit nor its refit; the numbers of the steps stay without gaps."""
+    clock = Clock()
+    estimator = Estimator(EXPECTED, clock)
+    estimator.start("fit b")
+    assert (estimator.place, estimator.steps) == (1, 2)
+    estimator.start("refit b")
+    assert (estimator.place, estimator.steps) == (2, 2)
 
 
 def test_measured_times_are_scaled_by_the_numbers_of_ratings() -> None:
@@ -117,3 +160,4 @@ def test_an_estimate_is_rounded_up_to_what_it_can_promise() -> None:
     """Five seconds, or half a minute from five minutes on."""
     assert str(Remaining(61.2, False)) == "about 1:05 left"
     assert str(Remaining(301.0, True)) == "at most 5:30 left"
+    assert str(Remaining(3.0, False, is_rough=True)) == "roughly 0:05 left"

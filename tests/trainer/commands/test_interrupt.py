@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -31,6 +32,12 @@ train.models_for = lambda *_: [make[sys.argv[1]]]
 cli.train(["--data", sys.argv[2], "--store", sys.argv[3]], prog_name="marquee train")
 """
 
+TUNE = """
+import sys
+from marquee.cli import main
+main([*sys.argv[1:], "--data", "sample:users=300,items=200,ratings=9000", "--out", "tuned.json"])
+"""
+
 # A computation of the same kind: the main thread is in C code, without the interpreter lock.
 UNINTERRUPTIBLE = """
 import hashlib, sys, tempfile
@@ -50,10 +57,10 @@ cli.train([], prog_name="marquee train")
 def running(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """Runs Python in a session of its own, with temporary files in `folder`/tmp."""
     (folder / "tmp").mkdir()
-    with (folder / "stderr").open("w") as stderr:
+    with (folder / "stderr").open("w") as stderr, (folder / "stdout").open("w") as stdout:
         process = subprocess.Popen(
             [sys.executable, *arguments],
-            stdout=subprocess.DEVNULL,
+            stdout=stdout,
             stderr=stderr,
             text=True,
             cwd=folder,
@@ -116,6 +123,32 @@ def test_a_fit_ends_within_two_seconds(model: str, number: int, tmp_path: Path) 
         assert [path for path in (tmp_path / "store").rglob("*") if path.is_file()] == []
         assert list((tmp_path / "tmp").iterdir()) == []
         assert_no_process_is_left(process.pid)
+
+
+def test_tuning_ends_within_two_seconds_and_goes_on_later(tmp_path: Path) -> None:
+    """What was found is in the file, and another run continues after the trials of the first."""
+    arguments = ["-c", TUNE, "tune", "--models", "item_cf", "--minutes", "30"]
+    with running(tmp_path, *arguments) as process:
+        wait_for(tmp_path / "stdout", "item_cf 0", process)
+        seconds = interrupt(process, signal.SIGINT)
+        text = (tmp_path / "stderr").read_text()
+        assert process.returncode == 130, text
+        assert text.splitlines()[-1].startswith("Interrupted.")
+        assert "Traceback" not in text
+        assert seconds < SECONDS
+        assert_no_process_is_left(process.pid)
+    first = (tmp_path / "stdout").read_text()
+    trials = sum(line.startswith("item_cf 0") for line in first.splitlines())
+    assert f"in {trials} trials" in first
+    assert "item_cf" in (tmp_path / "tuned.json").read_text()
+    (tmp_path / "tmp").rmdir()
+    arguments += ["--max-trials", "2"]
+    with running(tmp_path, *arguments) as process:
+        assert process.wait(120) == 0, (tmp_path / "stderr").read_text()
+    second = (tmp_path / "stdout").read_text()
+    assert sum(line.startswith("item_cf 0") for line in second.splitlines()) == 2
+    # One more if the first run was interrupted between recording a trial and reporting it.
+    assert re.search(rf"in ({trials + 2}|{trials + 3}) trials", second)
 
 
 def test_a_computation_that_does_not_return_is_ended(tmp_path: Path) -> None:

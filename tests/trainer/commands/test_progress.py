@@ -104,3 +104,23 @@ def test_the_plan_of_a_run_names_the_steps_that_training_reports() -> None:
         "fit on all: ease",
     ]
     assert len(training_plan(["mf", "ease"], 10, 100)) == 6
+
+
+def test_every_step_of_a_budgeted_run_has_a_number_and_an_estimate(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Also if models are fitted in another order than they are refitted, and one is left out."""
+    plan = training_plan(
+        ["ease", "mf", "user_cf"], 10, 100, 125, refit_order=["user_cf", "mf", "ease"]
+    )
+    steps = ["fit ease", "fit user_cf", "learn the ensemble", "refit user_cf", "refit ease"]
+    steps += ["evaluate", "fit on all: user_cf", "fit on all: ease"]
+    with ProgressBar(plan) as bar:
+        for step in steps:
+            bar.progress().on_step(step, 0)
+    lines = capsys.readouterr().err.splitlines()
+    for number, (line, step) in enumerate(zip(lines, steps, strict=True), start=1):
+        total = len(plan) if number == 1 else len(steps)
+        assert re.fullmatch(
+            rf"  0:00  {step} \(step {number} of {total}\), (about|roughly) 0:\d\d left", line
+        )

@@ -151,7 +151,7 @@ MALFORMED = {
     "no user": (["", "10", "4", "5"], "'' is not a user id: it is empty"),
     "no item": (["2", "", "4", "5"], "'' is not an item id: it is empty"),
     "long id": (["é" * 129, "10", "4", "5"], "is not a user id: it is longer than 256 bytes"),
-    "NUL": (["2\0", "10", "4", "5"], "is not a user id: it has characters that are not printable"),
+    "NUL": (["2\0", "10", "4", "5"], "is not a user id: it has a NUL character"),
     "rating of 0": (["2", "10", "0", "5"], "'0' is not a rating from 0.5 to 5 in half stars"),
     "rating of 5.5": (["2", "10", "5.5", "5"], "'5.5' is not a rating"),
     "quarter star": (["2", "10", "3.25", "5"], "'3.25' is not a rating"),
@@ -320,6 +320,31 @@ def test_a_zip_file_is_read_as_its_folder(tmp_path: Path) -> None:
         assert (dataset.source, split) == ("grouplens:set", None)
         assert dataset.catalogue.title(0) == "The Café"
         assert dataset.catalogue.item_genres(0) == ("Drama", "War")
+
+
+@pytest.mark.parametrize(
+    ("ratings", "items", "content"),
+    [
+        ("u.data", "u.item", "{}|{}|01-Jan-1995||http://x|" + "|".join("0" * 18 + "1") + "\n"),
+        ("ratings.dat", "movies.dat", "{}::{}::Western\n"),
+        ("ratings.csv", "movies.csv", "{},{},Western\n"),
+    ],
+)
+def test_items_without_ratings_stay_in_the_catalogue(
+    ratings: str, items: str, content: str, tmp_path: Path
+) -> None:
+    """They can be searched for, whichever form the folder has; a note tells how many they are."""
+    name, delimiter, header = next(f for f in FORMATS.values() if f[0] == ratings)
+    (tmp_path / name).write_bytes(written([GOOD], delimiter, header))
+    lines = [content.format(10, "Rated (1994)"), content.format(9, "Unrated (1995)")]
+    title_row = "movieId,title,genres\n" if items == "movies.csv" else ""
+    (tmp_path / items).write_text(title_row + "".join(lines))
+    dataset, _, notes = load_grouplens(tmp_path)
+    catalogue = dataset.catalogue
+    assert [catalogue.title(item) for item in range(2)] == ["Rated", "Unrated"]
+    assert catalogue.item_genres(1) == ("Western",)
+    assert dataset.items.tolist() == [0]
+    assert notes == ["1 items without ratings stay in the catalogue"]
 
 
 def test_a_damaged_zip_file_is_an_error_of_ratings(tmp_path: Path) -> None:

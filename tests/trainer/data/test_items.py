@@ -88,11 +88,11 @@ def test_items_without_ratings_stay_in_the_catalogue(tmp_path: Path) -> None:
 
 def test_a_catalogue_of_mostly_unrated_items_is_reduced(tmp_path: Path) -> None:
     """Models grow with the catalogue, so very many unrated items are left out."""
-    items = "id,title\n" + "".join(f"{item},T{item}\n" for item in range(100))
+    items = "id,title\n" + "".join(f"{item},T{item}\n" for item in range(5_001))
     source = write(tmp_path, {"x.csv": RATINGS, "i.csv": items})
     found = load_ratings(f"{source}/x.csv", options=ReadOptions(items=f"{source}/i.csv"))
     assert list(titles(found)) == ["1", "2"]
-    assert "98 items without ratings are left out of the catalogue" in found.understood.notes
+    assert "4,999 items without ratings are left out of the catalogue" in found.understood.notes
 
 
 def test_a_file_of_items_beside_the_ratings_is_found(tmp_path: Path) -> None:

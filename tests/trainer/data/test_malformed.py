@@ -21,7 +21,7 @@ MALFORMED: dict[str, tuple[str, str]] = {
     "text as time": ("ann,b3,4,noon", "x.csv:5: column time: 'noon' is not a time"),
     "no user": (",b3,4,5", "x.csv:5: column user: '' is not a user id: it is empty"),
     "long id": (f"ann,{'é' * 129},4,5", "is not an item id: it is longer than 256 bytes"),
-    "control character": ("a\x07nn,b3,4,5", "'a\\x07nn' is not a user id: it has characters that"),
+    "NUL": ("a\0nn,b3,4,5", "'a\\x00nn' is not a user id: it has a NUL character"),
     "few fields": ("ann,b3", "x.csv:5: 2 fields, not 4"),
     "many fields": ("ann,b3,4,5,6", "x.csv:5: 5 fields, not 4"),
 }

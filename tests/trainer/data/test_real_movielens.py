@@ -22,24 +22,25 @@ def real(name: str) -> Path:
 
 
 COUNTS = {
-    "ml-100k": (100_000, 943, 1_682, RatingScale(1.0, 5.0, 1.0)),
-    "ml-1m-reassembled.zip": (1_000_209, 6_040, 3_706, RatingScale(1.0, 5.0, 1.0)),
-    "ml-latest-small.zip": (100_836, 610, 9_724, RatingScale(0.5, 5.0, 0.5)),
+    "ml-100k": (100_000, 943, 1_682, 1_682, RatingScale(1.0, 5.0, 1.0)),
+    "ml-1m-reassembled.zip": (1_000_209, 6_040, 3_706, 3_883, RatingScale(1.0, 5.0, 1.0)),
+    "ml-latest-small.zip": (100_836, 610, 9_724, 9_742, RatingScale(0.5, 5.0, 0.5)),
 }
 
 
 @pytest.mark.parametrize(
-    ("name", "ratings", "users", "items", "scale"),
+    ("name", "ratings", "users", "rated", "movies", "scale"),
     [(name, *counts) for name, counts in COUNTS.items()],
 )
 def test_the_real_sets_have_their_published_counts(
-    name: str, ratings: int, users: int, items: int, scale: RatingScale
+    name: str, ratings: int, users: int, rated: int, movies: int, scale: RatingScale
 ) -> None:
-    """No rating, user or movie of MovieLens is lost."""
+    """No rating, user or movie of MovieLens is lost, nor a movie without ratings."""
     dataset = load_grouplens(real(name))[0]
     assert len(dataset) == ratings
     assert len(dataset.user_ids) == users
-    assert len(dataset.catalogue) == items
+    assert len(np.unique(dataset.items)) == rated
+    assert len(dataset.catalogue) == movies
     assert dataset.scale == scale
 
 

@@ -35,7 +35,8 @@ def matrix() -> RatingsMatrix:
 
 def total_cost(name: str) -> float:
     """The estimated seconds of a model in a whole run: its fit and both refits."""
-    return COSTS[name].fit_s + 2.5 * COSTS[name].refit_s
+    cost = COSTS[name].at(72_000)
+    return cost.fit_s + 2.5 * cost.refit_s
 
 
 def test_every_registered_model_has_a_cost() -> None:
@@ -94,10 +95,17 @@ def test_elapsed_time_corrects_the_estimates(matrix: RatingsMatrix) -> None:
         budget = Budget(20 * total_cost("ease"), notes.append, clock)
         ease = budget.admit(EASE(), matrix)
         assert ease is not None
-        clock.now += slowness * COSTS["ease"].fit_s
-        budget.record(ease, matrix, slowness * COSTS["ease"].fit_s)
+        clock.now += slowness * COSTS["ease"].at(72_000).fit_s
+        budget.record(ease, matrix, slowness * COSTS["ease"].at(72_000).fit_s)
         assert (budget.admit(IALS(), matrix) is not None) is is_admitted
         assert bool(notes) is not is_admitted
+
+
+def test_a_slow_machine_admits_less_before_anything_was_measured(matrix: RatingsMatrix) -> None:
+    """The measured speed of the machine corrects the first estimate."""
+    for slowness, is_admitted in ((1.0, True), (3.0, False)):
+        budget = Budget(2 * total_cost("ease") / 0.8, lambda _: None, Clock(), slowness=slowness)
+        assert (budget.admit(EASE(), matrix) is not None) is is_admitted
 
 
 def test_time_that_the_refits_will_take_is_set_aside(matrix: RatingsMatrix) -> None:
@@ -106,8 +114,8 @@ def test_time_that_the_refits_will_take_is_set_aside(matrix: RatingsMatrix) -> N
     budget = Budget(total_cost("bayesian_mf") * 1.05 / 0.8, lambda _: None, clock)
     model = budget.admit(MODELS_BY_NAME["bayesian_mf"](), matrix)
     assert model is not None
-    clock.now += COSTS["bayesian_mf"].fit_s
-    budget.record(model, matrix, COSTS["bayesian_mf"].fit_s)
+    clock.now += COSTS["bayesian_mf"].at(72_000).fit_s
+    budget.record(model, matrix, COSTS["bayesian_mf"].at(72_000).fit_s)
     assert budget.admit(IALS(), matrix) is None
     assert budget.admit(ItemCF(), matrix) is not None
 
@@ -117,4 +125,8 @@ def test_larger_data_costs_more(matrix: RatingsMatrix) -> None:
     users, items = np.divmod(np.arange(144_000, dtype=np.int32), 100)
     twice = RatingsMatrix.of(users, items, np.ones(144_000, np.float32), 1440, 100)
     for cost in COSTS.values():
-        assert cost.at(matrix).fit_s < cost.at(twice).fit_s < 4 * cost.at(matrix).fit_s
+        assert (
+            cost.at(matrix.rating_count).fit_s
+            < cost.at(twice.rating_count).fit_s
+            < 4 * cost.at(matrix.rating_count).fit_s
+        )

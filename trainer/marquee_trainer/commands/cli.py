@@ -15,6 +15,7 @@ from marquee_trainer.commands.settings import (
     TrainSettings,
     TuneSettings,
 )
+from marquee_trainer.cores import limit_libraries
 
 
 @click.command()
@@ -107,6 +108,7 @@ def _run(command: Callable[[], None], outcome: str = "", grace_s: float | None =
         ClickException: The input, the configuration or a file is at fault.
         Exit: The command was interrupted; the exit code is 130.
     """
+    limit_libraries()
     from marquee_core.errors import ArtifactError
     from marquee_trainer.data.errors import RatingsError
 

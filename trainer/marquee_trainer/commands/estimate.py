@@ -2,8 +2,8 @@
 
 A model is fitted more than once: first with validation ratings held out, then again on more
 ratings. The estimate of a later fit is the measured time of the latest earlier one, scaled by the
-numbers of ratings. A first fit cannot be estimated, so there is no estimate before each model has
-been fitted once.
+expected times of both. A first fit is estimated by its expected time, corrected by how the steps so
+far compare with theirs; before the first step, by the measured speed of the machine.
 """
 
 from __future__ import annotations
@@ -19,17 +19,20 @@ class PlannedStep:
 
     Attributes:
         name: The name by which training reports its start.
-        kind: What the step computes, such as the name of the model that it fits. The times of
-            steps of one kind are proportional to their numbers of ratings.
-        ratings: The number of ratings that it works on.
-        is_search: Whether it also chooses epochs or hyperparameters. Its time is then an upper
-            bound for steps that use the choice.
+        kind: What the step computes, such as the name of the model that it fits.
+        ratings: The number of ratings that it works on. The times of steps of one kind without
+            expected times are proportional to it.
+        is_search: Whether it also chooses epochs or hyperparameters. If its kind has no expected
+            times, its time is an upper bound for steps that use the choice.
+        expected_s: The seconds that it is expected to take on the machine whose speed is 1; None if
+            that is unknown, as for models that are not in the package.
     """
 
     name: str
     kind: str
     ratings: int
     is_search: bool = False
+    expected_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -39,58 +42,70 @@ class Remaining:
     Attributes:
         seconds: The estimate.
         is_bound: Whether part of it is an upper bound, because it scales the time of a search.
+        is_rough: Whether part of it rests on steps that this run has not measured.
     """
 
     seconds: float
     is_bound: bool
+    is_rough: bool = False
 
     def __str__(self) -> str:
         """The estimate in words, rounded to what it can promise."""
-        return f"{'at most' if self.is_bound else 'about'} {duration(_rounded(self.seconds))} left"
+        words = "roughly" if self.is_rough else "at most" if self.is_bound else "about"
+        return f"{words} {duration(_rounded(self.seconds))} left"
 
 
 class Estimator:
     """Measures the steps of a run, and estimates the rest from them."""
 
     def __init__(
-        self, plan: Sequence[PlannedStep], clock: Callable[[], float] = time.monotonic
+        self,
+        plan: Sequence[PlannedStep],
+        clock: Callable[[], float] = time.monotonic,
+        slowness: float = 1.0,
     ) -> None:
         """Creates an estimator.
 
         Args:
             plan: All steps of the run, in order.
             clock: Returns the time in seconds.
+            slowness: How many times the expected seconds the machine takes, by a measurement before
+                the first step.
         """
-        self._plan = list(plan)
+        self._left = list(plan)
         self._clock = clock
-        self._next = 0
+        self._slowness = slowness
+        self._done = 0
         self._current: PlannedStep | None = None
         self._started = clock()
         self._measured: dict[str, tuple[float, PlannedStep]] = {}
+        # Of all measured steps with expected times.
+        self._spent_s = self._expected_s = 0.0
 
     @property
     def steps(self) -> int:
-        """The number of steps of the run."""
-        return len(self._plan)
+        """The number of steps of the run, without those that were skipped."""
+        return self._done + len(self._left)
 
     @property
     def place(self) -> int:
         """The number of the current step, from 1; 0 before the first and in an unplanned step."""
-        return self._next if self._current is not None else 0
+        return self._done if self._current is not None else 0
 
     def start(self, name: str) -> None:
         """Ends the current step and starts another.
 
         Args:
-            name: Its name. Planned steps that it skips are not expected any more.
+            name: Its name. Planned steps that it skips are not expected any more, and if one of
+                them is the first fit of a model, later fits of it are not either.
         """
         self.finish()
-        places = [
-            place for place in range(self._next, len(self._plan)) if self._plan[place].name == name
-        ]
+        places = [place for place, step in enumerate(self._left) if step.name == name]
         if places:
-            self._current = self._plan[places[0]]
-            self._next = places[0] + 1
+            skipped, (self._current, *rest) = self._left[: places[0]], self._left[places[0] :]
+            given_up = {step.kind for step in skipped if step.is_search}
+            self._left = [step for step in rest if step.kind not in given_up]
+            self._done += 1
         self._started = self._clock()
 
     def finish(self) -> float:
@@ -102,32 +117,38 @@ class Estimator:
         seconds = self._clock() - self._started
         if self._current is not None:
             self._measured[self._current.kind] = (seconds, self._current)
+            if self._current.expected_s is not None:
+                self._spent_s += seconds
+                self._expected_s += self._current.expected_s
             self._current = None
         return seconds
 
     def remaining(self) -> Remaining | None:
-        """The estimate of the remaining time; None if a remaining step has no measured one yet."""
-        total, is_bound = 0.0, False
-        for step in self._plan[self._next :]:
+        """The estimate of the remaining time; None if nothing is known about a remaining step."""
+        total, is_bound, is_rough = 0.0, False, False
+        for step in [*self._left, *([self._current] if self._current else [])]:
             expected = self._expected(step)
             if expected is None:
                 return None
+            if step is self._current:
+                expected = max(0.0, expected - (self._clock() - self._started))
             total += expected
-            is_bound |= self._measured[step.kind][1].is_search
-        if self._current is not None:
-            expected = self._expected(self._current)
-            if expected is None:
-                return None
-            total += max(0.0, expected - (self._clock() - self._started))
-            is_bound |= self._measured[self._current.kind][1].is_search
-        return Remaining(total, is_bound)
+            measured = self._measured.get(step.kind)
+            is_rough |= measured is None
+            is_bound |= measured is not None and step.expected_s is None and measured[1].is_search
+        return Remaining(total, is_bound, is_rough)
 
     def _expected(self, step: PlannedStep) -> float | None:
-        """The seconds that the step takes as a whole; None if none of its kind was measured."""
-        if step.kind not in self._measured:
+        """The seconds that the step takes as a whole; None if nothing is known about it."""
+        if step.kind in self._measured:
+            seconds, measured = self._measured[step.kind]
+            if step.expected_s is not None and measured.expected_s:
+                return seconds * step.expected_s / measured.expected_s
+            return seconds * step.ratings / max(1, measured.ratings)
+        if step.expected_s is None:
             return None
-        seconds, measured = self._measured[step.kind]
-        return seconds * step.ratings / max(1, measured.ratings)
+        slowness = self._spent_s / self._expected_s if self._expected_s else self._slowness
+        return step.expected_s * slowness
 
 
 def duration(seconds: float) -> str:

@@ -15,7 +15,9 @@ from rich.progress import Progress as RichProgress
 from rich.table import Column
 from rich.text import Text
 
+from marquee_core.release.ensemble import GATEWAY_MODELS
 from marquee_trainer.commands.estimate import Estimator, PlannedStep, duration
+from marquee_trainer.models.costs import COSTS, SCORING
 from marquee_trainer.models.model import Epoch
 from marquee_trainer.training.progress import Progress
 
@@ -35,14 +37,15 @@ class ProgressBar:
     keep logs short.
     """
 
-    def __init__(self, plan: Sequence[PlannedStep] = ()) -> None:
+    def __init__(self, plan: Sequence[PlannedStep] = (), slowness: float = 1.0) -> None:
         """Creates the progress.
 
         Args:
             plan: All steps of the run, in order, to show how many there are and how long they
                 take; empty if unknown.
+            slowness: How many times the expected seconds of the steps this machine takes.
         """
-        self._estimator = Estimator(plan)
+        self._estimator = Estimator(plan, slowness=slowness)
         self._is_terminal = sys.stderr.isatty()
         self._started = time.monotonic()
         self._name = ""
@@ -100,6 +103,7 @@ class ProgressBar:
         self._bars.update(
             self._overall,
             completed=max(0, self._estimator.place - 1),
+            total=self._estimator.steps,
             description=f"step {self._estimator.place} of {self._estimator.steps}",
         )
 
@@ -161,7 +165,11 @@ class _Note(ProgressColumn):
 
 
 def training_plan(
-    models: Sequence[str], validation_ratings: int, training_ratings: int, all_ratings: int = 0
+    models: Sequence[str],
+    validation_ratings: int,
+    training_ratings: int,
+    all_ratings: int = 0,
+    refit_order: Sequence[str] = (),
 ) -> list[PlannedStep]:
     """The steps of a training run.
 
@@ -171,13 +179,34 @@ def training_plan(
         training_ratings: The number of training ratings, with those for validation.
         all_ratings: The number of all ratings, on which the models are refitted at the end; 0 if
             they are not.
+        refit_order: The names of the models in the order in which they are refitted; empty if it is
+            the same.
     """
+
+    def refits(step: str, ratings: int) -> list[PlannedStep]:
+        return [
+            PlannedStep(
+                step.format(name), name, ratings, expected_s=COSTS[name].at(ratings).refit_s
+            )
+            for name in refit_order or models
+        ]
+
     first = training_ratings - validation_ratings
-    plan = [PlannedStep(FIRST_FIT.format(name), name, first, is_search=True) for name in models]
-    # Both score every item for many users with every model.
-    plan.append(PlannedStep(ENSEMBLE, _SCORING, first))
-    plan += [PlannedStep(REFIT.format(name), name, training_ratings) for name in models]
-    plan.append(PlannedStep(EVALUATE, _SCORING, training_ratings))
-    if all_ratings:
-        plan += [PlannedStep(FINAL_FIT.format(name), name, all_ratings) for name in models]
-    return plan
+    plan = [
+        PlannedStep(
+            FIRST_FIT.format(name),
+            name,
+            first,
+            is_search=True,
+            expected_s=COSTS[name].at(first).fit_s,
+        )
+        for name in models
+    ]
+    # Both score every item for many users with every model and baseline.
+    scorers = len(models) + len(GATEWAY_MODELS)
+    learn_s = scorers * SCORING.at(first).fit_s
+    evaluate_s = scorers * SCORING.at(training_ratings).refit_s
+    plan.append(PlannedStep(ENSEMBLE, _SCORING, first, expected_s=learn_s))
+    plan += refits(REFIT, training_ratings)
+    plan.append(PlannedStep(EVALUATE, _SCORING, training_ratings, expected_s=evaluate_s))
+    return plan + (refits(FINAL_FIT, all_ratings) if all_ratings else [])

@@ -14,6 +14,7 @@ from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.scale import Feedback
 from marquee_trainer.data.split import Split
 from marquee_trainer.models.configurations import models_for
+from marquee_trainer.models.costs import measured_slowness
 from marquee_trainer.models.model import Model, can_learn_from
 from marquee_trainer.publishing.config import PrecomputeConfig, RetrievalConfig
 from marquee_trainer.publishing.release import publish_trained
@@ -91,20 +92,23 @@ def train_all(
     if dataset.feedback is Feedback.IMPLICIT:
         click.echo("  implicit feedback: only rankers are trained", err=True)
     training = TrainingConfig.for_dataset(dataset, seed)
+    slowness = measured_slowness()
     budget = None
     if selection.seconds is not None:
         budget = Budget(
-            selection.seconds, lambda note: click.echo(f"  {note}", err=True), refit=refit
+            selection.seconds,
+            lambda note: click.echo(f"  {note}", err=True),
+            refit=refit,
+            slowness=slowness,
         )
     held_out = round(training.validation_share(split.kind) * len(split.train))
     made: list[Model] = [make_model() for make_model in models]
     planned = [model for model in made if can_learn_from(model.output, dataset.feedback)]
-    if budget is not None:
-        planned = budget.order(planned)
     names = [model.name for model in planned]
+    first = [model.name for model in budget.order(planned)] if budget is not None else names
     all_ratings = len(split.train) + len(split.test) if refit else 0
-    plan = training_plan(names, held_out, len(split.train), all_ratings)
-    with ProgressBar(plan) as bar:
+    plan = training_plan(first, held_out, len(split.train), all_ratings, refit_order=names)
+    with ProgressBar(plan, slowness) as bar:
         progress = bar.progress()
         trained = train(dataset, split, models, training, progress, budget)
         if refit:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from marquee_trainer.data.dataset import RatingsDataset
-from marquee_trainer.data.details import Details
+from marquee_trainer.data.details import Details, bounded
 from marquee_trainer.data.items import check_titles, join_ids
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.rows import Rows
 from marquee_trainer.data.scale import Feedback
 
+# Up to this number of items, a catalogue costs models little, whatever the share of unrated items.
+_SMALL_CATALOGUE = 5_000
 _MERGED = {
     "last": "the latest one is used",
     "mean": "their mean is used",
@@ -38,8 +40,8 @@ def assemble(
         feedback: The kind of feedback; None to find it in the ratings, which are explicit if
             `options` has a scale.
         keep_unrated: Whether items without ratings stay in the catalogue. They are left out all
-            the same if there are more of them than rated items, because models grow with the
-            catalogue.
+            the same if the catalogue has more than 5,000 items, most of them without ratings,
+            because models grow with the catalogue.
 
     Returns:
         The data set, and notes on what is worth knowing about it.
@@ -52,10 +54,12 @@ def assemble(
         feedback = Feedback.EXPLICIT
     items, details, joined = join_ids(rows.items, details)
     untitled = check_titles(items.texts(), details, options.allow_untitled)
-    notes = [note for note in (joined, untitled) if note]
+    details, shortened = bounded(details)
+    notes = [note for note in (joined, untitled, shortened) if note]
     if keep_unrated:
         unrated = len(details.keys() - set(items.texts()))
-        keep_unrated = unrated <= len(items.names)
+        rated = len(items.names)
+        keep_unrated = unrated <= rated or unrated + rated <= _SMALL_CATALOGUE
         if unrated:
             fate = "stay in" if keep_unrated else "are left out of"
             notes.append(f"{unrated:,} items without ratings {fate} the catalogue")

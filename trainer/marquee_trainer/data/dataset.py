@@ -211,7 +211,10 @@ class RatingsDataset:
         for index, names in ((self.users, self.user_ids), (self.items, self.catalogue.items)):
             # The distinct ids of these rows only, and the place of each row's id among them.
             used, codes = np.unique(index[rows], return_inverse=True)
-            digest.update("\n".join(names.ids(used)).encode() + b"\0")
+            ids = names.ids(used)
+            # Ids may hold line ends, but no NUL.
+            separator = "\0" if any("\n" in name for name in ids) else "\n"
+            digest.update(separator.join(ids).encode() + b"\0")
             digest.update(codes.astype("<i4").tobytes())
         digest.update(self.ratings[rows].astype("<f4").tobytes())
         digest.update(self.timestamps[rows].astype("<i8").tobytes())

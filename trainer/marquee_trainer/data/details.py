@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+from marquee_core.attributes import MAX_ITEM_BYTES, MAX_NAME_BYTES
 
 
 @dataclass(frozen=True)
@@ -24,3 +26,41 @@ class ItemDetails:
 
 
 Details = dict[str, ItemDetails]
+
+
+def bounded(details: Details) -> tuple[Details, str]:
+    """Leaves out attributes where an item has more than a release may hold, the longest first.
+
+    Args:
+        details: Item metadata by item id.
+
+    Returns:
+        The metadata, and a note on what was left out; empty if nothing was.
+    """
+    shortened: Details = {}
+    dropped: dict[str, None] = {}
+    for name, item in details.items():
+        sizes = {key: _size(key, value) for key, value in item.attributes.items()}
+        total = sum(sizes.values())
+        if total <= MAX_ITEM_BYTES and all(len(key) * 4 <= MAX_NAME_BYTES for key in sizes):
+            continue
+        kept = dict(item.attributes)
+        for key in sorted(sizes, key=lambda key: -sizes[key]):
+            if total > MAX_ITEM_BYTES or len(key.encode()) > MAX_NAME_BYTES:
+                total -= sizes[key]
+                dropped[key] = None
+                del kept[key]
+        if len(kept) < len(item.attributes):
+            shortened[name] = replace(item, attributes=kept)
+    if not shortened:
+        return details, ""
+    shown = ", ".join(key[:40] for key in list(dropped)[:5])
+    note = (
+        f"{len(shortened):,} items have attributes of more than {MAX_ITEM_BYTES:,} bytes, or with "
+        f"names of more than {MAX_NAME_BYTES}; the longest are left out ({shown})"
+    )
+    return {**details, **shortened}, note
+
+
+def _size(name: str, value: str) -> int:
+    return len(name.encode()) + len(value.encode())

@@ -95,7 +95,9 @@ class DataFile:
 
     def _read(self, count: int) -> bytes:
         try:
-            with fsspec.open(self.url, "rb", compression="infer") as stream:
+            # By the name, because a URL may end in a query.
+            compression = fsspec.utils.infer_compression(self.name)
+            with fsspec.open(self.url, "rb", compression=compression) as stream:
                 content: bytes = stream.read(count)
                 return content
         except Exception as error:  # file systems and decompressors have no common exception

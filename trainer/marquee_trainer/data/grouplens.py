@@ -78,7 +78,9 @@ def load_grouplens(
     if not test_file:
         _, rows = _all_ratings(files, path, options)
         details = more_details or _details(files)
-        dataset, notes = assemble(rows, details, f"grouplens:{name}", options)
+        dataset, notes = assemble(
+            rows, details, f"grouplens:{name}", options, keep_unrated=bool(details)
+        )
         return GroupLensData(dataset, None, notes)
     if train_file:
         train_name, train = _named_ratings(files, path, train_file, options)
@@ -91,7 +93,7 @@ def load_grouplens(
     split_name = f"{train_name}, {test_name}"
     source = f"grouplens:{name} ({split_name})"
     details = more_details or _details(files)
-    dataset, notes = assemble(all_rows, details, source, options)
+    dataset, notes = assemble(all_rows, details, source, options, keep_unrated=bool(details))
     if train_file:
         parts = np.split(dataset.file_order, [len(train)])
         for part, part_name in zip(parts, (train_name, test_name), strict=True):

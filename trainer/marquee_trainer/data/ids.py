@@ -87,8 +87,8 @@ def id_problem(text: str) -> str | None:
     """Why a text is not a valid id; None if it is valid."""
     if not text:
         return "it is empty"
-    if not text.isprintable():
-        return "it has characters that are not printable"
+    if "\0" in text:
+        return "it has a NUL character"
     if len(text) * 4 > MAX_ID_BYTES and len(text.encode()) > MAX_ID_BYTES:
         return f"it is longer than {MAX_ID_BYTES} bytes"
     return None
@@ -130,5 +130,6 @@ def distinct(names: NDArray[np.bytes_]) -> tuple[NDArray[np.bytes_], Int64]:
 def _bytes(names: Sequence[str]) -> NDArray[np.bytes_]:
     if not names:
         return np.empty(0, dtype="S1")
-    # NumPy drops trailing NULs. Ids with control characters are invalid, whichever they have.
-    return np.array([name.replace("\0", "\1").encode() for name in names], dtype=np.bytes_)
+    # NumPy drops trailing NULs. Such ids are invalid, and stay so if something follows the NUL.
+    encoded = [(name + "." if name.endswith("\0") else name).encode() for name in names]
+    return np.array(encoded, dtype=np.bytes_)

@@ -12,7 +12,7 @@ import polars as pl
 from marquee_trainer.data.columns import plain_name
 from marquee_trainer.data.details import Details, ItemDetails
 from marquee_trainer.data.errors import RatingsError
-from marquee_trainer.data.ids import IdColumn
+from marquee_trainer.data.ids import IdColumn, id_problem
 from marquee_trainer.data.tables import Table, as_text
 from marquee_trainer.data.titles import split_title
 
@@ -76,9 +76,13 @@ def read_items(table: Table, name: str, genre_separator: str = "") -> Items:
     frame = table.read(range(len(header)))
     columns = {header[n]: frame[str(n)] for n in range(len(header)) if header[n]}
     ids = as_text(frame[str(places["id"])]).fill_null("").to_list()
-    bad = [row for row, item in enumerate(ids) if not item]
+    bad = [row for row, item in enumerate(ids) if id_problem(item)]
     if bad:
-        problems = [f"{table.where(row)}: the item id is empty" for row in bad[:10]]
+        problems = [
+            f"{table.where(row)}, column {header[places['id']]}: {ids[row][:40]!r} is not an item "
+            f"id: {id_problem(ids[row])}"
+            for row in bad[:10]
+        ]
         raise RatingsError.listing("malformed rows", problems, len(bad))
 
     def of(role: str) -> pl.Series | None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from marquee_trainer.data.details import Details, ItemDetails
 from marquee_trainer.data.dialect import decode
 from marquee_trainer.data.errors import OtherFormError, RatingsError
+from marquee_trainer.data.ids import id_problem
 from marquee_trainer.data.items import split_genres
 from marquee_trainer.data.titles import split_title
 
@@ -137,8 +138,8 @@ def _collected(rows: Iterator[_Row], name: str) -> Details:
     for number, row in rows:
         if isinstance(row, str):
             problems.append(f"{name}:{number}: {row}")
-        elif not row[0]:
-            problems.append(f"{name}:{number}: the item id is empty")
+        elif reason := id_problem(row[0]):
+            problems.append(f"{name}:{number}: {row[0][:40]!r} is not an item id: {reason}")
         elif row[0] in details:
             problems.append(f"{name}:{number}: item {row[0]} is described again")
         else:

@@ -76,7 +76,8 @@ def load_tfds(
         column["timestamp"].astype(np.int64),
         lambda row: f"example {row + 1}",
     )
-    return assemble(rows, more_details or details, f"tfds:{config}", options)
+    details = more_details or details
+    return assemble(rows, details, f"tfds:{config}", options, keep_unrated=bool(details))
 
 
 def _prepared(config: str, manual_dir: Path | None, data_dir: Path) -> Any:

@@ -181,54 +181,83 @@ def ranking_metrics(
     Raises:
         ValueError: A candidate's score is NaN.
     """
-    recall_k = k if recall_k is None else recall_k
-    discounts = 1.0 / np.log2(np.arange(2, k + 2))
-    ideal = np.concatenate([[0.0], np.cumsum(discounts)])
-    top_counts = np.zeros(task.train.item_count, dtype=np.int64)
-    top_items = np.full((len(task.users), min(k, task.train.item_count)), -1, dtype=np.int64)
-    # The rows are NDCG, recall, reciprocal rank and average precision; the columns are users.
-    values = np.zeros((4, len(task.users)))
-    first = 0
+    tally = RankingTally(task, k, recall_k)
     for users, candidates, relevant in task.blocks():
-        ranked = rank_candidates(score(users), candidates)
+        tally.add(score(users), candidates, relevant)
+    return tally.metrics()
+
+
+class RankingTally:
+    """Collects ranking metrics from the scores of one block of a task's users after another."""
+
+    def __init__(self, task: RankingTask, k: int, recall_k: int | None = None) -> None:
+        """Creates an empty tally; for the arguments see `ranking_metrics`."""
+        self._task, self._k = task, k
+        self._recall_k = k if recall_k is None else recall_k
+        self._discounts = 1.0 / np.log2(np.arange(2, k + 2))
+        self._ideal = np.concatenate([[0.0], np.cumsum(self._discounts)])
+        items, users = task.train.item_count, len(task.users)
+        self._top_counts = np.zeros(items, dtype=np.int64)
+        self._top_items = np.full((users, min(k, items)), -1, dtype=np.int64)
+        # The rows are NDCG, recall, reciprocal rank and average precision; the columns are users.
+        self._values = np.zeros((4, users))
+        self._users = 0
+
+    def add(self, scores: Float32 | Float64, candidates: Bool, relevant: Bool) -> None:
+        """Ranks the candidates of the next B users of the task.
+
+        Args:
+            scores: Scores of all items (B × items).
+            candidates: The candidates of each user (bool, B × items).
+            relevant: The relevant items of each user (bool, B × items).
+
+        Raises:
+            ValueError: A candidate's score is NaN.
+        """
+        k = self._k
+        ranked = rank_candidates(scores, candidates)
         hits = np.take_along_axis(relevant, ranked, axis=1)
         count = relevant.sum(axis=1)
         rows, ranks = np.nonzero(hits)
         ranks += 1
         # The number of the user's hits at this rank or above.
         hits_so_far = np.arange(1, len(rows) + 1) - np.searchsorted(rows, rows)
-        precision_sum = np.bincount(rows, hits_so_far / ranks, minlength=len(users))
-        block = slice(first, first + len(users))
-        values[:, block] = (
-            hits[:, :k] @ discounts[: hits.shape[1]] / ideal[np.minimum(count, k)],
-            hits[:, :recall_k].sum(axis=1) / count,
+        precision_sum = np.bincount(rows, hits_so_far / ranks, minlength=len(count))
+        block = slice(self._users, self._users + len(count))
+        self._values[:, block] = (
+            hits[:, :k] @ self._discounts[: hits.shape[1]] / self._ideal[np.minimum(count, k)],
+            hits[:, : self._recall_k].sum(axis=1) / count,
             1.0 / (hits.argmax(axis=1) + 1),
             precision_sum / count,
         )
         is_candidate = np.take_along_axis(candidates, ranked[:, :k], axis=1)
-        top_counts += np.bincount(ranked[:, :k][is_candidate], minlength=len(top_counts))
-        top_items[block] = np.where(is_candidate, ranked[:, :k], -1)
-        first += len(users)
-    ndcg, recall, reciprocal_rank, average_precision = values
+        top = ranked[:, :k][is_candidate]
+        self._top_counts += np.bincount(top, minlength=len(self._top_counts))
+        self._top_items[block] = np.where(is_candidate, ranked[:, :k], -1)
+        self._users += len(count)
 
-    def mean(by_user: Float64) -> float:
-        return float(by_user.mean()) if len(by_user) else 0.0
+    def metrics(self) -> RankingMetrics:
+        """The metrics of the users added, which must be all users of the task."""
+        ndcg, recall, reciprocal_rank, average_precision = self._values
 
-    return RankingMetrics(
-        ndcg=mean(ndcg),
-        recall=mean(recall),
-        mrr=mean(reciprocal_rank),
-        map=mean(average_precision),
-        coverage=float((top_counts > 0).mean()),
-        users=len(task.users),
-        excluded_users=task.excluded_users,
-        ndcg_by_user=ndcg,
-        recall_by_user=recall,
-        reciprocal_rank_by_user=reciprocal_rank,
-        average_precision_by_user=average_precision,
-        top_counts=top_counts,
-        top_items=top_items,
-    )
+        def mean(by_user: Float64) -> float:
+            return float(by_user.mean()) if len(by_user) else 0.0
+
+        return RankingMetrics(
+            ndcg=mean(ndcg),
+            recall=mean(recall),
+            mrr=mean(reciprocal_rank),
+            map=mean(average_precision),
+            coverage=float((self._top_counts > 0).mean()),
+            users=self._users,
+            excluded_users=self._task.excluded_users,
+            ndcg_by_user=ndcg,
+            recall_by_user=recall,
+            reciprocal_rank_by_user=reciprocal_rank,
+            average_precision_by_user=average_precision,
+            top_counts=self._top_counts,
+            top_items=self._top_items,
+        )
 
 
 def rank_candidates(scores: Float32 | Float64, candidates: Bool) -> Int64:

@@ -88,7 +88,7 @@ def _page(
     """
     if any(np.isnan(scores[0]) for scores in outputs.values()):
         return b""
-    eligible = np.ones(data.matrix.item_count, dtype=np.bool_)
+    eligible = data.matrix.item_counts > 0
     eligible[data.matrix.seen(user)] = False
     ranked = RankedCandidates(
         None,

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from marquee_core.attributes import Attributes
 from marquee_core.catalogue import Catalogue, Vocabulary
 from marquee_core.release.contents import model_folder, save_data
 from marquee_core.release.ensemble import BASELINE, POPULARITY, RECENT_POPULARITY, Ensemble
@@ -34,6 +35,7 @@ from marquee_trainer.models.model import Model
 from marquee_trainer.publishing.config import PrecomputeConfig, RetrievalConfig
 from marquee_trainer.publishing.precomputed import precompute_pages
 from marquee_trainer.publishing.retrieval import choose_retrieval
+from marquee_trainer.threads import blas_threads
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import ENSEMBLE
 from marquee_trainer.training.refit import all_rows
@@ -114,9 +116,11 @@ def publish_trained(
         retrieval,
         config.seed,
         precompute,
+        dataset.attributes,
     )
 
 
+@blas_threads(1)
 def publish_release(
     store: ReleaseStore,
     source: DataEntry,
@@ -130,6 +134,7 @@ def publish_release(
     retrieval: RetrievalConfig | None = None,
     seed: int = 0,
     precompute: PrecomputeConfig | None = None,
+    attributes: Mapping[str, Sequence[str]] | None = None,
 ) -> Manifest:
     """Writes the files and the manifest of a release into a store, without promoting it.
 
@@ -146,17 +151,21 @@ def publish_release(
         retrieval: How candidates are generated from a large catalogue; None for the default.
         seed: Seed of the choices that `retrieval` makes at random.
         precompute: Which first pages are precomputed; None for the default.
+        attributes: The items' free attributes: for each name, a text per item, empty if it is
+            unknown.
 
     Returns:
         The release's manifest.
 
     Raises:
         ArrayError: A model's parameters are not finite.
+        ValueError: The attributes of an item are larger than a release may hold.
         OSError: The store cannot be written to.
     """
+    packed = Attributes.of(attributes, len(catalogue)) if attributes else None
     with tempfile.TemporaryDirectory(prefix="marquee-release-") as name:
         folder = Path(name)
-        save_data(folder, users, catalogue, data, item_vectors(data), ensemble)
+        save_data(folder, users, catalogue, data, item_vectors(data), ensemble, packed)
         retrieval_entries = {}
         for model in models:
             model.save(model_folder(folder, model.name))

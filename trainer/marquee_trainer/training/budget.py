@@ -32,6 +32,7 @@ class Budget:
         report: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
         refit: bool = True,
+        slowness: float = 1.0,
     ) -> None:
         """Starts the clock.
 
@@ -40,10 +41,13 @@ class Budget:
             report: Called with a sentence for each model that is left out or shortened.
             clock: The current time, in seconds.
             refit: Whether the models are refitted on all ratings in the end.
+            slowness: How many times the estimated seconds this machine takes, as long as no fit was
+                measured.
         """
         self._refits = _EVALUATION_REFIT + (_FINAL_REFIT if refit else 0.0)
         self._report = report
         self._clock = clock
+        self._slowness = slowness
         self._end = clock() + seconds * (1.0 - _RESERVE)
         self._estimated_s = 0.0
         self._spent_s = 0.0
@@ -75,7 +79,7 @@ class Budget:
                 return model
             self._leave_out(model, 0.0)
             return None
-        cost = COSTS[model.name].at(matrix)
+        cost = COSTS[model.name].at(matrix.rating_count)
         needed = (cost.fit_s + self._refits * cost.refit_s) * self._speed()
         left = self._left()
         if needed <= left:
@@ -102,7 +106,7 @@ class Budget:
         """
         self._spent_s += seconds
         if model.name in COSTS:
-            cost = COSTS[model.name].at(matrix)
+            cost = COSTS[model.name].at(matrix.rating_count)
             self._estimated_s += cost.fit_s * self._shares.get(model.name, 1.0)
             self._refits_s += self._refits * seconds * cost.refit_s / cost.fit_s
         else:
@@ -113,8 +117,8 @@ class Budget:
         return self._end - self._clock() - self._refits_s
 
     def _speed(self) -> float:
-        """Measured over estimated seconds of the fits so far; 1 before the first."""
-        return self._spent_s / self._estimated_s if self._estimated_s else 1.0
+        """Measured over estimated seconds of the fits so far."""
+        return self._spent_s / self._estimated_s if self._estimated_s else self._slowness
 
     def _leave_out(self, model: Model, needed: float) -> None:
         estimate = f"it needs about {needed:,.0f} s, and " if needed else ""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 
-from marquee_core.arrays import Float32, Int32
+from marquee_core.arrays import Float32
 from marquee_core.output import Output
-from marquee_core.release.ensemble import Blend, Ensemble
+from marquee_core.release.ensemble import BlendPair, Ensemble
 from marquee_core.scorers.scorer import ReleaseData, Scorer
+from marquee_trainer.cores import usable_cores
 from marquee_trainer.data.interactions import Interactions
 from marquee_trainer.data.scale import RatingScale
 from marquee_trainer.metrics.beyond_accuracy import beyond_accuracy
@@ -20,16 +21,17 @@ from marquee_trainer.metrics.ranking_metrics import (
     RECALL_TOP,
     TOP,
     RankingMetrics,
+    RankingTally,
     RankingTask,
-    ranking_metrics,
 )
 from marquee_trainer.metrics.rating_metrics import rating_metrics
 from marquee_trainer.models.baselines import fitted_baselines
-from marquee_trainer.models.model import Model, predict_pairs, score_known
+from marquee_trainer.models.model import Model
 
 ENSEMBLE = "ensemble"
 
-ScoreFunction: TypeAlias = "Callable[[Int32], Float32]"
+# Scores of a block of users: 4 MB of memory for each model.
+_BLOCK_CELLS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -82,15 +84,12 @@ def evaluate(
     blends = ensemble.blends(sorted({model.backend for model in models}))
     evaluated = (*fitted_baselines(data, rankers_only), *models)
     scorers = {model.name: model.scorer for model in evaluated}
-    rating_predictors = [name for name, scorer in scorers.items() if scorer.output is Output.STARS]
+    task = RankingTask.of(data.matrix, test, relevant_stars)
+    parts = {"train": train, "test": test}
+    predictions, rankings = _score_users(data, scorers, blends, task, parts)
     metrics: dict[str, dict[str, float]] = {}
-    predictions: dict[str, dict[str, Float32]] = {"train": {}, "test": {}}
-    for part, interactions in (("train", train), ("test", test)):
+    for part, interactions in parts.items():
         by_model = predictions[part]
-        for name in rating_predictors:
-            by_model[name] = predict_pairs(
-                scorers[name], data, interactions.users, interactions.items
-            )
         if by_model:
             by_model[ENSEMBLE] = blends.rating.apply(by_model).astype(np.float32)
         for name, predicted in by_model.items():
@@ -98,11 +97,8 @@ def evaluate(
             row = metrics.setdefault(name, {})
             row[f"{part}_mse"], row[f"{part}_rmse"] = errors.mse, errors.rmse
             row[f"{part}_mae"] = errors.mae
-    task = RankingTask.of(data.matrix, test, relevant_stars)
-    rankings: dict[str, RankingMetrics] = {}
     vectors = item_vectors(data)
-    for name, score in score_functions(data, scorers, blends.ranking).items():
-        ranked = rankings[name] = ranking_metrics(task, score, TOP, RECALL_TOP)
+    for name, ranked in rankings.items():
         row = metrics.setdefault(name, {})
         row[f"ndcg@{TOP}"], row[f"recall@{RECALL_TOP}"] = ranked.ndcg, ranked.recall
         row["mrr"], row["map"] = ranked.mrr, ranked.map
@@ -117,23 +113,65 @@ def evaluate(
     )
 
 
-def score_functions(
-    data: ReleaseData, scorers: Mapping[str, Scorer], ranking: Blend
-) -> dict[str, ScoreFunction]:
-    """Functions that score all items for known users, by model and for the ensemble.
+def _score_users(
+    data: ReleaseData,
+    scorers: Mapping[str, Scorer],
+    blends: BlendPair,
+    task: RankingTask,
+    parts: Mapping[str, Interactions],
+) -> tuple[dict[str, dict[str, Float32]], dict[str, RankingMetrics]]:
+    """Scores each user once with every model, for the predictions and the rankings.
+
+    Memory holds one block of users at a time: the scores of all items by each model.
 
     Args:
-        data: The training ratings, from which the users' profiles are read.
+        data: See `evaluate`.
         scorers: The scorer of each model.
-        ranking: The ensemble's ranking blend.
+        blends: The ensemble's blends.
+        task: The users to rank for, their candidates and their relevant items.
+        parts: The ratings to predict, by name of the part.
 
     Returns:
-        Functions from user indexes (int32, B) to scores (float32, B × items).
+        By part and rating predictor, predictions in stars, not clipped (float32, n); and the
+        metrics of the rankings, by model and for the ensemble.
     """
-    models = {name: score_known(scorer, data) for name, scorer in scorers.items()}
-
-    def blended(users: Int32) -> Float32:
-        scores = {name: models[name](users) for name in ranking.weights}
-        return ranking.apply(scores).astype(np.float32)
-
-    return {**models, ENSEMBLE: blended}
+    predictions = {
+        part: {
+            name: np.empty(len(pairs), dtype=np.float32)
+            for name, scorer in scorers.items()
+            if scorer.output is Output.STARS
+        }
+        for part, pairs in parts.items()
+    }
+    orders = {part: np.argsort(pairs.users, kind="stable") for part, pairs in parts.items()}
+    sorted_users = {part: pairs.users[orders[part]] for part, pairs in parts.items()}
+    tallies = {name: RankingTally(task, TOP, RECALL_TOP) for name in (*scorers, ENSEMBLE)}
+    everyone = np.unique(np.concatenate([task.users, *(pairs.users for pairs in parts.values())]))
+    size = max(1, _BLOCK_CELLS // max(1, data.matrix.item_count))
+    with ThreadPoolExecutor(usable_cores()) as threads:
+        for start in range(0, len(everyone), size):
+            users = everyone[start : start + size].astype(np.int32)
+            profiles = data.matrix.profiles(users)
+            scores = {name: scorer.score(profiles) for name, scorer in scorers.items()}
+            for part, pairs in parts.items():
+                ends = np.searchsorted(sorted_users[part], [users[0], users[-1] + 1])
+                rows = orders[part][slice(*ends)]
+                cells = np.searchsorted(users, pairs.users[rows]), pairs.items[rows]
+                for name, predicted in predictions[part].items():
+                    predicted[rows] = scores[name][cells]
+            positions = np.arange(*np.searchsorted(task.users, [users[0], users[-1] + 1]))
+            if not len(positions):
+                continue
+            candidates, relevant = task.lists(positions)
+            rows = np.searchsorted(users, task.users[positions])
+            ranked = {name: scored[rows] for name, scored in scores.items()}
+            ranked[ENSEMBLE] = blends.ranking.apply(
+                {name: ranked[name] for name in blends.ranking.weights}
+            ).astype(np.float32)
+            # Ranking is mostly sorting, for which NumPy releases the interpreter lock.
+            for done in [
+                threads.submit(tallies[name].add, scored, candidates, relevant)
+                for name, scored in ranked.items()
+            ]:
+                done.result()
+    return predictions, {name: tally.metrics() for name, tally in tallies.items()}

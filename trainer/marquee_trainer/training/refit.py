@@ -17,6 +17,7 @@ from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.split import Split
 from marquee_trainer.models.model import Model, Training
+from marquee_trainer.threads import blas_threads
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.preparation import release_data
 from marquee_trainer.training.progress import Progress
@@ -60,6 +61,7 @@ def all_rows(split: Split) -> Int64:
     return rows
 
 
+@blas_threads(1)
 def refit_models(
     fitted: Sequence[Model],
     data: ReleaseData,

@@ -30,6 +30,7 @@ from marquee_trainer.ensemble.blends import RankingLists, learn_ensemble
 from marquee_trainer.metrics.ranking_metrics import RankingTask
 from marquee_trainer.models.baselines import fitted_baselines
 from marquee_trainer.models.model import Fit, Model, Training, can_learn_from, predict_pairs
+from marquee_trainer.threads import blas_threads
 from marquee_trainer.training.budget import Budget
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import evaluate
@@ -45,6 +46,7 @@ from marquee_trainer.training.refit import refit_models
 from marquee_trainer.training.results import Trained, ValidationPredictions
 
 
+@blas_threads(1)
 def train(
     dataset: RatingsDataset,
     split: Split,

@@ -33,6 +33,7 @@ from marquee_trainer.metrics.ranking_metrics import TOP, RankingTask, ranking_me
 from marquee_trainer.models.configurations import ConfigurationError, value_of, with_parameters
 from marquee_trainer.models.model import Epoch, Model, Training, predict_pairs, score_known
 from marquee_trainer.models.registry import MODELS_BY_NAME
+from marquee_trainer.threads import blas_threads
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.preparation import interactions_of, release_data, validation_split
 from marquee_trainer.tuning.spaces import SPACES
@@ -95,6 +96,7 @@ class Search:
         return min((t for t in self.trials if not t.pruned), key=lambda trial: trial.loss)
 
 
+@blas_threads(1)
 def tune(
     dataset: RatingsDataset,
     split: Split,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+import marquee
 from marquee.cli._commands import COMMANDS
 from marquee.cli._errors import EXIT_CODES_HELP
 from marquee.cli._feedback import COMMANDS as FEEDBACK_COMMANDS
@@ -54,6 +55,13 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Bearer token. Safer in the environment: process listings show the command line.",
 )
 @click.option(
+    "--token-file",
+    type=_FILE,
+    envvar="MARQUEE_TOKEN_FILE",
+    show_envvar=True,
+    help="File with the bearer token, read again when it changes. Not with --token.",
+)
+@click.option(
     "--allow-insecure-token",
     is_flag=True,
     help="Allow sending the token in plaintext to another machine.",
@@ -69,11 +77,15 @@ def main(
     tls_key: Path | None,
     tls_server_name: str | None,
     token: str | None,
+    token_file: Path | None,
     allow_insecure_token: bool,
 ) -> None:
     """Marquee, a movie recommender.
 
     The options listed here choose the gateway that the commands call.
     """
+    if token and token_file:
+        raise click.UsageError("--token and --token-file exclude each other")
+    held = marquee.TokenFile(token_file) if token_file else token
     certificates = connection_tls(tls, tls_ca, tls_cert, tls_key, tls_server_name)
-    ctx.obj = Connection(address, timeout, token, allow_insecure_token, certificates)
+    ctx.obj = Connection(address, timeout, held, allow_insecure_token, certificates)

@@ -100,10 +100,10 @@ def search(
 @_options.as_json
 @click.pass_obj
 def item(connection: Connection, /, item_id: str, as_json: bool) -> None:
-    """Show an item: title, year, genres, ratings."""
+    """Show an item: title, year, genres, ratings and attributes."""
     with connection.client() as client:
         answer = client.get_item(item_id)
-    click.echo(_json.dumps(answer) if as_json else _output.items([answer]))
+    click.echo(_json.dumps(answer) if as_json else _output.item(answer))
 
 
 @click.command()

@@ -26,14 +26,14 @@ class Connection:
     Attributes:
         address: The gateway's address.
         timeout: The deadline of calls and batches in seconds; None for the defaults.
-        token: The bearer token; None for none.
+        token: The bearer token, or the file that holds it; None for none.
         allow_insecure_token: Whether the token may be sent in plaintext to another machine.
         tls: Whether to use TLS, or the certificates to use it with.
     """
 
     address: str
     timeout: float | None
-    token: str | None = field(repr=False)
+    token: str | marquee.TokenFile | None = field(repr=False)
     allow_insecure_token: bool
     tls: bool | marquee.TLS
 

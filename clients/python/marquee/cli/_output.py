@@ -19,8 +19,10 @@ _DEGRADED = {
 
 def recommendations(answer: marquee.Recommendations) -> str:
     """Formats a page of recommendations, followed by the reasons if there are any."""
+    # Releases of implicit feedback predict no stars.
+    has_stars = any(entry.predicted_stars is not None for entry in answer)
     table = render(
-        ("#", "item", "title", "year", "genres", "stars", "score", "proposed by"),
+        ("#", "item", "title", "year", "genres", *["stars"] * has_stars, "score", "proposed by"),
         [
             (
                 str(entry.rank),
@@ -28,13 +30,13 @@ def recommendations(answer: marquee.Recommendations) -> str:
                 entry.title or "",
                 str(entry.year or ""),
                 ", ".join(entry.genres),
-                "" if entry.predicted_stars is None else f"{entry.predicted_stars:.2f}",
+                *([_stars(entry.predicted_stars)] if has_stars else []),
                 f"{entry.score:.3f}",
                 ", ".join(entry.proposed_by),
             )
             for entry in answer
         ],
-        ">><><>><",
+        ">><><" + ">" * has_stars + "><",
         droppable=("proposed by", "genres", "score", "year"),
     )
     lines = [table if answer.items else "No items match."]
@@ -44,6 +46,10 @@ def recommendations(answer: marquee.Recommendations) -> str:
     if answer.next_page_token:
         lines.append(f"next page: --page-token {printable(answer.next_page_token)}")
     return "\n".join(lines)
+
+
+def _stars(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
 def predicted_ratings(answer: marquee.PredictedRatings) -> str:
@@ -98,13 +104,21 @@ def items(found: Sequence[marquee.Item]) -> str:
                 str(item.year or ""),
                 ", ".join(item.genres),
                 f"{item.rating_count:,}",
-                "" if item.mean_stars is None else f"{item.mean_stars:.2f}",
+                _stars(item.mean_stars),
             )
             for item in found
         ],
         "><><>>",
         droppable=("genres", "ratings", "mean stars"),
     )
+
+
+def item(found: marquee.Item) -> str:
+    """Formats one item of the catalogue, with its attributes."""
+    if not found.attributes:
+        return items([found])
+    rows = [(name, " ".join(value.split())) for name, value in found.attributes.items()]
+    return f"{items([found])}\n\n{render(('attribute', 'value'), rows, '<<')}"
 
 
 def found_items(answer: marquee.FoundItems) -> str:
@@ -257,10 +271,12 @@ def _reasons(entry: marquee.Recommendation) -> str:
                 amount = f"{reason.score_contribution:+.3f} by {reason.model}"
                 if not reason.model:  # from an older server
                     amount = f"{reason.contribution:+.3f} stars in item CF"
-                text = (
-                    f"{amount}: the user gave {reason.title or reason.item_id} "
-                    f"{reason.stars:g} stars (similarity {reason.similarity:.2f})"
-                )
+                title = reason.title or reason.item_id
+                given = f"the user gave {title} {reason.stars:g} stars"
+                if reason.model and entry.predicted_stars is None:
+                    # Implicit feedback: the strength of an interaction, such as a number of plays.
+                    given = f"the user's {title} with strength {reason.stars:g}"
+                text = f"{amount}: {given} (similarity {reason.similarity:.2f})"
             case marquee.SimilarUsers():
                 amount = f"{reason.score_contribution:+.3f} by {reason.model}"
                 if not reason.model:  # from an older server

@@ -98,8 +98,20 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     the call was recorded. Example metadata: {"event_id": "5f0c9e1d"}
     """
     ERROR_REASON_ADMIN_REQUIRED: _ErrorReason.ValueType  # 23
-    """PERMISSION_DENIED. The method needs the administrator's token as a bearer token, and the gateway
-    must have been started with one. Example metadata: {}
+    """PERMISSION_DENIED. The method needs a bearer token with the scope `admin`.
+    Example metadata: {}
+    """
+    ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 31
+    """UNAUTHENTICATED. The server checks bearer tokens, and the call carries none or one that is not
+    valid. Example metadata: {"why": "the token has expired"}
+    """
+    ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 32
+    """PERMISSION_DENIED. The caller's token or certificate does not allow the call. `scope` is the one
+    that the token lacks. Example metadata: {"scope": "feedback"}
+    """
+    ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 33
+    """RESOURCE_EXHAUSTED. The caller makes more calls than its rate limit allows. Retry after the time
+    in the metadata. Example metadata: {"retry_after_ms": "250"}
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -176,7 +188,19 @@ ERROR_REASON_EVENT_ID_REUSED: ErrorReason.ValueType  # 22
 the call was recorded. Example metadata: {"event_id": "5f0c9e1d"}
 """
 ERROR_REASON_ADMIN_REQUIRED: ErrorReason.ValueType  # 23
-"""PERMISSION_DENIED. The method needs the administrator's token as a bearer token, and the gateway
-must have been started with one. Example metadata: {}
+"""PERMISSION_DENIED. The method needs a bearer token with the scope `admin`.
+Example metadata: {}
+"""
+ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 31
+"""UNAUTHENTICATED. The server checks bearer tokens, and the call carries none or one that is not
+valid. Example metadata: {"why": "the token has expired"}
+"""
+ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 32
+"""PERMISSION_DENIED. The caller's token or certificate does not allow the call. `scope` is the one
+that the token lacks. Example metadata: {"scope": "feedback"}
+"""
+ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 33
+"""RESOURCE_EXHAUSTED. The caller makes more calls than its rate limit allows. Retry after the time
+in the metadata. Example metadata: {"retry_after_ms": "250"}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

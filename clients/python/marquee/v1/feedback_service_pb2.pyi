@@ -82,14 +82,15 @@ class FeedbackEvent(_message.Message):
     EVENT_ID_FIELD_NUMBER: _builtins.int
     RECOMMENDATION_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """The user's id. 1 to 256 printable characters."""
+    """The user's id. 1 to 256 characters without NUL."""
     item_id: _builtins.str
-    """The item's id. 1 to 256 printable characters."""
+    """The item's id. 1 to 256 characters without NUL."""
     kind: Global___FeedbackKind.ValueType
     """What the user did. Required."""
     stars: _builtins.float
     """The number of stars. Required for FEEDBACK_KIND_RATING, within the rating scale of the release
-    in service (from 0 to 100 while there is none); not allowed for other kinds.
+    in service; while there is none, any finite number, which is later limited to the scale. For
+    implicit feedback, the strength of the interaction: 0 or more. Not allowed for other kinds.
     """
     share_watched: _builtins.float
     """The share of the item that was watched, from 0 to 1. Required for FEEDBACK_KIND_PLAY; not
@@ -208,11 +209,11 @@ class DeleteFeedbackRequest(_message.Message):
     EVENT_ID_FIELD_NUMBER: _builtins.int
     ITEM_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """The user's id. 1 to 256 printable characters."""
+    """The user's id. 1 to 256 characters without NUL."""
     event_id: _builtins.str
     """Delete the event with this key. At most 128 printable characters."""
     item_id: _builtins.str
-    """Delete all of the user's events about this item. At most 256 printable characters."""
+    """Delete all of the user's events about this item. At most 256 characters without NUL."""
     def __init__(
         self,
         *,
@@ -262,7 +263,7 @@ class ForgetUserRequest(_message.Message):
 
     USER_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """The user's id. 1 to 256 printable characters."""
+    """The user's id. 1 to 256 characters without NUL."""
     def __init__(
         self,
         *,
@@ -312,7 +313,7 @@ class ListFeedbackRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """The user's id. 1 to 256 printable characters."""
+    """The user's id. 1 to 256 characters without NUL."""
     page_size: _builtins.int
     """The maximum number of events on the page, at most 1,000. 0, the default, stands for 20."""
     page_token: _builtins.str

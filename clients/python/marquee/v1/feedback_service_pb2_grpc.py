@@ -107,7 +107,7 @@ class FeedbackServiceServicer(object):
         log keeps a digest of the id, so that the next release leaves the user's ratings out; until
         then, models trained before may still contain their influence on other users' answers. Events
         that occurred before the call and arrive after it are ignored. Each call is written to the
-        audit table and to the server's log. Requires the administrator's token.
+        audit table and to the server's log. Requires a token with the scope `admin`.
 
         Errors: ADMIN_REQUIRED.
         """

@@ -63,7 +63,7 @@ class FeedbackServiceStub:
     log keeps a digest of the id, so that the next release leaves the user's ratings out; until
     then, models trained before may still contain their influence on other users' answers. Events
     that occurred before the call and arrive after it are ignored. Each call is written to the
-    audit table and to the server's log. Requires the administrator's token.
+    audit table and to the server's log. Requires a token with the scope `admin`.
 
     Errors: ADMIN_REQUIRED.
     """
@@ -109,7 +109,7 @@ class FeedbackServiceAsyncStub(FeedbackServiceStub):
     log keeps a digest of the id, so that the next release leaves the user's ratings out; until
     then, models trained before may still contain their influence on other users' answers. Events
     that occurred before the call and arrive after it are ignored. Each call is written to the
-    audit table and to the server's log. Requires the administrator's token.
+    audit table and to the server's log. Requires a token with the scope `admin`.
 
     Errors: ADMIN_REQUIRED.
     """
@@ -170,7 +170,7 @@ class FeedbackServiceServicer(metaclass=_abc_1.ABCMeta):
         log keeps a digest of the id, so that the next release leaves the user's ratings out; until
         then, models trained before may still contain their influence on other users' answers. Events
         that occurred before the call and arrive after it are ignored. Each call is written to the
-        audit table and to the server's log. Requires the administrator's token.
+        audit table and to the server's log. Requires a token with the scope `admin`.
 
         Errors: ADMIN_REQUIRED.
         """

@@ -724,7 +724,7 @@ class SimilarItemsRequest(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     INCLUDE_METADATA_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
-    """The id of the item to compare with. 1 to 256 printable characters."""
+    """The id of the item to compare with. 1 to 256 characters without NUL."""
     page_size: _builtins.int
     """The maximum number of similar items, at most 1,000. 0, the default, stands for 20."""
     release_id: _builtins.str
@@ -810,7 +810,8 @@ class SimilarItem(_message.Message):
     """The position in the list, counted from 1."""
     similarity: _builtins.float
     """The similarity, above 0 and at most 1: the mean of the models' similarities, which are shrunk
-    towards 0 for items with few ratings and then scaled so that each model's largest is 1.
+    towards 0 for items with few ratings and then scaled so that each model's largest is 1. For an
+    item without ratings, the share of genres and attributes in common, less with distant years.
     """
     @_builtins.property
     def proposed_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -916,7 +917,7 @@ class GetItemRequest(_message.Message):
 
     ITEM_ID_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
-    """The item's id. 1 to 256 printable characters."""
+    """The item's id. 1 to 256 characters without NUL."""
     def __init__(
         self,
         *,
@@ -1290,12 +1291,14 @@ class BackendStatus(_message.Message):
     backend: _builtins.str
     """The backend's name: `cf` or `inference`."""
     target: _builtins.str
-    """The gRPC target that the gateway resolves to the addresses of the replicas."""
+    """The gRPC target that the gateway resolves to the addresses of the replicas; empty for callers who
+    may not learn addresses.
+    """
     healthy: _builtins.bool
     """Whether at least one replica answered the gateway's last health probe."""
     last_error: _builtins.str
     """The most recent error of a replica or of the address lookup; empty if there was none since the
-    gateway started.
+    gateway started. Callers who may not learn addresses are not told what it was.
     """
     last_error_at: _builtins.str
     """When that error occurred, as an RFC 3339 timestamp; empty if there was none."""

@@ -125,7 +125,8 @@ class RecommenderServiceServicer(object):
 
     def SimilarItems(self, request, context):
         """Returns the items most similar to a given item, most similar first. Like Recommend it degrades
-        if a backend fails; without any backend the list is empty.
+        if a backend fails; without any backend the list is empty. An item without ratings is compared
+        by genres, year and attributes instead, without any model, unless the request names one.
 
         Errors: INVALID_FIELD, ITEM_NOT_FOUND, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE; with
         `model` also MODEL_UNAVAILABLE and MODEL_ABSTAINS.
@@ -145,7 +146,7 @@ class RecommenderServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetItem(self, request, context):
-        """Returns the metadata and rating statistics of one item. It needs no backend.
+        """Returns the metadata, the attributes and the rating statistics of one item. It needs no backend.
 
         Errors: INVALID_FIELD, ITEM_NOT_FOUND, NO_RELEASE.
         """

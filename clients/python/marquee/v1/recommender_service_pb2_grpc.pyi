@@ -67,7 +67,8 @@ class RecommenderServiceStub:
     """
     SimilarItems: _grpc.UnaryUnaryMultiCallable[_recommender_service_pb2.SimilarItemsRequest, _recommender_service_pb2.SimilarItemsResponse]
     """Returns the items most similar to a given item, most similar first. Like Recommend it degrades
-    if a backend fails; without any backend the list is empty.
+    if a backend fails; without any backend the list is empty. An item without ratings is compared
+    by genres, year and attributes instead, without any model, unless the request names one.
 
     Errors: INVALID_FIELD, ITEM_NOT_FOUND, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE; with
     `model` also MODEL_UNAVAILABLE and MODEL_ABSTAINS.
@@ -79,7 +80,7 @@ class RecommenderServiceStub:
     Errors: INVALID_FIELD, NO_RELEASE, PAGE_TOKEN_MISMATCH, PAGE_TOKEN_EXPIRED.
     """
     GetItem: _grpc.UnaryUnaryMultiCallable[_recommender_service_pb2.GetItemRequest, _recommender_service_pb2.GetItemResponse]
-    """Returns the metadata and rating statistics of one item. It needs no backend.
+    """Returns the metadata, the attributes and the rating statistics of one item. It needs no backend.
 
     Errors: INVALID_FIELD, ITEM_NOT_FOUND, NO_RELEASE.
     """
@@ -127,7 +128,8 @@ class RecommenderServiceAsyncStub(RecommenderServiceStub):
     """
     SimilarItems: _aio.UnaryUnaryMultiCallable[_recommender_service_pb2.SimilarItemsRequest, _recommender_service_pb2.SimilarItemsResponse]  # type: ignore[assignment]
     """Returns the items most similar to a given item, most similar first. Like Recommend it degrades
-    if a backend fails; without any backend the list is empty.
+    if a backend fails; without any backend the list is empty. An item without ratings is compared
+    by genres, year and attributes instead, without any model, unless the request names one.
 
     Errors: INVALID_FIELD, ITEM_NOT_FOUND, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE; with
     `model` also MODEL_UNAVAILABLE and MODEL_ABSTAINS.
@@ -139,7 +141,7 @@ class RecommenderServiceAsyncStub(RecommenderServiceStub):
     Errors: INVALID_FIELD, NO_RELEASE, PAGE_TOKEN_MISMATCH, PAGE_TOKEN_EXPIRED.
     """
     GetItem: _aio.UnaryUnaryMultiCallable[_recommender_service_pb2.GetItemRequest, _recommender_service_pb2.GetItemResponse]  # type: ignore[assignment]
-    """Returns the metadata and rating statistics of one item. It needs no backend.
+    """Returns the metadata, the attributes and the rating statistics of one item. It needs no backend.
 
     Errors: INVALID_FIELD, ITEM_NOT_FOUND, NO_RELEASE.
     """
@@ -208,7 +210,8 @@ class RecommenderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_recommender_service_pb2.SimilarItemsResponse, _abc.Awaitable[_recommender_service_pb2.SimilarItemsResponse]]:
         """Returns the items most similar to a given item, most similar first. Like Recommend it degrades
-        if a backend fails; without any backend the list is empty.
+        if a backend fails; without any backend the list is empty. An item without ratings is compared
+        by genres, year and attributes instead, without any model, unless the request names one.
 
         Errors: INVALID_FIELD, ITEM_NOT_FOUND, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE; with
         `model` also MODEL_UNAVAILABLE and MODEL_ABSTAINS.
@@ -232,7 +235,7 @@ class RecommenderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _recommender_service_pb2.GetItemRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_recommender_service_pb2.GetItemResponse, _abc.Awaitable[_recommender_service_pb2.GetItemResponse]]:
-        """Returns the metadata and rating statistics of one item. It needs no backend.
+        """Returns the metadata, the attributes and the rating statistics of one item. It needs no backend.
 
         Errors: INVALID_FIELD, ITEM_NOT_FOUND, NO_RELEASE.
         """

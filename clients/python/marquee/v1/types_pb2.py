@@ -24,17 +24,19 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16marquee/v1/types.proto\x12\nmarquee.v1\"(\n\x06Rating\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05stars\x18\x02 \x01(\x02\"W\n\x07Subject\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12#\n\x07ratings\x18\x02 \x03(\x0b\x32\x12.marquee.v1.Rating\x12\x16\n\x0eliked_item_ids\x18\x03 \x03(\t\"\xc6\x01\n\nItemFilter\x12\x12\n\ngenres_any\x18\x01 \x03(\t\x12\x12\n\ngenres_all\x18\x02 \x03(\t\x12\x13\n\x0bgenres_none\x18\x03 \x03(\t\x12\x15\n\x08year_min\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x15\n\x08year_max\x18\x05 \x01(\x05H\x01\x88\x01\x01\x12\x18\n\x10\x61llowed_item_ids\x18\x06 \x03(\t\x12\x19\n\x11\x65xcluded_item_ids\x18\x07 \x03(\tB\x0b\n\t_year_minB\x0b\n\t_year_max\"\x82\x01\n\x04Item\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04year\x18\x03 \x01(\x05\x12\x0e\n\x06genres\x18\x04 \x03(\t\x12\x14\n\x0crating_count\x18\x05 \x01(\x03\x12\x17\n\nmean_stars\x18\x06 \x01(\x02H\x00\x88\x01\x01\x42\r\n\x0b_mean_stars\"\\\n\x0bModelWeight\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x16\n\x0eranking_weight\x18\x03 \x01(\x01\x12\x15\n\rrating_weight\x18\x04 \x01(\x01\"\xc6\x01\n\x0c\x41nswerSource\x12\x12\n\nrelease_id\x18\x01 \x01(\t\x12\'\n\x06models\x18\x02 \x03(\x0b\x32\x17.marquee.v1.ModelWeight\x12\x10\n\x08\x64\x65graded\x18\x03 \x01(\x08\x12\x34\n\x10\x64\x65graded_reasons\x18\x04 \x03(\x0e\x32\x1a.marquee.v1.DegradedReason\x12\x19\n\x11\x61\x62staining_models\x18\x05 \x03(\t\x12\x16\n\x0eserver_time_us\x18\x06 \x01(\x03*\xa5\x01\n\x0bSubjectKind\x12\x1c\n\x18SUBJECT_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12SUBJECT_KIND_KNOWN\x10\x01\x12)\n%SUBJECT_KIND_KNOWN_WITH_FRESH_RATINGS\x10\x02\x12\x18\n\x14SUBJECT_KIND_VISITOR\x10\x03\x12\x1b\n\x17SUBJECT_KIND_COLD_START\x10\x04*\xeb\x02\n\x0e\x44\x65gradedReason\x12\x1f\n\x1b\x44\x45GRADED_REASON_UNSPECIFIED\x10\x00\x12\"\n\x1e\x44\x45GRADED_REASON_CF_UNAVAILABLE\x10\x01\x12)\n%DEGRADED_REASON_INFERENCE_UNAVAILABLE\x10\x02\x12\x1e\n\x1a\x44\x45GRADED_REASON_CF_TIMEOUT\x10\x03\x12%\n!DEGRADED_REASON_INFERENCE_TIMEOUT\x10\x04\x12&\n\"DEGRADED_REASON_CF_RELEASE_MISSING\x10\x05\x12-\n)DEGRADED_REASON_INFERENCE_RELEASE_MISSING\x10\x06\x12!\n\x1d\x44\x45GRADED_REASON_CF_OVERLOADED\x10\x07\x12(\n$DEGRADED_REASON_INFERENCE_OVERLOADED\x10\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16marquee/v1/types.proto\x12\nmarquee.v1\"(\n\x06Rating\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05stars\x18\x02 \x01(\x02\"W\n\x07Subject\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12#\n\x07ratings\x18\x02 \x03(\x0b\x32\x12.marquee.v1.Rating\x12\x16\n\x0eliked_item_ids\x18\x03 \x03(\t\"\xc6\x01\n\nItemFilter\x12\x12\n\ngenres_any\x18\x01 \x03(\t\x12\x12\n\ngenres_all\x18\x02 \x03(\t\x12\x13\n\x0bgenres_none\x18\x03 \x03(\t\x12\x15\n\x08year_min\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x15\n\x08year_max\x18\x05 \x01(\x05H\x01\x88\x01\x01\x12\x18\n\x10\x61llowed_item_ids\x18\x06 \x03(\t\x12\x19\n\x11\x65xcluded_item_ids\x18\x07 \x03(\tB\x0b\n\t_year_minB\x0b\n\t_year_max\"\xeb\x01\n\x04Item\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04year\x18\x03 \x01(\x05\x12\x0e\n\x06genres\x18\x04 \x03(\t\x12\x14\n\x0crating_count\x18\x05 \x01(\x03\x12\x17\n\nmean_stars\x18\x06 \x01(\x02H\x00\x88\x01\x01\x12\x34\n\nattributes\x18\x07 \x03(\x0b\x32 .marquee.v1.Item.AttributesEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\r\n\x0b_mean_stars\"\\\n\x0bModelWeight\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x16\n\x0eranking_weight\x18\x03 \x01(\x01\x12\x15\n\rrating_weight\x18\x04 \x01(\x01\"\xc6\x01\n\x0c\x41nswerSource\x12\x12\n\nrelease_id\x18\x01 \x01(\t\x12\'\n\x06models\x18\x02 \x03(\x0b\x32\x17.marquee.v1.ModelWeight\x12\x10\n\x08\x64\x65graded\x18\x03 \x01(\x08\x12\x34\n\x10\x64\x65graded_reasons\x18\x04 \x03(\x0e\x32\x1a.marquee.v1.DegradedReason\x12\x19\n\x11\x61\x62staining_models\x18\x05 \x03(\t\x12\x16\n\x0eserver_time_us\x18\x06 \x01(\x03*\xa5\x01\n\x0bSubjectKind\x12\x1c\n\x18SUBJECT_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12SUBJECT_KIND_KNOWN\x10\x01\x12)\n%SUBJECT_KIND_KNOWN_WITH_FRESH_RATINGS\x10\x02\x12\x18\n\x14SUBJECT_KIND_VISITOR\x10\x03\x12\x1b\n\x17SUBJECT_KIND_COLD_START\x10\x04*\xeb\x02\n\x0e\x44\x65gradedReason\x12\x1f\n\x1b\x44\x45GRADED_REASON_UNSPECIFIED\x10\x00\x12\"\n\x1e\x44\x45GRADED_REASON_CF_UNAVAILABLE\x10\x01\x12)\n%DEGRADED_REASON_INFERENCE_UNAVAILABLE\x10\x02\x12\x1e\n\x1a\x44\x45GRADED_REASON_CF_TIMEOUT\x10\x03\x12%\n!DEGRADED_REASON_INFERENCE_TIMEOUT\x10\x04\x12&\n\"DEGRADED_REASON_CF_RELEASE_MISSING\x10\x05\x12-\n)DEGRADED_REASON_INFERENCE_RELEASE_MISSING\x10\x06\x12!\n\x1d\x44\x45GRADED_REASON_CF_OVERLOADED\x10\x07\x12(\n$DEGRADED_REASON_INFERENCE_OVERLOADED\x10\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'marquee.v1.types_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SUBJECTKIND']._serialized_start=799
-  _globals['_SUBJECTKIND']._serialized_end=964
-  _globals['_DEGRADEDREASON']._serialized_start=967
-  _globals['_DEGRADEDREASON']._serialized_end=1330
+  _globals['_ITEM_ATTRIBUTESENTRY']._loaded_options = None
+  _globals['_ITEM_ATTRIBUTESENTRY']._serialized_options = b'8\001'
+  _globals['_SUBJECTKIND']._serialized_start=904
+  _globals['_SUBJECTKIND']._serialized_end=1069
+  _globals['_DEGRADEDREASON']._serialized_start=1072
+  _globals['_DEGRADEDREASON']._serialized_end=1435
   _globals['_RATING']._serialized_start=38
   _globals['_RATING']._serialized_end=78
   _globals['_SUBJECT']._serialized_start=80
@@ -42,9 +44,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ITEMFILTER']._serialized_start=170
   _globals['_ITEMFILTER']._serialized_end=368
   _globals['_ITEM']._serialized_start=371
-  _globals['_ITEM']._serialized_end=501
-  _globals['_MODELWEIGHT']._serialized_start=503
-  _globals['_MODELWEIGHT']._serialized_end=595
-  _globals['_ANSWERSOURCE']._serialized_start=598
-  _globals['_ANSWERSOURCE']._serialized_end=796
+  _globals['_ITEM']._serialized_end=606
+  _globals['_ITEM_ATTRIBUTESENTRY']._serialized_start=542
+  _globals['_ITEM_ATTRIBUTESENTRY']._serialized_end=591
+  _globals['_MODELWEIGHT']._serialized_start=608
+  _globals['_MODELWEIGHT']._serialized_end=700
+  _globals['_ANSWERSOURCE']._serialized_start=703
+  _globals['_ANSWERSOURCE']._serialized_end=901
 # @@protoc_insertion_point(module_scope)

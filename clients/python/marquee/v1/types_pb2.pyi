@@ -122,11 +122,11 @@ class Rating(_message.Message):
     ITEM_ID_FIELD_NUMBER: _builtins.int
     STARS_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
-    """The item's id. 1 to 256 printable characters; ids in releases have at most 256 bytes in UTF-8."""
+    """The item's id. 1 to 256 characters without NUL; ids in releases have at most 256 bytes in UTF-8."""
     stars: _builtins.float
     """The rating in stars, within the release's rating scale (0.5 to 5 for recent MovieLens data). If
     the release was trained on implicit feedback, the strength of the interaction, such as a number
-    of plays: 0 or more.
+    of plays: 0 or more. At 0 the item is only left out of the list.
     """
     def __init__(
         self,
@@ -158,7 +158,7 @@ class Subject(_message.Message):
     RATINGS_FIELD_NUMBER: _builtins.int
     LIKED_ITEM_IDS_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """The user's id, at most 256 printable characters; ids in releases have at most 256 bytes in
+    """The user's id, at most 256 characters without NUL; ids in releases have at most 256 bytes in
     UTF-8. Empty for a visitor. An unknown id is not an error: see SUBJECT_KIND_VISITOR and
     SUBJECT_KIND_COLD_START.
     """
@@ -225,7 +225,9 @@ class ItemFilter(_message.Message):
 
     @_builtins.property
     def allowed_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Keep only these items. Empty keeps all. At most 10,000."""
+        """Keep only these items. Empty keeps all. At most 10,000. Recommend ranks items without ratings
+        only if they are named here, because no model knows anything about them.
+        """
 
     @_builtins.property
     def excluded_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -263,12 +265,33 @@ class Item(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class AttributesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ITEM_ID_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
     YEAR_FIELD_NUMBER: _builtins.int
     GENRES_FIELD_NUMBER: _builtins.int
     RATING_COUNT_FIELD_NUMBER: _builtins.int
     MEAN_STARS_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
     """The item's id."""
     title: _builtins.str
@@ -285,6 +308,12 @@ class Item(_message.Message):
     def genres(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The genres; empty if none are known."""
 
+    @_builtins.property
+    def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What the source of the items tells beyond these fields, by name; attributes that the item lacks
+        are left out. Set by GetItem only. At most 32,768 bytes, names and values together.
+        """
+
     def __init__(
         self,
         *,
@@ -294,10 +323,11 @@ class Item(_message.Message):
         genres: _abc.Iterable[_builtins.str] | None = ...,
         rating_count: _builtins.int = ...,
         mean_stars: _builtins.float | None = ...,
+        attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_mean_stars", b"_mean_stars", "mean_stars", b"mean_stars"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mean_stars", b"_mean_stars", "genres", b"genres", "item_id", b"item_id", "mean_stars", b"mean_stars", "rating_count", b"rating_count", "title", b"title", "year", b"year"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mean_stars", b"_mean_stars", "attributes", b"attributes", "genres", b"genres", "item_id", b"item_id", "mean_stars", b"mean_stars", "rating_count", b"rating_count", "title", b"title", "year", b"year"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__mean_stars: _TypeAlias = _typing.Literal["mean_stars"]  # noqa: Y015
     _WhichOneofArgType__mean_stars: _TypeAlias = _typing.Literal["_mean_stars", b"_mean_stars"]  # noqa: Y015

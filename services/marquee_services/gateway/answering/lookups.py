@@ -42,7 +42,7 @@ class Lookups:
         )
 
     def item(self, request: pb.GetItemRequest) -> pb.GetItemResponse:
-        """Answers an item's metadata and rating statistics.
+        """Answers an item's metadata, attributes and rating statistics.
 
         Raises:
             ItemNotFound: The release has no item with this id.
@@ -52,4 +52,6 @@ class Lookups:
         index = release.catalogue.items.index(request.item_id)
         if index < 0:
             raise ItemNotFound(request.item_id)
-        return pb.GetItemResponse(item=item_message(release, index), release_id=release.release_id)
+        item = item_message(release, index)
+        item.attributes.update(release.attributes.of_item(index))
+        return pb.GetItemResponse(item=item, release_id=release.release_id)

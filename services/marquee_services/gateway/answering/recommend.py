@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from marquee.v1 import recommender_service_pb2 as pb
+from marquee_services.gateway.answer_metrics import AnswerMetrics
 from marquee_services.gateway.answering import messages
 from marquee_services.gateway.answering.page_scorer import PageScorer
 from marquee_services.gateway.answering.reasons import Explainer
@@ -26,6 +27,7 @@ class Recommender:
         explainer: Explainer,
         answer_cache: AnswerCache,
         fresh: FreshFeedback,
+        metrics: AnswerMetrics,
     ) -> None:
         """Creates a recommender.
 
@@ -35,12 +37,14 @@ class Recommender:
             explainer: Adds reasons to the items on request.
             answer_cache: Receives the first pages of known users.
             fresh: The feedback of users since the release was trained.
+            metrics: Counts the answers by what they recommend.
         """
         self._releases = releases
         self._page_scorer = page_scorer
         self._explainer = explainer
         self._answer_cache = answer_cache
         self._fresh = fresh
+        self._metrics = metrics
 
     async def recommend(
         self,
@@ -68,10 +72,12 @@ class Recommender:
         release = resolved.release
         scored_page = await self._page_scorer.score_page(resolved, options, size, deadline)
         ranked, page, scored = scored_page.ranked, scored_page.page, scored_page.scored
+        shown = ranked.item_indexes(page.positions)
+        scored_stars = scored.stars if release.predicts_stars else None
         items = messages.recommended_items(
-            release.catalogue.items.ids(ranked.item_indexes(page.positions)),
+            release.catalogue.items.ids(shown),
             ranked.scores[page.positions],
-            scored.stars if release.predicts_stars else None,
+            scored_stars,
             ranked.proposers(page.positions),
             resolved.offset + 1,
         )
@@ -102,6 +108,7 @@ class Recommender:
             source=messages.source_message(release, scored.blends, failures, scored.abstaining),
             unknown_item_ids=resolved.unknown_items,
         )
+        self._metrics.count(release, resolved.subject.kind, shown, scored_stars)
         if token is None:
             adds_ratings = request.subject.ratings or request.subject.liked_item_ids
             self._answer_cache.put(

@@ -96,6 +96,9 @@ def resolve_request(
     feedback = _feedback(fresh, release, request.subject.user_id, token)
     subject = resolve_subject(release, request.subject, field, feedback)
     eligible, unknown = eligible_items(release, options.filter)
+    if not options.filter.allowed_item_ids:
+        # Nothing is known of them, so no model can rank them; their scores are accidents.
+        eligible[release.unrated_items] = False
     if not options.include_seen:
         eligible[subject.profile.items] = False
     required_backends = frozenset(token.backends) if token and not options.model else None

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from marquee.v1 import recommender_service_pb2 as pb
+from marquee_core.arrays import Float32
 from marquee_core.retrieval.top import top_indexes
 from marquee_services.errors import ItemNotFound
 from marquee_services.gateway.answering.messages import item_message, source_message
+from marquee_services.gateway.backends.failures import BackendError
+from marquee_services.gateway.ranking.content import content_similarities
 from marquee_services.gateway.ranking.deadline import Deadline
 from marquee_services.gateway.ranking.filters import eligible_items
 from marquee_services.gateway.ranking.router import Router
@@ -32,6 +35,9 @@ class SimilarItemsFinder:
     ) -> pb.SimilarItemsResponse:
         """Finds the eligible items with the highest positive similarity to an item.
 
+        The models compare items by their ratings. An item without ratings is compared by content
+        instead, unless the request names a model.
+
         Raises:
             ServiceError: The request cannot be answered; the protocol lists the method's errors.
         """
@@ -41,9 +47,14 @@ class SimilarItemsFinder:
             raise ItemNotFound(request.item_id)
         eligible, unknown_ids = eligible_items(release, request.filter)
         eligible[item] = False
-        rows, failures = await self._router.compare(release, item, request.model, deadline)
         size = request.page_size or DEFAULT_PAGE_SIZE
-        blend, rows = blend_similarities(rows, item, release)
+        if release.rating_counts[item] == 0 and not request.model:
+            rows: dict[str, Float32] = {}
+            failures: list[BackendError] = []
+            blend = content_similarities(release.catalogue, release.attributes, item)
+        else:
+            rows, failures = await self._router.compare(release, item, request.model, deadline)
+            blend, rows = blend_similarities(rows, item, release)
         best = top_indexes(blend, size, eligible & (blend > 0))
         best_of_model = {
             name: set(top_indexes(row, max(size, DEFAULT_PAGE_SIZE), eligible & (row > 0)).tolist())

@@ -14,6 +14,9 @@ from marquee_services.gateway.answering.messages import model_weights
 from marquee_services.gateway.backends.interface import AnyBackend
 from marquee_services.gateway.releases.release import GatewayRelease
 from marquee_services.gateway.releases.serving import Releases
+from marquee_services.server.access import Scope, has_scope
+
+_WITHHELD = "told to callers with the scope admin"
 
 
 class StatusReporter:
@@ -24,6 +27,7 @@ class StatusReporter:
         releases: Releases,
         backends: Iterable[AnyBackend],
         feedback: Callable[[], pb.FeedbackStatus | None],
+        is_open: bool,
     ) -> None:
         """Reports on the given releases and backends.
 
@@ -31,16 +35,23 @@ class StatusReporter:
             releases: The releases.
             backends: The backends.
             feedback: Returns the state of the feedback log; None if the gateway has none.
+            is_open: Whether callers without the scope `admin` may learn addresses, too.
         """
         self._releases = releases
         self._backends = tuple(backends)
         self._feedback = feedback
+        self._is_open = is_open
 
     def status(self) -> pb.GetStatusResponse:
         """The current state; without a release in service, `release` is not set.
 
         Backends whose models none of the loaded releases holds are left out: they are not called.
+        Addresses, and errors that may name some, are for administrators.
         """
+        tells_addresses = self._is_open or has_scope(Scope.ADMIN)
+        feedback = self._feedback()
+        if feedback is not None and feedback.last_error and not tells_addresses:
+            feedback.last_error = _WITHHELD
         loaded = self._releases.loaded
         used = frozenset[str]().union(*(held.backends for held in loaded))
         try:
@@ -53,10 +64,14 @@ class StatusReporter:
             backends=[
                 pb.BackendStatus(
                     backend=backend.name,
-                    target=backend.target,
+                    target=backend.target if tells_addresses else "",
                     healthy=backend.healthy,
                     loaded_release_ids=backend.releases,
-                    last_error=backend.last_error.text,
+                    last_error=(
+                        backend.last_error.text
+                        if tells_addresses or not backend.last_error.text
+                        else _WITHHELD
+                    ),
                     last_error_at=backend.last_error.at,
                 )
                 for backend in self._backends
@@ -64,7 +79,7 @@ class StatusReporter:
             ],
             server_version=version("marquee-recommender"),
             pending_release_reason=self._releases.pending_reason,
-            feedback=self._feedback(),
+            feedback=feedback,
         )
 
 

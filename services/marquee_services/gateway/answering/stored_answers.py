@@ -13,6 +13,7 @@ from enum import StrEnum
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee_services.errors import NoRelease, ReleaseNotFound
+from marquee_services.gateway.answer_metrics import AnswerMetrics
 from marquee_services.gateway.answering import messages
 from marquee_services.gateway.caching.answer_cache import AnswerCache, CachedAnswer
 from marquee_services.gateway.caching.message_bytes import SerializedResponse
@@ -48,6 +49,7 @@ class StoredAnswers:
         use_precomputed: bool,
         dense_limit: int,
         fresh: FreshFeedback,
+        metrics: AnswerMetrics,
     ) -> None:
         """Creates a finder.
 
@@ -60,6 +62,7 @@ class StoredAnswers:
                 pages are ranked that way, and are not used for larger catalogues.
             fresh: The feedback of users since the release was trained. Precomputed pages do not
                 know it, and cached ones are of one version of it.
+            metrics: Counts the answers by what they recommend.
         """
         self._releases = releases
         self._router = router
@@ -67,6 +70,7 @@ class StoredAnswers:
         self._use_precomputed = use_precomputed
         self._dense_limit = dense_limit
         self._fresh = fresh
+        self._metrics = metrics
         # The serialised source of the last release asked for; it is the same for all its answers.
         self._release_source: tuple[GatewayRelease | None, bytes] = None, b""
 
@@ -149,11 +153,15 @@ class StoredAnswers:
     ) -> tuple[CachedAnswer, AnswerOrigin] | None:
         cached = self._cache.get(release.release_id, key, feedback_version)
         if cached is not None:
+            self._metrics.count_stored(release, cached.body)
             return cached, AnswerOrigin.CACHED
         if feedback_version:
             return None
         precomputed = self._from_precomputed_page(release, subject, options, key)
-        return None if precomputed is None else (precomputed, AnswerOrigin.PRECOMPUTED)
+        if precomputed is None:
+            return None
+        self._metrics.count_stored(release, precomputed.body)
+        return precomputed, AnswerOrigin.PRECOMPUTED
 
     def _from_precomputed_page(
         self,

@@ -11,8 +11,11 @@ import structlog
 from marquee_services.gateway.backends.addresses import Address, resolve
 from marquee_services.gateway.backends.failures import BackendError, Failure, LastError
 from marquee_services.gateway.backends.interface import AnyReplica
+from marquee_services.gateway.backends.monitor import BackendMonitor
 from marquee_services.gateway.backends.replica import Replica
 from marquee_services.gateway.settings import GatewaySettings
+from marquee_services.server.certificates import Certificates
+from marquee_services.server.metrics import Metrics
 
 _log = structlog.get_logger()
 _T = TypeVar("_T")
@@ -33,11 +36,20 @@ class Backend:
         replicas: The replicas by address.
     """
 
-    def __init__(self, name: str, target: str, settings: GatewaySettings) -> None:
+    def __init__(
+        self,
+        name: str,
+        target: str,
+        settings: GatewaySettings,
+        certificates: Certificates | None = None,
+        monitor: BackendMonitor | None = None,
+    ) -> None:
         self.name = name
         self.target = target
         self.replicas: dict[Address, Replica] = {}
         self._settings = settings
+        self._certificates = certificates
+        self._monitor = monitor or BackendMonitor(Metrics())
         self._release_in_service = ""
         self._resolve_error = LastError()
 
@@ -66,6 +78,10 @@ class Backend:
         """The most recent error of a replica or of resolving the target."""
         errors = [replica.last_error for replica in self.replicas.values()]
         return max((*errors, self._resolve_error), key=lambda error: error.at)
+
+    def replica_states(self) -> list[tuple[str, bool]]:
+        """The address of each replica, and whether it is healthy."""
+        return [(replica.address, replica.healthy) for replica in self.replicas.values()]
 
     def serves(self, release_id: str) -> bool:
         """Whether a connected and healthy replica has loaded a release."""
@@ -162,7 +178,9 @@ class Backend:
             _log.warning("backend_resolution_failed", backend=self.name, error=str(error))
             return
         for address in found - self.replicas.keys():
-            self.replicas[address] = Replica(self.name, address, self._settings)
+            self.replicas[address] = Replica(
+                self.name, address, self._settings, self._certificates, self._monitor
+            )
         for address in self.replicas.keys() - found:
             # A replica that still answers stays, even when its address no longer resolves.
             if not self.replicas[address].healthy and not self.replicas[address].calls_in_flight:

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import NamedTuple, Self
 
+from marquee_core.redaction import redact
+
 
 class Failure(StrEnum):
     """Why a backend did not answer.
@@ -47,4 +49,4 @@ class LastError(NamedTuple):
     @classmethod
     def now(cls, text: str) -> Self:
         """An error with the current time."""
-        return cls(text, datetime.now(UTC).isoformat())
+        return cls(redact(text), datetime.now(UTC).isoformat())

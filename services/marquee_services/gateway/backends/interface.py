@@ -83,6 +83,9 @@ class AnyBackend(Protocol):
     def last_error(self) -> LastError:
         """The backend's most recent error."""
 
+    def replica_states(self) -> Sequence[tuple[str, bool]]:
+        """The address of each replica, and whether it is healthy."""
+
     def serves(self, release_id: str) -> bool:
         """Whether the backend can answer with a release without delay."""
 

@@ -3,42 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
 import structlog
 
 from marquee.v1 import scoring_service_pb2 as pb
-from marquee.v1 import scoring_service_pb2_grpc
 from marquee_core.arrays import Bool, Float32, Int32
 from marquee_services.gateway.backends.addresses import Address
 from marquee_services.gateway.backends.answers import unpack_rankings, unpack_scores
+from marquee_services.gateway.backends.connection import Connection
 from marquee_services.gateway.backends.failures import BackendError, Failure, LastError
+from marquee_services.gateway.backends.monitor import BackendMonitor
 from marquee_services.gateway.backends.ranking import BackendRanking
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.scoring.plan import RankingPlan
+from marquee_services.server.certificates import Certificates
 from marquee_services.server.micro_batcher import MicroBatcher, QueueFullError
-from marquee_services.server.runtime import MAX_MESSAGE_BYTES
 from marquee_services.server.wire import pack_bits, unpack_floats, unpack_ints
 
 _log = structlog.get_logger()
 _T = TypeVar("_T")
-
-_CHANNEL_OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    # Pings detect a frozen server. `ping_timeout_ms` must be set as well: the keepalive timeout
-    # alone does not end the streams that are open.
-    ("grpc.keepalive_time_ms", 1_000),
-    ("grpc.keepalive_timeout_ms", 1_000),
-    ("grpc.http2.ping_timeout_ms", 1_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-)
 
 _FAILURE_BY_STATUS = {
     grpc.StatusCode.DEADLINE_EXCEEDED: Failure.TIMEOUT,
@@ -62,7 +47,14 @@ class Replica:
         last_error: The most recent error.
     """
 
-    def __init__(self, name: str, address: Address, settings: GatewaySettings) -> None:
+    def __init__(
+        self,
+        name: str,
+        address: Address,
+        settings: GatewaySettings,
+        certificates: Certificates | None,
+        monitor: BackendMonitor,
+    ) -> None:
         self.name = name
         self.address = address.target
         self.healthy = False
@@ -72,22 +64,23 @@ class Replica:
         self.last_called_at = 0.0
         self.last_error = LastError()
         self._timeout = settings.backend_timeout
-        self._channel = _open_channel(address, settings.backend_ca)
-        self._stub = scoring_service_pb2_grpc.ScoringServiceStub(self._channel)
+        self._monitor = monitor
+        self._meters = [monitor.queues.meter(name, queue) for queue in ("score", "rank")]
+        self._connection = Connection(address, certificates)
         self._scores: MicroBatcher[
             tuple[str, tuple[str, ...]], pb.UserQuery, dict[str, Float32]
-        ] = MicroBatcher(self._score_batch, settings.max_batch, settings.max_waiting)
+        ] = MicroBatcher(
+            self._score_batch, settings.max_batch, settings.max_waiting, self._meters[0]
+        )
         self._rankings: MicroBatcher[tuple[str, RankingPlan], pb.UserQuery, BackendRanking] = (
-            MicroBatcher(self._rank_batch, settings.max_batch, settings.max_waiting)
+            MicroBatcher(
+                self._rank_batch, settings.max_batch, settings.max_waiting, self._meters[1]
+            )
         )
 
     def serves(self, release_id: str) -> bool:
         """Whether the server is connected and healthy and has loaded a release."""
-        return (
-            self.healthy
-            and release_id in self.releases
-            and self._channel.get_state() is grpc.ChannelConnectivity.READY
-        )
+        return self.healthy and release_id in self.releases and self._connection.is_ready
 
     async def score(
         self,
@@ -167,9 +160,7 @@ class Replica:
             models=models,
             eligible=pack_bits(eligible),
         )
-        response = await self._answer(
-            self._stub.RetrieveItems(request, timeout=self._limited(timeout))
-        )
+        response = await self._answer("RetrieveItems", request, self._limited(timeout))
         return [unpack_ints("items", model.items) for model in response.models]
 
     async def compare(self, release_id: str, item: int, timeout: float) -> dict[str, Float32]:
@@ -187,9 +178,7 @@ class Replica:
             BackendError: The server did not answer in time, or failed.
         """
         request = pb.CompareItemsRequest(release_id=release_id, item_index=item)
-        response = await self._answer(
-            self._stub.CompareItems(request, timeout=self._limited(timeout))
-        )
+        response = await self._answer("CompareItems", request, self._limited(timeout))
         return {
             model.model: unpack_floats("similarities", model.similarities)
             for model in response.models
@@ -221,10 +210,9 @@ class Replica:
         request = pb.ExplainItemsRequest(
             release_id=release_id, user=query, evidence_count=count, models=models
         )
-        response = await self._answer(
-            self._stub.ExplainItems(request, timeout=self._limited(timeout))
-        )
-        return response.items
+        response = await self._answer("ExplainItems", request, self._limited(timeout))
+        items: Sequence[pb.ExplainItemsResponse.ItemEvidence] = response.items
+        return items
 
     async def probe(self, release_in_service: str) -> None:
         """Lists the server's releases, and sets `healthy` by whether it answers.
@@ -232,8 +220,9 @@ class Replica:
         Args:
             release_in_service: The release that the gateway serves; the server keeps it loaded.
         """
+        await self._connection.renew(was_working=self.healthy)
         try:
-            response = await self._stub.ListReleases(
+            response = await self._connection.stub.ListReleases(
                 pb.ListReleasesRequest(release_in_service=release_in_service),
                 timeout=self._timeout,
             )
@@ -248,8 +237,10 @@ class Replica:
         self.healthy = True
 
     async def close(self) -> None:
-        """Closes the channel."""
-        await self._channel.close()
+        """Closes the connection."""
+        for meter in self._meters:
+            meter.forget()
+        await self._connection.close()
 
     def _limited(self, timeout: float) -> float:
         """A call's timeout in seconds: the backend timeout of the settings at most."""
@@ -284,7 +275,7 @@ class Replica:
             stars_models=plan.stars_models,
             stars_count=plan.stars_count,
         )
-        response = await self._answer(self._stub.RankItems(request, timeout=timeout))
+        response = await self._answer("RankItems", request, timeout)
         try:
             return unpack_rankings(queries, response)
         except ValueError as error:
@@ -295,16 +286,18 @@ class Replica:
     ) -> list[dict[str, Float32]]:
         release_id, models = key
         request = pb.ScoreItemsRequest(release_id=release_id, users=queries, models=models)
-        response = await self._answer(self._stub.ScoreItems(request, timeout=timeout))
+        response = await self._answer("ScoreItems", request, timeout)
         try:
             return unpack_scores(queries, response)
         except ValueError as error:
             raise BackendError(self.name, Failure.UNAVAILABLE, str(error)) from error
 
-    async def _answer(self, call: Awaitable[_T]) -> _T:
-        """Awaits a call, and turns its gRPC error into a `BackendError`."""
+    async def _answer(self, method: str, request: Any, timeout: float) -> Any:
+        """Calls the server, and turns a gRPC error into a `BackendError`."""
         try:
-            return await call
+            return await self._monitor.call(
+                self.name, self.address, self._connection.stub, method, request, timeout
+            )
         except grpc.aio.AioRpcError as error:
             self._record_error(error)
             failure = _FAILURE_BY_STATUS.get(error.code(), Failure.UNAVAILABLE)
@@ -322,14 +315,3 @@ class Replica:
                 address=self.address,
                 error=self.last_error.text,
             )
-
-
-def _open_channel(address: Address, ca_file: str) -> grpc.aio.Channel:
-    options: Any = _CHANNEL_OPTIONS
-    if address.authority:
-        # The channel dials an IP address, but the certificate names the host.
-        options += (("grpc.default_authority", address.authority),)
-    if not ca_file:
-        return grpc.aio.insecure_channel(address.target, options)
-    credentials = grpc.ssl_channel_credentials(Path(ca_file).read_bytes())
-    return grpc.aio.secure_channel(address.target, credentials, options)

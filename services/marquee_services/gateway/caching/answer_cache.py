@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-
-from cachetools import LRUCache
+from typing import TypeAlias
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
+from marquee_services.gateway.caching.counting_lru import CountingLRU
 from marquee_services.gateway.caching.message_bytes import (
     SerializedResponse,
     length_delimited_tag,
@@ -19,6 +19,9 @@ from marquee_services.gateway.caching.request_key import RequestKey
 
 # The approximate memory of an entry's Python objects, in addition to its serialised bytes.
 _OVERHEAD_BYTES = 500
+
+# The release, the request, and the version of the user's feedback.
+_Key: TypeAlias = tuple[str, RequestKey, int]
 
 _ID = length_delimited_tag(pb.RecommendResponse, "recommendation_id")
 _TOKEN = length_delimited_tag(pb.RecommendResponse, "next_page_token")
@@ -77,17 +80,20 @@ class AnswerCache:
 
     The answer to a known user depends on the request, the release and the user's recorded feedback
     only, and all three are part of the key. Entries therefore never become stale.
+
+    Attributes:
+        entries: The entries, for metrics.
     """
 
     def __init__(self, max_bytes: int) -> None:
         """Creates an empty cache of at most `max_bytes` bytes; 0 caches nothing."""
         # Each value is the entry's size, key included, and the answer.
-        self._answers: LRUCache[tuple[str, RequestKey, int], tuple[int, CachedAnswer]] = LRUCache(
-            max_bytes, getsizeof=lambda entry: entry[0]
+        self.entries: CountingLRU[tuple[str, RequestKey, int], tuple[int, CachedAnswer]] = (
+            CountingLRU(max_bytes, getsizeof=lambda entry: entry[0])
         )
 
     def __len__(self) -> int:
-        return len(self._answers)
+        return len(self.entries)
 
     def get(
         self, release_id: str, key: RequestKey, feedback_version: int = 0
@@ -99,7 +105,7 @@ class AnswerCache:
             key: The key of the request.
             feedback_version: The version of the user's recorded feedback; 0 for none.
         """
-        entry = self._answers.get((release_id, key, feedback_version))
+        entry = self.entries.get((release_id, key, feedback_version))
         return None if entry is None else entry[1]
 
     def put(
@@ -144,8 +150,8 @@ class AnswerCache:
             (release_id, key, feedback_version),
             len(key.subject) + len(key.options) + answer.nbytes,
         )
-        if full_key not in self._answers and size <= self._answers.maxsize:
-            self._answers[full_key] = size, answer
+        if full_key not in self.entries and size <= self.entries.maxsize:
+            self.entries[full_key] = size, answer
 
 
 @lru_cache(maxsize=64)

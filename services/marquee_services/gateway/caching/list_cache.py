@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from cachetools import LRUCache
-
+from marquee_services.gateway.caching.counting_lru import CountingLRU
 from marquee_services.gateway.ranking.ranked_candidates import RankedCandidates
 
 
@@ -12,22 +11,25 @@ class ListCache:
 
     Further pages of a cached list are cut from the scores of its first page. If the list has been
     evicted, the same release and the same backends compute the scores again.
+
+    Attributes:
+        entries: The entries, for metrics.
     """
 
     def __init__(self, max_bytes: int) -> None:
         """Creates an empty cache of at most `max_bytes` bytes."""
-        self._lists: LRUCache[str, RankedCandidates] = LRUCache(
+        self.entries: CountingLRU[str, RankedCandidates] = CountingLRU(
             max_bytes, getsizeof=lambda ranked: ranked.nbytes
         )
 
     def __len__(self) -> int:
-        return len(self._lists)
+        return len(self.entries)
 
     def put(self, list_id: str, ranked: RankedCandidates) -> None:
         """Caches a list in place of its former scores, unless it is larger than the cache."""
-        if self._lists.get(list_id) is not ranked and ranked.nbytes <= self._lists.maxsize:
-            self._lists[list_id] = ranked.detached()
+        if self.entries.get(list_id) is not ranked and ranked.nbytes <= self.entries.maxsize:
+            self.entries[list_id] = ranked.detached()
 
     def get(self, list_id: str) -> RankedCandidates | None:
         """The scores of a list; None if it is not cached."""
-        return self._lists.get(list_id)
+        return self.entries.get(list_id)

@@ -12,6 +12,7 @@ import structlog
 
 from marquee_core.feedback.events import LogUnavailable
 from marquee_core.feedback.log import READ_PAGE, EventLog
+from marquee_core.redaction import redact
 from marquee_services.gateway.feedback.fresh import FreshFeedback
 
 _log = structlog.get_logger()
@@ -123,6 +124,7 @@ class FeedbackFollower:
             self._wake.clear()
 
     def _record(self, text: str) -> None:
+        text = redact(text)
         if self.healthy or not self.last_error.text:
             _log.warning("feedback_log_unavailable", log=self._log.name, error=text)
         self.healthy = False

@@ -17,7 +17,6 @@ import numpy as np
 
 from marquee.v1 import scoring_service_pb2, types_pb2
 from marquee_core.arrays import Bool, Float32, Int32
-from marquee_core.feedback.events import FeedbackKind
 from marquee_core.feedback.meaning import is_explicit, stars_of
 from marquee_core.ratings import Profiles
 from marquee_core.scorers.baseline import Baseline
@@ -114,6 +113,8 @@ def resolve_subject(
         user = -1
     ids = [*(rating.item_id for rating in subject.ratings), *subject.liked_item_ids]
     found = release.catalogue.items.indexes(ids)
+    if not release.predicts_stars:
+        given = _strengths(given, low)
     liked = np.full(len(subject.liked_item_ids), high, dtype=np.float32)
     stars = np.concatenate([given, liked])
     known = found >= 0
@@ -122,6 +123,10 @@ def resolve_subject(
         earlier_items, earlier_ratings = _recorded(release, user, feedback, set(ids))
         items = np.concatenate([earlier_items, items])
         ratings = np.concatenate([earlier_ratings, ratings])
+    if not release.predicts_stars:
+        # What is no interaction comes first, so that it does not make interactions older.
+        order = np.argsort(ratings >= low, kind="stable")
+        items, ratings = items[order], ratings[order]
     return ResolvedSubject(
         kind=_kind(user, len(items)),
         user=user,
@@ -154,15 +159,27 @@ def _recorded(
         [stars_of(event.kind, event.value, low, high) for event in events], dtype=np.float32
     )
     if not release.predicts_stars:
-        # Implicit feedback has no dislikes: even the lowest strength counts as an interaction.
-        # Below it, the item is excluded from the list and has no other effect.
-        stars[[event.kind is FeedbackKind.DISLIKE for event in events]] = low - 1.0
+        stars = _strengths(stars, low)
     used = items >= 0
     if user >= 0:
         # A play tells less than the rating that the user gave before.
         plays = np.array([not is_explicit(event.kind) for event in events], dtype=np.bool_)
         used &= ~(plays & np.isin(items, release.data.matrix.seen(user)))
     return items[used], stars[used]
+
+
+def _strengths(values: Float32, low: float) -> Float32:
+    """Strengths of interactions, without those that say that there was none.
+
+    Implicit feedback has no dislikes: models take every value from the lowest strength on for an
+    interaction. Below it, the item is excluded from the list and has no other effect.
+
+    Args:
+        values: Strengths, or what events count as (float32, n).
+        low: The lowest strength, which no interaction has: 0 plays, or a dislike.
+    """
+    strengths: Float32 = np.where(values > low, values, low - 1.0).astype(np.float32)
+    return strengths
 
 
 def _unknown_ids(ids: Sequence[str], known: Sequence[bool]) -> tuple[str, ...]:

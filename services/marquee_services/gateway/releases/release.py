@@ -11,10 +11,16 @@ from typing import Any, TypeVar
 import numpy as np
 
 from marquee_core.arrays import Float32, Float64, Int32, Int64
+from marquee_core.attributes import Attributes
 from marquee_core.catalogue import Catalogue, Vocabulary
 from marquee_core.errors import ArtifactError
 from marquee_core.output import Output
-from marquee_core.release.contents import gateway_scores, open_gateway_files, open_release
+from marquee_core.release.contents import (
+    gateway_scores,
+    open_attributes,
+    open_gateway_files,
+    open_release,
+)
 from marquee_core.release.ensemble import (
     BASELINE,
     GATEWAY_MODELS,
@@ -54,6 +60,7 @@ class GatewayRelease:
             None if the release has no such model (float32, items).
         rating_counts: The number of training ratings of each item (int64, items).
         precomputed_pages: The precomputed first pages of known users.
+        attributes: The items' free attributes.
     """
 
     manifest: Manifest
@@ -66,6 +73,7 @@ class GatewayRelease:
     recent_popularity: Float32 | None
     rating_counts: Int64
     precomputed_pages: PrecomputedPages
+    attributes: Attributes
 
     @property
     def release_id(self) -> str:
@@ -220,6 +228,11 @@ class GatewayRelease:
             return (totals / self.rating_counts).astype(np.float32)
 
     @cached_property
+    def unrated_items(self) -> Int32:
+        """The items without training ratings (int32, n)."""
+        return np.flatnonzero(self.rating_counts == 0).astype(np.int32)
+
+    @cached_property
     def titles(self) -> TitleIndex:
         """The index that title searches use."""
         return TitleIndex([self.catalogue.title(i) for i in range(self.item_count)])
@@ -260,8 +273,9 @@ def load_gateway_release(store: ReleaseStore, release_id: str, cache: Path) -> G
         own.get(RECENT_POPULARITY),
         counts,
         PrecomputedPages.load(files.folder, files.manifest, catalogue.items),
+        open_attributes(files),
     )
     # Computes the cached properties now, so that the first requests do not have to.
     _ = release.titles, release.mean_stars, release.backends, release.models
-    _ = release.stars_models, release.orders
+    _ = release.stars_models, release.orders, release.unrated_items
     return release

@@ -60,6 +60,12 @@ class Releases:
             raise NoRelease("no release is in service yet")
         return self._serving
 
+    def published_at(self) -> tuple[str, str] | None:
+        """The release in service and when it was published (RFC 3339); None if there is none."""
+        if self._serving is None:
+            return None
+        return self._serving.release_id, self._serving.manifest.published_at
+
     def pick(self, release_id: str) -> GatewayRelease:
         """The release with the given id; for "" the one in service.
 

@@ -80,7 +80,11 @@ def test_a_rating_is_predicted_by_the_users_others_alone(data: ReleaseData, prod
             stars[0, place] = 0.0
             item = rows[start + place]
             parts = network.predict_pairs(
-                tf.constant(others), tf.constant(stars), tf.constant([0]), tf.constant([item])
+                network.served_factors(),
+                tf.constant(others),
+                tf.constant(stars),
+                tf.constant([0]),
+                tf.constant([item]),
             )
             assert float(sum(parts)[0]) == pytest.approx(predicted[start + place], abs=2e-3)
             assert targets[start + place] == ratings[user, place]

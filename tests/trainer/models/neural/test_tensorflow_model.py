@@ -213,7 +213,7 @@ def test_the_learning_rate_decays_after_each_epoch(
     network = mf.FactorNetwork(matrix.user_count, matrix.item_count, 3.5, config)
     loop = mf._Loop(network, matrix, config)
     for epoch in range(3):
-        assert float(loop._optimizer.learning_rate) == pytest.approx(0.004 * decay**epoch)
+        assert loop.learning_rate == pytest.approx(0.004 * decay**epoch)
         loop.epoch(np.arange(matrix.rating_count))
 
 

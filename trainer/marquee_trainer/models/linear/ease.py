@@ -19,6 +19,7 @@ from marquee_trainer.models.linear.implicit_feedback import (
     ImplicitFeedbackModel,
     most_liked,
 )
+from marquee_trainer.threads import blas_threads, threads_of_system
 
 # Rows of the Gram matrix computed at once, as a sparse product.
 _GRAM_BLOCK = 512
@@ -67,7 +68,8 @@ def solve(product: Float64, penalty: float, dropout: float) -> tuple[Float32, Fl
     product.flat[:: len(product) + 1] /= 1.0 - dropout
     product.flat[:: len(product) + 1] += penalty
     # Unlike SciPy's, NumPy's inversion releases the interpreter lock, so Ctrl-C can end it.
-    inverse: Float64 = np.linalg.inv(product).astype(np.float64, copy=False)
+    with blas_threads(threads_of_system(len(product))):
+        inverse: Float64 = np.linalg.inv(product).astype(np.float64, copy=False)
     precisions = inverse.diagonal().copy()
     inverse /= -precisions
     np.fill_diagonal(inverse, 0.0)

@@ -13,6 +13,7 @@ from marquee_trainer.models.linear.implicit_feedback import (
     most_liked,
 )
 from marquee_trainer.models.linear.transitions import transitions
+from marquee_trainer.threads import blas_threads, threads_of_system
 
 
 class SLIT(ImplicitFeedbackModel[SLITConfig, SLITScorer]):
@@ -44,7 +45,8 @@ class SLIT(ImplicitFeedbackModel[SLITConfig, SLITScorer]):
         penalty = config.regularisation * float(gram.diagonal().mean()) or 1.0
         gram.flat[:: len(gram) + 1] += penalty
         # Unlike SciPy's, NumPy's solver releases the interpreter lock, so Ctrl-C can end it.
-        weights = np.linalg.solve(gram.astype(np.float64), next_liked.astype(np.float64))
+        with blas_threads(threads_of_system(len(gram))):
+            weights = np.linalg.solve(gram.astype(np.float64), next_liked.astype(np.float64))
         return SLITScorer(
             data,
             config,

@@ -228,10 +228,13 @@ class LeaveOneOutNetwork(keras.Model):  # type: ignore[misc]
         biases, additions = self._score(p, s, own, rows, training=True)
         return biases + additions, tf.gather_nd(ratings, cells), rows
 
-    def predict_pairs(self, items: Any, ratings: Any, users: Any, targets: Any) -> tuple[Any, Any]:
+    def predict_pairs(
+        self, factors: Any, items: Any, ratings: Any, users: Any, targets: Any
+    ) -> tuple[Any, Any]:
         """Predicts pairs with the means of the factors and all ratings of the users.
 
         Args:
+            factors: See `served_factors`.
             items: The rated items of the users, padded with -1: int32[B, L].
             ratings: The ratings in stars: float32[B, L].
             users: The user of each pair, as a place in the batch: int32[N].
@@ -243,7 +246,6 @@ class LeaveOneOutNetwork(keras.Model):  # type: ignore[misc]
         """
         given = tf.cast(items != PADDING, tf.float32)
         safe = tf.maximum(items, 0)
-        factors = self.served_factors()
         q = tf.gather(factors, safe) * given[:, :, None]
         design = tf.concat([q, given[:, :, None]], axis=2)
         departures = (ratings - tf.gather(tf.convert_to_tensor(self.offsets), safe)) * given

@@ -25,6 +25,10 @@ from marquee_trainer.models.neural.tensorflow_model import TensorFlowModel
 _JITTER = 0.15
 # The learning rate at the end of the horizon, relative to that at the start.
 _FINAL_RATE = 0.05
+# The number of steps in an epoch, not counting padding, from which on batches grow instead. Each
+# step computes the audience of all items, so with ever more steps the cost of an epoch would grow
+# with the square of the ratings.
+_MAX_STEPS = 256
 
 LeaveOneOutConfigT_co = TypeVar("LeaveOneOutConfigT_co", bound=LeaveOneOutConfig, covariant=True)
 
@@ -87,6 +91,7 @@ class _Loop:
         self._seed = seed
         self._initial_offsets: Float32 = network.offsets.numpy().copy()
         self._steps = 0
+        self._cells = max(config.cells, -(-matrix.rating_count // _MAX_STEPS))
         batches = sum(1 for _ in self._batches(np.zeros(matrix.user_count)))
         rate = keras.optimizers.schedules.CosineDecay(
             config.learning_rate, max(1, config.horizon * batches), alpha=_FINAL_RATE
@@ -116,12 +121,20 @@ class _Loop:
         """
         biases = self._initial_offsets[pairs.items]
         additions = np.zeros(len(pairs), dtype=np.float32)
-        for users in self._batches(np.zeros(self._matrix.user_count)):
-            here = np.flatnonzero(np.isin(pairs.users, users))
+        factors = self._factors()
+        batches = [np.sort(users) for users in self._batches(np.zeros(self._matrix.user_count))]
+        # Users without ratings are in no batch, and their pairs come first.
+        batch_of = np.full(self._matrix.user_count, -1)
+        for number, users in enumerate(batches):
+            batch_of[users] = number
+        order = np.argsort(batch_of[pairs.users], kind="stable")
+        ends = np.searchsorted(batch_of[pairs.users[order]], np.arange(len(batches) + 1))
+        for users, first, end in zip(batches, ends[:-1], ends[1:], strict=True):
+            here = order[first:end]
             if len(here):
-                users = np.sort(users)
                 items, ratings = self._padded(users)
                 parts = self._predict(
+                    factors,
                     tf.constant(items),
                     tf.constant(ratings),
                     tf.constant(np.searchsorted(users, pairs.users[here]).astype(np.int32)),
@@ -142,9 +155,11 @@ class _Loop:
         users = users[np.argsort(np.log(counts[users]) + jitter[users], kind="stable")]
         first = 0
         while first < len(users):
-            longest = np.maximum.accumulate(counts[users[first:]])
+            # No more users fit, even if none has more ratings than the first.
+            most = max(1, self._cells // int(counts[users[first]]))
+            longest = np.maximum.accumulate(counts[users[first : first + most]])
             padded = longest * np.arange(1, len(longest) + 1)
-            size = max(1, int(np.searchsorted(padded, self._config.cells, side="right")))
+            size = max(1, int(np.searchsorted(padded, self._cells, side="right")))
             yield users[first : first + size]
             first += size
 
@@ -160,8 +175,12 @@ class _Loop:
         return items, ratings
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-    def _predict(self, items: Any, ratings: Any, users: Any, targets: Any) -> Any:
-        return self._network.predict_pairs(items, ratings, users, targets)
+    def _factors(self) -> Any:
+        return self._network.served_factors()
+
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def _predict(self, factors: Any, items: Any, ratings: Any, users: Any, targets: Any) -> Any:
+        return self._network.predict_pairs(factors, items, ratings, users, targets)
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def _step(self, items: Any, ratings: Any, seed: Any) -> Any:

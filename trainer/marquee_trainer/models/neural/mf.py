@@ -1,4 +1,4 @@
-"""Matrix factorization in Keras: embeddings of users and items, trained by Adam."""
+"""Matrix factorization in TensorFlow: embeddings of users and items, trained by Adam."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from marquee_core.scorers.hyperparameters import (
     SearchWithin,
 )
 from marquee_trainer.models.model import Fit, Training
+from marquee_trainer.models.neural.row_adam import RowAdam
 from marquee_trainer.models.neural.scoring_module import FoldInConfig, LinearModule
 from marquee_trainer.models.neural.tensorflow_model import EpochConfig, TensorFlowModel
 
@@ -65,10 +66,13 @@ class MFConfig(EpochConfig):
 
 
 class FactorNetwork(keras.Model):  # type: ignore[misc]
-    """Predicts stars for (user, item) pairs: μ + b_i + b_u + p · q."""
+    """Predicts stars for (user, item) pairs: μ + b_i + b_u + p · q.
+
+    Users and items share one table: a row is (p, b_u) or (q, b_i), items after users.
+    """
 
     def __init__(self, users: int, items: int, mean: float, config: MFConfig) -> None:
-        """Creates a network with small random factors.
+        """Creates a network with small random factors and biases of 0.
 
         Args:
             users: The number of users.
@@ -79,28 +83,32 @@ class FactorNetwork(keras.Model):  # type: ignore[misc]
         super().__init__()
         self.config = config
         self.mean = mean
+        self.users = users
         start = keras.initializers.RandomNormal(stddev=0.1 / np.sqrt(config.factors))
-        self.user_factors = keras.layers.Embedding(users, config.factors, start)
-        self.item_factors = keras.layers.Embedding(items, config.factors, start)
-        self.user_bias = keras.layers.Embedding(users, 1, "zeros")
-        self.item_bias = keras.layers.Embedding(items, 1, "zeros")
+        self.table = self.add_weight((users + items, config.factors + 1), start, name="table")
+        factors = np.asarray(self.table)[:, :-1]
+        self.table.assign(np.pad(factors, ((0, 0), (0, 1))))
+        self.built = True
 
-    def call(self, users: Any, items: Any) -> Any:
-        """Predicts pairs: int32[B], int32[B] → stars and L2 penalty of each, float32[B] each."""
-        p, q = self.user_factors(users), self.item_factors(items)
-        b, c = self.user_bias(users)[:, 0], self.item_bias(items)[:, 0]
+    def rows(self, users: Any, items: Any) -> Any:
+        """The rows of users, then those of items: int32[B], int32[B] → int32[2 B]."""
+        return tf.concat([users, items + self.users], axis=0)
+
+    def score(self, rows: Any) -> tuple[Any, Any]:
+        """Predicts pairs from their rows: float32[2 B, k + 1] → stars and penalties, float32[B]."""
+        user, item = tf.split(rows, 2)
+        p, b, q, c = user[:, :-1], user[:, -1], item[:, :-1], item[:, -1]
         scores = self.mean + b + c + tf.reduce_sum(p * q, axis=1)
         penalty = self.config.l2 * tf.reduce_sum(p * p + q * q, axis=1)
         return scores, penalty + self.config.bias_l2 * (b * b + c * c)
 
     def item_table(self) -> Float32:
         """q of all items (float32, items × k)."""
-        return np.asarray(self.item_factors.get_weights()[0], dtype=np.float32)
+        return np.ascontiguousarray(np.asarray(self.table)[self.users :, :-1], dtype=np.float32)
 
     def offsets(self) -> Float32:
         """μ + b_i of all items, in stars (float32, items)."""
-        bias = np.asarray(self.item_bias.get_weights()[0])[:, 0]
-        return (bias + self.mean).astype(np.float32)
+        return (np.asarray(self.table)[self.users :, -1] + self.mean).astype(np.float32)
 
 
 class MF(TensorFlowModel[MFConfig]):
@@ -138,21 +146,25 @@ class _Loop:
 
     def __init__(self, network: FactorNetwork, matrix: RatingsMatrix, config: MFConfig) -> None:
         self._network = network
+        self._config = config
         self._users = tf.constant(matrix.users)
         self._items = tf.constant(matrix.items)
         self._ratings = tf.constant(matrix.ratings)
         self._batch = min(config.batch, matrix.rating_count)
         self._batches = matrix.rating_count // self._batch
-        rate = keras.optimizers.schedules.ExponentialDecay(
-            config.learning_rate, self._batches, config.decay, staircase=True
-        )
-        self._optimizer = keras.optimizers.Adam(rate)
-        network(self._users[:2], self._items[:2])
-        self._optimizer.build(network.trainable_variables)
+        self._epochs = 0
+        self._optimizer = RowAdam(network.table.value)
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next epoch."""
+        return self._config.learning_rate * self._config.decay**self._epochs
 
     def epoch(self, order: Any) -> float:
         """Trains on all ratings once, in the given order; returns the mean squared error."""
-        return float(self._epoch(tf.constant(order.astype(np.int32))))
+        rate = tf.constant(self.learning_rate, tf.float32)
+        self._epochs += 1
+        return float(self._epoch(tf.constant(order.astype(np.int32)), rate))
 
     def predict(self, users: Any, items: Any) -> Float32:
         """Predicts stars for pairs (float32, n)."""
@@ -161,21 +173,26 @@ class _Loop:
 
     @tf.function  # type: ignore[untyped-decorator]
     def _predict(self, users: Any, items: Any) -> Any:
-        return self._network(users, items)[0]
+        rows = self._network.rows(users, items)
+        return self._network.score(tf.gather(tf.convert_to_tensor(self._network.table), rows))[0]
 
     @tf.function  # type: ignore[untyped-decorator]
-    def _epoch(self, order: Any) -> Any:
+    def _epoch(self, order: Any, learning_rate: Any) -> Any:
         total = tf.constant(0.0)
         for step in tf.range(self._batches):
-            rows = order[step * self._batch : (step + 1) * self._batch]
-            users, items = tf.gather(self._users, rows), tf.gather(self._items, rows)
-            ratings = tf.gather(self._ratings, rows)
+            batch = order[step * self._batch : (step + 1) * self._batch]
+            users, items = tf.gather(self._users, batch), tf.gather(self._items, batch)
+            ratings = tf.gather(self._ratings, batch)
+            rows, places = tf.unique(self._network.rows(users, items))
+            state = self._optimizer.read(rows, learning_rate)
+            values = state[0]
             with tf.GradientTape() as tape:
-                scores, penalty = self._network(users, items)
+                tape.watch(values)
+                scores, penalty = self._network.score(tf.gather(values, places))
                 squares = tf.square(ratings - scores)
                 loss = tf.reduce_mean(squares + penalty)
-            variables = self._network.trainable_variables
-            gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, variables)]
-            self._optimizer.apply(gradients, variables)
+            gradient = tf.convert_to_tensor(tape.gradient(loss, values))
+            self._optimizer.apply(rows, state, gradient, learning_rate)
             total += tf.reduce_mean(squares)
+        self._optimizer.flush(learning_rate)
         return total / tf.cast(self._batches, tf.float32)

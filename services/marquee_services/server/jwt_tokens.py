@@ -1,0 +1,226 @@
+"""Bearer tokens that an identity provider signs: JSON Web Tokens (RFC 7519).
+
+Imported only if a server checks them, because it needs the library PyJWT.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import urllib.request
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import jwt
+import structlog
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from marquee_services.errors import Unauthenticated
+from marquee_services.server.access import Caller, Scope
+from marquee_services.server.reloading import UnusableFile
+from marquee_services.server.settings import is_loopback
+
+_log = structlog.get_logger()
+
+# Signatures with public keys. With symmetric ones, whoever can check a token could issue one.
+_ALGORITHMS = (
+    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    *("ES256", "ES384", "ES512", "EdDSA"),
+)
+_MAX_KEYS_BYTES = 1024 * 1024
+_FETCH_TIMEOUT_S = 3.0
+# Seconds between two fetches of the keys; a token of an unknown key makes the next one earlier.
+_FETCH_INTERVAL_S, _MIN_FETCH_INTERVAL_S = 300.0, 10.0
+# Tokens whose signature is remembered, because checking one takes as long as a cached answer.
+_MAX_REMEMBERED = 4096
+_LEEWAY_S = 10
+_NOT_THIS_KEY = (
+    jwt.InvalidSignatureError,
+    jwt.InvalidAlgorithmError,
+    jwt.InvalidKeyError,
+    TypeError,  # the algorithm needs a key of another type
+)
+_MAX_NAME = 128
+
+
+class JSONWebTokens:
+    """Checks signature, issuer, audience and times of tokens; implements `TokenVerifier`.
+
+    The claim `scope` (RFC 8693: words) or `scp` (words or a list) holds the scopes; unknown ones
+    are ignored. The claim `sub` names the caller.
+    """
+
+    def __init__(self, keys: str, issuer: str, audience: str) -> None:
+        """Reads the keys from a file. Those of a URL are fetched when they are first needed.
+
+        Args:
+            keys: A file with a JSON Web Key Set (RFC 7517) or PEM public keys, or the URL of a key
+                set.
+            issuer: The required claim `iss`.
+            audience: The required claim `aud`.
+
+        Raises:
+            UnusableFile: The keys cannot be parsed, or would be fetched without TLS.
+            OSError: The file cannot be read.
+        """
+        self._source = keys
+        self._issuer = issuer
+        self._audience = audience
+        self._is_url = "://" in keys
+        self._text = ""
+        self._keys: dict[str, Any] = {}
+        self._fetched_at = float("-inf")
+        self._fetching: asyncio.Task[None] | None = None
+        self._remembered: OrderedDict[str, Caller] = OrderedDict()
+        if self._is_url:
+            parts = urlsplit(keys)
+            if parts.scheme != "https" and not (
+                parts.scheme == "http" and is_loopback(parts.netloc)
+            ):
+                raise UnusableFile(f"the keys at {keys!r} must be fetched with https")
+        else:
+            self._take(Path(keys).read_text())
+
+    def refresh(self) -> None:
+        """Reads the keys again; if that fails, it is logged and the keys stay."""
+        if self._is_url:
+            wait = _FETCH_INTERVAL_S if self._keys else _MIN_FETCH_INTERVAL_S
+            if time.monotonic() - self._fetched_at >= wait:
+                self._start_fetch()
+            return
+        try:
+            self._take(Path(self._source).read_text())
+        except OSError as error:
+            _log.error("token_keys_refused", source=self._source, error=str(error))
+
+    async def verify(self, token: str) -> Caller:
+        """The caller that a token names.
+
+        Raises:
+            Unauthenticated: The token is malformed, expired, of another issuer or audience, or not
+                signed with one of the keys.
+        """
+        caller = self._remembered.get(token)
+        if caller is None:
+            caller = self._caller(await self._claims(token))
+            self._remembered[token] = caller
+            if len(self._remembered) > _MAX_REMEMBERED:
+                self._remembered.popitem(last=False)
+        elif caller.expires is not None and caller.expires + _LEEWAY_S < time.time():
+            del self._remembered[token]
+            raise Unauthenticated("the token has expired")
+        return caller
+
+    async def _claims(self, token: str) -> dict[str, Any]:
+        try:
+            key_id = jwt.get_unverified_header(token).get("kid", "")
+        except jwt.InvalidTokenError as error:
+            raise Unauthenticated("the token is not a JSON Web Token") from error
+        if key_id not in self._keys and self._is_url:
+            self._start_fetch()
+            if self._fetching is not None:
+                await asyncio.shield(self._fetching)
+        # A token without a key id may be signed with any key.
+        candidates = [self._keys[key_id]] if key_id in self._keys else []
+        if not key_id:
+            candidates = list(self._keys.values())
+        for key in candidates:
+            try:
+                claims: dict[str, Any] = jwt.decode(
+                    token,
+                    key,
+                    algorithms=_ALGORITHMS,
+                    issuer=self._issuer,
+                    audience=self._audience,
+                    leeway=_LEEWAY_S,
+                    options={"require": ["exp", "iss", "aud", "sub"]},
+                )
+            except _NOT_THIS_KEY:
+                continue
+            except jwt.ExpiredSignatureError:
+                raise Unauthenticated("the token has expired") from None
+            except jwt.InvalidTokenError as error:
+                raise Unauthenticated(f"the token is refused: {error}") from error
+            return claims
+        raise Unauthenticated("the token is not signed with a known key")
+
+    def _caller(self, claims: dict[str, Any]) -> Caller:
+        words = claims.get("scope", claims.get("scp", ()))
+        given = words.split() if isinstance(words, str) else words
+        scopes = frozenset(scope for scope in Scope if isinstance(given, list) and scope in given)
+        name = "".join(c if c.isprintable() else "?" for c in str(claims["sub"])[:_MAX_NAME])
+        return Caller(f"subject:{name}", scopes, float(claims["exp"]))
+
+    def _start_fetch(self) -> None:
+        """Fetches the keys in the background, unless that is in progress or was done just now."""
+        if self._fetching is not None and not self._fetching.done():
+            return
+        if time.monotonic() - self._fetched_at >= _MIN_FETCH_INTERVAL_S:
+            self._fetched_at = time.monotonic()
+            self._fetching = asyncio.get_running_loop().create_task(self._fetch())
+
+    async def _fetch(self) -> None:
+        try:
+            self._take(await asyncio.to_thread(_download, self._source))
+        except OSError as error:
+            _log.error("token_keys_unavailable", source=self._source, error=str(error))
+
+    def _take(self, text: str) -> None:
+        """Replaces the keys.
+
+        Raises:
+            UnusableFile: The text holds no usable key.
+        """
+        if text == self._text:
+            return
+        try:
+            keys = _parse(text)
+        except ValueError as error:
+            raise UnusableFile(f"{self._source}: {error}") from error
+        if not keys:
+            raise UnusableFile(f"{self._source} holds no key for {', '.join(_ALGORITHMS)}")
+        self._keys, self._text = keys, text
+        # Tokens of a key that was withdrawn are no longer valid.
+        self._remembered.clear()
+        _log.info("token_keys_loaded", source=self._source, count=len(keys))
+
+
+def _download(url: str) -> str:
+    # The constructor has checked the scheme.
+    with urllib.request.urlopen(url, timeout=_FETCH_TIMEOUT_S) as response:  # noqa: S310 # nosec B310
+        data: bytes = response.read(_MAX_KEYS_BYTES + 1)
+    if len(data) > _MAX_KEYS_BYTES:
+        raise UnusableFile("the key set is larger than 1 MiB")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise UnusableFile("the key set is not UTF-8") from error
+
+
+def _parse(text: str) -> dict[str, Any]:
+    """Public keys by id; keys without one get a number.
+
+    Raises:
+        ValueError: The text is neither a JSON Web Key Set nor PEM.
+    """
+    if text.lstrip().startswith("{"):
+        try:
+            found = jwt.PyJWKSet.from_dict(json.loads(text)).keys
+        except (jwt.PyJWTError, ValueError) as error:
+            raise ValueError(f"not a JSON Web Key Set: {error}") from error
+        usable = [
+            key
+            for key in found
+            if key.algorithm_name in _ALGORITHMS and key.public_key_use != "enc"
+        ]
+        return {key.key_id or str(number): key for number, key in enumerate(usable)}
+    return {str(number): load_pem_public_key(pem) for number, pem in enumerate(_pems(text))}
+
+
+def _pems(text: str) -> Sequence[bytes]:
+    end = "-----END PUBLIC KEY-----"
+    return [f"{part}{end}\n".encode().lstrip() for part in text.split(end)[:-1]]

@@ -1,0 +1,88 @@
+"""Metrics of a server's releases and certificates, read when they are scraped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from prometheus_client.metrics_core import Metric
+
+from marquee_services.server.certificates import Certificates
+from marquee_services.server.follower import ReleaseFollower
+from marquee_services.server.metrics import counter, gauge
+
+_MAX_REASON = 120
+
+
+def release_metrics(
+    follower: ReleaseFollower[Any], published_at: Callable[[], tuple[str, str] | None]
+) -> Callable[[], Iterable[Metric]]:
+    """Metrics of the releases that a server follows.
+
+    Args:
+        follower: Loads the releases.
+        published_at: Returns the release in service with the RFC 3339 time at which it was
+            published; None if there is none.
+    """
+
+    def read() -> Iterable[Metric]:
+        wanted = {(follower.promoted_id,): 1.0} if follower.promoted_id else {}
+        loaded = {(release.release_id,): 1.0 for release in follower.releases}
+        refused = {
+            (release_id, why[:_MAX_REASON]): 1.0 for release_id, why in follower.refused.items()
+        }
+        by_id = ("release_id",)
+        yield gauge("marquee_release_wanted", "1 for the promoted release.", wanted, by_id)
+        yield gauge("marquee_release_loaded", "1 for each release in memory.", loaded, by_id)
+        yield gauge(
+            "marquee_release_refused",
+            "1 for each release that could not be loaded, with the reason.",
+            refused,
+            ("release_id", "reason"),
+        )
+        yield counter(
+            "marquee_releases_refused",
+            "Number of times that a release was refused.",
+            {(): float(follower.refusals)},
+        )
+        yield counter(
+            "marquee_store_errors",
+            "Number of failed polls of the release store.",
+            {(): float(follower.failed_polls)},
+        )
+        yield gauge(
+            "marquee_store_last_poll_timestamp_seconds",
+            "When the release store was last polled successfully.",
+            {(): follower.last_poll},
+        )
+        found = published_at()
+        if found is not None:
+            release_id, text = found
+            yield gauge(
+                "marquee_release_published_timestamp_seconds",
+                "When the release in service was published.",
+                {(release_id,): datetime.fromisoformat(text).timestamp()},
+                by_id,
+            )
+
+    return read
+
+
+def certificate_metrics(certificates: Sequence[Certificates]) -> Callable[[], Iterable[Metric]]:
+    """When certificates in use expire."""
+
+    def read() -> Iterable[Metric]:
+        expiries = {
+            (each.purpose,): each.current.expires.timestamp()
+            for each in certificates
+            if each.current.expires is not None
+        }
+        yield gauge(
+            "marquee_certificate_expiry_timestamp_seconds",
+            "When the certificate in use expires.",
+            expiries,
+            ("purpose",),
+        )
+
+    return read

@@ -1,0 +1,1 @@
+"""Looks the pinned versions up in the database of known vulnerabilities (OSV)."""

@@ -1,0 +1,146 @@
+"""What is logged: one line an entry, whatever peers send, and no passwords."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+import marquee
+from marquee_core.redaction import redact
+from marquee_core.release.store import ReleaseStore
+from marquee_core.service_names import GATEWAY
+from marquee_services.processes import ServiceProcess
+from toy.release import publish_toy
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+FORGED = b'\n{"event":"forged"}\n\x1b[31m'
+
+
+def goaway(text: bytes) -> bytes:
+    """An HTTP/2 GOAWAY frame with a text for debugging (RFC 9113, section 6.8)."""
+    payload = bytes(4) + (11).to_bytes(4, "big") + text
+    return len(payload).to_bytes(3, "big") + bytes((7, 0, 0, 0, 0, 0)) + payload
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_peers_cannot_write_into_the_log(tmp_path: Path, log_format: str) -> None:
+    """Garbage, a GOAWAY with a text and odd metadata leave every line one of ours."""
+    log = tmp_path / "gateway.log"
+    options = {"store": str(tmp_path / "empty"), "log-format": log_format}
+    if log_format == "text":
+        # The port is read from the JSON log, so here it is given.
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        command = [
+            sys.executable,
+            "-m",
+            "marquee.cli",
+            "serve",
+            GATEWAY,
+            f"--listen=127.0.0.1:{port}",
+        ]
+        with log.open("w") as stream:
+            process = subprocess.Popen(
+                [*command, *(f"--{name}={value}" for name, value in options.items())], stderr=stream
+            )
+        try:
+            attack("127.0.0.1", port)
+        finally:
+            process.terminate()
+            process.wait(60)
+    else:
+        gateway = ServiceProcess(GATEWAY, options, log)
+        try:
+            host, _, digits = gateway.address.rpartition(":")
+            attack(host, int(digits))
+        finally:
+            gateway.stop()
+    lines = log.read_text().splitlines()
+    assert len(lines) >= 2
+    for line in lines:
+        assert "\x1b[31m" not in line
+        assert "forged" not in line
+        if log_format == "json":
+            assert json.loads(line)["service"] == GATEWAY
+
+
+def attack(host: str, port: int) -> None:
+    """Sends what gRPC's native library would log, and waits until the server has read it."""
+    with grpc.insecure_channel(f"{host}:{port}") as channel:
+        grpc.channel_ready_future(channel).result(timeout=60)
+    for data in (b"GET / HTTP/1.1\r\nX:" + FORGED + b"\r\n\r\n", PREFACE + goaway(FORGED), FORGED):
+        with socket.create_connection((host, port)) as peer:
+            peer.sendall(data)
+            peer.shutdown(socket.SHUT_WR)
+            while peer.recv(4096):
+                pass
+    with grpc.insecure_channel(f"{host}:{port}") as channel:
+        for metadata in (("content-type", "text/\x1b"), ("x-forged-bin", FORGED)):
+            call: Any = channel.unary_unary("/marquee.v1.RecommenderService/Recommend")
+            with pytest.raises(grpc.RpcError):
+                call(FORGED, timeout=60, metadata=(metadata,))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://app:hunter2@db/x", "postgresql://app:***@db/x"),
+        (
+            "cannot reach 's3://key:hunter2@host:9000/b'!",
+            "cannot reach 's3://key:***@host:9000/b'!",
+        ),
+        ("https://h/x?a=1&password=hunter2&b=2", "https://h/x?a=1&password=***&b=2"),
+        ("s3://b?X-Amz-Signature=hunter2", "s3://b?X-Amz-Signature=***"),
+        ("dns:///host:50051 and ipv4:1.2.3.4:5", "dns:///host:50051 and ipv4:1.2.3.4:5"),
+        ("https://host:443/a@b", "https://host:443/a@b"),
+    ],
+)
+def test_passwords_are_hidden(text: str, shown: str) -> None:
+    """Those in URLs, wherever they occur in a text; everything else stays."""
+    assert redact(text) == shown
+
+
+@pytest.mark.parametrize(("listen", "warns"), [("0.0.0.0", True), ("127.0.0.1", False)])  # noqa: S104
+def test_a_server_that_anybody_may_call_says_so(tmp_path: Path, listen: str, warns: bool) -> None:
+    """Beyond loopback, at start."""
+    log = tmp_path / "gateway.log"
+    options = {"store": str(tmp_path / "empty")}
+    gateway = ServiceProcess(GATEWAY, options, log, listen=f"{listen}:0")
+    gateway.stop()
+    assert ("callers_not_checked" in log.read_text()) is warns
+
+
+def test_no_password_of_a_url_is_logged(tmp_path: Path) -> None:
+    """The store's and the feedback log's, when neither can be used."""
+    url = "nosuchscheme://user:hunter2@store.test/x"
+    command = [sys.executable, "-m", "marquee.cli", "serve", GATEWAY, f"--store={url}"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert "user:***@store.test" in ended.stderr
+    assert "hunter2" not in ended.stderr
+
+    store = ReleaseStore(str(tmp_path / "store"))
+    store.promote(publish_toy(store, tmp_path / "made", backends=()).release_id)
+    feedback = "postgresql://user:hunter2@127.0.0.1:1/x?sslpassword=hunter2"
+    log = tmp_path / "log"
+    gateway = ServiceProcess(GATEWAY, {"store": store.url, "feedback": feedback}, log)
+    try:
+        deadline = time.monotonic() + 60
+        while "feedback_log_unavailable" not in log.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        with marquee.Client(gateway.address, timeout=60, health_check=False) as client:
+            assert "hunter2" not in repr(client.status())
+    finally:
+        gateway.stop()
+    assert "user:***@127.0.0.1" in log.read_text()
+    assert "hunter2" not in log.read_text()
