@@ -196,3 +196,17 @@ def test_a_plan_with_an_unknown_model_is_refused(sample: Sample) -> None:
     ):
         with pytest.raises(ModelNotFound):
             check_plan(sample.engine, plan)
+
+
+def test_retrieval_by_a_sketch_finds_the_best_items_with_exact_scores(sample: Sample) -> None:
+    """A model whose scores are no products of short vectors retrieves its best items as well."""
+    query = sample.visitors[2]
+    assert query.eligible is not None
+    found = sample.engine.retrieve([query], ("bayesian_mf",), 50, query.eligible)
+    ((items, scores),) = found["bayesian_mf"]
+    exact = exact_scores(sample, query)["bayesian_mf"]
+    np.testing.assert_allclose(scores, exact[items], atol=1e-5)
+    assert (np.diff(scores) <= 0).all()
+    best = np.argsort(-eligible_only(query, exact), kind="stable")[:50]
+    assert len(set(items.tolist()) & set(best.tolist())) >= 48
+    assert query.eligible[items].all()

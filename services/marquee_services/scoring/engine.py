@@ -13,6 +13,7 @@ from marquee_core.ratings import Profiles, join_profiles
 from marquee_core.retrieval.exact import Found, ItemIndex, ScoresByProduct
 from marquee_core.retrieval.top import top_indexes
 from marquee_core.scorers.scorer import (
+    Approximates,
     ExplainsByItems,
     ExplainsByNeighbours,
     NeighbourEvidence,
@@ -246,10 +247,9 @@ class Engine:
                     name, "retrieve", index.search, products, count, eligible
                 )
                 continue
-            best[name] = []
-            for row in self.timer.run(name, "retrieve", scorer.score, profiles):
-                top = top_indexes(row, count, eligible)
-                best[name].append((top.astype(np.int32), row[top]))
+            best[name] = self.timer.run(
+                name, "retrieve", _best_of_all, scorer, profiles, count, eligible
+            )
         return best
 
     def compare(self, item: int) -> dict[str, Float32]:
@@ -299,6 +299,26 @@ class Engine:
             )
             for row in range(len(query.candidates))
         ]
+
+
+def _best_of_all(
+    scorer: Scorer, profiles: Profiles, count: int, eligible: Bool | None
+) -> list[Found]:
+    """The best items of a model for each user, found by scoring the whole catalogue.
+
+    If the model can approximate its scores, these find the items, which are then scored exactly.
+    """
+    found = []
+    rough = scorer.approximate(profiles) if isinstance(scorer, Approximates) else None
+    for place, row in enumerate(scorer.score(profiles) if rough is None else rough):
+        top = top_indexes(row, count, eligible).astype(np.int32)
+        scores = row[top]
+        if rough is not None and len(top):
+            scores = scorer.score(profiles.take(np.array([place])), top)[0]
+            order = np.lexsort((top, -scores))
+            top, scores = top[order], scores[order]
+        found.append((top, scores))
+    return found
 
 
 def _groups_by_length(queries: Sequence[Query]) -> list[tuple[list[int], Int32]]:

@@ -102,7 +102,7 @@ def own_best(
         scores = release.own_scores[name]
         shift = subject.bias if name == BASELINE else np.float32(0)
         if items is None:
-            top, is_flat = _best_in_order(release.orders[name], scores, eligible, count)
+            top, is_flat = best_in_order(release.orders[name], scores, eligible, count)
             best[name] = (top[:0], scores[:0]) if is_flat else (top, scores[top] + shift)
         else:
             scores = scores[items] + shift
@@ -112,7 +112,7 @@ def own_best(
     return best
 
 
-def _best_in_order(order: Int32, scores: Float32, eligible: Bool, count: int) -> tuple[Int32, bool]:
+def best_in_order(order: Int32, scores: Float32, eligible: Bool, count: int) -> tuple[Int32, bool]:
     """The first eligible items of an order, and whether all eligible items have equal scores.
 
     Args:

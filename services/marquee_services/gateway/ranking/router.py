@@ -8,7 +8,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from marquee_core.arrays import Bool, Float32, Int32
-from marquee_core.retrieval.top import top_indexes
 from marquee_core.service_names import GATEWAY
 from marquee_services.errors import DeadlineExceeded, ModelAbstains, ModelUnavailable
 from marquee_services.gateway.backends.failures import BackendError
@@ -17,6 +16,7 @@ from marquee_services.gateway.backends.ranking import BackendRanking
 from marquee_services.gateway.ranking.deadline import Deadline
 from marquee_services.gateway.ranking.ensemble_calls import EnsembleCalls, ModelSelection
 from marquee_services.gateway.ranking.own_models import (
+    best_in_order,
     own_best,
     own_outputs,
     own_ranking,
@@ -226,10 +226,10 @@ class Router:
         )
         found = [items for answer in answers.values() for items in answer]
         if not selection.model or release.model(selection.model).backend == GATEWAY:
-            pool = np.flatnonzero(eligible).astype(np.int32)
-            for name, scores in own_outputs(release, subject, pool).items():
+            for name, scores in release.own_scores.items():
                 if selection.model in ("", name):
-                    found.append(pool[top_indexes(scores, count)])
+                    top, _ = best_in_order(release.orders[name], scores, eligible, count)
+                    found.append(top)
         return np.unique(np.concatenate(found)).astype(np.int32), calls.failures[omitted:]
 
     async def compare(
