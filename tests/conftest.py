@@ -29,6 +29,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--user", help="id of a user who is in its release")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Servers that tests start keep their copies of releases apart from the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MARQUEE_CACHE_DIR", str(tmp_path_factory.mktemp("copies")))
+        yield
+
+
 @pytest_asyncio.fixture
 async def services(tmp_path: Path) -> AsyncIterator[Services]:
     """The three services over a toy release, started for this test."""

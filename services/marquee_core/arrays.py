@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,31 +37,51 @@ def save_array(path: Path, array: NDArray[Any]) -> None:
 def load_array(path: Path, dtype: Any, shape: tuple[int | None, ...]) -> NDArray[Any]:
     """Memory-maps an array file read-only, so that processes on one host share its pages.
 
+    The header is compared with what is expected and with the size of the file before any memory is
+    reserved for it.
+
     Args:
         path: The `.npy` file.
         dtype: The expected dtype, or a kind such as "S" for strings of any length.
         shape: The expected shape; None allows any size in that dimension.
 
     Raises:
-        ArrayError: The file is missing or damaged, or has another dtype or shape.
+        ArrayError: The file is missing or damaged, has another dtype or shape, or contains a value
+            that is not finite.
     """
     try:
-        # Raises ValueError for an empty array, which cannot be mapped.
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
-        try:
-            array = np.load(path, allow_pickle=False)
-        except (ValueError, OSError, EOFError):
-            raise ArrayError(f"{path.name}: {error}") from error
-    except (OSError, EOFError) as error:
+        with path.open("rb") as stream:
+            found, fortran_order, kind = _read_header(stream)
+            start = stream.tell()
+        size = path.stat().st_size
+    except (ValueError, OSError, EOFError) as error:
         raise ArrayError(f"{path.name}: {error}") from error
-    fits = array.dtype.kind == dtype if isinstance(dtype, str) else array.dtype == np.dtype(dtype)
-    if not fits:
-        raise ArrayError(f"{path.name}: dtype {array.dtype}, expected {dtype}")
-    if array.ndim != len(shape) or any(
-        size is not None and found != size for found, size in zip(array.shape, shape, strict=True)
+    fits = kind.kind == dtype if isinstance(dtype, str) else kind == np.dtype(dtype)
+    if not fits or kind.hasobject or fortran_order:
+        raise ArrayError(f"{path.name}: dtype {kind}, expected {dtype} in C order")
+    if len(found) != len(shape) or any(
+        expected is not None and length != expected
+        for length, expected in zip(found, shape, strict=True)
     ):
-        raise ArrayError(f"{path.name}: shape {array.shape}, expected {shape}")
+        raise ArrayError(f"{path.name}: shape {found}, expected {shape}")
+    needed = start + math.prod(found) * kind.itemsize
+    if size != needed:
+        raise ArrayError(f"{path.name}: {size} bytes, but an array of shape {found} has {needed}")
+    if size == start:  # an empty array cannot be mapped
+        return np.empty(found, kind)
     # A plain array: indexing np.memmap takes several times as long.
-    plain: NDArray[Any] = array.view(np.ndarray)
-    return plain
+    array: NDArray[Any] = np.memmap(path, kind, "r", start, found).view(np.ndarray)
+    # The extremes of an array with NaN are NaN; this needs no memory for each value.
+    if kind.kind == "f" and not (np.isfinite(array.min()) and np.isfinite(array.max())):
+        raise ArrayError(f"{path.name}: the array contains values that are not finite")
+    return array
+
+
+def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """The shape, whether the order is Fortran's, and the dtype that a `.npy` file declares."""
+    version = np.lib.format.read_magic(stream)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(stream)
+    if version == (2, 0):
+        return np.lib.format.read_array_header_2_0(stream)
+    raise ValueError(f"version {version} of the format is not supported")

@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from marquee_core.arrays import Bool, Int32, Int64, load_array, save_array
+from marquee_core.arrays import ArrayError, Bool, Int32, Int64, load_array, save_array
+
+MAX_TITLE_BYTES = 16_384
+"""The longest title of an item that is served, in bytes of UTF-8."""
 
 
 class Vocabulary:
@@ -206,14 +209,22 @@ class Catalogue:
             genres: Genre names, in the order of the bits.
 
         Raises:
-            ArrayError: A file is missing or damaged, or has another dtype or size.
+            ArrayError: A file is missing or damaged, or has another dtype or size, or a title is
+                too long.
             ValueError: The ids are not sorted or not distinct.
         """
         items = Vocabulary.load(folder / "items.npy")
+        text = load_array(folder / "title_text.npy", np.uint8, (None,))
+        offsets = load_array(folder / "title_offsets.npy", np.int64, (len(items) + 1,))
+        lengths = np.diff(offsets)
+        if offsets[0] or offsets[-1] != len(text) or (lengths < 0).any():
+            raise ArrayError("title_offsets.npy: the offsets do not match the titles")
+        if len(items) and lengths.max() > MAX_TITLE_BYTES:
+            raise ArrayError(f"title_text.npy: a title has more than {MAX_TITLE_BYTES} bytes")
         return cls(
             items=items,
-            title_text=load_array(folder / "title_text.npy", np.uint8, (None,)),
-            title_offsets=load_array(folder / "title_offsets.npy", np.int64, (len(items) + 1,)),
+            title_text=text,
+            title_offsets=offsets,
             years=load_array(folder / "years.npy", np.int16, (len(items),)),
             genre_bits=_load_genres(folder, len(items), len(genres)),
             genres=genres,

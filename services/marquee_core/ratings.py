@@ -246,18 +246,24 @@ class RatingsMatrix:
             item_count: Number of items.
 
         Raises:
-            ArrayError: A file is missing or damaged, or has another dtype or size.
+            ArrayError: A file is missing or damaged, has another dtype or size, or refers to
+                users or items that do not exist.
         """
         indptr = load_array(folder / "indptr.npy", np.int64, (user_count + 1,))
+        if indptr[0] or (np.diff(indptr) < 0).any():
+            raise ArrayError("indptr.npy: the row pointers do not ascend from 0")
         count = int(indptr[-1])
         later = load_array(folder / "later_counts.npy", np.int32, (count,))
         if count and not 0 <= later.min() <= later.max() < np.diff(indptr).max():
             raise ArrayError(
                 "later_counts.npy: a value is not below the number of a user's ratings"
             )
+        items = load_array(folder / "rated_items.npy", np.int32, (count,))
+        if count and not 0 <= items.min() <= items.max() < item_count:
+            raise ArrayError("rated_items.npy: an item does not exist")
         return cls(
             indptr,
-            load_array(folder / "rated_items.npy", np.int32, (count,)),
+            items,
             load_array(folder / "ratings.npy", np.float32, (count,)),
             later,
             item_count,

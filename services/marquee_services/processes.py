@@ -218,7 +218,7 @@ class ServiceGroup(ProcessGroup):
 
         Args:
             store: Folder or URL of the release store.
-            log_folder: Folder for the log of each service.
+            log_folder: Folder for the log of each service, and for their copies of releases.
             gateway_listen: Address that the gateway listens on; port 0 picks a free one.
             options: Further flags for all three services.
             gateway_options: Further flags for the gateway.
@@ -228,7 +228,11 @@ class ServiceGroup(ProcessGroup):
         """
         super().__init__()
         log_folder.mkdir(parents=True, exist_ok=True)
-        shared = {"store": store, **(options or {})}
+        shared: dict[str, str | None] = {
+            "store": store,
+            "cache-dir": str(log_folder / "copies"),
+            **(options or {}),
+        }
         try:
             self.cf, self.inference = self._start_backends(shared, log_folder)
             self.gateway = ServiceProcess(

@@ -41,7 +41,7 @@ class FullScoring:
         Args:
             store: The release store.
             release_id: The release.
-            cache: Folder that caches the files of a remote store.
+            cache: Folder of the copies of release files.
         """
         loaders = {CF: CF_SCORERS, INFERENCE: INFERENCE_SCORERS}
         self.release: GatewayRelease = load_gateway_release(store, release_id, cache)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from bench.load import LoadPlan
 from bench.processes import EchoServer, Services
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
-from marquee_core.catalogue import Vocabulary
+from marquee_core.release.contents import load_users
 from marquee_core.release.manifest import Manifest
 from marquee_core.release.store import ReleaseStore
 
@@ -116,8 +117,8 @@ class Context:
 
 def pick_users(store: ReleaseStore, manifest: Manifest, count: int, seed: int) -> list[str]:
     """Draws the ids of random users of a release."""
-    folder = store.open(manifest, lambda path: path.startswith("data/"), Path())
-    users = Vocabulary.load(folder / "data/users.npy")
+    with tempfile.TemporaryDirectory(prefix="marquee-bench-") as cache:
+        users = load_users(store, manifest, Path(cache))
     chosen = np.random.default_rng(seed).permutation(len(users))[:count]
     return users.ids(chosen)
 

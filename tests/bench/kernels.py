@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.release import COPIES
 from bench.report import Row, Target
 from marquee_core.arrays import Float32, Int32, Int64
 from marquee_core.ratings import Profiles, RatingsMatrix
@@ -133,7 +134,7 @@ def measure_factors(items: int, rounds: int) -> tuple[list[Row], list[str]]:
 
 def measure_neighbours(store: str, release_id: str, users: int, rounds: int) -> list[Row]:
     """Measures user and item CF of one user at a time against the bare sparse product."""
-    files, _ = open_release(ReleaseStore(store), release_id, "cf", Path())
+    files, _ = open_release(ReleaseStore(store), release_id, "cf", Path(store).parent / COPIES)
     data = files.data
     random = np.random.default_rng(_SEED)
     chosen = random.permutation(data.matrix.user_count)[:users]

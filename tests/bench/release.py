@@ -35,6 +35,9 @@ from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import CF, INFERENCE
 from marquee_trainer.data.source import load_ratings
 
+COPIES = "copies"
+"""Folder beside the store where the benchmark keeps its own copies of a release's files."""
+
 # Half-life of recent popularity. It does not affect the cost of serving.
 _HALF_LIFE_DAYS = 30.0
 # The weights of the rating blend and of the ranking blend, for each set of available backends, that

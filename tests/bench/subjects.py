@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.release import COPIES
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee_core.release.contents import open_gateway_files, open_release
@@ -33,7 +34,7 @@ def computed_requests(
         count: The number of requests of each kind.
         seed: Seed of the draw.
     """
-    files, _ = open_release(store, manifest.release_id, GATEWAY, Path())
+    files, _ = open_release(store, manifest.release_id, GATEWAY, Path(store.url).parent / COPIES)
     users, catalogue, _, _ = open_gateway_files(files)
     matrix = files.data.matrix
     random = np.random.default_rng(seed)

@@ -537,9 +537,33 @@ def test_status(client: Any, gateway: FakeGateway) -> None:
             ],
             server_version="0.1.0",
             pending_release_reason="p",
+            experiment=pb.ExperimentStatus(
+                experiment="e",
+                started_at="s",
+                arms=[
+                    pb.ExperimentStatus.Arm(
+                        arm="a",
+                        release_id="r1",
+                        percent=10.0,
+                        ranking_weights={"ease": 1.0},
+                        unavailable_reason="u",
+                    )
+                ],
+                pending_list_count=1,
+                uncounted_list_count=2,
+                last_error="l",
+            ),
         ),
     )
     status = client.status()
+    assert status.experiment == marquee.ExperimentStatus(
+        experiment="e",
+        started_at="s",
+        arms=(marquee.ArmStatus("a", "r1", 10.0, {"ease": 1.0}, "u"),),
+        pending_list_count=1,
+        uncounted_list_count=2,
+        last_error="l",
+    )
     assert status.release == marquee.ReleaseStatus(
         release_id="r1",
         published_at="2026-01-01T00:00:00Z",

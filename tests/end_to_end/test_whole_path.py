@@ -197,6 +197,17 @@ def test_the_answer_names_every_model_of_the_release(client: Client, store: Rele
     assert all(item.title for item in client.recommend("7", include_metadata=True))
 
 
+def test_a_trained_release_passes_verification(store: ReleaseStore) -> None:
+    """The command loads it and answers with it as the servers do."""
+    production = store.production()
+    assert production is not None
+    arguments = ["--store", store.url, "verify", production.release_id]
+    command = [sys.executable, "-m", "marquee.cli", "releases", *arguments]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "precomputed pages agree" in done.stdout
+
+
 def test_precomputed_pages_equal_computed_ones(
     trained: tuple[RatingsDataset, Trained, object],
     group: ServiceGroup,

@@ -16,10 +16,13 @@ from gateway.calls import TIMEOUT_S, Rating, Subject, error_of, request_for
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
+from marquee_core.experiments.experiment import Arm
+from marquee_core.experiments.store import ExperimentStore
 from marquee_services.gateway.main import Gateway
 from marquee_services.standalone.main import start
 from marquee_services.standalone.settings import StandaloneSettings
-from toy.release import TOY_LOADERS
+from toy.experiments import toy_experiment, users_of
+from toy.release import TOY_LOADERS, USERS
 from toy.services import WAIT_S, Services
 
 VISITOR = Subject(ratings=[Rating(item_id="i3", stars=5), Rating(item_id="i9", stars=1)])
@@ -185,3 +188,24 @@ async def test_a_backend_has_no_longer_than_the_backend_timeout(
     finally:
         released.set()
         await gateway.stop(0.5)
+
+
+async def test_the_arms_of_an_experiment_answer(
+    services: Services, standalone: Gateway, local_stub: Any
+) -> None:
+    """The gateway and both backends in its process keep the releases of the arms loaded."""
+    second = await services.publish(1, promote=False)
+    experiment = toy_experiment(
+        Arm("control", services.first.release_id, 50.0), Arm("b", second.release_id, 50.0)
+    )
+    ExperimentStore(services.store).start(experiment)
+    routing = standalone.routing
+    await services.until(
+        lambda: routing.experiment is not None and not any(arm.reason for arm in routing.arms)
+    )
+    for name in ("control", "b"):
+        [user] = users_of(experiment, name, 1, USERS)
+        answer = await local_stub.Recommend(request_for(user), timeout=TIMEOUT_S)
+        assert answer.source.arm == name
+        assert answer.source.release_id == experiment.arm(name).release_id
+        assert not answer.source.degraded

@@ -61,7 +61,7 @@ def test_defects_keep_their_traceback(
 ) -> None:
     """An unexpected error is raised unchanged."""
 
-    def fail(store: ReleaseStore) -> None:
+    def fail(store: ReleaseStore, **options: str) -> None:
         raise defect
 
     monkeypatch.setattr(ReleaseStore, "rollback", fail)

@@ -12,8 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from marquee.v1 import recommender_service_pb2 as pb
+from marquee.v1 import types_pb2
 from marquee_core.arrays import Float32, Int32, load_array, save_array
 from marquee_core.catalogue import Catalogue, Vocabulary
+from marquee_core.feedback.events import Mark
 from marquee_core.output import Output
 from marquee_core.ratings import Profiles, RatingsMatrix
 from marquee_core.release.contents import model_folder, save_data
@@ -29,8 +32,10 @@ from marquee_core.release.manifest import (
 from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.ials import IALSConfig, IALSScorer
+from marquee_core.scorers.popularity import popularity_scores
 from marquee_core.scorers.scorer import LoadScorer, NeighbourEvidence, RatedEvidence, ReleaseData
 from marquee_core.service_names import BACKENDS, CF, GATEWAY, INFERENCE
+from marquee_services.gateway.releases.precomputed import PrecomputedPages
 
 USERS, ITEMS, FACTORS = 40, 120, 4
 GENRES = ("Comedy", "Drama", "War")
@@ -107,10 +112,19 @@ TOY_LOADERS = {
 }
 
 
-def toy_data(seed: int) -> tuple[Vocabulary, Catalogue, ReleaseData]:
-    """Draws the users, the catalogue, and ratings of about a quarter of all pairs."""
+def toy_data(
+    seed: int, recorded: Mapping[tuple[str, str], float] | None = None
+) -> tuple[Vocabulary, Catalogue, ReleaseData]:
+    """Draws the users, the catalogue, and ratings of about a quarter of all pairs.
+
+    Args:
+        seed: Seed of the ratings.
+        recorded: Further ratings, by user and item; they replace the drawn ones.
+    """
+    recorded = recorded or {}
     random = np.random.default_rng(seed)
-    users = Vocabulary.of(f"u{n}" for n in range(USERS))
+    names = {f"u{n}" for n in range(USERS)} | {user for user, _ in recorded}
+    users = Vocabulary.of(names)
     items = Vocabulary.of(f"i{n}" for n in range(ITEMS))
     catalogue = Catalogue.of(
         items,
@@ -120,7 +134,15 @@ def toy_data(seed: int) -> tuple[Vocabulary, Catalogue, ReleaseData]:
     )
     rated = np.argwhere(random.random((USERS, ITEMS)) < 0.25).astype(np.int32)
     stars = random.integers(1, 6, len(rated)).astype(np.float32)
-    matrix = RatingsMatrix.of(rated[:, 0], rated[:, 1], stars, USERS, ITEMS)
+    if recorded:
+        dense = np.zeros((len(users), ITEMS), np.float32)
+        places = users.indexes([f"u{n}" for n in range(USERS)])
+        dense[np.sort(places)[rated[:, 0]], rated[:, 1]] = stars
+        for (user, item), value in recorded.items():
+            dense[users.index(user), items.index(item)] = value
+        rated = np.argwhere(dense).astype(np.int32)
+        stars = dense[rated[:, 0], rated[:, 1]]
+    matrix = RatingsMatrix.of(rated[:, 0], rated[:, 1], stars, len(users), ITEMS)
     return users, catalogue, ReleaseData(matrix, Baseline.fit(matrix, 5.0, 5.0, 3))
 
 
@@ -142,12 +164,42 @@ def toy_ensemble(
     return Ensemble(pairs)
 
 
+def toy_pages(catalogue: Catalogue, data: ReleaseData) -> PrecomputedPages:
+    """The first pages of all users as the gateway's own models rank and predict."""
+    counts = data.matrix.item_counts
+    scores = 0.125 + 0.25 * popularity_scores(counts)
+    pages = []
+    for user in range(USERS):
+        profile = data.matrix.profiles([user])
+        stars = data.baseline.score(profile)[0]
+        own = scores + 0.5 * stars
+        own[data.matrix.seen(user)] = -np.inf
+        best = np.argsort(-own, kind="stable")[:20]
+        page = pb.RecommendResponse(
+            subject_kind=types_pb2.SUBJECT_KIND_KNOWN,
+            items=[
+                pb.RecommendedItem(
+                    item_id=catalogue.items.id(int(item)),
+                    rank=rank,
+                    score=float(own[item]),
+                    predicted_stars=float(np.clip(stars[item], 1.0, 5.0)),
+                )
+                for rank, item in enumerate(best, 1)
+            ],
+        )
+        pages.append(page.SerializeToString())
+    return PrecomputedPages.of(pages)
+
+
 def publish_toy(
     store: ReleaseStore,
     folder: Path,
     seed: int = 0,
     published: datetime | None = None,
     backends: Sequence[str] = BACKENDS,
+    recorded: Mapping[tuple[str, str], float] | None = None,
+    mark: Mark | None = None,
+    precomputed: bool = False,
     servable: bool = False,
 ) -> Manifest:
     """Publishes a toy release without promoting it.
@@ -158,12 +210,15 @@ def publish_toy(
         seed: Seed of the ratings and of the models' parameters.
         published: When it was published; now plus `seed` seconds if None.
         backends: The backends whose models the release holds.
+        recorded: Ratings from the feedback log that the release knows, by user and item.
+        mark: The place in the log up to which it knows it.
+        precomputed: Whether it has first pages, for a release without backends.
         servable: Whether the CF service of `marquee serve` can load the release, whose only model
             is then iALS with random factors. Otherwise only `TOY_LOADERS` can.
     """
     known = {CF: {"ials": Output.AFFINITY}} if servable else TOY_MODELS
     toy_models = {backend: known[backend] for backend in backends if backend in known}
-    users, catalogue, data = toy_data(seed)
+    users, catalogue, data = toy_data(seed, recorded)
     random = np.random.default_rng(seed)
     vectors = random.normal(size=(ITEMS, FACTORS)).astype(np.float32)
     unit = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
@@ -176,6 +231,8 @@ def publish_toy(
                 IALSScorer(data, config, parameters).save(model_folder(folder, name))
             else:
                 save_array(model_folder(folder, name) / "vectors.npy", parameters)
+    if precomputed:
+        toy_pages(catalogue, data).save(folder)
     files = hash_folder(folder)
     now = published or datetime.now(UTC) + timedelta(seconds=seed)
     entries = [
@@ -193,7 +250,7 @@ def publish_toy(
         data=DataEntry(
             f"toy(seed={seed})",
             "0" * 64,
-            USERS,
+            len(users),
             ITEMS,
             data.matrix.rating_count,
             1.0,
@@ -204,6 +261,8 @@ def publish_toy(
         evaluation={"ensemble_metrics": {"test_mse": 0.9}},
         library_versions={},
         files=files,
+        feedback_position=0 if mark is None else mark.position,
+        feedback_mark="" if mark is None else mark.token,
     )
     store.publish(folder, manifest)
     return manifest

@@ -51,7 +51,9 @@ from marquee._feedback import (
 )
 from marquee._options import TLS, ItemFilter, RecommendOptions, Subject
 from marquee._state import (
+    ArmStatus,
     BackendStatus,
+    ExperimentStatus,
     FeedbackStatus,
     ModelStatus,
     ReleaseEvaluation,
@@ -80,6 +82,7 @@ if TYPE_CHECKING:
 __all__ = [
     "TLS",
     "AnswerSource",
+    "ArmStatus",
     "AsyncClient",
     "BackendStatus",
     "BatchAnswer",
@@ -89,6 +92,7 @@ __all__ = [
     "Decomposition",
     "DegradedReason",
     "DeletedFeedback",
+    "ExperimentStatus",
     "FailedPrecondition",
     "FeedbackEvent",
     "FeedbackKind",

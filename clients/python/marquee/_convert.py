@@ -19,7 +19,9 @@ from marquee._errors import Internal, MarqueeError
 from marquee._options import Subject
 from marquee._rpc_errors import from_code
 from marquee._state import (
+    ArmStatus,
     BackendStatus,
+    ExperimentStatus,
     FeedbackStatus,
     ModelStatus,
     ReleaseEvaluation,
@@ -164,8 +166,30 @@ def status(response: pb.GetStatusResponse) -> Status:
         ),
         server_version=response.server_version,
         pending_release_reason=response.pending_release_reason,
+        store_error=response.store_error,
         feedback=_feedback(response.feedback) if response.HasField("feedback") else None,
+        experiment=(_experiment(response.experiment) if response.HasField("experiment") else None),
         raw=response,
+    )
+
+
+def _experiment(message: pb.ExperimentStatus) -> ExperimentStatus:
+    return ExperimentStatus(
+        experiment=message.experiment,
+        started_at=message.started_at,
+        arms=tuple(
+            ArmStatus(
+                arm=arm.arm,
+                release_id=arm.release_id,
+                percent=arm.percent,
+                ranking_weights=dict(arm.ranking_weights),
+                unavailable_reason=arm.unavailable_reason,
+            )
+            for arm in message.arms
+        ),
+        pending_list_count=message.pending_list_count,
+        uncounted_list_count=message.uncounted_list_count,
+        last_error=message.last_error,
     )
 
 
@@ -247,6 +271,8 @@ def _source(message: types_pb2.AnswerSource) -> AnswerSource:
         abstaining_models=tuple(message.abstaining_models),
         server_time_us=message.server_time_us,
         raw=message,
+        experiment=message.experiment,
+        arm=message.arm,
     )
 
 

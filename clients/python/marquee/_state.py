@@ -134,6 +134,49 @@ class FeedbackStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ArmStatus:
+    """An arm of an experiment.
+
+    Attributes:
+        arm: The arm's name.
+        release_id: The release that answers.
+        percent: The share of users, in percent.
+        ranking_weights: The weights of the models that rank, by name; empty for the release's own
+            blend.
+        unavailable_reason: Why the arm cannot answer, so that `control` answers its users; empty
+            if it can.
+    """
+
+    arm: str
+    release_id: str
+    percent: float
+    ranking_weights: Mapping[str, float]
+    unavailable_reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentStatus:
+    """The experiment that runs, as a gateway serves it.
+
+    Attributes:
+        experiment: The name of the experiment; empty if none runs.
+        started_at: When it was started, as an RFC 3339 timestamp.
+        arms: Its arms.
+        pending_list_count: The number of lists that the gateway has not written to the feedback log
+            yet.
+        uncounted_list_count: The number of lists that the gateway could not count.
+        last_error: Why the store's experiments cannot be read; empty if they can.
+    """
+
+    experiment: str
+    started_at: str
+    arms: tuple[ArmStatus, ...]
+    pending_list_count: int
+    uncounted_list_count: int
+    last_error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The state of the gateway.
 
@@ -145,8 +188,10 @@ class Status:
             all before the first release is loaded.
         server_version: The version of the gateway.
         pending_release_reason: Why the promoted release is not in service yet; empty if it is.
+        store_error: Why the gateway could not read which release is promoted; empty if it could.
         feedback: The feedback log; None if the gateway has none.
         raw: The protobuf message that this was made from.
+        experiment: The experiment that runs; None if none does.
     """
 
     release: ReleaseStatus | None
@@ -154,5 +199,7 @@ class Status:
     backends: tuple[BackendStatus, ...]
     server_version: str
     pending_release_reason: str
+    store_error: str
     feedback: FeedbackStatus | None
     raw: pb.GetStatusResponse = field(repr=False, compare=False)
+    experiment: ExperimentStatus | None = None

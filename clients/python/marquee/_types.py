@@ -106,6 +106,8 @@ class AnswerSource:
             because they cannot fold in new ratings.
         server_time_us: The time that the gateway spent on the answer, in microseconds.
         raw: The protobuf message that this was made from.
+        experiment: The experiment that the answer belongs to; empty for none.
+        arm: The experiment's arm that answered; empty for none.
     """
 
     release_id: str
@@ -115,6 +117,8 @@ class AnswerSource:
     abstaining_models: tuple[str, ...]
     server_time_us: int
     raw: types_pb2.AnswerSource = field(repr=False, compare=False)
+    experiment: str = ""
+    arm: str = ""
 
 
 class Decomposition(StrEnum):

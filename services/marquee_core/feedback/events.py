@@ -69,6 +69,7 @@ class LogEntry:
             for a forgotten user.
         deleted_position: For a deletion, the position that the deleted event had; otherwise 0.
         user_digest: For a forgotten user, the `user_digest` of the id; otherwise empty.
+        received_us: When the log received the entry, in microseconds since 1970.
     """
 
     position: int
@@ -76,6 +77,24 @@ class LogEntry:
     event: FeedbackEvent | None
     deleted_position: int
     user_digest: bytes
+    received_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A place in a log that can be recognised.
+
+    A trainer leaves a mark in the log that it reads, and notes it in the manifest. Positions alone
+    would not do: a log that was replaced, or restored from a backup, uses them again for other
+    events. It lacks the mark.
+
+    Attributes:
+        position: The position of the log's last entry when the mark was made.
+        token: A random text that identifies the mark.
+    """
+
+    position: int
+    token: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +125,38 @@ class Deleted:
 
     count: int
     position: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListCount:
+    """How many lists of an experiment's arm a user got from one counter, or from all of them.
+
+    Attributes:
+        experiment_id: The `Experiment.experiment_id`.
+        arm: The place of the arm among the experiment's.
+        user_digest: The `user_digest` of the user's id.
+        lists: The number of lists.
+    """
+
+    experiment_id: str
+    arm: int
+    user_digest: bytes
+    lists: int
+
+
+@dataclass(frozen=True, slots=True)
+class CounterState:
+    """A process, or a part of its life, that counted lists.
+
+    Attributes:
+        counter_id: Its id.
+        silent_s: Seconds since it last wrote.
+        is_closed: Whether it has written all that it counted.
+    """
+
+    counter_id: str
+    silent_s: float
+    is_closed: bool
 
 
 class EventIdReused(Exception):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Self, TypeVar
 
 from sqlalchemy import Connection, Row, select, tuple_
@@ -19,15 +19,19 @@ from marquee_core.feedback.engine import (
 from marquee_core.feedback.events import (
     Appended,
     Batch,
+    CounterState,
     Deleted,
     EntryType,
     EventIdReused,
+    ListCount,
     LogEntry,
     LogUnavailable,
+    Mark,
 )
+from marquee_core.feedback.list_statements import read_counters, read_counts, write_counts
 from marquee_core.feedback.migrate import upgrade
-from marquee_core.feedback.schema import AUDIT, LOG
-from marquee_core.feedback.statements import append, delete, entry_of, forget, last_position
+from marquee_core.feedback.schema import AUDIT, LOG, MARKS
+from marquee_core.feedback.statements import append, delete, entry_of, forget, last_position, mark
 
 _T = TypeVar("_T")
 
@@ -74,11 +78,18 @@ class EventLog:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def append(self, batches: Sequence[Batch]) -> list[Appended | EventIdReused]:
+    def append(
+        self, batches: Sequence[Batch], limit_times: bool = False
+    ) -> list[Appended | EventIdReused]:
         """Records batches of events in one transaction.
 
         An event whose key is recorded already changes nothing. A batch in which a key belongs to
         another event is not recorded at all; the others are.
+
+        Args:
+            batches: The batches.
+            limit_times: Whether times later than the log's clock are replaced by its time. All
+                writers share that clock, so that nobody's fast or slow clock gains precedence.
 
         Returns:
             What became of each batch.
@@ -87,7 +98,7 @@ class EventLog:
             LogUnavailable: No batch was recorded, or the connection was lost while the transaction
                 was committed.
         """
-        return self._write(lambda connection: append(connection, batches))
+        return self._write(lambda connection: append(connection, batches, limit_times))
 
     def delete_event(self, user_id: str, event_id: str) -> Deleted:
         """Deletes a user's event with the given key.
@@ -184,6 +195,63 @@ class EventLog:
                 return
             after = page[-1].position
 
+    def events_with_lists(self, prefix: str, after: int = 0) -> Iterator[LogEntry]:
+        """Iterates over the events that users found in lists whose ids begin with a prefix.
+
+        Args:
+            prefix: The prefix, of letters, digits and hyphens.
+            after: The position before the first entry; 0 for the beginning of the log.
+
+        Raises:
+            LogUnavailable: The database does not answer.
+        """
+        query = (
+            select(LOG)
+            .where(LOG.c.type == EntryType.EVENT, LOG.c.recommendation_id.startswith(prefix))
+            .order_by(LOG.c.position)
+            .limit(READ_PAGE)
+        )
+
+        def read(after: int) -> list[LogEntry]:
+            following = query.where(LOG.c.position > after)
+            return self._read(lambda c: [entry_of(row) for row in c.execute(following)])
+
+        while page := read(after):
+            yield from page
+            after = page[-1].position
+
+    def write_list_counts(
+        self, counter_id: str, counts: Sequence[ListCount], is_closed: bool
+    ) -> None:
+        """Replaces the totals of a counter of lists, and records when.
+
+        Args:
+            counter_id: The counter.
+            counts: The totals that have changed.
+            is_closed: Whether the counter has now written all that it counted, and ends.
+
+        Raises:
+            LogUnavailable: Nothing was written, or the connection was lost while the transaction
+                was committed.
+        """
+        self._write(lambda connection: write_counts(connection, counter_id, counts, is_closed))
+
+    def list_counts(self, experiment_id: str) -> list[ListCount]:
+        """How many lists of an experiment each user got.
+
+        Raises:
+            LogUnavailable: The database does not answer.
+        """
+        return self._read(lambda connection: read_counts(connection, experiment_id))
+
+    def list_counters(self, experiment_id: str) -> list[CounterState]:
+        """The counters that counted the lists of an experiment.
+
+        Raises:
+            LogUnavailable: The database does not answer.
+        """
+        return self._read(lambda connection: read_counters(connection, experiment_id))
+
     def position(self) -> int:
         """The position of the last entry; 0 if the log is empty.
 
@@ -191,6 +259,42 @@ class EventLog:
             LogUnavailable: The database does not answer.
         """
         return self._read(last_position)
+
+    def mark(self) -> Mark:
+        """Marks the end of the log, so that a reader can tell later whether it is the same log.
+
+        Raises:
+            LogUnavailable: The database does not answer, or the log may not be written to.
+        """
+        return self._write(mark)
+
+    def missing_marks(self, tokens: Collection[str]) -> frozenset[str]:
+        """Those of the given marks, by their tokens, that the log does not hold.
+
+        Raises:
+            LogUnavailable: The database does not answer.
+        """
+        if not tokens:
+            return frozenset()
+        query = select(MARKS.c.token).where(MARKS.c.token.in_(sorted(tokens)))
+        return self._read(lambda c: frozenset(tokens) - frozenset(c.scalars(query)))
+
+    def received(self, positions: Collection[int]) -> dict[int, int]:
+        """When the log received the entries at some positions; entries that are gone are left out.
+
+        Args:
+            positions: The positions.
+
+        Returns:
+            By position, the time in microseconds since 1970.
+
+        Raises:
+            LogUnavailable: The database does not answer.
+        """
+        query = select(LOG.c.position, LOG.c.received_us).where(
+            LOG.c.position.in_(sorted(positions))
+        )
+        return self._read(lambda c: {row.position: row.received_us for row in c.execute(query)})
 
     def audit(self) -> list[Row[Any]]:
         """The rows of the audit table, oldest first.

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 from marquee_core.feedback.engine import lock_writers, writing
 from marquee_core.feedback.events import LogTooNew
 
-REVISION = "0001"
+REVISION = "0003"
 """The revision of the tables that this version uses: the last one in `migrations/versions`."""
 
 _FOLDER = Path(__file__).parent / "migrations"

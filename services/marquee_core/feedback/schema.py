@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Double,
     Index,
@@ -43,6 +44,14 @@ LOG = Table(
     sqlite_autoincrement=True,
 )
 
+MARKS = Table(
+    "feedback_marks",
+    METADATA,
+    Column("token", String(32), primary_key=True),
+    Column("position", BigInteger, nullable=False),
+    Column("time_us", BigInteger, nullable=False),
+)
+
 AUDIT = Table(
     "feedback_audit",
     METADATA,
@@ -53,4 +62,23 @@ AUDIT = Table(
     Column("user_digest", LargeBinary(32), nullable=False),
     Column("deleted_count", Integer, nullable=False),
     sqlite_autoincrement=True,
+)
+
+LIST_COUNTS = Table(
+    "experiment_lists",
+    METADATA,
+    Column("experiment_id", String(8), primary_key=True),
+    Column("user_digest", LargeBinary(32), primary_key=True),
+    Column("arm", SmallInteger, primary_key=True, autoincrement=False),
+    Column("counter_id", String(16), primary_key=True),
+    Column("lists", BigInteger, nullable=False),
+    Index("experiment_lists_digest", "user_digest"),
+)
+
+LIST_COUNTERS = Table(
+    "experiment_counters",
+    METADATA,
+    Column("counter_id", String(16), primary_key=True),
+    Column("written_us", BigInteger, nullable=False),
+    Column("is_closed", Boolean, nullable=False),
 )

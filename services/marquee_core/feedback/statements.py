@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ARRAY, Connection, Row, Text, cast, func, insert, or_, select, tuple_
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Connection,
+    Row,
+    Text,
+    cast,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+)
 from sqlalchemy.sql.elements import ColumnElement
 
 from marquee_core.feedback.engine import SQLITE
@@ -19,18 +33,26 @@ from marquee_core.feedback.events import (
     FeedbackEvent,
     FeedbackKind,
     LogEntry,
+    Mark,
     user_digest,
 )
-from marquee_core.feedback.schema import AUDIT, LOG
+from marquee_core.feedback.schema import AUDIT, LIST_COUNTS, LOG, MARKS
 
 _FORGET = "forget_user"
 
 
-def append(connection: Connection, batches: Sequence[Batch]) -> list[Appended | EventIdReused]:
+def append(
+    connection: Connection, batches: Sequence[Batch], limit_times: bool
+) -> list[Appended | EventIdReused]:
     """Inserts the events of batches that are new; see `EventLog.append`."""
+    received = now_us(connection)
+    if limit_times:
+        batches = [
+            [e if e.time_us <= received else replace(e, time_us=received) for e in batch]
+            for batch in batches
+        ]
     recorded = _recorded(connection, batches)
     forgotten = _forgotten_at(connection, {e.user_id for batch in batches for e in batch})
-    received = time.time_ns() // 1000
     rows: list[dict[str, Any]] = []
     counts: list[tuple[int, int, int] | EventIdReused] = []
     for batch in batches:
@@ -95,7 +117,7 @@ def delete(connection: Connection, user_id: str, which: ColumnElement[bool]) -> 
     condition = (LOG.c.user_id == user_id) & (LOG.c.type == EntryType.EVENT) & which
     found = connection.execute(select(LOG).where(condition)).all()
     if found:
-        now = time.time_ns() // 1000
+        now = now_us(connection)
         connection.execute(LOG.delete().where(condition))
         connection.execute(
             insert(LOG),
@@ -118,13 +140,14 @@ def delete(connection: Connection, user_id: str, which: ColumnElement[bool]) -> 
 
 def forget(connection: Connection, user_id: str, actor: str) -> Deleted:
     """Deletes everything about a user; see `EventLog.forget`."""
-    now, digest = time.time_ns() // 1000, user_digest(user_id)
+    now, digest = now_us(connection), user_digest(user_id)
     is_event = (LOG.c.user_id == user_id) & (LOG.c.type == EntryType.EVENT)
     count = connection.scalar(select(func.count()).select_from(LOG).where(is_event)) or 0
     # One entry for each forgotten user: the latest.
     connection.execute(
         LOG.delete().where(or_(LOG.c.user_id == user_id, LOG.c.user_digest == digest))
     )
+    connection.execute(LIST_COUNTS.delete().where(LIST_COUNTS.c.user_digest == digest))
     connection.execute(
         insert(LOG),
         {
@@ -145,6 +168,28 @@ def forget(connection: Connection, user_id: str, actor: str) -> Deleted:
         },
     )
     return Deleted(count, last_position(connection))
+
+
+def mark(connection: Connection) -> Mark:
+    """Marks the end of the log; see `EventLog.mark`."""
+    made = Mark(last_position(connection), secrets.token_hex(16))
+    connection.execute(
+        insert(MARKS),
+        {"token": made.token, "position": made.position, "time_us": time.time_ns() // 1000},
+    )
+    return made
+
+
+def now_us(connection: Connection) -> int:
+    """The time in microseconds since 1970, by the clock that all writers of the log share.
+
+    It is the database server's, so the clocks of machines with gateways may differ. Processes that
+    share a SQLite file share a machine.
+    """
+    if connection.dialect.name == SQLITE:
+        return time.time_ns() // 1000
+    clock = func.extract("epoch", func.clock_timestamp()) * 1_000_000
+    return connection.scalar(select(cast(clock, BigInteger))) or 0
 
 
 def last_position(connection: Connection) -> int:
@@ -187,4 +232,5 @@ def entry_of(row: Row[Any]) -> LogEntry:
         None if kind is EntryType.FORGOTTEN else _event(row),
         row.deleted_position or 0,
         b"" if row.user_digest is None else bytes(row.user_digest),
+        row.received_us,
     )

@@ -14,7 +14,7 @@ from marquee_core.catalogue import Catalogue, Vocabulary
 from marquee_core.errors import ArtifactError
 from marquee_core.ratings import RatingsMatrix
 from marquee_core.release.ensemble import BASELINE, POPULARITY, RECENT_POPULARITY, Ensemble
-from marquee_core.release.manifest import Manifest
+from marquee_core.release.manifest import EXPLICIT, DataEntry, Manifest
 from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.popularity import popularity_scores
@@ -31,6 +31,8 @@ _USERS = "data/users.npy"
 _ITEM_VECTORS = "data/item_vectors.npy"
 _BASELINE = "baseline"
 _RECENT_COUNTS = "data/recent_counts.npy"
+# Ratings are stored in single precision.
+_SCALE_SLACK = 1e-4
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def load_users(store: ReleaseStore, manifest: Manifest, cache: Path) -> Vocabula
     Args:
         store: The store of the release.
         manifest: The release's manifest.
-        cache: Folder that caches the files of a remote store.
+        cache: Folder of the copies of release files.
 
     Raises:
         ArtifactError: The file is missing, damaged or does not match the manifest.
@@ -119,7 +121,7 @@ def open_release(
         store: The release store.
         release_id: The release.
         backend: Name of the service, from `marquee_core.service_names`.
-        cache: Folder that caches the files of a remote store.
+        cache: Folder of the copies of release files.
 
     Returns:
         The files, and the names of the models that this service scores.
@@ -135,9 +137,36 @@ def open_release(
     folder = store.open(manifest, lambda path: path.startswith(prefixes) or path == ENSEMBLE, cache)
     matrix = RatingsMatrix.load(folder / _DATA, manifest.data.user_count, manifest.data.item_count)
     baseline = Baseline.load(folder / _BASELINE, manifest.data.item_count)
+    _check_ratings(matrix, baseline, manifest.data)
     limit = manifest.data.dislike_limit
     data = ReleaseData(matrix, baseline, dislike_limit=-math.inf if limit is None else limit)
     return ReleaseFiles(manifest, folder, data), names
+
+
+def _check_ratings(matrix: RatingsMatrix, baseline: Baseline, data: DataEntry) -> None:
+    """Checks that ratings and baseline are on the scale of the manifest.
+
+    Raises:
+        ArtifactError: A rating or the mean is outside the scale, there is another number of ratings
+            than the manifest says, or the damping is negative.
+    """
+    if matrix.rating_count != data.rating_count:
+        raise ArtifactError(
+            f"there are {matrix.rating_count} ratings, but the manifest says {data.rating_count}"
+        )
+    low, high = data.rating_min, data.rating_max
+    slack = _SCALE_SLACK * (high - low)
+    if matrix.rating_count and not (
+        low - slack <= matrix.ratings.min() and matrix.ratings.max() <= high + slack
+    ):
+        raise ArtifactError(f"a rating is outside the scale of {low} to {high}")
+    if data.feedback == EXPLICIT and matrix.rating_count:
+        if not low - slack <= baseline.mean <= high + slack:
+            raise ArtifactError(f"the mean of {baseline.mean} stars is outside the scale")
+        if np.abs(baseline.item_bias).max(initial=0.0) > 2 * (high - low):
+            raise ArtifactError("the bias of an item is larger than the scale allows")
+    if baseline.user_damping < 0:
+        raise ArtifactError("the damping of the baseline is negative")
 
 
 def open_recent_counts(files: ReleaseFiles) -> Float32:

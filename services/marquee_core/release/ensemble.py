@@ -15,6 +15,7 @@ import numpy as np
 
 from marquee_core.arrays import Float32, Float64
 from marquee_core.errors import ArtifactError, reason_of
+from marquee_core.output import Output
 from marquee_core.release.manifest import Manifest
 from marquee_core.service_names import GATEWAY
 
@@ -122,8 +123,8 @@ class Ensemble:
 
         Raises:
             ArtifactError: The file is damaged, lacks the blends for a set of the release's
-                backends, or gives weight to a model that the release lacks or that needs another
-                backend.
+                backends, gives weight to a model that the release lacks or that needs another
+                backend, or has weights that turn predictions or rankings around.
         """
         backend_of = {model.name: model.backend for model in manifest.models}
         try:
@@ -140,6 +141,7 @@ class Ensemble:
                         f"the blends for the backends {sorted(backends)} give weight to {model!r}, "
                         "which these backends do not score"
                     )
+            _check_blends(pair, manifest)
         needed = {backend for backend in backend_of.values() if backend != GATEWAY}
         for subset in backend_subsets(sorted(needed)):
             if subset not in pairs:
@@ -153,6 +155,35 @@ def backend_subsets(backends: Sequence[str]) -> list[frozenset[str]]:
         frozenset(name for place, name in enumerate(backends) if bits >> place & 1)
         for bits in range(1 << len(backends))
     ]
+
+
+def _check_blends(pair: BlendPair, manifest: Manifest) -> None:
+    """Checks that blends go along with their models.
+
+    Where all models predict the same stars, a rating blend must predict about as many, and more if
+    they all predict more. A ranking blend must rank no item lower because a model ranks it higher.
+
+    Raises:
+        ArtifactError: A blend does not.
+    """
+    data = manifest.data
+    output_of = {model.name: model.output for model in manifest.models}
+    if pair.rating.weights:
+        for model in pair.rating.weights:
+            if output_of[model] is not Output.STARS:
+                raise ArtifactError(f"a rating blend uses {model!r}, which predicts no stars")
+        slope = sum(pair.rating.weights.values())
+        span = data.rating_max - data.rating_min
+        for stars in (data.rating_min, data.rating_max):
+            predicted = pair.rating.intercept + slope * stars
+            if slope <= 0 or abs(predicted - stars) > span / 2:
+                raise ArtifactError(
+                    f"a rating blend predicts {predicted:.2f} stars where all of its models "
+                    f"predict {stars:.2f}"
+                )
+    for model, weight in pair.ranking.weights.items():
+        if weight < 0:
+            raise ArtifactError(f"a ranking blend gives {model!r} the negative weight {weight:.4g}")
 
 
 def _blend(raw: Mapping[str, object]) -> Blend:

@@ -1,4 +1,7 @@
-"""The manifest of a release: its data, models, evaluation and files."""
+"""The manifest of a release: its data, models, evaluation and files.
+
+`parsing.py` reads and checks its JSON.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from marquee_core.errors import ArtifactError, reason_of
+from marquee_core.errors import ArtifactError
 from marquee_core.output import Output
-from marquee_core.service_names import SERVICES
 
-SCHEMA_VERSION = 4
-# Schema 3 lacks `DataEntry.feedback` and `DataEntry.refitted`, whose defaults describe it.
-_READABLE_VERSIONS = (3, SCHEMA_VERSION)
+SCHEMA_VERSION = 5
+# Schema 3 lacks `DataEntry.feedback` and `DataEntry.refitted`, and schema 4 `feedback_mark`; the
+# defaults describe such releases.
+READABLE_VERSIONS = (3, 4, SCHEMA_VERSION)
 EXPLICIT, IMPLICIT = "explicit", "implicit"
 MANIFEST_NAME = "manifest.json"
 EXACT, ANN = "exact", "ann"
@@ -36,6 +39,26 @@ class FileEntry:
 
     sha256: str
     size: int
+
+    def check(self, found: FileEntry, path: str) -> None:
+        """Compares a file that was read with this entry.
+
+        Args:
+            found: The digest and size of what was read.
+            path: The file, for the error.
+
+        Raises:
+            ArtifactError: They differ.
+        """
+        if found.size > self.size:
+            raise ArtifactError(
+                f"{path}: the file has more than the {self.size} bytes that the manifest says"
+            )
+        if found != self:
+            raise ArtifactError(
+                f"{path}: the file has SHA-256 {found.sha256[:12]}… and {found.size} bytes, "
+                f"but the manifest says {self.sha256[:12]}… and {self.size}"
+            )
 
 
 @dataclass(frozen=True)
@@ -116,6 +139,8 @@ class Manifest:
         schema_version: Version of the manifest's format.
         feedback_position: The position in the feedback log up to which the release knows what
             users did; 0 if it was trained without the log.
+        feedback_mark: The token of the mark that the trainer left there; "" if there is none. A
+            log without this mark is not the one that the release knows.
     """
 
     release_id: str
@@ -127,70 +152,20 @@ class Manifest:
     files: Mapping[str, FileEntry]
     schema_version: int = field(default=SCHEMA_VERSION)
     feedback_position: int = 0
+    feedback_mark: str = ""
 
     def to_json(self) -> str:
         """The manifest as JSON."""
         return json.dumps(asdict(self), indent=2, sort_keys=True, allow_nan=False) + "\n"
 
-    @classmethod
-    def from_json(cls, text: str, release_id: str) -> Manifest:
-        """Parses a manifest.
 
-        Args:
-            text: The JSON that `to_json` wrote.
-            release_id: The expected release.
-
-        Raises:
-            ArtifactError: The text is damaged, has another schema version, or describes another
-                release.
-        """
-        try:
-            raw = json.loads(text)
-            if raw["schema_version"] not in _READABLE_VERSIONS:
-                raise ArtifactError(
-                    f"the manifest has schema version {raw['schema_version']}, "
-                    f"but this version reads {', '.join(map(str, _READABLE_VERSIONS))}"
-                )
-            manifest = cls(
-                release_id=raw["release_id"],
-                published_at=raw["published_at"],
-                data=DataEntry(**{**raw["data"], "genres": tuple(raw["data"]["genres"])}),
-                models=tuple(
-                    ModelEntry(**{**model, "output": Output(model["output"])})
-                    for model in raw["models"]
-                ),
-                evaluation=raw["evaluation"],
-                library_versions=raw["library_versions"],
-                files={path: FileEntry(**entry) for path, entry in raw["files"].items()},
-                schema_version=raw["schema_version"],
-                feedback_position=raw.get("feedback_position", 0),
-            )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ArtifactError(f"damaged manifest: {reason_of(error)}") from error
-        if manifest.release_id != release_id:
-            raise ArtifactError(f"the manifest belongs to release {manifest.release_id!r}")
-        for path in manifest.files:
-            if path.startswith("/") or ".." in path.split("/") or "\\" in path:
-                raise ArtifactError(f"the manifest lists a file outside the release: {path!r}")
-        if manifest.data.feedback not in (EXPLICIT, IMPLICIT):
-            raise ArtifactError(
-                f"the manifest names the unknown feedback {manifest.data.feedback!r}"
-            )
-        for model in manifest.models:
-            if model.backend not in SERVICES:
-                raise ArtifactError(
-                    f"model {model.name!r} has the unknown backend {model.backend!r}"
-                )
-        return manifest
-
-
-def check_release_id(release_id: str) -> str:
+def check_release_id(release_id: object) -> str:
     """Checks that a release id is safe as the name of a folder, and returns it.
 
     Raises:
         ArtifactError: The id is empty, too long, or contains characters that are not allowed.
     """
-    if not _RELEASE_ID.fullmatch(release_id):
+    if not isinstance(release_id, str) or not _RELEASE_ID.fullmatch(release_id):
         raise ArtifactError(f"not a release id: {release_id!r}")
     return release_id
 

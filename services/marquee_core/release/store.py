@@ -1,7 +1,7 @@
 """The release store: a local folder, or object storage by URL (fsspec).
 
     <root>/releases/<release id>/manifest.json, ensemble.json, data/…, models/…
-    <root>/production                           the release in production, and its predecessors
+    <root>/production, <root>/audit/…           see `pointer.py`
 
 A release becomes visible when its manifest exists. In a local folder it appears by an atomic
 rename. Object storage has no atomic rename, so there the manifest is written last, and only if no
@@ -10,20 +10,12 @@ manifest of that id exists.
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
-
-from marquee_core.errors import ArtifactError, reason_of
-from marquee_core.redaction import redact
+from marquee_core.errors import ArtifactError
 from marquee_core.release.manifest import (
     MANIFEST_NAME,
     FileEntry,
@@ -31,53 +23,55 @@ from marquee_core.release.manifest import (
     check_release_id,
     hash_file,
 )
+from marquee_core.release.parsing import parse_manifest
+from marquee_core.release.pointer import PROMOTE, ROLLBACK, Production, ProductionPointer
+from marquee_core.release.signing import (
+    SIGNATURE_NAME,
+    Signer,
+    TrustedKeys,
+    join_signatures,
+)
+from marquee_core.release.storage import PARTIAL, Storage, StoreURLError, sync
+from marquee_core.release.transfer import Transfer, matches, remove_left_overs
 
-_HISTORY_LIMIT = 100
-_PRODUCTION = "production"
+__all__ = ["Production", "ReleaseStore", "StoreURLError"]
+
 _RELEASES = "releases"
-_PARTIAL = ".partial-"
-
-
-class StoreURLError(ValueError):
-    """The URL of a release store cannot be used."""
-
-
-@dataclass(frozen=True)
-class Production:
-    """The release in production.
-
-    Attributes:
-        release_id: The release's id.
-        promoted_at: Time of the promotion, RFC 3339.
-        history: The ids of the releases in production before it, the most recent first.
-    """
-
-    release_id: str
-    promoted_at: str
-    history: tuple[str, ...]
+# Releases whose copies can be scrubbed: more than any server holds.
+_MOST_OPENED = 64
 
 
 class ReleaseStore:
     """Publishes, lists, promotes and opens releases.
 
     Attributes:
-        url: The folder or URL of the store.
+        url: The folder or URL of the store as it was given; it may contain a password.
+        storage: The files of the store, for what else is kept beside the releases.
+        pointer: Which release is in production, and the audit of its changes.
+        trusted: The keys of which one must have signed a release; None to accept any release.
+        signer: Signs the releases that are published; None to leave them unsigned.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(
+        self, url: str, *, trusted: TrustedKeys | None = None, signer: Signer | None = None
+    ) -> None:
         """Takes the path of a folder, or a URL that fsspec supports (`s3://bucket/prefix`, …).
+
+        Args:
+            url: The folder or URL.
+            trusted: The keys of which one must have signed a release; None to accept any release.
+            signer: Signs the releases that are published; None to leave them unsigned.
 
         Raises:
             StoreURLError: The scheme of the URL is unknown, or its file system needs a package that
                 is not installed.
         """
+        self.storage = Storage(url)
         self.url = url
-        try:
-            self._fs, root = fsspec.core.url_to_fs(url)
-        except (ValueError, ImportError) as error:
-            raise StoreURLError(redact(f"release store {url!r}: {error}")) from error
-        self._root = root.rstrip("/")
-        self._local = isinstance(self._fs, LocalFileSystem)
+        self.pointer = ProductionPointer(self.storage)
+        self.trusted, self.signer = trusted, signer
+        self._transfer = Transfer(self.storage)
+        self._opened: dict[str, dict[str, FileEntry]] = {}  # the entries of copied files
 
     def manifests(self) -> list[Manifest]:
         """The manifests of all releases, the newest first; damaged releases are left out."""
@@ -91,33 +85,30 @@ class ReleaseStore:
 
     def ids(self) -> list[str]:
         """The ids of all releases, including damaged ones, in ascending order."""
-        self._fs.invalidate_cache()
-        try:
-            names = self._fs.ls(f"{self._root}/{_RELEASES}", detail=False)
-        except FileNotFoundError:
-            return []
-        ids = (str(name).rstrip("/").rsplit("/", 1)[-1] for name in names)
-        return sorted(
+        return [
             name
-            for name in ids
-            if not name.startswith(".") and self._fs.exists(self._path(name, MANIFEST_NAME))
-        )
+            for name in self.storage.names(_RELEASES)
+            if not name.startswith(".") and self.storage.exists(_path(name, MANIFEST_NAME))
+        ]
 
     def manifest(self, release_id: str) -> Manifest:
         """Reads the manifest of a release.
 
         Raises:
-            ArtifactError: The release does not exist, or its manifest is damaged.
+            ArtifactError: The release does not exist, its manifest is damaged, or none of the
+                trusted keys has signed it.
+            OSError: The store cannot be read.
         """
-        path = self._path(check_release_id(release_id), MANIFEST_NAME)
+        path = _path(check_release_id(release_id), MANIFEST_NAME)
         try:
-            text = self._fs.cat_file(path).decode()
+            content = self.storage.read(path)
         except FileNotFoundError as error:
-            where = redact(self.url)
-            raise ArtifactError(f"there is no release {release_id!r} in {where}") from error
-        except UnicodeDecodeError as error:
-            raise ArtifactError(f"damaged manifest: {error}") from error
-        return Manifest.from_json(text, release_id)
+            raise ArtifactError(
+                f"there is no release {release_id!r} in {self.storage.url}"
+            ) from error
+        if self.trusted is not None:
+            self.trusted.check(content, self._signatures(release_id), release_id)
+        return parse_manifest(content, release_id)
 
     def publish(self, folder: Path, manifest: Manifest) -> None:
         """Publishes a release; it becomes visible only once all its files are stored.
@@ -133,172 +124,251 @@ class ReleaseStore:
         check_release_id(manifest.release_id)
         for path, entry in manifest.files.items():
             _verify(folder / path, entry)
-        if self._local:
+        if self.storage.is_local:
             self._publish_local(folder, manifest)
         else:
             self._publish_remote(folder, manifest)
+
+    def sign(self, release_id: str, signer: Signer) -> None:
+        """Adds a signature to a release in the store, beside those that it has.
+
+        Raises:
+            ArtifactError: The release does not exist, or its files do not match its manifest.
+            OSError: The store cannot be read or written to.
+        """
+        self.verify_files(release_id)
+        signature = signer.sign(self.storage.read(_path(release_id, MANIFEST_NAME)))
+        self.storage.update(
+            _path(release_id, SIGNATURE_NAME),
+            lambda before: join_signatures([before or b"", signature]),
+        )
 
     def production(self) -> Production | None:
         """The release in production; None if no release has been promoted yet.
 
         Raises:
             ArtifactError: The file that names it is damaged.
+            OSError: The store cannot be read.
         """
-        self._fs.invalidate_cache()
-        try:
-            raw = json.loads(self._fs.cat_file(f"{self._root}/{_PRODUCTION}"))
-            return Production(
-                check_release_id(raw["release_id"]), raw["promoted_at"], tuple(raw["history"])
-            )
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError) as error:
-            raise ArtifactError(f"damaged file {_PRODUCTION!r}: {reason_of(error)}") from error
+        return self.pointer.read()
 
-    def promote(self, release_id: str) -> Production:
-        """Checks the files of a release, then puts it in production by one atomic write.
+    def verify_files(self, release_id: str) -> Manifest:
+        """Compares all files of a release with the SHA-256 digests of its manifest.
 
-        In a local store the files are compared with the SHA-256 digests of the manifest. In object
-        storage only their sizes are, to avoid downloads; the servers verify the digests of the
-        files that they load.
+        In object storage this reads them all.
 
         Raises:
             ArtifactError: The release does not exist, or a file does not match its manifest.
+            OSError: The store cannot be read.
         """
         manifest = self.manifest(release_id)
-        for path, entry in manifest.files.items():
-            self._verify_stored(release_id, path, entry)
-        before = self.production()
-        if before is None:
-            history: tuple[str, ...] = ()
-        elif before.release_id == release_id:
-            return before
-        else:
-            history = (before.release_id, *before.history)[:_HISTORY_LIMIT]
-        return self._set_production(release_id, history)
+        self._transfer.verify(_path(release_id), manifest.files)
+        return manifest
 
-    def rollback(self) -> Production:
-        """Puts the previous release back in production.
+    def promote(
+        self, release_id: str, *, why: str = "", forced: bool = False, by: str = ""
+    ) -> Production:
+        """Verifies all files of a release, then puts it in production by one atomic write.
+
+        Promoting the release that is in production leaves it there, is recorded, and makes servers
+        that refused it try again. If the file that names the release in production is damaged, it
+        is written anew, with the history that the audit recorded.
+
+        Args:
+            release_id: The release.
+            why: Why it is promoted, for the audit.
+            forced: Whether checks that advised against it were overruled, for the audit. The files
+                are verified in any case.
+            by: Who promotes it, for the audit; by default the user and host of this process.
 
         Raises:
-            ArtifactError: There is no previous release.
+            ArtifactError: The release does not exist, or a file does not match its manifest.
+            OSError: The store cannot be read or written to.
         """
-        current = self.production()
-        if current is None or not current.history:
-            raise ArtifactError("there is no release to roll back to")
-        self.manifest(current.history[0])
-        return self._set_production(current.history[0], current.history[1:])
+        self.verify_files(release_id)
+
+        def choose(before: Production | None) -> tuple[str, tuple[str, ...]]:
+            if before is None:
+                return release_id, ()
+            if before.release_id == release_id:
+                return release_id, before.history
+            return release_id, (before.release_id, *before.history)
+
+        return self.pointer.change(PROMOTE, choose, by=by, why=why, forced=forced)
+
+    def rollback(self, *, why: str = "", by: str = "") -> Production:
+        """Puts the latest of the previous releases back in production that is complete.
+
+        Releases whose files are damaged or deleted are skipped, and leave the history.
+
+        Args:
+            why: Why it is rolled back, for the audit.
+            by: Who rolls back, for the audit; by default the user and host of this process.
+
+        Raises:
+            ArtifactError: There is no previous release, or none of them is complete.
+            OSError: The store cannot be read or written to.
+        """
+        complete: dict[str, str] = {}
+
+        def choose(before: Production | None) -> tuple[str, tuple[str, ...]]:
+            if before is None or not before.history:
+                raise ArtifactError("there is no release to roll back to")
+            for place, release_id in enumerate(before.history):
+                if release_id not in complete:
+                    complete[release_id] = self._damage(release_id)
+                if not complete[release_id]:
+                    return release_id, before.history[place + 1 :]
+            reasons = "; ".join(f"{name}: {complete[name]}" for name in before.history)
+            raise ArtifactError(f"no previous release can be rolled back to: {reasons}")
+
+        return self.pointer.change(ROLLBACK, choose, by=by, why=why)
 
     def open(self, manifest: Manifest, needed: Callable[[str], bool], cache: Path) -> Path:
-        """Verifies files of a release, and makes them available in a local folder.
+        """Copies files of a release into the cache, and verifies the copies.
+
+        Servers map the copies, so no change of the store reaches a release that is loaded.
 
         Args:
             manifest: The release's manifest.
             needed: Whether a file is needed, by its path relative to the release.
-            cache: Folder that caches the files of a remote store, with a subfolder for each
-                release.
+            cache: Folder of the copies, with a subfolder for each release.
 
         Returns:
-            The folder. It may hold other files, which are not verified.
+            The folder of the copies. It holds no files but those that a manifest lists, and may
+            hold others of them than the needed ones.
 
         Raises:
             ArtifactError: A needed file is missing or does not match the manifest.
+            OSError: The store cannot be read, or the cache cannot be written to.
         """
-        release_id = manifest.release_id
         files = {path: entry for path, entry in manifest.files.items() if needed(path)}
-        folder = Path(self._path(release_id)) if self._local else cache / release_id
-        for path, entry in files.items():
-            if not self._local:
-                self._fetch(release_id, path, entry, folder / path)
-            else:
-                _verify(folder / path, entry)
+        folder = cache / manifest.release_id
+        folder.mkdir(parents=True, exist_ok=True)
+        self._transfer.fetch(_path(manifest.release_id), files, folder)
+        opened = {**self._opened.pop(manifest.release_id, {}), **files}
+        self._opened[manifest.release_id] = opened
+        while len(self._opened) > _MOST_OPENED:
+            self._opened.pop(next(iter(self._opened)))
         return folder
 
-    def _path(self, release_id: str, *parts: str) -> str:
-        return "/".join((self._root, _RELEASES, release_id, *parts))
+    def delete(self, release_id: str) -> None:
+        """Deletes a release; it disappears at once, and its files with it.
+
+        Raises:
+            OSError: The store cannot be written to.
+        """
+        path = _path(check_release_id(release_id))
+        if self.storage.is_local:
+            folder = Path(self.storage.path(path))
+            doomed = folder.with_name(f"{PARTIAL}deleted-{release_id}")
+            folder.rename(doomed)
+            shutil.rmtree(doomed)
+            return
+        self.storage.call(self.storage.fs.rm_file, self.storage.path(path, MANIFEST_NAME))
+        self.storage.call(self.storage.fs.rm, self.storage.path(path), recursive=True)
+
+    def remove_unfinished(self, age: float) -> int:
+        """Removes what killed publishers left.
+
+        Args:
+            age: Seconds since it was last written to.
+
+        Returns:
+            How many files and folders were removed.
+
+        Raises:
+            OSError: The store cannot be read or written to.
+        """
+        if self.storage.is_local:
+            return remove_left_overs(Path(self.storage.root), age)
+        finished = set(self.ids())
+        removed = 0
+        for name in self.storage.names(_RELEASES):
+            folder = _path(name)
+            if name not in finished and self._transfer.age(folder) > age:
+                self.storage.call(self.storage.fs.rm, self.storage.path(folder), recursive=True)
+                removed += 1
+        return removed
+
+    def state(self, release_id: str) -> str:
+        """A digest of the names, sizes and times of a release's files; it changes if they do.
+
+        Raises:
+            OSError: The store cannot be read.
+        """
+        return self._transfer.state(_path(check_release_id(release_id)))
+
+    def damaged_copies(self, release_id: str, cache: Path) -> list[str]:
+        """The files that `open` has copied into the cache and that have changed there since.
+
+        This needs the cache only. A copy that is gone is not counted: what a server has mapped of
+        it stays as it was.
+        """
+        folder = cache / release_id
+        return [
+            path
+            for path, entry in list(self._opened.get(release_id, {}).items())
+            if (folder / path).exists() and not matches(folder / path, entry)
+        ]
+
+    def _damage(self, release_id: str) -> str:
+        """What is wrong with the files of a release; "" if nothing is."""
+        try:
+            self.verify_files(release_id)
+        except ArtifactError as error:
+            return str(error)
+        return ""
+
+    def _signatures(self, release_id: str) -> bytes:
+        try:
+            return self.storage.read(_path(release_id, SIGNATURE_NAME))
+        except FileNotFoundError:
+            return b""
 
     def _publish_local(self, folder: Path, manifest: Manifest) -> None:
-        releases = Path(self._root, _RELEASES)
+        releases = Path(self.storage.path(_RELEASES))
         releases.mkdir(parents=True, exist_ok=True)
         final = releases / manifest.release_id
         if final.exists():
             raise FileExistsError(f"release {manifest.release_id} already exists")
-        partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=releases))
+        partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=releases))
         try:
             for path in manifest.files:
                 (partial / path).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(folder / path, partial / path)
-                _sync(partial / path)
-            (partial / MANIFEST_NAME).write_text(manifest.to_json())
-            _sync(partial / MANIFEST_NAME)
+                sync(partial / path)
+            content = manifest.to_json().encode()
+            own_files = {MANIFEST_NAME: content}
+            if self.signer is not None:
+                own_files[SIGNATURE_NAME] = self.signer.sign(content)
+            for name, text in own_files.items():
+                (partial / name).write_bytes(text)
+                sync(partial / name)
             for directory in (partial, *(p for p in partial.rglob("*") if p.is_dir())):
                 directory.chmod(0o755)
-                _sync(directory)
+                sync(directory)
             # Fails if the target is a folder that is not empty, so a release is never replaced.
             partial.rename(final)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-        _sync(releases)
+        sync(releases)
 
     def _publish_remote(self, folder: Path, manifest: Manifest) -> None:
-        target = self._path(manifest.release_id, MANIFEST_NAME)
-        if self._fs.exists(target):
+        target = _path(manifest.release_id, MANIFEST_NAME)
+        if self.storage.exists(target):
             raise FileExistsError(f"release {manifest.release_id} already exists")
-        for path in manifest.files:
-            self._fs.pipe_file(self._path(manifest.release_id, path), (folder / path).read_bytes())
-        self._fs.pipe_file(target, manifest.to_json().encode(), mode="create")
+        self._transfer.send(folder, _path(manifest.release_id), manifest.files)
+        content = manifest.to_json().encode()
+        if self.signer is not None:
+            signature = self.signer.sign(content)
+            self.storage.update(_path(manifest.release_id, SIGNATURE_NAME), lambda _: signature)
+        self.storage.create(target, content)
 
-    def _set_production(self, release_id: str, history: tuple[str, ...]) -> Production:
-        production = Production(release_id, datetime.now(UTC).isoformat(), history)
-        text = json.dumps(production.__dict__, indent=2) + "\n"
-        if not self._local:
-            self._fs.pipe_file(f"{self._root}/{_PRODUCTION}", text.encode())
-            return production
-        root = Path(self._root)
-        handle, name = tempfile.mkstemp(prefix=_PARTIAL, dir=root)
-        try:
-            with os.fdopen(handle, "w") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(name).chmod(0o644)
-            Path(name).replace(root / _PRODUCTION)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-        _sync(root)
-        return production
 
-    def _verify_stored(self, release_id: str, path: str, entry: FileEntry) -> None:
-        """Verifies a file in the store; for a remote store only its size, to avoid a download."""
-        if self._local:
-            _verify(Path(self._path(release_id, path)), entry)
-            return
-        try:
-            size = self._fs.size(self._path(release_id, path))
-        except FileNotFoundError as error:
-            raise ArtifactError(f"{path}: the file is missing") from error
-        if size != entry.size:
-            raise ArtifactError(
-                f"{path}: the file has {size} bytes, but the manifest says {entry.size}"
-            )
-
-    def _fetch(self, release_id: str, path: str, entry: FileEntry, target: Path) -> None:
-        if target.exists() and hash_file(target) == entry:
-            return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=_PARTIAL, dir=target.parent)
-        os.close(handle)
-        try:
-            self._fs.get_file(self._path(release_id, path), name)
-            _verify(Path(name), entry)
-            # Another process may download the same file; both then rename the same content.
-            Path(name).replace(target)
-        except FileNotFoundError as error:
-            raise ArtifactError(f"{path}: the file is missing") from error
-        finally:
-            Path(name).unlink(missing_ok=True)
+def _path(release_id: str, *parts: str) -> str:
+    return "/".join((_RELEASES, release_id, *parts))
 
 
 def _verify(path: Path, entry: FileEntry) -> None:
@@ -311,17 +381,4 @@ def _verify(path: Path, entry: FileEntry) -> None:
         found = hash_file(path)
     except OSError as error:
         raise ArtifactError(f"{path.name}: {error.strerror}") from error
-    if found != entry:
-        raise ArtifactError(
-            f"{path.name}: the file has SHA-256 {found.sha256[:12]}… and {found.size} bytes, "
-            f"but the manifest says {entry.sha256[:12]}… and {entry.size}"
-        )
-
-
-def _sync(path: Path) -> None:
-    """Flushes a file or folder to disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    entry.check(found, path.name)

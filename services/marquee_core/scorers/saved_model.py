@@ -34,6 +34,7 @@ from marquee_core.errors import ArtifactError
 from marquee_core.output import Output
 from marquee_core.quiet_tensorflow import import_tensorflow
 from marquee_core.ratings import Profiles
+from marquee_core.scorers.saved_model_check import check_saved_model
 from marquee_core.scorers.scorer import ReleaseData
 
 tf = import_tensorflow()
@@ -91,9 +92,10 @@ class SavedModelScorer:
         """Loads a SavedModel.
 
         Raises:
-            ArtifactError: The folder holds no SavedModel, a signature is missing, or the number
-                of items is not that of the data.
+            ArtifactError: The folder holds no SavedModel, it contains what is not allowed, a
+                signature is missing, or the number of items is not that of the data.
         """
+        check_saved_model(folder)
         try:
             model = tf.saved_model.load(str(folder))
         except (OSError, ValueError, tf.errors.OpError) as error:

@@ -6,9 +6,12 @@ Imported only if the gateway has a feedback log, because it needs the extra `fee
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee_core.feedback.log import EventLog
+from marquee_core.release.manifest import Manifest
+from marquee_services.gateway.experiments.list_counts import ListCounter
 from marquee_services.gateway.feedback.follower import FeedbackFollower
 from marquee_services.gateway.feedback.fresh import FreshFeedback
 from marquee_services.gateway.feedback.metrics import FeedbackMetrics
@@ -23,9 +26,8 @@ class FeedbackRuntime:
     """The writer and the follower of a gateway's feedback log.
 
     Attributes:
-        cut: The lowest position up to which a loaded release knows the log; None while no release
-            is loaded. Set by the gateway whenever releases are loaded or dropped.
         servicer: Serves `FeedbackService`.
+        list_counter: Counts the lists of users in an experiment.
     """
 
     def __init__(
@@ -46,12 +48,9 @@ class FeedbackRuntime:
         Raises:
             ValueError: The URL of the log cannot be used.
         """
-        self.cut: int | None = None
         self._fresh = fresh
         self._log = EventLog(settings.feedback_url, settings.feedback_timeout)
-        self._follower = FeedbackFollower(
-            self._log, fresh, settings.feedback_poll_interval, lambda: self.cut
-        )
+        self._follower = FeedbackFollower(self._log, fresh, settings.feedback_poll_interval)
         self._writer = FeedbackWriter(self._log, settings.feedback_timeout, self._follower.wake)
         self.servicer = FeedbackServicer(
             self._log,
@@ -59,13 +58,26 @@ class FeedbackRuntime:
             releases,
             FeedbackMetrics(metrics.registry, self._follower, fresh),
         )
+        self.list_counter = ListCounter(
+            self._log.write_list_counts, settings.experiment_count_interval, metrics.registry
+        )
+        fresh.on_forgotten = self.list_counter.forget
         self._follower.start()
         self._writer.start()
+        self.list_counter.start()
 
     @property
     def ready(self) -> bool:
         """Whether the gateway may answer; see `FeedbackFollower.ready`."""
         return self._follower.ready
+
+    def set_releases(self, manifests: Sequence[Manifest]) -> None:
+        """See `FeedbackFollower.set_releases`."""
+        self._follower.set_releases(manifests)
+
+    def has_read_for(self, manifest: Manifest) -> bool:
+        """See `FeedbackFollower.has_read_for`."""
+        return self._follower.has_read_for(manifest)
 
     def status(self) -> pb.FeedbackStatus:
         """The state of the feedback log, for GetStatus."""
@@ -83,6 +95,7 @@ class FeedbackRuntime:
     async def stop(self) -> None:
         """Finishes the waiting writes, and ends the threads."""
         self.servicer.close()
+        await asyncio.to_thread(self.list_counter.stop)
         await asyncio.to_thread(self._writer.stop)
         await asyncio.to_thread(self._follower.stop)
         self._log.close()

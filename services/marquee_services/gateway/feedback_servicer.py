@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
@@ -34,6 +33,8 @@ from marquee_services.server.interceptor import Context
 
 _log = structlog.get_logger()
 _READERS = 2
+# Later than any clock: stands for the time at which the log receives an event.
+_LATER = (1 << 63) - 1
 _MAX_ACTOR = 256  # characters, as the column of the audit table
 
 
@@ -67,8 +68,7 @@ class FeedbackServicer(feedback_service_pb2_grpc.FeedbackServiceServicer):
         """Records a batch of events."""
         validate(request)
         self._check_scale(request)
-        now = time.time_ns() // 1000
-        appended = await self._writer.append([_event(event, now) for event in request.events])
+        appended = await self._writer.append([_event(event) for event in request.events])
         for outcome, count in (
             ("recorded", appended.recorded),
             ("duplicate", appended.duplicates),
@@ -160,21 +160,16 @@ class FeedbackServicer(feedback_service_pb2_grpc.FeedbackServiceServicer):
             raise InvalidFields(violations)
 
 
-def _event(message: pb.FeedbackEvent, now_us: int) -> FeedbackEvent:
-    """Converts a validated event.
-
-    Args:
-        message: The event.
-        now_us: The current time in microseconds since 1970; replaces a missing or later time.
-    """
+def _event(message: pb.FeedbackEvent) -> FeedbackEvent:
+    """Converts a validated event; the log replaces a time that is later than its own."""
     value = message.stars if message.HasField("stars") else message.share_watched
-    time_us = message.time.ToMicroseconds() if message.HasField("time") else now_us
+    time_us = message.time.ToMicroseconds() if message.HasField("time") else _LATER
     return FeedbackEvent(
         message.user_id,
         message.item_id,
         FeedbackKind(message.kind),
         value,
-        min(time_us, now_us),
+        time_us,
         message.event_id,
         message.recommendation_id,
     )

@@ -20,8 +20,9 @@ from marquee.v1 import (
     recommender_service_pb2,
     recommender_service_pb2_grpc,
 )
+from marquee_core.release.copies import ReleaseCopies
 from marquee_core.release.store import ReleaseStore
-from marquee_core.service_names import CF, INFERENCE
+from marquee_core.service_names import CF, GATEWAY, INFERENCE
 from marquee_services.gateway.access import access_control
 from marquee_services.gateway.answer_metrics import AnswerMetrics
 from marquee_services.gateway.answering.lookups import Lookups
@@ -30,7 +31,7 @@ from marquee_services.gateway.answering.predict import Predictor
 from marquee_services.gateway.answering.reasons import Explainer
 from marquee_services.gateway.answering.recommend import Recommender
 from marquee_services.gateway.answering.similar import SimilarItemsFinder
-from marquee_services.gateway.answering.status import StatusReporter
+from marquee_services.gateway.answering.status import StatusReporter, experiment_status
 from marquee_services.gateway.answering.stored_answers import StoredAnswers
 from marquee_services.gateway.backends.backend import Backend
 from marquee_services.gateway.backends.interface import AnyBackend
@@ -38,6 +39,7 @@ from marquee_services.gateway.backends.monitor import BackendMonitor
 from marquee_services.gateway.caching.answer_cache import AnswerCache
 from marquee_services.gateway.caching.counting_lru import CountingLRU, cache_metrics
 from marquee_services.gateway.caching.list_cache import ListCache
+from marquee_services.gateway.experiments.routing import Routing
 from marquee_services.gateway.feedback.fresh import FreshFeedback
 from marquee_services.gateway.feedback_disabled_servicer import DisabledFeedbackServicer
 from marquee_services.gateway.ranking.router import Router
@@ -57,6 +59,8 @@ from marquee_services.server.runtime import (
 )
 from marquee_services.server.settings import is_loopback
 from marquee_services.server.state_metrics import certificate_metrics, release_metrics
+from marquee_services.server.trial import LoadForTrial, Trial, start_trial_host
+from marquee_services.server.trial_host import TrialHost
 
 if TYPE_CHECKING:
     from marquee_services.gateway.feedback_runtime import FeedbackRuntime
@@ -76,6 +80,7 @@ class Gateway:
         follower: Loads the promoted release.
         backends: The CF and the inference service.
         releases: The loaded releases, and the one in service.
+        routing: Routes requests to the arms of an experiment.
         metrics: The gateway's metrics.
         fresh: The feedback of users since the releases were trained.
         feedback: Writes and follows the feedback log; None if the gateway has none.
@@ -85,6 +90,7 @@ class Gateway:
     follower: ReleaseFollower[GatewayRelease]
     backends: Sequence[AnyBackend]
     releases: Releases
+    routing: Routing
     metrics: Metrics
     fresh: FreshFeedback
     feedback: FeedbackRuntime | None
@@ -108,12 +114,19 @@ class Gateway:
             await self.feedback.stop()
 
 
-async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None = None) -> Gateway:
+async def start(
+    settings: GatewaySettings,
+    backends: Sequence[AnyBackend] | None = None,
+    store: ReleaseStore | None = None,
+    trial: Trial | None = None,
+) -> Gateway:
     """Starts a gateway. Its health is NOT_SERVING until a release is in service.
 
     Args:
         settings: The gateway's settings.
         backends: The CF and the inference service; None to call those of the settings.
+        store: The release store; None to open that of the settings.
+        trial: Tries releases before they are loaded; None to load them at once.
 
     Raises:
         CertificateError: A certificate cannot be used.
@@ -122,7 +135,7 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
         StoreURLError: The URL of the store cannot be used.
         ValueError: The URL of the feedback log cannot be used.
     """
-    store = ReleaseStore(settings.store)
+    store = store or settings.open_store()
     certificates = None
     if settings.backend_ca:
         certificates = Certificates(
@@ -145,6 +158,9 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
         lambda release_id: load_gateway_release(store, release_id, settings.cache),
         settings.poll_interval,
         settings.keep_releases,
+        copies=ReleaseCopies(store, settings.cache),
+        scrub_interval=settings.scrub_interval,
+        trial=trial,
     )
     releases = Releases(follower, backends)
     router = Router({backend.name: backend for backend in backends})
@@ -167,9 +183,19 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
     if certificates is not None:
         metrics.read_on_scrape(certificate_metrics((certificates,)))
     feedback = _start_feedback(settings, releases, fresh, metrics)
+    counter = None if feedback is None else feedback.list_counter
+    if feedback is not None:
+        releases.has_feedback_for = feedback.has_read_for
+    routing = Routing(
+        releases,
+        follower,
+        backends,
+        metrics.registry,
+        None if counter is None else counter.count,
+    )
     servicer = RecommenderServicer(
         stored_answers=StoredAnswers(
-            releases,
+            routing,
             router,
             answer_cache,
             settings.precomputed_pages,
@@ -178,15 +204,16 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
             answer_metrics,
         ),
         recommender=Recommender(
-            releases, page_scorer, Explainer(router), answer_cache, fresh, answer_metrics
+            releases, routing, page_scorer, Explainer(router), answer_cache, fresh, answer_metrics
         ),
-        predictor=Predictor(releases, router, fresh),
+        predictor=Predictor(routing, router, fresh),
         similar_items=SimilarItemsFinder(releases, router),
         lookups=Lookups(releases),
         status=StatusReporter(
             releases,
             backends,
             lambda: None if feedback is None else feedback.status(),
+            lambda: experiment_status(routing, follower, counter),
             is_open=is_loopback(settings.listen) and not settings.checks_tokens,
         ),
         settings=settings,
@@ -214,7 +241,7 @@ async def start(settings: GatewaySettings, backends: Sequence[AnyBackend] | None
         raise
     tasks = [asyncio.create_task(backend.watch()) for backend in backends]
     tasks.append(asyncio.create_task(follower.follow()))
-    gateway = Gateway(bound, follower, backends, releases, metrics, fresh, feedback, tasks)
+    gateway = Gateway(bound, follower, backends, releases, routing, metrics, fresh, feedback, tasks)
     tasks.append(asyncio.create_task(_update_release_in_service(gateway, settings)))
     return gateway
 
@@ -237,23 +264,42 @@ async def _update_release_in_service(gateway: Gateway, settings: GatewaySettings
     """
     feedback, is_serving, has_release = gateway.feedback, False, False
     while True:
+        if feedback is not None:
+            feedback.set_releases([release.manifest for release in gateway.releases.held])
         release = gateway.releases.update()
+        gateway.routing.update()
         if release is not None:
             for backend in gateway.backends:
                 backend.keep_loaded(release.release_id)
             gateway.metrics.set_release(release.release_id)
             has_release = True
-        if feedback is not None and gateway.releases.loaded:
-            feedback.cut = min(r.manifest.feedback_position for r in gateway.releases.loaded)
         if not is_serving and has_release and (feedback is None or feedback.ready):
             await gateway.bound.set_serving(True)
             is_serving = True
         await asyncio.sleep(min(settings.probe_interval, settings.poll_interval) / 2)
 
 
-async def serve(settings: GatewaySettings) -> None:
-    """Serves until SIGTERM or SIGINT, then shuts down gracefully."""
-    gateway = await start(settings)
+def trial_host(settings: GatewaySettings) -> TrialHost:
+    """Starts the process that tries releases; call it before the process has threads."""
+    return start_trial_host({GATEWAY: trial_loader(settings)})
+
+
+def trial_loader(settings: GatewaySettings) -> LoadForTrial:
+    """What loads the gateway's part of a release on trial."""
+    return lambda release_id: load_gateway_release(
+        settings.open_store(), release_id, settings.cache
+    )
+
+
+async def serve(settings: GatewaySettings, host: TrialHost | None) -> None:
+    """Serves until SIGTERM or SIGINT, then shuts down gracefully.
+
+    Args:
+        settings: The gateway's settings.
+        host: Starts the processes in which releases are tried; None to load them at once.
+    """
+    trial = None if host is None else Trial(GATEWAY, settings, host)
+    gateway = await start(settings, trial=trial)
     try:
         await until_signalled(gateway.bound.reloader.reload)
     finally:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
+from marquee_core.feedback.location import check_log_setting, log_url
 from marquee_services.server.settings import ServerSettings, setting
-
-BESIDE_STORE = "sqlite"
-"""The value of `feedback` for a SQLite file beside the release store."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +108,13 @@ class GatewaySettings(ServerSettings):
         low=1,
         high=65536,
     )
+    experiment_count_interval: float = setting(
+        1.0,
+        "Seconds between two writes of how many lists each user of an experiment got; a killed "
+        "gateway loses at most the counts of this time.",
+        low=0.05,
+        high=60,
+    )
     tokens_file: str = setting(
         "",
         "File of bearer tokens: a line `NAME SCOPE[,SCOPE] TOKEN` each, with the scopes recommend, "
@@ -150,19 +154,12 @@ class GatewaySettings(ServerSettings):
             raise ValueError("jwt_keys, jwt_issuer and jwt_audience must be given together")
         self._check_files("backend_ca", "backend_cert", "backend_key")
         self._check_files("tokens_file", "admin_token_file")
-        known = ("sqlite:///", "postgresql://", "postgresql+psycopg://")
-        if self.feedback not in ("", BESIDE_STORE) and not self.feedback.startswith(known):
-            raise ValueError("feedback: neither `sqlite` nor a URL of SQLite or PostgreSQL")
-        if self.feedback == BESIDE_STORE and "://" in self.store:
-            raise ValueError("feedback: `sqlite` needs a store in a folder")
+        check_log_setting(self.feedback, self.store)
 
     @property
     def feedback_url(self) -> str:
         """The URL of the feedback log; "" for none."""
-        if self.feedback != BESIDE_STORE:
-            return self.feedback
-        store = Path(self.store).expanduser().absolute()
-        return f"sqlite:///{store.with_name(store.name + '-feedback.sqlite')}"
+        return log_url(self.feedback, self.store)
 
     @property
     def checks_tokens(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from marquee_core.arrays import Float32
 from marquee_core.errors import ArtifactError, reason_of
 from marquee_core.release.contents import gateway_scores, open_release
 from marquee_core.release.manifest import ANN, EXACT
@@ -18,8 +19,12 @@ from marquee_core.retrieval.exact import ExactIndex, ItemIndex, item_products
 from marquee_core.scorers.scorer import LoadScorer, Scorer, WarmsUp
 from marquee_services.scoring.engine import Engine, Query
 from marquee_services.scoring.model_times import NoTimer, Timer
+from marquee_services.scoring.plan import RankingPlan
+from marquee_services.scoring.ranking import rank
 
 _NO_TIMER = NoTimer()
+# Candidates of a page are scored in one pass for all users, many candidates user by user.
+_PAGE, _MANY_CANDIDATES = 20, 100
 
 
 def load_engine(
@@ -37,7 +42,7 @@ def load_engine(
         release_id: The release.
         backend: Name of the service, from `marquee_core.service_names`.
         loaders: The function that loads each model that this service knows, by name.
-        cache: Folder that caches the files of a remote store.
+        cache: Folder of the copies of release files.
         timer: Measures the models.
 
     Raises:
@@ -95,7 +100,9 @@ def load_index(folder: Path, scorer: Scorer, retrieval: Mapping[str, Any]) -> It
 
 
 def warm_up(engine: Engine) -> None:
-    """Scores for a known user and for visitors, so that the first request is not slow.
+    """Does once whatever requests may ask for, so that the first request is not slow.
+
+    A model that fails at any of it is found now, and not by a caller.
 
     Raises:
         ArtifactError: A model returns scores that are not finite.
@@ -110,6 +117,25 @@ def warm_up(engine: Engine) -> None:
     for scorer in engine.scorers.values():
         if isinstance(scorer, WarmsUp):
             scorer.warm_up()
-    for name, scores in engine.score(queries, ()).items():
-        if not np.isfinite(scores).all():
+    if not engine.scorers:
+        return
+    _check_finite(engine.score(queries, ()))
+    rated = queries[1:]
+    for count in (_PAGE, _MANY_CANDIDATES):
+        candidates = np.arange(min(count, matrix.item_count), dtype=np.int32)
+        _check_finite(engine.score([replace(q, candidates=candidates) for q in queries], ()))
+    for found in engine.retrieve(queries, (), _PAGE, None).values():
+        if not all(np.isfinite(scores).all() for _, scores in found):
+            raise ArtifactError("a model retrieves items with scores that are not finite")
+    names = tuple(engine.scorers)
+    weights = tuple((name, 1.0) for name in names)
+    rank(engine, queries, RankingPlan(weights, _PAGE, stars_models=names, stars_count=_PAGE))
+    _check_finite(engine.compare(0))
+    for query in rated:
+        engine.explain(replace(query, candidates=np.arange(1, dtype=np.int32)), (), 1)
+
+
+def _check_finite(scores: Mapping[str, Float32]) -> None:
+    for name, values in scores.items():
+        if not np.isfinite(values).all():
             raise ArtifactError(f"model {name!r} returns scores that are not finite")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 
 from marquee.v1 import scoring_service_pb2, scoring_service_pb2_grpc
-from marquee_core.release.store import ReleaseStore
+from marquee_core.release.copies import ReleaseCopies
 from marquee_core.scorers.scorer import LoadScorer
 from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.loading import load_engine
@@ -24,6 +25,8 @@ from marquee_services.server.runtime import (
     until_signalled,
 )
 from marquee_services.server.state_metrics import release_metrics
+from marquee_services.server.trial import Trial, start_trial_host
+from marquee_services.server.trial_host import TrialHost
 
 _DESCRIPTOR = scoring_service_pb2.DESCRIPTOR.services_by_name["ScoringService"]
 SERVICE = _DESCRIPTOR.full_name
@@ -32,7 +35,10 @@ _PROBES = frozenset({"ListReleases"})
 
 
 async def start(
-    settings: ScoringSettings, backend: str, loaders: Mapping[str, LoadScorer]
+    settings: ScoringSettings,
+    backend: str,
+    loaders: Mapping[str, LoadScorer],
+    trial: Trial | None = None,
 ) -> tuple[BoundServer, ReleaseFollower[Engine]]:
     """Starts a scoring server.
 
@@ -43,12 +49,13 @@ async def start(
         settings: The server's settings.
         backend: Name of the service, from `marquee_core.service_names`.
         loaders: The function that loads each model that the service knows, by name.
+        trial: Tries releases before they are loaded; None to load them at once.
 
     Raises:
         OSError: The server cannot listen on its address.
         StoreURLError: The URL of the store cannot be used.
     """
-    store = ReleaseStore(settings.store)
+    store = settings.open_store()
     metrics = Metrics(methods_of(_DESCRIPTOR))
     times = ModelTimes(metrics)
     loop = asyncio.get_running_loop()
@@ -66,6 +73,9 @@ async def start(
         settings.poll_interval,
         settings.keep_releases,
         on_change,
+        ReleaseCopies(store, settings.cache),
+        settings.scrub_interval,
+        trial,
     )
     metrics.read_on_scrape(release_metrics(follower, lambda: None))
     servicer = ScoringServicer(follower, settings, backend, QueueMetrics(metrics))
@@ -81,9 +91,29 @@ async def start(
     return bound, follower
 
 
-async def serve(settings: ScoringSettings, backend: str, loaders: Mapping[str, LoadScorer]) -> None:
-    """Serves until SIGTERM or SIGINT, then shuts down gracefully; see `start`."""
-    bound, follower = await start(settings, backend, loaders)
+def trial_host(
+    settings: ScoringSettings, backend: str, loaders: Mapping[str, LoadScorer]
+) -> TrialHost:
+    """Starts the process that tries releases; call it before the process has threads."""
+    return start_trial_host({backend: partial(_load_on_trial, settings, backend, loaders)})
+
+
+async def serve(
+    settings: ScoringSettings,
+    backend: str,
+    loaders: Mapping[str, LoadScorer],
+    host: TrialHost | None = None,
+) -> None:
+    """Serves until SIGTERM or SIGINT, then shuts down gracefully; see `start`.
+
+    Args:
+        settings: The server's settings.
+        backend: Name of the service, from `marquee_core.service_names`.
+        loaders: The function that loads each model that the service knows, by name.
+        host: Starts the processes in which releases are tried; None to load them at once.
+    """
+    trial = None if host is None else Trial(backend, settings, host)
+    bound, follower = await start(settings, backend, loaders, trial)
     following = asyncio.create_task(follower.follow())
     try:
         await until_signalled(bound.reloader.reload)
@@ -92,3 +122,9 @@ async def serve(settings: ScoringSettings, backend: str, loaders: Mapping[str, L
         with suppress(asyncio.CancelledError):
             await following
         await bound.stop(settings.grace)
+
+
+def _load_on_trial(
+    settings: ScoringSettings, backend: str, loaders: Mapping[str, LoadScorer], release_id: str
+) -> None:
+    load_engine(settings.open_store(), release_id, backend, loaders, settings.cache)

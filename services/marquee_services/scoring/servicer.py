@@ -120,9 +120,10 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
         queries = self._queries(engine, request.users)
         models = list(request.models)
         return await self._run(
+            engine,
             lambda: retrieve_response(
                 engine.release_id, engine.retrieve(queries, models, request.count, eligible)
-            )
+            ),
         )
 
     async def CompareItems(
@@ -130,7 +131,7 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
     ) -> pb.CompareItemsResponse:
         """Compares an item with all items."""
         engine = self._follower.get(request.release_id)
-        similarities = await self._run(lambda: engine.compare(request.item_index))
+        similarities = await self._run(engine, lambda: engine.compare(request.item_index))
         return compare_response(engine.release_id, similarities)
 
     async def ExplainItems(
@@ -142,9 +143,10 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
         [query] = self._queries(engine, [request.user])
         models = list(request.models)
         return await self._run(
+            engine,
             lambda: explain_response(
                 engine.release_id, engine.explain(query, models, request.evidence_count)
-            )
+            ),
         )
 
     async def ListReleases(
@@ -174,10 +176,11 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
         """Scores the users of several requests at once, and answers each request."""
         engine, models = key
         return await self._run(
+            engine,
             lambda: [
                 score_response(engine.release_id, scores)
                 for scores in engine.score_requests(requests, models)
-            ]
+            ],
         )
 
     async def _rank_batch(
@@ -194,7 +197,8 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
                 for users in requests
             ]
 
-        return await self._run(work)
+        return await self._run(engine, work)
 
-    async def _run(self, work: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+    async def _run(self, engine: Engine, work: Callable[[], _T]) -> _T:
+        running = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        return await self._follower.watched(engine.release_id, running)

@@ -7,20 +7,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable
 from typing import Generic, Protocol, TypeVar
 
 import structlog
 
 from marquee_core.errors import ArtifactError
 from marquee_core.redaction import redact
+from marquee_core.release.copies import ReleaseCopies
 from marquee_core.release.store import ReleaseStore
-from marquee_services.errors import NoRelease, ReleaseNotFound
+from marquee_services.errors import NoRelease, ReleaseNotFound, ServiceError
+from marquee_services.server.background import BackgroundThread
+from marquee_services.server.experiments import FollowedExperiments
 from marquee_services.server.heap import return_free_memory
+from marquee_services.server.refusals import Refusals
+from marquee_services.server.swap_watch import SwapWatch
+from marquee_services.server.trial import Trial
 
 _log = structlog.get_logger()
-_MAX_RETRY_S = 60.0
+# Seconds between polls of a store that cannot be read.
+_RETRY_S = 2.0
+# How many releases of the history are tried if the promoted one cannot be loaded.
+_MAX_CANDIDATES = 10
 
 
 class LoadedRelease(Protocol):
@@ -31,6 +39,7 @@ class LoadedRelease(Protocol):
         """The release's id."""
 
 
+_T = TypeVar("_T")
 _R = TypeVar("_R", bound=LoadedRelease)
 
 
@@ -43,10 +52,14 @@ class ReleaseFollower(Generic[_R]):
     A server that starts while the promoted release is refused falls back to the latest release in
     the promotion history that it can load.
 
+    The releases of a running experiment are loaded as well, and are held in addition to the others
+    until it ends.
+
     Attributes:
-        refused: Why releases could not be loaded, by release id. Holds the promoted release and
-            those in its history.
+        experiments: The experiments of the store.
         promoted_id: The release that the store names as production; "" before the first poll.
+        store_error: Why the last poll of the store failed; "" if it did not.
+        damaged_copies: How many damaged files `scrub` has found.
         refusals: How often a release was refused.
         failed_polls: How often the store could not be polled.
         last_poll: When the store was last polled successfully, in seconds since 1970; 0 for never.
@@ -59,6 +72,9 @@ class ReleaseFollower(Generic[_R]):
         interval: float,
         keep: int,
         on_change: Callable[[_R], None] = lambda _: None,
+        copies: ReleaseCopies | None = None,
+        scrub_interval: float = 0.0,
+        trial: Trial | None = None,
     ) -> None:
         """Takes the store to follow and how to load its releases.
 
@@ -69,6 +85,11 @@ class ReleaseFollower(Generic[_R]):
             keep: Most releases to hold at once, at least 2: the promoted one, and the one that
                 callers use until all of them can switch.
             on_change: Called in the event loop whenever the newest release changes.
+            copies: The server's copies of release files, which are held while a release is loaded;
+                None if the releases are not loaded from copies.
+            scrub_interval: Seconds between searches for damaged copies; 0 for none.
+            trial: Loads a release in a process of its own first; None to load it at once. Without
+                a choice, that is with no other release to serve, there is no trial.
         """
         self._store = store
         self._load = load
@@ -78,12 +99,26 @@ class ReleaseFollower(Generic[_R]):
         self._loaded: dict[str, _R] = {}  # in order of promotion, the newest last
         self._last_used: dict[str, float] = {}
         # A thread of its own: loading must not hold up the threads that score.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="release-loader")
-        self.refused: dict[str, str] = {}
+        self._thread = BackgroundThread("release-loader")
+        self._copies = copies
+        self._trial = trial
+        self._has_choice = False
+        self._watches: dict[str, SwapWatch] = {}
+        self._scrub_interval = scrub_interval
+        self._refusals = Refusals()
+        self._promotion = ("", "")
+        self.experiments = FollowedExperiments(store)
         self.promoted_id = ""
+        self.store_error = ""
+        self.damaged_copies = 0
         self.refusals = 0
         self.failed_polls = 0
         self.last_poll = 0.0
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Why releases could not be loaded, by id: promoted ones and those of an experiment."""
+        return self._refusals.reasons
 
     @property
     def releases(self) -> list[_R]:
@@ -117,85 +152,235 @@ class ReleaseFollower(Generic[_R]):
         return next(reversed(self._loaded.values()))
 
     async def follow(self) -> None:
-        """Polls the store until cancelled; after errors it polls less and less often."""
-        pause = self._interval
+        """Polls the store, and scrubs the copies of loaded releases, until cancelled."""
+        next_scrub = time.monotonic() + self._scrub_interval
         while True:
             try:
                 await self.poll()
+                self.store_error = ""
                 self.last_poll = time.time()
-                pause = self._interval
+                if self._scrub_interval and time.monotonic() >= next_scrub:
+                    await self.scrub()
+                    next_scrub = time.monotonic() + self._scrub_interval
             except Exception as error:
                 # The loaded releases stay in service, whatever the error.
+                if redact(str(error)) != self.store_error:
+                    _log.error("release_poll_failed", exc_info=error)
+                self.store_error = redact(str(error)) or type(error).__name__
                 self.failed_polls += 1
-                _log.error("release_poll_failed", exc_info=error)
-                pause = min(max(pause, self._interval) * 2, _MAX_RETRY_S)
-            await asyncio.sleep(pause)
+            pause = max(self._interval, min(_RETRY_S, 2 * self._interval))
+            await asyncio.sleep(pause if self.store_error else self._interval)
 
     async def poll(self) -> None:
-        """Reads which release is promoted, and loads it if it is new.
+        """Reads which release is promoted, and loads it if it is new; then those of an experiment.
 
-        A refused release is tried again only when it is promoted again.
+        A refused release is tried again when it is promoted again and when its files in the store
+        have changed; after an error that may pass, every few seconds.
 
         Raises:
-            ArtifactError: The store's production pointer is damaged.
+            ArtifactError: The store's production pointer is damaged, or is gone.
             OSError: The store cannot be read.
         """
-        loop = asyncio.get_running_loop()
-        production = await loop.run_in_executor(self._thread, self._store.production)
+        await self._poll_production()
+        if self._loaded:
+            await self._poll_experiment()
+
+    async def _poll_production(self) -> None:
+        production = await self._thread.run(self._store.production)
         if production is None:
+            if self._loaded:
+                # An empty folder takes the place of a volume that is lost.
+                raise ArtifactError("the store no longer names a release in production")
             return
         release_id = production.release_id
-        if release_id != self.promoted_id:
+        candidates = (release_id, *production.history[:_MAX_CANDIDATES])
+        self._has_choice = bool(self._loaded or production.history)
+        promotion = (release_id, production.promoted_at)
+        if promotion != self._promotion:
             # A newly promoted release gets another try, even if it was refused before.
-            history = set(production.history) - {release_id}
-            self.refused = {name: why for name, why in self.refused.items() if name in history}
+            self._refusals.keep(set(candidates) - {release_id} | self.experiments.release_ids)
+            self._promotion = promotion
             self.promoted_id = release_id
         if release_id in self._loaded:
             if self.newest().release_id != release_id:
                 self._make_newest(self._loaded.pop(release_id))
             return
-        for candidate in (release_id, *production.history):
-            if candidate not in self.refused:
+        for candidate in candidates:
+            if candidate not in self._refusals or await self._is_worth_a_try(candidate):
                 await self._load_or_refuse(candidate)
             if self._loaded:
                 return
 
-    async def _load_or_refuse(self, release_id: str) -> None:
-        """Loads a release, or refuses it if it is damaged.
+    async def _poll_experiment(self) -> None:
+        """Reads the experiments, and loads the releases of the one that runs."""
+        if await self._thread.run(self.experiments.read):
+            for release_id in self.experiments.release_ids - {self.promoted_id}:
+                # The experiment's start is a reason to try again.
+                self._refusals.remove(release_id)
+            self._drop_unused()
+        for release_id in sorted(self.experiments.release_ids - self._loaded.keys()):
+            if release_id not in self._refusals or await self._is_worth_a_try(release_id):
+                await self._load_or_refuse(release_id, as_newest=False)
 
-        Raises:
-            OSError: The store cannot be read; the next poll tries again.
-            MemoryError: There is not enough memory; the next poll tries again.
+    async def watched(self, release_id: str, call: Awaitable[_T]) -> _T:
+        """Awaits a computation with a release, and withdraws the release if too many fail.
+
+        A release that is withdrawn stays loaded, but counts as refused, so the gateways go back to
+        the release before. Errors that are the caller's do not count.
         """
-        loop = asyncio.get_running_loop()
+        watch = self._watches.get(release_id)
         try:
-            release = await loop.run_in_executor(self._thread, self._load, release_id)
-        except FileNotFoundError as error:
-            self._refuse(release_id, f"a file is missing: {error}")
-        except (OSError, MemoryError):
+            result = await call
+        except (ServiceError, TimeoutError):
             raise
-        except ArtifactError as error:
-            self._refuse(release_id, str(error))
         except Exception as error:
-            self._refuse(release_id, f"the release cannot be loaded: {error!r}", error)
-        else:
-            self._make_newest(release)
-            await loop.run_in_executor(self._thread, return_free_memory)
+            if watch is not None:
+                watch.add(error)
+                self._withdraw_if_bad(release_id, watch)
+            raise
+        if watch is not None:
+            watch.add(None)
+        return result
 
-    def _refuse(self, release_id: str, why: str, error: Exception | None = None) -> None:
+    def _withdraw_if_bad(self, release_id: str, watch: SwapWatch) -> None:
+        why = watch.verdict()
+        if why and len(self._loaded) > 1 and release_id not in self._refusals:
+            self.refusals += 1
+            _log.error("release_withdrawn", release_id=release_id, why=why)
+            self._refusals.add(release_id, why, "")
+
+    async def settle(self) -> None:
+        """Waits until no call of the background thread is in progress."""
+        await self._thread.run(lambda: None)
+
+    async def scrub(self) -> None:
+        """Compares the copies of the loaded releases with their digests.
+
+        A damaged copy is fetched from the store again, and the release is loaded from it. If that
+        fails, the release is refused; it is served on only as long as no other can be loaded.
+        """
+        for release_id in list(self._loaded):
+            if self._copies is None:
+                return
+            damaged = await self._thread.run(self._copies.damaged, release_id)
+            if not damaged:
+                continue
+            self.damaged_copies += len(damaged)
+            _log.error("release_copy_damaged", release_id=release_id, files=damaged)
+            release = await self._load_or_refuse(release_id, replace=True)
+            if release is None:
+                await self._replace_damaged(release_id)
+
+    async def _replace_damaged(self, release_id: str) -> None:
+        """Drops a release whose copy is damaged for another one, if there is one.
+
+        A release that is loaded for an experiment only is none: it was never promoted.
+        """
+
+        def others() -> list[str]:
+            spare = self.experiments.release_ids
+            loaded = [name for name in self._loaded if name != release_id]
+            return [name for name in loaded if name == self.promoted_id or name not in spare]
+
+        if not others():
+            production = await self._thread.run(self._store.production)
+            history = production.history[:_MAX_CANDIDATES] if production else ()
+            for candidate in history:
+                if candidate not in self._refusals and await self._load_or_refuse(candidate):
+                    self._drop(release_id)
+                    self._on_change(self.newest())
+                    return
+        if others():
+            self._drop(release_id)
+            self._on_change(self.newest())
+
+    async def _is_worth_a_try(self, release_id: str) -> bool:
+        if not self._refusals.is_due(release_id):
+            return False
+        state = await self._thread.run(self._store.state, release_id)
+        return self._refusals.has_changed(release_id, state)
+
+    async def _load_or_refuse(
+        self, release_id: str, replace: bool = False, as_newest: bool = True
+    ) -> _R | None:
+        """Loads a release; refuses it if that fails.
+
+        Args:
+            release_id: The release.
+            replace: Whether it takes the place of the loaded release of the same id, instead of
+                becoming the newest.
+            as_newest: Whether it becomes the newest; a release of an experiment does not.
+
+        Returns:
+            The release; None if it was refused.
+        """
+        state: str | None = None
+        try:
+            state = await self._thread.run(self._store.state, release_id)
+            if self._copies is not None:
+                await self._thread.run(self._copies.hold, release_id)
+            if self._trial is not None and self._has_choice:
+                await self._trial.run(release_id)
+            release = await self._thread.run(self._load, release_id)
+        except (OSError, MemoryError) as error:
+            # Perhaps the store is away, or the disk or the memory is full for the moment.
+            self._refuse(release_id, f"{error} (tried again)", None, error)
+        except ArtifactError as error:
+            self._refuse(release_id, str(error), state)
+        except Exception as error:
+            self._refuse(release_id, f"the release cannot be loaded: {error!r}", state, error)
+        else:
+            self._refusals.remove(release_id)
+            if replace:
+                self._loaded[release_id] = release
+                self._on_change(self.newest())
+            elif as_newest:
+                self._make_newest(release)
+            else:
+                self._loaded = {release_id: release, **self._loaded}
+                self._watches[release_id] = SwapWatch()
+                self.mark_used(release_id)
+                _log.info("release_loaded", release_id=release_id)
+            await self._thread.run(return_free_memory)
+            if self._copies is not None:
+                await self._thread.run(self._copies.evict)
+            return release
+        if self._copies is not None and release_id not in self._loaded:
+            self._copies.let_go(release_id)
+        return None
+
+    def _refuse(
+        self, release_id: str, why: str, state: str | None, error: BaseException | None = None
+    ) -> None:
         # Reasons are told to callers.
         why = redact(why)
-        self.refused[release_id] = why
-        self.refusals += 1
-        _log.error("release_refused", release_id=release_id, why=why, exc_info=error)
+        if self._refusals.reasons.get(release_id) != why:
+            self.refusals += 1
+            _log.error("release_refused", release_id=release_id, why=why, exc_info=error)
+        self._refusals.add(release_id, why, state)
+
+    def _drop(self, release_id: str) -> None:
+        self._watches.pop(release_id, None)
+        self._loaded.pop(release_id, None)
+        self._last_used.pop(release_id, None)
+        if self._copies is not None:
+            self._copies.let_go(release_id)
 
     def _make_newest(self, release: _R) -> None:
         """Adds a release as the newest, and drops others beyond the limit."""
         self._loaded[release.release_id] = release
+        self._watches[release.release_id] = SwapWatch()
         self.mark_used(release.release_id)
-        while len(self._loaded) > self._keep:
-            others = list(self._loaded)[:-1]
-            dropped = min(others, key=self._last_used.__getitem__)
-            del self._loaded[dropped], self._last_used[dropped]
+        self._drop_unused()
         _log.info("release_loaded", release_id=release.release_id)
         self._on_change(release)
+
+    def _drop_unused(self) -> None:
+        """Drops releases beyond the limit, except the newest and those of the experiment."""
+        kept = self.experiments.release_ids
+        while True:
+            others = [name for name in list(self._loaded)[:-1] if name not in kept]
+            if len(others) < self._keep:
+                return
+            dropped = min(others, key=self._last_used.__getitem__)
+            self._drop(dropped)

@@ -11,7 +11,10 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from marquee_core.release.store import ReleaseStore
 
 _T = TypeVar("_T")
 _ANY_ADDRESS = "0.0.0.0"  # noqa: S104 # nosec B104
@@ -77,21 +80,70 @@ def _check(name: str, value: Any, limits: Mapping[str, Any]) -> None:
         raise ValueError(f"{name}: {value} is greater than {high}")
 
 
+def open_store(url: str, trusted_keys: str = "", signing_key: str = "") -> ReleaseStore:
+    """Opens a release store.
+
+    Args:
+        url: The folder or URL of the store.
+        trusted_keys: PEM file of the keys of which one must have signed a release; empty for none.
+        signing_key: PEM file of the key that signs published releases; empty for none.
+
+    Raises:
+        StoreURLError: The URL of the store cannot be used.
+        KeyFileError: A file of keys cannot be used.
+    """
+    # Settings are declared for every command, so importing this module has to stay cheap.
+    from marquee_core.release.signing import Signer, TrustedKeys
+    from marquee_core.release.store import ReleaseStore
+
+    return ReleaseStore(
+        url,
+        trusted=TrustedKeys.load(Path(trusted_keys)) if trusted_keys else None,
+        signer=Signer.load(Path(signing_key)) if signing_key else None,
+    )
+
+
 @dataclass(frozen=True)
 class ServerSettings(Settings):
     """Settings that every server has."""
 
     store: str = setting("releases-store", "Release store: a folder or a URL.", env="MARQUEE_STORE")
+    trusted_keys: str = setting(
+        "",
+        "PEM file of Ed25519 public keys; only releases that one of them has signed are loaded. "
+        "Empty: signatures are not checked.",
+        env="MARQUEE_TRUSTED_KEYS",
+    )
     listen: str = setting(
         "127.0.0.1:0", "Address to listen on: host:port (port 0 picks one) or unix:/path."
     )
     cache_dir: str = setting(
         "~/.cache/marquee/releases",
-        "Folder that caches the files of a remote release store.",
+        "Folder of the server's own copies of release files, which it maps into memory. Servers of "
+        "one machine may share it; only they may write to it.",
         env="MARQUEE_CACHE_DIR",
+    )
+    scrub_interval: float = setting(
+        300.0,
+        "Seconds between comparisons of these copies with their SHA-256 digests; 0 for none.",
+        low=0,
+        high=86_400,
     )
     poll_interval: float = setting(
         1.0, "Seconds between polls of the store for the promoted release.", low=0.05, high=3600
+    )
+    trial: bool = setting(
+        True,
+        "Load a new release in a process of its own first, so that one that crashes, hangs or "
+        "takes too much memory does no harm.",
+    )
+    trial_timeout: float = setting(
+        120.0, "Seconds that loading a release on trial may take.", low=0.1, high=3600
+    )
+    trial_memory_mib: int = setting(
+        8192,
+        "MiB of memory that a process may use to load a release on trial; 0 for no limit.",
+        low=0,
     )
     keep_releases: int = setting(
         2,
@@ -118,8 +170,9 @@ class ServerSettings(Settings):
         high=86_400,
     )
     max_connection_age_grace: float = setting(
-        60.0,
-        "Seconds that calls have to finish on a connection that has reached its age.",
+        600.0,
+        "Seconds that calls, such as long batches, have to finish on a connection that has reached "
+        "its age. It ends with its last call.",
         low=0,
         high=86_400,
     )
@@ -167,7 +220,7 @@ class ServerSettings(Settings):
             raise ValueError("tls_client_ca requires tls_certificate")
         if self.tls_allowed_clients and not self.tls_client_ca:
             raise ValueError("tls_allowed_clients requires tls_client_ca")
-        self._check_files("tls_certificate", "tls_key", "tls_client_ca")
+        self._check_files("trusted_keys", "tls_certificate", "tls_key", "tls_client_ca")
 
     def _check_files(self, *names: str) -> None:
         """Checks that the files that fields name exist.
@@ -180,6 +233,15 @@ class ServerSettings(Settings):
             if path and not Path(path).is_file():
                 raise ValueError(f"{name}: file {path!r} does not exist")
 
+    def open_store(self) -> ReleaseStore:
+        """Opens the release store.
+
+        Raises:
+            StoreURLError: The URL of the store cannot be used.
+            KeyFileError: The file of trusted keys cannot be used.
+        """
+        return open_store(self.store, self.trusted_keys)
+
     @property
     def allowed_clients(self) -> frozenset[str]:
         """The identities in `tls_allowed_clients`."""
@@ -187,7 +249,7 @@ class ServerSettings(Settings):
 
     @property
     def cache(self) -> Path:
-        """The folder that caches the files of a remote release store."""
+        """The folder of the server's own copies of release files."""
         return Path(self.cache_dir).expanduser()
 
 

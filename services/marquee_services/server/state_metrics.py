@@ -47,6 +47,11 @@ def release_metrics(
             {(): float(follower.refusals)},
         )
         yield counter(
+            "marquee_release_copies_damaged",
+            "Number of damaged files found among the server's copies of releases.",
+            {(): float(follower.damaged_copies)},
+        )
+        yield counter(
             "marquee_store_errors",
             "Number of failed polls of the release store.",
             {(): float(follower.failed_polls)},

@@ -179,13 +179,15 @@ class LocalReplica:
     ) -> list[Int32]:
         """Retrieves each model's best eligible items; see `Replica.retrieve`."""
         engine, local = self._resolve(release_id, query)
-        best = await self._run(lambda: engine.retrieve([local], models, count, eligible), timeout)
+        best = await self._run(
+            engine, lambda: engine.retrieve([local], models, count, eligible), timeout
+        )
         return [items for rows in best.values() for items, _ in rows]
 
     async def compare(self, release_id: str, item: int, timeout: float) -> dict[str, Float32]:
         """Compares an item with every item of a release; see `Replica.compare`."""
         engine = self._engine(release_id)
-        return await self._run(lambda: engine.compare(item), timeout)
+        return await self._run(engine, lambda: engine.compare(item), timeout)
 
     async def explain(
         self,
@@ -197,7 +199,7 @@ class LocalReplica:
     ) -> Sequence[pb.ExplainItemsResponse.ItemEvidence]:
         """Returns the evidence for each candidate; see `Replica.explain`."""
         engine, local = self._resolve(release_id, query)
-        evidence = await self._run(lambda: engine.explain(local, models, count), timeout)
+        evidence = await self._run(engine, lambda: engine.explain(local, models, count), timeout)
         return explain_response(release_id, evidence).items
 
     def _limited(self, timeout: float) -> float:
@@ -221,7 +223,7 @@ class LocalReplica:
     ) -> list[dict[str, Float32]]:
         engine, models = key
         return await self._run(
-            lambda: engine.score_requests([[query] for query in queries], models), timeout
+            engine, lambda: engine.score_requests([[query] for query in queries], models), timeout
         )
 
     async def _rank_batch(
@@ -235,16 +237,17 @@ class LocalReplica:
                 for found in rank(engine, queries, plan)
             ]
 
-        return await self._run(work, timeout)
+        return await self._run(engine, work, timeout)
 
-    async def _run(self, work: Callable[[], _T], timeout: float) -> _T:
+    async def _run(self, engine: Engine, work: Callable[[], _T], timeout: float) -> _T:
         """Runs work in the scoring thread.
 
         Raises:
             BackendError: It did not end in time.
         """
         running = asyncio.get_running_loop().run_in_executor(self._executor, work)
-        return await self._bounded(asyncio.wait_for(running, self._limited(timeout)))
+        watched = self._follower.watched(engine.release_id, running)
+        return await self._bounded(asyncio.wait_for(watched, self._limited(timeout)))
 
     async def _bounded(self, call: Awaitable[_T]) -> _T:
         """Awaits a call, and turns its errors into a `BackendError`."""

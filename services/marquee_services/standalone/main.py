@@ -6,18 +6,22 @@ import asyncio
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 
 import structlog
 
+from marquee_core.release.copies import ReleaseCopies
 from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.scorer import LoadScorer
-from marquee_core.service_names import CF, INFERENCE
-from marquee_services.gateway.main import Gateway
+from marquee_core.service_names import CF, GATEWAY, INFERENCE
+from marquee_services.gateway.main import Gateway, trial_loader
 from marquee_services.gateway.main import start as start_gateway
 from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.loading import load_engine
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.runtime import until_signalled
+from marquee_services.server.trial import Trial, start_trial_host
+from marquee_services.server.trial_host import TrialHost
 from marquee_services.standalone.backend import LocalBackend
 from marquee_services.standalone.settings import StandaloneSettings
 
@@ -25,7 +29,10 @@ _log = structlog.get_logger()
 
 
 async def start(
-    settings: StandaloneSettings, loaders: Mapping[str, Mapping[str, LoadScorer]]
+    settings: StandaloneSettings,
+    loaders: Mapping[str, Mapping[str, LoadScorer]],
+    store: ReleaseStore | None = None,
+    host: TrialHost | None = None,
 ) -> tuple[Gateway, list[ReleaseFollower[Engine]]]:
     """Starts a gateway with local backends, once they have loaded the promoted release.
 
@@ -35,17 +42,20 @@ async def start(
     Args:
         settings: The server's settings.
         loaders: For each backend, the function that loads each of its models, by name.
+        store: The release store; None to open that of the settings.
+        host: Starts the processes in which releases are tried; None to load them at once.
 
     Raises:
         OSError: The server cannot listen on its address.
         StoreURLError: The URL of the store cannot be used.
     """
-    store = ReleaseStore(settings.store)
+    store = store or settings.open_store()
     # One thread scores for both backends: more would only compete for the interpreter's lock.
     executor = ThreadPoolExecutor(1, thread_name_prefix="scoring")
     followers, backends = [], []
     for name, own_loaders in loaders.items():
-        follower = _follower(store, name, own_loaders, settings)
+        trial = None if host is None else Trial(name, settings, host)
+        follower = _follower(store, name, own_loaders, settings, trial)
         followers.append(follower)
         backends.append(
             LocalBackend(
@@ -59,7 +69,8 @@ async def start(
             )
         )
     await asyncio.gather(*map(_load_promoted, followers))
-    return await start_gateway(settings, backends), followers
+    trial = None if host is None else Trial(GATEWAY, settings, host)
+    return await start_gateway(settings, backends, store, trial), followers
 
 
 async def _load_promoted(follower: ReleaseFollower[Engine]) -> None:
@@ -75,17 +86,41 @@ def _follower(
     backend: str,
     loaders: Mapping[str, LoadScorer],
     settings: StandaloneSettings,
+    trial: Trial | None,
 ) -> ReleaseFollower[Engine]:
     return ReleaseFollower(
         store,
         lambda release_id: load_engine(store, release_id, backend, loaders, settings.cache),
         settings.poll_interval,
         settings.keep_releases,
+        copies=ReleaseCopies(store, settings.cache),
+        scrub_interval=settings.scrub_interval,
+        trial=trial,
     )
 
 
-async def serve(settings: StandaloneSettings) -> None:
+def _load_on_trial(
+    settings: StandaloneSettings, backend: str, loaders: Mapping[str, LoadScorer], release_id: str
+) -> None:
+    load_engine(settings.open_store(), release_id, backend, loaders, settings.cache)
+
+
+def trial_host(settings: StandaloneSettings) -> TrialHost:
+    """Starts the process that tries releases; call it before the process has threads."""
+    from marquee_services.cf.models import CF_SCORERS
+    from marquee_services.inference.models import loaders as inference_loaders
+
+    loaders = {CF: CF_SCORERS, INFERENCE: inference_loaders(settings.tensorflow_threads)}
+    tried = {name: partial(_load_on_trial, settings, name, own) for name, own in loaders.items()}
+    return start_trial_host({GATEWAY: trial_loader(settings), **tried})
+
+
+async def serve(settings: StandaloneSettings, host: TrialHost | None) -> None:
     """Serves until SIGTERM or SIGINT, then shuts down gracefully.
+
+    Args:
+        settings: The server's settings.
+        host: Starts the processes in which releases are tried; None to load them at once.
 
     Raises:
         OSError: The server cannot listen on its address.
@@ -95,7 +130,9 @@ async def serve(settings: StandaloneSettings) -> None:
     from marquee_services.inference.models import loaders
 
     gateway, followers = await start(
-        settings, {CF: CF_SCORERS, INFERENCE: loaders(settings.tensorflow_threads)}
+        settings,
+        {CF: CF_SCORERS, INFERENCE: loaders(settings.tensorflow_threads)},
+        host=host,
     )
     following = [asyncio.create_task(follower.follow()) for follower in followers]
     try:

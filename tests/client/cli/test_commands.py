@@ -395,6 +395,34 @@ def test_status(run: Run, gateway: FakeGateway) -> None:
     assert "No release is loaded." in run("status").stdout
 
 
+def test_experiments_are_shown(run: Run, gateway: FakeGateway) -> None:
+    """An answer names its arm; the status shows the arms, and which of them cannot answer."""
+    source = types_pb2.AnswerSource(release_id="r1", experiment="launch", arm="calm")
+    gateway.on("Recommend", pb.RecommendResponse(source=source))
+    assert "experiment: launch, arm calm" in run("recommend", "--user", "42").stdout
+    Arm = pb.ExperimentStatus.Arm
+    arms = [
+        Arm(arm="control", release_id="r1", percent=90.0),
+        Arm(
+            arm="calm",
+            release_id="r1",
+            percent=10.0,
+            ranking_weights={"ease": 0.5},
+            unavailable_reason="cf does not hold r1 yet",
+        ),
+    ]
+    experiment = pb.ExperimentStatus(experiment="launch", started_at="today", arms=arms)
+    gateway.on("GetStatus", pb.GetStatusResponse(experiment=experiment))
+    output = run("status").stdout
+    assert "experiment launch, started today" in output
+    rows = [squeezed(line) for line in output.splitlines()]
+    assert "control 90 % r1 serving" in rows
+    assert "calm 10 % r1 ease 0.5 cf does not hold r1 yet" in rows
+    damaged = pb.ExperimentStatus(last_error="damaged")
+    gateway.on("GetStatus", pb.GetStatusResponse(experiment=damaged))
+    assert "the store's experiments cannot be read: damaged" in run("status").stdout
+
+
 def test_status_reaches_a_gateway_that_is_not_serving(run: Run, gateway: FakeGateway) -> None:
     """The command line does no health check, so it can show why the gateway is not serving."""
     gateway.serving = False

@@ -53,6 +53,20 @@ def log(feedback_url: str) -> Iterator[EventLog]:
         yield opened
 
 
+def test_times_are_limited_by_the_clock_that_all_writers_share(log: EventLog) -> None:
+    """A gateway whose clock is fast or slow gives its events no other time than the others do."""
+    first, second, late = (
+        event("i1", time_us=2**63 - 1),
+        event("i2", time_us=2**63 - 1),
+        event("i3"),
+    )
+    for each in (first, second, late):
+        log.append([[each]], limit_times=True)
+    one, two, three = recorded(log)
+    assert 1_600_000_000_000_000 < one.time_us < two.time_us < 2**62
+    assert three == late
+
+
 def test_an_event_comes_back_as_it_was_recorded(log: EventLog, feedback_url: str) -> None:
     """Every field survives, also for another process that opens the log."""
     events = [
@@ -254,7 +268,7 @@ def test_a_log_of_a_newer_version_is_refused(log: EventLog, feedback_url: str) -
     engine.dispose()
     with (
         EventLog(feedback_url, TIMEOUT_S) as again,
-        pytest.raises(LogTooNew, match=r"9999.*0001"),
+        pytest.raises(LogTooNew, match=r"9999.*0003"),
     ):
         again.position()
     assert recorded(log) == [event()]

@@ -7,36 +7,15 @@ import os
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from locations import TESTS
 from marquee_core.errors import ArtifactError
-from marquee_core.release.manifest import (
-    DataEntry,
-    Manifest,
-    hash_folder,
-    new_release_id,
-)
+from marquee_core.release.parsing import parse_manifest
 from marquee_core.release.store import ReleaseStore
-
-
-def make_release(folder: Path, text: str = "one") -> Manifest:
-    """Writes the files of a small release, and returns its manifest."""
-    (folder / "data").mkdir(parents=True, exist_ok=True)
-    (folder / "data" / "a.txt").write_text(text)
-    (folder / "b.txt").write_text("b" * 1000)
-    files = hash_folder(folder)
-    return Manifest(
-        release_id=new_release_id(files, datetime.now(UTC)),
-        published_at=datetime.now(UTC).isoformat(),
-        data=DataEntry("test", "0" * 64, 1, 1, 1, 1.0, 5.0, ("Drama",)),
-        models=(),
-        evaluation={},
-        library_versions={},
-        files=files,
-    )
+from toy.bare_release import make_release
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -95,14 +74,16 @@ def test_promote_and_rollback_walk_the_history(store: ReleaseStore, tmp_path: Pa
     assert production.release_id == ids[0]
 
 
-def test_promoting_the_release_in_production_changes_nothing(
+def test_promoting_the_release_in_production_keeps_the_history(
     store: ReleaseStore, tmp_path: Path
 ) -> None:
-    """A repeated promotion does not add the release to its own history."""
+    """A repeated promotion does not add the release to its own history, but it is recorded."""
     manifest = make_release(tmp_path / "made")
     store.publish(tmp_path / "made", manifest)
-    first = store.promote(manifest.release_id)
-    assert store.promote(manifest.release_id) == first
+    store.promote(manifest.release_id)
+    again = store.promote(manifest.release_id)
+    assert (again.release_id, again.history) == (manifest.release_id, ())
+    assert again.change.number == 2
 
 
 def test_a_missing_release_is_not_promoted(store: ReleaseStore) -> None:
@@ -162,7 +143,7 @@ def test_a_damaged_manifest_is_refused(tmp_path: Path, change: object) -> None:
     assert callable(change)
     change(raw)
     with pytest.raises(ArtifactError):
-        Manifest.from_json(json.dumps(raw), manifest.release_id)
+        parse_manifest(json.dumps(raw).encode(), manifest.release_id)
 
 
 def test_a_publisher_that_is_killed_leaves_no_half_release(tmp_path: Path) -> None:
@@ -170,7 +151,8 @@ def test_a_publisher_that_is_killed_leaves_no_half_release(tmp_path: Path) -> No
     root, store = str(tmp_path / "store"), ReleaseStore(str(tmp_path / "store"))
     for round_ in range(3):
         process = subprocess.Popen(
-            [sys.executable, __file__, root, str(tmp_path / f"made{round_}")]
+            [sys.executable, __file__, root, str(tmp_path / f"made{round_}")],
+            env={**os.environ, "PYTHONPATH": str(TESTS)},
         )
         before, limit = len(store.ids()), time.monotonic() + 60
         while len(store.ids()) < before + 3 + round_:

@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, text
 import marquee
 from gateway.feedback.conftest import client_of, start_with_feedback
 from marquee import FeedbackEvent, FeedbackKind, SubjectKind
-from marquee_core.release.manifest import Manifest
+from marquee_core.release.parsing import parse_manifest
 from marquee_services.gateway.main import Gateway
 from toy.services import until
 
@@ -216,6 +216,6 @@ async def test_a_release_that_knows_the_log_is_answered_without_its_feedback(
     fresh = replicas[0].fresh
     assert fresh.of("new", release.manifest.feedback_position).events
     trained = replace(release.manifest, feedback_position=recorded.log_position)
-    again = Manifest.from_json(trained.to_json(), trained.release_id)
+    again = parse_manifest(trained.to_json().encode(), trained.release_id)
     assert again.feedback_position == recorded.log_position
     assert not fresh.of("new", again.feedback_position).version

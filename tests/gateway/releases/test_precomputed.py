@@ -15,11 +15,16 @@ from marquee.v1 import types_pb2
 from marquee_core.catalogue import Vocabulary
 from marquee_core.errors import ArtifactError
 from marquee_core.output import Output
+from marquee_core.ratings import RatingsMatrix
 from marquee_core.release.contents import PRECOMPUTED
 from marquee_core.release.manifest import DataEntry, Manifest, ModelEntry, hash_folder
 from marquee_services.gateway.releases.precomputed import PrecomputedPages, can_use_precomputed_page
 
 ITEMS = Vocabulary.of(["a", "b", "c"])
+# The second user rated "a", the last one "c".
+MATRIX = RatingsMatrix.of(
+    np.array([1, 3]), np.array([0, 2]), np.array([5.0, 4.0], np.float32), 4, 3
+)
 
 
 def page(*items: str, **other: Any) -> bytes:
@@ -42,7 +47,7 @@ def manifest_of(folder: Path) -> Manifest:
 
 def loaded(folder: Path) -> PrecomputedPages:
     """The precomputed pages in a folder."""
-    return PrecomputedPages.load(folder, manifest_of(folder), ITEMS)
+    return PrecomputedPages.load(folder, manifest_of(folder), ITEMS, MATRIX)
 
 
 def test_each_user_has_a_page_or_none(tmp_path: Path) -> None:
@@ -88,6 +93,8 @@ def test_pages_that_do_not_fit_the_release_are_refused(offsets: Any, tmp_path: P
         (page(), "and no others"),
         (page("a", unknown_item_ids=["b"]), "and no others"),
         (page(*"a" * 21), "more than 20"),
+        (page("a", "a"), "an item twice"),
+        (page("b", "c"), "another user's"),
     ],
 )
 def test_bytes_that_are_no_page_of_the_release_are_refused(

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from marquee_core.errors import ArtifactError
+from marquee_core.release.lease import Lease
 from marquee_trainer.commands import cli, train
 from marquee_trainer.commands.settings import TrainSettings
 from marquee_trainer.data.errors import RatingsError
@@ -18,11 +19,18 @@ from marquee_trainer.models.configurations import ConfigurationError
 TINY = "sample:users=40,items=30,ratings=600"
 
 
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The store of commands that name none."""
+    monkeypatch.setenv("MARQUEE_STORE", str(tmp_path / "store"))
+    return tmp_path / "store"
+
+
 @pytest.fixture
 def settings(monkeypatch: pytest.MonkeyPatch) -> list[TrainSettings]:
     """The settings that `marquee train` was run with, instead of training."""
     received: list[TrainSettings] = []
-    monkeypatch.setattr(train, "run_training", received.append)
+    monkeypatch.setattr(train, "run_training", lambda settings, _: received.append(settings))
     return received
 
 
@@ -54,7 +62,7 @@ def test_an_expected_error_is_one_line(
 ) -> None:
     """The message is shown without a traceback, and the exit code is 1."""
 
-    def fail(settings: TrainSettings) -> None:
+    def fail(settings: TrainSettings, lease: Lease) -> None:
         raise error("line 3: not a rating")
 
     monkeypatch.setattr(train, "run_training", fail)
@@ -69,7 +77,7 @@ def test_a_defect_shows_its_traceback(
 ) -> None:
     """An error that no input explains is not turned into a message."""
 
-    def fail(settings: TrainSettings) -> None:
+    def fail(settings: TrainSettings, lease: Lease) -> None:
         raise defect("impossible")
 
     monkeypatch.setattr(train, "run_training", fail)

@@ -43,7 +43,7 @@ UNINTERRUPTIBLE = """
 import hashlib, sys, tempfile
 from marquee_trainer.commands import cli, train
 
-def compute(settings):
+def compute(settings, lease):
     tempfile.mkstemp()
     print("started", file=sys.stderr, flush=True)
     hashlib.pbkdf2_hmac("sha256", b"a", b"b", 10**9)  # minutes
@@ -108,7 +108,7 @@ def assert_no_process_is_left(session: int) -> None:
     ],
 )
 def test_a_fit_ends_within_two_seconds(model: str, number: int, tmp_path: Path) -> None:
-    """The store and the folder of temporary files are empty, and stderr has one more line."""
+    """No release and no temporary file is left, and stderr has one more line."""
     with running(tmp_path, "-c", TRAIN, model, DATA, "store") as process:
         wait_for(tmp_path / "stderr", f"fit {model}", process)
         time.sleep(0.5)  # to be in the midst of it, wherever that is
@@ -120,7 +120,8 @@ def test_a_fit_ends_within_two_seconds(model: str, number: int, tmp_path: Path) 
         assert "tensorflow" not in after.lower()
         assert "onednn" not in after.lower()
         assert seconds < SECONDS
-        assert [path for path in (tmp_path / "store").rglob("*") if path.is_file()] == []
+        releases = tmp_path / "store" / "releases"
+        assert [path for path in releases.rglob("*") if path.is_file()] == []
         assert list((tmp_path / "tmp").iterdir()) == []
         assert_no_process_is_left(process.pid)
 

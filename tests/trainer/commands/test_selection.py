@@ -46,14 +46,14 @@ def test_a_selection_that_makes_no_sense_is_an_error(models: str, exclude: str) 
 )
 def test_durations(text: str, seconds: float) -> None:
     """Seconds, minutes and hours."""
-    assert parse_duration(text) == seconds
+    assert parse_duration(text, "--budget") == seconds
 
 
 @pytest.mark.parametrize("text", ["", "0", "0m", "ten minutes", "-5m", "5d", "5mm"])
 def test_what_is_no_duration_is_an_error(text: str) -> None:
     """The message shows the text."""
     with pytest.raises(ConfigurationError, match="--budget"):
-        parse_duration(text)
+        parse_duration(text, "--budget")
 
 
 def dataset(users: list[int], times: list[int] | None) -> RatingsDataset:

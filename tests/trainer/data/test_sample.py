@@ -11,7 +11,11 @@ from marquee_core.scorers.baseline import Baseline
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.film_titles import film_titles
-from marquee_trainer.data.sample import SampleConfig, generate_sample
+from marquee_trainer.data.sample import (
+    SampleConfig,
+    generate_sample,
+    generate_sample_with_tastes,
+)
 from marquee_trainer.data.scale import RatingScale
 from marquee_trainer.data.source import load_ratings
 from marquee_trainer.data.split import random_split
@@ -146,3 +150,20 @@ def test_impossible_samples_are_refused(source: str, message: str) -> None:
     """An impossible sample is an error; it is not replaced by a smaller one."""
     with pytest.raises(RatingsError, match=message):
         load_ratings(source)
+
+
+def test_the_tastes_are_those_that_the_ratings_were_drawn_from() -> None:
+    """They explain the ratings as far as the noise allows, and not those of other users."""
+    dataset, tastes = generate_sample_with_tastes(CONFIG, seed=0)
+    assert dataset.fingerprint() == generate_sample(CONFIG, seed=0).fingerprint()
+    random = np.random.default_rng(1)
+    rows = random.choice(len(dataset), 4_000, replace=False)
+    users = [dataset.user_ids.id(int(user)) for user in dataset.users[rows]]
+    items = [dataset.catalogue.items.id(int(item)) for item in dataset.items[rows]]
+    again = [tastes.stars(u, i, random) for u, i in zip(users, items, strict=True)]
+    others = [tastes.stars(u, i, random) for u, i in zip(users[1:], items, strict=False)]
+    given = dataset.ratings[rows]
+    assert set(again) == {1.0, 2.0, 3.0, 4.0, 5.0}
+    assert abs(np.mean(again) - given.mean()) < 0.05
+    assert np.corrcoef(again, given)[0, 1] > 0.4
+    assert np.corrcoef(others, given[:-1])[0, 1] < 0.3

@@ -79,7 +79,9 @@ def test_no_precomputed_page_holds_an_item_that_the_user_has_rated(
     store = ReleaseStore(str(tmp_path / "store"))
     manifest = publish_trained(store, small_dataset, small_split, refitted, CONFIG)
     files, _ = open_release(store, manifest.release_id, "gateway", tmp_path / "cache")
-    pages = PrecomputedPages.load(files.folder, manifest, small_dataset.catalogue.items)
+    pages = PrecomputedPages.load(
+        files.folder, manifest, small_dataset.catalogue.items, files.data.matrix
+    )
     items = small_dataset.catalogue.items
     shown = 0
     for user in range(len(small_dataset.user_ids)):

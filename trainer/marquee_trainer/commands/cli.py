@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import click
 
@@ -12,6 +13,7 @@ from marquee_trainer.commands.settings import (
     DataCheckSettings,
     DemoSettings,
     EvaluateSettings,
+    RetrainSettings,
     TrainSettings,
     TuneSettings,
 )
@@ -22,13 +24,25 @@ from marquee_trainer.cores import limit_libraries
 @settings_options(TrainSettings, "MARQUEE_TRAIN")
 def train(settings: TrainSettings) -> None:
     """Train all models, evaluate them and publish a release."""
+    _run(lambda: _train(settings), "No release was published.")
 
-    def run() -> None:
-        from marquee_trainer.commands.train import run_training
 
-        run_training(settings)
+@click.command()
+@settings_options(RetrainSettings, "MARQUEE_TRAIN")
+def retrain(settings: RetrainSettings) -> None:
+    """Train, gate, promote and prune, again and again.
 
-    _run(run, "No release was published.")
+    Takes the options and variables of `marquee train`. A round that fails is reported, and the next
+    one is done all the same. With --once the exit code is that of the round: 0 if the release was
+    promoted, 3 if the gate refused it, 4 if it asks for approval. SIGTERM ends the command.
+    """
+    if settings.once:
+        once = replace(settings, promote=True)
+        _run(lambda: _train(once, settings.keep), "No release was published.")
+        return
+    from marquee_trainer.commands.retrain import run_rounds
+
+    run_rounds(settings)
 
 
 @click.command()
@@ -37,6 +51,11 @@ def demo(settings: DemoSettings) -> None:
     """Train, publish, serve and recommend, end to end; then stop."""
 
     def run() -> None:
+        if settings.live:
+            from marquee_trainer.commands.live_demo import run_live_demo
+
+            run_live_demo(settings)
+            return
         from marquee_trainer.commands.demo import run_demo
 
         run_demo(settings)
@@ -91,6 +110,29 @@ def check(settings: DataCheckSettings, path: str) -> None:
         run_check(path, settings)
 
     _run(run)
+
+
+def _train(settings: TrainSettings, keep: int = 0) -> None:
+    """Trains as the store's only trainer, and then deletes releases that nobody needs.
+
+    Args:
+        settings: The settings.
+        keep: How many of the newest releases to keep; 0 deletes none.
+    """
+    from marquee_trainer.commands.exclusive import only_trainer
+    from marquee_trainer.commands.retrain import prune_releases
+
+    with only_trainer(settings.store) as lease:
+        # Brings TensorFlow, which takes seconds.
+        from marquee_trainer.commands.train import run_training
+
+        try:
+            run_training(settings, lease)
+        except click.exceptions.Exit:
+            # Refused releases must not fill the store either.
+            prune_releases(settings.store, keep)
+            raise
+        prune_releases(settings.store, keep)
 
 
 def _run(command: Callable[[], None], outcome: str = "", grace_s: float | None = GRACE_S) -> None:

@@ -19,7 +19,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import NoReturn, Self
@@ -39,6 +40,7 @@ _NOW = b"\0"
 _SHOW_CURSOR = "\x1b[?25h"
 
 _active: list[PromptInterrupt] = []
+_cleanups: list[Callable[[], None]] = []
 
 
 class PromptInterrupt:
@@ -170,12 +172,27 @@ class PromptInterrupt:
             sys.stderr.write(f"{_SHOW_CURSOR}\r\x1b[K")
         self.report()
         self._remove_folders()
+        for cleanup in _cleanups:
+            cleanup()
         sys.stderr.flush()
         os._exit(EXIT_CODE)
 
     def _remove_folders(self) -> None:
         for context in (*_active, self):
             shutil.rmtree(context._folder, ignore_errors=True)
+
+
+@contextmanager
+def also_when_ended(cleanup: Callable[[], None]) -> Iterator[None]:
+    """Calls a quick function also if the process is ended in the middle of the block.
+
+    The block itself must do the same when it is left. The function may be called by another thread.
+    """
+    _cleanups.append(cleanup)
+    try:
+        yield
+    finally:
+        _cleanups.remove(cleanup)
 
 
 def set_outcome(outcome: str) -> None:

@@ -2,16 +2,76 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import click
 
+from marquee_core.feedback.events import LogUnavailable, Mark
+from marquee_core.feedback.location import log_url
 from marquee_core.release.store import ReleaseStore
-from marquee_trainer.commands.settings import AUTO_SPLIT, DataSettings, ReadSettings
+from marquee_services.server.settings import open_store as open_with_keys
+from marquee_trainer.commands.settings import (
+    AUTO_SPLIT,
+    DataSettings,
+    FeedbackSettings,
+    ReadSettings,
+)
 from marquee_trainer.data.columns import parse_columns
 from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.scale import RatingScale
 from marquee_trainer.data.source import load_ratings
 from marquee_trainer.data.split import Split, automatic_split, split_by
+
+# Seconds that the trainer waits for the feedback log. It reads much at a time and is in no hurry.
+_LOG_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a release is trained on.
+
+    Attributes:
+        dataset: The ratings, with recorded feedback.
+        split: Their training and test part.
+        mark: The place up to which the feedback log was read; None without a log.
+    """
+
+    dataset: RatingsDataset
+    split: Split
+    mark: Mark | None
+
+
+def load_with_feedback(settings: FeedbackSettings, upto: Mark | None = None) -> TrainingData:
+    """Loads ratings, merges recorded feedback into them, and splits them.
+
+    Args:
+        settings: Where the ratings and the feedback log are, and how they are split.
+        upto: The place up to which an interrupted training had read the log; None to read it all.
+
+    Raises:
+        RatingsError: The ratings cannot be read, the source defines a split, which feedback would
+            not be part of, or no ratings are left.
+        ClickException: The feedback log cannot be read, or its URL cannot be used.
+    """
+    if not settings.feedback:
+        return TrainingData(*load_and_split(settings), None)
+    # Needs the database library.
+    from marquee_trainer.data.merge_feedback import merge_feedback
+    from marquee_trainer.data.recorded import read_feedback
+
+    dataset, split = _load(settings)
+    if split is not None:
+        raise RatingsError("--feedback cannot be combined with --train or --test")
+    try:
+        recorded = read_feedback(log_url(settings.feedback, settings.store), _LOG_TIMEOUT_S, upto)
+    except (LogUnavailable, ValueError) as error:
+        raise click.ClickException(f"the feedback log: {error}") from error
+    merged = merge_feedback(dataset, recorded)
+    for note in merged.notes():
+        click.echo(f"  feedback: {note}", err=True)
+    return TrainingData(merged.dataset, _split(settings, merged.dataset), recorded.mark)
 
 
 def load_and_split(settings: DataSettings) -> tuple[RatingsDataset, Split]:
@@ -24,6 +84,12 @@ def load_and_split(settings: DataSettings) -> tuple[RatingsDataset, Split]:
     Raises:
         RatingsError: The ratings cannot be read.
     """
+    dataset, split = _load(settings)
+    return dataset, split or _split(settings, dataset)
+
+
+def _load(settings: DataSettings) -> tuple[RatingsDataset, Split | None]:
+    """Loads the ratings, and the split if the source defines one."""
     loaded = load_ratings(
         settings.data,
         manual_dir=settings.manual_dir or None,
@@ -34,14 +100,14 @@ def load_and_split(settings: DataSettings) -> tuple[RatingsDataset, Split]:
     )
     for note in loaded.understood.notes:
         click.echo(f"  {note}", err=True)
-    if loaded.split is not None:
-        return loaded.dataset, loaded.split
-    rows, share = loaded.dataset.file_order, settings.test_fraction
-    kind = settings.split
+    return loaded.dataset, loaded.split
+
+
+def _split(settings: DataSettings, dataset: RatingsDataset) -> Split:
+    rows, share, kind = dataset.file_order, settings.test_fraction, settings.split
     if kind == AUTO_SPLIT:
-        kind = automatic_split(loaded.dataset, rows, share)
-    split = split_by(kind, loaded.dataset, rows, share, settings.seed)
-    return loaded.dataset, split
+        kind = automatic_split(dataset, rows, share)
+    return split_by(kind, dataset, rows, share, settings.seed)
 
 
 def read_options(settings: ReadSettings) -> ReadOptions:
@@ -61,16 +127,18 @@ def read_options(settings: ReadSettings) -> ReadOptions:
     )
 
 
-def open_store(url: str) -> ReleaseStore:
+def open_store(url: str, signing_key: str = "") -> ReleaseStore:
     """Opens a release store.
 
     Args:
         url: A folder, or a URL that fsspec supports.
+        signing_key: PEM file of the key that signs published releases; empty for none.
 
     Raises:
-        ClickException: The URL's protocol is unknown, or its file system is not installed.
+        ClickException: The URL's protocol is unknown, its file system is not installed, or the file
+            holds no private key.
     """
     try:
-        return ReleaseStore(url)
+        return open_with_keys(url, signing_key=signing_key)
     except (ValueError, ImportError) as error:
         raise click.ClickException(str(error)) from error

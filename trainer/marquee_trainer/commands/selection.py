@@ -40,11 +40,16 @@ def selection_of(settings: ModelSettings) -> ModelSelection:
     )
     if not names:
         raise ConfigurationError("--models and --exclude leave no model to train")
-    return ModelSelection(names, parse_duration(settings.budget) if settings.budget else None)
+    seconds = parse_duration(settings.budget, "--budget") if settings.budget else None
+    return ModelSelection(names, seconds)
 
 
-def parse_duration(text: str) -> float:
+def parse_duration(text: str, option: str) -> float:
     """Reads a duration such as 90s, 10m, 1.5h or, in seconds, 90.
+
+    Args:
+        text: The duration.
+        option: The option that it is the value of, for the error message.
 
     Returns:
         The duration in seconds.
@@ -55,7 +60,7 @@ def parse_duration(text: str) -> float:
     match = _DURATION.fullmatch(text.strip())
     seconds = float(match[1]) * _UNIT_S[match[2]] if match else 0.0
     if not seconds:
-        raise ConfigurationError(f"--budget: {text!r} is no duration such as 90s, 10m or 2h")
+        raise ConfigurationError(f"{option}: {text!r} is no duration such as 90s, 10m or 2h")
     return seconds
 
 

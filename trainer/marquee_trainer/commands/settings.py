@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
+from marquee_core.feedback.location import check_log_setting
 from marquee_services.server.settings import ServerSettings, Settings, setting
 from marquee_trainer.publishing.config import AUTO, RETRIEVAL_KINDS, PrecomputeConfig
 
@@ -125,13 +128,78 @@ class ModelSettings(Settings):
 
 
 @dataclass(frozen=True)
-class TrainSettings(ModelSettings, DataSettings):
-    """Settings of `marquee train`."""
+class FeedbackSettings(DataSettings):
+    """The release store, and the feedback log beside the ratings."""
 
     store: str = setting(
         ServerSettings.store, "Release store: a folder or a URL.", env="MARQUEE_STORE"
     )
-    promote: bool = setting(True, "Promote the release: put it in production.")
+    feedback: str = setting(
+        "",
+        "Feedback log of the gateways: `sqlite` (the file beside the store), sqlite:///PATH or "
+        "postgresql://…. What users did is merged with the ratings of --data, forgotten users are "
+        "left out, and gateways follow the log from where the release ends. A URL with a password "
+        "belongs in the variable.",
+        env="MARQUEE_FEEDBACK",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_log_setting(self.feedback, self.store)
+
+
+@dataclass(frozen=True)
+class TrainSettings(ModelSettings, FeedbackSettings):
+    """Settings of `marquee train`."""
+
+    signing_key: str = setting(
+        "",
+        "PEM file of the Ed25519 private key that signs the release; `marquee releases keygen` "
+        "makes one. Empty: the release is not signed.",
+        env="MARQUEE_SIGNING_KEY",
+    )
+    promote: bool = setting(
+        True, "Promote the release: put it in production, if the gate finds it as good as before."
+    )
+    require_approval: bool = setting(
+        False,
+        "Let a person approve every release: `marquee releases promote RELEASE --approve`.",
+        env="MARQUEE_REQUIRE_APPROVAL",
+    )
+    metrics_file: str = setting(
+        "",
+        "File to write the gate's verdict to, as metrics in Prometheus' text format (for the "
+        "textfile collector of the node exporter); empty to write none.",
+    )
+    resume: bool = setting(
+        False,
+        "Go on with a training of the same ratings and options that was interrupted: models that "
+        "it had fitted are not fitted again, and the result is the same.",
+    )
+    checkpoints: str = setting(
+        "",
+        "Folder of the fitted models of a training in progress; by default beside the store, or in "
+        "the user's cache if the store is no folder.",
+    )
+    check_input: bool = setting(
+        True, "Stop before training if the ratings fail a check; the exit code is 3 then."
+    )
+    max_repeats: float = setting(
+        0.5, "Largest share of rows that repeat a user and an item.", low=0.0, high=1.0
+    )
+    max_unknown_items: float = setting(
+        0.2,
+        "Largest share of ratings of items without metadata, where most items have some.",
+        low=0.0,
+        high=1.0,
+    )
+    max_drop: float = setting(
+        0.5,
+        "Largest share of ratings, users or items that may be lost since the release in "
+        "production.",
+        low=0.0,
+        high=1.0,
+    )
     retrieval: str = setting(
         AUTO,
         "How the servers generate candidates from a large catalogue: `exact`, `ann` (approximate "
@@ -153,6 +221,40 @@ class TrainSettings(ModelSettings, DataSettings):
         "models are published as they were evaluated, for experiments.",
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.resume and self.budget:
+            # A budget chooses models by measured time, which an interruption changes.
+            raise ValueError("resume: a training with a budget cannot be resumed")
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """The folder of the fitted models of a training in progress."""
+        if self.checkpoints:
+            return Path(self.checkpoints).expanduser()
+        if "://" not in self.store:
+            store = Path(self.store).expanduser().absolute()
+            return store.with_name(store.name + "-training")
+        name = hashlib.sha256(self.store.encode()).hexdigest()[:16]
+        return Path("~/.cache/marquee/training").expanduser() / name
+
+
+@dataclass(frozen=True)
+class RetrainSettings(TrainSettings):
+    """Settings of `marquee retrain`."""
+
+    every: str = setting(
+        "24h", "Time from the start of a round to the start of the next, such as 90m or 24h."
+    )
+    once: bool = setting(False, "Do one round and exit, as a scheduled job does.")
+    keep: int = setting(
+        10,
+        "Number of the newest releases that a round leaves in the store, besides those in use; 0 "
+        "deletes none.",
+        low=0,
+        env="MARQUEE_RETRAIN_KEEP",
+    )
+
 
 @dataclass(frozen=True)
 class DemoSettings(ModelSettings, DataSettings):
@@ -160,6 +262,12 @@ class DemoSettings(ModelSettings, DataSettings):
 
     store: str = setting("", "Release store; empty for a temporary folder.", env="MARQUEE_STORE")
     keep: bool = setting(False, "Keep the services running until Ctrl-C.")
+    live: bool = setting(
+        False,
+        "Simulate users who rate what they are shown: record their feedback, retrain on it, and "
+        "compare the ensemble with popularity in an experiment. Needs --data sample; leaves the "
+        "slowest models out, unless --models or --exclude is given.",
+    )
     listen: str = setting(
         "127.0.0.1:0", "Address that the gateway listens on; port 0 picks a free one."
     )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import click
 
+from marquee_core.release.lease import Lease
+from marquee_trainer.commands.input_report import check_inputs
 from marquee_trainer.commands.interrupt import set_outcome
-from marquee_trainer.commands.loading import load_and_split, open_store
+from marquee_trainer.commands.loading import load_with_feedback, open_store
 from marquee_trainer.commands.progress import ProgressBar, training_plan
+from marquee_trainer.commands.promoting import promote_through_gate
 from marquee_trainer.commands.selection import ModelSelection, selection_of
 from marquee_trainer.commands.settings import TrainSettings
 from marquee_trainer.commands.tables import metrics_table
@@ -19,31 +22,54 @@ from marquee_trainer.models.model import Model, can_learn_from
 from marquee_trainer.publishing.config import PrecomputeConfig, RetrievalConfig
 from marquee_trainer.publishing.release import publish_trained
 from marquee_trainer.training.budget import Budget
+from marquee_trainer.training.checkpoints import Checkpoints
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.refit import refit_on_all_ratings
 from marquee_trainer.training.results import Trained
 from marquee_trainer.training.train import train
 
 
-def run_training(settings: TrainSettings) -> None:
+def run_training(settings: TrainSettings, lease: Lease) -> None:
     """Trains, prints the metrics, publishes a release and, if so configured, promotes it.
+
+    Args:
+        settings: The settings.
+        lease: The lease of the store's only trainer.
 
     Raises:
         RatingsError: The ratings cannot be read, or there are too few of them.
         ConfigurationError: The file of hyperparameters cannot be read or names an unknown model, or
             the selection of models does.
         ArtifactError: A model's parameters are not finite, so it cannot be published.
+        LeaseHeldError: The lease was lost; nothing is published then.
+        Exit: The ratings failed a check, or the gate refused the release or asks for approval.
         OSError: The store cannot be written to.
     """
-    store = open_store(settings.store)
-    dataset, split = load_and_split(settings)
+    store = open_store(settings.store, settings.signing_key)
+    checkpoints = Checkpoints(
+        settings.checkpoint_folder,
+        settings.resume,
+        report=lambda note: click.echo(f"  {note}", err=True),
+    )
+    loaded = load_with_feedback(settings, checkpoints.mark)
+    if loaded.mark is not None:
+        checkpoints.mark = loaded.mark
+    dataset, split = loaded.dataset, loaded.split
+    check_inputs(settings, store, dataset)
     trained = train_all(
-        dataset, split, settings.seed, settings.config, selection_of(settings), settings.refit
+        dataset,
+        split,
+        settings.seed,
+        settings.config,
+        selection_of(settings),
+        settings.refit,
+        checkpoints,
     )
     click.echo(
         f"{split.description}: {len(split.train):,} training ratings, {len(split.test):,} test"
     )
     click.echo(metrics_table(trained.evaluation))
+    lease.check()
     manifest = publish_trained(
         store,
         dataset,
@@ -52,7 +78,9 @@ def run_training(settings: TrainSettings) -> None:
         TrainingConfig.for_dataset(dataset, settings.seed),
         RetrievalConfig(settings.retrieval),
         PrecomputeConfig(settings.precomputed_users),
+        loaded.mark,
     )
+    checkpoints.remove()
     set_outcome(f"Release {manifest.release_id} was published.")
     fitted_on = "refitted on all" if settings.refit else "fitted on the"
     kind = "ratings" if settings.refit else "training ratings"
@@ -60,8 +88,9 @@ def run_training(settings: TrainSettings) -> None:
         f"published {manifest.release_id}, {fitted_on} {manifest.data.rating_count:,} {kind}"
     )
     if settings.promote:
-        store.promote(manifest.release_id)
-        click.echo("promoted")
+        promote_through_gate(
+            store, manifest.release_id, settings.require_approval, settings.metrics_file
+        )
 
 
 def train_all(
@@ -71,6 +100,7 @@ def train_all(
     config: str = "",
     selection: ModelSelection | None = None,
     refit: bool = False,
+    checkpoints: Checkpoints | None = None,
 ) -> Trained:
     """Trains models with their tuned hyperparameters, and shows the progress on stderr.
 
@@ -82,6 +112,7 @@ def train_all(
             on data of about the same size, if there is one.
         selection: Which models to train, and in what time; None for all.
         refit: Whether to fit the models on all ratings after the evaluation, for a release.
+        checkpoints: Keeps fits, and takes those of an earlier run; None to keep nothing.
 
     Raises:
         ConfigurationError: The file cannot be read or names an unknown model.
@@ -110,7 +141,7 @@ def train_all(
     plan = training_plan(first, held_out, len(split.train), all_ratings, refit_order=names)
     with ProgressBar(plan, slowness) as bar:
         progress = bar.progress()
-        trained = train(dataset, split, models, training, progress, budget)
+        trained = train(dataset, split, models, training, progress, budget, checkpoints)
         if refit:
-            trained = refit_on_all_ratings(dataset, split, trained, training, progress)
+            trained = refit_on_all_ratings(dataset, split, trained, training, progress, checkpoints)
     return trained

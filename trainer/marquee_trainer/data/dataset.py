@@ -45,6 +45,7 @@ class RatingsDataset:
         feedback: Whether the ratings are explicit or implicit feedback.
         attributes: Further metadata of the items: for each name, a text per item, empty if it
             is unknown.
+        repeats: Number of rows of the source that repeat a user and an item of another row.
     """
 
     users: Int32
@@ -59,6 +60,7 @@ class RatingsDataset:
     has_timestamps: bool = True
     feedback: Feedback = Feedback.EXPLICIT
     attributes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    repeats: int = 0
 
     @classmethod
     def of(
@@ -145,6 +147,7 @@ class RatingsDataset:
             has_timestamps=timestamps is not None,
             feedback=feedback,
             attributes=attributes,
+            repeats=len(again),
         )
 
     def __len__(self) -> int:
@@ -183,10 +186,11 @@ class RatingsDataset:
         """The rating of this data set that means as much as a number of stars.
 
         See `RatingScale.from_stars`. In implicit feedback every interaction means a like, so any
-        number of stars corresponds to the weakest one.
+        number of stars corresponds to the lowest strength of the scale. Only recorded dislikes are
+        below it.
         """
         if self.feedback is Feedback.IMPLICIT:
-            return min(self.scale.low, float(self.ratings.min()))
+            return min(self.scale.low, float(self.ratings.max()))
         return self.scale.from_stars(stars)
 
     def rating(self, user: int, item: int) -> float | None:

@@ -92,7 +92,46 @@ class SampleConfig:
             )
 
 
+@dataclass(frozen=True)
+class SampleTastes:
+    """What the users of a sample think of all its items, also of those that they have not rated.
+
+    Attributes:
+        config: The shape of the sample.
+        user_tastes: The users' factors (users × tastes).
+        item_tastes: The items' factors (items × tastes).
+        user_bias: The users' biases in stars (users).
+        item_bias: The items' biases in stars (items).
+    """
+
+    config: SampleConfig
+    user_tastes: Float64
+    item_tastes: Float64
+    user_bias: Float64
+    item_bias: Float64
+
+    def stars(self, user_id: str, item_id: str, random: np.random.Generator) -> float:
+        """The rating that a user of the sample gives to an item, as the sample's ratings are drawn.
+
+        Args:
+            user_id: The user's id in the sample.
+            item_id: The item's id in the sample.
+            random: Draws the part of the rating that nothing explains.
+        """
+        user, item = int(user_id) - 1, int(item_id) - 1
+        taste = float(self.user_tastes[user] @ self.item_tastes[item])
+        bias = self.config.mean + self.user_bias[user] + self.item_bias[item]
+        return float(_rounded(bias + taste + self.config.noise * random.normal()))
+
+
 def generate_sample(config: SampleConfig, seed: int) -> RatingsDataset:
+    """Generates ratings; see `generate_sample_with_tastes`."""
+    return generate_sample_with_tastes(config, seed)[0]
+
+
+def generate_sample_with_tastes(
+    config: SampleConfig, seed: int
+) -> tuple[RatingsDataset, SampleTastes]:
     """Generates ratings with biases, latent tastes, a long tail and selection bias.
 
     A rating is round(μ + b_u + b_i + p_u · q_i + ε), clipped to 1 … 5. Each user's items are drawn
@@ -103,6 +142,9 @@ def generate_sample(config: SampleConfig, seed: int) -> RatingsDataset:
     Args:
         config: The shape of the sample.
         seed: Seed for all randomness.
+
+    Returns:
+        The ratings, and the tastes of the users.
     """
     random = np.random.default_rng(seed)
     genres = _genres(config, random)
@@ -134,8 +176,7 @@ def generate_sample(config: SampleConfig, seed: int) -> RatingsDataset:
         stars[rows] = np.take_along_axis(taste, order, axis=1)[drawn]
     stars += config.mean + user_bias[users] + item_bias[items]
     stars += config.noise * random.normal(size=config.ratings)
-    # Rounded half up: np.rint would favour even stars.
-    ratings = np.clip(np.floor(stars + 0.5), 1, 5).astype(np.float32)
+    ratings = _rounded(stars).astype(np.float32)
     timestamps = _timestamps(config, users, starts, random)
     titles = film_titles(config.items, random)
     years = random.integers(*_YEARS, size=config.items)
@@ -143,9 +184,16 @@ def generate_sample(config: SampleConfig, seed: int) -> RatingsDataset:
         str(item + 1): ItemDetails(titles[item], int(years[item]), tuple(genres[item]))
         for item in range(config.items)
     }
-    return RatingsDataset.of(
+    dataset = RatingsDataset.of(
         _ids(users), _ids(items), ratings, timestamps, details, _description(config, seed)
     )
+    return dataset, SampleTastes(config, user_tastes, item_tastes, user_bias, item_bias)
+
+
+def _rounded(stars: Float64) -> Float64:
+    """Stars on the scale; rounded half up, because np.rint would favour even stars."""
+    rounded: Float64 = np.clip(np.floor(stars + 0.5), 1, 5)
+    return rounded
 
 
 def _genres(config: SampleConfig, random: np.random.Generator) -> list[list[str]]:

@@ -100,6 +100,16 @@ def load_ratings(
     return _load_path(source, train_file, test_file, options)
 
 
+def sample_config(source: str) -> SampleConfig | None:
+    """The shape of the sample that a source names; None if it names other ratings.
+
+    Raises:
+        RatingsError: The sizes of the sample cannot be understood.
+    """
+    sample = _SAMPLE.fullmatch(source)
+    return None if sample is None else _sample_config(sample["sizes"] or "")
+
+
 def _load_path(
     source: str, train_file: str | None, test_file: str | None, options: ReadOptions
 ) -> Loaded:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from marquee_core.scorers.scorer import ReleaseData, Scorer
 from marquee_core.service_names import CF
+from marquee_services.cf.models import CF_SCORERS
 from marquee_trainer.models.model import ConfigT_co, ConfiguredModel, Fit, Training
 
 
@@ -44,6 +46,17 @@ class CFModel(ConfiguredModel[ConfigT_co], Generic[ConfigT_co, ScorerT_co]):
     def save(self, folder: Path) -> None:
         """See `Model.save`."""
         self.scorer.save(folder)
+
+    @property
+    def state(self) -> dict[str, Any] | None:
+        """See `Model.state`: None for a model that the CF service does not know."""
+        return self.config_state() if self.name in CF_SCORERS else None
+
+    def restore(self, folder: Path, data: ReleaseData, state: Mapping[str, Any]) -> None:
+        """See `Model.restore`."""
+        self.restore_config(state)
+        # The function that serves the model loads the class of scorer that `fit` makes.
+        self._scorer = cast("ScorerT_co", CF_SCORERS[self.name](folder, data))
 
 
 class OnePassModel(CFModel[ConfigT_co, ScorerT_co]):

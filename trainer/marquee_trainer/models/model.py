@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 
@@ -128,7 +128,27 @@ class Model(ABC):
     def parameters(self) -> dict[str, object]:
         """The configuration as the manifest records it."""
 
+    @property
+    def state(self) -> dict[str, Any] | None:
+        """What `restore` needs besides the artifacts, as JSON; None if a fit cannot be restored."""
+        return None
 
+    def restore(self, folder: Path, data: ReleaseData, state: Mapping[str, Any]) -> None:
+        """Becomes the fitted model that was saved, as if `fit` had been called.
+
+        Args:
+            folder: The folder that `save` wrote.
+            data: The data that the model was fitted on.
+            state: The `state` that the fitted model had.
+
+        Raises:
+            ArtifactError: The artifacts are damaged.
+            NotImplementedError: A fit of this model cannot be restored; its `state` is None.
+        """
+        raise NotImplementedError(f"a fit of {self.name} cannot be restored")
+
+
+ConfigT = TypeVar("ConfigT", bound=ModelConfig)
 ConfigT_co = TypeVar("ConfigT_co", bound=ModelConfig, covariant=True)
 
 
@@ -162,6 +182,27 @@ class ConfiguredModel(Model, Generic[ConfigT_co]):
     def parameters(self) -> dict[str, object]:
         """See `Model.parameters`."""
         return asdict(self._config)
+
+    def restore_config(self, state: Mapping[str, Any]) -> None:
+        """Takes over the configuration of a state that `config_state` made."""
+        self._config = _with_values(self._config, state["config"])
+
+    def config_state(self) -> dict[str, Any]:
+        """The configuration as JSON."""
+        return {"config": asdict(self._config)}
+
+
+def _with_values(config: ConfigT, values: Mapping[str, Any]) -> ConfigT:
+    """A configuration with the values that `asdict` gave of another one of its class."""
+    changes: dict[str, Any] = {}
+    for name, value in values.items():
+        current = getattr(config, name)
+        if isinstance(current, ModelConfig):
+            value = _with_values(current, value)
+        elif isinstance(current, tuple):
+            value = tuple(value)
+        changes[name] = value
+    return replace(config, **changes)
 
 
 def can_learn_from(output: Output, feedback: Feedback) -> bool:

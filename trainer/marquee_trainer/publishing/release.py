@@ -13,6 +13,7 @@ from typing import Any
 
 from marquee_core.attributes import Attributes
 from marquee_core.catalogue import Catalogue, Vocabulary
+from marquee_core.feedback.events import Mark
 from marquee_core.release.contents import model_folder, save_data
 from marquee_core.release.ensemble import BASELINE, POPULARITY, RECENT_POPULARITY, Ensemble
 from marquee_core.release.manifest import (
@@ -33,6 +34,7 @@ from marquee_trainer.metrics.item_vectors import item_vectors
 from marquee_trainer.models.baselines import fitted_baselines
 from marquee_trainer.models.model import Model
 from marquee_trainer.publishing.config import PrecomputeConfig, RetrievalConfig
+from marquee_trainer.publishing.held_out import HeldOut
 from marquee_trainer.publishing.precomputed import precompute_pages
 from marquee_trainer.publishing.retrieval import choose_retrieval
 from marquee_trainer.threads import blas_threads
@@ -55,6 +57,7 @@ def publish_trained(
     config: TrainingConfig,
     retrieval: RetrievalConfig | None = None,
     precompute: PrecomputeConfig | None = None,
+    mark: Mark | None = None,
 ) -> Manifest:
     """Publishes the result of training as a release, without promoting it.
 
@@ -69,6 +72,8 @@ def publish_trained(
         config: The configuration of the training.
         retrieval: How candidates are generated from a large catalogue; None for the default.
         precompute: Which first pages are precomputed; None for the default.
+        mark: The place up to which the ratings hold what is in the feedback log; None if they were
+            not read from a log.
 
     Returns:
         The release's manifest.
@@ -117,6 +122,8 @@ def publish_trained(
         config.seed,
         precompute,
         dataset.attributes,
+        mark,
+        HeldOut.of(dataset, split, trained),
     )
 
 
@@ -135,6 +142,8 @@ def publish_release(
     seed: int = 0,
     precompute: PrecomputeConfig | None = None,
     attributes: Mapping[str, Sequence[str]] | None = None,
+    mark: Mark | None = None,
+    held_out: HeldOut | None = None,
 ) -> Manifest:
     """Writes the files and the manifest of a release into a store, without promoting it.
 
@@ -153,6 +162,8 @@ def publish_release(
         precompute: Which first pages are precomputed; None for the default.
         attributes: The items' free attributes: for each name, a text per item, empty if it is
             unknown.
+        mark: The place up to which `data` holds what is in the feedback log; None without a log.
+        held_out: What the evaluated models predicted and recommended; None to keep nothing of it.
 
     Returns:
         The release's manifest.
@@ -179,6 +190,8 @@ def publish_release(
             data, catalogue.items, all_models, ensemble, scale, precompute or PrecomputeConfig()
         )
         pages.save(folder)
+        if held_out is not None:
+            held_out.save(folder)
         files = hash_folder(folder)
         now = datetime.now(UTC)
         entries = [
@@ -201,6 +214,8 @@ def publish_release(
             evaluation=evaluation,
             library_versions={name: version(name) for name in _LIBRARIES},
             files=files,
+            feedback_position=0 if mark is None else mark.position,
+            feedback_mark="" if mark is None else mark.token,
         )
         store.publish(folder, manifest)
     return manifest

@@ -6,7 +6,6 @@ refit keeps those choices, so it needs no validation ratings and can use them fo
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -18,6 +17,7 @@ from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.split import Split
 from marquee_trainer.models.model import Model, Training
 from marquee_trainer.threads import blas_threads
+from marquee_trainer.training.checkpoints import Checkpoints, fit_or_resume
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.preparation import release_data
 from marquee_trainer.training.progress import Progress
@@ -30,6 +30,7 @@ def refit_on_all_ratings(
     trained: Trained,
     config: TrainingConfig,
     progress: Progress,
+    checkpoints: Checkpoints | None = None,
 ) -> Trained:
     """Refits evaluated models on all ratings, so that a release serves all that is known.
 
@@ -44,6 +45,7 @@ def refit_on_all_ratings(
         trained: The result of `train`.
         config: The configuration of the training.
         progress: Callbacks that report progress.
+        checkpoints: Keeps fits, and takes those of an earlier run; None to keep nothing.
 
     Returns:
         `trained` with its `refit`.
@@ -51,7 +53,9 @@ def refit_on_all_ratings(
     recency = trained.data.recency
     half_life = None if recency is None else recency.half_life_days
     data = release_data(dataset, all_rows(split), config.baseline, half_life)
-    models, seconds = refit_models(trained.models, data, config.seed, progress, "fit on all: {}")
+    models, seconds = refit_models(
+        trained.models, data, config.seed, progress, "fit on all: {}", checkpoints
+    )
     return replace(trained, refit=Refit(data, tuple(models), seconds))
 
 
@@ -68,6 +72,7 @@ def refit_models(
     seed: int,
     progress: Progress,
     step: str = "refit {}",
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[list[Model], dict[str, float]]:
     """Refits each model with the choices of its earlier fit.
 
@@ -77,6 +82,7 @@ def refit_models(
         seed: Seed for all randomness.
         progress: Callbacks that report progress.
         step: The name of a step; `{}` stands for the model.
+        checkpoints: Keeps fits, and takes those of an earlier run; None to keep nothing.
 
     Returns:
         The models, and by model the time that its fit took, in seconds.
@@ -87,8 +93,7 @@ def refit_models(
     for fitted_model in fitted:
         model = fitted_model.for_refit()
         progress.on_step(step.format(model.name), model.max_epochs)
-        start = time.perf_counter()
-        model.fit(training)
-        seconds[model.name] = time.perf_counter() - start
+        stage = step.format("").strip(" :")
+        _, seconds[model.name] = fit_or_resume(checkpoints, stage, model, training)
         refitted.append(model)
     return refitted, seconds

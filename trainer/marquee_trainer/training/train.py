@@ -12,7 +12,6 @@ trained, and evaluated by ranking metrics.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -32,6 +31,7 @@ from marquee_trainer.models.baselines import fitted_baselines
 from marquee_trainer.models.model import Fit, Model, Training, can_learn_from, predict_pairs
 from marquee_trainer.threads import blas_threads
 from marquee_trainer.training.budget import Budget
+from marquee_trainer.training.checkpoints import Checkpoints, fit_or_resume
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import evaluate
 from marquee_trainer.training.preparation import (
@@ -54,6 +54,7 @@ def train(
     config: TrainingConfig,
     progress: Progress,
     budget: Budget | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Trained:
     """Trains the models, learns their ensemble, and evaluates both on the test ratings.
 
@@ -65,6 +66,7 @@ def train(
         progress: Callbacks that report progress.
         budget: Limits the time that training may take, by leaving out or shortening models; None
             for no limit.
+        checkpoints: Keeps fits, and takes those of an earlier run; None to keep nothing.
 
     Raises:
         RatingsError: There are too few ratings to fit, validate and test models, or the feedback
@@ -97,13 +99,13 @@ def train(
         config.relevant_stars,
         dataset.from_stars,
     )
-    fitted, fits = _fit_all(candidates, training, progress, budget)
+    fitted, fits = _fit_all(candidates, training, progress, budget, checkpoints)
     progress.on_step("learn the ensemble", 0)
     all_models = (*fitted_baselines(inner_data, rankers_only), *fitted)
     ensemble, predictions = _learn_ensemble(inner_data, all_models, validation, config)
 
     data = release_data(dataset, split.train, config.baseline, half_life)
-    refitted, seconds = refit_models(fitted, data, config.seed, progress)
+    refitted, seconds = refit_models(fitted, data, config.seed, progress, checkpoints=checkpoints)
     progress.on_step("evaluate", 0)
     evaluation = evaluate(
         data,
@@ -127,7 +129,11 @@ def train(
 
 
 def _fit_all(
-    models: Sequence[Model], training: Training, progress: Progress, budget: Budget | None
+    models: Sequence[Model],
+    training: Training,
+    progress: Progress,
+    budget: Budget | None,
+    checkpoints: Checkpoints | None,
 ) -> tuple[list[Model], dict[str, Fit]]:
     """Fits each model; the validation ratings choose epochs and hyperparameters.
 
@@ -143,11 +149,10 @@ def _fit_all(
         if model is None:
             continue
         progress.on_step(f"fit {model.name}", model.max_epochs)
-        start = time.perf_counter()
-        fits[model.name] = model.fit(training)
+        fits[model.name], seconds = fit_or_resume(checkpoints, "fit", model, training)
         fitted[model.name] = model
         if budget is not None:
-            budget.record(model, training.data.matrix, time.perf_counter() - start)
+            budget.record(model, training.data.matrix, seconds)
     return [fitted[name] for name in names if name in fitted], fits
 
 

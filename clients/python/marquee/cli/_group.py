@@ -22,6 +22,7 @@ _KNOWN = {
     "data": ("trainer", "Show how ratings are understood."),
     "demo": ("trainer", "Train on a sample, serve it, and recommend."),
     "evaluate": ("trainer", "Train all models and report how good they are."),
+    "experiments": ("server", "Compare releases or blends with users."),
     "releases": ("server", "List, show, promote and roll back releases."),
     "serve": ("gateway", "Run a service: gateway, cf or inference."),
     "train": ("trainer", "Train all models and publish a release."),

@@ -173,6 +173,11 @@ def status(state: marquee.Status) -> str:
             click.style("The promoted release is not in service: ", fg="yellow")
             + printable(state.pending_release_reason)
         )
+    if state.store_error:
+        lines.append(
+            click.style("The release store cannot be read: ", fg="yellow")
+            + printable(state.store_error)
+        )
     if state.release is None:
         lines.append("No release is loaded.")
     else:
@@ -180,6 +185,8 @@ def status(state: marquee.Status) -> str:
     lines += ["", _backends(state.backends)]
     if state.feedback is not None:
         lines += ["", _feedback(state.feedback)]
+    if state.experiment is not None:
+        lines += ["", _experiment(state.experiment)]
     lines += ["", f"loaded releases: {printable(', '.join(state.loaded_release_ids) or 'none')}"]
     return "\n".join(lines)
 
@@ -249,6 +256,29 @@ def _backends(backends: Sequence[marquee.BackendStatus]) -> str:
     )
 
 
+def _experiment(state: marquee.ExperimentStatus) -> str:
+    lines = []
+    if state.experiment:
+        title = f"experiment {state.experiment}, started {state.started_at}"
+        if state.uncounted_list_count:
+            title += f", {state.uncounted_list_count:,} lists not counted"
+        rows = [
+            (
+                arm.arm,
+                f"{arm.percent:g} %",
+                arm.release_id,
+                ", ".join(f"{name} {weight:.3g}" for name, weight in arm.ranking_weights.items()),
+                arm.unavailable_reason or "serving",
+            )
+            for arm in state.arms
+        ]
+        headers = ("arm", "share", "release", "ranking weights", "state")
+        lines = [printable(title), render(headers, rows, "<><<<", droppable=("ranking weights",))]
+    if state.last_error:
+        lines.append(printable(f"the store's experiments cannot be read: {state.last_error}"))
+    return "\n".join(lines)
+
+
 def _feedback(state: marquee.FeedbackStatus) -> str:
     lag = "never read" if state.lag_seconds is None else f"{state.lag_seconds:.1f} s behind"
     line = f"feedback: {'healthy' if state.healthy else 'UNHEALTHY'}, {lag}"
@@ -306,6 +336,8 @@ def _footer(source: marquee.AnswerSource, unknown_item_ids: Sequence[str]) -> li
         printable(f"release: {source.release_id}, in {source.server_time_us / 1000:.1f} ms"),
         printable(f"models: {models or 'none'}"),
     ]
+    if source.experiment:
+        lines.append(printable(f"experiment: {source.experiment}, arm {source.arm}"))
     if source.abstaining_models:
         lines.append(printable(f"abstaining: {', '.join(source.abstaining_models)}"))
     if source.degraded:

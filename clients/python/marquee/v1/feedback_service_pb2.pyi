@@ -107,9 +107,9 @@ class FeedbackEvent(_message.Message):
     """
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
-        """When it happened, not before 1970. Unset stands for the time at which the server receives the
-        event, and a later time is replaced by it, so that a fast clock gains no precedence. Events may
-        arrive late and in any order: the one with the latest time counts.
+        """When it happened, not before 1970. Unset stands for the time at which the log receives the event,
+        by the clock of its database, and a later time is replaced by it, so that a fast clock gains no
+        precedence. Events may arrive late and in any order: the one with the latest time counts.
         """
 
     def __init__(

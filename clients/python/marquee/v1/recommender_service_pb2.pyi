@@ -137,7 +137,9 @@ class RecommendResponse(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     UNKNOWN_ITEM_IDS_FIELD_NUMBER: _builtins.int
     recommendation_id: _builtins.str
-    """Identifies the list; the same on each of its pages."""
+    """Identifies the list; the same on each of its pages. At most 64 characters; feedback about items
+    of the list should carry it.
+    """
     subject_kind: _types_pb2.SubjectKind.ValueType
     """How the release treats the subject."""
     next_page_token: _builtins.str
@@ -988,10 +990,16 @@ class GetStatusResponse(_message.Message):
     SERVER_VERSION_FIELD_NUMBER: _builtins.int
     PENDING_RELEASE_REASON_FIELD_NUMBER: _builtins.int
     FEEDBACK_FIELD_NUMBER: _builtins.int
+    STORE_ERROR_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
     server_version: _builtins.str
     """The version of the gateway."""
     pending_release_reason: _builtins.str
     """Why the promoted release is not in service yet; empty if it is."""
+    store_error: _builtins.str
+    """Why the gateway could not read which release is promoted when it last tried; empty if it could.
+    Loaded releases stay in service meanwhile.
+    """
     @_builtins.property
     def release(self) -> Global___ReleaseStatus:
         """The release in service, which answers requests that name none. Unset before the first release
@@ -1012,6 +1020,10 @@ class GetStatusResponse(_message.Message):
     def feedback(self) -> Global___FeedbackStatus:
         """The feedback log as this gateway follows it. Unset if the gateway was started without one."""
 
+    @_builtins.property
+    def experiment(self) -> Global___ExperimentStatus:
+        """The experiment that runs, as this gateway serves it. Unset if none does."""
+
     def __init__(
         self,
         *,
@@ -1021,14 +1033,126 @@ class GetStatusResponse(_message.Message):
         server_version: _builtins.str = ...,
         pending_release_reason: _builtins.str = ...,
         feedback: Global___FeedbackStatus | None = ...,
+        store_error: _builtins.str = ...,
+        experiment: Global___ExperimentStatus | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["feedback", b"feedback", "release", b"release"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["experiment", b"experiment", "feedback", b"feedback", "release", b"release"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "feedback", b"feedback", "loaded_release_ids", b"loaded_release_ids", "pending_release_reason", b"pending_release_reason", "release", b"release", "server_version", b"server_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "experiment", b"experiment", "feedback", b"feedback", "loaded_release_ids", b"loaded_release_ids", "pending_release_reason", b"pending_release_reason", "release", b"release", "server_version", b"server_version", "store_error", b"store_error"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class ExperimentStatus(_message.Message):
+    """An experiment that runs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Arm(_message.Message):
+        """An arm of the experiment."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        @_typing.final
+        class RankingWeightsEntry(_message.Message):
+            DESCRIPTOR: _descriptor.Descriptor
+
+            KEY_FIELD_NUMBER: _builtins.int
+            VALUE_FIELD_NUMBER: _builtins.int
+            key: _builtins.str
+            value: _builtins.float
+            def __init__(
+                self,
+                *,
+                key: _builtins.str = ...,
+                value: _builtins.float = ...,
+            ) -> None: ...
+            _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+            def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+            def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+            def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+        ARM_FIELD_NUMBER: _builtins.int
+        RELEASE_ID_FIELD_NUMBER: _builtins.int
+        PERCENT_FIELD_NUMBER: _builtins.int
+        RANKING_WEIGHTS_FIELD_NUMBER: _builtins.int
+        UNAVAILABLE_REASON_FIELD_NUMBER: _builtins.int
+        arm: _builtins.str
+        """The arm's name."""
+        release_id: _builtins.str
+        """The release that answers."""
+        percent: _builtins.float
+        """The share of users, in percent."""
+        unavailable_reason: _builtins.str
+        """Why the arm cannot answer, so that `control` answers its users, or the release in service if
+        `control` cannot either. Empty if it can.
+        """
+        @_builtins.property
+        def ranking_weights(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+            """The weights of the models that rank, by name. Empty for the release's own blend."""
+
+        def __init__(
+            self,
+            *,
+            arm: _builtins.str = ...,
+            release_id: _builtins.str = ...,
+            percent: _builtins.float = ...,
+            ranking_weights: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+            unavailable_reason: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["arm", b"arm", "percent", b"percent", "ranking_weights", b"ranking_weights", "release_id", b"release_id", "unavailable_reason", b"unavailable_reason"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
+    STARTED_AT_FIELD_NUMBER: _builtins.int
+    ARMS_FIELD_NUMBER: _builtins.int
+    PENDING_LIST_COUNT_FIELD_NUMBER: _builtins.int
+    UNCOUNTED_LIST_COUNT_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_FIELD_NUMBER: _builtins.int
+    experiment: _builtins.str
+    """The name of the experiment."""
+    started_at: _builtins.str
+    """When it was started, as an RFC 3339 timestamp."""
+    pending_list_count: _builtins.int
+    """The number of lists that this gateway has not written to the feedback log yet. They are lost if
+    it is killed now.
+    """
+    uncounted_list_count: _builtins.int
+    """The number of lists that this gateway could not count, because its memory for counts was full
+    while the feedback log did not answer.
+    """
+    last_error: _builtins.str
+    """Why the store's experiments cannot be read, so that the last known state is used; empty if they
+    can.
+    """
+    @_builtins.property
+    def arms(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExperimentStatus.Arm]:
+        """Its arms."""
+
+    def __init__(
+        self,
+        *,
+        experiment: _builtins.str = ...,
+        started_at: _builtins.str = ...,
+        arms: _abc.Iterable[Global___ExperimentStatus.Arm] | None = ...,
+        pending_list_count: _builtins.int = ...,
+        uncounted_list_count: _builtins.int = ...,
+        last_error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arms", b"arms", "experiment", b"experiment", "last_error", b"last_error", "pending_list_count", b"pending_list_count", "started_at", b"started_at", "uncounted_list_count", b"uncounted_list_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExperimentStatus: _TypeAlias = ExperimentStatus  # noqa: Y015
 
 @_typing.final
 class FeedbackStatus(_message.Message):

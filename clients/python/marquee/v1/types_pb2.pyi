@@ -383,12 +383,23 @@ class AnswerSource(_message.Message):
     DEGRADED_REASONS_FIELD_NUMBER: _builtins.int
     ABSTAINING_MODELS_FIELD_NUMBER: _builtins.int
     SERVER_TIME_US_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
+    ARM_FIELD_NUMBER: _builtins.int
     release_id: _builtins.str
     """The id of the release."""
     degraded: _builtins.bool
     """Whether a part of the release's ensemble is missing from this answer."""
     server_time_us: _builtins.int
     """The time that the gateway spent on the answer, in microseconds."""
+    experiment: _builtins.str
+    """The name of the experiment that the answer belongs to. Empty if none runs, or if the request
+    names a release or a model.
+    """
+    arm: _builtins.str
+    """The name of the experiment's arm that answered. Users keep their arm as long as the experiment
+    runs. `control` also answers subjects without a user id, and users whose own arm cannot answer
+    because its release is not loaded. Empty if `experiment` is.
+    """
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelWeight]:
         """The models that contributed, with their weights, largest absolute ranking weight first."""
@@ -412,10 +423,12 @@ class AnswerSource(_message.Message):
         degraded_reasons: _abc.Iterable[Global___DegradedReason.ValueType] | None = ...,
         abstaining_models: _abc.Iterable[_builtins.str] | None = ...,
         server_time_us: _builtins.int = ...,
+        experiment: _builtins.str = ...,
+        arm: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstaining_models", b"abstaining_models", "degraded", b"degraded", "degraded_reasons", b"degraded_reasons", "models", b"models", "release_id", b"release_id", "server_time_us", b"server_time_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstaining_models", b"abstaining_models", "arm", b"arm", "degraded", b"degraded", "degraded_reasons", b"degraded_reasons", "experiment", b"experiment", "models", b"models", "release_id", b"release_id", "server_time_us", b"server_time_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

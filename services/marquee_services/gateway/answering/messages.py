@@ -13,6 +13,7 @@ from marquee_core.arrays import Float64
 from marquee_core.release.ensemble import BlendPair
 from marquee_services.gateway.answering.degraded import degraded_reasons
 from marquee_services.gateway.backends.failures import BackendError
+from marquee_services.gateway.experiments.route import Route
 from marquee_services.gateway.releases.release import GatewayRelease
 
 
@@ -31,7 +32,7 @@ def item_message(release: GatewayRelease, index: int) -> types_pb2.Item:
 
 
 def source_message(
-    release: GatewayRelease,
+    route: Route,
     blends: BlendPair,
     failures: Sequence[BackendError],
     abstaining: Sequence[str] = (),
@@ -39,17 +40,19 @@ def source_message(
     """Which release and models answered; `server_time_us` is set when the answer is complete.
 
     Args:
-        release: The release that answered.
+        route: The release that answered, and the arm that it answered for.
         blends: The blends that the answer is based on.
         failures: The failures of backends that did not answer.
         abstaining: The names of models that could not score the subject.
     """
     return types_pb2.AnswerSource(
-        release_id=release.release_id,
-        models=model_weights(release, blends),
+        release_id=route.release.release_id,
+        models=model_weights(route.release, blends),
         degraded=bool(failures),
         degraded_reasons=degraded_reasons(failures),
         abstaining_models=abstaining,
+        experiment=route.experiment_name,
+        arm=route.arm_name,
     )
 
 

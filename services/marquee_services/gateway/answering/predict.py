@@ -5,26 +5,26 @@ from __future__ import annotations
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee_services.errors import NoPredictedStars
 from marquee_services.gateway.answering.messages import source_message
+from marquee_services.gateway.experiments.routing import Routing
 from marquee_services.gateway.feedback.fresh import FreshFeedback
 from marquee_services.gateway.ranking.deadline import Deadline
 from marquee_services.gateway.ranking.ensemble_calls import ModelSelection
 from marquee_services.gateway.ranking.router import Router
 from marquee_services.gateway.ranking.subjects import resolve_subject
-from marquee_services.gateway.releases.serving import Releases
 
 
 class Predictor:
     """Predicts ratings. Requests must have been validated."""
 
-    def __init__(self, releases: Releases, router: Router, fresh: FreshFeedback) -> None:
+    def __init__(self, routing: Routing, router: Router, fresh: FreshFeedback) -> None:
         """Creates a predictor.
 
         Args:
-            releases: The releases that a request may name.
+            routing: Knows which release answers a request.
             router: Scores the items.
             fresh: The feedback of users since the release was trained.
         """
-        self._releases = releases
+        self._routing = routing
         self._router = router
         self._fresh = fresh
 
@@ -38,10 +38,12 @@ class Predictor:
         Raises:
             ServiceError: The request cannot be answered; the protocol lists the method's errors.
         """
-        release = self._releases.pick(request.release_id)
+        user_id = request.subject.user_id
+        route = self._routing.route(user_id, request.release_id, request.model)
+        release = route.release
         if not release.predicts_stars:
             raise NoPredictedStars(release.release_id)
-        feedback = self._fresh.of(request.subject.user_id, release.manifest.feedback_position)
+        feedback = self._fresh.for_release(user_id, release.manifest)
         subject = resolve_subject(release, request.subject, feedback=feedback)
         indexes = release.catalogue.items.indexes(request.item_ids)
         known = indexes >= 0
@@ -55,6 +57,6 @@ class Predictor:
                 for item_id, is_known in zip(request.item_ids, known.tolist(), strict=True)
             ],
             subject_kind=subject.kind,
-            source=source_message(release, scored.blends, scored.failures, scored.abstaining),
+            source=source_message(route, scored.blends, scored.failures, scored.abstaining),
             unknown_item_ids=subject.unknown_items,
         )

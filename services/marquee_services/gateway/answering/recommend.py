@@ -11,6 +11,7 @@ from marquee_services.gateway.answering.resolved_request import resolve_request
 from marquee_services.gateway.caching.answer_cache import AnswerCache
 from marquee_services.gateway.caching.page_token import PageToken
 from marquee_services.gateway.caching.request_key import RequestKey
+from marquee_services.gateway.experiments.routing import Routing
 from marquee_services.gateway.feedback.fresh import FreshFeedback
 from marquee_services.gateway.ranking.deadline import Deadline
 from marquee_services.gateway.releases.serving import Releases
@@ -23,6 +24,7 @@ class Recommender:
     def __init__(
         self,
         releases: Releases,
+        routing: Routing,
         page_scorer: PageScorer,
         explainer: Explainer,
         answer_cache: AnswerCache,
@@ -33,6 +35,7 @@ class Recommender:
 
         Args:
             releases: The releases that a request may name.
+            routing: Knows which release answers a request.
             page_scorer: Scores the candidates and cuts the page.
             explainer: Adds reasons to the items on request.
             answer_cache: Receives the first pages of known users.
@@ -40,6 +43,7 @@ class Recommender:
             metrics: Counts the answers by what they recommend.
         """
         self._releases = releases
+        self._routing = routing
         self._page_scorer = page_scorer
         self._explainer = explainer
         self._answer_cache = answer_cache
@@ -68,7 +72,7 @@ class Recommender:
         key = RequestKey.of(request)
         digest = key.digest if paged else ""
         token = PageToken.verify(request.page_token, digest)
-        resolved = resolve_request(self._releases, self._fresh, request, token, field)
+        resolved = resolve_request(self._routing, self._fresh, request, token, field)
         release = resolved.release
         scored_page = await self._page_scorer.score_page(resolved, options, size, deadline)
         ranked, page, scored = scored_page.ranked, scored_page.page, scored_page.scored
@@ -98,26 +102,29 @@ class Recommender:
                 backends,
                 digest,
                 resolved.offset + size,
-                resolved.feedback_version,
+                resolved.feedback.version,
             ).encode()
         response = pb.RecommendResponse(
             recommendation_id=resolved.list_id,
             subject_kind=resolved.subject.kind,
             items=items,
             next_page_token=next_token,
-            source=messages.source_message(release, scored.blends, failures, scored.abstaining),
+            source=messages.source_message(
+                resolved.route, scored.blends, failures, scored.abstaining
+            ),
             unknown_item_ids=resolved.unknown_items,
         )
         self._metrics.count(release, resolved.subject.kind, shown, scored_stars)
         if token is None:
+            self._routing.served(resolved.route, request.subject.user_id)
             adds_ratings = request.subject.ratings or request.subject.liked_item_ids
             self._answer_cache.put(
-                release.release_id,
+                resolved.route.cache_key,
                 key,
                 response,
                 ranked.backends,
                 page.has_more,
-                0 if adds_ratings else resolved.feedback_version,
+                0 if adds_ratings else resolved.feedback.cache_version,
             )
         return response
 

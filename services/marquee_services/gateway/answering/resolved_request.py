@@ -12,13 +12,14 @@ from marquee_services.errors import (
     InvalidFields,
     PageTokenMismatch,
 )
-from marquee_services.gateway.caching.page_token import PageToken, new_list_id
+from marquee_services.gateway.caching.page_token import PageToken
+from marquee_services.gateway.experiments.route import Route
+from marquee_services.gateway.experiments.routing import Routing
 from marquee_services.gateway.feedback.fresh import FreshFeedback, UserFeedback
 from marquee_services.gateway.ranking.ensemble_calls import ModelSelection
 from marquee_services.gateway.ranking.filters import eligible_items
 from marquee_services.gateway.ranking.subjects import ResolvedSubject, resolve_subject
 from marquee_services.gateway.releases.release import GatewayRelease
-from marquee_services.gateway.releases.serving import Releases
 
 
 @dataclass(frozen=True)
@@ -27,27 +28,32 @@ class ResolvedRequest:
 
     Attributes:
         list_id: The id of the list that the page is cut from; the same for all its pages.
-        release: The release that answers.
+        route: The release that answers, and the arm of an experiment that it answers for.
         subject: The subject, looked up in the release.
         eligible: Which items may be recommended (bool, items).
         unknown_items: Ids in the request that the release does not know.
         selection: The models that rank the list.
         offset: How many items the earlier pages hold.
-        feedback_version: The version of the user's feedback that the list rests on; 0 for none.
+        feedback: The user's feedback that the list rests on.
     """
 
     list_id: str
-    release: GatewayRelease
+    route: Route
     subject: ResolvedSubject
     eligible: Bool
     unknown_items: tuple[str, ...]
     selection: ModelSelection
     offset: int
-    feedback_version: int
+    feedback: UserFeedback
+
+    @property
+    def release(self) -> GatewayRelease:
+        """The release that answers."""
+        return self.route.release
 
 
 def resolve_request(
-    releases: Releases,
+    routing: Routing,
     fresh: FreshFeedback,
     request: pb.RecommendRequest,
     token: PageToken | None,
@@ -59,7 +65,7 @@ def resolve_request(
     backends, and with the user's feedback as it was then.
 
     Args:
-        releases: The releases that the request may name.
+        routing: Knows which release answers.
         fresh: The feedback of users.
         request: The request, already validated.
         token: The page token of the request, already verified; None for the first page.
@@ -68,7 +74,7 @@ def resolve_request(
     Raises:
         ReleaseNotFound: The release that the options name is not loaded.
         NoRelease: No release is in service yet.
-        PageTokenExpired: The page token's release is no longer loaded.
+        PageTokenExpired: The page token's release or experiment no longer answers.
         PageTokenMismatch: The page token names a backend that the release does not use, or the
             feedback that the first page rests on has been deleted.
         FeedbackUnavailable: This gateway has not read the first page's feedback yet.
@@ -76,13 +82,14 @@ def resolve_request(
         InvalidFields: A rating or `min_predicted_stars` is outside the release's rating scale, or
             the release predicts no stars.
     """
-    options = request.options
+    options, user_id = request.options, request.subject.user_id
     if token is None:
-        release = releases.pick(options.release_id)
+        route = routing.route(user_id, options.release_id, options.model)
     else:
-        release = releases.of_page_token(token.release_id)
-        if not release.backends.issuperset(token.backends):
-            raise PageTokenMismatch("damaged")
+        route = routing.of_page_token(token, user_id)
+    release = route.release
+    if token is not None and not release.backends.issuperset(token.backends):
+        raise PageTokenMismatch("damaged")
     if options.HasField("min_predicted_stars"):
         high = release.manifest.data.rating_max
         if not release.predicts_stars:
@@ -93,7 +100,7 @@ def resolve_request(
             raise InvalidFields([FieldViolation("options.min_predicted_stars", reason)])
     if options.model:
         release.model(options.model)
-    feedback = _feedback(fresh, release, request.subject.user_id, token)
+    feedback = _feedback(fresh, release, user_id, token)
     subject = resolve_subject(release, request.subject, field, feedback)
     eligible, unknown = eligible_items(release, options.filter)
     if not options.filter.allowed_item_ids:
@@ -103,8 +110,8 @@ def resolve_request(
         eligible[subject.profile.items] = False
     required_backends = frozenset(token.backends) if token and not options.model else None
     return ResolvedRequest(
-        list_id=token.list_id if token else new_list_id(),
-        release=release,
+        list_id=token.list_id if token else route.new_list_id(user_id),
+        route=route,
         subject=subject,
         eligible=eligible,
         unknown_items=tuple(dict.fromkeys((*subject.unknown_items, *unknown))),
@@ -112,7 +119,7 @@ def resolve_request(
             options.model, required_backends, required=required_backends is not None
         ),
         offset=token.offset if token else 0,
-        feedback_version=feedback.version,
+        feedback=feedback,
     )
 
 
@@ -120,7 +127,7 @@ def _feedback(
     fresh: FreshFeedback, release: GatewayRelease, user_id: str, token: PageToken | None
 ) -> UserFeedback:
     """The user's feedback; for a further page, as it was when the first page was ranked."""
-    now = fresh.of(user_id, release.manifest.feedback_position)
+    now = fresh.for_release(user_id, release.manifest)
     if token is None:
         return now
     if token.feedback_version > fresh.position:

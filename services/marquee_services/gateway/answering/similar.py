@@ -8,6 +8,7 @@ from marquee_core.retrieval.top import top_indexes
 from marquee_services.errors import ItemNotFound
 from marquee_services.gateway.answering.messages import item_message, source_message
 from marquee_services.gateway.backends.failures import BackendError
+from marquee_services.gateway.experiments.route import Route
 from marquee_services.gateway.ranking.content import content_similarities
 from marquee_services.gateway.ranking.deadline import Deadline
 from marquee_services.gateway.ranking.filters import eligible_items
@@ -71,6 +72,6 @@ class SimilarItemsFinder:
                 )
                 for rank, index in enumerate(best.tolist(), start=1)
             ],
-            source=source_message(release, equal_weights(rows), failures),
+            source=source_message(Route(release), equal_weights(rows), failures),
             unknown_item_ids=unknown_ids,
         )

@@ -12,9 +12,12 @@ from marquee.v1 import types_pb2
 from marquee_services.errors import NoRelease
 from marquee_services.gateway.answering.messages import model_weights
 from marquee_services.gateway.backends.interface import AnyBackend
+from marquee_services.gateway.experiments.list_counts import ListCounter
+from marquee_services.gateway.experiments.routing import Routing
 from marquee_services.gateway.releases.release import GatewayRelease
 from marquee_services.gateway.releases.serving import Releases
 from marquee_services.server.access import Scope, has_scope
+from marquee_services.server.follower import ReleaseFollower
 
 _WITHHELD = "told to callers with the scope admin"
 
@@ -27,6 +30,7 @@ class StatusReporter:
         releases: Releases,
         backends: Iterable[AnyBackend],
         feedback: Callable[[], pb.FeedbackStatus | None],
+        experiment: Callable[[], pb.ExperimentStatus | None],
         is_open: bool,
     ) -> None:
         """Reports on the given releases and backends.
@@ -35,11 +39,13 @@ class StatusReporter:
             releases: The releases.
             backends: The backends.
             feedback: Returns the state of the feedback log; None if the gateway has none.
+            experiment: Returns the state of the experiment; None if none runs.
             is_open: Whether callers without the scope `admin` may learn addresses, too.
         """
         self._releases = releases
         self._backends = tuple(backends)
         self._feedback = feedback
+        self._experiment = experiment
         self._is_open = is_open
 
     def status(self) -> pb.GetStatusResponse:
@@ -79,8 +85,45 @@ class StatusReporter:
             ],
             server_version=version("marquee-recommender"),
             pending_release_reason=self._releases.pending_reason,
+            store_error=self._releases.store_error,
             feedback=feedback,
+            experiment=self._experiment(),
         )
+
+
+def experiment_status(
+    routing: Routing, follower: ReleaseFollower[GatewayRelease], counter: ListCounter | None
+) -> pb.ExperimentStatus | None:
+    """The state of the experiment that runs.
+
+    Args:
+        routing: Routes requests to its arms.
+        follower: Reads the experiments from the store.
+        counter: Counts the lists; None if the gateway has no feedback log.
+
+    Returns:
+        The state; None if no experiment runs and the store can be read.
+    """
+    experiment, error = routing.experiment, follower.experiments.error
+    if experiment is None:
+        return pb.ExperimentStatus(last_error=error) if error else None
+    return pb.ExperimentStatus(
+        experiment=experiment.name,
+        started_at=experiment.started_at,
+        arms=[
+            pb.ExperimentStatus.Arm(
+                arm=state.arm.name,
+                release_id=state.arm.release_id,
+                percent=state.arm.percent,
+                ranking_weights=state.arm.ranking_weights,
+                unavailable_reason=state.reason,
+            )
+            for state in routing.arms
+        ],
+        pending_list_count=0 if counter is None else counter.pending,
+        uncounted_list_count=0 if counter is None else counter.uncounted,
+        last_error=error,
+    )
 
 
 def _release_status(release: GatewayRelease) -> pb.ReleaseStatus:

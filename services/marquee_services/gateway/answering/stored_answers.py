@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from enum import StrEnum
 
+from cachetools import LRUCache
+
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee_services.errors import NoRelease, ReleaseNotFound
@@ -17,14 +19,18 @@ from marquee_services.gateway.answer_metrics import AnswerMetrics
 from marquee_services.gateway.answering import messages
 from marquee_services.gateway.caching.answer_cache import AnswerCache, CachedAnswer
 from marquee_services.gateway.caching.message_bytes import SerializedResponse
-from marquee_services.gateway.caching.page_token import PageToken, new_list_id
+from marquee_services.gateway.caching.page_token import PageToken
 from marquee_services.gateway.caching.request_key import RequestKey, options_key
+from marquee_services.gateway.experiments.route import Route
+from marquee_services.gateway.experiments.routing import Routing
 from marquee_services.gateway.feedback.fresh import FreshFeedback
 from marquee_services.gateway.ranking.router import Router
 from marquee_services.gateway.releases.precomputed import can_use_precomputed_page
 from marquee_services.gateway.releases.release import GatewayRelease
-from marquee_services.gateway.releases.serving import Releases
 from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE
+
+# Routes whose serialised sources are kept: the arms of an experiment, and releases outside it.
+_SOURCES = 8
 
 
 class AnswerOrigin(StrEnum):
@@ -43,7 +49,7 @@ class StoredAnswers:
 
     def __init__(
         self,
-        releases: Releases,
+        routing: Routing,
         router: Router,
         answer_cache: AnswerCache,
         use_precomputed: bool,
@@ -54,7 +60,7 @@ class StoredAnswers:
         """Creates a finder.
 
         Args:
-            releases: The releases that a request may name.
+            routing: Knows which release answers a request.
             router: Knows whether the full ensemble is available.
             answer_cache: The cached first pages of known users.
             use_precomputed: Whether to use the pages that were precomputed with a release.
@@ -64,15 +70,15 @@ class StoredAnswers:
                 know it, and cached ones are of one version of it.
             metrics: Counts the answers by what they recommend.
         """
-        self._releases = releases
+        self._routing = routing
         self._router = router
         self._cache = answer_cache
         self._use_precomputed = use_precomputed
         self._dense_limit = dense_limit
         self._fresh = fresh
         self._metrics = metrics
-        # The serialised source of the last release asked for; it is the same for all its answers.
-        self._release_source: tuple[GatewayRelease | None, bytes] = None, b""
+        # The serialised sources of the last routes asked for; all answers of a route share one.
+        self._sources: LRUCache[str, tuple[GatewayRelease, bytes]] = LRUCache(_SOURCES)
 
     def single(
         self, request: pb.RecommendRequest, start: float
@@ -89,19 +95,22 @@ class StoredAnswers:
         if request.page_token:
             return None
         key, options = RequestKey.of(request), request.options
-        release = self._release_with_full_ensemble(options)
-        if release is None:
+        user_id = request.subject.user_id
+        route = self._route_with_full_ensemble(options, user_id)
+        if route is None:
             return None
-        version = self._feedback_version(release, request.subject)
-        found = self._find(release, request.subject, options, key, version)
+        feedback = self._fresh.for_release(user_id, route.release.manifest)
+        found = self._find(route, request.subject, options, key, feedback.cache_version)
         if found is None:
             return None
         answer, origin = found
-        list_id, token = new_list_id(), ""
+        list_id, token = route.new_list_id(user_id), ""
         if answer.has_more:
             token = PageToken(
-                list_id, release.release_id, answer.backends, key.digest, key.page_size, version
+                *(list_id, route.release.release_id, answer.backends),
+                *(key.digest, key.page_size, feedback.version),
             ).encode()
+        self._routing.served(route, user_id)
         return answer.response(list_id, token, _microseconds_since(start)), origin
 
     def batch(
@@ -121,55 +130,56 @@ class StoredAnswers:
         for subject in request.subjects:
             # Picked again for each subject: a release may be promoted, or a backend lost, before a
             # slow reader takes the next message.
-            release, found = self._release_with_full_ensemble(options), None
-            if release is not None:
+            user_id = subject.user_id
+            route, found = self._route_with_full_ensemble(options, user_id), None
+            if route is not None:
                 key = RequestKey.of_subject(subject, request.page_size, options_bytes)
-                version = self._feedback_version(release, subject)
-                found = self._find(release, subject, options, key, version)
-            if found is None:
+                feedback = self._fresh.for_release(user_id, route.release.manifest)
+                found = self._find(route, subject, options, key, feedback.cache_version)
+            if route is None or found is None:
                 yield None
             else:
                 answer, _ = found
-                yield answer.response(new_list_id(), "", _microseconds_since(start))
+                self._routing.served(route, user_id)
+                list_id = route.new_list_id(user_id)
+                yield answer.response(list_id, "", _microseconds_since(start))
 
-    def _release_with_full_ensemble(self, options: pb.RecommendOptions) -> GatewayRelease | None:
-        """The release that answers; None if it is not loaded or lacks one of its backends."""
+    def _route_with_full_ensemble(self, options: pb.RecommendOptions, user_id: str) -> Route | None:
+        """What answers; None if the release is not loaded or lacks one of its backends."""
         try:
-            release = self._releases.pick(options.release_id)
+            route = self._routing.route(user_id, options.release_id, options.model)
         except (NoRelease, ReleaseNotFound):
             return None
-        return release if self._router.can_use_full_ensemble(release) else None
-
-    def _feedback_version(self, release: GatewayRelease, subject: types_pb2.Subject) -> int:
-        return self._fresh.of(subject.user_id, release.manifest.feedback_position).version
+        return route if self._router.can_use_full_ensemble(route.release) else None
 
     def _find(
         self,
-        release: GatewayRelease,
+        route: Route,
         subject: types_pb2.Subject,
         options: pb.RecommendOptions,
         key: RequestKey,
         feedback_version: int,
     ) -> tuple[CachedAnswer, AnswerOrigin] | None:
-        cached = self._cache.get(release.release_id, key, feedback_version)
+        cached = self._cache.get(route.cache_key, key, feedback_version)
         if cached is not None:
-            self._metrics.count_stored(release, cached.body)
+            self._metrics.count_stored(route.release, cached.body)
             return cached, AnswerOrigin.CACHED
         if feedback_version:
             return None
-        precomputed = self._from_precomputed_page(release, subject, options, key)
+        precomputed = self._from_precomputed_page(route, subject, options, key)
         if precomputed is None:
             return None
-        self._metrics.count_stored(release, precomputed.body)
+        self._metrics.count_stored(route.release, precomputed.body)
         return precomputed, AnswerOrigin.PRECOMPUTED
 
     def _from_precomputed_page(
         self,
-        release: GatewayRelease,
+        route: Route,
         subject: types_pb2.Subject,
         options: pb.RecommendOptions,
         key: RequestKey,
     ) -> CachedAnswer | None:
+        release = route.release
         if (
             not self._use_precomputed
             or release.item_count > self._dense_limit
@@ -184,22 +194,24 @@ class StoredAnswers:
         unchanged = key.page_size == DEFAULT_PAGE_SIZE and not options.include_metadata
         answer = CachedAnswer(
             page if unchanged else _shorten(release, page, key.page_size, options.include_metadata),
-            self._full_ensemble_source(release),
+            self._full_ensemble_source(route),
             tuple(sorted(release.backends)),
             unseen > key.page_size,
         )
         if not unchanged:
             # An unchanged page is not cached: the release holds its bytes already.
-            self._cache.add(release.release_id, key, answer)
+            self._cache.add(route.cache_key, key, answer)
         return answer
 
-    def _full_ensemble_source(self, release: GatewayRelease) -> bytes:
+    def _full_ensemble_source(self, route: Route) -> bytes:
         """The serialised AnswerSource of an answer that the full ensemble gives."""
-        if self._release_source[0] is not release:
+        release, source = self._sources.get(route.cache_key, (None, b""))
+        if release is not route.release:
+            release = route.release
             blends = release.ensemble.blends(sorted(release.backends))
-            message = messages.source_message(release, blends, ())
-            self._release_source = release, message.SerializeToString()
-        return self._release_source[1]
+            source = messages.source_message(route, blends, ()).SerializeToString()
+            self._sources[route.cache_key] = release, source
+        return source
 
 
 def _shorten(release: GatewayRelease, page: bytes, size: int, with_metadata: bool) -> bytes:

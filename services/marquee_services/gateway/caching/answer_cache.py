@@ -78,7 +78,7 @@ class CachedAnswer:
 class AnswerCache:
     """Caches known users' first pages up to a number of bytes, evicting the least recently used.
 
-    The answer to a known user depends on the request, the release and the user's recorded feedback
+    The answer to a known user depends on the request, the route and the user's recorded feedback
     only, and all three are part of the key. Entries therefore never become stale.
 
     Attributes:
@@ -95,22 +95,20 @@ class AnswerCache:
     def __len__(self) -> int:
         return len(self.entries)
 
-    def get(
-        self, release_id: str, key: RequestKey, feedback_version: int = 0
-    ) -> CachedAnswer | None:
-        """The answer of a release to a request; None if it is not cached.
+    def get(self, route: str, key: RequestKey, feedback_version: int = 0) -> CachedAnswer | None:
+        """The answer of a route to a request; None if it is not cached.
 
         Args:
-            release_id: The release that answers.
+            route: What answers: a release, or the arm of an experiment (`Route.cache_key`).
             key: The key of the request.
             feedback_version: The version of the user's recorded feedback; 0 for none.
         """
-        entry = self.entries.get((release_id, key, feedback_version))
+        entry = self.entries.get((route, key, feedback_version))
         return None if entry is None else entry[1]
 
     def put(
         self,
-        release_id: str,
+        route: str,
         key: RequestKey,
         response: pb.RecommendResponse,
         backends: frozenset[str],
@@ -122,7 +120,7 @@ class AnswerCache:
         A user with recorded feedback counts as known.
 
         Args:
-            release_id: The release that answered.
+            route: What answered.
             key: The key of the request.
             response: The answer to the request.
             backends: The names of the backends that took part in the ranking.
@@ -140,14 +138,14 @@ class AnswerCache:
         )
         source = _interned(response.source.SerializeToString())
         answer = CachedAnswer(body.SerializeToString(), source, tuple(sorted(backends)), has_more)
-        self.add(release_id, key, answer, feedback_version)
+        self.add(route, key, answer, feedback_version)
 
     def add(
-        self, release_id: str, key: RequestKey, answer: CachedAnswer, feedback_version: int = 0
+        self, route: str, key: RequestKey, answer: CachedAnswer, feedback_version: int = 0
     ) -> None:
         """Caches an answer, unless it is cached already or larger than the whole cache."""
         full_key, size = (
-            (release_id, key, feedback_version),
+            (route, key, feedback_version),
             len(key.subject) + len(key.options) + answer.nbytes,
         )
         if full_key not in self.entries and size <= self.entries.maxsize:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ import structlog
 from marquee_core.feedback.events import LogUnavailable
 from marquee_core.feedback.log import READ_PAGE, EventLog
 from marquee_core.redaction import redact
+from marquee_core.release.manifest import Manifest
 from marquee_services.gateway.feedback.fresh import FreshFeedback
 
 _log = structlog.get_logger()
@@ -21,6 +23,8 @@ _log = structlog.get_logger()
 _RETRY_S = 0.5
 # Seconds between two checks that the log was not replaced.
 _CHECK_S = 1.0
+# Number of entries by which the log is recognised: the last ones that were read.
+_RECOGNISED = 8
 _STOP_TIMEOUT_S = 5.0
 
 
@@ -51,7 +55,6 @@ class FeedbackFollower:
         log: EventLog,
         fresh: FreshFeedback,
         interval: float,
-        cut: Callable[[], int | None],
     ) -> None:
         """Creates a follower; `start` starts its thread.
 
@@ -59,14 +62,18 @@ class FeedbackFollower:
             log: The log.
             fresh: Receives the entries.
             interval: Seconds between two reads.
-            cut: The lowest position up to which a loaded release knows the log; None while no
-                release is loaded. The log is read from there.
         """
         self._log = log
         self._fresh = fresh
         self._interval = interval
-        self._cut = cut
+        self._lock = threading.Lock()
+        # Both are guarded by the lock: the event loop sets the one and reads the other.
+        self._manifests: Sequence[Manifest] = ()
         self._complete_from: int | None = None
+        self._checked_marks: frozenset[str] = frozenset()
+        self._reported: set[str] = set()
+        # Positions of the last entries that were read, and when the log had received them.
+        self._tail: deque[tuple[int, int]] = deque(maxlen=_RECOGNISED)
         self._caught_up_at: float | None = None
         self._next_check = 0.0
         self._stopped = False
@@ -91,6 +98,34 @@ class FeedbackFollower:
         """
         return self._caught_up_at is not None or bool(self.last_error.text)
 
+    def set_releases(self, manifests: Sequence[Manifest]) -> None:
+        """Says which releases may answer. The log is read from where the oldest of them ends.
+
+        Args:
+            manifests: Their manifests; nothing is read while there are none.
+        """
+        with self._lock:
+            is_new = any(manifest not in self._manifests for manifest in manifests)
+            self._manifests = tuple(manifests)
+        if is_new:
+            self.wake()
+
+    def has_read_for(self, manifest: Manifest) -> bool:
+        """Whether all that a release does not know has been read, so that it may answer.
+
+        An older release that comes back needs feedback that newer ones know, and that was dropped.
+        True also while the database does not answer: releases must not wait for it.
+        """
+        if not self.healthy and self.last_error.text:
+            return True
+        with self._lock:
+            start = self._complete_from
+            return (
+                manifest in self._manifests
+                and start is not None
+                and start <= self._fresh.known_to(manifest)
+            )
+
     def start(self) -> None:
         """Starts to follow the log."""
         self._thread.start()
@@ -109,9 +144,8 @@ class FeedbackFollower:
         while not self._stopped:
             wait = self._interval
             try:
-                cut = self._cut()
-                if cut is not None:
-                    self._poll(cut)
+                if self._manifests:
+                    self._poll()
             except LogUnavailable as error:
                 self._record(str(error))
                 wait = max(self._interval, _RETRY_S)
@@ -130,31 +164,70 @@ class FeedbackFollower:
         self.healthy = False
         self.last_error = LastError(text, datetime.now(UTC).isoformat(timespec="seconds"))
 
-    def _poll(self, cut: int) -> None:
+    def _poll(self) -> None:
         """Reads to the end of the log."""
         fresh = self._fresh
-        if self._complete_from is None or cut > self._complete_from:
-            fresh.drop_through(cut)
-        elif cut < self._complete_from:
-            # An older release came back, which does not know what happened since it was trained.
-            fresh.apply(self._log.entries(cut, self._complete_from))
-        self._complete_from = cut
+        self._recognise_log()
+        self._move_beginning()
         while True:
             started = time.monotonic()
             entries = self._log.read(fresh.position, READ_PAGE)
             fresh.apply(entries)
+            self._tail.extend((e.position, e.received_us) for e in entries[-_RECOGNISED:])
             if len(entries) < READ_PAGE or self._stopped:
                 break
-        if started >= self._next_check and self._went_back(cut):
-            _log.warning("feedback_log_went_back", log=self._log.name, position=fresh.position)
-            fresh.clear()
-            fresh.position = cut
         if not self.healthy:
             _log.info("feedback_log_followed", log=self._log.name, position=fresh.position)
         self.healthy = True
         self._caught_up_at = started
 
-    def _went_back(self, cut: int) -> bool:
-        """Whether the log ends before what was read: it was replaced, or restored from a backup."""
+    def _move_beginning(self) -> None:
+        """Drops what every release knows, or reads again what an older release does not know."""
+        fresh = self._fresh
+        with self._lock:
+            before = self._complete_from
+            cut = min(fresh.known_to(manifest) for manifest in self._manifests)
+            if before is None or cut > before:
+                self._complete_from = cut
+        if before is None or cut > before:
+            fresh.drop_through(cut)
+        elif cut < before:
+            fresh.apply(self._log.entries(cut, before))
+            # Answers of the older release may have been cached without these entries.
+            fresh.start_generation()
+            with self._lock:
+                self._complete_from = cut
+
+    def _recognise_log(self) -> None:
+        """Checks that the log is still the one that was read, and that the releases know."""
+        fresh, now = self._fresh, time.monotonic()
+        marks = frozenset(m.feedback_mark for m in self._manifests if m.feedback_mark)
+        if now < self._next_check and marks == self._checked_marks:
+            return
+        if self._was_replaced():
+            _log.warning("feedback_log_replaced", log=self._log.name, position=fresh.position)
+            with self._lock:
+                self._complete_from = None
+            self._tail.clear()
+            fresh.clear()
+        unknown = self._log.missing_marks(marks)
+        for manifest in self._manifests:
+            if manifest.feedback_mark in unknown and manifest.feedback_mark not in self._reported:
+                self._reported.add(manifest.feedback_mark)
+                _log.warning(
+                    "feedback_log_unknown_to_release",
+                    log=self._log.name,
+                    release_id=manifest.release_id,
+                )
+        fresh.set_unknown_marks(unknown)
+        self._checked_marks = marks
         self._next_check = time.monotonic() + _CHECK_S
-        return self._log.position() < self._fresh.position > cut
+
+    def _was_replaced(self) -> bool:
+        """Whether the log ends before what was read, or holds other entries in its place."""
+        if not self._tail:
+            return False
+        if self._log.position() < self._fresh.position:
+            return True
+        found = self._log.received([position for position, _ in self._tail])
+        return any(found.get(position, received) != received for position, received in self._tail)

@@ -7,16 +7,19 @@ feedback is an immutable object that is replaced as a whole.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from marquee_core.feedback.events import EntryType, FeedbackKind, LogEntry, user_digest
 from marquee_core.feedback.meaning import counts, latest_by_item
+from marquee_core.release.manifest import Manifest
 
 MAX_EVENTS = 1_000
 """Most events of a user that are folded in; older ones are dropped."""
 
+# The size of a version, in bits, as a database stores it.
+_VERSION_BITS = 63
 # The approximate memory of a user and of an event, in bytes, with their strings and containers.
 _USER_BYTES, _EVENT_BYTES = 500, 200
 
@@ -40,6 +43,23 @@ class FreshEvent:
     time_us: int
 
 
+@dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """The deletion of an event, which a release may have been trained on.
+
+    Attributes:
+        position: The deletion's position in the log.
+        deleted_position: The position that the event had.
+        item_id: The item's id.
+        kind: What the user had done.
+    """
+
+    position: int
+    deleted_position: int
+    item_id: str
+    kind: FeedbackKind
+
+
 @dataclass(frozen=True)
 class UserFeedback:
     """What a user did since a release was trained.
@@ -49,13 +69,27 @@ class UserFeedback:
             if there is no feedback.
         is_forgotten: Whether the user was forgotten, so that the training ratings must not be used.
         events: The events that count as ratings, in the order of the log.
+        withdrawn: The events that the release knows and that the user has deleted since.
         rewritten: The position at which events were last taken away; versions before it are lost.
+        generation: See `FreshFeedback.generation`.
     """
 
     version: int = 0
     is_forgotten: bool = False
     events: tuple[FreshEvent, ...] = ()
     rewritten: int = 0
+    generation: int = 0
+    withdrawn: tuple[Withdrawal, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """How many events and withdrawals are held in memory."""
+        return len(self.events) + len(self.withdrawn)
+
+    @property
+    def cache_version(self) -> int:
+        """A number under which this gateway may cache an answer; 0 if there is no feedback."""
+        return self.generation << _VERSION_BITS | self.version if self.version else 0
 
     @cached_property
     def ratings(self) -> list[FreshEvent]:
@@ -85,6 +119,9 @@ class FreshFeedback:
     Attributes:
         position: The position in the log up to which the feedback is complete.
         evicted: Number of users that were dropped because of the limit.
+        on_forgotten: Called with the digest of each user that is forgotten.
+        generation: Changes whenever one version of a user's feedback may have come to mean another
+            feedback than before, because the log was replaced or was read from an earlier position.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -94,8 +131,11 @@ class FreshFeedback:
         self._users: OrderedDict[bytes, UserFeedback] = OrderedDict()
         self._forgotten: dict[bytes, int] = {}
         self._event_count = 0
+        self._unknown_marks: frozenset[str] = frozenset()
         self.position = 0
         self.evicted = 0
+        self.on_forgotten: Callable[[bytes], None] = lambda _: None
+        self.generation = 0
 
     def __len__(self) -> int:
         return len(self._users)
@@ -105,6 +145,23 @@ class FreshFeedback:
         """Roughly how many bytes of memory the feedback takes."""
         users = len(self._users) + len(self._forgotten)
         return users * _USER_BYTES + self._event_count * _EVENT_BYTES
+
+    def known_to(self, manifest: Manifest) -> int:
+        """The position up to which a release knows the log.
+
+        It is 0 if the log does not hold the mark of the release's trainer: it is another log then,
+        or was restored from an older backup, and its positions mean something else.
+        """
+        return 0 if manifest.feedback_mark in self._unknown_marks else manifest.feedback_position
+
+    def for_release(self, user_id: str, manifest: Manifest) -> UserFeedback:
+        """What a user did that a release does not know.
+
+        Args:
+            user_id: The user's id; "" for a visitor.
+            manifest: The manifest of the release that answers.
+        """
+        return self.of(user_id, self.known_to(manifest))
 
     def of(self, user_id: str, after: int) -> UserFeedback:
         """A user's feedback.
@@ -122,15 +179,28 @@ class FreshFeedback:
         if version <= after:
             return NO_FEEDBACK
         start = max(after, forgotten)
-        if not start or not user.events or user.events[0].position > start:
-            if not forgotten:
-                return user
-            events = user.events
-        else:
-            events = tuple(event for event in user.events if event.position > start)
+        events, withdrawn = user.events, user.withdrawn
+        if start and events and events[0].position <= start:
+            events = tuple(event for event in events if event.position > start)
+        if withdrawn:
+            withdrawn = tuple(w for w in withdrawn if w.deleted_position <= after < w.position)
+        if not forgotten and events is user.events and withdrawn is user.withdrawn:
+            return user
         is_forgotten = forgotten > after
         rewritten = max(user.rewritten, forgotten)
-        return UserFeedback(version, is_forgotten, events, rewritten)
+        return UserFeedback(version, is_forgotten, events, rewritten, self.generation, withdrawn)
+
+    def set_unknown_marks(self, tokens: frozenset[str]) -> None:
+        """Takes over which marks of loaded releases the log does not hold."""
+        if tokens != self._unknown_marks:
+            self._unknown_marks = tokens
+            self.start_generation()
+
+    def start_generation(self) -> None:
+        """Makes answers that were cached for users with feedback unusable."""
+        self.generation += 1
+        for digest, user in list(self._users.items()):
+            self._users[digest] = replace(user, generation=self.generation)
 
     def apply(self, entries: Iterable[LogEntry]) -> None:
         """Takes over entries of the log."""
@@ -142,9 +212,10 @@ class FreshFeedback:
                     self._delete(entry)
                 case EntryType.FORGOTTEN:
                     self._forget(entry)
+                    self.on_forgotten(entry.user_digest)
             while self._users and self.nbytes > self._max_bytes:
                 _, dropped = self._users.popitem(last=False)
-                self._event_count -= len(dropped.events)
+                self._event_count -= dropped.size
                 self.evicted += 1
             self.position = max(self.position, entry.position)
 
@@ -152,11 +223,13 @@ class FreshFeedback:
         """Drops the feedback up to a position, which every loaded release knows."""
         for digest, user in list(self._users.items()):
             events = tuple(event for event in user.events if event.position > position)
-            self._event_count -= len(user.events) - len(events)
+            withdrawn = tuple(each for each in user.withdrawn if each.position > position)
+            kept = replace(user, events=events, withdrawn=withdrawn)
+            self._event_count -= user.size - kept.size
             if user.version <= position:
                 del self._users[digest]
             else:
-                self._users[digest] = replace(user, events=events)
+                self._users[digest] = kept
         for digest, forgotten in list(self._forgotten.items()):
             if forgotten <= position:
                 del self._forgotten[digest]
@@ -167,6 +240,7 @@ class FreshFeedback:
         self._users.clear()
         self._forgotten.clear()
         self._event_count = self.position = 0
+        self.start_generation()
 
     def _add(self, entry: LogEntry) -> None:
         event = entry.event
@@ -186,19 +260,35 @@ class FreshFeedback:
         version = max(user.version, entry.position)
         if len(events) > MAX_EVENTS:
             events, rewritten = events[-MAX_EVENTS:], version
-        self._put(digest, user, UserFeedback(version, False, events, rewritten))
+        after = replace(
+            user,
+            version=version,
+            events=events,
+            rewritten=rewritten,
+            generation=self.generation,
+        )
+        self._put(digest, user, after)
 
     def _delete(self, entry: LogEntry) -> None:
-        if entry.event is None:
+        event = entry.event
+        # A deletion does not say how much of a play was watched, so any play may have counted.
+        if event is None or not counts(event.kind, 1.0):
             return
-        digest = user_digest(entry.event.user_id)
-        user = self._users.get(digest)
-        if user is None:
+        digest = user_digest(event.user_id)
+        user = self._users.get(digest, NO_FEEDBACK)
+        if any(known.position == entry.position for known in user.withdrawn):
             return
-        events = tuple(e for e in user.events if e.position != entry.deleted_position)
-        if len(events) < len(user.events):
-            position = max(user.version, entry.position)
-            self._put(digest, user, UserFeedback(position, False, events, position))
+        deleted = Withdrawal(entry.position, entry.deleted_position, event.item_id, event.kind)
+        position = max(user.version, entry.position)
+        after = UserFeedback(
+            position,
+            False,
+            tuple(e for e in user.events if e.position != entry.deleted_position),
+            position,
+            self.generation,
+            (*user.withdrawn, deleted)[-MAX_EVENTS:],
+        )
+        self._put(digest, user, after)
 
     def _forget(self, entry: LogEntry) -> None:
         self._forgotten[entry.user_digest] = max(
@@ -207,9 +297,10 @@ class FreshFeedback:
         user = self._users.get(entry.user_digest)
         if user is not None:
             events = tuple(event for event in user.events if event.position > entry.position)
-            self._put(entry.user_digest, user, replace(user, events=events))
+            withdrawn = tuple(each for each in user.withdrawn if each.position > entry.position)
+            self._put(entry.user_digest, user, replace(user, events=events, withdrawn=withdrawn))
 
     def _put(self, digest: bytes, before: UserFeedback, after: UserFeedback) -> None:
-        self._event_count += len(after.events) - len(before.events)
+        self._event_count += after.size - before.size
         self._users[digest] = after
         self._users.move_to_end(digest)

@@ -140,7 +140,7 @@ class FeedbackWriter:
 
     def _append(self, group: Sequence[_Write]) -> None:
         try:
-            results = self._log.append([write.batch for write in group])
+            results = self._log.append([write.batch for write in group], limit_times=True)
         except Exception as error:
             self._log_outcome(error)
             for write in group:

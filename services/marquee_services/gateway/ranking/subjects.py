@@ -17,6 +17,7 @@ import numpy as np
 
 from marquee.v1 import scoring_service_pb2, types_pb2
 from marquee_core.arrays import Bool, Float32, Int32
+from marquee_core.feedback.events import FeedbackKind
 from marquee_core.feedback.meaning import is_explicit, stars_of
 from marquee_core.ratings import Profiles
 from marquee_core.scorers.baseline import Baseline
@@ -123,12 +124,19 @@ def resolve_subject(
         earlier_items, earlier_ratings = _recorded(release, user, feedback, set(ids))
         items = np.concatenate([earlier_items, items])
         ratings = np.concatenate([earlier_ratings, ratings])
+    kind = _kind(user, len(items))
+    withdrawn = _withdrawn(release, user, feedback)
+    if len(withdrawn):
+        # The models' parameters of the user contain the withdrawn ratings, so all others are
+        # folded in like those of a visitor.
+        items, ratings = _without(release, user, withdrawn, items, ratings)
+        user, kind = -1, _kind(user, 1) if len(items) else _kind(-1, 0)
     if not release.predicts_stars:
         # What is no interaction comes first, so that it does not make interactions older.
         order = np.argsort(ratings >= low, kind="stable")
         items, ratings = items[order], ratings[order]
     return ResolvedSubject(
-        kind=_kind(user, len(items)),
+        kind=kind,
         user=user,
         items=items,
         ratings=ratings,
@@ -166,6 +174,60 @@ def _recorded(
         plays = np.array([not is_explicit(event.kind) for event in events], dtype=np.bool_)
         used &= ~(plays & np.isin(items, release.data.matrix.seen(user)))
     return items[used], stars[used]
+
+
+def _withdrawn(release: GatewayRelease, user: int, feedback: UserFeedback) -> Int32:
+    """The items that a known user rated in training, by events that have been deleted since.
+
+    An item stays if its training rating is not the one that the deleted event counted as, and so
+    comes from elsewhere.
+
+    Returns:
+        Item indexes, ascending and distinct (int32).
+    """
+    if user < 0 or not feedback.withdrawn:
+        return np.empty(0, dtype=np.int32)
+    low, high = release.manifest.data.rating_min, release.manifest.data.rating_max
+    profile = release.data.matrix.profiles([user])
+    known = dict(zip(profile.items.tolist(), profile.ratings.tolist(), strict=True))
+    items = release.catalogue.items.indexes([event.item_id for event in feedback.withdrawn])
+    found = set()
+    for item, event in zip(items.tolist(), feedback.withdrawn, strict=True):
+        if item not in known:
+            continue
+        # Stars of a rating are not in the log any more.
+        stars = known[item]
+        if event.kind is not FeedbackKind.RATING:
+            stars = stars_of(event.kind, 0.0, low, high)
+            if event.kind is FeedbackKind.DISLIKE and not release.predicts_stars:
+                stars = low - 1.0
+        if math.isclose(known[item], stars, rel_tol=1e-6, abs_tol=1e-6):
+            found.add(item)
+    return np.array(sorted(found), dtype=np.int32)
+
+
+def _without(
+    release: GatewayRelease, user: int, withdrawn: Int32, items: Int32, ratings: Float32
+) -> tuple[Int32, Float32]:
+    """A user's training ratings and later ones, without the training ratings of some items.
+
+    Args:
+        release: The release that answers the request.
+        user: The user's index.
+        withdrawn: The items whose training ratings are left out (int32).
+        items: Later rated items, ordered by time, oldest first (int32, distinct).
+        ratings: The ratings of `items` in stars (float32).
+
+    Returns:
+        Item indexes, ordered by time, oldest first (int32, distinct), and ratings in stars.
+    """
+    trained = release.data.matrix.profiles([user])
+    kept = ~np.isin(trained.items, withdrawn) & ~np.isin(trained.items, items)
+    oldest_first = np.argsort(-trained.later_counts[kept], kind="stable")
+    return (
+        np.concatenate([trained.items[kept][oldest_first], items]),
+        np.concatenate([trained.ratings[kept][oldest_first], ratings]),
+    )
 
 
 def _strengths(values: Float32, low: float) -> Float32:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -17,6 +17,7 @@ from marquee.v1 import types_pb2
 from marquee_core.arrays import Int64, load_array, save_array
 from marquee_core.catalogue import Vocabulary
 from marquee_core.errors import ArtifactError
+from marquee_core.ratings import RatingsMatrix
 from marquee_core.release.contents import PRECOMPUTED
 from marquee_core.release.manifest import Manifest
 from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE
@@ -64,20 +65,23 @@ class PrecomputedPages:
         save_array(folder / _OFFSETS, self.offsets)
 
     @classmethod
-    def load(cls, folder: Path, manifest: Manifest, item_ids: Vocabulary) -> Self:
+    def load(
+        cls, folder: Path, manifest: Manifest, item_ids: Vocabulary, matrix: RatingsMatrix
+    ) -> Self:
         """Memory-maps and checks the files that `save` wrote.
 
         Args:
             folder: The release's folder.
             manifest: The release's manifest.
             item_ids: The ids of the release's items.
+            matrix: The training ratings: no user's page holds an item that the user rated.
 
         Returns:
             The pages; none if the release has no such files.
 
         Raises:
             ArtifactError: One of the two files is missing, the offsets do not fit the pages, or a
-                page is not a valid page of this release.
+                page is not a valid page of this release and user.
         """
         users = manifest.data.user_count
         if not any(name.startswith(f"{PRECOMPUTED}/") for name in manifest.files):
@@ -90,14 +94,25 @@ class PrecomputedPages:
         if offsets[0] or (np.diff(offsets) < 0).any() or offsets[-1] != len(answers):
             raise ArtifactError("the offsets of the precomputed pages do not match their bytes")
         pages = cls(answers, offsets)
-        known_ids = set(item_ids.ids(np.arange(len(item_ids))))
+        index_of = {name: i for i, name in enumerate(item_ids.ids(np.arange(len(item_ids))))}
         for user in np.flatnonzero(np.diff(offsets)).tolist():
-            _check_page(pages.get(user), known_ids)
+            items = _check_page(pages.get(user), index_of)
+            if np.isin(items, matrix.seen(user)).any():
+                raise ArtifactError(
+                    "a precomputed page has an item that its user rated: it is another user's"
+                )
         return pages
 
 
-def _check_page(page: bytes, item_ids: Set[str]) -> None:
+def _check_page(page: bytes, index_of: Mapping[str, int]) -> list[int]:
     """Checks that bytes are a known user's page with items of the release, and nothing else.
+
+    Args:
+        page: The bytes.
+        index_of: The index of each item of the release, by id.
+
+    Returns:
+        The indexes of the page's items.
 
     Raises:
         ArtifactError: The bytes are no such page.
@@ -115,12 +130,16 @@ def _check_page(page: bytes, item_ids: Set[str]) -> None:
     if len(response.items) > DEFAULT_PAGE_SIZE:
         raise ArtifactError(f"a precomputed page has more than {DEFAULT_PAGE_SIZE} items")
     for item in response.items:
-        if item.item_id not in item_ids:
+        if item.item_id not in index_of:
             raise ArtifactError(
                 f"a precomputed page has item {item.item_id!r}, which is not in the release"
             )
         if not math.isfinite(item.score) or not math.isfinite(item.predicted_stars):
             raise ArtifactError("a precomputed page has scores that are not finite")
+    items = [index_of[item.item_id] for item in response.items]
+    if len(set(items)) != len(items):
+        raise ArtifactError("a precomputed page has an item twice")
+    return items
 
 
 def can_use_precomputed_page(

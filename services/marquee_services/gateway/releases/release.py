@@ -244,7 +244,7 @@ def load_gateway_release(store: ReleaseStore, release_id: str, cache: Path) -> G
     Args:
         store: The store that holds the release.
         release_id: The id of the release.
-        cache: The folder for files of a remote store.
+        cache: The folder of the copies of release files.
 
     Raises:
         ArtifactError: A file is missing or damaged, or the gateway does not know one of the models
@@ -272,7 +272,7 @@ def load_gateway_release(store: ReleaseStore, release_id: str, cache: Path) -> G
         own[POPULARITY],
         own.get(RECENT_POPULARITY),
         counts,
-        PrecomputedPages.load(files.folder, files.manifest, catalogue.items),
+        PrecomputedPages.load(files.folder, files.manifest, catalogue.items, files.data.matrix),
         open_attributes(files),
     )
     # Computes the cached properties now, so that the first requests do not have to.

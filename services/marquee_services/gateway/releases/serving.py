@@ -7,10 +7,11 @@ service once all of them have loaded it. `main.py` calls `update` periodically.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import structlog
 
+from marquee_core.release.manifest import Manifest
 from marquee_services.errors import NoRelease, PageTokenExpired, ReleaseNotFound
 from marquee_services.gateway.backends.interface import AnyBackend
 from marquee_services.gateway.releases.release import GatewayRelease
@@ -24,10 +25,13 @@ class Releases:
 
     The gateway switches to a promoted release once every healthy backend that it needs has loaded
     it, so a promotion never degrades an answer. A release that a backend refuses to load does not
-    come into service while another one is served.
+    come into service while another one is served. If a backend withdraws the release in service,
+    because requests fail with it, the gateway goes back to the one before.
 
     Attributes:
         pending_reason: Why the promoted release is not in service yet; "" when it is.
+        has_feedback_for: Whether all recorded feedback that a release does not know has been read,
+            so that a switch to it forgets nothing.
     """
 
     def __init__(
@@ -43,11 +47,23 @@ class Releases:
         self._backends = tuple(backends)
         self._serving: GatewayRelease | None = None
         self.pending_reason = ""
+        self.has_feedback_for: Callable[[Manifest], bool] = lambda _: True
+
+    @property
+    def held(self) -> list[GatewayRelease]:
+        """The releases that may answer: the loaded ones and the one in service."""
+        loaded, serving = self.loaded, self._serving
+        return loaded if serving is None or serving in loaded else [*loaded, serving]
 
     @property
     def loaded(self) -> list[GatewayRelease]:
         """The loaded releases, newest first; a request may name any of them."""
         return self._follower.releases
+
+    @property
+    def store_error(self) -> str:
+        """Why the store could not be read when it was last tried; "" if it could."""
+        return self._follower.store_error
 
     @property
     def serving(self) -> GatewayRelease:
@@ -96,6 +112,8 @@ class Releases:
         if self._serving is not None:
             self._follower.mark_used(self._serving.release_id)
         self.pending_reason = self._find_pending_reason()
+        if self._serving is not None and self._is_withdrawn(self._serving):
+            return self._go_back(self._serving)
         if not self._follower.releases or (self.pending_reason and self._serving is not None):
             return None
         newest = self._follower.newest()
@@ -104,6 +122,31 @@ class Releases:
         self._serving = newest
         _log.info("release_in_service", release_id=newest.release_id)
         return newest
+
+    def _is_withdrawn(self, release: GatewayRelease) -> bool:
+        """Whether a backend refuses a release that it had loaded."""
+        return any(
+            backend.healthy and release.release_id in backend.refused
+            for backend in self._backends
+            if backend.name in release.backends
+        )
+
+    def _go_back(self, withdrawn: GatewayRelease) -> GatewayRelease | None:
+        """Puts the most recent release in service that all backends answer with."""
+        for release in self._follower.releases:
+            if release is withdrawn or self._is_withdrawn(release):
+                continue
+            needed = [b for b in self._backends if b.name in release.backends and b.healthy]
+            if all(release.release_id in backend.releases for backend in needed):
+                self._serving = release
+                _log.error(
+                    "release_withdrawn",
+                    release_id=withdrawn.release_id,
+                    why=self.pending_reason,
+                    in_service=release.release_id,
+                )
+                return release
+        return None
 
     def _find_pending_reason(self) -> str:
         promoted = self._follower.promoted_id
@@ -114,13 +157,15 @@ class Releases:
         newest = self._follower.newest()
         if newest.release_id != promoted:
             return f"{promoted} is being loaded"
-        if self._serving is None or newest is self._serving:
-            return ""
-        for backend in self._backends:
-            if backend.name not in newest.backends or not backend.healthy:
-                continue
+        needed = [b for b in self._backends if b.name in newest.backends and b.healthy]
+        for backend in needed:
             if promoted in backend.refused:
                 return f"{backend.name} refused {promoted}: {backend.refused[promoted]}"
+        if self._serving is None or newest is self._serving:
+            return ""
+        for backend in needed:
             if promoted not in backend.releases:
                 return f"{backend.name} does not hold {promoted} yet"
+        if not self.has_feedback_for(newest.manifest):
+            return f"the feedback that {promoted} does not know is being read"
         return ""

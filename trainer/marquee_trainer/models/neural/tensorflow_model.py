@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, cast
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from marquee_core.scorers.hyperparameters import ModelConfig, PositiveInt
 from marquee_core.scorers.saved_model import SavedModelScorer
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_core.service_names import INFERENCE
+from marquee_services.inference.models import INFERENCE_SCORERS, load_scorer
 from marquee_trainer.models.model import ConfiguredModel, Epoch, Fit, Training
 from marquee_trainer.models.neural.scoring_module import ArrayScorer, FittedScorer, ScoringModule
 
@@ -37,6 +39,23 @@ class EpochConfig(ModelConfig):
 EpochConfigT_co = TypeVar("EpochConfigT_co", bound=EpochConfig, covariant=True)
 
 
+class RestoredScorer:
+    """A fitted module that was saved, in place of a `FittedScorer`.
+
+    Attributes:
+        scorer: The scorer that serves the model.
+    """
+
+    def __init__(self, folder: Path, data: ReleaseData) -> None:
+        """Loads the scorer from the folder that `FittedScorer.save` wrote."""
+        self._folder = folder
+        self.scorer = cast("SavedModelScorer | ArrayScorer", load_scorer(folder, data))
+
+    def save(self, folder: Path) -> None:
+        """Copies the saved module."""
+        shutil.copytree(self._folder, folder, dirs_exist_ok=True)
+
+
 class TensorFlowModel(ConfiguredModel[EpochConfigT_co], Generic[EpochConfigT_co]):
     """A model that is trained in epochs and served from a SavedModel by the inference service.
 
@@ -49,6 +68,7 @@ class TensorFlowModel(ConfiguredModel[EpochConfigT_co], Generic[EpochConfigT_co]
         """Creates an unfitted model; see `ConfiguredModel`."""
         super().__init__(config)
         self._fitted: FittedScorer | None = None
+        self._restored: RestoredScorer | None = None
         self._best_epochs = self._config.epochs
 
     def with_epochs(self, epochs: int) -> Self:
@@ -67,7 +87,7 @@ class TensorFlowModel(ConfiguredModel[EpochConfigT_co], Generic[EpochConfigT_co]
     @property
     def scorer(self) -> SavedModelScorer | ArrayScorer:
         """See `Model.scorer`."""
-        return self.fitted.scorer
+        return (self._restored or self.fitted).scorer
 
     @property
     def fitted(self) -> FittedScorer:
@@ -82,7 +102,20 @@ class TensorFlowModel(ConfiguredModel[EpochConfigT_co], Generic[EpochConfigT_co]
 
     def save(self, folder: Path) -> None:
         """See `Model.save`."""
-        self.fitted.save(folder)
+        (self._restored or self.fitted).save(folder)
+
+    @property
+    def state(self) -> dict[str, Any] | None:
+        """See `Model.state`: None for a model that the inference service does not know."""
+        if self.name not in INFERENCE_SCORERS:
+            return None
+        return {**self.config_state(), "best_epochs": self._best_epochs}
+
+    def restore(self, folder: Path, data: ReleaseData, state: Mapping[str, Any]) -> None:
+        """See `Model.restore`."""
+        self.restore_config(state)
+        self._best_epochs = int(state["best_epochs"])
+        self._restored = RestoredScorer(folder, data)
 
     def run_epochs(
         self,

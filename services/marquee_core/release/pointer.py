@@ -1,0 +1,236 @@
+"""Which release is in production, and the record of every change of it.
+
+    <root>/production          the release in production, its predecessors and the latest change
+    <root>/audit/<n>.json      what the n-th change made of `production`; written once
+
+`production` is replaced by compare and swap, so promotions at the same time lose nothing. It
+carries the latest change itself: whoever comes next records that in the audit first if its author
+was killed before doing so. The audit is therefore complete, and a damaged `production` can be
+restored from it.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import socket
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+from marquee_core.errors import ArtifactError, reason_of
+from marquee_core.release.manifest import check_release_id
+from marquee_core.release.storage import Storage, parse_json
+
+PRODUCTION = "production"
+AUDIT = "audit"
+PROMOTE, ROLLBACK = "promote", "rollback"
+_HISTORY_LIMIT = 100
+_MAX_TEXT = 1000
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of the release in production.
+
+    Attributes:
+        number: The number of the change, from 1; 0 if it was made before changes were recorded.
+        action: `promote` or `rollback`.
+        previous_id: The release that was in production before; "" if there was none or if it
+            cannot be known.
+        by: Who made it.
+        why: Why, in words; may be empty.
+        forced: Whether checks that advised against it were overruled.
+    """
+
+    number: int
+    action: str
+    previous_id: str
+    by: str
+    why: str
+    forced: bool
+
+
+@dataclass(frozen=True)
+class Production:
+    """The release in production.
+
+    Attributes:
+        release_id: The release's id.
+        promoted_at: Time of the change that put it there, RFC 3339.
+        history: The ids of the releases in production before it, the most recent first.
+        change: The change that put it there.
+    """
+
+    release_id: str
+    promoted_at: str
+    history: tuple[str, ...]
+    change: Change
+
+    def to_json(self) -> bytes:
+        """The JSON that `from_json` reads."""
+        return (json.dumps(asdict(self), indent=2) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Production:
+        """Parses what `to_json` wrote; the change may be missing.
+
+        Raises:
+            ArtifactError: The content is damaged.
+        """
+        what = f"file {PRODUCTION!r}"
+        raw = parse_json(content, what)
+        try:
+            history, change = raw["history"], raw.get("change")
+            if not isinstance(history, list):
+                raise TypeError("the history must be a list")
+            return cls(
+                check_release_id(raw["release_id"]),
+                _text(raw, "promoted_at"),
+                tuple(check_release_id(release_id) for release_id in history),
+                Change(0, PROMOTE, "", "", "", False) if change is None else _change(change),
+            )
+        except (KeyError, TypeError, AttributeError, ValueError, ArtifactError) as error:
+            raise ArtifactError(f"damaged {what}: {reason_of(error)}") from error
+
+
+def default_author() -> str:
+    """The user and host of this process, as `user@host`."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # no such user, as in some containers
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"
+
+
+Choose = Callable[[Production | None], tuple[str, tuple[str, ...]]]
+"""Chooses the next release in production and its history, from the present state."""
+
+
+class ProductionPointer:
+    """Reads and changes which release is in production."""
+
+    def __init__(self, storage: Storage) -> None:
+        """Takes the storage of the release store."""
+        self._storage = storage
+
+    def read(self) -> Production | None:
+        """The release in production; None if no release has been promoted yet.
+
+        Raises:
+            ArtifactError: The file that names it is damaged.
+            OSError: The store cannot be read.
+        """
+        try:
+            return Production.from_json(self._storage.read(PRODUCTION))
+        except FileNotFoundError:
+            return None
+
+    def change(
+        self, action: str, choose: Choose, *, by: str = "", why: str = "", forced: bool = False
+    ) -> Production:
+        """Changes the release in production, and records the change in the audit.
+
+        If others change it at the same time, `choose` is called again with what they left. If the
+        file is damaged, `choose` gets the state that the audit recorded last.
+
+        Args:
+            action: `promote` or `rollback`.
+            choose: Chooses the release and its history; what it raises ends the change.
+            by: Who makes the change; by default the user and host of this process.
+            why: Why, in words.
+            forced: Whether checks that advised against it are overruled.
+
+        Raises:
+            ValueError: `by` or `why` is longer than 1,000 characters.
+            SwapConflictError: Others changed it again and again for about a minute.
+            OSError: The store cannot be read or written to.
+        """
+        author = by or default_author()
+        if max(len(author), len(why)) > _MAX_TEXT:
+            raise ValueError(f"author and reason may have at most {_MAX_TEXT} characters each")
+
+        def apply(content: bytes | None) -> bytes:
+            before = self._state(content)
+            release_id, history = choose(before)
+            change = Change(
+                self._next_number(before),
+                action,
+                before.release_id if before else "",
+                author,
+                why,
+                forced,
+            )
+            now = datetime.now(UTC).isoformat()
+            return Production(release_id, now, history[:_HISTORY_LIMIT], change).to_json()
+
+        after = Production.from_json(self._storage.update(PRODUCTION, apply))
+        self._record(after)
+        return after
+
+    def audit(self, limit: int = 0) -> list[Production]:
+        """The recorded changes, each as the state that it made; the most recent first.
+
+        Args:
+            limit: Most changes to return; 0 for all.
+
+        Raises:
+            ArtifactError: A record is damaged.
+            OSError: The store cannot be read.
+        """
+        names = sorted(self._names(), reverse=True)
+        states = [
+            Production.from_json(self._storage.read(f"{AUDIT}/{name}"))
+            for name in (names[:limit] if limit else names)
+        ]
+        try:
+            current = self.read()
+        except ArtifactError:
+            current = None
+        newest = states[0].change.number if states else 0
+        if current is not None and current.change.number > newest:
+            states.insert(0, current)
+        return states[:limit] if limit else states
+
+    def _state(self, content: bytes | None) -> Production | None:
+        """The present state, which is recorded in the audit if it is not yet."""
+        if content is None:
+            return None
+        try:
+            state = Production.from_json(content)
+        except ArtifactError:
+            recorded = self.audit(1)
+            return recorded[0] if recorded else None
+        self._record(state)
+        return state
+
+    def _next_number(self, before: Production | None) -> int:
+        recorded = max((int(name.partition(".")[0]) for name in self._names()), default=0)
+        return max(recorded, before.change.number if before else 0) + 1
+
+    def _record(self, state: Production) -> None:
+        if state.change.number:
+            try:
+                self._storage.create(f"{AUDIT}/{state.change.number:08d}.json", state.to_json())
+            except FileExistsError:
+                return
+
+    def _names(self) -> list[str]:
+        """The names of the audit's records; other files in its folder are left out."""
+        names = self._storage.names(AUDIT)
+        return [name for name in names if name.endswith(".json") and name[:-5].isdecimal()]
+
+
+def _change(raw: dict[str, object]) -> Change:
+    number, forced = raw["number"], raw["forced"]
+    if not isinstance(number, int) or number < 0 or not isinstance(forced, bool):
+        raise TypeError("the number of a change must be an integer, and forced true or false")
+    action, previous_id = _text(raw, "action"), _text(raw, "previous_id")
+    return Change(number, action, previous_id, _text(raw, "by"), _text(raw, "why"), forced)
+
+
+def _text(raw: dict[str, object], name: str) -> str:
+    value = raw[name]
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a text")
+    return value

@@ -1,0 +1,153 @@
+"""Deletes releases that nobody needs any more, and what killed processes left behind.
+
+Never deleted are: the newest ones, the release in production and its predecessor, every release
+that a running experiment or another file beside the pointer names, those that servers are known to
+have loaded, and those that were in production recently: a server may still hold them. A server that
+holds another one after all is not disturbed, because it serves its own copy.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from marquee_core.errors import ArtifactError
+from marquee_core.release.pointer import PRODUCTION
+from marquee_core.release.storage import parse_json
+from marquee_core.release.store import ReleaseStore
+from marquee_core.release.transfer import remove_left_overs
+
+RECENTLY = timedelta(days=1)
+"""How long after it left production a release counts as possibly loaded."""
+
+# What a trainer, a verification or a list of users leaves in the folder for temporary files.
+_TEMPORARY = ("marquee-release-*", "marquee-verify-*", "marquee-users-*", "marquee-trial-*")
+_LEFT_OVER_S = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What was deleted.
+
+    Attributes:
+        releases: The ids of the deleted releases, the oldest first.
+        left_overs: How many unfinished files and folders were removed.
+        kept: Why older releases were kept, by id.
+    """
+
+    releases: tuple[str, ...]
+    left_overs: int
+    kept: dict[str, str]
+
+
+def prune(
+    store: ReleaseStore,
+    keep: int,
+    loaded: Collection[str] = (),
+    recently: timedelta = RECENTLY,
+    dry_run: bool = False,
+) -> Pruned:
+    """Deletes releases beyond the newest ones, and left-overs of killed processes.
+
+    Args:
+        store: The release store.
+        keep: How many of the newest releases to keep, at least 1.
+        loaded: Releases that servers have loaded.
+        recently: Releases that were in production within this time are kept.
+        dry_run: Whether to delete nothing, and only tell what would be.
+
+    Raises:
+        ArtifactError: It cannot be known which release is in production.
+        ValueError: `keep` is less than 1.
+        OSError: The store cannot be read or written to.
+    """
+    if keep < 1:
+        raise ValueError("at least one release must be kept")
+    reasons = {**_named_elsewhere(store), **_in_production(store, recently)}
+    reasons.update(dict.fromkeys(loaded, "loaded by a server"))
+    ids = sorted(store.ids(), key=lambda name: _age_key(store, name), reverse=True)
+    deleted, kept = [], {}
+    for release_id in reversed(ids[keep:]):
+        if release_id in reasons:
+            kept[release_id] = reasons[release_id]
+            continue
+        # It may have been promoted while others were being deleted.
+        production = store.production()
+        if production is not None and release_id == production.release_id:
+            kept[release_id] = "in production"
+            continue
+        if not dry_run:
+            store.delete(release_id)
+        deleted.append(release_id)
+    left_overs = 0 if dry_run else _remove_left_overs(store)
+    return Pruned(tuple(deleted), left_overs, kept)
+
+
+def _age_key(store: ReleaseStore, release_id: str) -> tuple[str, str]:
+    """Orders releases by the time of their publication; damaged ones by the time in their id."""
+    try:
+        published = datetime.fromisoformat(store.manifest(release_id).published_at)
+    except ArtifactError:
+        return release_id, release_id
+    return f"{published.astimezone(UTC):%Y%m%dT%H%M%S.%f}", release_id
+
+
+def _in_production(store: ReleaseStore, recently: timedelta) -> dict[str, str]:
+    """The release in production, its predecessor, and those that were there recently."""
+    production = store.production()
+    if production is None:
+        return {}
+    reasons = {production.release_id: "in production"}
+    for release_id in production.history[:1]:
+        reasons.setdefault(release_id, "in production before")
+    limit = datetime.now(UTC) - recently
+    for state in store.pointer.audit():
+        # Each change ended the time in production of the release before it.
+        if datetime.fromisoformat(state.promoted_at) < limit:
+            break
+        for release_id in (state.release_id, state.change.previous_id):
+            reasons.setdefault(release_id, "in production recently")
+    return reasons
+
+
+def _named_elsewhere(store: ReleaseStore) -> dict[str, str]:
+    """The releases that files beside the pointer name, such as running experiments."""
+    known, reasons = set(store.ids()), {}
+    for name in store.storage.names(""):
+        if name.startswith(".") or name in (PRODUCTION, "releases", "audit"):
+            continue
+        try:
+            content = parse_json(store.storage.read(name), f"file {name!r}")
+        except (ArtifactError, OSError):  # a folder, or no JSON
+            continue
+        for text in _texts(content):
+            if text in known:
+                reasons[text] = f"named in {name}"
+    return reasons
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts in a JSON document, without those of objects that have ended."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict) and not value.get("ended_at"):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
+
+
+def _remove_left_overs(store: ReleaseStore) -> int:
+    removed = store.remove_unfinished(_LEFT_OVER_S)
+    temporary = Path(tempfile.gettempdir())
+    for pattern in _TEMPORARY:
+        for path in temporary.glob(pattern):
+            if path.is_dir() and time.time() - path.stat().st_mtime > _LEFT_OVER_S:
+                removed += remove_left_overs(temporary, _LEFT_OVER_S, path.name)
+    return removed

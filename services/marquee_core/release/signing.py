@@ -1,0 +1,172 @@
+"""Signs manifests with Ed25519 and verifies the signatures.
+
+A manifest lists the SHA-256 digest of every file of its release, so a signed manifest stands for
+the whole release. The signature is over the bytes of `manifest.json` and is kept beside it, in
+`manifest.sig`: one line for each key, `<key id> <signature in base64>`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from marquee_core.errors import ArtifactError
+
+SIGNATURE_NAME = "manifest.sig"
+_MAX_SIGNATURES = 16
+_PEM_BEGIN = "-----BEGIN PUBLIC KEY-----"
+_PEM_END = "-----END PUBLIC KEY-----"
+
+
+class KeyFileError(ValueError):
+    """A file of keys cannot be used."""
+
+
+@dataclass(frozen=True)
+class TrustedKeys:
+    """The keys whose signatures are accepted.
+
+    Attributes:
+        keys: The public keys by their ids.
+    """
+
+    keys: dict[str, Ed25519PublicKey]
+
+    @classmethod
+    def load(cls, path: Path) -> TrustedKeys:
+        """Reads a PEM file of one or more Ed25519 public keys.
+
+        Raises:
+            KeyFileError: The file cannot be read, or holds no or another kind of key.
+        """
+        text = _read(path).decode(errors="replace")
+        keys = {}
+        for part in text.split(_PEM_BEGIN)[1:]:
+            block = _PEM_BEGIN + part.partition(_PEM_END)[0] + _PEM_END + "\n"
+            try:
+                key = serialization.load_pem_public_key(block.encode())
+            except ValueError as error:
+                raise KeyFileError(f"{path}: not a public key in PEM: {error}") from error
+            if not isinstance(key, Ed25519PublicKey):
+                raise KeyFileError(f"{path}: a key is not an Ed25519 key")
+            keys[key_id(key)] = key
+        if not keys:
+            raise KeyFileError(f"{path}: there is no public key in it")
+        return cls(keys)
+
+    def check(self, manifest: bytes, signatures: bytes, release_id: str) -> None:
+        """Checks that one of the keys has signed a manifest.
+
+        Args:
+            manifest: The bytes of the manifest.
+            signatures: The content of `manifest.sig`; empty if there is none.
+            release_id: The release, for errors.
+
+        Raises:
+            ArtifactError: None of the keys has signed it.
+        """
+        if not signatures:
+            raise ArtifactError(f"release {release_id} is not signed, but trusted keys are set")
+        for line in signatures.decode(errors="replace").splitlines()[:_MAX_SIGNATURES]:
+            name, _, encoded = line.partition(" ")
+            key = self.keys.get(name)
+            if key is None:
+                continue
+            try:
+                key.verify(base64.b64decode(encoded, validate=True), manifest)
+            except (InvalidSignature, binascii.Error, ValueError) as error:
+                raise ArtifactError(
+                    f"the signature of release {release_id} by the key {name} is wrong: the "
+                    "manifest was changed after it was signed"
+                ) from error
+            return
+        raise ArtifactError(f"release {release_id} is signed by none of the trusted keys")
+
+
+@dataclass(frozen=True)
+class Signer:
+    """Signs manifests with a private key."""
+
+    _key: Ed25519PrivateKey
+
+    @classmethod
+    def load(cls, path: Path) -> Signer:
+        """Reads a PEM file of an Ed25519 private key without a password.
+
+        Raises:
+            KeyFileError: The file cannot be read, or holds no such key.
+        """
+        try:
+            key = serialization.load_pem_private_key(_read(path), None)
+        except (ValueError, TypeError) as error:
+            raise KeyFileError(f"{path}: not a private key in PEM: {error}") from error
+        if not isinstance(key, Ed25519PrivateKey):
+            raise KeyFileError(f"{path}: not an Ed25519 key")
+        return cls(key)
+
+    @property
+    def id(self) -> str:
+        """The id of the key."""
+        return key_id(self._key.public_key())
+
+    def sign(self, manifest: bytes) -> bytes:
+        """The line of `manifest.sig` for a manifest."""
+        signature = base64.b64encode(self._key.sign(manifest)).decode()
+        return f"{self.id} {signature}\n".encode()
+
+
+def key_id(key: Ed25519PublicKey) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of a public key."""
+    raw = key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    return hashlib.sha256(raw).hexdigest()[:16]
+
+
+def generate_key(path: Path) -> tuple[Path, str]:
+    """Writes a new private key, readable by its owner only, and its public key beside it.
+
+    Args:
+        path: The file of the private key; the public key gets the suffix `.pub`.
+
+    Returns:
+        The file of the public key, and the key's id.
+
+    Raises:
+        OSError: One of the files exists or cannot be written.
+    """
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    public = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    public_path = path.with_name(f"{path.name}.pub")
+    for target, content, mode in ((path, private, 0o600), (public_path, public, 0o644)):
+        handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+    return public_path, key_id(key.public_key())
+
+
+def join_signatures(signatures: Sequence[bytes]) -> bytes:
+    """The content of `manifest.sig` for several signatures; a key signs once."""
+    lines = {line.partition(b" ")[0]: line for part in signatures for line in part.splitlines()}
+    return b"".join(line + b"\n" for line in lines.values())
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise KeyFileError(f"{path}: {error.strerror}") from error

@@ -1,0 +1,355 @@
+"""The files of a release store: on disk, or in object storage by URL (fsspec).
+
+Two operations keep concurrent writers from losing each other's work, on disk and in object storage:
+`create` never replaces a file, and `update` replaces one only if nobody has changed it meanwhile
+(compare and swap). Everything in a store that several processes may write goes through one of them.
+
+How the two are atomic:
+
+    a folder      `create` links a finished file to its name; `update` compares and renames while
+                  it holds a lock (flock) that ends with the process
+    S3            conditional requests: `If-None-Match: *`, and `If-Match` with the ETag that was
+                  read
+    other fsspec  create-only writes; `update` compares and writes while it holds a lock file that
+                  was created in this way
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from marquee_core.errors import ArtifactError, reason_of
+from marquee_core.redaction import redact
+
+PARTIAL = ".partial-"
+"""How the names of unfinished files and folders begin; a killed process may leave some."""
+
+_LOCKS = ".locks"
+_LOCK_EXPIRES_S = 60.0
+_LOCK_POLL_S = 0.1
+# With a pause that grows to a second, a writer that always loses gives up after about a minute.
+_MAX_ATTEMPTS = 60
+_MAX_PAUSE_S = 1.0
+
+
+class StoreURLError(ValueError):
+    """The URL of a release store cannot be used."""
+
+
+class StoreError(OSError):
+    """A request to a release store failed."""
+
+
+class SwapConflictError(OSError):
+    """A file was changed by somebody else since it was read."""
+
+
+@dataclass(frozen=True)
+class Versioned:
+    """The content of a file at one moment.
+
+    Attributes:
+        content: The content; None if there is no such file.
+        version: Identifies this content to `Storage.swap`; "" if there is no such file.
+    """
+
+    content: bytes | None
+    version: str
+
+
+def parse_json(content: bytes, what: str) -> Any:
+    """Parses JSON without NaN and infinities.
+
+    Args:
+        content: The JSON in UTF-8.
+        what: What it is, for the error.
+
+    Raises:
+        ArtifactError: It is not valid JSON.
+    """
+    try:
+        return json.loads(content.decode(), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"damaged {what}: {reason_of(error)}") from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"not valid JSON: {name} is not a number")
+
+
+class Storage:
+    """Reads and writes files by their path relative to the root of a store.
+
+    Attributes:
+        url: The folder or URL, without a password.
+        root: The root as the file system names it.
+        is_local: Whether the store is a folder.
+        fs: The fsspec file system.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Takes the path of a folder, or a URL that fsspec supports (`s3://bucket/prefix`, …).
+
+        Raises:
+            StoreURLError: The scheme of the URL is unknown, or its file system needs a package that
+                is not installed.
+        """
+        self.url = redact(url)
+        try:
+            self.fs, root = fsspec.core.url_to_fs(url)
+        except (ValueError, ImportError) as error:
+            raise StoreURLError(f"release store {self.url!r}: {redact(str(error))}") from error
+        self.root = str(root).rstrip("/")
+        self.is_local = isinstance(self.fs, LocalFileSystem)
+        self._has_etags = "s3" in _protocols(self.fs)
+
+    def path(self, *parts: str) -> str:
+        """The full path of a file, as the file system names it."""
+        return "/".join((self.root, *parts))
+
+    def call(self, request: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """Makes a request to the file system; whatever goes wrong becomes an OSError.
+
+        Libraries for object storage raise errors of their own, for example if there is no server.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            FileExistsError: The file exists, or a condition of the request does not hold.
+            OSError: The request failed otherwise.
+        """
+        try:
+            return request(*arguments, **options)
+        except OSError:
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise StoreError(f"release store {self.url}: {redact(reason)}") from error
+
+    def read(self, path: str) -> bytes:
+        """The content of a file.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            OSError: The store cannot be read.
+        """
+        self.fs.invalidate_cache()
+        content: bytes = self.call(self.fs.cat_file, self.path(path))
+        return content
+
+    def read_versioned(self, path: str) -> Versioned:
+        """The content of a file, with its version for `swap`.
+
+        Raises:
+            OSError: The store cannot be read.
+        """
+        while True:
+            before = self._etag(path)
+            try:
+                content = self.read(path)
+            except FileNotFoundError:
+                if not before:
+                    return Versioned(None, "")
+                continue
+            if not self._has_etags:
+                return Versioned(content, hashlib.sha256(content).hexdigest())
+            # Reading the ETag and the content are two requests: both must be of one version.
+            if before and before == self._etag(path):
+                return Versioned(content, before)
+
+    def create(self, path: str, content: bytes) -> None:
+        """Writes a new file; it appears complete or not at all.
+
+        Raises:
+            FileExistsError: There is such a file; it stays as it is.
+            OSError: The store cannot be written to.
+        """
+        if not self.is_local:
+            self.call(self.fs.pipe_file, self.path(path), content, mode="create")
+            return
+        target = Path(self.path(path))
+        with _finished_file(target, content) as finished:
+            os.link(finished, target)
+        sync(target.parent)
+
+    def swap(self, path: str, content: bytes, version: str) -> None:
+        """Replaces a file if it still has the version that was read (compare and swap).
+
+        Args:
+            path: The file.
+            content: The new content.
+            version: The version from `read_versioned`; "" to create the file.
+
+        Raises:
+            SwapConflictError: Somebody else has changed the file since.
+            OSError: The store cannot be written to.
+        """
+        if self._has_etags:
+            self._swap_by_etag(path, content, version)
+            return
+        with self._lock(path):
+            if self.read_versioned(path).version != version:
+                raise SwapConflictError(f"{path} was changed by somebody else")
+            if self.is_local:
+                target = Path(self.path(path))
+                with _finished_file(target, content) as finished:
+                    finished.replace(target)
+                sync(target.parent)
+            else:
+                self.call(self.fs.pipe_file, self.path(path), content)
+
+    def update(self, path: str, change: Callable[[bytes | None], bytes]) -> bytes:
+        """Changes a file; if somebody else changes it meanwhile, starts again from their content.
+
+        Args:
+            path: The file.
+            change: Makes the new content from the present one, which is None if there is no file.
+                It may be called several times, and what it raises ends the update.
+
+        Returns:
+            The content that was written.
+
+        Raises:
+            SwapConflictError: Others changed the file again and again for about a minute.
+            OSError: The store cannot be read or written to.
+        """
+        for attempt in range(_MAX_ATTEMPTS):
+            found = self.read_versioned(path)
+            content = change(found.content)
+            try:
+                self.swap(path, content, found.version)
+            except SwapConflictError:
+                pause = min(_MAX_PAUSE_S, 0.01 * 2**attempt)
+                time.sleep(random.uniform(0, pause))  # noqa: S311 - not for cryptography
+            else:
+                return content
+        raise SwapConflictError(f"{path}: others keep changing it; try again")
+
+    def names(self, path: str) -> list[str]:
+        """The names of the files and folders in a folder, in ascending order; none if it is absent.
+
+        Raises:
+            OSError: The store cannot be read.
+        """
+        self.fs.invalidate_cache()
+        try:
+            found = self.call(self.fs.ls, self.path(path), detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(str(name).rstrip("/").rsplit("/", 1)[-1] for name in found)
+
+    def exists(self, path: str) -> bool:
+        """Whether there is such a file or folder.
+
+        Raises:
+            OSError: The store cannot be read.
+        """
+        return bool(self.call(self.fs.exists, self.path(path)))
+
+    def _etag(self, path: str) -> str:
+        if not self._has_etags:
+            return ""
+        self.fs.invalidate_cache()
+        try:
+            return str(self.call(self.fs.info, self.path(path))["ETag"])
+        except FileNotFoundError:
+            return ""
+
+    def _swap_by_etag(self, path: str, content: bytes, version: str) -> None:
+        try:
+            if version:
+                self.call(self.fs.pipe_file, self.path(path), content, IfMatch=version)
+            else:
+                self.call(self.fs.pipe_file, self.path(path), content, mode="create")
+        except FileNotFoundError as error:
+            if not version:  # there is no such bucket
+                raise
+            # S3 answers a condition on a deleted object in this way.
+            raise SwapConflictError(f"{path} was deleted by somebody else") from error
+        except OSError as error:
+            if _is_conflict(error):
+                raise SwapConflictError(f"{path} was changed by somebody else") from error
+            raise
+
+    @contextmanager
+    def _lock(self, path: str) -> Iterator[None]:
+        if self.is_local:
+            folder = Path(self.path(_LOCKS))
+            folder.mkdir(parents=True, exist_ok=True)
+            with (folder / path.replace("/", "-")).open("a") as stream:
+                fcntl.flock(stream, fcntl.LOCK_EX)
+                yield
+            return
+        lock = f"{_LOCKS}/{path.replace('/', '-')}"
+        self._acquire(lock)
+        try:
+            yield
+        finally:
+            self.call(self.fs.rm_file, self.path(lock))
+
+    def _acquire(self, lock: str) -> None:
+        """Creates a lock file, once there is none or its holder has been silent for too long."""
+        while True:
+            try:
+                self.create(lock, str(time.time()).encode())
+            except FileExistsError:
+                try:
+                    held_since = float(self.read(lock))
+                    if time.time() - held_since > _LOCK_EXPIRES_S:
+                        self.call(self.fs.rm_file, self.path(lock))
+                except (FileNotFoundError, ValueError):
+                    pass
+                time.sleep(_LOCK_POLL_S)
+            else:
+                return
+
+
+def sync(path: Path) -> None:
+    """Flushes a file or folder to disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _finished_file(target: Path, content: bytes) -> Iterator[Path]:
+    """A file with this content that is on the disk, beside its target; removed at the end."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=PARTIAL, dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fchmod(stream.fileno(), 0o644)
+            os.fsync(stream.fileno())
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _protocols(fs: Any) -> tuple[str, ...]:
+    protocol = fs.protocol
+    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
+
+
+def _is_conflict(error: OSError) -> bool:
+    """Whether S3 refused a conditional request: 412, or 409 if two arrived at once."""
+    if isinstance(error, FileExistsError):
+        return True
+    response = getattr(error.__cause__, "response", None) or {}
+    return response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (409, 412)

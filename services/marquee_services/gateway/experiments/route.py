@@ -1,0 +1,97 @@
+"""What answers a request: a release and, in an experiment, one of its arms."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from marquee_core.experiments.experiment import Arm, Experiment
+from marquee_core.experiments.recommendation_id import new_recommendation_id
+from marquee_core.release.ensemble import Blend, BlendPair, Ensemble
+from marquee_core.service_names import GATEWAY
+from marquee_services.gateway.caching.page_token import new_list_id
+from marquee_services.gateway.releases.precomputed import PrecomputedPages
+from marquee_services.gateway.releases.release import GatewayRelease
+
+
+@dataclass(frozen=True)
+class Route:
+    """What answers a request.
+
+    Attributes:
+        release: The release; for an arm with a blend of its own, the release with that blend.
+        experiment: The experiment that the request takes part in; None for none.
+        arm: The place of the arm among the experiment's.
+        is_counted: Whether lists count in the outcome of the experiment.
+    """
+
+    release: GatewayRelease
+    experiment: Experiment | None = None
+    arm: int = 0
+    is_counted: bool = False
+
+    @cached_property
+    def cache_key(self) -> str:
+        """What answers of this route are cached by: the release, and the arm if there is one."""
+        release_id = self.release.release_id
+        if self.experiment is None:
+            return release_id
+        return f"{release_id}/{self.experiment.experiment_id}/{self.arm}"
+
+    @property
+    def experiment_name(self) -> str:
+        """The name of the experiment; "" for none."""
+        return "" if self.experiment is None else self.experiment.name
+
+    @property
+    def arm_name(self) -> str:
+        """The name of the arm; "" for none."""
+        return "" if self.experiment is None else self.experiment.arms[self.arm].name
+
+    def new_list_id(self, user_id: str) -> str:
+        """The id of a new list; in an experiment it says which arm the list came from."""
+        if self.experiment is None or not self.is_counted:
+            return new_list_id()
+        return new_recommendation_id(self.experiment, self.arm, user_id)
+
+
+@dataclass(frozen=True)
+class ArmState:
+    """Whether an arm serves.
+
+    Attributes:
+        arm: The arm.
+        route: How its users are answered; None if its release cannot be used.
+        reason: Why it cannot be used; "" if it can.
+    """
+
+    arm: Arm
+    route: Route | None
+    reason: str
+
+
+def with_ranking(release: GatewayRelease, weights: Mapping[str, float]) -> GatewayRelease:
+    """The same release with other ranking weights, and without precomputed pages.
+
+    While a backend is unavailable, the weights of the remaining models rank; if none remain, the
+    release's own blend for the remaining backends does.
+
+    Raises:
+        ModelNotFound: The release has no model of one of the names.
+    """
+    backend_of = {name: release.model(name).backend for name in weights}
+    pairs = {}
+    for backends, pair in release.ensemble.by_backends.items():
+        left = {n: w for n, w in weights.items() if w and backend_of[n] in backends | {GATEWAY}}
+        pairs[backends] = BlendPair(pair.rating, Blend(left, 0.0) if left else pair.ranking)
+    blended = dataclasses.replace(
+        release,
+        ensemble=Ensemble(pairs),
+        precomputed_pages=PrecomputedPages.none(release.manifest.data.user_count),
+    )
+    # What is computed from the catalogue is the same, and large.
+    shared = ("titles", "mean_stars", "orders", "models", "backends", "stars_models")
+    blended.__dict__.update({name: getattr(release, name) for name in shared})
+    return blended

@@ -1,0 +1,70 @@
+"""A thread for work that may hang, such as reading a store: it never keeps the process alive."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+_Job = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[[], Any]]
+
+_busy: set[BackgroundThread] = set()
+
+
+class BackgroundThread:
+    """Runs calls one after the other in a daemon thread.
+
+    Executors of the standard library are joined when the process ends, so that a call that hangs
+    would keep a server from ending.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Takes the name of the thread, which starts with the first call."""
+        self._name = name
+        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    async def run(self, call: Callable[..., _T], *arguments: Any) -> _T:
+        """Makes a call in the thread, and returns its result or raises its error."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            self._thread.start()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[_T] = loop.create_future()
+        self._jobs.put((loop, future, lambda: call(*arguments)))
+        return await future
+
+    def _work(self) -> None:
+        while True:
+            loop, future, call = self._jobs.get()
+            _busy.add(self)
+            try:
+                result, error = call(), None
+            except BaseException as raised:
+                result, error = None, raised
+            _busy.discard(self)
+            try:
+                loop.call_soon_threadsafe(_settle, future, result, error)
+            except RuntimeError:  # the loop has ended meanwhile
+                return
+            # Keep nothing of the last call while waiting for the next.
+            del loop, future, call, result, error
+
+
+def is_busy() -> bool:
+    """Whether a call is in progress in any background thread."""
+    return bool(_busy)
+
+
+def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if future.cancelled():
+        return
+    if error is None:
+        future.set_result(result)
+    elif isinstance(error, StopIteration):  # a future cannot hold it
+        future.set_exception(RuntimeError(repr(error)))
+    else:
+        future.set_exception(error)

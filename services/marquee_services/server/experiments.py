@@ -1,0 +1,66 @@
+"""The experiments of the release store, as a server follows them."""
+
+from __future__ import annotations
+
+import structlog
+
+from marquee_core.errors import ArtifactError
+from marquee_core.experiments.experiment import Experiment
+from marquee_core.experiments.store import ExperimentStore, running
+from marquee_core.release.store import ReleaseStore
+
+_log = structlog.get_logger()
+
+
+class FollowedExperiments:
+    """The experiments that were read last. If the store's file is damaged, they stay in use.
+
+    Attributes:
+        all: All experiments that the store keeps, the most recently started first.
+        error: Why they cannot be read; "" if they can.
+    """
+
+    def __init__(self, store: ReleaseStore) -> None:
+        """Takes the store; reads nothing yet."""
+        self._store = ExperimentStore(store)
+        self.all: list[Experiment] = []
+        self.error = ""
+
+    @property
+    def running(self) -> Experiment | None:
+        """The experiment that runs; None if none does."""
+        return running(self.all)
+
+    @property
+    def release_ids(self) -> set[str]:
+        """The releases of the experiment that runs."""
+        experiment = self.running
+        return set() if experiment is None else {arm.release_id for arm in experiment.arms}
+
+    def read(self) -> bool:
+        """Reads the experiments from the store.
+
+        Returns:
+            Whether another experiment runs now, or none any more.
+
+        Raises:
+            OSError: The store cannot be read.
+        """
+        try:
+            found = self._store.all()
+        except ArtifactError as error:
+            # It must not delay promotions.
+            if str(error) != self.error:
+                _log.error("experiments_refused", why=str(error))
+            self.error = str(error)
+            return False
+        before, self.all, self.error = self.running, found, ""
+        now = self.running
+        if (before and before.name) == (now and now.name):
+            return False
+        if before is not None:
+            _log.info("experiment_ended", experiment=before.name)
+        if now is not None:
+            arms = {arm.name: arm.description for arm in now.arms}
+            _log.info("experiment_started", experiment=now.name, arms=arms)
+        return True

@@ -1,0 +1,100 @@
+"""Pruning deletes what nobody needs, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from marquee_core.release.pruning import prune
+from marquee_core.release.store import ReleaseStore
+from toy.bare_release import make_release
+
+IDS = [f"2026010{day}T000000Z-00000000" for day in range(1, 9)]
+NOT_RECENT = timedelta(0)
+
+
+@pytest.fixture(params=["local", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ReleaseStore:
+    """A store with eight releases, of which none is in production."""
+    local = request.param == "local"
+    url = str(tmp_path / "store") if local else f"memory://{tmp_path.name}-{os.getpid()}-prune"
+    created = ReleaseStore(url)
+    for release_id in IDS:
+        created.publish(
+            tmp_path / release_id, make_release(tmp_path / release_id, release_id=release_id)
+        )
+    return created
+
+
+def test_the_newest_stay(store: ReleaseStore) -> None:
+    """All others go, with all their files, the oldest first."""
+    assert prune(store, 3).releases == tuple(IDS[:5])
+    assert store.ids() == IDS[5:]
+    assert store.storage.names(f"releases/{IDS[0]}") == []
+
+
+def test_a_dry_run_deletes_nothing(store: ReleaseStore) -> None:
+    """It tells what would go."""
+    assert prune(store, 3, dry_run=True).releases == tuple(IDS[:5])
+    assert store.ids() == IDS
+
+
+def test_releases_in_use_stay(store: ReleaseStore) -> None:
+    """The one in production, its predecessor, an experiment's, a loaded and a recent one."""
+    for place in (2, 1, 0):
+        store.promote(IDS[place])
+    experiments = [
+        {"name": "over", "ended_at": "2026-01-09", "arms": [{"release_id": IDS[4]}]},
+        {"name": "runs", "ended_at": "", "arms": [{"release_id": IDS[3]}]},
+    ]
+    store.storage.create("experiments", json.dumps({"experiments": experiments}).encode())
+    found = prune(store, 1, loaded=[IDS[5]], recently=NOT_RECENT)
+    assert found.releases == (IDS[2], IDS[4], IDS[6])
+    assert found.kept == {
+        IDS[0]: "in production",
+        IDS[1]: "in production before",
+        IDS[3]: "named in experiments",
+        IDS[5]: "loaded by a server",
+    }
+    assert IDS[2] not in store.ids()
+
+
+def test_what_was_in_production_recently_stays(store: ReleaseStore) -> None:
+    """A server may still have it loaded."""
+    for place in (2, 1, 0):
+        store.promote(IDS[place])
+    assert prune(store, 1).kept[IDS[2]] == "in production recently"
+
+
+def test_a_rolled_back_release_counts_as_recent(store: ReleaseStore) -> None:
+    """It is not in the history any more, but servers had loaded it."""
+    store.promote(IDS[0])
+    store.promote(IDS[1])
+    store.rollback()
+    assert IDS[1] in prune(store, 1).kept
+
+
+def test_at_least_one_release_is_kept(store: ReleaseStore) -> None:
+    """To keep none is an error, not an empty store."""
+    with pytest.raises(ValueError, match="at least one"):
+        prune(store, 0)
+
+
+def test_left_overs_of_killed_publishers_are_removed_by_age(tmp_path: Path) -> None:
+    """A publisher that is at work keeps its files."""
+    store = ReleaseStore(str(tmp_path / "store"))
+    store.publish(tmp_path / "made", make_release(tmp_path / "made"))
+    releases = tmp_path / "store" / "releases"
+    for name in (".partial-old", ".partial-new"):
+        (releases / name / "data").mkdir(parents=True)
+        (releases / name / "data" / "x").write_text("x")
+    for path in (releases / ".partial-old").rglob("*"):
+        os.utime(path, (0, 0))
+    os.utime(releases / ".partial-old", (0, 0))
+    assert prune(store, 1).left_overs >= 1
+    assert not (releases / ".partial-old").exists()
+    assert (releases / ".partial-new" / "data" / "x").exists()

@@ -1,0 +1,106 @@
+"""Signed releases: only what a trusted key has signed is opened, promoted and rolled back to."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from marquee_core.errors import ArtifactError
+from marquee_core.release.signing import KeyFileError, Signer, TrustedKeys, generate_key
+from marquee_core.release.store import ReleaseStore
+from marquee_services import cli
+from toy.bare_release import make_release
+
+
+def new_key(folder: Path, name: str) -> tuple[Signer, Path]:
+    """A new key: what signs with it, and the file of its public key."""
+    public, _ = generate_key(folder / name)
+    return Signer.load(folder / name), public
+
+
+@pytest.fixture(params=["local", "memory"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty store."""
+    return str(tmp_path / "store") if request.param == "local" else f"memory://{tmp_path.name}-sig"
+
+
+def test_a_signed_release_is_accepted(url: str, tmp_path: Path) -> None:
+    """By a store that trusts the key, also among others, and by one that trusts nobody."""
+    signer, public = new_key(tmp_path, "a")
+    _, other = new_key(tmp_path, "b")
+    both = tmp_path / "both.pem"
+    both.write_text(other.read_text() + public.read_text())
+    manifest = make_release(tmp_path / "made")
+    ReleaseStore(url, signer=signer).publish(tmp_path / "made", manifest)
+    assert ReleaseStore(url).manifest(manifest.release_id) == manifest
+    trusting = ReleaseStore(url, trusted=TrustedKeys.load(both))
+    assert trusting.promote(manifest.release_id).release_id == manifest.release_id
+
+
+def test_unsigned_and_foreign_releases_are_refused(url: str, tmp_path: Path) -> None:
+    """Neither promoted nor rolled back to; a signature that is added later is accepted."""
+    signer, public = new_key(tmp_path, "a")
+    foreign, _ = new_key(tmp_path, "b")
+    trusting = ReleaseStore(url, trusted=TrustedKeys.load(public))
+    manifest = make_release(tmp_path / "made")
+    plain = ReleaseStore(url)
+    plain.publish(tmp_path / "made", manifest)
+    with pytest.raises(ArtifactError, match="is not signed"):
+        trusting.promote(manifest.release_id)
+    plain.sign(manifest.release_id, foreign)
+    with pytest.raises(ArtifactError, match="none of the trusted keys"):
+        trusting.manifest(manifest.release_id)
+    plain.sign(manifest.release_id, signer)
+    assert trusting.manifest(manifest.release_id) == manifest
+    assert ReleaseStore(url, trusted=TrustedKeys({})).trusted is not None
+
+
+def test_a_manifest_that_was_changed_after_signing_is_refused(tmp_path: Path) -> None:
+    """Although it is a valid manifest of files that match it."""
+    signer, public = new_key(tmp_path, "a")
+    store = ReleaseStore(str(tmp_path / "store"), signer=signer)
+    manifest = make_release(tmp_path / "made")
+    store.publish(tmp_path / "made", manifest)
+    path = tmp_path / "store" / "releases" / manifest.release_id / "manifest.json"
+    path.write_text(path.read_text().replace('"test"', '"tost"'))
+    assert store.manifest(manifest.release_id).data.source == "tost"
+    store.trusted = TrustedKeys.load(public)
+    with pytest.raises(ArtifactError, match="changed after it was signed"):
+        store.manifest(manifest.release_id)
+
+
+@pytest.mark.parametrize("content", ["", "no key", "-----BEGIN PUBLIC KEY-----\nAAAA\n"])
+def test_files_without_keys_are_refused(tmp_path: Path, content: str) -> None:
+    """An empty file does not trust everybody."""
+    path = tmp_path / "keys.pem"
+    path.write_text(content)
+    with pytest.raises(KeyFileError, match=r"keys\.pem"):
+        TrustedKeys.load(path)
+    with pytest.raises(KeyFileError, match=r"keys\.pem"):
+        Signer.load(path)
+
+
+def test_keys_are_made_and_used_from_the_command_line(tmp_path: Path) -> None:
+    """The private key is for its owner only, and no key is ever overwritten."""
+    store = ReleaseStore(str(tmp_path / "store"))
+    manifest = make_release(tmp_path / "made")
+    store.publish(tmp_path / "made", manifest)
+    key = tmp_path / "key"
+
+    def run(*arguments: str, status: int = 0) -> str:
+        result = CliRunner().invoke(cli.releases, ["--store", store.url, *arguments])
+        assert result.exit_code == status, result.output
+        assert status == 0 or len(result.stderr.splitlines()) == 1
+        return str(result.output)
+
+    run("keygen", str(key))
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    run("keygen", str(key), status=1)
+    trust = ("--trusted-keys", f"{key}.pub")
+    assert "is not signed" in run(*trust, "promote", manifest.release_id, status=1)
+    run(*trust, "sign", manifest.release_id, "--signing-key", str(key))
+    run(*trust, "promote", "--force", manifest.release_id)
+    assert "no public key" in run("--trusted-keys", str(key), "list", status=1)

@@ -1,0 +1,275 @@
+"""Faults of a living system: what users get and what the log holds while parts of it fail.
+
+    python -m faults.feedback_faults
+
+Prints a table with a row for each fault, and fails if one of them is not survived. The tests run
+shorter forms of the same functions.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import marquee
+from faults.living import (
+    CALL_TIMEOUT_S,
+    Load,
+    Row,
+    client_of,
+    feedback_of,
+    pending_lists,
+    setting,
+    until,
+)
+from marquee import FeedbackEvent
+from marquee.cli.table import render
+from marquee_core.feedback.log import EventLog
+from marquee_core.release.store import ReleaseStore
+from toy.postgresql import PostgreSQL, programs
+
+
+def database_killed(database: PostgreSQL, folder: Path, outages: int) -> Row:
+    """Kills and restarts the database while users read and record."""
+    row = Row("database killed and restarted under load")
+    with setting(database.new_database(), folder) as made:
+        gateway = made.gateway()
+        gateway.wait_until_serving()
+        experiment = made.experiment()
+        with client_of(gateway) as client:
+            until(lambda: client.status().experiment is not None, "the experiment")
+            load = Load(gateway, experiment)
+            load.start()
+            until(lambda: load.recorded > 0 and load.lists > 0, "the load")
+            for _ in range(outages):
+                _outage(database, client, load)
+            load.stop()
+            until(lambda: not pending_lists(client), "the counts of lists")
+        found = made.events()
+        with EventLog(made.url, CALL_TIMEOUT_S) as log:
+            counted = sum(c.lists for c in log.list_counts(experiment.experiment_id))
+    row.happened = (
+        f"{outages} outages: {load.lists:,} lists, {load.failed} failed; "
+        f"{load.unavailable} records refused as UNAVAILABLE; {len(load.acknowledged):,} events "
+        f"acknowledged"
+    )
+    row.check(load.failed == 0, f"{load.failed} lists failed: {load.error}")
+    row.check(load.other == 0, f"{load.other} records failed otherwise: {load.error}")
+    row.check(load.acknowledged <= found.keys(), "an acknowledged event is lost")
+    row.check(max(found.values()) == 1, "an event is doubled")
+    row.check(counted == load.lists, f"{counted:,} of {load.lists:,} lists are counted")
+    return row
+
+
+def _outage(database: PostgreSQL, client: marquee.Client, load: Load) -> None:
+    """Kills the database, waits until everybody has noticed, and starts it again."""
+    database.kill()
+    lists, refused = load.lists, load.unavailable
+    until(lambda: not feedback_of(client).healthy, "the status of the outage")
+    until(lambda: load.lists > lists + 20, "answers in the outage")
+    until(lambda: load.unavailable > refused, "a refused record")
+    recorded = load.recorded
+    database.start()
+    until(lambda: load.recorded > recorded, "a record after the outage")
+    until(lambda: feedback_of(client).healthy, "the status after the outage")
+
+
+def gateway_restarted(url: str, folder: Path, users: int) -> Row:
+    """Kills a gateway; when another one says that it serves, it knows all that was recorded."""
+    row = Row("gateway killed and restarted")
+    with setting(url, folder) as made:
+        first, second = made.gateway(), made.gateway()
+        for gateway in (first, second):
+            gateway.wait_until_serving()
+        rated: dict[str, str] = {}
+        with client_of(second) as client:
+            for number in range(users):
+                if number == users // 2:
+                    first.kill()
+                user = f"n{number}"
+                item = client.recommend(user, page_size=1)[0].item_id
+                recorded = client.feedback.rate(user, {item: 5.0})
+                rated[user] = item
+        restarted = made.gateway(first.address)
+        restarted.wait_until_serving()
+        with client_of(restarted) as client:
+            state = feedback_of(client)
+            stale = sum(client.recommend(u, page_size=1)[0].item_id == i for u, i in rated.items())
+    row.happened = (
+        f"{users} users rated the top of their list, half of them while the gateway was down; when "
+        f"it served again it had read the log to position {state.log_position:,}, and {stale} "
+        "answers were stale"
+    )
+    row.check(state.log_position >= recorded.log_position, "it served before it had caught up")
+    row.check(stale == 0, f"{stale} answers did not know what the user had rated")
+    return row
+
+
+def clocks_differ(url: str, folder: Path) -> Row:
+    """A caller whose clock is a day fast gains no precedence over a later event."""
+    row = Row("clocks differ")
+    with setting(url, folder) as made:
+        gateways = [made.gateway(), made.gateway()]
+        ahead = datetime.now(UTC) + timedelta(days=1)
+        item = "i1"
+        clients = []
+        for gateway in gateways:
+            gateway.wait_until_serving()
+            clients.append(client_of(gateway))
+        fast = FeedbackEvent(user_id="n1", item_id=item, stars=5.0, time=ahead)
+        clients[0].feedback.record([fast])
+        last = clients[1].feedback.rate("n1", {item: 1.0})
+        for client in clients:
+            _until_read(client, last.log_position)
+        with EventLog(made.url, CALL_TIMEOUT_S) as log:
+            times = [e.event.time_us for e in log.entries() if e.event is not None]
+        seen = [client.recommend("n1", include_seen=True) for client in clients]
+        asked = [client.recommend(ratings={item: 1.0}, include_seen=True) for client in clients]
+        for client in clients:
+            client.close()
+    row.happened = (
+        f"a rating dated a day ahead was recorded {(times[1] - times[0]) / 1000:.0f} ms before the "
+        "next one, which replaced it in both gateways"
+    )
+    row.check(times[0] <= times[1], "the fast clock kept its precedence")
+    for found, expected in zip(seen, asked, strict=True):
+        same = [i.item_id for i in found] == [i.item_id for i in expected]
+        row.check(same, "an answer used the rating with the later date")
+    return row
+
+
+def repeated_and_late(url: str, folder: Path, copies: int) -> Row:
+    """The same events arrive again and again, through both gateways, and old ones arrive last."""
+    row = Row("duplicate and late events")
+    with setting(url, folder) as made:
+        gateways = [made.gateway(), made.gateway()]
+        for gateway in gateways:
+            gateway.wait_until_serving()
+        now = datetime.now(UTC)
+        events = [
+            FeedbackEvent(user_id=f"n{n}", item_id="i1", stars=2.0, time=now) for n in range(20)
+        ]
+        late = [
+            FeedbackEvent(
+                user_id=f"n{n}", item_id="i1", stars=5.0, time=now - timedelta(days=n + 1)
+            )
+            for n in range(20)
+        ]
+        failures: list[str] = []
+
+        def send(number: int) -> None:
+            try:
+                with client_of(gateways[number % 2]) as client:
+                    client.feedback.record(events)
+            except marquee.MarqueeError as error:
+                failures.append(repr(error))
+
+        threads = [threading.Thread(target=send, args=(number,)) for number in range(copies)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        with client_of(gateways[0]) as client:
+            last = client.feedback.record(late)
+            _until_read(client, last.log_position)
+            wrong = sum(
+                [i.item_id for i in client.recommend(f"n{n}")]
+                != [i.item_id for i in client.recommend(ratings={"i1": 2.0})]
+                for n in range(20)
+            )
+        found = made.events()
+    row.happened = (
+        f"20 events sent {copies} times at once, and 20 of earlier days after them: the log holds "
+        f"{sum(found.values())} events; {wrong} answers rest on an older rating"
+    )
+    row.check(not failures, f"{len(failures)} records failed: {failures[:1]}")
+    row.check(len(found) == sum(found.values()) == 40, "events are missing or doubled")
+    row.check(wrong == 0, "a late event replaced a newer one")
+    return row
+
+
+def two_trainers(folder: Path) -> Row:
+    """Two trainers start on one store at the same time: one works, and the other says so."""
+    row = Row("two trainers at once")
+    store = folder / "store"
+    command = [
+        *(sys.executable, "-m", "marquee.cli", "train", "--store", str(store)),
+        *("--models", "ease", "--data", "sample:users=60,items=40,ratings=1200"),
+    ]
+    trainers = [
+        subprocess.Popen(
+            [*command, "--seed", str(seed)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        )
+        for seed in (1, 2)
+    ]
+    errors = [trainer.communicate()[1] for trainer in trainers]
+    refused = [e for t, e in zip(trainers, errors, strict=True) if t.returncode and "holds" in e]
+    failed = [e for t, e in zip(trainers, errors, strict=True) if t.returncode and "holds" not in e]
+    releases = ReleaseStore(str(store))
+    production = releases.production()
+    published = set(releases.ids())
+    promoted = {state.release_id for state in releases.pointer.audit()}
+    for release_id in published:
+        releases.verify_files(release_id)
+    row.happened = (
+        f"{len(refused)} was told who holds the lock; {len(published)} complete "
+        f"{'release' if len(published) == 1 else 'releases'}, {len(promoted)} promoted"
+    )
+    row.check(not failed, f"a trainer failed: {failed[0][-200:] if failed else ''}")
+    row.check(len(published) == len(trainers) - len(refused) > 0, "a release is missing")
+    row.check(promoted <= published, "a release is promoted that does not exist")
+    row.check(production is not None and production.release_id in published, "none is promoted")
+    left = [path.name for path in store.rglob(".partial-*")]
+    row.check(not left, f"unfinished files are left: {left}")
+    return row
+
+
+def _until_read(client: marquee.Client, position: int) -> None:
+    """Waits until a gateway has read the log up to a position."""
+    until(lambda: feedback_of(client).log_position >= position, "the reading of the log")
+
+
+def main() -> int:
+    """Runs the long forms on PostgreSQL, and those that need none on SQLite without it."""
+    bin_folder = programs()
+    server = PostgreSQL(bin_folder) if bin_folder is not None else None
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+
+        def run(fault: Callable[..., Row], *arguments: object, needs_log: bool = True) -> None:
+            folder = Path(tempfile.mkdtemp(dir=name))
+            url = server.new_database() if server else f"sqlite:///{folder}/feedback.sqlite"
+            rows.append(fault(*((url,) if needs_log else ()), folder, *arguments))
+            shutil.rmtree(folder)
+
+        try:
+            if server is not None:
+                folder = Path(tempfile.mkdtemp(dir=name))
+                rows.append(database_killed(server, folder, outages=5))
+            run(gateway_restarted, 400)
+            run(clocks_differ)
+            run(repeated_and_late, 24)
+            run(two_trainers, needs_log=False)
+        finally:
+            if server is not None:
+                server.stop()
+    table = [[row.fault, row.happened, "; ".join(row.wrong) or "survived"] for row in rows]
+    sys.stdout.write(render(["fault", "what happened", "verdict"], table, "lll") + "\n")
+    if server is None:
+        sys.stdout.write("PostgreSQL is not installed: its outages were not tested\n")
+    return int(any(row.wrong for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

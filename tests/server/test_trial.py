@@ -1,0 +1,117 @@
+"""A release is tried in a process of its own, with limits of time and memory."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_SCRIPT = """
+import asyncio, sys, time
+from pathlib import Path
+from marquee_core.errors import ArtifactError
+from marquee_services.server.settings import ServerSettings
+from marquee_services.server.trial import Trial, start_trial_host
+
+cache = Path(sys.argv[1])
+tried = cache / "tried"
+
+def load(release_id):
+    if release_id == "good":
+        tried.write_text(tried.read_text() + "x" if tried.exists() else "x")
+    elif release_id == "damaged":
+        raise ArtifactError("a file is damaged")
+    elif release_id == "away":
+        raise OSError("the store is away")
+    elif release_id == "crash":
+        import os
+        os.abort()
+    elif release_id == "hang":
+        time.sleep(1000)
+    elif release_id == "greedy":
+        held = []
+        while True:
+            held.append(bytearray(10**7))
+
+settings = ServerSettings(
+    cache_dir=str(cache), trial_timeout=float(sys.argv[2]), trial_memory_mib=300
+)
+host = start_trial_host({"cf": load})
+
+async def main():
+    trial = Trial("cf", settings, host)
+    print(host.pid, flush=True)
+    for name in sys.argv[3:]:
+        (cache / name).mkdir(exist_ok=True)
+        try:
+            await trial.run(name)
+            print(name, "passed", flush=True)
+        except Exception as error:
+            print(name, type(error).__name__, error, flush=True)
+
+asyncio.run(main())
+"""
+
+
+def run(cache: Path, timeout: float, *release_ids: str) -> list[str]:
+    """Tries releases one after the other, as a server would; returns what came out."""
+    command = [sys.executable, "-c", _SCRIPT, str(cache), str(timeout), *release_ids]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()[1:]
+    return [line for line in lines if line.split()[0] in release_ids]
+
+
+def test_what_goes_wrong_is_told_and_the_next_trial_works(tmp_path: Path) -> None:
+    """An error, a crash and memory without end cost the server nothing."""
+    found = run(tmp_path, 100, "damaged", "away", "crash", "greedy", "good")
+    assert found == [
+        "damaged ArtifactError a file is damaged",
+        "away OSError the store is away",
+        f"crash ArtifactError the process that loaded it on trial ended with {-signal.SIGABRT}",
+        "greedy ArtifactError loading it on trial took more than 300 MiB",
+        "good passed",
+    ]
+
+
+def test_a_release_that_hangs_is_refused_in_time(tmp_path: Path) -> None:
+    """The process is killed, and the next one starts."""
+    assert (
+        run(tmp_path, 0.5, "hang", "hang")
+        == ["hang ArtifactError loading it on trial took more than 0.5 s"] * 2
+    )
+
+
+def test_a_release_that_has_passed_is_not_tried_again(tmp_path: Path) -> None:
+    """A server that restarts is ready sooner."""
+    assert run(tmp_path, 100, "good", "good") == ["good passed"] * 2
+    assert run(tmp_path, 100, "good") == ["good passed"]
+    assert (tmp_path / "tried").read_text() == "x"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_no_process_outlives_the_server(tmp_path: Path, number: signal.Signals) -> None:
+    """However the server ends, and although a trial hangs."""
+    command = [sys.executable, "-c", _SCRIPT, str(tmp_path), "1000", "hang"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        host = int(server.stdout.readline())
+        children = Path(f"/proc/{host}/task/{host}/children")
+        while not (trial := children.read_text().split()):
+            os.sched_yield()
+        server.send_signal(number)
+        server.wait()
+        for pid in (host, int(trial[0])):
+            while _is_running(pid):
+                os.sched_yield()
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

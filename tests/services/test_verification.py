@@ -1,0 +1,171 @@
+"""A release is verified before its promotion: what no server should answer is refused."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from marquee_core.errors import ArtifactError
+from marquee_core.release.manifest import Manifest, hash_folder
+from marquee_core.release.store import ReleaseStore
+from marquee_services.standalone.verification import verify_release
+from toy.release import TOY_LOADERS, publish_toy
+
+
+def rewrite(store: ReleaseStore, manifest: Manifest, change: Callable[[Path], None]) -> None:
+    """Changes the files of a release, and the digests in its manifest with them."""
+    folder = Path(store.url) / "releases" / manifest.release_id
+    change(folder)
+    raw = json.loads((folder / "manifest.json").read_text())
+    files = hash_folder(folder)
+    raw["files"] = {
+        path: {"sha256": entry.sha256, "size": entry.size}
+        for path, entry in files.items()
+        if path != "manifest.json"
+    }
+    (folder / "manifest.json").write_text(json.dumps(raw))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ReleaseStore:
+    """An empty store."""
+    return ReleaseStore(str(tmp_path / "store"))
+
+
+async def test_a_good_release_is_verified_without_promoting_it(
+    store: ReleaseStore, tmp_path: Path
+) -> None:
+    """All models answer all kinds of requests."""
+    manifest = publish_toy(store, tmp_path / "made")
+    found = await verify_release(store, manifest.release_id, TOY_LOADERS)
+    assert found.files == len(manifest.files)
+    assert found.answers > 40
+    assert store.production() is None
+
+
+async def test_precomputed_pages_agree_with_computed_ones(
+    store: ReleaseStore, tmp_path: Path
+) -> None:
+    """A release without backends has pages that its gateway computes."""
+    manifest = publish_toy(store, tmp_path / "made", backends=(), precomputed=True)
+    assert (await verify_release(store, manifest.release_id, {})).precomputed > 20
+
+
+def write(name: str, change: Callable[[Any], Any]) -> Callable[[Path], None]:
+    """Changes an array of a release."""
+
+    def apply(folder: Path) -> None:
+        array = np.load(folder / name)
+        np.save(folder / name, change(array))
+
+    return apply
+
+
+def edit(name: str, change: Callable[[Any], None]) -> Callable[[Path], None]:
+    """Changes a JSON file of a release."""
+
+    def apply(folder: Path) -> None:
+        raw = json.loads((folder / name).read_text())
+        change(raw)
+        (folder / name).write_text(json.dumps(raw))
+
+    return apply
+
+
+def negate(kind: str) -> Callable[[Any], None]:
+    """Turns the weights of all blends of a kind around."""
+
+    def change(rows: Any) -> None:
+        for row in rows:
+            blend = row[kind]
+            blend["weights"] = {name: -weight for name, weight in blend["weights"].items()}
+
+    return change
+
+
+def huge_header(folder: Path) -> None:
+    """An array file that declares more memory than there is."""
+    path = folder / "baseline" / "item_bias.npy"
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999,), }"
+    header = header.ljust(118 - 1) + b"\n"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + b"\0" * 8)
+
+
+def long_title(folder: Path) -> None:
+    """A title of a mebibyte."""
+    offsets = np.load(folder / "data" / "title_offsets.npy")
+    text = np.load(folder / "data" / "title_text.npy")
+    offsets[-1] += 1 << 20
+    np.save(folder / "data" / "title_offsets.npy", offsets)
+    np.save(
+        folder / "data" / "title_text.npy", np.concatenate([text, np.full(1 << 20, 65, np.uint8)])
+    )
+
+
+def rotated_pages(folder: Path) -> None:
+    """Each user gets the page of another one."""
+    name = folder / "precomputed"
+    offsets, text = np.load(name / "offsets.npy"), np.load(name / "answers.npy")
+    pages = [text[a:b] for a, b in itertools.pairwise(offsets)]
+    pages = [*pages[1:], pages[0]]
+    np.save(name / "answers.npy", np.concatenate(pages))
+    np.save(name / "offsets.npy", np.cumsum([0, *map(len, pages)]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (edit("ensemble.json", negate("rating")), "predicts"),
+        (edit("ensemble.json", negate("ranking")), "negative weight"),
+        (write("models/mf/vectors.npy", lambda a: a * np.float32(np.nan)), "not finite"),
+        (write("baseline/item_bias.npy", lambda a: a + np.float32(np.inf)), "not finite"),
+        (write("baseline/scalars.npy", lambda a: a * np.nan), "not finite"),
+        (write("data/ratings.npy", lambda a: a * 3), "outside the scale"),
+        (write("data/rated_items.npy", lambda a: a + 1000), "does not exist"),
+        (write("data/indptr.npy", lambda a: a[::-1].copy()), "row pointers"),
+        (write("data/users.npy", lambda a: a[::-1].copy()), "sorted"),
+        (write("data/users.npy", lambda a: a.astype(object)), "dtype"),
+        (huge_header, "shape"),
+        (long_title, "a title has more than"),
+        (edit("manifest.json", lambda raw: raw["data"].update(rating_min=9)), "not possible"),
+        (edit("manifest.json", lambda raw: raw["data"].update(rating_max=float("nan"))), "NaN"),
+        (edit("manifest.json", lambda raw: raw["data"].update(user_count=True)), "user_count"),
+        (edit("manifest.json", lambda raw: raw["models"][0].update(name="../x")), "not the name"),
+    ],
+)
+async def test_a_release_that_cannot_be_right_is_refused(
+    store: ReleaseStore, tmp_path: Path, change: Callable[[Path], None], message: str
+) -> None:
+    """Although the digests of its files are right."""
+    manifest = publish_toy(store, tmp_path / "made")
+    rewrite(store, manifest, change)
+    with pytest.raises(ArtifactError, match=message):
+        await verify_release(store, manifest.release_id, TOY_LOADERS)
+
+
+@pytest.mark.parametrize("other", [rotated_pages])
+async def test_precomputed_pages_of_other_users_are_refused(
+    store: ReleaseStore, tmp_path: Path, other: Callable[[Path], None]
+) -> None:
+    """A server notices by the items that the user rated."""
+    manifest = publish_toy(store, tmp_path / "made", backends=(), precomputed=True)
+    rewrite(store, manifest, other)
+    with pytest.raises(ArtifactError, match="another user's"):
+        await verify_release(store, manifest.release_id, {})
+
+
+async def test_precomputed_pages_that_the_models_do_not_compute_are_refused(
+    store: ReleaseStore, tmp_path: Path
+) -> None:
+    """Pages from before the weights were changed."""
+    manifest = publish_toy(store, tmp_path / "made", backends=(), precomputed=True)
+    worst_first = write("baseline/item_bias.npy", lambda a: (-5 * a).astype(np.float32))
+    rewrite(store, manifest, worst_first)
+    with pytest.raises(ArtifactError, match="not those that the models compute"):
+        await verify_release(store, manifest.release_id, {})

@@ -1,0 +1,40 @@
+"""Experiments over toy releases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from marquee_core.experiments.experiment import Arm, Experiment
+
+SECRET = "0123456789abcdef" * 2
+
+
+def toy_experiment(*arms: Arm, name: str = "toy", **changes: Any) -> Experiment:
+    """A running experiment with these arms; without arms, a control and a candidate of 50 %."""
+    if not arms:
+        arms = Arm("control", "r1", 50.0), Arm("candidate", "r2", 50.0)
+    fields: dict[str, Any] = {
+        "metric": "likes",
+        "alpha": 0.05,
+        "rating_min": 1.0,
+        "rating_max": 5.0,
+        "secret": SECRET,
+        "started_at": "2026-01-01T00:00:00+00:00",
+    }
+    return Experiment(name, arms, **{**fields, **changes})
+
+
+def users_of(experiment: Experiment, arm: str, count: int, known: int = 0) -> list[str]:
+    """Ids of users that the experiment assigns to an arm.
+
+    Args:
+        experiment: The experiment.
+        arm: The arm's name.
+        count: How many users.
+        known: The users of the toy release, u0 to u<known - 1>, to choose from; 0 for others.
+    """
+    place = [each.name for each in experiment.arms].index(arm)
+    ids = (f"u{n}" for n in range(known)) if known else (f"new{n}" for n in range(100 * count))
+    found = [user for user in ids if experiment.assign(user) == place][:count]
+    assert len(found) == count, "the experiment assigns fewer users to the arm"
+    return found

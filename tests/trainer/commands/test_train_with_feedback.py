@@ -1,0 +1,77 @@
+"""`marquee train --feedback`: the release knows what users did, and where in the log it ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import pytest
+
+from marquee_core.feedback.events import FeedbackEvent, FeedbackKind
+from marquee_core.feedback.log import EventLog
+from marquee_core.release.contents import open_gateway_files, open_release
+from marquee_core.release.store import ReleaseStore
+from marquee_core.service_names import GATEWAY
+from marquee_trainer.commands.loading import load_with_feedback
+from marquee_trainer.commands.settings import TrainSettings
+
+# Generous: a loaded machine takes long to import TensorFlow.
+TIMEOUT_S = 300.0
+DATA = "sample:users=200,items=150,ratings=8000"
+
+
+def train(store: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Runs `marquee train` with one quick model."""
+    command = [sys.executable, "-m", "marquee.cli", "train", f"--data={DATA}", f"--store={store}"]
+    return subprocess.run(
+        [*command, "--models=ease", *options],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+
+
+def rating(user: str, item: str, stars: float) -> FeedbackEvent:
+    """A recorded rating, later than all of the sample."""
+    return FeedbackEvent(user, item, FeedbackKind.RATING, stars, 4 * 10**15, f"{user}-{item}")
+
+
+def test_a_release_holds_what_users_did_and_marks_where_it_ends(tmp_path: Path) -> None:
+    """New users and items join, forgotten users are gone, and the log can tell the mark."""
+    store = tmp_path / "store"
+    with EventLog(f"sqlite:///{tmp_path / 'store-feedback.sqlite'}", TIMEOUT_S) as log:
+        log.append([[rating("newcomer", item, 5.0) for item in ("1", "2", "unheard-of")]])
+        log.append([[rating("7", "3", 1.0)]])
+        log.forget("8", "test")
+        done = train(store, "--feedback=sqlite")
+        assert done.returncode == 0, done.stderr
+        assert "4 recorded ratings are merged" in done.stderr
+        releases = ReleaseStore(str(store))
+        production = releases.production()
+        assert production is not None
+        files, _ = open_release(releases, production.release_id, GATEWAY, tmp_path / "cache")
+        manifest = files.manifest
+        assert manifest.feedback_position == log.position() == 5
+        assert not log.missing_marks([manifest.feedback_mark])
+    users, catalogue, _, _ = open_gateway_files(files)
+    matrix = files.data.matrix
+    rated = catalogue.items.ids(matrix.seen(users.index("newcomer")))
+    assert sorted(rated) == ["1", "2", "unheard-of"]
+    profile = matrix.profiles([users.index("7")])
+    stars = dict(zip(catalogue.items.ids(profile.items), profile.ratings.tolist(), strict=True))
+    assert stars["3"] == 1.0
+    assert users.index("8") == -1
+    assert "4 recorded ratings" in manifest.data.source
+
+
+def test_a_log_that_cannot_be_read_is_reported_before_training(tmp_path: Path) -> None:
+    """Nothing is trained without the feedback that was asked for."""
+    settings = TrainSettings(data=DATA, store=str(tmp_path), feedback="sqlite:////proc/log.sqlite")
+    with pytest.raises(click.ClickException, match="the feedback log: "):
+        load_with_feedback(settings)
+    with pytest.raises(ValueError, match="neither `sqlite` nor a URL"):
+        replace(settings, feedback="mysql://host/name")

@@ -1,0 +1,233 @@
+"""Recorded feedback joins the given ratings: the latest rating holds, forgotten users are gone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from marquee_core.feedback.events import FeedbackEvent, FeedbackKind, user_digest
+from marquee_core.feedback.log import EventLog
+from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.data.details import ItemDetails
+from marquee_trainer.data.errors import RatingsError
+from marquee_trainer.data.merge_feedback import Merged, merge_feedback
+from marquee_trainer.data.recorded import read_feedback
+from marquee_trainer.data.scale import Feedback
+from marquee_trainer.training.relevance import relevant_rating
+
+# Generous: only a test that hangs reaches it.
+TIMEOUT_S = 60.0
+GIVEN = [
+    ("b", "i2", 3.0, 100),
+    ("a", "i1", 5.0, 200),
+    ("a", "i2", 2.0, 300),
+    ("b", "i1", 4.0, 400),
+]
+DETAILS = {
+    "i1": ItemDetails("One", 1999, ("Drama",), {"director": "Li"}),
+    "i2": ItemDetails("Two", 2001, ("Comedy", "Drama")),
+    "unrated": ItemDetails("Three"),
+}
+Table = dict[tuple[str, str], float]
+
+
+def given(rows: list[Any] | None = None, timed: bool = True, **options: Any) -> RatingsDataset:
+    """A data set of rows of user, item, rating and time."""
+    users, items, ratings, times = zip(*(rows or GIVEN), strict=True)
+    return RatingsDataset.of(
+        users,
+        items,
+        np.array(ratings, np.float32),
+        np.array(times, np.int64) if timed else None,
+        DETAILS,
+        "given",
+        keep_unrated=True,
+        **options,
+    )
+
+
+def event(
+    user: str, item: str, kind: FeedbackKind, value: float = 0.0, seconds: float = 1_000.0
+) -> FeedbackEvent:
+    """An event at a time in seconds."""
+    key = f"{user}-{item}-{kind}-{seconds}"
+    return FeedbackEvent(user, item, kind, value, int(seconds * 1e6), key)
+
+
+@pytest.fixture
+def log(feedback_url: str) -> Iterator[EventLog]:
+    """An empty log."""
+    with EventLog(feedback_url, TIMEOUT_S) as opened:
+        yield opened
+
+
+def merged(log: EventLog, dataset: RatingsDataset) -> Merged:
+    """The data set with what the log holds."""
+    return merge_feedback(
+        dataset, read_feedback(log._engine.url.render_as_string(False), TIMEOUT_S)
+    )
+
+
+def table(dataset: RatingsDataset) -> Table:
+    """The ratings by user and item."""
+    users = dataset.user_ids.ids(dataset.users)
+    items = dataset.catalogue.items.ids(dataset.items)
+    return dict(zip(zip(users, items, strict=True), dataset.ratings.tolist(), strict=True))
+
+
+def test_an_empty_log_changes_nothing(log: EventLog) -> None:
+    """The data set has the same ratings, items and order of rows, and so the same splits."""
+    for timed in (True, False):
+        dataset = given(timed=timed)
+        result = merged(log, dataset).dataset
+        assert result.fingerprint() == dataset.fingerprint()
+        assert result.file_order.tolist() == dataset.file_order.tolist()
+        assert (result.scale, result.source) == (dataset.scale, dataset.source)
+        assert result.has_timestamps is timed
+        assert result.attributes == dataset.attributes
+        assert [result.catalogue.title(n) for n in range(3)] == ["One", "Two", "Three"]
+        assert result.catalogue.item_genres(1) == ("Comedy", "Drama")
+        assert result.catalogue.years.tolist() == dataset.catalogue.years.tolist()
+
+
+def test_each_kind_becomes_the_documented_rating(log: EventLog) -> None:
+    """Users and items that the ratings lack join the data set."""
+    kinds = [
+        event("new", "i1", FeedbackKind.RATING, 4.5),
+        event("new", "i2", FeedbackKind.LIKE),
+        event("new", "x1", FeedbackKind.DISLIKE),
+        event("new", "x2", FeedbackKind.PLAY, 0.7),
+        event("new", "x3", FeedbackKind.PLAY, 0.69),
+        event("new", "x4", FeedbackKind.VIEW),
+        event("new", "x5", FeedbackKind.CLICK),
+        event("new", "x6", FeedbackKind.RATING, 9.0),
+    ]
+    log.append([kinds])
+    result = merged(log, given())
+    assert table(result.dataset) == table(given()) | {
+        ("new", "i1"): 4.5,
+        ("new", "i2"): 5.0,
+        ("new", "x1"): 1.0,
+        ("new", "x2"): 4.0,
+        ("new", "x6"): 5.0,
+    }
+    assert (result.used, result.new_users, result.new_items) == (5, 1, 3)
+    items = result.dataset.catalogue
+    assert items.title(items.items.index("x1")) == "x1"
+    assert result.dataset.scale == replace(given().scale, step=0.5)
+    assert result.dataset.source == "given with 5 recorded ratings"
+
+
+def test_the_latest_rating_of_a_user_and_item_holds(log: EventLog) -> None:
+    """By the time of the event, whatever the order in the log; a tie goes to the log."""
+    rate, play = FeedbackKind.RATING, FeedbackKind.PLAY
+    log.append(
+        [
+            [
+                event("a", "i1", rate, 1.0, 201),
+                event("a", "i1", rate, 2.0, 200.5),
+                event("a", "i2", rate, 5.0, 299),
+                event("b", "i1", rate, 2.0, 400),
+                event("b", "i2", play, 1.0, 5_000),
+                event("c", "i1", play, 1.0, 900),
+                event("c", "i1", rate, 1.0, 800),
+            ]
+        ]
+    )
+    result = merged(log, given())
+    assert table(result.dataset) == {
+        ("a", "i1"): 1.0,
+        ("a", "i2"): 2.0,
+        ("b", "i1"): 2.0,
+        ("b", "i2"): 3.0,
+        ("c", "i1"): 1.0,
+    }
+    assert (result.used, result.replaced, result.outdated) == (3, 2, 2)
+    untimed = merged(log, given(timed=False))
+    assert table(untimed.dataset)["a", "i2"] == 5.0
+
+
+def test_deleted_events_are_left_out(log: EventLog) -> None:
+    """The given rating counts again."""
+    log.append([[event("a", "i1", FeedbackKind.RATING, 1.0), event("c", "i2", FeedbackKind.LIKE)]])
+    log.delete_item("a", "i1")
+    log.delete_item("c", "i2")
+    result = merged(log, given())
+    assert result.dataset.fingerprint() == given().fingerprint()
+    assert result.used == 0
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_forgotten_users_are_gone_from_events_and_given_ratings(log: EventLog, timed: bool) -> None:
+    """Not even their ids are left. What they do afterwards counts."""
+    log.append([[event("a", "i1", FeedbackKind.RATING, 1.0), event("c", "i2", FeedbackKind.LIKE)]])
+    log.forget("a", "test")
+    log.forget("c", "test")
+    result = merged(log, given(timed=timed))
+    assert table(result.dataset) == {("b", "i1"): 4.0, ("b", "i2"): 3.0}
+    assert result.dataset.user_ids.ids(range(len(result.dataset.user_ids))) == ["b"]
+    assert (result.forgotten_users, result.forgotten_ratings) == (1, 2)
+    log.append([[event("a", "i2", FeedbackKind.RATING, 1.0, time.time() + 1)]])
+    assert table(merged(log, given(timed=timed)).dataset)["a", "i2"] == 1.0
+    log.forget("b", "test")
+    log.forget("a", "test")
+    with pytest.raises(RatingsError, match="no ratings are left"):
+        merged(log, given(timed=timed))
+
+
+def test_given_ratings_after_a_user_was_forgotten_stay(log: EventLog) -> None:
+    """But a time that is yet to come does not show that the user came back."""
+    rows = [*GIVEN, ("a", "i3", 4.0, 301), ("a", "i4", 4.0, int(time.time()) + 10**8)]
+    recorded = read_feedback(log._engine.url.render_as_string(False), TIMEOUT_S)
+    recorded = replace(recorded, forgotten={user_digest("a"): 300_500_000})
+    merged_table = table(merge_feedback(given(rows), recorded).dataset)
+    assert merged_table.keys() == {("a", "i3"), ("b", "i1"), ("b", "i2")}
+
+
+def test_in_implicit_feedback_a_dislike_is_neither_a_like_nor_relevant(log: EventLog) -> None:
+    """It only keeps the item off the user's list."""
+    rows = [("a", "i1", 1.0, 1), ("a", "i2", 7.0, 2), ("b", "i1", 2.0, 3), ("b", "i2", 1.0, 4)]
+    dataset = given(rows, feedback=Feedback.IMPLICIT)
+    log.append(
+        [
+            [
+                event("a", "i2", FeedbackKind.DISLIKE),
+                event("b", "i1", FeedbackKind.LIKE),
+                event("c", "i1", FeedbackKind.PLAY, 1.0),
+            ]
+        ]
+    )
+    result = merged(log, dataset).dataset
+    ratings = table(result)
+    assert ratings["b", "i1"] == 7.0
+    assert ratings["c", "i1"] == 5.25
+    assert result.feedback is Feedback.IMPLICIT
+    assert ratings["a", "i2"] < relevant_rating(result) == relevant_rating(dataset)
+    assert min(value for cell, value in ratings.items() if cell != ("a", "i2")) >= relevant_rating(
+        result
+    )
+    assert result.scale.low == 0.0
+
+
+def test_events_with_ids_that_no_release_can_hold_are_left_out(log: EventLog) -> None:
+    """They are counted, and do not stop the training."""
+    log.append([[event("用" * 100, "i1", FeedbackKind.LIKE), event("ok", "i1", FeedbackKind.LIKE)]])
+    result = merged(log, given())
+    assert (result.invalid, result.used) == (1, 1)
+    assert any("not valid" in note for note in result.notes())
+
+
+def test_what_happens_while_the_log_is_read_is_left_for_the_gateways(log: EventLog) -> None:
+    """The mark is where the release ends, and only deletions after it are respected already."""
+    log.append([[event("c", "i1", FeedbackKind.LIKE), event("d", "i1", FeedbackKind.LIKE)]])
+    url = log._engine.url.render_as_string(False)
+    first = read_feedback(url, TIMEOUT_S)
+    assert (first.mark.position, first.event_count) == (2, 2)
+    assert log.missing_marks([first.mark.token, "other"]) == {"other"}
+    log.append([[event("e", "i1", FeedbackKind.LIKE)]])
+    assert read_feedback(url, TIMEOUT_S).mark.position == 3

@@ -1,0 +1,271 @@
+"""The promotion gate lets good releases through, and holds back worse and damaged ones."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from marquee_core.arrays import Int64
+from marquee_core.errors import ArtifactError
+from marquee_core.release.manifest import Manifest, hash_folder, new_release_id
+from marquee_core.release.store import ReleaseStore
+from marquee_core.release.verdict import Check, Decision, Verdict, latest_verdict
+from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.data.sample import SampleConfig, generate_sample
+from marquee_trainer.data.split import last_split_per_user
+from marquee_trainer.gate.config import GateConfig
+from marquee_trainer.gate.gate import judge
+from marquee_trainer.models.linear.ease import EASE
+from marquee_trainer.models.model import Model
+from marquee_trainer.models.neighbours.item_cf import ItemCF
+from marquee_trainer.models.neighbours.user_cf import UserCF
+from marquee_trainer.publishing.release import publish_trained
+from marquee_trainer.training.config import TrainingConfig
+from marquee_trainer.training.progress import Progress
+from marquee_trainer.training.refit import refit_on_all_ratings
+from marquee_trainer.training.train import train
+
+ALL = (UserCF, ItemCF, EASE)
+
+
+@pytest.fixture(scope="module")
+def ratings() -> RatingsDataset:
+    """A sample with something to learn."""
+    return generate_sample(SampleConfig(users=300, items=200, ratings=15000), seed=1)
+
+
+def subset(dataset: RatingsDataset, rows: Int64, stars: Any = None) -> RatingsDataset:
+    """Some rows of a data set, perhaps with other ratings."""
+    names = dataset.user_ids.ids(dataset.users[rows])
+    items = dataset.catalogue.items.ids(dataset.items[rows])
+    ratings = dataset.ratings[rows] if stars is None else stars
+    times = dataset.timestamps[rows]
+    part = RatingsDataset.of(names, items, ratings, times, {}, "part")
+    return replace(part, scale=dataset.scale)
+
+
+def publish(
+    store: ReleaseStore, dataset: RatingsDataset, models: tuple[Callable[[], Model], ...] = ALL
+) -> Manifest:
+    """Trains and publishes a release."""
+    split = last_split_per_user(dataset, dataset.file_order, 0.2)
+    config = TrainingConfig.for_dataset(dataset)
+    trained = train(dataset, split, models, config, Progress())
+    trained = refit_on_all_ratings(dataset, split, trained, config, Progress())
+    return publish_trained(store, dataset, split, trained, config)
+
+
+@pytest.fixture(scope="module")
+def trained_store(ratings: RatingsDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a good release in production, and a worse one of fewer models."""
+    store = ReleaseStore(str(tmp_path_factory.mktemp("gate") / "store"))
+    store.promote(publish(store, ratings).release_id)
+    publish(store, ratings, (UserCF,))
+    return Path(store.url)
+
+
+@pytest.fixture
+def store(trained_store: Path, tmp_path: Path) -> ReleaseStore:
+    """A copy of that store."""
+    shutil.copytree(trained_store, tmp_path / "store")
+    return ReleaseStore(str(tmp_path / "store"))
+
+
+def production_of(store: ReleaseStore) -> str:
+    """The release in production."""
+    production = store.production()
+    assert production is not None
+    return production.release_id
+
+
+def altered(
+    store: ReleaseStore, folder: Path, alter: Callable[[Path], None], release_id: str = ""
+) -> str:
+    """Publishes a copy of a release, by default of production, with altered files."""
+    source = store.manifest(release_id or production_of(store))
+    shutil.copytree(Path(store.url) / "releases" / source.release_id, folder)
+    (folder / "manifest.json").unlink()
+    alter(folder)
+    files = hash_folder(folder)
+    now = datetime.now(UTC) + timedelta(seconds=1)
+    manifest = replace(source, release_id=new_release_id(files, now), files=files)
+    store.publish(folder, manifest)
+    return manifest.release_id
+
+
+def said(verdict: Verdict, decision: Decision) -> set[str]:
+    """The names of the checks that say something."""
+    return {check.name for check in verdict.checks if check.decision is decision}
+
+
+def test_a_release_as_good_as_production_is_promoted(store: ReleaseStore, tmp_path: Path) -> None:
+    """The same models have the same evaluation, user by user; the verdict is kept beside it."""
+    release_id = altered(store, tmp_path / "same", lambda _: None)
+    verdict = judge(store, release_id)
+    assert verdict.decision is Decision.PROMOTE, verdict.lines()
+    (ranking,) = (check for check in verdict.checks if check.name == "ranking")
+    assert ranking.figures["difference"] == 0.0
+    assert ranking.figures["users"] > 200
+    assert latest_verdict(store.storage, release_id) == verdict
+    assert "verdict: promote" in verdict.lines()[-1]
+
+
+def test_the_first_release_is_judged_by_what_it_serves(store: ReleaseStore, tmp_path: Path) -> None:
+    """There is nothing to compare it with."""
+    release_id = production_of(store)
+    alone = ReleaseStore(str(tmp_path / "alone"))
+    shutil.copytree(
+        Path(store.url) / "releases" / release_id, tmp_path / "alone" / "releases" / release_id
+    )
+    verdict = judge(alone, release_id)
+    assert verdict.decision is Decision.PROMOTE
+    assert verdict.production_id == ""
+    assert {"finite", "spread of stars", "coverage", "served ranking"} <= said(
+        verdict, Decision.PROMOTE
+    )
+
+
+def test_a_worse_release_is_refused(store: ReleaseStore) -> None:
+    """A paired test over the users finds that it ranks worse on the same held-out ratings."""
+    production = production_of(store)
+    (worse,) = (m.release_id for m in store.manifests() if m.release_id != production)
+    verdict = judge(store, worse)
+    assert verdict.decision is Decision.REFUSE
+    assert "ranking" in said(verdict, Decision.REFUSE)
+    assert "significantly worse" in verdict.reasons[0]
+    # The other way round the better one passes.
+    store.promote(worse)
+    assert "better" in " ".join(judge(store, production).lines())
+    assert judge(store, production).decision is Decision.PROMOTE
+
+
+def change_blends(folder: Path, change: Callable[[str, Mapping[str, float]], Any]) -> None:
+    """Rewrites the weights of all blends."""
+    path = folder / "ensemble.json"
+    rows = json.loads(path.read_text())
+    for row in rows:
+        for kind in ("rating", "ranking"):
+            row[kind]["weights"] = change(f"{kind} {row['backends']}", row[kind]["weights"])
+    path.write_text(json.dumps(rows))
+
+
+@pytest.mark.parametrize(
+    ("blend", "check"),
+    [
+        ("rating ['cf']", "served stars"),
+        ("rating []", "served stars"),
+        ("ranking ['cf']", "served ranking"),
+        ("ranking []", "served ranking"),
+    ],
+)
+def test_negated_weights_are_refused(
+    store: ReleaseStore, tmp_path: Path, blend: str, check: str
+) -> None:
+    """Also in the blend that is used only while a service is away."""
+
+    def negate(folder: Path) -> None:
+        change_blends(
+            folder,
+            lambda name, weights: {
+                model: -weight if name == blend else weight for model, weight in weights.items()
+            },
+        )
+
+    verdict = judge(store, altered(store, tmp_path / "negated", negate))
+    assert verdict.decision is Decision.REFUSE
+    # A blend that no ratings can have led to is not even loaded.
+    assert said(verdict, Decision.REFUSE) & {check, "release"}, verdict.lines()
+
+
+def test_predictions_without_spread_are_refused(store: ReleaseStore, tmp_path: Path) -> None:
+    """A constant is close to many ratings, and useless."""
+
+    def flatten(folder: Path) -> None:
+        change_blends(
+            folder, lambda name, weights: {} if name.startswith("rating") else dict(weights)
+        )
+
+    verdict = judge(store, altered(store, tmp_path / "flat", flatten))
+    assert said(verdict, Decision.REFUSE) & {"spread of stars", "release"}, verdict.lines()
+
+
+def test_the_same_list_for_everybody_is_refused(store: ReleaseStore, tmp_path: Path) -> None:
+    """Popular items alone rank well enough for many users, but cover too little."""
+    release_id = altered(store, tmp_path / "same", lambda _: None)
+    verdict = judge(store, release_id, GateConfig(min_items=190, min_slots=1.0))
+    assert said(verdict, Decision.REFUSE) == {"coverage"}
+
+
+def test_lists_that_change_completely_need_approval(store: ReleaseStore, tmp_path: Path) -> None:
+    """They may be better all the same."""
+    release_id = altered(store, tmp_path / "same", lambda _: None)
+    verdict = judge(store, release_id, GateConfig(min_overlap=1.1))
+    assert verdict.decision is Decision.ASK
+    assert said(verdict, Decision.ASK) == {"overlap"}
+
+
+def test_a_damaged_release_is_refused(store: ReleaseStore, tmp_path: Path) -> None:
+    """One that a service could not load never reaches it."""
+
+    def damage(folder: Path) -> None:
+        np.save(folder / "models" / "ease" / "weights.npy", np.zeros((3, 3), np.float32))
+
+    verdict = judge(store, altered(store, tmp_path / "damaged", damage))
+    assert verdict.decision is Decision.REFUSE
+    assert "cannot be loaded" in verdict.reasons[0]
+    with pytest.raises(ArtifactError, match="no release"):
+        judge(store, "20000101T000000Z-00000000")
+
+
+def test_users_who_have_rated_since_are_compared_on_what_both_held_out(
+    ratings: RatingsDataset, store: ReleaseStore
+) -> None:
+    """Production knows less, and the candidate is not refused for having been tested on more."""
+    newest = last_split_per_user(ratings, ratings.file_order, 0.05)
+    store.promote(publish(store, subset(ratings, newest.train)).release_id)
+    verdict = judge(store, publish(store, ratings).release_id)
+    (ranking,) = (check for check in verdict.checks if check.name == "ranking")
+    assert ranking.figures["users"] >= GateConfig.min_users
+    assert verdict.decision is Decision.PROMOTE, verdict.lines()
+
+
+def test_ratings_that_lost_their_meaning_are_held_back(
+    ratings: RatingsDataset, store: ReleaseStore
+) -> None:
+    """Ratings that were shuffled on their way into the trainer, and a scale turned upside down."""
+    rows = np.arange(len(ratings))
+    shuffled = np.random.default_rng(0).permutation(ratings.ratings)
+    assert judge(store, publish(store, subset(ratings, rows, shuffled)).release_id).decision is (
+        Decision.REFUSE
+    )
+    turned = (ratings.scale.low + ratings.scale.high - ratings.ratings).astype(np.float32)
+    verdict = judge(store, publish(store, subset(ratings, rows, turned)).release_id)
+    assert verdict.decision is not Decision.PROMOTE
+    assert "distribution" in said(verdict, Decision.ASK)
+
+
+def test_a_release_of_half_the_ratings_is_held_back(
+    ratings: RatingsDataset, store: ReleaseStore
+) -> None:
+    """An export that broke off must not replace a complete one."""
+    half = np.flatnonzero(ratings.users < 140)
+    verdict = judge(store, publish(store, subset(ratings, half)).release_id)
+    assert "counts" in said(verdict, Decision.REFUSE)
+
+
+def test_the_worst_check_decides() -> None:
+    """A person is asked only if nothing is refused."""
+    checks = [Check(d.value, d, "because", {}) for d in Decision]
+    assert Verdict.of("r", "", "now", checks[:1]).decision is Decision.PROMOTE
+    assert Verdict.of("r", "", "now", checks[:2]).decision is Decision.ASK
+    verdict = Verdict.of("r", "p", "now", checks)
+    assert verdict.decision is Decision.REFUSE
+    assert verdict.reasons == ["refuse: because", "ask: because"]

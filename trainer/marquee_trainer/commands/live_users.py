@@ -1,0 +1,105 @@
+"""Simulated users: they ask gateways for recommendations, and rate what they are shown."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from marquee import AsyncClient, FeedbackEvent
+from marquee_trainer.data.sample import SampleTastes
+
+SHOWN = 10
+"""Items of a list."""
+
+WATCHED = 5
+"""Items of a list, from the top, that a user watches and rates."""
+
+_PARALLEL = 16
+_POLL_S = 0.005
+# Far longer than any effect takes; without a limit a defect would hang the demo.
+_EFFECT_TIMEOUT_S = 30.0
+
+
+class SimulatedUsers:
+    """The users of a sample, with the tastes that the sample was generated from.
+
+    Attributes:
+        acknowledged: The user and the key of every event that a gateway has acknowledged.
+        degraded: Number of degraded answers.
+    """
+
+    def __init__(self, clients: Sequence[AsyncClient], tastes: SampleTastes, seed: int) -> None:
+        """Creates the users.
+
+        Args:
+            clients: A client of each gateway; users call any of them.
+            tastes: What users think of items.
+            seed: Seed for what nothing explains in their ratings.
+        """
+        self._clients = tuple(clients)
+        self._tastes = tastes
+        self._random = np.random.default_rng(seed)
+        self._slots = asyncio.Semaphore(_PARALLEL)
+        self.acknowledged: set[tuple[str, str]] = set()
+        self.degraded = 0
+
+    async def rate_lists(self, users: Iterable[str]) -> None:
+        """Each user gets a list from one gateway, and rates its first items through another."""
+        await asyncio.gather(*(self._rate_list(user) for user in users))
+
+    async def measure_delays(self, users: Iterable[str]) -> list[float]:
+        """Measures how long feedback takes to change the answers of another gateway.
+
+        Each user rates the first item of a list; the delay ends when the other gateway no longer
+        recommends it.
+
+        Returns:
+            Seconds from the acknowledgement of the event to the end of the call that shows its
+            effect, for each user.
+        """
+        return [await self._delay(user) for user in users]
+
+    async def _rate_list(self, user: str) -> None:
+        async with self._slots:
+            reader, writer = self._pick(2)
+            page = await reader.recommend(user, page_size=SHOWN)
+            self.degraded += page.source.degraded
+            items = [item.item_id for item in page[:WATCHED]]
+            await self._rate(writer, user, items, page.recommendation_id)
+
+    async def _delay(self, user: str) -> float:
+        reader, writer = self._pick(2)
+        page = await reader.recommend(user, page_size=1)
+        rated = page[0].item_id
+        await self._rate(writer, user, [rated], page.recommendation_id)
+        start = time.perf_counter()
+        while (await reader.recommend(user, page_size=1))[0].item_id == rated:
+            if time.perf_counter() - start > _EFFECT_TIMEOUT_S:
+                raise TimeoutError(
+                    f"a rating of user {user} had no effect in {_EFFECT_TIMEOUT_S} s"
+                )
+            await asyncio.sleep(_POLL_S)
+        return time.perf_counter() - start
+
+    async def _rate(
+        self, client: AsyncClient, user: str, items: Sequence[str], list_id: str
+    ) -> None:
+        events = [
+            FeedbackEvent(
+                user_id=user,
+                item_id=item,
+                stars=self._tastes.stars(user, item, self._random),
+                recommendation_id=list_id,
+            )
+            for item in items
+        ]
+        await client.feedback.record(events)
+        self.acknowledged.update((user, event.event_id) for event in events)
+
+    def _pick(self, count: int) -> list[AsyncClient]:
+        """Clients of different gateways, in random order."""
+        places = self._random.permutation(len(self._clients))[:count]
+        return [self._clients[place] for place in places]

@@ -1,0 +1,102 @@
+"""Promotes a new release through the gate, and tells people and monitoring what it said."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import click
+
+from marquee_core.release.store import ReleaseStore
+from marquee_core.release.verdict import Decision, Verdict
+from marquee_services.promotion import EXIT_CODES, Promotion, promote
+from marquee_trainer.commands.interrupt import set_outcome
+from marquee_trainer.gate.gate import judge
+
+
+def promote_through_gate(
+    store: ReleaseStore, release_id: str, require_approval: bool, metrics_file: str
+) -> Promotion:
+    """Promotes a release if the gate agrees, and prints the verdict.
+
+    Args:
+        store: The store.
+        release_id: The release.
+        require_approval: Whether a person must approve every release.
+        metrics_file: File to write the verdict to, for monitoring; "" for none.
+
+    Raises:
+        Exit: The release was not promoted; the exit code is 3 if the gate refused it, and 4 if it
+            asks for approval.
+        OSError: The store or the file cannot be written to.
+    """
+    done = judged_promotion(store, release_id, require_approval, metrics_file)
+    if done.production is None:
+        raise click.exceptions.Exit(EXIT_CODES[done.decision])
+    return done
+
+
+def judged_promotion(
+    store: ReleaseStore, release_id: str, require_approval: bool, metrics_file: str
+) -> Promotion:
+    """As `promote_through_gate`, but a release that is not promoted is no error."""
+    done = promote(store, release_id, require_approval=require_approval, gate=judge)
+    if done.verdict is not None:
+        click.echo("\n".join(done.verdict.lines()))
+        if metrics_file:
+            write_metrics(Path(metrics_file), done.verdict)
+    if done.production is not None:
+        set_outcome(f"Release {release_id} was published and promoted.")
+        click.echo("promoted")
+    else:
+        is_refused = done.decision is Decision.REFUSE
+        option = "--force" if is_refused else "--approve"
+        reason = "refused by the gate" if is_refused else "waiting for approval"
+        click.echo(f"not promoted: {reason}", err=True)
+        click.echo(f"to promote it: marquee releases promote {release_id} {option}", err=True)
+    return done
+
+
+def write_metrics(path: Path, verdict: Verdict) -> None:
+    """Writes a verdict in Prometheus' text format; readers see the old file or the new one.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    from prometheus_client import CollectorRegistry, Gauge, generate_latest
+
+    registry = CollectorRegistry()
+    decision = Gauge(
+        "marquee_gate_decision",
+        "1 for what the gate decided about the newest release.",
+        ("decision",),
+        registry=registry,
+    )
+    for each in Decision:
+        decision.labels(each.value).set(each is verdict.decision)
+    check = Gauge(
+        "marquee_gate_check",
+        "What a check of the gate says: 0 to promote, 1 to ask, 2 to refuse.",
+        ("check",),
+        registry=registry,
+    )
+    figure = Gauge(
+        "marquee_gate_figure", "A figure of a check.", ("check", "figure"), registry=registry
+    )
+    for each_check in verdict.checks:
+        check.labels(each_check.name).set(list(Decision).index(each_check.decision))
+        for name, value in each_check.figures.items():
+            figure.labels(each_check.name, name).set(value)
+    judged = Gauge(
+        "marquee_gate_judged_release_info",
+        "The release that the gate judged last, and the one it was compared with.",
+        ("release_id", "production_id"),
+        registry=registry,
+    )
+    judged.labels(verdict.release_id, verdict.production_id).set(1)
+    handle, name = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
+    with os.fdopen(handle, "wb") as stream:
+        stream.write(generate_latest(registry))
+    Path(name).chmod(0o644)
+    Path(name).replace(path)

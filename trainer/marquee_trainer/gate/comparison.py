@@ -1,0 +1,185 @@
+"""Compares two releases on the held-out ratings that neither had seen, user by user.
+
+The models that a release serves were refitted on all its ratings, so they cannot be judged by any
+of them. But each release keeps what its models predicted and recommended before the refit
+(`HeldOut`). Ratings that both releases held out are therefore a fair test for both: the latest
+ratings of each user, by the default split.
+
+Users who have not rated since production was trained have the same test part in both releases. If
+there are enough of them, they alone are compared. For the others the two test parts overlap, and
+the overlap counts. That favours the candidate a little, which knew more of these users.
+
+Letting the served models of production score newer ratings would not be fair: they have learned
+from more ratings of all users than the candidate's models had when they were evaluated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from marquee_core.arrays import Bool, Float32, Int32
+from marquee_core.ratings import Profiles, join_profiles
+from marquee_trainer.gate.served import ServedRelease
+from marquee_trainer.metrics.ranking_metrics import TOP
+from marquee_trainer.publishing.held_out import HeldOut
+
+_DISCOUNTS = 1.0 / np.log2(np.arange(2, TOP + 2))
+_IDEAL = np.concatenate([[0.0], np.cumsum(_DISCOUNTS)])
+
+
+@dataclass
+class Compared:
+    """Figures of the candidate and of production for the same users and ratings.
+
+    Attributes:
+        ndcg: NDCG@10 of both, for each user with a relevant rating.
+        squared_errors: The mean squared errors of predicted stars of both, and the number of
+            ratings, for each user.
+        users: Number of users with ratings that both releases held out.
+        ratings: Number of these ratings.
+    """
+
+    ndcg: list[tuple[float, float]] = field(default_factory=list)
+    squared_errors: list[tuple[float, float, int]] = field(default_factory=list)
+    users: int = 0
+    ratings: int = 0
+
+
+@dataclass(frozen=True)
+class _Evaluated:
+    """A release's evaluation of one user, with items as the candidate numbers them.
+
+    Attributes:
+        items: The items of the held-out ratings; −1 for items that the candidate lacks (int32, n).
+        ratings: The held-out ratings (float32, n).
+        errors: Squared errors of the predictions; empty for implicit feedback (float32, n).
+        best: The list, best first (int32).
+        rated: All items that the user has rated (int32).
+    """
+
+    items: Int32
+    ratings: Float32
+    errors: Float32
+    best: Int32
+    rated: Int32
+
+
+def compare(candidate: ServedRelease, production: ServedRelease, min_users: int) -> Compared:
+    """Compares two releases; nothing is compared if one of them does not hold its evaluation.
+
+    Args:
+        candidate: The candidate.
+        production: The release in production.
+        min_users: How many users with the same test part are enough to leave out the others.
+    """
+    unchanged, found = Compared(), Compared()
+    held, other = candidate.held_out, production.held_out
+    if held is None or other is None:
+        return found
+    own_numbers = np.arange(len(candidate.catalogue), dtype=np.int32)
+    numbers = candidate.catalogue.items.indexes(
+        production.catalogue.items.ids(range(len(production.catalogue)))
+    )
+    known = production.users.indexes(candidate.users.ids(held.users))
+    for place, user in enumerate(known.tolist()):
+        there = int(np.searchsorted(other.users, user))
+        if user < 0 or there == len(other.users) or other.users[there] != user:
+            continue
+        ours = _evaluated(candidate, held, place, own_numbers)
+        theirs = _evaluated(production, other, there, numbers)
+        _compare_user(found, ours, theirs, candidate.relevant_stars)
+        if np.array_equal(np.sort(ours.items), np.sort(theirs.items)):
+            _compare_user(unchanged, ours, theirs, candidate.relevant_stars)
+    return unchanged if len(unchanged.ndcg) >= min_users else found
+
+
+def _compare_user(
+    found: Compared, ours: _Evaluated, theirs: _Evaluated, relevant_stars: float
+) -> None:
+    """Adds the figures of a user, if both releases held out some of the user's ratings."""
+    both, mine, other = np.intersect1d(
+        ours.items, theirs.items, assume_unique=False, return_indices=True
+    )
+    same = (both >= 0) & (ours.ratings[mine] == theirs.ratings[other])
+    both, mine, other = both[same], mine[same], other[same]
+    if not len(both):
+        return
+    found.users += 1
+    found.ratings += len(both)
+    relevant = both[ours.ratings[mine] >= relevant_stars]
+    if len(relevant):
+        # What else the user has rated is no candidate for either list.
+        rated = np.setdiff1d(np.union1d(ours.rated, theirs.rated), both)
+        found.ndcg.append(
+            (
+                ndcg(_without(ours.best, rated), relevant),
+                ndcg(_without(theirs.best, rated), relevant),
+            )
+        )
+    if len(ours.errors) and len(theirs.errors):
+        errors = ours.errors[mine], theirs.errors[other]
+        first, second = (float(each.mean(dtype=np.float64)) for each in errors)
+        found.squared_errors.append((first, second, len(both)))
+
+
+def _evaluated(release: ServedRelease, held: HeldOut, place: int, numbers: Int32) -> _Evaluated:
+    """A user's evaluation.
+
+    Args:
+        release: The release.
+        held: Its evaluation.
+        place: The user's place in it.
+        numbers: For each item of the release, its index in the candidate; −1 for none (int32).
+    """
+    rows = slice(held.indptr[place], held.indptr[place + 1])
+    ratings, best = held.ratings[rows], held.lists[place]
+    errors = np.empty(0, np.float32)
+    if len(held.predicted):
+        errors = (np.clip(held.predicted[rows], *release.scale) - ratings) ** 2
+    return _Evaluated(
+        numbers[held.items[rows]],
+        ratings,
+        errors.astype(np.float32),
+        # Items that the candidate lacks stay on the list, as irrelevant ones.
+        numbers[best[best >= 0]],
+        numbers[release.data.matrix.seen(int(held.users[place]))],
+    )
+
+
+def _without(best: Int32, rated: Int32) -> Int32:
+    dropped: Bool = np.isin(best, rated[rated >= 0])
+    return best[~dropped]
+
+
+def training_profiles(release: ServedRelease, places: Sequence[int]) -> Profiles:
+    """What the evaluated models knew of users, as the profiles of visitors.
+
+    Args:
+        release: The release; it must hold its evaluation.
+        places: Places of the users in its sample.
+    """
+    held, matrix = release.held_out, release.data.matrix
+    if held is None:
+        raise ValueError("the release does not hold its evaluation")
+    parts = []
+    for place in places:
+        own = matrix.profiles([int(held.users[place])])
+        kept = ~np.isin(own.items, held.items[held.indptr[place] : held.indptr[place + 1]])
+        oldest_first = np.argsort(-own.later_counts[kept], kind="stable")
+        items, ratings = own.items[kept][oldest_first], own.ratings[kept][oldest_first]
+        parts.append(matrix.profile(-1, items, ratings))
+    return join_profiles(parts)
+
+
+def ndcg(best: Int32, relevant: Int32) -> float:
+    """NDCG@10 of a list; see `RankingMetrics.ndcg`.
+
+    Args:
+        best: The items of the list, best first; entries beyond the tenth do not count (int32, n).
+        relevant: The relevant items, at least one.
+    """
+    hits = np.isin(best[:TOP], relevant)
+    return float(hits @ _DISCOUNTS[: len(hits)] / _IDEAL[min(len(relevant), TOP)])

@@ -1,0 +1,161 @@
+"""What a release was evaluated on, kept with it, so that later releases can be compared with it.
+
+The models that a release serves were refitted on all ratings, the test ratings included. How well
+they predict those says nothing. A release therefore keeps what the models predicted and recommended
+before the refit, for a sample of users.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from marquee_core.arrays import Bool, Float32, Int32, Int64, load_array, save_array
+from marquee_core.catalogue import Vocabulary
+from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.data.scale import Feedback
+from marquee_trainer.data.split import Split
+from marquee_trainer.metrics.ranking_metrics import rank_candidates
+from marquee_trainer.models.baselines import fitted_baselines
+from marquee_trainer.training.evaluate import ENSEMBLE
+from marquee_trainer.training.results import Trained
+
+FOLDER = "evaluation"
+MAX_USERS = 1_000
+"""Most users that are kept: those whose ids have the lowest digests, in every release."""
+LIST_LENGTH = 100
+_BLOCK_CELLS = 2_000_000
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Test ratings of some users, and what the ensemble made of them without having seen them.
+
+    Attributes:
+        users: Indexes of the users, ascending (int32, users).
+        indptr: User u's test ratings are at `indptr[u]:indptr[u + 1]` (int64, users + 1).
+        items: The rated items (int32, ratings).
+        ratings: The ratings (float32, ratings).
+        predicted: The predictions, in stars, not clipped; empty for implicit feedback (float32).
+        lists: The best items for each user among those not rated in training, best first; -1 where
+            there are fewer (int32, users × `LIST_LENGTH`).
+    """
+
+    users: Int32
+    indptr: Int64
+    items: Int32
+    ratings: Float32
+    predicted: Float32
+    lists: Int32
+
+    @classmethod
+    def of(cls, dataset: RatingsDataset, split: Split, trained: Trained) -> HeldOut:
+        """Takes what the evaluation of trained models found, for a sample of its users.
+
+        Args:
+            dataset: The ratings.
+            split: Their training and test part.
+            trained: The models as they were evaluated, and their evaluation.
+        """
+        test_users = dataset.users[split.test]
+        users = sample_users(dataset.user_ids, np.unique(test_users))
+        rows = np.flatnonzero(np.isin(test_users, users))
+        rows = rows[np.lexsort((dataset.items[split.test][rows], test_users[rows]))]
+        predictions = trained.evaluation.predictions.get(ENSEMBLE)
+        is_implicit = dataset.feedback is Feedback.IMPLICIT
+        indptr = np.zeros(len(users) + 1, np.int64)
+        np.cumsum(np.bincount(np.searchsorted(users, test_users[rows])), out=indptr[1:])
+        return cls(
+            users,
+            indptr,
+            dataset.items[split.test][rows],
+            dataset.ratings[split.test][rows],
+            np.empty(0, np.float32)
+            if is_implicit or predictions is None
+            else predictions[rows].astype(np.float32),
+            _lists(trained, users, is_implicit),
+        )
+
+    def save(self, folder: Path) -> None:
+        """Writes the arrays to a folder of the release."""
+        for name in self.__dataclass_fields__:
+            save_array(folder / FOLDER / f"{name}.npy", getattr(self, name))
+
+    @classmethod
+    def load(cls, folder: Path) -> HeldOut:
+        """Reads what `save` wrote.
+
+        Raises:
+            ArrayError: A file is missing or damaged.
+        """
+        path = folder / FOLDER
+        users = load_array(path / "users.npy", np.int32, (None,))
+        indptr = load_array(path / "indptr.npy", np.int64, (len(users) + 1,))
+        count = int(indptr[-1])
+        return cls(
+            users,
+            indptr,
+            load_array(path / "items.npy", np.int32, (count,)),
+            load_array(path / "ratings.npy", np.float32, (count,)),
+            load_array(path / "predicted.npy", np.float32, (None,)),
+            load_array(path / "lists.npy", np.int32, (len(users), None)),
+        )
+
+
+def sample_users(ids: Vocabulary, users: Int32, most: int = MAX_USERS) -> Int32:
+    """A limited number of users, the same in every release that has them (int32, ascending).
+
+    Args:
+        ids: The ids of all users.
+        users: Indexes of the users to choose from, ascending (int32, n).
+        most: The limit.
+    """
+    if len(users) <= most:
+        return users
+    digests = np.array(
+        [
+            int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+            for name in ids.ids(users)
+        ],
+        np.uint64,
+    )
+    return np.sort(users[np.argsort(digests, kind="stable")[:most]])
+
+
+def _lists(trained: Trained, users: Int32, is_implicit: bool) -> Int32:
+    """The best items for each user that the evaluated ensemble recommends (int32)."""
+    data, models = trained.data, trained.models
+    blends = trained.ensemble.blends(sorted({model.backend for model in models}))
+    scorers = {m.name: m.scorer for m in (*fitted_baselines(data, is_implicit), *models)}
+    item_count = data.matrix.item_count
+    lists = np.full((len(users), LIST_LENGTH), -1, np.int32)
+    block = max(1, _BLOCK_CELLS // max(1, item_count))
+    for first in range(0, len(users), block):
+        part = users[first : first + block]
+        profiles = data.matrix.profiles(part)
+        candidates = np.ones((len(part), item_count), np.bool_)
+        candidates[profiles.rows, profiles.items] = False
+        scores = {name: scorers[name].score(profiles) for name in blends.ranking.weights}
+        ranking = blends.ranking.apply(scores).astype(np.float32)
+        lists[first : first + len(part)] = best_items(ranking, candidates)
+    return lists
+
+
+def best_items(scores: Float32, candidates: Bool) -> Int32:
+    """The best candidates of each row, best first; -1 where there are fewer (int32).
+
+    Args:
+        scores: Scores (B × items).
+        candidates: True for candidate items (bool, B × items).
+
+    Raises:
+        ValueError: A candidate's score is NaN.
+    """
+    ranked = rank_candidates(scores, candidates)[:, :LIST_LENGTH]
+    is_candidate = np.take_along_axis(candidates, ranked, axis=1)
+    best = np.full((len(scores), LIST_LENGTH), -1, np.int32)
+    best[:, : ranked.shape[1]] = np.where(is_candidate, ranked, -1)
+    return best

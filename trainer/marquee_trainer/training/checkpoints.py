@@ -1,0 +1,181 @@
+"""Keeps fitted models in a folder, so that an interrupted training resumes after the last one.
+
+A fit is recognised by everything that it depends on: the model and its hyperparameters, the
+ratings, the seed and the versions of the libraries. A resumed training therefore gives the same
+result as one that was not interrupted, and a fit of other ratings is never used by mistake.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marquee_core.errors import ArtifactError
+from marquee_core.feedback.events import Mark
+from marquee_trainer.models.model import Epoch, Fit, Model, Training
+
+_STATE, _MARK = "state.json", "mark.json"
+_PARTIAL = ".partial"
+_LIBRARIES = ("marquee-recommender", "numpy", "scipy", "numba", "tensorflow-cpu", "keras")
+# Thresholds in stars by which a conversion to the scale of the ratings is recognised.
+_PROBES = (1.0, 2.5, 4.0)
+
+
+class Checkpoints:
+    """Fits models, or takes them from an earlier run that was interrupted."""
+
+    def __init__(
+        self,
+        folder: Path,
+        resume: bool,
+        min_seconds: float = 5.0,
+        report: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Takes the folder of the checkpoints.
+
+        Args:
+            folder: The folder. What an earlier run left there is removed, unless it is resumed.
+            resume: Whether to take fits from an earlier run.
+            min_seconds: Quicker fits are not kept: they are as quickly repeated.
+            report: Called with a sentence for each fit that is taken.
+        """
+        self._folder = folder
+        self._min_seconds = min_seconds
+        self._report = report
+        if not resume:
+            self.remove()
+
+    def remove(self) -> None:
+        """Removes all checkpoints, as a training does that has published its release."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def mark(self) -> Mark | None:
+        """The place in the feedback log up to which the earlier run had read; None if unknown."""
+        try:
+            return Mark(**json.loads((self._folder / _MARK).read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    @mark.setter
+    def mark(self, mark: Mark) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        (self._folder / _MARK).write_text(json.dumps(asdict(mark)))
+
+    def fit(self, stage: str, model: Model, training: Training) -> tuple[Fit, float]:
+        """Fits a model, or takes its fit from an earlier run.
+
+        Args:
+            stage: What the fit is for, as part of the checkpoint's name.
+            model: The unfitted model; it is fitted afterwards.
+            training: The input of the fit.
+
+        Returns:
+            The course of the fit, and how long it took when it was done, in seconds.
+
+        Raises:
+            OSError: The checkpoint cannot be written.
+        """
+        if model.state is None:
+            return fit_or_resume(None, stage, model, training)
+        folder = self._folder / f"{stage} {model.name}".replace(" ", "-")
+        key = _key(stage, model, training)
+        found = self._restore(folder, key, model, training)
+        if found is not None:
+            self._report(f"resumed: {stage} {model.name}, which took {found[1]:,.0f} s")
+            return found
+        fit, seconds = fit_or_resume(None, stage, model, training)
+        if seconds >= self._min_seconds:
+            self._save(folder, key, model, fit, seconds)
+        return fit, seconds
+
+    def _save(self, folder: Path, key: str, model: Model, fit: Fit, seconds: float) -> None:
+        partial = folder.with_name(folder.name + _PARTIAL)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        model.save(partial / "model")
+        state = {
+            "key": key,
+            "state": model.state,
+            "seconds": seconds,
+            "epochs": fit.epochs,
+            "curve": [[epoch.train_mse, epoch.validation_mse] for epoch in fit.curve],
+        }
+        (partial / _STATE).write_text(json.dumps(state))
+        shutil.rmtree(folder, ignore_errors=True)
+        # Complete or absent: a killed process leaves the partial folder, which is not read.
+        partial.rename(folder)
+
+    def _restore(
+        self, folder: Path, key: str, model: Model, training: Training
+    ) -> tuple[Fit, float] | None:
+        try:
+            found = json.loads((folder / _STATE).read_text())
+            if found["key"] != key:
+                return None
+            curve = tuple(Epoch(*each) for each in found["curve"])
+            model.restore(folder / "model", training.data, found["state"])
+            return Fit(curve, found["epochs"]), found["seconds"]
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, ArtifactError) as error:
+            self._report(f"the checkpoint {folder.name} is damaged, and is not used: {error}")
+            return None
+
+
+def fit_or_resume(
+    checkpoints: Checkpoints | None, stage: str, model: Model, training: Training
+) -> tuple[Fit, float]:
+    """Fits a model, with checkpoints if there are any; see `Checkpoints.fit`."""
+    if checkpoints is not None:
+        return checkpoints.fit(stage, model, training)
+    start = time.perf_counter()
+    return model.fit(training), time.perf_counter() - start
+
+
+def _key(stage: str, model: Model, training: Training) -> str:
+    """A digest of everything that a fit depends on, in hexadecimal."""
+    data, digest = training.data, hashlib.sha256()
+    convert = training.from_stars or float
+    facts: dict[str, Any] = {
+        "stage": stage,
+        "model": model.name,
+        "class": type(model).__qualname__,
+        "state": model.state,
+        "seed": training.seed,
+        "relevant_stars": training.relevant_stars,
+        "stars": [convert(stars) for stars in _PROBES],
+        "has_thresholds": training.from_stars is not None,
+        "item_count": data.matrix.item_count,
+        "baseline": [data.baseline.mean, data.baseline.user_damping],
+        "dislike_limit": repr(data.dislike_limit),
+        "half_life": None if data.recency is None else data.recency.half_life_days,
+        "libraries": {name: _version(name) for name in _LIBRARIES},
+    }
+    digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
+    matrix, validation = data.matrix, training.validation
+    arrays: list[NDArray[Any]] = [matrix.indptr, matrix.items, matrix.ratings, matrix.later_counts]
+    arrays += [data.baseline.item_bias]
+    if validation is not None:
+        arrays += [validation.users, validation.items, validation.ratings]
+    for array in arrays:
+        digest.update(f"{array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
