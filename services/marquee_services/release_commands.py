@@ -192,14 +192,18 @@ def promote_release(
 ) -> None:
     """Put a release in production, if the gate finds it as good as the one that is.
 
+    RELEASE_ID may be `newest`, for the release that was published last.
+
     The release is first verified as `marquee releases verify` does. Then the gate compares both on
     ratings that neither has seen, and checks what the release would serve. The exit code is 3 if it
     refuses the release, and 4 if it asks for --approve.
     """
     from marquee_core.release.verdict import Decision
-    from marquee_services.promotion import EXIT_CODES, promote
+    from marquee_services.promotion import EXIT_CODES, NEWEST, newest_release, promote
 
     with errors_as_one_line():
+        if release_id == NEWEST:
+            release_id = newest_release(store)
         if not force:
             verify(store, release_id)
         done = promote(

@@ -83,6 +83,28 @@ def parquet(folder: Path) -> Written:
     return str(folder / "ratings.parquet"), ()
 
 
+def compressed_parts(folder: Path) -> Written:
+    """A folder of parts as Spark writes them, in another order of columns each."""
+    for part in range(2):
+        rows = [row if part else row[1::-1] + row[2:] for row in ROWS[part::2]]
+        text = table("user,item,rating,time" if part else "item,user,rating,time", rows)
+        (folder / f"part-0000{part}.csv.gz").write_bytes(gzip.compress(text.encode()))
+    (folder / "_SUCCESS").touch()
+    return str(folder), ()
+
+
+def where(folder: Path) -> Written:
+    """Rows of a database that a query selects, with times as text."""
+    with sqlite3.connect(folder / "shop.db") as connection:
+        connection.execute("create table r (user_id text, item_id text, rating real, created text)")
+        rows = [(u, i, s, day(t)) for u, i, s, t in ROWS]
+        rows.append(("nobody", "i1", 99, "never"))
+        connection.executemany("insert into r values (?, ?, ?, ?)", rows)
+    connection.close()
+    query = "select user_id, item_id, rating, created as time from r where rating < 9"
+    return f"sqlite:///{folder / 'shop.db'}", ("--query", query)
+
+
 def database(folder: Path) -> Written:
     """A table of an SQLite database, read by a query."""
     with sqlite3.connect(folder / "shop.db") as connection:
@@ -150,12 +172,54 @@ FORMS: dict[str, Callable[[Path], Written]] = {
     "Parquet": parquet,
     "glob of parts": parts,
     "SQLite": database,
+    "SQLite, with a condition": where,
     "columns by name": by_name,
+    "folder of compressed parts": compressed_parts,
+    "decimal commas, day first": at(
+        "r.csv",
+        "user;item;rating;date\n"
+        + "".join(
+            f"{u};{i};{s},0;{datetime.fromtimestamp(t, UTC):%d.%m.%Y %H:%M}\n"
+            for u, i, s, t in ROWS
+        ),
+    ),
+    "nested JSON lines": at(
+        "r.jsonl",
+        "".join(
+            json.dumps({"user": {"id": u, "age": None}, "item": i, "rating": s, "time": t}) + "\n"
+            for u, i, s, t in ROWS
+        ),
+    ),
+    "UTF-16 of Excel": at("r.txt", table("user,item,rating,time", ROWS, "\t").encode("utf-16")),
+    "spaces around quotes": at(
+        "r.csv",
+        '"user" , "item" , "rating"\n' + "".join(f'"{u}" , "{i}" , {s}\n' for u, i, s, _ in ROWS),
+    ),
+    "mixed times, not in order": at(
+        "r.csv",
+        table(
+            "user,item,rating,time",
+            [
+                (u, i, s, day(t) if n % 2 else day(t)[:19] + ".5Z")
+                for n, (u, i, s, t) in enumerate(sorted(ROWS))
+            ],
+        ),
+    ),
+    "characters that are not printable": at(
+        "r.csv",
+        table(
+            "user,item,rating,time", [(f"\u00a0{u}\u200d", f"\x07{i}", s, t) for u, i, s, t in ROWS]
+        ),
+    ),
 }
 
 
 # The id of the user u3 in the forms that write ids in another way.
-USER_IDS = {"accents and spaces in ids": "Zoë u3", "leading zeros and large numbers": "003"}
+USER_IDS = {
+    "accents and spaces in ids": "Zoë u3",
+    "leading zeros and large numbers": "003",
+    "characters that are not printable": "\u00a0u3\u200d",
+}
 
 
 def number(item_id: str) -> int:

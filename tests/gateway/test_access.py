@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import tempfile
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +17,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm
 
 import marquee
@@ -196,6 +200,46 @@ async def test_tokens_with_forged_signatures_are_refused(key: Any, tmp_path: Pat
     for forged in (unsigned, keyed, other, "no token", "a.b.c", ""):
         with pytest.raises(Unauthenticated):
             await tokens.verify(forged)
+
+
+@given(st.text(), st.text(), st.integers(0, 3000))
+async def test_no_text_is_taken_for_a_token(header: str, claims: str, depth: int) -> None:
+    """Whatever callers send ends with UNAUTHENTICATED, and not with INTERNAL."""
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        file.write(key_set(first=ed25519.Ed25519PrivateKey.generate()))
+        file.flush()
+        tokens = JSONWebTokens(file.name, ISSUER, AUDIENCE)
+    nested = base64.urlsafe_b64encode(b"[" * depth).decode().rstrip("=")
+    for text in (header, f"{header}.{claims}.x", f"{nested}.{nested}.x"):
+        with pytest.raises(Unauthenticated):
+            await tokens.verify(text)
+
+
+async def test_keys_behind_a_redirect_are_not_fetched(tmp_path: Path) -> None:
+    """It could lead to a place without TLS."""
+
+    class Redirect(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("location", f"http://127.0.0.1:{server.server_port}/keys")
+            self.end_headers()
+            paths.append(self.path)
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's
+            pass
+
+    paths: list[str] = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Redirect)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    tokens = JSONWebTokens(f"http://127.0.0.1:{server.server_port}/first", ISSUER, AUDIENCE)
+    key = ed25519.Ed25519PrivateKey.generate()
+    with pytest.raises(Unauthenticated, match="known key"):
+        await tokens.verify(signed(key))
+    assert paths == ["/first"]
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 async def test_a_remembered_token_ends_when_it_expires(

@@ -24,7 +24,7 @@ async def test_a_client_finds_a_new_gateway_and_no_call_fails(
     # Otherwise gRPC asks for the name's addresses every 30 seconds at most.
     options = [("grpc.dns_min_time_between_resolutions_ms", 100)]
     async with AsyncClient(target, timeout=60, channel_options=options) as client:
-        await client.status()
+        await client.recommend("u7")
         second = await services.start_gateway(listen=f"127.0.0.3:{port}", **ages)
         await services.until_full(second)
         names.addresses.append("127.0.0.3")

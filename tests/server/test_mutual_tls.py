@@ -26,7 +26,7 @@ from marquee_core.service_names import CF, GATEWAY
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.processes import ServiceProcess
 from marquee_services.server import reloading
-from marquee_services.server.certificates import Certificates
+from marquee_services.server.certificates import CertificateError, Certificates
 from marquee_services.server.health import LIVE
 from toy.certificates import Authority
 from toy.release import publish_toy
@@ -186,12 +186,12 @@ def test_an_expired_certificate_is_refused_at_start(own_authority: Authority) ->
     assert "expired at" in said
 
 
-def test_a_key_of_another_certificate_is_refused_at_start(own_authority: Authority) -> None:
+def test_a_key_of_another_certificate_is_refused(own_authority: Authority) -> None:
     """The error names the key."""
     certificate, _ = own_authority.issue("localhost")
     _, key = own_authority.issue("other.test")
-    said = refused_start(f"--tls-certificate={certificate}", f"--tls-key={key}")
-    assert f"{key}: not the key of the certificate" in said
+    with pytest.raises(CertificateError, match=f"{key}: not the key of the certificate"):
+        Certificates("server", str(certificate), str(key), "")
 
 
 async def test_a_renewal_that_cannot_be_used_leaves_the_certificate_in_use(

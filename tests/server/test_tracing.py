@@ -221,6 +221,21 @@ def test_processes_export_by_the_standard_variables(
         json.loads(line)
 
 
+def test_a_collector_that_is_away_does_not_hold_up_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server ends as promptly as without traces, and its calls do not notice."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    options = {"store": str(tmp_path / "empty")}
+    gateway = ServiceProcess(GATEWAY, options, tmp_path / "gateway.log")
+    try:
+        with marquee.Client(gateway.address, timeout=TIMEOUT_S, health_check=False) as client:
+            client.status()
+        assert gateway.stop() == 0
+    finally:
+        gateway.kill()
+
+
 @pytest.mark.parametrize(
     "environment",
     [

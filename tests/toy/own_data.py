@@ -19,6 +19,7 @@ from marquee_trainer.data.scale import Feedback, RatingScale
 from toy.ratings_files import (
     ROWS,
     Row,
+    arrow,
     csv_text,
     folder_of,
     frame_of,
@@ -307,6 +308,62 @@ CASES: dict[str, Case] = {
         [("1", "5000000000", 4, 1_577_923_200), ("2", "7", 2, 0)],
         scale=WHOLE,
         times="dates with time",
+    ),
+    "JSON lines with nested objects and nulls": Case(
+        named(
+            "x.jsonl",
+            '{"user": {"id": "ann", "age": 7}, "item": "b1", "rating": 4, "tags": ["x", null]}\n'
+            '{"user": {"id": "bob", "age": null}, "item": "b2", "rating": 3, "tags": null}\n',
+        ),
+        [("ann", "b1", 4, 0), ("bob", "b2", 3, 0)],
+        {"user": "user.id", "item": "item", "rating": "rating"},
+        WHOLE,
+        "",
+    ),
+    "JSON object that holds the rows": Case(
+        named("x.json", json.dumps({"ratings": frame_of(ROWS).to_dicts()}, indent=1)), ROWS
+    ),
+    "Arrow": Case(arrow, ROWS),
+    "UTF-16 without a byte order mark": Case(named("x.tsv", PLAIN.encode("utf-16-le")), ROWS),
+    "Excel's line with the separator": Case(
+        named("x.csv", "sep=;\r\n" + PLAIN.replace(",", ";").replace("\n", "\r\n")), ROWS
+    ),
+    "comments before the header": Case(named("x.csv", "# exported, at night\n#\n" + PLAIN), ROWS),
+    "spaces around quotes": Case(
+        named("x.csv", '"user" , "item" , "rating"\n" ann x" , "b1" , 4\n" bob" , "b""2" , 3\n'),
+        [("ann x", "b1", 4, 0), ("bob", 'b"2', 3, 0)],
+        {"user": "user", "item": "item", "rating": "rating"},
+        WHOLE,
+        "",
+    ),
+    "commas that separate thousands": Case(
+        named("x.csv", 'user,item,plays\nann,b1,"1,200"\nbob,b2,7\nbob,b1,"1,000,000"\n'),
+        [("ann", "b1", 1200, 0), ("bob", "b2", 7, 0), ("bob", "b1", 1_000_000, 0)],
+        {"user": "user", "item": "item", "count": "plays"},
+        RatingScale(0, 1_000_000, 1),
+        "",
+        Feedback.IMPLICIT,
+    ),
+    "characters that are not printable in ids": Case(
+        named("x.csv", "user,item,rating\na\u00a0n\u200dn,b\t1,4\nbob,b\x01,3\n"),
+        [("a\u00a0n\u200dn", "b\t1", 4, 0), ("bob", "b\x01", 3, 0)],
+        {"user": "user", "item": "item", "rating": "rating"},
+        WHOLE,
+        "",
+    ),
+    "mixed forms of ISO 8601, not in order": Case(
+        named(
+            "x.csv",
+            "user,item,rating,date\nann,b2,3.5,2020-01-03T00:00:00+02:00\n"
+            "ann,b1,4,2020-01-02\nbob,b1,1,2020-01-02T10:30:00.250Z\n",
+        ),
+        [
+            ("ann", "b2", 3.5, 1_578_002_400),
+            ("ann", "b1", 4, 1_577_923_200),
+            ("bob", "b1", 1, 1_577_961_000),
+        ],
+        COLUMNS | {"time": "date"},
+        times="ISO 8601",
     ),
     "glob": Case(
         folder_of({"a1.csv": HALVES[0], "a2.csv": HALVES[1], "b.csv": "no,ratings\n"}, "a*.csv"),

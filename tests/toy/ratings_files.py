@@ -48,6 +48,12 @@ def parquet(frame: pl.DataFrame) -> Callable[[Path], str]:
     return write
 
 
+def arrow(folder: Path) -> str:
+    """Writes the rows to an Arrow file."""
+    frame_of(ROWS).write_ipc(folder / "ratings.feather")
+    return str(folder / "ratings.feather")
+
+
 def folder_of(files: Mapping[str, str], source: str = "") -> Callable[[Path], str]:
     """Writes files, and names their folder or a pattern in it as the source."""
 

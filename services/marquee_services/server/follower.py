@@ -178,7 +178,7 @@ class ReleaseFollower(Generic[_R]):
         have changed; after an error that may pass, every few seconds.
 
         Raises:
-            ArtifactError: The store's production pointer is damaged.
+            ArtifactError: The store's production pointer is damaged, or is gone.
             OSError: The store cannot be read.
         """
         await self._poll_production()
@@ -188,6 +188,9 @@ class ReleaseFollower(Generic[_R]):
     async def _poll_production(self) -> None:
         production = await self._thread.run(self._store.production)
         if production is None:
+            if self._loaded:
+                # An empty folder takes the place of a volume that is lost.
+                raise ArtifactError("the store no longer names a release in production")
             return
         release_id = production.release_id
         candidates = (release_id, *production.history[:_MAX_CANDIDATES])

@@ -118,7 +118,7 @@ class JSONWebTokens:
     async def _claims(self, token: str) -> dict[str, Any]:
         try:
             key_id = jwt.get_unverified_header(token).get("kid", "")
-        except jwt.InvalidTokenError as error:
+        except (jwt.InvalidTokenError, RecursionError) as error:
             raise Unauthenticated("the token is not a JSON Web Token") from error
         if key_id not in self._keys and self._is_url:
             self._start_fetch()
@@ -189,9 +189,17 @@ class JSONWebTokens:
         _log.info("token_keys_loaded", source=self._source, count=len(keys))
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect, which could lead to a place without TLS."""
+
+    def redirect_request(self, *_args: Any, **_kwargs: Any) -> None:
+        """Says that there is nothing to follow; the response then is an error."""
+
+
 def _download(url: str) -> str:
     # The constructor has checked the scheme.
-    with urllib.request.urlopen(url, timeout=_FETCH_TIMEOUT_S) as response:  # noqa: S310 # nosec B310
+    opener = urllib.request.build_opener(_NoRedirects)
+    with opener.open(url, timeout=_FETCH_TIMEOUT_S) as response:  # nosec B310
         data: bytes = response.read(_MAX_KEYS_BYTES + 1)
     if len(data) > _MAX_KEYS_BYTES:
         raise UnusableFile("the key set is larger than 1 MiB")

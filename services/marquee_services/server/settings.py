@@ -170,8 +170,9 @@ class ServerSettings(Settings):
         high=86_400,
     )
     max_connection_age_grace: float = setting(
-        60.0,
-        "Seconds that calls have to finish on a connection that has reached its age.",
+        600.0,
+        "Seconds that calls, such as long batches, have to finish on a connection that has reached "
+        "its age. It ends with its last call.",
         low=0,
         high=86_400,
     )

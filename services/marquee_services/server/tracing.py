@@ -8,6 +8,7 @@ semantic conventions for RPC.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ _SWITCHES = (
 _SERVER_ERRORS = frozenset(
     {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 )
+_CLOSE_TIMEOUT_S = 3.0
 
 
 class TracingError(UnusableFile):
@@ -56,7 +58,7 @@ class Tracer:
         resource = Resource.create()
         if str(resource.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):
             resource = resource.merge(Resource({SERVICE_NAME: f"marquee-{service}"}))
-        self._provider = TracerProvider(resource=resource)
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(exporter or _otlp_exporter()))
         self._tracer = self._provider.get_tracer("marquee")
         self._propagator = TraceContextTextMapPropagator()
@@ -103,8 +105,13 @@ class Tracer:
         return tuple(carrier.items())
 
     def close(self) -> None:
-        """Exports what is left, and ends the export."""
-        self._provider.shutdown()
+        """Exports what is left, for a few seconds at most, and ends the export.
+
+        A collector that is away would otherwise hold up the end of the process.
+        """
+        ending = threading.Thread(target=self._provider.shutdown, daemon=True)
+        ending.start()
+        ending.join(_CLOSE_TIMEOUT_S)
 
 
 _active: Tracer | None = None

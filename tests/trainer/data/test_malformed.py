@@ -38,6 +38,38 @@ def test_malformed_rows_are_named_by_file_line_and_column(
     assert message in str(caught.value)
 
 
+def test_lines_before_the_header_count(tmp_path: Path) -> None:
+    """The line in the error is that of the file, comments included."""
+    (tmp_path / "x.csv").write_text("# a\n# b\nuser,item,rating\nann,b1,4\nann,b2,x\n")
+    with pytest.raises(RatingsError, match=r"\n  x.csv:5: column rating: 'x' is not a rating"):
+        load_ratings(str(tmp_path / "x.csv"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "x.xls",
+            b"\xd0\xcf\x11\xe0 more",
+            "x.xls: this is an Excel workbook, not text",
+        ),
+        ("x.avro", b"Obj\x01 more", "x.avro: this is an Avro file, not text"),
+        ("x", b"PAR1 more", "x: this is a Parquet file, not text"),
+        ("x.feather", b"no Arrow", "x.feather: not an Arrow file: "),
+        ("x.jsonl", b'{"user": [1], "item": 2}\n', "x.jsonl: column user holds nested values"),
+    ],
+)
+def test_files_of_other_kinds_are_an_error_of_one_line(
+    name: str, content: bytes, message: str, tmp_path: Path
+) -> None:
+    """It says what the file is, or which column cannot be read."""
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(RatingsError) as caught:
+        load_ratings(str(tmp_path / name))
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_line_is_counted_across_quoted_line_breaks_and_files(tmp_path: Path) -> None:
     """Each file counts its own lines, and a field may span several of them."""
     header = "user,item,rating,review\n"

@@ -12,6 +12,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+# How many expected seconds the measured speed of the machine counts for, beside the steps of a run.
+_PRIOR_S = 5.0
+
 
 @dataclass(frozen=True)
 class PlannedStep:
@@ -147,8 +150,10 @@ class Estimator:
             return seconds * step.ratings / max(1, measured.ratings)
         if step.expected_s is None:
             return None
-        slowness = self._spent_s / self._expected_s if self._expected_s else self._slowness
-        return step.expected_s * slowness
+        # The measurement before the first step counts like a few seconds of steps, so that short
+        # first steps, whose times are mostly imports and compiling, do not decide.
+        spent_s = self._spent_s + _PRIOR_S * self._slowness
+        return step.expected_s * spent_s / (self._expected_s + _PRIOR_S)
 
 
 def duration(seconds: float) -> str:

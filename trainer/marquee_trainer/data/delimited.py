@@ -75,9 +75,7 @@ class DelimitedFile:
         frame = self._fast(positions)
         if frame is None:
             frame = self._slow(positions)
-        if self.dialect.spaced:
-            frame = frame.with_columns(pl.all().str.strip_chars())
-        return frame
+        return frame.select(map(_stripped, frame)) if self.dialect.spaced else frame
 
     def where(self, row: int) -> str:
         """Where a row is: the file's name and the line where it begins, counted from 1."""
@@ -88,19 +86,20 @@ class DelimitedFile:
         """All rows of data that are not blank, each with its line."""
         rows: list[tuple[int, list[str]]] = []
         text = decode(self.file.read())
-        separator = self.dialect.separator
+        separator, preamble = self.dialect.separator, self.dialect.preamble
         skip = int(self.dialect.has_header)
+        text = text.split("\n", preamble)[-1]
         if len(separator) > 1:
-            lines = enumerate(text.splitlines(), start=1)
+            lines = enumerate(text.splitlines(), start=1 + preamble)
             return [(number, line.split(separator)) for number, line in lines if line.strip()][
                 skip:
             ]
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-        first_line = 1
+        first_line = 1 + preamble
         for row in reader:
             if any(row):
                 rows.append((first_line, row))
-            first_line = reader.line_num + 1
+            first_line = reader.line_num + 1 + preamble
         return rows[skip:]
 
     def _fast(self, positions: Sequence[int]) -> pl.DataFrame | None:
@@ -114,6 +113,7 @@ class DelimitedFile:
             frame = pl.read_csv(
                 source,
                 has_header=False,
+                skip_lines=self.dialect.preamble,
                 skip_rows=int(self.dialect.has_header),
                 separator="\t" if is_long else self.dialect.separator,
                 quote_char=None if is_long else '"',
@@ -163,3 +163,12 @@ class DelimitedFile:
                 for place, position in enumerate(positions)
             }
         )
+
+
+def _stripped(column: pl.Series) -> pl.Series:
+    """A column without the spaces beside separators, and without quotes if all values have them."""
+    texts = column.str.strip_chars()
+    if bool(texts.str.contains(r'(?s)^".*"$').all()):
+        inner = texts.str.slice(1, texts.str.len_chars() - 2)
+        texts = inner.str.replace_all('""', '"', literal=True)
+    return texts

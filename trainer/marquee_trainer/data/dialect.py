@@ -17,6 +17,12 @@ HEAD_BYTES = 65_536
 _HEAD_LINES = 50
 _SEPARATORS = ("\t", ",", ";", "|", "::")
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+# Microsoft Excel names the separator in a line of its own.
+_SEPARATOR_LINE = re.compile(r"sep=(.)", re.IGNORECASE)
+_COMMENT = "#"
+_QUOTED = re.compile('"[^"]*"')
+# How much of a text without a mark shows which bytes of UTF-16 are 0.
+_UTF16_SAMPLE = 2_000
 _NUMBER = re.compile(r"\s*[-+−]?\d+([.,]\d+)?\s*")
 
 
@@ -29,12 +35,14 @@ class Dialect:
         header: The names of the columns; `1`, `2`, … if the file has no header.
         has_header: Whether the first line is a header.
         spaced: Whether separators are followed by spaces, which are not part of the values.
+        preamble: The number of lines before the header that are no data, such as comments.
     """
 
     separator: str
     header: tuple[str, ...]
     has_header: bool
     spaced: bool
+    preamble: int = 0
 
 
 def decode(content: bytes) -> str:
@@ -44,6 +52,8 @@ def decode(content: bytes) -> str:
     """
     if content.startswith(_UTF16_MARKS):
         return content.decode("utf-16")
+    if encoding := _utf16_without_mark(content):
+        return content.decode(encoding, errors="replace")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -56,13 +66,23 @@ def decode(content: bytes) -> str:
 
 def is_utf8(head: bytes) -> bool:
     """Whether the start of a file is UTF-8 text; its last character may be cut off."""
-    if head.startswith(_UTF16_MARKS):
+    if head.startswith(_UTF16_MARKS) or _utf16_without_mark(head):
         return False
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:
         return False
     return True
+
+
+def _utf16_without_mark(content: bytes) -> str:
+    """The encoding of UTF-16 without a byte order mark, by its NUL bytes; empty for other text."""
+    sample = content[:_UTF16_SAMPLE]
+    for place, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        zeros, others = sample[place::2].count(0), sample[1 - place :: 2].count(0)
+        if zeros > len(sample) // 4 and not others:
+            return encoding
+    return ""
 
 
 def find_dialect(text: str, name: str, known_names: Collection[str] = ()) -> Dialect:
@@ -77,11 +97,12 @@ def find_dialect(text: str, name: str, known_names: Collection[str] = ()) -> Dia
     Raises:
         RatingsError: The file is empty or has a single column.
     """
-    lines = [line for line in text.splitlines()[:_HEAD_LINES] if line.strip()]
+    preamble, given = _preamble(text.splitlines()[:_HEAD_LINES], known_names)
+    lines = [line for line in text.splitlines()[preamble:][:_HEAD_LINES] if line.strip()]
     if not lines:
         raise RatingsError(f"{name}: there are no ratings")
     candidates = []
-    for separator in _SEPARATORS:
+    for separator in [given] if given else _SEPARATORS:
         rows = split_lines(lines, separator)
         width = len(rows[0])
         same = sum(len(row) == width for row in rows)
@@ -90,15 +111,29 @@ def find_dialect(text: str, name: str, known_names: Collection[str] = ()) -> Dia
             candidates.append((found, same, width, separator, rows))
     if not candidates:
         raise RatingsError(
-            f"{name}: line 1 has one column; the columns must be separated by tabs, commas, "
-            f"semicolons, | or ::"
+            f"{name}: line {preamble + 1} has one column; the columns must be separated by tabs, "
+            f"commas, semicolons, | or ::"
         )
     _, _, width, separator, rows = max(candidates, key=lambda found: found[:3])
     first = rows[0]
     has_header = _is_header(rows, known_names)
     spaced = all(cell.startswith(" ") for row in rows for cell in row[1:] if cell)
     names = tuple(cell.strip() for cell in first) if has_header else _numbered(width)
-    return Dialect(separator, names, has_header, spaced)
+    if spaced:
+        names = tuple(cell[1:-1] if _QUOTED.fullmatch(cell) else cell for cell in names)
+    return Dialect(separator, names, has_header, spaced, preamble)
+
+
+def _preamble(lines: Sequence[str], known_names: Collection[str]) -> tuple[int, str]:
+    """The number of lines before the table, and the separator if one of them names it."""
+    given = ""
+    for place, line in enumerate(lines):
+        named = _SEPARATOR_LINE.fullmatch(line.strip("\ufeff\r\n "))
+        if named and place == 0:
+            given = named[1]
+        elif not line.startswith(_COMMENT) or _names_columns(line.lstrip(_COMMENT), known_names):
+            return place, given
+    return 0, ""
 
 
 def split_lines(lines: Sequence[str], separator: str) -> list[list[str]]:
@@ -106,6 +141,13 @@ def split_lines(lines: Sequence[str], separator: str) -> list[list[str]]:
     if len(separator) > 1:
         return [line.split(separator) for line in lines]
     return list(csv.reader(io.StringIO("\n".join(lines), newline=""), delimiter=separator))
+
+
+def _names_columns(line: str, known_names: Collection[str]) -> bool:
+    """Whether a line is a header, whatever the separator."""
+    return bool(line.strip()) and any(
+        _recognised(split_lines([line], separator)[0], known_names) > 1 for separator in _SEPARATORS
+    )
 
 
 def _recognised(row: Sequence[str], known_names: Collection[str]) -> int:

@@ -13,7 +13,7 @@ import fsspec
 
 from marquee_trainer.data.errors import RatingsError
 
-DELIMITED, JSON_LINES, PARQUET = "delimited text", "JSON lines", "Parquet"
+DELIMITED, JSON_LINES, PARQUET, ARROW = "delimited text", "JSON lines", "Parquet", "Arrow"
 _FORMATS = {
     ".csv": DELIMITED,
     ".tsv": DELIMITED,
@@ -26,6 +26,9 @@ _FORMATS = {
     ".json": JSON_LINES,
     ".parquet": PARQUET,
     ".pq": PARQUET,
+    ".feather": ARROW,
+    ".arrow": ARROW,
+    ".ipc": ARROW,
 }
 _COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 # Parts of file names by which the files of a folder are told apart.

@@ -130,6 +130,12 @@ def load_table(
     frame = table.read(list(choice.positions.values()))
     columns = {role: frame[str(place)] for place, role in enumerate(choice.positions)}
     count = len(frame)
+    for role in (USER, ITEM):
+        if columns[role].dtype.is_nested():
+            raise RatingsError(
+                f"{name}: column {table.header[choice.positions[role]]} holds nested values, not "
+                f"ids; write the id to a column of its own"
+            )
     users, items = (IdColumn.of(as_text(columns[role])) for role in (USER, ITEM))
     bad: dict[str, Bool] = {USER: users.invalid(), ITEM: items.invalid()}
     strength = RATING if RATING in columns else COUNT

@@ -14,7 +14,19 @@ import polars as pl
 
 from marquee_trainer.data.delimited import DelimitedFile
 from marquee_trainer.data.errors import RatingsError
-from marquee_trainer.data.files import JSON_LINES, PARQUET, DataFile
+from marquee_trainer.data.files import ARROW, JSON_LINES, PARQUET, DataFile
+
+# How files of other formats begin.
+_BINARY = {
+    b"PK\x03\x04": "a zip archive or an Excel workbook",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook",
+    b"PAR1": "a Parquet file",
+    b"ARROW1": "an Arrow file",
+    b"Obj\x01": "an Avro file",
+    b"ORC": "an ORC file",
+    b"\x1f\x8b": "a compressed file",
+    b"\x28\xb5\x2f\xfd": "a compressed file",
+}
 
 
 class Table(Protocol):
@@ -134,6 +146,14 @@ class JsonLinesFile:
 
     @cached_property
     def _frame(self) -> pl.DataFrame:
+        frame = self._parsed()
+        if len(frame) == 1 and frame.width == 1 and isinstance(frame.dtypes[0], pl.List):
+            # One object that holds the rows, such as {"ratings": [{…}, …]}.
+            rows = frame.to_series().explode()
+            frame = rows.struct.unnest() if isinstance(rows.dtype, pl.Struct) else frame
+        return _flat(frame)
+
+    def _parsed(self) -> pl.DataFrame:
         is_array = self._content.lstrip().startswith(b"[")
         try:
             if is_array:
@@ -151,6 +171,9 @@ class JsonLinesFile:
             except ValueError as error:
                 raise RatingsError(f"{name}: {error}") from error
         else:
+            whole = _single_object(self._content)
+            if whole is not None:
+                return pl.DataFrame(whole, infer_schema_length=None)
             rows, problems = [], []
             for number, line in enumerate(self._content.split(b"\n"), start=1):
                 try:
@@ -229,6 +252,18 @@ def open_table(file: DataFile, known_names: Collection[str] = ()) -> Table:
         return ParquetFile(file)
     if file.format == JSON_LINES:
         return JsonLinesFile(file)
+    if file.format == ARROW:
+        try:
+            return FrameTable(pl.read_ipc(io.BytesIO(file.read())), file.name)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            reason = str(error).partition("\n")[0]
+            raise RatingsError(f"{file.name}: not an Arrow file: {reason}") from error
+    kind = next((kind for magic, kind in _BINARY.items() if file.head(8).startswith(magic)), "")
+    if kind:
+        raise RatingsError(
+            f"{file.name}: this is {kind}, not text; write it as CSV, JSON lines or Parquet, with "
+            f"an ending that says which"
+        )
     return DelimitedFile.open(file, known_names)
 
 
@@ -239,6 +274,33 @@ def as_text(column: pl.Series) -> pl.Series:
         if bool((known.is_finite() & (known.floor() == known)).all()):
             column = column.cast(pl.Int64, strict=False)
     return column.cast(pl.String, strict=False)
+
+
+def _flat(frame: pl.DataFrame) -> pl.DataFrame:
+    """Columns of objects as a column for each field, such as `user.id`."""
+    while any(isinstance(kind, pl.Struct) for kind in frame.dtypes):
+        columns: list[pl.Series] = []
+        for column in frame:
+            if isinstance(column.dtype, pl.Struct):
+                fields = column.struct.unnest()
+                columns += [field.alias(f"{column.name}.{field.name}") for field in fields]
+            else:
+                columns.append(column)
+        frame = pl.DataFrame(columns)
+    return frame
+
+
+def _single_object(content: bytes) -> dict[str, list[list[object]]] | None:
+    """An object over several lines whose only value is a list of rows; None for anything else."""
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return None
+    if isinstance(found, dict) and len(found) == 1:
+        ((name, rows),) = found.items()
+        if isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows):
+            return {name: [rows]}
+    return None
 
 
 def _json_text(value: object) -> str | None:

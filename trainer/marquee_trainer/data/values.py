@@ -30,6 +30,7 @@ _NEGATIVE: tuple[str, ...] = (
 )
 _NEGATIVE += ("negative", "👎")
 _WORDS = dict.fromkeys(_POSITIVE, 1.0) | dict.fromkeys(_NEGATIVE, 0.0)
+_THOUSANDS = r"^[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?$"
 _ISO_FORMATS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
 # Other formats, of which a column uses one; each is tried with and without a time of day.
 _OTHER_FORMATS = {
@@ -75,7 +76,8 @@ class Times(NamedTuple):
 def parse_rating_column(column: pl.Series) -> Ratings:
     """Converts ratings: numbers, truth values, or words such as `up` and `down`.
 
-    A decimal comma is accepted where no value has a decimal point.
+    Commas that all have three digits after them separate thousands. Others are decimal commas, if
+    no value has a decimal point.
     """
     if column.dtype == pl.String:
         numbers = column.cast(pl.Float32, strict=False)
@@ -90,7 +92,10 @@ def parse_rating_column(column: pl.Series) -> Ratings:
 def _from_words(column: pl.Series) -> pl.Series:
     distinct = column.unique()
     text = distinct.fill_null("").str.strip_chars().str.to_lowercase()
-    if text.str.contains(",", literal=True).any() and not text.str.contains(r"\d\.\d").any():
+    has_comma = text.str.contains(",", literal=True)
+    if has_comma.any() and bool(text.filter(has_comma).str.contains(_THOUSANDS).all()):
+        text = text.str.replace_all(",", "", literal=True)
+    elif has_comma.any() and not text.str.contains(r"\d\.\d").any():
         text = text.str.replace(",", ".", literal=True)
     text = text.str.replace("−", "-", literal=True)
     numbers = text.cast(pl.Float32, strict=False)

@@ -19,11 +19,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from marquee_trainer.threads import blas_threads
+
 # The number of ratings that `Cost.fit_s` is for.
 _RATINGS = 72_000
 # The seconds of a probe on the machine that the costs were measured on.
 _PROBE_S = 0.07
-_PROBES = 3
+_PROBES = 5
 
 
 class Seconds(NamedTuple):
@@ -70,7 +72,7 @@ COSTS: Mapping[str, Cost] = {
     "autorec": Cost(0.6, 3.5, 0.6, 1.5),
     "residual_mf": Cost(2.8, 6.5, 0.75, 1.2),
     "deep_mf": Cost(3.5, 8.0, 0.85, 1.0),
-    "user_cf": Cost(0.005, 0.05, 1.0, 1.5),
+    "user_cf": Cost(0.3, 0.05, 0.2, 1.5),
     "user_autorec": Cost(0.5, 3.0, 0.55, 0.95),
 }
 """The cost of each registered model, the most useful first: with little time, the first are fitted.
@@ -84,8 +86,9 @@ SCORING = Cost(0.05, 0.5, 0.4, 1.0)
 
 
 def measured_slowness() -> float:
-    """How many times the seconds of `COSTS` this machine takes at present; about 0.2 s of work."""
-    return statistics.median(_probe() for _ in range(_PROBES)) / _PROBE_S
+    """How many times the seconds of `COSTS` this machine takes at present; about 0.4 s of work."""
+    with blas_threads(1):
+        return statistics.median(_probe() for _ in range(_PROBES)) / _PROBE_S
 
 
 def _probe() -> float:

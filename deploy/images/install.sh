@@ -1,0 +1,11 @@
+#!/bin/sh
+# Installs the wheel with the given extras, separated by commas, into /opt/marquee.
+set -eu
+extras=$1
+python -m venv --without-pip /opt/marquee
+# STORE_PACKAGES is a list of packages, so it is split into words.
+# shellcheck disable=SC2086
+pip --python /opt/marquee/bin/python install --no-cache-dir --root-user-action=ignore \
+    --constraint /build/constraints.txt "$(ls /wheels/*.whl)[$extras]" ${STORE_PACKAGES:-}
+pip --python /opt/marquee/bin/python uninstall --yes --root-user-action=ignore \
+    pip setuptools wheel libclang

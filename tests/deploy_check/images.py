@@ -1,0 +1,172 @@
+"""Reads the Dockerfile: stages, what they copy and install, and what they start."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+
+from deploy_check.objects import Finding
+from locations import PROJECT
+
+DOCKERFILE = PROJECT / "deploy" / "images" / "Dockerfile"
+TARGETS = ("gateway", "cf", "inference", "trainer")
+_PINNED = re.compile(r"^[\w./-]+:[\w.-]+@sha256:[0-9a-f]{64}$")
+_USER = "10001"
+_ENTRY_POINTS = {
+    **{name: ["marquee", "serve", name] for name in TARGETS if name != "trainer"},
+    "trainer": ["marquee", "train"],
+}
+_INSTALLERS = re.compile(r"\b(pip3? install|apt(-get)? install|apk add|curl|wget)\b")
+_UNPINNED = re.compile(r"\bpip3? install (?:-\S+ )*(?!-)(?![^&|;]*(?:==|-c |--constraint))")
+
+
+@dataclass
+class Image:
+    """A stage of the Dockerfile.
+
+    Attributes:
+        name: Its name.
+        base: The image or the stage that it starts from.
+        instructions: Its instructions after FROM, as pairs of the word and its arguments.
+    """
+
+    name: str
+    base: str
+    instructions: list[tuple[str, str]] = field(default_factory=list)
+
+    def all(self, word: str) -> list[str]:
+        """The arguments of all instructions of a kind."""
+        return [arguments for name, arguments in self.instructions if name == word]
+
+    @property
+    def entry_point(self) -> list[str]:
+        """The program that it starts, with its arguments; empty if there is none in exec form."""
+        lines = self.all("ENTRYPOINT")
+        if not lines or not lines[-1].startswith("["):
+            return []
+        found: list[str] = json.loads(lines[-1])
+        return found
+
+
+def images(text: str | None = None) -> dict[str, Image]:
+    """The stages of a Dockerfile by name; those of ours unless a text is given."""
+    found: dict[str, Image] = {}
+    lines = re.sub(r"\\\n", " ", DOCKERFILE.read_text() if text is None else text).splitlines()
+    current: Image | None = None
+    for line in lines:
+        word, _, arguments = line.strip().partition(" ")
+        if not word or word.startswith("#"):
+            continue
+        if word == "FROM":
+            base, _, name = arguments.partition(" AS ")
+            current = Image(name.strip() or base, base.strip())
+            found[current.name] = current
+        elif current is not None:
+            current.instructions.append((word, arguments.strip()))
+    return found
+
+
+def check_images(text: str | None = None) -> list[Finding]:
+    """What is wrong with the Dockerfile, or with a given text of one."""
+    stages = images(text)
+    return [Finding("Dockerfile", problem) for problem in _problems(stages)]
+
+
+def _problems(stages: dict[str, Image]) -> Iterator[str]:
+    for stage in stages.values():
+        if stage.base not in stages and not _PINNED.match(stage.base):
+            yield f"the base image {stage.base} is not pinned by tag and digest"
+        for run in stage.all("RUN"):
+            if _UNPINNED.search(run):
+                yield f"stage {stage.name} installs what is not pinned: {run}"
+        for source in _missing_sources(stage, stages):
+            yield f"stage {stage.name}: COPY of {source}, which does not exist"
+    for target in TARGETS:
+        if target not in stages:
+            yield f"there is no stage {target}"
+            continue
+        yield from _target(stages[target], stages)
+
+
+def _target(stage: Image, stages: dict[str, Image]) -> Iterator[str]:
+    line = _ancestors(stage, stages)
+    copied = _copied_stages(stage, stages)
+    users = stage.all("USER")
+    if users != [_USER]:
+        yield f"stage {stage.name} does not run as user {_USER}"
+    elif not any(f"--uid {_USER} " in run for s in line for run in s.all("RUN")):
+        yield f"stage {stage.name}: the user {_USER} does not exist"
+    if stage.entry_point != _ENTRY_POINTS[stage.name]:
+        yield f"stage {stage.name} must start {_ENTRY_POINTS[stage.name]}, in exec form"
+    for run in (run for s in line for run in s.all("RUN") if _INSTALLERS.search(run)):
+        yield f"stage {stage.name} installs packages: {run}"
+    if any(not part.startswith("--from=") for part in stage.all("COPY")):
+        yield f"stage {stage.name} holds files that are not installed"
+    removed = " ".join(run for s in line for run in s.all("RUN") if "pip uninstall" in run)
+    for tool in ("pip", "setuptools", "wheel"):
+        if tool not in removed.replace("pip uninstall", "").split():
+            yield f"stage {stage.name} holds {tool}"
+    installs = [
+        run
+        for name in copied
+        for s in _ancestors(stages[name], stages)
+        for run in s.all("RUN")
+        if "install" in run
+    ]
+    if not installs:
+        yield f"stage {stage.name} copies no installed packages"
+    extras = {e for run in installs for e in run.split()[-1].split(",")}
+    missing = {stage.name, *extras} - _extras() if installs else set()
+    if missing or (installs and stage.name not in extras):
+        yield f"stage {stage.name} installs {sorted(extras)}"
+    for run in installs:
+        yield from _install(run, [s for name in copied for s in _ancestors(stages[name], stages)])
+
+
+def _install(run: str, line: list[Image]) -> Iterator[str]:
+    """Whether a command, or the script that it runs, installs what the constraints file pins."""
+    script = PROJECT / "deploy" / "images" / run.split()[0].rpartition("/")[2]
+    text = script.read_text() if script.is_file() else run
+    constraints = re.search(r"(?:--constraint|-c)[ =](\S+)", text)
+    targets = {part.split()[-1] for s in line for part in s.all("COPY")}
+    if constraints is None or constraints[1] not in targets:
+        yield f"{run!r} does not use the constraints file"
+    if script.is_file() and not {"wheel", "setuptools", "libclang"} <= set(text.split()):
+        yield f"{run!r} leaves wheel, setuptools or libclang in the image"
+
+
+def _ancestors(stage: Image, stages: dict[str, Image]) -> list[Image]:
+    """A stage and the stages that it starts from."""
+    line = [stage]
+    while line[-1].base in stages:
+        line.append(stages[line[-1].base])
+    return line
+
+
+def _copied_stages(stage: Image, stages: dict[str, Image]) -> list[str]:
+    """The stages that a stage copies from and that exist."""
+    sources = [m[1] for part in stage.all("COPY") if (m := re.match(r"--from=(\S+)", part))]
+    return [source for source in sources if source in stages]
+
+
+def _missing_sources(stage: Image, stages: dict[str, Image]) -> Iterator[str]:
+    ignored = (PROJECT / ".dockerignore").read_text().split()
+    for part in stage.all("COPY"):
+        words = part.split()
+        if words[0].startswith("--from="):
+            if words[0].removeprefix("--from=") not in stages:
+                yield words[0]
+            continue
+        for source in words[:-1]:
+            hidden = any(fnmatch(source, pattern) for pattern in ignored)
+            if hidden or not any(PROJECT.glob(source) if source != "." else [PROJECT]):
+                yield source
+
+
+def _extras() -> set[str]:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    return set(project["optional-dependencies"])

@@ -1,0 +1,122 @@
+"""Checks of pods and jobs that no schema knows: privileges, limits, images, drains, schedules."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from deploy_check.objects import Finding, Object, Workload, kinds, where, workloads
+
+_TAGGED = re.compile(r"(@sha256:[0-9a-f]{64}|:(?!latest$)[\w][\w.-]*)$")
+
+_UNITS = {"": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+_SCHEDULE = re.compile(r"(@(hourly|daily|weekly|monthly)|[-\d*,/]+( [-\w*,/]+){4})")
+
+
+def check_policies(objects: list[Object], is_overlay: bool = True) -> list[Finding]:
+    """What works in a test cluster and fails, or harms, in a real one.
+
+    Args:
+        objects: The rendered objects.
+        is_overlay: Whether the objects are meant to be applied; the base has no image tags.
+    """
+    findings = [f for w in workloads(objects) for f in _pod(w)]
+    for workload in workloads(objects):
+        if is_overlay:
+            findings.extend(_images(workload))
+        findings.extend(_job(workload) if workload.is_job else _server(workload))
+    findings.extend(
+        Finding(where(job), f"its schedule {job['spec']['schedule']!r} is none")
+        for job in kinds(objects, "CronJob").values()
+        if not _SCHEDULE.fullmatch(job["spec"]["schedule"])
+    )
+    findings.extend(
+        Finding(where(job), "two runs may train at the same time")
+        for job in kinds(objects, "CronJob").values()
+        if job["spec"].get("concurrencyPolicy") != "Forbid"
+    )
+    for namespace in kinds(objects, "Namespace").values():
+        labels = namespace["metadata"].get("labels", {})
+        if labels.get("pod-security.kubernetes.io/enforce") != "restricted":
+            findings.append(Finding(where(namespace), "does not enforce restricted Pod Security"))
+    return findings
+
+
+def _pod(workload: Workload) -> Iterator[Finding]:
+    pod = workload.pod
+    context = pod.get("securityContext", {})
+    if not context.get("runAsNonRoot") or not context.get("runAsUser"):
+        yield Finding(workload.where, "may run as root")
+    if context.get("seccompProfile") != {"type": "RuntimeDefault"}:
+        yield Finding(workload.where, "has no seccomp profile")
+    if pod.get("automountServiceAccountToken") is not False:
+        yield Finding(workload.where, "mounts a token of the API server")
+    for field in ("hostNetwork", "hostPID", "hostIPC"):
+        if pod.get(field):
+            yield Finding(workload.where, f"shares the node: {field}")
+    for volume in pod.get("volumes", ()):
+        if "hostPath" in volume:
+            yield Finding(workload.where, f"the volume {volume['name']} is a folder of the node")
+        if "emptyDir" in volume and not (volume["emptyDir"] or {}).get("sizeLimit"):
+            yield Finding(workload.where, f"the volume {volume['name']} may fill the node's disk")
+    for container in workload.containers:
+        own = container.get("securityContext", {})
+        if not own.get("readOnlyRootFilesystem"):
+            yield Finding(workload.where, "its root file system is writable")
+        if own.get("allowPrivilegeEscalation") is not False:
+            yield Finding(workload.where, "may gain privileges")
+        if own.get("capabilities") != {"drop": ["ALL"]}:
+            yield Finding(workload.where, "keeps capabilities")
+        if own.get("runAsUser") == 0 or own.get("privileged"):
+            yield Finding(workload.where, "runs as root")
+        resources = container.get("resources", {})
+        if not resources.get("limits", {}).get("memory"):
+            yield Finding(workload.where, "has no memory limit")
+        if not {"cpu", "memory"} <= resources.get("requests", {}).keys():
+            yield Finding(workload.where, "requests no CPU or memory")
+        for resource, limit in resources.get("limits", {}).items():
+            if quantity(resources.get("requests", {}).get(resource, "0")) > quantity(limit):
+                yield Finding(workload.where, f"requests more {resource} than its limit")
+        if not any(m["mountPath"] == "/tmp" for m in container.get("volumeMounts", ())):  # noqa: S108
+            yield Finding(workload.where, "has no writable /tmp")
+
+
+def quantity(text: str | int) -> float:
+    """The number that a quantity such as `500m` or `2Gi` stands for."""
+    found = re.fullmatch(r"([\d.]+)([A-Za-z]*)", str(text))
+    if found is None:
+        raise ValueError(f"{text!r} is not a quantity")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def _images(workload: Workload) -> Iterator[Finding]:
+    for container in workload.containers:
+        image = container["image"]
+        if not _TAGGED.search(image):
+            yield Finding(workload.where, f"the image {image} has no tag or digest")
+
+
+def _server(workload: Workload) -> Iterator[Finding]:
+    if not workload.is_ours:
+        return
+    for container in workload.pod["containers"]:
+        for probe in ("readinessProbe", "livenessProbe"):
+            if probe not in container:
+                yield Finding(workload.where, f"has no {probe}")
+        if not container.get("lifecycle", {}).get("preStop"):
+            yield Finding(workload.where, "stops before callers notice: no preStop")
+    rolling = workload.spec.get("strategy", {}).get("rollingUpdate", {})
+    if rolling.get("maxUnavailable") != 0:
+        yield Finding(workload.where, "a rollout takes replicas away before new ones are ready")
+
+
+def _job(workload: Workload) -> Iterator[Finding]:
+    spec = workload.spec
+    for field, harm in (
+        ("ttlSecondsAfterFinished", "finished jobs stay for ever"),
+        ("activeDeadlineSeconds", "a run that hangs is never ended"),
+    ):
+        if field not in spec:
+            yield Finding(workload.where, f"{harm}: no {field}")
+    if workload.pod.get("restartPolicy") != "Never":
+        yield Finding(workload.where, "restarts its containers in place, which hides failed runs")

@@ -1,0 +1,27 @@
+"""All checks that need neither a cluster nor a process."""
+
+from __future__ import annotations
+
+from deploy_check.objects import Finding, Object
+from deploy_check.policies import check_policies
+from deploy_check.references import check_references
+from deploy_check.schemas import check_schemas
+from deploy_check.settings import check_settings
+
+
+def check_objects(objects: list[Object], is_overlay: bool = True) -> list[Finding]:
+    """What is wrong with rendered objects.
+
+    Args:
+        objects: The rendered objects.
+        is_overlay: Whether they are meant to be applied; the base has no image tags.
+    """
+    findings = check_schemas(objects)
+    if findings:
+        # The other checks rely on the shape that the schemas guarantee.
+        return findings
+    return [
+        *check_references(objects),
+        *check_policies(objects, is_overlay),
+        *check_settings(objects),
+    ]

@@ -1,0 +1,159 @@
+"""Runs a whole overlay on this machine: its training job, its servers, and a call through them."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import trustme
+
+from deploy_check.objects import Object, kinds, port_names, variables, workloads
+from deploy_check.processes import (
+    INTERVAL_S,
+    WAIT_S,
+    Place,
+    ProcessError,
+    Step,
+    container_of,
+    read_metrics,
+    run_to_end,
+    running_servers,
+)
+from marquee import TLS, Client
+from marquee_core.release.contents import load_users
+from marquee_core.release.store import ReleaseStore
+from marquee_core.service_names import CF, GATEWAY, INFERENCE
+
+METRICS_PORT = 9090
+# A model of each backend is enough here; the manifests train all models.
+_QUICK = {"MARQUEE_TRAIN_MODELS": "ease,mf"}
+_SMALL_SAMPLE = {"MARQUEE_TRAIN_DATA": "sample:users=80,items=60,ratings=2400"}
+_RATINGS = 2400
+# Who and what is in the ratings that training jobs find in place of a claim's.
+USER_IDS = tuple(str(number) for number in range(1, 81))
+ITEM_IDS = tuple(str(number) for number in range(1, 61))
+_CALL_TIMEOUT_S = 60.0
+OnStep = Callable[[str, Step], None]
+
+
+def train(objects: list[Object], place: Place, on_step: OnStep) -> None:
+    """Runs the overlay's training job, or its sample job, on a small set of ratings.
+
+    Args:
+        objects: The rendered objects.
+        place: Where they run; afterwards its store has a release in production.
+        on_step: Called with a container's name and the step that it passed.
+
+    Raises:
+        ProcessError: A container failed, or no release is in production afterwards.
+    """
+    store, ratings = place.volume("/store"), place.volume("/ratings")
+    store.mkdir(parents=True, exist_ok=True)
+    if not ratings.exists():
+        _write_ratings(ratings)
+    jobs = [w for w in workloads(objects) if w.is_job]
+    for container in (c for job in jobs for c in job.containers):
+        is_sample = variables(container).get("MARQUEE_TRAIN_DATA") == "sample"
+        extra = {**_QUICK, **(_SMALL_SAMPLE if is_sample else {})}
+        on_step("trainer", run_to_end(place, container, extra))
+    if ReleaseStore(str(store)).production() is None:
+        raise ProcessError("no release is in production after the training job")
+
+
+def _write_ratings(folder: Path) -> None:
+    """Writes a folder of ratings as an operator would put it into the claim."""
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    pairs = random.choice(len(USER_IDS) * len(ITEM_IDS), _RATINGS, replace=False)
+    lines = [
+        f"{USER_IDS[pair // len(ITEM_IDS)]},{ITEM_IDS[pair % len(ITEM_IDS)]},{stars},{time}"
+        for time, (pair, stars) in enumerate(
+            zip(pairs, random.integers(1, 6, _RATINGS), strict=True), 1_600_000_000
+        )
+    ]
+    (folder / "ratings.csv").write_text("\n".join(["userId,movieId,rating,timestamp", *lines, ""]))
+    titles = [f"{item},Film {item} (1990),Drama" for item in ITEM_IDS]
+    (folder / "movies.csv").write_text("\n".join(["movieId,title,genres", *titles, ""]))
+
+
+def serve_and_call(objects: list[Object], place: Place, on_step: OnStep) -> None:
+    """Starts the overlay's servers, calls the gateway once, reads the metrics, and stops them.
+
+    Args:
+        objects: The rendered objects.
+        place: Where they run; its store must hold a release in production.
+        on_step: Called with a service's name and each step that it passed.
+
+    Raises:
+        ProcessError: A probe, the call or the metrics failed, or a server did not end with 0.
+    """
+    tls = issue_certificates(objects, place.volume("/tls"))
+    with running_servers(objects, place, on_step):
+        address = gateway_address(objects, place)
+        begun = time.monotonic()
+        with Client(address, tls=tls, timeout=_CALL_TIMEOUT_S) as client:
+            await_full_answer(client, _some_user(place))
+        how = "over mutual TLS" if tls else "in plaintext"
+        on_step(GATEWAY, Step(f"answers Recommend {how}", time.monotonic() - begun))
+        for service in (GATEWAY, CF, INFERENCE):
+            begun = time.monotonic()
+            if "marquee_call_seconds_bucket" not in read_metrics(place, service, METRICS_PORT):
+                raise ProcessError(f"{service} exposes no latencies")
+            on_step(service, Step("exposes metrics", time.monotonic() - begun))
+
+
+def gateway_address(objects: list[Object], place: Place) -> str:
+    """The local address of the overlay's gateway."""
+    (gateway,) = (w for w in workloads(objects) if w.name == "marquee-gateway")
+    port = port_names(container_of(gateway))["grpc"]
+    return f"127.0.0.1:{place.port(GATEWAY, port)}"
+
+
+def await_full_answer(client: Client, user: str) -> None:
+    """Calls until both backends take part; on a busy machine the first calls may time out."""
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline:
+        answer = client.recommend(user)
+        if answer.items and not answer.source.degraded:
+            return
+        time.sleep(INTERVAL_S)
+    raise ProcessError(f"answers stay degraded: {[*answer.source.degraded_reasons]}")
+
+
+def _some_user(place: Place) -> str:
+    """The id of a user in the release in production."""
+    store = ReleaseStore(str(place.volume("/store")))
+    production = store.production()
+    if production is None:
+        raise ProcessError("no release is in production")
+    manifest = store.manifest(production.release_id)
+    users = load_users(store, manifest, place.folder / "users")
+    return next(iter(users.ids(range(1))))
+
+
+def issue_certificates(objects: list[Object], folder: Path) -> TLS | bool:
+    """Writes the files that cert-manager would put into the Secrets of an overlay.
+
+    They are also valid for the loopback address, where the processes run.
+
+    Returns:
+        What a caller needs to connect; False if the overlay has no certificates.
+    """
+    authority = trustme.CA()
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, item in kinds(objects, "Certificate").items():
+        if item["spec"].get("isCA"):
+            continue
+        own = folder / name.removeprefix("marquee-")
+        own.mkdir(parents=True)
+        issued = authority.issue_cert(*item["spec"]["dnsNames"], "127.0.0.1")
+        (own / "tls.crt").write_bytes(b"".join(p.bytes() for p in issued.cert_chain_pems))
+        issued.private_key_pem.write_to_path(own / "tls.key")
+        authority.cert_pem.write_to_path(own / "ca.crt")
+    caller = folder / "caller"
+    if not caller.exists():
+        return False
+    return TLS(ca=str(caller / "ca.crt"), cert=str(caller / "tls.crt"), key=str(caller / "tls.key"))

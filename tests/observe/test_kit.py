@@ -1,0 +1,77 @@
+"""The alerts and dashboards: sound, explained, and backed by series that the servers expose."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from locations import PROJECT
+from observe.kit import alert_rules, panels, rules, selectors
+from observe.prometheus import program
+
+RUNBOOK = PROJECT / "deploy" / "RUNBOOK.md"
+
+
+@pytest.mark.parametrize("cases", ["rules_test.yaml", "slow_rules_test.yaml"])
+def test_alerts_fire_when_they_should(cases: str, tmp_path: Path) -> None:
+    """promtool's unit tests of the alerts pass."""
+    promtool = program("promtool")
+    if promtool is None:
+        pytest.skip("needs promtool (Debian's package `prometheus`)")
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules()))
+    text = (Path(__file__).parent / cases).read_text()
+    (tmp_path / "cases.yaml").write_text(text.replace("RULES", "rules.yaml"))
+    tested = subprocess.run(
+        [promtool, "test", "rules", str(tmp_path / "cases.yaml")], capture_output=True, text=True
+    )
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+def test_every_alert_has_a_runbook_entry() -> None:
+    """An alert's link leads to an entry, and there are no entries of alerts that do not exist."""
+    headings = re.findall(r"^## (Marquee\w+)$", RUNBOOK.read_text(), re.M)
+    for rule in alert_rules(rules()):
+        assert rule["annotations"]["runbook"] == f"deploy/RUNBOOK.md#{rule['alert'].lower()}"
+    assert sorted(headings) == sorted(rule["alert"] for rule in alert_rules(rules()))
+
+
+def test_every_runbook_entry_helps() -> None:
+    """An entry has a symptom, three commands, a mitigation and a proof, or names one that has."""
+    for entry in re.split(r"^## ", RUNBOOK.read_text(), flags=re.M)[2:]:
+        if "more slowly" in entry:
+            continue
+        commands = re.search(r"```sh\n(.*?)```", entry, re.S)
+        assert commands is not None
+        assert len(commands[1].strip().splitlines()) == 3, entry
+        for part in ("**Symptom.**", "**Mitigate.**", "**Over when**"):
+            assert part in entry
+
+
+def test_alerts_tell_how_urgent_they_are() -> None:
+    """Each alert pages or makes a ticket, and says what it found."""
+    for rule in alert_rules(rules()):
+        assert rule["labels"]["severity"] in ("page", "ticket")
+        assert rule["annotations"]["summary"]
+        assert selectors(rule["expr"])
+
+
+def test_dashboards_are_complete() -> None:
+    """The six dashboards have panels with titles, units and queries."""
+    found = panels("1m")
+    names = {panel.dashboard for panel in found}
+    assert names == {
+        "overview",
+        "latency-by-hop",
+        "degradation",
+        "release-and-quality",
+        "caches",
+        "capacity",
+    }
+    for panel in found:
+        assert panel.title
+        assert panel.unit
+        assert panel.queries
