@@ -103,7 +103,7 @@ class SimulatedUsers:
                 await client.feedback.record(events)
                 break
             except Unavailable:
-                # The disk may be slow for a moment. The events' keys keep a repetition from counting.
+                # The disk may be slow for a moment. Events that are repeated count once.
                 if time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(_POLL_S)
