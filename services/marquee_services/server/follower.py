@@ -112,6 +112,7 @@ class ReleaseFollower(Generic[_R]):
         self._refusals = Refusals()
         self._promotion = ("", "")
         self.experiments = FollowedExperiments(store)
+        self.experiments.was_read = not with_experiments
         self.promoted_id = ""
         self.store_error = ""
         self.damaged_copies = 0

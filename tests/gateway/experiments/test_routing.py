@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from marquee.v1 import recommender_service_pb2 as pb
 from marquee_core.experiments.experiment import Arm, Experiment
 from marquee_core.experiments.recommendation_id import parse_recommendation_id
 from marquee_core.experiments.store import ExperimentStore
+from marquee_services.gateway.experiments.route import with_ranking
 from marquee_services.gateway.main import Gateway
+from marquee_services.gateway.releases.release import GatewayRelease
 from marquee_services.server.follower import ReleaseFollower
 from toy.experiments import toy_experiment, users_of
 from toy.release import USERS
@@ -300,3 +303,19 @@ async def test_a_damaged_file_of_experiments_changes_nothing(stub: Any, services
     await services.until_full()
     assert services.gateway.releases.serving.release_id == third.release_id
     assert services.gateway.routing.experiment is not None
+
+
+async def test_an_arm_with_a_blend_shares_what_follows_from_the_catalogue(
+    services: Services,
+) -> None:
+    """No request of the arm computes it, and it is in memory once."""
+    release = services.gateway.releases.serving
+    blended = with_ranking(release, {"popularity": 1.0})
+    shared = [
+        name
+        for name, found in vars(GatewayRelease).items()
+        if isinstance(found, cached_property) and not name.startswith("_")
+    ]
+    assert {"orders", "titles", "unrated_items", "own_scores"} <= set(shared)
+    for name in shared:
+        assert getattr(blended, name) is getattr(release, name)

@@ -94,6 +94,10 @@ def with_ranking(release: GatewayRelease, weights: Mapping[str, float]) -> Gatew
         precomputed_pages=PrecomputedPages.none(release.manifest.data.user_count),
     )
     # What is computed from the catalogue is the same, and large.
-    shared = [name for name, of in vars(GatewayRelease).items() if isinstance(of, cached_property)]
+    shared = [
+        name
+        for name, found in vars(GatewayRelease).items()
+        if isinstance(found, cached_property) and not name.startswith("_")
+    ]
     blended.__dict__.update({name: getattr(release, name) for name in shared})
     return blended
