@@ -16,8 +16,9 @@ from marquee_core.experiments.experiment import Arm
 from marquee_core.experiments.store import ExperimentStore
 from marquee_core.release.manifest import Manifest, hash_folder
 from marquee_core.release.store import ReleaseStore
+from marquee_core.service_names import BACKENDS
 from marquee_services.standalone.verification import verify_release
-from toy.release import BACKENDS, ITEMS, TOY_LOADERS, publish_toy
+from toy.release import ITEMS, TOY_LOADERS, publish_toy
 
 
 def rewrite(store: ReleaseStore, manifest: Manifest, change: Callable[[Path], None]) -> None:

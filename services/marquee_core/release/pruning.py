@@ -25,8 +25,13 @@ from marquee_core.release.transfer import remove_left_overs
 RECENTLY = timedelta(days=1)
 """How long after it left production a release counts as possibly loaded."""
 
-# What a trainer, a verification or a list of users leaves in the folder for temporary files.
-_TEMPORARY = ("marquee-release-*", "marquee-verify-*", "marquee-users-*", "marquee-trial-*")
+# What a trainer, a gate, a verification or a list of users leaves in the folder for temporary
+# files, or in the folder that a trainer has there.
+_TEMPORARY = tuple(
+    f"{folder}marquee-{what}-*"
+    for what in ("release", "gate", "input", "data", "verify", "users")
+    for folder in ("", "marquee-*/")
+)
 _LEFT_OVER_S = 24 * 3600.0
 
 
@@ -149,5 +154,5 @@ def _remove_left_overs(store: ReleaseStore) -> int:
     for pattern in _TEMPORARY:
         for path in temporary.glob(pattern):
             if path.is_dir() and time.time() - path.stat().st_mtime > _LEFT_OVER_S:
-                removed += remove_left_overs(temporary, _LEFT_OVER_S, path.name)
+                removed += remove_left_overs(path.parent, _LEFT_OVER_S, path.name)
     return removed

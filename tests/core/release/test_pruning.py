@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from datetime import timedelta
 from pathlib import Path
 
@@ -98,3 +99,22 @@ def test_left_overs_of_killed_publishers_are_removed_by_age(tmp_path: Path) -> N
     assert prune(store, 1).left_overs >= 1
     assert not (releases / ".partial-old").exists()
     assert (releases / ".partial-new" / "data" / "x").exists()
+
+
+def test_temporary_files_of_killed_trainers_and_gates_are_removed_by_age(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They hold copies of releases. What others keep beside them stays."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    store = ReleaseStore(str(tmp_path / "store"))
+    store.publish(tmp_path / "made", make_release(tmp_path / "made"))
+    doomed = ["marquee-abc/marquee-gate-1", "marquee-abc/marquee-release-1", "marquee-verify-1"]
+    stay = ["marquee-abc/other", "marquee-backup"]
+    for name in (*doomed, *stay):
+        path = tmp_path / "tmp" / name
+        path.mkdir(parents=True)
+        os.utime(path, (0, 0))
+    (tmp_path / "tmp" / "marquee-gate-new").mkdir()
+    assert prune(store, 1).left_overs == len(doomed)
+    left = {str(p.relative_to(tmp_path / "tmp")) for p in (tmp_path / "tmp").rglob("*")}
+    assert left == {*stay, "marquee-abc", "marquee-gate-new"}
