@@ -28,7 +28,7 @@ from marquee_core.experiments.store import STOPPED, ExperimentStore
 from marquee_core.feedback.events import LogUnavailable
 from marquee_core.feedback.location import check_log_setting, log_url
 from marquee_core.release.store import ReleaseStore, StoreURLError
-from marquee_services.server.settings import ServerSettings
+from marquee_services.server.settings import ServerSettings, open_store
 
 if TYPE_CHECKING:
     from marquee_core.feedback.log import EventLog
@@ -76,11 +76,18 @@ class _Places:
     show_default=True,
     help="Release store: a folder or a URL.",
 )
+@click.option(
+    "--trusted-keys",
+    default="",
+    envvar="MARQUEE_TRUSTED_KEYS",
+    show_envvar=True,
+    help="PEM file of Ed25519 public keys; only releases that one of them has signed are accepted.",
+)
 @click.pass_context
-def experiments(context: click.Context, store: str) -> None:
+def experiments(context: click.Context, store: str, trusted_keys: str) -> None:
     """Compare releases or blends on real users: start, show, stop and promote."""
     with _errors_as_one_line():
-        releases = ReleaseStore(store)
+        releases = open_store(store, trusted_keys)
         context.obj = _Places(store, releases, ExperimentStore(releases))
 
 
@@ -201,8 +208,17 @@ def stop(places: _Places, name: str) -> None:
 )
 @click.option("--force", is_flag=True, help="Promote it whatever the gate says; the audit says so.")
 @click.option("--approve", is_flag=True, help="Promote it also if the gate asks for approval.")
+@click.option(
+    "--require-approval",
+    is_flag=True,
+    envvar="MARQUEE_REQUIRE_APPROVAL",
+    show_envvar=True,
+    help="Let the gate ask for approval of every release.",
+)
 @click.pass_obj
-def promote(places: _Places, arm: str, by: str, force: bool, approve: bool) -> None:
+def promote(
+    places: _Places, arm: str, by: str, force: bool, approve: bool, require_approval: bool
+) -> None:
     """Put the release of an arm in production, and end the experiment.
 
     The gate judges the release as for `marquee releases promote`, with the same exit codes; if it
@@ -224,7 +240,13 @@ def promote(places: _Places, arm: str, by: str, force: bool, approve: bool) -> N
             )
         why = f"arm {arm} of experiment {experiment.name}"
         done = promote_release(
-            places.store, chosen.release_id, why=why, by=by, force=force, approve=approve
+            places.store,
+            chosen.release_id,
+            why=why,
+            by=by,
+            force=force,
+            approve=approve,
+            require_approval=require_approval,
         )
         if done.production is not None:
             places.experiments.end(experiment.name, f"promoted {arm}")

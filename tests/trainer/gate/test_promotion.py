@@ -8,9 +8,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from marquee_core.experiments.experiment import Arm
+from marquee_core.experiments.store import ExperimentStore
+from marquee_core.release.signing import generate_key
 from marquee_core.release.store import ReleaseStore
 from marquee_core.release.verdict import Check, Decision, Verdict, record_verdict
 from marquee_services import promotion, release_commands
+from marquee_services.experiment_commands import experiments
 from marquee_services.release_commands import releases
 from marquee_trainer.commands.promoting import write_metrics
 from toy.bare_release import make_release
@@ -118,6 +122,30 @@ def test_a_recorded_verdict_is_used_where_there_is_no_gate(
     store.rollback()
     record_verdict(store.storage, Verdict.of("first", "other", "now", asked.checks))
     assert command(store, "first").exit_code == 1
+
+
+def test_an_arm_is_promoted_as_any_release_is(
+    store: ReleaseStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where every promotion must be approved, and where releases must be signed."""
+    arms = [Arm("control", "first", 50.0), Arm("candidate", "second", 50.0)]
+    ExperimentStore(store).create("running", arms)
+    record_verdict(store.storage, gate_that_says(Decision.PROMOTE, [])(store, "second"))
+    public, _ = generate_key(tmp_path / "key")
+
+    def promote_arm(*options: str) -> Result:
+        return CliRunner().invoke(
+            experiments, ["--store", store.url, "promote", "candidate", *options]
+        )
+
+    monkeypatch.setenv("MARQUEE_TRUSTED_KEYS", str(public))
+    unsigned = promote_arm("--force")
+    assert unsigned.exit_code == 1
+    assert "is not signed" in unsigned.stderr
+    monkeypatch.delenv("MARQUEE_TRUSTED_KEYS")
+    monkeypatch.setenv("MARQUEE_REQUIRE_APPROVAL", "true")
+    assert promote_arm().exit_code == 4
+    assert promote_arm("--approve").exit_code == 0
 
 
 def test_monitoring_sees_the_verdict(store: ReleaseStore, tmp_path: Path) -> None:
