@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,12 @@ class Catalogue:
         """The title of an item."""
         start, end = self.title_offsets[index], self.title_offsets[index + 1]
         return self.title_text[start:end].tobytes().decode()
+
+    def titles(self) -> Iterator[str]:
+        """The titles of all items, in order; several times as fast as one by one."""
+        text = self.title_text.tobytes()
+        for start, end in pairwise(self.title_offsets.tolist()):
+            yield text[start:end].decode()
 
     def item_genres(self, index: int) -> tuple[str, ...]:
         """The names of an item's genres."""

@@ -84,6 +84,7 @@ class Gateway:
         metrics: The gateway's metrics.
         fresh: The feedback of users since the releases were trained.
         feedback: Writes and follows the feedback log; None if the gateway has none.
+        lookups: Searches the catalogue.
     """
 
     bound: BoundServer
@@ -94,6 +95,7 @@ class Gateway:
     metrics: Metrics
     fresh: FreshFeedback
     feedback: FeedbackRuntime | None
+    lookups: Lookups
     _tasks: list[asyncio.Task[None]]
 
     async def stop(self, grace: float) -> None:
@@ -112,6 +114,7 @@ class Gateway:
             await backend.close()
         if self.feedback is not None:
             await self.feedback.stop()
+        self.lookups.close()
 
 
 async def start(
@@ -193,6 +196,7 @@ async def start(
         metrics.registry,
         None if counter is None else counter.count,
     )
+    lookups = Lookups(releases, settings.max_searches)
     servicer = RecommenderServicer(
         stored_answers=StoredAnswers(
             routing,
@@ -208,7 +212,7 @@ async def start(
         ),
         predictor=Predictor(routing, router, fresh),
         similar_items=SimilarItemsFinder(releases, router),
-        lookups=Lookups(releases),
+        lookups=lookups,
         status=StatusReporter(
             releases,
             backends,
@@ -241,7 +245,9 @@ async def start(
         raise
     tasks = [asyncio.create_task(backend.watch()) for backend in backends]
     tasks.append(asyncio.create_task(follower.follow()))
-    gateway = Gateway(bound, follower, backends, releases, routing, metrics, fresh, feedback, tasks)
+    gateway = Gateway(
+        bound, follower, backends, releases, routing, metrics, fresh, feedback, lookups, tasks
+    )
     tasks.append(asyncio.create_task(_update_release_in_service(gateway, settings)))
     return gateway
 

@@ -86,6 +86,11 @@ class GatewaySettings(ServerSettings):
     batch_parallel: int = setting(
         128, "Subjects of one BatchRecommend that are computed at the same time.", low=1, high=4096
     )
+    max_searches: int = setting(
+        64,
+        "Most searches of large catalogues that wait for each other; further ones are refused.",
+        low=1,
+    )
     max_request_bytes: int = setting(
         4 * 1024 * 1024, "Largest request in bytes.", low=1024, high=64 * 1024 * 1024
     )

@@ -17,8 +17,9 @@ from marquee_core.arrays import Int32, Int64
 _WORD = re.compile(r"\w+")
 # Sorts after every word that begins with the text before it: no UTF-8 has this byte.
 _AFTER = b"\xff"
-# A list this many times as long as another is searched for the other's places, and not marked.
-_MUCH_LONGER = 16
+# A list this many times as long as another is searched for the other's places, and not marked;
+# and lists are sorted rather than marked if the catalogue is this many times as long.
+_MUCH_LONGER = 64
 # What an empty query finds.
 _NOTHING = slice(0, 0)
 
@@ -112,7 +113,7 @@ class TitleIndex:
         others = tuple(self._places(word.encode()) for word in dict.fromkeys(words[:-1]))
         return TitleQuery(prefix, self._places(last), others)
 
-    def search(self, query: TitleQuery) -> Int32:
+    def search(self, query: TitleQuery, start: int, end: int) -> tuple[Int32, int]:
         """Finds items whose titles contain all words of the query.
 
         The last word of the query may be a prefix of a title's word. Titles that contain it as a
@@ -121,13 +122,17 @@ class TitleIndex:
 
         Args:
             query: What `look_up` returned.
+            start: The place of the first result to return.
+            end: The place after the last.
 
         Returns:
-            Item indexes, best first (int32).
+            Item indexes, best first (int32), and the number of all results.
         """
         found = self._with_prefix(query.prefix, query.others)
-        whole = self._among(found, self._postings[query.whole])
-        return self._items[np.concatenate([found[whole], found[~whole]])]
+        if _length(query.whole):
+            whole = self._among(found, self._postings[query.whole])
+            found = np.concatenate([found[whole], found[~whole]])
+        return self._items[found[start:end]], len(found)
 
     def _places(self, word: bytes) -> slice:
         """Where the items of a word are."""
@@ -154,7 +159,8 @@ class TitleIndex:
     def _distinct(self, ranks: Int32) -> Int32:
         """Ranks in any order, ascending and without repetitions."""
         if len(ranks) * _MUCH_LONGER < len(self._items):
-            return np.unique(ranks)
+            distinct: Int32 = np.unique(ranks)
+            return distinct
         return np.flatnonzero(self._marks(ranks)).astype(np.int32)
 
     def _among(self, ranks: Int32, others: Int32) -> NDArray[np.bool_]:
