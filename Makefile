@@ -80,6 +80,10 @@ faults: $(VENV)/ready $(POSTGRESQL)/ready ## Let parts of a living system fail; 
 	PYTHONPATH=tests $(BIN)/python -m faults.feedback_faults
 	PYTHONPATH=tests $(BIN)/python -m faults.feedback_kills $(ARGS)
 
+.PHONY: overload
+overload: $(VENV)/ready ## Overload services 3 and 10 times (ARGS="--store releases-store")
+	PYTHONPATH=tests $(BIN)/python -m faults.overload $(ARGS)
+
 .PHONY: object-storage
 object-storage: $(VENV)/ready $(OBJECT_STORAGE)/ready ## Run the tests of release stores in object storage (S3)
 	$(BIN)/pytest tests/core/release/test_object_storage.py $(ARGS)

@@ -197,11 +197,43 @@ class EventIdReused(_DetailError):
 
 
 class Overloaded(_DetailError):
-    """The server refuses the call because too many calls are in progress."""
+    """The server refuses the call because too many calls are in progress.
+
+    Attributes:
+        retry_after_s: Seconds after which the call is worth repeating.
+    """
 
     code = _Code.RESOURCE_EXHAUSTED
     reason = _Reason.ERROR_REASON_OVERLOADED
     key, text = "limit", "the limit of {} calls in progress is reached"
+
+    def __init__(self, value: str, retry_after_s: float = 0.1) -> None:
+        super().__init__(value)
+        self.retry_after_s = retry_after_s
+
+
+class Busy(Overloaded):
+    """The call's answer must be computed, and more calls in progress would make all too slow."""
+
+    code = _Code.RESOURCE_EXHAUSTED
+    reason = _Reason.ERROR_REASON_OVERLOADED
+    key, text = "limit", "the limit of {} answers being computed is reached"
+
+
+class TooManyBatches(Overloaded):
+    """The server or the caller has too many batches in progress."""
+
+    code = _Code.RESOURCE_EXHAUSTED
+    reason = _Reason.ERROR_REASON_OVERLOADED
+    key, text = "limit", "the limit of {} batches in progress is reached"
+
+
+class NotRead(Overloaded):
+    """The caller does not read the answers of its call."""
+
+    code = _Code.RESOURCE_EXHAUSTED
+    reason = _Reason.ERROR_REASON_OVERLOADED
+    key, text = "limit", "the answers were not read for {} seconds"
 
 
 class NoRelease(ServiceError):
@@ -212,6 +244,16 @@ class NoRelease(ServiceError):
 
     def __init__(self, text: str = "no release is loaded yet") -> None:
         super().__init__(text)
+
+
+class Draining(ServiceError):
+    """The gateway shuts down, and begins no further subjects of a batch."""
+
+    code = _Code.UNAVAILABLE
+    reason = _Reason.ERROR_REASON_DRAINING
+
+    def __init__(self) -> None:
+        super().__init__("this gateway shuts down; ask another for the subjects without an answer")
 
 
 class FeedbackUnavailable(ServiceError):
@@ -265,12 +307,12 @@ class RateLimited(ServiceError):
     def __init__(self, wait: float) -> None:
         """Takes the seconds until the caller may call again."""
         super().__init__(f"the rate limit of this caller is reached; try again in {wait:.3f} s")
-        self.retry_after = wait
+        self.retry_after_s = wait
 
     @property
     def metadata(self) -> dict[str, str]:
         """The milliseconds until the caller may call again."""
-        return {"retry_after_ms": str(math.ceil(self.retry_after * 1000))}
+        return {"retry_after_ms": str(math.ceil(self.retry_after_s * 1000))}
 
 
 class AdminRequired(ServiceError):
@@ -289,5 +331,5 @@ class DeadlineExceeded(ServiceError):
     code = _Code.DEADLINE_EXCEEDED
     reason = _Reason.ERROR_REASON_DEADLINE_EXCEEDED
 
-    def __init__(self) -> None:
-        super().__init__("the deadline passed before an answer was ready")
+    def __init__(self, text: str = "the deadline passed before an answer was ready") -> None:
+        super().__init__(text)

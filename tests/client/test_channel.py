@@ -130,8 +130,8 @@ def test_other_errors_are_not_retried(gateway: FakeGateway, error: marquee.Marqu
     assert len(gateway.calls) == 1
 
 
-def test_a_batch_is_not_retried(gateway: FakeGateway) -> None:
-    """Part of a stream may have been read already, so the caller decides."""
+def test_a_batch_without_any_answer_is_not_repeated(gateway: FakeGateway) -> None:
+    """A batch costs the servers a lot, so only one that a lost server had begun is taken up."""
     gateway.on("BatchRecommend", marquee.Unavailable("restarting"))
     with marquee.Client(gateway.address) as client, pytest.raises(marquee.Unavailable):
         list(client.batch_recommend(["42"]))
@@ -438,6 +438,55 @@ def test_a_client_works_on_both_sides_of_a_fork(gateway: FakeGateway, before: st
     """Parent and children can make calls, whether or not the client was used before the fork."""
     result = subprocess.run(
         [sys.executable, "-c", FORK, gateway.address, before],
+        capture_output=True,
+        text=True,
+        timeout=2 * WAIT_S,
+    )
+    assert result.stdout == "done\n", result.stderr
+
+
+BUSY_FORK = """
+import os, signal, sys, threading
+import marquee
+
+client, stop = marquee.Client(sys.argv[1], timeout=60), threading.Event()
+calls = [0] * 4
+
+
+def spin(place):
+    while not stop.is_set():
+        client.status()
+        calls[place] += 1
+
+
+threads = [threading.Thread(target=spin, args=(place,)) for place in range(len(calls))]
+for thread in threads:
+    thread.start()
+for _ in range(10):
+    before = list(calls)
+    while any(now == then for now, then in zip(calls, before)):
+        pass  # Every thread goes on making calls after the last fork.
+    child = os.fork()
+    if child == 0:
+        signal.alarm(90)
+        client.status()
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    if status:
+        print("a child ended with status", status, flush=True)
+        break
+stop.set()
+for thread in threads:
+    thread.join()
+print("done")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_children_of_a_busy_process_can_make_calls(gateway: FakeGateway) -> None:
+    """A fork while other threads are within calls neither crashes the child nor ends the calls."""
+    result = subprocess.run(
+        [sys.executable, "-c", BUSY_FORK, gateway.address],
         capture_output=True,
         text=True,
         timeout=2 * WAIT_S,

@@ -162,6 +162,19 @@ def test_errors_travel_between_processes() -> None:
     assert vars(copy) == vars(error)
 
 
+def test_a_refusal_says_when_to_try_again(gateway: FakeGateway) -> None:
+    """`Overloaded` carries the delay that the server asks for; other errors carry none."""
+    gateway.on("Recommend", marquee.Overloaded("busy", reason="OVERLOADED", retry_after=0.25))
+    gateway.on("GetItem", marquee.NotFound("no such item", reason="ITEM_NOT_FOUND"))
+    with marquee.Client(gateway.address, timeout=DEADLINE_S) as client:
+        with pytest.raises(marquee.Overloaded) as refused:
+            client.recommend("42")
+        with pytest.raises(marquee.NotFound) as missing:
+            client.get_item("1")
+    assert refused.value.retry_after == 0.25
+    assert missing.value.retry_after is None
+
+
 def test_an_error_midway_ends_a_batch(gateway: FakeGateway) -> None:
     """Answers that arrive before an error are returned; then the error is raised."""
 

@@ -56,14 +56,16 @@ async def served(store: ReleaseStore, folder: Path) -> AsyncIterator[AsyncClient
     """A gateway and a CF service in this process, and a client of the gateway."""
     listen, cache = "127.0.0.1:0", str(folder / "cache")
     cf, follower = await start_scoring(
-        ScoringSettings(store.url, listen, cache, poll_interval=0.05), CF, CF_SCORERS
+        ScoringSettings(store=store.url, listen=listen, cache_dir=cache, poll_interval=0.05),
+        CF,
+        CF_SCORERS,
     )
     following = asyncio.create_task(follower.follow())
     gateway = await start_gateway(
         GatewaySettings(
-            store.url,
-            listen,
-            cache,
+            store=store.url,
+            listen=listen,
+            cache_dir=cache,
             poll_interval=0.05,
             probe_interval=0.05,
             backend_timeout=WAIT_S,

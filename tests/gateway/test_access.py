@@ -307,6 +307,8 @@ async def test_each_identity_has_a_rate_limit_of_its_own(services: Any, tmp_path
             await greedy.recommend("u7")
         assert refused.value.reason == "RATE_LIMITED"
         assert int(refused.value.metadata["retry_after_ms"]) > 0
+        assert refused.value.retry_after is not None
+        assert refused.value.retry_after > 0
         await modest.recommend("u7")
     await gateway.stop(0.5)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from marquee_services.server.lanes import LANE, Lane
 from marquee_services.server.micro_batcher import MicroBatcher, QueueFullError
 
 
@@ -137,3 +138,57 @@ async def test_a_failed_batch_fails_its_calls_and_the_next_one_succeeds() -> Non
     assert all(isinstance(result, ConnectionError) for result in results)
     recorder.error = None
     assert await batcher.call("a", 3, 5) == 6
+
+
+async def test_a_batch_that_nobody_waits_for_is_given_up() -> None:
+    """When the last caller of a batch in progress goes, the batch is cancelled."""
+    recorder = Recorder()
+    batcher: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 10, 100)
+    alone = asyncio.create_task(batcher.call("a", 1, 5))
+    await until(lambda: recorder.batches)
+    alone.cancel()
+    # Without the cancellation the next call would wait for the first batch for ever.
+    later = asyncio.create_task(batcher.call("a", 2, 60))
+    await until(lambda: len(recorder.batches) == 2)
+    recorder.gate.set()
+    assert await later == 4
+
+
+async def test_a_call_that_cannot_be_answered_in_time_is_not_sent() -> None:
+    """A call is dropped if it has less time left than a batch takes; others are sent."""
+    sent: list[int] = []
+
+    async def send(key: str, queries: Sequence[int], timeout: float) -> list[int]:
+        await asyncio.sleep(0.05)
+        sent.extend(queries)
+        return list(queries)
+
+    batcher: MicroBatcher[str, int, int] = MicroBatcher(send, 10, 100)
+    assert await batcher.call("a", 1, 60) == 1
+    late, timely = await asyncio.gather(
+        batcher.call("a", 2, 0.02), batcher.call("a", 3, 60), return_exceptions=True
+    )
+    assert isinstance(late, TimeoutError)
+    assert timely == 3
+    assert sent == [1, 3]
+
+
+async def test_single_calls_do_not_wait_for_the_batch_lane() -> None:
+    """While a batch of the batch lane is in progress, single calls are sent; its own lane waits."""
+    recorder = Recorder()
+    batcher: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 32, 100)
+
+    async def in_batch_lane(query: int) -> int:
+        LANE.set(Lane.BATCH)
+        return await batcher.call("a", query, 60)
+
+    slow = [asyncio.create_task(in_batch_lane(n)) for n in range(10)]
+    await until(lambda: recorder.batches)
+    single = asyncio.create_task(batcher.call("a", 100, 60))
+    await until(lambda: len(recorder.batches) == 2)
+    assert recorder.batches == [("a", [0, 1, 2, 3]), ("a", [100])]
+    recorder.gate.set()
+    assert await single == 200
+    assert await asyncio.gather(*slow) == [2 * n for n in range(10)]
+    # Short, since a batch that has been sent is not interrupted.
+    assert max(len(queries) for _, queries in recorder.batches) <= 4

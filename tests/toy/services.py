@@ -127,6 +127,8 @@ class Services:
             poll_interval=0.05,
             probe_interval=0.05,
             backend_timeout=WAIT_S,
+            # Other tests than those of overload make many calls at once on a slow machine.
+            min_computing=256,
             cf_target=self.scoring[CF].address,
             inference_target=self.scoring[INFERENCE].address,
         )

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from marquee._answers import BatchAnswer, Recommendations
+from marquee._batches import BatchProgress
 from marquee._channel import Settings
 from marquee._deferred import Deferred
 from marquee._errors import Cancelled
@@ -114,20 +115,30 @@ class AsyncCalls:
         timeout: float | None,
         metadata: Metadata | None,
     ) -> AsyncIterator[BatchAnswer]:
-        call = self._stub().BatchRecommend(
-            request, **self._settings.call(timeout, self._settings.batch_timeout, metadata)
-        )
-        try:
-            async for response in call:
-                for answer in response.answers:
-                    yield _convert.batch_answer(answer, subjects)
-        except grpc.RpcError as error:
-            raise _rpc_errors.from_rpc_error(error) from error
-        except asyncio.CancelledError:
-            self._raise_if_closed()
-            raise
-        finally:
-            call.cancel()
+        seconds = self._settings.batch_timeout if timeout is None else timeout
+        options = self._settings.call(timeout, self._settings.batch_timeout, metadata)
+        progress = BatchProgress(request, seconds)
+        while True:
+            call = self._stub().BatchRecommend(progress.request, **options)
+            try:
+                async for response in call:
+                    for answer in progress.take(response):
+                        yield _convert.batch_answer(answer, subjects)
+                return
+            except grpc.RpcError as error:
+                if progress.is_complete:
+                    return
+                failed = _rpc_errors.from_rpc_error(error)
+                pause = progress.resume_after(failed)
+                if pause is None:
+                    raise failed from error
+            except asyncio.CancelledError:
+                self._raise_if_closed()
+                raise
+            finally:
+                call.cancel()
+            await asyncio.sleep(pause)
+            options["timeout"] = progress.seconds_left
 
     async def _call(
         self,

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from marquee._answers import BatchAnswer, Recommendations
+from marquee._batches import BatchProgress
 from marquee._channel import Settings
 from marquee._deferred import Deferred
 from marquee._feedback_calls import Feedback
+from marquee._forks import FORK_GATE
 from marquee._options import Metadata, Subject
 
 if TYPE_CHECKING:
@@ -112,17 +115,33 @@ class BlockingCalls:
         timeout: float | None,
         metadata: Metadata | None,
     ) -> Iterator[BatchAnswer]:
-        call = self._stub().BatchRecommend(
-            request, **self._settings.call(timeout, self._settings.batch_timeout, metadata)
-        )
-        try:
-            for response in call:
-                for answer in response.answers:
-                    yield _convert.batch_answer(answer, subjects)
-        except grpc.RpcError as error:
-            raise _rpc_errors.from_rpc_error(error) from error
-        finally:
-            call.cancel()
+        seconds = self._settings.batch_timeout if timeout is None else timeout
+        options = self._settings.call(timeout, self._settings.batch_timeout, metadata)
+        progress = BatchProgress(request, seconds)
+        while True:
+            stub = self._stub()
+            with FORK_GATE:
+                call = stub.BatchRecommend(progress.request, **options)
+            try:
+                while True:
+                    with FORK_GATE:
+                        response = next(call, None)
+                    if response is None:
+                        return
+                    for answer in progress.take(response):
+                        yield _convert.batch_answer(answer, subjects)
+            except grpc.RpcError as error:
+                if progress.is_complete:
+                    return
+                failed = _rpc_errors.from_rpc_error(error)
+                pause = progress.resume_after(failed)
+                if pause is None:
+                    raise failed from error
+            finally:
+                with FORK_GATE:
+                    call.cancel()
+            time.sleep(pause)
+            options["timeout"] = progress.seconds_left
 
     def _call(
         self,
@@ -131,8 +150,10 @@ class BlockingCalls:
         timeout: float | None,
         metadata: Metadata | None,
     ) -> Response:
+        options = self._settings.call(timeout, self._settings.timeout, metadata)
         try:
-            return method(request, **self._settings.call(timeout, self._settings.timeout, metadata))
+            with FORK_GATE:
+                return method(request, **options)
         except grpc.RpcError as error:
             raise _rpc_errors.from_rpc_error(error) from error
 
@@ -149,7 +170,8 @@ class BlockingCalls:
             self._connections.pop(os.getpid(), None)
             connection = None
         if connection is None:
-            new = self._connect()
+            with FORK_GATE:
+                new = self._connect()
             # `setdefault` is atomic, so threads agree on one connection without a lock. A lock
             # could be held by another thread during a fork, and would stay locked in the child.
             connection = self._connections.setdefault(os.getpid(), new)

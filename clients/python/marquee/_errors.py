@@ -47,6 +47,8 @@ class MarqueeError(Exception):
             by a Marquee server, but for example by gRPC or a proxy.
         metadata: Facts about the error, for example `{"item_id": "318"}`.
         violations: The invalid fields; empty except for `InvalidArgument`.
+        retry_after: Seconds after which the server asks to repeat the call; None if it does not
+            say. `Overloaded` has it.
         request_id: The id under which the servers' logs have the call; empty if the error was not
             created by a Marquee server.
     """
@@ -61,6 +63,7 @@ class MarqueeError(Exception):
         reason: str = "",
         metadata: Mapping[str, str] | None = None,
         violations: Sequence[Violation] = (),
+        retry_after: float | None = None,
         request_id: str = "",
     ) -> None:
         super().__init__(message)
@@ -69,6 +72,7 @@ class MarqueeError(Exception):
         self.reason = reason
         self.metadata = dict(metadata or {})
         self.violations = tuple(violations)
+        self.retry_after = retry_after
         self.request_id = request_id
 
     def __str__(self) -> str:
@@ -111,7 +115,7 @@ class PermissionDenied(MarqueeError):
 
 
 class Overloaded(MarqueeError):
-    """The server rejected the call to shed load; retry later."""
+    """The server rejected the call to shed load; repeat it after `retry_after` seconds."""
 
     default_code = "RESOURCE_EXHAUSTED"
 

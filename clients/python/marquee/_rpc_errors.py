@@ -19,26 +19,31 @@ def from_rpc_error(error: grpc.RpcError) -> MarqueeError:
     """Returns the exception for a failed call, to be raised with `raise … from error`.
 
     Reads the google.rpc.Status in the trailing metadata: reason and metadata come from the
-    ErrorInfo of Marquee's domain, violations from the BadRequest, the id from the RequestInfo.
+    ErrorInfo of Marquee's domain, violations from the BadRequest, `retry_after` from the RetryInfo,
+    the id from the RequestInfo.
     """
     code = error.code()
-    reason, metadata, violations, request_id = "", {}, [], ""
+    reason, metadata, violations, request_id, retry_after = "", {}, [], "", None
     for detail in _status(error).details:
         info = error_details_pb2.ErrorInfo()
         bad_request = error_details_pb2.BadRequest()
         request = error_details_pb2.RequestInfo()
+        retry = error_details_pb2.RetryInfo()
         if detail.Unpack(info) and info.domain == ERROR_DOMAIN:
             reason, metadata = info.reason, dict(info.metadata)
         elif detail.Unpack(request):
             request_id = request.request_id
         elif detail.Unpack(bad_request):
             violations += [Violation(v.field, v.description) for v in bad_request.field_violations]
+        elif detail.Unpack(retry):
+            retry_after = retry.retry_delay.ToNanoseconds() / 1e9
     return error_class(code.name)(
         error.details() or code.name,
         code=code.name,
         reason=reason,
         metadata=metadata,
         violations=violations,
+        retry_after=retry_after,
         request_id=request_id,
     )
 

@@ -47,6 +47,8 @@ class DegradedReason(StrEnum):
     """The CF service, or the gateway's queue for it, was full."""
     INFERENCE_OVERLOADED = "INFERENCE_OVERLOADED"
     """The same for the inference service."""
+    REASONS_LEFT_OUT = "REASONS_LEFT_OUT"
+    """The gateway is overloaded, and left out the reasons; the items are those of a full answer."""
 
 
 @dataclass(frozen=True, slots=True)

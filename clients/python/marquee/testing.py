@@ -247,4 +247,8 @@ def _status(error: MarqueeError) -> _Status:
                 field=violation.field, description=violation.description
             )
         details.details.add().Pack(bad_request)
+    if error.retry_after is not None:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromNanoseconds(int(error.retry_after * 1e9))
+        details.details.add().Pack(retry)
     return _Status(code, error.message, ((DETAILS_KEY, details.SerializeToString()),))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import TypeAlias
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
-from marquee_services.errors import ServiceError
+from marquee_services.errors import Draining, ServiceError
 from marquee_services.gateway.answering.recommend import Recommender
+from marquee_services.gateway.batch_lane import BatchLane, subject_cost
 from marquee_services.gateway.caching.message_bytes import (
     SerializedResponse,
     length_delimited_tag,
@@ -17,11 +20,17 @@ from marquee_services.gateway.caching.message_bytes import (
 )
 from marquee_services.gateway.ranking.deadline import Deadline
 from marquee_services.gateway.validation import validate_subject
+from marquee_services.server.lanes import LANE, Lane
 from marquee_services.server.status import reason_name
 
 # A message is sent once it has this many bytes. Sending a message of a stream costs about as much
 # as a call, so many small answers share one.
 _MESSAGE_BYTES = 64 * 1024
+# Stored answers are packed for so many seconds before other calls get their turn.
+_SLICE_S = 0.001
+
+# A subject's position, and its answer as a serialised RecommendResponse, or its error.
+_Answer: TypeAlias = tuple[int, bytes | pb.BatchRecommendResponse.SubjectError]
 
 _ANSWERS = length_delimited_tag(pb.BatchRecommendResponse, "answers")
 _INDEX = varint_tag(pb.BatchRecommendResponse.SubjectAnswer, "subject_index")
@@ -35,13 +44,17 @@ class _Message:
         self._parts: list[bytes] = []
         self.size = 0
 
-    def add_stored(self, position: int, response: bytes) -> None:
-        """Adds a subject's stored answer, a serialised RecommendResponse without a page token."""
+    def add(self, position: int, response: bytes) -> None:
+        """Adds a subject's answer, a serialised RecommendResponse without a page token.
+
+        `Recommendations` has the same fields with the same numbers, so the bytes fit.
+        """
         head = b"".join((_INDEX, varint(position), _RECOMMENDATIONS, varint(len(response))))
         self._add(head, response)
 
-    def add(self, answer: pb.BatchRecommendResponse.SubjectAnswer) -> None:
-        """Adds a subject's answer or error."""
+    def add_error(self, position: int, error: pb.BatchRecommendResponse.SubjectError) -> None:
+        """Adds a subject's error."""
+        answer = pb.BatchRecommendResponse.SubjectAnswer(subject_index=position, error=error)
         self._add(b"", answer.SerializeToString())
 
     def _add(self, head: bytes, content: bytes) -> None:
@@ -62,6 +75,7 @@ async def recommend_batch(
     stored: Iterator[SerializedResponse | None],
     request: pb.BatchRecommendRequest,
     deadline: Deadline,
+    lane: BatchLane,
     parallel: int,
     finish: Callable[[types_pb2.AnswerSource], None],
 ) -> AsyncIterator[SerializedResponse]:
@@ -76,33 +90,56 @@ async def recommend_batch(
             None if the answer must be computed.
         request: The batch, already validated except for its subjects.
         deadline: The deadline of the whole batch.
-        parallel: How many subjects are computed at the same time.
+        lane: The budget that all batches share.
+        parallel: How many subjects may wait for it or be computed at the same time.
         finish: Completes the source of each computed answer.
 
     Yields:
         Serialised BatchRecommendResponses.
+
+    Raises:
+        Draining: The gateway shuts down. The subjects that were begun have been answered.
     """
     subjects = enumerate(stored)
-    tasks: set[asyncio.Task[pb.BatchRecommendResponse.SubjectAnswer]] = set()
+    tasks: set[asyncio.Task[_Answer]] = set()
     message = _Message()
+    cost = subject_cost(request)
+    # Every task of the batch and every call that it makes inherits the lane.
+    LANE.set(Lane.BATCH)
+    slice_start = time.perf_counter()
     try:
         while True:
-            while len(tasks) < parallel and (subject := next(subjects, None)) is not None:
+            while (
+                len(tasks) < parallel
+                and not lane.is_draining
+                and (subject := next(subjects, None)) is not None
+            ):
                 position, answer = subject
                 if answer is None:
-                    computing = _compute(recommender, request, position, deadline, finish)
+                    computing = _compute(
+                        recommender, request, position, deadline, lane, cost, finish
+                    )
                     tasks.add(asyncio.create_task(computing))
                     continue
-                message.add_stored(position, answer)
+                message.add(position, answer)
                 if message.size >= _MESSAGE_BYTES:
                     yield message.take()
+                if time.perf_counter() - slice_start > _SLICE_S:
+                    await lane.give_way()
+                    slice_start = time.perf_counter()
             if message.size:
                 yield message.take()
             if not tasks:
+                if lane.is_draining and next(subjects, None) is not None:
+                    raise Draining
                 return
             done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                message.add(task.result())
+                position, found = task.result()
+                if isinstance(found, bytes):
+                    message.add(position, found)
+                else:
+                    message.add_error(position, found)
                 if message.size >= _MESSAGE_BYTES:
                     yield message.take()
     finally:
@@ -124,22 +161,20 @@ async def _compute(
     request: pb.BatchRecommendRequest,
     position: int,
     deadline: Deadline,
+    lane: BatchLane,
+    cost: int,
     finish: Callable[[types_pb2.AnswerSource], None],
-) -> pb.BatchRecommendResponse.SubjectAnswer:
+) -> _Answer:
     """Computes the answer to one subject; an error becomes the subject's error."""
     single, field = _single_request(request, position), f"subjects[{position}]"
     try:
         validate_subject(single.subject, field)
-        answer = await recommender.recommend(single, deadline, field=field, paged=False)
+        async with lane.slot(cost):
+            answer = await recommender.recommend(single, deadline, field=field, paged=False)
     except ServiceError as error:
         number: int = error.code.value[0]
-        return pb.BatchRecommendResponse.SubjectAnswer(
-            subject_index=position,
-            error=pb.BatchRecommendResponse.SubjectError(
-                code=number, message=str(error), reason=reason_name(error)
-            ),
+        return position, pb.BatchRecommendResponse.SubjectError(
+            code=number, message=str(error), reason=reason_name(error)
         )
     finish(answer.source)
-    # The two messages have the same fields with the same numbers, so bytes convert between them.
-    found = pb.BatchRecommendResponse.Recommendations.FromString(answer.SerializeToString())
-    return pb.BatchRecommendResponse.SubjectAnswer(subject_index=position, recommendations=found)
+    return position, answer.SerializeToString()

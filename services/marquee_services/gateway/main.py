@@ -36,6 +36,7 @@ from marquee_services.gateway.answering.stored_answers import StoredAnswers
 from marquee_services.gateway.backends.backend import Backend
 from marquee_services.gateway.backends.interface import AnyBackend
 from marquee_services.gateway.backends.monitor import BackendMonitor
+from marquee_services.gateway.batch_lane import BatchLane
 from marquee_services.gateway.caching.answer_cache import AnswerCache
 from marquee_services.gateway.caching.counting_lru import CountingLRU, cache_metrics
 from marquee_services.gateway.caching.list_cache import ListCache
@@ -45,8 +46,10 @@ from marquee_services.gateway.feedback_disabled_servicer import DisabledFeedback
 from marquee_services.gateway.ranking.router import Router
 from marquee_services.gateway.releases.release import GatewayRelease, load_gateway_release
 from marquee_services.gateway.releases.serving import Releases
+from marquee_services.gateway.request_limits import REQUEST_LIMITS
 from marquee_services.gateway.servicer import RecommenderServicer
 from marquee_services.gateway.settings import GatewaySettings
+from marquee_services.server.adaptive_limit import AdaptiveLimit
 from marquee_services.server.certificates import Certificates
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.metrics import Metrics
@@ -84,6 +87,8 @@ class Gateway:
         metrics: The gateway's metrics.
         fresh: The feedback of users since the releases were trained.
         feedback: Writes and follows the feedback log; None if the gateway has none.
+        batch_lane: The budget of the batches.
+        computing: Admits the single calls whose answers must be computed.
         lookups: Searches the catalogue.
     """
 
@@ -95,6 +100,8 @@ class Gateway:
     metrics: Metrics
     fresh: FreshFeedback
     feedback: FeedbackRuntime | None
+    batch_lane: BatchLane
+    computing: AdaptiveLimit
     lookups: Lookups
     _tasks: list[asyncio.Task[None]]
 
@@ -104,6 +111,7 @@ class Gateway:
         Args:
             grace: Seconds that calls in progress may still take.
         """
+        self.batch_lane.is_draining = True
         await self.bound.stop(grace)
         for task in self._tasks:
             task.cancel()
@@ -186,6 +194,16 @@ async def start(
     if certificates is not None:
         metrics.read_on_scrape(certificate_metrics((certificates,)))
     feedback = _start_feedback(settings, releases, fresh, metrics)
+    computing = AdaptiveLimit(
+        settings.min_computing,
+        settings.max_computing,
+        settings.latency_tolerance,
+        settings.unhurried_latency,
+    )
+    metrics.watch_limit(computing)
+    batch_lane = BatchLane(
+        settings.batch_parallel, lambda seconds: bound.calls.had_single_within(seconds)
+    )
     counter = None if feedback is None else feedback.list_counter
     if feedback is not None:
         releases.has_feedback_for = feedback.has_read_for
@@ -222,6 +240,9 @@ async def start(
         ),
         settings=settings,
         metrics=metrics,
+        computing=computing,
+        batch_lane=batch_lane,
+        calls=lambda: bound.calls,
     )
     feedback_servicer = DisabledFeedbackServicer() if feedback is None else feedback.servicer
 
@@ -238,6 +259,9 @@ async def start(
             settings.max_request_bytes,
             access,
             reloader,
+            request_limits=REQUEST_LIMITS,
+            exempt=frozenset({"GetStatus"}),
+            refuse_unread=servicer.refuse_unread,
         )
     except BaseException:
         if feedback is not None:
@@ -246,7 +270,18 @@ async def start(
     tasks = [asyncio.create_task(backend.watch()) for backend in backends]
     tasks.append(asyncio.create_task(follower.follow()))
     gateway = Gateway(
-        bound, follower, backends, releases, routing, metrics, fresh, feedback, lookups, tasks
+        bound,
+        follower,
+        backends,
+        releases,
+        routing,
+        metrics,
+        fresh,
+        feedback,
+        batch_lane,
+        computing,
+        lookups,
+        tasks,
     )
     tasks.append(asyncio.create_task(_update_release_in_service(gateway, settings)))
     return gateway

@@ -7,7 +7,8 @@ Deadlines of calls, limits on load and the mapping of errors to statuses are in
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import recommender_service_pb2_grpc, types_pb2
@@ -18,12 +19,22 @@ from marquee_services.gateway.answering.similar import SimilarItemsFinder
 from marquee_services.gateway.answering.status import StatusReporter
 from marquee_services.gateway.answering.stored_answers import AnswerOrigin, StoredAnswers
 from marquee_services.gateway.batch import recommend_batch
+from marquee_services.gateway.batch_lane import BatchLane, subject_cost
 from marquee_services.gateway.caching.message_bytes import SerializedResponse
 from marquee_services.gateway.ranking.deadline import Deadline
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.gateway.validation import validate
+from marquee_services.server.adaptive_limit import AdaptiveLimit
+from marquee_services.server.calls import CallsInProgress
 from marquee_services.server.interceptor import Context, time_left
 from marquee_services.server.metrics import Metrics
+
+# Methods whose answers are always computed.
+_COMPUTED = frozenset({"PredictRatings", "SimilarItems"})
+# Below this share of stored answers, Recommend calls count as computed. The share is that of about
+# the last hundred calls.
+_FEW_STORED = 0.05
+_SHARE_STEP = 0.02
 
 
 class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceServicer):
@@ -39,6 +50,9 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         status: StatusReporter,
         settings: GatewaySettings,
         metrics: Metrics,
+        computing: AdaptiveLimit,
+        batch_lane: BatchLane,
+        calls: Callable[[], CallsInProgress],
     ) -> None:
         """Creates a servicer.
 
@@ -51,6 +65,9 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
             status: Answers GetStatus.
             settings: The gateway's settings; the servicer uses its deadlines and batch limits.
             metrics: Counts answers by origin, and degraded answers by reason.
+            computing: Admits the single calls whose answers must be computed.
+            batch_lane: The budget of the batches.
+            calls: Returns the server's calls in progress.
         """
         self._stored_answers = stored_answers
         self._recommender = recommender
@@ -60,7 +77,27 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         self._status = status
         self._settings = settings
         self._metrics = metrics
+        self._computing = computing
+        self._batch_lane = batch_lane
+        self._calls = calls
+        # The recent share of Recommend calls that need no computation.
+        self._stored_share = 1.0
         self._answers = {origin: metrics.answers.labels(origin) for origin in AnswerOrigin}
+
+    def refuse_unread(self, method: str) -> None:
+        """Refuses a call before its request is read, if it would be refused all the same.
+
+        Args:
+            method: The name of the method.
+
+        Raises:
+            Busy: Too many answers are being computed, and hardly any call needs no computation.
+        """
+        is_computed = method in _COMPUTED or (
+            method == "Recommend" and self._stored_share < _FEW_STORED
+        )
+        if is_computed:
+            self._computing.refuse_if_full()
 
     async def Recommend(  # type: ignore[override]  # the interceptor sends serialised responses
         self, request: pb.RecommendRequest, context: Context
@@ -68,11 +105,19 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         """Recommends items to one subject."""
         start = time.perf_counter()
         stored = self._stored_answers.single(request, start)
+        self._stored_share += _SHARE_STEP * ((stored is not None) - self._stored_share)
         if stored is not None:
             message, origin = stored
             self._answers[origin].inc()
             return message
-        response = await self._recommender.recommend(validate(request), self._deadline(context))
+        name = "RecommendWithReasons" if request.options.include_reasons else "Recommend"
+        async with self._admitted(context, name, subject_cost(request)):
+            response = await self._recommender.recommend(
+                validate(request),
+                self._deadline(context),
+                # Reasons cost about as much as the ranking, and are the first to go.
+                leave_out_reasons=self._computing.has_overload,
+            )
         self._answers[AnswerOrigin.COMPUTED].inc()
         self._finish(response.source, start)
         return response
@@ -88,6 +133,7 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
             self._stored_answers.batch(request, start),
             request,
             self._deadline(context),
+            self._batch_lane,
             self._settings.batch_parallel,
             lambda source: self._finish(source, start),
         ):
@@ -98,7 +144,8 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
     ) -> pb.PredictRatingsResponse:
         """Predicts the ratings that a subject would give to items."""
         start = time.perf_counter()
-        response = await self._predictor.predict(validate(request), self._deadline(context))
+        async with self._admitted(context, "PredictRatings"):
+            response = await self._predictor.predict(validate(request), self._deadline(context))
         self._finish(response.source, start)
         return response
 
@@ -107,7 +154,8 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
     ) -> pb.SimilarItemsResponse:
         """Finds the items that are most similar to an item."""
         start = time.perf_counter()
-        response = await self._similar_items.similar(validate(request), self._deadline(context))
+        async with self._admitted(context, "SimilarItems"):
+            response = await self._similar_items.similar(validate(request), self._deadline(context))
         self._finish(response.source, start)
         return response
 
@@ -126,6 +174,24 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
     ) -> pb.GetStatusResponse:
         """Answers the gateway's state."""
         return self._status.status()
+
+    @asynccontextmanager
+    async def _admitted(self, context: Context, name: str, cost: int = 1) -> AsyncIterator[None]:
+        """Surrounds the computation of an answer, unless it must be refused.
+
+        Args:
+            context: The call.
+            name: The class of calls among which latencies are compared.
+            cost: What the answer costs.
+
+        Raises:
+            Busy: Too many answers are being computed.
+        """
+        seconds = time_left(context, self._settings.default_deadline)
+        async with self._computing.admit(name, cost, seconds):
+            if self._computing.has_overload:
+                await self._calls().until_all_arrived()
+            yield
 
     def _deadline(self, context: Context) -> Deadline:
         """How long the backends may take for a call."""

@@ -83,8 +83,30 @@ class GatewaySettings(ServerSettings):
         alias="first-pages",
         env_alias="MARQUEE_GATEWAY_FIRST_PAGES",
     )
+    max_computing: int = setting(
+        256,
+        "Most answers to single calls that are computed at once. The limit in force adapts to the "
+        "latency; further calls are refused with RESOURCE_EXHAUSTED.",
+        low=1,
+    )
+    min_computing: int = setting(
+        4, "Fewest answers to single calls that may be computed at once.", low=1
+    )
+    latency_tolerance: float = setting(
+        2.5,
+        "How many times the latency without load an answer may take before calls are refused.",
+        low=1.1,
+        high=100,
+    )
+    unhurried_latency: float = setting(
+        0.02, "Latency in seconds up to which no call is refused.", low=0
+    )
     batch_parallel: int = setting(
-        128, "Subjects of one BatchRecommend that are computed at the same time.", low=1, high=4096
+        16,
+        "Subjects of all BatchRecommends together that are computed at the same time; subjects "
+        "with large pages or reasons count several times.",
+        low=1,
+        high=4096,
     )
     max_searches: int = setting(
         64,
@@ -151,6 +173,8 @@ class GatewaySettings(ServerSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.min_computing > self.max_computing:
+            raise ValueError("min_computing: greater than max_computing")
         if bool(self.backend_cert) != bool(self.backend_key):
             raise ValueError("backend_cert and backend_key must be given together")
         if self.backend_cert and not self.backend_ca:

@@ -65,12 +65,13 @@ class _Checker:
         self, field: str, values: Sequence[str], max_count: int, *, distinct: bool = False
     ) -> None:
         self.count(field, len(values), 0, max_count)
-        if _are_distinct_ids(values[:max_count]):
+        values = values[:max_count]
+        if _are_distinct_ids(values):
             return
-        for position, value in enumerate(values[:max_count]):
+        for position, value in enumerate(values):
             self.id(f"{field}[{position}]", value)
         if distinct:
-            self.distinct(field, values[:max_count])
+            self.distinct(field, values)
 
     def distinct(self, field: str, values: Sequence[str]) -> None:
         seen: set[str] = set()
@@ -157,6 +158,8 @@ def _recommend(check: _Checker, request: pb.RecommendRequest) -> None:
 
 def _batch_recommend(check: _Checker, request: pb.BatchRecommendRequest) -> None:
     check.count("subjects", len(request.subjects), 1, MAX_BATCH_SUBJECTS)
+    if check.violations:
+        return  # Too many to look at.
     total = sum(len(s.ratings) + len(s.liked_item_ids) for s in request.subjects)
     check.require(
         total <= MAX_BATCH_RATINGS, "subjects", f"more than {MAX_BATCH_RATINGS} ratings in all"

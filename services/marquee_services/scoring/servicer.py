@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TypeAlias, TypeVar
 
@@ -31,6 +30,7 @@ from marquee_services.scoring.ranking import rank
 from marquee_services.scoring.settings import ScoringSettings
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.interceptor import Context, time_left
+from marquee_services.server.lanes import LaneExecutor
 from marquee_services.server.micro_batcher import MicroBatcher
 from marquee_services.server.queue_metrics import QueueMetrics
 from marquee_services.server.wire import MAX_RETRIEVED
@@ -46,6 +46,7 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
 
     One thread does the scoring, so the event loop stays free for health checks. Waiting requests
     for the same models of the same release are scored in one batch, which costs less per user.
+    Requests of the batch lane wait for all others.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
         self._follower = follower
         self._max_users = settings.max_users
         self._default_deadline = settings.default_deadline
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="scoring")
+        self._thread = LaneExecutor("scoring")
         self._batcher: MicroBatcher[
             tuple[Engine, tuple[str, ...]], list[Query], pb.ScoreItemsResponse
         ] = MicroBatcher(

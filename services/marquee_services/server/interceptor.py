@@ -1,31 +1,33 @@
-"""The interceptor around each call: load shedding, deadline, error details, metrics.
+"""The interceptor around each call: admission, deadline, error details, metrics.
 
-Deadlines are enforced here: a call that passes its deadline is cancelled and ends with
-DEADLINE_EXCEEDED.
+It reads the request itself, so a call counts from its headers on: a call that is refused is refused
+before its message is read, and one whose message does not arrive is ended. Deadlines are enforced
+here: a call that passes its deadline is cancelled and ends with DEADLINE_EXCEEDED.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NoReturn, Self, cast
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, NoReturn, cast
 
 import grpc
 import structlog
 from google.protobuf.message import DecodeError
-from prometheus_client import Histogram
 
 from marquee_services.errors import (
     DeadlineExceeded,
     FieldViolation,
     InvalidFields,
-    Overloaded,
+    NotRead,
     ServiceError,
 )
 from marquee_services.server.access import AccessControl
 from marquee_services.server.call_scope import REQUEST_ID_KEY, CallScope
+from marquee_services.server.calls import CallLimits, CallsInProgress, ObservedCall, Probe
+from marquee_services.server.lanes import LANE, Lane, lane_of
 from marquee_services.server.metrics import Metrics
+from marquee_services.server.request_limits import RequestLimits
 from marquee_services.server.status import (
     DETAILS_KEY,
     internal_details,
@@ -37,6 +39,7 @@ _log = structlog.get_logger()
 _INTERNAL_MESSAGE = (
     "internal error; the server's log has it under the request id in the error details"
 )
+_NO_LIMITS = RequestLimits()
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -44,44 +47,47 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps the methods of some services; calls of other services pass through unchanged.
 
+    Health checks and reflection pass through, so they are answered whatever the load. So are the
+    methods of `CallLimits.exempt`.
+
     Attributes:
-        in_progress: Number of calls in progress.
+        calls: The calls in progress.
     """
 
     def __init__(
         self,
         prefixes: tuple[str, ...],
-        max_calls: int,
-        default_deadline: float,
+        limits: CallLimits,
         metrics: Metrics,
         access: AccessControl | None = None,
         probes: frozenset[str] = frozenset(),
+        request_limits: Mapping[str, RequestLimits] | None = None,
+        refuse_unread: Callable[[str], None] = lambda _method: None,
     ):
         """Takes the services to wrap, and the limits.
 
         Args:
             prefixes: Prefix of each service's methods, `/<full name of the service>/`. The services
                 have no method name in common.
-            max_calls: Most calls in progress at once; further calls are refused.
-            default_deadline: Deadline in seconds of calls whose client set none.
+            limits: How many calls there may be, and for how long.
             metrics: Receives the number of calls in progress and their latencies.
             access: Decides which calls are accepted; None to accept all.
             probes: Names of methods that only ask for the server's state: they do not count as
                 calls, and nothing is recorded about them.
+            request_limits: What a request may consist of, by the method's name.
+            refuse_unread: Raises an error for a call of a method that would certainly be refused
+                once its request has been read.
         """
         self._prefixes = prefixes
-        self._max_calls = max_calls
-        self._default_deadline = default_deadline
+        self._refuse_unread = refuse_unread
+        self._limits = limits
         self._metrics = metrics
         self._access = access
         self._probes = probes
-        metrics.limit.set(max_calls)
-        self.in_progress = 0
-        metrics.in_progress.set_function(lambda: self.in_progress)
-        # Wrapped handlers by method, so that each is wrapped only once.
-        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
-        # Histograms by method and status code: `labels()` costs more than an observation.
-        self._seconds: dict[tuple[str, str], Histogram] = {}
+        self._request_limits = request_limits or {}
+        self.calls = CallsInProgress(limits, metrics)
+        # Wrapped handlers by method and lane, so that each is wrapped only once.
+        self._handlers: dict[tuple[str, Lane], grpc.RpcMethodHandler[Any, Any]] = {}
 
     async def intercept_service(
         self,
@@ -91,42 +97,53 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Returns the wrapped handler of a method of the services."""
+        self.calls.arrived += 1
         method = handler_call_details.method
-        if method in self._handlers:
-            return self._handlers[method]
+        key = method, lane_of(handler_call_details.invocation_metadata or ())
+        if key in self._handlers:
+            return self._handlers[key]
         handler = await continuation(handler_call_details)
         if handler is None or not method.startswith(self._prefixes):
             return handler
-        self._handlers[method] = self._wrap(method, handler)
-        return self._handlers[method]
+        self._handlers[key] = self._wrap(method, handler, key[1])
+        return self._handlers[key]
 
     def _wrap(
-        self, method: str, handler: grpc.RpcMethodHandler[Any, Any]
+        self, method: str, handler: grpc.RpcMethodHandler[Any, Any], lane: Lane
     ) -> grpc.RpcMethodHandler[Any, Any]:
+        """The handlers read a stream of requests, of which the first is the only one."""
         name = method.rsplit("/", 1)[-1]
+        read = self._reader(name, handler.request_deserializer)
+        write = _bytes_or_serialized(handler.response_serializer)
         if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(
-                self._streaming(name, method, handler.unary_stream),
-                _checked_deserializer(handler.request_deserializer),
-                _bytes_or_serialized(handler.response_serializer),
-            )
-        return grpc.unary_unary_rpc_method_handler(
-            self._unary(name, method, handler.unary_unary),
-            _checked_deserializer(handler.request_deserializer),
-            _bytes_or_serialized(handler.response_serializer),
-        )
+            streaming = self._streaming(name, method, handler.unary_stream, read)
+            return grpc.stream_stream_rpc_method_handler(streaming, None, write)
+        unary = self._unary(name, method, handler.unary_unary, read, lane)
+        return grpc.stream_unary_rpc_method_handler(unary, None, write)
 
     def _unary(
-        self, name: str, method: str, behaviour: Any
+        self,
+        name: str,
+        method: str,
+        behaviour: Any,
+        read: Callable[[Context], Awaitable[Any]],
+        lane: Lane,
     ) -> Callable[[Any, Context], Awaitable[Any]]:
-        async def call(request: Any, context: Context) -> Any:
+        async def call(_requests: Any, context: Context) -> Any:
+            if lane is not Lane.INTERACTIVE:
+                LANE.set(lane)
             with self._observe(name, method, context) as observed:
                 try:
-                    self._admit()
+                    seconds = self._seconds(context)
+                    observed.check()
                     if self._access is not None:
                         await self._access.admit(method, context)
-                    _refuse_malformed(request)
-                    async with asyncio.timeout(time_left(context, self._default_deadline)):
+                    self._refuse_unread(name)
+                    async with asyncio.timeout(min(seconds, self._limits.receive_s)) as limit:
+                        due = cast("float", limit.when()) + self._after_receiving(seconds)
+                        request = await read(context)
+                        observed.begin()
+                        limit.reschedule(due)
                         return await behaviour(request, context)
                 except Exception as error:
                     await self._abort(error, context, observed)
@@ -134,50 +151,108 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return call
 
     def _streaming(
-        self, name: str, method: str, behaviour: Any
+        self, name: str, method: str, behaviour: Any, read: Callable[[Context], Awaitable[Any]]
     ) -> Callable[[Any, Context], AsyncIterator[Any]]:
-        async def call(request: Any, context: Context) -> AsyncIterator[Any]:
-            with self._observe(name, method, context) as observed:
+        async def call(_requests: Any, context: Context) -> AsyncIterator[Any]:
+            loop = asyncio.get_running_loop()
+            task = cast("asyncio.Task[Any]", asyncio.current_task())
+            with self._observe(name, method, context, context.peer()) as observed:
                 try:
-                    self._admit()
+                    seconds = self._seconds(context)
+                    observed.check()
                     if self._access is not None:
                         await self._access.admit(method, context)
-                    _refuse_malformed(request)
-                    async with asyncio.timeout(time_left(context, self._default_deadline)):
+                    async with asyncio.timeout(min(seconds, self._limits.receive_s)) as limit:
+                        due = cast("float", limit.when()) + self._after_receiving(seconds)
+                        request = await read(context)
+                        observed.begin()
+                        limit.reschedule(due)
                         async for response in behaviour(request, context):
-                            yield response
+                            stalled = loop.call_later(
+                                self._limits.stall_s, self._end_unread, context, task, observed
+                            )
+                            try:
+                                # Waits until the caller has taken what was sent before.
+                                yield response
+                            finally:
+                                stalled.cancel()
                 except Exception as error:
                     await self._abort(error, context, observed)
 
         return call
 
-    def _observe(self, name: str, method: str, context: Context) -> _ObservedCall:
+    def _observe(self, name: str, method: str, context: Context, peer: str = "") -> ObservedCall:
         if name in self._probes:
-            return _Probe(self, name, CallScope(""))
-        return _ObservedCall(self, name, CallScope.begin(method, context))
+            return Probe(self.calls, name, CallScope(""))
+        return ObservedCall(self.calls, name, CallScope.begin(method, context), peer)
 
-    def seconds_of(self, name: str, code: str) -> Histogram:
-        """The latency histogram of a method's calls that ended with a status code."""
-        found = self._seconds.get((name, code))
-        if found is None:
-            found = self._seconds[name, code] = self._metrics.calls.labels(name, code)
-        return found
+    def _after_receiving(self, seconds: float) -> float:
+        """How much later than the time to receive the request the deadline of a call is."""
+        return max(0.0, seconds - self._limits.receive_s)
 
-    def _admit(self) -> None:
-        if self.in_progress > self._max_calls:
-            raise Overloaded(str(self._max_calls))
+    def _seconds(self, context: Context) -> float:
+        """Seconds that a call may take.
 
-    async def _abort(self, error: Exception, context: Context, observed: _ObservedCall) -> NoReturn:
+        Raises:
+            DeadlineExceeded: None are left, so nothing is begun.
+        """
+        seconds = time_left(context, self._limits.default_deadline_s)
+        if seconds <= 0:
+            raise DeadlineExceeded
+        return min(seconds, self._limits.max_deadline_s)
+
+    def _reader(self, name: str, deserialize: Any) -> Callable[[Context], Awaitable[Any]]:
+        limits = self._request_limits.get(name, _NO_LIMITS)
+
+        async def read(context: Context) -> Any:
+            data = await context.read()
+            if data is grpc.aio.EOF:
+                raise InvalidFields([FieldViolation("", "the call has no request message")])
+            await limits.check(data)
+            try:
+                return deserialize(data)
+            except DecodeError:
+                # If the deserializer raised, gRPC would end the call with INTERNAL.
+                raise InvalidFields(
+                    [FieldViolation("", "the request cannot be parsed as a message of its type")]
+                ) from None
+
+        return read
+
+    def _end_unread(
+        self, context: Context, task: asyncio.Task[Any], observed: ObservedCall
+    ) -> None:
+        """Ends a call whose caller does not read, and frees what it holds."""
+        error = NotRead(f"{self._limits.stall_s:g}")
+        observed.code = error.code.name
+        self._metrics.errors.labels(reason_name(error)).inc()
+
+        async def end() -> None:
+            details = status_details(error, observed.scope.request_id)
+            abort = context.abort(error.code, str(error), ((DETAILS_KEY, details),))
+            # The status waits behind the unread answers; the call's own task must not.
+            sending = asyncio.ensure_future(abort)
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([sending])
+            sending.exception()
+
+        ending = asyncio.ensure_future(end())
+        self.calls.endings.add(ending)
+        ending.add_done_callback(self.calls.endings.discard)
+
+    async def _abort(self, error: Exception, context: Context, observed: ObservedCall) -> NoReturn:
         if isinstance(error, TimeoutError):
-            error = DeadlineExceeded()
+            reading = "no request arrived before the deadline or in time"
+            error = DeadlineExceeded() if observed.begun else DeadlineExceeded(reading)
+        request_id = observed.scope.request_id
         if isinstance(error, ServiceError):
             code, message = error.code, str(error)
             self._metrics.errors.labels(reason_name(error)).inc()
-            details = status_details(error, observed.scope.request_id)
+            details = status_details(error, request_id)
         elif isinstance(error, grpc.aio.AbortError):
             raise error
         else:
-            request_id = observed.scope.request_id
             self._metrics.errors.labels("INTERNAL").inc()
             _log.error(
                 "internal_error", method=observed.name, request_id=request_id, exc_info=error
@@ -185,74 +260,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             code, message = grpc.StatusCode.INTERNAL, _INTERNAL_MESSAGE
             details = internal_details(message, request_id)
         observed.code = code.name
-        trailers = (DETAILS_KEY, details), (REQUEST_ID_KEY, observed.scope.request_id)
+        trailers = (DETAILS_KEY, details), (REQUEST_ID_KEY, request_id)
         await context.abort(code, message, trailers)
         raise AssertionError("abort always raises")
-
-
-class _ObservedCall:
-    """Measures a call: adds it to the calls in progress and records its latency.
-
-    Attributes:
-        name: Name of the method.
-        scope: Its request id and its trace.
-        code: Name of the status code that the call ends with.
-    """
-
-    __slots__ = ("_calls", "_start", "code", "name", "scope")
-
-    def __init__(self, calls: CallInterceptor, name: str, scope: CallScope) -> None:
-        self._calls = calls
-        self.name = name
-        self.scope = scope
-        self.code = "OK"
-
-    def __enter__(self) -> Self:
-        self._calls.in_progress += 1
-        self._start = time.perf_counter()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
-    ) -> None:
-        # When the caller of a stream goes away, its generator is closed and not cancelled.
-        if isinstance(error, asyncio.CancelledError | GeneratorExit):
-            self.code = "CANCELLED"
-        self._calls.in_progress -= 1
-        seconds = time.perf_counter() - self._start
-        self._calls.seconds_of(self.name, self.code).observe(seconds, self.scope.exemplar)
-        self.scope.end(self.code)
-
-
-class _Probe(_ObservedCall):
-    """A probe, which is neither counted nor recorded."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
-    ) -> None:
-        pass
-
-
-class _Malformed:
-    """Takes the place of a request whose bytes cannot be parsed."""
-
-
-def _checked_deserializer(deserialize: Any) -> Callable[[bytes], Any]:
-    """Wraps a deserializer so that malformed bytes end the call with INVALID_ARGUMENT.
-
-    If the deserializer raised, gRPC would end the call with INTERNAL.
-    """
-
-    def read(data: bytes) -> Any:
-        try:
-            return deserialize(data)
-        except DecodeError:
-            return _Malformed()
-
-    return read
 
 
 def _bytes_or_serialized(serialize: Any) -> Callable[[Any], bytes]:
@@ -265,13 +275,6 @@ def _bytes_or_serialized(serialize: Any) -> Callable[[Any], bytes]:
         return response if type(response) is bytes else serialize(response)
 
     return write
-
-
-def _refuse_malformed(request: Any) -> None:
-    if isinstance(request, _Malformed):
-        raise InvalidFields(
-            [FieldViolation("", "the request cannot be parsed as a message of its type")]
-        )
 
 
 def time_left(context: Context, default: float) -> float:

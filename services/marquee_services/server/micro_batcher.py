@@ -4,6 +4,10 @@ An idle batcher sends a call at once, as a batch of one. While that batch is in 
 calls queue up. When the batch returns, the next one leaves with as many queued calls as fit. So a
 call never waits for a batch to fill, and batches grow with the load: the longer a batch takes, the
 more calls the next one combines.
+
+Each lane (see `lanes.py`) has a queue of its own and batches of its own, so a call that somebody
+waits for is never sent behind subjects of a BatchRecommend. Batches of the batch lane are small:
+one that has begun is not interrupted.
 """
 
 from __future__ import annotations
@@ -20,11 +24,20 @@ from marquee.v1 import errors_pb2
 from marquee_services.errors import Overloaded
 from marquee_services.server import call_scope
 from marquee_services.server.call_scope import CallScope
+from marquee_services.server.lanes import LANE, Lane
 from marquee_services.server.queue_metrics import QueueMeter
 
 _K = TypeVar("_K", bound=Hashable)
 _Q = TypeVar("_Q")
 _A = TypeVar("_A")
+
+_BATCH_LANE_WEIGHT = 4
+"""Largest total weight of a batch of the batch lane."""
+
+# A batch takes about as long as the fastest of the last ones, or longer. That estimate is lowered
+# by this factor for each call dropped because of it, so that it cannot keep out all calls for ever.
+_DOUBT = 0.9
+_FASTEST_OF = 8
 
 
 class QueueFullError(Overloaded):
@@ -74,20 +87,19 @@ class MicroBatcher(Generic[_K, _Q, _A]):
             send: Sends the queries of a batch, given their key and a timeout in seconds. Returns
                 one answer for each query, in their order.
             max_batch: Largest total weight of a batch. A query that weighs more is sent alone.
-            max_waiting: Largest number of queued calls, not counting the batch in progress.
-            meter: Measures the queue; None for nothing.
+            max_waiting: Largest number of queued calls of a lane, not counting the batch in
+                progress.
+            meter: Measures the queues; None for nothing.
         """
-        self._send = send
-        self._max_batch = max_batch
-        self._max_waiting = max_waiting
-        self._queue: deque[_Call[_K, _Q, _A]] = deque()
-        self._sender: asyncio.Task[None] | None = None
-        self._meter = meter
+        self._lanes = {
+            Lane.INTERACTIVE: _LaneBatcher(send, max_batch, max_waiting, meter),
+            Lane.BATCH: _LaneBatcher(send, min(max_batch, _BATCH_LANE_WEIGHT), max_waiting, meter),
+        }
         if meter is not None:
-            meter.watch(self._queue.__len__, max_waiting)
+            meter.watch(lambda: sum(lane.waiting for lane in self._lanes.values()), max_waiting)
 
     async def call(self, key: _K, query: _Q, timeout: float, weight: int = 1) -> _A:
-        """Queues a query, and returns its answer.
+        """Queues a query in the lane of the current task, and returns its answer.
 
         Args:
             key: Only queries of equal keys share a batch.
@@ -96,11 +108,40 @@ class MicroBatcher(Generic[_K, _Q, _A]):
             weight: The query's share of the maximum weight of a batch.
 
         Raises:
-            TimeoutError: No answer arrived within the timeout. The batch goes on for its other
-                callers.
+            TimeoutError: No answer arrived within the timeout, or none can arrive any more. The
+                batch goes on for its other callers.
             QueueFullError: The queue is full.
             Exception: The error that `send` raised for the batch.
         """
+        return await self._lanes[LANE.get()].call(key, query, timeout, weight)
+
+
+class _LaneBatcher(Generic[_K, _Q, _A]):
+    """The batches of one lane."""
+
+    def __init__(
+        self,
+        send: Callable[[_K, Sequence[_Q], float], Awaitable[Sequence[_A]]],
+        max_batch: int,
+        max_waiting: int,
+        meter: QueueMeter | None,
+    ) -> None:
+        self._meter = meter
+        self._send = send
+        self._max_batch = max_batch
+        self._max_waiting = max_waiting
+        self._queue: deque[_Call[_K, _Q, _A]] = deque()
+        self._sender: asyncio.Task[None] | None = None
+        self._last_seconds: deque[float] = deque(maxlen=_FASTEST_OF)
+        self._expected_s = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """The number of queued calls."""
+        return len(self._queue)
+
+    async def call(self, key: _K, query: _Q, timeout: float, weight: int) -> _A:
+        """Queues a query, and returns its answer; see `MicroBatcher.call`."""
         if len(self._queue) >= self._max_waiting:
             raise QueueFullError(str(self._max_waiting))
         loop = asyncio.get_running_loop()
@@ -125,14 +166,19 @@ class MicroBatcher(Generic[_K, _Q, _A]):
     def _next_batch(self) -> list[_Call[_K, _Q, _A]]:
         """Removes the oldest call from the queue, and those of the same key that fit with it.
 
-        Calls whose callers gave up are dropped.
+        Calls whose callers gave up are dropped, and so are those whose answer would come too late.
         """
+        now = asyncio.get_running_loop().time()
         batch: list[_Call[_K, _Q, _A]] = []
         others: list[_Call[_K, _Q, _A]] = []
         remaining = self._max_batch
         while self._queue and remaining > 0:
             call = self._queue.popleft()
             if call.answer.done():
+                continue
+            if call.deadline < now + self._expected_s:
+                call.answer.set_exception(TimeoutError())
+                self._expected_s *= _DOUBT
                 continue
             if not batch or (call.key == batch[0].key and call.weight <= remaining):
                 batch.append(call)
@@ -144,20 +190,39 @@ class MicroBatcher(Generic[_K, _Q, _A]):
 
     async def _send_batch(self, batch: list[_Call[_K, _Q, _A]]) -> None:
         call_scope.enter([call.scope for call in batch])
-        now = asyncio.get_running_loop().time()
-        timeout = max(call.deadline for call in batch) - now
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        timeout = max(call.deadline for call in batch) - start
         if self._meter is not None:
-            waits = [now - call.queued_at for call in batch]
+            waits = [start - call.queued_at for call in batch]
             self._meter.record_batch(waits, sum(call.weight for call in batch))
+        sending = asyncio.ensure_future(
+            self._send(batch[0].key, [call.query for call in batch], max(timeout, 0.001))
+        )
+        waiting = len(batch)
+
+        def on_done(_answer: asyncio.Future[_A]) -> None:
+            nonlocal waiting
+            waiting -= 1
+            if not waiting:
+                sending.cancel()  # Without effect if it has ended.
+
+        for call in batch:
+            call.answer.add_done_callback(on_done)
         try:
-            answers = await self._send(
-                batch[0].key, [call.query for call in batch], max(timeout, 0.001)
-            )
+            answers = await sending
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return  # All callers have given up.
         except Exception as error:
             for call in batch:
                 if not call.answer.done():
                     call.answer.set_exception(error)
             return
+        self._last_seconds.append(loop.time() - start)
+        self._expected_s = min(self._last_seconds)
         for call, answer in zip(batch, answers, strict=True):
             if not call.answer.done():
                 call.answer.set_result(answer)

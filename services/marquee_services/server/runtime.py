@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -20,11 +20,13 @@ from grpc_reflection.v1alpha import reflection
 
 from marquee_services.server import background
 from marquee_services.server.access import AccessControl
+from marquee_services.server.calls import CallLimits, CallsInProgress
 from marquee_services.server.certificates import Certificates
 from marquee_services.server.health import Health
 from marquee_services.server.interceptor import CallInterceptor
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.reloading import Reloader
+from marquee_services.server.request_limits import RequestLimits
 from marquee_services.server.settings import ServerSettings, host_of, is_loopback
 from marquee_services.server.state_metrics import certificate_metrics
 
@@ -36,6 +38,7 @@ _UNCHECKED = (
     "anybody who reaches this address is served: neither tokens nor client certificates are checked"
 )
 _MIN_PING_INTERVAL_MS = 500
+_MAX_PENDING = 10_000
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class BoundServer:
         server: The gRPC server.
         port: The port that the server listens on; 0 for a Unix socket.
         metrics: The server's metrics.
+        calls: The calls in progress.
         reloader: Reads certificates and tokens again when their files change.
         health_port: The port of the listener for health checks; 0 without one.
     """
@@ -53,6 +57,7 @@ class BoundServer:
     server: grpc.aio.Server
     port: int
     metrics: Metrics
+    calls: CallsInProgress
     reloader: Reloader
     health_port: int
     _health: Health
@@ -89,6 +94,9 @@ async def create_server(
     access: AccessControl | None = None,
     reloader: Reloader | None = None,
     probes: frozenset[str] = frozenset(),
+    request_limits: Mapping[str, RequestLimits] | None = None,
+    exempt: frozenset[str] = frozenset(),
+    refuse_unread: Callable[[str], None] = lambda _method: None,
 ) -> BoundServer:
     """Creates and starts a server with health checks, reflection and the interceptor.
 
@@ -103,6 +111,10 @@ async def create_server(
         access: Decides which calls are accepted; None to check only `settings.allowed_clients`.
         reloader: Reads files again; None for one of the server's own.
         probes: Names of methods that only ask for the server's state, and do not count as calls.
+        request_limits: What a request may consist of, by the method's name.
+        exempt: Names of methods that are answered beyond the limit of calls.
+        refuse_unread: Raises an error for a call of a method that would certainly be refused once
+            its request has been read.
 
     Raises:
         CertificateError: The server's certificate cannot be used.
@@ -114,11 +126,20 @@ async def create_server(
     reloader = reloader or Reloader()
     interceptor = CallInterceptor(
         tuple(f"/{service}/" for service in services),
-        settings.max_calls,
-        settings.default_deadline,
+        CallLimits(
+            settings.max_calls,
+            settings.max_batches,
+            settings.default_deadline,
+            settings.max_deadline,
+            settings.receive_timeout,
+            settings.stall_timeout,
+            exempt,
+        ),
         metrics,
         access,
         probes,
+        request_limits,
+        refuse_unread,
     )
     server = grpc.aio.server(
         interceptors=(interceptor,),
@@ -127,6 +148,17 @@ async def create_server(
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", max_receive_bytes),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_concurrent_streams", settings.max_streams),
+            # Streams beyond the limit are refused at once: gRPC would hold each for up to a second.
+            ("grpc.http.tarpit", 0),
+            # It counts streams that have ended but not been freed, which the client does not know
+            # of: under a burst it refuses calls of clients that keep to the limit.
+            ("grpc.http.overload_protection", 0),
+            ("grpc.max_connection_idle_ms", int(settings.max_connection_idle * 1000)),
+            # The interceptor refuses calls with a reason. gRPC ends those beyond this number that
+            # it has not handed over yet as CANCELLED, without one; its default is a thousand.
+            ("grpc.server.max_pending_requests", _MAX_PENDING),
+            ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
             # Clients send keepalive pings to detect a server that hangs; do not refuse them.
             ("grpc.http2.min_ping_interval_without_data_ms", _MIN_PING_INTERVAL_MS),
             ("grpc.http2.max_ping_strikes", 0),
@@ -145,6 +177,7 @@ async def create_server(
         server,
         port,
         metrics,
+        interceptor.calls,
         reloader,
         health_port,
         health_servicer,

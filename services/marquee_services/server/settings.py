@@ -156,8 +156,31 @@ class ServerSettings(Settings):
         "Most calls in progress at once; further calls are refused with RESOURCE_EXHAUSTED.",
         low=1,
     )
+    max_batches: int = setting(
+        64,
+        "Most batches in progress at once, which do not count as calls; one caller's host may have "
+        "half of them.",
+        low=1,
+    )
+    max_streams: int = setting(
+        100,
+        "Most calls in progress on one connection; gRPC clients hold further ones back.",
+        low=1,
+    )
+    max_connection_idle: float = setting(
+        900.0, "Seconds after which a connection without calls is closed.", low=1
+    )
     default_deadline: float = setting(
         5.0, "Deadline in seconds of calls whose client set none.", low=0.01
+    )
+    max_deadline: float = setting(
+        600.0, "Longest deadline of a call in seconds; later ones are brought forward.", low=0.01
+    )
+    receive_timeout: float = setting(
+        5.0, "Seconds that a call's request may take to arrive.", low=0.01
+    )
+    stall_timeout: float = setting(
+        10.0, "Seconds for which a batch's caller may leave an answer unread.", low=0.01
     )
     grace: float = setting(
         10.0, "Seconds that calls in progress have to finish at shutdown.", low=0

@@ -5,17 +5,24 @@ from __future__ import annotations
 from typing import TypeAlias
 
 import grpc
-from google.protobuf import any_pb2
+from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from marquee.v1 import errors_pb2
-from marquee_services.errors import InvalidFields, ServiceError
+from marquee_services.errors import InvalidFields, Overloaded, RateLimited, ServiceError
 
 DOMAIN = "marquee.v1"
 DETAILS_KEY = "grpc-status-details-bin"
 
+# The encoded details of refusals, by message and delay.
+_refusals: dict[tuple[str, float], bytes] = {}
+_MOST_REFUSALS = 256
+
 _Detail: TypeAlias = (
-    error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RequestInfo
+    error_details_pb2.ErrorInfo
+    | error_details_pb2.BadRequest
+    | error_details_pb2.RequestInfo
+    | error_details_pb2.RetryInfo
 )
 
 
@@ -31,6 +38,26 @@ def status_details(error: ServiceError, request_id: str = "") -> bytes:
         error: The error.
         request_id: The id of the call, under which the servers' logs have it; "" for none.
     """
+    if isinstance(error, Overloaded):
+        # Refusals must cost little, and are all alike.
+        key = str(error), error.retry_after_s
+        if key not in _refusals:
+            if len(_refusals) >= _MOST_REFUSALS:
+                _refusals.clear()
+            _refusals[key] = _encode(error)
+        encoded = _refusals[key]
+    else:
+        encoded = _encode(error)
+    if not request_id:
+        return encoded
+    detail = any_pb2.Any()
+    detail.Pack(error_details_pb2.RequestInfo(request_id=request_id))
+    # Serialised messages that follow each other are parsed as one, with the details of both.
+    more: bytes = status_pb2.Status(details=[detail]).SerializeToString()
+    return encoded + more
+
+
+def _encode(error: ServiceError) -> bytes:
     details: list[_Detail] = [
         error_details_pb2.ErrorInfo(
             reason=reason_name(error), domain=DOMAIN, metadata=error.metadata
@@ -47,8 +74,10 @@ def status_details(error: ServiceError, request_id: str = "") -> bytes:
                 ]
             )
         )
-    if request_id:
-        details.append(error_details_pb2.RequestInfo(request_id=request_id))
+    if isinstance(error, Overloaded | RateLimited):
+        delay = duration_pb2.Duration()
+        delay.FromNanoseconds(int(error.retry_after_s * 1e9))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     return pack_status(error.code, str(error), *details)
 
 

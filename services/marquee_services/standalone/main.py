@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 
@@ -19,6 +18,7 @@ from marquee_services.gateway.main import start as start_gateway
 from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.loading import load_engine
 from marquee_services.server.follower import ReleaseFollower
+from marquee_services.server.lanes import LaneExecutor
 from marquee_services.server.runtime import until_signalled
 from marquee_services.server.trial import Trial, start_trial_host
 from marquee_services.server.trial_host import TrialHost
@@ -51,7 +51,7 @@ async def start(
     """
     store = store or settings.open_store()
     # One thread scores for both backends: more would only compete for the interpreter's lock.
-    executor = ThreadPoolExecutor(1, thread_name_prefix="scoring")
+    executor = LaneExecutor("scoring")
     followers, backends = [], []
     for name, own_loaders in loaders.items():
         trial = None if host is None else Trial(name, settings, host)

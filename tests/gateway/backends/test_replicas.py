@@ -47,7 +47,11 @@ async def test_calls_go_to_all_replicas(two_replicas: Any, monkeypatch: pytest.M
     """Idle replicas take turns, and the replica that ranks an answer also predicts its stars."""
     gateway, stub, _ = two_replicas
     called: dict[str, list[str]] = {"rank": [], "score": []}
+    now = asyncio.get_running_loop().time()
     for replica in gateway.backends[0].replicas.values():
+        # Equally fast, and so slow that no call seems late, however loaded this machine is.
+        replica.latency.observe(TIMEOUT_S, now)
+        monkeypatch.setattr(replica.latency, "observe", lambda *_: None)
         for name, addresses in called.items():
             method = getattr(replica, name)
 
@@ -199,3 +203,27 @@ async def test_a_replicas_certificate_is_that_of_its_host(
     assert replica.last_error.text.startswith(code)
     await replica.close()
     await server.stop(None)
+
+
+async def test_a_late_call_is_hedged(two_replicas: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a replica does not answer, another one is asked long before the timeout."""
+    gateway, stub, _ = two_replicas
+    hung = 0
+
+    async def hang(*_args: Any) -> Any:
+        nonlocal hung
+        hung += 1
+        await asyncio.Event().wait()
+
+    first, second = gateway.backends[0].replicas.values()
+    # The other one counts as slow, so that the first is asked first.
+    second.latency.observe(0.5, asyncio.get_running_loop().time())
+    monkeypatch.setattr(first, "rank", hang)
+    # The backends' timeout is longer than this deadline: only a hedge can answer.
+    answer = await stub.Recommend(REQUEST, timeout=TIMEOUT_S)
+    assert hung == 1
+    assert answer.items
+    assert not answer.source.degraded
+    assert first.calls_in_flight == second.calls_in_flight == 0
+    # The time that the first one took counts as its latency, so it is not asked again.
+    assert first.latency.value(asyncio.get_running_loop().time()) > 0

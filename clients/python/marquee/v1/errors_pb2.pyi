@@ -52,7 +52,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 6
     """RESOURCE_EXHAUSTED. The server rejected the call because too many calls are in progress. Retry
-    later, or against another server. Example metadata: {"limit": "1024"}
+    after the delay in the RetryInfo, or against another server. Example metadata: {"limit": "1024"}
     """
     ERROR_REASON_PAGE_TOKEN_MISMATCH: _ErrorReason.ValueType  # 7
     """FAILED_PRECONDITION. The page token is damaged, or it belongs to a different request.
@@ -86,6 +86,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_NO_PREDICTED_STARS: _ErrorReason.ValueType  # 14
     """FAILED_PRECONDITION. The release predicts no ratings, because it was trained on implicit
     feedback. Example metadata: {"release_id": "20260101T120000Z-1a2b3c4d"}
+    """
+    ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 30
+    """UNAVAILABLE. The gateway shuts down, and has answered the subjects of the batch that it had begun.
+    Ask another server for the others. Example metadata: {}
     """
     ERROR_REASON_FEEDBACK_UNAVAILABLE: _ErrorReason.ValueType  # 20
     """UNAVAILABLE. The feedback log does not answer, or this gateway has not yet read the feedback
@@ -142,7 +146,7 @@ service. Example metadata: {}
 """
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 6
 """RESOURCE_EXHAUSTED. The server rejected the call because too many calls are in progress. Retry
-later, or against another server. Example metadata: {"limit": "1024"}
+after the delay in the RetryInfo, or against another server. Example metadata: {"limit": "1024"}
 """
 ERROR_REASON_PAGE_TOKEN_MISMATCH: ErrorReason.ValueType  # 7
 """FAILED_PRECONDITION. The page token is damaged, or it belongs to a different request.
@@ -176,6 +180,10 @@ Example metadata: {"backend": "inference"}
 ERROR_REASON_NO_PREDICTED_STARS: ErrorReason.ValueType  # 14
 """FAILED_PRECONDITION. The release predicts no ratings, because it was trained on implicit
 feedback. Example metadata: {"release_id": "20260101T120000Z-1a2b3c4d"}
+"""
+ERROR_REASON_DRAINING: ErrorReason.ValueType  # 30
+"""UNAVAILABLE. The gateway shuts down, and has answered the subjects of the batch that it had begun.
+Ask another server for the others. Example metadata: {}
 """
 ERROR_REASON_FEEDBACK_UNAVAILABLE: ErrorReason.ValueType  # 20
 """UNAVAILABLE. The feedback log does not answer, or this gateway has not yet read the feedback

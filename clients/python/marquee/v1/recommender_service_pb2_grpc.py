@@ -105,8 +105,12 @@ class RecommenderServiceServicer(object):
         Answers are streamed as they become ready, in any order, possibly several per message. An error
         of one subject takes the place of its answer and does not end the stream.
 
-        Errors of the call: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE. Other errors
-        of Recommend are reported per subject.
+        The caller must read the answers as they come: a call whose answers stay unread is ended with
+        OVERLOADED. A gateway that shuts down ends the call with DRAINING, after the answers to the
+        subjects that it has begun; ask another one for the others.
+
+        Errors of the call: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE, DRAINING.
+        Other errors of Recommend are reported per subject.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -55,8 +55,12 @@ class RecommenderServiceStub:
     Answers are streamed as they become ready, in any order, possibly several per message. An error
     of one subject takes the place of its answer and does not end the stream.
 
-    Errors of the call: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE. Other errors
-    of Recommend are reported per subject.
+    The caller must read the answers as they come: a call whose answers stay unread is ended with
+    OVERLOADED. A gateway that shuts down ends the call with DRAINING, after the answers to the
+    subjects that it has begun; ask another one for the others.
+
+    Errors of the call: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE, DRAINING.
+    Other errors of Recommend are reported per subject.
     """
     PredictRatings: _grpc.UnaryUnaryMultiCallable[_recommender_service_pb2.PredictRatingsRequest, _recommender_service_pb2.PredictRatingsResponse]
     """Predicts the ratings that a subject would give to items. Like Recommend it degrades if a
@@ -116,8 +120,12 @@ class RecommenderServiceAsyncStub(RecommenderServiceStub):
     Answers are streamed as they become ready, in any order, possibly several per message. An error
     of one subject takes the place of its answer and does not end the stream.
 
-    Errors of the call: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE. Other errors
-    of Recommend are reported per subject.
+    The caller must read the answers as they come: a call whose answers stay unread is ended with
+    OVERLOADED. A gateway that shuts down ends the call with DRAINING, after the answers to the
+    subjects that it has begun; ask another one for the others.
+
+    Errors of the call: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE, DRAINING.
+    Other errors of Recommend are reported per subject.
     """
     PredictRatings: _aio.UnaryUnaryMultiCallable[_recommender_service_pb2.PredictRatingsRequest, _recommender_service_pb2.PredictRatingsResponse]  # type: ignore[assignment]
     """Predicts the ratings that a subject would give to items. Like Recommend it degrades if a
@@ -186,8 +194,12 @@ class RecommenderServiceServicer(metaclass=_abc_1.ABCMeta):
         Answers are streamed as they become ready, in any order, possibly several per message. An error
         of one subject takes the place of its answer and does not end the stream.
 
-        Errors of the call: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE. Other errors
-        of Recommend are reported per subject.
+        The caller must read the answers as they come: a call whose answers stay unread is ended with
+        OVERLOADED. A gateway that shuts down ends the call with DRAINING, after the answers to the
+        subjects that it has begun; ask another one for the others.
+
+        Errors of the call: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE, DRAINING.
+        Other errors of Recommend are reported per subject.
         """
 
     @_abc_1.abstractmethod

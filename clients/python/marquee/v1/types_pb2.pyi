@@ -89,6 +89,10 @@ class _DegradedReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Degrad
     """The CF service, or the gateway's queue for it, was full."""
     DEGRADED_REASON_INFERENCE_OVERLOADED: _DegradedReason.ValueType  # 8
     """The inference service, or the gateway's queue for it, was full."""
+    DEGRADED_REASON_REASONS_LEFT_OUT: _DegradedReason.ValueType  # 9
+    """The gateway is overloaded, and left out the reasons that the request asks for. The items are
+    those of a full answer.
+    """
 
 class DegradedReason(_DegradedReason, metaclass=_DegradedReasonEnumTypeWrapper):
     """Why an answer is degraded, that is, computed without a part of the release's ensemble."""
@@ -111,6 +115,10 @@ DEGRADED_REASON_CF_OVERLOADED: DegradedReason.ValueType  # 7
 """The CF service, or the gateway's queue for it, was full."""
 DEGRADED_REASON_INFERENCE_OVERLOADED: DegradedReason.ValueType  # 8
 """The inference service, or the gateway's queue for it, was full."""
+DEGRADED_REASON_REASONS_LEFT_OUT: DegradedReason.ValueType  # 9
+"""The gateway is overloaded, and left out the reasons that the request asks for. The items are
+those of a full answer.
+"""
 Global___DegradedReason: _TypeAlias = DegradedReason  # noqa: Y015
 
 @_typing.final

@@ -14,6 +14,7 @@ from prometheus_client.metrics_core import Metric
 from marquee.v1 import scoring_service_pb2
 from marquee_services.gateway.backends.interface import AnyBackend
 from marquee_services.server import call_scope, tracing
+from marquee_services.server.lanes import lane_metadata
 from marquee_services.server.metrics import Metrics, gauge, stable_durations
 from marquee_services.server.queue_metrics import QueueMetrics
 
@@ -67,9 +68,9 @@ class BackendMonitor:
             grpc.aio.AioRpcError: The call failed.
         """
         scope, tracer, span = call_scope.current(), tracing.active(), None
-        metadata: tuple[tuple[str, str], ...] = ()
+        metadata = lane_metadata()
         if scope is not None:
-            metadata = ((call_scope.REQUEST_ID_KEY, scope.request_id),)
+            metadata += ((call_scope.REQUEST_ID_KEY, scope.request_id),)
         if tracer is not None:
             parent = None if scope is None else scope.span
             span = tracer.begin_client_span(f"{_SERVICE}/{method}", parent, address)

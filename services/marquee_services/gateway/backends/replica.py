@@ -14,15 +14,20 @@ from marquee_services.gateway.backends.addresses import Address
 from marquee_services.gateway.backends.answers import unpack_rankings, unpack_scores
 from marquee_services.gateway.backends.connection import Connection
 from marquee_services.gateway.backends.failures import BackendError, Failure, LastError
+from marquee_services.gateway.backends.latency import PeakLatency
 from marquee_services.gateway.backends.monitor import BackendMonitor
 from marquee_services.gateway.backends.ranking import BackendRanking, ModelWeights
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.server.certificates import Certificates
+from marquee_services.server.lanes import LANE, Lane
 from marquee_services.server.micro_batcher import MicroBatcher, QueueFullError
 from marquee_services.server.wire import pack_bits, unpack_floats, unpack_ints
 
 _log = structlog.get_logger()
 _T = TypeVar("_T")
+
+# Calls of the batch lane get so many times the backend timeout.
+_BATCH_LANE = 20
 
 _FAILURE_BY_STATUS = {
     grpc.StatusCode.DEADLINE_EXCEEDED: Failure.TIMEOUT,
@@ -43,6 +48,7 @@ class Replica:
         refused: Why the server refused to load releases, by release id.
         calls_in_flight: How many calls are waiting for the server's answer.
         last_called_at: When the last call began, in seconds of the event loop's clock.
+        latency: How long interactive calls take.
         last_error: The most recent error.
     """
 
@@ -61,6 +67,7 @@ class Replica:
         self.refused: Mapping[str, str] = {}
         self.calls_in_flight = 0
         self.last_called_at = 0.0
+        self.latency = PeakLatency()
         self.last_error = LastError()
         self._timeout = settings.backend_timeout
         self._monitor = monitor
@@ -244,8 +251,12 @@ class Replica:
         await self._connection.close()
 
     def _limited(self, timeout: float) -> float:
-        """A call's timeout in seconds: the backend timeout of the settings at most."""
-        return max(0.001, min(timeout, self._timeout))
+        """A call's timeout in seconds: the backend timeout of the settings at most.
+
+        Calls for batches wait until the backend has nothing else to do, and get longer.
+        """
+        most = self._timeout if LANE.get() is Lane.INTERACTIVE else _BATCH_LANE * self._timeout
+        return max(0.001, min(timeout, most))
 
     async def _batched(self, call: Awaitable[_T]) -> _T:
         """Awaits a micro-batched call, and turns its errors into a `BackendError`."""

@@ -1,0 +1,95 @@
+"""A batch that a server ends early goes on at another one, from where it stopped.
+
+A gateway that shuts down finishes the subjects that it has begun and then ends its batches with
+UNAVAILABLE. One that dies loses those. Either way the client knows which subjects have been
+answered, and asks for the others again: answering a subject changes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from marquee._errors import MarqueeError, Unavailable
+
+if TYPE_CHECKING:
+    from marquee.v1 import recommender_service_pb2 as pb
+
+DRAINING = "DRAINING"
+"""The reason with which a gateway ends its batches when it shuts down."""
+
+_MAX_FRUITLESS = 4
+_BACKOFF_S = 0.05
+
+
+class BatchProgress:
+    """Which subjects of a batch have been answered, and what is still to be asked.
+
+    Attributes:
+        request: The request for the subjects that have no answer yet.
+    """
+
+    def __init__(self, request: pb.BatchRecommendRequest, timeout: float) -> None:
+        """Begins a batch.
+
+        Args:
+            request: The request for all subjects.
+            timeout: Seconds until the last answer must have arrived.
+        """
+        self.request = request
+        # The position in the first request of each subject in the present one.
+        self._positions = list(range(len(request.subjects)))
+        self._unanswered = set(self._positions)
+        self._due = time.monotonic() + timeout
+        self._has_answers = False
+        self._fruitless = 0
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the deadline of the whole batch."""
+        return max(0.001, self._due - time.monotonic())
+
+    def take(
+        self, response: pb.BatchRecommendResponse
+    ) -> Iterator[pb.BatchRecommendResponse.SubjectAnswer]:
+        """Returns the answers of a message, with the positions of the first request."""
+        for answer in response.answers:
+            position = self._positions[answer.subject_index]
+            answer.subject_index = position
+            self._unanswered.discard(position)
+            self._has_answers, self._fruitless = True, 0
+            yield answer
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every subject has been answered."""
+        return not self._unanswered
+
+    def resume_after(self, error: MarqueeError) -> float | None:
+        """Prepares the request for the subjects without an answer.
+
+        Args:
+            error: The error that ended the call.
+
+        Returns:
+            Seconds to wait before the next call. None if the batch cannot go on: the error is not
+            that of a lost server, nothing was answered before it, or several calls in turn brought
+            no answer.
+        """
+        was_lost = isinstance(error, Unavailable)
+        if not was_lost or not (self._has_answers or error.reason == DRAINING):
+            return None
+        self._fruitless += 1
+        pause: float = _BACKOFF_S * 2**self._fruitless
+        if self._fruitless > _MAX_FRUITLESS or pause >= self.seconds_left:
+            return None
+        left = sorted(self._unanswered)
+        places = {position: place for place, position in enumerate(self._positions)}
+        self.request = type(self.request)(
+            subjects=[self.request.subjects[places[position]] for position in left],
+            page_size=self.request.page_size,
+            options=self.request.options if self.request.HasField("options") else None,
+        )
+        self._positions = left
+        return pause

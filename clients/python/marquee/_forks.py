@@ -1,0 +1,81 @@
+"""Holds the calls of blocking clients while the process forks.
+
+A fork copies the memory of a process but only one of its threads. If another thread is within gRPC
+at that moment, the child gets gRPC's data half changed, and crashes when it uses it. So a fork
+waits for the calls in progress, and calls wait for the fork.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from types import TracebackType
+
+# A fork waits at most so many seconds; calls last at most as long as their deadlines.
+LONGEST_WAIT_S = 10.0
+# Threads of gRPC's own finish a call a little after it has returned.
+_SETTLING_S = 0.03
+
+
+class ForkGate:
+    """Is passed by every thread that is within gRPC: a context manager that threads share."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self._changed = threading.Condition(threading.Lock())
+        self._inside = 0
+        self._is_forking = False
+        self._left_at = -math.inf
+
+    def __enter__(self) -> None:
+        with self._changed:
+            while self._is_forking:
+                self._changed.wait()
+            self._inside += 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with self._changed:
+            self._inside -= 1
+            self._left_at = time.monotonic()
+            if self._is_forking:
+                self._changed.notify_all()
+
+    def before_fork(self) -> None:
+        """Lets no further thread in, and waits until all have left."""
+        with self._changed:
+            # Two threads may fork at the same time.
+            while self._is_forking:
+                self._changed.wait()
+            self._is_forking = True
+            self._changed.wait_for(lambda: not self._inside, LONGEST_WAIT_S)
+            time.sleep(max(0.0, self._left_at + _SETTLING_S - time.monotonic()))
+
+    def after_fork_in_parent(self) -> None:
+        """Lets threads in again."""
+        with self._changed:
+            self._is_forking = False
+            self._changed.notify_all()
+
+    def after_fork_in_child(self) -> None:
+        """Starts anew: the threads that were inside or waited do not exist here."""
+        self._reset()
+
+
+FORK_GATE = ForkGate()
+"""The gate of this process."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=FORK_GATE.before_fork,
+        after_in_parent=FORK_GATE.after_fork_in_parent,
+        after_in_child=FORK_GATE.after_fork_in_child,
+    )

@@ -1,0 +1,203 @@
+"""Overloads real services, and compares what they still do with what they do at their peak.
+
+    python -m faults.overload --store releases-store
+
+Each row is measured in the same run: the latency without load, the peak, and then loads of a
+multiple of the peak. The generator is described in `faults.open_load`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import marquee
+from bench.context import RECOMMEND_PATH, pick_users
+from bench.load import LoadPlan
+from bench.open_loop import OpenPlan
+from bench.processes import Services
+from bench.subjects import computed_requests
+from faults.open_load import Result, run_load
+from marquee.v1 import recommender_service_pb2 as pb
+from marquee.v1 import types_pb2
+from marquee_core.release.store import ReleaseStore
+from marquee_services.gateway.settings import GatewaySettings
+
+_IN_FLIGHT = (4, 8, 16, 32)
+_UNLOADED_SHARE = 0.1
+# What is wanted of each row.
+_LEAST_GOODPUT, _MOST_LATENCY = 0.8, 3.0
+_RECOVERY_S, _RECOVERY_CALLS = 1.0, 20
+_STATUS_INTERVAL_S = 0.1
+
+
+@dataclass
+class StatusCalls:
+    """The status calls that were made beside a load.
+
+    Attributes:
+        calls: Their number.
+        failed: How many of them failed.
+        longest_s: The longest that one of them took, in seconds.
+    """
+
+    calls: int = 0
+    failed: int = 0
+    longest_s: float = 0.0
+
+
+@contextmanager
+def status_calls(address: str) -> Iterator[StatusCalls]:
+    """Asks for the status again and again, in a thread of its own."""
+    found, stop = StatusCalls(), threading.Event()
+
+    def ask() -> None:
+        with marquee.Client(address, timeout=5.0) as client:
+            while not stop.wait(_STATUS_INTERVAL_S):
+                start = time.monotonic()
+                found.calls += 1
+                try:
+                    client.status()
+                except marquee.MarqueeError:
+                    found.failed += 1
+                found.longest_s = max(found.longest_s, time.monotonic() - start)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield found
+    finally:
+        stop.set()
+        thread.join()
+
+
+def peak(run: Callable[[LoadPlan], Result], address: str, seconds: float) -> Result:
+    """The load with the most full answers, of several numbers of calls in flight."""
+    plans = [LoadPlan(address, RECOMMEND_PATH, n, seconds=seconds) for n in _IN_FLIGHT]
+    return max((run(plan) for plan in plans), key=lambda result: result.full_per_s)
+
+
+def has_recovered(address: str, messages: Sequence[bytes]) -> bool:
+    """Whether every call is answered in full, a second after the load has ended."""
+    time.sleep(_RECOVERY_S)
+    with marquee.Client(address, timeout=5.0) as client:
+        for message in messages[:_RECOVERY_CALLS]:
+            subject = pb.RecommendRequest.FromString(message).subject
+            try:
+                answer = client.recommend(
+                    subject.user_id or None,
+                    ratings={rating.item_id: rating.stars for rating in subject.ratings},
+                )
+            except marquee.MarqueeError:
+                return False
+            if answer.source.degraded:
+                return False
+    return True
+
+
+def measure(
+    kinds: Mapping[str, Sequence[bytes]],
+    factors: Sequence[float],
+    address: str,
+    folder: Path,
+    seconds: float,
+) -> Iterator[tuple[str, bool]]:
+    """Measures each kind of requests.
+
+    Args:
+        kinds: Serialised Recommend requests by what they are.
+        factors: Loads as multiples of the peak.
+        address: The gateway.
+        folder: Folder for temporary files.
+        seconds: The duration of each load.
+
+    Yields:
+        A line of the table, and whether it is as wanted.
+    """
+    for kind, messages in kinds.items():
+
+        def run(plan: OpenPlan | LoadPlan, messages: Sequence[bytes] = messages) -> Result:
+            return run_load(plan, messages, folder)
+
+        highest = peak(run, address, seconds)
+        rate = max(1.0, _UNLOADED_SHARE * highest.full_per_s)
+        unloaded = run(OpenPlan(address, RECOMMEND_PATH, rate, max(seconds, 100 / rate)))
+        yield (
+            f"{kind}: unloaded p99 {unloaded.p99_ms:.0f} ms; peak {highest.full_per_s:.0f}/s, "
+            f"p99 {highest.p99_ms:.0f} ms",
+            True,
+        )
+        for factor in factors:
+            plan = OpenPlan(
+                address, RECOMMEND_PATH, factor * highest.full_per_s, seconds + 1, skip_s=1.0
+            )
+            with status_calls(address) as status:
+                loaded = run(plan)
+            recovered = has_recovered(address, messages)
+            goodput = loaded.full_per_s / highest.full_per_s
+            latency = loaded.p99_ms / unloaded.p99_ms
+            good = goodput >= _LEAST_GOODPUT and latency <= _MOST_LATENCY
+            good = good and recovered and not status.failed
+            yield (
+                f"  {factor:g} times: goodput {goodput:.0%}, p99 {loaded.p99_ms:.0f} ms "
+                f"({latency:.1f} times), degraded {loaded.degraded}, refused p99 "
+                f"{loaded.refused_p99_ms:.0f} ms, others {loaded.errors}, status "
+                f"{status.failed} of {status.calls} failed, longest {status.longest_s:.2f} s, "
+                f"{'whole' if recovered else 'not whole'} after {_RECOVERY_S:g} s, "
+                f"generator behind {loaded.behind_ms:.0f} ms: {'met' if good else 'MISSED'}",
+                good,
+            )
+
+
+def requests(store: ReleaseStore) -> dict[str, list[bytes]]:
+    """Requests of visitors and of known users of the release in production."""
+    production = store.production()
+    if production is None:
+        raise SystemExit("the store has no release in production")
+    manifest = store.manifest(production.release_id)
+    visitors = computed_requests(store, manifest, 300, seed=0)["visitors with 30 ratings"]
+    known = [
+        pb.RecommendRequest(
+            subject=types_pb2.Subject(user_id=user), page_size=20
+        ).SerializeToString()
+        for user in pick_users(store, manifest, 500, seed=0)
+    ]
+    return {"visitors": visitors, "known users": known}
+
+
+def main() -> int:
+    """Runs all loads, and prints the table; the exit status says whether all are as wanted."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--store", required=True, help="folder of the release store")
+    parser.add_argument("--seconds", type=float, default=5.0, help="duration of each load")
+    parser.add_argument("--factors", type=float, nargs="+", default=[3.0, 10.0])
+    arguments = parser.parse_args()
+    all_good = True
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        # The limits of the settings are what is tested, unlike in the bench.
+        limits = {"min-computing": str(GatewaySettings().min_computing)}
+        with Services(arguments.store, folder / "logs", limits) as services:
+            lines = measure(
+                requests(ReleaseStore(arguments.store)),
+                arguments.factors,
+                services.gateway.address,
+                folder,
+                arguments.seconds,
+            )
+            for line, good in lines:
+                sys.stdout.write(f"{line}\n")
+                sys.stdout.flush()
+                all_good &= good
+    return int(not all_good)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,212 @@
+"""What callers do that could lock out others: too much, too large, unread, without an end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+import marquee
+from gateway.calls import TIMEOUT_S, Subject, error_of, request_for
+from marquee.v1 import recommender_service_pb2 as pb
+from marquee.v1 import types_pb2
+from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
+
+RECOMMEND = "/marquee.v1.RecommenderService/Recommend"
+EXHAUSTED, INVALID = grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INVALID_ARGUMENT
+# More answers than the flow-control windows of a stream hold.
+MANY = 5_000
+
+
+def batch_of(count: int, **fields: Any) -> pb.BatchRecommendRequest:
+    """A batch for so many known users, whose answers are stored."""
+    subjects = [Subject(user_id=f"u{n % 20}") for n in range(count)]
+    return pb.BatchRecommendRequest(subjects=subjects, **fields)
+
+
+async def started(services: Any, **changes: Any) -> tuple[Any, grpc.aio.Channel, Any]:
+    """A gateway with changed settings that serves, a channel to it and a stub."""
+    gateway = await services.start_gateway(**changes)
+    await services.until_full(gateway)
+    # The window stays small, so that few answers fit into it.
+    options = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_536))
+    channel = grpc.aio.insecure_channel(f"127.0.0.1:{gateway.bound.port}", options)
+    return gateway, channel, RecommenderServiceStub(channel)
+
+
+async def test_a_refusal_has_a_reason_and_a_delay(services: Any) -> None:
+    """Answers are computed up to the limit; calls beyond it are refused with all that helps."""
+    gateway, channel, stub = await started(
+        services, min_computing=1, max_computing=1, answer_cache_mib=0, precomputed_pages=False
+    )
+    calls = [stub.Recommend(request_for(f"u{n}"), timeout=TIMEOUT_S) for n in range(60)]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    refused = [r for r in results if isinstance(r, grpc.aio.AioRpcError)]
+    answered = [r for r in results if not isinstance(r, BaseException)]
+    assert refused
+    assert answered
+    assert not any(answer.source.degraded for answer in answered)
+    assert {error.code() for error in refused} == {EXHAUSTED}
+    details = dict(refused[0].trailing_metadata() or ())["grpc-status-details-bin"]
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    for detail in status_pb2.Status.FromString(details).details:
+        detail.Unpack(info)
+        detail.Unpack(retry)
+    assert info.reason == "OVERLOADED"
+    assert 0 < retry.retry_delay.ToNanoseconds() < 10e9
+    await channel.close()
+    await gateway.stop(0.5)
+
+
+async def test_reasons_are_the_first_to_go(services: Any) -> None:
+    """Under overload an answer has its items but no reasons, says so, and is not cached."""
+    gateway, channel, stub = await started(services)
+    request = request_for("u7", include_reasons=True)
+    full = await stub.Recommend(request, timeout=TIMEOUT_S)
+    assert full.items[0].reasons
+    other = request_for("u8", include_reasons=True)
+    gateway.computing.refused_at = float("inf")  # As if a call had been refused just now.
+    reduced = await stub.Recommend(other, timeout=TIMEOUT_S)
+    assert reduced.items
+    assert not any(item.reasons for item in reduced.items)
+    assert list(reduced.source.degraded_reasons) == [types_pb2.DEGRADED_REASON_REASONS_LEFT_OUT]
+    gateway.computing.refused_at = float("-inf")
+    again = await stub.Recommend(other, timeout=TIMEOUT_S)
+    assert again.items[0].reasons
+    assert not again.source.degraded
+    assert [i.item_id for i in again.items] == [i.item_id for i in reduced.items]
+    await channel.close()
+    await gateway.stop(0.5)
+
+
+async def test_status_and_health_are_answered_whatever_the_load(services: Any) -> None:
+    """With all calls in use, GetStatus and health checks succeed, and other calls are refused."""
+    gateway, channel, stub = await started(services, max_calls=1)
+    gateway.bound.calls.singles += 1  # As if a call that never ends were in progress.
+    await stub.GetStatus(pb.GetStatusRequest(), timeout=TIMEOUT_S)
+    health: Any = health_pb2_grpc.HealthStub(channel)
+    await health.Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S)
+    code, reason, _ = await error_of(stub.Recommend(request_for(), timeout=TIMEOUT_S))
+    assert (code, reason) == (EXHAUSTED, "OVERLOADED")
+    await channel.close()
+    await gateway.stop(0.5)
+
+
+async def test_a_request_that_does_not_arrive_is_ended(services: Any) -> None:
+    """A stream without data ends after the time for it, and one that ends without is refused."""
+    gateway, channel, _ = await started(services, receive_timeout=0.2)
+    call = channel.stream_unary(RECOMMEND, lambda data: data, lambda data: data)
+
+    async def silence() -> AsyncIterator[bytes]:
+        await asyncio.sleep(TIMEOUT_S)
+        yield b""
+
+    async def nothing() -> AsyncIterator[bytes]:
+        for data in list[bytes]():
+            yield data
+
+    code, reason, _ = await error_of(call(silence(), timeout=TIMEOUT_S))
+    assert (code.name, reason) == ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED")
+    code, reason, _ = await error_of(call(nothing(), timeout=TIMEOUT_S))
+    assert (code, reason) == (INVALID, "INVALID_FIELD")
+    assert gateway.bound.calls.singles == 0
+    await channel.close()
+    await gateway.stop(0.5)
+
+
+async def test_a_batch_that_nobody_reads_is_ended(services: Any) -> None:
+    """It frees its place and what it computes, and a batch that is read goes on."""
+    gateway, channel, stub = await started(services, stall_timeout=0.5)
+    unread = stub.BatchRecommend(batch_of(MANY), timeout=TIMEOUT_S)
+    await unread.read()
+    await services.until(lambda: gateway.bound.calls.batches.total() == 1)
+    await services.until(lambda: gateway.bound.calls.batches.total() == 0)
+
+    async def read_on() -> None:
+        while await unread.read() is not grpc.aio.EOF:
+            pass
+
+    code, reason, _ = await error_of(read_on())
+    assert (code, reason) == (EXHAUSTED, "OVERLOADED")
+    count = 0
+    async for message in stub.BatchRecommend(batch_of(200), timeout=TIMEOUT_S):
+        count += len(message.answers)
+    assert count == 200
+    await channel.close()
+    await gateway.stop(0.5)
+
+
+async def test_one_caller_cannot_hold_all_batches(services: Any) -> None:
+    """A caller's batches are refused beyond half of them, and single calls are still answered."""
+    gateway, channel, stub = await started(services, max_batches=4)
+    held = [stub.BatchRecommend(batch_of(MANY), timeout=TIMEOUT_S) for _ in range(2)]
+    await asyncio.gather(*(call.read() for call in held))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.BatchRecommend(batch_of(1), timeout=TIMEOUT_S).read()
+    assert caught.value.code() is EXHAUSTED
+    assert (await stub.Recommend(request_for(), timeout=TIMEOUT_S)).items
+    for call in held:
+        call.cancel()
+    await services.until(lambda: gateway.bound.calls.batches.total() == 0)
+    await channel.close()
+    await gateway.stop(0.5)
+
+
+async def test_a_request_of_too_many_elements_is_refused(stub: Any) -> None:
+    """Two million empty subjects in 4 MB are refused by their count, and name the field."""
+    request = pb.BatchRecommendRequest.FromString(b"\x0a\x00" * 2_000_000)
+
+    async def read() -> None:
+        async for _ in stub.BatchRecommend(request, timeout=TIMEOUT_S):
+            pass
+
+    code, reason, fields = await error_of(read())
+    assert (code, reason, fields) == (INVALID, "INVALID_FIELD", ["subjects"])
+
+
+async def test_a_far_deadline_is_brought_forward(services: Any) -> None:
+    """No caller keeps a call for longer than the gateway allows."""
+    gateway, channel, stub = await started(services, max_deadline=0.5, stall_timeout=TIMEOUT_S)
+    unread = stub.BatchRecommend(batch_of(MANY), timeout=TIMEOUT_S)
+    await unread.read()
+    await services.until(lambda: gateway.bound.calls.batches.total() == 0)
+    unread.cancel()
+    await channel.close()
+    await gateway.stop(0.5)
+
+
+async def test_a_batch_survives_the_shutdown_of_its_gateway(services: Any) -> None:
+    """Its subjects in progress are answered, and the client asks another gateway for the rest."""
+    options: Any = {"batch_parallel": 1}
+    second = await services.start_gateway(**options)
+    await services.until_full(second)
+    first = await services.start_gateway(**options)
+    await services.until_full(first)
+    answered: list[int] = []
+    # A health watch would keep the gateway from stopping before its grace is over.
+    client = marquee.AsyncClient(f"127.0.0.1:{first.bound.port}", health_check=False)
+    elsewhere = marquee.AsyncClient(f"127.0.0.1:{second.bound.port}", health_check=False)
+    async with client, elsewhere:
+        users = [marquee.Subject(liked_item_ids=[f"i{n % 20}"]) for n in range(400)]
+        stopping: asyncio.Task[None] | None = None
+        # The only gateway of this client goes; the answers that it gives before are whole.
+        with suppress(marquee.Unavailable):
+            async for answer in client.batch_recommend(users, timeout=TIMEOUT_S):
+                assert answer.error is None
+                answered.append(answer.index)
+                if stopping is None:
+                    stopping = asyncio.create_task(first.stop(TIMEOUT_S))
+        assert stopping is not None
+        await stopping
+        assert 0 < len(answered) < len(users)
+        assert len(set(answered)) == len(answered)
+        rest = [user for n, user in enumerate(users) if n not in set(answered)]
+        found = [answer async for answer in elsewhere.batch_recommend(rest)]
+    assert len(found) + len(answered) == len(users)
+    await second.stop(0.5)

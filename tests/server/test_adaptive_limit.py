@@ -1,0 +1,144 @@
+"""The adaptive limit: when it shrinks and grows, and what it refuses. Time is simulated."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, suppress
+
+import pytest
+
+from marquee_services.errors import Busy
+from marquee_services.server.adaptive_limit import AdaptiveLimit
+
+
+class Clock:
+    """A clock that the test turns."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        """Returns the time in seconds."""
+        return self.now
+
+
+def new_limit(clock: Clock, least: float = 2, most: float = 64) -> AdaptiveLimit:
+    """A limit that tolerates twice the unloaded latency."""
+    return AdaptiveLimit(least, most, tolerance=2.0, unhurried_s=0.001, clock=clock)
+
+
+async def run(limit: AdaptiveLimit, clock: Clock, calls: int, seconds: float) -> None:
+    """Makes so many calls at once, each of which takes so many seconds, and skips refused ones."""
+    async with AsyncExitStack() as stack:
+        for _ in range(calls):
+            with suppress(Busy):
+                if limit.in_progress + 1 <= limit.limit:
+                    await stack.enter_async_context(limit.admit("call"))
+        clock.now += seconds
+
+
+async def test_the_limit_follows_the_latency() -> None:
+    """It shrinks when calls take longer than tolerated, and grows again when they do not."""
+    clock = Clock()
+    limit = new_limit(clock)
+    for _ in range(20):
+        await run(limit, clock, 10, 0.06)
+    grown = limit.limit
+    assert grown > 8
+    for _ in range(100):
+        await run(limit, clock, int(limit.limit), 0.6)
+    assert limit.limit < 5
+    for _ in range(40):
+        await run(limit, clock, int(limit.limit), 0.06)
+    assert limit.limit > grown
+
+
+async def test_calls_that_do_not_use_the_limit_do_not_raise_it() -> None:
+    """A quiet hour says nothing about what the server can bear."""
+    clock = Clock()
+    limit = new_limit(clock)
+    for _ in range(200):
+        await run(limit, clock, 1, 0.06)
+    assert limit.limit == 8
+
+
+async def test_a_short_burst_waits_and_a_lasting_queue_is_refused() -> None:
+    """Calls beyond the limit are answered in a burst; once the queue lasts, they are refused."""
+    clock = Clock()
+    limit = new_limit(clock)
+    gate, answered = asyncio.Event(), list[int]()
+
+    async def call(number: int) -> None:
+        async with limit.admit("call"):
+            await gate.wait()
+            answered.append(number)
+
+    burst = [asyncio.create_task(call(n)) for n in range(12)]
+    await asyncio.sleep(0)
+    assert (limit.in_progress, limit.refused) == (8, 0)
+    clock.now += 0.2
+    with pytest.raises(Busy) as caught:
+        await call(99)
+    assert caught.value.retry_after_s > 0
+    gate.set()
+    await asyncio.gather(*burst)
+    assert sorted(answered) == list(range(12))
+    assert limit.in_progress == 0
+
+
+async def test_the_queue_of_a_burst_is_bounded() -> None:
+    """Beyond three times the limit at once, calls are refused and none is lost."""
+    limit = new_limit(Clock())
+
+    async def call() -> None:
+        async with limit.admit("call"):
+            for _ in range(100):
+                await asyncio.sleep(0)
+
+    results = await asyncio.gather(*(call() for _ in range(100)), return_exceptions=True)
+    refused = [result for result in results if isinstance(result, Busy)]
+    assert len(refused) == 100 - 3 * 8
+    assert all(result is None for result in results if not isinstance(result, Busy))
+
+
+async def test_a_call_that_would_come_too_late_is_refused_under_load_only() -> None:
+    """While calls are refused, one with less time left than calls take is refused as well."""
+    clock = Clock()
+    limit = new_limit(clock)
+    for _ in range(20):
+        await run(limit, clock, 4, 0.06)
+    async with limit.admit("call", seconds_left=0.01):
+        pass
+    async with limit.admit("call", cost=limit.limit):
+        clock.now += 0.01
+        waiting = asyncio.create_task(limit.admit("call").__aenter__())
+        await asyncio.sleep(0)
+        clock.now += 0.5
+        with pytest.raises(Busy):
+            await limit.admit("call").__aenter__()
+    await waiting
+    with pytest.raises(Busy):
+        await limit.admit("call", seconds_left=0.01).__aenter__()
+    async with limit.admit("call", seconds_left=10):
+        pass
+
+
+async def test_a_caller_who_gives_up_leaves_no_trace() -> None:
+    """A call that is cancelled while it waits, or as its turn comes, does not hold the limit."""
+    limit = new_limit(Clock())
+    gate = asyncio.Event()
+
+    async def call() -> None:
+        async with limit.admit("call"):
+            await gate.wait()
+
+    tasks = [asyncio.create_task(call()) for _ in range(16)]
+    await asyncio.sleep(0)
+    tasks[8].cancel()
+    gate.set()
+    await asyncio.sleep(0)
+    tasks[9].cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert limit.in_progress == 0
+    async with limit.admit("call"):
+        assert limit.in_progress == 1

@@ -1,0 +1,117 @@
+"""Large requests are judged by their bytes, before a message is made of them."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marquee.v1 import recommender_service_pb2 as pb
+from marquee.v1 import types_pb2
+from marquee_services.errors import InvalidFields
+from marquee_services.gateway.request_limits import REQUEST_LIMITS
+from marquee_services.server.request_limits import ElementLimits, RequestLimits
+
+BATCH = REQUEST_LIMITS["BatchRecommend"]
+RECOMMEND = REQUEST_LIMITS["Recommend"]
+
+
+def element(number: int, content: bytes = b"") -> bytes:
+    """A field of bytes, whose length is a varint of four bytes."""
+    size = len(content)
+    varint = bytes(0x80 | size >> shift & 0x7F for shift in (0, 7, 14)) + bytes([size >> 21])
+    return bytes([number << 3 | 2]) + varint + content
+
+
+def empty(number: int, count: int) -> bytes:
+    """So many empty elements of a field."""
+    return bytes([number << 3 | 2, 0]) * count
+
+
+RATINGS, LIKED, ALLOWED = 2, 3, 6
+MANY = 2_000_000
+# Requests of 4 MB that are all elements, and the field that there are too many of.
+TOO_MANY = {
+    "subjects": (BATCH, empty(1, MANY)),
+    "subjects[0].ratings": (BATCH, element(1, empty(RATINGS, MANY))),
+    "subjects[0].liked_item_ids": (BATCH, element(1, empty(LIKED, MANY))),
+    "subject.liked_item_ids": (RECOMMEND, element(1, empty(LIKED, MANY))),
+    "options.filter.allowed_item_ids": (
+        RECOMMEND,
+        element(4, element(1, empty(ALLOWED, MANY))),
+    ),
+    # A field that occurs again is joined, so its parts count together.
+    "subject.ratings": (RECOMMEND, element(1, empty(RATINGS, 900)) * 200),
+    # Each subject is within its limit, but not all of them together.
+    "subjects[111]": (BATCH, element(1, empty(RATINGS, 900)) * 200),
+    # Fields that no message has.
+    "": (BATCH, bytes([15 << 3, 0]) * MANY),
+}
+
+
+@pytest.mark.parametrize("field", TOO_MANY)
+async def test_the_field_with_too_many_elements_is_named(field: str) -> None:
+    """The error names the field, and no message is made of the bytes."""
+    limits, data = TOO_MANY[field]
+    with pytest.raises(InvalidFields) as caught:
+        await limits.check(data)
+    assert [violation.field for violation in caught.value.violations] == [field]
+
+
+async def test_other_calls_get_their_turn_while_a_request_is_counted() -> None:
+    """Counting a large legal request yields to other tasks again and again."""
+    ratings = [types_pb2.Rating(item_id=str(n), stars=3) for n in range(10)]
+    request = pb.BatchRecommendRequest(subjects=[types_pb2.Subject(ratings=ratings)] * 5_000)
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    others = asyncio.create_task(count_turns())
+    await BATCH.check(request.SerializeToString())
+    others.cancel()
+    assert turns > 20
+
+
+async def test_the_largest_legal_batch_passes() -> None:
+    """10,000 subjects with 100,000 ratings in all and the largest filter are within the limits."""
+    ratings = [types_pb2.Rating(item_id=f"item {n}", stars=3) for n in range(10)]
+    many = [str(n) for n in range(10_000)]
+    request = pb.BatchRecommendRequest(
+        subjects=[types_pb2.Subject(ratings=ratings)] * 10_000,
+        options=pb.RecommendOptions(
+            filter=types_pb2.ItemFilter(allowed_item_ids=many, excluded_item_ids=many)
+        ),
+    )
+    await BATCH.check(request.SerializeToString())
+
+
+@given(st.binary(max_size=200), st.binary(min_size=1, max_size=5))
+def test_any_bytes_pass_or_are_refused(start: bytes, repeated: bytes) -> None:
+    """Bytes that are no message cause no other error than that of too many elements."""
+    data = start + repeated * (20_000 // len(repeated))
+    for limits in (BATCH, RECOMMEND):
+        with suppress(InvalidFields):
+            asyncio.run(limits.check(data))
+
+
+async def test_the_size_of_a_lookup_is_limited() -> None:
+    """A method that takes an id refuses a megabyte."""
+    with pytest.raises(InvalidFields, match="1048576 bytes, more than 16384"):
+        await REQUEST_LIMITS["GetItem"].check(b"x" * 2**20)
+
+
+async def test_elements_of_elements_start_anew() -> None:
+    """The limit of a field within a repeated one holds for each of its elements."""
+    inner = ElementLimits("inner", most=2)
+    limits = RequestLimits(fields={1: ElementLimits("outer", most=9_000, fields={1: inner})})
+    two, three = element(1, b"\x0a\x00" * 2), element(1, b"\x0a\x00" * 3)
+    await limits.check(two * 3_000)
+    with pytest.raises(InvalidFields, match=r"outer\[3000\].inner"):
+        await limits.check(two * 3_000 + three)
