@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Self, TypeAlias
+from typing import Annotated, Any, Self, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csc_array, csr_array
 from scipy.sparse._sparsetools import csc_matvec
 
@@ -45,7 +46,7 @@ def csr_matrix(indptr: Int64, indices: Int32, values: Float32, width: int) -> Ro
     Raises:
         ValueError: The pointers end beyond the values.
     """
-    pointers = indptr.astype(position_dtype(int(indptr[-1])), copy=False)
+    pointers: NDArray[Any] = indptr.astype(position_dtype(int(indptr[-1])), copy=False)
     return csr_array((values, indices, pointers), shape=(len(indptr) - 1, width))
 
 

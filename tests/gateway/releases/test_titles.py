@@ -26,7 +26,7 @@ def by_reading(items: list[str], popularity: list[int], query: str) -> list[int]
     return [item for *_, item in sorted(found)]
 
 
-@pytest.mark.parametrize("much_longer", [0, 2, 1000])
+@pytest.mark.parametrize(("much_longer", "many"), [(0, 1), (2, 1), (1000, 1), (2, 1000)])
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(texts, st.integers(0, 2)), max_size=12),
@@ -38,13 +38,15 @@ def by_reading(items: list[str], popularity: list[int], query: str) -> list[int]
 def test_an_index_finds_what_reading_all_titles_finds(
     monkeypatch: pytest.MonkeyPatch,
     much_longer: int,
+    many: int,
     items: list[tuple[str, int]],
     query: str,
     start: int,
     size: int,
 ) -> None:
-    """Pages and counts are right, whether lists are searched, sorted or marked."""
+    """Pages and counts are right, whether lists are searched, sorted, marked or kept in order."""
     monkeypatch.setattr(titles, "_MUCH_LONGER", much_longer)
+    monkeypatch.setattr(titles, "_MANY", many)
     names, popularity = [title for title, _ in items], [count for _, count in items]
     index = TitleIndex(names, np.array(popularity, np.int64))
     expected = by_reading(names, popularity, query)
@@ -55,9 +57,10 @@ def test_an_index_finds_what_reading_all_titles_finds(
 
 def test_the_cost_of_a_query_is_what_it_reads() -> None:
     """A letter that many titles begin with is more work than a word of one title."""
-    names = [f"Title {number}" for number in range(50)]
+    names = [f"T{number} {number}" for number in range(50)]
     index = TitleIndex(names, np.zeros(50, np.int64))
     assert index.look_up("t").cost == 50
-    assert index.look_up("7").cost == 2  # as the beginning of a word, and as a word
+    assert index.look_up("4").cost == 12  # as the beginning of 11 words, and as a word
+    assert index.look_up("49").cost == 0  # only as a word, whose items are in order
     assert index.look_up("nothing").cost == 0
     assert index.look_up("!").cost == 0

@@ -60,7 +60,7 @@ class Lookups:
         def work() -> pb.SearchItemsResponse:
             return _page(release, query, digest, start, start + size)
 
-        if query.cost <= _QUICK_COST and size <= _QUICK_PAGE:
+        if query.cost + start <= _QUICK_COST and size <= _QUICK_PAGE:
             return work()
         return await self._threads.run(work)
 

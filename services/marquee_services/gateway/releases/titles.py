@@ -8,6 +8,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,9 @@ _AFTER = b"\xff"
 # A list this many times as long as another is searched for the other's places, and not marked;
 # and lists are sorted rather than marked if the catalogue is this many times as long.
 _MUCH_LONGER = 64
+# Beginnings of words up to this length, in characters, whose items are kept in order if the words
+# have this many places: a search would take milliseconds to bring them in order.
+_SHORT, _MANY = 3, 20_000
 # What an empty query finds.
 _NOTHING = slice(0, 0)
 
@@ -46,11 +50,7 @@ class TitleQuery:
     prefix: slice
     whole: slice
     others: tuple[slice, ...]
-
-    @property
-    def cost(self) -> int:
-        """The number of places that the search reads."""
-        return sum(_length(part) for part in (self.prefix, self.whole, *self.others))
+    cost: int
 
 
 class TitleIndex:
@@ -96,6 +96,9 @@ class TitleIndex:
         # The ranks of the items that contain each word, ascending for each word.
         self._postings: Int32 = (of_word % max(1, len(ranks))).astype(np.int32)
         self._words = _PackedWords(sorted_words)
+        self._in_order: dict[tuple[int, int], Int32] = {}
+        for length in range(1, _SHORT + 1):
+            self._keep_in_order(sorted_words, length)
 
     def look_up(self, query: str) -> TitleQuery:
         """Looks the words of a query up; it takes some microseconds in any catalogue.
@@ -105,13 +108,16 @@ class TitleIndex:
         """
         words = words_of(query)
         if not words:
-            return TitleQuery(_NOTHING, _NOTHING, ())
+            return TitleQuery(_NOTHING, _NOTHING, (), 0)
         last = words[-1].encode()
         first = bisect_left(self._words, last)
         end = bisect_left(self._words, last + _AFTER)
         prefix = slice(int(self._starts[first]), int(self._starts[end]))
+        whole = self._places(last)
         others = tuple(self._places(word.encode()) for word in dict.fromkeys(words[:-1]))
-        return TitleQuery(prefix, self._places(last), others)
+        cost = sum(_length(part) for part in (prefix, whole, *others))
+        is_in_order = prefix == whole or (prefix.start, prefix.stop) in self._in_order
+        return TitleQuery(prefix, whole, others, 0 if is_in_order and not others else cost)
 
     def search(self, query: TitleQuery, start: int, end: int) -> tuple[Int32, int]:
         """Finds items whose titles contain all words of the query.
@@ -128,11 +134,29 @@ class TitleIndex:
         Returns:
             Item indexes, best first (int32), and the number of all results.
         """
-        found = self._with_prefix(query.prefix, query.others)
-        if _length(query.whole):
-            whole = self._among(found, self._postings[query.whole])
-            found = np.concatenate([found[whole], found[~whole]])
-        return self._items[found[start:end]], len(found)
+        whole = self._postings[query.whole]
+        if query.others:
+            found = self._with_prefix_and_words(query)
+            whole = whole[self._among(whole, found)]
+        else:
+            found = whole if query.prefix == query.whole else self._with_prefix(query.prefix)
+        page = whole[start:end]
+        if end > len(whole):
+            # So many of those found must include enough that are not among the first.
+            more = found[:end]
+            more = more[~self._among(more, whole)]
+            page = np.concatenate([page, more[max(0, start - len(whole)) : end - len(whole)]])
+        return self._items[page], len(found)
+
+    def _keep_in_order(self, words: Sequence[str], length: int) -> None:
+        """Keeps the items of all words with a common beginning of a length, if they are many."""
+        first = 0
+        for _, group in groupby(words, lambda word: word[:length]):
+            end = first + sum(1 for _ in group)
+            part = slice(int(self._starts[first]), int(self._starts[end]))
+            if _length(part) >= _MANY and end > first + 1:
+                self._in_order[part.start, part.stop] = self._distinct(self._postings[part])
+            first = end
 
     def _places(self, word: bytes) -> slice:
         """Where the items of a word are."""
@@ -141,20 +165,21 @@ class TitleIndex:
             return slice(int(self._starts[place]), int(self._starts[place + 1]))
         return _NOTHING
 
-    def _with_prefix(self, prefix: slice, others: tuple[slice, ...]) -> Int32:
+    def _with_prefix(self, prefix: slice) -> Int32:
+        """The ranks of the items with the prefix, ascending."""
+        in_order = self._in_order.get((prefix.start, prefix.stop))
+        return self._distinct(self._postings[prefix]) if in_order is None else in_order
+
+    def _with_prefix_and_words(self, query: TitleQuery) -> Int32:
         """The ranks of the items with the prefix and all other words, ascending."""
-        with_prefix = self._postings[prefix]
-        if not others:
-            return self._distinct(with_prefix)
-        shortest, *longer = sorted(others, key=_length)
+        shortest, *longer = sorted(query.others, key=_length)
         found = self._postings[shortest]
         for part in longer:
             found = found[self._among(found, self._postings[part])]
-        if len(with_prefix) * _MUCH_LONGER < len(found):
-            with_prefix = self._distinct(with_prefix)
+        if _length(query.prefix) * _MUCH_LONGER < len(found):
+            with_prefix = self._with_prefix(query.prefix)
             return with_prefix[self._among(with_prefix, found)]
-        marks = self._marks(with_prefix)
-        return found[marks[found]]
+        return found[self._marks(self._postings[query.prefix])[found]]
 
     def _distinct(self, ranks: Int32) -> Int32:
         """Ranks in any order, ascending and without repetitions."""
