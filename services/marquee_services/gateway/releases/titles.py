@@ -23,7 +23,7 @@ _AFTER = b"\xff"
 _MUCH_LONGER = 64
 # Beginnings of words up to this length, in characters, whose items are kept in order if the words
 # have this many places: a search would take milliseconds to bring them in order.
-_SHORT, _MANY = 3, 20_000
+_SHORT, _MANY = 3, 5_000
 # What an empty query finds.
 _NOTHING = slice(0, 0)
 
