@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -60,12 +61,12 @@ class Profiles:
     def __len__(self) -> int:
         return len(self.user_index)
 
-    @property
+    @cached_property
     def counts(self) -> Int64:
         """The number of ratings of each user (int64, B)."""
         return np.diff(self.indptr)
 
-    @property
+    @cached_property
     def rows(self) -> Int64:
         """The position in the batch of each rating's user (int64, nnz)."""
         return np.repeat(np.arange(len(self)), self.counts)

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import trustme
 
 from deploy_check.objects import Object, kinds, port_names, variables, workloads
 from deploy_check.processes import (
@@ -26,6 +25,7 @@ from marquee import TLS, Client
 from marquee_core.release.contents import load_users
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
+from toy.certificates import Authority
 
 METRICS_PORT = 9090
 # A model of each backend is enough here; the manifests train all models.
@@ -142,17 +142,18 @@ def issue_certificates(objects: list[Object], folder: Path) -> TLS | bool:
     Returns:
         What a caller needs to connect; False if the overlay has no certificates.
     """
-    authority = trustme.CA()
     shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    authority = Authority.create(folder)
     for name, item in kinds(objects, "Certificate").items():
         if item["spec"].get("isCA"):
             continue
         own = folder / name.removeprefix("marquee-")
-        own.mkdir(parents=True)
-        issued = authority.issue_cert(*item["spec"]["dnsNames"], "127.0.0.1")
-        (own / "tls.crt").write_bytes(b"".join(p.bytes() for p in issued.cert_chain_pems))
-        issued.private_key_pem.write_to_path(own / "tls.key")
-        authority.cert_pem.write_to_path(own / "ca.crt")
+        own.mkdir()
+        certificate, key = authority.issue(*item["spec"]["dnsNames"], "127.0.0.1", file=name)
+        shutil.move(certificate, own / "tls.crt")
+        shutil.move(key, own / "tls.key")
+        shutil.copy(authority.certificate, own / "ca.crt")
     caller = folder / "caller"
     if not caller.exists():
         return False

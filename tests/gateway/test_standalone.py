@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from marquee_services.standalone.main import start
 from marquee_services.standalone.settings import StandaloneSettings
 from toy.experiments import toy_experiment, users_of
 from toy.release import TOY_LOADERS, USERS
-from toy.services import Services
+from toy.services import WAIT_S, Services
 
 VISITOR = Subject(ratings=[Rating(item_id="i3", stars=5), Rating(item_id="i9", stars=1)])
 
@@ -36,6 +37,7 @@ async def standalone(services: Services, tmp_path: Path) -> AsyncIterator[Gatewa
         cache_dir=str(tmp_path / "cache"),
         poll_interval=0.05,
         probe_interval=0.05,
+        backend_timeout=WAIT_S,
     )
     gateway, followers = await start(settings, TOY_LOADERS)
     tasks = [asyncio.create_task(follower.follow()) for follower in followers]
@@ -152,6 +154,40 @@ async def test_a_slow_engine_degrades_the_answer(
     answer = await local_stub.Recommend(pb.RecommendRequest(subject=VISITOR), timeout=TIMEOUT_S)
     assert answer.source.degraded_reasons == [types_pb2.DEGRADED_REASON_CF_TIMEOUT]
     assert len(answer.items) == 20
+
+
+async def test_a_backend_has_no_longer_than_the_backend_timeout(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call whose deadline is far away is answered without an engine that hangs."""
+    settings = StandaloneSettings(
+        store=services.store.url,
+        listen="127.0.0.1:0",
+        cache_dir=str(tmp_path / "cache"),
+        backend_timeout=0.05,
+    )
+    gateway, followers = await start(settings, TOY_LOADERS)
+    await services.until(lambda: gateway.releases.loaded and gateway.releases.update() is None)
+    hangs, released = threading.Event(), threading.Event()
+
+    def score(*_: Any) -> Any:
+        hangs.set()
+        released.wait()
+        raise TimeoutError
+
+    scorer: Any = followers[0].newest().scorers["ease"]
+    monkeypatch.setattr(scorer, "score", score)
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.bound.port}") as channel:
+            answer = await RecommenderServiceStub(channel).Recommend(
+                pb.RecommendRequest(subject=VISITOR), timeout=TIMEOUT_S
+            )
+        assert hangs.is_set()
+        assert types_pb2.DEGRADED_REASON_CF_TIMEOUT in answer.source.degraded_reasons
+        assert len(answer.items) == 20
+    finally:
+        released.set()
+        await gateway.stop(0.5)
 
 
 async def test_the_arms_of_an_experiment_answer(

@@ -17,11 +17,14 @@ sys.meta_path.insert(0, Missing())
 """
 GATEWAY = "import marquee_services.gateway.main, marquee_services.cli"
 CF = "import marquee_services.scoring.main, marquee_services.cf.main, marquee_services.cf.models"
+# TensorFlow is imported only for a model that comes as a SavedModel alone.
+INFERENCE = "import marquee_services.inference.main, marquee_core.scorers.perceptron"
 
 
 @pytest.mark.parametrize(
     ("blocked", "imports"),
     [
+        ({"tensorflow", "keras", "scipy", "marquee_trainer"}, INFERENCE),
         ({"tensorflow", "keras", "tensorflow_datasets", "scipy", "marquee_trainer"}, GATEWAY),
         ({"tensorflow", "keras", "tensorflow_datasets", "marquee_trainer"}, CF),
         ({"sqlalchemy", "alembic", "psycopg"}, GATEWAY),

@@ -13,10 +13,11 @@ from marquee_core.attributes import Attributes
 from marquee_core.catalogue import Catalogue, Vocabulary
 from marquee_core.errors import ArtifactError
 from marquee_core.ratings import RatingsMatrix
-from marquee_core.release.ensemble import Ensemble
+from marquee_core.release.ensemble import BASELINE, POPULARITY, RECENT_POPULARITY, Ensemble
 from marquee_core.release.manifest import EXPLICIT, DataEntry, Manifest
 from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.baseline import Baseline
+from marquee_core.scorers.popularity import popularity_scores
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_core.service_names import GATEWAY
 
@@ -175,6 +176,28 @@ def open_recent_counts(files: ReleaseFiles) -> Float32:
         ArtifactError: The file is missing or damaged.
     """
     return load_array(files.folder / _RECENT_COUNTS, np.float32, (files.manifest.data.item_count,))
+
+
+def gateway_scores(files: ReleaseFiles) -> dict[str, Float32]:
+    """The scores of the models that the gateway scores itself, by the model's name.
+
+    They order items alike for all subjects. The baseline's lack the user's bias.
+
+    Returns:
+        The scores of all items by each model of the release (float32, items).
+
+    Raises:
+        ArtifactError: A file is missing or damaged.
+    """
+    names = {model.name for model in files.manifest.models if model.backend == GATEWAY}
+    baseline = files.data.baseline
+    scores = {
+        BASELINE: baseline.item_bias + np.float32(baseline.mean),
+        POPULARITY: popularity_scores(files.data.matrix.item_counts),
+    }
+    if RECENT_POPULARITY in names:
+        scores[RECENT_POPULARITY] = popularity_scores(open_recent_counts(files))
+    return scores
 
 
 def open_attributes(files: ReleaseFiles) -> Attributes:

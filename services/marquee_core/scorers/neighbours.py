@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeAlias
 
@@ -151,16 +152,24 @@ class CoRatings:
             columns: The columns of the vector, distinct (int32, n).
             values: The values of the vector (float32, n).
         """
-        # Only the vector's columns are read, so the cost is the number of co-ratings.
-        part = self.columns[:, columns]
-        ones = np.ones(len(columns), dtype=np.float32)
-        products = part @ values
+        # Only the vector's columns are read, in place and once for each kind of sum, so the cost is
+        # the number of co-ratings.
+        squares, ones = self._squares_and_ones
+        weights = np.ones_like(values)
+        products = column_sums(self.columns, columns, values)
         rows = np.flatnonzero(products > 0).astype(np.int32)
-        part.data = np.square(part.data)
-        squares = part @ ones
-        part.data = np.ones_like(part.data)
-        vector_squares, counts = part @ np.square(values), part @ ones
-        return CommonSums(rows, products[rows], squares[rows], vector_squares[rows], counts[rows])
+        return CommonSums(
+            rows,
+            products[rows],
+            column_sums(self.columns, columns, weights, squares)[rows],
+            column_sums(self.columns, columns, np.square(values), ones)[rows],
+            column_sums(self.columns, columns, weights, ones)[rows],
+        )
+
+    @cached_property
+    def _squares_and_ones(self) -> tuple[Float32, Float32]:
+        """y² and 1 at the places of `columns` (float32, nonzeros each)."""
+        return np.square(self.columns.data), np.ones_like(self.columns.data)
 
     def similarities(self, sizes: Float32, sums: CommonSums, config: NeighbourConfig) -> Float32:
         """Computes the similarities of vectors and rows, s = ρ · n / (n + λ) · J^q.

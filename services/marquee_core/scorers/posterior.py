@@ -21,6 +21,9 @@ from marquee_core.arrays import Float32, Float64, Int32, load_array, save_array
 from marquee_core.errors import ArtifactError
 from marquee_core.ratings import Profiles
 
+# The designs of all items are kept in memory up to this size: 16,000 items with 60 samples.
+_MAX_DESIGN_BYTES = 64 * 1024 * 1024
+
 
 @dataclass(frozen=True)
 class Posterior:
@@ -202,14 +205,24 @@ class Posterior:
             A (float64, S × (k + 1) × (k + 1)), z (float32, S × n × (k + 1)) and y (float32,
             S × n × 1).
         """
-        samples, factors = self.item_factors.shape[1:]
-        roots = np.sqrt(self.item_noise[items])
         # Stored by item, as the factors are: BLAS multiplies the transposed views without a copy.
-        by_item = np.empty((len(items), samples, factors + 1), dtype=np.float32)
-        np.multiply(self.item_factors[items], roots[:, :, None], out=by_item[:, :, :factors])
-        by_item[:, :, factors] = roots
+        by_item = self._design(items) if self._designs is None else self._designs[items]
+        roots = by_item[:, :, -1]
         design = by_item.transpose(1, 0, 2)
         targets = (roots * (ratings[:, None] - self.item_biases[items])).T[:, :, None]
         alpha = self.noise_precisions[:, None, None]
         precisions = self.user_precisions + alpha * (design.transpose(0, 2, 1) @ design)
         return precisions, design, targets
+
+    def _design(self, items: Int32 | slice) -> Float32:
+        """√γ_i (q_i, 1) of some items in all samples (float32, n × S × (k + 1))."""
+        factors, roots = self.item_factors[items], np.sqrt(self.item_noise[items])
+        design = np.empty((*roots.shape, factors.shape[2] + 1), dtype=np.float32)
+        np.multiply(factors, roots[:, :, None], out=design[:, :, :-1])
+        design[:, :, -1] = roots
+        return design
+
+    @cached_property
+    def _designs(self) -> Float32 | None:
+        """`_design` of all items, which takes a third of a fold-in; None in a large catalogue."""
+        return self._design(slice(None)) if self.links.nbytes <= _MAX_DESIGN_BYTES else None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 
@@ -92,6 +93,22 @@ class ScoresPairs(Protocol):
 
 
 @runtime_checkable
+class Approximates(Protocol):
+    """A scorer that can approximate its scores of the whole catalogue with much less work.
+
+    The approximation only finds the items that are then scored exactly.
+    """
+
+    def approximate(self, profiles: Profiles) -> Float32 | None:
+        """Approximates the scores of all items for each of B users.
+
+        Returns:
+            The scores, about as from `Scorer.score` (float32, B × items, which the caller may
+            change); None to score exactly.
+        """
+
+
+@runtime_checkable
 class WarmsUp(Protocol):
     """A scorer whose first calls are slower than later ones."""
 
@@ -104,12 +121,18 @@ def score_pairs(scorer: Scorer, profiles: Profiles, items: Int32) -> Float32:
 
     A scorer that is not `ScoresPairs` scores one user at a time.
     """
-    if isinstance(scorer, ScoresPairs):
-        return scorer.score_pairs(profiles, items)
+    if _scores_pairs(type(scorer)):
+        return cast("ScoresPairs", scorer).score_pairs(profiles, items)
     scores = np.empty(items.shape, dtype=np.float32)
     for row in range(len(profiles)):
         scores[row] = scorer.score(profiles.take(np.array([row])), items[row])[0]
     return scores
+
+
+@lru_cache
+def _scores_pairs(scorer: type) -> bool:
+    """Whether a class is `ScoresPairs`; to ask for every call would cost more than some scores."""
+    return issubclass(scorer, ScoresPairs)
 
 
 @dataclass(frozen=True)

@@ -301,7 +301,8 @@ def _start_feedback(
 async def _update_release_in_service(gateway: Gateway, settings: GatewaySettings) -> None:
     """Puts releases in service as they and the backends become ready, until cancelled.
 
-    Health becomes SERVING with the first release, and once the feedback log has been read.
+    Health becomes SERVING with the first release, and once the feedback log has been read and the
+    releases of an experiment are loaded.
     """
     feedback, is_serving, has_release = gateway.feedback, False, False
     while True:
@@ -314,7 +315,8 @@ async def _update_release_in_service(gateway: Gateway, settings: GatewaySettings
                 backend.keep_loaded(release.release_id)
             gateway.metrics.set_release(release.release_id)
             has_release = True
-        if not is_serving and has_release and (feedback is None or feedback.ready):
+        is_ready = gateway.routing.is_settled and (feedback is None or feedback.ready)
+        if not is_serving and has_release and is_ready:
             await gateway.bound.set_serving(True)
             is_serving = True
         await asyncio.sleep(min(settings.probe_interval, settings.poll_interval) / 2)

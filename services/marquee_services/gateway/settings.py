@@ -90,7 +90,7 @@ class GatewaySettings(ServerSettings):
         low=1,
     )
     min_computing: int = setting(
-        4, "Fewest answers to single calls that may be computed at once.", low=1
+        16, "Fewest answers to single calls that may be computed at once.", low=1
     )
     latency_tolerance: float = setting(
         2.5,
@@ -99,7 +99,7 @@ class GatewaySettings(ServerSettings):
         high=100,
     )
     unhurried_latency: float = setting(
-        0.02, "Latency in seconds up to which no call is refused.", low=0
+        0.15, "Mean latency in seconds up to which no fewer calls are computed at once.", low=0
     )
     batch_parallel: int = setting(
         16,

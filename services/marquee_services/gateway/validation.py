@@ -64,6 +64,8 @@ class _Checker:
     def texts(
         self, field: str, values: Sequence[str], max_count: int, *, distinct: bool = False
     ) -> None:
+        if not values:
+            return
         self.count(field, len(values), 0, max_count)
         values = values[:max_count]
         if _are_distinct_ids(values):
@@ -139,6 +141,10 @@ def _filter(check: _Checker, field: str, item_filter: types_pb2.ItemFilter) -> N
 
 
 def _options(check: _Checker, options: pb.RecommendOptions, page_size: int) -> None:
+    max_size = MAX_PAGE_SIZE_WITH_REASONS if options.include_reasons else MAX_PAGE_SIZE
+    check.count("page_size", page_size, 0, max_size)
+    if not options.ByteSize():  # All options have their defaults, as in most requests.
+        return
     _filter(check, "options.filter", options.filter)
     if options.HasField("min_predicted_stars"):
         value = options.min_predicted_stars
@@ -146,8 +152,6 @@ def _options(check: _Checker, options: pb.RecommendOptions, page_size: int) -> N
     check.number("options.diversity", options.diversity, 0.0, 1.0)
     check.text("options.release_id", options.release_id, MAX_ID_LENGTH, allow_empty=True)
     check.text("options.model", options.model, MAX_ID_LENGTH, allow_empty=True)
-    max_size = MAX_PAGE_SIZE_WITH_REASONS if options.include_reasons else MAX_PAGE_SIZE
-    check.count("page_size", page_size, 0, max_size)
 
 
 def _recommend(check: _Checker, request: pb.RecommendRequest) -> None:

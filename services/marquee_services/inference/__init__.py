@@ -1,4 +1,4 @@
-"""The inference service: matrix factorization and AutoRec as TensorFlow SavedModels.
+"""The inference service: matrix factorization and AutoRec, from arrays or from SavedModels.
 
 It runs the scoring server of `marquee_services.scoring` with the models in `models.py` and the
 settings in `settings.py`; `main.py` starts it. Start with `models.py`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from marquee_core.service_names import INFERENCE
-from marquee_services.inference.models import INFERENCE_SCORERS, limit_threads
+from marquee_services.inference.models import loaders
 from marquee_services.inference.settings import InferenceSettings
 from marquee_services.scoring import main
 from marquee_services.server.trial_host import TrialHost
@@ -15,8 +15,7 @@ def trial_host(settings: InferenceSettings) -> TrialHost:
     Raises:
         OSError: The process cannot be started.
     """
-    limit_threads(settings.tensorflow_threads)
-    return main.trial_host(settings, INFERENCE, INFERENCE_SCORERS)
+    return main.trial_host(settings, INFERENCE, loaders(settings.tensorflow_threads))
 
 
 async def serve(settings: InferenceSettings, host: TrialHost | None) -> None:
@@ -30,5 +29,4 @@ async def serve(settings: InferenceSettings, host: TrialHost | None) -> None:
         OSError: The server cannot listen on its address.
         StoreURLError: The URL of the store cannot be used.
     """
-    limit_threads(settings.tensorflow_threads)
-    await main.serve(settings, INFERENCE, INFERENCE_SCORERS, host)
+    await main.serve(settings, INFERENCE, loaders(settings.tensorflow_threads), host)

@@ -13,8 +13,10 @@ from marquee_core.retrieval.exact import Found
 from marquee_core.scorers.scorer import RatedEvidence
 from marquee_services.errors import FieldViolation, InvalidFields
 from marquee_services.scoring.engine import Evidence, Query
+from marquee_services.scoring.plan import BestItems, ModelWeights, RankingPlan
 from marquee_services.scoring.ranking import UserRanking
 from marquee_services.server.wire import (
+    MAX_RETRIEVED,
     pack_floats,
     pack_ints,
     unpack_bits,
@@ -84,22 +86,43 @@ def to_eligible(data: bytes, item_count: int, user: int | None = None) -> Bool |
     return unpack_bits(field, data, item_count)
 
 
-def to_weights(models: Sequence[str], weights: Sequence[float]) -> dict[str, float]:
-    """The weight of each model of a blend, by the model's name.
+def to_plan(request: pb.RankItemsRequest) -> RankingPlan:
+    """The plan of a request; `check_plan` checks its models against the release.
 
     Raises:
-        InvalidFields: There are no models, a model occurs twice, or a weight is missing or not
-            finite.
+        InvalidFields: There are no models, a model occurs twice, a weight is missing or not finite,
+            or a count is out of range.
     """
-    if not models or len(set(models)) != len(models):
+    if not request.models:
+        raise InvalidFields([FieldViolation("models", "must name at least one model")])
+    check_range("best_count", request.best_count, MAX_RETRIEVED, low=0)
+    check_range("stars_count", request.stars_count, MAX_RETRIEVED, low=0)
+    return RankingPlan(
+        _to_weights("models", request.models, "weights", request.weights),
+        request.best_count,
+        _to_weights(
+            "gateway_models", request.gateway_models, "gateway_weights", request.gateway_weights
+        ),
+        tuple(dict.fromkeys(request.stars_models)),
+        request.stars_count,
+    )
+
+
+def _to_weights(
+    names_field: str, names: Sequence[str], weights_field: str, weights: Sequence[float]
+) -> ModelWeights:
+    """Models with their weights.
+
+    Raises:
+        InvalidFields: A model occurs twice, or a weight is missing or not finite.
+    """
+    if len(set(names)) != len(names):
+        raise InvalidFields([FieldViolation(names_field, "must name each model only once")])
+    if len(weights) != len(names) or not all(map(math.isfinite, weights)):
         raise InvalidFields(
-            [FieldViolation("models", "must name at least one model, and each only once")]
+            [FieldViolation(weights_field, "must hold one finite number for each model")]
         )
-    if len(weights) != len(models) or not all(map(math.isfinite, weights)):
-        raise InvalidFields(
-            [FieldViolation("weights", "must hold one finite number for each model")]
-        )
-    return dict(zip(models, weights, strict=True))
+    return tuple(zip(names, weights, strict=True))
 
 
 def rank_response(release_id: str, rankings: Sequence[UserRanking]) -> pb.RankItemsResponse:
@@ -118,6 +141,24 @@ def rank_response(release_id: str, rankings: Sequence[UserRanking]) -> pb.RankIt
                 ),
             )
             for name in rankings[0].best
+        ],
+        best=_best_items([ranking.stars for ranking in rankings if ranking.stars is not None]),
+    )
+
+
+def _best_items(users: Sequence[BestItems]) -> pb.RankItemsResponse.BestItems | None:
+    """The scores of each user's best items; None without users."""
+    if not users:
+        return None
+    return pb.RankItemsResponse.BestItems(
+        items=pack_ints(np.concatenate([user.items for user in users])),
+        counts=pack_ints(np.array([len(user.items) for user in users])),
+        models=[
+            pb.ScoreItemsResponse.ModelScores(
+                model=name,
+                scores=pack_floats(np.concatenate([user.scores[name] for user in users])),
+            )
+            for name in users[0].scores
         ],
     )
 

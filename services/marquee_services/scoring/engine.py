@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from marquee_core.ratings import Profiles, join_profiles
 from marquee_core.retrieval.exact import Found, ItemIndex, ScoresByProduct
 from marquee_core.retrieval.top import top_indexes
 from marquee_core.scorers.scorer import (
+    Approximates,
     ExplainsByItems,
     ExplainsByNeighbours,
     NeighbourEvidence,
@@ -22,6 +24,7 @@ from marquee_core.scorers.scorer import (
 )
 from marquee_services.errors import FieldViolation, InvalidFields, ModelNotFound
 from marquee_services.scoring.model_times import NoTimer, Timer
+from marquee_services.scoring.plan import RankingPlan
 
 # Up to this number of items for each user, a batch of users with different items is scored in one
 # pass. It gathers the parameters of each user's items, which costs more than it saves for more.
@@ -73,6 +76,9 @@ class Engine:
         scorers: The scorer of each model, by the model's name.
         indexes: The index that retrieves the best items of a model, by the model's name. Only
             models whose scores are products of vectors have one.
+        gateway_scores: The scores of the gateway's own models, which order items alike for all
+            users, by the model's name (float32, items).
+        rankers: What `marquee_services.scoring.ranking` keeps for each plan.
         timer: Measures the models.
     """
 
@@ -80,6 +86,8 @@ class Engine:
     data: ReleaseData
     scorers: Mapping[str, Scorer]
     indexes: Mapping[str, ItemIndex] = field(default_factory=dict)
+    gateway_scores: Mapping[str, Float32] = field(default_factory=dict)
+    rankers: dict[RankingPlan, Any] = field(default_factory=dict, repr=False)
     timer: Timer = field(default_factory=NoTimer)
 
     def select(self, models: Sequence[str]) -> Mapping[str, Scorer]:
@@ -239,10 +247,9 @@ class Engine:
                     name, "retrieve", index.search, products, count, eligible
                 )
                 continue
-            best[name] = []
-            for row in self.timer.run(name, "retrieve", scorer.score, profiles):
-                top = top_indexes(row, count, eligible)
-                best[name].append((top.astype(np.int32), row[top]))
+            best[name] = self.timer.run(
+                name, "retrieve", _best_of_all, scorer, profiles, count, eligible
+            )
         return best
 
     def compare(self, item: int) -> dict[str, Float32]:
@@ -292,6 +299,26 @@ class Engine:
             )
             for row in range(len(query.candidates))
         ]
+
+
+def _best_of_all(
+    scorer: Scorer, profiles: Profiles, count: int, eligible: Bool | None
+) -> list[Found]:
+    """The best items of a model for each user, found by scoring the whole catalogue.
+
+    If the model can approximate its scores, these find the items, which are then scored exactly.
+    """
+    found = []
+    rough = scorer.approximate(profiles) if isinstance(scorer, Approximates) else None
+    for place, row in enumerate(scorer.score(profiles) if rough is None else rough):
+        top = top_indexes(row, count, eligible).astype(np.int32)
+        scores = row[top]
+        if rough is not None and len(top):
+            scores = scorer.score(profiles.take(np.array([place])), top)[0]
+            order = np.lexsort((top, -scores))
+            top, scores = top[order], scores[order]
+        found.append((top, scores))
+    return found
 
 
 def _groups_by_length(queries: Sequence[Query]) -> list[tuple[list[int], Int32]]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from marquee_core.arrays import Float32
 from marquee_core.errors import ArtifactError, reason_of
-from marquee_core.release.contents import open_release
+from marquee_core.release.contents import gateway_scores, open_release
 from marquee_core.release.manifest import ANN, EXACT
 from marquee_core.release.store import ReleaseStore
 from marquee_core.retrieval.ann import AnnConfig, AnnIndex
@@ -19,6 +19,7 @@ from marquee_core.retrieval.exact import ExactIndex, ItemIndex, item_products
 from marquee_core.scorers.scorer import LoadScorer, Scorer, WarmsUp
 from marquee_services.scoring.engine import Engine, Query
 from marquee_services.scoring.model_times import NoTimer, Timer
+from marquee_services.scoring.plan import RankingPlan
 from marquee_services.scoring.ranking import rank
 
 _NO_TIMER = NoTimer()
@@ -59,7 +60,7 @@ def load_engine(
         index = load_index(folder, scorers[name], entries[name].retrieval)
         if index is not None:
             indexes[name] = index
-    engine = Engine(release_id, files.data, scorers, indexes)
+    engine = Engine(release_id, files.data, scorers, indexes, gateway_scores(files))
     warm_up(engine)
     return replace(engine, timer=timer)
 
@@ -126,7 +127,9 @@ def warm_up(engine: Engine) -> None:
     for found in engine.retrieve(queries, (), _PAGE, None).values():
         if not all(np.isfinite(scores).all() for _, scores in found):
             raise ArtifactError("a model retrieves items with scores that are not finite")
-    rank(engine, queries, dict.fromkeys(engine.scorers, 1.0), _PAGE)
+    names = tuple(engine.scorers)
+    weights = tuple((name, 1.0) for name in names)
+    rank(engine, queries, RankingPlan(weights, _PAGE, stars_models=names, stars_count=_PAGE))
     _check_finite(engine.compare(0))
     for query in rated:
         engine.explain(replace(query, candidates=np.arange(1, dtype=np.int32)), (), 1)

@@ -22,11 +22,12 @@ from marquee_services.scoring.converters import (
     retrieve_response,
     score_response,
     to_eligible,
+    to_plan,
     to_queries,
-    to_weights,
 )
 from marquee_services.scoring.engine import Engine, Query
-from marquee_services.scoring.ranking import rank
+from marquee_services.scoring.plan import RankingPlan
+from marquee_services.scoring.ranking import check_plan, rank
 from marquee_services.scoring.settings import ScoringSettings
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.interceptor import Context, time_left
@@ -37,8 +38,7 @@ from marquee_services.server.wire import MAX_RETRIEVED
 
 _T = TypeVar("_T")
 _MAX_EVIDENCE = 100
-# The release, the weight of each model by name, and the number of own best items of each model.
-_RankKey: TypeAlias = tuple[Engine, tuple[tuple[str, float], ...], int]
+_RankKey: TypeAlias = tuple[Engine, RankingPlan]
 
 
 class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
@@ -102,15 +102,14 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
     ) -> pb.RankItemsResponse:
         """Ranks items for users."""
         engine = self._follower.get(request.release_id)
-        weights = to_weights(request.models, request.weights)
-        check_range("best_count", request.best_count, MAX_RETRIEVED, low=0)
-        engine.select(request.models)
+        plan = to_plan(request)
+        # Checked before the request joins a batch, where an error would fail the others as well.
+        check_plan(engine, plan)
         item_count = engine.data.matrix.item_count
         queries = to_queries(request.users, self._max_users, item_count)
         engine.check(queries)
-        key = engine, tuple(weights.items()), request.best_count
         timeout = time_left(context, self._default_deadline)
-        return await self._rank_batcher.call(key, queries, timeout, len(queries))
+        return await self._rank_batcher.call((engine, plan), queries, timeout, len(queries))
 
     async def RetrieveItems(
         self, request: pb.RetrieveItemsRequest, context: Context
@@ -189,11 +188,11 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
         self, key: _RankKey, requests: Sequence[list[Query]], timeout: float
     ) -> list[pb.RankItemsResponse]:
         """Ranks for the users of several requests at once, and answers each request."""
-        engine, weights, best_count = key
+        engine, plan = key
 
         def work() -> list[pb.RankItemsResponse]:
             queries = [query for users in requests for query in users]
-            rankings = iter(rank(engine, queries, dict(weights), best_count))
+            rankings = iter(rank(engine, queries, plan))
             return [
                 rank_response(engine.release_id, list(islice(rankings, len(users))))
                 for users in requests

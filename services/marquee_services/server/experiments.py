@@ -18,6 +18,7 @@ class FollowedExperiments:
     Attributes:
         all: All experiments that the store keeps, the most recently started first.
         error: Why they cannot be read; "" if they can.
+        was_read: Whether it was tried once to read them.
     """
 
     def __init__(self, store: ReleaseStore) -> None:
@@ -25,6 +26,7 @@ class FollowedExperiments:
         self._store = ExperimentStore(store)
         self.all: list[Experiment] = []
         self.error = ""
+        self.was_read = False
 
     @property
     def running(self) -> Experiment | None:
@@ -48,13 +50,18 @@ class FollowedExperiments:
         """
         try:
             found = self._store.all()
+        except OSError:
+            self.was_read = True
+            raise
         except ArtifactError as error:
+            self.was_read = True
             # It must not delay promotions.
             if str(error) != self.error:
                 _log.error("experiments_refused", why=str(error))
             self.error = str(error)
             return False
         before, self.all, self.error = self.running, found, ""
+        self.was_read = True
         now = self.running
         if (before and before.name) == (now and now.name):
             return False

@@ -12,16 +12,17 @@ from marquee_core.arrays import Bool, Float32, Int32
 from marquee_services.errors import ReleaseNotFound
 from marquee_services.gateway.backends.failures import BackendError, Failure, LastError
 from marquee_services.gateway.backends.interface import AnyReplica
-from marquee_services.gateway.backends.ranking import BackendRanking, ModelWeights
+from marquee_services.gateway.backends.ranking import BackendRanking
 from marquee_services.scoring.converters import explain_response, to_queries
 from marquee_services.scoring.engine import Engine, Query
+from marquee_services.scoring.plan import RankingPlan
 from marquee_services.scoring.ranking import rank
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.micro_batcher import MicroBatcher, QueueFullError
 
 _T = TypeVar("_T")
 _ScoreKey: TypeAlias = tuple[Engine, tuple[str, ...]]
-_RankKey: TypeAlias = tuple[Engine, ModelWeights, int]
+_RankKey: TypeAlias = tuple[Engine, RankingPlan]
 
 TARGET = "in this process"
 """What `GetStatus` reports as the target of such a backend."""
@@ -44,6 +45,7 @@ class LocalBackend:
         max_batch: int,
         max_waiting: int,
         mark_interval: float,
+        timeout: float,
     ) -> None:
         """Creates a backend.
 
@@ -54,12 +56,13 @@ class LocalBackend:
             max_batch: The maximum number of users who are scored in one batch.
             max_waiting: The maximum number of waiting users.
             mark_interval: Seconds between two reminders of the release that must stay loaded.
+            timeout: The most seconds that a call may take.
         """
         self.name = name
         self.target = TARGET
         self.last_error = LastError()
         self._follower = follower
-        self._replica = LocalReplica(name, follower, executor, max_batch, max_waiting)
+        self._replica = LocalReplica(name, follower, executor, max_batch, max_waiting, timeout)
         self._mark_interval = mark_interval
         self._release_in_service = ""
 
@@ -129,11 +132,13 @@ class LocalReplica:
         executor: Executor,
         max_batch: int,
         max_waiting: int,
+        timeout: float,
     ) -> None:
         """Creates a replica; see `LocalBackend` for the arguments."""
         self._name = name
         self._follower = follower
         self._executor = executor
+        self._timeout = timeout
         self._scores: MicroBatcher[_ScoreKey, Query, dict[str, Float32]] = MicroBatcher(
             self._score_batch, max_batch, max_waiting
         )
@@ -146,20 +151,22 @@ class LocalReplica:
     ) -> dict[str, Float32]:
         """Scores a user's candidates with each model; see `Replica.score`."""
         engine, local = self._resolve(release_id, query)
-        return await self._bounded(self._scores.call((engine, models), local, _positive(timeout)))
+        return await self._bounded(
+            self._scores.call((engine, models), local, self._limited(timeout))
+        )
 
     async def rank(
         self,
         release_id: str,
         query: pb.UserQuery,
-        weights: ModelWeights,
-        best_count: int,
+        plan: RankingPlan,
         timeout: float,
     ) -> BackendRanking:
         """Ranks a user's candidates with a blend of models; see `Replica.rank`."""
         engine, local = self._resolve(release_id, query)
-        key = engine, weights, best_count
-        return await self._bounded(self._rankings.call(key, local, _positive(timeout)))
+        return await self._bounded(
+            self._rankings.call((engine, plan), local, self._limited(timeout))
+        )
 
     async def retrieve(
         self,
@@ -195,6 +202,10 @@ class LocalReplica:
         evidence = await self._run(engine, lambda: engine.explain(local, models, count), timeout)
         return explain_response(release_id, evidence).items
 
+    def _limited(self, timeout: float) -> float:
+        """A call's timeout in seconds: the backend timeout of the settings at most."""
+        return max(0.001, min(timeout, self._timeout))
+
     def _engine(self, release_id: str) -> Engine:
         try:
             return self._follower.get(release_id)
@@ -218,12 +229,12 @@ class LocalReplica:
     async def _rank_batch(
         self, key: _RankKey, queries: Sequence[Query], timeout: float
     ) -> list[BackendRanking]:
-        engine, weights, best_count = key
+        engine, plan = key
 
         def work() -> list[BackendRanking]:
             return [
-                BackendRanking(found.scores, dict(found.best), list(found.abstaining))
-                for found in rank(engine, queries, dict(weights), best_count)
+                BackendRanking(found.scores, dict(found.best), list(found.abstaining), found.stars)
+                for found in rank(engine, queries, plan)
             ]
 
         return await self._run(engine, work, timeout)
@@ -236,7 +247,7 @@ class LocalReplica:
         """
         running = asyncio.get_running_loop().run_in_executor(self._executor, work)
         watched = self._follower.watched(engine.release_id, running)
-        return await self._bounded(asyncio.wait_for(watched, _positive(timeout)))
+        return await self._bounded(asyncio.wait_for(watched, self._limited(timeout)))
 
     async def _bounded(self, call: Awaitable[_T]) -> _T:
         """Awaits a call, and turns its errors into a `BackendError`."""
@@ -248,7 +259,3 @@ class LocalReplica:
         except QueueFullError:
             detail = "too many users are waiting"
             raise BackendError(self._name, Failure.OVERLOADED, detail) from None
-
-
-def _positive(timeout: float) -> float:
-    return max(0.001, timeout)

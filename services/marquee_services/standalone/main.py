@@ -65,6 +65,7 @@ async def start(
                 settings.max_batch,
                 settings.max_waiting,
                 settings.probe_interval,
+                settings.backend_timeout,
             )
         )
     await asyncio.gather(*map(_load_promoted, followers))
@@ -107,10 +108,9 @@ def _load_on_trial(
 def trial_host(settings: StandaloneSettings) -> TrialHost:
     """Starts the process that tries releases; call it before the process has threads."""
     from marquee_services.cf.models import CF_SCORERS
-    from marquee_services.inference.models import INFERENCE_SCORERS, limit_threads
+    from marquee_services.inference.models import loaders as inference_loaders
 
-    limit_threads(settings.tensorflow_threads)
-    loaders = {CF: CF_SCORERS, INFERENCE: INFERENCE_SCORERS}
+    loaders = {CF: CF_SCORERS, INFERENCE: inference_loaders(settings.tensorflow_threads)}
     tried = {name: partial(_load_on_trial, settings, name, own) for name, own in loaders.items()}
     return start_trial_host({GATEWAY: trial_loader(settings), **tried})
 
@@ -127,11 +127,12 @@ async def serve(settings: StandaloneSettings, host: TrialHost | None) -> None:
         StoreURLError: The URL of the store cannot be used.
     """
     from marquee_services.cf.models import CF_SCORERS
-    from marquee_services.inference.models import INFERENCE_SCORERS, limit_threads
+    from marquee_services.inference.models import loaders
 
-    limit_threads(settings.tensorflow_threads)
     gateway, followers = await start(
-        settings, {CF: CF_SCORERS, INFERENCE: INFERENCE_SCORERS}, host=host
+        settings,
+        {CF: CF_SCORERS, INFERENCE: loaders(settings.tensorflow_threads)},
+        host=host,
     )
     following = [asyncio.create_task(follower.follow()) for follower in followers]
     try:

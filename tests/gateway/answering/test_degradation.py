@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from gateway.calls import TIMEOUT_S, error_of, request_for
 from marquee.v1 import types_pb2
 from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
+from marquee_core.release.ensemble import Blend
 from marquee_core.service_names import BACKENDS
 from marquee_services.gateway.answering.degraded import DEGRADED_REASONS, degraded_reasons
 from marquee_services.gateway.backends.failures import BackendError, Failure
@@ -36,6 +38,30 @@ async def test_a_further_page_needs_the_backends_of_the_first(services: Any) -> 
         # The page is ranked without inference, as its first page was, and the answer says so.
         page = await stub.Recommend(degraded, timeout=TIMEOUT_S)
         assert page.source.degraded_reasons == [types_pb2.DEGRADED_REASON_INFERENCE_UNAVAILABLE]
+    await gateway.stop(0.5)
+
+
+async def test_a_further_page_does_not_need_a_backend_without_a_ranking_weight(
+    services: Any,
+) -> None:
+    """The list is ranked as its first page was; only the stars of the lost backend are missing."""
+    gateway = await services.start_gateway(list_cache_mib=0, answer_cache_mib=0)
+    await services.until_full(gateway)
+    blends = gateway.releases.serving.ensemble.by_backends
+    both = blends[frozenset(BACKENDS)]
+    weights = {name: weight for name, weight in both.ranking.weights.items() if name != "mf"}
+    blends[frozenset(BACKENDS)] = replace(both, ranking=Blend(weights, 0.0))
+    request = request_for(page_size=5)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.bound.port}") as channel:
+        stub: Any = RecommenderServiceStub(channel)
+        first = await stub.Recommend(request, timeout=TIMEOUT_S)
+        request.page_token = first.next_page_token
+        whole = await stub.Recommend(request, timeout=TIMEOUT_S)
+        await services.scoring["inference"].stop()
+        page = await stub.Recommend(request, timeout=TIMEOUT_S)
+        assert not whole.source.degraded
+        assert page.source.degraded_reasons == [types_pb2.DEGRADED_REASON_INFERENCE_UNAVAILABLE]
+        assert [item.item_id for item in page.items] == [item.item_id for item in whole.items]
     await gateway.stop(0.5)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gateway.calls import TIMEOUT_S, Subject, error_of, request_for
 from marquee.v1 import recommender_service_pb2 as pb
@@ -18,6 +20,8 @@ from marquee_services.server.follower import ReleaseFollower
 from toy.experiments import toy_experiment, users_of
 from toy.release import USERS
 from toy.services import Services
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
 async def start(services: Services, *arms: Arm, name: str = "toy") -> Experiment:
@@ -263,10 +267,17 @@ async def test_users_keep_their_arm_in_every_replica_and_after_a_restart(
         old = services.scoring[backend]
         await old.stop()
         await services.start_backend(backend, old.bound.port)
-    other = await services.start_gateway()
-    await services.until_full(other)
-    await until_ready(other, services, experiment.name)
     await until_ready(services.gateway, services, experiment.name)
+    other = await services.start_gateway()
+    request = health_pb2.HealthCheckRequest(service="marquee.v1.RecommenderService")
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{other.bound.port}") as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        while (await health.Check(request, timeout=TIMEOUT_S)).status != SERVING:
+            await asyncio.sleep(0.01)
+    # It does not serve before it has read the experiment and loaded its releases.
+    assert other.routing.experiment == experiment
+    assert not any(state.is_loading for state in other.routing.arms)
+    await until_ready(other, services, experiment.name)
     for number in range(USERS):
         expected = experiment.arms[experiment.assign(f"u{number}")].name
         for gateway in (services.gateway, other):

@@ -14,6 +14,7 @@ from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
 from marquee_core.arrays import Bool, Float32
 from marquee_core.release.ensemble import Blend
+from marquee_services.gateway.backends.replica import Replica
 from marquee_services.gateway.ranking.filters import eligible_items
 from marquee_services.gateway.ranking.subjects import ResolvedSubject, resolve_subject
 from toy.services import Services
@@ -98,19 +99,48 @@ async def test_a_page_is_the_one_that_scoring_everything_gives(
     await gateway.stop(0.5)
 
 
-async def test_rating_predictors_score_only_the_page(
-    services: Services, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A model without a weight in the ranking never sees the whole catalogue."""
-    gateway = services.gateway
-    release = gateway.releases.serving
+@pytest.fixture
+def only_cf_ranks(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Takes the models of the inference service out of the ranking blend."""
     backends = frozenset(("cf", "inference"))
-    blends: Any = release.ensemble.by_backends
+    blends: Any = services.gateway.releases.serving.ensemble.by_backends
     weights = {
         name: weight for name, weight in blends[backends].ranking.weights.items() if name != "mf"
     }
     pair = replace(blends[backends], ranking=Blend(weights, 0.0))
     monkeypatch.setitem(blends, backends, pair)
+
+
+@pytest.mark.usefixtures("only_cf_ranks")
+async def test_a_backend_that_ranks_predicts_stars_in_the_same_call(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer takes one call to it, and one to each backend that only predicts stars."""
+    called: list[str] = []
+    score = Replica.score
+
+    async def counted(replica: Replica, *arguments: Any) -> Any:
+        called.append(replica.name)
+        return await score(replica, *arguments)
+
+    monkeypatch.setattr(Replica, "score", counted)
+    async with grpc.aio.insecure_channel(services.address) as channel:
+        stub: Any = RecommenderServiceStub(channel)
+        for size in (5, 20, 60):
+            answer = await stub.Recommend(
+                pb.RecommendRequest(subject=SUBJECTS[2], page_size=size), timeout=TIMEOUT_S
+            )
+            assert len(answer.items) == size
+            assert not answer.source.degraded
+    assert called == ["inference"] * 3
+
+
+@pytest.mark.usefixtures("only_cf_ranks")
+async def test_rating_predictors_score_only_the_page(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model without a weight in the ranking never sees the whole catalogue."""
+    release = services.gateway.releases.serving
     engine: Any = services.scoring["inference"].follower.newest()
     scorer = engine.scorers["mf"]
     counts: list[int] = []

@@ -17,6 +17,7 @@ from marquee_trainer.ensemble.blends import (
     learn_ensemble,
     learn_listwise_blend,
     learn_rating_blend,
+    prune_rating_blend,
 )
 
 CONFIG = BlendConfig()
@@ -70,6 +71,34 @@ def test_a_rating_blend_is_at_least_as_good_as_each_model_on_the_same_data(
     # |w − 1/2|² is at most 1/2 for a single model, and for the baseline.
     allowed = best + ridge * variance / 2
     assert squared_error(penalised.apply(models), ratings) <= allowed * (1 + 1e-6)
+
+
+def test_a_rating_blend_leaves_out_what_no_test_can_see() -> None:
+    """Of two models that say almost the same, one stays; one that adds much stays as well."""
+    random = np.random.default_rng(5)
+    models = predictions_of(random, 4_000)
+    models["copy"] = (models["two"] + random.normal(0, 0.01, 4_000)).astype(np.float32)
+    signal = 0.5 * (models["one"] + models["two"])
+    ratings = (signal + random.normal(0, 0.8, 4_000)).astype(np.float32)
+    whole = learn_rating_blend(models, ratings, ridge=30.0)
+    pruned = prune_rating_blend(models, ratings, 30.0, CONFIG.max_rating_pruning_loss)
+    assert {"copy", "two"} <= whole.weights.keys()
+    assert "one" in pruned.weights
+    assert len({"copy", "two"} & pruned.weights.keys()) == 1
+    allowed = 1 + CONFIG.max_rating_pruning_loss
+    errors = [squared_error(blend.apply(models), ratings) for blend in (pruned, whole)]
+    assert errors[0] <= allowed * errors[1]
+
+
+def test_a_rating_blend_keeps_every_model_if_no_loss_is_allowed() -> None:
+    """Without a tolerance only models without weight may go."""
+    random = np.random.default_rng(5)
+    models = predictions_of(random)
+    ratings = (0.5 * (models["one"] + models["two"]) + random.normal(0, 0.1, 400)).astype(
+        np.float32
+    )
+    pruned = prune_rating_blend(models, ratings, 30.0, 0.0)
+    assert {"one", "two"} <= pruned.weights.keys()
 
 
 def test_a_model_that_differs_in_the_wrong_direction_gets_no_weight() -> None:

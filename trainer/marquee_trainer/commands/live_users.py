@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from marquee import AsyncClient, FeedbackEvent
+from marquee import AsyncClient, FeedbackEvent, Unavailable
 from marquee_trainer.data.sample import SampleTastes
 
 SHOWN = 10
@@ -21,6 +21,7 @@ _PARALLEL = 16
 _POLL_S = 0.005
 # Far longer than any effect takes; without a limit a defect would hang the demo.
 _EFFECT_TIMEOUT_S = 30.0
+_RECORD_TIMEOUT_S = 60.0
 
 
 class SimulatedUsers:
@@ -96,7 +97,16 @@ class SimulatedUsers:
             )
             for item in items
         ]
-        await client.feedback.record(events)
+        deadline = time.monotonic() + _RECORD_TIMEOUT_S
+        while True:
+            try:
+                await client.feedback.record(events)
+                break
+            except Unavailable:
+                # The disk may be slow for a moment. Events that are repeated count once.
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(_POLL_S)
         self.acknowledged.update((user, event.event_id) for event in events)
 
     def _pick(self, count: int) -> list[AsyncClient]:

@@ -102,7 +102,8 @@ class _Rounds:
         started = time.monotonic()
         try:
             # In a session of its own: Ctrl-C reaches this process, which then ends the round.
-            self._process = subprocess.Popen(  # nosec B603 - our own command, and no shell
+            # A command of our own, and no shell.
+            self._process = subprocess.Popen(  # nosec B603
                 [sys.executable, "-m", "marquee.cli", "retrain", "--once"],
                 env=_environment(self._settings),
                 start_new_session=True,

@@ -19,6 +19,7 @@ from marquee_core.release.ensemble import (
 )
 from marquee_core.service_names import GATEWAY
 from marquee_trainer.ensemble.weight_search import (
+    SIGNIFICANT,
     RankingPool,
     SearchConfig,
     prune_weights,
@@ -34,6 +35,8 @@ class BlendConfig:
         rating_ridge: λ of the rating blend, which pulls its weights towards the plain mean of the
             models. Measured in validation ratings: with about this many, data and penalty have
             equal influence.
+        max_rating_pruning_loss: Models are left out of the rating blend as long as the mean squared
+            error rises by at most this share, and by no more than chance explains.
         ranking_ridge: λ of the listwise blend, an L2 penalty on weights of standardised scores.
         max_ranking_users: The ranking blend is learned from at most this many validation users,
             drawn at random, to limit memory.
@@ -41,6 +44,7 @@ class BlendConfig:
     """
 
     rating_ridge: float = 30.0
+    max_rating_pruning_loss: float = 5e-4
     ranking_ridge: float = 1e-4
     max_ranking_users: int = 2_000
     search: SearchConfig = field(default_factory=SearchConfig)
@@ -95,6 +99,42 @@ def learn_rating_blend(predictions: Mapping[str, Float32], ratings: Float32, rid
     blend = {name: w for name, w in zip(names, weights.tolist(), strict=True) if w > 0}
     blend[BASELINE] = 1.0 - float(weights.sum())
     return Blend(blend, mean_target - float(means @ weights))
+
+
+def prune_rating_blend(
+    predictions: Mapping[str, Float32], ratings: Float32, ridge: float, max_loss: float
+) -> Blend:
+    """Learns a rating blend without the models whose absence cannot be seen.
+
+    Every model of the rating blend predicts the stars of each answer, so a model that does not
+    measurably improve predictions only costs time. Models are tried in the order of their weights,
+    the smallest first, and the others are blended anew. A model is left out if the mean squared
+    error then is at most the share `max_loss` above that with all models, and a one-sided paired
+    test over the ratings does not show a loss at the 5 % level.
+
+    Args:
+        predictions: See `learn_rating_blend`.
+        ratings: The validation ratings, in stars (float32, n).
+        ridge: See `learn_rating_blend`.
+        max_loss: How much the error may rise.
+    """
+
+    def squared_errors(blend: Blend) -> Float64:
+        return np.square(blend.apply(predictions) - ratings)
+
+    blend = learn_rating_blend(predictions, ratings, ridge)
+    whole = squared_errors(blend)
+    kept = dict(predictions)
+    for name in sorted(predictions, key=lambda name: blend.weights.get(name, 0.0)):
+        if name == BASELINE:
+            continue
+        others = {other: scores for other, scores in kept.items() if other != name}
+        trial = learn_rating_blend(others, ratings, ridge)
+        losses = squared_errors(trial) - whole
+        error = float(losses.std()) / np.sqrt(len(losses))
+        if losses.mean() <= min(SIGNIFICANT * error, max_loss * float(whole.mean())):
+            kept, blend = others, trial
+    return blend
 
 
 def learn_listwise_blend(lists: RankingLists, models: Sequence[str], ridge: float) -> Blend:
@@ -223,7 +263,12 @@ def learn_ensemble(
         }
         pairs[subset] = BlendPair(
             rating=(
-                learn_rating_blend(available_predictions, ratings, config.rating_ridge)
+                prune_rating_blend(
+                    available_predictions,
+                    ratings,
+                    config.rating_ridge,
+                    config.max_rating_pruning_loss,
+                )
                 if available_predictions
                 else Blend({}, 0.0)
             ),

@@ -14,8 +14,8 @@ import numpy as np
 
 from marquee_core.arrays import Bool, Float32, Float64, Int64
 
-# The 95 % quantile of the standard normal distribution.
-_SIGNIFICANT = 1.645
+SIGNIFICANT = 1.645
+"""The 95 % quantile of the standard normal distribution."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def prune_weights(pool: RankingPool, weights: Float64, config: SearchConfig) -> 
         trial /= trial.sum()
         losses = whole - pool.user_ndcg(pool.blended(trial), config.depth)
         error = float(losses.std()) / np.sqrt(len(losses))
-        limit = min(_SIGNIFICANT * error, config.max_pruning_loss * float(whole.mean()))
+        limit = min(SIGNIFICANT * error, config.max_pruning_loss * float(whole.mean()))
         if losses.mean() <= limit:
             pruned = trial
     return pruned

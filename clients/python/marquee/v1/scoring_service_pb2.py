@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n marquee/v1/scoring_service.proto\x12\nmarquee.v1\"\x93\x01\n\tUserQuery\x12\x17\n\nuser_index\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x0brated_items\x18\x02 \x01(\x0c\x12\x0f\n\x07ratings\x18\x03 \x01(\x0c\x12\x17\n\ncandidates\x18\x04 \x01(\x0cH\x01\x88\x01\x01\x12\x10\n\x08\x65ligible\x18\x05 \x01(\x0c\x42\r\n\x0b_user_indexB\r\n\x0b_candidates\"]\n\x11ScoreItemsRequest\x12\x12\n\nrelease_id\x18\x01 \x01(\t\x12$\n\x05users\x18\x02 \x03(\x0b\x32\x15.marquee.v1.UserQuery\x12\x0e\n\x06models\x18\x03 \x03(\t\"\x92\x01\n\x12ScoreItemsResponse\x12\x12\n\nrelease_id\x18\x01 \x01(\t\x12:\n\x06models\x18\x02 \x03(\x0b\x32*.marquee.v1.ScoreItemsResponse.ModelScores\x1a,\n\x0bModelScores\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06scores\x18\x02 \x01(\x0c\"\x81\x01\n\x10RankItemsRequest\x12\x12\n\nrelease_id\x18\x01 \x01(\t\x12$\n\x05users\x18\x02 \x03(\x0b\x32\x15.marquee.v1.UserQuery\x12\x0e\n\x06models\x18\x03 \x03(\t\x12\x0f\n\x07weights\x18\x04 \x03(\x01\x12\x12\n\nbest_count\x18\x05 \x01(\x05\"\xcf\x01\n\x11RankItemsResponse\x12\x12\n\nrelease_id\x18\x01 \x01(\t\x12\x0e\n\x06scores\x18\x02 \x01(\x0c\x12\x38\n\x06models\x18\x03 \x03(\x0b\x32(.marquee.v1.RankItemsResponse.ModelItems\x1a\\\n\nModelItems\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05items\x18\x02 \x01(\x0c\x12\x0e\n\x06scores\x18\x03 \x01(\x0c\x12\x0e\n\x06\x63ounts\x18\x04 \x01(\x0c\x12\x10\n\x08\x61\x62stains\x18\x05 \x01(\x0c\"\x81\x01\n\x14RetrieveItemsRequest\x12\x12\n\nrelease_id\x18\x01 \x01(\t\x12$\n\x05users\x18\x02 \x03(\x0b\x32\x15.marquee.v1.UserQuery\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x12\x0e\n\x06models\x18\x04 \x03(\t\x12\x10\n\x08\x65ligible\x18\x05 \x01(\x0c\"\xb5\x01\n\x15RetrieveItemsResponse\x12\x12\n\nrelease_id\x18\x01 \x01(\t\x12<\n\x06models\x18\x02 \x03(\x0b\x32,.marquee.v1.RetrieveItemsResponse.ModelItems\x1aJ\n\nModelItems\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05items\x18\x02 \x01(\x0c\x12\x0e\n\x06scores\x18\x03 \x01(\x0c\x12\x0e\n\x06\x63ounts\x18\x04 \x01(\x0c\"=\n\x13\x43ompareItemsRequest\x12\x12\n\nrelease_id\x18\x01 \x01(\t\x12\x12\n\nitem_index\x18\x02 \x01(\x05\"\xa8\x01\n\x14\x43ompareItemsResponse\x12\x12\n\nrelease_id\x18\x01 \x01(\t\x12\x42\n\x06models\x18\x02 \x03(\x0b\x32\x32.marquee.v1.CompareItemsResponse.ModelSimilarities\x1a\x38\n\x11ModelSimilarities\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0csimilarities\x18\x02 \x01(\x0c\"v\n\x13\x45xplainItemsRequest\x12\x12\n\nrelease_id\x18\x01 \x01(\t\x12#\n\x04user\x18\x02 \x01(\x0b\x32\x15.marquee.v1.UserQuery\x12\x16\n\x0e\x65vidence_count\x18\x03 \x01(\x05\x12\x0e\n\x06models\x18\x04 \x03(\t\"\x9d\x05\n\x14\x45xplainItemsResponse\x12\x12\n\nrelease_id\x18\x01 \x01(\t\x12<\n\x05items\x18\x02 \x03(\x0b\x32-.marquee.v1.ExplainItemsResponse.ItemEvidence\x1aW\n\nRatedItems\x12\r\n\x05items\x18\x01 \x01(\x0c\x12\x14\n\x0csimilarities\x18\x02 \x01(\x0c\x12\x15\n\rcontributions\x18\x03 \x01(\x0c\x12\r\n\x05total\x18\x04 \x01(\x01\x1aG\n\x0cSimilarUsers\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12\x12\n\nmean_stars\x18\x02 \x01(\x02\x12\x14\n\x0c\x63ontribution\x18\x03 \x01(\x02\x1a\xa6\x01\n\rModelEvidence\x12\r\n\x05model\x18\x01 \x01(\t\x12@\n\x0brated_items\x18\x02 \x01(\x0b\x32+.marquee.v1.ExplainItemsResponse.RatedItems\x12\x44\n\rsimilar_users\x18\x03 \x01(\x0b\x32-.marquee.v1.ExplainItemsResponse.SimilarUsers\x1a\xe7\x01\n\x0cItemEvidence\x12\x13\n\x0brated_items\x18\x01 \x01(\x0c\x12\x14\n\x0csimilarities\x18\x02 \x01(\x0c\x12\x15\n\rcontributions\x18\x03 \x01(\x0c\x12\x17\n\x0fneighbour_count\x18\x04 \x01(\x05\x12\x1c\n\x14neighbour_mean_stars\x18\x05 \x01(\x02\x12\x1e\n\x16neighbour_contribution\x18\x06 \x01(\x02\x12>\n\x06models\x18\x07 \x03(\x0b\x32..marquee.v1.ExplainItemsResponse.ModelEvidence\"1\n\x13ListReleasesRequest\x12\x1a\n\x12release_in_service\x18\x01 \x01(\t\"\xa0\x01\n\x14ListReleasesResponse\x12\x13\n\x0brelease_ids\x18\x01 \x03(\t\x12@\n\x07refused\x18\x02 \x03(\x0b\x32/.marquee.v1.ListReleasesResponse.RefusedRelease\x1a\x31\n\x0eRefusedRelease\x12\x12\n\nrelease_id\x18\x01 \x01(\t\x12\x0b\n\x03why\x18\x02 \x01(\t2\xf6\x03\n\x0eScoringService\x12K\n\nScoreItems\x12\x1d.marquee.v1.ScoreItemsRequest\x1a\x1e.marquee.v1.ScoreItemsResponse\x12H\n\tRankItems\x12\x1c.marquee.v1.RankItemsRequest\x1a\x1d.marquee.v1.RankItemsResponse\x12T\n\rRetrieveItems\x12 .marquee.v1.RetrieveItemsRequest\x1a!.marquee.v1.RetrieveItemsResponse\x12Q\n\x0c\x43ompareItems\x12\x1f.marquee.v1.CompareItemsRequest\x1a .marquee.v1.CompareItemsResponse\x12Q\n\x0c\x45xplainItems\x12\x1f.marquee.v1.ExplainItemsRequest\x1a .marquee.v1.ExplainItemsResponse\x12Q\n\x0cListReleases\x12\x1f.marquee.v1.ListReleasesRequest\x1a .marquee.v1.ListReleasesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n marquee/v1/scoring_service.proto\x12\nmarquee.v1\"\x93\x01\n\tUserQuery\x12\x17\n\nuser_index\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x0brated_items\x18\x02 \x01(\x0c\x12\x0f\n\x07ratings\x18\x03 \x01(\x0c\x12\x17\n\ncandidates\x18\x04 \x01(\x0cH\x01\x88\x01\x01\x12\x10\n\x08\x65ligible\x18\x05 \x01(\x0c\x42\r\n\x0b_user_indexB\r\n\x0b_candidates\"]\n\x11ScoreItemsRequest\x12\x12\n\nrelease_id\x18\x01 \x01(\t\x12$\n\x05users\x18\x02 \x03(\x0b\x32\x15.marquee.v1.UserQuery\x12\x0e\n\x06models\x18\x03 \x03(\t\"\x92\x01\n\x12ScoreItemsResponse\x12\x12\n\nrelease_id\x18\x01 \x01(\t\x12:\n\x06models\x18\x02 \x03(\x0b\x32*.marquee.v1.ScoreItemsResponse.ModelScores\x1a,\n\x0bModelScores\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06scores\x18\x02 \x01(\x0c\"\xdd\x01\n\x10RankItemsRequest\x12\x12\n\nrelease_id\x18\x01 \x01(\t\x12$\n\x05users\x18\x02 \x03(\x0b\x32\x15.marquee.v1.UserQuery\x12\x0e\n\x06models\x18\x03 \x03(\t\x12\x0f\n\x07weights\x18\x04 \x03(\x01\x12\x12\n\nbest_count\x18\x05 \x01(\x05\x12\x16\n\x0egateway_models\x18\x06 \x03(\t\x12\x17\n\x0fgateway_weights\x18\x07 \x03(\x01\x12\x14\n\x0cstars_models\x18\x08 \x03(\t\x12\x13\n\x0bstars_count\x18\t \x01(\x05\"\xee\x02\n\x11RankItemsResponse\x12\x12\n\nrelease_id\x18\x01 \x01(\t\x12\x0e\n\x06scores\x18\x02 \x01(\x0c\x12\x38\n\x06models\x18\x03 \x03(\x0b\x32(.marquee.v1.RankItemsResponse.ModelItems\x12\x35\n\x04\x62\x65st\x18\x04 \x01(\x0b\x32\'.marquee.v1.RankItemsResponse.BestItems\x1a\\\n\nModelItems\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05items\x18\x02 \x01(\x0c\x12\x0e\n\x06scores\x18\x03 \x01(\x0c\x12\x0e\n\x06\x63ounts\x18\x04 \x01(\x0c\x12\x10\n\x08\x61\x62stains\x18\x05 \x01(\x0c\x1a\x66\n\tBestItems\x12\r\n\x05items\x18\x01 \x01(\x0c\x12\x0e\n\x06\x63ounts\x18\x02 \x01(\x0c\x12:\n\x06models\x18\x03 \x03(\x0b\x32*.marquee.v1.ScoreItemsResponse.ModelScores\"\x81\x01\n\x14RetrieveItemsRequest\x12\x12\n\nrelease_id\x18\x01 \x01(\t\x12$\n\x05users\x18\x02 \x03(\x0b\x32\x15.marquee.v1.UserQuery\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x12\x0e\n\x06models\x18\x04 \x03(\t\x12\x10\n\x08\x65ligible\x18\x05 \x01(\x0c\"\xb5\x01\n\x15RetrieveItemsResponse\x12\x12\n\nrelease_id\x18\x01 \x01(\t\x12<\n\x06models\x18\x02 \x03(\x0b\x32,.marquee.v1.RetrieveItemsResponse.ModelItems\x1aJ\n\nModelItems\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05items\x18\x02 \x01(\x0c\x12\x0e\n\x06scores\x18\x03 \x01(\x0c\x12\x0e\n\x06\x63ounts\x18\x04 \x01(\x0c\"=\n\x13\x43ompareItemsRequest\x12\x12\n\nrelease_id\x18\x01 \x01(\t\x12\x12\n\nitem_index\x18\x02 \x01(\x05\"\xa8\x01\n\x14\x43ompareItemsResponse\x12\x12\n\nrelease_id\x18\x01 \x01(\t\x12\x42\n\x06models\x18\x02 \x03(\x0b\x32\x32.marquee.v1.CompareItemsResponse.ModelSimilarities\x1a\x38\n\x11ModelSimilarities\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0csimilarities\x18\x02 \x01(\x0c\"v\n\x13\x45xplainItemsRequest\x12\x12\n\nrelease_id\x18\x01 \x01(\t\x12#\n\x04user\x18\x02 \x01(\x0b\x32\x15.marquee.v1.UserQuery\x12\x16\n\x0e\x65vidence_count\x18\x03 \x01(\x05\x12\x0e\n\x06models\x18\x04 \x03(\t\"\x9d\x05\n\x14\x45xplainItemsResponse\x12\x12\n\nrelease_id\x18\x01 \x01(\t\x12<\n\x05items\x18\x02 \x03(\x0b\x32-.marquee.v1.ExplainItemsResponse.ItemEvidence\x1aW\n\nRatedItems\x12\r\n\x05items\x18\x01 \x01(\x0c\x12\x14\n\x0csimilarities\x18\x02 \x01(\x0c\x12\x15\n\rcontributions\x18\x03 \x01(\x0c\x12\r\n\x05total\x18\x04 \x01(\x01\x1aG\n\x0cSimilarUsers\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12\x12\n\nmean_stars\x18\x02 \x01(\x02\x12\x14\n\x0c\x63ontribution\x18\x03 \x01(\x02\x1a\xa6\x01\n\rModelEvidence\x12\r\n\x05model\x18\x01 \x01(\t\x12@\n\x0brated_items\x18\x02 \x01(\x0b\x32+.marquee.v1.ExplainItemsResponse.RatedItems\x12\x44\n\rsimilar_users\x18\x03 \x01(\x0b\x32-.marquee.v1.ExplainItemsResponse.SimilarUsers\x1a\xe7\x01\n\x0cItemEvidence\x12\x13\n\x0brated_items\x18\x01 \x01(\x0c\x12\x14\n\x0csimilarities\x18\x02 \x01(\x0c\x12\x15\n\rcontributions\x18\x03 \x01(\x0c\x12\x17\n\x0fneighbour_count\x18\x04 \x01(\x05\x12\x1c\n\x14neighbour_mean_stars\x18\x05 \x01(\x02\x12\x1e\n\x16neighbour_contribution\x18\x06 \x01(\x02\x12>\n\x06models\x18\x07 \x03(\x0b\x32..marquee.v1.ExplainItemsResponse.ModelEvidence\"1\n\x13ListReleasesRequest\x12\x1a\n\x12release_in_service\x18\x01 \x01(\t\"\xa0\x01\n\x14ListReleasesResponse\x12\x13\n\x0brelease_ids\x18\x01 \x03(\t\x12@\n\x07refused\x18\x02 \x03(\x0b\x32/.marquee.v1.ListReleasesResponse.RefusedRelease\x1a\x31\n\x0eRefusedRelease\x12\x12\n\nrelease_id\x18\x01 \x01(\t\x12\x0b\n\x03why\x18\x02 \x01(\t2\xf6\x03\n\x0eScoringService\x12K\n\nScoreItems\x12\x1d.marquee.v1.ScoreItemsRequest\x1a\x1e.marquee.v1.ScoreItemsResponse\x12H\n\tRankItems\x12\x1c.marquee.v1.RankItemsRequest\x1a\x1d.marquee.v1.RankItemsResponse\x12T\n\rRetrieveItems\x12 .marquee.v1.RetrieveItemsRequest\x1a!.marquee.v1.RetrieveItemsResponse\x12Q\n\x0c\x43ompareItems\x12\x1f.marquee.v1.CompareItemsRequest\x1a .marquee.v1.CompareItemsResponse\x12Q\n\x0c\x45xplainItems\x12\x1f.marquee.v1.ExplainItemsRequest\x1a .marquee.v1.ExplainItemsResponse\x12Q\n\x0cListReleases\x12\x1f.marquee.v1.ListReleasesRequest\x1a .marquee.v1.ListReleasesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,41 +40,43 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCOREITEMSRESPONSE_MODELSCORES']._serialized_start=396
   _globals['_SCOREITEMSRESPONSE_MODELSCORES']._serialized_end=440
   _globals['_RANKITEMSREQUEST']._serialized_start=443
-  _globals['_RANKITEMSREQUEST']._serialized_end=572
-  _globals['_RANKITEMSRESPONSE']._serialized_start=575
-  _globals['_RANKITEMSRESPONSE']._serialized_end=782
-  _globals['_RANKITEMSRESPONSE_MODELITEMS']._serialized_start=690
-  _globals['_RANKITEMSRESPONSE_MODELITEMS']._serialized_end=782
-  _globals['_RETRIEVEITEMSREQUEST']._serialized_start=785
-  _globals['_RETRIEVEITEMSREQUEST']._serialized_end=914
-  _globals['_RETRIEVEITEMSRESPONSE']._serialized_start=917
-  _globals['_RETRIEVEITEMSRESPONSE']._serialized_end=1098
-  _globals['_RETRIEVEITEMSRESPONSE_MODELITEMS']._serialized_start=690
-  _globals['_RETRIEVEITEMSRESPONSE_MODELITEMS']._serialized_end=764
-  _globals['_COMPAREITEMSREQUEST']._serialized_start=1100
-  _globals['_COMPAREITEMSREQUEST']._serialized_end=1161
-  _globals['_COMPAREITEMSRESPONSE']._serialized_start=1164
-  _globals['_COMPAREITEMSRESPONSE']._serialized_end=1332
-  _globals['_COMPAREITEMSRESPONSE_MODELSIMILARITIES']._serialized_start=1276
-  _globals['_COMPAREITEMSRESPONSE_MODELSIMILARITIES']._serialized_end=1332
-  _globals['_EXPLAINITEMSREQUEST']._serialized_start=1334
-  _globals['_EXPLAINITEMSREQUEST']._serialized_end=1452
-  _globals['_EXPLAINITEMSRESPONSE']._serialized_start=1455
-  _globals['_EXPLAINITEMSRESPONSE']._serialized_end=2124
-  _globals['_EXPLAINITEMSRESPONSE_RATEDITEMS']._serialized_start=1561
-  _globals['_EXPLAINITEMSRESPONSE_RATEDITEMS']._serialized_end=1648
-  _globals['_EXPLAINITEMSRESPONSE_SIMILARUSERS']._serialized_start=1650
-  _globals['_EXPLAINITEMSRESPONSE_SIMILARUSERS']._serialized_end=1721
-  _globals['_EXPLAINITEMSRESPONSE_MODELEVIDENCE']._serialized_start=1724
-  _globals['_EXPLAINITEMSRESPONSE_MODELEVIDENCE']._serialized_end=1890
-  _globals['_EXPLAINITEMSRESPONSE_ITEMEVIDENCE']._serialized_start=1893
-  _globals['_EXPLAINITEMSRESPONSE_ITEMEVIDENCE']._serialized_end=2124
-  _globals['_LISTRELEASESREQUEST']._serialized_start=2126
-  _globals['_LISTRELEASESREQUEST']._serialized_end=2175
-  _globals['_LISTRELEASESRESPONSE']._serialized_start=2178
-  _globals['_LISTRELEASESRESPONSE']._serialized_end=2338
-  _globals['_LISTRELEASESRESPONSE_REFUSEDRELEASE']._serialized_start=2289
-  _globals['_LISTRELEASESRESPONSE_REFUSEDRELEASE']._serialized_end=2338
-  _globals['_SCORINGSERVICE']._serialized_start=2341
-  _globals['_SCORINGSERVICE']._serialized_end=2843
+  _globals['_RANKITEMSREQUEST']._serialized_end=664
+  _globals['_RANKITEMSRESPONSE']._serialized_start=667
+  _globals['_RANKITEMSRESPONSE']._serialized_end=1033
+  _globals['_RANKITEMSRESPONSE_MODELITEMS']._serialized_start=837
+  _globals['_RANKITEMSRESPONSE_MODELITEMS']._serialized_end=929
+  _globals['_RANKITEMSRESPONSE_BESTITEMS']._serialized_start=931
+  _globals['_RANKITEMSRESPONSE_BESTITEMS']._serialized_end=1033
+  _globals['_RETRIEVEITEMSREQUEST']._serialized_start=1036
+  _globals['_RETRIEVEITEMSREQUEST']._serialized_end=1165
+  _globals['_RETRIEVEITEMSRESPONSE']._serialized_start=1168
+  _globals['_RETRIEVEITEMSRESPONSE']._serialized_end=1349
+  _globals['_RETRIEVEITEMSRESPONSE_MODELITEMS']._serialized_start=837
+  _globals['_RETRIEVEITEMSRESPONSE_MODELITEMS']._serialized_end=911
+  _globals['_COMPAREITEMSREQUEST']._serialized_start=1351
+  _globals['_COMPAREITEMSREQUEST']._serialized_end=1412
+  _globals['_COMPAREITEMSRESPONSE']._serialized_start=1415
+  _globals['_COMPAREITEMSRESPONSE']._serialized_end=1583
+  _globals['_COMPAREITEMSRESPONSE_MODELSIMILARITIES']._serialized_start=1527
+  _globals['_COMPAREITEMSRESPONSE_MODELSIMILARITIES']._serialized_end=1583
+  _globals['_EXPLAINITEMSREQUEST']._serialized_start=1585
+  _globals['_EXPLAINITEMSREQUEST']._serialized_end=1703
+  _globals['_EXPLAINITEMSRESPONSE']._serialized_start=1706
+  _globals['_EXPLAINITEMSRESPONSE']._serialized_end=2375
+  _globals['_EXPLAINITEMSRESPONSE_RATEDITEMS']._serialized_start=1812
+  _globals['_EXPLAINITEMSRESPONSE_RATEDITEMS']._serialized_end=1899
+  _globals['_EXPLAINITEMSRESPONSE_SIMILARUSERS']._serialized_start=1901
+  _globals['_EXPLAINITEMSRESPONSE_SIMILARUSERS']._serialized_end=1972
+  _globals['_EXPLAINITEMSRESPONSE_MODELEVIDENCE']._serialized_start=1975
+  _globals['_EXPLAINITEMSRESPONSE_MODELEVIDENCE']._serialized_end=2141
+  _globals['_EXPLAINITEMSRESPONSE_ITEMEVIDENCE']._serialized_start=2144
+  _globals['_EXPLAINITEMSRESPONSE_ITEMEVIDENCE']._serialized_end=2375
+  _globals['_LISTRELEASESREQUEST']._serialized_start=2377
+  _globals['_LISTRELEASESREQUEST']._serialized_end=2426
+  _globals['_LISTRELEASESRESPONSE']._serialized_start=2429
+  _globals['_LISTRELEASESRESPONSE']._serialized_end=2589
+  _globals['_LISTRELEASESRESPONSE_REFUSEDRELEASE']._serialized_start=2540
+  _globals['_LISTRELEASESRESPONSE_REFUSEDRELEASE']._serialized_end=2589
+  _globals['_SCORINGSERVICE']._serialized_start=2592
+  _globals['_SCORINGSERVICE']._serialized_end=3094
 # @@protoc_insertion_point(module_scope)

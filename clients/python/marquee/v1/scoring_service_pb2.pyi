@@ -176,10 +176,16 @@ class RankItemsRequest(_message.Message):
     MODELS_FIELD_NUMBER: _builtins.int
     WEIGHTS_FIELD_NUMBER: _builtins.int
     BEST_COUNT_FIELD_NUMBER: _builtins.int
+    GATEWAY_MODELS_FIELD_NUMBER: _builtins.int
+    GATEWAY_WEIGHTS_FIELD_NUMBER: _builtins.int
+    STARS_MODELS_FIELD_NUMBER: _builtins.int
+    STARS_COUNT_FIELD_NUMBER: _builtins.int
     release_id: _builtins.str
     """The release that all indexes belong to."""
     best_count: _builtins.int
     """The maximum number of own best items to return per model and user. 0 to 10,000."""
+    stars_count: _builtins.int
+    """How many of each user's best items `stars_models` score. 0 to 10,000."""
     @_builtins.property
     def users(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserQuery]:
         """The users. 1 to 1,024, unless the server is configured otherwise."""
@@ -192,6 +198,21 @@ class RankItemsRequest(_message.Message):
     def weights(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """The weight of each of `models` in the sum."""
 
+    @_builtins.property
+    def gateway_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The gateway's own models in the ranking, such as popularity. They order the items alike for all
+        users. The returned sums leave them out, and they only help to decide which items are a user's
+        best.
+        """
+
+    @_builtins.property
+    def gateway_weights(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The weight of each of `gateway_models` in the ranking."""
+
+    @_builtins.property
+    def stars_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The names of the models that also score each user's best items, usually to predict their stars."""
+
     def __init__(
         self,
         *,
@@ -200,10 +221,14 @@ class RankItemsRequest(_message.Message):
         models: _abc.Iterable[_builtins.str] | None = ...,
         weights: _abc.Iterable[_builtins.float] | None = ...,
         best_count: _builtins.int = ...,
+        gateway_models: _abc.Iterable[_builtins.str] | None = ...,
+        gateway_weights: _abc.Iterable[_builtins.float] | None = ...,
+        stars_models: _abc.Iterable[_builtins.str] | None = ...,
+        stars_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["best_count", b"best_count", "models", b"models", "release_id", b"release_id", "users", b"users", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["best_count", b"best_count", "gateway_models", b"gateway_models", "gateway_weights", b"gateway_weights", "models", b"models", "release_id", b"release_id", "stars_count", b"stars_count", "stars_models", b"stars_models", "users", b"users", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -255,9 +280,40 @@ class RankItemsResponse(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class BestItems(_message.Message):
+        """The scores of each user's best items by the request's `stars_models`."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        ITEMS_FIELD_NUMBER: _builtins.int
+        COUNTS_FIELD_NUMBER: _builtins.int
+        MODELS_FIELD_NUMBER: _builtins.int
+        items: _builtins.bytes
+        """The indexes of the items: int32, one user after the other, each user's best first."""
+        counts: _builtins.bytes
+        """The number of items of each user: int32."""
+        @_builtins.property
+        def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScoreItemsResponse.ModelScores]:
+            """The scores of each model: float32, one for each of `items`. NaN as in ScoreItems."""
+
+        def __init__(
+            self,
+            *,
+            items: _builtins.bytes = ...,
+            counts: _builtins.bytes = ...,
+            models: _abc.Iterable[Global___ScoreItemsResponse.ModelScores] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "items", b"items", "models", b"models"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     RELEASE_ID_FIELD_NUMBER: _builtins.int
     SCORES_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
+    BEST_FIELD_NUMBER: _builtins.int
     release_id: _builtins.str
     """The release that was used."""
     scores: _builtins.bytes
@@ -268,16 +324,21 @@ class RankItemsResponse(_message.Message):
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___RankItemsResponse.ModelItems]:
         """Each of the request's models."""
 
+    @_builtins.property
+    def best(self) -> Global___RankItemsResponse.BestItems:
+        """Unset if the request has no `stars_models`."""
+
     def __init__(
         self,
         *,
         release_id: _builtins.str = ...,
         scores: _builtins.bytes = ...,
         models: _abc.Iterable[Global___RankItemsResponse.ModelItems] | None = ...,
+        best: Global___RankItemsResponse.BestItems | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["best", b"best"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "release_id", b"release_id", "scores", b"scores"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["best", b"best", "models", b"models", "release_id", b"release_id", "scores", b"scores"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -56,18 +56,27 @@ def source_message(
     )
 
 
-def model_weights(release: GatewayRelease, blends: BlendPair) -> list[types_pb2.ModelWeight]:
-    """The models of the blends with their weights, those with the largest weights first."""
-    weights = [
-        types_pb2.ModelWeight(
-            model=name,
-            version=release.models[name].version,
-            ranking_weight=blends.ranking.weights.get(name, 0.0),
-            rating_weight=blends.rating.weights.get(name, 0.0),
+def model_weights(release: GatewayRelease, blends: BlendPair) -> Sequence[types_pb2.ModelWeight]:
+    """The models of the blends with their weights, those with the largest weights first.
+
+    The messages are shared by all answers with these blends, and must not be changed.
+    """
+
+    def compute() -> list[types_pb2.ModelWeight]:
+        weights = [
+            types_pb2.ModelWeight(
+                model=name,
+                version=release.models[name].version,
+                ranking_weight=blends.ranking.weights.get(name, 0.0),
+                rating_weight=blends.rating.weights.get(name, 0.0),
+            )
+            for name in blends.models()
+        ]
+        return sorted(
+            weights, key=lambda w: (-abs(w.ranking_weight), -abs(w.rating_weight), w.model)
         )
-        for name in blends.models()
-    ]
-    return sorted(weights, key=lambda w: (-abs(w.ranking_weight), -abs(w.rating_weight), w.model))
+
+    return release.kept((blends.rating, blends.ranking), "model weights", compute)
 
 
 def recommended_items(

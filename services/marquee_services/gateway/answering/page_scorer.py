@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from marquee.v1 import recommender_service_pb2 as pb
-from marquee_core.arrays import Bool, Float32, Int32
+from marquee_core.arrays import Bool, Int32
 from marquee_core.release.ensemble import BlendPair
 from marquee_services.errors import BackendUnavailable
 from marquee_services.gateway.answering.resolved_request import ResolvedRequest
@@ -93,9 +93,15 @@ class PageScorer:
             DeadlineExceeded: The deadline passed before the only selected model answered.
         """
         best_count = max(size, DEFAULT_PAGE_SIZE)
+        stars_count = 0 if resolved.offset else _stars_count(options, size)
         try:
             ranked = self._list_cache.get(resolved.list_id) or await self._rank(
-                resolved, None, best_count, resolved.selection, deadline
+                resolved,
+                None,
+                best_count,
+                resolved.selection,
+                deadline,
+                stars_count,
             )
         except BackendError as error:
             raise BackendUnavailable(error.backend) from error
@@ -187,14 +193,15 @@ class PageScorer:
             with_ranking: Whether to score with the models of the ranking as well.
         """
         model = resolved.selection.model
-        known: dict[str, Float32] = {}
+        items = ranked.item_indexes(positions)
+        known = ranked.known_scores(items)
         if model:
             # The ranking scores of a single model are its own scores.
             known[model] = ranked.scores[positions].astype(np.float32)
         return await self._router.score(
             resolved.release,
             resolved.subject,
-            ranked.item_indexes(positions),
+            items,
             ModelSelection(model, ranked.backends),
             deadline,
             known,
@@ -209,6 +216,7 @@ class PageScorer:
         best_count: int,
         selection: ModelSelection,
         deadline: Deadline,
+        stars_count: int = 0,
     ) -> RankedCandidates:
         """Ranks a small catalogue as a whole, or the next tier of candidates of a large one.
 
@@ -218,11 +226,12 @@ class PageScorer:
             best_count: The maximum number of best items of each model.
             selection: The models to use.
             deadline: How long the backends may take.
+            stars_count: For how many of the best items to predict stars in the same call.
         """
         release, subject, eligible = resolved.release, resolved.subject, resolved.eligible
         if release.item_count <= self._dense_limit:
             return await self._router.rank(
-                release, subject, None, eligible, best_count, selection, deadline
+                release, subject, None, eligible, best_count, selection, deadline, stars_count
             )
         tier = 0
         if before is not None:
@@ -238,13 +247,24 @@ class PageScorer:
         if before is not None and before.items is not None:
             items = np.setdiff1d(items, before.items, assume_unique=True).astype(np.int32)
         ranked = await self._router.rank(
-            release, subject, items, eligible, best_count, selection, deadline
+            release, subject, items, eligible, best_count, selection, deadline, stars_count
         )
         return replace(ranked, failures=(*failures, *ranked.failures))
+
+
+def _stars_count(options: pb.RecommendOptions, size: int) -> int:
+    """For how many of the best items stars are wanted; 0 if others may be shown.
+
+    Single models, diversity and a minimum of stars show other items than the best of the ensemble.
+    """
+    if options.model or options.diversity > 0 or options.HasField("min_predicted_stars"):
+        return 0
+    return size
 
 
 def _with_failures(ranked: RankedCandidates, failures: list[BackendError]) -> RankedCandidates:
     """The same ranking, with further failures of backends."""
     changed = replace(ranked, failures=(*ranked.failures, *failures))
-    changed.stars[:] = ranked.stars
+    if "stars" in ranked.__dict__:
+        changed.stars[:] = ranked.stars
     return changed

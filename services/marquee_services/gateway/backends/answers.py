@@ -10,6 +10,7 @@ import numpy as np
 from marquee.v1 import scoring_service_pb2 as pb
 from marquee_core.arrays import Float32
 from marquee_services.gateway.backends.ranking import BackendRanking
+from marquee_services.scoring.plan import BestItems
 from marquee_services.server.wire import unpack_floats, unpack_ints
 
 
@@ -45,7 +46,11 @@ def unpack_rankings(
     ends = _ends(queries, len(scores))
     if ends[-1] != len(scores):
         raise ValueError("wrong number of scores")
-    rankings = [BackendRanking(scores[start:end], {}, []) for start, end in pairwise([0, *ends])]
+    stars = _unpack_best(len(queries), response)
+    rankings = [
+        BackendRanking(scores[start:end], {}, [], pool)
+        for (start, end), pool in zip(pairwise([0, *ends]), stars, strict=True)
+    ]
     for model in response.models:
         items, values = unpack_ints("items", model.items), unpack_floats("scores", model.scores)
         best_ends = np.cumsum(unpack_ints("counts", model.counts)).tolist()
@@ -56,6 +61,26 @@ def unpack_rankings(
         for user in unpack_ints("abstains", model.abstains).tolist():
             rankings[user].abstaining.append(model.model)
     return rankings
+
+
+def _unpack_best(users: int, response: pb.RankItemsResponse) -> Sequence[BestItems | None]:
+    """Each user's best items as scored by the plan's `stars_models`; None without any.
+
+    Raises:
+        ValueError: An array has the wrong length.
+    """
+    if not response.HasField("best"):
+        return [None] * users
+    best = response.best
+    items = unpack_ints("items", best.items)
+    scores = {model.model: unpack_floats("scores", model.scores) for model in best.models}
+    ends = np.cumsum(unpack_ints("counts", best.counts)).tolist()
+    if len(ends) != users or any(len(a) != ends[-1] for a in (items, *scores.values())):
+        raise ValueError("wrong number of best items with stars")
+    return [
+        BestItems(items[start:end], {name: values[start:end] for name, values in scores.items()})
+        for start, end in pairwise([0, *ends])
+    ]
 
 
 def _ends(queries: Sequence[pb.UserQuery], total: int) -> list[int]:

@@ -8,7 +8,8 @@ from typing import Protocol, TypeVar
 from marquee.v1 import scoring_service_pb2 as pb
 from marquee_core.arrays import Bool, Float32, Int32
 from marquee_services.gateway.backends.failures import BackendError, LastError
-from marquee_services.gateway.backends.ranking import BackendRanking, ModelWeights
+from marquee_services.gateway.backends.ranking import BackendRanking
+from marquee_services.scoring.plan import RankingPlan
 
 _T = TypeVar("_T")
 
@@ -25,8 +26,7 @@ class AnyReplica(Protocol):
         self,
         release_id: str,
         query: pb.UserQuery,
-        weights: ModelWeights,
-        best_count: int,
+        plan: RankingPlan,
         timeout: float,
     ) -> BackendRanking:
         """Ranks a user's candidates with a blend of models."""

@@ -16,8 +16,9 @@ from marquee_services.gateway.backends.connection import Connection
 from marquee_services.gateway.backends.failures import BackendError, Failure, LastError
 from marquee_services.gateway.backends.latency import PeakLatency
 from marquee_services.gateway.backends.monitor import BackendMonitor
-from marquee_services.gateway.backends.ranking import BackendRanking, ModelWeights
+from marquee_services.gateway.backends.ranking import BackendRanking
 from marquee_services.gateway.settings import GatewaySettings
+from marquee_services.scoring.plan import RankingPlan
 from marquee_services.server.certificates import Certificates
 from marquee_services.server.lanes import LANE, Lane
 from marquee_services.server.micro_batcher import MicroBatcher, QueueFullError
@@ -78,10 +79,10 @@ class Replica:
         ] = MicroBatcher(
             self._score_batch, settings.max_batch, settings.max_waiting, self._meters[0]
         )
-        self._rankings: MicroBatcher[
-            tuple[str, ModelWeights, int], pb.UserQuery, BackendRanking
-        ] = MicroBatcher(
-            self._rank_batch, settings.max_batch, settings.max_waiting, self._meters[1]
+        self._rankings: MicroBatcher[tuple[str, RankingPlan], pb.UserQuery, BackendRanking] = (
+            MicroBatcher(
+                self._rank_batch, settings.max_batch, settings.max_waiting, self._meters[1]
+            )
         )
 
     def serves(self, release_id: str) -> bool:
@@ -117,8 +118,7 @@ class Replica:
         self,
         release_id: str,
         query: pb.UserQuery,
-        weights: ModelWeights,
-        best_count: int,
+        plan: RankingPlan,
         timeout: float,
     ) -> BackendRanking:
         """Ranks a user's candidates, micro-batched with other users who are waiting.
@@ -126,14 +126,13 @@ class Replica:
         Args:
             release_id: The release that the query's indexes refer to.
             query: The user, and the candidates or the eligible items.
-            weights: The models to rank with, and their weights.
-            best_count: The maximum number of own best items of each model.
+            plan: How to rank.
             timeout: Seconds to wait for the ranking.
 
         Raises:
             BackendError: The server did not answer in time, failed, or has too many users waiting.
         """
-        key = release_id, weights, best_count
+        key = release_id, plan
         return await self._batched(self._rankings.call(key, query, self._limited(timeout)))
 
     async def retrieve(
@@ -271,17 +270,21 @@ class Replica:
 
     async def _rank_batch(
         self,
-        key: tuple[str, ModelWeights, int],
+        key: tuple[str, RankingPlan],
         queries: Sequence[pb.UserQuery],
         timeout: float,
     ) -> list[BackendRanking]:
-        release_id, weights, best_count = key
+        release_id, plan = key
         request = pb.RankItemsRequest(
             release_id=release_id,
             users=queries,
-            models=[name for name, _ in weights],
-            weights=[weight for _, weight in weights],
-            best_count=best_count,
+            models=[name for name, _ in plan.weights],
+            weights=[weight for _, weight in plan.weights],
+            best_count=plan.best_count,
+            gateway_models=[name for name, _ in plan.gateway_weights],
+            gateway_weights=[weight for _, weight in plan.gateway_weights],
+            stars_models=plan.stars_models,
+            stars_count=plan.stars_count,
         )
         response = await self._answer("RankItems", request, timeout)
         try:

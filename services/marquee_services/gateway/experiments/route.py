@@ -65,11 +65,13 @@ class ArmState:
         arm: The arm.
         route: How its users are answered; None if its release cannot be used.
         reason: Why it cannot be used; "" if it can.
+        is_loading: Whether this gateway has neither loaded nor refused its release.
     """
 
     arm: Arm
     route: Route | None
     reason: str
+    is_loading: bool = False
 
 
 def with_ranking(release: GatewayRelease, weights: Mapping[str, float]) -> GatewayRelease:

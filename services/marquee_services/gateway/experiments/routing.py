@@ -33,6 +33,9 @@ class Routing:
     Attributes:
         experiment: The experiment that runs; None if none does.
         arms: The state of its arms, in their order.
+        is_settled: Whether it is known which experiment runs, and this gateway has loaded or
+            refused the release of each arm. A gateway that starts waits for this, so that users
+            keep their arms when it is restarted.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Routing:
         self._control_route: Route | None = None
         self.experiment: Experiment | None = None
         self.arms: tuple[ArmState, ...] = ()
+        self.is_settled = False
         self._lists = Counter(
             "marquee_experiment_lists_total",
             "Number of lists served by the arm of an experiment.",
@@ -78,6 +82,7 @@ class Routing:
 
     def update(self) -> None:
         """Notices experiments that start and end, and arms that become ready. Called often."""
+        was_read = self._follower.experiments.was_read
         experiment = self._follower.experiments.running
         if experiment is None or experiment != self.experiment:
             self._blended.clear()
@@ -96,6 +101,7 @@ class Routing:
             control = next(state.route for state in arms if state.arm.name == CONTROL)
             self._control_route = control and dataclasses.replace(control, is_counted=False)
         self.experiment, self.arms = experiment, arms
+        self.is_settled = was_read and not any(state.is_loading for state in arms)
 
     def route(self, subject_id: str, release_id: str = "", model: str = "") -> Route:
         """What answers a request.
@@ -165,8 +171,9 @@ class Routing:
             release = self._release(experiment, place)
         except ReleaseNotFound:
             why = self._follower.refused.get(arm.release_id)
-            reason = f"the gateway refused {arm.release_id}: {why}" if why else "is being loaded"
-            return ArmState(arm, None, reason)
+            if why:
+                return ArmState(arm, None, f"the gateway refused {arm.release_id}: {why}")
+            return ArmState(arm, None, f"{arm.release_id} is being loaded", is_loading=True)
         except ModelNotFound as error:
             return ArmState(arm, None, str(error))
         for backend in self._backends:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -90,7 +90,7 @@ class EnsembleCalls:
         """The blends of the selected models, for the backends that take part."""
         if self._selection.model:
             return self._blends_of_model
-        return self._release.ensemble.blends(sorted(self.available))
+        return self._release.ensemble.by_backends[self.available]
 
     @cached_property
     def _blends_of_model(self) -> BlendPair:
@@ -101,9 +101,11 @@ class EnsembleCalls:
     def check(self, names: frozenset[str]) -> None:
         """Drops backends that are not called now, but could not answer.
 
-        Raises:
-            BackendError: A required backend could not answer.
+        A further page is ranked with the blend of the first one, whose other backends need not
+        answer for that.
         """
+        if self._selection.required:
+            return
         found = (self._backends[name].failure(self._release.release_id) for name in sorted(names))
         self._drop([failure for failure in found if failure is not None])
 
@@ -143,7 +145,14 @@ class EnsembleCalls:
                 release_id, left, call_replica, self.replicas.get(name)
             )
 
-        results = await asyncio.gather(*map(ask, names), return_exceptions=True)
+        results: Sequence[_T | BaseException]
+        if len(names) == 1:  # Without a task of its own, a call costs less.
+            try:
+                results = [await ask(names[0])]
+            except BackendError as error:
+                results = [error]
+        else:
+            results = await asyncio.gather(*map(ask, names), return_exceptions=True)
         answers, failures = {}, []
         for name, result in zip(names, results, strict=True):
             if isinstance(result, BackendError):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 import numpy as np
 
 from marquee_core.arrays import Bool, Float32, Float64, Int32
 from marquee_core.output import Output
-from marquee_core.release.ensemble import BASELINE, POPULARITY, RECENT_POPULARITY, Blend
+from marquee_core.release.ensemble import BASELINE, Blend
 from marquee_core.retrieval.exact import Found
 from marquee_core.retrieval.top import top_indexes
 from marquee_services.gateway.ranking.subjects import ResolvedSubject
@@ -28,21 +28,20 @@ def own_outputs(
     Returns:
         The scores of each model (float32, C).
     """
-    outputs = {BASELINE: release.data.baseline.score(subject.profile, items)[0]}
-    for name, scores in (
-        (POPULARITY, release.popularity),
-        (RECENT_POPULARITY, release.recent_popularity),
-    ):
-        if scores is not None:
-            outputs[name] = scores if items is None else scores[items]
+    outputs = {
+        name: scores if items is None else scores[items]
+        for name, scores in release.own_scores.items()
+    }
+    outputs[BASELINE] = outputs[BASELINE] + subject.bias
     return outputs
 
 
 def own_ranking(
-    outputs: Mapping[str, Float32],
+    release: GatewayRelease,
+    subject: ResolvedSubject,
+    items: Int32 | None,
     blend: Blend,
     abstaining: Collection[str],
-    stars: Collection[str],
 ) -> Float64:
     """The part of the ranking scores that the backends' sums are added to.
 
@@ -50,26 +49,30 @@ def own_ranking(
     each rating predictor that abstains. A ranker that abstains counts as 0.
 
     Args:
-        outputs: The scores of the gateway's own models (float32, C).
+        release: The release that scores.
+        subject: The subject, resolved with that release.
+        items: The candidates (int32, C); None for the whole catalogue.
         blend: The ranking blend.
         abstaining: The models of the blend that cannot score the subject.
-        stars: The rating predictors of the release.
 
     Returns:
-        The scores (float64, C).
+        The scores (float64, C), which the caller may change.
     """
-    total = np.full(outputs[BASELINE].shape, blend.intercept)
-    for name, weight in blend.weights.items():
-        if name in outputs:
-            total += weight * outputs[name]
-        elif name in abstaining and name in stars:
-            total += weight * outputs[BASELINE]
+    shared = release.shared_ranking(blend)
+    total: Float64 = shared.copy() if items is None else shared[items]
+    weight = blend.weights.get(BASELINE, 0.0)
+    total += weight * subject.bias
+    for name in abstaining:
+        if name in release.stars_models:
+            own = release.own_scores[BASELINE]
+            own = own if items is None else own[items]
+            total += blend.weights[name] * (own + subject.bias)
     return total
 
 
 def own_best(
     release: GatewayRelease,
-    outputs: Mapping[str, Float32],
+    subject: ResolvedSubject,
     blend: Blend,
     items: Int32 | None,
     eligible: Bool,
@@ -82,7 +85,7 @@ def own_best(
 
     Args:
         release: The release that scores.
-        outputs: The scores of the gateway's own models (float32, C).
+        subject: The subject, resolved with that release.
         blend: The ranking blend.
         items: The candidates (int32, C); None for the whole catalogue.
         eligible: Which items of the catalogue may be among the best (bool, items). All candidates
@@ -94,20 +97,37 @@ def own_best(
     """
     best = {}
     for name in blend.weights:
-        if name not in outputs:
+        if name not in release.own_scores:
             continue
-        scores = outputs[name]
+        scores = release.own_scores[name]
+        shift = subject.bias if name == BASELINE else np.float32(0)
         if items is None:
-            order = release.orders[name]
-            top = order[eligible[order]]
-            is_flat = not len(top) or scores[top[0]] == scores[top[-1]]
-            top = top[:count]
-            best[name] = (top[:0], scores[:0]) if is_flat else (top, scores[top])
+            top, is_flat = best_in_order(release.orders[name], scores, eligible, count)
+            best[name] = (top[:0], scores[:0]) if is_flat else (top, scores[top] + shift)
         else:
+            scores = scores[items] + shift
             is_flat = not len(scores) or scores.min() == scores.max()
             places = top_indexes(scores, 0 if is_flat else count)
             best[name] = items[places], scores[places]
     return best
+
+
+def best_in_order(order: Int32, scores: Float32, eligible: Bool, count: int) -> tuple[Int32, bool]:
+    """The first eligible items of an order, and whether all eligible items have equal scores.
+
+    Args:
+        order: All items, best first (int32, items).
+        scores: The scores that the order follows (float32, items).
+        eligible: Which items may be among the best (bool, items).
+        count: The maximum number of best items.
+    """
+    # Usually enough of the first items are eligible, and their scores differ.
+    first = order[: 8 * count]
+    top = first[eligible[first]]
+    if len(top) < count or not len(top) or scores[top[0]] == scores[top[-1]]:
+        top = order[eligible[order]]
+    is_flat = not len(top) or bool(scores[top[0]] == scores[top[-1]])
+    return top[:count], is_flat
 
 
 def replace_abstentions(
@@ -128,7 +148,8 @@ def replace_abstentions(
     abstaining = []
     for name in models:
         scores = outputs.get(name)
-        if scores is not None and len(scores) and np.isnan(scores[0]):
+        # NaN is the only value that differs from itself.
+        if scores is not None and len(scores) and scores[0] != scores[0]:
             abstaining.append(name)
             is_stars = release.model(name).output is Output.STARS
             outputs[name] = outputs[BASELINE] if is_stars else np.zeros_like(outputs[BASELINE])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from marquee_core.retrieval.exact import Found
 from marquee_core.retrieval.top import top_indexes
 from marquee_services.gateway.backends.failures import BackendError
 from marquee_services.gateway.backends.interface import AnyReplica
+from marquee_services.scoring.plan import BestItems
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,10 @@ class RankedCandidates:
         failures: Why the other backends do not.
         abstaining: The models that cannot score this subject.
         replicas: The replica of each backend that ranked, by the backend's name.
+        scored: The best items as the rating predictors of the backends that ranked score them.
         tiers: The retrieval round in which each candidate was found, from 0 (int32, C); None when
             there was only one. Candidates of earlier rounds rank first, so that a further
             retrieval appends to the list and does not reorder it.
-        stars: The predicted stars of the candidates, NaN where they have not been predicted yet;
-            filled in while pages are cut (float32, C).
     """
 
     items: Int32 | None
@@ -46,22 +47,22 @@ class RankedCandidates:
     failures: tuple[BackendError, ...] = ()
     abstaining: tuple[str, ...] = ()
     replicas: Mapping[str, AnyReplica] = field(default_factory=dict)
+    scored: tuple[BestItems, ...] = ()
     tiers: Int32 | None = None
-    stars: Float32 = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "stars", np.full(len(self.scores), np.nan, dtype=np.float32))
+    @cached_property
+    def stars(self) -> Float32:
+        """The predicted stars of the candidates, NaN where they have not been predicted yet.
+
+        They are filled in while pages are cut (float32, C).
+        """
+        return np.full(len(self.scores), np.nan, dtype=np.float32)
 
     @property
     def nbytes(self) -> int:
-        """Roughly how many bytes of memory the ranking takes."""
-        arrays = [
-            self.scores,
-            self.stars,
-            *(array for pair in self.best.values() for array in pair),
-        ]
-        arrays += [array for array in (self.items, self.tiers) if array is not None]
-        return sum(array.nbytes for array in arrays)
+        """Roughly how many bytes of memory the ranking takes, its stars included."""
+        each = 12 + 4 * (self.items is not None) + 4 * (self.tiers is not None)
+        return each * len(self.scores) + 8 * sum(len(items) for items, _ in self.best.values())
 
     def extended(self, more: RankedCandidates) -> RankedCandidates:
         """These candidates followed by further ones, which rank after all of these."""
@@ -79,15 +80,34 @@ class RankedCandidates:
             },
             tiers=np.concatenate([tiers, np.full(len(more.items), next_tier, np.int32)]),
         )
-        extended.stars[: len(self.stars)] = self.stars
+        if "stars" in self.__dict__:
+            extended.stars[: len(self.stars)] = self.stars
         return extended
 
     def detached(self) -> RankedCandidates:
         """The same ranking, without replicas and without views of the arrays of a whole batch."""
         best = {name: (items.copy(), scores.copy()) for name, (items, scores) in self.best.items()}
-        detached = replace(self, best=best, replicas={})
-        detached.stars[:] = self.stars
+        detached = replace(self, best=best, replicas={}, scored=())
+        if "stars" in self.__dict__:
+            detached.stars[:] = self.stars
         return detached
+
+    def known_scores(self, items: Int32) -> dict[str, Float32]:
+        """The scores of rating predictors that came with the ranking (float32, n), by model.
+
+        Args:
+            items: Item indexes, distinct (int32, n).
+        """
+        known: dict[str, Float32] = {}
+        for best in self.scored:
+            if np.array_equal(best.items[: len(items)], items):
+                known |= {name: scores[: len(items)] for name, scores in best.scores.items()}
+                continue
+            place_of = {item: place for place, item in enumerate(best.items.tolist())}
+            places = [place_of.get(item, -1) for item in items.tolist()]
+            if min(places, default=0) >= 0:
+                known |= {name: scores[places] for name, scores in best.scores.items()}
+        return known
 
     def item_indexes(self, positions: Int32) -> Int32:
         """The item indexes of the candidates at the given positions."""
@@ -102,11 +122,14 @@ class RankedCandidates:
         Returns:
             The models' names for each position, sorted (n lists).
         """
-        best = [(name, set(items.tolist())) for name, (items, _) in sorted(self.best.items())]
-        return [
-            [name for name, items in best if item in items]
-            for item in self.item_indexes(positions).tolist()
-        ]
+        proposers: dict[int, list[str]] = {
+            item: [] for item in self.item_indexes(positions).tolist()
+        }
+        for name in sorted(self.best):
+            for item in self.best[name][0].tolist():
+                if item in proposers:
+                    proposers[item].append(name)
+        return list(proposers.values())
 
 
 def _best_of_both(first: Found | None, second: Found | None, count: int) -> Found:

@@ -8,15 +8,15 @@ from collections.abc import Mapping
 import numpy as np
 
 from marquee_core.arrays import Bool, Float32, Int32
-from marquee_core.retrieval.top import top_indexes
 from marquee_core.service_names import GATEWAY
 from marquee_services.errors import DeadlineExceeded, ModelAbstains, ModelUnavailable
 from marquee_services.gateway.backends.failures import BackendError
 from marquee_services.gateway.backends.interface import AnyBackend, AnyReplica
-from marquee_services.gateway.backends.ranking import BackendRanking, ModelWeights
+from marquee_services.gateway.backends.ranking import BackendRanking
 from marquee_services.gateway.ranking.deadline import Deadline
 from marquee_services.gateway.ranking.ensemble_calls import EnsembleCalls, ModelSelection
 from marquee_services.gateway.ranking.own_models import (
+    best_in_order,
     own_best,
     own_outputs,
     own_ranking,
@@ -26,6 +26,7 @@ from marquee_services.gateway.ranking.ranked_candidates import RankedCandidates
 from marquee_services.gateway.ranking.scored_candidates import ScoredCandidates
 from marquee_services.gateway.ranking.subjects import ResolvedSubject
 from marquee_services.gateway.releases.release import GatewayRelease
+from marquee_services.scoring.plan import RankingPlan
 
 
 class Router:
@@ -48,6 +49,7 @@ class Router:
         best_count: int,
         selection: ModelSelection,
         deadline: Deadline,
+        stars_count: int = 0,
     ) -> RankedCandidates:
         """Ranks candidates with the models that have a weight in the ranking blend.
 
@@ -63,6 +65,8 @@ class Router:
             best_count: The maximum number of best items of each model.
             selection: The models to use.
             deadline: How long the backends may take.
+            stars_count: For how many of the best items the backends that rank also score with their
+                rating predictors, which saves a call if these are the items that are shown.
 
         Raises:
             ModelNotFound: The release has no model of the selected name.
@@ -73,28 +77,28 @@ class Router:
         """
         calls = EnsembleCalls(self.backends, release, subject, selection, deadline)
         query = subject.query(items, eligible if items is None else None)
-        rankings: dict[tuple[str, ModelWeights], BackendRanking] = {}
+        rankings: dict[tuple[str, RankingPlan], BackendRanking] = {}
         while True:
             available, blends = calls.available, calls.blends
-            parts = {name: release.weights_of(blends.ranking, name) for name in available}
-            calls.check(frozenset(name for name, part in parts.items() if not part))
-            parts = {name: part for name, part in parts.items() if part}
+            plans = {
+                name: plan
+                for name in available
+                if (plan := release.plan(blends, name, best_count, stars_count)).weights
+            }
+            calls.check(available - plans.keys())
             answers = await calls.gather(
-                {name: part for name, part in parts.items() if (name, part) not in rankings},
-                lambda replica, part, left: replica.rank(
-                    release.release_id, query, part, best_count, left
-                ),
+                {name: plan for name, plan in plans.items() if (name, plan) not in rankings},
+                lambda replica, plan, left: replica.rank(release.release_id, query, plan, left),
             )
-            rankings |= {(name, parts[name]): answer for name, answer in answers.items()}
+            rankings |= {(name, plans[name]): answer for name, answer in answers.items()}
             if calls.available == available:
                 break
-        found = [rankings[key] for key in parts.items()]
+        found = [rankings[key] for key in plans.items()]
         abstaining = [name for ranking in found for name in ranking.abstaining]
         if selection.model in abstaining:
             raise ModelAbstains(selection.model)
-        own = own_outputs(release, subject, items)
-        scores = own_ranking(own, blends.ranking, abstaining, release.stars_models)
-        best = own_best(release, own, blends.ranking, items, eligible, best_count)
+        scores = own_ranking(release, subject, items, blends.ranking, abstaining)
+        best = own_best(release, subject, blends.ranking, items, eligible, best_count)
         for ranking in found:
             scores += ranking.scores
             best.update(ranking.best)
@@ -108,6 +112,7 @@ class Router:
             failures=tuple(calls.failures),
             abstaining=tuple(abstaining),
             replicas=calls.replicas,
+            scored=tuple(ranking.stars for ranking in found if ranking.stars is not None),
         )
 
     async def score(
@@ -221,10 +226,10 @@ class Router:
         )
         found = [items for answer in answers.values() for items in answer]
         if not selection.model or release.model(selection.model).backend == GATEWAY:
-            pool = np.flatnonzero(eligible).astype(np.int32)
-            for name, scores in own_outputs(release, subject, pool).items():
+            for name, scores in release.own_scores.items():
                 if selection.model in ("", name):
-                    found.append(pool[top_indexes(scores, count)])
+                    top, _ = best_in_order(release.orders[name], scores, eligible, count)
+                    found.append(top)
         return np.unique(np.concatenate(found)).astype(np.int32), calls.failures[omitted:]
 
     async def compare(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from marquee_core.arrays import Bool, Float32, Int32
 from marquee_core.feedback.events import FeedbackKind
 from marquee_core.feedback.meaning import is_explicit, stars_of
 from marquee_core.ratings import Profiles
+from marquee_core.scorers.baseline import Baseline
 from marquee_services.errors import FieldViolation, InvalidFields
 from marquee_services.gateway.feedback.fresh import NO_FEEDBACK, UserFeedback
 from marquee_services.gateway.releases.release import GatewayRelease
@@ -37,6 +39,7 @@ class ResolvedSubject:
         ratings: The ratings of `items` in stars (float32).
         profile: All ratings of the subject: training ratings merged with `ratings`.
         unknown_items: Ids of rated or liked items that are not in the release.
+        baseline: The baseline of the release.
     """
 
     kind: types_pb2.SubjectKind.ValueType
@@ -45,6 +48,13 @@ class ResolvedSubject:
     ratings: Float32
     profile: Profiles
     unknown_items: tuple[str, ...]
+    baseline: Baseline
+
+    @cached_property
+    def bias(self) -> np.float32:
+        """b_u, the subject's bias in the baseline, in stars."""
+        bias: np.float32 = self.baseline.user_bias(self.profile)[0]
+        return bias
 
     def query(
         self, candidates: Int32 | None, eligible: Bool | None = None
@@ -131,7 +141,8 @@ def resolve_subject(
         items=items,
         ratings=ratings,
         profile=release.data.matrix.profile(user, items, ratings),
-        unknown_items=_unknown_ids(ids, known.tolist()),
+        unknown_items=() if known.all() else _unknown_ids(ids, known.tolist()),
+        baseline=release.data.baseline,
     )
 
 

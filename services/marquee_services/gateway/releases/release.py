@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
-from marquee_core.arrays import Float32, Int32, Int64
+from marquee_core.arrays import Float32, Float64, Int32, Int64
 from marquee_core.attributes import Attributes
 from marquee_core.catalogue import Catalogue, Vocabulary
 from marquee_core.errors import ArtifactError
 from marquee_core.output import Output
 from marquee_core.release.contents import (
+    gateway_scores,
     open_attributes,
     open_gateway_files,
-    open_recent_counts,
     open_release,
 )
 from marquee_core.release.ensemble import (
@@ -26,16 +27,21 @@ from marquee_core.release.ensemble import (
     POPULARITY,
     RECENT_POPULARITY,
     Blend,
+    BlendPair,
     Ensemble,
 )
 from marquee_core.release.manifest import IMPLICIT, Manifest, ModelEntry
 from marquee_core.release.store import ReleaseStore
-from marquee_core.scorers.popularity import popularity_scores
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_core.service_names import GATEWAY
 from marquee_services.errors import ModelNotFound
 from marquee_services.gateway.releases.precomputed import PrecomputedPages
 from marquee_services.gateway.releases.titles import TitleIndex
+from marquee_services.scoring.plan import RankingPlan
+
+_T = TypeVar("_T")
+# Results that are kept for blends. Requests for single models make blends of their own.
+_MAX_KEPT = 64
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,89 @@ class GatewayRelease:
             if self.models[name].backend == backend
         )
 
+    def plan(
+        self, blends: BlendPair, backend: str, best_count: int, stars_count: int
+    ) -> RankingPlan:
+        """How a backend ranks.
+
+        Args:
+            blends: The blends of the answer.
+            backend: The backend.
+            best_count: The maximum number of own best items of each model.
+            stars_count: For how many of the best items the backend's rating predictors score too.
+
+        Returns:
+            The plan; without weights if none of the backend's models is in the ranking blend.
+        """
+
+        def compute() -> RankingPlan:
+            stars = self.weights_of(blends.rating, backend) if stars_count else ()
+            return RankingPlan(
+                self.weights_of(blends.ranking, backend),
+                best_count,
+                self.weights_of(blends.ranking, GATEWAY),
+                tuple(name for name, _ in stars),
+                stars_count if stars else 0,
+            )
+
+        what = backend, best_count, stars_count
+        return self.kept((blends.rating, blends.ranking), what, compute)
+
+    @cached_property
+    def own_scores(self) -> Mapping[str, Float32]:
+        """The scores of all items by each of the gateway's own models (float32, items).
+
+        The baseline's lack the subject's bias.
+        """
+        baseline = self.data.baseline
+        scores = {
+            BASELINE: baseline.item_bias + np.float32(baseline.mean),
+            POPULARITY: self.popularity,
+        }
+        if self.recent_popularity is not None:
+            scores[RECENT_POPULARITY] = self.recent_popularity
+        return scores
+
+    def shared_ranking(self, blend: Blend) -> Float64:
+        """The part of a ranking that is the same for all subjects (float64, items; read-only).
+
+        Args:
+            blend: The ranking blend. Its intercept and the gateway's own models are the part.
+        """
+
+        def compute() -> Float64:
+            total = np.full(self.item_count, blend.intercept)
+            for name, weight in blend.weights.items():
+                if name in self.own_scores:
+                    total += weight * self.own_scores[name]
+            total.flags.writeable = False
+            return total
+
+        return self.kept((blend,), "shared ranking", compute)
+
+    def kept(self, blends: tuple[Blend, ...], what: Hashable, compute: Callable[[], _T]) -> _T:
+        """What follows from blends of this release: computed once, and then kept.
+
+        Args:
+            blends: The blends. They are compared by identity.
+            what: What is computed; distinguishes results for the same blends.
+            compute: Computes it.
+        """
+        key = *map(id, blends), what
+        found = self._kept.get(key)
+        if found is None:
+            if len(self._kept) >= _MAX_KEPT:
+                self._kept.clear()
+            # While the blends are kept alive, no other objects have their identities.
+            found = self._kept[key] = blends, compute()
+        result: _T = found[1]
+        return result
+
+    @cached_property
+    def _kept(self) -> dict[Hashable, tuple[tuple[Blend, ...], Any]]:
+        """Blends, and what follows from them."""
+        return {}
+
     @cached_property
     def stars_models(self) -> frozenset[str]:
         """The names of the rating predictors."""
@@ -125,12 +214,9 @@ class GatewayRelease:
         The order is the same for all subjects: they differ in their bias only, which shifts all
         items alike. Of equal scores the lower index comes first.
         """
-        scores = {BASELINE: self.data.baseline.item_bias, POPULARITY: self.popularity}
-        if self.recent_popularity is not None:
-            scores[RECENT_POPULARITY] = self.recent_popularity
         return {
             name: np.argsort(-values, kind="stable").astype(np.int32)
-            for name, values in scores.items()
+            for name, values in self.own_scores.items()
         }
 
     @cached_property
@@ -175,7 +261,7 @@ def load_gateway_release(store: ReleaseStore, release_id: str, cache: Path) -> G
         )
     users, catalogue, ensemble, item_vectors = open_gateway_files(files)
     counts = files.data.matrix.item_counts
-    has_recent = RECENT_POPULARITY in names
+    own = gateway_scores(files)
     release = GatewayRelease(
         files.manifest,
         users,
@@ -183,8 +269,8 @@ def load_gateway_release(store: ReleaseStore, release_id: str, cache: Path) -> G
         files.data,
         ensemble,
         item_vectors,
-        popularity_scores(counts),
-        popularity_scores(open_recent_counts(files)) if has_recent else None,
+        own[POPULARITY],
+        own.get(RECENT_POPULARITY),
         counts,
         PrecomputedPages.load(files.folder, files.manifest, catalogue.items, files.data.matrix),
         open_attributes(files),

@@ -27,6 +27,7 @@ from marquee_trainer.training.preparation import release_data
 
 LOADERS = {**CF_SCORERS, **INFERENCE_SCORERS}
 DOT_PRODUCTS = ("mf", "autorec", "user_autorec")
+PERCEPTRONS = "deep_mf", "residual_mf", "residual_mf without table"
 # Sums of float32 in another order.
 TOLERANCE = 5e-4
 
@@ -102,17 +103,19 @@ def test_pairs_have_the_scores_of_the_whole_catalogue(
         np.testing.assert_allclose(found[0], some[0], atol=TOLERANCE, err_msg=name)
 
 
-@pytest.mark.parametrize("name", DOT_PRODUCTS)
+@pytest.mark.parametrize("name", [*DOT_PRODUCTS, *PERCEPTRONS])
 def test_arrays_give_the_scores_of_the_saved_model(
     folders: dict[str, Path], data: ReleaseData, profiles: Profiles, name: str
 ) -> None:
     """NumPy serves what TensorFlow trained, and both fold users in alike."""
     by_numpy = load_scorer(folders[name], data)
-    assert isinstance(by_numpy, DotProductScorer)
+    assert not isinstance(by_numpy, SavedModelScorer)
     by_tensorflow = SavedModelScorer.load(folders[name], data)
     np.testing.assert_allclose(
         by_numpy.score(profiles), by_tensorflow.score(profiles), atol=TOLERANCE
     )
+    if not isinstance(by_numpy, DotProductScorer):
+        return
     rated = profiles.take(np.flatnonzero(profiles.counts > 0))
     products = by_numpy.item_products()
     assert products is not None
@@ -122,23 +125,27 @@ def test_arrays_give_the_scores_of_the_saved_model(
 
 
 @pytest.mark.parametrize(
-    ("file", "content"),
+    ("model", "file", "content"),
     [
-        ("fold_in.json", b"{"),
-        ("fold_in.json", b'{"kind": "magic"}'),
-        ("fold_in.json", b'{"kind": "ridge", "ridge": "much"}'),
-        ("users.npy", b""),
+        ("mf", "dot_product/fold_in.json", b"{"),
+        ("mf", "dot_product/fold_in.json", b'{"kind": "magic"}'),
+        ("mf", "dot_product/fold_in.json", b'{"kind": "ridge", "ridge": "much"}'),
+        ("mf", "dot_product/users.npy", b""),
+        ("residual_mf", "perceptron/scalars.json", b"{}"),
+        ("residual_mf", "perceptron/item_part.npy", b""),
+        ("residual_mf", "perceptron/neighbour_weight.json", b"[]"),
+        ("residual_mf", "perceptron/neighbours.npy", b""),
     ],
 )
 def test_damaged_arrays_are_refused(
-    folders: dict[str, Path], data: ReleaseData, file: str, content: bytes
+    folders: dict[str, Path], data: ReleaseData, model: str, file: str, content: bytes
 ) -> None:
     """The error names the file."""
-    damaged = folders["mf"] / "dot_product" / file
+    damaged = folders[model] / file
     before = damaged.read_bytes()
     damaged.write_bytes(content)
     try:
-        with pytest.raises(ArtifactError, match=file):
-            DotProductScorer.load(folders["mf"], data)
+        with pytest.raises(ArtifactError, match=damaged.name):
+            load_scorer(folders[model], data)
     finally:
         damaged.write_bytes(before)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from marquee_core.errors import ArtifactError
 from marquee_core.ratings import RatingsMatrix, join_profiles
+from marquee_core.retrieval.exact import ScoresByProduct, item_products
 from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.saved_model import PADDING, SavedModelScorer
 from marquee_core.scorers.scorer import ReleaseData
@@ -153,12 +154,14 @@ def test_products_of_vectors_are_the_scores(
         [matrix.profile(-1, p.items, p.ratings) for p in map(known.take, np.arange(20)[:, None])]
     )
     both = join_profiles([visitors, known])
-    items = model.scorer.item_products()
+    scorer = model.scorer
+    items = item_products(scorer)
     if isinstance(model, LeaveOneOutModel):
         assert items is None
         return
     assert items is not None
-    products = model.scorer.user_products(both) @ items.T
+    assert isinstance(scorer, ScoresByProduct)
+    products = scorer.user_products(both) @ items.T
     np.testing.assert_allclose(products, model.scorer.score(both), atol=1e-4)
 
 
@@ -169,6 +172,7 @@ def test_no_shape_is_traced_again(
 ) -> None:
     """No number of users, ratings or candidates runs the Python code of the module again."""
     fitted = model.fitted
+    by_tensorflow = SavedModelScorer(fitted, parts[0])
 
     def traced(*_: object) -> None:
         raise AssertionError("traced again")
@@ -180,8 +184,8 @@ def test_no_shape_is_traced_again(
         known = matrix.profiles(range(size))
         folded = replace(known, needs_fold_in=np.ones(size, dtype=np.bool_))
         for users in (known, folded):
-            model.scorer.score(users)
-            model.scorer.score(users, np.arange(size, dtype=np.int32))
+            by_tensorflow.score(users)
+            by_tensorflow.score(users, np.arange(size, dtype=np.int32))
     with pytest.raises(AssertionError, match="traced again"):
         fitted.module.make_signatures()
 

@@ -102,7 +102,8 @@ def _add(
         values: x (float32, n).
         sums: The sums of each row, which are added to (float32, rows × 4).
     """
-    for place in range(len(columns)):
+    # From the last column to the first, as `column_sums` adds: rounding is then the same.
+    for place in range(len(columns) - 1, -1, -1):
         x, column = values[place], columns[place]
         square = x * x
         # Unsigned indexes are never negative, so numba does not check for that, which would make

@@ -26,9 +26,9 @@ from marquee_core.scorers.hyperparameters import (
     PositiveInt,
     Search,
 )
+from marquee_core.scorers.perceptron import ItemSide, Layers
 from marquee_core.scorers.saved_model import PADDING
 from marquee_core.scorers.scorer import ReleaseData
-from marquee_trainer.models.neural.perceptron_module import ItemSide, Layers
 from marquee_trainer.models.neural.scoring_module import ridge_solution
 from marquee_trainer.models.neural.tensorflow_model import EpochConfig
 

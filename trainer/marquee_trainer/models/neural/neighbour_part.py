@@ -8,7 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from marquee_core.ratings import Profiles
+from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.item_cf import ItemCFConfig
+from marquee_core.scorers.neighbour_term import NeighbourTerm
 from marquee_core.scorers.saved_model import PADDING
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.models.neighbours.item_cf import item_neighbours
@@ -42,6 +44,22 @@ class NeighbourPart(tf.Module):  # type: ignore[misc]
         self.rated = tf.Variable([0], shape=(None,), dtype=tf.int32, trainable=False)
         self.stars = tf.Variable([0.0], shape=(None,), trainable=False)
         self.starts = tf.Variable([0], shape=(None,), dtype=tf.int64, trainable=False)
+
+    def term(self, baseline: Baseline, weight: float) -> NeighbourTerm:
+        """The same neighbourhoods in NumPy.
+
+        Args:
+            baseline: The baseline of the data.
+            weight: The weight of n in the prediction.
+        """
+        return NeighbourTerm(
+            self.row_starts.numpy(),
+            self.cells.numpy()[:, 1].astype(np.int32),
+            self.similarities.numpy(),
+            self.damping.numpy(),
+            baseline,
+            weight,
+        )
 
     def contributions(self, items: Any, ratings: Any, given: Any) -> Any:
         """Computes n of all items for users with padded ratings.

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
 
 from marquee_core.arrays import Float32
 from marquee_core.ratings import Profiles
+from marquee_core.scorers.perceptron import ItemSide, Layers, PerceptronScorer
 from marquee_core.scorers.saved_model import PADDING
+from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.models.neural.neighbour_part import NeighbourPart
 from marquee_trainer.models.neural.scoring_module import ScoringModule, ridge_solution
 
@@ -18,47 +19,6 @@ from marquee_trainer.models.neural.scoring_module import ScoringModule, ridge_so
 # are stored in a table of at most this many values (64 MB). If that is not enough, the part of the
 # neighbourhoods, which is most of a vector, is computed from the user's ratings on request.
 _TABLE_CELLS = 16_000_000
-
-
-@dataclass(frozen=True)
-class Layers:
-    """The weights of a multi-layer perceptron, with batch normalisation folded in.
-
-    Attributes:
-        user_weights: The weights of (p, s) in the first layer (float32, (k + e) × h).
-        item_part: W_q q_i + bias of the first layer, for each item (float32, items × h).
-        product_weights: The weights of p ⊙ q in the first layer (float32, k × h); None if it is
-            not an input.
-        hidden: The weights and biases of the other hidden layers.
-        output: The weights of the last layer (float32, h').
-    """
-
-    user_weights: Float32
-    item_part: Float32
-    product_weights: Float32 | None
-    hidden: tuple[tuple[Float32, Float32], ...]
-    output: Float32
-
-
-@dataclass(frozen=True)
-class ItemSide:
-    """The parameters of the items, and the prior of the users.
-
-    Attributes:
-        factors: q (float32, items × k).
-        variances: The posterior variances of q (float32, items × k).
-        offsets: c in stars (float32, items).
-        set_inputs: y (float32, items × e).
-        set_outputs: z (float32, items × e).
-        ridge: The prior precisions of a user's factors and, last, bias (float32, k + 1).
-    """
-
-    factors: Float32
-    variances: Float32
-    offsets: Float32
-    set_inputs: Float32
-    set_outputs: Float32
-    ridge: Float32
 
 
 class PerceptronModule(ScoringModule):
@@ -95,6 +55,7 @@ class PerceptronModule(ScoringModule):
         width = self.set_end + (items if neighbours else 0)
         self.has_table = users * width <= _TABLE_CELLS or neighbours is None
         super().__init__(width, items, width if self.has_table else self.set_end)
+        self.side, self.layers = side, layers
         self.factors = tf.constant(side.factors)
         self.variances = tf.constant(side.variances)
         self.offsets = tf.constant(side.offsets)
@@ -233,3 +194,15 @@ class PerceptronModule(ScoringModule):
     def item_vectors(self) -> Any:
         """See `ScoringModule.item_vectors`."""
         return self.factors
+
+    def array_scorer(self, data: ReleaseData) -> PerceptronScorer:
+        """See `ScoringModule.array_scorer`."""
+        neighbours = self.neighbours
+        return PerceptronScorer(
+            data,
+            self.side,
+            self.layers,
+            self.factor_weight,
+            None if neighbours is None else neighbours.term(data.baseline, self.neighbour_weight),
+            self.users.numpy()[:, : self.set_end],
+        )

@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -24,6 +24,7 @@ from marquee_core.scorers.dot_product import (
     RidgePenalties,
 )
 from marquee_core.scorers.hyperparameters import ModelConfig, NonNegativeFloat, PositiveFloat
+from marquee_core.scorers.perceptron import PerceptronScorer
 from marquee_core.scorers.saved_model import (
     FOLDED_PAIRS,
     KNOWN_PAIRS,
@@ -33,6 +34,9 @@ from marquee_core.scorers.saved_model import (
     SavedModelScorer,
 )
 from marquee_core.scorers.scorer import ReleaseData
+
+ArrayScorer: TypeAlias = DotProductScorer | PerceptronScorer
+"""The scorers that serve a trained model from its arrays, without TensorFlow."""
 
 
 @dataclass(frozen=True)
@@ -126,8 +130,8 @@ class ScoringModule(tf.Module):  # type: ignore[misc]
         """
         return None
 
-    def dot_products(self, data: ReleaseData) -> DotProductScorer | None:  # noqa: ARG002
-        """Returns the scorer in NumPy of a model whose scores are dot products; None otherwise."""
+    def array_scorer(self, data: ReleaseData) -> ArrayScorer | None:  # noqa: ARG002
+        """Returns the scorer in NumPy that serves the model; None to serve the SavedModel."""
         return None
 
     def known_pairs(self, users: Any, candidates: Any) -> Any:
@@ -195,8 +199,8 @@ class FittedScorer:
     Attributes:
         module: The module.
         signatures: The signatures of the module, by name.
-        scorer: The scorer that serves the model: in NumPy if its scores are dot products,
-            otherwise on these signatures.
+        scorer: The scorer that serves the model: in NumPy if the model has one, otherwise on these
+            signatures.
     """
 
     def __init__(self, module: ScoringModule, data: ReleaseData) -> None:
@@ -210,16 +214,16 @@ class FittedScorer:
         self.signatures = module.make_signatures()
         saved_model_scorer = SavedModelScorer(self, data)
         module.store_users(data.matrix.all_profiles(), saved_model_scorer.fold)
-        self._dot_products = module.dot_products(data)
-        self.scorer: SavedModelScorer | DotProductScorer = (
-            saved_model_scorer if self._dot_products is None else self._dot_products
+        self._arrays = module.array_scorer(data)
+        self.scorer: SavedModelScorer | ArrayScorer = (
+            saved_model_scorer if self._arrays is None else self._arrays
         )
 
     def save(self, folder: Path) -> None:
-        """Writes a SavedModel, and the arrays of a model whose scores are dot products."""
+        """Writes a SavedModel, and the arrays of the scorer in NumPy if the model has one."""
         tf.saved_model.save(self.module, str(folder), signatures=self.signatures)
-        if self._dot_products is not None:
-            self._dot_products.save(folder)
+        if self._arrays is not None:
+            self._arrays.save(folder)
 
 
 class LinearModule(ScoringModule):
@@ -263,8 +267,8 @@ class LinearModule(ScoringModule):
         targets = (ratings - tf.gather(self.offsets, safe)) * given
         return ridge_solution(tf.gather(self.factors, safe) * given[:, :, None], targets, ridge)
 
-    def dot_products(self, data: ReleaseData) -> DotProductScorer:
-        """See `ScoringModule.dot_products`."""
+    def array_scorer(self, data: ReleaseData) -> DotProductScorer:
+        """See `ScoringModule.array_scorer`."""
         factors, offsets = self.factors.numpy(), self.offsets.numpy()
         config = self.fold_in_config
         penalties = RidgePenalties(config.ridge, config.ridge_per_rating, config.bias_ridge)
@@ -358,8 +362,8 @@ class EncoderModule(ScoringModule):
         total *= self.scale.of(count)
         return tf.concat([tf.sigmoid(total + self.encoder_bias), bias], axis=1)
 
-    def dot_products(self, data: ReleaseData) -> DotProductScorer:
-        """See `ScoringModule.dot_products`."""
+    def array_scorer(self, data: ReleaseData) -> DotProductScorer:
+        """See `ScoringModule.array_scorer`."""
         decoder, offsets = self.decoder.numpy(), self.offsets.numpy()
         fold_in = EncoderFoldIn(
             self.encoder.numpy(),

@@ -10,14 +10,13 @@ from typing import Any, Generic, Self, TypeVar, cast
 
 import numpy as np
 
-from marquee_core.scorers.dot_product import DotProductScorer
 from marquee_core.scorers.hyperparameters import ModelConfig, PositiveInt
 from marquee_core.scorers.saved_model import SavedModelScorer
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_core.service_names import INFERENCE
 from marquee_services.inference.models import INFERENCE_SCORERS, load_scorer
 from marquee_trainer.models.model import ConfiguredModel, Epoch, Fit, Training
-from marquee_trainer.models.neural.scoring_module import FittedScorer, ScoringModule
+from marquee_trainer.models.neural.scoring_module import ArrayScorer, FittedScorer, ScoringModule
 
 # The smallest relative improvement of the validation error that counts for early stopping. With a
 # decaying learning rate, tiny improvements never end.
@@ -50,7 +49,7 @@ class RestoredScorer:
     def __init__(self, folder: Path, data: ReleaseData) -> None:
         """Loads the scorer from the folder that `FittedScorer.save` wrote."""
         self._folder = folder
-        self.scorer = cast("SavedModelScorer | DotProductScorer", load_scorer(folder, data))
+        self.scorer = cast("SavedModelScorer | ArrayScorer", load_scorer(folder, data))
 
     def save(self, folder: Path) -> None:
         """Copies the saved module."""
@@ -86,7 +85,7 @@ class TensorFlowModel(ConfiguredModel[EpochConfigT_co], Generic[EpochConfigT_co]
         return self._config.epochs
 
     @property
-    def scorer(self) -> SavedModelScorer | DotProductScorer:
+    def scorer(self) -> SavedModelScorer | ArrayScorer:
         """See `Model.scorer`."""
         return (self._restored or self.fitted).scorer
 

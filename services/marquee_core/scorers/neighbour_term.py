@@ -1,0 +1,118 @@
+"""Item neighbourhoods as a term of another model's prediction, in NumPy alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from marquee_core.arrays import Float32, Int32, Int64, load_array, save_array
+from marquee_core.errors import ArtifactError
+from marquee_core.ratings import Profiles
+from marquee_core.scorers.baseline import Baseline
+from marquee_core.scorers.scorer import ReleaseData
+
+_WEIGHT = "neighbour_weight.json"
+
+
+@dataclass(frozen=True, eq=False)
+class NeighbourTerm:
+    """w n_i with n_i = Σ_j s_ij e_uj / (Σ_j s_ij + D_i): what `ItemCFScorer` adds to the baseline.
+
+    The sums run over the neighbours j of item i that the user rated.
+
+    Attributes:
+        indptr: The start of each item's neighbours in the next two arrays, then their end (int64,
+            items + 1).
+        indices: The neighbours (int32, nnz).
+        similarities: s_ij of the neighbours (float32, nnz).
+        damping: D, positive (float32, items).
+        baseline: The baseline that the residuals e_uj = r_uj − b_uj are taken from.
+        weight: w.
+    """
+
+    indptr: Int64
+    indices: Int32
+    similarities: Float32
+    damping: Float32
+    baseline: Baseline
+    weight: float
+
+    @classmethod
+    def load(cls, folder: Path, data: ReleaseData) -> Self:
+        """Loads what `save` wrote; the arrays are memory-mapped.
+
+        Raises:
+            ArtifactError: A file is missing or damaged, or the arrays are inconsistent.
+        """
+        items = data.matrix.item_count
+        try:
+            weight = float(json.loads((folder / _WEIGHT).read_text())["weight"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ArtifactError(f"{_WEIGHT}: {error!r}") from error
+        indptr = load_array(folder / "neighbour_indptr.npy", np.int64, (items + 1,))
+        if indptr[0] != 0 or bool((np.diff(indptr) < 0).any()):
+            raise ArtifactError("neighbour_indptr.npy: values must start at 0 and never decrease")
+        size = int(indptr[-1])
+        indices = load_array(folder / "neighbours.npy", np.int32, (size,))
+        if size and not 0 <= indices.min() <= indices.max() < items:
+            raise ArtifactError("neighbours.npy: a value is not the index of an item")
+        similarities = load_array(folder / "similarities.npy", np.float32, (size,))
+        damping = load_array(folder / "damping.npy", np.float32, (items,))
+        if not (damping > 0).all() or not (similarities >= 0).all():
+            raise ArtifactError("damping.npy or similarities.npy: a value is not positive")
+        return cls(indptr, indices, similarities, damping, data.baseline, weight)
+
+    def save(self, folder: Path) -> None:
+        """Writes the arrays to a folder."""
+        save_array(folder / "neighbour_indptr.npy", self.indptr)
+        save_array(folder / "neighbours.npy", self.indices)
+        save_array(folder / "similarities.npy", self.similarities)
+        save_array(folder / "damping.npy", self.damping)
+        (folder / _WEIGHT).write_text(json.dumps({"weight": self.weight}, allow_nan=False) + "\n")
+
+    def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
+        """w n of the same items for each of B users (float32, B × C)."""
+        chosen = np.arange(len(self.damping), dtype=np.int32) if items is None else items
+        scores = np.empty((len(profiles), len(chosen)), dtype=np.float32)
+        for row in range(len(profiles)):
+            scores[row] = self.score_pairs(profiles.take(np.array([row])), chosen[None])[0]
+        return scores
+
+    def score_pairs(self, profiles: Profiles, items: Int32) -> Float32:
+        """w n of a few items of each user's own (float32, B × C).
+
+        Args:
+            profiles: The profiles of the users.
+            items: The items of each user (int32, B × C).
+        """
+        users, size = items.shape
+        catalogue = len(self.damping)
+        # For each user and item, the place of the user's rating of the item; -1 without one.
+        rating_of = np.full(users * catalogue, -1, dtype=np.int32)
+        rating_of[profiles.rows * catalogue + profiles.items] = np.arange(len(profiles.items))
+        places, counts = self._places(items.ravel())
+        pairs = np.repeat(np.arange(users * size), counts)
+        ratings = rating_of[pairs // max(1, size) * catalogue + self.indices[places]]
+        # Few of the neighbours are rated.
+        rated = np.flatnonzero(ratings >= 0)
+        ratings, pairs, similarities = (
+            ratings[rated],
+            pairs[rated],
+            self.similarities[places[rated]],
+        )
+        residuals = self.baseline.residuals(profiles)[ratings]
+        weights = np.bincount(pairs, similarities, minlength=users * size)
+        sums = np.bincount(pairs, similarities * residuals, minlength=users * size)
+        means = self.weight * sums / (weights + self.damping[items.ravel()])
+        return means.reshape(items.shape).astype(np.float32)
+
+    def _places(self, items: Int32) -> tuple[Int64, Int64]:
+        """Where the neighbours of each item are, item after item, and how many each item has."""
+        first = self.indptr[items]
+        counts = self.indptr[items + 1] - first
+        starts = np.cumsum(counts) - counts
+        return np.arange(int(counts.sum())) + np.repeat(first - starts, counts), counts

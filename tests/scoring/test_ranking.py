@@ -1,0 +1,212 @@
+"""Ranking with fitted models of a sample agrees with scoring every item by every model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from marquee_core.arrays import Float32, Int32, Int64
+from marquee_core.ratings import RatingsMatrix
+from marquee_core.scorers.bayesian_mf import BayesianMFConfig, BayesianMFScorer
+from marquee_core.scorers.popularity import popularity_scores
+from marquee_services.errors import ModelNotFound
+from marquee_services.scoring.engine import Engine, Query
+from marquee_services.scoring.plan import RankingPlan
+from marquee_services.scoring.ranking import UserRanking, check_plan, rank
+from marquee_trainer.data.source import load_ratings
+from marquee_trainer.models.bayesian.bayesian_mf import BayesianMF
+from marquee_trainer.models.linear.ease import EASE
+from marquee_trainer.models.linear.ials import IALS
+from marquee_trainer.models.model import Model, Training
+from marquee_trainer.training.config import BaselineConfig
+from marquee_trainer.training.preparation import release_data
+
+DATA = "sample:users=300,items=600,ratings=18000"
+PAGE = 20
+# About the weights that blends learn on MovieLens 100K.
+PLAN = RankingPlan(
+    weights=(("ease", 5.9), ("ials", 4.6), ("bayesian_mf", 0.3)),
+    best_count=PAGE,
+    gateway_weights=(("popularity", 0.05),),
+    stars_models=("bayesian_mf",),
+    stars_count=PAGE,
+)
+LIKE = 4.0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An engine, and visitors with half of a user's ratings each.
+
+    Attributes:
+        engine: The models. The vectors of Bayesian MF are longer than those of its sketch.
+        visitors: The visitors; every item that they have not rated may be recommended.
+        liked: The items that each of them likes among the ratings that are held back.
+    """
+
+    engine: Engine
+    visitors: list[Query]
+    liked: list[Int32]
+
+
+@pytest.fixture(scope="module")
+def sample() -> Sample:
+    """Models that are fitted with little effort."""
+    dataset = load_ratings(DATA, seed=3).dataset
+    data = release_data(dataset, dataset.file_order, BaselineConfig(), 30.0)
+    config = BayesianMFConfig(factors=8, burn_in=4, sweeps=24, samples=20)
+    models: list[Model] = [EASE(), IALS(), BayesianMF(config)]
+    for model in models:
+        model.fit(Training(data, seed=0))
+    scorers = {model.name: model.scorer for model in models}
+    shared = {"popularity": popularity_scores(data.matrix.item_counts)}
+    visitors, liked = [], []
+    for user in range(60):
+        query, later = halves(data.matrix, user)
+        visitors.append(query)
+        liked.append(later)
+    return Sample(Engine("sample", data, scorers, {}, shared), visitors, liked)
+
+
+def halves(matrix: RatingsMatrix, user: int) -> tuple[Query, Int32]:
+    """A visitor with every other rating of a user, and the other items that the user likes."""
+    profile = matrix.profiles([user])
+    given, rest = slice(0, None, 2), slice(1, None, 2)
+    eligible = np.ones(matrix.item_count, dtype=np.bool_)
+    eligible[profile.items[given]] = False
+    query = Query(-1, profile.items[given], profile.ratings[given], None, eligible)
+    return query, profile.items[rest][profile.ratings[rest] >= LIKE]
+
+
+def eligible_only(query: Query, scores: Float32) -> Float32:
+    """The scores of all items, −∞ where the item is not eligible (float32, items)."""
+    assert query.eligible is not None
+    return np.where(query.eligible, scores, np.float32(-np.inf))
+
+
+def exact_scores(sample: Sample, query: Query) -> dict[str, Float32]:
+    """The scores of all items by each model (float32, items)."""
+    profile = sample.engine.profiles([query])
+    return {name: scorer.score(profile)[0] for name, scorer in sample.engine.scorers.items()}
+
+
+def exact_ranking(sample: Sample, query: Query) -> Float32:
+    """The ranking scores of all items, −∞ where not eligible (float32, items)."""
+    outputs = exact_scores(sample, query)
+    total = sum(np.float32(weight) * outputs[name] for name, weight in PLAN.weights)
+    total = total + np.float32(0.05) * sample.engine.gateway_scores["popularity"]
+    return eligible_only(query, total)
+
+
+def order_of(sample: Sample, query: Query, found: UserRanking) -> Int64:
+    """All items in the order of a ranking, as the gateway completes it."""
+    total = found.scores + np.float32(0.05) * sample.engine.gateway_scores["popularity"]
+    order: Int64 = np.argsort(-eligible_only(query, total), kind="stable")
+    return order
+
+
+def ndcg(order: Int64, liked: Int32) -> float:
+    """NDCG@10 of a ranking."""
+    discounts = 1.0 / np.log2(np.arange(2, 12))
+    return float(np.isin(order[:10], liked) @ discounts / discounts[: len(liked)].sum())
+
+
+def test_the_sketch_is_shorter_than_the_vectors(sample: Sample) -> None:
+    """Otherwise the tests below would compare exact scores with exact scores."""
+    scorer = sample.engine.scorers["bayesian_mf"]
+    assert isinstance(scorer, BayesianMFScorer)
+    profiles = sample.engine.profiles(sample.visitors)
+    approximate = scorer.approximate(profiles)
+    assert approximate is not None
+    assert np.abs(approximate - scorer.score(profiles)).max() > 1e-3
+
+
+def test_ranking_agrees_with_scoring_everything(sample: Sample) -> None:
+    """At least 98 % of the best 20 are the same, NDCG@10 is within 0.5 %, and stars within 1e-3."""
+    found = rank(sample.engine, sample.visitors, PLAN)
+    same, ours, theirs = [], [], []
+    for query, liked, ranking in zip(sample.visitors, sample.liked, found, strict=True):
+        expected = np.argsort(-exact_ranking(sample, query), kind="stable")
+        order = order_of(sample, query, ranking)
+        same.append(len(set(order[:PAGE].tolist()) & set(expected[:PAGE].tolist())) / PAGE)
+        if len(liked):
+            ours.append(ndcg(order, liked))
+            theirs.append(ndcg(expected, liked))
+        assert ranking.stars is not None
+        assert ranking.stars.items.tolist() == order[:PAGE].tolist()
+        np.testing.assert_allclose(
+            ranking.stars.scores["bayesian_mf"],
+            exact_scores(sample, query)["bayesian_mf"][ranking.stars.items],
+            atol=1e-3,
+        )
+    assert np.mean(same) >= 0.98
+    assert np.mean(theirs) > 0
+    assert np.mean(ours) == pytest.approx(np.mean(theirs), rel=0.005)
+
+
+def test_the_own_best_of_a_model_with_a_sketch_have_exact_scores(sample: Sample) -> None:
+    """The sketch finds them, and does not score them."""
+    for query, found in zip(
+        sample.visitors, rank(sample.engine, sample.visitors, PLAN), strict=True
+    ):
+        items, scores = found.best["bayesian_mf"]
+        exact = exact_scores(sample, query)["bayesian_mf"]
+        np.testing.assert_allclose(scores, exact[items], atol=1e-5)
+        best = np.argsort(-eligible_only(query, exact), kind="stable")[:PAGE]
+        assert len(set(items.tolist()) & set(best.tolist())) >= PAGE - 1
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_a_filter_that_leaves_few_items_finds_all_of_them(sample: Sample, count: int) -> None:
+    """They are the best items, with stars, even if they are among the worst of the catalogue."""
+    query = sample.visitors[0]
+    assert query.eligible is not None
+    scores = exact_ranking(sample, query)
+    worst = np.argsort(np.where(query.eligible, scores, np.inf), kind="stable")
+    allowed = np.zeros_like(query.eligible)
+    allowed[worst[:count]] = True
+    (found,) = rank(sample.engine, [replace(query, eligible=allowed)], PLAN)
+    assert found.stars is not None
+    assert set(found.stars.items.tolist()) == set(worst[:count].tolist())
+    assert all(np.isfinite(values).all() for values in found.stars.scores.values())
+
+
+def test_candidates_are_ranked_like_the_whole_catalogue(sample: Sample) -> None:
+    """A user with candidates gets the same sums, and stars for the best of them."""
+    query = sample.visitors[1]
+    assert query.eligible is not None
+    items = np.flatnonzero(query.eligible)[::7].astype(np.int32)
+    (found,) = rank(sample.engine, [replace(query, candidates=items, eligible=None)], PLAN)
+    expected = exact_ranking(sample, query)[items]
+    shared = np.float32(0.05) * sample.engine.gateway_scores["popularity"][items]
+    np.testing.assert_allclose(found.scores + shared, expected, rtol=1e-4, atol=1e-4)
+    assert found.stars is not None
+    best = items[np.argsort(-expected, kind="stable")[:PAGE]]
+    assert found.stars.items.tolist() == best.tolist()
+
+
+def test_a_plan_with_an_unknown_model_is_refused(sample: Sample) -> None:
+    """In each of its parts, before any user is ranked."""
+    for plan in (
+        replace(PLAN, weights=(("nothing", 1.0),)),
+        replace(PLAN, gateway_weights=(("nothing", 1.0),)),
+        replace(PLAN, stars_models=("nothing",)),
+    ):
+        with pytest.raises(ModelNotFound):
+            check_plan(sample.engine, plan)
+
+
+def test_retrieval_by_a_sketch_finds_the_best_items_with_exact_scores(sample: Sample) -> None:
+    """A model whose scores are no products of short vectors retrieves its best items as well."""
+    query = sample.visitors[2]
+    assert query.eligible is not None
+    found = sample.engine.retrieve([query], ("bayesian_mf",), 50, query.eligible)
+    ((items, scores),) = found["bayesian_mf"]
+    exact = exact_scores(sample, query)["bayesian_mf"]
+    np.testing.assert_allclose(scores, exact[items], atol=1e-5)
+    assert (np.diff(scores) <= 0).all()
+    best = np.argsort(-eligible_only(query, exact), kind="stable")[:50]
+    assert len(set(items.tolist()) & set(best.tolist())) >= 48
+    assert query.eligible[items].all()
