@@ -28,8 +28,10 @@ class Vocabulary:
         """Takes sorted, distinct ids as UTF-8 bytes.
 
         Raises:
-            ValueError: The ids are not sorted or not distinct.
+            ValueError: The ids are not sorted or not distinct, or an int32 cannot number them.
         """
+        if len(ids) > np.iinfo(np.int32).max:
+            raise ValueError(f"{len(ids):,} ids are more than 2³¹ − 1, the most there can be")
         if len(ids) > 1 and not bool((ids[:-1] < ids[1:]).all()):
             raise ValueError("ids are not sorted and distinct")
         self._ids = ids

@@ -96,7 +96,7 @@ def search(address: str, queries: Sequence[str], begin: Event, stop: Event, foun
 
     Without queries it looks an item up instead.
     """
-    seconds = []
+    seconds: list[float] = []
     with grpc.insecure_channel(address) as channel:
         stub: Any = RecommenderServiceStub(channel)
         stub.SearchItems(pb.SearchItemsRequest(query="a"), timeout=_TIMEOUT_S)
