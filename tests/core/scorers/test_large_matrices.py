@@ -16,7 +16,6 @@ from scipy.sparse import csc_array
 from marquee_core.arrays import position_dtype
 from marquee_core.scorers.neighbours import (
     ColumnMatrix,
-    CoRatings,
     Neighbours,
     column_sums,
     csr_matrix,
@@ -56,19 +55,13 @@ def test_sums_of_columns_beyond_the_limit_are_right(matrix: ColumnMatrix) -> Non
     assert column_sums(matrix, COLUMNS, WEIGHTS).tolist() == SUMS
 
 
-def test_co_ratings_beyond_the_limit_are_right(matrix: ColumnMatrix) -> None:
-    """A visitor's sums, and those of the trainer's compiled loop, read the same cells."""
-    ratings = CoRatings(csc_array((3, ROWS), dtype=np.float32).T, matrix, np.ones(ROWS, np.float32))
-    sums = ratings.sums(COLUMNS, WEIGHTS)
-    assert sums.rows.tolist() == [0, 1, 3]
-    assert sums.products.tolist() == [0.5, 4.0, 8.0]
-    assert sums.squares.tolist() == [0.0625, 1.25, 4.0]
-    assert sums.counts.tolist() == [1, 2, 1]
+def test_sums_of_the_trainer_beyond_the_limit_are_right(matrix: ColumnMatrix) -> None:
+    """The compiled loop over co-ratings reads the same cells."""
     running = np.zeros((ROWS, 4), np.float32)
     neighbourhoods._add(matrix.indptr, matrix.indices, matrix.data, COLUMNS, WEIGHTS, running)
     assert running[:, 0].tolist() == SUMS
-    assert running[sums.rows, 1].tolist() == sums.squares.tolist()
-    assert running[sums.rows, 3].tolist() == sums.counts.tolist()
+    assert running[:, 1].tolist() == [0.0625, 1.25, 9.0, 4.0]
+    assert running[:, 3].tolist() == [1, 2, 1, 1]
 
 
 def test_neighbours_beyond_the_limit_are_found(tmp_path: Path) -> None:
