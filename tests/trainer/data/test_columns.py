@@ -23,6 +23,7 @@ from marquee_trainer.data.values import parse_rating_column, parse_time_column
         (["rating", "User", "Film Title", "movie"], "rating user - item"),
         (["user", "title", "item_id"], "user - item"),
         (["visitorid", "timestamp", "event", "itemid"], "user time - item"),
+        (["Rater", "Film Name", "Rating"], "user item rating"),
     ],
 )
 def test_common_names_are_recognised(header: list[str], expected: str) -> None:
@@ -35,6 +36,36 @@ def test_ratings_are_preferred_to_counts() -> None:
     """A table that has both holds explicit feedback."""
     choice = choose_columns(["user", "item", "views", "rating"], {}, "x.csv")
     assert choice.names == {"user": "user", "item": "item", "rating": "rating"}
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("Person ID,Product,My Score (of 10),Date Rated,Junk", "user item rating time -"),
+        ("user,item,average rating,release date", "user item - -"),
+        ("user,item,score of plot,score of music", "user item - -"),
+        ("user,item,plays,album score", "user item count -"),
+        ("user,item,date score given", "user item time"),
+        ("user,item,rating,critic score", "user item rating -"),
+    ],
+)
+def test_ratings_and_times_are_told_by_words_of_longer_names(header: str, expected: str) -> None:
+    """A score is not dropped for its long name; what describes the item is not taken for one."""
+    names = header.split(",")
+    places = choose_columns(names, {}, "x.csv").positions
+    roles = {place: role for role, place in places.items()}
+    assert [roles.get(place, "-") for place in range(len(names))] == expected.split()
+
+
+def test_columns_that_are_not_used_are_named() -> None:
+    """Nobody trains without ratings by oversight; a complete choice gets no advice."""
+    dropped = choose_columns(["user", "item", "Punkte", "Tag"], {}, "x.csv")
+    assert dropped.unused_note() == (
+        "columns not used: Punkte, Tag; name them with --columns user=…,item=…,rating=…,time=…"
+    )
+    complete = choose_columns(["user", "item", "rating", "time", "junk"], {}, "x.csv")
+    assert complete.unused_note() == "columns not used: junk"
+    assert not choose_columns(["user", "item"], {}, "x.csv").unused_note()
 
 
 def test_a_table_without_header_has_a_usual_order() -> None:

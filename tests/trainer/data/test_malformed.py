@@ -23,6 +23,7 @@ MALFORMED: dict[str, tuple[str, str]] = {
     "long id": (f"ann,{'é' * 129},4,5", "is not an item id: it is longer than 256 bytes"),
     "NUL": ("a\0nn,b3,4,5", "'a\\x00nn' is not a user id: it has a NUL character"),
     "few fields": ("ann,b3", "x.csv:5: 2 fields, not 4"),
+    "one field": ("ann", "x.csv:5: 1 field, not 4"),
     "many fields": ("ann,b3,4,5,6", "x.csv:5: 5 fields, not 4"),
 }
 
@@ -102,6 +103,7 @@ def test_malformed_json_lines_are_named(tmp_path: Path) -> None:
         ("x.csv", "", {}, "x.csv: there are no ratings"),
         ("x.csv", "user,item,rating\n", {}, "x.csv: there are no ratings"),
         ("x.csv", "user\n1\n", {}, "x.csv: line 1 has one column"),
+        ("x.csv", "\x02,\x8e\x05\x00\xff\n\x07,\x03" * 9, {}, "x.csv: not a text table"),
         (
             "x.csv",
             PLAIN,

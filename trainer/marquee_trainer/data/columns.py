@@ -22,14 +22,15 @@ _COMMON_NAMES: Mapping[str, tuple[str, ...]] = {
         "userid user uid useruuid reviewerid reviewer customerid customer accountid account "
         "memberid member visitorid visitor profileid profile personid person clientid client "
         "readerid reader viewerid viewer listenerid listener playerid player subscriberid "
-        "shopperid buyerid householdkey sessionid session username userno userkey"
+        "shopperid buyerid raterid rater householdkey sessionid session username userno userkey"
     ),
     ITEM: _words(
         "itemid item iid movieid movie filmid film parentasin asin productid product isbn bookid "
         "book trackid track songid song artistid artist albumid album articleid article "
         "showid show animeid anime gameid game jokeid joke recipeid recipe businessid business "
         "contentid content videoid video courseid course placeid place venueid venue newsid "
-        "postid eventid sku stockcode objectid itemno itemkey itemname movietitle title"
+        "postid eventid sku stockcode objectid itemno itemkey itemname moviename "
+        "filmname productname movietitle filmtitle title"
     ),
     RATING: _words(
         "rating ratings stars star score userrating bookrating starrating movierating "
@@ -48,6 +49,19 @@ _COMMON_NAMES: Mapping[str, tuple[str, ...]] = {
         "listenedat when at"
     ),
 }
+# Words that tell a column of ratings or times by a longer name, such as `My Score (of 10)`.
+_TELLING_WORDS: Mapping[str, frozenset[str]] = {
+    TIME: frozenset(_words("date time timestamp datetime")),
+    RATING: frozenset(_words("rating score stars")),
+}
+# Words of columns that describe the item or the user, not what the user did.
+_MISLEADING_WORDS = frozenset(
+    _words(
+        "average avg mean median total sum count number num no release released publication "
+        "published birth joined signup registered imdb critic critics predicted zone running play"
+    )
+)
+_MOST_UNUSED = 8  # names of unused columns that are listed
 _GREAT_NUMBER = re.compile(r"\d{8,}")
 _PUNCTUATION = re.compile(r"[\W_]+")
 
@@ -70,6 +84,26 @@ class ColumnChoice:
     def names(self) -> dict[str, str]:
         """The name of each role's column."""
         return {role: self.header[place] for role, place in self.positions.items()}
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """The names of the columns that have no role."""
+        used = set(self.positions.values())
+        return tuple(name for place, name in enumerate(self.header) if place not in used)
+
+    def unused_note(self) -> str:
+        """Says which columns are not used, and how to use them; empty if all are."""
+        unused = self.unused
+        if not unused:
+            return ""
+        names = ", ".join(unused[:_MOST_UNUSED])
+        if len(unused) > _MOST_UNUSED:
+            names += f" and {len(unused) - _MOST_UNUSED:,} more"
+        missing = [role for role in (RATING, TIME) if role not in self.positions]
+        if not missing:
+            return f"columns not used: {names}"
+        hint = ",".join(f"{role}=…" for role in missing)
+        return f"columns not used: {names}; name them with --columns user=…,item=…,{hint}"
 
     def __str__(self) -> str:
         parts = ", ".join(f"{role}={name}" for role, name in self.names.items())
@@ -122,6 +156,7 @@ def choose_columns(header: Sequence[str], given: Mapping[str, str], name: str) -
             f"{', '.join(map(repr, header)) or 'no columns'}; name it with --columns user=…,item=…"
             f"[,rating=…][,time=…]"
         )
+    positions |= _told_by_words(header, positions)
     if RATING in positions:
         positions.pop(COUNT, None)
     return ColumnChoice(tuple(header), positions, "found by their names")
@@ -151,6 +186,26 @@ def recognise(header: Sequence[str]) -> dict[str, int]:
         if position is not None and position not in found.values():
             found[role] = position
     return found
+
+
+def _told_by_words(header: Sequence[str], found: Mapping[str, int]) -> dict[str, int]:
+    """Finds the columns of rating and time that are missing by single words of longer names.
+
+    A role for which several columns would do is left open, and so is the rating beside a count.
+    """
+    words = [frozenset(_PUNCTUATION.sub(" ", name).lower().split()) for name in header]
+    told: dict[str, int] = {}
+    for role, telling in _TELLING_WORDS.items():
+        taken = {*found.values(), *told.values()}
+        places = [
+            place
+            for place, name in enumerate(words)
+            if place not in taken and name & telling and not name & _MISLEADING_WORDS
+        ]
+        wanted = role not in found and not (role == RATING and COUNT in found)
+        if wanted and len(places) == 1:
+            told[role] = places[0]
+    return told
 
 
 def plain_name(name: str) -> str:

@@ -149,7 +149,7 @@ class DelimitedFile:
     def _slow(self, positions: Sequence[int]) -> pl.DataFrame:
         width = len(self.header)
         problems = [
-            f"{self.file.name}:{line}: {len(row)} fields, not {width}"
+            f"{self.file.name}:{line}: {len(row)} field{'s' * (len(row) != 1)}, not {width}"
             for line, row in self._rows
             if len(row) != width
         ]

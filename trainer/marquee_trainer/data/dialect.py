@@ -23,6 +23,10 @@ _COMMENT = "#"
 _QUOTED = re.compile('"[^"]*"')
 # How much of a text without a mark shows which bytes of UTF-16 are 0.
 _UTF16_SAMPLE = 2_000
+# Control characters that occur in text: tabs, ends of lines and of pages, an old end of file, and
+# separators of fields.
+_TEXT_CONTROLS = frozenset("\t\n\r\v\f\x1a\x1b\x1c\x1d\x1e\x1f\x01")
+_MOST_CONTROLS = 0.02  # share of other control characters in text
 _NUMBER = re.compile(r"\s*[-+−]?\d+([.,]\d+)?\s*")
 
 
@@ -95,8 +99,10 @@ def find_dialect(text: str, name: str, known_names: Collection[str] = ()) -> Dia
             is a header.
 
     Raises:
-        RatingsError: The file is empty or has a single column.
+        RatingsError: The file is empty, is no text or has a single column.
     """
+    if _is_binary(text):
+        raise RatingsError(f"{name}: not a text table")
     preamble, given = _preamble(text.splitlines()[:_HEAD_LINES], known_names)
     lines = [line for line in text.splitlines()[preamble:][:_HEAD_LINES] if line.strip()]
     if not lines:
@@ -122,6 +128,12 @@ def find_dialect(text: str, name: str, known_names: Collection[str] = ()) -> Dia
     if spaced:
         names = tuple(cell[1:-1] if _QUOTED.fullmatch(cell) else cell for cell in names)
     return Dialect(separator, names, has_header, spaced, preamble)
+
+
+def _is_binary(text: str) -> bool:
+    """Whether decoded bytes were no text: many are control characters, not only a stray one."""
+    odd = sum(char < " " and char not in _TEXT_CONTROLS for char in text)
+    return odd > len(text) * _MOST_CONTROLS
 
 
 def _preamble(lines: Sequence[str], known_names: Collection[str]) -> tuple[int, str]:

@@ -154,8 +154,9 @@ def load_table(
     dataset, notes = assemble(
         rows, details, source, options, feedback=feedback, keep_unrated=bool(details)
     )
+    columns_notes = filter(None, (f"columns: {choice}", choice.unused_note()))
     understood = Understood(
-        choice.names, "" if times is None else times.form, (f"columns: {choice}", *notes)
+        choice.names, "" if times is None else times.form, (*columns_notes, *notes)
     )
     return dataset, understood
 
