@@ -55,6 +55,19 @@ def test_a_store_that_cannot_be_used_is_an_expected_error(arguments: list[str]) 
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("service", ["cf", "gateway", "standalone"])
+def test_a_store_that_is_a_file_ends_a_server_at_its_start(tmp_path: Path, service: str) -> None:
+    """A mistyped store is told in one line, and not by polls that fail for ever."""
+    file = tmp_path / "README.md"
+    file.write_text("not a store")
+    # In a process of its own: `serve` changes settings of the process.
+    command = [sys.executable, "-m", "marquee.cli", "serve", service, "--store", str(file)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 1
+    assert f"Error: release store: {file} is not a folder\n" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 @pytest.mark.parametrize("defect", [RuntimeError("defect"), ValueError("defect"), KeyError("x")])
 def test_defects_keep_their_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, defect: Exception

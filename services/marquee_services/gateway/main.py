@@ -53,6 +53,7 @@ from marquee_services.server.adaptive_limit import AdaptiveLimit
 from marquee_services.server.certificates import Certificates
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.metrics import Metrics
+from marquee_services.server.poll_log import PollLog
 from marquee_services.server.reloading import Reloader
 from marquee_services.server.runtime import (
     BoundServer,
@@ -175,6 +176,7 @@ async def start(
         scrub_interval=settings.scrub_interval,
         trial=trial,
         with_experiments=with_experiments,
+        poll_log=PollLog(GATEWAY),
     )
     releases = Releases(follower, backends)
     router = Router({backend.name: backend for backend in backends})

@@ -20,6 +20,7 @@ from marquee_services.errors import NoRelease, ReleaseNotFound, ServiceError
 from marquee_services.server.background import BackgroundThread
 from marquee_services.server.experiments import FollowedExperiments
 from marquee_services.server.heap import return_free_memory
+from marquee_services.server.poll_log import PollLog
 from marquee_services.server.refusals import Refusals
 from marquee_services.server.swap_watch import SwapWatch
 from marquee_services.server.trial import Trial
@@ -76,6 +77,7 @@ class ReleaseFollower(Generic[_R]):
         scrub_interval: float = 0.0,
         trial: Trial | None = None,
         with_experiments: bool = True,
+        poll_log: PollLog | None = None,
     ) -> None:
         """Takes the store to follow and how to load its releases.
 
@@ -92,8 +94,10 @@ class ReleaseFollower(Generic[_R]):
             trial: Loads a release in a process of its own first; None to load it at once. Without
                 a choice, that is with no other release to serve, there is no trial.
             with_experiments: Whether to load the releases of the experiment that runs.
+            poll_log: Logs the polls; None for one without the server's name.
         """
         self._store = store
+        self._poll_log = poll_log or PollLog()
         self._load = load
         self._interval = interval
         self._keep = keep
@@ -113,11 +117,8 @@ class ReleaseFollower(Generic[_R]):
         self._promotion = ("", "")
         self.experiments = FollowedExperiments(store)
         self.experiments.was_read = not with_experiments
-        self.promoted_id = ""
-        self.store_error = ""
-        self.damaged_copies = 0
-        self.refusals = 0
-        self.failed_polls = 0
+        self.promoted_id = self.store_error = ""
+        self.damaged_copies = self.refusals = self.failed_polls = 0
         self.last_poll = 0.0
 
     @property
@@ -174,7 +175,7 @@ class ReleaseFollower(Generic[_R]):
             except Exception as error:
                 # The loaded releases stay in service, whatever the error.
                 if redact(str(error)) != self.store_error:
-                    _log.error("release_poll_failed", exc_info=error)
+                    self._poll_log.failed(error)
                 self.store_error = redact(str(error)) or type(error).__name__
                 self.failed_polls += 1
             pause = max(self._interval, min(_RETRY_S, 2 * self._interval))
@@ -200,6 +201,7 @@ class ReleaseFollower(Generic[_R]):
             if self._loaded:
                 # An empty folder takes the place of a volume that is lost.
                 raise ArtifactError("the store no longer names a release in production")
+            self._poll_log.nothing_promoted(self._store.storage.url)
             return
         release_id = production.release_id
         candidates = (release_id, *production.history[:_MAX_CANDIDATES])
@@ -350,7 +352,7 @@ class ReleaseFollower(Generic[_R]):
                 self._spares.add(release_id)
                 self._watches[release_id] = SwapWatch()
                 self.mark_used(release_id)
-                _log.info("release_loaded", release_id=release_id)
+                self._poll_log.loaded(release_id)
             await self._thread.run(return_free_memory)
             if self._copies is not None:
                 await self._thread.run(self._copies.evict)
@@ -384,7 +386,7 @@ class ReleaseFollower(Generic[_R]):
         self._watches[release.release_id] = SwapWatch()
         self.mark_used(release.release_id)
         self._drop_unused()
-        _log.info("release_loaded", release_id=release.release_id)
+        self._poll_log.loaded(release.release_id)
         self._on_change(release)
 
     def _drop_unused(self) -> None:

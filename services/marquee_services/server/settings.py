@@ -91,16 +91,20 @@ def open_store(url: str, trusted_keys: str = "", signing_key: str = "") -> Relea
     Raises:
         StoreURLError: The URL of the store cannot be used.
         KeyFileError: A file of keys cannot be used.
+        NotADirectoryError: The store is a path, and there is a file.
     """
     # Settings are declared for every command, so importing this module has to stay cheap.
     from marquee_core.release.signing import Signer, TrustedKeys
     from marquee_core.release.store import ReleaseStore
 
-    return ReleaseStore(
+    store = ReleaseStore(
         url,
         trusted=TrustedKeys.load(Path(trusted_keys)) if trusted_keys else None,
         signer=Signer.load(Path(signing_key)) if signing_key else None,
     )
+    if store.storage.is_local and Path(store.storage.root).is_file():
+        raise NotADirectoryError(f"release store: {url} is not a folder")
+    return store
 
 
 @dataclass(frozen=True)

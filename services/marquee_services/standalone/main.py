@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 
-import structlog
-
 from marquee_core.release.copies import ReleaseCopies
 from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.scorer import LoadScorer
@@ -19,13 +17,12 @@ from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.loading import load_engine
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.lanes import LaneExecutor
+from marquee_services.server.poll_log import PollLog
 from marquee_services.server.runtime import until_signalled
 from marquee_services.server.trial import Trial, start_trial_host
 from marquee_services.server.trial_host import TrialHost
 from marquee_services.standalone.backend import LocalBackend
 from marquee_services.standalone.settings import StandaloneSettings
-
-_log = structlog.get_logger()
 
 
 async def start(
@@ -76,11 +73,12 @@ async def start(
 
 
 async def _load_promoted(follower: ReleaseFollower[Engine]) -> None:
-    """Loads the promoted release, if there is one; `ReleaseFollower.follow` tries again."""
-    try:
+    """Loads the promoted release, if there is one; `ReleaseFollower.follow` tries again.
+
+    That also reports an error, unless it has passed by then.
+    """
+    with suppress(Exception):
         await follower.poll()
-    except Exception as error:
-        _log.error("release_poll_failed", exc_info=error)
 
 
 def _follower(
@@ -100,6 +98,7 @@ def _follower(
         scrub_interval=settings.scrub_interval,
         trial=trial,
         with_experiments=with_experiments,
+        poll_log=PollLog(backend),
     )
 
 
