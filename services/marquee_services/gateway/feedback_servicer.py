@@ -35,6 +35,7 @@ _log = structlog.get_logger()
 _READERS = 2
 # Later than any clock: stands for the time at which the log receives an event.
 _LATER = (1 << 63) - 1
+_SHOWN_ID = 40  # characters of an item id in an error
 _MAX_ACTOR = 256  # characters, as the column of the audit table
 
 
@@ -151,8 +152,14 @@ class FeedbackServicer(feedback_service_pb2_grpc.FeedbackServiceServicer):
         data = release.manifest.data
         # The strength of an interaction, such as a number of plays, has no upper limit.
         high = data.rating_max if release.predicts_stars else math.inf
+        limits = f"must be between {data.rating_min:g} and {high:g}"
+        if high == math.inf:
+            limits = f"must be at least {data.rating_min:g}"
         violations = [
-            FieldViolation(f"events[{place}].stars", f"not in {data.rating_min:g} to {high:g}")
+            FieldViolation(
+                f"events[{place}].stars",
+                f"{limits}, not {event.stars:g} (item {event.item_id[:_SHOWN_ID]!r})",
+            )
             for place, event in enumerate(request.events)
             if event.HasField("stars") and not data.rating_min <= event.stars <= high
         ]

@@ -11,6 +11,7 @@ import grpc
 import pytest
 from click.testing import CliRunner
 from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import error_details_pb2, status_pb2
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
@@ -64,6 +65,21 @@ async def test_an_invalid_event_is_refused(
     code, reason, fields = await error_of(log_stub.RecordFeedback(request, timeout=TIMEOUT_S))
     assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
     assert fields == [f"events[1].{field}"]
+
+
+async def test_stars_off_the_scale_are_named_with_their_item(log_stub: Any) -> None:
+    """Who records several ratings learns which one is wrong, and what is allowed."""
+    request = pb.RecordFeedbackRequest(events=[wire_event(item_id="i5", stars=99)])
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await log_stub.RecordFeedback(request, timeout=TIMEOUT_S)
+    status = status_pb2.Status.FromString(
+        dict(caught.value.trailing_metadata() or ())["grpc-status-details-bin"]
+    )
+    bad_request = error_details_pb2.BadRequest()
+    assert any(detail.Unpack(bad_request) for detail in status.details)
+    assert [violation.description for violation in bad_request.field_violations] == [
+        "must be between 1 and 5, not 99 (item 'i5')"
+    ]
 
 
 @pytest.mark.parametrize(
