@@ -337,6 +337,47 @@ def test_predict(run: Run, gateway: FakeGateway) -> None:
     assert rows == [["9", "3.50"], ["x", "unknown"]]
 
 
+def test_the_weights_below_stars_are_those_that_the_stars_were_made_with(
+    run: Run, gateway: FakeGateway
+) -> None:
+    """Stars are made with rating weights, lists with ranking weights; weights of 0 are left out."""
+    source = types_pb2.AnswerSource(
+        models=[
+            types_pb2.ModelWeight(model="mf", ranking_weight=0.25, rating_weight=0.5),
+            types_pb2.ModelWeight(model="ease", ranking_weight=2),
+        ]
+    )
+    gateway.on("PredictRatings", pb.PredictRatingsResponse(source=source))
+    gateway.on("Recommend", pb.RecommendResponse(source=source))
+    assert "models: mf 0.5\n" in run("predict", "--user", "42", "9").stdout
+    assert "models: mf 0.25, ease 2\n" in run("recommend", "--user", "42").stdout
+
+
+def test_shares_of_nothing_are_not_reasons(run: Run, gateway: FakeGateway) -> None:
+    """A share that would be shown as +0.000 explains nothing."""
+    reasons = [
+        pb.Reason(model_share=pb.Reason.ModelShare(model=model, contribution=amount))
+        for model, amount in (("intercept", 0.0), ("mf", -0.0004), ("ease", -0.5))
+    ]
+    item = pb.RecommendedItem(item_id="50", rank=1, reasons=reasons)
+    gateway.on("Recommend", pb.RecommendResponse(items=[item], source=SOURCE))
+    output = run("recommend", "--user", "42", "--reasons").stdout
+    assert "-0.500 by ease" in output
+    assert "0.000 by" not in output
+    assert "intercept" not in output
+
+
+@pytest.mark.parametrize("command", [("recommend",), ("predict", "50")])
+def test_an_answer_for_nobody_is_a_usage_error(
+    run: Run, gateway: FakeGateway, command: tuple[str, ...]
+) -> None:
+    """The error names the options, not the fields of a request, and nothing is sent."""
+    result = run(*command)
+    assert result.exit_code == 2
+    assert "give at least one of --user, --rate and --like" in result.stderr
+    assert not gateway.calls
+
+
 def test_an_item_rated_again_is_sent_once_as_the_latest(run: Run, gateway: FakeGateway) -> None:
     """Ratings are sent in the order given; a repeated item moves to the end."""
     gateway.on("Recommend", pb.RecommendResponse(source=SOURCE))
@@ -390,9 +431,20 @@ def test_status(run: Run, gateway: FakeGateway) -> None:
     rows = [line.split() for line in output.splitlines()]
     assert ["item_cf", "abc", "cf", "0.750", "0.000", "0.8412"] in rows
     assert ["ensemble", "gateway", "0.8123", "0.2000"] in rows
-    assert ["inference", "localhost:2", "UNHEALTHY", "0", "today", "refused"] in rows
+    assert ["inference", "localhost:2", "UNHEALTHY", "0"] in rows
+    assert "\n\nlast error of inference: refused (today)\n" in output
+    text = (
+        "UNAVAILABLE: failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:2: "
+        "Failed to connect to remote host: connect: Connection refused (111)"
+    )
+    backend = pb.BackendStatus(backend="cf", target="localhost:2", last_error=text)
+    gateway.on("GetStatus", pb.GetStatusResponse(backends=[backend]))
+    assert "\nlast error of cf: Connection refused (111)\n" in run("status").stdout
     gateway.on("GetStatus", pb.GetStatusResponse())
-    assert "No release is loaded." in run("status").stdout
+    assert "No release is in service." in run("status").stdout
+    reason = "no release has been promoted"
+    gateway.on("GetStatus", pb.GetStatusResponse(pending_release_reason=reason))
+    assert f"No release is in service: {reason}\n" in run("status").stdout
 
 
 def test_experiments_are_shown(run: Run, gateway: FakeGateway) -> None:

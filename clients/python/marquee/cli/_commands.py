@@ -39,6 +39,7 @@ def recommend(
       marquee recommend --rate 318=5 --rate 296=4.5 --genre Comedy
       marquee recommend --user 42 --year-min 1990 --diversity 0.3 --reasons
     """  # noqa: D301 - \b keeps the lines as they are
+    _options.require_subject(user, options)
     with connection.client() as client:
         answer = client.recommend(user, page_size=limit, include_metadata=True, **options)
     click.echo(_json.dumps(answer) if as_json else _output.recommendations(answer))
@@ -59,6 +60,7 @@ def predict(
     **options: Any,
 ) -> None:
     """Predict a user's ratings of items, in stars."""
+    _options.require_subject(user, options)
     with connection.client() as client:
         answer = client.predict_ratings(user, item_ids, **options)
     click.echo(_json.dumps(answer) if as_json else _output.predicted_ratings(answer))

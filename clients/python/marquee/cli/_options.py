@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -128,6 +128,20 @@ def subject(command: Command) -> Command:
             help="An item that the user or visitor likes. Repeatable, oldest first.",
         ),
     )
+
+
+def require_subject(user: str | None, options: Mapping[str, Any]) -> None:
+    """Checks that the options of `subject` name one.
+
+    Args:
+        user: The user.
+        options: The other options.
+
+    Raises:
+        click.UsageError: They do not.
+    """
+    if not (user or options["ratings"] or options["liked_item_ids"]):
+        raise click.UsageError("give at least one of --user, --rate and --like")
 
 
 def item_filter(command: Command) -> Command:

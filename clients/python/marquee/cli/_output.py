@@ -16,6 +16,8 @@ _DEGRADED = {
     "OVERLOADED": "is overloaded",
 }
 
+_NO_SHARE = 0.0005  # shares of a score below this would be shown as zero
+
 
 def recommendations(answer: marquee.Recommendations) -> str:
     """Formats a page of recommendations, followed by the reasons if there are any."""
@@ -62,7 +64,8 @@ def predicted_ratings(answer: marquee.PredictedRatings) -> str:
         ],
         ">>",
     )
-    return "\n".join([table, "", *_footer(answer.source, answer.unknown_item_ids)])
+    footer = _footer(answer.source, answer.unknown_item_ids, of_stars=True)
+    return "\n".join([table, "", *footer])
 
 
 def similar_items(answer: marquee.SimilarItems) -> str:
@@ -168,9 +171,11 @@ def feedback_page(answer: marquee.FeedbackPage) -> str:
 def status(state: marquee.Status) -> str:
     """Formats the state of a gateway."""
     lines = [f"gateway {printable(state.server_version)}"]
+    # Without a release, there need not be a promoted one.
+    pending = "The promoted release is not" if state.release else "No release is"
     if state.pending_release_reason:
         lines.append(
-            click.style("The promoted release is not in service: ", fg="yellow")
+            click.style(f"{pending} in service: ", fg="yellow")
             + printable(state.pending_release_reason)
         )
     if state.store_error:
@@ -178,9 +183,9 @@ def status(state: marquee.Status) -> str:
             click.style("The release store cannot be read: ", fg="yellow")
             + printable(state.store_error)
         )
-    if state.release is None:
-        lines.append("No release is loaded.")
-    else:
+    if state.release is None and not state.pending_release_reason:
+        lines.append("No release is in service.")
+    if state.release is not None:
         lines += ["", _release(state.release)]
     lines += ["", _backends(state.backends)]
     if state.feedback is not None:
@@ -239,21 +244,34 @@ def _measured(release: marquee.ReleaseStatus) -> list[str]:
 
 
 def _backends(backends: Sequence[marquee.BackendStatus]) -> str:
-    return render(
-        ("backend", "target", "health", "releases", "last error"),
+    table = render(
+        ("backend", "target", "health", "releases"),
         [
             (
                 backend.backend,
                 backend.target,
                 "healthy" if backend.healthy else "UNHEALTHY",
                 str(len(backend.loaded_release_ids)),
-                f"{backend.last_error_at} {backend.last_error}".strip(),
             )
             for backend in backends
         ],
-        "<<<><",
-        droppable=("releases", "last error"),
+        "<<<>",
+        droppable=("releases",),
     )
+    errors = [
+        printable(f"last error of {name}: {_cause(text)}" + (f" ({at})" if at else ""))
+        for name, at, text in (
+            (backend.backend, backend.last_error_at, backend.last_error) for backend in backends
+        )
+        if text
+    ]
+    return "\n".join([table, *([""] if errors else []), *errors])
+
+
+def _cause(error: str) -> str:
+    """The cause of an error: the last part of what gRPC says about a failed connection."""
+    _, is_connection, cause = error.rpartition("last error: ")
+    return cause.rpartition(": ")[2] if is_connection else error
 
 
 def _experiment(state: marquee.ExperimentStatus) -> str:
@@ -292,6 +310,8 @@ def _reasons(entry: marquee.Recommendation) -> str:
     lines = [f"\n#{entry.rank} {printable(entry.title or entry.item_id)}"]
     for reason in entry.reasons:
         match reason:
+            case marquee.ModelShare() if abs(reason.contribution) < _NO_SHARE:
+                continue
             case marquee.ModelShare():
                 text = (
                     f"{reason.contribution:+.3f} by {reason.model} (output {reason.output:.3f})"
@@ -329,9 +349,22 @@ def _made_of(share: marquee.ModelShare) -> str:
     return ""
 
 
-def _footer(source: marquee.AnswerSource, unknown_item_ids: Sequence[str]) -> list[str]:
-    """Returns the lines below a table: release, models, degradation and ignored ids."""
-    models = ", ".join(f"{entry.model} {entry.ranking_weight:.3g}" for entry in source.models)
+def _footer(
+    source: marquee.AnswerSource, unknown_item_ids: Sequence[str], *, of_stars: bool = False
+) -> list[str]:
+    """Returns the lines below a table: release, models, degradation and ignored ids.
+
+    Args:
+        source: How the answer was computed.
+        unknown_item_ids: The ignored ids.
+        of_stars: Whether the answer is made of stars, so the models count by their rating weights
+            and not by their ranking weights.
+    """
+    weights = [
+        (entry.model, entry.rating_weight if of_stars else entry.ranking_weight)
+        for entry in source.models
+    ]
+    models = ", ".join(f"{model} {weight:.3g}" for model, weight in weights if weight)
     lines = [
         printable(f"release: {source.release_id}, in {source.server_time_us / 1000:.1f} ms"),
         printable(f"models: {models or 'none'}"),
