@@ -38,7 +38,9 @@ from marquee_core.redaction import redact
 PARTIAL = ".partial-"
 """How the names of unfinished files and folders begin; a killed process may leave some."""
 
-_LOCKS = ".locks"
+LOCKS = ".locks"
+"""The folder of the files that writers of a local store lock."""
+
 _LOCK_EXPIRES_S = 60.0
 _LOCK_POLL_S = 0.1
 # With a pause that grows to a second, a writer that always loses gives up after about a minute.
@@ -287,13 +289,13 @@ class Storage:
     @contextmanager
     def _lock(self, path: str) -> Iterator[None]:
         if self.is_local:
-            folder = Path(self.path(_LOCKS))
+            folder = Path(self.path(LOCKS))
             folder.mkdir(parents=True, exist_ok=True)
             with (folder / path.replace("/", "-")).open("a") as stream:
                 fcntl.flock(stream, fcntl.LOCK_EX)
                 yield
             return
-        lock = f"{_LOCKS}/{path.replace('/', '-')}"
+        lock = f"{LOCKS}/{path.replace('/', '-')}"
         self._acquire(lock)
         try:
             yield
