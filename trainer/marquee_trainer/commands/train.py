@@ -120,8 +120,6 @@ def train_all(
     """
     selection = selection or ModelSelection()
     models = models_for(len(split.train), config, selection.names)
-    if dataset.feedback is Feedback.IMPLICIT:
-        click.echo("  implicit feedback: only rankers are trained", err=True)
     training = TrainingConfig.for_dataset(dataset, seed)
     slowness = measured_slowness()
     budget = None
@@ -136,6 +134,10 @@ def train_all(
     made: list[Model] = [make_model() for make_model in models]
     planned = [model for model in made if can_learn_from(model.output, dataset.feedback)]
     names = [model.name for model in planned]
+    if dataset.feedback is Feedback.IMPLICIT:
+        left_out = ", ".join(model.name for model in made if model.name not in names)
+        note = f"; left out: {left_out}, which predict ratings" if left_out else ""
+        click.echo(f"  implicit feedback: only rankers are trained{note}", err=True)
     first = [model.name for model in budget.order(planned)] if budget is not None else names
     all_ratings = len(split.train) + len(split.test) if refit else 0
     plan = training_plan(first, held_out, len(split.train), all_ratings, refit_order=names)
