@@ -22,6 +22,11 @@ class ArrayError(ArtifactError):
     """An array file is missing or damaged, or holds another dtype or shape than expected."""
 
 
+def position_dtype(count: int) -> type[np.int32] | type[np.int64]:
+    """The smaller of int32 and int64 that holds every position up to `count`, an array's length."""
+    return np.int32 if count <= np.iinfo(np.int32).max else np.int64
+
+
 def save_array(path: Path, array: NDArray[Any]) -> None:
     """Writes an array to a `.npy` file, in C order.
 

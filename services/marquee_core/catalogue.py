@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,10 @@ class Vocabulary:
         """Takes sorted, distinct ids as UTF-8 bytes.
 
         Raises:
-            ValueError: The ids are not sorted or not distinct.
+            ValueError: The ids are not sorted or not distinct, or an int32 cannot number them.
         """
+        if len(ids) > np.iinfo(np.int32).max:
+            raise ValueError(f"{len(ids):,} ids are more than 2³¹ − 1, the most there can be")
         if len(ids) > 1 and not bool((ids[:-1] < ids[1:]).all()):
             raise ValueError("ids are not sorted and distinct")
         self._ids = ids
@@ -156,6 +159,12 @@ class Catalogue:
         """The title of an item."""
         start, end = self.title_offsets[index], self.title_offsets[index + 1]
         return self.title_text[start:end].tobytes().decode()
+
+    def titles(self) -> Iterator[str]:
+        """The titles of all items, in order; several times as fast as one by one."""
+        text = self.title_text.tobytes()
+        for start, end in pairwise(self.title_offsets.tolist()):
+            yield text[start:end].decode()
 
     def item_genres(self, index: int) -> tuple[str, ...]:
         """The names of an item's genres."""

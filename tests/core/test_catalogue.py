@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,3 +22,10 @@ def test_an_index_is_the_rank_of_the_id_in_byte_order(ids: set[str], others: lis
     assert vocabulary.indexes(names).tolist() == expected
     assert [vocabulary.index(name) for name in names] == expected
     assert vocabulary.ids(range(len(order))) == order
+
+
+def test_more_ids_than_an_int32_can_number_are_refused() -> None:
+    """Indexes of further ids would wrap around; the ids here share one byte of memory."""
+    ids = np.broadcast_to(np.array([b"a"]), 2**31)
+    with pytest.raises(ValueError, match="2,147,483,648 ids"):
+        Vocabulary(ids)

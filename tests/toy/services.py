@@ -160,6 +160,7 @@ class Services:
         )
         await until(lambda: gateway.releases.loaded and not gateway.releases.pending_reason)
         await until(lambda: gateway.releases.serving.release_id == production.release_id)
+        await until(lambda: gateway.bound.is_serving)
 
     async def stop(self) -> None:
         """Stops the gateway and the scoring servers."""

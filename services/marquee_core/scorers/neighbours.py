@@ -11,13 +11,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Self, TypeAlias
+from typing import Annotated, Any, Self, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csc_array, csr_array
 from scipy.sparse._sparsetools import csc_matvec
 
-from marquee_core.arrays import Float32, Int32, Int64, load_array, save_array
+from marquee_core.arrays import Float32, Int32, Int64, load_array, position_dtype, save_array
 from marquee_core.errors import ArtifactError
 from marquee_core.scorers.hyperparameters import (
     ModelConfig,
@@ -32,9 +33,21 @@ ColumnMatrix: TypeAlias = "csc_array[np.float32]"
 
 
 def csr_matrix(indptr: Int64, indices: Int32, values: Float32, width: int) -> RowMatrix:
-    """Builds a SciPy matrix on the given arrays, without copying `indices` and `values`."""
-    # SciPy copies both index arrays on every use unless they have the same type.
-    pointers = indptr.astype(np.int32)
+    """Builds a SciPy matrix on the given arrays, without copying `values`.
+
+    SciPy wants both index arrays in one type. Below 2³¹ values that is int32, and `indices` is not
+    copied either. From there on, where int32 pointers would wrap around, both are int64 copies.
+
+    Args:
+        indptr: Row pointers (int64, rows + 1).
+        indices: The column of each value (int32, n).
+        values: The values (float32, n).
+        width: The number of columns.
+
+    Raises:
+        ValueError: The pointers end beyond the values.
+    """
+    pointers: NDArray[Any] = indptr.astype(position_dtype(int(indptr[-1])), copy=False)
     return csr_array((values, indices, pointers), shape=(len(indptr) - 1, width))
 
 
@@ -58,7 +71,7 @@ def column_sums(
     # The kernel reads its j-th column between the j-th and the next pointer. Alternate columns are
     # ours; those between them are the gaps. The order is descending, so the pointers of a gap run
     # backwards and the kernel reads nothing there.
-    pointers = np.empty(2 * len(columns) + 1, dtype=np.int32)
+    pointers = np.empty(2 * len(columns) + 1, dtype=matrix.indptr.dtype)
     pointers[0:-1:2] = matrix.indptr[columns][::-1]
     pointers[1::2] = matrix.indptr[1:][columns][::-1]
     pointers[-1] = 0

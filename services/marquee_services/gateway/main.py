@@ -89,6 +89,7 @@ class Gateway:
         feedback: Writes and follows the feedback log; None if the gateway has none.
         batch_lane: The budget of the batches.
         computing: Admits the single calls whose answers must be computed.
+        lookups: Searches the catalogue.
     """
 
     bound: BoundServer
@@ -101,6 +102,7 @@ class Gateway:
     feedback: FeedbackRuntime | None
     batch_lane: BatchLane
     computing: AdaptiveLimit
+    lookups: Lookups
     _tasks: list[asyncio.Task[None]]
 
     async def stop(self, grace: float) -> None:
@@ -120,6 +122,7 @@ class Gateway:
             await backend.close()
         if self.feedback is not None:
             await self.feedback.stop()
+        self.lookups.close()
 
 
 async def start(
@@ -214,6 +217,7 @@ async def start(
         metrics.registry,
         None if counter is None else counter.count,
     )
+    lookups = Lookups(releases, settings.max_searches)
     servicer = RecommenderServicer(
         stored_answers=StoredAnswers(
             routing,
@@ -229,7 +233,7 @@ async def start(
         ),
         predictor=Predictor(routing, router, fresh),
         similar_items=SimilarItemsFinder(releases, router),
-        lookups=Lookups(releases),
+        lookups=lookups,
         status=StatusReporter(
             releases,
             backends,
@@ -279,6 +283,7 @@ async def start(
         feedback,
         batch_lane,
         computing,
+        lookups,
         tasks,
     )
     tasks.append(asyncio.create_task(_update_release_in_service(gateway, settings)))

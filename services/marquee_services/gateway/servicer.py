@@ -163,7 +163,7 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         self, request: pb.SearchItemsRequest, context: Context
     ) -> pb.SearchItemsResponse:
         """Finds items by the words of their titles."""
-        return self._lookups.search(validate(request))
+        return await self._lookups.search(validate(request))
 
     async def GetItem(self, request: pb.GetItemRequest, context: Context) -> pb.GetItemResponse:
         """Answers the metadata and rating statistics of an item."""

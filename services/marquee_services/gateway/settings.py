@@ -108,6 +108,11 @@ class GatewaySettings(ServerSettings):
         low=1,
         high=4096,
     )
+    max_searches: int = setting(
+        64,
+        "Most searches of large catalogues that wait for each other; further ones are refused.",
+        low=1,
+    )
     max_request_bytes: int = setting(
         4 * 1024 * 1024, "Largest request in bytes.", low=1024, high=64 * 1024 * 1024
     )

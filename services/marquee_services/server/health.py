@@ -13,13 +13,18 @@ _Status = health_pb2.HealthCheckResponse.ServingStatus
 
 
 class Health(health.aio.HealthServicer):  # type: ignore[misc]  # the library has no types
-    """Answers NOT_SERVING for the services until `set_serving` is called, and again at the end."""
+    """Answers NOT_SERVING for the services until `set_serving` is called, and again at the end.
+
+    Attributes:
+        is_serving: Whether the services are SERVING.
+    """
 
     def __init__(self, services: Sequence[str]) -> None:
         """Takes the full names of the services; the overall name "" has the same status."""
         super().__init__()
         self._names = (*services, "")
         self._is_draining = False
+        self.is_serving = False
 
     async def start(self) -> None:
         """Sets the statuses of a server that has no release yet."""
@@ -39,3 +44,4 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc]  # the library ha
     async def _set_all(self, status: int) -> None:
         for name in self._names:
             await self.set(name, status)
+        self.is_serving = status == _Status.SERVING

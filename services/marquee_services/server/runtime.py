@@ -64,6 +64,11 @@ class BoundServer:
     _health_server: grpc.aio.Server | None
     _reloading: asyncio.Task[None]
 
+    @property
+    def is_serving(self) -> bool:
+        """Whether the health status is SERVING."""
+        return self._health.is_serving
+
     async def set_serving(self, serving: bool) -> None:
         """Sets the health status to SERVING or NOT_SERVING."""
         await self._health.set_serving(serving)

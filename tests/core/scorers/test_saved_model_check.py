@@ -107,7 +107,7 @@ def test_a_model_that_computes_is_accepted(tmp_path: Path) -> None:
         (Writing, "WriteFile"),
         (Saving, "SaveV2"),
         (CallingPython, "PyFunc"),
-        (Initialising, "HashTable|resource"),
+        (Initialising, "HashTable|LookupTable|resource"),
         (WithAsset, "files of its own|asset"),
     ],
 )

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import Any
 
 import grpc
+import pytest
 
 from gateway.calls import TIMEOUT_S, error_of
 from marquee.v1 import recommender_service_pb2 as pb
+from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
+from marquee_core.arrays import Int32
+from marquee_services.gateway.answering import lookups
+from marquee_services.gateway.releases.titles import TitleIndex, TitleQuery
 
 
 async def test_search_finds_titles_by_words_and_walks_pages(stub: Any) -> None:
@@ -35,3 +42,48 @@ async def test_get_item_answers_metadata_and_statistics(stub: Any) -> None:
         stub.GetItem(pb.GetItemRequest(item_id="gone"), timeout=TIMEOUT_S)
     )
     assert (code, reason) == (grpc.StatusCode.NOT_FOUND, "ITEM_NOT_FOUND")
+
+
+async def test_a_search_does_not_hold_up_other_calls(
+    services: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While large searches work, other calls are answered; too many are refused, others expire."""
+    may_end = threading.Event()
+    begun = threading.Semaphore(0)
+    real = TitleIndex.search
+
+    def slow(self: TitleIndex, query: TitleQuery, start: int, end: int) -> tuple[Int32, int]:
+        begun.release()
+        assert may_end.wait(TIMEOUT_S)
+        return real(self, query, start, end)
+
+    monkeypatch.setattr(lookups, "_QUICK_COST", -1)
+    monkeypatch.setattr(TitleIndex, "search", slow)
+    gateway = await services.start_gateway(max_searches=4)
+    await services.until_full(gateway)
+    request = pb.SearchItemsRequest(query="film")
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.bound.port}") as channel:
+        stub: Any = RecommenderServiceStub(channel)
+        working = [stub.SearchItems(request, timeout=TIMEOUT_S) for _ in range(2)]
+        for _ in working:
+            assert await asyncio.to_thread(begun.acquire, timeout=TIMEOUT_S)
+        answer = await stub.GetItem(pb.GetItemRequest(item_id="i11"), timeout=TIMEOUT_S)
+        assert answer.item.item_id == "i11"
+        # The threads are taken, so a third search waits until its deadline.
+        with pytest.raises(grpc.aio.AioRpcError) as expired:
+            await stub.SearchItems(request, timeout=0.2)
+        assert expired.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        # Of three more, at least one waits and at least one is refused: the server may still be
+        # about to take note of the expired call.
+        more = [asyncio.ensure_future(stub.SearchItems(request, timeout=TIMEOUT_S)) for _ in "123"]
+        ended, waiting = await asyncio.wait(more, return_when=asyncio.FIRST_COMPLETED)
+        assert waiting
+        may_end.set()
+        for call in working:
+            assert len((await call).items) == 20
+        answers = await asyncio.gather(*more, return_exceptions=True)
+    refused = [error for error in answers if isinstance(error, grpc.aio.AioRpcError)]
+    assert len(ended) <= len(refused) < len(more)
+    assert {error.code() for error in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert "limit of 4" in str(refused[0].details())
+    await gateway.stop(0.5)

@@ -235,7 +235,7 @@ class GatewayRelease:
     @cached_property
     def titles(self) -> TitleIndex:
         """The index that title searches use."""
-        return TitleIndex([self.catalogue.title(i) for i in range(self.item_count)])
+        return TitleIndex(self.catalogue.titles(), self.rating_counts)
 
 
 def load_gateway_release(store: ReleaseStore, release_id: str, cache: Path) -> GatewayRelease:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from marquee_core.arrays import Float64, Int32
+from marquee_core.arrays import Float64, Int32, Int64
 from marquee_trainer.threads import map_blocks
 
 # Rows that a thread draws at a time.
@@ -26,8 +26,8 @@ class Conditionals(NamedTuple):
 
     Attributes:
         indptr: The start of each row in `columns` and `targets`, then the end of the last (int32,
-            n + 1).
-        columns: The columns of each row (int32, nnz).
+            or int64 from 2³¹ ratings on; n + 1).
+        columns: The columns of each row (of the type of `indptr`, nnz).
         targets: w, what the row's vector has to explain in each column (float64, nnz).
         design: d, the vectors of the columns (float64, columns × k).
         noise: α, the noise precision of each row (float64, n).
@@ -35,8 +35,8 @@ class Conditionals(NamedTuple):
         pulls: h, the product of Λ and the prior mean of each row (float64, n × k).
     """
 
-    indptr: Int32
-    columns: Int32
+    indptr: Int32 | Int64
+    columns: Int32 | Int64
     targets: Float64
     design: Float64
     noise: Float64

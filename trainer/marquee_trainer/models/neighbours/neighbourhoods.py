@@ -15,7 +15,7 @@ from itertools import chain, pairwise
 import numpy as np
 from numba import njit
 
-from marquee_core.arrays import Float32, Int32
+from marquee_core.arrays import Float32, Int32, Int64
 from marquee_core.scorers.neighbours import CommonSums, CoRatings, Neighbours, nearest
 from marquee_trainer.cores import usable_cores
 from marquee_trainer.threads import map_blocks
@@ -84,15 +84,21 @@ def _block_sums(ratings: CoRatings, first: int, last: int) -> tuple[list[int], I
 
 @njit(nogil=True)
 def _add(
-    indptr: Int32, rows: Int32, others: Float32, columns: Int32, values: Float32, sums: Float32
+    indptr: Int32 | Int64,
+    rows: Int32 | Int64,
+    others: Float32,
+    columns: Int32 | Int64,
+    values: Float32,
+    sums: Float32,
 ) -> None:
     """Adds Σ x y, Σ y², Σ x² and n of a vector x and each row y to `sums`.
 
     Args:
-        indptr: The start of each column in `rows` and `others`, then the end of the last (int32).
-        rows: The rows of each column (int32, nnz).
+        indptr: The start of each column in `rows` and `others`, then the end of the last (int32,
+            or int64 from 2³¹ ratings on).
+        rows: The rows of each column (of the type of `indptr`, nnz).
         others: y (float32, nnz).
-        columns: The columns of the vector (int32, n).
+        columns: The columns of the vector (of the type of `indptr`, n).
         values: x (float32, n).
         sums: The sums of each row, which are added to (float32, rows × 4).
     """

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from marquee_core.arrays import Float32
+from marquee_core.arrays import Float32, position_dtype
 from marquee_core.ratings import RatingsMatrix
 from marquee_core.scorers.hyperparameters import (
     Interval,
@@ -79,8 +79,13 @@ class FactorNetwork(keras.Model):  # type: ignore[misc]
             items: The number of items.
             mean: μ, the mean rating in stars.
             config: The hyperparameters.
+
+        Raises:
+            ValueError: There are more users and items together than an int32 can number.
         """
         super().__init__()
+        if users + items > np.iinfo(np.int32).max:
+            raise ValueError(f"{users:,} users and {items:,} items exceed the 2³¹ − 1 rows of MF")
         self.config = config
         self.mean = mean
         self.users = users
@@ -152,6 +157,7 @@ class _Loop:
         self._ratings = tf.constant(matrix.ratings)
         self._batch = min(config.batch, matrix.rating_count)
         self._batches = matrix.rating_count // self._batch
+        self._position = position_dtype(matrix.rating_count)
         self._epochs = 0
         self._optimizer = RowAdam(network.table.value)
 
@@ -164,7 +170,7 @@ class _Loop:
         """Trains on all ratings once, in the given order; returns the mean squared error."""
         rate = tf.constant(self.learning_rate, tf.float32)
         self._epochs += 1
-        return float(self._epoch(tf.constant(order.astype(np.int32)), rate))
+        return float(self._epoch(tf.constant(order.astype(self._position)), rate))
 
     def predict(self, users: Any, items: Any) -> Float32:
         """Predicts stars for pairs (float32, n)."""
@@ -179,7 +185,7 @@ class _Loop:
     @tf.function  # type: ignore[untyped-decorator]
     def _epoch(self, order: Any, learning_rate: Any) -> Any:
         total = tf.constant(0.0)
-        for step in tf.range(self._batches):
+        for step in tf.range(self._batches, dtype=order.dtype):
             batch = order[step * self._batch : (step + 1) * self._batch]
             users, items = tf.gather(self._users, batch), tf.gather(self._items, batch)
             ratings = tf.gather(self._ratings, batch)
