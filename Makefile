@@ -116,6 +116,7 @@ clean: ## Remove everything that the targets create
 
 # The versions of all dependencies are pinned in the constraints file.
 $(VENV)/ready: pyproject.toml constraints.txt
+	@echo "Installing into $(VENV), which takes some minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@

@@ -115,7 +115,8 @@ def promote(
 def judge(store: ReleaseStore, release_id: str, gate: Gate | None = None) -> Verdict:
     """The gate's verdict on a release against the one in production now.
 
-    A recorded verdict is used if it is against that one.
+    A recorded verdict is used if it is against that one, except that a refused release is judged
+    again where there is a gate.
 
     Raises:
         ArtifactError: The release does not exist, or this installation has no gate and there is no
@@ -126,9 +127,14 @@ def judge(store: ReleaseStore, release_id: str, gate: Gate | None = None) -> Ver
     current = store.production()
     production_id = "" if current is None else current.release_id
     recorded = latest_verdict(store.storage, release_id)
-    if recorded is not None and recorded.production_id == production_id:
-        return recorded
     gate = gate or _installed_gate()
+    # What was refused may have been mended since.
+    if (
+        recorded is not None
+        and recorded.production_id == production_id
+        and (gate is None or recorded.decision is not Decision.REFUSE)
+    ):
+        return recorded
     if gate is None:
         raise ArtifactError(
             f"{release_id} was not compared with the release in production, and the gate needs the "

@@ -239,7 +239,11 @@ def _bind(address: str, add: Callable[..., int], *arguments: Any) -> int:
     try:
         return add(*arguments)
     except RuntimeError as error:
-        raise OSError(f"cannot listen on {address}: {error}") from error
+        # gRPC does not say why.
+        raise OSError(
+            f"cannot listen on {address}: the address is in use, not one of this machine, or has "
+            "no port"
+        ) from error
 
 
 async def until_signalled(reload: Callable[[], None] = lambda: None) -> None:

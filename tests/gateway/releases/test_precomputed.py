@@ -90,7 +90,7 @@ def test_pages_that_do_not_fit_the_release_are_refused(offsets: Any, tmp_path: P
         (b"is no message", "is not a RecommendResponse"),
         (page("a", "nowhere"), "'nowhere', which is not in the release"),
         (page("a", subject_kind=types_pb2.SUBJECT_KIND_VISITOR), "must be SUBJECT_KIND_KNOWN"),
-        (page(), "and no others"),
+        (page(), "has no items, although"),
         (page("a", unknown_item_ids=["b"]), "and no others"),
         (page(*"a" * 21), "more than 20"),
         (page("a", "a"), "an item twice"),

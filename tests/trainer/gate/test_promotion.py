@@ -82,6 +82,16 @@ def test_the_gate_decides_unless_it_is_overruled(
     assert calls == ([] if options.get("force") else ["second"])
 
 
+def test_a_refused_release_is_judged_again(store: ReleaseStore) -> None:
+    """What it was refused for may have been mended since."""
+    verdict = gate_that_says(Decision.REFUSE, [])(store, "second")
+    record_verdict(store.storage, verdict)
+    calls: list[str] = []
+    gate = gate_that_says(Decision.PROMOTE, calls)
+    assert promotion.judge(store, "second", gate).decision is Decision.PROMOTE
+    assert calls == ["second"]
+
+
 def test_the_release_in_production_needs_no_verdict(store: ReleaseStore) -> None:
     """Promoting it again makes servers that refused it try again."""
     calls: list[str] = []

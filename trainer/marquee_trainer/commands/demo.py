@@ -131,7 +131,8 @@ def _print_page(page: Recommendations) -> None:
     weights = ", ".join(
         f"{w.model} {w.ranking_weight:.3g}" for w in page.source.models if w.ranking_weight
     )
-    state = "degraded" if page.source.degraded else "full"
+    reasons = ", ".join(reason.value for reason in page.source.degraded_reasons)
+    state = f"degraded ({reasons})" if page.source.degraded else "full"
     click.echo(f"{page.subject_kind.name}, {state} answer of release {page.source.release_id}")
     click.echo(f"ranking weights: {weights}")
 

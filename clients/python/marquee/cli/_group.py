@@ -25,7 +25,7 @@ _KNOWN = {
     "experiments": ("server", "Compare releases or blends with users."),
     "releases": ("server", "List, show, promote and roll back releases."),
     "retrain": ("trainer", "Train, gate, promote and prune, again and again."),
-    "serve": ("gateway", "Run a service: gateway, cf or inference."),
+    "serve": ("gateway", "Run a server: standalone, gateway, cf or inference."),
     "train": ("trainer", "Train all models and publish a release."),
     "tune": ("trainer", "Search for hyperparameters of the models."),
 }

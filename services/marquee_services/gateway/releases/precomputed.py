@@ -95,9 +95,14 @@ class PrecomputedPages:
             raise ArtifactError("the offsets of the precomputed pages do not match their bytes")
         pages = cls(answers, offsets)
         index_of = {name: i for i, name in enumerate(item_ids.ids(np.arange(len(item_ids))))}
+        rated_items = int(np.count_nonzero(matrix.item_counts))
         for user in np.flatnonzero(np.diff(offsets)).tolist():
-            items = _check_page(pages.get(user), index_of)
-            if np.isin(items, matrix.seen(user)).any():
+            items, seen = _check_page(pages.get(user), index_of), matrix.seen(user)
+            if not items and len(seen) < rated_items:
+                raise ArtifactError(
+                    "a precomputed page has no items, although its user has not rated all of them"
+                )
+            if np.isin(items, seen).any():
                 raise ArtifactError(
                     "a precomputed page has an item that its user rated: it is another user's"
                 )
@@ -124,7 +129,7 @@ def _check_page(page: bytes, index_of: Mapping[str, int]) -> list[int]:
     # A user who has rated every item has a page without items.
     if {field.name for field, _ in response.ListFields()} - {"items"} != {"subject_kind"}:
         raise ArtifactError(
-            "a precomputed page must have the fields subject_kind and items, and no others"
+            "a precomputed page may have the fields subject_kind and items, and no others"
         )
     if response.subject_kind != types_pb2.SUBJECT_KIND_KNOWN:
         raise ArtifactError("the subject kind of a precomputed page must be SUBJECT_KIND_KNOWN")
