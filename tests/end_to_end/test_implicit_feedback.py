@@ -176,16 +176,17 @@ def test_rating_predictors_alone_cannot_learn_from_implicit_feedback(tmp_path: P
 
 
 def test_the_evaluation_of_implicit_feedback_shows_ranking_metrics_only(tmp_path: Path) -> None:
-    """Metrics as JSON and the report are written, without rating errors."""
+    """Metrics and the report have no rating errors; the models left out are named."""
     write_plays(tmp_path / "plays.csv", counted=True)
     result = CliRunner().invoke(
         marquee_command,
         shlex.split(
-            f"evaluate --data {tmp_path}/plays.csv --models ease --json {tmp_path}/metrics.json "
-            f"--report {tmp_path}/report"
+            f"evaluate --data {tmp_path}/plays.csv --models ease,item_cf "
+            f"--json {tmp_path}/metrics.json --report {tmp_path}/report"
         ),
         catch_exceptions=False,
     )
     assert result.exit_code == 0, result.output
+    assert "left out: item_cf, which predict ratings" in result.stderr
     assert "mse" not in (tmp_path / "metrics.json").read_text()
     assert "NDCG@10" in (tmp_path / "report" / "report.html").read_text()

@@ -11,10 +11,15 @@ from marquee_core.redaction import redact
 class PollLog:
     """Logs polls, and a store without a promoted release once."""
 
-    def __init__(self, part: str = "") -> None:
-        """Takes the name of the part of the server that polls, where a process has several."""
+    def __init__(self, part: str = "", warns: bool = True) -> None:
+        """Creates the log.
+
+        Args:
+            part: The part of the server that polls, where a process has several.
+            warns: Whether to warn of a store without a promoted release; one part is enough.
+        """
         self._log = structlog.get_logger(**({"part": part} if part else {}))
-        self._has_warned = False
+        self._is_to_warn = warns
 
     def failed(self, error: Exception) -> None:
         """A poll failed; a traceback is logged only for an error that was not to be expected."""
@@ -29,9 +34,9 @@ class PollLog:
         Args:
             store: Its URL, without a password.
         """
-        if not self._has_warned:
+        if self._is_to_warn:
             self._log.warning("no_release_promoted", store=store)
-        self._has_warned = True
+        self._is_to_warn = False
 
     def loaded(self, release_id: str) -> None:
         """A release was loaded."""

@@ -98,7 +98,7 @@ def _follower(
         scrub_interval=settings.scrub_interval,
         trial=trial,
         with_experiments=with_experiments,
-        poll_log=PollLog(backend),
+        poll_log=PollLog(backend, warns=False),  # the gateway does
     )
 
 
