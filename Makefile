@@ -49,9 +49,13 @@ export COVERAGE_CORE ?= $(shell $(PYTHON) -c "import sys; print('ctrace' if sys.
 
 .PHONY: unit
 unit: $(VENV)/ready $(PROTOS_VENV)/ready $(PROXIES)/ready $(PROMETHEUS)/ready $(POSTGRESQL)/ready $(CHROMIUM)/ready ## Run the tests (ARGS="tests/core -k store" for some)
-	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile -m "not alone" $(COVERAGE) $(ARGS) $(MAY_BE_EMPTY)
+	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile -m "not alone and not slow" $(COVERAGE) $(ARGS) $(MAY_BE_EMPTY)
 	$(BIN)/pytest -m alone $(COVERAGE) $(if $(COVERAGE),--cov-append) $(ARGS) $(MAY_BE_EMPTY)
 	$(if $(COVERAGE),@echo "Line coverage: $$($(BIN)/coverage report --format=total) %")
+
+.PHONY: slow
+slow: $(VENV)/ready $(PROTOS_VENV)/ready $(POSTGRESQL)/ready ## Run the tests that CI leaves out because they take long
+	$(BIN)/pytest -m slow $(ARGS)
 
 .PHONY: browser
 browser: $(VENV)/ready ## Look at the report in a browser; installs Debian's Chromium if there is none

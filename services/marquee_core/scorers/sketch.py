@@ -63,7 +63,7 @@ class Sketch:
     @classmethod
     def is_saved(cls, folder: Path) -> bool:
         """Whether a folder holds a sketch; releases of older versions have none."""
-        return (folder / _BASIS).exists()
+        return any((folder / name).exists() for name in (_BASIS, _PROJECTION))
 
     @classmethod
     def load(cls, folder: Path, items: int, width: int) -> Self:

@@ -229,6 +229,7 @@ async def test_the_control_serves_for_an_arm_whose_release_is_refused(
     assert services.gateway.routing._fallbacks.labels("toy", "b")._value.get() >= 1
 
 
+@pytest.mark.slow
 async def test_promotions_do_not_push_the_releases_of_the_arms_out(
     stub: Any, services: Services
 ) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from marquee_core.release.lease import Lease
 from marquee_core.release.store import ReleaseStore
@@ -48,6 +49,7 @@ def write_ratings(path: Path) -> None:
     partial.replace(path)
 
 
+@pytest.mark.slow
 def test_rounds_survive_a_failure_and_end_on_sigterm(tmp_path: Path) -> None:
     """The ratings come only after the first round; the command then ends cleanly between rounds."""
     store, data, log = tmp_path / "store", tmp_path / "ratings.csv", tmp_path / "log"

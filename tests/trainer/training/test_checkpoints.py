@@ -115,6 +115,7 @@ def run(kill_before: int, store: Path, *options: str) -> subprocess.CompletedPro
     )
 
 
+@pytest.mark.slow
 def test_a_killed_training_resumes_to_the_same_release(tmp_path: Path) -> None:
     """Killed once before its last fit: every file of the release is the same to the bit."""
     assert run(-1, tmp_path / "whole").returncode == 0
