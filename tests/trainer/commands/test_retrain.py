@@ -77,6 +77,7 @@ def test_rounds_survive_a_failure_and_end_on_sigterm(tmp_path: Path) -> None:
     assert lease["expires"] == 0 or not os.path.exists(f"/proc/{lease['pid']}")
 
 
+@pytest.mark.slow
 def test_sigterm_ends_a_round_that_trains(tmp_path: Path) -> None:
     """Nothing is published, and no process is left."""
     store, log = tmp_path / "store", tmp_path / "log"

@@ -140,6 +140,7 @@ def test_sources_that_do_not_exist_are_named(tmp_path: Path) -> None:
         load_ratings("sample", options=ReadOptions(query="SELECT 1"))
 
 
+@pytest.mark.slow
 def test_a_database_error_hides_the_password() -> None:
     """The message names the server, but neither user name nor password."""
     with pytest.raises(RatingsError) as caught:
