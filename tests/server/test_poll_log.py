@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from marquee_core.release.store import ReleaseStore
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.poll_log import PollLog
 from toy.release import publish_toy
+
+
+@pytest.fixture(autouse=True)
+def _own_configuration() -> Iterator[None]:
+    """Logs as they are without what other tests have configured."""
+    before = structlog.get_config()
+    structlog.reset_defaults()
+    yield
+    structlog.configure(**before)
 
 
 class _Loaded:

@@ -23,11 +23,9 @@ _COMMENT = "#"
 _QUOTED = re.compile('"[^"]*"')
 # How much of a text without a mark shows which bytes of UTF-16 are 0.
 _UTF16_SAMPLE = 2_000
-# Control characters that occur in text: tabs, ends of lines and of pages, an old end of file, and
-# separators of fields.
-_TEXT_CONTROLS = frozenset("\t\n\r\v\f\x1a\x1b\x1c\x1d\x1e\x1f\x01")
-_MOST_CONTROLS = 0.02  # share of other control characters in text
 _NUMBER = re.compile(r"\s*[-+−]?\d+([.,]\d+)?\s*")
+# The share of control characters from which on a file with NUL is no text.
+_MOST_CONTROLS = 0.05
 
 
 @dataclass(frozen=True)
@@ -131,9 +129,9 @@ def find_dialect(text: str, name: str, known_names: Collection[str] = ()) -> Dia
 
 
 def _is_binary(text: str) -> bool:
-    """Whether decoded bytes were no text: many are control characters, not only a stray one."""
-    odd = sum(char < " " and char not in _TEXT_CONTROLS for char in text)
-    return odd > len(text) * _MOST_CONTROLS
+    """Whether decoded bytes were no text: NUL is among many control characters, not a stray one."""
+    controls = sum(char < " " and char not in "\t\n\r" for char in text)
+    return "\0" in text and controls > len(text) * _MOST_CONTROLS
 
 
 def _preamble(lines: Sequence[str], known_names: Collection[str]) -> tuple[int, str]:
