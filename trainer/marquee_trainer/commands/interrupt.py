@@ -171,10 +171,12 @@ class PromptInterrupt:
         if sys.stderr.isatty():
             sys.stderr.write(f"{_SHOW_CURSOR}\r\x1b[K")
         self.report()
+        sys.stderr.flush()
+        # The main thread goes on meanwhile, and would complain about the files that are gone.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         self._remove_folders()
         for cleanup in _cleanups:
             cleanup()
-        sys.stderr.flush()
         os._exit(EXIT_CODE)
 
     def _remove_folders(self) -> None:
