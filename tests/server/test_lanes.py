@@ -43,6 +43,7 @@ async def test_work_whose_caller_has_gone_is_not_begun() -> None:
     gone = loop.run_in_executor(executor, done.append, "gone")
     stays = loop.run_in_executor(executor, done.append, "stays")
     gone.cancel()
+    await asyncio.sleep(0)  # The event loop hands the cancellation over in its next turn.
     gate.set()
     await asyncio.gather(running, stays)
     assert done == ["stays"]
