@@ -13,8 +13,9 @@ from enum import StrEnum
 from typing import Any
 
 from marquee_core.errors import ArtifactError, reason_of
+from marquee_core.json_text import parse_json
 from marquee_core.release.manifest import check_release_id
-from marquee_core.release.storage import Storage, parse_json
+from marquee_core.release.storage import Storage
 
 _FOLDER = "verdicts"
 _KEPT = 20
@@ -99,7 +100,13 @@ def record_verdict(storage: Storage, verdict: Verdict) -> None:
     """
 
     def add(content: bytes | None) -> bytes:
-        before = [] if content is None else parse_json(content, "verdicts")["verdicts"]
+        before: list[Any] = []
+        if content is not None:
+            try:
+                before = list(parse_json(content, "verdicts")["verdicts"])
+            except (KeyError, TypeError) as error:
+                what = f"damaged verdicts of {verdict.release_id}: {reason_of(error)}"
+                raise ArtifactError(what) from error
         kept = [*before, asdict(verdict)][-_KEPT:]
         return (json.dumps({"verdicts": kept}, indent=2, allow_nan=False) + "\n").encode()
 

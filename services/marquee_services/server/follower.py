@@ -331,7 +331,8 @@ class ReleaseFollower(Generic[_R]):
             if self._copies is not None:
                 await self._thread.run(self._copies.hold, release_id)
             if self._trial is not None and self._has_choice:
-                await self._trial.run(release_id)
+                digest = await self._thread.run(self._store.manifest_digest, release_id)
+                await self._trial.run(release_id, digest)
             release = await self._thread.run(self._load, release_id)
         except (OSError, MemoryError) as error:
             # Perhaps the store is away, or the disk or the memory is full for the moment.

@@ -22,7 +22,7 @@ from marquee_services.errors import (
     NotRead,
     ServiceError,
 )
-from marquee_services.server.access import AccessControl
+from marquee_services.server.access import AccessControl, caller_name
 from marquee_services.server.call_scope import REQUEST_ID_KEY, CallScope
 from marquee_services.server.calls import CallLimits, CallsInProgress, ObservedCall, Probe
 from marquee_services.server.lanes import LANE, Lane, lane_of
@@ -159,9 +159,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             with self._observe(name, method, context, context.peer()) as observed:
                 try:
                     seconds = self._seconds(context)
-                    observed.check()
                     if self._access is not None:
                         await self._access.admit(method, context)
+                        observed.identify(caller_name())
+                    observed.check()
                     async with asyncio.timeout(min(seconds, self._limits.receive_s)) as limit:
                         due = cast("float", limit.when()) + self._after_receiving(seconds)
                         request = await read(context)

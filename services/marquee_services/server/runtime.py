@@ -22,6 +22,7 @@ from marquee_services.server import background
 from marquee_services.server.access import AccessControl
 from marquee_services.server.calls import CallLimits, CallsInProgress
 from marquee_services.server.certificates import Certificates
+from marquee_services.server.descriptors import limit_connections
 from marquee_services.server.health import Health
 from marquee_services.server.interceptor import CallInterceptor
 from marquee_services.server.metrics import Metrics
@@ -39,6 +40,8 @@ _UNCHECKED = (
 )
 _MIN_PING_INTERVAL_MS = 500
 _MAX_PENDING = 10_000
+_KEEPALIVE_MS, _KEEPALIVE_TIMEOUT_MS = 30_000, 20_000
+_MAX_HEALTH_CONNECTIONS, _HEALTH_IDLE_MS = 64, 60_000
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,13 @@ async def create_server(
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", max_receive_bytes),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_allowed_incoming_connections", limit_connections(settings.max_connections)),
             ("grpc.max_concurrent_streams", settings.max_streams),
+            # A peer that has vanished, or takes nothing from its socket, answers no ping.
+            ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+            ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+            ("grpc.http2.ping_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+            ("grpc.keepalive_permit_without_calls", 1),
             # Streams beyond the limit are refused at once: gRPC would hold each for up to a second.
             ("grpc.http.tarpit", 0),
             # It counts streams that have ended but not been freed, which the client does not know
@@ -229,7 +238,12 @@ def _listen_for_health_checks(
     """A server that answers health checks in plaintext, with its port; None and 0 for none."""
     if not settings.health_port:
         return None, 0
-    server = grpc.aio.server(options=(("grpc.so_reuseport", 0),), maximum_concurrent_rpcs=64)
+    options = (
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_allowed_incoming_connections", _MAX_HEALTH_CONNECTIONS),
+        ("grpc.max_connection_idle_ms", _HEALTH_IDLE_MS),
+    )
+    server = grpc.aio.server(options=options, maximum_concurrent_rpcs=64)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     address = f"{host_of(settings.listen)}:{settings.health_port}"
     return server, _bind(address, server.add_insecure_port, address)

@@ -171,6 +171,13 @@ class ServerSettings(Settings):
         "Most calls in progress on one connection; gRPC clients hold further ones back.",
         low=1,
     )
+    max_connections: int = setting(
+        8192,
+        "Most connections at once; further ones are closed at once. Lower where the process may "
+        "open too few files: some stay in reserve.",
+        low=1,
+        high=1_000_000,
+    )
     max_connection_idle: float = setting(
         900.0, "Seconds after which a connection without calls is closed.", low=1
     )
