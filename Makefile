@@ -80,9 +80,19 @@ capacity: $(VENV)/ready ## Measure memory and CPU per call with a release of you
 	PYTHONPATH=tests $(BIN)/python -m observe.capacity $(ARGS)
 
 .PHONY: faults
-faults: $(VENV)/ready $(POSTGRESQL)/ready ## Let parts of a living system fail; kill gateways and databases 50 times (ARGS="--kills 10")
+faults: $(VENV)/ready $(POSTGRESQL)/ready ## Let parts fail, attack connections, damage releases, kill gateways (ARGS="--kills 10")
+	PYTHONPATH=tests $(BIN)/python -m faults.release_faults
+	PYTHONPATH=tests $(BIN)/python -m faults.connection_attacks
 	PYTHONPATH=tests $(BIN)/python -m faults.feedback_faults
 	PYTHONPATH=tests $(BIN)/python -m faults.feedback_kills $(ARGS)
+
+.PHONY: soak
+soak: $(VENV)/ready ## Overload a system for long while faults happen (ARGS="--minutes 30")
+	PYTHONPATH=tests $(BIN)/python -m faults.soak $(ARGS)
+
+.PHONY: fuzz
+fuzz: $(VENV)/ready ## Give a million damaged inputs to the parsers (ARGS="--inputs 10000")
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
 
 .PHONY: overload
 overload: $(VENV)/ready ## Overload services 3 and 10 times (ARGS="--store releases-store")

@@ -174,8 +174,8 @@ class ProductionPointer:
         """Changes the release in production, and records the change in the audit.
 
         If others change it at the same time, `choose` is called again with what they left. If the
-        file is damaged, `choose` gets the state that the audit recorded last. So it does if keys are
-        trusted and none of them has signed the file; states without such a signature do not count.
+        file is damaged, or is not signed by one of the trusted keys, `choose` gets the latest state
+        of the audit that is.
 
         Args:
             action: `promote` or `rollback`.

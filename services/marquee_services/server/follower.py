@@ -256,8 +256,20 @@ class ReleaseFollower(Generic[_R]):
 
     def _withdraw_if_bad(self, release_id: str, watch: SwapWatch) -> None:
         why = watch.verdict()
+        if why:
+            self.withdraw(release_id, why)
+
+    def withdraw(self, release_id: str, why: str) -> None:
+        """Refuses a loaded release, if there is another one that was promoted.
+
+        It stays loaded for requests that began with it, until it is promoted again.
+
+        Args:
+            release_id: The release.
+            why: Why, in words.
+        """
         has_other = any(name != release_id and self.has_promoted(name) for name in self._loaded)
-        if why and has_other and release_id not in self._refusals:
+        if has_other and release_id not in self._refusals:
             self.refusals += 1
             _log.error("release_withdrawn", release_id=release_id, why=why)
             self._refusals.add(release_id, why, "")

@@ -128,6 +128,8 @@ class Recommender:
             unknown_item_ids=resolved.unknown_items,
         )
         self._metrics.count(release, resolved.subject.kind, shown, scored_stars)
+        if token is None and not _asks_for_some(options):
+            self._releases.count_answer(release, not items and not failures)
         if token is None:
             self._routing.served(resolved.route, request.subject.user_id)
         if leave_out_reasons:
@@ -156,3 +158,12 @@ class Recommender:
         release = self._releases.pick(options.release_id)
         if options.model:
             release.model(options.model)
+
+
+def _asks_for_some(options: pb.RecommendOptions) -> bool:
+    """Whether options may leave no item, whatever the release."""
+    return (
+        options.HasField("filter")
+        or options.HasField("min_predicted_stars")
+        or bool(options.release_id or options.model)
+    )
