@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -72,7 +72,9 @@ class System:
             "scrub-interval": "0.5",
         }
         self.processes = [ServiceProcess(CF, shared, folder / "cf.log")]
-        options = {**shared, "cf-target": self.processes[0].address, "probe-interval": "0.1"}
+        # A loaded machine must not degrade answers.
+        limits = {"probe-interval": "0.1", "backend-timeout": str(CALL_TIMEOUT_S)}
+        options = {**shared, **limits, "cf-target": self.processes[0].address}
         self.processes.append(ServiceProcess(GATEWAY, options, folder / "gateway.log"))
         for process in self.processes:
             process.wait_until_serving()
@@ -103,9 +105,8 @@ class System:
 
     def refused(self, release_id: str) -> bool:
         """Whether a server says that it refused a release."""
-        status = self.client.status()
-        texts = [status.pending_release_reason, *(str(b) for b in status.backends)]
-        return any(release_id in text for text in texts)
+        reason = self.client.status().pending_release_reason
+        return release_id in reason and "refused" in reason
 
     def stop(self) -> list[int]:
         """Stops the servers; returns their exit statuses."""
@@ -175,7 +176,7 @@ def damaged_copy(made: System) -> Row:
 
     def fault(row: Row) -> str:
         serving = made.client.recommend("u1").source.release_id
-        [path] = (made.cache / serving / "models").rglob("item_factors.npy")
+        [path] = (made.cache / serving / "models").rglob("factors.npy")
         before = path.read_bytes()
         path.chmod(0o644)
         with path.open("r+b") as stream:
@@ -224,7 +225,7 @@ def republished(
 
 def nan_weights(folder: Path) -> None:
     """Writes NaN over a model's factors."""
-    [path] = (folder / "models").rglob("item_factors.npy")
+    [path] = (folder / "models").rglob("factors.npy")
     array = np.array(load_array(path, np.float32, (None, None)))
     array[0, 0] = np.nan
     np.save(path, array, allow_pickle=False)
@@ -236,7 +237,7 @@ def flipped_byte(made: System) -> Row:
     def fault(row: Row) -> str:
         serving = made.client.recommend("u1").source.release_id
         damaged = made.publish().release_id
-        [path] = (made.release_folder(damaged) / "models").rglob("item_factors.npy")
+        [path] = (made.release_folder(damaged) / "models").rglob("factors.npy")
         content = bytearray(path.read_bytes())
         content[-1] ^= 1
         path.write_bytes(content)
@@ -358,19 +359,20 @@ def killed_publisher(made: System, kills: int = 3) -> Row:
     return _row(made, "killed publishers", fault)
 
 
+def fill_disk(file: Path) -> None:
+    """Writes to a file until its disk is full."""
+    with suppress(OSError), file.open("wb", buffering=0) as stream:
+        while stream.write(b"\0" * 4096):
+            pass
+
+
 def full_disk(made: System) -> Row:
     """There is no room for the copies of a new release: the old one serves until there is."""
 
     def fault(row: Row) -> str:
         serving = made.client.recommend("u1").source.release_id
         filler = made.cache / "filler"
-        with filler.open("wb") as stream:
-            try:
-                while True:
-                    stream.write(b"\0" * 4096)
-                    stream.flush()
-            except OSError:
-                pass
+        fill_disk(filler)
         new = made.publish()
         made.store.promote(new.release_id)
         until(lambda: made.refused(new.release_id), "the word of it in the status")

@@ -33,7 +33,7 @@ from bench.open_loop import OpenPlan
 from faults.callers import Callers
 from faults.living import until
 from faults.open_load import run_load
-from faults.release_faults import nan_weights, republished, small_disk
+from faults.release_faults import fill_disk, nan_weights, republished, small_disk
 from faults.rows import Calls, Row, report
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
@@ -202,13 +202,7 @@ class Soak:
     def full_disk(self) -> None:
         """A release is promoted while there is no room for its copies; then there is."""
         filler = self.cache / "filler"
-        with filler.open("wb") as stream:
-            try:
-                while True:
-                    stream.write(b"\0" * 4096)
-                    stream.flush()
-            except OSError:
-                pass
+        fill_disk(filler)
         new = self.publish().release_id
         self.store.promote(new)
         time.sleep(_FROZEN_S)
