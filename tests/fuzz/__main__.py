@@ -10,27 +10,15 @@ interrupted goes on where it was.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-import tempfile
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from fuzz.run import Progress, fuzz
-from fuzz.targets import all_targets
+from fuzz.worker import work
 from marquee.cli.table import render
-
-_MEMORY = Path("/dev/shm")  # noqa: S108 - only a place for a temporary folder
-
-
-def _work(
-    seed: int, inputs: int, folder: Path, only: str, worker: int, workers: int
-) -> dict[str, Progress]:
-    place = _MEMORY if _MEMORY.is_dir() else None
-    with tempfile.TemporaryDirectory(dir=place) as name:
-        targets = [target for target in all_targets(Path(name)) if only in target.name]
-        return fuzz(targets, seed, inputs, folder, worker, workers)
 
 
 def main() -> int:
@@ -45,10 +33,12 @@ def main() -> int:
     label = f"seed-{arguments.seed}" + (f"-{arguments.only}" if arguments.only else "")
     folder = Path(arguments.folder) / label.replace(" ", "-")
     processes = arguments.processes
+    # A panic of polars prints its stack, however it is handled.
+    os.environ.setdefault("RUST_BACKTRACE", "0")
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         parts = [
             pool.submit(
-                _work, arguments.seed, arguments.inputs, folder, arguments.only, n, processes
+                work, arguments.seed, arguments.inputs, folder, arguments.only, n, processes
             )
             for n in range(processes)
         ]

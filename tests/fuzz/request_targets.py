@@ -152,7 +152,7 @@ def _forged_token(body: bytes) -> None:
     """A token whose checksum is right, as anybody can make one."""
     digest = hashlib.sha256(b"marquee page token" + body).digest()[:8]
     token = PageToken.decode(base64.urlsafe_b64encode(digest + body).decode())
-    if not 0 <= token.offset < 2**31 or not 0 <= token.feedback_version < 2**63:
+    if not 0 <= token.offset < 2**63 or not 0 <= token.feedback_version < 2**63:
         raise AssertionError("a position that no list can have")
 
 

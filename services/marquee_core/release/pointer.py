@@ -251,9 +251,22 @@ class ProductionPointer:
             state = Production.from_json(content)
             self._check(state)
         except ArtifactError:
-            return next(filter(self._is_trusted, self.audit()), None)
+            return self._newest_recorded()
         self._record(state)
+        if self.trusted is not None:
+            # An earlier file, which was signed as well, may have been put back.
+            recorded = self._newest_recorded()
+            if recorded is not None and recorded.change.number > state.change.number:
+                return recorded
         return state
+
+    def _newest_recorded(self) -> Production | None:
+        """The latest state in the audit; where keys are trusted, the latest that is signed."""
+        for name in sorted(self._names(), reverse=True):
+            state = Production.from_json(self._storage.read(f"{AUDIT}/{name}"))
+            if self._is_trusted(state):
+                return state
+        return None
 
     def _check(self, state: Production) -> None:
         """Checks the signature of a state.

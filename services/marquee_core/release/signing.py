@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -55,7 +55,7 @@ class TrustedKeys:
             block = _PEM_BEGIN + part.partition(_PEM_END)[0] + _PEM_END + "\n"
             try:
                 key = serialization.load_pem_public_key(block.encode())
-            except ValueError as error:
+            except (ValueError, UnsupportedAlgorithm) as error:
                 raise KeyFileError(f"{path}: not a public key in PEM: {error}") from error
             if not isinstance(key, Ed25519PublicKey):
                 raise KeyFileError(f"{path}: a key is not an Ed25519 key")
@@ -108,7 +108,7 @@ class Signer:
         """
         try:
             key = serialization.load_pem_private_key(_read(path), None)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise KeyFileError(f"{path}: not a private key in PEM: {error}") from error
         if not isinstance(key, Ed25519PrivateKey):
             raise KeyFileError(f"{path}: not an Ed25519 key")

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import jwt
 import structlog
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from marquee_services.errors import Unauthenticated
@@ -218,7 +219,7 @@ def _parse(text: str) -> dict[str, Any]:
     if text.lstrip().startswith("{"):
         try:
             found = jwt.PyJWKSet.from_dict(json.loads(text)).keys
-        except (jwt.PyJWTError, ValueError) as error:
+        except (jwt.PyJWTError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a JSON Web Key Set: {error}") from error
         usable = [
             key
@@ -226,7 +227,10 @@ def _parse(text: str) -> dict[str, Any]:
             if key.algorithm_name in _ALGORITHMS and key.public_key_use != "enc"
         ]
         return {key.key_id or str(number): key for number, key in enumerate(usable)}
-    return {str(number): load_pem_public_key(pem) for number, pem in enumerate(_pems(text))}
+    try:
+        return {str(number): load_pem_public_key(pem) for number, pem in enumerate(_pems(text))}
+    except UnsupportedAlgorithm as error:
+        raise ValueError(str(error)) from error
 
 
 def _pems(text: str) -> Sequence[bytes]:

@@ -36,7 +36,7 @@ def test_a_signed_release_is_accepted(url: str, tmp_path: Path) -> None:
     manifest = make_release(tmp_path / "made")
     ReleaseStore(url, signer=signer).publish(tmp_path / "made", manifest)
     assert ReleaseStore(url).manifest(manifest.release_id) == manifest
-    trusting = ReleaseStore(url, trusted=TrustedKeys.load(both))
+    trusting = ReleaseStore(url, trusted=TrustedKeys.load(both), signer=signer)
     assert trusting.promote(manifest.release_id).release_id == manifest.release_id
 
 

@@ -15,7 +15,7 @@ from marquee_trainer.data.errors import RatingsError
 # What reading a damaged archive, an encrypted entry, or one with an unknown compression raises.
 _DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
-    *(EOFError, OSError, RuntimeError, ValueError),
+    *(EOFError, OSError, RuntimeError, ValueError, MemoryError),
 )
 
 
