@@ -10,6 +10,7 @@ DEPLOY_VENV := .venv-deploy
 POSTGRESQL := .postgresql
 CHROMIUM := .chromium
 OBJECT_STORAGE := .object-storage
+DEPENDENCIES := .dependencies
 PROTO_FILES := $(wildcard protos/marquee/v1/*.proto)
 GENERATED := clients/python
 
@@ -102,6 +103,11 @@ fuzz: $(VENV)/ready ## Give a million damaged inputs to the parsers (ARGS="--inp
 overload: $(VENV)/ready ## Overload services 3 and 10 times (ARGS="--store releases-store")
 	PYTHONPATH=tests $(BIN)/python -m faults.overload $(ARGS)
 
+.PHONY: deps-check
+deps-check: ## Test with the oldest and the newest dependencies that are allowed
+	tests/check_dependencies.sh $(PYTHON) $(DEPENDENCIES)/oldest lowest-direct $(ARGS)
+	tests/check_dependencies.sh $(PYTHON) $(DEPENDENCIES)/newest highest $(ARGS)
+
 .PHONY: object-storage
 object-storage: $(VENV)/ready $(OBJECT_STORAGE)/ready ## Run the tests of release stores in object storage (S3)
 	$(BIN)/pytest tests/core/release/test_object_storage.py $(ARGS)
@@ -129,7 +135,7 @@ protos: $(PROTOS_VENV)/ready ## Generate the protobuf code after a change in pro
 
 .PHONY: clean
 clean: ## Remove everything that the targets create
-	rm -rf $(VENV) $(PROTOS_VENV) $(DEPLOY_VENV) $(PROXIES) $(PROMETHEUS) $(POSTGRESQL) $(CHROMIUM) $(OBJECT_STORAGE) build dist .coverage* \
+	rm -rf $(VENV) $(PROTOS_VENV) $(DEPLOY_VENV) $(PROXIES) $(PROMETHEUS) $(POSTGRESQL) $(CHROMIUM) $(OBJECT_STORAGE) $(DEPENDENCIES) build dist .coverage* \
 		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 # The versions of all dependencies are pinned in the constraints file. uv installs five times as fast

@@ -216,7 +216,7 @@ class _Attack:
 
     async def _idle_connections(self, under_way: Callable[[], None]) -> None:
         host, _, port = self._address.rpartition(":")
-        opened = []
+        opened: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         while True:
             opened = [pair for pair in opened if not pair[0].at_eof()]
             for _ in range(self._connections - len(opened)):

@@ -248,26 +248,15 @@ class ReleaseFollower(Generic[_R]):
         except Exception as error:
             if watch is not None:
                 watch.add(error)
-                self._withdraw_if_bad(release_id, watch)
+                if why := watch.verdict():
+                    self.withdraw(release_id, why)
             raise
         if watch is not None:
             watch.add(None)
         return result
 
-    def _withdraw_if_bad(self, release_id: str, watch: SwapWatch) -> None:
-        why = watch.verdict()
-        if why:
-            self.withdraw(release_id, why)
-
     def withdraw(self, release_id: str, why: str) -> None:
-        """Refuses a loaded release, if there is another one that was promoted.
-
-        It stays loaded for requests that began with it, until it is promoted again.
-
-        Args:
-            release_id: The release.
-            why: Why, in words.
-        """
+        """Refuses a loaded release for a reason, if there is another one that was promoted."""
         has_other = any(name != release_id and self.has_promoted(name) for name in self._loaded)
         if has_other and release_id not in self._refusals:
             self.refusals += 1
@@ -297,10 +286,7 @@ class ReleaseFollower(Generic[_R]):
                 await self._replace_damaged(release_id)
 
     async def _replace_damaged(self, release_id: str) -> None:
-        """Drops a release whose copy is damaged for another one, if there is one.
-
-        A release that is loaded for an experiment only is none: it was never promoted.
-        """
+        """Drops a release whose copy is damaged, if there is another one that was promoted."""
 
         def others() -> list[str]:
             return [name for name in self._loaded if name != release_id and self.has_promoted(name)]
