@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ _UNCHECKED = (
 _MIN_PING_INTERVAL_MS = 500
 _MAX_PENDING = 10_000
 _KEEPALIVE_MS, _KEEPALIVE_TIMEOUT_MS = 30_000, 20_000
+# Calls that come faster than they are handed over must not put the shutdown off for long.
+_HAND_OVER_S = 1.0
 _MAX_HEALTH_CONNECTIONS, _HEALTH_IDLE_MS = 64, 60_000
 
 
@@ -85,6 +88,12 @@ class BoundServer:
             grace: Seconds until calls that are still in progress are cancelled.
         """
         await self._health.drain()
+        # gRPC ends calls that it has not handed over yet as CANCELLED, which callers do not repeat.
+        deadline = time.monotonic() + _HAND_OVER_S
+        arrived = -1
+        while arrived != self.calls.arrived and time.monotonic() < deadline:
+            arrived = self.calls.arrived
+            await self.calls.until_all_arrived()
         await self.server.stop(grace)
         if self._health_server is not None:
             await self._health_server.stop(0)
