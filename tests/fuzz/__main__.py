@@ -34,7 +34,7 @@ def main() -> int:
     folder = Path(arguments.folder) / label.replace(" ", "-")
     processes = arguments.processes
     # A panic of polars prints its stack, however it is handled.
-    os.environ.setdefault("RUST_BACKTRACE", "0")
+    os.environ["RUST_BACKTRACE"] = "0"
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         parts = [
             pool.submit(

@@ -133,7 +133,7 @@ def fuzz(
                 first = mine.done * workers + worker
                 numbers = range(first, first + count * workers, workers)
                 fuzz_target(target, seed, numbers, mine, folder / "findings")
-            written = state.with_suffix(".partial")
-            written.write_text(json.dumps({n: asdict(p) for n, p in progress.items()}))
-            written.replace(state)
+                written = state.with_suffix(".partial")
+                written.write_text(json.dumps({n: asdict(p) for n, p in progress.items()}))
+                written.replace(state)
     return progress
