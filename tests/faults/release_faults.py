@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -309,8 +310,7 @@ def promotions_at_once(made: System, rounds: int = 2) -> Row:
             row.check(named.issuperset(ids), "the history lost a release")
             recorded = len(made.store.pointer.audit()) - before
             row.check(recorded == 3, f"the audit has {recorded} of 3 promotions")
-            last = production.release_id
-            until(lambda last=last: made.serves(last), "an answer of the last one")
+            until(partial(made.serves, production.release_id), "an answer of the last one")
         return f"{rounds} rounds; history and audit have all of them"
 
     return _row(made, "three promotions at once", fault)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fuzz.mutate import mutate_bytes, mutate_json
 from fuzz.targets import Target
@@ -137,7 +139,7 @@ def _signatures(folder: Path) -> list[Target]:
 
 def _arrays(folder: Path) -> list[Target]:
     path = folder / "array.npy"
-    kinds = [
+    kinds: list[tuple[NDArray[Any], Any, tuple[int | None, ...]]] = [
         (np.ones((5, 4), np.float32), np.float32, (None, 4)),
         (np.arange(7, dtype=np.int64), np.int64, (None,)),
         (np.array([b"u1", b"u22"]), "S", (None,)),
