@@ -226,7 +226,8 @@ def _parse(text: str) -> dict[str, Any]:
             for key in found
             if key.algorithm_name in _ALGORITHMS and key.public_key_use != "enc"
         ]
-        return {key.key_id or str(number): key for number, key in enumerate(usable)}
+        ids = [key.key_id if isinstance(key.key_id, str) else "" for key in usable]
+        return {name or str(n): key for n, (name, key) in enumerate(zip(ids, usable, strict=True))}
     try:
         return {str(number): load_pem_public_key(pem) for number, pem in enumerate(_pems(text))}
     except UnsupportedAlgorithm as error:
