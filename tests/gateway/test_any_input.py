@@ -198,4 +198,4 @@ async def test_a_page_token_beyond_every_list_is_refused(
         request.page_token = replace(token, offset=offset).encode()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await method(request, timeout=TIMEOUT_S)
-        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
