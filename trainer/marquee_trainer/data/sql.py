@@ -146,10 +146,22 @@ def _read_sqlite(url: str, source: str, query: str) -> pl.DataFrame:
             names = [column[0] for column in cursor.description or ()]
             columns = list(zip(*cursor, strict=True)) or [()] * len(names)
     except sqlite3.Error as error:
-        raise RatingsError(f"{source}: {query}: {error}") from error
+        raise RatingsError(f"{source}: {query}: {error}{_tables(path, error)}") from error
     return pl.DataFrame(
         {name: _column(values) for name, values in zip(names, columns, strict=True)}
     )
+
+
+def _tables(path: str, error: sqlite3.Error) -> str:
+    """What a SQLite file has, if a query names a table that it has not."""
+    if "no such table" not in str(error):
+        return ""
+    statement = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') ORDER BY name"
+    with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as database:
+        names = [name for (name,) in database.execute(statement)]
+    if not names:
+        return "; it has no tables"
+    return f"; its tables are {', '.join(names)}, of which --query can name one"
 
 
 def _column(values: Sequence[object]) -> pl.Series:
