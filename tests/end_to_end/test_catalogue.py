@@ -35,6 +35,8 @@ async def test_attributes_and_unrated_items_are_served(
     command += ["--store", store.url, "--models", "ease,item_cf,ials"]
     result = CliRunner().invoke(marquee_command, command)
     assert result.exit_code == 0, result.output
+    assert result.stderr.startswith(f"  loading ratings of {tmp_path / 'r.csv'}\n")
+    assert "  publish\n" in result.stderr
     async with served(store, tmp_path) as client:
         new = await client.get_item("new")
         assert (new.title, new.attributes) == ("Unseen Work", {"director": "Zoë\nReyes"})

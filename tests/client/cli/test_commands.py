@@ -265,6 +265,29 @@ def test_a_degraded_answer_says_so(run: Run, gateway: FakeGateway) -> None:
     assert "No items match." in output
 
 
+@pytest.mark.parametrize("flag", ["--genre", "--genre-all", "--genre-none"])
+def test_unknown_genres_of_a_filter_are_named(flag: str, run: Run, gateway: FakeGateway) -> None:
+    """With the genres that there are; no word of those that are known, in any case of letters."""
+    gateway.on("Recommend", pb.RecommendResponse(source=SOURCE))
+    status = pb.GetStatusResponse(release=pb.ReleaseStatus(genres=["Comedy", "Sci-Fi"]))
+    gateway.on("GetStatus", status)
+    output = run("recommend", "--user", "42", flag, "Comdy", flag, "sci-fi").stdout
+    assert "No items match." in output
+    assert output.splitlines()[-1] == "unknown genres: Comdy; there are: Comedy, Sci-Fi"
+    assert "unknown genres" not in run("recommend", "--user", "42", flag, "COMEDY").stdout
+    assert "unknown" not in run("recommend", "--user", "42", flag, "Comdy", "--json").stdout
+
+
+def test_genres_are_not_judged_without_a_list_of_them(run: Run, gateway: FakeGateway) -> None:
+    """An older gateway does not say which there are, and one may refuse to tell its status."""
+    gateway.on("GetStatus", pb.GetStatusResponse(release=pb.ReleaseStatus()))
+    assert "unknown" not in run("recommend", "--user", "42", "--genre", "x").stdout
+    gateway.on("GetStatus", marquee.PermissionDenied("no"))
+    result = run("recommend", "--user", "42", "--genre", "x")
+    assert result.exit_code == 0
+    assert "unknown" not in result.stdout
+
+
 def _batch(request: pb.BatchRecommendRequest) -> Iterator[pb.BatchRecommendResponse]:
     """Recommendations for every user but `bad`, who gets an error."""
     for index, subject in enumerate(request.subjects):

@@ -15,7 +15,12 @@ from marquee_core.release.verdict import Check, Decision
 from marquee_trainer.commands.cli import train
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.details import ItemDetails
-from marquee_trainer.gate.inputs import InputLimits, input_checks, summary_of
+from marquee_trainer.gate.inputs import (
+    InputLimits,
+    input_checks,
+    summary_of,
+    summary_of_production,
+)
 from toy.release import publish_toy
 
 DETAILS = {f"i{n}": ItemDetails(f"Film {n}", 2000) for n in range(30)}
@@ -108,6 +113,17 @@ def test_sudden_drops_and_drift_are_found() -> None:
     assert "scale" in failed(found(doubled, plain), Decision.ASK)
 
 
+def test_items_without_ratings_do_not_count(tmp_path: Path) -> None:
+    """Neither in production nor in the new ratings, so that a large catalogue is no loss."""
+    store = ReleaseStore(str(tmp_path / "store"))
+    manifest = publish_toy(store, tmp_path / "made")
+    store.promote(manifest.release_id)
+    summary = summary_of_production(store)
+    assert summary is not None
+    rated = np.load(tmp_path / "made" / "data" / "rated_items.npy")
+    assert summary.items == len(np.unique(rated)) < manifest.data.item_count
+
+
 def test_the_command_trains_nothing_on_ratings_that_fail(tmp_path: Path) -> None:
     """The exit code is 3, and the report says which check failed."""
     store = ReleaseStore(str(tmp_path / "store"))
@@ -121,6 +137,7 @@ def test_the_command_trains_nothing_on_ratings_that_fail(tmp_path: Path) -> None
     assert result.exit_code == 3, result.output
     assert "failed  counts" in result.stdout
     assert "nothing was trained" in result.stderr
+    assert "train into a store of their own: --store FOLDER" in result.stderr
     assert len(store.ids()) == 1
 
 
