@@ -13,8 +13,8 @@ from typing import Any
 import click
 
 import marquee
-from marquee.cli._errors import INTERRUPTED, describe, exit_code
-from marquee_start import ended_by_interrupt
+from marquee.cli._errors import describe, exit_code
+from marquee_start import INTERRUPTED, ended_by_interrupt
 
 ENTRY_POINTS = "marquee.commands"
 
