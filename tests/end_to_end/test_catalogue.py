@@ -53,9 +53,8 @@ async def test_attributes_and_unrated_items_are_served(
         page = await client.recommend("u3", allowed_item_ids=["new"])
         assert [item.item_id for item in page] == ["new"]
         of_visitor = await client.recommend(ratings={"new": 5.0, "i1": 5.0}, page_size=3)
-        assert of_visitor.subject_kind.value == "VISITOR"
-        of_one = await client.recommend(ratings={"i1": 5.0}, page_size=3)
-        assert [item.item_id for item in of_visitor] == [item.item_id for item in of_one]
+        assert (of_visitor.subject_kind.value, len(of_visitor)) == ("VISITOR", 3)
+        assert of_visitor.unknown_item_ids == ()
         explained = await client.recommend("u3", page_size=3, include_reasons=True)
         assert all(item.reasons for item in explained)
     production = store.production()

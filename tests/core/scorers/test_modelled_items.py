@@ -142,9 +142,10 @@ def test_evidence_adds_up_to_the_score(inner: ToyScorer) -> None:
 def test_unknown_items_are_like_no_other(inner: ToyScorer) -> None:
     """The similarities of a known one are the model's, 0 for the unknown and 1 for itself."""
     whole = over_catalogue(inner, RATED, DATA)
-    row = whole.similarities(3)
+    row, own = whole.similarities(3), inner.similarities(1)
     assert row is not None
-    np.testing.assert_allclose(row[RATED], inner.similarities(1), rtol=1e-6)
+    assert own is not None
+    np.testing.assert_allclose(row[RATED], own, rtol=1e-6)
     assert not row[UNRATED].any()
     alone = whole.similarities(0)
     assert alone is not None
