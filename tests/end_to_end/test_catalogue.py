@@ -12,6 +12,7 @@ from end_to_end.test_own_data import ITEMS, ROWS, table
 from marquee.cli import main as marquee_command
 from marquee_core.release.store import ReleaseStore
 from marquee_trainer.data import dataset
+from marquee_trainer.gate.inputs import summary_of_production
 
 
 @pytest.mark.timeout(300)
@@ -61,4 +62,8 @@ async def test_attributes_and_unrated_items_are_served(
     assert production is not None
     files = store.manifest(production.release_id).files
     assert ("models/ease/modelled_items.npy" in files) == (unrated > 1)
+    # A later training must not take the unrated items for lost ones.
+    summary = summary_of_production(store)
+    assert summary is not None
+    assert summary.items == ITEMS
     assert "attributes/text.npy" in files

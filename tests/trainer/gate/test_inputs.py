@@ -15,12 +15,7 @@ from marquee_core.release.verdict import Check, Decision
 from marquee_trainer.commands.cli import train
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.details import ItemDetails
-from marquee_trainer.gate.inputs import (
-    InputLimits,
-    input_checks,
-    summary_of,
-    summary_of_production,
-)
+from marquee_trainer.gate.inputs import InputLimits, input_checks, summary_of
 from toy.release import publish_toy
 
 DETAILS = {f"i{n}": ItemDetails(f"Film {n}", 2000) for n in range(30)}
@@ -111,17 +106,6 @@ def test_sudden_drops_and_drift_are_found() -> None:
     assert "distribution" in failed(found(turned, plain), Decision.ASK)
     doubled = ratings(ratings=(plain.ratings * 2).astype(np.float32))
     assert "scale" in failed(found(doubled, plain), Decision.ASK)
-
-
-def test_items_without_ratings_do_not_count(tmp_path: Path) -> None:
-    """Neither in production nor in the new ratings, so that a large catalogue is no loss."""
-    store = ReleaseStore(str(tmp_path / "store"))
-    manifest = publish_toy(store, tmp_path / "made")
-    store.promote(manifest.release_id)
-    summary = summary_of_production(store)
-    assert summary is not None
-    rated = np.load(tmp_path / "made" / "data" / "rated_items.npy")
-    assert summary.items == len(np.unique(rated)) < manifest.data.item_count
 
 
 def test_the_command_trains_nothing_on_ratings_that_fail(tmp_path: Path) -> None:
