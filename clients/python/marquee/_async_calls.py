@@ -128,7 +128,7 @@ class AsyncCalls:
             except grpc.RpcError as error:
                 if progress.is_complete:
                     return
-                failed = _rpc_errors.from_rpc_error(error)
+                failed = _rpc_errors.from_rpc_error(error, self._settings.target)
                 pause = progress.resume_after(failed)
                 if pause is None:
                     raise failed from error
@@ -152,7 +152,7 @@ class AsyncCalls:
                 request, **self._settings.call(timeout, self._settings.timeout, metadata)
             )
         except grpc.RpcError as error:
-            raise _rpc_errors.from_rpc_error(error) from error
+            raise _rpc_errors.from_rpc_error(error, self._settings.target) from error
         except asyncio.CancelledError:
             self._raise_if_closed()
             raise

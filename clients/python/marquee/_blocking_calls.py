@@ -133,7 +133,7 @@ class BlockingCalls:
             except grpc.RpcError as error:
                 if progress.is_complete:
                     return
-                failed = _rpc_errors.from_rpc_error(error)
+                failed = _rpc_errors.from_rpc_error(error, self._settings.target)
                 pause = progress.resume_after(failed)
                 if pause is None:
                     raise failed from error
@@ -155,7 +155,7 @@ class BlockingCalls:
             with FORK_GATE:
                 return method(request, **options)
         except grpc.RpcError as error:
-            raise _rpc_errors.from_rpc_error(error) from error
+            raise _rpc_errors.from_rpc_error(error, self._settings.target) from error
 
     def _stub(self) -> stubs.RecommenderServiceStub:
         return self._connection().stub

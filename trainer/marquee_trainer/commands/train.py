@@ -70,16 +70,18 @@ def run_training(settings: TrainSettings, lease: Lease) -> None:
     )
     click.echo(metrics_table(trained.evaluation))
     lease.check()
-    manifest = publish_trained(
-        store,
-        dataset,
-        split,
-        trained,
-        TrainingConfig.for_dataset(dataset, settings.seed),
-        RetrievalConfig(settings.retrieval),
-        PrecomputeConfig(settings.precomputed_users),
-        loaded.mark,
-    )
+    with ProgressBar() as bar:
+        bar.progress().on_step("publish", 0)
+        manifest = publish_trained(
+            store,
+            dataset,
+            split,
+            trained,
+            TrainingConfig.for_dataset(dataset, settings.seed),
+            RetrievalConfig(settings.retrieval),
+            PrecomputeConfig(settings.precomputed_users),
+            loaded.mark,
+        )
     checkpoints.remove()
     set_outcome(f"Release {manifest.release_id} was published.")
     fitted_on = "refitted on all" if settings.refit else "fitted on the"

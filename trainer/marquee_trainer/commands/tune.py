@@ -40,6 +40,7 @@ def tune_models(settings: TuneSettings) -> None:
         OSError: The output file or the file of trials cannot be written.
     """
     dataset, split = load_and_split(settings)
+    dataset = dataset.of_modelled_items()
     out = Path(settings.out)
     start_file = out if out.exists() else packaged(len(split.train))
     start = read_parameters(start_file) if start_file else {}

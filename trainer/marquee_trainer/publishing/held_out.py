@@ -66,6 +66,10 @@ class HeldOut:
         rows = rows[np.lexsort((dataset.items[split.test][rows], test_users[rows]))]
         predictions = trained.evaluation.predictions.get(ENSEMBLE)
         is_implicit = dataset.feedback is Feedback.IMPLICIT
+        lists = _lists(trained, users, is_implicit)
+        modelled = dataset.modelled_items
+        if modelled is not None:
+            lists = np.where(lists >= 0, modelled[lists], np.int32(-1))
         indptr = np.zeros(len(users) + 1, np.int64)
         np.cumsum(np.bincount(np.searchsorted(users, test_users[rows])), out=indptr[1:])
         return cls(
@@ -76,7 +80,7 @@ class HeldOut:
             np.empty(0, np.float32)
             if is_implicit or predictions is None
             else predictions[rows].astype(np.float32),
-            _lists(trained, users, is_implicit),
+            lists,
         )
 
     def save(self, folder: Path) -> None:
