@@ -81,6 +81,10 @@ class LocalBackend:
         """Why releases were refused, by release id."""
         return self._follower.refused
 
+    def open_circuits(self) -> list[str]:
+        """None: this process is not left out."""
+        return []
+
     def replica_states(self) -> list[tuple[str, bool]]:
         """The only replica, and whether a release is loaded."""
         return [(TARGET, self.healthy)]

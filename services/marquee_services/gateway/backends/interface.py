@@ -86,6 +86,9 @@ class AnyBackend(Protocol):
     def replica_states(self) -> Sequence[tuple[str, bool]]:
         """The address of each replica, and whether it is healthy."""
 
+    def open_circuits(self) -> Sequence[str]:
+        """The addresses of the replicas that are left out because they are late or fail."""
+
     def serves(self, release_id: str) -> bool:
         """Whether the backend can answer with a release without delay."""
 

@@ -12,6 +12,7 @@ from marquee.v1 import scoring_service_pb2 as pb
 from marquee_core.arrays import Bool, Float32, Int32
 from marquee_services.gateway.backends.addresses import Address
 from marquee_services.gateway.backends.answers import unpack_rankings, unpack_scores
+from marquee_services.gateway.backends.circuit import Circuit
 from marquee_services.gateway.backends.connection import Connection
 from marquee_services.gateway.backends.failures import BackendError, Failure, LastError
 from marquee_services.gateway.backends.latency import PeakLatency
@@ -50,6 +51,7 @@ class Replica:
         calls_in_flight: How many calls are waiting for the server's answer.
         last_called_at: When the last call began, in seconds of the event loop's clock.
         latency: How long interactive calls take.
+        circuit: Whether the server is left out because it is late or fails.
         last_error: The most recent error.
     """
 
@@ -69,6 +71,7 @@ class Replica:
         self.calls_in_flight = 0
         self.last_called_at = 0.0
         self.latency = PeakLatency()
+        self.circuit = Circuit()
         self.last_error = LastError()
         self._timeout = settings.backend_timeout
         self._monitor = monitor
