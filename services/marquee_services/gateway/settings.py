@@ -90,16 +90,16 @@ class GatewaySettings(ServerSettings):
         low=1,
     )
     min_computing: int = setting(
-        16, "Fewest answers to single calls that may be computed at once.", low=1
+        8, "Fewest answers to single calls that may be computed at once.", low=1
     )
     latency_tolerance: float = setting(
         2.5,
-        "How many times the latency without load an answer may take before calls are refused.",
+        "How many times the 99th percentile without load that of answers under load may be.",
         low=1.1,
         high=100,
     )
     unhurried_latency: float = setting(
-        0.15, "Mean latency in seconds up to which no fewer calls are computed at once.", low=0
+        0.02, "Mean latency in seconds up to which no fewer calls are computed at once.", low=0
     )
     batch_parallel: int = setting(
         16,

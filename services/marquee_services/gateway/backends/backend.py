@@ -78,6 +78,12 @@ class Backend:
         }
 
     @property
+    def model_seconds(self) -> Mapping[str, float]:
+        """The seconds that each model has taken in the healthy replica that has worked most."""
+        found = [replica.model_seconds for replica in self._healthy_replicas()]
+        return max(found, key=lambda seconds: sum(seconds.values()), default={})
+
+    @property
     def last_error(self) -> LastError:
         """The most recent error of a replica or of resolving the target."""
         errors = [replica.last_error for replica in self.replicas.values()]

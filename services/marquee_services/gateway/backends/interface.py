@@ -80,6 +80,10 @@ class AnyBackend(Protocol):
         """Why the backend refused to load releases, by release id."""
 
     @property
+    def model_seconds(self) -> Mapping[str, float]:
+        """The seconds that each model has taken so far; only their ratios have a meaning."""
+
+    @property
     def last_error(self) -> LastError:
         """The backend's most recent error."""
 

@@ -48,6 +48,7 @@ class Replica:
             since. Unhealthy servers are not called, so requests do not wait for a frozen server.
         releases: The ids of the releases that the server has loaded, newest first.
         refused: Why the server refused to load releases, by release id.
+        model_seconds: The seconds that each model has taken since the server started.
         calls_in_flight: How many calls are waiting for the server's answer.
         last_called_at: When the last call began, in seconds of the event loop's clock.
         latency: How long interactive calls take.
@@ -68,6 +69,7 @@ class Replica:
         self.healthy = False
         self.releases: tuple[str, ...] = ()
         self.refused: Mapping[str, str] = {}
+        self.model_seconds: Mapping[str, float] = {}
         self.calls_in_flight = 0
         self.last_called_at = 0.0
         self.latency = PeakLatency()
@@ -242,6 +244,7 @@ class Replica:
             return
         self.releases = tuple(response.release_ids)
         self.refused = {refused.release_id: refused.why for refused in response.refused}
+        self.model_seconds = dict(response.model_seconds)
         if not self.healthy:
             _log.info("backend_healthy", backend=self.name, address=self.address)
         self.healthy = True
