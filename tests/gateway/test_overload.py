@@ -30,6 +30,10 @@ def batch_of(count: int, **fields: Any) -> pb.BatchRecommendRequest:
     return pb.BatchRecommendRequest(subjects=subjects, **fields)
 
 
+async def nothing(*_arguments: Any) -> None:
+    """Does nothing, in place of a probe."""
+
+
 async def started(services: Any, **changes: Any) -> tuple[Any, grpc.aio.Channel, Any]:
     """A gateway with changed settings that serves, a channel to it and a stub."""
     gateway = await services.start_gateway(**changes)
@@ -45,7 +49,7 @@ async def test_a_refusal_has_a_reason_and_a_delay(services: Any) -> None:
     gateway, channel, stub = await started(
         services, min_computing=1, max_computing=1, answer_cache_mib=0, precomputed_pages=False
     )
-    calls = [stub.Recommend(request_for(f"u{n}"), timeout=TIMEOUT_S) for n in range(60)]
+    calls = [stub.Recommend(request_for(f"u{n}"), timeout=TIMEOUT_S) for n in range(100)]
     results = await asyncio.gather(*calls, return_exceptions=True)
     refused = [r for r in results if isinstance(r, grpc.aio.AioRpcError)]
     answered = [r for r in results if not isinstance(r, BaseException)]
@@ -81,6 +85,38 @@ async def test_reasons_are_the_first_to_go(services: Any) -> None:
     assert again.items[0].reasons
     assert not again.source.degraded
     assert [i.item_id for i in again.items] == [i.item_id for i in reduced.items]
+    await channel.close()
+    await gateway.stop(0.5)
+
+
+async def test_the_slowest_models_go_next(services: Any) -> None:
+    """If refusing does not help, answers lack slow models, say so, and are not cached."""
+    gateway, channel, stub = await started(services, list_cache_mib=0)
+    request = request_for("u7", include_seen=True, page_size=10)
+    whole = await stub.Recommend(request_for("u8", include_seen=True), timeout=TIMEOUT_S)
+    assert {w.model for w in whole.source.models} > {"item_cf", "ease", "mf"}
+    # As if the least limit had been too high for long, and models had taken so many seconds.
+    gateway.computing.refused_at, gateway.computing._slow_since = float("inf"), float("-inf")
+    times = {"cf": {"item_cf": 9.0, "ease": 1.0}, "inference": {"mf": 1.0}}
+    for backend in gateway.backends:
+        for replica in backend.replicas.values():
+            replica.model_seconds = times[backend.name]
+            replica.probe = nothing
+    first = await stub.Recommend(request, timeout=TIMEOUT_S)
+    assert list(first.source.degraded_reasons) == [types_pb2.DEGRADED_REASON_MODELS_LEFT_OUT]
+    assert "item_cf" not in {w.model for w in first.source.models}
+    assert {w.model for w in first.source.models} > {"ease", "mf"}
+    assert all(item.predicted_stars for item in first.items)
+    # Now that there is time again, further pages are still ranked like the first one.
+    gateway.computing.refused_at = float("-inf")
+    longer = request_for("u7", include_seen=True, page_size=20)
+    request.page_token = first.next_page_token
+    second = await stub.Recommend(request, timeout=TIMEOUT_S)
+    assert "item_cf" not in {w.model for w in second.source.models}
+    assert not {i.item_id for i in first.items} & {i.item_id for i in second.items}
+    answer = await stub.Recommend(longer, timeout=TIMEOUT_S)
+    assert not answer.source.degraded
+    assert "item_cf" in {w.model for w in answer.source.models}
     await channel.close()
     await gateway.stop(0.5)
 

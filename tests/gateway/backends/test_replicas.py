@@ -260,7 +260,7 @@ async def test_a_replica_that_is_late_again_and_again_is_left_out(
     well.set()
     while first.circuit.is_open:
         assert not (await stub.Recommend(REQUEST, timeout=TIMEOUT_S)).source.degraded
-    assert called >= late + 3  # The trials.
+    assert called > late  # The trials.
     before = called
     await stub.Recommend(REQUEST, timeout=TIMEOUT_S)
     assert called == before + 1

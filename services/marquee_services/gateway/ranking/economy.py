@@ -21,8 +21,7 @@ def slowest_models(
 ) -> frozenset[str]:
     """The models to leave out: the slowest ones, until at most half of the time is left.
 
-    The backends' model with the largest weight in the ranking always stays, and so do models whose
-    time is not known.
+    One of the backends' models that rank always stays, and so do models whose time is not known.
 
     Args:
         release: The release that answers.
@@ -34,18 +33,13 @@ def slowest_models(
         for name in blends.models()
         if release.models[name].backend != GATEWAY and seconds.get(name, 0.0) > 0
     }
-    rankers = {
-        name: abs(weight)
-        for name, weight in blends.ranking.weights.items()
-        if release.models[name].backend != GATEWAY
-    }
-    first = max(rankers, key=rankers.__getitem__, default="")
+    rankers = {n for n in blends.ranking.weights if release.models[n].backend != GATEWAY}
     left = total = sum(timed.values())
     out = set[str]()
     for name in sorted(timed, key=timed.__getitem__, reverse=True):
         if left <= _SHARE_KEPT * total:
             break
-        if name != first:
+        if rankers - out != {name}:
             out.add(name)
             left -= timed[name]
     return frozenset(out)
