@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,7 @@ from bench.context import RECOMMEND_PATH
 from bench.open_loop import OpenPlan
 from bench.subjects import computed_requests
 from faults.chaos_proxy import ChaosProxy
-from faults.living import Row
+from faults.living import CALL_TIMEOUT_S, Row, until
 from faults.open_load import Result, run_load
 from marquee.cli.table import render
 from marquee_core.release.store import ReleaseStore
@@ -175,8 +175,9 @@ class Calls:
     errors: list[str] = field(default_factory=list)
 
 
-def frozen_gateways(folder: Path, freezes: int) -> list[Row]:
-    """Suspends one of two gateways, again and again; clients have their default settings."""
+@contextmanager
+def two_gateways(folder: Path) -> Iterator[list[ServiceProcess]]:
+    """Two gateways whose release needs no backends; they are killed at the end."""
     store = ReleaseStore(str(folder / "without-backends"))
     store.promote(publish_toy(store, folder / "made", backends=()).release_id)
     with ExitStack() as stack:
@@ -188,7 +189,17 @@ def frozen_gateways(folder: Path, freezes: int) -> list[Row]:
             gateways.append(process)
         for gateway in gateways:
             gateway.wait_until_serving()
-        target = "ipv4:" + ",".join(gateway.address for gateway in gateways)
+        yield gateways
+
+
+def _target(gateways: Sequence[ServiceProcess]) -> str:
+    return "ipv4:" + ",".join(gateway.address for gateway in gateways)
+
+
+def frozen_gateways(folder: Path, freezes: int) -> list[Row]:
+    """Suspends one of two gateways, again and again; clients have their default settings."""
+    with two_gateways(folder) as gateways:
+        target = _target(gateways)
         return [
             _frozen(f"one of two gateways frozen, {name}", gateways, target, users, freezes)
             for name, users in (("blocking client", _threads), ("asyncio client", _tasks))
@@ -224,6 +235,43 @@ def _frozen(
         f"{1e3 * max(calls.seconds):.0f} ms"
     )
     row.check(not calls.errors, f"{len(calls.errors)} calls failed: {calls.errors[:1]}")
+    return row
+
+
+def drained_gateway(folder: Path, subjects: int) -> Row:
+    """Shuts a gateway down while it answers a batch; another gateway gives the rest."""
+    row = Row("a gateway that answers a batch shuts down")
+    with two_gateways(folder) as gateways, marquee.Client(_target(gateways)) as client:
+        answered: list[list[int]] = [[], []]
+        errors: list[str] = []
+
+        def ask(number: int) -> None:
+            users = [marquee.Subject(ratings={"i1": 1 + n % 4}) for n in range(subjects)]
+            try:
+                for answer in client.batch_recommend(users, timeout=CALL_TIMEOUT_S * 5):
+                    answer.unwrap()
+                    answered[number].append(answer.index)
+            except marquee.MarqueeError as error:
+                errors.append(repr(error))
+
+        # Two batches that begin one after the other go to different gateways.
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(2)]
+        for thread in threads:
+            thread.start()
+        until(lambda: min(map(len, answered)) > subjects // 10, "the answers to both batches")
+        before = [len(places) for places in answered]
+        status = gateways[0].stop()
+        for thread in threads:
+            thread.join()
+    row.happened = (
+        f"two batches of {subjects:,} subjects had {before[0]:,} and {before[1]:,} answers when one "
+        f"gateway was told to end; {sum(map(len, answered)):,} answers in all, exit status {status}"
+    )
+    row.check(not errors, f"a batch failed: {errors[:1]}")
+    row.check(min(before) < subjects, "the batches were answered before the gateway ended")
+    for places in answered:
+        row.check(sorted(places) == list(range(subjects)), "answers are missing or doubled")
+    row.check(status == 0, f"the gateway ended with {status}")
     return row
 
 
@@ -297,7 +345,10 @@ def main() -> int:
             _train(folder / "store")
         with system(store, folder) as made:
             rows = [slow_replica(made, arguments.seconds), halting_replica(made, arguments.seconds)]
-        rows += frozen_gateways(folder, arguments.freezes)
+        for number in range(2):
+            (folder / str(number)).mkdir()
+        rows += frozen_gateways(folder / "0", arguments.freezes)
+        rows.append(drained_gateway(folder / "1", 5_000))
     table = [[row.fault, row.happened, "; ".join(row.wrong) or "survived"] for row in rows]
     sys.stdout.write(render(["fault", "what happened", "verdict"], table, "lll") + "\n")
     return int(any(row.wrong for row in rows))

@@ -47,7 +47,12 @@ async def started(services: Any, **changes: Any) -> tuple[Any, grpc.aio.Channel,
 async def test_a_refusal_has_a_reason_and_a_delay(services: Any) -> None:
     """Answers are computed up to the limit; calls beyond it are refused with all that helps."""
     gateway, channel, stub = await started(
-        services, min_computing=1, max_computing=1, answer_cache_mib=0, precomputed_pages=False
+        services,
+        min_computing=1,
+        max_computing=1,
+        max_streams=100,
+        answer_cache_mib=0,
+        precomputed_pages=False,
     )
     calls = [stub.Recommend(request_for(f"u{n}"), timeout=TIMEOUT_S) for n in range(100)]
     results = await asyncio.gather(*calls, return_exceptions=True)

@@ -83,6 +83,12 @@ class GatewaySettings(ServerSettings):
         alias="first-pages",
         env_alias="MARQUEE_GATEWAY_FIRST_PAGES",
     )
+    max_streams: int = setting(
+        40,
+        "Most calls in progress on one connection; gRPC clients hold further ones back. It bounds "
+        "how long calls wait before they can be answered or refused.",
+        low=1,
+    )
     max_computing: int = setting(
         256,
         "Most answers to single calls that are computed at once. The limit in force adapts to the "

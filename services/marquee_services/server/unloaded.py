@@ -9,7 +9,7 @@ _SAMPLES = 128
 _QUANTILE = 0.99
 # With fewer, twice the least mean latency of a window takes the place of the percentile.
 _FEWEST_SAMPLES = 16
-_SPREAD = 2.0
+_SPREAD, _WIDEST_SPREAD = 2.0, 4.0
 _SHORTEST_S = 1e-6
 
 
@@ -17,7 +17,8 @@ class UnloadedLatency:
     """The 99th percentile of the latencies of one class of calls when few are in progress.
 
     A percentile and not the mean, because its ratio to the mean depends on the machine: where other
-    processes claim the processor, single calls take many times the mean, with load or without.
+    processes claim the processor, single calls take many times the mean, with load or without. But
+    stalls must not make long queues seem normal, so it counts as a few times the mean at most.
 
     Attributes:
         seconds: The percentile in seconds; 0 until a call has been measured.
@@ -44,6 +45,7 @@ class UnloadedLatency:
         self._least_mean_s = min(self._least_mean_s * (1 + forget) or mean_s, mean_s)
         if len(self._samples) >= _FEWEST_SAMPLES:
             ordered = sorted(self._samples)
-            self.seconds = max(ordered[int(_QUANTILE * len(ordered)) - 1], _SHORTEST_S)
+            widest = _WIDEST_SPREAD * sum(ordered) / len(ordered)
+            self.seconds = max(min(ordered[int(_QUANTILE * len(ordered)) - 1], widest), _SHORTEST_S)
         else:
             self.seconds = _SPREAD * self._least_mean_s
