@@ -264,8 +264,9 @@ def drained_gateway(folder: Path, subjects: int) -> Row:
         for thread in threads:
             thread.join()
     row.happened = (
-        f"two batches of {subjects:,} subjects had {before[0]:,} and {before[1]:,} answers when one "
-        f"gateway was told to end; {sum(map(len, answered)):,} answers in all, exit status {status}"
+        f"two batches of {subjects:,} subjects had {before[0]:,} and {before[1]:,} answers when "
+        f"one gateway was told to end; {sum(map(len, answered)):,} answers in all, exit status "
+        f"{status}"
     )
     row.check(not errors, f"a batch failed: {errors[:1]}")
     row.check(min(before) < subjects, "the batches were answered before the gateway ended")
