@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from functools import partial
 from pathlib import Path
 
 import marquee
@@ -67,7 +68,7 @@ class Swapper:
                 if self._stopped.wait(1.0):
                     return
                 self._store.promote(release_id)
-                until(lambda release_id=release_id: serves(release_id), "the swap")
+                until(partial(serves, release_id), "the swap")
                 self.swaps += 1
 
 
