@@ -184,7 +184,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         # The limits of the settings are what is tested, unlike in the bench.
-        limits = {"min-computing": str(GatewaySettings().min_computing)}
+        defaults = GatewaySettings()
+        limits = {
+            "min-computing": str(defaults.min_computing),
+            "max-streams": str(defaults.max_streams),
+        }
         with Services(arguments.store, folder / "logs", limits) as services:
             kinds = requests(ReleaseStore(arguments.store))
             lines = measure(

@@ -84,7 +84,7 @@ class GatewaySettings(ServerSettings):
         env_alias="MARQUEE_GATEWAY_FIRST_PAGES",
     )
     max_streams: int = setting(
-        40,
+        32,
         "Most calls in progress on one connection; gRPC clients hold further ones back. It bounds "
         "how long calls wait before they can be answered or refused.",
         low=1,

@@ -17,7 +17,7 @@ from marquee_services.server.metrics import Metrics
 # gRPC hands over the next call in so many turns of the event loop.
 _TURNS = 6
 # The calls that may arrive, and be refused, for each answer that is computed.
-_ENOUGH_ARRIVED = 12
+_ENOUGH_ARRIVED = 5
 
 
 @dataclass(frozen=True)
