@@ -11,6 +11,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from prometheus_client import generate_latest
 
 import marquee
 from gateway.calls import TIMEOUT_S, Subject, error_of, request_for
@@ -54,8 +55,16 @@ async def test_a_refusal_has_a_reason_and_a_delay(services: Any) -> None:
         answer_cache_mib=0,
         precomputed_pages=False,
     )
-    calls = [stub.Recommend(request_for(f"u{n}"), timeout=TIMEOUT_S) for n in range(100)]
-    results = await asyncio.gather(*calls, return_exceptions=True)
+
+    async def ask(number: int) -> pb.RecommendResponse:
+        metadata = (("x-request-id", f"call-{number}"),)
+        request = request_for(f"u{number}")
+        answer: pb.RecommendResponse = await stub.Recommend(
+            request, timeout=TIMEOUT_S, metadata=metadata
+        )
+        return answer
+
+    results = await asyncio.gather(*map(ask, range(100)), return_exceptions=True)
     refused = [r for r in results if isinstance(r, grpc.aio.AioRpcError)]
     answered = [r for r in results if not isinstance(r, BaseException)]
     assert refused
@@ -68,7 +77,40 @@ async def test_a_refusal_has_a_reason_and_a_delay(services: Any) -> None:
         detail.Unpack(info)
         detail.Unpack(retry)
     assert info.reason == "OVERLOADED"
+    for number, error in enumerate(results):
+        if isinstance(error, grpc.aio.AioRpcError):
+            trailers = dict(error.trailing_metadata() or ())
+            assert trailers["x-request-id"] == f"call-{number}"
+            assert f"call-{number}".encode() in trailers["grpc-status-details-bin"]
+    assert gateway.computing.refused == len(refused)
     assert 0 < retry.retry_delay.ToNanoseconds() < 10e9
+    await channel.close()
+    await gateway.stop(0.5)
+
+
+async def test_a_refusal_before_the_request_is_read_is_like_any_other(services: Any) -> None:
+    """It has the details and the caller's request id, and it is counted."""
+    gateway, channel, stub = await started(services)
+    request = pb.PredictRatingsRequest(subject=Subject(user_id="u7"), item_ids=["i1"])
+    await stub.PredictRatings(request, timeout=TIMEOUT_S)
+    async with gateway.computing.admit("a large one", cost=1_000):
+        gateway.computing.refused_at = float("inf")  # As if a call had been refused just now.
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.PredictRatings(
+                request, timeout=TIMEOUT_S, metadata=(("x-request-id", "call-1"),)
+            )
+    assert caught.value.code() is EXHAUSTED
+    trailers = dict(caught.value.trailing_metadata() or ())
+    assert trailers["x-request-id"] == "call-1"
+    told, retry = error_details_pb2.RequestInfo(), error_details_pb2.RetryInfo()
+    for detail in status_pb2.Status.FromString(trailers["grpc-status-details-bin"]).details:
+        detail.Unpack(told)
+        detail.Unpack(retry)
+    assert told.request_id == "call-1"
+    assert retry.retry_delay.ToNanoseconds() > 0
+    text = generate_latest(gateway.metrics.registry).decode()
+    assert 'marquee_calls_total{code="RESOURCE_EXHAUSTED",method="PredictRatings"} 1.0' in text
+    assert 'marquee_call_errors_total{reason="OVERLOADED"} 1.0' in text
     await channel.close()
     await gateway.stop(0.5)
 
