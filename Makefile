@@ -85,6 +85,8 @@ capacity: $(VENV)/ready ## Measure memory and CPU per call with a release of you
 
 .PHONY: faults
 faults: $(VENV)/ready $(POSTGRESQL)/ready ## Let parts of a living system fail; kill gateways and databases 50 times (ARGS="--kills 10")
+	PYTHONPATH=tests $(BIN)/python -m faults.slow_and_frozen
+	PYTHONPATH=tests $(BIN)/python -m faults.swaps
 	PYTHONPATH=tests $(BIN)/python -m faults.feedback_faults
 	PYTHONPATH=tests $(BIN)/python -m faults.feedback_kills $(ARGS)
 
