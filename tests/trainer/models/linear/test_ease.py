@@ -220,7 +220,8 @@ def test_a_damaged_tail_is_refused(
     data = data_of(made_up())
     fitted(data, EASEConfig(max_items=12, tail_sources=5)).scorer.save(tmp_path)
     array = np.load(tmp_path / f"{name}.npy")
-    save_array(tmp_path / f"{name}.npy", change(array))
+    # `save_array` refuses what is not finite.
+    np.save(tmp_path / f"{name}.npy", change(array))
     with pytest.raises(ArtifactError, match=name):
         EASEScorer.load(tmp_path, data)
 
