@@ -49,7 +49,7 @@ def expected(costs: Mapping[int, float], ratings: int) -> float | None:
     power = exponent(below)
     if math.isnan(power):
         power = _ASSUMED
-    return below[nearest] * (ratings / nearest) ** max(power, 1.0)
+    return below[nearest] * math.pow(ratings / nearest, max(power, 1.0))
 
 
 def table(

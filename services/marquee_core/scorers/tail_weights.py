@@ -67,7 +67,7 @@ class TailWeights:
         in_range = not len(items) or 0 <= items.min() <= items.max() < item_count
         if not in_range or (np.diff(items) <= 0).any() or np.isin(items, core).any():
             raise ArtifactError(
-                f"{_ITEMS}: values must be ascending item indexes outside {'items.npy'}"
+                f"{_ITEMS}: values must be ascending item indexes that are not in items.npy"
             )
         indptr = load_array(folder / _INDPTR, np.int64, (len(items) + 1,))
         if indptr[0] or (np.diff(indptr) < 0).any():
@@ -76,10 +76,12 @@ class TailWeights:
         sources = load_array(folder / _SOURCES, np.int32, (size,))
         if size and not 0 <= sources.min() <= sources.max() < len(core):
             raise ArtifactError(f"{_SOURCES}: a value is not the position of an item")
-        values = [load_array(folder / name, np.float32, (size,)) for name in (_FORWARD, _BACKWARD)]
-        if not all(np.isfinite(array).all() for array in values):
+        forward, backward = (
+            load_array(folder / name, np.float32, (size,)) for name in (_FORWARD, _BACKWARD)
+        )
+        if not (np.isfinite(forward).all() and np.isfinite(backward).all()):
             raise ArtifactError(f"{_FORWARD}, {_BACKWARD}: not every value is finite")
-        return cls(items, indptr, sources, *values, len(core))
+        return cls(items, indptr, sources, forward, backward, len(core))
 
     def save(self, folder: Path) -> None:
         """Writes the arrays to a folder; an empty tail has none."""

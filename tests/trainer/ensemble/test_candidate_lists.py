@@ -66,7 +66,7 @@ def scorers(task: RankingTask) -> dict[str, TableScorer]:
     relevant = np.zeros((USERS, ITEMS), np.bool_)
     relevant[task.users[task.relevant_users], task.relevant_items] = True
     half = random.random(ITEMS) < 0.5
-    signals = (relevant & half, 10.0 * (relevant & ~half), np.zeros((USERS, ITEMS)))
+    signals = (1.0 * (relevant & half), 10.0 * (relevant & ~half), np.zeros((USERS, ITEMS)))
     return {
         name: TableScorer((3 * signal + random.normal(size=(USERS, ITEMS))).astype(np.float32))
         for name, signal in zip(MODELS, signals, strict=True)

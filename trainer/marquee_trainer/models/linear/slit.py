@@ -68,8 +68,8 @@ class SLIT(ImplicitFeedbackModel[SLITConfig, SLITScorer]):
         tail = None
         if tail_sources:
             tail = self._tail(data, items, gram)
-        weights = weights.astype(np.float32, order="C")
-        return SLITScorer(data, config, ItemWeights(items, weights, matrix.item_count, tail))
+        dense = weights.astype(np.float32, order="C")
+        return SLITScorer(data, config, ItemWeights(items, dense, matrix.item_count, tail))
 
     def _tail(self, data: ReleaseData, core: Int32, system: Float32) -> TailWeights:
         """Regresses what users like next in the tail on what they rated before in the core.

@@ -34,7 +34,7 @@ def regress(
         The sources of each target, ascending (int32, t × n), and their weights (float64, t × n).
     """
     count = min(source_count, len(system))
-    explained = np.square(targets) / system.diagonal()
+    explained: Float64 = np.square(targets, dtype=np.float64) / system.diagonal()
     if count < len(system):
         sources = np.argpartition(explained, -count, axis=1)[:, -count:]
         sources.sort(axis=1)

@@ -164,14 +164,15 @@ def _compare(
         for cell in range(start, stop):
             place[columns[cell], 0] = values[cell]
             place[columns[cell], 1] = 1.0
-        for candidate in candidates[row]:
+        for number in range(candidates.shape[1]):
+            candidate = candidates[row, number]
             product, square, own_square = np.float32(0), np.float32(0), np.float32(0)
             common = np.float32(0)
             # From the last column to the first, as the sums with all rows are added. Columns that
             # x lacks add zeros, which is faster than to branch.
             for back in range(indptr[candidate + 1] - indptr[candidate]):
-                cell = np.uint64(indptr[candidate + 1] - 1 - back)
-                column, y = np.uint64(columns[cell]), values[cell]
+                other = np.uint64(indptr[candidate + 1] - 1 - back)
+                column, y = np.uint64(columns[other]), values[other]
                 x, given = place[column, 0], place[column, 1]
                 product += x * y
                 square += given * (y * y)

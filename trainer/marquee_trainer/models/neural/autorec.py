@@ -189,7 +189,8 @@ class UserAutoRec(AutoRecModel[UserAutoRecConfig]):
         """See `AutoRecModel.module`."""
         config = self._config
         scale = InputScale(loop.mean_count, config.count_damping, config.set_scale)
-        return EncoderModule(*loop.network.get_weights(), scale, data)
+        encoder, encoder_bias, decoder, decoder_bias = loop.network.get_weights()
+        return EncoderModule(encoder, encoder_bias, decoder, decoder_bias, scale, data)
 
 
 def residual_matrix(data: ReleaseData, rows_and_columns: RowsAndColumns) -> RatingsMatrix:

@@ -32,6 +32,7 @@ from marquee_trainer.threads import map_blocks
 _INITIAL_DEVIATION = 0.05
 # With several blocks for each core, all cores finish at about the same time.
 _BLOCKS_PER_CORE = 8
+_ROW_BLOCK = 64
 
 
 @dataclass(frozen=True)
@@ -191,6 +192,7 @@ class SparseAutoencoder:
 
         squares = sum(_over_rows(cells, forward))
         penalty = np.float32(l2)
+        encoder_moments, bias_moments, decoder_moments, output_moments = self._moments
 
         def backward(first: int, last: int) -> None:
             update_columns(
@@ -204,7 +206,15 @@ class SparseAutoencoder:
                 codes,
                 gradients,
                 errors,
-                *self._weights_and_moments(),
+                self.encoder,
+                encoder_moments[0],
+                encoder_moments[1],
+                self.decoder,
+                decoder_moments[0],
+                decoder_moments[1],
+                self.decoder_bias,
+                output_moments[0],
+                output_moments[1],
                 size,
                 penalty,
                 first,
@@ -213,7 +223,8 @@ class SparseAutoencoder:
 
         columns = len(self.decoder)
         map_blocks(backward, columns, _block_size(columns))
-        adam(self.encoder_bias, *self._moments[1], gradients.sum(axis=0), size)
+        total = gradients.sum(axis=0)
+        adam(self.encoder_bias, bias_moments[0], bias_moments[1], total, size)
         return squares
 
     def _encode(self, cells: Cells, given: Float32, codes: Float32, first: int, last: int) -> None:
@@ -231,12 +242,6 @@ class SparseAutoencoder:
             last,
         )
 
-    def _weights_and_moments(self) -> tuple[Float32, ...]:
-        """The encoder, the decoder and its bias, each with its moments."""
-        return tuple(
-            array for place in (0, 2, 3) for array in (self._weights[place], *self._moments[place])
-        )
-
 
 def _block_size(count: int) -> int:
     return max(1, -(-count // (_BLOCKS_PER_CORE * usable_cores())))
@@ -244,6 +249,5 @@ def _block_size(count: int) -> int:
 
 def _over_rows(cells: Cells, work: Callable[[int, int], float | None]) -> list[float]:
     """Calls a function on blocks of the batch's rows in parallel; see `map_blocks`."""
-    rows = len(cells.scales)
-    # Fixed blocks, so that the sum of their results does not depend on the number of cores.
-    return [found or 0.0 for found in map_blocks(work, rows, max(1, min(256, _block_size(rows))))]
+    # Blocks do not depend on the number of cores, so that the sum of their results does not either.
+    return [found or 0.0 for found in map_blocks(work, len(cells.scales), _ROW_BLOCK)]

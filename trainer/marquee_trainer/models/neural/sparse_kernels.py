@@ -176,8 +176,8 @@ def update_columns(
         adam(encoder[column], encoder_first[column], encoder_second[column], of_residual, size)
         adam(encoder[mark_row], encoder_first[mark_row], encoder_second[mark_row], of_mark, size)
         adam(decoder[column], decoder_first[column], decoder_second[column], of_code, size)
-        place = slice(column, column + 1)
-        adam(bias[place], bias_first[place], bias_second[place], of_bias, size)
+        own = slice(column, column + 1)
+        adam(bias[own], bias_first[own], bias_second[own], of_bias, size)
 
 
 @njit(nogil=True, fastmath=True)
