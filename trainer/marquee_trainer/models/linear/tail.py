@@ -34,14 +34,15 @@ def regress(
         The sources of each target, ascending (int32, t × n), and their weights (float64, t × n).
     """
     count = min(source_count, len(system))
-    explained: Float64 = np.square(targets, dtype=np.float64) / system.diagonal()
+    wide: Float64 = targets.astype(np.float64, copy=False)
+    explained: Float64 = wide * wide / system.diagonal()
     if count < len(system):
         sources = np.argpartition(explained, -count, axis=1)[:, -count:]
         sources.sort(axis=1)
     else:
         sources = np.broadcast_to(np.arange(count), (len(targets), count))
     systems = system[sources[:, :, None], sources[:, None, :]].astype(np.float64, copy=False)
-    right = np.take_along_axis(targets, sources, axis=1).astype(np.float64, copy=False)
+    right = np.take_along_axis(wide, sources, axis=1)
     weights: Float64 = np.linalg.solve(systems, right[:, :, None])[:, :, 0]
     return sources.astype(np.int32), weights
 

@@ -182,7 +182,7 @@ def _compare(
             sums[0, end], sums[1, end] = product, square
             sums[2, end], sums[3, end] = own_square, common
             # Written in any case; the next candidate overwrites it unless it is kept.
-            end += product > 0
+            end += int(product > 0)
         ends[row + 1] = end
         for cell in range(start, stop):
             place[columns[cell], 0] = 0.0
