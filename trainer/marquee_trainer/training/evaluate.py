@@ -175,7 +175,10 @@ def _score_users(
         for start in range(0, len(everyone), size):
             users = everyone[start : start + size].astype(np.int32)
             profiles = data.matrix.profiles(users)
-            scores = {name: scorer.score(profiles) for name, scorer in scorers.items()}
+            scoring = {
+                name: threads.submit(scorer.score, profiles) for name, scorer in scorers.items()
+            }
+            scores = {name: done.result() for name, done in scoring.items()}
             for part, pairs in parts.items():
                 ends = np.searchsorted(sorted_users[part], [users[0], users[-1] + 1])
                 rows = orders[part][slice(*ends)]
@@ -191,7 +194,7 @@ def _score_users(
             ranked[ENSEMBLE] = blends.ranking.apply(
                 {name: ranked[name] for name in blends.ranking.weights}
             ).astype(np.float32)
-            # Ranking is mostly sorting, for which NumPy releases the interpreter lock.
+            # Like scoring, ranking is mostly work for which NumPy releases the interpreter lock.
             for done in [
                 threads.submit(tallies[name].add, scored, candidates, relevant)
                 for name, scored in ranked.items()
