@@ -174,10 +174,9 @@ async def create_server(
             ("grpc.keepalive_permit_without_calls", 1),
             # Streams beyond the limit are refused at once: gRPC would hold each for up to a second.
             ("grpc.http.tarpit", 0),
-            # Streams count until they are freed. Otherwise a client could begin and reset streams
-            # without end, and each would wait for its turn. A client that keeps to the limit, but
-            # always at it, is refused now and then with UNAVAILABLE, and repeats the call.
-            ("grpc.http.overload_protection", 1),
+            # It counts streams that have ended but not been freed, which the client does not know
+            # of: under a burst it refuses calls of clients that keep to the limit.
+            ("grpc.http.overload_protection", int(settings.count_reset_streams)),
             ("grpc.max_connection_idle_ms", int(settings.max_connection_idle * 1000)),
             # The interceptor refuses calls with a reason. gRPC ends those beyond this number that
             # it has not handed over yet as CANCELLED, without one; its default is a thousand.

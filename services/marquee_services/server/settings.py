@@ -167,10 +167,16 @@ class ServerSettings(Settings):
         low=1,
     )
     max_streams: int = setting(
-        256,
-        "Most calls in progress on one connection; gRPC clients hold further ones back. Calls that "
-        "a client has reset count until the server has noticed.",
+        100,
+        "Most calls in progress on one connection; gRPC clients hold further ones back.",
         low=1,
+    )
+    count_reset_streams: bool = setting(
+        False,
+        "Count calls that a client has reset as in progress until the server has noticed. Without "
+        "it, a client that begins and resets calls without end can keep others out; with it, "
+        "clients at --max-streams are refused now and then with UNAVAILABLE, so raise that to more "
+        "than any of them has in progress.",
     )
     max_connections: int = setting(
         8192,
