@@ -131,11 +131,12 @@ def attacked(plan: Plan, folder: Path, seconds: float) -> Row:
                 most = max(most, watched.memory_info().rss)
                 time.sleep(_SAMPLE_S)
             end = time.monotonic()
-        calls = users.between(begin, end)
         closed = time.monotonic()
-        time.sleep(min(seconds, 3.0))
+        until(lambda: users.between(closed, time.monotonic()).total > 0, "a call after the attack")
         after = users.between(closed, time.monotonic())
-        row.recovery_s = users.recovered_after(end)
+        row.recovery_s = time.monotonic() - closed
+        # Now, because calls count that had not ended when the attack did.
+        calls = users.between(begin, end)
         open_after = len(watched.net_connections())
         status = process.stop()
     row.calls = calls
@@ -146,9 +147,7 @@ def attacked(plan: Plan, folder: Path, seconds: float) -> Row:
         f"grew by {grown:.0f} MiB from {before / _MIB:.0f}; {open_after} sockets open after it"
     )
     row.check(calls.failed == 0, f"{calls.failed} calls of users failed: {calls.error}")
-    row.check(calls.total > 0, "no call of a user ended")
     row.check(after.failed == 0, f"{after.failed} calls failed after the attack: {after.error}")
-    row.check(after.total > 0, "no call of a user ended after the attack")
     row.check(grown <= plan.most_mib, f"the gateway grew by {grown:.0f} MiB")
     row.check(status == 0, f"the gateway ended with {status}")
     return row
