@@ -30,14 +30,14 @@ from marquee_services.promotion import promote
 from marquee_trainer.commands.interrupt import PromptInterrupt
 from marquee_trainer.commands.live_users import SimulatedUsers
 from marquee_trainer.commands.loading import load_with_feedback, open_store
+from marquee_trainer.commands.promoting import gate_of
 from marquee_trainer.commands.selection import selection_of
 from marquee_trainer.commands.settings import DemoSettings, TrainSettings
 from marquee_trainer.commands.train import train_all
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.sample import SampleTastes, generate_sample_with_tastes
 from marquee_trainer.data.source import sample_config
-from marquee_trainer.gate.gate import judge
-from marquee_trainer.publishing.release import publish_trained
+from marquee_trainer.publishing.release import Judge, publish_trained
 from marquee_trainer.training.config import TrainingConfig
 
 ENSEMBLE = "ensemble"
@@ -109,8 +109,13 @@ def run_live_demo(settings: DemoSettings) -> None:
     click.echo("Done.")
 
 
-def _train(stage: _Stage) -> Manifest:
-    """Trains on the sample and on what is recorded, and publishes without promoting."""
+def _train(stage: _Stage, judge: Judge | None = None) -> Manifest:
+    """Trains on the sample and on what is recorded, and publishes without promoting.
+
+    Args:
+        stage: What the steps share.
+        judge: The gate; None for the first release, which there is nothing to compare with.
+    """
     settings = stage.settings
     with PromptInterrupt():
         loaded = load_with_feedback(settings)
@@ -119,23 +124,25 @@ def _train(stage: _Stage) -> Manifest:
             dataset, split, settings.seed, settings.config, selection_of(settings), refit=True
         )
     config = TrainingConfig.for_dataset(dataset, settings.seed)
-    return publish_trained(stage.store, dataset, split, trained, config, mark=loaded.mark)
+    return publish_trained(
+        stage.store, dataset, split, trained, config, mark=loaded.mark, judge=judge
+    )
 
 
-def _gate(stage: _Stage, release_id: str) -> None:
-    """Promotes a release through the gate; if the gate asks for approval, approves.
+def _gate(stage: _Stage, release: Manifest) -> None:
+    """Promotes a release if the gate agrees; if it asks for approval, approves.
 
     Raises:
         ClickException: The gate refuses the release.
     """
-    click.echo("The gate compares it with the release in production")
-    done = promote(stage.store, release_id, gate=judge)
+    click.echo("The gate has compared it with the release in production")
+    done = promote(stage.store, release.release_id, verdict=release.gate)
     if done.verdict is not None:
         click.echo("\n".join(f"  {line}" for line in done.verdict.lines()))
     if done.decision is Decision.REFUSE:
         raise click.ClickException("the gate refused the release")
     if done.decision is Decision.ASK:
-        stage.store.promote(release_id, why="approved by the demo")
+        promote(stage.store, release.release_id, verdict=release.gate, approve=True)
         click.echo("  The gate asks for approval, which the demo gives.")
 
 
@@ -188,8 +195,8 @@ async def _live(stage: _Stage, tastes: SampleTastes, addresses: list[str]) -> No
         )
         click.echo("Retraining on the sample and what was recorded")
         # In a thread, so that the connections to the gateways stay alive.
-        candidate = await asyncio.to_thread(_train, stage)
-        await asyncio.to_thread(_gate, stage, candidate.release_id)
+        candidate = await asyncio.to_thread(_train, stage, gate_of(stage.store))
+        await asyncio.to_thread(_gate, stage, candidate)
         await _until(clients, lambda state: _serves(state, candidate.release_id))
         click.echo(
             f"  release {candidate.release_id} knows {candidate.data.rating_count:,} ratings, and "

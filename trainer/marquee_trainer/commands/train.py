@@ -9,7 +9,7 @@ from marquee_trainer.commands.input_report import check_inputs
 from marquee_trainer.commands.interrupt import set_outcome
 from marquee_trainer.commands.loading import load_with_feedback, open_store
 from marquee_trainer.commands.progress import ProgressBar, training_plan
-from marquee_trainer.commands.promoting import promote_through_gate
+from marquee_trainer.commands.promoting import gate_of, promote_through_gate
 from marquee_trainer.commands.selection import ModelSelection, selection_of
 from marquee_trainer.commands.settings import TrainSettings
 from marquee_trainer.commands.tables import metrics_table
@@ -79,6 +79,7 @@ def run_training(settings: TrainSettings, lease: Lease) -> None:
         RetrievalConfig(settings.retrieval),
         PrecomputeConfig(settings.precomputed_users),
         loaded.mark,
+        gate_of(store, settings.require_approval, lease) if settings.promote else None,
     )
     checkpoints.remove()
     set_outcome(f"Release {manifest.release_id} was published.")
@@ -88,9 +89,7 @@ def run_training(settings: TrainSettings, lease: Lease) -> None:
         f"published {manifest.release_id}, {fitted_on} {manifest.data.rating_count:,} {kind}"
     )
     if settings.promote:
-        promote_through_gate(
-            store, manifest.release_id, settings.require_approval, settings.metrics_file
-        )
+        promote_through_gate(store, manifest, settings.require_approval, settings.metrics_file)
 
 
 def train_all(

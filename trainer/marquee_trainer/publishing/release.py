@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from marquee_core.attributes import Attributes
 from marquee_core.catalogue import Catalogue, Vocabulary
@@ -26,7 +26,9 @@ from marquee_core.release.manifest import (
     hash_folder,
     new_release_id,
 )
+from marquee_core.release.staging import stage
 from marquee_core.release.store import ReleaseStore
+from marquee_core.release.verdict import Verdict
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.split import Split
@@ -43,6 +45,9 @@ from marquee_trainer.training.evaluate import ENSEMBLE
 from marquee_trainer.training.refit import all_rows
 from marquee_trainer.training.results import Trained
 
+Judge: TypeAlias = Callable[[ReleaseStore, str], Verdict | None]
+"""Judges a release before it is published: takes a store that holds it alone, and its id."""
+
 _LIBRARIES = ("tensorflow-cpu", "keras", "numpy", "scipy", "marquee-recommender")
 _VERSION_DIGITS = 12
 # Artifacts of the baselines are part of the release's shared data, not of a model folder.
@@ -58,6 +63,7 @@ def publish_trained(
     retrieval: RetrievalConfig | None = None,
     precompute: PrecomputeConfig | None = None,
     mark: Mark | None = None,
+    judge: Judge | None = None,
 ) -> Manifest:
     """Publishes the result of training as a release, without promoting it.
 
@@ -74,6 +80,7 @@ def publish_trained(
         precompute: Which first pages are precomputed; None for the default.
         mark: The place up to which the ratings hold what is in the feedback log; None if they were
             not read from a log.
+        judge: The gate, whose verdict becomes part of the manifest; None to ask none.
 
     Returns:
         The release's manifest.
@@ -124,6 +131,7 @@ def publish_trained(
         dataset.attributes,
         mark,
         HeldOut.of(dataset, split, trained),
+        judge,
     )
 
 
@@ -144,6 +152,7 @@ def publish_release(
     attributes: Mapping[str, Sequence[str]] | None = None,
     mark: Mark | None = None,
     held_out: HeldOut | None = None,
+    judge: Judge | None = None,
 ) -> Manifest:
     """Writes the files and the manifest of a release into a store, without promoting it.
 
@@ -164,6 +173,7 @@ def publish_release(
             unknown.
         mark: The place up to which `data` holds what is in the feedback log; None without a log.
         held_out: What the evaluated models predicted and recommended; None to keep nothing of it.
+        judge: The gate, whose verdict becomes part of the manifest; None to ask none.
 
     Returns:
         The release's manifest.
@@ -175,7 +185,8 @@ def publish_release(
     """
     packed = Attributes.of(attributes, len(catalogue)) if attributes else None
     with tempfile.TemporaryDirectory(prefix="marquee-release-") as name:
-        folder = Path(name)
+        folder = Path(name) / "new"
+        folder.mkdir()
         save_data(folder, users, catalogue, data, item_vectors(data), ensemble, packed)
         retrieval_entries = {}
         for model in models:
@@ -217,6 +228,9 @@ def publish_release(
             feedback_position=0 if mark is None else mark.position,
             feedback_mark="" if mark is None else mark.token,
         )
+        if judge is not None:
+            candidates, folder = stage(Path(name) / "staged", folder, manifest)
+            manifest = replace(manifest, gate=judge(candidates, manifest.release_id))
         store.publish(folder, manifest)
     return manifest
 

@@ -218,6 +218,7 @@ def _release(release: marquee.ReleaseStatus) -> str:
             f"{release.rating_count:,} ratings by {release.user_count:,} users of "
             f"{release.item_count:,} items, from {printable(release.data_source)}",
             *_measured(release),
+            *_gate(release.gate),
             "",
             render(
                 ("model", "version", "backend", "ranking weight", "rating weight", *metrics),
@@ -241,6 +242,16 @@ def _measured(release: marquee.ReleaseStatus) -> list[str]:
         f"measured by {printable(measured.split)}: {trained}tested on "
         f"{measured.test_ratings:,} ratings; {served}{kind}"
     ]
+
+
+def _gate(verdict: marquee.GateVerdict | None) -> list[str]:
+    """What the promotion gate said, with the checks that did not agree."""
+    if verdict is None:
+        return []
+    compared = verdict.compared_release_id or "nothing in production"
+    others = [f"{c.name}: {c.text}" for c in verdict.checks if c.decision != "promote"]
+    text = f"gate: {verdict.decision}, compared with {compared}"
+    return [printable(each) for each in (text, *(f"  {other}" for other in others))]
 
 
 def _backends(backends: Sequence[marquee.BackendStatus]) -> str:
