@@ -25,8 +25,9 @@ from marquee_core.release.manifest import Manifest
 from marquee_core.release.store import ReleaseStore
 from marquee_core.release.verdict import Decision
 from marquee_core.service_names import GATEWAY
-from marquee_services.processes import ServiceGroup, ServiceProcess, ServiceProcessError
+from marquee_services.processes import PATIENCE, ServiceGroup, ServiceProcess, ServiceProcessError
 from marquee_services.promotion import promote
+from marquee_trainer.commands.demo import is_whole
 from marquee_trainer.commands.interrupt import PromptInterrupt
 from marquee_trainer.commands.live_users import SimulatedUsers
 from marquee_trainer.commands.loading import load_with_feedback, open_store
@@ -43,8 +44,8 @@ from marquee_trainer.training.config import TrainingConfig
 ENSEMBLE = "ensemble"
 # The models that take longest to fit; an ensemble without them keeps the demo short.
 _SLOW_MODELS = "deep_mf,residual_mf"
-_TIMEOUT_S = 20.0
-_WAIT_S = 60.0
+_TIMEOUT_S = 60.0
+_WAIT_S = 120.0
 _POLL_S = 0.05
 _PROBES = 100
 # Rounds of lists after which the experiment ends without a verdict.
@@ -97,11 +98,12 @@ def run_live_demo(settings: DemoSettings) -> None:
             [dataset.user_ids.id(user) for user in range(len(dataset.user_ids))],
         )
         click.echo(f"Training on {len(dataset):,} ratings of {len(stage.user_ids):,} users")
-        stage.store.promote(_train(stage).release_id)
+        first = _train(stage).release_id
+        stage.store.promote(first)
         click.echo("Starting the CF service, the inference service and two gateways")
         group, second = _start_services(stack, url, log, work / "logs", settings.listen)
         addresses = [group.gateway.address, second.address]
-        asyncio.run(_live(stage, tastes, addresses))
+        asyncio.run(_live(stage, tastes, addresses, first))
         click.echo("Stopping")
         statuses = [second.stop(), *group.stop().values()]
         if any(statuses):
@@ -154,7 +156,7 @@ def _start_services(
     Raises:
         ClickException: A service ended, or did not serve in time; the message ends with its log.
     """
-    feedback: dict[str, str | None] = {"feedback": log}
+    feedback: dict[str, str | None] = {"feedback": log, **PATIENCE}
     try:
         group = stack.enter_context(ServiceGroup(url, logs, listen, gateway_options=feedback))
         options = {
@@ -171,8 +173,14 @@ def _start_services(
     return group, second
 
 
-async def _live(stage: _Stage, tastes: SampleTastes, addresses: list[str]) -> None:
+async def _live(stage: _Stage, tastes: SampleTastes, addresses: list[str], first: str) -> None:
     """What happens while the gateways serve.
+
+    Args:
+        stage: What the steps share.
+        tastes: What users think of items.
+        addresses: The gateways.
+        first: The release that they serve at first.
 
     Raises:
         ClickException: An event was lost, or the ensemble did not win.
@@ -184,6 +192,7 @@ async def _live(stage: _Stage, tastes: SampleTastes, addresses: list[str]) -> No
         ]
         users = SimulatedUsers(clients, tastes, stage.settings.seed)
         probed, others = stage.user_ids[:_PROBES], stage.user_ids[_PROBES:]
+        await _until(clients, lambda state: is_whole(state, first))
         click.echo("Users rate what they are shown")
         started = time.perf_counter()
         delays, _ = await asyncio.gather(users.measure_delays(probed), users.rate_lists(others))
@@ -197,7 +206,7 @@ async def _live(stage: _Stage, tastes: SampleTastes, addresses: list[str]) -> No
         # In a thread, so that the connections to the gateways stay alive.
         candidate = await asyncio.to_thread(_train, stage, gate_of(stage.store))
         await asyncio.to_thread(_gate, stage, candidate)
-        await _until(clients, lambda state: _serves(state, candidate.release_id))
+        await _until(clients, lambda state: is_whole(state, candidate.release_id))
         click.echo(
             f"  release {candidate.release_id} knows {candidate.data.rating_count:,} ratings, and "
             "both gateways serve it"
@@ -258,10 +267,6 @@ async def _compare(
         )
     click.echo(f"  {verdict}, after {rounds} round{'s' if rounds > 1 else ''} of lists")
     return outcome
-
-
-def _serves(state: Status, release_id: str) -> bool:
-    return state.release is not None and state.release.release_id == release_id
 
 
 def _runs(state: Status, experiment: str) -> bool:

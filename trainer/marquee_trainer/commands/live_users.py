@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import zlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -42,6 +43,7 @@ class SimulatedUsers:
         """
         self._clients = tuple(clients)
         self._tastes = tastes
+        self._seed = seed
         self._random = np.random.default_rng(seed)
         self._slots = asyncio.Semaphore(_PARALLEL)
         self.acknowledged: set[tuple[str, str]] = set()
@@ -92,7 +94,7 @@ class SimulatedUsers:
             FeedbackEvent(
                 user_id=user,
                 item_id=item,
-                stars=self._tastes.stars(user, item, self._random),
+                stars=self._stars(user, item),
                 recommendation_id=list_id,
             )
             for item in items
@@ -108,6 +110,11 @@ class SimulatedUsers:
                     raise
                 await asyncio.sleep(_POLL_S)
         self.acknowledged.update((user, event.event_id) for event in events)
+
+    def _stars(self, user: str, item: str) -> float:
+        """What a user thinks of an item, however fast or slow other users are."""
+        pair = zlib.crc32(f"{user}\0{item}".encode())
+        return self._tastes.stars(user, item, np.random.default_rng([self._seed, pair]))
 
     def _pick(self, count: int) -> list[AsyncClient]:
         """Clients of different gateways, in random order."""
