@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -107,14 +108,16 @@ def _insert_if_new(
                         e.recommendation_id,
                     )
                 ]
-                connection.exec_driver_sql(_insert_text(connection, len(part)), tuple(values))
+                text = _insert_text(_mark_of(connection), len(part))
+                connection.exec_driver_sql(text, tuple(values))
     except IntegrityError:
         return False
     return True
 
 
-def _insert_text(connection: Connection, rows: int) -> str:
-    row = ", ".join([_mark_of(connection)] * len(_EVENT_COLUMNS))
+@lru_cache(maxsize=64)
+def _insert_text(mark_of_value: str, rows: int) -> str:
+    row = ", ".join([mark_of_value] * len(_EVENT_COLUMNS))
     names, marks = ", ".join(_EVENT_COLUMNS), ", ".join([f"({row})"] * rows)
     return f"INSERT INTO {LOG.name} ({names}) VALUES {marks}"  # noqa: S608 - names of our own
 

@@ -79,7 +79,7 @@ def run_training(settings: TrainSettings, lease: Lease) -> None:
         RetrievalConfig(settings.retrieval),
         PrecomputeConfig(settings.precomputed_users),
         loaded.mark,
-        gate_of(store, settings.require_approval, lease) if settings.promote else None,
+        gate_of(store, settings.require_approval and settings.promote, lease),
     )
     checkpoints.remove()
     set_outcome(f"Release {manifest.release_id} was published.")
@@ -88,7 +88,10 @@ def run_training(settings: TrainSettings, lease: Lease) -> None:
     click.echo(
         f"published {manifest.release_id}, {fitted_on} {manifest.data.rating_count:,} {kind}"
     )
-    if settings.promote:
+    if not settings.promote:
+        if manifest.gate is not None:
+            click.echo("\n".join(manifest.gate.lines()))
+    else:
         promote_through_gate(store, manifest, settings.require_approval, settings.metrics_file)
 
 
