@@ -28,6 +28,7 @@ from bench.open_loop import OpenPlan
 from bench.processes import Services
 from bench_feedback.loads import (
     RECORD_PATH,
+    Result,
     RunningLoad,
     recommend_plan,
     recommend_requests,
@@ -76,7 +77,10 @@ def measure_ingest(
     raters = [f"rater-{n}" for n in range(arguments.raters)]
     items = [f"item-{n}" for n in range(manifest.data.item_count)]
     requests = recommend_requests(users)
-    alone, beside, cpu, written = [], [], [], 0
+    alone: list[Result] = []
+    beside: list[Result] = []
+    cpu: list[float] = []
+    written = 0
     for round_ in range(arguments.rounds):
         for ingests in (False, True):
             before = cpu_seconds(services.gateway.pid)

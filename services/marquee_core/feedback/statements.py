@@ -311,8 +311,9 @@ def _event(row: Row[Any]) -> FeedbackEvent:
 
 def entry_of(row: Row[Any]) -> LogEntry:
     """The entry that a row of the log holds, with the columns in the order of the table."""
-    position, number, user_id, item_id, kind, value, time_us, received_us, *rest = row
-    event_id, recommendation_id, deleted_position, digest = rest
+    columns: tuple[Any, ...] = tuple(row)
+    position, number, user_id, item_id, kind, value, time_us, received_us = columns[:8]
+    event_id, recommendation_id, deleted_position, digest = columns[8:]
     entry_type = _ENTRY_TYPES[number]
     event = None
     if entry_type is not EntryType.FORGOTTEN:

@@ -22,9 +22,8 @@ from marquee_services.gateway.releases.serving import Releases
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.server.metrics import Metrics
 
-
-# How long a thread keeps the interpreter's lock while another one waits for it. By default it is 5 ms,
-# for which calls would wait while the threads below handle a batch of events.
+# How long a thread keeps the interpreter's lock while another one waits for it. By default it is
+# 5 ms, for which calls would wait while the threads below handle a batch of events.
 _SWITCH_INTERVAL_S = 0.0005
 
 
