@@ -120,10 +120,10 @@ def _train(settings: TrainSettings, keep: int = 0) -> None:
         keep: How many of the newest releases to keep; 0 deletes none.
     """
     from marquee_trainer.commands.exclusive import only_trainer
-    from marquee_trainer.commands.retrain import prune_releases
 
     with only_trainer(settings.store) as lease:
-        # Brings TensorFlow, which takes seconds.
+        # These bring TensorFlow, which takes seconds; a second trainer is told before.
+        from marquee_trainer.commands.retrain import prune_releases
         from marquee_trainer.commands.train import run_training
 
         try:
