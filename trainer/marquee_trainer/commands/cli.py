@@ -37,7 +37,7 @@ def retrain(settings: RetrainSettings) -> None:
     promoted, 3 if the gate refused it, 4 if it asks for approval. SIGTERM ends the command.
     """
     if settings.once:
-        once = replace(settings, promote=True)
+        once = replace(settings, promote=True, gate=True)
         _run(lambda: _train(once, settings.keep), "No release was published.")
         return
     from marquee_trainer.commands.retrain import run_rounds

@@ -50,7 +50,10 @@ class SimulatedUsers:
         self.degraded = 0
 
     async def rate_lists(self, users: Iterable[str]) -> None:
-        """Each user gets a list from one gateway, and rates its first items through another."""
+        """Each user gets a list from one gateway, and rates its first items through another.
+
+        Users who have rated every item get an empty list, and rate nothing.
+        """
         await asyncio.gather(*(self._rate_list(user) for user in users))
 
     async def measure_delays(self, users: Iterable[str]) -> list[float]:
@@ -61,9 +64,10 @@ class SimulatedUsers:
 
         Returns:
             Seconds from the acknowledgement of the event to the end of the call that shows its
-            effect, for each user.
+            effect, for each user who has not rated every item.
         """
-        return [await self._delay(user) for user in users]
+        delays = [await self._delay(user) for user in users]
+        return [delay for delay in delays if delay is not None]
 
     async def _rate_list(self, user: str) -> None:
         async with self._slots:
@@ -71,15 +75,18 @@ class SimulatedUsers:
             page = await reader.recommend(user, page_size=SHOWN)
             self.degraded += page.source.degraded
             items = [item.item_id for item in page[:WATCHED]]
-            await self._rate(writer, user, items, page.recommendation_id)
+            if items:
+                await self._rate(writer, user, items, page.recommendation_id)
 
-    async def _delay(self, user: str) -> float:
+    async def _delay(self, user: str) -> float | None:
         reader, writer = self._pick(2)
         page = await reader.recommend(user, page_size=1)
+        if not page.items:
+            return None
         rated = page[0].item_id
         await self._rate(writer, user, [rated], page.recommendation_id)
         start = time.perf_counter()
-        while (await reader.recommend(user, page_size=1))[0].item_id == rated:
+        while any(item.item_id == rated for item in await reader.recommend(user, page_size=1)):
             if time.perf_counter() - start > _EFFECT_TIMEOUT_S:
                 raise TimeoutError(
                     f"a rating of user {user} had no effect in {_EFFECT_TIMEOUT_S} s"

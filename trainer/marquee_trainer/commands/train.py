@@ -79,7 +79,9 @@ def run_training(settings: TrainSettings, lease: Lease) -> None:
         RetrievalConfig(settings.retrieval),
         PrecomputeConfig(settings.precomputed_users),
         loaded.mark,
-        gate_of(store, settings.require_approval and settings.promote, lease),
+        gate_of(store, settings.require_approval and settings.promote, lease)
+        if settings.gate
+        else None,
     )
     checkpoints.remove()
     set_outcome(f"Release {manifest.release_id} was published.")
