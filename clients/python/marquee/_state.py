@@ -102,6 +102,8 @@ class ReleaseStatus:
             they had been measured. If not, the release serves the models that were measured.
         implicit_feedback: Whether the release was trained on implicit feedback, such as plays or
             purchases. It then ranks items, but predicts no stars.
+        genres: The genres of the catalogue, sorted; filters by other genres match no item. Empty
+            if there are none, or if an older server does not say.
         gate: What the promotion gate said about the release when it was last asked; None if it
             never was.
     """
@@ -118,6 +120,7 @@ class ReleaseStatus:
     evaluation: ReleaseEvaluation | None = None
     refitted: bool = False
     implicit_feedback: bool = False
+    genres: tuple[str, ...] = ()
     gate: GateVerdict | None = None
 
 

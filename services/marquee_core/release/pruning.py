@@ -44,11 +44,13 @@ class Pruned:
         releases: The ids of the deleted releases, the oldest first.
         left_overs: How many unfinished files and folders were removed.
         kept: Why older releases were kept, by id.
+        newest: How many releases were kept because they are the newest.
     """
 
     releases: tuple[str, ...]
     left_overs: int
     kept: dict[str, str]
+    newest: int
 
 
 def prune(
@@ -94,7 +96,7 @@ def prune(
     if not dry_run:
         _remove_verdicts(store)
         left_overs = _remove_left_overs(store)
-    return Pruned(tuple(deleted), left_overs, kept)
+    return Pruned(tuple(deleted), left_overs, kept, len(ids[:keep]))
 
 
 def _age_key(store: ReleaseStore, release_id: str) -> tuple[str, str]:

@@ -329,6 +329,7 @@ async def _update_release_in_service(
                 backend.keep_loaded(release.release_id)
             gateway.metrics.set_release(release.release_id)
             gateway.run_aside(gateway.releases.read_verdict(store.storage))
+            gateway.computing.forget()
             has_release = True
         is_ready = gateway.routing.is_settled and (feedback is None or feedback.ready)
         if not is_serving and has_release and is_ready:

@@ -134,7 +134,7 @@ def test_a_verdict_of_before_the_publication_is_used_while_production_stays(
     store.promote("second")
     done = promotion.promote(store, "third", verdict=agreed, gate=gate)
     assert (done.production, done.decision, calls) == (None, Decision.REFUSE, ["third"])
-    shown = CliRunner().invoke(releases, [f"--store={store.url}", "show", "third"])
+    shown = CliRunner().invoke(releases, [f"--store={store.url}", "show", "--json", "third"])
     told = json.loads(shown.stdout)
     assert told["gate"]["decision"] == "promote"
     assert told["later_verdicts"][-1]["decision"] == "refuse"

@@ -68,7 +68,7 @@ def run_demo(settings: DemoSettings) -> None:
         group = stack.enter_context(_start_services(url, work / "logs", settings.listen))
         with Client(group.gateway.address, timeout=_TIMEOUT_S, wait_for_ready=True) as client:
             _wait_until_whole(client, manifest.release_id)
-            _show_recommendations(client, dataset, trained)
+            _show_recommendations(client, dataset.of_modelled_items(), trained)
         if settings.keep:
             _wait_for_interrupt(group.gateway.address)
         click.echo("\nStopping")

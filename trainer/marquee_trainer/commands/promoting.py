@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -16,12 +17,17 @@ from marquee_core.release.verdict import Decision, Verdict
 from marquee_services import promotion
 from marquee_services.promotion import EXIT_CODES, Promotion, promote
 from marquee_trainer.commands.interrupt import set_outcome
+from marquee_trainer.commands.progress import ProgressBar
+from marquee_trainer.gate.drift import COUNTS
 from marquee_trainer.gate.gate import judge
 from marquee_trainer.publishing.release import Judge
 
 
 def gate_of(
-    store: ReleaseStore, require_approval: bool = False, lease: Lease | None = None
+    store: ReleaseStore,
+    require_approval: bool = False,
+    lease: Lease | None = None,
+    on_start: Callable[[], None] = lambda: None,
 ) -> Judge:
     """The gate of a store, which judges a release before it is published there.
 
@@ -30,9 +36,11 @@ def gate_of(
         require_approval: Whether a person must approve every release.
         lease: The lease of the store's only trainer, which must still hold afterwards; None
             without one.
+        on_start: Called before it judges.
     """
 
     def judge_candidate(candidates: ReleaseStore, release_id: str) -> Verdict | None:
+        on_start()
         verdict = None
         try:
             verdict = promotion.judge(
@@ -52,6 +60,12 @@ def gate_of(
     return judge_candidate
 
 
+OTHER_RATINGS = (
+    "if these ratings are meant to be other ones than those in production, train into a store of "
+    "their own: --store FOLDER"
+)
+
+
 def promote_through_gate(
     store: ReleaseStore, release: Manifest, require_approval: bool, metrics_file: str
 ) -> Promotion:
@@ -69,9 +83,11 @@ def promote_through_gate(
         OSError: The store or the file cannot be written to.
     """
     release_id = release.release_id
-    done = promote(
-        store, release_id, require_approval=require_approval, verdict=release.gate, gate=judge
-    )
+    with ProgressBar() as bar:
+        bar.progress().on_step("promote", 0)
+        done = promote(
+            store, release_id, require_approval=require_approval, verdict=release.gate, gate=judge
+        )
     if done.verdict is not None:
         click.echo("\n".join(done.verdict.lines()))
         if metrics_file:
@@ -85,6 +101,9 @@ def promote_through_gate(
         reason = "refused by the gate" if is_refused else "waiting for approval"
         click.echo(f"not promoted: {reason}", err=True)
         click.echo(f"to promote it: marquee releases promote {release_id} {option}", err=True)
+        checks = () if done.verdict is None else done.verdict.checks
+        if any(c.name == COUNTS and c.decision is Decision.REFUSE for c in checks):
+            click.echo(OTHER_RATINGS, err=True)
         raise click.exceptions.Exit(EXIT_CODES[done.decision])
     return done
 

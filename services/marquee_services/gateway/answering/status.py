@@ -168,6 +168,7 @@ def _release_status(
         ),
         refitted=manifest.data.refitted,
         implicit_feedback=not release.predicts_stars,
+        genres=release.catalogue.genres,
         gate=None if verdict is None else _gate_verdict(verdict, tells_addresses),
     )
 
