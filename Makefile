@@ -110,6 +110,10 @@ bench-quality: $(VENV)/ready ## Compare rankings with public libraries (ARGS="--
 bench-training: $(VENV)/ready ## Compare fitting times with public libraries (ARGS="--data …")
 	PYTHONPATH=tests OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench_training $(ARGS)
 
+.PHONY: bench-scale
+bench-scale: $(VENV)/ready ## Measure how costs grow from 1 to 10 M ratings (ARGS="--minutes 30 --sizes 0.1,0.3,1")
+	PYTHONPATH=tests OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench_scale $(ARGS)
+
 .PHONY: protos
 protos: $(PROTOS_VENV)/ready ## Generate the protobuf code after a change in protos/
 	$(PROTOS_VENV)/bin/python -m grpc_tools.protoc -Iprotos \

@@ -130,7 +130,7 @@ class AsyncCalls:
             except grpc.RpcError as error:
                 if progress.is_complete:
                     return
-                failed = _rpc_errors.from_rpc_error(error)
+                failed = _rpc_errors.from_rpc_error(error, self._settings.target)
                 pause = progress.resume_after(failed)
                 if pause is None:
                     raise failed from error
@@ -166,7 +166,7 @@ class AsyncCalls:
             response: Response = await hedging.call_async(method, request, options)
             return response
         except grpc.RpcError as error:
-            raise _rpc_errors.from_rpc_error(error) from error
+            raise _rpc_errors.from_rpc_error(error, self._settings.target) from error
         except asyncio.CancelledError:
             self._raise_if_closed()
             raise

@@ -135,7 +135,7 @@ class BlockingCalls:
             except grpc.RpcError as error:
                 if progress.is_complete:
                     return
-                failed = _rpc_errors.from_rpc_error(error)
+                failed = _rpc_errors.from_rpc_error(error, self._settings.target)
                 pause = progress.resume_after(failed)
                 if pause is None:
                     raise failed from error
@@ -170,7 +170,7 @@ class BlockingCalls:
                 response: Response = hedging.call(method, request, options)
                 return response
         except grpc.RpcError as error:
-            raise _rpc_errors.from_rpc_error(error) from error
+            raise _rpc_errors.from_rpc_error(error, self._settings.target) from error
 
     def _stub(self) -> stubs.RecommenderServiceStub:
         return self._connection().stub
