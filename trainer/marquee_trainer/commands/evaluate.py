@@ -49,7 +49,7 @@ def run_evaluation(settings: EvaluateSettings) -> None:
         require_days(dataset)
     # Read before training, so that a damaged file is reported at once.
     file = configuration_file(len(split.train), settings.config)
-    searches = read_searches(file) if file else None
+    searches = read_searches(file)
     selection = selection_of(settings)
     trained = train_all(dataset, split, settings.seed, settings.config, selection)
     click.echo(metrics_table(trained.evaluation))

@@ -128,7 +128,7 @@ def load_table(
             by file, line and column.
     """
     choice = _columns(table, name, options)
-    frame = table.read(list(choice.positions.values()))
+    frame = _read(table, choice)
     columns = {role: frame[str(place)] for place, role in enumerate(choice.positions)}
     count = len(frame)
     for role in (USER, ITEM):
@@ -137,7 +137,7 @@ def load_table(
                 f"{name}: column {table.header[choice.positions[role]]} holds nested values, not "
                 f"ids; write the id to a column of its own"
             )
-    users, items = (IdColumn.of(as_text(columns[role])) for role in (USER, ITEM))
+    users, items = (_ids(columns[role]) for role in (USER, ITEM))
     bad: dict[str, Bool] = {USER: users.invalid(), ITEM: items.invalid()}
     strength = RATING if RATING in columns else COUNT
     feedback = None if strength in columns and strength == RATING else Feedback.IMPLICIT
@@ -160,6 +160,23 @@ def load_table(
         choice.names, "" if times is None else times.form, (*columns_notes, *notes)
     )
     return dataset, understood
+
+
+def _read(table: Table, choice: ColumnChoice) -> pl.DataFrame:
+    """Reads the chosen columns: ids and times as whole numbers where that loses nothing."""
+    positions = list(choice.positions.values())
+    if isinstance(table, DelimitedFile):
+        integers = [
+            place for place, role in enumerate(choice.positions) if role in (USER, ITEM, TIME)
+        ]
+        frame = table.read_integers(positions, integers)
+        if frame is not None:
+            return frame
+    return table.read(positions)
+
+
+def _ids(column: pl.Series) -> IdColumn:
+    return IdColumn.of(column if column.dtype == pl.Int64 else as_text(column))
 
 
 def _columns(table: Table, name: str, options: ReadOptions) -> ColumnChoice:

@@ -60,10 +60,11 @@ class HeldOut:
             split: Their training and test part.
             trained: The models as they were evaluated, and their evaluation.
         """
-        test_users = dataset.users[split.test]
+        tested = trained.evaluation.rows(split)
+        test_users = dataset.users[tested]
         users = sample_users(dataset.user_ids, np.unique(test_users))
         rows = np.flatnonzero(np.isin(test_users, users))
-        rows = rows[np.lexsort((dataset.items[split.test][rows], test_users[rows]))]
+        rows = rows[np.lexsort((dataset.items[tested][rows], test_users[rows]))]
         predictions = trained.evaluation.predictions.get(ENSEMBLE)
         is_implicit = dataset.feedback is Feedback.IMPLICIT
         lists = _lists(trained, users, is_implicit)
@@ -75,8 +76,8 @@ class HeldOut:
         return cls(
             users,
             indptr,
-            dataset.items[split.test][rows],
-            dataset.ratings[split.test][rows],
+            dataset.items[tested][rows],
+            dataset.ratings[tested][rows],
             np.empty(0, np.float32)
             if is_implicit or predictions is None
             else predictions[rows].astype(np.float32),

@@ -36,6 +36,7 @@ from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.split import Split
 from marquee_trainer.metrics.item_vectors import item_vectors
 from marquee_trainer.models.baselines import fitted_baselines
+from marquee_trainer.models.linear.coverage import partial_coverage
 from marquee_trainer.models.model import Model
 from marquee_trainer.publishing.config import PrecomputeConfig, RetrievalConfig
 from marquee_trainer.publishing.held_out import HeldOut
@@ -107,10 +108,15 @@ def publish_trained(
         "seed": config.seed,
         "training_ratings": len(split.train),
         "training_fingerprint": dataset.fingerprint(split.train),
-        "test_ratings": len(split.test),
+        "test_ratings": len(trained.evaluation.tested),
         "ranked_users": trained.evaluation.ranked_users,
         "training": asdict(config),
         "ensemble_metrics": trained.evaluation.metrics[ENSEMBLE],
+        # Of the models that do not score the whole catalogue in the same way.
+        "coverage": {
+            name: asdict(coverage)
+            for name, coverage in partial_coverage(trained.served_models).items()
+        },
     }
     return publish_release(
         store,

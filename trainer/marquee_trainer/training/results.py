@@ -18,7 +18,8 @@ class ValidationPredictions:
 
     Attributes:
         by_model: The predictions of each rating predictor, in stars (float32, n).
-        ratings: The validation ratings, in stars (float32, n).
+        ratings: The validation ratings, in stars (float32, n); those of a sample of the users of a
+            large data set.
     """
 
     by_model: Mapping[str, Float32]
