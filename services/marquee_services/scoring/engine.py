@@ -129,9 +129,10 @@ class Engine:
             )
         elif not np.isfinite(query.ratings).all():
             violations.append(FieldViolation(f"{prefix}.ratings", "a rating is not finite"))
-        if len(np.unique(query.items)) != len(query.items):
+        ordered = np.sort(query.items)
+        if (ordered[1:] == ordered[:-1]).any():
             violations.append(FieldViolation(f"{prefix}.rated_items", "an item occurs twice"))
-        for name, items in (("rated_items", query.items), ("candidates", query.candidates)):
+        for name, items in (("rated_items", ordered), ("candidates", query.candidates)):
             if items is not None and len(items) and not 0 <= items.min() <= items.max() < count:
                 violations.append(FieldViolation(f"{prefix}.{name}", "no item has this index"))
         return violations
