@@ -147,15 +147,18 @@ class BayesianMFScorer:
         vectors = np.empty((len(profiles), self._users.shape[1]), dtype=np.float32)
         trained = ~profiles.needs_fold_in
         vectors[trained] = self._users[profiles.user_index[trained]]
-        for place in np.flatnonzero(~trained).tolist():
-            profile = profiles.take(np.array([place]))
-            vectors[place] = self._folded.get(profile, self._posterior.fold)
+        folded = np.flatnonzero(~trained)
+        if len(folded):
+            vectors[folded] = self._folded.get(profiles.take(folded), self._posterior.fold)
         return vectors
 
     def score_pairs(self, profiles: Profiles, items: Int32) -> Float32:
         """See `ScoresPairs.score_pairs`."""
         vectors = self.vectors(profiles)
-        scores: Float32 = (self._factors[items] @ vectors[:, :-1, None])[:, :, 0]
+        scores = np.empty(items.shape, dtype=np.float32)
+        # User by user, because the gathered factors of one user fit in a core's cache.
+        for row, own in enumerate(items):
+            np.matmul(self._factors.take(own, axis=0), vectors[row, :-1], out=scores[row])
         scores += vectors[:, -1:]
         scores += self._offsets[items]
         return scores

@@ -24,14 +24,12 @@ from marquee_core.scorers.hyperparameters import (
     PositiveFloat,
     PositiveInt,
 )
-from marquee_core.scorers.neighbours import RowMatrix, csr_matrix
 from marquee_core.scorers.scorer import RatedEvidence, ReleaseData
+from marquee_core.scorers.sparse import RowMatrix, SparseRows
 
 _ITEMS, _WEIGHTS = "items.npy", "weights.npy"
 # The number of later ratings at which the base of the history's power law has doubled.
 _HISTORY_OFFSET = 2.0
-# From this number of ratings in a batch on, it is worth the time to sort them by item.
-_MANY = 2_000
 # κ, the likes that the prior of a user without likes has for each dislike.
 _PRIOR_LIKES = 2.0
 
@@ -209,9 +207,8 @@ class HistoryScorer:
         """Scores all items for each of B users (float32, B × items)."""
         weights = self.weights
         values = history_values(profiles, self.config, self.dislike_limit)
-        rows = history_rows(profiles, values, len(weights.items), weights.positions)
-        # By column, the weights of an item are read once for all users who rated it.
-        scores: Float32 = (rows.tocsc() if rows.nnz > _MANY else rows) @ weights.weights
+        rows = histories(profiles, values, len(weights.items), weights.positions)
+        scores = rows.times(weights.weights)
         shares = prior_weights(profiles, values)
         if shares.any():
             scores += shares[:, None] * self.prior_scores
@@ -290,10 +287,10 @@ def positions_of(items: Int32, item_count: int) -> Int32:
     return positions
 
 
-def history_rows(
+def histories(
     profiles: Profiles, values: Float32, column_count: int, positions: Int32 | None = None
-) -> RowMatrix:
-    """Builds a sparse matrix with one row for the rated items of each user.
+) -> SparseRows:
+    """The rated items of each user as a sparse row.
 
     Args:
         profiles: The profiles of B users.
@@ -303,10 +300,16 @@ def history_rows(
             if the columns are the catalogue items.
 
     Returns:
-        The matrix (float32, B × columns).
+        The rows (float32, B × columns).
     """
     columns = profiles.items if positions is None else positions[profiles.items]
-    kept = (columns >= 0) & (values != 0)
-    indptr = np.zeros(len(profiles) + 1, dtype=np.int64)
-    np.cumsum(np.bincount(profiles.rows[kept], minlength=len(profiles)), out=indptr[1:])
-    return csr_matrix(indptr, columns[kept], values[kept], column_count)
+    kept = np.flatnonzero((columns >= 0) & (values != 0))
+    indptr = np.searchsorted(kept, profiles.indptr)
+    return SparseRows(indptr, columns[kept], values[kept], column_count)
+
+
+def history_rows(
+    profiles: Profiles, values: Float32, column_count: int, positions: Int32 | None = None
+) -> RowMatrix:
+    """The same as `histories`, as a matrix of SciPy."""
+    return histories(profiles, values, column_count, positions).matrix()

@@ -175,29 +175,31 @@ def _rank_rows(profiles: Profiles, ranker: _Ranker, hidden: Float32 | None) -> l
     totals = _masked(sums + ranker.shared, hidden)
     if approximated:
         near_top = top_rows(totals, _SUM_FACTOR * max(best_count, stars_count) + _MARGIN)
+    rows = np.arange(len(sums))[:, None]
     is_exact: dict[str, Bool] = {}
     for name, scorer in approximated.items():
         own_top = top_rows(_masked(outputs[name], hidden), best_count + _MARGIN)
         marks = is_exact[name] = np.zeros(sums.shape, dtype=np.bool_)
         for top in (near_top, own_top):
-            np.put_along_axis(marks, top.indexes, True, axis=1)
-        items = pad_rows(*np.nonzero(marks), len(marks)).indexes
+            marks[rows, top.indexes] = True
+        owners, found_items = np.divmod(np.flatnonzero(marks), marks.shape[1])
+        items = pad_rows(owners, found_items, len(marks)).indexes
         exact = timer.run(name, "rank", score_pairs, scorer, profiles, items)
-        change = ranker.weights[name] * (exact - np.take_along_axis(outputs[name], items, 1))
-        np.put_along_axis(outputs[name], items, exact, 1)
-        for array in (sums, totals):
-            np.put_along_axis(array, items, np.take_along_axis(array, items, 1) + change, 1)
+        change = ranker.weights[name] * (exact - outputs[name][rows, items])
+        outputs[name][rows, items] = exact
+        sums[rows, items] += change
+        totals[rows, items] += change
     best = _own_best(outputs, best_count, hidden)
     stars: Sequence[BestItems | None] = [None] * len(sums)
     if ranker.stars_scorers:
         top = top_rows(totals, stars_count)
         # A model that ranked has scored these items already, unless it abstained.
         known = {
-            name: np.take_along_axis(scores, top.indexes, 1)
+            name: scores[rows, top.indexes]
             for name, scores in outputs.items()
             if name in ranker.stars_scorers
             and not any(name in names for names in abstaining)
-            and (name not in is_exact or np.take_along_axis(is_exact[name], top.indexes, 1).all())
+            and (name not in is_exact or is_exact[name][rows, top.indexes].all())
         }
         stars = _stars(profiles, top, ranker, known)
     return [
@@ -284,7 +286,7 @@ def _own_best(
     for name, scores in outputs.items():
         masked = _masked(scores, hidden)
         top = top_rows(masked, best_count)
-        values = np.take_along_axis(scores, top.indexes, 1)
+        values = scores[np.arange(len(scores))[:, None], top.indexes]
         for row, count in enumerate(top.counts.tolist()):
             own = values[row, :count]
             if not count or (own[0] == own[-1] and _is_flat(masked[row])):
