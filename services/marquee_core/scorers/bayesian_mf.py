@@ -185,6 +185,18 @@ class BayesianMFScorer:
         scores += self._offsets
         return scores
 
+    def item_products(self) -> Float32 | None:
+        """See `ScoresByProduct.item_products`: those of the sketch, which are approximate."""
+        if self._sketch is None:
+            return None
+        return np.hstack([self._sketch.basis, self._offsets[:, None]])
+
+    def user_products(self, profiles: Profiles) -> Float32:
+        """See `ScoresByProduct.user_products`; the last column is 1."""
+        assert self._sketch is not None  # noqa: S101 - `item_products` is not None
+        inside = self.vectors(profiles)[:, :-1] @ self._sketch.projection
+        return np.hstack([inside, np.ones((len(profiles), 1), np.float32)])
+
     def similarities(self, item: int) -> Float32 | None:
         """See `Scorer.similarities`; the values are those of `Posterior.correlations`."""
         row = self._posterior.correlations(item)

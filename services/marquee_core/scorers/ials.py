@@ -247,6 +247,14 @@ class IALSScorer:
         scores: Float32 = self._factors[items] @ self._user_factors(profiles)[:, :, None]
         return scores[:, :, 0]
 
+    def item_products(self) -> Float32 | None:
+        """See `ScoresByProduct.item_products`."""
+        return self._factors
+
+    def user_products(self, profiles: Profiles) -> Float32:
+        """See `ScoresByProduct.user_products`."""
+        return self._user_factors(profiles)
+
     def _user_factors(self, profiles: Profiles) -> Float32:
         """x of each user (float32, B × k)."""
         values = self._values(profiles)

@@ -13,9 +13,11 @@ from typing import Annotated, Self
 
 import numpy as np
 
-from marquee_core.arrays import Float32, Int32, load_array, save_array
+from marquee_core.arrays import Bool, Float32, Int32, load_array, save_array
 from marquee_core.errors import ArtifactError
 from marquee_core.ratings import Profiles
+from marquee_core.retrieval.exact import Found
+from marquee_core.retrieval.top import top_indexes
 from marquee_core.scorers.hyperparameters import (
     FiniteFloat,
     Interval,
@@ -203,8 +205,41 @@ class HistoryScorer:
         scores: Float32 = self.prior @ self.weights.weights
         return scores
 
-    def score(self, profiles: Profiles) -> Float32:
-        """Scores all items for each of B users (float32, B × items)."""
+    def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
+        """Scores items for each of B users (float32, B × C); see `Scorer.score`."""
+        weights, scores = self.weights, self._scores(profiles)
+        if len(weights.items) == weights.item_count:
+            return scores if items is None else scores[:, items]
+        count = weights.item_count if items is None else len(items)
+        whole = np.zeros((len(profiles), count), dtype=np.float32)
+        if items is None:
+            whole[:, weights.items] = scores
+        else:
+            places = weights.positions[items]
+            known = np.flatnonzero(places >= 0)
+            whole[:, known] = scores[:, places[known]]
+        return whole
+
+    def retrieve(self, profiles: Profiles, count: int, eligible: Bool | None) -> list[Found]:
+        """See `Retrieves.retrieve`.
+
+        An item without weights scores 0. It is not among the best, and not looked at, while enough
+        items with weights have positive scores.
+        """
+        weights, found = self.weights, []
+        own = None if eligible is None else eligible[weights.items]
+        for place, row in enumerate(self._scores(profiles)):
+            top = top_indexes(row, count, own)
+            if len(top) == count and row[top[-1]] > 0:
+                found.append((weights.items[top], row[top]))
+                continue
+            (whole,) = self.score(profiles.take(np.array([place])))
+            top = top_indexes(whole, count, eligible)
+            found.append((top.astype(np.int32), whole[top]))
+        return found
+
+    def _scores(self, profiles: Profiles) -> Float32:
+        """Scores the items with weights for each of B users (float32, B × m)."""
         weights = self.weights
         values = history_values(profiles, self.config, self.dislike_limit)
         rows = histories(profiles, values, len(weights.items), weights.positions)
@@ -212,11 +247,7 @@ class HistoryScorer:
         shares = prior_weights(profiles, values)
         if shares.any():
             scores += shares[:, None] * self.prior_scores
-        if len(weights.items) == weights.item_count:
-            return scores
-        whole = np.zeros((len(profiles), weights.item_count), dtype=np.float32)
-        whole[:, weights.items] = scores
-        return whole
+        return scores
 
     def evidence(
         self, profile: Profiles, item: int, similarities: Float32 | None, count: int
