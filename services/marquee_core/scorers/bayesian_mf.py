@@ -175,14 +175,14 @@ class BayesianMFScorer:
         scores += offsets
         return scores
 
-    def approximate(self, profiles: Profiles) -> Float32 | None:
+    def approximate(self, profiles: Profiles, items: Int32 | None = None) -> Float32 | None:
         """See `Approximates.approximate`; None for a release without a sketch."""
         if self._sketch is None:
             return None
         vectors = self.vectors(profiles)
-        scores = self._sketch.products(vectors[:, :-1])
+        scores = self._sketch.products(vectors[:, :-1], items)
         scores += vectors[:, -1:]
-        scores += self._offsets
+        scores += self._offsets if items is None else self._offsets[items]
         return scores
 
     def item_products(self) -> Float32 | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from marquee_core.scorers.scorer import (
     RatedEvidence,
     ReleaseData,
     Scorer,
+    implements,
     score_pairs,
 )
 from marquee_services.errors import FieldViolation, InvalidFields, ModelNotFound
@@ -248,7 +249,7 @@ class Engine:
         searching = {
             name: scorer
             for name, scorer in selected.items()
-            if name in self.indexes or isinstance(scorer, Retrieves)
+            if name in self.indexes or implements(type(scorer), Retrieves)
         }
         return {
             name: self.timer.run(
@@ -261,17 +262,17 @@ class Engine:
         self, name: str, scorer: Scorer, profiles: Profiles, count: int, eligible: Bool | None
     ) -> list[Found]:
         """A model's best items for each user."""
-        if isinstance(scorer, Retrieves):
-            return scorer.retrieve(profiles, count, eligible)
+        if implements(type(scorer), Retrieves):
+            return cast("Retrieves", scorer).retrieve(profiles, count, eligible)
         index = self.indexes.get(name)
         if (
             index is None
-            or not isinstance(scorer, ScoresByProduct)
+            or not implements(type(scorer), ScoresByProduct)
             or not (profiles.counts > 0).all()
         ):
             return _best_of_all(scorer, profiles, count, eligible)
-        products = scorer.user_products(profiles)
-        if not isinstance(scorer, Approximates):
+        products = cast("ScoresByProduct", scorer).user_products(profiles)
+        if not implements(type(scorer), Approximates):
             return index.search(products, count, eligible)
         found = index.search(products, _wider(count), eligible)
         return _exactly(scorer, profiles, found, count)
@@ -332,7 +333,9 @@ def _best_of_all(
 
     If the model can approximate its scores, these find the items, which are then scored exactly.
     """
-    rough = scorer.approximate(profiles) if isinstance(scorer, Approximates) else None
+    rough = None
+    if implements(type(scorer), Approximates):
+        rough = cast("Approximates", scorer).approximate(profiles)
     found: list[Found] = []
     for row in scorer.score(profiles) if rough is None else rough:
         top = top_indexes(row, count if rough is None else _wider(count), eligible)
