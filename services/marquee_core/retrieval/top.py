@@ -94,13 +94,14 @@ def top_rows(scores: Float32, count: int, eligible: Bool | None = None) -> TopRo
     if rows == 1:
         best = _best(usable[0], flat, count).astype(np.int32)
         return TopRows(best[None], np.array([len(best)]))
-    pool = pad_rows(*np.divmod(flat, size), rows)
+    pool = pad_rows(flat // size, flat % size, rows)
     if pool.indexes.shape[1] > _WIDE * count:
         # Many scores are equal, or the rows are short: sorting all of them would take long.
         for row, near_row in enumerate(near.copy()):
             near[row] = False
             near[row, _best(usable[row], np.flatnonzero(near_row), count)] = True
-        pool = pad_rows(*np.divmod(np.flatnonzero(near), size), rows)
+        flat = np.flatnonzero(near)
+        pool = pad_rows(flat // size, flat % size, rows)
     values = usable[np.arange(rows)[:, None], pool.indexes]
     values[np.arange(values.shape[1]) >= pool.counts[:, None]] = -np.inf
     order = np.argsort(-values, axis=1, kind="stable")[:, :count]

@@ -201,8 +201,9 @@ def _rank_rows(
         marks = is_exact[name] = np.zeros(sums.shape, dtype=np.bool_)
         for top in (near_top, own_top):
             marks[rows, top.indexes] = True
-        owners, found = np.divmod(np.flatnonzero(marks), marks.shape[1])
-        places = pad_rows(owners, found, len(marks)).indexes
+        marked = np.flatnonzero(marks)
+        count, width = marks.shape
+        places = pad_rows(marked // width, marked % width, count).indexes
         chosen = _items_at(items, places)
         exact = timer.run(name, "rank", score_pairs, scorer, profiles, chosen)
         change = ranker.weights[name] * (exact - outputs[name][rows, places])
