@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -228,8 +229,9 @@ class Engine:
     ) -> dict[str, list[Found]]:
         """Retrieves each model's best items for each user.
 
-        If some of the models can search, the others are left out: they would have to score the
-        whole catalogue. They score the items that are found.
+        If some of several models can search, the others are left out: they would have to score the
+        whole catalogue. They score the items that are found. A model alone scores everything,
+        unless it has an index.
 
         Args:
             queries: The users; they must have passed `check`. Their candidates are ignored.
@@ -246,36 +248,17 @@ class Engine:
         """
         profiles = self.profiles(queries)
         selected = self.select(models)
+        alone = len(selected) == 1
         searching = {
             name: scorer
             for name, scorer in selected.items()
-            if name in self.indexes or implements(type(scorer), Retrieves)
+            if name in self.indexes or (not alone and implements(type(scorer), Retrieves))
         }
-        return {
-            name: self.timer.run(
-                name, "retrieve", self._best, name, scorer, profiles, count, eligible
-            )
-            for name, scorer in (searching or selected).items()
-        }
-
-    def _best(
-        self, name: str, scorer: Scorer, profiles: Profiles, count: int, eligible: Bool | None
-    ) -> list[Found]:
-        """A model's best items for each user."""
-        if implements(type(scorer), Retrieves):
-            return cast("Retrieves", scorer).retrieve(profiles, count, eligible)
-        index = self.indexes.get(name)
-        if (
-            index is None
-            or not implements(type(scorer), ScoresByProduct)
-            or not (profiles.counts > 0).all()
-        ):
-            return _best_of_all(scorer, profiles, count, eligible)
-        products = cast("ScoresByProduct", scorer).user_products(profiles)
-        if not implements(type(scorer), Approximates):
-            return index.search(products, count, eligible)
-        found = index.search(products, _wider(count), eligible)
-        return _exactly(scorer, profiles, found, count)
+        best: dict[str, list[Found]] = {}
+        for name, scorer in (searching or selected).items():
+            search = partial(_search, self.indexes.get(name)) if searching else _best_of_all
+            best[name] = self.timer.run(name, "retrieve", search, scorer, profiles, count, eligible)
+        return best
 
     def compare(self, item: int) -> dict[str, Float32]:
         """The similarities of an item to all items (float32, items), by the model's name.
@@ -324,6 +307,25 @@ class Engine:
             )
             for row in range(len(query.candidates))
         ]
+
+
+def _search(
+    index: ItemIndex | None,
+    scorer: Scorer,
+    profiles: Profiles,
+    count: int,
+    eligible: Bool | None,
+) -> list[Found]:
+    """The best items of a model for each user, by its index or, without one, by its own search."""
+    if index is None:
+        return cast("Retrieves", scorer).retrieve(profiles, count, eligible)
+    if not (profiles.counts > 0).all():
+        return _best_of_all(scorer, profiles, count, eligible)
+    products = cast("ScoresByProduct", scorer).user_products(profiles)
+    if not implements(type(scorer), Approximates):
+        return index.search(products, count, eligible)
+    found = index.search(products, _wider(count), eligible)
+    return _exactly(scorer, profiles, found, count)
 
 
 def _best_of_all(
