@@ -131,20 +131,29 @@ def test_similarities_are_symmetric_and_bounded() -> None:
 
 
 @pytest.mark.parametrize("count", [3, 12, 40])
-def test_the_best_items_are_found_among_the_items_with_weights(count: int) -> None:
-    """Items beyond `max_items` are found too, if too few of those with weights score above 0."""
+@pytest.mark.parametrize("tail_sources", [0, 4])
+def test_the_best_items_are_found_among_those_with_dense_weights(
+    count: int, tail_sources: int
+) -> None:
+    """Other items are found too, if too few of those with dense weights score above 0."""
     data = data_of(made_up())
-    scorer = fitted(data, EASEConfig(max_items=data.matrix.item_count // 2)).scorer
+    half = data.matrix.item_count // 2
+    scorer = fitted(data, EASEConfig(max_items=half, tail_sources=tail_sources)).scorer
     profiles = data.matrix.profiles([0, 1, 2])
     scores = scorer.score(profiles)
+    liked = np.argsort(-np.bincount(data.matrix.items[data.matrix.ratings >= 3]), kind="stable")
+    core = np.isin(np.arange(data.matrix.item_count), liked[:half])
     some = np.arange(data.matrix.item_count) % 3 > 0
-    for eligible in (None, some, ~scores[0].astype(np.bool_)):
+    for eligible in (None, some, ~core):
         for row, (items, found) in zip(
             scores, scorer.retrieve(profiles, count, eligible), strict=True
         ):
-            assert items.tolist() == top_indexes(row, count, eligible).tolist()
+            allowed = core if eligible is None else core & eligible
+            is_enough = np.count_nonzero(row[allowed] > 0) >= count
+            expected = top_indexes(row, count, allowed if is_enough else eligible)
+            assert items.tolist() == expected.tolist()
             np.testing.assert_allclose(found, row[items], atol=1e-6)
-    items = np.array([4, 0, 4, 9], dtype=np.int32)
+    items = np.array([4, 0, 4, 9, 29], dtype=np.int32)
     np.testing.assert_allclose(scorer.score(profiles, items), scores[:, items], atol=1e-6)
 
 
