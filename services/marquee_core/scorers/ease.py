@@ -8,11 +8,10 @@ from typing import Annotated, Self
 
 import numpy as np
 
-from marquee_core.arrays import Bool, Float32, Int32, load_array, save_array
+from marquee_core.arrays import Float32, Int32, load_array, save_array
 from marquee_core.errors import ArtifactError
 from marquee_core.output import Output
 from marquee_core.ratings import Profiles
-from marquee_core.retrieval.exact import Found
 from marquee_core.scorers.config import load_config, save_config
 from marquee_core.scorers.history_scorer import HistoryScorer
 from marquee_core.scorers.hyperparameters import DropoutRate, NonNegativeFloat, Search
@@ -117,9 +116,10 @@ class EASEScorer:
         """See `Scorer.score`."""
         return self._histories.score(profiles, items)
 
-    def retrieve(self, profiles: Profiles, count: int, eligible: Bool | None) -> list[Found]:
-        """See `Retrieves.retrieve`."""
-        return self._histories.retrieve(profiles, count, eligible)
+    def score_core(self, profiles: Profiles) -> tuple[Int32, Float32]:
+        """See `ScoresCore.score_core`: the items with dense weights."""
+        core = self._weights.items
+        return core, self._histories.score(profiles, core)
 
     def similarities(self, item: int) -> Float32 | None:
         """The partial correlation of an item with each item, given all other items.

@@ -8,10 +8,8 @@ from typing import Self
 
 import numpy as np
 
-from marquee_core.arrays import Bool, Float32, Int32
+from marquee_core.arrays import Float32, Int32
 from marquee_core.ratings import Profiles
-from marquee_core.retrieval.exact import Found
-from marquee_core.retrieval.top import top_indexes
 from marquee_core.scorers.item_weights import (
     ItemWeights,
     ItemWeightsConfig,
@@ -70,23 +68,6 @@ class HistoryScorer:
             prior = self.prior_scores if items is None else self.prior_scores[items]
             scores += shares[:, None] * prior
         return scores
-
-    def retrieve(self, profiles: Profiles, count: int, eligible: Bool | None) -> list[Found]:
-        """See `Retrieves.retrieve`; searches the core.
-
-        The other items are looked at only if too few items of the core have positive scores.
-        """
-        core, found = self.weights.items, []
-        own = None if eligible is None else eligible[core]
-        for place, row in enumerate(self.score(profiles, core)):
-            top = top_indexes(row, count, own)
-            if len(top) == count and row[top[-1]] > 0:
-                found.append((core[top], row[top]))
-                continue
-            (whole,) = self.score(profiles.take(np.array([place])))
-            top = top_indexes(whole, count, eligible)
-            found.append((top.astype(np.int32), whole[top]))
-        return found
 
     def evidence(
         self, profile: Profiles, item: int, similarities: Float32 | None, count: int

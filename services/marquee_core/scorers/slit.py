@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Self
 
-from marquee_core.arrays import Bool, Float32, Int32
+from marquee_core.arrays import Float32, Int32
 from marquee_core.output import Output
 from marquee_core.ratings import Profiles
-from marquee_core.retrieval.exact import Found
 from marquee_core.scorers.config import load_config, save_config
 from marquee_core.scorers.history_scorer import HistoryScorer
 from marquee_core.scorers.hyperparameters import Interval, NonNegativeFloat, Search
@@ -98,9 +97,10 @@ class SLITScorer:
         """See `Scorer.score`."""
         return self._histories.score(profiles, items)
 
-    def retrieve(self, profiles: Profiles, count: int, eligible: Bool | None) -> list[Found]:
-        """See `Retrieves.retrieve`."""
-        return self._histories.retrieve(profiles, count, eligible)
+    def score_core(self, profiles: Profiles) -> tuple[Int32, Float32]:
+        """See `ScoresCore.score_core`: the items with dense weights."""
+        core = self._weights.items
+        return core, self._histories.score(profiles, core)
 
     def similarities(self, item: int) -> Float32 | None:  # noqa: ARG002 - the protocol's
         """None: an item that often follows another is not therefore similar to it."""
