@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,8 @@ from marquee_core.release.parsing import parse_manifest
 from marquee_core.release.pointer import Change, Production
 from marquee_core.release.signing import KeyFileError, Signer, TrustedKeys, generate_key
 from marquee_core.release.store import ReleaseStore
-from marquee_core.release.verdict import (
-    Check,
-    Decision,
-    Verdict,
-    latest_verdict,
-    record_verdict,
-)
+from marquee_core.release.verdict import Check, Decision, Verdict
+from marquee_core.release.verdicts import latest_verdict, record_verdict
 from marquee_core.scorers.config import load_config
 from marquee_core.scorers.ials import IALSConfig
 from marquee_core.service_names import GATEWAY
@@ -72,9 +68,11 @@ def _documents(folder: Path, manifest: Manifest) -> list[Target]:
         (Path(store.storage.root) / "experiments").write_bytes(data)
         ExperimentStore(store).all()
 
+    judged = replace(manifest, release_id="r1")
+
     def read_verdicts(data: bytes) -> None:
         verdicts.write_bytes(data)
-        latest_verdict(store.storage, "r1")
+        latest_verdict(store.storage, judged)
         record_verdict(store.storage, verdict)
 
     config = folder / "config"
