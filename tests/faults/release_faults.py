@@ -16,145 +16,20 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-import marquee
-from faults.callers import CALL_TIMEOUT_S, Callers
 from faults.living import until
+from faults.release_system import System, republished, row_of, system
 from faults.rows import Row, report
 from marquee_core.arrays import load_array
-from marquee_core.errors import ArtifactError
-from marquee_core.release.manifest import Manifest, hash_folder
 from marquee_core.release.pruning import prune
-from marquee_core.release.store import ReleaseStore
-from marquee_core.service_names import CF, GATEWAY
-from marquee_services.processes import ServiceProcess
-from toy.release import ITEMS, USERS, publish_toy
 
 _MARQUEE = (sys.executable, "-m", "marquee.cli")
-# How long users call on after a fault, before the row ends.
-_AFTER_S = 0.5
 _DISK_MIB = 6
-
-
-class System:
-    """A gateway and a CF service over a store, with users who call all the time.
-
-    Attributes:
-        folder: A folder for temporary files.
-        store: The release store.
-        users: The users.
-        client: A client of the gateway.
-        cache: The folder of the servers' copies.
-    """
-
-    def __init__(self, folder: Path, cache: Path | None = None) -> None:
-        """Publishes a release and starts the servers.
-
-        Args:
-            folder: An empty folder.
-            cache: The folder of the servers' copies; None for one in `folder`.
-        """
-        self.folder = folder
-        self.store = ReleaseStore(str(folder / "store"))
-        self.cache = cache or folder / "cache"
-        self._published = 0
-        first = self.publish()
-        self.store.promote(first.release_id)
-        shared = {
-            "store": self.store.url,
-            "cache-dir": str(self.cache),
-            "poll-interval": "0.1",
-            "scrub-interval": "0.5",
-        }
-        self.processes = [ServiceProcess(CF, shared, folder / "cf.log")]
-        # A loaded machine must not degrade answers.
-        limits = {"probe-interval": "0.1", "backend-timeout": str(CALL_TIMEOUT_S)}
-        options = {**shared, **limits, "cf-target": self.processes[0].address}
-        self.processes.append(ServiceProcess(GATEWAY, options, folder / "gateway.log"))
-        for process in self.processes:
-            process.wait_until_serving()
-        self.client = marquee.Client(self.processes[-1].address, timeout=CALL_TIMEOUT_S)
-        until(lambda: not self.client.recommend("u1").source.degraded, "the first full answer")
-        users, items = [f"u{n}" for n in range(USERS)], [f"i{n}" for n in range(ITEMS)]
-        self.users = Callers(self.processes[-1].address, users, items)
-
-    def publish(self) -> Manifest:
-        """Publishes another release that the servers can load."""
-        self._published += 1
-        made = self.folder / f"made-{self._published}"
-        return publish_toy(self.store, made, seed=self._published, servable=True)
-
-    def release_folder(self, release_id: str) -> Path:
-        """The folder of a release in the store."""
-        return Path(self.store.storage.path("releases", release_id))
-
-    def serves(self, release_id: str) -> bool:
-        """Whether an answer is full and of a release."""
-        source = self.client.recommend("u1").source
-        return source.release_id == release_id and not source.degraded
-
-    def promote(self, manifest: Manifest) -> None:
-        """Promotes a release, and waits until it serves."""
-        self.store.promote(manifest.release_id)
-        until(lambda: self.serves(manifest.release_id), f"an answer of {manifest.release_id}")
-
-    def refused(self, release_id: str) -> bool:
-        """Whether a server says that it refused a release."""
-        reason = self.client.status().pending_release_reason
-        return release_id in reason and "refused" in reason
-
-    def stop(self) -> list[int]:
-        """Stops the servers; returns their exit statuses."""
-        self.client.close()
-        return [process.stop() for process in reversed(self.processes)]
-
-    def kill(self) -> None:
-        """Kills the servers."""
-        for process in self.processes:
-            process.kill()
-
-
-@contextmanager
-def system(folder: Path, cache: Path | None = None) -> Iterator[System]:
-    """A system whose users call until the end."""
-    made = System(folder, cache)
-    try:
-        with made.users:
-            yield made
-    finally:
-        made.kill()
-
-
-def _row(made: System, name: str, fault: Callable[[Row], str]) -> Row:
-    """Lets a fault happen, and sums up what became of the users' calls meanwhile.
-
-    Args:
-        made: The system.
-        name: The row's name.
-        fault: Lets it happen; returns what happened, in words, and adds to the row what is wrong.
-    """
-    row = Row(name)
-    begin = time.monotonic()
-    try:
-        row.happened = fault(row)
-    except (AssertionError, ArtifactError, OSError) as error:
-        row.wrong.append(str(error))
-    end = time.monotonic()
-    time.sleep(_AFTER_S)
-    row.calls = made.users.between(begin, end + _AFTER_S)
-    row.recovery_s = made.users.recovered_after(end)
-    row.check(row.calls.total > 0, "no call ended")
-    row.check(row.calls.failed == 0, f"{row.calls.failed} calls failed: {row.calls.error}")
-    row.check(row.calls.degraded == 0, f"{row.calls.degraded} answers were degraded")
-    for process in made.processes:
-        row.check(process.running, f"the {process.service} ended")
-    return row
 
 
 def truncated_in_place(made: System) -> Row:
@@ -169,7 +44,7 @@ def truncated_in_place(made: System) -> Row:
         made.promote(made.publish())
         return f"{len(files)} files cut to half; then another release was promoted"
 
-    return _row(made, "serving release truncated in place", fault)
+    return row_of(made, "serving release truncated in place", fault)
 
 
 def damaged_copy(made: System) -> Row:
@@ -187,7 +62,7 @@ def damaged_copy(made: System) -> Row:
         row.check(made.serves(serving), "it no longer serves")
         return "one byte of the factors' copy flipped; the scrub fetched it again"
 
-    return _row(made, "flipped byte in a server's copy", fault)
+    return row_of(made, "flipped byte in a server's copy", fault)
 
 
 def unloadable(made: System, name: str, damage: Callable[[Path], None]) -> Row:
@@ -203,25 +78,7 @@ def unloadable(made: System, name: str, damage: Callable[[Path], None]) -> Row:
         made.store.rollback()
         return f"refused: {reason}"
 
-    return _row(made, name, fault)
-
-
-def republished(
-    store: ReleaseStore, manifest: Manifest, change: Callable[[Path], None]
-) -> Manifest:
-    """Changes a release's files and their digests, as its trainer could have made them.
-
-    Args:
-        store: The local store that holds it.
-        manifest: The release.
-        change: Changes files in its folder.
-    """
-    folder = Path(store.storage.path("releases", manifest.release_id))
-    change(folder)
-    found = hash_folder(folder)
-    changed = replace(manifest, files={path: found[path] for path in manifest.files})
-    (folder / "manifest.json").write_text(changed.to_json())
-    return changed
+    return row_of(made, name, fault)
 
 
 def nan_weights(folder: Path) -> None:
@@ -253,7 +110,7 @@ def flipped_byte(made: System) -> Row:
         row.check(production is not None and production.release_id == serving, "it was promoted")
         return done.stderr.strip()
 
-    return _row(made, "flipped byte before a promotion", fault)
+    return row_of(made, "flipped byte before a promotion", fault)
 
 
 def garbage_pointer(made: System) -> Row:
@@ -273,7 +130,7 @@ def garbage_pointer(made: System) -> Row:
         row.check(after.history == before.history, "the history was lost")
         return f"status told of it; a promotion restored the {len(after.history)} earlier releases"
 
-    return _row(made, "garbage in place of the pointer", fault)
+    return row_of(made, "garbage in place of the pointer", fault)
 
 
 def rollback_past_damage(made: System) -> Row:
@@ -289,7 +146,7 @@ def rollback_past_damage(made: System) -> Row:
         until(lambda: made.serves(good.release_id), "an answer of the release before")
         return "the release between had lost its models and was skipped"
 
-    return _row(made, "rollback past a damaged release", fault)
+    return row_of(made, "rollback past a damaged release", fault)
 
 
 def promotions_at_once(made: System, rounds: int = 2) -> Row:
@@ -313,7 +170,7 @@ def promotions_at_once(made: System, rounds: int = 2) -> Row:
             until(partial(made.serves, production.release_id), "an answer of the last one")
         return f"{rounds} rounds; history and audit have all of them"
 
-    return _row(made, "three promotions at once", fault)
+    return row_of(made, "three promotions at once", fault)
 
 
 _PUBLISHER = """
@@ -356,7 +213,7 @@ def killed_publisher(made: System, kills: int = 3) -> Row:
         row.check(not list(releases.glob(".partial-*")), "they were not removed")
         return f"{kills} unfinished folders were removed by `prune`"
 
-    return _row(made, "killed publishers", fault)
+    return row_of(made, "killed publishers", fault)
 
 
 def fill_disk(file: Path) -> None:
@@ -383,7 +240,7 @@ def full_disk(made: System) -> Row:
         until(lambda: made.serves(new.release_id), "an answer of the new release")
         return f"{reason}; loaded {time.monotonic() - start:.1f} s after there was room"
 
-    return _row(made, "full disk", fault)
+    return row_of(made, "full disk", fault)
 
 
 @contextmanager

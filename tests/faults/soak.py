@@ -33,7 +33,8 @@ from bench.open_loop import OpenPlan
 from faults.callers import Callers
 from faults.living import until
 from faults.open_load import run_load
-from faults.release_faults import fill_disk, nan_weights, republished, small_disk
+from faults.release_faults import fill_disk, nan_weights, small_disk
+from faults.release_system import republished
 from faults.rows import Calls, Row, report
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
@@ -97,8 +98,8 @@ class Soak:
         self.services: dict[str, ServiceProcess] = {}
         for name in ("cf-1", "cf-2", "gateway-1", "gateway-2"):
             self.start(name)
-        for process in self.services.values():
-            process.wait_until_serving() if process.service == GATEWAY else None
+        for place in (1, 2):
+            self.services[f"gateway-{place}"].wait_until_serving()
         self.gateways = [self.services[f"gateway-{n}"].address for n in (1, 2)]
         self.target = "ipv4:" + ",".join(self.gateways)
         self.samples: list[_Sample] = []
@@ -153,8 +154,6 @@ class Soak:
             if release is None or release.release_id != release_id:
                 return False
         return True
-
-    # The faults. Each returns once the system should be whole again.
 
     def good_release(self) -> None:
         """A new release is promoted."""
@@ -307,8 +306,7 @@ def _peak(soak: Soak) -> float:
 def run(soak: Soak, seconds: float, rate: float, timeout_s: float) -> list[Row]:
     """Causes faults until the time is up; returns a row for each kind, and one for growth."""
     kinds: dict[str, _Kind] = {}
-    users = [f"u{n}" for n in range(USERS)]
-    items = [f"i{n}" for n in range(ITEMS)]
+    users, items = [f"u{n}" for n in range(USERS)], [f"i{n}" for n in range(ITEMS)]
     callers = Callers(soak.target, users, items, 2, timeout_s, 0.02, health_check=True)
     stop_sampling = threading.Event()
 
@@ -393,8 +391,7 @@ def main() -> int:
             sys.stdout.flush()
             rows = run(soak, 60 * arguments.minutes, _OVERLOAD * peak, arguments.timeout)
             ended = {name: process.stop() for name, process in soak.services.items()}
-            for row in rows[-1:]:
-                row.check(not any(ended.values()), f"exit statuses {ended}")
+            rows[-1].check(not any(ended.values()), f"exit statuses {ended}")
         finally:
             for process in soak.services.values():
                 process.kill()

@@ -154,7 +154,11 @@ class JSONWebTokens:
         given = words.split() if isinstance(words, str) else words
         scopes = frozenset(scope for scope in Scope if isinstance(given, list) and scope in given)
         name = "".join(c if c.isprintable() else "?" for c in str(claims["sub"])[:_MAX_NAME])
-        return Caller(f"subject:{name}", scopes, float(claims["exp"]))
+        try:
+            expires = float(claims["exp"])
+        except OverflowError as error:
+            raise Unauthenticated("the token's expiry is no time") from error
+        return Caller(f"subject:{name}", scopes, expires)
 
     def _start_fetch(self) -> None:
         """Fetches the keys in the background, unless that is in progress or was done just now."""

@@ -38,7 +38,7 @@ def check_is_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
-    except zipfile.BadZipFile as error:
+    except _DAMAGE as error:
         raise RatingsError(f"{path.name}: {error}") from error
     for name, (kind, advice) in _DOCUMENTS.items():
         if name in names:
