@@ -49,6 +49,7 @@ _OVERLOAD = 1.5
 _PEAK_S, _SLICE_S = 4.0, 5.0
 _FROZEN_S = 3.0
 _MOST_GROWTH = 0.02
+_VARIES = 2  # descriptors or threads, by which gRPC's pools vary
 _SAMPLE_S = 1.0
 # The share of the time after which the caches are full, and what is then compared with the end.
 _SETTLED, _WINDOW = 0.3, 0.2
@@ -103,7 +104,6 @@ class Soak:
         self.gateways = [self.services[f"gateway-{n}"].address for n in (1, 2)]
         self.target = "ipv4:" + ",".join(self.gateways)
         self.samples: list[_Sample] = []
-        self.errors = 0
 
     def issue(self) -> None:
         """Issues the certificates of gateways and CF services, in place of earlier ones."""
@@ -253,7 +253,7 @@ class Soak:
 
 
 def _messages() -> list[bytes]:
-    """Requests for visitors, whose answers must be computed, each different from the others."""
+    """Requests for visitors, each different from the others."""
     requests = []
     for number in range(500):
         ratings = [
@@ -304,7 +304,7 @@ def _peak(soak: Soak) -> float:
 
 
 def run(soak: Soak, seconds: float, rate: float, timeout_s: float) -> list[Row]:
-    """Causes faults until the time is up; returns a row for each kind, and one for growth."""
+    """Causes faults until the time is up; returns a row for each kind and one for growth."""
     kinds: dict[str, _Kind] = {}
     users, items = [f"u{n}" for n in range(USERS)], [f"i{n}" for n in range(ITEMS)]
     callers = Callers(soak.target, users, items, 2, timeout_s, 0.02, health_check=True)
@@ -369,7 +369,8 @@ def _growth(samples: list[_Sample], start: float, end: float) -> Row:
             growth = after / before - 1
             shown = f"{after / 2**20:.0f} MiB" if what == "resident" else f"{after:.0f}"
             told.append(f"{name} {what} {shown} ({growth:+.1%})")
-            row.check(growth <= _MOST_GROWTH, f"{name}: {what} grew by {growth:.1%}")
+            holds = growth <= _MOST_GROWTH or after - before <= _VARIES
+            row.check(holds, f"{name}: {what} grew by {growth:.1%}")
     row.happened = ", ".join(told)
     return row
 

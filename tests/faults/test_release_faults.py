@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from faults.release_faults import (
-    System,
     damaged_copy,
     flipped_byte,
     full_disk,
@@ -18,10 +17,10 @@ from faults.release_faults import (
     promotions_at_once,
     rollback_past_damage,
     small_disk,
-    system,
     truncated_in_place,
     unloadable,
 )
+from faults.release_system import System, system
 from faults.rows import Row
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
