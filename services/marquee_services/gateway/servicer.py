@@ -7,20 +7,24 @@ Deadlines of calls, limits on load and the mapping of errors to statuses are in
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import recommender_service_pb2_grpc, types_pb2
 from marquee_services.gateway.answering.lookups import Lookups
 from marquee_services.gateway.answering.predict import Predictor
-from marquee_services.gateway.answering.recommend import Recommender
+from marquee_services.gateway.answering.recommend import ComputedAnswer, Recommender
 from marquee_services.gateway.answering.similar import SimilarItemsFinder
 from marquee_services.gateway.answering.status import StatusReporter
-from marquee_services.gateway.answering.stored_answers import AnswerOrigin, StoredAnswers
+from marquee_services.gateway.answering.stored_answers import (
+    AnswerOrigin,
+    StoredAnswers,
+    microseconds_since,
+)
 from marquee_services.gateway.batch import recommend_batch
 from marquee_services.gateway.batch_lane import BatchLane, subject_cost
 from marquee_services.gateway.caching.message_bytes import SerializedResponse
+from marquee_services.gateway.caching.request_key import RequestKey
 from marquee_services.gateway.ranking.deadline import Deadline
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.gateway.validation import validate
@@ -101,26 +105,29 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
 
     async def Recommend(  # type: ignore[override]  # the interceptor sends serialised responses
         self, request: pb.RecommendRequest, context: Context
-    ) -> pb.RecommendResponse | SerializedResponse:
+    ) -> SerializedResponse:
         """Recommends items to one subject."""
         start = time.perf_counter()
-        stored = self._stored_answers.single(request, start)
+        key = RequestKey.of(request)
+        stored = self._stored_answers.single(request, key, start)
         self._stored_share += _SHARE_STEP * ((stored is not None) - self._stored_share)
         if stored is not None:
             message, origin = stored
             self._answers[origin].inc()
             return message
         name = "RecommendWithReasons" if request.options.include_reasons else "Recommend"
-        async with self._admitted(context, name, subject_cost(request)):
-            response = await self._recommender.recommend(
+        seconds = time_left(context, self._settings.default_deadline)
+        async with self._computing.admit(name, subject_cost(request), seconds):
+            await self._let_calls_arrive()
+            answer = await self._recommender.recommend(
                 validate(request),
+                key,
                 self._deadline(context),
                 # Reasons cost about as much as the ranking, and are the first to go.
                 leave_out_reasons=self._computing.has_overload,
             )
         self._answers[AnswerOrigin.COMPUTED].inc()
-        self._finish(response.source, start)
-        return response
+        return self._completed(answer, start)
 
     async def BatchRecommend(  # type: ignore[override]  # the interceptor sends serialised responses
         self, request: pb.BatchRecommendRequest, context: Context
@@ -135,7 +142,7 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
             self._deadline(context),
             self._batch_lane,
             self._settings.batch_parallel,
-            lambda source: self._finish(source, start),
+            lambda answer: self._completed(answer, start),
         ):
             yield message
 
@@ -144,7 +151,9 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
     ) -> pb.PredictRatingsResponse:
         """Predicts the ratings that a subject would give to items."""
         start = time.perf_counter()
-        async with self._admitted(context, "PredictRatings"):
+        seconds = time_left(context, self._settings.default_deadline)
+        async with self._computing.admit("PredictRatings", seconds_left=seconds):
+            await self._let_calls_arrive()
             response = await self._predictor.predict(validate(request), self._deadline(context))
         self._finish(response.source, start)
         return response
@@ -154,7 +163,9 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
     ) -> pb.SimilarItemsResponse:
         """Finds the items that are most similar to an item."""
         start = time.perf_counter()
-        async with self._admitted(context, "SimilarItems"):
+        seconds = time_left(context, self._settings.default_deadline)
+        async with self._computing.admit("SimilarItems", seconds_left=seconds):
+            await self._let_calls_arrive()
             response = await self._similar_items.similar(validate(request), self._deadline(context))
         self._finish(response.source, start)
         return response
@@ -175,31 +186,26 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         """Answers the gateway's state."""
         return self._status.status()
 
-    @asynccontextmanager
-    async def _admitted(self, context: Context, name: str, cost: int = 1) -> AsyncIterator[None]:
-        """Surrounds the computation of an answer, unless it must be refused.
-
-        Args:
-            context: The call.
-            name: The class of calls among which latencies are compared.
-            cost: What the answer costs.
-
-        Raises:
-            Busy: Too many answers are being computed.
-        """
-        seconds = time_left(context, self._settings.default_deadline)
-        async with self._computing.admit(name, cost, seconds):
-            if self._computing.has_overload:
-                await self._calls().until_all_arrived()
-            yield
+    async def _let_calls_arrive(self) -> None:
+        """Lets calls be handed over, while calls are being refused."""
+        if self._computing.has_overload:
+            await self._calls().until_all_arrived()
 
     def _deadline(self, context: Context) -> Deadline:
         """How long the backends may take for a call."""
         seconds = time_left(context, self._settings.default_deadline)
         return Deadline(seconds, self._settings.deadline_reserve)
 
+    def _completed(self, answer: ComputedAnswer, start: float) -> SerializedResponse:
+        """Sets the time that an answer took, and counts the reasons for which it is degraded."""
+        self._count_degraded(answer.degraded_reasons)
+        return answer.response(microseconds_since(start))
+
     def _finish(self, source: types_pb2.AnswerSource, start: float) -> None:
         """Sets the time that an answer took, and counts the reasons for which it is degraded."""
-        source.server_time_us = int((time.perf_counter() - start) * 1e6)
-        for reason in source.degraded_reasons:
+        source.server_time_us = microseconds_since(start)
+        self._count_degraded(source.degraded_reasons)
+
+    def _count_degraded(self, reasons: Iterable[types_pb2.DegradedReason.ValueType]) -> None:
+        for reason in reasons:
             self._metrics.degraded.labels(types_pb2.DegradedReason.Name(reason)).inc()

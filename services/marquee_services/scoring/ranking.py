@@ -11,18 +11,19 @@ from marquee_core.arrays import Bool, Float32, Int32, Int64
 from marquee_core.ratings import Profiles
 from marquee_core.retrieval.exact import Found
 from marquee_core.retrieval.top import top_indexes, top_rows
+from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.scorer import Approximates, Scorer, score_pairs
 from marquee_services.errors import ModelNotFound
-from marquee_services.scoring.engine import Engine, Query
+from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.model_times import Timer
-from marquee_services.scoring.plan import BestItems, RankingPlan
+from marquee_services.scoring.plan import BestItems, Query, RankingPlan
 
 # These of a model's approximate scores are replaced by exact ones: the best of the sum, this many
 # times the requested number and so many more, and the model's own best, so many more than that.
 _SUM_FACTOR, _MARGIN = 2, 24
 # Plans whose scorers and sums are kept; there is about one for each page size in use.
 _MAX_RANKERS = 64
-_NONE: Found = np.empty(0, np.int32), np.empty(0, np.float32)
+_NO_BEST: Found = np.empty(0, np.int32), np.empty(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,16 @@ class UserRanking:
         best: Each model's own best items with their scores, best first, by the model's name.
         abstaining: The names of the models that cannot score the user; they are not in the sum.
         stars: The user's best items as scored by the plan's `stars_models`; None without any.
+        top: The plan's `top_count` best items of the whole ranking, best first (int32, n).
+        bias: The user's bias in the baseline, in stars; NaN if the plan has no `top_count`.
     """
 
     scores: Float32
     best: Mapping[str, Found]
     abstaining: tuple[str, ...]
     stars: BestItems | None = None
+    top: Int32 = _NO_BEST[0]
+    bias: float = np.nan
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class _Ranker:
         weights: The weight of each model that ranks.
         approximating: Those of `scorers` that can approximate their scores.
         timer: Measures the models.
+        baseline: The baseline of the release.
     """
 
     plan: RankingPlan
@@ -63,6 +69,14 @@ class _Ranker:
     weights: Mapping[str, np.float32]
     approximating: Mapping[str, Approximates]
     timer: Timer
+    baseline: Baseline
+
+    def biases(self, profiles: Profiles) -> list[float]:
+        """The bias of each user in the baseline, in stars; NaN if the plan does not need them."""
+        if not self.plan.top_count:
+            return [np.nan] * len(profiles)
+        found: list[float] = self.baseline.user_bias(profiles).tolist()
+        return found
 
 
 def check_plan(engine: Engine, plan: RankingPlan) -> None:
@@ -94,7 +108,7 @@ def rank(engine: Engine, queries: Sequence[Query], plan: RankingPlan) -> list[Us
     whole = [place for place, query in enumerate(queries) if query.candidates is None]
     if whole:
         part = profiles if len(whole) == len(queries) else profiles.take(np.array(whole))
-        eligible = _eligible_rows([queries[place] for place in whole], engine)
+        eligible = _eligible_rows([queries[place] for place in whole], part, engine)
         for place, ranking in zip(whole, _rank_rows(part, ranker, eligible), strict=True):
             rankings[place] = ranking
     for place, query in enumerate(queries):
@@ -130,17 +144,23 @@ def _new_ranker(engine: Engine, plan: RankingPlan) -> _Ranker:
         {name: np.float32(weight) for name, weight in plan.weights},
         {name: scorer for name, scorer in scorers.items() if isinstance(scorer, Approximates)},
         engine.timer,
+        engine.data.baseline,
     )
 
 
-def _eligible_rows(queries: Sequence[Query], engine: Engine) -> Bool | None:
+def _eligible_rows(queries: Sequence[Query], profiles: Profiles, engine: Engine) -> Bool | None:
     """The items that may be among the models' best (bool, B × items); None for all."""
-    if all(query.eligible is None for query in queries):
+    if all(query.eligible is None and not query.new_only for query in queries):
         return None
     rows = np.ones((len(queries), engine.data.matrix.item_count), dtype=np.bool_)
     for row, query in zip(rows, queries, strict=True):
         if query.eligible is not None:
             row[:] = query.eligible
+    new_only = np.array([query.new_only for query in queries])
+    if new_only.any():
+        rows[new_only] &= engine.rated_items
+        left_out = new_only[profiles.rows]
+        rows[profiles.rows[left_out], profiles.items[left_out]] = False
     return rows
 
 
@@ -177,12 +197,18 @@ def _rank_rows(profiles: Profiles, ranker: _Ranker, eligible: Bool | None) -> li
         outputs[name][rows, items] = exact
     best = _own_best(outputs, best_count, eligible)
     stars: Sequence[BestItems | None] = [None] * len(sums)
+    stars_count, top_count = ranker.plan.stars_count, ranker.plan.top_count
+    top: Sequence[Int64] = [_NO_BEST[0].astype(np.int64)] * len(sums)
+    if ranker.stars_scorers or top_count:
+        top = top_rows(sums + ranker.shared, max(stars_count, top_count), eligible)
     if ranker.stars_scorers:
-        top = top_rows(sums + ranker.shared, ranker.plan.stars_count, eligible)
-        stars = _stars(profiles, top, ranker)
+        stars = _stars(profiles, [row[:stars_count] for row in top], ranker)
+    biases = ranker.biases(profiles)
     return [
-        UserRanking(row, found, tuple(names), pool)
-        for row, found, names, pool in zip(sums, best, abstaining, stars, strict=True)
+        UserRanking(row, found, tuple(names), pool, row_top[:top_count].astype(np.int32), bias)
+        for row, found, names, pool, row_top, bias in zip(
+            sums, best, abstaining, stars, top, biases, strict=True
+        )
     ]
 
 
@@ -191,7 +217,7 @@ def _rank_candidates(profile: Profiles, items: Int32, ranker: _Ranker) -> UserRa
     if not len(items):
         nothing = np.empty(0, np.float32)
         stars = BestItems(items, dict.fromkeys(ranker.stars_scorers, nothing))
-        best = dict.fromkeys(ranker.scorers, _NONE)
+        best = dict.fromkeys(ranker.scorers, _NO_BEST)
         return UserRanking(nothing, best, (), stars if ranker.stars_scorers else None)
     outputs = {
         name: ranker.timer.run(name, "rank", scorer.score, profile, items)
@@ -271,7 +297,7 @@ def _own_best(
         for row, top in enumerate(found):
             allowed = None if eligible is None else eligible[row]
             best[row][name] = (
-                _NONE if _is_flat(scores[row], top, allowed) else _found(scores, row, top)
+                _NO_BEST if _is_flat(scores[row], top, allowed) else _found(scores, row, top)
             )
     return best
 

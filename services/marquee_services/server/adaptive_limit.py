@@ -18,9 +18,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from types import TracebackType
 from typing import NoReturn
 
 from marquee_services.errors import Busy
@@ -118,10 +119,9 @@ class AdaptiveLimit:
         if self.has_overload and not self._queue.has_room(1.0):
             self._refuse()
 
-    @asynccontextmanager
-    async def admit(
+    def admit(
         self, name: str, cost: float = 1.0, seconds_left: float = math.inf
-    ) -> AsyncIterator[None]:
+    ) -> AbstractAsyncContextManager[None]:
         """Surrounds a call, which counts as in progress until the block ends.
 
         Args:
@@ -132,8 +132,12 @@ class AdaptiveLimit:
 
         Raises:
             Busy: The limit is reached, or calls are being refused and this one has less time left
-                than such a call takes.
+                than such a call takes. It is raised when the block is entered.
         """
+        return _Admission(self, name, cost, seconds_left)
+
+    async def enter(self, name: str, cost: float, seconds_left: float) -> float:
+        """Waits until a call may begin, which it does now; see `admit`."""
         now = self._clock()
         if self._queue.has_room(cost):
             self._queue_since = math.inf
@@ -149,13 +153,14 @@ class AdaptiveLimit:
             self._refuse()
         await self._queue.enter(cost)
         self._most_in_progress = max(self._most_in_progress, self.in_progress)
-        start = self._clock()
-        try:
-            yield
-        finally:
-            self._queue.leave(cost)
+        return self._clock()
+
+    def leave(self, name: str, cost: float, start: float, is_answered: bool) -> None:
+        """Ends a call that was entered at `start`."""
+        self._queue.leave(cost)
         # Only answers are measured: errors are often faster than the work, or as slow as a timeout.
-        self._measure(name, self._clock() - start)
+        if is_answered:
+            self._measure(name, self._clock() - start)
 
     def _refuse(self) -> NoReturn:
         self.refused += 1
@@ -208,3 +213,26 @@ class AdaptiveLimit:
         seconds = max(_LEAST_RETRY_S, self._tolerance * max(known, default=0.0) / 2)
         # Few distinct values, so that the details of the error are encoded once.
         return round(seconds, 2)
+
+
+class _Admission(AbstractAsyncContextManager[None]):
+    """Surrounds a call; a context manager made of a generator would cost several times as much."""
+
+    __slots__ = ("_cost", "_limit", "_name", "_seconds_left", "_start")
+
+    def __init__(self, limit: AdaptiveLimit, name: str, cost: float, seconds_left: float) -> None:
+        self._limit = limit
+        self._name = name
+        self._cost = cost
+        self._seconds_left = seconds_left
+
+    async def __aenter__(self) -> None:
+        self._start = await self._limit.enter(self._name, self._cost, self._seconds_left)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._limit.leave(self._name, self._cost, self._start, kind is None)

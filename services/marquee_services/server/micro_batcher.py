@@ -13,6 +13,7 @@ one that has begun is not interrupted.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ _BATCH_LANE_WEIGHT = 4
 # by this factor for each call dropped because of it, so that it cannot keep out all calls for ever.
 _DOUBT = 0.9
 _FASTEST_OF = 8
+# The resolution of the event loop's clock, in seconds.
+_CLOCK_S = 0.001
 
 
 class QueueFullError(Overloaded):
@@ -48,7 +51,7 @@ class QueueFullError(Overloaded):
     key, text = "limit", "the limit of {} waiting calls is reached"
 
 
-@dataclass
+@dataclass(slots=True)
 class _Call(Generic[_K, _Q, _A]):
     """A queued call.
 
@@ -134,6 +137,9 @@ class _LaneBatcher(Generic[_K, _Q, _A]):
         self._sender: asyncio.Task[None] | None = None
         self._last_seconds: deque[float] = deque(maxlen=_FASTEST_OF)
         self._expected_s = 0.0
+        # The calls of the batch in progress, and when the next call gives up.
+        self._sent: list[_Call[_K, _Q, _A]] = []
+        self._expiry: asyncio.TimerHandle | None = None
 
     @property
     def waiting(self) -> int:
@@ -152,8 +158,29 @@ class _LaneBatcher(Generic[_K, _Q, _A]):
         )
         if self._sender is None:
             self._sender = loop.create_task(self._send_batches())
-        async with asyncio.timeout(timeout):
-            return await answer
+        if self._expiry is None or now + timeout < self._expiry.when():
+            self._expire_at(now + timeout)
+        return await answer
+
+    def _expire_at(self, when: float) -> None:
+        """Sets the timer of all calls: one for each would cost more than it is worth."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+        loop = asyncio.get_running_loop()
+        self._expiry = loop.call_at(when, self._expire, context=contextvars.Context())
+
+    def _expire(self) -> None:
+        """Ends the calls whose time is up."""
+        self._expiry = None
+        # The timer may fire a little early, because the loop's clock counts milliseconds.
+        now = asyncio.get_running_loop().time() + _CLOCK_S
+        waiting = [call for call in (*self._sent, *self._queue) if not call.answer.done()]
+        for call in waiting:
+            if call.deadline <= now:
+                call.answer.set_exception(TimeoutError())
+        left = [call.deadline for call in waiting if call.deadline > now]
+        if left:
+            self._expire_at(min(left))
 
     async def _send_batches(self) -> None:
         """Sends batch after batch until the queue is empty."""
@@ -161,7 +188,7 @@ class _LaneBatcher(Generic[_K, _Q, _A]):
             while batch := self._next_batch():
                 await self._send_batch(batch)
         finally:
-            self._sender = None
+            self._sender, self._sent = None, []
 
     def _next_batch(self) -> list[_Call[_K, _Q, _A]]:
         """Removes the oldest call from the queue, and those of the same key that fit with it.
@@ -209,6 +236,7 @@ class _LaneBatcher(Generic[_K, _Q, _A]):
 
         for call in batch:
             call.answer.add_done_callback(on_done)
+        self._sent = batch
         try:
             answers = await sending
         except asyncio.CancelledError:

@@ -56,6 +56,44 @@ def source_message(
     )
 
 
+def serialized_source(
+    route: Route,
+    blends: BlendPair,
+    failures: Sequence[BackendError] = (),
+    abstaining: Sequence[str] = (),
+    without_reasons: bool = False,
+) -> bytes:
+    """A serialised AnswerSource: the same bytes object for all answers that lack nothing.
+
+    The arguments are those of `source_message`, and whether reasons are left out.
+    """
+
+    def compute() -> bytes:
+        source = source_message(route, blends, failures, abstaining)
+        source.degraded |= without_reasons
+        del source.degraded_reasons[:]
+        source.degraded_reasons.extend(degraded_by(failures, without_reasons))
+        return source.SerializeToString()
+
+    if failures or abstaining or without_reasons:
+        return compute()
+    what = "source", route.experiment_name, route.arm_name
+    return route.release.kept((blends.rating, blends.ranking), what, compute)
+
+
+def degraded_by(
+    failures: Sequence[BackendError], without_reasons: bool
+) -> list[types_pb2.DegradedReason.ValueType]:
+    """The reasons for which an answer is degraded.
+
+    Args:
+        failures: The failures of backends that did not answer.
+        without_reasons: Whether reasons are left out because there is too much to do.
+    """
+    left_out = [types_pb2.DEGRADED_REASON_REASONS_LEFT_OUT] if without_reasons else []
+    return [*degraded_reasons(failures), *left_out]
+
+
 def model_weights(release: GatewayRelease, blends: BlendPair) -> Sequence[types_pb2.ModelWeight]:
     """The models of the blends with their weights, those with the largest weights first.
 
