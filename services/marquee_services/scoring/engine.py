@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from marquee_core.arrays import Bool, Float32, Int32
+from marquee_core.arrays import Bool, Float32, Int32, Int64
 from marquee_core.ratings import Profiles, join_profiles
 from marquee_core.retrieval.exact import Found, ItemIndex, ScoresByProduct
 from marquee_core.retrieval.top import top_indexes
@@ -72,9 +72,9 @@ class Engine:
     timer: Timer = field(default_factory=NoTimer)
 
     @cached_property
-    def rated_items(self) -> Bool:
-        """Which items have training ratings (bool, items)."""
-        return self.data.matrix.item_counts > 0
+    def unrated_items(self) -> Int64:
+        """The items without training ratings (int64, n)."""
+        return np.flatnonzero(self.data.matrix.item_counts == 0)
 
     def select(self, models: Sequence[str]) -> Mapping[str, Scorer]:
         """The scorers of some models, by name; of all models if no names are given.
@@ -115,9 +115,10 @@ class Engine:
             )
         elif not np.isfinite(query.ratings).all():
             violations.append(FieldViolation(f"{prefix}.ratings", "a rating is not finite"))
-        if len(np.unique(query.items)) != len(query.items):
+        ordered = np.sort(query.items)
+        if (ordered[1:] == ordered[:-1]).any():
             violations.append(FieldViolation(f"{prefix}.rated_items", "an item occurs twice"))
-        for name, items in (("rated_items", query.items), ("candidates", query.candidates)):
+        for name, items in (("rated_items", ordered), ("candidates", query.candidates)):
             if items is not None and len(items) and not 0 <= items.min() <= items.max() < count:
                 violations.append(FieldViolation(f"{prefix}.{name}", "no item has this index"))
         return violations

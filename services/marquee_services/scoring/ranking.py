@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from marquee_core.arrays import Bool, Float32, Int32, Int64
+from marquee_core.arrays import Bool, Float32, Int32
 from marquee_core.ratings import Profiles
 from marquee_core.retrieval.exact import Found
-from marquee_core.retrieval.top import top_indexes, top_rows
+from marquee_core.retrieval.top import TopRows, pad_rows, top_indexes, top_rows
 from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.scorer import Approximates, Scorer, score_pairs
 from marquee_services.errors import ModelNotFound
@@ -23,7 +23,7 @@ from marquee_services.scoring.plan import BestItems, Query, RankingPlan
 _SUM_FACTOR, _MARGIN = 2, 24
 # Plans whose scorers and sums are kept; there is about one for each page size in use.
 _MAX_RANKERS = 64
-_NO_BEST: Found = np.empty(0, np.int32), np.empty(0, np.float32)
+_NONE: Found = np.empty(0, np.int32), np.empty(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class UserRanking:
     best: Mapping[str, Found]
     abstaining: tuple[str, ...]
     stars: BestItems | None = None
-    top: Int32 = _NO_BEST[0]
+    top: Int32 = _NONE[0]
     bias: float = np.nan
 
 
@@ -108,8 +108,8 @@ def rank(engine: Engine, queries: Sequence[Query], plan: RankingPlan) -> list[Us
     whole = [place for place, query in enumerate(queries) if query.candidates is None]
     if whole:
         part = profiles if len(whole) == len(queries) else profiles.take(np.array(whole))
-        eligible = _eligible_rows([queries[place] for place in whole], part, engine)
-        for place, ranking in zip(whole, _rank_rows(part, ranker, eligible), strict=True):
+        hidden = _hidden_rows([queries[place] for place in whole], part, engine)
+        for place, ranking in zip(whole, _rank_rows(part, ranker, hidden), strict=True):
             rankings[place] = ranking
     for place, query in enumerate(queries):
         if query.candidates is not None:
@@ -148,23 +148,30 @@ def _new_ranker(engine: Engine, plan: RankingPlan) -> _Ranker:
     )
 
 
-def _eligible_rows(queries: Sequence[Query], profiles: Profiles, engine: Engine) -> Bool | None:
-    """The items that may be among the models' best (bool, B × items); None for all."""
+def _hidden_rows(queries: Sequence[Query], profiles: Profiles, engine: Engine) -> Float32 | None:
+    """−∞ for items that may not be among a user's best, else 0 (float32, B × items).
+
+    None if all items may be for all users.
+    """
     if all(query.eligible is None and not query.new_only for query in queries):
         return None
-    rows = np.ones((len(queries), engine.data.matrix.item_count), dtype=np.bool_)
-    for row, query in zip(rows, queries, strict=True):
+    hidden = np.zeros((len(queries), engine.data.matrix.item_count), dtype=np.float32)
+    for row, query in zip(hidden, queries, strict=True):
         if query.eligible is not None:
-            row[:] = query.eligible
+            row[~query.eligible] = -np.inf
     new_only = np.array([query.new_only for query in queries])
     if new_only.any():
-        rows[new_only] &= engine.rated_items
-        left_out = new_only[profiles.rows]
-        rows[profiles.rows[left_out], profiles.items[left_out]] = False
-    return rows
+        hidden[np.ix_(new_only, engine.unrated_items)] = -np.inf
+        rated = new_only[profiles.rows]
+        hidden[profiles.rows[rated], profiles.items[rated]] = -np.inf
+    return hidden
 
 
-def _rank_rows(profiles: Profiles, ranker: _Ranker, eligible: Bool | None) -> list[UserRanking]:
+def _masked(scores: Float32, hidden: Float32 | None) -> Float32:
+    return scores if hidden is None else scores + hidden
+
+
+def _rank_rows(profiles: Profiles, ranker: _Ranker, hidden: Float32 | None) -> list[UserRanking]:
     """Ranks the whole catalogue for each of B users.
 
     Models that can approximate their scores do so, and score exactly the items that then are among
@@ -184,30 +191,42 @@ def _rank_rows(profiles: Profiles, ranker: _Ranker, eligible: Bool | None) -> li
         else:
             outputs[name] = timer.run(name, "rank", scorer.score, profiles)
     sums, abstaining = _weighted_sums(outputs, ranker.weights)
-    best_count = ranker.plan.best_count
+    best_count, stars_count = ranker.plan.best_count, ranker.plan.stars_count
+    top_count = ranker.plan.top_count
+    totals = _masked(sums + ranker.shared, hidden)
     if approximated:
-        depth = _SUM_FACTOR * max(best_count, ranker.plan.stars_count) + _MARGIN
-        near_top = top_rows(sums + ranker.shared, depth, eligible)
+        near_top = top_rows(totals, _SUM_FACTOR * max(best_count, stars_count) + _MARGIN)
+    is_exact: dict[str, Bool] = {}
     for name, scorer in approximated.items():
-        own_top = top_rows(outputs[name], best_count + _MARGIN, eligible)
-        items = _padded([*map(np.union1d, near_top, own_top)])
+        own_top = top_rows(_masked(outputs[name], hidden), best_count + _MARGIN)
+        marks = is_exact[name] = np.zeros(sums.shape, dtype=np.bool_)
+        for top in (near_top, own_top):
+            np.put_along_axis(marks, top.indexes, True, axis=1)
+        items = pad_rows(*np.nonzero(marks), len(marks)).indexes
         exact = timer.run(name, "rank", score_pairs, scorer, profiles, items)
-        rows = np.arange(len(items))[:, None]
-        sums[rows, items] += ranker.weights[name] * (exact - outputs[name][rows, items])
-        outputs[name][rows, items] = exact
-    best = _own_best(outputs, best_count, eligible)
+        change = ranker.weights[name] * (exact - np.take_along_axis(outputs[name], items, 1))
+        np.put_along_axis(outputs[name], items, exact, 1)
+        for array in (sums, totals):
+            np.put_along_axis(array, items, np.take_along_axis(array, items, 1) + change, 1)
+    best = _own_best(outputs, best_count, hidden)
     stars: Sequence[BestItems | None] = [None] * len(sums)
-    stars_count, top_count = ranker.plan.stars_count, ranker.plan.top_count
-    top: Sequence[Int64] = [_NO_BEST[0].astype(np.int64)] * len(sums)
-    if ranker.stars_scorers or top_count:
-        top = top_rows(sums + ranker.shared, max(stars_count, top_count), eligible)
+    top = top_rows(totals, max(stars_count, top_count))
     if ranker.stars_scorers:
-        stars = _stars(profiles, [row[:stars_count] for row in top], ranker)
+        first = TopRows(top.indexes[:, :stars_count], np.minimum(top.counts, stars_count))
+        # A model that ranked has scored these items already, unless it abstained.
+        known = {
+            name: np.take_along_axis(scores, first.indexes, 1)
+            for name, scores in outputs.items()
+            if name in ranker.stars_scorers
+            and not any(name in names for names in abstaining)
+            and (name not in is_exact or np.take_along_axis(is_exact[name], first.indexes, 1).all())
+        }
+        stars = _stars(profiles, first, ranker, known)
     biases = ranker.biases(profiles)
     return [
-        UserRanking(row, found, tuple(names), pool, row_top[:top_count].astype(np.int32), bias)
-        for row, found, names, pool, row_top, bias in zip(
-            sums, best, abstaining, stars, top, biases, strict=True
+        UserRanking(row, found, tuple(names), pool, top[place][:top_count], biases[place])
+        for place, (row, found, names, pool) in enumerate(
+            zip(sums, best, abstaining, stars, strict=True)
         )
     ]
 
@@ -217,7 +236,7 @@ def _rank_candidates(profile: Profiles, items: Int32, ranker: _Ranker) -> UserRa
     if not len(items):
         nothing = np.empty(0, np.float32)
         stars = BestItems(items, dict.fromkeys(ranker.stars_scorers, nothing))
-        best = dict.fromkeys(ranker.scorers, _NO_BEST)
+        best = dict.fromkeys(ranker.scorers, _NONE)
         return UserRanking(nothing, best, (), stars if ranker.stars_scorers else None)
     outputs = {
         name: ranker.timer.run(name, "rank", scorer.score, profile, items)
@@ -229,39 +248,31 @@ def _rank_candidates(profile: Profiles, items: Int32, ranker: _Ranker) -> UserRa
     if not ranker.stars_scorers:
         return UserRanking(sums[0], best, tuple(abstaining))
     top = top_indexes(sums[0] + ranker.shared[items], ranker.plan.stars_count)
-    (stars,) = _stars(profile, [items[top]], ranker)
+    rows = TopRows(items[None, top], np.array([len(top)]))
+    (stars,) = _stars(profile, rows, ranker, {})
     return UserRanking(sums[0], best, tuple(abstaining), stars)
 
 
-def _padded(rows: Sequence[Int32 | Int64]) -> Int32:
-    """Rows of different lengths as one array, each padded with its first value or 0 (int32)."""
-    padded = np.zeros((len(rows), max(1, *map(len, rows))), dtype=np.int32)
-    for place, row in zip(padded, rows, strict=True):
-        if len(row):
-            place[:] = row[0]
-            place[: len(row)] = row
-    return padded
-
-
-def _stars(profiles: Profiles, rows: Sequence[Int32 | Int64], ranker: _Ranker) -> list[BestItems]:
+def _stars(
+    profiles: Profiles, top: TopRows, ranker: _Ranker, known: Mapping[str, Float32]
+) -> list[BestItems]:
     """The scores of each user's best items.
 
     Args:
         profiles: The profiles of B users.
-        rows: The best items of each user.
+        top: The best items of each user.
         ranker: Has the scorers.
+        known: The scores by some of the models (float32, B × C).
     """
-    items = _padded(rows)
     scores = {
-        name: ranker.timer.run(name, "score", score_pairs, scorer, profiles, items)
+        name: known[name]
+        if name in known
+        else ranker.timer.run(name, "score", score_pairs, scorer, profiles, top.indexes)
         for name, scorer in ranker.stars_scorers.items()
     }
     return [
-        BestItems(
-            items[place, : len(row)],
-            {name: values[place, : len(row)] for name, values in scores.items()},
-        )
-        for place, row in enumerate(rows)
+        BestItems(top[place], {name: values[place, :count] for name, values in scores.items()})
+        for place, count in enumerate(top.counts.tolist())
     ]
 
 
@@ -288,29 +299,27 @@ def _weighted_sums(
 
 
 def _own_best(
-    outputs: Mapping[str, Float32], best_count: int, eligible: Bool | None
+    outputs: Mapping[str, Float32], best_count: int, hidden: Float32 | None
 ) -> list[dict[str, Found]]:
-    """Selects the best items of each model for each user (all arrays are B × C)."""
+    """Selects the best items of each model for each user (all arrays are B × C).
+
+    A model that scores all items of a user alike has no best items.
+    """
     best: list[dict[str, Found]] = [{} for _ in next(iter(outputs.values()))]
     for name, scores in outputs.items():
-        found = top_rows(scores, best_count, eligible)
-        for row, top in enumerate(found):
-            allowed = None if eligible is None else eligible[row]
-            best[row][name] = (
-                _NO_BEST if _is_flat(scores[row], top, allowed) else _found(scores, row, top)
-            )
+        masked = _masked(scores, hidden)
+        top = top_rows(masked, best_count)
+        values = np.take_along_axis(scores, top.indexes, 1)
+        for row, count in enumerate(top.counts.tolist()):
+            own = values[row, :count]
+            if not count or (own[0] == own[-1] and _is_flat(masked[row])):
+                best[row][name] = _NONE
+            else:
+                best[row][name] = top[row], own
     return best
 
 
-def _found(scores: Float32, row: int, top: Int64) -> Found:
-    return top.astype(np.int32), scores[row, top]
-
-
-def _is_flat(scores: Float32, top: Int64, eligible: Bool | None) -> bool:
-    """Whether all eligible scores are equal, so that none is better than another."""
-    if not len(top):
-        return True
-    if scores[top[0]] != scores[top[-1]]:
-        return False
-    pool = scores if eligible is None else scores[eligible]
-    return bool(pool.min() == pool.max())
+def _is_flat(scores: Float32) -> bool:
+    """Whether all scores above −∞ are equal."""
+    finite = scores[scores > -np.inf]
+    return bool(finite.min() == finite.max())
