@@ -13,9 +13,15 @@ from marquee_core.retrieval.exact import Found
 from marquee_core.scorers.scorer import RatedEvidence
 from marquee_services.errors import FieldViolation, InvalidFields
 from marquee_services.scoring.engine import Evidence
-from marquee_services.scoring.plan import BestItems, ModelWeights, Query, RankingPlan
+from marquee_services.scoring.plan import (
+    MAX_TOP_MODELS,
+    BestItems,
+    ModelWeights,
+    Query,
+    RankingPlan,
+)
 from marquee_services.scoring.ranking import UserRanking
-from marquee_services.scoring.top_items import MAX_MODELS, TopBatch
+from marquee_services.scoring.top_items import TopBatch
 from marquee_services.server.wire import (
     MAX_RETRIEVED,
     pack_floats,
@@ -120,8 +126,8 @@ def _check_top(request: pb.RankItemsRequest) -> None:
     Raises:
         InvalidFields: There are too many models, or a user has candidates.
     """
-    if len(request.models) > MAX_MODELS:
-        reason = f"must name at most {MAX_MODELS} models with top_count"
+    if len(request.models) > MAX_TOP_MODELS:
+        reason = f"must name at most {MAX_TOP_MODELS} models with top_count"
         raise InvalidFields([FieldViolation("models", reason)])
     for place, user in enumerate(request.users):
         if user.HasField("candidates"):

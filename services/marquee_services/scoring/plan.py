@@ -11,6 +11,9 @@ from marquee_core.arrays import Bool, Float32, Int32
 ModelWeights: TypeAlias = tuple[tuple[str, float], ...]
 """Models in a blend, with their weights."""
 
+MAX_TOP_MODELS = 31
+"""The most models that rank with a `top_count`: each has a bit of an int32, not its sign."""
+
 
 @dataclass(frozen=True)
 class Query:

@@ -35,7 +35,8 @@ class UserRanking:
         best: Each model's own best items with their scores, best first, by the model's name.
         abstaining: The names of the models that cannot score the user; they are not in the sum.
         stars: The user's best items as scored by the plan's `stars_models`; None without any.
-        top: The plan's `top_count` best items of the whole ranking, best first (int32, n).
+        top: The plan's `top_count` best items of the whole ranking, best first (int32, n); None
+            for users with candidates.
         bias: The user's bias in the baseline, in stars; NaN if the plan has no `top_count`.
     """
 
@@ -43,7 +44,7 @@ class UserRanking:
     best: Mapping[str, Found]
     abstaining: tuple[str, ...]
     stars: BestItems | None = None
-    top: Int32 = _NONE[0]
+    top: Int32 | None = None
     bias: float = np.nan
 
 

@@ -12,8 +12,7 @@ from marquee_core.arrays import Float32, Int32, Int64
 from marquee_services.scoring.plan import TopItems
 from marquee_services.scoring.ranking import UserRanking
 
-MAX_MODELS = 31
-"""The most models that can rank: each has a bit of an int32 that is not its sign."""
+_NONE: Int32 = np.empty(0, np.int32)
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,9 @@ class TopBatch:
 
         Args:
             rankings: The ranking of each user, of whom there is at least one.
-            models: The models that rank, at most `MAX_MODELS`.
+            models: The models that rank, at most `MAX_TOP_MODELS`.
         """
-        tops = [ranking.top[: 0 if ranking.abstaining else None] for ranking in rankings]
+        tops = [_NONE if r.top is None or r.abstaining else r.top for r in rankings]
         counts = np.array([len(top) for top in tops], dtype=np.int64)
         items = np.concatenate(tops)
         scores = [ranking.scores[top] for ranking, top in zip(rankings, tops, strict=True)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import random
 import re
 from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
@@ -49,7 +49,7 @@ class CallScope:
         for key, value in metadata:
             if key == REQUEST_ID_KEY and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
                 request_id = value
-        scope = cls(request_id or os.urandom(16).hex())
+        scope = cls(request_id or f"{random.getrandbits(128):032x}")
         context.set_trailing_metadata(((REQUEST_ID_KEY, scope.request_id),))
         tracer = tracing.active()
         if tracer is not None:

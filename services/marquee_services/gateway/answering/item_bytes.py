@@ -47,7 +47,7 @@ def serialized_items(
             _SCORE_AND_STARS.pack(_SCORE, score, _STARS, predicted)
             for score, predicted in zip(scores.tolist(), stars.tolist(), strict=True)
         ]
-    parts = []
+    parts: list[bytes] = []
     for rank, (item_id, own, names) in enumerate(
         zip(ids, numbers, proposers, strict=True), first_rank
     ):

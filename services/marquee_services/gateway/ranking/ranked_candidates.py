@@ -120,12 +120,14 @@ class RankedCandidates:
     def detached(self) -> RankedCandidates:
         """The same ranking, without replicas and without views of the arrays of a whole batch."""
         best = {name: (items.copy(), scores.copy()) for name, (items, scores) in self.best.items()}
-        detached = replace(self, best=best, replicas={}, scored=())
-        if self.is_shortlist:
-            assert self.items is not None  # noqa: S101 - a shortlist has items and proposers
-            assert self.proposers_of is not None  # noqa: S101
-            items, proposers = self.items.copy(), self.proposers_of.copy()
-            return replace(detached, items=items, proposers_of=proposers)
+        detached = replace(
+            self,
+            items=None if self.items is None else self.items.copy(),
+            proposers_of=None if self.proposers_of is None else self.proposers_of.copy(),
+            best=best,
+            replicas={},
+            scored=(),
+        )
         if "stars" in self.__dict__:
             detached.stars[:] = self.stars
         return detached
@@ -138,7 +140,7 @@ class RankedCandidates:
         """
         known: dict[str, Float32] = {}
         for best in self.scored:
-            if np.array_equal(best.items[: len(items)], items):
+            if best.items[: len(items)].tobytes() == items.tobytes():
                 known |= {name: scores[: len(items)] for name, scores in best.scores.items()}
                 continue
             place_of = {item: place for place, item in enumerate(best.items.tolist())}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from marquee_core.arrays import Bool, Float32, Int32
+from marquee_core.release.ensemble import BlendPair
 from marquee_core.service_names import GATEWAY
 from marquee_services.errors import DeadlineExceeded, ModelAbstains, ModelUnavailable
 from marquee_services.gateway.backends.failures import BackendError
@@ -28,10 +29,7 @@ from marquee_services.gateway.ranking.ranked_candidates import RankedCandidates
 from marquee_services.gateway.ranking.scored_candidates import ScoredCandidates
 from marquee_services.gateway.ranking.subjects import ResolvedSubject
 from marquee_services.gateway.releases.release import GatewayRelease
-from marquee_services.scoring.plan import RankingPlan, TopItems
-from marquee_services.scoring.top_items import MAX_MODELS
-
-_NO_SCORES = np.empty(0, np.float64)
+from marquee_services.scoring.plan import MAX_TOP_MODELS, RankingPlan, TopItems
 
 
 class Router:
@@ -108,10 +106,17 @@ class Router:
         abstaining = [name for ranking in found for name in ranking.abstaining]
         if selection.model in abstaining:
             raise ModelAbstains(selection.model)
-        ranked = RankedCandidates(
-            items=items,
-            scores=_NO_SCORES,
-            best={},
+        if len(found) == 1 and found[0].top is not None:
+            (plan,) = plans.values()
+            own = _shortlist(release, subject, eligible, best_count, blends, plan, found[0].top)
+        else:
+            scores = own_ranking(release, subject, items, blends.ranking, abstaining)
+            best = own_best(release, subject, blends.ranking, items, eligible, best_count)
+            for ranking in found:
+                scores += ranking.scores
+                best.update(ranking.best)
+            own = {"items": items, "scores": scores, "best": best}
+        return RankedCandidates(
             best_count=best_count,
             blends=blends,
             backends=available,
@@ -119,16 +124,8 @@ class Router:
             abstaining=tuple(abstaining),
             replicas=calls.replicas,
             scored=tuple(ranking.stars for ranking in found if ranking.stars is not None),
+            **own,
         )
-        if len(found) == 1 and found[0].top is not None:
-            (plan,) = plans.values()
-            return _shortlist(ranked, release, subject, eligible, plan, found[0].top)
-        scores = own_ranking(release, subject, items, blends.ranking, abstaining)
-        best = own_best(release, subject, blends.ranking, items, eligible, best_count)
-        for ranking in found:
-            scores += ranking.scores
-            best.update(ranking.best)
-        return replace(ranked, scores=scores, best=best)
 
     async def score(
         self,
@@ -314,36 +311,35 @@ def _plans(
     }
     if top_count and len(plans) == 1:
         ((name, plan),) = plans.items()
-        if len(plan.weights) <= MAX_MODELS:
+        if len(plan.weights) <= MAX_TOP_MODELS:
             plan = release.plan(calls.blends, name, best_count, stars_count, top_count)
         return {name: plan}
     return plans
 
 
 def _shortlist(
-    ranked: RankedCandidates,
     release: GatewayRelease,
     subject: ResolvedSubject,
     eligible: EligibleItems,
+    best_count: int,
+    blends: BlendPair,
     plan: RankingPlan,
     top: TopItems,
-) -> RankedCandidates:
-    """The ranking of the best items that a backend found; it was made for all of them."""
+) -> dict[str, Any]:
+    """The fields of `RankedCandidates` for the best items that a backend found."""
     subject.take_bias(top.bias)
-    blend = ranked.blends.ranking
-    scores = own_ranking(release, subject, top.items, blend, ())
+    scores = own_ranking(release, subject, top.items, blends.ranking, ())
     scores += top.scores
     items, proposers = top.items, top.proposers
     # The backend sums up with less precision.
     if (scores[1:] > scores[:-1]).any():
         order = np.lexsort((items, -scores))
         items, scores, proposers = items[order], scores[order], proposers[order]
-    return replace(
-        ranked,
-        items=items,
-        scores=scores,
-        best=own_best(release, subject, blend, None, eligible, ranked.best_count),
-        top_count=plan.top_count,
-        proposing=tuple(name for name, _ in plan.weights),
-        proposers_of=proposers,
-    )
+    return {
+        "items": items,
+        "scores": scores,
+        "best": own_best(release, subject, blends.ranking, None, eligible, best_count),
+        "top_count": plan.top_count,
+        "proposing": tuple(name for name, _ in plan.weights),
+        "proposers_of": proposers,
+    }
