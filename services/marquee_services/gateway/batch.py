@@ -19,6 +19,7 @@ from marquee_services.gateway.caching.message_bytes import (
 )
 from marquee_services.gateway.caching.request_key import RequestKey
 from marquee_services.gateway.ranking.deadline import Deadline
+from marquee_services.gateway.rated_items import RatedItems
 from marquee_services.gateway.validation import validate_subject
 from marquee_services.server.lanes import LANE, Lane
 from marquee_services.server.status import reason_name
@@ -168,10 +169,12 @@ async def _compute(
     """Computes the answer to one subject; an error becomes the subject's error."""
     single, field = _single_request(request, position), f"subjects[{position}]"
     try:
-        validate_subject(single.subject, field)
+        rated = RatedItems.of(single.subject)
+        validate_subject(single.subject, rated, field)
         async with lane.slot(cost):
-            key = RequestKey.of(single)
-            answer = await recommender.recommend(single, key, deadline, field=field, paged=False)
+            answer = await recommender.recommend(
+                single, RequestKey.of(single), rated, deadline, field=field, paged=False
+            )
     except ServiceError as error:
         number: int = error.code.value[0]
         return position, pb.BatchRecommendResponse.SubjectError(

@@ -26,6 +26,7 @@ from marquee_services.gateway.batch_lane import BatchLane, subject_cost
 from marquee_services.gateway.caching.message_bytes import SerializedResponse
 from marquee_services.gateway.caching.request_key import RequestKey
 from marquee_services.gateway.ranking.deadline import Deadline
+from marquee_services.gateway.rated_items import RatedItems
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.gateway.validation import validate
 from marquee_services.server.adaptive_limit import AdaptiveLimit
@@ -119,9 +120,11 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         seconds = time_left(context, self._settings.default_deadline)
         async with self._computing.admit(name, subject_cost(request), seconds):
             await self._let_calls_arrive()
+            rated = RatedItems.of(request.subject)
             answer = await self._recommender.recommend(
-                validate(request),
+                validate(request, rated),
                 key,
+                rated,
                 self._deadline(context),
                 # Reasons cost about as much as the ranking, and are the first to go.
                 leave_out_reasons=self._computing.has_overload,

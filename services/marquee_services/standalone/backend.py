@@ -147,7 +147,7 @@ class LocalReplica:
             self._score_batch, max_batch, max_waiting
         )
         self._rankings: MicroBatcher[_RankKey, Query, BackendRanking] = MicroBatcher(
-            self._rank_batch, max_batch, max_waiting
+            self._rank_batch, max_batch, max_waiting, gathers=True
         )
 
     async def score(

@@ -23,6 +23,7 @@ from marquee_services.gateway.caching.request_key import RequestKey
 from marquee_services.gateway.experiments.routing import Routing
 from marquee_services.gateway.feedback.fresh import FreshFeedback
 from marquee_services.gateway.ranking.deadline import Deadline
+from marquee_services.gateway.rated_items import RatedItems
 from marquee_services.gateway.releases.serving import Releases
 
 # Metadata is added to so many items before other calls get their turn; it takes about 2 ms.
@@ -90,6 +91,7 @@ class Recommender:
         self,
         request: pb.RecommendRequest,
         key: RequestKey,
+        rated: RatedItems,
         deadline: Deadline,
         field: str = "subject",
         paged: bool = True,
@@ -100,6 +102,7 @@ class Recommender:
         Args:
             request: The request.
             key: Its key.
+            rated: The ratings of its subject.
             deadline: How long the backends may take.
             field: The path of the subject in the caller's request, for error messages.
             paged: Whether the answer may carry a token for the next page.
@@ -113,7 +116,7 @@ class Recommender:
         token = None
         if request.page_token:
             token = PageToken.verify(request.page_token, key.digest if paged else "")
-        resolved = resolve_request(self._routing, self._fresh, request, token, field)
+        resolved = resolve_request(self._routing, self._fresh, request, rated, token, field)
         release, kind = resolved.release, resolved.subject.kind
         scored_page = await self._page_scorer.score_page(resolved, options, size, deadline)
         ranked, page, scored = scored_page.ranked, scored_page.page, scored_page.scored

@@ -18,6 +18,7 @@ from marquee_services.gateway.feedback.fresh import FreshFeedback, UserFeedback
 from marquee_services.gateway.ranking.ensemble_calls import ModelSelection
 from marquee_services.gateway.ranking.filters import EligibleItems, allowed_items
 from marquee_services.gateway.ranking.subjects import ResolvedSubject, resolve_subject
+from marquee_services.gateway.rated_items import RatedItems
 from marquee_services.gateway.releases.release import GatewayRelease
 
 
@@ -55,6 +56,7 @@ def resolve_request(
     routing: Routing,
     fresh: FreshFeedback,
     request: pb.RecommendRequest,
+    rated: RatedItems,
     token: PageToken | None,
     field: str,
 ) -> ResolvedRequest:
@@ -67,6 +69,7 @@ def resolve_request(
         routing: Knows which release answers.
         fresh: The feedback of users.
         request: The request, already validated.
+        rated: The ratings of its subject.
         token: The page token of the request, already verified; None for the first page.
         field: The path of the subject in the caller's request, for error messages.
 
@@ -100,7 +103,7 @@ def resolve_request(
     if options.model:
         release.model(options.model)
     feedback = _feedback(fresh, release, user_id, token)
-    subject = resolve_subject(release, request.subject, field, feedback)
+    subject = resolve_subject(release, request.subject, field, feedback, rated)
     allowed, unknown = allowed_items(release, options.filter)
     required_backends = frozenset(token.backends) if token and not options.model else None
     return ResolvedRequest(

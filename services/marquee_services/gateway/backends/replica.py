@@ -81,7 +81,11 @@ class Replica:
             )
         )
         self._rankings: MicroBatcher[tuple[str, RankingPlan], Query, BackendRanking] = MicroBatcher(
-            self._rank_batch, settings.max_batch, settings.max_waiting, self._meters[1]
+            self._rank_batch,
+            settings.max_batch,
+            settings.max_waiting,
+            self._meters[1],
+            gathers=True,
         )
 
     def serves(self, release_id: str) -> bool:

@@ -23,6 +23,7 @@ from marquee_core.ratings import Profiles
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_services.errors import FieldViolation, InvalidFields
 from marquee_services.gateway.feedback.fresh import NO_FEEDBACK, UserFeedback
+from marquee_services.gateway.rated_items import RatedItems
 from marquee_services.gateway.releases.release import GatewayRelease
 from marquee_services.scoring.plan import Query
 
@@ -81,6 +82,7 @@ def resolve_subject(
     subject: types_pb2.Subject,
     field: str = "subject",
     feedback: UserFeedback = NO_FEEDBACK,
+    rated: RatedItems | None = None,
 ) -> ResolvedSubject:
     """Looks up a subject's ids in a release and builds its profile.
 
@@ -90,6 +92,7 @@ def resolve_subject(
         field: The subject's path in the request, for error messages.
         feedback: The user's recorded feedback. It counts as older than the request's ratings, which
             replace it.
+        rated: The subject's ratings, if they have been read already.
 
     Raises:
         InvalidFields: A rating is outside the release's rating scale; for implicit feedback, the
@@ -98,27 +101,29 @@ def resolve_subject(
     low, high = release.manifest.data.rating_min, release.manifest.data.rating_max
     # The strength of an interaction, such as a number of plays, has no upper limit.
     limit = high if release.predicts_stars else math.inf
-    rated = [(rating.item_id, rating.stars) for rating in subject.ratings]
-    outside = [
-        FieldViolation(
-            f"{field}.ratings[{position}].stars",
-            f"must be between {low:g} and {limit:g}, not {stars:g}",
+    rated = rated or RatedItems.of(subject)
+    if rated.stars and not low <= min(rated.stars) <= max(rated.stars) <= limit:
+        raise InvalidFields(
+            [
+                FieldViolation(
+                    f"{field}.ratings[{position}].stars",
+                    f"must be between {low:g} and {limit:g}, not {stars:g}",
+                )
+                for position, stars in enumerate(rated.stars)
+                if not low <= stars <= limit
+            ]
         )
-        for position, (_, stars) in enumerate(rated)
-        if not low <= stars <= limit
-    ]
-    if outside:
-        raise InvalidFields(outside)
     user = release.users.index(subject.user_id) if subject.user_id else -1
     if user >= 0 and (feedback.is_forgotten or not len(release.data.matrix.seen(user))):
         # The models know nothing about a user without training ratings.
         user = -1
     liked = subject.liked_item_ids
-    ids = [*(item_id for item_id, _ in rated), *liked]
+    ids = [*rated.ids, *liked] if liked else rated.ids
     items = release.catalogue.items.indexes(ids)
-    ratings = np.array([*(stars for _, stars in rated), *([high] * len(liked))], np.float32)
+    ratings = np.array([*rated.stars, *([high] * len(liked))], np.float32)
     if not release.predicts_stars:
-        ratings[: len(rated)] = _strengths(ratings[: len(rated)], low)
+        given = len(rated.stars)
+        ratings[:given] = _strengths(ratings[:given], low)
     unknown_items: tuple[str, ...] = ()
     if ids and items.min() < 0:
         known = items >= 0
