@@ -23,10 +23,15 @@ async def test_an_extended_block_has_the_longer_time() -> None:
     """The first time passes without effect, and the second ends it."""
     first_passed = asyncio.Event()
     asyncio.get_running_loop().call_later(0.05, first_passed.set)
-    with pytest.raises(TimeoutError), TimeLimit(0.01) as limit:
-        limit.extend(0.2)
-        await first_passed.wait()
-        await asyncio.Event().wait()
+
+    async def wait() -> None:
+        with TimeLimit(0.01) as limit:
+            limit.extend(0.2)
+            await first_passed.wait()
+            await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        await wait()
     assert first_passed.is_set()
 
 
