@@ -15,7 +15,7 @@ _LARGE = 16_384
 _BLOCK_SIZE = 256
 # The block size of `top_rows`.
 _ROW_BLOCK = 16
-# A row with more candidates than this many times `count` is searched on its own.
+# If a row has more candidates than this many times `count`, rows are searched one by one.
 _WIDE = 8
 # With a mask, first select this many times `count` scores, and mask only those.
 _SLACK = 4
@@ -90,20 +90,23 @@ def top_rows(scores: Float32, count: int, eligible: Bool | None = None) -> TopRo
         maxima = usable[:, : blocks * _ROW_BLOCK].reshape(rows, _ROW_BLOCK, blocks).max(axis=1)
         bound = np.partition(maxima, blocks - count, axis=1)[:, blocks - count]
         near &= usable >= bound[:, None]
-    found_rows, found = np.nonzero(near)
-    counts = np.bincount(found_rows, minlength=rows)
-    width = _WIDE * count
-    for row in np.flatnonzero(counts > width).tolist():
-        # Many scores are equal, or the row is short: sorting all of them would take long.
-        near[row] = False
-        near[row, _best(usable[row], found[found_rows == row], count)] = True
-    if (counts > width).any():
-        found_rows, found = np.nonzero(near)
-    pool = pad_rows(found_rows, found, rows)
-    values = np.take_along_axis(usable, pool.indexes, axis=1)
+    flat = np.flatnonzero(near)
+    if rows == 1:
+        best = _best(usable[0], flat, count).astype(np.int32)
+        return TopRows(best[None], np.array([len(best)]))
+    pool = pad_rows(flat // size, flat % size, rows)
+    if pool.indexes.shape[1] > _WIDE * count:
+        # Many scores are equal, or the rows are short: sorting all of them would take long.
+        for row, near_row in enumerate(near.copy()):
+            near[row] = False
+            near[row, _best(usable[row], np.flatnonzero(near_row), count)] = True
+        flat = np.flatnonzero(near)
+        pool = pad_rows(flat // size, flat % size, rows)
+    values = usable[np.arange(rows)[:, None], pool.indexes]
     values[np.arange(values.shape[1]) >= pool.counts[:, None]] = -np.inf
     order = np.argsort(-values, axis=1, kind="stable")[:, :count]
-    return TopRows(np.take_along_axis(pool.indexes, order, axis=1), np.minimum(pool.counts, count))
+    indexes = pool.indexes[np.arange(rows)[:, None], order]
+    return TopRows(indexes, np.minimum(pool.counts, count))
 
 
 def pad_rows(rows: Int64, values: Int64, count: int) -> TopRows:

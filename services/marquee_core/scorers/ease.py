@@ -8,10 +8,11 @@ from typing import Annotated, Self
 
 import numpy as np
 
-from marquee_core.arrays import Float32, Int32, load_array, save_array
+from marquee_core.arrays import Bool, Float32, Int32, load_array, save_array
 from marquee_core.errors import ArtifactError
 from marquee_core.output import Output
 from marquee_core.ratings import Profiles
+from marquee_core.retrieval.exact import Found
 from marquee_core.scorers.config import load_config, save_config
 from marquee_core.scorers.hyperparameters import DropoutRate, NonNegativeFloat, Search
 from marquee_core.scorers.item_weights import HistoryScorer, ItemWeights, ItemWeightsConfig
@@ -94,8 +95,11 @@ class EASEScorer:
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
         """See `Scorer.score`."""
-        scores = self._histories.score(profiles)
-        return scores if items is None else scores[:, items]
+        return self._histories.score(profiles, items)
+
+    def retrieve(self, profiles: Profiles, count: int, eligible: Bool | None) -> list[Found]:
+        """See `Retrieves.retrieve`."""
+        return self._histories.retrieve(profiles, count, eligible)
 
     def similarities(self, item: int) -> Float32 | None:
         """The partial correlation of an item with each item, given all other items.

@@ -17,11 +17,13 @@ from marquee_core.scorers.neighbours import (
     CoRatings,
     NeighbourConfig,
     Neighbours,
+)
+from marquee_core.scorers.scorer import RatedEvidence, ReleaseData
+from marquee_core.scorers.sparse import (
     SelectedColumns,
     column_sums,
     csr_matrix,
 )
-from marquee_core.scorers.scorer import RatedEvidence, ReleaseData
 
 # Up to this number of items, only the neighbours of these items are read to score them.
 _MAX_PAIRS = 64

@@ -13,9 +13,11 @@ from typing import Annotated, Self
 
 import numpy as np
 
-from marquee_core.arrays import Float32, Int32, load_array, save_array
+from marquee_core.arrays import Bool, Float32, Int32, load_array, save_array
 from marquee_core.errors import ArtifactError
 from marquee_core.ratings import Profiles
+from marquee_core.retrieval.exact import Found
+from marquee_core.retrieval.top import top_indexes
 from marquee_core.scorers.hyperparameters import (
     FiniteFloat,
     Interval,
@@ -24,14 +26,12 @@ from marquee_core.scorers.hyperparameters import (
     PositiveFloat,
     PositiveInt,
 )
-from marquee_core.scorers.neighbours import RowMatrix, csr_matrix
 from marquee_core.scorers.scorer import RatedEvidence, ReleaseData
+from marquee_core.scorers.sparse import RowMatrix, SparseRows
 
 _ITEMS, _WEIGHTS = "items.npy", "weights.npy"
 # The number of later ratings at which the base of the history's power law has doubled.
 _HISTORY_OFFSET = 2.0
-# From this number of ratings in a batch on, it is worth the time to sort them by item.
-_MANY = 2_000
 # κ, the likes that the prior of a user without likes has for each dislike.
 _PRIOR_LIKES = 2.0
 
@@ -205,21 +205,49 @@ class HistoryScorer:
         scores: Float32 = self.prior @ self.weights.weights
         return scores
 
-    def score(self, profiles: Profiles) -> Float32:
-        """Scores all items for each of B users (float32, B × items)."""
+    def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
+        """Scores items for each of B users (float32, B × C); see `Scorer.score`."""
+        weights, scores = self.weights, self._scores(profiles)
+        if len(weights.items) == weights.item_count:
+            return scores if items is None else scores[:, items]
+        count = weights.item_count if items is None else len(items)
+        whole = np.zeros((len(profiles), count), dtype=np.float32)
+        if items is None:
+            whole[:, weights.items] = scores
+        else:
+            places = weights.positions[items]
+            known = np.flatnonzero(places >= 0)
+            whole[:, known] = scores[:, places[known]]
+        return whole
+
+    def retrieve(self, profiles: Profiles, count: int, eligible: Bool | None) -> list[Found]:
+        """See `Retrieves.retrieve`.
+
+        An item without weights scores 0. It is not among the best, and not looked at, while enough
+        items with weights have positive scores.
+        """
+        weights, found = self.weights, []
+        own = None if eligible is None else eligible[weights.items]
+        for place, row in enumerate(self._scores(profiles)):
+            top = top_indexes(row, count, own)
+            if len(top) == count and row[top[-1]] > 0:
+                found.append((weights.items[top], row[top]))
+                continue
+            (whole,) = self.score(profiles.take(np.array([place])))
+            top = top_indexes(whole, count, eligible)
+            found.append((top.astype(np.int32), whole[top]))
+        return found
+
+    def _scores(self, profiles: Profiles) -> Float32:
+        """Scores the items with weights for each of B users (float32, B × m)."""
         weights = self.weights
         values = history_values(profiles, self.config, self.dislike_limit)
-        rows = history_rows(profiles, values, len(weights.items), weights.positions)
-        # By column, the weights of an item are read once for all users who rated it.
-        scores: Float32 = (rows.tocsc() if rows.nnz > _MANY else rows) @ weights.weights
+        rows = histories(profiles, values, len(weights.items), weights.positions)
+        scores = rows.times(weights.weights)
         shares = prior_weights(profiles, values)
         if shares.any():
             scores += shares[:, None] * self.prior_scores
-        if len(weights.items) == weights.item_count:
-            return scores
-        whole = np.zeros((len(profiles), weights.item_count), dtype=np.float32)
-        whole[:, weights.items] = scores
-        return whole
+        return scores
 
     def evidence(
         self, profile: Profiles, item: int, similarities: Float32 | None, count: int
@@ -290,10 +318,10 @@ def positions_of(items: Int32, item_count: int) -> Int32:
     return positions
 
 
-def history_rows(
+def histories(
     profiles: Profiles, values: Float32, column_count: int, positions: Int32 | None = None
-) -> RowMatrix:
-    """Builds a sparse matrix with one row for the rated items of each user.
+) -> SparseRows:
+    """The rated items of each user as a sparse row.
 
     Args:
         profiles: The profiles of B users.
@@ -303,10 +331,16 @@ def history_rows(
             if the columns are the catalogue items.
 
     Returns:
-        The matrix (float32, B × columns).
+        The rows (float32, B × columns).
     """
     columns = profiles.items if positions is None else positions[profiles.items]
-    kept = (columns >= 0) & (values != 0)
-    indptr = np.zeros(len(profiles) + 1, dtype=np.int64)
-    np.cumsum(np.bincount(profiles.rows[kept], minlength=len(profiles)), out=indptr[1:])
-    return csr_matrix(indptr, columns[kept], values[kept], column_count)
+    kept = np.flatnonzero((columns >= 0) & (values != 0))
+    indptr = np.searchsorted(kept, profiles.indptr)
+    return SparseRows(indptr, columns[kept], values[kept], column_count)
+
+
+def history_rows(
+    profiles: Profiles, values: Float32, column_count: int, positions: Int32 | None = None
+) -> RowMatrix:
+    """The same as `histories`, as a matrix of SciPy."""
+    return histories(profiles, values, column_count, positions).matrix()

@@ -11,14 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeAlias
+from typing import Annotated, Self
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.sparse import csc_array, csr_array
-from scipy.sparse._sparsetools import csc_matvec, csr_matvec
 
-from marquee_core.arrays import Float32, Int32, Int64, load_array, position_dtype, save_array
+from marquee_core.arrays import Float32, Int32, Int64, load_array, save_array
 from marquee_core.errors import ArtifactError
 from marquee_core.scorers.hyperparameters import (
     ModelConfig,
@@ -27,106 +24,7 @@ from marquee_core.scorers.hyperparameters import (
     PositiveInt,
     Search,
 )
-
-RowMatrix: TypeAlias = "csr_array[np.float32, tuple[int, int]]"
-ColumnMatrix: TypeAlias = "csc_array[np.float32]"
-
-
-def csr_matrix(indptr: Int64, indices: Int32, values: Float32, width: int) -> RowMatrix:
-    """Builds a SciPy matrix on the given arrays, without copying `values`.
-
-    SciPy wants both index arrays in one type. Below 2³¹ values that is int32, and `indices` is not
-    copied either. From there on, where int32 pointers would wrap around, both are int64 copies.
-
-    Args:
-        indptr: Row pointers (int64, rows + 1).
-        indices: The column of each value (int32, n).
-        values: The values (float32, n).
-        width: The number of columns.
-
-    Raises:
-        ValueError: The pointers end beyond the values.
-    """
-    pointers: NDArray[Any] = indptr.astype(position_dtype(int(indptr[-1])), copy=False)
-    return csr_array((values, indices, pointers), shape=(len(indptr) - 1, width))
-
-
-class SelectedColumns:
-    """Some columns of a matrix, for sums over them.
-
-    Slicing copies the columns, which takes SciPy longer than the multiplication. This class calls
-    SciPy's kernels on the columns in place.
-    """
-
-    def __init__(self, matrix: ColumnMatrix, columns: Int32) -> None:
-        """Selects columns.
-
-        Args:
-            matrix: m (float32, rows × columns).
-            columns: The columns, ascending; a column may occur more than once (int32, n).
-        """
-        # The kernels read the j-th column between the j-th and the next pointer. Alternate columns
-        # are ours; those between them are the gaps. The order is descending, so the pointers of a
-        # gap run backwards and the kernels read nothing there.
-        pointers = np.empty(2 * len(columns) + 1, dtype=matrix.indptr.dtype)
-        pointers[0:-1:2] = matrix.indptr[columns][::-1]
-        pointers[1::2] = matrix.indptr[1:][columns][::-1]
-        pointers[-1] = 0
-        self._matrix = matrix
-        self._pointers = pointers
-
-    def sums(self, weights: Float32, values: Float32 | None = None) -> Float32:
-        """Computes Σ_j w_j m_ij over the columns j, the same as `matrix[:, columns] @ weights`.
-
-        Args:
-            weights: w (float32, n).
-            values: Values to use in place of those of the matrix (float32, nonzeros).
-
-        Returns:
-            The sums (float32, rows).
-        """
-        data = self._matrix.data if values is None else values
-        spread = np.zeros(2 * len(weights), dtype=np.float32)
-        spread[::2] = weights[::-1]
-        sums = np.zeros(self._matrix.shape[0], dtype=np.float32)
-        csc_matvec(len(sums), len(spread), self._pointers, self._matrix.indices, data, spread, sums)
-        return sums
-
-    def products(self, weights: Float32, values: Float32 | None = None) -> Float32:
-        """Computes Σ_i w_i m_ij for each column j, the same as `weights @ matrix[:, columns]`.
-
-        Args:
-            weights: w (float32, rows).
-            values: Values to use in place of those of the matrix (float32, nonzeros).
-
-        Returns:
-            The products (float32, n).
-        """
-        data = self._matrix.data if values is None else values
-        count = len(self._pointers) - 1
-        products = np.zeros(count, dtype=np.float32)
-        # Columns stored by column are rows of the transposed matrix stored by row.
-        csr_matvec(
-            count, len(weights), self._pointers, self._matrix.indices, data, weights, products
-        )
-        return products[-2::-2] if count else products
-
-
-def column_sums(
-    matrix: ColumnMatrix, columns: Int32, weights: Float32, values: Float32 | None = None
-) -> Float32:
-    """Computes Σ_j w_j m_ij over some columns j; see `SelectedColumns`.
-
-    Args:
-        matrix: m (float32, rows × columns).
-        columns: The columns, ascending (int32, n).
-        weights: w (float32, n).
-        values: Values to use in place of those of the matrix (float32, nonzeros).
-
-    Returns:
-        The sums (float32, rows).
-    """
-    return SelectedColumns(matrix, columns).sums(weights, values)
+from marquee_core.scorers.sparse import ColumnMatrix, RowMatrix, SelectedColumns, csr_matrix
 
 
 @dataclass(frozen=True)

@@ -211,7 +211,12 @@ class Posterior:
         means += self.user_means
         systems[:, width] += np.einsum("abs,usb->aus", precisions, means)
         solved = solve_positive_definite(systems.reshape(width, width + 1, -1))
-        return solved.reshape(width, len(bounds), samples)
+        solved = solved.reshape(width, len(bounds), samples)
+        for place, (start, end) in enumerate(bounds):
+            if start == end:
+                # The prior mean, without the rounding of the solution.
+                solved[:, place] = self.user_means.T
+        return solved
 
     @property
     def _links(self) -> Float32:

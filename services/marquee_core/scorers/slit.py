@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Self
 
-from marquee_core.arrays import Float32, Int32
+from marquee_core.arrays import Bool, Float32, Int32
 from marquee_core.output import Output
 from marquee_core.ratings import Profiles
+from marquee_core.retrieval.exact import Found
 from marquee_core.scorers.config import load_config, save_config
 from marquee_core.scorers.hyperparameters import Interval, NonNegativeFloat, Search
 from marquee_core.scorers.item_weights import HistoryScorer, ItemWeights, ItemWeightsConfig
@@ -87,8 +88,11 @@ class SLITScorer:
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
         """See `Scorer.score`."""
-        scores = self._histories.score(profiles)
-        return scores if items is None else scores[:, items]
+        return self._histories.score(profiles, items)
+
+    def retrieve(self, profiles: Profiles, count: int, eligible: Bool | None) -> list[Found]:
+        """See `Retrieves.retrieve`."""
+        return self._histories.retrieve(profiles, count, eligible)
 
     def similarities(self, item: int) -> Float32 | None:  # noqa: ARG002 - the protocol's
         """None: an item that often follows another is not therefore similar to it."""

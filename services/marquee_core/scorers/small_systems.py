@@ -38,7 +38,7 @@ def solve_positive_definite(systems: Float64) -> Float64:
 
 def _solve_in_turn(systems: Float64) -> Float64:
     matrices, right = systems[:, :-1].transpose(2, 0, 1), systems[:, -1:].transpose(2, 0, 1)
-    return np.linalg.solve(matrices, right)[:, :, 0].T
+    return np.linalg.solve(matrices, right)[:, :, 0].T.astype(np.float64, copy=False)
 
 
 def _solve_at_once(systems: Float64) -> Float64:

@@ -19,11 +19,13 @@ from marquee_core.scorers.neighbours import (
     CoRatings,
     NeighbourConfig,
     Neighbours,
-    SelectedColumns,
-    csr_matrix,
     nearest,
 )
 from marquee_core.scorers.scorer import NeighbourEvidence, ReleaseData
+from marquee_core.scorers.sparse import (
+    SelectedColumns,
+    csr_matrix,
+)
 
 # Up to this number of items, only the ratings of these items are read to score them.
 _MAX_PAIRS = 64

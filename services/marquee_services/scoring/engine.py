@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from marquee_core.arrays import Bool, Float32, Int32, Int64
 from marquee_core.ratings import Profiles, join_profiles
-from marquee_core.retrieval.exact import Found, ItemIndex, ScoresByProduct
+from marquee_core.retrieval.exact import Found, ItemIndex, Retrieves, ScoresByProduct
 from marquee_core.retrieval.top import top_indexes
 from marquee_core.scorers.scorer import (
     Approximates,
@@ -21,6 +21,7 @@ from marquee_core.scorers.scorer import (
     RatedEvidence,
     ReleaseData,
     Scorer,
+    implements,
     score_pairs,
 )
 from marquee_services.errors import FieldViolation, InvalidFields, ModelNotFound
@@ -30,6 +31,8 @@ from marquee_services.scoring.plan import Query, RankingPlan
 # Up to this number of items for each user, a batch of users with different items is scored in one
 # pass. It gathers the parameters of each user's items, which costs more than it saves for more.
 _MAX_PAIRS = 64
+# A search by approximate scores finds a quarter more items than are wanted, and so many more.
+_WIDER_SHARE, _WIDER_BY = 4, 24
 
 
 @dataclass(frozen=True)
@@ -211,6 +214,9 @@ class Engine:
     ) -> dict[str, list[Found]]:
         """Retrieves each model's best items for each user.
 
+        If some of the models can search, the others are left out: they would have to score the
+        whole catalogue. They score the items that are found.
+
         Args:
             queries: The users; they must have passed `check`. Their candidates are ignored.
             models: Names of the models; empty for all.
@@ -218,26 +224,44 @@ class Engine:
             eligible: True for items that may be retrieved (bool, items); None for all.
 
         Returns:
-            For each model by name, and for each user: item indexes, the best first, and scores.
+            For each model that searched by name, and for each user: item indexes, the best first,
+            and scores.
 
         Raises:
             ModelNotFound: This backend has no model of one of the names.
         """
         profiles = self.profiles(queries)
-        all_rated = bool((profiles.counts > 0).all())
-        best: dict[str, list[Found]] = {}
-        for name, scorer in self.select(models).items():
-            index = self.indexes.get(name)
-            if all_rated and index is not None and isinstance(scorer, ScoresByProduct):
-                products = self.timer.run(name, "retrieve", scorer.user_products, profiles)
-                best[name] = self.timer.run(
-                    name, "retrieve", index.search, products, count, eligible
-                )
-                continue
-            best[name] = self.timer.run(
-                name, "retrieve", _best_of_all, scorer, profiles, count, eligible
+        selected = self.select(models)
+        searching = {
+            name: scorer
+            for name, scorer in selected.items()
+            if name in self.indexes or implements(type(scorer), Retrieves)
+        }
+        return {
+            name: self.timer.run(
+                name, "retrieve", self._best, name, scorer, profiles, count, eligible
             )
-        return best
+            for name, scorer in (searching or selected).items()
+        }
+
+    def _best(
+        self, name: str, scorer: Scorer, profiles: Profiles, count: int, eligible: Bool | None
+    ) -> list[Found]:
+        """A model's best items for each user."""
+        if implements(type(scorer), Retrieves):
+            return cast("Retrieves", scorer).retrieve(profiles, count, eligible)
+        index = self.indexes.get(name)
+        if (
+            index is None
+            or not implements(type(scorer), ScoresByProduct)
+            or not (profiles.counts > 0).all()
+        ):
+            return _best_of_all(scorer, profiles, count, eligible)
+        products = cast("ScoresByProduct", scorer).user_products(profiles)
+        if not implements(type(scorer), Approximates):
+            return index.search(products, count, eligible)
+        found = index.search(products, _wider(count), eligible)
+        return _exactly(scorer, profiles, found, count)
 
     def compare(self, item: int) -> dict[str, Float32]:
         """The similarities of an item to all items (float32, items), by the model's name.
@@ -295,17 +319,30 @@ def _best_of_all(
 
     If the model can approximate its scores, these find the items, which are then scored exactly.
     """
-    found = []
-    rough = scorer.approximate(profiles) if isinstance(scorer, Approximates) else None
-    for place, row in enumerate(scorer.score(profiles) if rough is None else rough):
-        top = top_indexes(row, count, eligible).astype(np.int32)
-        scores = row[top]
-        if rough is not None and len(top):
-            scores = scorer.score(profiles.take(np.array([place])), top)[0]
-            order = np.lexsort((top, -scores))
-            top, scores = top[order], scores[order]
-        found.append((top, scores))
-    return found
+    rough = None
+    if implements(type(scorer), Approximates):
+        rough = cast("Approximates", scorer).approximate(profiles)
+    found: list[Found] = []
+    for row in scorer.score(profiles) if rough is None else rough:
+        top = top_indexes(row, count if rough is None else _wider(count), eligible)
+        found.append((top.astype(np.int32), row[top]))
+    return found if rough is None else _exactly(scorer, profiles, found, count)
+
+
+def _wider(count: int) -> int:
+    """How many items to find by approximate scores if so many are wanted by exact ones."""
+    return count + count // _WIDER_SHARE + _WIDER_BY
+
+
+def _exactly(scorer: Scorer, profiles: Profiles, found: Sequence[Found], count: int) -> list[Found]:
+    """Replaces approximate scores of found items by exact ones, and selects the best by them."""
+    exact: list[Found] = []
+    for place, (items, scores) in enumerate(found):
+        if len(items):
+            scores = scorer.score(profiles.take(np.array([place])), items)[0]
+        order = np.lexsort((items, -scores))[:count]
+        exact.append((items[order], scores[order]))
+    return exact
 
 
 def _groups_by_length(queries: Sequence[Query]) -> list[tuple[list[int], Int32]]:

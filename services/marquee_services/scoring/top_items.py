@@ -43,7 +43,7 @@ class TopBatch:
             rankings: The ranking of each user, of whom there is at least one.
             models: The models that rank, at most `MAX_TOP_MODELS`.
         """
-        tops = [_NONE if r.top is None or r.abstaining else r.top for r in rankings]
+        tops = [_NONE if ranking.abstaining else ranking.top for ranking in rankings]
         counts = np.array([len(top) for top in tops], dtype=np.int64)
         items = np.concatenate(tops)
         scores = [ranking.scores[top] for ranking, top in zip(rankings, tops, strict=True)]

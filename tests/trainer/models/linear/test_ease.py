@@ -10,6 +10,7 @@ import pytest
 
 from marquee_core.arrays import save_array
 from marquee_core.errors import ArtifactError
+from marquee_core.retrieval.top import top_indexes
 from marquee_core.scorers.ease import EASEConfig, EASEScorer
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.models.linear import ease
@@ -126,6 +127,24 @@ def test_similarities_are_symmetric_and_bounded() -> None:
     np.testing.assert_allclose(square, square.T, atol=1e-6)
     assert np.abs(square).max() == 1.0
     assert (square.diagonal() == 1.0).all()
+
+
+@pytest.mark.parametrize("count", [3, 12, 40])
+def test_the_best_items_are_found_among_the_items_with_weights(count: int) -> None:
+    """Items beyond `max_items` are found too, if too few of those with weights score above 0."""
+    data = data_of(made_up())
+    scorer = fitted(data, EASEConfig(max_items=data.matrix.item_count // 2)).scorer
+    profiles = data.matrix.profiles([0, 1, 2])
+    scores = scorer.score(profiles)
+    some = np.arange(data.matrix.item_count) % 3 > 0
+    for eligible in (None, some, ~scores[0].astype(np.bool_)):
+        for row, (items, found) in zip(
+            scores, scorer.retrieve(profiles, count, eligible), strict=True
+        ):
+            assert items.tolist() == top_indexes(row, count, eligible).tolist()
+            np.testing.assert_allclose(found, row[items], atol=1e-6)
+    items = np.array([4, 0, 4, 9], dtype=np.int32)
+    np.testing.assert_allclose(scorer.score(profiles, items), scores[:, items], atol=1e-6)
 
 
 def test_a_large_catalogue_is_covered_by_its_most_liked_items() -> None:
