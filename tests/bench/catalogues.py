@@ -29,6 +29,7 @@ from marquee_core.scorers.posterior import Posterior
 from marquee_core.scorers.scorer import ReleaseData, Scorer
 from marquee_core.scorers.sketch import Sketch
 from marquee_core.scorers.slit import SLITConfig, SLITScorer
+from marquee_core.scorers.tail_weights import TailWeights
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.plan import Query, RankingPlan
@@ -38,8 +39,9 @@ _TARGET = Target("<=", 3.0)
 _USERS, _RATINGS = 2_000, 100
 _VISITORS, _VISITOR_RATINGS = 40, 30
 _PAGE = 20
-# Bayesian MF has so few samples here that a million items fit into memory.
-_SAMPLES, _SKETCH_RANK = 8, 48
+# Bayesian MF has so few samples, and the tails of EASE and SLIT so few sources, that a million
+# items fit into memory.
+_SAMPLES, _SKETCH_RANK, _TAIL_SOURCES = 8, 48, 16
 # From this size on the trainer builds approximate indexes; these are lists, and lists per search.
 _ANN_ITEMS, _LISTS, _PROBES = 200_000, 1_024, 32
 _WEIGHTS = (("ease", 30.6), ("slit", 49.1), ("bayesian_mf", 0.63), ("ials", 0.59))
@@ -107,9 +109,11 @@ def make_engine(items: int) -> Engine:
     data = make_data(items, random)
     covered = np.arange(min(items, EASEConfig.max_items), dtype=np.int32)
 
+    tail = make_tail(items, len(covered), random)
+
     def weights() -> ItemWeights:
         values = random.standard_normal((len(covered), len(covered)), dtype=np.float32)
-        return ItemWeights(covered, values, items)
+        return ItemWeights(covered, values, items, tail)
 
     ones = np.ones(len(covered), np.float32)
     scorers: dict[str, Scorer] = {
@@ -124,6 +128,20 @@ def make_engine(items: int) -> Engine:
         if vectors is not None:
             indexes[name] = index_of(vectors)
     return Engine(f"{items} items", data, scorers, indexes)
+
+
+def make_tail(items: int, core: int, random: np.random.Generator) -> TailWeights:
+    """Sparse weights of the items that have no dense ones."""
+    count = items - core
+    size = count * _TAIL_SOURCES
+    return TailWeights(
+        np.arange(core, items, dtype=np.int32),
+        np.arange(0, size + 1, _TAIL_SOURCES, dtype=np.int64),
+        np.sort(random.integers(0, core, (count, _TAIL_SOURCES), dtype=np.int32)).reshape(-1),
+        random.standard_normal(size, dtype=np.float32),
+        np.zeros(size, dtype=np.float32),
+        core,
+    )
 
 
 def make_data(items: int, random: np.random.Generator) -> ReleaseData:

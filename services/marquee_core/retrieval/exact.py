@@ -36,20 +36,6 @@ class ScoresByProduct(Protocol):
         """The vectors of users (float32, B × d); each user must have ratings."""
 
 
-@runtime_checkable
-class Retrieves(Protocol):
-    """A scorer that finds its best items without scoring the whole catalogue."""
-
-    def retrieve(self, profiles: Profiles, count: int, eligible: Bool | None) -> list[Found]:
-        """Finds the best items of each of B users.
-
-        Args:
-            profiles: The profiles of the users.
-            count: Number of items for each user.
-            eligible: True for items that may be found (bool, items); None for all.
-        """
-
-
 class ItemIndex(Protocol):
     """Finds the items whose vectors have the highest dot products with a user's vector."""
 

@@ -13,11 +13,9 @@ from typing import Annotated, Self
 
 import numpy as np
 
-from marquee_core.arrays import Bool, Float32, Int32, load_array, save_array
+from marquee_core.arrays import Float32, Int32, load_array, save_array
 from marquee_core.errors import ArtifactError
 from marquee_core.ratings import Profiles
-from marquee_core.retrieval.exact import Found
-from marquee_core.retrieval.top import top_indexes
 from marquee_core.scorers.hyperparameters import (
     FiniteFloat,
     Interval,
@@ -26,8 +24,8 @@ from marquee_core.scorers.hyperparameters import (
     PositiveFloat,
     PositiveInt,
 )
-from marquee_core.scorers.scorer import RatedEvidence, ReleaseData
 from marquee_core.scorers.sparse import RowMatrix, SparseRows
+from marquee_core.scorers.tail_weights import TailWeights
 
 _ITEMS, _WEIGHTS = "items.npy", "weights.npy"
 # The number of later ratings at which the base of the history's power law has doubled.
@@ -111,8 +109,10 @@ class ItemWeightsConfig(ModelConfig):
         history_decay: h; a rating with n later ratings of the same user has the recency weight
             (1 + n / 2)^−h, unless it is a dislike. With 0 the order of ratings has no effect.
         regularisation: The L2 regularisation of the weights, in a unit that the model defines.
-        max_items: The maximum number of items with weights; the items with the most likes are
-            chosen.
+        max_items: The maximum number of items with dense weights; the items with the most likes
+            are chosen.
+        tail_sources: The number of these items from which each further item has weights; 0 to
+            leave the further items out.
     """
 
     minimum_stars: FiniteFloat
@@ -123,29 +123,108 @@ class ItemWeightsConfig(ModelConfig):
     history_decay: NonNegativeFloat
     regularisation: PositiveFloat
     max_items: PositiveInt
+    tail_sources: Annotated[int, Interval(at_least=0)]
 
 
 @dataclass(frozen=True, eq=False)
 class ItemWeights:
-    """Dense weights between items of a catalogue.
+    """Weights between items of a catalogue: dense ones in its core, and sparse ones in its tail.
 
-    In a large catalogue only the items with the most likes have weights. The other items score 0,
-    and ratings of them are ignored.
+    In a large catalogue only the items with the most likes, its core, have dense weights. Other
+    items that somebody likes have weights from and to some of these. Items without weights score
+    0, and ratings of them are ignored.
 
     Attributes:
-        items: The items with weights, ascending (int32, m).
+        items: The items of the core, ascending (int32, m).
         weights: The weights from rated item (row) to scored item (column) (float32, m × m).
         item_count: The number of items in the catalogue.
+        tail: The weights of further items.
         positions: The position of each catalogue item in `items`, or -1 (int32, items).
     """
 
     items: Int32
     weights: Float32
     item_count: int
+    tail: TailWeights | None = None
     positions: Int32 = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "positions", positions_of(self.items, self.item_count))
+        if self.tail is None:
+            object.__setattr__(self, "tail", TailWeights.none(len(self.items)))
+
+    @property
+    def coverage(self) -> tuple[int, int]:
+        """The number of items with dense weights, and of those with sparse weights."""
+        return len(self.items), len(self._tail)
+
+    @property
+    def _tail(self) -> TailWeights:
+        assert self.tail is not None  # noqa: S101 - set by __post_init__
+        return self.tail
+
+    @cached_property
+    def tail_positions(self) -> Int32:
+        """The position of each catalogue item in the tail, or -1 (int32, items)."""
+        return positions_of(self._tail.items, self.item_count)
+
+    def apply(self, profiles: Profiles, values: Float32, items: Int32 | None = None) -> Float32:
+        """Computes x·B for histories x.
+
+        Args:
+            profiles: The profiles of B users.
+            values: The value of each rating (float32, nnz).
+            items: The items to score (int32, C); None for the whole catalogue.
+
+        Returns:
+            The scores; 0 for items without weights (float32, B × C).
+        """
+        rows, tail = histories(profiles, values, len(self.items), self.positions), self._tail
+        scores = rows.times(self.weights)
+        if len(tail) and tail.to_core is not None:
+            others = history_rows(profiles, values, len(tail), self.tail_positions)
+            scores += (others @ tail.to_core).toarray()
+        if len(self.items) == self.item_count:
+            return scores if items is None else scores[:, items]
+        if items is None:
+            whole = np.zeros((len(profiles), self.item_count), dtype=np.float32)
+            whole[:, self.items] = scores
+            if len(tail):
+                whole[:, tail.items] = (rows.matrix() @ tail.from_core).toarray()
+            return whole
+        some = np.zeros((len(profiles), len(items)), dtype=np.float32)
+        places, tail_places = self.positions[items], self.tail_positions[items]
+        in_core, in_tail = np.flatnonzero(places >= 0), np.flatnonzero(tail_places >= 0)
+        some[:, in_core] = scores[:, places[in_core]]
+        if len(in_tail):
+            chosen = tail.by_item[tail_places[in_tail]]
+            some[:, in_tail] = (rows.matrix() @ chosen.T).toarray()
+        return some
+
+    def from_items(self, rated: Int32, item: int) -> Float32:
+        """The weights B_ji from some items j to one item i, 0 where there is none (float32, n).
+
+        Args:
+            rated: The items j (int32, n).
+            item: i.
+        """
+        weights = np.zeros(len(rated), dtype=np.float32)
+        tail, positions = self._tail, self.positions[rated]
+        scored, in_tail = int(self.positions[item]), int(self.tail_positions[item])
+        if scored >= 0:
+            in_core = positions >= 0
+            weights[in_core] = self.weights[positions[in_core], scored]
+            if tail.to_core is not None:
+                places = self.tail_positions[rated]
+                for place in np.flatnonzero(places >= 0):
+                    part = tail.row(int(places[place]))
+                    weights[place] = tail.backward[part][tail.sources[part] == scored].sum()
+        elif in_tail >= 0:
+            part = tail.row(in_tail)
+            row = np.zeros(len(self.items) + 1, dtype=np.float32)
+            row[tail.sources[part]] = tail.forward[part]
+            weights = row[positions]  # the last is of items outside the core: 0
+        return weights
 
     @classmethod
     def load(cls, folder: Path, item_count: int) -> Self:
@@ -161,118 +240,13 @@ class ItemWeights:
         weights = load_array(folder / _WEIGHTS, np.float32, (count, count))
         if not np.isfinite(weights).all():
             raise ArtifactError(f"{_WEIGHTS}: not every value is finite")
-        return cls(items, weights, item_count)
+        return cls(items, weights, item_count, TailWeights.load(folder, item_count, items))
 
     def save(self, folder: Path) -> None:
         """Writes the arrays to a folder."""
         save_array(folder / _ITEMS, self.items)
         save_array(folder / _WEIGHTS, self.weights)
-
-
-@dataclass(frozen=True, eq=False)
-class HistoryScorer:
-    """Scores (x + w x̄)·B, where x is a user's history and x̄ the average one of training users.
-
-    The prior w x̄ stands in for the likes that a history of dislikes lacks: without it, the items
-    that have least to do with the dislikes would score highest, which are the obscure ones. See
-    `prior_weights` for w.
-
-    Attributes:
-        weights: B, between m items.
-        config: The hyperparameters that turn ratings into histories.
-        dislike_limit: See `ReleaseData.dislike_limit`.
-        prior: x̄, the share of each item in the positive values of all training users
-            (float32, m).
-    """
-
-    weights: ItemWeights
-    config: ItemWeightsConfig
-    dislike_limit: float
-    prior: Float32
-
-    @classmethod
-    def of(cls, weights: ItemWeights, config: ItemWeightsConfig, data: ReleaseData) -> Self:
-        """Creates a scorer, with the mean history over the users of the training ratings."""
-        profiles = data.matrix.all_profiles()
-        values = history_values(profiles, config, data.dislike_limit)
-        liked = np.bincount(profiles.items, np.maximum(values, 0.0), minlength=weights.item_count)
-        shares = liked[weights.items] / (liked.sum() or 1.0)
-        return cls(weights, config, data.dislike_limit, shares.astype(np.float32))
-
-    @cached_property
-    def prior_scores(self) -> Float32:
-        """x̄·B (float32, m)."""
-        scores: Float32 = self.prior @ self.weights.weights
-        return scores
-
-    def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
-        """Scores items for each of B users (float32, B × C); see `Scorer.score`."""
-        weights, scores = self.weights, self._scores(profiles)
-        if len(weights.items) == weights.item_count:
-            return scores if items is None else scores[:, items]
-        count = weights.item_count if items is None else len(items)
-        whole = np.zeros((len(profiles), count), dtype=np.float32)
-        if items is None:
-            whole[:, weights.items] = scores
-        else:
-            places = weights.positions[items]
-            known = np.flatnonzero(places >= 0)
-            whole[:, known] = scores[:, places[known]]
-        return whole
-
-    def retrieve(self, profiles: Profiles, count: int, eligible: Bool | None) -> list[Found]:
-        """See `Retrieves.retrieve`.
-
-        An item without weights scores 0. It is not among the best, and not looked at, while enough
-        items with weights have positive scores.
-        """
-        weights, found = self.weights, []
-        own = None if eligible is None else eligible[weights.items]
-        for place, row in enumerate(self._scores(profiles)):
-            top = top_indexes(row, count, own)
-            if len(top) == count and row[top[-1]] > 0:
-                found.append((weights.items[top], row[top]))
-                continue
-            (whole,) = self.score(profiles.take(np.array([place])))
-            top = top_indexes(whole, count, eligible)
-            found.append((top.astype(np.int32), whole[top]))
-        return found
-
-    def _scores(self, profiles: Profiles) -> Float32:
-        """Scores the items with weights for each of B users (float32, B × m)."""
-        weights = self.weights
-        values = history_values(profiles, self.config, self.dislike_limit)
-        rows = histories(profiles, values, len(weights.items), weights.positions)
-        scores = rows.times(weights.weights)
-        shares = prior_weights(profiles, values)
-        if shares.any():
-            scores += shares[:, None] * self.prior_scores
-        return scores
-
-    def evidence(
-        self, profile: Profiles, item: int, similarities: Float32 | None, count: int
-    ) -> RatedEvidence:
-        """The contribution x_j B_ji of each rated item j of a single user to the score of item i.
-
-        Args:
-            profile: The profile of the user.
-            item: i, the index of the item.
-            similarities: The similarity of i to each item (float32, items), or None.
-            count: The maximum number of rated items to return.
-        """
-        weights = self.weights
-        values = history_values(profile, self.config, self.dislike_limit)
-        rated, scored = weights.positions[profile.items], int(weights.positions[item])
-        known = np.flatnonzero((rated >= 0) & (scored >= 0))
-        items = profile.items[known]
-        share = float(prior_weights(profile, values)[0])
-        return RatedEvidence.largest(
-            items,
-            None if similarities is None else similarities[items],
-            values[known] * weights.weights[rated[known], scored],
-            share * float(self.prior_scores[scored]) if scored >= 0 else 0.0,
-            count,
-        )
+        self._tail.save(folder)
 
 
 def history_values(profiles: Profiles, config: ItemWeightsConfig, dislike_limit: float) -> Float32:

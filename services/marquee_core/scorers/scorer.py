@@ -113,6 +113,21 @@ class Approximates(Protocol):
 
 
 @runtime_checkable
+class ScoresCore(Protocol):
+    """A scorer that scores a part of a large catalogue with much less work than the whole of it."""
+
+    def score_core(self, profiles: Profiles) -> tuple[Int32, Float32]:
+        """Scores the core of the catalogue, in which most users' best items are.
+
+        Args:
+            profiles: The profiles of B users.
+
+        Returns:
+            The items of the core, ascending (int32, m), and their scores (float32, B × m).
+        """
+
+
+@runtime_checkable
 class WarmsUp(Protocol):
     """A scorer whose first calls are slower than later ones."""
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Self
 
-from marquee_core.arrays import Bool, Float32, Int32
+from marquee_core.arrays import Float32, Int32
 from marquee_core.output import Output
 from marquee_core.ratings import Profiles
-from marquee_core.retrieval.exact import Found
 from marquee_core.scorers.config import load_config, save_config
+from marquee_core.scorers.history_scorer import HistoryScorer
 from marquee_core.scorers.hyperparameters import Interval, NonNegativeFloat, Search
-from marquee_core.scorers.item_weights import HistoryScorer, ItemWeights, ItemWeightsConfig
+from marquee_core.scorers.item_weights import ItemWeights, ItemWeightsConfig
 from marquee_core.scorers.scorer import RatedEvidence, ReleaseData
 
 
@@ -33,6 +33,7 @@ class SLITConfig(ItemWeightsConfig):
         regularisation: c in λ = c ḡ, where ḡ is the mean diagonal element of the Gram matrix.
         max_items: See `ItemWeightsConfig`. The weights of m items take 4 m² bytes when serving
             and six times as much while fitting: 100 MB and 600 MB for 5,000 items.
+        tail_sources: See `ItemWeightsConfig`. Ratings of the further items do not count.
         target_decay: t; a target with n ratings between the moment and itself has the weight
             (1 + n)^−t.
         moments: The maximum number of moments of each user to learn from. They are evenly spaced
@@ -47,6 +48,7 @@ class SLITConfig(ItemWeightsConfig):
     history_decay: Annotated[float, Search(0.1, 1.5, log=False)] = 0.5
     regularisation: Annotated[float, Search(0.5, 30.0)] = 4.0
     max_items: int = 5_000
+    tail_sources: int = 64
     target_decay: Annotated[NonNegativeFloat, Search(0.0, 1.0, log=False)] = 0.5
     moments: Annotated[int, Interval(at_least=2)] = 32
 
@@ -71,6 +73,11 @@ class SLITScorer:
         self._weights = weights
         self._histories = HistoryScorer.of(weights, config, data)
 
+    @property
+    def weights(self) -> ItemWeights:
+        """B, between the items that have weights."""
+        return self._weights
+
     @classmethod
     def load(cls, folder: Path, data: ReleaseData) -> Self:
         """Loads what `save` wrote; the arrays are memory-mapped.
@@ -90,9 +97,10 @@ class SLITScorer:
         """See `Scorer.score`."""
         return self._histories.score(profiles, items)
 
-    def retrieve(self, profiles: Profiles, count: int, eligible: Bool | None) -> list[Found]:
-        """See `Retrieves.retrieve`."""
-        return self._histories.retrieve(profiles, count, eligible)
+    def score_core(self, profiles: Profiles) -> tuple[Int32, Float32]:
+        """See `ScoresCore.score_core`: the items with dense weights."""
+        core = self._weights.items
+        return core, self._histories.score(profiles, core)
 
     def similarities(self, item: int) -> Float32 | None:  # noqa: ARG002 - the protocol's
         """None: an item that often follows another is not therefore similar to it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import recommender_service_pb2_grpc, types_pb2
@@ -116,18 +117,18 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
             message, origin = stored
             self._answers[origin].inc()
             return message
+        # Reasons cost about as much as the ranking, and are the first to go.
+        without_reasons, in_short = self._computing.has_overload, self._computing.is_exhausted
         name = "RecommendWithReasons" if request.options.include_reasons else "Recommend"
-        seconds = time_left(context, self._settings.default_deadline)
-        async with self._computing.admit(name, subject_cost(request), seconds):
-            await self._let_calls_arrive()
+        async with self._admitted(context, name, subject_cost(request), is_whole=not in_short):
             rated = RatedItems.of(request.subject)
             answer = await self._recommender.recommend(
                 validate(request, rated),
                 key,
                 rated,
                 self._deadline(context),
-                # Reasons cost about as much as the ranking, and are the first to go.
-                leave_out_reasons=self._computing.has_overload,
+                leave_out_reasons=without_reasons,
+                leave_out_models=in_short,
             )
         self._answers[AnswerOrigin.COMPUTED].inc()
         return self._completed(answer, start)
@@ -154,9 +155,7 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
     ) -> pb.PredictRatingsResponse:
         """Predicts the ratings that a subject would give to items."""
         start = time.perf_counter()
-        seconds = time_left(context, self._settings.default_deadline)
-        async with self._computing.admit("PredictRatings", seconds_left=seconds):
-            await self._let_calls_arrive()
+        async with self._admitted(context, "PredictRatings"):
             response = await self._predictor.predict(validate(request), self._deadline(context))
         self._finish(response.source, start)
         return response
@@ -166,9 +165,7 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
     ) -> pb.SimilarItemsResponse:
         """Finds the items that are most similar to an item."""
         start = time.perf_counter()
-        seconds = time_left(context, self._settings.default_deadline)
-        async with self._computing.admit("SimilarItems", seconds_left=seconds):
-            await self._let_calls_arrive()
+        async with self._admitted(context, "SimilarItems"):
             response = await self._similar_items.similar(validate(request), self._deadline(context))
         self._finish(response.source, start)
         return response
@@ -189,10 +186,26 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         """Answers the gateway's state."""
         return self._status.status()
 
-    async def _let_calls_arrive(self) -> None:
-        """Lets calls be handed over, while calls are being refused."""
-        if self._computing.has_overload:
-            await self._calls().until_all_arrived()
+    @asynccontextmanager
+    async def _admitted(
+        self, context: Context, name: str, cost: int = 1, is_whole: bool = True
+    ) -> AsyncIterator[None]:
+        """Surrounds the computation of an answer, unless it must be refused.
+
+        Args:
+            context: The call.
+            name: The class of calls among which latencies are compared.
+            cost: What the answer costs.
+            is_whole: Whether the answer is computed with all models.
+
+        Raises:
+            Busy: Too many answers are being computed.
+        """
+        seconds = time_left(context, self._settings.default_deadline)
+        async with self._computing.admit(name, cost, seconds, is_whole):
+            if self._computing.has_overload:
+                await self._calls().until_all_arrived()
+            yield
 
     def _deadline(self, context: Context) -> Deadline:
         """How long the backends may take for a call."""

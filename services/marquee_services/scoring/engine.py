@@ -4,35 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, cast
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 
 from marquee_core.arrays import Bool, Float32, Int32, Int64
 from marquee_core.ratings import Profiles, join_profiles
-from marquee_core.retrieval.exact import Found, ItemIndex, Retrieves, ScoresByProduct
-from marquee_core.retrieval.top import top_indexes
+from marquee_core.retrieval.exact import Found, ItemIndex
 from marquee_core.scorers.scorer import (
-    Approximates,
     ExplainsByItems,
     ExplainsByNeighbours,
     NeighbourEvidence,
     RatedEvidence,
     ReleaseData,
     Scorer,
+    ScoresCore,
     implements,
     score_pairs,
 )
 from marquee_services.errors import FieldViolation, InvalidFields, ModelNotFound
 from marquee_services.scoring.model_times import NoTimer, Timer
 from marquee_services.scoring.plan import Query, RankingPlan
+from marquee_services.scoring.retrieval import best_of_all, search
 
 # Up to this number of items for each user, a batch of users with different items is scored in one
 # pass. It gathers the parameters of each user's items, which costs more than it saves for more.
 _MAX_PAIRS = 64
-# A search by approximate scores finds a quarter more items than are wanted, and so many more.
-_WIDER_SHARE, _WIDER_BY = 4, 24
 
 
 @dataclass(frozen=True)
@@ -214,8 +212,9 @@ class Engine:
     ) -> dict[str, list[Found]]:
         """Retrieves each model's best items for each user.
 
-        If some of the models can search, the others are left out: they would have to score the
-        whole catalogue. They score the items that are found.
+        If some of several models can search, the others are left out: they would have to score the
+        whole catalogue. They score the items that are found. A model alone scores everything,
+        unless it has an index.
 
         Args:
             queries: The users; they must have passed `check`. Their candidates are ignored.
@@ -232,36 +231,17 @@ class Engine:
         """
         profiles = self.profiles(queries)
         selected = self.select(models)
+        alone = len(selected) == 1
         searching = {
             name: scorer
             for name, scorer in selected.items()
-            if name in self.indexes or implements(type(scorer), Retrieves)
+            if name in self.indexes or (not alone and implements(type(scorer), ScoresCore))
         }
-        return {
-            name: self.timer.run(
-                name, "retrieve", self._best, name, scorer, profiles, count, eligible
-            )
-            for name, scorer in (searching or selected).items()
-        }
-
-    def _best(
-        self, name: str, scorer: Scorer, profiles: Profiles, count: int, eligible: Bool | None
-    ) -> list[Found]:
-        """A model's best items for each user."""
-        if implements(type(scorer), Retrieves):
-            return cast("Retrieves", scorer).retrieve(profiles, count, eligible)
-        index = self.indexes.get(name)
-        if (
-            index is None
-            or not implements(type(scorer), ScoresByProduct)
-            or not (profiles.counts > 0).all()
-        ):
-            return _best_of_all(scorer, profiles, count, eligible)
-        products = cast("ScoresByProduct", scorer).user_products(profiles)
-        if not implements(type(scorer), Approximates):
-            return index.search(products, count, eligible)
-        found = index.search(products, _wider(count), eligible)
-        return _exactly(scorer, profiles, found, count)
+        best: dict[str, list[Found]] = {}
+        for name, scorer in (searching or selected).items():
+            find = partial(search, self.indexes.get(name)) if searching else best_of_all
+            best[name] = self.timer.run(name, "retrieve", find, scorer, profiles, count, eligible)
+        return best
 
     def compare(self, item: int) -> dict[str, Float32]:
         """The similarities of an item to all items (float32, items), by the model's name.
@@ -310,39 +290,6 @@ class Engine:
             )
             for row in range(len(query.candidates))
         ]
-
-
-def _best_of_all(
-    scorer: Scorer, profiles: Profiles, count: int, eligible: Bool | None
-) -> list[Found]:
-    """The best items of a model for each user, found by scoring the whole catalogue.
-
-    If the model can approximate its scores, these find the items, which are then scored exactly.
-    """
-    rough = None
-    if implements(type(scorer), Approximates):
-        rough = cast("Approximates", scorer).approximate(profiles)
-    found: list[Found] = []
-    for row in scorer.score(profiles) if rough is None else rough:
-        top = top_indexes(row, count if rough is None else _wider(count), eligible)
-        found.append((top.astype(np.int32), row[top]))
-    return found if rough is None else _exactly(scorer, profiles, found, count)
-
-
-def _wider(count: int) -> int:
-    """How many items to find by approximate scores if so many are wanted by exact ones."""
-    return count + count // _WIDER_SHARE + _WIDER_BY
-
-
-def _exactly(scorer: Scorer, profiles: Profiles, found: Sequence[Found], count: int) -> list[Found]:
-    """Replaces approximate scores of found items by exact ones, and selects the best by them."""
-    exact: list[Found] = []
-    for place, (items, scores) in enumerate(found):
-        if len(items):
-            scores = scorer.score(profiles.take(np.array([place])), items)[0]
-        order = np.lexsort((items, -scores))[:count]
-        exact.append((items[order], scores[order]))
-    return exact
 
 
 def _groups_by_length(queries: Sequence[Query]) -> list[tuple[list[int], Int32]]:

@@ -223,8 +223,8 @@ def _rank_rows(
         for top in (near_top, own_top):
             marks[rows, top.indexes] = True
         marked = np.flatnonzero(marks)
-        count, width = marks.shape
-        places = pad_rows(marked // width, marked % width, count).indexes
+        width = outputs[name].shape[1]
+        places = pad_rows(marked // width, marked % width, len(marks)).indexes
         chosen = _items_at(items, places)
         exact = timer.run(name, "rank", score_pairs, scorer, profiles, chosen)
         change = ranker.weights[name] * (exact - outputs[name][rows, places])

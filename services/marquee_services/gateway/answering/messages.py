@@ -61,37 +61,34 @@ def serialized_source(
     blends: BlendPair,
     failures: Sequence[BackendError] = (),
     abstaining: Sequence[str] = (),
-    without_reasons: bool = False,
+    lacks: Sequence[types_pb2.DegradedReason.ValueType] = (),
 ) -> bytes:
     """A serialised AnswerSource: the same bytes object for all answers that lack nothing.
 
-    The arguments are those of `source_message`, and whether reasons are left out.
+    The arguments are those of `source_message`, and `left_out_reasons` of the answer.
     """
 
     def compute() -> bytes:
         source = source_message(route, blends, failures, abstaining)
-        source.degraded |= without_reasons
-        del source.degraded_reasons[:]
-        source.degraded_reasons.extend(degraded_by(failures, without_reasons))
+        source.degraded = bool(failures or lacks)
+        source.degraded_reasons.extend(lacks)
         return source.SerializeToString()
 
-    if failures or abstaining or without_reasons:
+    if failures or abstaining or lacks:
         return compute()
     what = "source", route.experiment_name, route.arm_name
     return route.release.kept((blends.rating, blends.ranking), what, compute)
 
 
-def degraded_by(
-    failures: Sequence[BackendError], without_reasons: bool
+def left_out_reasons(
+    without_reasons: bool, without_models: bool
 ) -> list[types_pb2.DegradedReason.ValueType]:
-    """The reasons for which an answer is degraded.
-
-    Args:
-        failures: The failures of backends that did not answer.
-        without_reasons: Whether reasons are left out because there is too much to do.
-    """
-    left_out = [types_pb2.DEGRADED_REASON_REASONS_LEFT_OUT] if without_reasons else []
-    return [*degraded_reasons(failures), *left_out]
+    """Why an answer is degraded by what is left out because there is too much to do."""
+    left_out = {
+        types_pb2.DEGRADED_REASON_REASONS_LEFT_OUT: without_reasons,
+        types_pb2.DEGRADED_REASON_MODELS_LEFT_OUT: without_models,
+    }
+    return [reason for reason, is_left_out in left_out.items() if is_left_out]
 
 
 def model_weights(release: GatewayRelease, blends: BlendPair) -> Sequence[types_pb2.ModelWeight]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee_core.arrays import Float64
 from marquee_services.gateway.answer_metrics import AnswerMetrics
 from marquee_services.gateway.answering import messages
+from marquee_services.gateway.answering.degraded import degraded_reasons as degraded_by
 from marquee_services.gateway.answering.item_bytes import serialized_items
 from marquee_services.gateway.answering.page_scorer import PageScorer, ScoredPage
 from marquee_services.gateway.answering.reasons import Explainer
@@ -96,6 +97,7 @@ class Recommender:
         field: str = "subject",
         paged: bool = True,
         leave_out_reasons: bool = False,
+        leave_out_models: bool = False,
     ) -> ComputedAnswer:
         """Computes a page of recommendations.
 
@@ -108,6 +110,8 @@ class Recommender:
             paged: Whether the answer may carry a token for the next page.
             leave_out_reasons: Whether to leave out reasons, and say so, if the request asks for
                 them.
+            leave_out_models: Whether to leave out the slowest models, and say so. A further page
+                is ranked as the first one was.
 
         Raises:
             ServiceError: The request cannot be answered; the protocol lists the method's errors.
@@ -118,6 +122,12 @@ class Recommender:
             token = PageToken.verify(request.page_token, key.digest if paged else "")
         resolved = resolve_request(self._routing, self._fresh, request, rated, token, field)
         release, kind = resolved.release, resolved.subject.kind
+        if leave_out_models and token is None and not options.model:
+            selection = replace(
+                resolved.selection, left_out=self._page_scorer.slowest_models(release)
+            )
+            resolved = replace(resolved, selection=selection)
+        left_out = resolved.selection.left_out
         scored_page = await self._page_scorer.score_page(resolved, options, size, deadline)
         ranked, page, scored = scored_page.ranked, scored_page.page, scored_page.scored
         shown = ranked.item_indexes(page.positions)
@@ -137,8 +147,9 @@ class Recommender:
                 ranked.proposers(page.positions),
                 resolved.offset + 1,
             )
+        lacks = messages.left_out_reasons(leave_out_reasons, bool(left_out))
         source = messages.serialized_source(
-            resolved.route, scored.blends, failures, scored.abstaining, leave_out_reasons
+            resolved.route, scored.blends, failures, scored.abstaining, lacks
         )
         unknown = pb.RecommendResponse(
             subject_kind=kind, unknown_item_ids=resolved.unknown_items
@@ -155,9 +166,10 @@ class Recommender:
                 key.digest,
                 resolved.offset + size,
                 resolved.feedback.version,
+                tuple(sorted(left_out)),
             ).encode()
         self._metrics.count(release, kind, shown, stars)
-        degraded_reasons = messages.degraded_by(failures, leave_out_reasons)
+        degraded_reasons = [*degraded_by(failures), *lacks]
         if token is None:
             self._routing.served(resolved.route, request.subject.user_id)
             adds_ratings = request.subject.ratings or request.subject.liked_item_ids
