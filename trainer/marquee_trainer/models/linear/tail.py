@@ -35,7 +35,8 @@ def regress(
     """
     count = min(source_count, len(system))
     wide: Float64 = targets.astype(np.float64, copy=False)
-    explained: Float64 = wide * wide / system.diagonal()
+    diagonal: Float64 = system.diagonal().astype(np.float64, copy=False)
+    explained: Float64 = wide * wide / diagonal
     if count < len(system):
         sources = np.argpartition(explained, -count, axis=1)[:, -count:]
         sources.sort(axis=1)
