@@ -85,6 +85,8 @@ capacity: $(VENV)/ready ## Measure memory and CPU per call with a release of you
 
 .PHONY: faults
 faults: $(VENV)/ready $(POSTGRESQL)/ready ## Let parts of a living system fail; kill gateways and databases 50 times (ARGS="--kills 10")
+	PYTHONPATH=tests $(BIN)/python -m faults.slow_and_frozen
+	PYTHONPATH=tests $(BIN)/python -m faults.swaps
 	PYTHONPATH=tests $(BIN)/python -m faults.feedback_faults
 	PYTHONPATH=tests $(BIN)/python -m faults.feedback_kills $(ARGS)
 
@@ -103,6 +105,10 @@ bench: $(VENV)/ready ## Measure the services (QUICK=1 for a short run; DATA=… 
 .PHONY: bench-quality
 bench-quality: $(VENV)/ready ## Compare rankings with public libraries (ARGS="--data …")
 	PYTHONPATH=tests OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench_quality $(ARGS)
+
+.PHONY: bench-feedback
+bench-feedback: $(VENV)/ready $(POSTGRESQL)/ready ## Measure ingest beside Recommend, and how soon events count (ARGS="--store …")
+	PYTHONPATH=tests OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench_feedback $(ARGS)
 
 .PHONY: bench-training
 bench-training: $(VENV)/ready ## Compare fitting times with public libraries (ARGS="--data …")

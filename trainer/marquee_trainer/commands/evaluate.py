@@ -39,6 +39,7 @@ def run_evaluation(settings: EvaluateSettings) -> None:
         OSError: A file cannot be written.
     """
     dataset, split = load_and_split(settings)
+    dataset = dataset.of_modelled_items()
     if dataset.feedback is Feedback.IMPLICIT and (settings.cold_start or settings.with_day):
         raise RatingsError(
             f"{dataset.source}: --cold-start and --with-day measure predicted ratings, which "

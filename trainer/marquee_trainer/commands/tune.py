@@ -40,6 +40,7 @@ def tune_models(settings: TuneSettings) -> None:
         OSError: The output file or the file of trials cannot be written.
     """
     dataset, split = load_and_split(settings)
+    dataset = dataset.of_modelled_items()
     out = Path(settings.out)
     start = read_parameters(out if out.exists() else packaged(len(split.train)).path)
     names = [name.strip() for name in settings.models.split(",") if name.strip()] or list(SPACES)

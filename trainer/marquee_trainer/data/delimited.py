@@ -17,7 +17,10 @@ from marquee_trainer.data.dialect import (
     Dialect,
     decode,
     find_dialect,
+    is_plain,
     is_utf8,
+    split_line,
+    with_tabs,
 )
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.files import DataFile
@@ -35,11 +38,13 @@ class DelimitedFile:
         file: The file.
         dialect: How it is written.
         utf8: Whether it seems to be UTF-8.
+        returns: Whether lines end in a carriage return alone.
     """
 
     file: DataFile
     dialect: Dialect
     utf8: bool
+    returns: bool = False
 
     @classmethod
     def open(cls, file: DataFile, known_names: Collection[str] = ()) -> DelimitedFile:
@@ -57,7 +62,8 @@ class DelimitedFile:
             head = head[: head.rindex(b"\n")]
         utf8 = is_utf8(head)
         text = decode(head[: len(head) & ~1] if not utf8 else head)
-        return cls(file, find_dialect(text, file.name, known_names), utf8)
+        returns = "\r" in text and "\n" not in text
+        return cls(file, find_dialect(text, file.name, known_names), utf8, returns)
 
     @property
     def header(self) -> tuple[str, ...]:
@@ -138,15 +144,15 @@ class DelimitedFile:
     def _rows(self) -> list[tuple[int, list[str]]]:
         """All rows of data that are not blank, each with its line."""
         rows: list[tuple[int, list[str]]] = []
-        text = decode(self.file.read())
+        text = self._text()
         separator, preamble = self.dialect.separator, self.dialect.preamble
         skip = int(self.dialect.has_header)
         text = text.split("\n", preamble)[-1]
-        if len(separator) > 1:
+        if is_plain(separator):
             lines = enumerate(text.splitlines(), start=1 + preamble)
-            return [(number, line.split(separator)) for number, line in lines if line.strip()][
-                skip:
-            ]
+            return [
+                (number, split_line(line, separator)) for number, line in lines if line.strip()
+            ][skip:]
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
         first_line = 1 + preamble
         for row in reader:
@@ -160,7 +166,7 @@ class DelimitedFile:
         source = self._source()
         if source is None:
             return None
-        is_long = len(self.dialect.separator) > 1
+        is_long = is_plain(self.dialect.separator)
         names = [f"column_{place}" for place in range(1, len(self.header) + 1)]
         try:
             frame = pl.read_csv(
@@ -188,16 +194,23 @@ class DelimitedFile:
     def _source(self) -> bytes | str | None:
         """What polars reads: the path of a local file, or bytes in UTF-8.
 
-        None if fields contain tabs, which would replace a separator of several characters.
+        None if fields contain tabs, which would replace a plain separator.
         """
         local, separator = self.file.local, self.dialect.separator
-        if local is not None and self.utf8 and len(separator) == 1:
+        if local is not None and self.utf8 and not is_plain(separator) and not self.returns:
             return str(local)
-        content = self.file.read()
-        content = content.removeprefix(_MARK) if self.utf8 else decode(content).encode()
-        if len(separator) == 1:
+        if self.utf8 and not self.returns:
+            content = self.file.read().removeprefix(_MARK)
+        else:
+            content = self._text().encode()
+        if not is_plain(separator):
             return content
-        return None if b"\t" in content else content.replace(separator.encode(), b"\t")
+        return None if b"\t" in content else with_tabs(content, separator)
+
+    def _text(self) -> str:
+        """The whole text, with lines that end in a line feed."""
+        text = decode(self.file.read())
+        return text.replace("\r", "\n") if self.returns else text
 
     def _slow(self, positions: Sequence[int]) -> pl.DataFrame:
         width = len(self.header)

@@ -34,6 +34,7 @@ from marquee_trainer.data.sql import DEFAULT_QUERY, read_query
 from marquee_trainer.data.tables import FrameTable, JoinedTables, Table, as_text, open_table
 from marquee_trainer.data.values import parse_rating_column, parse_time_column
 
+_MOST_SHOWN = 60  # characters of a value in an error message
 _WHAT = {
     USER: "a user id",
     ITEM: "an item id",
@@ -200,9 +201,17 @@ def _malformed(
         role = next(role for role, mask in bad.items() if mask[row])
         value = columns[role][row]
         reason = id_problem(str(value or "")) if role in (USER, ITEM) else None
-        shown = repr("" if value is None else str(value))
+        shown = repr(_cut("" if value is None else str(value)))
         problems.append(
             f"{table.where(row)}: column {choice.names[role]}: {shown} is not {_WHAT[role]}"
             + (f": {reason}" if reason else "")
         )
-    return RatingsError.listing("malformed rows", problems, len(wrong))
+    wholly = [choice.names[role] for role, mask in bad.items() if len(mask) > 1 and mask.all()]
+    hint = ""
+    if wholly:
+        hint = f"No value of {' and of '.join(wholly)} can be read: --columns names other columns."
+    return RatingsError.listing("malformed rows", problems, len(wrong), hint)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"

@@ -15,6 +15,7 @@ import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -85,8 +86,12 @@ SCORING = Cost(0.05, 0.5, 0.4, 1.0)
 """The cost of learning the ensemble, for each model; its `refit_s` is that of the evaluation."""
 
 
+@cache
 def measured_slowness() -> float:
-    """How many times the seconds of `COSTS` this machine takes at present; about 0.4 s of work."""
+    """How many times the seconds of `COSTS` this machine takes; about 0.4 s of work.
+
+    A process measures it once.
+    """
     with blas_threads(1):
         return statistics.median(_probe() for _ in range(_PROBES)) / _PROBE_S
 

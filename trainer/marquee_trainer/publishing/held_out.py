@@ -15,6 +15,7 @@ import numpy as np
 
 from marquee_core.arrays import Bool, Float32, Int32, Int64, load_array, save_array
 from marquee_core.catalogue import Vocabulary
+from marquee_core.release.contents import EVALUATION
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.scale import Feedback
 from marquee_trainer.data.split import Split
@@ -23,7 +24,7 @@ from marquee_trainer.models.baselines import fitted_baselines
 from marquee_trainer.training.evaluate import ENSEMBLE
 from marquee_trainer.training.results import Trained
 
-FOLDER = "evaluation"
+FOLDER = EVALUATION
 MAX_USERS = 1_000
 """Most users that are kept: those whose ids have the lowest digests, in every release."""
 LIST_LENGTH = 100
@@ -67,6 +68,10 @@ class HeldOut:
         rows = rows[np.lexsort((dataset.items[tested][rows], test_users[rows]))]
         predictions = trained.evaluation.predictions.get(ENSEMBLE)
         is_implicit = dataset.feedback is Feedback.IMPLICIT
+        lists = _lists(trained, users, is_implicit)
+        modelled = dataset.modelled_items
+        if modelled is not None:
+            lists = np.where(lists >= 0, modelled[lists], np.int32(-1))
         indptr = np.zeros(len(users) + 1, np.int64)
         np.cumsum(np.bincount(np.searchsorted(users, test_users[rows])), out=indptr[1:])
         return cls(
@@ -77,7 +82,7 @@ class HeldOut:
             np.empty(0, np.float32)
             if is_implicit or predictions is None
             else predictions[rows].astype(np.float32),
-            _lists(trained, users, is_implicit),
+            lists,
         )
 
     def save(self, folder: Path) -> None:

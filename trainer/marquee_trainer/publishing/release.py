@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
+
+from marquee_core.arrays import Int32
 from marquee_core.attributes import Attributes
 from marquee_core.catalogue import Catalogue, Vocabulary
 from marquee_core.feedback.events import Mark
@@ -26,7 +29,10 @@ from marquee_core.release.manifest import (
     hash_folder,
     new_release_id,
 )
+from marquee_core.release.staging import stage
 from marquee_core.release.store import ReleaseStore
+from marquee_core.release.verdict import Verdict
+from marquee_core.scorers.modelled_items import expanded, save_modelled_items
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.split import Split
@@ -37,12 +43,15 @@ from marquee_trainer.models.model import Model
 from marquee_trainer.publishing.config import PrecomputeConfig, RetrievalConfig
 from marquee_trainer.publishing.held_out import HeldOut
 from marquee_trainer.publishing.precomputed import precompute_pages
-from marquee_trainer.publishing.retrieval import choose_retrieval
+from marquee_trainer.publishing.retrieval import Retrieval, choose_retrieval
 from marquee_trainer.threads import blas_threads
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import ENSEMBLE
 from marquee_trainer.training.refit import all_rows
 from marquee_trainer.training.results import Trained
+
+Judge: TypeAlias = Callable[[ReleaseStore, str], Verdict | None]
+"""Judges a release before it is published: takes a store that holds it alone, and its id."""
 
 _LIBRARIES = ("tensorflow-cpu", "keras", "numpy", "scipy", "marquee-recommender")
 _VERSION_DIGITS = 12
@@ -59,6 +68,7 @@ def publish_trained(
     retrieval: RetrievalConfig | None = None,
     precompute: PrecomputeConfig | None = None,
     mark: Mark | None = None,
+    judge: Judge | None = None,
 ) -> Manifest:
     """Publishes the result of training as a release, without promoting it.
 
@@ -75,6 +85,7 @@ def publish_trained(
         precompute: Which first pages are precomputed; None for the default.
         mark: The place up to which the ratings hold what is in the feedback log; None if they were
             not read from a log.
+        judge: The gate, whose verdict becomes part of the manifest; None to ask none.
 
     Returns:
         The release's manifest.
@@ -90,7 +101,7 @@ def publish_trained(
         source=dataset.source,
         fingerprint=dataset.fingerprint(all_rows(split) if refitted else split.train),
         user_count=matrix.user_count,
-        item_count=matrix.item_count,
+        item_count=len(dataset.catalogue),
         rating_count=matrix.rating_count,
         rating_min=dataset.scale.low,
         rating_max=dataset.scale.high,
@@ -130,6 +141,8 @@ def publish_trained(
         dataset.attributes,
         mark,
         HeldOut.of(dataset, split, trained),
+        dataset.modelled_items,
+        judge,
     )
 
 
@@ -150,6 +163,8 @@ def publish_release(
     attributes: Mapping[str, Sequence[str]] | None = None,
     mark: Mark | None = None,
     held_out: HeldOut | None = None,
+    modelled_items: Int32 | None = None,
+    judge: Judge | None = None,
 ) -> Manifest:
     """Writes the files and the manifest of a release into a store, without promoting it.
 
@@ -170,6 +185,9 @@ def publish_release(
             unknown.
         mark: The place up to which `data` holds what is in the feedback log; None without a log.
         held_out: What the evaluated models predicted and recommended; None to keep nothing of it.
+        modelled_items: The items of the catalogue that `data` and the models know, ascending
+            (int32, m); None for all.
+        judge: The gate, whose verdict becomes part of the manifest; None to ask none.
 
     Returns:
         The release's manifest.
@@ -180,20 +198,32 @@ def publish_release(
         OSError: The store cannot be written to.
     """
     packed = Attributes.of(attributes, len(catalogue)) if attributes else None
+    whole, vectors, ids = data, item_vectors(data), catalogue.items
+    if modelled_items is not None:
+        whole = expanded(data, modelled_items, len(catalogue))
+        own, ids = vectors, catalogue.items.take(modelled_items)
+        vectors = np.zeros((len(catalogue), own.shape[1]), np.float32)
+        vectors[modelled_items] = own
     with tempfile.TemporaryDirectory(prefix="marquee-release-") as name:
-        folder = Path(name)
-        save_data(folder, users, catalogue, data, item_vectors(data), ensemble, packed)
+        folder = Path(name) / "new"
+        folder.mkdir()
+        save_data(folder, users, catalogue, whole, vectors, ensemble, packed)
         retrieval_entries = {}
         for model in models:
-            model.save(model_folder(folder, model.name))
-            chosen = choose_retrieval(model.scorer, data, retrieval or RetrievalConfig(), seed)
+            own_folder = model_folder(folder, model.name)
+            model.save(own_folder)
+            chosen = Retrieval()
+            if modelled_items is None:
+                chosen = choose_retrieval(model.scorer, data, retrieval or RetrievalConfig(), seed)
+            else:
+                save_modelled_items(own_folder, modelled_items)
             if chosen.index is not None:
-                chosen.index.save(model_folder(folder, model.name))
+                chosen.index.save(own_folder)
             retrieval_entries[model.name] = chosen.entry
         all_models = (*models, *fitted_baselines(data, source.feedback == IMPLICIT))
         scale = source.rating_min, source.rating_max
         pages = precompute_pages(
-            data, catalogue.items, all_models, ensemble, scale, precompute or PrecomputeConfig()
+            data, ids, all_models, ensemble, scale, precompute or PrecomputeConfig()
         )
         pages.save(folder)
         if held_out is not None:
@@ -223,6 +253,9 @@ def publish_release(
             feedback_position=0 if mark is None else mark.position,
             feedback_mark="" if mark is None else mark.token,
         )
+        if judge is not None:
+            candidates, folder = stage(Path(name) / "staged", folder, manifest)
+            manifest = replace(manifest, gate=judge(candidates, manifest.release_id))
         store.publish(folder, manifest)
     return manifest
 

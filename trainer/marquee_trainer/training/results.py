@@ -46,7 +46,8 @@ class Trained:
     """Trained models, their ensemble and their evaluation.
 
     Attributes:
-        data: The training ratings and the bias baseline fitted on them.
+        data: The training ratings and the bias baseline fitted on them, with the items of
+            `RatingsDataset.of_modelled_items`, as in all other attributes.
         models: The models as they were evaluated, fitted on all training ratings.
         ensemble: The blends for every set of available backends.
         evaluation: Metrics of each model, of the baselines and of the ensemble.

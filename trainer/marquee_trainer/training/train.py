@@ -73,6 +73,7 @@ def train(
         RatingsError: There are too few ratings to fit, validate and test models, or the feedback
             is implicit and none of the models is a ranker.
     """
+    dataset = dataset.of_modelled_items()
     inner = validation_split(dataset, split, config)
     check_sizes(dataset, split, inner)
     rankers_only = dataset.feedback is Feedback.IMPLICIT
