@@ -46,11 +46,9 @@ from toy.certificates import Authority
 from toy.release import ITEMS, USERS, publish_toy
 
 _OVERLOAD = 1.5
-_PEAK_S, _SLICE_S = 4.0, 5.0
-_FROZEN_S = 3.0
+_PEAK_S, _SLICE_S, _FROZEN_S, _SAMPLE_S = 4.0, 5.0, 3.0, 1.0
 _MOST_GROWTH = 0.02
 _VARIES = 2  # descriptors or threads, by which gRPC's pools vary
-_SAMPLE_S = 1.0
 # The share of the time after which the caches are full, and what is then compared with the end.
 _SETTLED, _WINDOW = 0.3, 0.2
 # The caches are small, so that they are full when the measurement begins.
@@ -102,7 +100,6 @@ class Soak:
         for place in (1, 2):
             self.services[f"gateway-{place}"].wait_until_serving()
         self.gateways = [self.services[f"gateway-{n}"].address for n in (1, 2)]
-        self.target = "ipv4:" + ",".join(self.gateways)
         self.samples: list[_Sample] = []
 
     def issue(self) -> None:
@@ -112,8 +109,8 @@ class Soak:
 
     def start(self, name: str, listen: str = "127.0.0.1:0") -> None:
         """Starts a process and remembers it."""
-        shared = {"store": self.store.url, "cache-dir": str(self.cache), "poll-interval": "0.2"}
-        shared |= {"scrub-interval": "2"}
+        shared = {"store": self.store.url, "cache-dir": str(self.cache), "scrub-interval": "2"}
+        shared["poll-interval"] = "0.2"
         ca = str(self.authority.certificate)
         if name.startswith(CF):
             options = {
@@ -210,11 +207,9 @@ class Soak:
 
     def faults(self) -> list[Callable[[], None]]:
         """All kinds of faults that can be caused here."""
-        found = [
-            *(self.good_release, self.bad_release, self.killed_cf, self.killed_gateway),
-            *(self.terminated_cf, self.terminated_gateway, self.frozen_cf, self.frozen_gateway),
-            self.renewed_certificates,
-        ]
+        found = [self.good_release, self.bad_release, self.renewed_certificates]
+        found += [self.killed_cf, self.killed_gateway, self.terminated_cf, self.terminated_gateway]
+        found += [self.frozen_cf, self.frozen_gateway]
         return [*found, self.full_disk] if self.small_disk is not None else found
 
     def sample(self) -> None:
@@ -307,15 +302,17 @@ def run(soak: Soak, seconds: float, rate: float, timeout_s: float) -> list[Row]:
     """Causes faults until the time is up; returns a row for each kind and one for growth."""
     kinds: dict[str, _Kind] = {}
     users, items = [f"u{n}" for n in range(USERS)], [f"i{n}" for n in range(ITEMS)]
-    callers = Callers(soak.target, users, items, 2, timeout_s, 0.02, health_check=True)
+    callers = Callers(
+        f"ipv4:{','.join(soak.gateways)}", users, items, 2, timeout_s, 0.02, health_check=True
+    )
     stop_sampling = threading.Event()
+    start = time.monotonic()
 
     def sample() -> None:
         while not stop_sampling.wait(_SAMPLE_S):
             soak.sample()
 
     sampler = threading.Thread(target=sample)
-    start = time.monotonic()
     order: list[Callable[[], None]] = []
     with callers, _generators(soak, rate):
         sampler.start()

@@ -21,6 +21,7 @@ from marquee_core.experiments.recommendation_id import parse_recommendation_id
 from marquee_services.errors import ServiceError
 from marquee_services.gateway.caching.page_token import PageToken
 from marquee_services.gateway.feedback_servicer import event_of
+from marquee_services.gateway.rated_items import RatedItems
 from marquee_services.gateway.request_limits import REQUEST_LIMITS
 from marquee_services.gateway.validation import validate, validate_subject
 from marquee_services.scoring.converters import to_eligible, to_plan, to_queries
@@ -104,7 +105,7 @@ def _request(methods: Sequence[str], data: bytes) -> None:
     validate(request)
     if method == "BatchRecommend":
         for place, subject in enumerate(request.subjects):
-            validate_subject(subject, f"subjects[{place}]")
+            validate_subject(subject, RatedItems.of(subject), f"subjects[{place}]")
     if method == "RecordFeedback":
         for event in request.events:
             event_of(event)
