@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import struct
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from bench import http2
@@ -32,6 +34,9 @@ KINDS = (
     *(RESETS, EMPTY_SUBJECTS, IDLE_CONNECTIONS),
 )
 SOURCE = "127.0.0.2"
+TESTS_ON_PATH = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+"""The environment of processes that import from this folder, however the tests were started."""
+
 _SERVICE = "/marquee.v1.RecommenderService"
 _TIMEOUT_S = 3600
 _BATCH_SUBJECTS = 1_000
@@ -88,7 +93,11 @@ def attack(kind: str, address: str, connections: int, streams: int = 0) -> Itera
     command = [sys.executable, "-m", "faults.attacker", kind, address]
     command += [f"--connections={connections}", f"--streams={streams}"]
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        env=TESTS_ON_PATH,
     )
     assert process.stdin
     assert process.stdout

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from faults.attacker import TESTS_ON_PATH
 from faults.living import until
 from faults.release_system import System, republished, row_of, system
 from faults.rows import Row, report
@@ -199,7 +200,9 @@ def killed_publisher(made: System, kills: int = 3) -> Row:
         for place in range(kills):
             script = [sys.executable, "-c", _PUBLISHER, made.store.url]
             folder = made.folder / f"killed-{place}"
-            killed = subprocess.run([*script, str(folder), str(2 * place + 1)], check=False)
+            killed = subprocess.run(
+                [*script, str(folder), str(2 * place + 1)], check=False, env=TESTS_ON_PATH
+            )
             row.check(killed.returncode == -9, f"the publisher ended with {killed.returncode}")
         row.check(set(made.store.ids()) == before, "half a release is visible")
         releases = Path(made.store.storage.path("releases"))
