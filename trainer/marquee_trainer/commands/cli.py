@@ -17,7 +17,7 @@ from marquee_trainer.commands.settings import (
     TrainSettings,
     TuneSettings,
 )
-from marquee_trainer.cores import limit_libraries
+from marquee_core.cores import limit_libraries
 
 
 @click.command()
