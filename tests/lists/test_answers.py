@@ -94,7 +94,7 @@ def test_lists_are_the_answers_of_a_gateway(
     )
     request.check()
     assert BlockRanker.can_rank(load_release(request), request) is in_blocks
-    users = [*(f"u{n}" for n in range(USERS)), "nobody", "x" * 300]
+    users = [*(f"u{n}" for n in range(0, USERS, 2)), "nobody", "x" * 300]
     summary = write_lists(
         request,
         Output.parse(str(tmp_path / "lists")),
@@ -122,9 +122,10 @@ def test_lists_are_the_answers_of_a_gateway(
                 for user in users[:-1]
             ]
 
-    for user, answer in zip(users, background_loop.run(answers()), strict=False):
+    answered_by_gateway = background_loop.run(answers())
+    for user, answer in zip(users, answered_by_gateway, strict=False):
         compare(rows.get(user, []), answer)
-    answered = background_loop.run(answers())[0].source
+    answered = answered_by_gateway[0].source
     answered.ClearField("server_time_us")
     assert metadata["source"] == MessageToDict(answered, preserving_proto_field_name=True)
     assert metadata["items"] == sum(map(len, rows.values())) > 0
@@ -138,7 +139,12 @@ async def test_candidates_of_large_catalogues_are_those_of_a_gateway(
     await services.until_full(gateway)
     release_id = services.first.release_id
     request = list_request(
-        services.store.url, release_id, tmp_path / "cache", page_size=30, dense_limit=50, candidates=20
+        services.store.url,
+        release_id,
+        tmp_path / "cache",
+        page_size=30,
+        dense_limit=50,
+        candidates=20,
     )
     await asyncio.to_thread(
         write_lists,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -143,7 +144,7 @@ def test_processes_write_what_one_process_writes(
         request_for_lists,
         Output.parse(str(tmp_path / "two")),
         cut_parts(USERS, None, 10),
-        lambda work, tasks, on_report: run_in_processes(work, tasks, 2, on_report),
+        partial(run_in_processes, processes=2),
         lambda so_far: seen.append(so_far.computed),
     )
     assert (summary.computed, summary.parts) == (USERS, 4)

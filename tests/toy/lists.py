@@ -20,16 +20,18 @@ def toy_loaders() -> Loaders:
     return TOY_LOADERS
 
 
-def run_here(
-    work: Work[A, R], tasks: Sequence[A], on_report: OnReport
-) -> Iterator[tuple[int, R]]:
+def run_here(work: Work[A, R], tasks: Sequence[A], on_report: OnReport) -> Iterator[tuple[int, R]]:
     """Does tasks in this process; implements `RunTasks`."""
     for place, task in enumerate(tasks):
         yield place, work(task, lambda value, place=place: on_report(place, value))
 
 
 def list_request(
-    store: str, release_id: str, cache: Path, options: pb.RecommendOptions | None = None, **changes: Any
+    store: str,
+    release_id: str,
+    cache: Path,
+    options: pb.RecommendOptions | None = None,
+    **changes: Any,
 ) -> ListRequest:
     """A request for lists of a toy release.
 

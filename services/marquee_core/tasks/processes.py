@@ -22,7 +22,7 @@ from multiprocessing.context import SpawnProcess
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
-from marquee_core.tasks.task import MAX_TRIES, A, OnReport, R, TaskError, Work
+from marquee_core.tasks.task import MAX_TRIES, A, OnReport, R, TaskError, Work, ignore
 
 # A forked process would inherit locks that other threads hold; a spawned one starts clean.
 _SPAWN = multiprocessing.get_context("spawn")
@@ -76,8 +76,9 @@ class _Worker:
 def run_in_processes(
     work: Work[A, R],
     tasks: Sequence[A],
+    on_report: OnReport = ignore,
+    *,
     processes: int,
-    on_report: OnReport = lambda place, value: None,
 ) -> Iterator[tuple[int, R]]:
     """Does tasks in several processes; see `RunTasks`.
 
@@ -86,8 +87,8 @@ def run_in_processes(
     Args:
         work: Does a task. Each process gets a copy, and keeps what the copy loads.
         tasks: The tasks; the earlier ones begin first.
-        processes: The maximum number of processes.
         on_report: Receives what tasks report.
+        processes: The maximum number of processes.
     """
     waiting = deque(range(len(tasks)))
     tries = [0] * len(tasks)
@@ -158,8 +159,7 @@ def _serve(pipe: Connection, work: Work[Any, Any]) -> None:
 
 def _sendable(error: Exception) -> Exception:
     """The error, or one with its text if it does not survive the way to another process."""
-    try:
-        ForkingPickler.loads(ForkingPickler.dumps(error))
-    except Exception:
-        return TaskError(f"{type(error).__name__}: {error}")
-    return error
+    with suppress(Exception):
+        if str(ForkingPickler.loads(ForkingPickler.dumps(error))) == str(error):
+            return error
+    return TaskError(f"{type(error).__name__}: {error}")

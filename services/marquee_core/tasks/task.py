@@ -20,6 +20,10 @@ OnReport: TypeAlias = Callable[[int, Any], None]
 """Receives the place of a task and what it reports."""
 
 
+def ignore(place: int, value: Any) -> None:
+    """The `OnReport` of whoever wants no reports."""
+
+
 class TaskError(RuntimeError):
     """A task cannot be done: its process has died again and again, or its error cannot be sent."""
 

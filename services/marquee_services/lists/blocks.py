@@ -58,9 +58,7 @@ class BlockRanker:
         self._plans = {
             name: plan
             for name in sorted(release.backends)
-            if (
-                plan := release.plan(self._blends, name, self._best_count, self._size)
-            ).weights
+            if (plan := release.plan(self._blends, name, self._best_count, self._size)).weights
         }
         self.block_users = max(1, min(_MAX_USERS, _MAX_SCORES // max(1, release.item_count)))
 
@@ -173,9 +171,7 @@ class BlockRanker:
                 scale = data.rating_min, data.rating_max
                 scored = ScoredCandidates(scores, self._blends, scale, (), ())
                 stars = scored.stars.astype(np.float32)
-            lists.append(
-                UserList(user_id, page, one.scores[page], stars, one.proposers(page))
-            )
+            lists.append(UserList(user_id, page, one.scores[page], stars, one.proposers(page)))
         return lists
 
     def _outputs(
@@ -220,5 +216,5 @@ class BlockRanker:
 
 
 def _abstains(outputs: dict[str, Float32]) -> bool:
-    """Whether a model abstains: its scores are NaN then, the only value that differs from itself."""
+    """Whether a model abstains: its scores are NaN then, which alone differs from itself."""
     return any(len(scores) and scores[0] != scores[0] for scores in outputs.values())

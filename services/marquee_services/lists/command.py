@@ -13,6 +13,7 @@ import click
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee_services.command_support import errors_as_one_line, leave_keras_out
 
+_MAX_ERRORS = 100
 _BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -57,12 +58,13 @@ def write_batch(
         import pyarrow  # noqa: F401
     except ModuleNotFoundError as error:
         raise click.UsageError(
-            "Parquet needs pyarrow, which is not installed: pip install 'marquee-recommender[batch]'"
+            "Parquet needs pyarrow, which is not installed: "
+            "pip install 'marquee-recommender[batch]'"
         ) from error
     from marquee_core.cores import usable_cores
     from marquee_core.tasks.processes import run_in_processes
     from marquee_core.tasks.task import TaskError
-    from marquee_services.errors import InvalidFields
+    from marquee_services.errors import ServiceError
     from marquee_services.gateway.settings import GatewaySettings
     from marquee_services.lists.output import Output, OutputError
     from marquee_services.lists.progress import ListProgress
@@ -72,9 +74,7 @@ def write_batch(
     progress = ListProgress(sys.stderr)
     try:
         with errors_as_one_line():
-            release_id, users = _release(
-                request.options.release_id, user_ids, store, trusted_keys, cache_dir
-            )
+            release_id, users = _release(request.options, user_ids, store, trusted_keys, cache_dir)
             lists = ListRequest(
                 store,
                 release_id,
@@ -92,7 +92,7 @@ def write_batch(
                 raise OutputError(f"{out}: there is no folder {output.beside.root}")
             run = partial(run_in_processes, processes=processes or usable_cores())
             summary = write_lists(lists, output, parts, run, progress)
-    except (OutputError, InvalidFields, TaskError) as error:
+    except (OutputError, ServiceError, TaskError) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         progress.end()
@@ -102,8 +102,10 @@ def write_batch(
         )
         raise
     progress.end()
-    for one in summary.errors:
+    for one in summary.errors[:_MAX_ERRORS]:
         click.echo(f"user {one.user_id}: {one.reason}: {one.message}", err=True)
+    if len(summary.errors) > _MAX_ERRORS:
+        click.echo(f"and {len(summary.errors) - _MAX_ERRORS:,} more users", err=True)
     listed = summary.users - len(summary.errors)
     found = f", of which {summary.found:,} were there" if summary.found else ""
     click.echo(
@@ -113,7 +115,7 @@ def write_batch(
 
 
 def _release(
-    release_id: str,
+    options: pb.RecommendOptions,
     user_ids: Sequence[str] | None,
     store: str,
     trusted_keys: str,
@@ -123,20 +125,24 @@ def _release(
 
     Raises:
         ArtifactError: There is no such release, or none in production.
+        ModelNotFound: The release has no model of the name that the options give.
         OSError: The store cannot be read.
     """
     from marquee_core.errors import ArtifactError
     from marquee_core.release.contents import load_users
+    from marquee_services.errors import ModelNotFound
     from marquee_services.gateway.settings import GatewaySettings
     from marquee_services.server.settings import open_store
 
-    opened = open_store(store, trusted_keys)
+    opened, release_id = open_store(store, trusted_keys), options.release_id
     if not release_id:
         production = opened.production()
         if production is None:
             raise ArtifactError(f"{opened.url} has no release in production; name one: --release")
         release_id = production.release_id
     manifest = opened.manifest(release_id)
+    if options.model and options.model not in {model.name for model in manifest.models}:
+        raise ModelNotFound(options.model)
     if user_ids is not None:
         return release_id, len(user_ids)
     cache = Path(cache_dir or GatewaySettings.cache_dir).expanduser()

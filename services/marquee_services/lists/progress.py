@@ -67,7 +67,9 @@ class ListProgress:
         if last - first < _FIRST_S or computed <= before:
             return text
         rate = (computed - before) / (last - first)
-        return f"{text}, {rate:,.0f} a second, about {_duration((summary.users - done) / rate)} left"
+        return (
+            f"{text}, {rate:,.0f} a second, about {_duration((summary.users - done) / rate)} left"
+        )
 
 
 def _duration(seconds: float) -> str:

@@ -107,9 +107,9 @@ def _columns(lists: Sequence[UserList], catalogue: Catalogue) -> dict[str, Any]:
     has_stars = any(one.stars is not None for one in lists)
     return {
         "user_id": pa.array([one.user_id for one in lists], pa.string()).take(users),
-        "rank": np.concatenate([np.arange(1, count + 1, dtype=np.int32) for count in counts] or [
-            np.empty(0, np.int32)
-        ]),
+        "rank": np.concatenate(
+            [np.arange(1, count + 1, dtype=np.int32) for count in counts] or [np.empty(0, np.int32)]
+        ),
         **{name: values.take(indexes) for name, values in texts.items()},
         "score": np.concatenate([np.empty(0), *(one.scores for one in lists)]),
         "predicted_stars": np.concatenate(

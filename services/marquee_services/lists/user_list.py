@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee_core.arrays import Float32, Float64, Int32
-from marquee_services.gateway.releases.release import GatewayRelease
 
 
 @dataclass(frozen=True)

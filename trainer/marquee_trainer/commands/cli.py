@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import click
 
+from marquee_core.cores import limit_libraries
 from marquee_services.server.options import settings_options
 from marquee_trainer.commands.interrupt import GRACE_S, PromptInterrupt
 from marquee_trainer.commands.settings import (
@@ -17,7 +18,6 @@ from marquee_trainer.commands.settings import (
     TrainSettings,
     TuneSettings,
 )
-from marquee_core.cores import limit_libraries
 
 
 @click.command()

@@ -171,9 +171,7 @@ def _compute(
             "pip install 'marquee-recommender[batch,cf,gateway,inference]'"
         ) from error
     size = options.pop("page_size")
-    request = pb.RecommendRequest(
-        page_size=size, options=_requests.recommend_options(**options)
-    )
+    request = pb.RecommendRequest(page_size=size, options=_requests.recommend_options(**options))
     return write(
         request,
         user_ids,

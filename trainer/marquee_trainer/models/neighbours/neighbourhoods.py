@@ -16,8 +16,8 @@ import numpy as np
 from numba import njit
 
 from marquee_core.arrays import Float32, Int32, Int64
-from marquee_core.scorers.neighbours import CommonSums, CoRatings, Neighbours, nearest
 from marquee_core.cores import usable_cores
+from marquee_core.scorers.neighbours import CommonSums, CoRatings, Neighbours, nearest
 from marquee_trainer.threads import map_blocks
 
 # Pairs of rows in a block. Threads synchronise only between blocks. A block takes about 10 MB of
