@@ -25,6 +25,7 @@ class BenchConfig:
         levels: Calls in flight at each step of the concurrency sweep.
         batch_users: Users in a BatchRecommend, and the single calls in flight it is compared with.
         large_batch_users: Users in a large BatchRecommend.
+        list_users: Users of BatchRecommend that lists without servers are compared with.
         core_items: Items of the catalogue that the scoring core and retrieval are measured on.
         core_rounds: Rounds for the scoring core and retrieval.
         cf_users: Users that collaborative filtering is measured on.
@@ -44,6 +45,7 @@ class BenchConfig:
     levels: tuple[int, ...] = (1, 8, 64, 256, 512)
     batch_users: int = 128
     large_batch_users: int = 1024
+    list_users: int = 2000
     core_items: int = 1_000_000
     core_rounds: int = 5
     cf_users: int = 200
@@ -60,6 +62,7 @@ QUICK = BenchConfig(
     seconds=0.4,
     unloaded_s=0.3,
     large_batch_users=256,
+    list_users=200,
     core_items=20_000,
     core_rounds=1,
     cf_users=50,
