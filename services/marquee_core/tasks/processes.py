@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.connection
+import os
 import signal
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from multiprocessing.reduction import ForkingPickler
+from types import MappingProxyType
 from typing import Any
 
 from marquee_core.tasks.task import MAX_TRIES, A, OnReport, R, TaskError, Work, ignore
@@ -38,15 +40,20 @@ class _Worker:
     place: int | None = None
 
     @classmethod
-    def start(cls, work: Work[Any, Any]) -> _Worker:
+    def start(cls, work: Work[Any, Any], environment: Mapping[str, str]) -> _Worker:
         """Starts a process that waits for tasks."""
         ours, theirs = _SPAWN.Pipe()
         process = _SPAWN.Process(target=_serve, args=(theirs, work), daemon=True)
         # Ctrl-C reaches all processes of a terminal. The one that runs the tasks ends the others.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        before = dict(os.environ)
         try:
+            os.environ.update(environment)
             process.start()
         finally:
+            for name in environment.keys() - before.keys():
+                del os.environ[name]
+            os.environ.update(before)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         theirs.close()
         return cls(process, ours)
@@ -79,6 +86,7 @@ def run_in_processes(
     on_report: OnReport = ignore,
     *,
     processes: int,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[tuple[int, R]]:
     """Does tasks in several processes; see `RunTasks`.
 
@@ -89,6 +97,7 @@ def run_in_processes(
         tasks: The tasks; the earlier ones begin first.
         on_report: Receives what tasks report.
         processes: The maximum number of processes.
+        environment: Environment variables that differ from those of this process.
     """
     waiting = deque(range(len(tasks)))
     tries = [0] * len(tasks)
@@ -97,7 +106,7 @@ def run_in_processes(
     try:
         while left:
             while len(workers) < min(processes, left):
-                workers.append(_Worker.start(work))
+                workers.append(_Worker.start(work, environment))
             for worker in workers:
                 if worker.place is None and waiting:
                     place = waiting.popleft()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -14,7 +13,6 @@ from marquee.v1 import recommender_service_pb2 as pb
 from marquee_services.command_support import errors_as_one_line, leave_keras_out
 
 _MAX_ERRORS = 100
-_BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def write_batch(
@@ -50,9 +48,6 @@ def write_batch(
     Raises:
         click.ClickException: Something expected is wrong.
     """
-    # Processes that compute share the cores. Set before NumPy is imported, here and in them.
-    for name in _BLAS_VARIABLES:
-        os.environ[name] = "1"
     leave_keras_out()
     try:
         import pyarrow  # noqa: F401
@@ -61,7 +56,7 @@ def write_batch(
             "Parquet needs pyarrow, which is not installed: "
             "pip install 'marquee-recommender[batch]'"
         ) from error
-    from marquee_core.cores import usable_cores
+    from marquee_core.cores import environment_for, usable_cores
     from marquee_core.tasks.processes import run_in_processes
     from marquee_core.tasks.task import TaskError
     from marquee_services.errors import ServiceError
@@ -90,7 +85,11 @@ def write_batch(
             output = Output.parse(out)
             if output.file and output.beside.is_local and not Path(output.beside.root).is_dir():
                 raise OutputError(f"{out}: there is no folder {output.beside.root}")
-            run = partial(run_in_processes, processes=processes or usable_cores())
+            run = partial(
+                run_in_processes,
+                processes=processes or usable_cores(),
+                environment=environment_for(threads=1),
+            )
             summary = write_lists(lists, output, parts, run, progress)
     except (OutputError, ServiceError, TaskError) as error:
         raise click.ClickException(str(error)) from error

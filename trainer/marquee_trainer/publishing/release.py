@@ -40,7 +40,7 @@ from marquee_trainer.publishing.retrieval import choose_retrieval
 from marquee_trainer.threads import blas_threads
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import ENSEMBLE
-from marquee_trainer.training.refit import all_rows
+from marquee_trainer.training.preparation import all_rows
 from marquee_trainer.training.results import Trained
 
 _LIBRARIES = ("tensorflow-cpu", "keras", "numpy", "scipy", "marquee-recommender")

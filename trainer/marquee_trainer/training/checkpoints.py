@@ -88,7 +88,7 @@ class Checkpoints:
         """
         if model.state is None:
             return fit_or_resume(None, stage, model, training)
-        folder = self._folder / f"{stage} {model.name}".replace(" ", "-")
+        folder = self._folder / checkpoint_name(stage, model)
         key = _key(stage, model, training)
         found = self._restore(folder, key, model, training)
         if found is not None:
@@ -131,6 +131,11 @@ class Checkpoints:
         except (OSError, ValueError, KeyError, TypeError, ArtifactError) as error:
             self._report(f"the checkpoint {folder.name} is damaged, and is not used: {error}")
             return None
+
+
+def checkpoint_name(stage: str, model: Model) -> str:
+    """The name of the folder of a checkpoint."""
+    return f"{stage} {model.name}".replace(" ", "-")
 
 
 def fit_or_resume(
