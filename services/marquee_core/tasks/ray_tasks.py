@@ -6,6 +6,7 @@ and each worker process keeps what its copy loads, as a process of `processes.py
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
@@ -17,6 +18,7 @@ LOCAL = "local"
 
 # Seconds between two looks at what tasks report.
 _POLL_S = 0.2
+_CONNECT_S = 10.0
 
 
 class _Reports:
@@ -87,8 +89,9 @@ def run_on_ray(
     was_connected = ray.is_initialized()
     if not was_connected:
         try:
+            _check_reachable(address)
             ray.init(address, log_to_driver=False, include_dashboard=_dashboard(address))
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise TaskError(f"Ray at {address}: {error}") from error
     pending: dict[Any, int] = {}
     reports = ray.remote(num_cpus=0)(_Reports).remote()
@@ -118,6 +121,17 @@ def run_on_ray(
         ray.kill(reports)
         if not was_connected:
             ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Checks that somebody listens at `host:port`; Ray itself would try for minutes.
+
+    Raises:
+        OSError: Nobody does.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host, int(port)), _CONNECT_S).close()
 
 
 def _dashboard(address: str) -> bool | None:

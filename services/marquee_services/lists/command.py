@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -22,13 +24,14 @@ def write_batch(
     store: str,
     *,
     processes: int | None = None,
+    ray: str | None = None,
     part_users: int | None = None,
     trusted_keys: str = "",
     cache_dir: str | None = None,
     dense_limit: int | None = None,
     candidates: int | None = None,
 ) -> int:
-    """Writes the lists of users, computed by processes of this machine.
+    """Writes the lists of users, computed by processes of this machine or by a Ray cluster.
 
     Args:
         request: The page size and the options of all lists.
@@ -36,6 +39,7 @@ def write_batch(
         out: A folder, a pattern such as `s3://bucket/lists/*.parquet`, or a Parquet file.
         store: The release store.
         processes: The number of processes; None for as many as there are usable cores.
+        ray: The address of a Ray cluster that computes; None for processes of this machine.
         part_users: Users of a part; None to choose by the number of users.
         trusted_keys: PEM file of the keys of which one must have signed the release; "" for none.
         cache_dir: Folder of the copies of release files; None for that of the servers.
@@ -49,16 +53,13 @@ def write_batch(
         click.ClickException: Something expected is wrong.
     """
     leave_keras_out()
-    try:
-        import pyarrow  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise click.UsageError(
-            "Parquet needs pyarrow, which is not installed: "
-            "pip install 'marquee-recommender[batch]'"
-        ) from error
+    _require("pyarrow", "batch")
+    if ray is not None:
+        _require("ray", "ray")
     from marquee_core.cores import environment_for, usable_cores
     from marquee_core.tasks.processes import run_in_processes
-    from marquee_core.tasks.task import TaskError
+    from marquee_core.tasks.ray_tasks import run_on_ray
+    from marquee_core.tasks.task import RunTasks, TaskError
     from marquee_services.errors import ServiceError
     from marquee_services.gateway.settings import GatewaySettings
     from marquee_services.lists.output import Output, OutputError
@@ -71,7 +72,7 @@ def write_batch(
         with errors_as_one_line():
             release_id, users = _release(request.options, user_ids, store, trusted_keys, cache_dir)
             lists = ListRequest(
-                store,
+                _absolute(store),
                 release_id,
                 request.page_size,
                 request.options.SerializeToString(),
@@ -82,14 +83,18 @@ def write_batch(
             )
             lists.check()
             parts = cut_parts(users, user_ids, part_users or partition_size(users))
-            output = Output.parse(out)
+            output = Output.parse(_absolute(out))
             if output.file and output.beside.is_local and not Path(output.beside.root).is_dir():
                 raise OutputError(f"{out}: there is no folder {output.beside.root}")
-            run = partial(
-                run_in_processes,
-                processes=processes or usable_cores(),
-                environment=environment_for(threads=1),
-            )
+            run: RunTasks
+            if ray is None:
+                run = partial(
+                    run_in_processes,
+                    processes=processes or usable_cores(),
+                    environment=environment_for(threads=1),
+                )
+            else:
+                run = partial(run_on_ray, address=ray)
             summary = write_lists(lists, output, parts, run, progress)
     except (OutputError, ServiceError, TaskError) as error:
         raise click.ClickException(str(error)) from error
@@ -111,6 +116,26 @@ def write_batch(
         f"wrote {out}: {summary.items:,} recommendations for {listed:,} users{found}", err=True
     )
     return len(summary.errors)
+
+
+def _require(module: str, extra: str) -> None:
+    """Checks that the module of an extra is installed.
+
+    Raises:
+        click.UsageError: It is not.
+    """
+    try:
+        import_module(module)
+    except ModuleNotFoundError as error:
+        raise click.UsageError(
+            f"this needs {module}, which is not installed: "
+            f"pip install 'marquee-recommender[{extra}]'"
+        ) from error
+
+
+def _absolute(place: str) -> str:
+    """A path that means the same in every process; a URL stays as it is."""
+    return place if "://" in place else os.path.abspath(place)
 
 
 def _release(

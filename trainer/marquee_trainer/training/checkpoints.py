@@ -13,7 +13,6 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,10 @@ from numpy.typing import NDArray
 from marquee_core.errors import ArtifactError
 from marquee_core.feedback.events import Mark
 from marquee_trainer.models.model import Epoch, Fit, Model, Training
+from marquee_trainer.versions import library_versions
 
 _STATE, _MARK = "state.json", "mark.json"
 _PARTIAL = ".partial"
-_LIBRARIES = ("marquee-recommender", "numpy", "scipy", "numba", "tensorflow-cpu", "keras")
 # Thresholds in stars by which a conversion to the scale of the ratings is recognised.
 _PROBES = (1.0, 2.5, 4.0)
 
@@ -165,7 +164,7 @@ def _key(stage: str, model: Model, training: Training) -> str:
         "baseline": [data.baseline.mean, data.baseline.user_damping],
         "dislike_limit": repr(data.dislike_limit),
         "half_life": None if data.recency is None else data.recency.half_life_days,
-        "libraries": {name: _version(name) for name in _LIBRARIES},
+        "libraries": library_versions(),
     }
     digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
     matrix, validation = data.matrix, training.validation
@@ -177,10 +176,3 @@ def _key(stage: str, model: Model, training: Training) -> str:
         digest.update(f"{array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""

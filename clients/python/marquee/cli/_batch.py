@@ -27,6 +27,7 @@ _GROUP, _NAME = "marquee.batch", "store"
 # Options that only `--store` uses, by the names of its arguments.
 _STORE_OPTIONS = (
     "processes",
+    "ray",
     "part_users",
     "trusted_keys",
     "cache_dir",
@@ -70,6 +71,12 @@ _FILE_SUBJECTS = 1_000
     "--processes",
     type=click.IntRange(min=1),
     help="With --store: processes that compute. Default: one for each core.",
+)
+@click.option(
+    "--ray",
+    envvar="MARQUEE_RAY",
+    help="With --store: address of a Ray cluster that computes instead of this machine; `auto` "
+    "finds one. The store and --out must be reachable from its nodes.",
 )
 @click.option(
     "--part-users",
@@ -133,6 +140,8 @@ def batch(
     if store is not None:
         if out is None:
             raise click.UsageError("--store writes files: give --out")
+        if store_options["ray"] and store_options["processes"]:
+            raise click.UsageError("give --ray or --processes")
         given = None if file is None and not users else user_ids
         failed = _compute(given, out, store, store_options, options)
     elif not user_ids:

@@ -36,6 +36,7 @@ _EXTRA_OF_MODULE = {
     "keras": "trainer",
     "polars": "trainer",
     "psycopg": "feedback",
+    "ray": "ray",
     "scipy": "cf",
     "sqlalchemy": "feedback",
     "tensorflow": "inference",

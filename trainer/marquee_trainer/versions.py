@@ -1,0 +1,20 @@
+"""The versions of the libraries that decide what a model learns."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+# TensorFlow is distributed under several names, of which one is installed.
+_TENSORFLOW = ("tensorflow-cpu", "tensorflow", "tensorflow-rocm", "tensorflow-intel")
+_LIBRARIES = (*_TENSORFLOW, "keras", "numba", "numpy", "scipy", "marquee-recommender")
+
+
+def library_versions() -> dict[str, str]:
+    """The versions of those libraries that are installed, by the name of the distribution."""
+    found = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
