@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from marquee.cli import main
 from marquee_core.release.store import ReleaseStore
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(1800)]
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="needs the extra `ray`"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ def toy_loaders() -> Loaders:
     return TOY_LOADERS
 
 
-def run_here(work: Work[A, R], tasks: Sequence[A], on_report: OnReport) -> Iterator[tuple[int, R]]:
+def run_here(
+    work: Work[A, R], tasks: Sequence[A], on_report: OnReport
+) -> Generator[tuple[int, R], None, None]:
     """Does tasks in this process; implements `RunTasks`."""
     for place, task in enumerate(tasks):
         yield place, work(task, lambda value, place=place: on_report(place, value))

@@ -15,7 +15,7 @@ import multiprocessing.connection
 import os
 import signal
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -87,7 +87,7 @@ def run_in_processes(
     *,
     processes: int,
     environment: Mapping[str, str] = MappingProxyType({}),
-) -> Iterator[tuple[int, R]]:
+) -> Generator[tuple[int, R], None, None]:
     """Does tasks in several processes; see `RunTasks`.
 
     If the caller closes the iterator or is interrupted, all processes are ended at once.

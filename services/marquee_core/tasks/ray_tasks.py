@@ -7,7 +7,7 @@ and each worker process keeps what its copy loads, as a process of `processes.py
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -67,7 +67,7 @@ def run_on_ray(
     on_report: OnReport = ignore,
     *,
     address: str,
-) -> Iterator[tuple[int, R]]:
+) -> Generator[tuple[int, R], None, None]:
     """Does tasks on a Ray cluster; see `RunTasks`.
 
     If the caller closes the iterator or is interrupted, all tasks are cancelled at once. Each task

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 A_contra = TypeVar("A_contra", contravariant=True)
@@ -40,7 +40,7 @@ class RunTasks(Protocol):
 
     def __call__(
         self, work: Work[A, R], tasks: Sequence[A], on_report: OnReport
-    ) -> Iterator[tuple[int, R]]:
+    ) -> Generator[tuple[int, R], None, None]:
         """Does all tasks, and yields the place and the result of each as it ends.
 
         Raises:
