@@ -116,7 +116,6 @@ def test_an_interrupted_run_ends_at_once_and_goes_on_later(
     assert process.returncode == 130
     assert "parts are finished. The same command goes on from there.\n" in text
     assert "Traceback" not in text
-    # Python's own process that watches shared memory ends when the others have.
     until(lambda: not processes_of_group(process.pid))
     names = {path.name for path in out.iterdir()}
     assert all(name.startswith("part-") for name in names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Generator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def run_here(
 ) -> Generator[tuple[int, R], None, None]:
     """Does tasks in this process; implements `RunTasks`."""
     for place, task in enumerate(tasks):
-        yield place, work(task, lambda value, place=place: on_report(place, value))
+        yield place, work(task, partial(on_report, place))
 
 
 def list_request(

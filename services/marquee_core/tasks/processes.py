@@ -10,59 +10,62 @@ outlives the process that started it by more than the time between two reports, 
 
 from __future__ import annotations
 
-import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import subprocess
+import sys
 from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
-from multiprocessing.reduction import ForkingPickler
+from multiprocessing.connection import Connection, Pipe
 from types import MappingProxyType
 from typing import Any
 
 from marquee_core.tasks.task import MAX_TRIES, A, OnReport, R, TaskError, Work, ignore
-
-# A forked process would inherit locks that other threads hold; a spawned one starts clean.
-_SPAWN = multiprocessing.get_context("spawn")
-_REPORT, _RESULT, _ERROR = "report", "result", "error"
+from marquee_core.tasks.worker import ERROR, READY, REPORT
 
 
 @dataclass
 class _Worker:
-    """A process, and the place of the task that it does; None if it does none."""
+    """A process that does tasks.
 
-    process: SpawnProcess
+    Attributes:
+        process: The process.
+        pipe: The pipe to it.
+        is_ready: Whether it has been sent the work.
+        place: The place of the task that it does; None if it does none.
+    """
+
+    process: subprocess.Popen[bytes]
     pipe: Connection
+    is_ready: bool = False
     place: int | None = None
 
     @classmethod
-    def start(cls, work: Work[Any, Any], environment: Mapping[str, str]) -> _Worker:
-        """Starts a process that waits for tasks."""
-        ours, theirs = _SPAWN.Pipe()
-        process = _SPAWN.Process(target=_serve, args=(theirs, work), daemon=True)
+    def start(cls, environment: Mapping[str, str]) -> _Worker:
+        """Starts a process; it sends a message when it is ready."""
+        ours, theirs = Pipe()
+        number = theirs.fileno()
         # Ctrl-C reaches all processes of a terminal. The one that runs the tasks ends the others.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-        before = dict(os.environ)
         try:
-            os.environ.update(environment)
-            process.start()
+            process = subprocess.Popen(  # noqa: S603 # nosec B603
+                [sys.executable, "-P", "-m", "marquee_core.tasks.worker", str(number)],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[number],
+                env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(sys.path)},
+            )
         finally:
-            for name in environment.keys() - before.keys():
-                del os.environ[name]
-            os.environ.update(before)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         theirs.close()
         return cls(process, ours)
 
-    def give(self, place: int, task: object) -> None:
-        """Gives the process a task. If it has died, `receive` notices."""
-        self.place = place
-        with suppress(BrokenPipeError):
-            self.pipe.send(task)
+    def send(self, message: object) -> None:
+        """Sends the work or a task. If the process has died, `receive` notices."""
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self.pipe.send(message)
 
     def receive(self) -> tuple[str, Any] | None:
         """Reads a message; None if the process has died."""
@@ -72,12 +75,11 @@ class _Worker:
             return None
         return message
 
-    def kill(self) -> None:
-        """Ends the process at once."""
-        self.process.kill()
-        self.process.join()
-        self.process.close()
+    def end(self) -> int:
+        """Ends the process at once, unless it has ended; returns its exit status."""
         self.pipe.close()
+        self.process.kill()
+        return self.process.wait()
 
 
 def run_in_processes(
@@ -106,69 +108,52 @@ def run_in_processes(
     try:
         while left:
             while len(workers) < min(processes, left):
-                workers.append(_Worker.start(work, environment))
+                workers.append(_Worker.start(environment))
             for worker in workers:
-                if worker.place is None and waiting:
-                    place = waiting.popleft()
-                    tries[place] += 1
-                    worker.give(place, tasks[place])
+                if worker.is_ready and worker.place is None and waiting:
+                    worker.place = waiting.popleft()
+                    tries[worker.place] += 1
+                    worker.send(tasks[worker.place])
             ready = multiprocessing.connection.wait([worker.pipe for worker in workers])
             for worker in [worker for worker in workers if worker.pipe in ready]:
-                message, done = worker.receive(), worker.place
+                message, place = worker.receive(), worker.place
                 if message is None:
                     workers.remove(worker)
                     _put_back(worker, tries, waiting)
-                elif done is None:
                     continue
-                elif message[0] == _REPORT:
-                    on_report(done, message[1])
-                elif message[0] == _ERROR:
-                    raise message[1]
+                kind, value = message
+                if kind == READY:
+                    worker.is_ready = True
+                    worker.send(work)
+                elif kind == ERROR:
+                    raise value
+                elif place is None:
+                    continue
+                elif kind == REPORT:
+                    on_report(place, value)
                 else:
                     worker.place = None
                     left -= 1
-                    yield done, message[1]
+                    yield place, value
     finally:
         for worker in workers:
-            worker.kill()
+            worker.end()
 
 
 def _put_back(worker: _Worker, tries: Sequence[int], waiting: deque[int]) -> None:
     """Lets the task of a process that has died be begun again.
 
     Raises:
-        TaskError: It has been begun too often.
+        TaskError: It has been begun too often, or the process has died before it could begin.
     """
-    worker.process.join()
-    code, place = worker.process.exitcode, worker.place
-    worker.kill()
+    status, place = worker.end(), worker.place
+    if not worker.is_ready:
+        raise TaskError(f"a process for tasks ended before it began (exit status {status})")
     if place is None:
         return
     if tries[place] >= MAX_TRIES:
         raise TaskError(
-            f"task {place + 1} ended its process {MAX_TRIES} times (exit status {code}; -9 is "
+            f"task {place + 1} ended its process {MAX_TRIES} times (exit status {status}; -9 is "
             "usually too little memory)"
         )
     waiting.appendleft(place)
-
-
-def _serve(pipe: Connection, work: Work[Any, Any]) -> None:
-    """Does tasks until the pipe closes."""
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        while True:
-            task = pipe.recv()
-            try:
-                answer = (_RESULT, work(task, lambda value: pipe.send((_REPORT, value))))
-            except (BrokenPipeError, ConnectionResetError):
-                raise
-            except Exception as error:
-                answer = (_ERROR, _sendable(error))
-            pipe.send(answer)
-
-
-def _sendable(error: Exception) -> Exception:
-    """The error, or one with its text if it does not survive the way to another process."""
-    with suppress(Exception):
-        if str(ForkingPickler.loads(ForkingPickler.dumps(error))) == str(error):
-            return error
-    return TaskError(f"{type(error).__name__}: {error}")

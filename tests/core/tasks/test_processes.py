@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from locations import TESTS
 from marquee_core.errors import ArtifactError
 from marquee_core.tasks.processes import run_in_processes
 from marquee_core.tasks.task import MAX_TRIES, TaskError
@@ -48,6 +51,26 @@ def test_a_killed_process_costs_only_its_task(tmp_path: Path) -> None:
     processes = {pid for number in range(8) for pid in begun(tmp_path, number)}
     assert os.getpid() not in processes
     assert not any(map(is_running, processes))
+
+
+def test_the_script_of_the_caller_is_not_run_again(tmp_path: Path) -> None:
+    """A script without a guard around its calls, as a notebook is, starts no copies of itself."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from marquee_core.tasks.processes import run_in_processes\n"
+        "from toy.tasks import Squares\n"
+        f"work = Squares(Path({str(tmp_path)!r}))\n"
+        "print(sorted(run_in_processes(work, [3, 4], processes=2)))\n"
+    )
+    found = subprocess.run(
+        [sys.executable, str(script)],
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout == "[(0, 9), (1, 16)]\n"
 
 
 def test_a_task_that_always_ends_its_process_is_an_error(tmp_path: Path) -> None:
