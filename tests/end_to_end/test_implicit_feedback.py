@@ -75,6 +75,7 @@ async def served(store: ReleaseStore, folder: Path) -> AsyncIterator[AsyncClient
     )
     await until(lambda: gateway.releases.loaded and gateway.backends[0].releases)
     await until(lambda: not gateway.releases.pending_reason)
+    await until(lambda: gateway.bound.is_serving)
     try:
         async with AsyncClient(f"127.0.0.1:{gateway.bound.port}", timeout=WAIT_S) as client:
             yield client

@@ -225,10 +225,10 @@ async def test_keys_behind_a_redirect_are_not_fetched(tmp_path: Path) -> None:
 
     class Redirect(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            paths.append(self.path)
             self.send_response(302)
             self.send_header("location", f"http://127.0.0.1:{server.server_port}/keys")
             self.end_headers()
-            paths.append(self.path)
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's
             pass
