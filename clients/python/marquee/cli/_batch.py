@@ -15,12 +15,10 @@ from typing import IO, Any
 import click
 
 import marquee
-from marquee import _requests
 from marquee.cli import _json, _options, _output
 from marquee.cli._batch_file import open_batch_file, rows
 from marquee.cli._errors import PARTLY_FAILED, describe
 from marquee.cli._options import Connection
-from marquee.v1 import recommender_service_pb2 as pb
 
 # The entry point of what computes lists without a gateway; see `marquee_services.lists.command`.
 _GROUP, _NAME = "marquee.batch", "store"
@@ -167,6 +165,10 @@ def _compute(
     options: dict[str, Any],
 ) -> int:
     """Has the services compute the answers; returns the number of users who got an error."""
+    # Here, so that `marquee --help` imports neither.
+    from marquee import _requests
+    from marquee.v1 import recommender_service_pb2 as pb
+
     if user_ids is not None and not user_ids:
         raise click.UsageError("there are no user ids in --file")
     found = [entry for entry in entry_points(group=_GROUP) if entry.name == _NAME]
