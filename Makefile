@@ -85,6 +85,8 @@ capacity: $(VENV)/ready ## Measure memory and CPU per call with a release of you
 
 .PHONY: faults
 faults: $(VENV)/ready $(POSTGRESQL)/ready ## Let parts of a living system fail; kill gateways and databases 50 times (ARGS="--kills 10")
+	PYTHONPATH=tests $(BIN)/python -m faults.slow_and_frozen
+	PYTHONPATH=tests $(BIN)/python -m faults.swaps
 	PYTHONPATH=tests $(BIN)/python -m faults.feedback_faults
 	PYTHONPATH=tests $(BIN)/python -m faults.feedback_kills $(ARGS)
 
@@ -107,6 +109,10 @@ bench-quality: $(VENV)/ready ## Compare rankings with public libraries (ARGS="--
 .PHONY: bench-training
 bench-training: $(VENV)/ready ## Compare fitting times with public libraries (ARGS="--data …")
 	PYTHONPATH=tests OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench_training $(ARGS)
+
+.PHONY: bench-scale
+bench-scale: $(VENV)/ready ## Measure how costs grow from 1 to 10 M ratings (ARGS="--minutes 30 --sizes 0.1,0.3,1")
+	PYTHONPATH=tests OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench_scale $(ARGS)
 
 .PHONY: protos
 protos: $(PROTOS_VENV)/ready ## Generate the protobuf code after a change in protos/

@@ -53,6 +53,10 @@ class Vocabulary:
         """The ids at some indexes."""
         return [name.decode() for name in self._ids[np.asarray(indexes, dtype=np.int64)].tolist()]
 
+    def take(self, indexes: Int32) -> Vocabulary:
+        """The vocabulary of the ids at some ascending indexes (int32, m)."""
+        return Vocabulary(self._ids[indexes])
+
     def index(self, name: str) -> int:
         """The index of an id; -1 if it is unknown."""
         encoded = name.encode()
@@ -154,6 +158,24 @@ class Catalogue:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def take(self, items: Int32) -> Catalogue:
+        """The catalogue of some items, with all genres.
+
+        Args:
+            items: The items, ascending (int32, m).
+        """
+        texts = [self.title(item).encode() for item in items.tolist()]
+        offsets = np.zeros(len(items) + 1, dtype=np.int64)
+        np.cumsum([len(text) for text in texts], out=offsets[1:])
+        return Catalogue(
+            self.items.take(items),
+            np.frombuffer(b"".join(texts), dtype=np.uint8),
+            offsets,
+            self.years[items],
+            self.genre_bits[items],
+            self.genres,
+        )
 
     def title(self, index: int) -> str:
         """The title of an item."""

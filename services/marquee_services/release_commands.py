@@ -108,12 +108,15 @@ def list_releases(store: ReleaseStore) -> None:
 
 @releases.command("show")
 @click.argument("release_id")
+@click.option("--json", "as_json", is_flag=True, help="The whole manifest.")
 @click.pass_obj
-def show_release(store: ReleaseStore, release_id: str) -> None:
-    """Show the manifest of a release as JSON."""
+def show_release(store: ReleaseStore, release_id: str, as_json: bool) -> None:
+    """Show what a release serves, how it was measured, and its models."""
+    from marquee_services.release_summary import summary
+
     with errors_as_one_line():
         manifest = store.manifest(release_id)
-    sys.stdout.write(manifest.to_json())
+    sys.stdout.write(manifest.to_json() if as_json else summary(manifest))
 
 
 @releases.command("users")
@@ -265,16 +268,12 @@ def prune_releases(
     loaded. Servers work on copies of their own, so they lose nothing.
     """
     from marquee_core.release.pruning import prune
+    from marquee_services.release_summary import pruning_lines
 
     with errors_as_one_line():
         loaded = {name for address in gateways for name in _loaded_by(address)}
         found = prune(store, keep, loaded, timedelta(hours=recent_hours), dry_run)
-    for release_id, reason in found.kept.items():
-        click.echo(f"{release_id} kept: {reason}")
-    for release_id in found.releases:
-        click.echo(f"{release_id} {'would be deleted' if dry_run else 'deleted'}")
-    if found.left_overs:
-        click.echo(f"{found.left_overs} unfinished files and folders removed")
+    click.echo("\n".join(pruning_lines(found, dry_run)))
 
 
 def _loaded_by(address: str) -> set[str]:

@@ -26,6 +26,7 @@ GRPC_PREFIX_BYTES = 5
 _METHOD_POST, _SCHEME_HTTP = 0x83, 0x86
 _AUTHORITY, _PATH = 0x01, 0x04
 _LITERAL_NEW_NAME = 0x00
+_GRPC_STATUS = b"\x0bgrpc-status"
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
@@ -94,10 +95,12 @@ def grpc_messages(body: bytes) -> Iterator[bytes]:
 
 
 class StatusReader:
-    """Reads `grpc-status` from trailers, and decodes each distinct block once.
+    """Reads `grpc-status` from trailers.
 
     We announce a dynamic table of size 0 (SETTINGS_HEADER_TABLE_SIZE), so the meaning of a block
     does not depend on the blocks before it. A block that refers to the dynamic table is an error.
+    gRPC then writes the name as it is, and only other blocks have to be decoded, each distinct one
+    once: decoding costs more than the rest of a call.
     """
 
     def __init__(self) -> None:
@@ -105,6 +108,12 @@ class StatusReader:
 
     def status(self, block: bytes) -> str:
         """Returns the gRPC status number as text, or what is wrong with a block that has none."""
+        place = block.find(_GRPC_STATUS)
+        if place >= 0:
+            value = place + len(_GRPC_STATUS) + 1
+            # The length of the value, without the bit that says that it is compressed.
+            if value <= len(block) and (size := block[value - 1]) in (1, 2):
+                return block[value : value + size].decode("ascii", "replace")
         found = self._decoded.get(block)
         if found is None:
             found = self._decoded[block] = _status(block)

@@ -126,7 +126,7 @@ def test_details_of_another_domain_are_ignored() -> None:
 
 
 def test_an_address_without_a_server_is_unavailable() -> None:
-    """If nothing listens at the address, the error is `Unavailable` with gRPC's message."""
+    """If nothing listens at the address, the error is `Unavailable`, and names the address."""
     with FakeGateway() as gateway:
         address = gateway.address
     with (
@@ -134,7 +134,8 @@ def test_an_address_without_a_server_is_unavailable() -> None:
         pytest.raises(marquee.Unavailable) as raised,
     ):
         client.status()
-    assert "Failed to connect" in raised.value.message
+    assert raised.value.message.startswith(f"no gateway answers at {address}: ")
+    assert "refused" in raised.value.message
 
 
 def test_a_server_without_the_service_is_unimplemented() -> None:

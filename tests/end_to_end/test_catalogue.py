@@ -11,13 +11,24 @@ from end_to_end.test_implicit_feedback import served
 from end_to_end.test_own_data import ITEMS, ROWS, table
 from marquee.cli import main as marquee_command
 from marquee_core.release.store import ReleaseStore
+from marquee_trainer.data import dataset
+from marquee_trainer.gate.inputs import summary_of_production
 
 
 @pytest.mark.timeout(300)
-async def test_attributes_and_unrated_items_are_served(tmp_path: Path) -> None:
-    """GetItem returns attributes; an unrated item is found and compared, but never recommended."""
+@pytest.mark.parametrize("unrated", [1, ITEMS + 1])
+async def test_attributes_and_unrated_items_are_served(
+    unrated: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GetItem returns attributes; an unrated item is found and compared, but never recommended.
+
+    So it is, too, where most items of a catalogue above the limit are unrated, and models know only
+    the others.
+    """
+    monkeypatch.setattr(dataset, "_SMALL_CATALOGUE", ITEMS)
     films = [(f"i{n}", f"Film {n} (1990)", "War" if n % 2 else "Drama", "") for n in range(ITEMS)]
     films.append(("new", "Unseen Work (1991)", "War", "Zoë\nReyes"))
+    films += [(f"a{n}", f"Shelved {n} (1992)", "Opera", "") for n in range(unrated - 1)]
     (tmp_path / "r.csv").write_text(table("user,item,rating,time", ROWS))
     (tmp_path / "films.csv").write_text(table("id,title,genres,director", films))
     store = ReleaseStore(str(tmp_path / "store"))
@@ -25,6 +36,8 @@ async def test_attributes_and_unrated_items_are_served(tmp_path: Path) -> None:
     command += ["--store", store.url, "--models", "ease,item_cf,ials"]
     result = CliRunner().invoke(marquee_command, command)
     assert result.exit_code == 0, result.output
+    assert result.stderr.startswith(f"  loading ratings of {tmp_path / 'r.csv'}\n")
+    assert "  publish\n" in result.stderr
     async with served(store, tmp_path) as client:
         new = await client.get_item("new")
         assert (new.title, new.attributes) == ("Unseen Work", {"director": "Zoë\nReyes"})
@@ -37,8 +50,20 @@ async def test_attributes_and_unrated_items_are_served(tmp_path: Path) -> None:
         for user, ratings in (("u3", {}), (None, {"i1": 5.0}), ("stranger", {})):
             page = await client.recommend(user, ratings=ratings, page_size=ITEMS, include_seen=True)
             assert sorted(item.item_id for item in page) == sorted(f"i{n}" for n in range(ITEMS))
+            assert all((item.predicted_stars or 0) >= 1 for item in page)
         page = await client.recommend("u3", allowed_item_ids=["new"])
         assert [item.item_id for item in page] == ["new"]
+        of_visitor = await client.recommend(ratings={"new": 5.0, "i1": 5.0}, page_size=3)
+        assert (of_visitor.subject_kind.value, len(of_visitor)) == ("VISITOR", 3)
+        assert of_visitor.unknown_item_ids == ()
+        explained = await client.recommend("u3", page_size=3, include_reasons=True)
+        assert all(item.reasons for item in explained)
     production = store.production()
     assert production is not None
-    assert "attributes/text.npy" in store.manifest(production.release_id).files
+    files = store.manifest(production.release_id).files
+    assert ("models/ease/modelled_items.npy" in files) == (unrated > 1)
+    # A later training must not take the unrated items for lost ones.
+    summary = summary_of_production(store)
+    assert summary is not None
+    assert summary.items == ITEMS
+    assert "attributes/text.npy" in files

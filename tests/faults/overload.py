@@ -178,15 +178,21 @@ def main() -> int:
     parser.add_argument("--store", required=True, help="folder of the release store")
     parser.add_argument("--seconds", type=float, default=5.0, help="duration of each load")
     parser.add_argument("--factors", type=float, nargs="+", default=[3.0, 10.0])
+    parser.add_argument("--kinds", nargs="+", help="kinds of requests; default: all")
     arguments = parser.parse_args()
     all_good = True
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         # The limits of the settings are what is tested, unlike in the bench.
-        limits = {"min-computing": str(GatewaySettings().min_computing)}
+        defaults = GatewaySettings()
+        limits = {
+            "min-computing": str(defaults.min_computing),
+            "max-streams": str(defaults.max_streams),
+        }
         with Services(arguments.store, folder / "logs", limits) as services:
+            kinds = requests(ReleaseStore(arguments.store))
             lines = measure(
-                requests(ReleaseStore(arguments.store)),
+                {kind: kinds[kind] for kind in arguments.kinds or kinds},
                 arguments.factors,
                 services.gateway.address,
                 folder,

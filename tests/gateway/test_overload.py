@@ -11,6 +11,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from prometheus_client import generate_latest
 
 import marquee
 from gateway.calls import TIMEOUT_S, Subject, error_of, request_for
@@ -30,6 +31,10 @@ def batch_of(count: int, **fields: Any) -> pb.BatchRecommendRequest:
     return pb.BatchRecommendRequest(subjects=subjects, **fields)
 
 
+async def nothing(*_arguments: Any) -> None:
+    """Does nothing, in place of a probe."""
+
+
 async def started(services: Any, **changes: Any) -> tuple[Any, grpc.aio.Channel, Any]:
     """A gateway with changed settings that serves, a channel to it and a stub."""
     gateway = await services.start_gateway(**changes)
@@ -43,10 +48,23 @@ async def started(services: Any, **changes: Any) -> tuple[Any, grpc.aio.Channel,
 async def test_a_refusal_has_a_reason_and_a_delay(services: Any) -> None:
     """Answers are computed up to the limit; calls beyond it are refused with all that helps."""
     gateway, channel, stub = await started(
-        services, min_computing=1, max_computing=1, answer_cache_mib=0, precomputed_pages=False
+        services,
+        min_computing=1,
+        max_computing=1,
+        max_streams=100,
+        answer_cache_mib=0,
+        precomputed_pages=False,
     )
-    calls = [stub.Recommend(request_for(f"u{n}"), timeout=TIMEOUT_S) for n in range(60)]
-    results = await asyncio.gather(*calls, return_exceptions=True)
+
+    async def ask(number: int) -> pb.RecommendResponse:
+        metadata = (("x-request-id", f"call-{number}"),)
+        request = request_for(f"u{number}")
+        answer: pb.RecommendResponse = await stub.Recommend(
+            request, timeout=TIMEOUT_S, metadata=metadata
+        )
+        return answer
+
+    results = await asyncio.gather(*map(ask, range(100)), return_exceptions=True)
     refused = [r for r in results if isinstance(r, grpc.aio.AioRpcError)]
     answered = [r for r in results if not isinstance(r, BaseException)]
     assert refused
@@ -59,7 +77,40 @@ async def test_a_refusal_has_a_reason_and_a_delay(services: Any) -> None:
         detail.Unpack(info)
         detail.Unpack(retry)
     assert info.reason == "OVERLOADED"
+    for number, error in enumerate(results):
+        if isinstance(error, grpc.aio.AioRpcError):
+            trailers = dict(error.trailing_metadata() or ())
+            assert trailers["x-request-id"] == f"call-{number}"
+            assert f"call-{number}".encode() in trailers["grpc-status-details-bin"]
+    assert gateway.computing.refused == len(refused)
     assert 0 < retry.retry_delay.ToNanoseconds() < 10e9
+    await channel.close()
+    await gateway.stop(0.5)
+
+
+async def test_a_refusal_before_the_request_is_read_is_like_any_other(services: Any) -> None:
+    """It has the details and the caller's request id, and it is counted."""
+    gateway, channel, stub = await started(services)
+    request = pb.PredictRatingsRequest(subject=Subject(user_id="u7"), item_ids=["i1"])
+    await stub.PredictRatings(request, timeout=TIMEOUT_S)
+    async with gateway.computing.admit("a large one", cost=1_000):
+        gateway.computing.refused_at = float("inf")  # As if a call had been refused just now.
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.PredictRatings(
+                request, timeout=TIMEOUT_S, metadata=(("x-request-id", "call-1"),)
+            )
+    assert caught.value.code() is EXHAUSTED
+    trailers = dict(caught.value.trailing_metadata() or ())
+    assert trailers["x-request-id"] == "call-1"
+    told, retry = error_details_pb2.RequestInfo(), error_details_pb2.RetryInfo()
+    for detail in status_pb2.Status.FromString(trailers["grpc-status-details-bin"]).details:
+        detail.Unpack(told)
+        detail.Unpack(retry)
+    assert told.request_id == "call-1"
+    assert retry.retry_delay.ToNanoseconds() > 0
+    text = generate_latest(gateway.metrics.registry).decode()
+    assert 'marquee_calls_total{code="RESOURCE_EXHAUSTED",method="PredictRatings"} 1.0' in text
+    assert 'marquee_call_errors_total{reason="OVERLOADED"} 1.0' in text
     await channel.close()
     await gateway.stop(0.5)
 
@@ -81,6 +132,38 @@ async def test_reasons_are_the_first_to_go(services: Any) -> None:
     assert again.items[0].reasons
     assert not again.source.degraded
     assert [i.item_id for i in again.items] == [i.item_id for i in reduced.items]
+    await channel.close()
+    await gateway.stop(0.5)
+
+
+async def test_the_slowest_models_go_next(services: Any) -> None:
+    """If refusing does not help, answers lack slow models, say so, and are not cached."""
+    gateway, channel, stub = await started(services, list_cache_mib=0)
+    request = request_for("u7", include_seen=True, page_size=10)
+    whole = await stub.Recommend(request_for("u8", include_seen=True), timeout=TIMEOUT_S)
+    assert {w.model for w in whole.source.models} > {"item_cf", "ease", "mf"}
+    # As if the least limit had been too high for long, and models had taken so many seconds.
+    gateway.computing.refused_at, gateway.computing._slow_since = float("inf"), float("-inf")
+    times = {"cf": {"item_cf": 9.0, "ease": 1.0}, "inference": {"mf": 1.0}}
+    for backend in gateway.backends:
+        for replica in backend.replicas.values():
+            replica.model_seconds = times[backend.name]
+            replica.probe = nothing
+    first = await stub.Recommend(request, timeout=TIMEOUT_S)
+    assert list(first.source.degraded_reasons) == [types_pb2.DEGRADED_REASON_MODELS_LEFT_OUT]
+    assert "item_cf" not in {w.model for w in first.source.models}
+    assert {w.model for w in first.source.models} > {"ease", "mf"}
+    assert all(item.predicted_stars for item in first.items)
+    # Now that there is time again, further pages are still ranked like the first one.
+    gateway.computing.refused_at = float("-inf")
+    longer = request_for("u7", include_seen=True, page_size=20)
+    request.page_token = first.next_page_token
+    second = await stub.Recommend(request, timeout=TIMEOUT_S)
+    assert "item_cf" not in {w.model for w in second.source.models}
+    assert not {i.item_id for i in first.items} & {i.item_id for i in second.items}
+    answer = await stub.Recommend(longer, timeout=TIMEOUT_S)
+    assert not answer.source.degraded
+    assert "item_cf" in {w.model for w in answer.source.models}
     await channel.close()
     await gateway.stop(0.5)
 

@@ -23,8 +23,8 @@ class Clock:
 
 
 def new_limit(clock: Clock, least: float = 2, most: float = 64) -> AdaptiveLimit:
-    """A limit that tolerates twice the unloaded latency."""
-    return AdaptiveLimit(least, most, tolerance=2.0, unhurried_s=0.001, clock=clock)
+    """A limit that tolerates twice the least latency until latencies without load are known."""
+    return AdaptiveLimit(least, most, tolerance=2.0, unhurried_s=0.001, first=8, clock=clock)
 
 
 async def run(limit: AdaptiveLimit, clock: Clock, calls: int, seconds: float) -> None:
@@ -46,11 +46,48 @@ async def test_the_limit_follows_the_latency() -> None:
     grown = limit.limit
     assert grown > 8
     for _ in range(100):
+        limit.refused_at = clock()  # As long as calls are refused, no latency is one without load.
         await run(limit, clock, int(limit.limit), 0.6)
     assert limit.limit < 5
-    for _ in range(40):
+    clock.now += 2
+    for _ in range(400):
         await run(limit, clock, int(limit.limit), 0.06)
     assert limit.limit > grown
+
+
+async def test_what_is_tolerated_depends_on_the_percentile_without_load() -> None:
+    """Where single calls often take long, calls under load may take as long on average."""
+    clock = Clock()
+    limits = [new_limit(clock), new_limit(clock)]
+    for number in range(100):
+        await run(limits[0], clock, 1, 0.06)
+        await run(limits[1], clock, 1, 0.06 if number % 10 else 0.6)
+    for _ in range(50):
+        for limit in limits:
+            limit.refused_at = clock()
+            await run(limit, clock, int(limit.limit), 0.3)
+    steady, unsteady = (limit.limit for limit in limits)
+    assert steady == 2
+    assert unsteady > 8
+
+
+async def test_answers_must_cost_less_when_refusing_does_not_help() -> None:
+    """If they stay slow with the least limit, until no call has been refused for a second."""
+    clock = Clock()
+    limit = new_limit(clock)
+    for _ in range(20):
+        await run(limit, clock, 1, 0.06)
+    for _ in range(100):
+        limit.refused_at = clock()
+        await run(limit, clock, int(limit.limit), 0.6)
+    assert limit.limit == 2
+    assert limit.is_exhausted
+    async with limit.admit("call", is_whole=False):
+        clock.now += 0.01  # Fast, but not whole: what whole answers take stays known.
+    limit.refused_at = clock()
+    assert limit.is_exhausted
+    clock.now += 1.1
+    assert not limit.is_exhausted
 
 
 async def test_calls_that_do_not_use_the_limit_do_not_raise_it() -> None:
@@ -87,7 +124,7 @@ async def test_a_short_burst_waits_and_a_lasting_queue_is_refused() -> None:
 
 
 async def test_the_queue_of_a_burst_is_bounded() -> None:
-    """Beyond three times the limit at once, calls are refused and none is lost."""
+    """Beyond the limit and the queue, calls are refused at once and none is lost."""
     limit = new_limit(Clock())
 
     async def call() -> None:
@@ -97,7 +134,7 @@ async def test_the_queue_of_a_burst_is_bounded() -> None:
 
     results = await asyncio.gather(*(call() for _ in range(100)), return_exceptions=True)
     refused = [result for result in results if isinstance(result, Busy)]
-    assert len(refused) == 100 - 3 * 8
+    assert len(refused) == 100 - 8 - 64
     assert all(result is None for result in results if not isinstance(result, Busy))
 
 

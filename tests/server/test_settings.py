@@ -33,6 +33,21 @@ class Example(Settings):
     kind: str = setting("a", "A kind.", choices=("a", "b"))
 
 
+@dataclass(frozen=True)
+class Related(Settings):
+    """Settings of which one needs the others."""
+
+    key_file: str = setting("", "A file.")
+    key: str = setting("", "A key.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.key_file:
+            raise ValueError("key_file and key: no key in '/key_file/key_file.pem'")
+        if self.key:
+            raise ValueError("key: the key requires key_file")
+
+
 def invoke(*arguments: str, **environment: str) -> Result:
     """Runs a command that prints its settings."""
 
@@ -56,6 +71,24 @@ def test_a_value_outside_its_limits_is_refused(field: str, value: Any) -> None:
     result = invoke(option)
     assert result.exit_code == 2
     assert str(value) in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--key-file=x", "--key-file and key: no key in '/key_file/key_file.pem'"),
+        ("--key=x", "--key: the key requires --key-file"),
+    ],
+)
+def test_errors_name_the_flags(argument: str, message: str) -> None:
+    """On the command line; paths and words of the message stay as they are."""
+
+    @click.command()
+    @settings_options(Related, "EXAMPLE")
+    def show(settings: Related) -> None:
+        click.echo(repr(settings))
+
+    assert CliRunner().invoke(show, [argument]).stderr.endswith(f"Error: {message}\n")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,39 @@ def test_defects_keep_their_traceback(
     monkeypatch.setattr(ReleaseStore, "rollback", fail)
     result = CliRunner().invoke(cli.releases, ["--store", str(tmp_path), "rollback"])
     assert result.exception is defect
+
+
+def test_a_release_is_shown_in_short_or_whole(tmp_path: Path) -> None:
+    """By default what it serves, how it was measured and its models; all of it as JSON."""
+    url = str(tmp_path / "store")
+    manifest = publish_toy(ReleaseStore(url), tmp_path / "release")
+    command = ["--store", url, "show", manifest.release_id]
+    short = CliRunner().invoke(cli.releases, command)
+    assert short.exit_code == 0, short.output
+    data = manifest.data
+    expected = (
+        f"{data.rating_count:,} ratings by {data.user_count} users of {data.item_count} items"
+    )
+    assert expected in short.stdout
+    assert all(model.name in short.stdout for model in manifest.models)
+    assert len(short.stdout.splitlines()) < 40
+    whole = CliRunner().invoke(cli.releases, [*command, "--json"])
+    assert json.loads(whole.stdout) == json.loads(manifest.to_json())
+
+
+def test_pruning_says_what_went_and_what_stays(tmp_path: Path) -> None:
+    """A line for each older release, and the numbers at the end."""
+    url = str(tmp_path / "store")
+    store = ReleaseStore(url)
+    ids = [publish_toy(store, tmp_path / f"{n}", seed=n).release_id for n in range(3)]
+    store.promote(sorted(ids)[0])
+    arguments = ["--store", url, "prune", "--keep", "1"]
+    dry = CliRunner().invoke(cli.releases, [*arguments, "--dry-run"]).stdout.splitlines()
+    done = CliRunner().invoke(cli.releases, arguments).stdout.splitlines()
+    assert dry[-1].startswith("1 of 3 releases would be deleted; kept are the newest and 1 older")
+    assert done[-1] == "1 of 3 releases deleted; kept are the newest and 1 older, which are needed"
+    assert done[0] == f"{sorted(ids)[0]} kept: in production"
+    assert len(store.ids()) == 2
 
 
 def test_the_users_of_a_release_are_listed(tmp_path: Path) -> None:

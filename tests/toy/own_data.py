@@ -27,6 +27,7 @@ from toy.ratings_files import (
     named,
     parquet,
     sqlite,
+    zipped,
 )
 
 STARS = RatingScale(0.5, 5.0, 0.5)
@@ -391,6 +392,82 @@ CASES: dict[str, Case] = {
         ),
     ),
     "URL of fsspec": Case(memory_url, ROWS),
+    "spaces that align columns": Case(
+        named("x.txt", "user  item  rating        time\nann     b1       4  1577934245 \n"),
+        ROWS[:1],
+        scale=WHOLE,
+    ),
+    "single spaces, no header": Case(
+        named("x.txt", "1 2 3.5\n1 4 2\n2 2 0.5\n"),
+        [("1", "2", 3.5, 0), ("1", "4", 2, 0), ("2", "2", 0.5, 0)],
+        {"user": "1", "item": "2", "rating": "3"},
+        STARS,
+        "",
+    ),
+    "a rare separator": Case(named("x.txt", PLAIN.replace(",", "^")), ROWS),
+    "the separator of Hive": Case(
+        named("x.txt", PLAIN.partition("\n")[2].replace(",", "\x01")),
+        ROWS,
+        {"user": "1", "item": "2", "rating": "3", "time": "4"},
+    ),
+    "carriage returns alone": Case(named("x.csv", PLAIN.replace("\n", "\r")), ROWS),
+    "gzip without the ending": Case(named("x.csv", gzip.compress(PLAIN.encode())), ROWS),
+    "the ending of gzip without gzip": Case(named("x.csv.gz", PLAIN), ROWS),
+    "Parquet without the ending": Case(parquet(frame_of(ROWS), "ratings"), ROWS),
+    "Parquet with categories and thumbs": Case(
+        parquet(
+            pl.DataFrame(
+                {"user": ["ann", "bob"], "item": ["b1", "b1"], "liked": [True, False]},
+                schema_overrides={"user": pl.Categorical, "item": pl.Categorical},
+            )
+        ),
+        [("ann", "b1", 1, 0), ("bob", "b1", 0, 0)],
+        {"user": "user", "item": "item", "rating": "liked"},
+        RatingScale(0, 1, 1),
+        "",
+    ),
+    "JSON lines with the ending of text": Case(
+        named("x.txt", "".join(json.dumps(row) + "\n" for row in frame_of(ROWS).to_dicts())),
+        ROWS,
+    ),
+    "zip file with a folder": Case(
+        zipped({"export/ratings.csv": PLAIN, "export/readme.md": "", "__MACOSX/._x.csv": "\0"}),
+        ROWS,
+    ),
+    "folders of partitions": Case(
+        folder_of(
+            {
+                "year=2019/part-0.csv": HALVES[0],
+                "year=2020/part-0.csv": HALVES[1],
+                "_temporary/part-9.csv": "no,ratings\n",
+            }
+        ),
+        ROWS,
+    ),
+    "a.m. and p.m.": Case(
+        named(
+            "x.csv",
+            csv_text(
+                "user,item,rating,date",
+                ROWS,
+                form=lambda t: f"{np.datetime64(t, 's').item():%m/%d/%Y %I:%M:%S %p}",
+            ).replace("AM", "am"),
+        ),
+        ROWS,
+        COLUMNS | {"time": "date"},
+        times="dates, month first",
+    ),
+    "dates of e-mail": Case(
+        named(
+            "x.tsv",
+            "user\titem\trating\tdate\nann\tb1\t4\tThu, 02 Jan 2020 05:04:05 +0200\n"
+            "ann\tb2\t3.5\tThu, 02 Jan 2020 03:05:00 +0000\n",
+        ),
+        [("ann", "b1", 4, 1_577_934_245), ("ann", "b2", 3.5, 1_577_934_300)],
+        COLUMNS | {"time": "date"},
+        times="dates of e-mail",
+    ),
+    "an empty last column": Case(named("x.csv", PLAIN.replace("\n", ",\n")), ROWS),
 }
 
 

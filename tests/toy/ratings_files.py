@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,12 +39,12 @@ def csv_text(
     return "\n".join([header, *lines]) + "\n"
 
 
-def parquet(frame: pl.DataFrame) -> Callable[[Path], str]:
+def parquet(frame: pl.DataFrame, name: str = "ratings.parquet") -> Callable[[Path], str]:
     """Writes a Parquet file."""
 
     def write(folder: Path) -> str:
-        frame.write_parquet(folder / "ratings.parquet")
-        return str(folder / "ratings.parquet")
+        frame.write_parquet(folder / name)
+        return str(folder / name)
 
     return write
 
@@ -59,8 +60,21 @@ def folder_of(files: Mapping[str, str], source: str = "") -> Callable[[Path], st
 
     def write(folder: Path) -> str:
         for name, content in files.items():
+            (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_text(content)
         return str(folder / source) if source else str(folder)
+
+    return write
+
+
+def zipped(files: Mapping[str, str]) -> Callable[[Path], str]:
+    """Writes files to a zip file."""
+
+    def write(folder: Path) -> str:
+        with zipfile.ZipFile(folder / "data.zip", "w") as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+        return str(folder / "data.zip")
 
     return write
 

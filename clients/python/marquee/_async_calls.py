@@ -15,6 +15,7 @@ from marquee._channel import Settings
 from marquee._deferred import Deferred
 from marquee._errors import Cancelled
 from marquee._feedback_calls import AsyncFeedback
+from marquee._hedging import Hedging
 from marquee._options import Metadata, Subject
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class AsyncCalls:
         self._settings = settings
         self._connections: dict[asyncio.AbstractEventLoop, _Connection] = {}
         self._closed = False
+        self._hedging = settings.hedging()
 
     @property
     def feedback(self) -> AsyncFeedback:
@@ -67,7 +69,7 @@ class AsyncCalls:
             method: str, request: Any, timeout: float | None, metadata: Metadata | None
         ) -> Any:
             stub = self._connection().feedback_stub
-            return await self._call(getattr(stub, method), request, timeout, metadata)
+            return await self._call(getattr(stub, method), request, timeout, metadata, None)
 
         return AsyncFeedback(call)
 
@@ -95,7 +97,7 @@ class AsyncCalls:
     async def _recommend(
         self, request: pb.RecommendRequest, timeout: float | None, metadata: Metadata | None
     ) -> Recommendations:
-        response = await self._call(self._stub().Recommend, request, timeout, metadata)
+        response = await self._read(self._stub().Recommend, request, timeout, metadata)
         return _convert.recommendations(response)
 
     async def _pages(
@@ -128,7 +130,7 @@ class AsyncCalls:
             except grpc.RpcError as error:
                 if progress.is_complete:
                     return
-                failed = _rpc_errors.from_rpc_error(error)
+                failed = _rpc_errors.from_rpc_error(error, self._settings.target)
                 pause = progress.resume_after(failed)
                 if pause is None:
                     raise failed from error
@@ -140,19 +142,31 @@ class AsyncCalls:
             await asyncio.sleep(pause)
             options["timeout"] = progress.seconds_left
 
-    async def _call(
+    async def _read(
         self,
         method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
         request: Request,
         timeout: float | None,
         metadata: Metadata | None,
     ) -> Response:
+        return await self._call(method, request, timeout, metadata, self._hedging)
+
+    async def _call(
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        timeout: float | None,
+        metadata: Metadata | None,
+        hedging: Hedging | None,
+    ) -> Response:
+        options = self._settings.call(timeout, self._settings.timeout, metadata)
         try:
-            return await method(
-                request, **self._settings.call(timeout, self._settings.timeout, metadata)
-            )
+            if hedging is None:
+                return await method(request, **options)
+            response: Response = await hedging.call_async(method, request, options)
+            return response
         except grpc.RpcError as error:
-            raise _rpc_errors.from_rpc_error(error) from error
+            raise _rpc_errors.from_rpc_error(error, self._settings.target) from error
         except asyncio.CancelledError:
             self._raise_if_closed()
             raise

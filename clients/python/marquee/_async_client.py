@@ -15,6 +15,7 @@ from marquee._answers import (
 from marquee._async_calls import AsyncCalls
 from marquee._channel import BATCH_TIMEOUT, TIMEOUT, Settings
 from marquee._deferred import Deferred
+from marquee._hedging import HEDGE_AFTER_S
 from marquee._options import PAGE_SIZE, TLS, Metadata, Subject, Token
 from marquee._state import Status
 from marquee._types import Item
@@ -51,20 +52,23 @@ class AsyncClient(AsyncCalls):
         tls: bool | TLS = False,
         wait_for_ready: bool = False,
         health_check: bool = True,
+        hedge_after: float = HEDGE_AFTER_S,
         channel_options: Sequence[tuple[str, Any]] = (),
     ) -> None:
-        settings = Settings(
-            target=target,
-            timeout=timeout,
-            batch_timeout=batch_timeout,
-            token=token,
-            allow_insecure_token=allow_insecure_token,
-            tls=tls,
-            wait_for_ready=wait_for_ready,
-            health_check=health_check,
-            channel_options=channel_options,
+        super().__init__(
+            Settings(
+                target=target,
+                timeout=timeout,
+                batch_timeout=batch_timeout,
+                token=token,
+                allow_insecure_token=allow_insecure_token,
+                tls=tls,
+                wait_for_ready=wait_for_ready,
+                health_check=health_check,
+                hedge_after=hedge_after,
+                channel_options=channel_options,
+            )
         )
-        super().__init__(settings)
 
     async def recommend(
         self,
@@ -220,7 +224,7 @@ class AsyncClient(AsyncCalls):
         """Predicts the ratings of items; see `Client.predict_ratings`."""
         resolved = _requests.subject(subject, ratings, liked_item_ids)
         request = _requests.predict_ratings(resolved, item_ids, release_id, model)
-        response = await self._call(self._stub().PredictRatings, request, timeout, metadata)
+        response = await self._read(self._stub().PredictRatings, request, timeout, metadata)
         return _convert.predicted_ratings(response)
 
     async def similar_items(
@@ -254,7 +258,7 @@ class AsyncClient(AsyncCalls):
         request = _requests.similar_items(
             item_id, page_size, release_id, model, include_metadata, filters
         )
-        response = await self._call(self._stub().SimilarItems, request, timeout, metadata)
+        response = await self._read(self._stub().SimilarItems, request, timeout, metadata)
         return _convert.similar_items(response)
 
     async def search_items(
@@ -268,7 +272,7 @@ class AsyncClient(AsyncCalls):
     ) -> FoundItems:
         """Finds items whose titles contain the words of a query; see `Client.search_items`."""
         request = _requests.search_items(query, page_size, page_token)
-        response = await self._call(self._stub().SearchItems, request, timeout, metadata)
+        response = await self._read(self._stub().SearchItems, request, timeout, metadata)
         return _convert.found_items(response)
 
     async def search_pages(
@@ -294,14 +298,14 @@ class AsyncClient(AsyncCalls):
     ) -> Item:
         """Returns metadata, attributes and rating statistics of an item; see `Client.get_item`."""
         request = _requests.get_item(item_id)
-        response = await self._call(self._stub().GetItem, request, timeout, metadata)
+        response = await self._read(self._stub().GetItem, request, timeout, metadata)
         return _convert.item(response.item)
 
     async def status(
         self, *, timeout: float | None = None, metadata: Metadata | None = None
     ) -> Status:
         """Returns the state of the gateway: its releases, models and backends."""
-        response = await self._call(
+        response = await self._read(
             self._stub().GetStatus, pb.GetStatusRequest(), timeout, metadata
         )
         return _convert.status(response)

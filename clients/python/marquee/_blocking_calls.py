@@ -15,6 +15,7 @@ from marquee._channel import Settings
 from marquee._deferred import Deferred
 from marquee._feedback_calls import Feedback
 from marquee._forks import FORK_GATE
+from marquee._hedging import Hedging
 from marquee._options import Metadata, Subject
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class BlockingCalls:
         # unused: gRPC cannot close it there.
         self._connections: dict[int, _Connection] = {}
         self._closed = False
+        self._hedging = settings.hedging()
 
     @property
     def feedback(self) -> Feedback:
@@ -66,7 +68,7 @@ class BlockingCalls:
             method: str, request: Any, timeout: float | None, metadata: Metadata | None
         ) -> Any:
             stub = self._connection().feedback_stub
-            return self._call(getattr(stub, method), request, timeout, metadata)
+            return self._call(getattr(stub, method), request, timeout, metadata, None)
 
         return Feedback(call)
 
@@ -95,7 +97,7 @@ class BlockingCalls:
         self, request: pb.RecommendRequest, timeout: float | None, metadata: Metadata | None
     ) -> Recommendations:
         return _convert.recommendations(
-            self._call(self._stub().Recommend, request, timeout, metadata)
+            self._read(self._stub().Recommend, request, timeout, metadata)
         )
 
     def _pages(
@@ -133,7 +135,7 @@ class BlockingCalls:
             except grpc.RpcError as error:
                 if progress.is_complete:
                     return
-                failed = _rpc_errors.from_rpc_error(error)
+                failed = _rpc_errors.from_rpc_error(error, self._settings.target)
                 pause = progress.resume_after(failed)
                 if pause is None:
                     raise failed from error
@@ -143,19 +145,32 @@ class BlockingCalls:
             time.sleep(pause)
             options["timeout"] = progress.seconds_left
 
-    def _call(
+    def _read(
         self,
         method: grpc.UnaryUnaryMultiCallable[Request, Response],
         request: Request,
         timeout: float | None,
         metadata: Metadata | None,
     ) -> Response:
+        return self._call(method, request, timeout, metadata, self._hedging)
+
+    def _call(
+        self,
+        method: grpc.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        timeout: float | None,
+        metadata: Metadata | None,
+        hedging: Hedging | None,
+    ) -> Response:
         options = self._settings.call(timeout, self._settings.timeout, metadata)
         try:
             with FORK_GATE:
-                return method(request, **options)
+                if hedging is None:
+                    return method(request, **options)
+                response: Response = hedging.call(method, request, options)
+                return response
         except grpc.RpcError as error:
-            raise _rpc_errors.from_rpc_error(error) from error
+            raise _rpc_errors.from_rpc_error(error, self._settings.target) from error
 
     def _stub(self) -> stubs.RecommenderServiceStub:
         return self._connection().stub

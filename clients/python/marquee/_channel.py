@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from marquee._arguments import metadata_pairs, seconds
 from marquee._certificates import Certificates
 from marquee._deferred import Deferred
+from marquee._hedging import Hedging
 from marquee._options import TLS, Metadata, Token
 
 if TYPE_CHECKING:
@@ -41,13 +42,15 @@ _RETRIED_FEEDBACK = ("RecordFeedback", "DeleteFeedback", "ForgetUser", "ListFeed
 _RETRY_TOKENS = 100
 _RETRY_TOKEN_RATIO = 0.1
 
-# After a second without data from the server the client sends a ping. If there is no answer within
-# half a second it closes the connection and retries its calls on another. Without `ping_timeout`
-# gRPC does not notice a frozen server. The health watch keeps a stream open, so idle connections
-# are checked too. The server must allow one ping per second
-# (`grpc.http2.min_ping_interval_without_data_ms`).
-_KEEPALIVE_MS = 1_000
-_PING_TIMEOUT_MS = 500
+# After this time without data from the server the client sends a ping. If there is no answer in
+# time it closes the connection and retries its calls on another. Without `ping_timeout` gRPC does
+# not notice a frozen server. The health watch keeps a stream open, so idle connections are checked
+# too. gRPC sends at most one ping per second, which the server must allow
+# (`grpc.http2.min_ping_interval_without_data_ms`). Probes of the bandwidth are pings too, and would
+# delay the others, so the window has a fixed size instead.
+_KEEPALIVE_MS = 200
+_PING_TIMEOUT_MS = 400
+_WINDOW_BYTES = 1024 * 1024
 
 # Minimum and maximum backoff. With gRPC's own maximum of two minutes, a server that came back could
 # stay unused for that long.
@@ -70,8 +73,8 @@ class Settings:
         OSError: A certificate or key file of `tls` cannot be read.
         TypeError: The target is not a string, or a timeout is not a number.
         ValueError: The target is empty, an HTTP URL or lacks a port, a timeout is not a positive
-            number of at most 1e9 seconds, or the token would be sent in plaintext to another
-            machine.
+            number of at most 1e9 seconds, `hedge_after` is negative, or the token would be sent in
+            plaintext to another machine.
     """
 
     target: str
@@ -82,6 +85,7 @@ class Settings:
     tls: bool | TLS
     wait_for_ready: bool
     health_check: bool
+    hedge_after: float
     channel_options: Sequence[tuple[str, Any]]
     _certificates: Certificates = field(init=False, repr=False)
 
@@ -91,6 +95,8 @@ class Settings:
         check_target(self.target)
         seconds("timeout", self.timeout)
         seconds("batch_timeout", self.batch_timeout)
+        if self.hedge_after:
+            seconds("hedge_after", self.hedge_after)
         if self.token is not None:
             self._check_token_is_safe("the token")
 
@@ -105,6 +111,12 @@ class Settings:
                 f"{name} would be sent to {self.target} in plaintext: "
                 "use tls, or set allow_insecure_token=True"
             )
+
+    def hedging(self) -> Hedging | None:
+        """Returns what sends late reads again; None if the target has only one gateway."""
+        if not self.hedge_after or has_one_address(self.target):
+            return None
+        return Hedging(self.hedge_after)
 
     def credentials(self) -> grpc.ChannelCredentials | None:
         """Returns the channel's credentials; None for plaintext."""
@@ -122,6 +134,8 @@ class Settings:
             "grpc.keepalive_time_ms": _KEEPALIVE_MS,
             "grpc.keepalive_timeout_ms": _PING_TIMEOUT_MS,
             "grpc.http2.ping_timeout_ms": _PING_TIMEOUT_MS,
+            "grpc.http2.bdp_probe": 0,
+            "grpc.http2.lookahead_bytes": _WINDOW_BYTES,
             "grpc.initial_reconnect_backoff_ms": _RECONNECT_MS[0],
             "grpc.max_reconnect_backoff_ms": _RECONNECT_MS[1],
             "grpc.dns_min_time_between_resolutions_ms": _RESOLVE_MS,
@@ -237,6 +251,23 @@ def check_target(target: str) -> None:
             raise ValueError(f"the target {target!r} has no possible port: {port}")
         if not port:
             raise ValueError(f"the target {target!r} has no port after the colon")
+
+
+def has_one_address(target: str) -> bool:
+    """Returns whether a gRPC target is certainly a single server, which no name resolves to."""
+    scheme, _, rest = target.partition(":")
+    if scheme in ("unix", "unix-abstract", "vsock"):
+        return True
+    if scheme in ("ipv4", "ipv6"):
+        return "," not in rest
+    host = target.removeprefix("dns:").rpartition("/")[2].rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def is_loopback(target: str) -> bool:

@@ -15,6 +15,7 @@ from marquee._answers import (
 from marquee._blocking_calls import BlockingCalls
 from marquee._channel import BATCH_TIMEOUT, TIMEOUT, Settings
 from marquee._deferred import Deferred
+from marquee._hedging import HEDGE_AFTER_S
 from marquee._options import PAGE_SIZE, TLS, Metadata, Subject, Token
 from marquee._state import Status
 from marquee._types import Item
@@ -41,10 +42,9 @@ class Client(BlockingCalls):
 
     A call that fails raises a `MarqueeError`, one on a closed client a `RuntimeError`. Arguments
     without a meaning in a request raise a `TypeError` or `ValueError` before anything is sent.
-
-    A call other than `batch_recommend` is retried if the server is unavailable: up to four attempts
-    in all, within the call's deadline and within a budget that keeps retries from making an outage
-    worse.
+    All but `batch_recommend` are retried if the server is unavailable: up to four attempts in all,
+    within the deadline and a budget that keeps retries from making an outage worse. A read whose
+    gateway does not answer is sent to others too; see `hedge_after`.
 
     Args:
         target: The gateway's address, `host:port`, or any other gRPC name, such as
@@ -59,6 +59,8 @@ class Client(BlockingCalls):
             if no server can be reached.
         health_check: Whether to send no calls to servers whose health service reports that they are
             not serving.
+        hedge_after: Seconds until a read without answer is sent to other gateways too, at most a
+            quarter of its deadline; 0 for never. Without effect if the target is a single address.
         channel_options: Additional gRPC channel arguments. They override those of the client.
 
     Raises:
@@ -79,20 +81,23 @@ class Client(BlockingCalls):
         tls: bool | TLS = False,
         wait_for_ready: bool = False,
         health_check: bool = True,
+        hedge_after: float = HEDGE_AFTER_S,
         channel_options: Sequence[tuple[str, Any]] = (),
     ) -> None:
-        settings = Settings(
-            target=target,
-            timeout=timeout,
-            batch_timeout=batch_timeout,
-            token=token,
-            allow_insecure_token=allow_insecure_token,
-            tls=tls,
-            wait_for_ready=wait_for_ready,
-            health_check=health_check,
-            channel_options=channel_options,
+        super().__init__(
+            Settings(
+                target=target,
+                timeout=timeout,
+                batch_timeout=batch_timeout,
+                token=token,
+                allow_insecure_token=allow_insecure_token,
+                tls=tls,
+                wait_for_ready=wait_for_ready,
+                health_check=health_check,
+                hedge_after=hedge_after,
+                channel_options=channel_options,
+            )
         )
-        super().__init__(settings)
 
     def recommend(
         self,
@@ -293,9 +298,8 @@ class Client(BlockingCalls):
         """
         resolved = _requests.subject(subject, ratings, liked_item_ids)
         request = _requests.predict_ratings(resolved, item_ids, release_id, model)
-        return _convert.predicted_ratings(
-            self._call(self._stub().PredictRatings, request, timeout, metadata)
-        )
+        answer = self._read(self._stub().PredictRatings, request, timeout, metadata)
+        return _convert.predicted_ratings(answer)
 
     def similar_items(
         self,
@@ -332,9 +336,8 @@ class Client(BlockingCalls):
         request = _requests.similar_items(
             item_id, page_size, release_id, model, include_metadata, filters
         )
-        return _convert.similar_items(
-            self._call(self._stub().SimilarItems, request, timeout, metadata)
-        )
+        answer = self._read(self._stub().SimilarItems, request, timeout, metadata)
+        return _convert.similar_items(answer)
 
     def search_items(
         self,
@@ -357,9 +360,8 @@ class Client(BlockingCalls):
             metadata: Additional request metadata of this call; see `recommend`.
         """
         request = _requests.search_items(query, page_size, page_token)
-        return _convert.found_items(
-            self._call(self._stub().SearchItems, request, timeout, metadata)
-        )
+        answer = self._read(self._stub().SearchItems, request, timeout, metadata)
+        return _convert.found_items(answer)
 
     def search_pages(
         self,
@@ -391,10 +393,9 @@ class Client(BlockingCalls):
             NotFound: The release has no such item.
         """
         request = _requests.get_item(item_id)
-        return _convert.item(self._call(self._stub().GetItem, request, timeout, metadata).item)
+        return _convert.item(self._read(self._stub().GetItem, request, timeout, metadata).item)
 
     def status(self, *, timeout: float | None = None, metadata: Metadata | None = None) -> Status:
         """Returns the state of the gateway: its releases, models and backends."""
-        return _convert.status(
-            self._call(self._stub().GetStatus, pb.GetStatusRequest(), timeout, metadata)
-        )
+        request = pb.GetStatusRequest()
+        return _convert.status(self._read(self._stub().GetStatus, request, timeout, metadata))

@@ -305,6 +305,7 @@ def _release(message: pb.ReleaseStatus) -> ReleaseStatus:
         evaluation=_evaluation(message.evaluation) if message.HasField("evaluation") else None,
         refitted=message.refitted,
         implicit_feedback=message.implicit_feedback,
+        genres=tuple(message.genres),
     )
 
 

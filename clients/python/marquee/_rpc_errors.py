@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, cast
 
@@ -12,15 +13,25 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from marquee._errors import MarqueeError, Violation, error_class
 
 ERROR_DOMAIN = "marquee.v1"
+# What gRPC says if it cannot connect to any address of a target.
+_NO_CONNECTION = re.compile(
+    r"(?:connections to all backends failing|failed to connect to all ad).*"
+    r"last error: (?P<cause>.*)",
+    re.S,
+)
 DETAILS_KEY = "grpc-status-details-bin"
 
 
-def from_rpc_error(error: grpc.RpcError) -> MarqueeError:
+def from_rpc_error(error: grpc.RpcError, target: str = "") -> MarqueeError:
     """Returns the exception for a failed call, to be raised with `raise … from error`.
 
     Reads the google.rpc.Status in the trailing metadata: reason and metadata come from the
     ErrorInfo of Marquee's domain, violations from the BadRequest, `retry_after` from the RetryInfo,
-    the id from the RequestInfo.
+    the id from the RequestInfo. If no server could be reached, the message names the target.
+
+    Args:
+        error: The error of the call.
+        target: What the client is connected to; empty if it does not matter.
     """
     code = error.code()
     reason, metadata, violations, request_id, retry_after = "", {}, [], "", None
@@ -37,8 +48,11 @@ def from_rpc_error(error: grpc.RpcError) -> MarqueeError:
             violations += [Violation(v.field, v.description) for v in bad_request.field_violations]
         elif detail.Unpack(retry):
             retry_after = retry.retry_delay.ToNanoseconds() / 1e9
+    message = error.details() or code.name
+    if code is grpc.StatusCode.UNAVAILABLE and target and (cause := _NO_CONNECTION.search(message)):
+        message = f"no gateway answers at {target}: {cause['cause'].rpartition(': ')[2]}"
     return error_class(code.name)(
-        error.details() or code.name,
+        message,
         code=code.name,
         reason=reason,
         metadata=metadata,

@@ -68,6 +68,8 @@ class ReleaseStatus:
             they had been measured. If not, the release serves the models that were measured.
         implicit_feedback: Whether the release was trained on implicit feedback, such as plays or
             purchases. It then ranks items, but predicts no stars.
+        genres: The genres of the catalogue, sorted; filters by other genres match no item. Empty
+            if there are none, or if an older server does not say.
     """
 
     release_id: str
@@ -82,6 +84,7 @@ class ReleaseStatus:
     evaluation: ReleaseEvaluation | None = None
     refitted: bool = False
     implicit_feedback: bool = False
+    genres: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,8 @@ class DegradedReason(StrEnum):
     """The same for the inference service."""
     REASONS_LEFT_OUT = "REASONS_LEFT_OUT"
     """The gateway is overloaded, and left out the reasons; the items are those of a full answer."""
+    MODELS_LEFT_OUT = "MODELS_LEFT_OUT"
+    """The gateway is overloaded, and left out the slowest models; `source.models` has the rest."""
 
 
 @dataclass(frozen=True, slots=True)

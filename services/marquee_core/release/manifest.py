@@ -133,7 +133,8 @@ class Manifest:
         models: Its models.
         evaluation: What was measured: the `split` and its `seed`, the number of `training_ratings`
             and `test_ratings`, the `training_fingerprint` (SHA-256 of the training ratings), the
-            configuration (`training`), and the `ensemble_metrics`.
+            configuration (`training`), the `ensemble_metrics`, and the `coverage` of models that
+            have dense weights for a part of a large catalogue only.
         library_versions: Versions of the libraries that trained it, by name.
         files: All files of the release except the manifest, by path relative to its folder.
         schema_version: Version of the manifest's format.

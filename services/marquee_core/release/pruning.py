@@ -43,11 +43,13 @@ class Pruned:
         releases: The ids of the deleted releases, the oldest first.
         left_overs: How many unfinished files and folders were removed.
         kept: Why older releases were kept, by id.
+        newest: How many releases were kept because they are the newest.
     """
 
     releases: tuple[str, ...]
     left_overs: int
     kept: dict[str, str]
+    newest: int
 
 
 def prune(
@@ -90,7 +92,7 @@ def prune(
             store.delete(release_id)
         deleted.append(release_id)
     left_overs = 0 if dry_run else _remove_left_overs(store)
-    return Pruned(tuple(deleted), left_overs, kept)
+    return Pruned(tuple(deleted), left_overs, kept, len(ids[:keep]))
 
 
 def _age_key(store: ReleaseStore, release_id: str) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from marquee_core.scorers.hyperparameters import DropoutRate, NonNegativeFloat, 
 from marquee_core.scorers.item_weights import HistoryScorer, ItemWeights, ItemWeightsConfig
 from marquee_core.scorers.scorer import RatedEvidence, ReleaseData
 
-_PRECISIONS = "precisions.npy"
+_PRECISIONS, _TAIL_PRECISIONS = "precisions.npy", "tail_precisions.npy"
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class EASEConfig(ItemWeightsConfig):
             standard deviation of a count, which is its square root.
         max_items: See `ItemWeightsConfig`. The weights of m items take 4 m² bytes when serving
             and three times as much while fitting: 100 MB and 300 MB for 5,000 items.
+        tail_sources: See `ItemWeightsConfig`.
         dropout: p, the probability with which each of a user's items is dropped as an input.
         activity_damping: s; a user with n items has a weight proportional to (1 + n)^−s in
             fitting. With 0 all users have the same weight.
@@ -48,6 +49,7 @@ class EASEConfig(ItemWeightsConfig):
     history_decay: float = 0.0
     regularisation: Annotated[float, Search(20.0, 300.0)] = 70.0
     max_items: int = 5_000
+    tail_sources: int = 64
     dropout: DropoutRate = 0.0
     activity_damping: NonNegativeFloat = 0.0
 
@@ -58,7 +60,12 @@ class EASEScorer:
     output = Output.AFFINITY
 
     def __init__(
-        self, data: ReleaseData, config: EASEConfig, weights: ItemWeights, precisions: Float32
+        self,
+        data: ReleaseData,
+        config: EASEConfig,
+        weights: ItemWeights,
+        precisions: Float32,
+        tail_precisions: Float32 | None = None,
     ) -> None:
         """Creates a scorer from fitted weights.
 
@@ -67,11 +74,20 @@ class EASEScorer:
             config: The configuration.
             weights: B, between m items.
             precisions: The diagonal of P, the inverse matrix that B is computed from (float32, m).
+            tail_precisions: The same for the items of the tail (float32, t); None without a tail.
         """
         self.config = config
         self._weights = weights
         self._precisions = precisions
+        self._tail_precisions = (
+            np.empty(0, dtype=np.float32) if tail_precisions is None else tail_precisions
+        )
         self._histories = HistoryScorer.of(weights, config, data)
+
+    @property
+    def weights(self) -> ItemWeights:
+        """B, between the items that have weights."""
+        return self._weights
 
     @classmethod
     def load(cls, folder: Path, data: ReleaseData) -> Self:
@@ -81,16 +97,19 @@ class EASEScorer:
             ArtifactError: A file is missing or damaged.
         """
         weights = ItemWeights.load(folder, data.matrix.item_count)
-        precisions = load_array(folder / _PRECISIONS, np.float32, (len(weights.items),))
-        if not ((precisions > 0) & np.isfinite(precisions)).all():
-            raise ArtifactError(f"{_PRECISIONS}: a value is not finite and positive")
-        return cls(data, load_config(folder, EASEConfig), weights, precisions)
+        core, tail = weights.coverage
+        precisions = _load_precisions(folder, _PRECISIONS, core)
+        tail_precisions = _load_precisions(folder, _TAIL_PRECISIONS, tail) if tail else None
+        config = load_config(folder, EASEConfig)
+        return cls(data, config, weights, precisions, tail_precisions)
 
     def save(self, folder: Path) -> None:
         """Writes the configuration and the arrays to a folder."""
         save_config(folder, self.config)
         self._weights.save(folder)
         save_array(folder / _PRECISIONS, self._precisions)
+        if len(self._tail_precisions):
+            save_array(folder / _TAIL_PRECISIONS, self._tail_precisions)
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
         """See `Scorer.score`."""
@@ -104,12 +123,24 @@ class EASEScorer:
         matrix that B is computed from. The partial correlation in the Gaussian model that EASE
         fits is both: −P_ij / √(P_ii P_jj) = B_ij √(P_jj / P_ii).
         """
-        row = np.zeros(self._weights.item_count, dtype=np.float32)
-        position = self._weights.positions[item]
+        weights, tail = self._weights, self._weights.tail
+        row = np.zeros(weights.item_count, dtype=np.float32)
+        position, in_tail = weights.positions[item], weights.tail_positions[item]
         if position >= 0:
             scale = np.sqrt(self._precisions / self._precisions[position])
-            correlations = self._weights.weights[position] * scale
-            row[self._weights.items] = np.clip(correlations, -1.0, 1.0)
+            row[weights.items] = weights.weights[position] * scale
+            if tail is not None and len(tail):
+                own = tail.from_core
+                part = slice(own.indptr[position], own.indptr[position + 1])
+                others = own.indices[part]
+                scale = np.sqrt(self._tail_precisions[others] / self._precisions[position])
+                row[tail.items[others]] = own.data[part] * scale
+        elif in_tail >= 0 and tail is not None:
+            part = tail.row(int(in_tail))
+            sources = tail.sources[part]
+            scale = np.sqrt(self._tail_precisions[in_tail] / self._precisions[sources])
+            row[weights.items[sources]] = tail.forward[part] * scale
+        np.clip(row, -1.0, 1.0, out=row)
         row[item] = 1.0
         return row
 
@@ -119,3 +150,10 @@ class EASEScorer:
             self._histories.evidence(profile, item, self.similarities(item), count)
             for item in items.tolist()
         ]
+
+
+def _load_precisions(folder: Path, name: str, count: int) -> Float32:
+    precisions = load_array(folder / name, np.float32, (count,))
+    if not ((precisions > 0) & np.isfinite(precisions)).all():
+        raise ArtifactError(f"{name}: a value is not finite and positive")
+    return precisions

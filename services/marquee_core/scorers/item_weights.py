@@ -26,6 +26,7 @@ from marquee_core.scorers.hyperparameters import (
 )
 from marquee_core.scorers.neighbours import RowMatrix, csr_matrix
 from marquee_core.scorers.scorer import RatedEvidence, ReleaseData
+from marquee_core.scorers.tail_weights import TailWeights
 
 _ITEMS, _WEIGHTS = "items.npy", "weights.npy"
 # The number of later ratings at which the base of the history's power law has doubled.
@@ -109,8 +110,10 @@ class ItemWeightsConfig(ModelConfig):
         history_decay: h; a rating with n later ratings of the same user has the recency weight
             (1 + n / 2)^−h, unless it is a dislike. With 0 the order of ratings has no effect.
         regularisation: The L2 regularisation of the weights, in a unit that the model defines.
-        max_items: The maximum number of items with weights; the items with the most likes are
-            chosen.
+        max_items: The maximum number of items with dense weights; the items with the most likes
+            are chosen.
+        tail_sources: The number of these items from which each further item has weights; 0 to
+            leave the further items out.
     """
 
     minimum_stars: FiniteFloat
@@ -121,29 +124,99 @@ class ItemWeightsConfig(ModelConfig):
     history_decay: NonNegativeFloat
     regularisation: PositiveFloat
     max_items: PositiveInt
+    tail_sources: Annotated[int, Interval(at_least=0)]
 
 
 @dataclass(frozen=True, eq=False)
 class ItemWeights:
-    """Dense weights between items of a catalogue.
+    """Weights between items of a catalogue: dense ones in its core, and sparse ones in its tail.
 
-    In a large catalogue only the items with the most likes have weights. The other items score 0,
-    and ratings of them are ignored.
+    In a large catalogue only the items with the most likes, its core, have dense weights. Other
+    items that somebody likes have weights from and to some of these. Items without weights score
+    0, and ratings of them are ignored.
 
     Attributes:
-        items: The items with weights, ascending (int32, m).
+        items: The items of the core, ascending (int32, m).
         weights: The weights from rated item (row) to scored item (column) (float32, m × m).
         item_count: The number of items in the catalogue.
+        tail: The weights of further items.
         positions: The position of each catalogue item in `items`, or -1 (int32, items).
     """
 
     items: Int32
     weights: Float32
     item_count: int
+    tail: TailWeights | None = None
     positions: Int32 = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "positions", positions_of(self.items, self.item_count))
+        if self.tail is None:
+            object.__setattr__(self, "tail", TailWeights.none(len(self.items)))
+
+    @property
+    def coverage(self) -> tuple[int, int]:
+        """The number of items with dense weights, and of those with sparse weights."""
+        return len(self.items), len(self._tail)
+
+    @property
+    def _tail(self) -> TailWeights:
+        assert self.tail is not None  # noqa: S101 - set by __post_init__
+        return self.tail
+
+    @cached_property
+    def tail_positions(self) -> Int32:
+        """The position of each catalogue item in the tail, or -1 (int32, items)."""
+        return positions_of(self._tail.items, self.item_count)
+
+    def apply(self, profiles: Profiles, values: Float32) -> Float32:
+        """Computes x·B for histories x.
+
+        Args:
+            profiles: The profiles of B users.
+            values: The value of each rating (float32, nnz).
+
+        Returns:
+            The scores; 0 for items without weights (float32, B × items).
+        """
+        rows = history_rows(profiles, values, len(self.items), self.positions)
+        scores: Float32 = rows @ self.weights
+        if len(self.items) == self.item_count:
+            return scores
+        tail = self._tail
+        whole = np.zeros((len(profiles), self.item_count), dtype=np.float32)
+        if len(tail):
+            whole[:, tail.items] = (rows @ tail.from_core).toarray()
+            if tail.to_core is not None:
+                others = history_rows(profiles, values, len(tail), self.tail_positions)
+                scores += (others @ tail.to_core).toarray()
+        whole[:, self.items] = scores
+        return whole
+
+    def from_items(self, rated: Int32, item: int) -> Float32:
+        """The weights B_ji from some items j to one item i, 0 where there is none (float32, n).
+
+        Args:
+            rated: The items j (int32, n).
+            item: i.
+        """
+        weights = np.zeros(len(rated), dtype=np.float32)
+        tail, positions = self._tail, self.positions[rated]
+        scored, in_tail = int(self.positions[item]), int(self.tail_positions[item])
+        if scored >= 0:
+            in_core = positions >= 0
+            weights[in_core] = self.weights[positions[in_core], scored]
+            if tail.to_core is not None:
+                places = self.tail_positions[rated]
+                for place in np.flatnonzero(places >= 0):
+                    part = tail.row(int(places[place]))
+                    weights[place] = tail.backward[part][tail.sources[part] == scored].sum()
+        elif in_tail >= 0:
+            part = tail.row(in_tail)
+            row = np.zeros(len(self.items) + 1, dtype=np.float32)
+            row[tail.sources[part]] = tail.forward[part]
+            weights = row[positions]  # the last is of items outside the core: 0
+        return weights
 
     @classmethod
     def load(cls, folder: Path, item_count: int) -> Self:
@@ -159,12 +232,13 @@ class ItemWeights:
         weights = load_array(folder / _WEIGHTS, np.float32, (count, count))
         if not np.isfinite(weights).all():
             raise ArtifactError(f"{_WEIGHTS}: not every value is finite")
-        return cls(items, weights, item_count)
+        return cls(items, weights, item_count, TailWeights.load(folder, item_count, items))
 
     def save(self, folder: Path) -> None:
         """Writes the arrays to a folder."""
         save_array(folder / _ITEMS, self.items)
         save_array(folder / _WEIGHTS, self.weights)
+        self._tail.save(folder)
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,8 +253,8 @@ class HistoryScorer:
         weights: B, between m items.
         config: The hyperparameters that turn ratings into histories.
         dislike_limit: See `ReleaseData.dislike_limit`.
-        prior: x̄, the share of each item in the positive values of all training users
-            (float32, m).
+        prior: x̄, the share of each item of the core in the positive values of all training
+            users (float32, m).
     """
 
     weights: ItemWeights
@@ -199,24 +273,22 @@ class HistoryScorer:
 
     @cached_property
     def prior_scores(self) -> Float32:
-        """x̄·B (float32, m)."""
-        scores: Float32 = self.prior @ self.weights.weights
+        """x̄·B (float32, items)."""
+        weights = self.weights
+        scores = np.zeros(weights.item_count, dtype=np.float32)
+        scores[weights.items] = self.prior @ weights.weights
+        if weights.tail is not None and len(weights.tail):
+            scores[weights.tail.items] = self.prior @ weights.tail.from_core
         return scores
 
     def score(self, profiles: Profiles) -> Float32:
         """Scores all items for each of B users (float32, B × items)."""
-        weights = self.weights
         values = history_values(profiles, self.config, self.dislike_limit)
-        rows = history_rows(profiles, values, len(weights.items), weights.positions)
-        scores: Float32 = rows @ weights.weights
+        scores = self.weights.apply(profiles, values)
         shares = prior_weights(profiles, values)
         if shares.any():
             scores += shares[:, None] * self.prior_scores
-        if len(weights.items) == weights.item_count:
-            return scores
-        whole = np.zeros((len(profiles), weights.item_count), dtype=np.float32)
-        whole[:, weights.items] = scores
-        return whole
+        return scores
 
     def evidence(
         self, profile: Profiles, item: int, similarities: Float32 | None, count: int
@@ -229,17 +301,16 @@ class HistoryScorer:
             similarities: The similarity of i to each item (float32, items), or None.
             count: The maximum number of rated items to return.
         """
-        weights = self.weights
         values = history_values(profile, self.config, self.dislike_limit)
-        rated, scored = weights.positions[profile.items], int(weights.positions[item])
-        known = np.flatnonzero((rated >= 0) & (scored >= 0))
+        weights = self.weights.from_items(profile.items, item)
+        known = np.flatnonzero(weights)
         items = profile.items[known]
         share = float(prior_weights(profile, values)[0])
         return RatedEvidence.largest(
             items,
             None if similarities is None else similarities[items],
-            values[known] * weights.weights[rated[known], scored],
-            share * float(self.prior_scores[scored]) if scored >= 0 else 0.0,
+            values[known] * weights[known],
+            share * float(self.prior_scores[item]),
             count,
         )
 

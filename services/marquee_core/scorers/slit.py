@@ -32,6 +32,7 @@ class SLITConfig(ItemWeightsConfig):
         regularisation: c in λ = c ḡ, where ḡ is the mean diagonal element of the Gram matrix.
         max_items: See `ItemWeightsConfig`. The weights of m items take 4 m² bytes when serving
             and six times as much while fitting: 100 MB and 600 MB for 5,000 items.
+        tail_sources: See `ItemWeightsConfig`. Ratings of the further items do not count.
         target_decay: t; a target with n ratings between the moment and itself has the weight
             (1 + n)^−t.
         moments: The maximum number of moments of each user to learn from. They are evenly spaced
@@ -46,6 +47,7 @@ class SLITConfig(ItemWeightsConfig):
     history_decay: Annotated[float, Search(0.1, 1.5, log=False)] = 0.5
     regularisation: Annotated[float, Search(0.5, 30.0)] = 4.0
     max_items: int = 5_000
+    tail_sources: int = 64
     target_decay: Annotated[NonNegativeFloat, Search(0.0, 1.0, log=False)] = 0.5
     moments: Annotated[int, Interval(at_least=2)] = 32
 
@@ -69,6 +71,11 @@ class SLITScorer:
         self.config = config
         self._weights = weights
         self._histories = HistoryScorer.of(weights, config, data)
+
+    @property
+    def weights(self) -> ItemWeights:
+        """B, between the items that have weights."""
+        return self._weights
 
     @classmethod
     def load(cls, folder: Path, data: ReleaseData) -> Self:

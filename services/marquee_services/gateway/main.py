@@ -319,6 +319,7 @@ async def _update_release_in_service(gateway: Gateway, settings: GatewaySettings
             for backend in gateway.backends:
                 backend.keep_loaded(release.release_id)
             gateway.metrics.set_release(release.release_id)
+            gateway.computing.forget()
             has_release = True
         is_ready = gateway.routing.is_settled and (feedback is None or feedback.ready)
         if not is_serving and has_release and is_ready:

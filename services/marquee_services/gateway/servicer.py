@@ -110,13 +110,15 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
             message, origin = stored
             self._answers[origin].inc()
             return message
+        # Reasons cost about as much as the ranking, and are the first to go.
+        without_reasons, in_short = self._computing.has_overload, self._computing.is_exhausted
         name = "RecommendWithReasons" if request.options.include_reasons else "Recommend"
-        async with self._admitted(context, name, subject_cost(request)):
+        async with self._admitted(context, name, subject_cost(request), is_whole=not in_short):
             response = await self._recommender.recommend(
                 validate(request),
                 self._deadline(context),
-                # Reasons cost about as much as the ranking, and are the first to go.
-                leave_out_reasons=self._computing.has_overload,
+                leave_out_reasons=without_reasons,
+                leave_out_models=in_short,
             )
         self._answers[AnswerOrigin.COMPUTED].inc()
         self._finish(response.source, start)
@@ -176,19 +178,22 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         return self._status.status()
 
     @asynccontextmanager
-    async def _admitted(self, context: Context, name: str, cost: int = 1) -> AsyncIterator[None]:
+    async def _admitted(
+        self, context: Context, name: str, cost: int = 1, is_whole: bool = True
+    ) -> AsyncIterator[None]:
         """Surrounds the computation of an answer, unless it must be refused.
 
         Args:
             context: The call.
             name: The class of calls among which latencies are compared.
             cost: What the answer costs.
+            is_whole: Whether the answer is computed with all models.
 
         Raises:
             Busy: Too many answers are being computed.
         """
         seconds = time_left(context, self._settings.default_deadline)
-        async with self._computing.admit(name, cost, seconds):
+        async with self._computing.admit(name, cost, seconds, is_whole):
             if self._computing.has_overload:
                 await self._calls().until_all_arrived()
             yield

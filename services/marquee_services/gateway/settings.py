@@ -83,6 +83,12 @@ class GatewaySettings(ServerSettings):
         alias="first-pages",
         env_alias="MARQUEE_GATEWAY_FIRST_PAGES",
     )
+    max_streams: int = setting(
+        32,
+        "Most calls in progress on one connection; gRPC clients hold further ones back. It bounds "
+        "how long calls wait before they can be answered or refused.",
+        low=1,
+    )
     max_computing: int = setting(
         256,
         "Most answers to single calls that are computed at once. The limit in force adapts to the "
@@ -90,16 +96,16 @@ class GatewaySettings(ServerSettings):
         low=1,
     )
     min_computing: int = setting(
-        16, "Fewest answers to single calls that may be computed at once.", low=1
+        8, "Fewest answers to single calls that may be computed at once.", low=1
     )
     latency_tolerance: float = setting(
         2.5,
-        "How many times the latency without load an answer may take before calls are refused.",
+        "How many times the 99th percentile without load that of answers under load may be.",
         low=1.1,
         high=100,
     )
     unhurried_latency: float = setting(
-        0.15, "Mean latency in seconds up to which no fewer calls are computed at once.", low=0
+        0.02, "Mean latency in seconds up to which no fewer calls are computed at once.", low=0
     )
     batch_parallel: int = setting(
         16,

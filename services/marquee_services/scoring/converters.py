@@ -247,13 +247,14 @@ def _rated_message(evidence: RatedEvidence) -> pb.ExplainItemsResponse.RatedItem
 
 
 def releases_response(
-    release_ids: Sequence[str], refused: Mapping[str, str]
+    release_ids: Sequence[str], refused: Mapping[str, str], model_seconds: Mapping[str, float]
 ) -> pb.ListReleasesResponse:
-    """A response with the loaded releases and those that could not be loaded."""
+    """A response with the loaded releases, those that could not be loaded, and models' times."""
     return pb.ListReleasesResponse(
         release_ids=release_ids,
         refused=[
             pb.ListReleasesResponse.RefusedRelease(release_id=release_id, why=why)
             for release_id, why in refused.items()
         ],
+        model_seconds=model_seconds,
     )

@@ -16,6 +16,7 @@ from marquee_core.release.manifest import ANN, EXACT
 from marquee_core.release.store import ReleaseStore
 from marquee_core.retrieval.ann import AnnConfig, AnnIndex
 from marquee_core.retrieval.exact import ExactIndex, ItemIndex, item_products
+from marquee_core.scorers.modelled_items import load_scorer
 from marquee_core.scorers.scorer import LoadScorer, Scorer, WarmsUp
 from marquee_services.scoring.engine import Engine, Query
 from marquee_services.scoring.model_times import NoTimer, Timer
@@ -56,7 +57,7 @@ def load_engine(
         if name not in loaders:
             raise ArtifactError(f"this server does not know the model {name!r}")
         folder = files.model_folder(name)
-        scorers[name] = loaders[name](folder, files.data)
+        scorers[name] = load_scorer(loaders[name], folder, files.data)
         index = load_index(folder, scorers[name], entries[name].retrieval)
         if index is not None:
             indexes[name] = index

@@ -78,7 +78,7 @@ async def start(
         trial,
     )
     metrics.read_on_scrape(release_metrics(follower, lambda: None))
-    servicer = ScoringServicer(follower, settings, backend, QueueMetrics(metrics))
+    servicer = ScoringServicer(follower, settings, backend, QueueMetrics(metrics), times.totals)
     bound = await create_server(
         settings,
         (SERVICE,),

@@ -54,18 +54,16 @@ class NoTimer:
         return work(*args, **kwargs)
 
 
-class ModelTimes:
-    """Records times in the metric `marquee_model_seconds`."""
+class ModelTotals:
+    """Adds up how long each model takes.
 
-    def __init__(self, metrics: Metrics) -> None:
-        """Registers the metric."""
-        self._seconds = Histogram(
-            "marquee_model_seconds",
-            "Seconds that a model took for a batch.",
-            ("model", "operation"),
-            buckets=_BUCKETS_S,
-            registry=metrics.registry,
-        )
+    Attributes:
+        totals: The seconds that each model has taken so far, by its name.
+    """
+
+    def __init__(self) -> None:
+        """Has measured nothing."""
+        self.totals: dict[str, float] = {}
 
     def run(
         self,
@@ -81,4 +79,28 @@ class ModelTimes:
         try:
             return work(*args, **kwargs)
         finally:
-            self._seconds.labels(model, operation).observe(time.perf_counter() - start)
+            seconds = time.perf_counter() - start
+            self.totals[model] = self.totals.get(model, 0.0) + seconds
+            self.record(model, operation, seconds)
+
+    def record(self, model: str, operation: str, seconds: float) -> None:
+        """Is called with each time; does nothing."""
+
+
+class ModelTimes(ModelTotals):
+    """Records times in the metric `marquee_model_seconds` as well."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        """Registers the metric."""
+        super().__init__()
+        self._seconds = Histogram(
+            "marquee_model_seconds",
+            "Seconds that a model took for a batch.",
+            ("model", "operation"),
+            buckets=_BUCKETS_S,
+            registry=metrics.registry,
+        )
+
+    def record(self, model: str, operation: str, seconds: float) -> None:
+        """Observes a time."""
+        self._seconds.labels(model, operation).observe(seconds)

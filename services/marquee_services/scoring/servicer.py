@@ -7,7 +7,7 @@ their status.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import TypeAlias, TypeVar
 
@@ -55,6 +55,7 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
         settings: ScoringSettings,
         backend: str,
         queues: QueueMetrics,
+        model_seconds: Mapping[str, float],
     ) -> None:
         """Creates a servicer.
 
@@ -63,10 +64,12 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
             settings: The limits.
             backend: Name of the service, from `marquee_core.service_names`.
             queues: Measures the queues of calls that wait for a batch.
+            model_seconds: The seconds that each model has taken so far, by its name.
         """
         self._follower = follower
         self._max_users = settings.max_users
         self._default_deadline = settings.default_deadline
+        self._model_seconds = model_seconds
         self._thread = LaneExecutor("scoring")
         self._batcher: MicroBatcher[
             tuple[Engine, tuple[str, ...]], list[Query], pb.ScoreItemsResponse
@@ -156,7 +159,7 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
         """Lists the loaded releases, and marks the one that the caller serves as used."""
         self._follower.mark_used(request.release_in_service)
         loaded = [engine.release_id for engine in self._follower.releases]
-        return releases_response(loaded, self._follower.refused)
+        return releases_response(loaded, self._follower.refused, self._model_seconds)
 
     def _queries(self, engine: Engine, users: Sequence[pb.UserQuery]) -> list[Query]:
         """Converts and checks the users of a request.

@@ -1,17 +1,19 @@
 """An adaptive limit of the work in progress, which sheds load before latency grows.
 
 The method is the gradient algorithm of Netflix's concurrency-limits
-(https://github.com/Netflix/concurrency-limits): the limit shrinks by the ratio of the latency
-without load to the latency now, and a headroom of its square root lets it grow again,
+(https://github.com/Netflix/concurrency-limits), with the 99th percentile of the latency without
+load in place of its minimum: the mean latency of the last calls may be half of what is tolerated of
+their 99th percentile, which is a multiple of that percentile without load. Where the mean is
+larger, the limit shrinks by that ratio, and otherwise it grows by its square root:
 
-    limit ← limit · min(1, tolerance · unloaded / now) + √limit.
+    limit ← limit · (tolerance / 2) · p99 without load / mean    or    limit + √limit.
 
 A burst is no overload: calls beyond the limit wait for their turn, as long as the queue is short
 and has not lasted for longer than an interval (the criterion of CoDel, RFC 8289). After a refusal,
 calls are refused at once until there has been none for a second.
 
 Latencies are compared within a class of calls, because calls of different classes cost different
-amounts of work: what enters the formula is the mean of latency / unloaded latency.
+amounts of work: what enters the formula is the mean of latency / p99 without load.
 """
 
 from __future__ import annotations
@@ -20,11 +22,12 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 from marquee_services.errors import Busy
 from marquee_services.server.cost_queue import CostQueue
+from marquee_services.server.unloaded import UnloadedLatency
 
 # A window ends with this many calls, if it has lasted as long as this.
 _WINDOW_CALLS = 10
@@ -32,14 +35,23 @@ _WINDOW_S = 0.05
 _LEAST_GRADIENT = 0.5
 # The share of a window's result in the new limit.
 _SMOOTHING = 0.3
-# The unloaded latency of a class is the least mean of a window. In windows without a refusal it is
-# forgotten by this share a second: a slower release becomes the new normal in a minute or two.
+# In windows without a refusal the least latency is forgotten by this share a second.
 _FORGET_PER_S = 0.01
+# Up to so many calls in progress count as no load.
+_FEW_CALLS = 2
+# The limit at the start: low enough to see the latency without load.
+_FIRST_LIMIT = 64.0
+# The 99th percentile of latencies under load is about so many times their mean.
+_SPREAD = 2.0
 # A retry before the calls in progress have ended would be refused again.
 _LEAST_RETRY_S = 0.05
 _RECENT_S = 1.0
-# Calls wait in a queue of at most so many times the limit, and only if the queue is younger.
+# Answers must cost less when they have been too slow for so long with the least limit.
+_PATIENCE_S = 2.0
+# Calls wait in a queue of at most so many times the limit, and of so many in any case, and only if
+# the queue is younger.
 _QUEUE_PER_LIMIT = 2.0
+_LEAST_QUEUE = 64.0
 _INTERVAL_S = 0.1
 
 
@@ -48,12 +60,12 @@ class _Class:
     """The latencies of a class of calls.
 
     Attributes:
-        unloaded_s: The latency without load, in seconds; 0 until it is known.
+        unloaded: The latency without load.
         total_s: The sum of the latencies in this window, in seconds.
         calls: The number of calls in this window.
     """
 
-    unloaded_s: float = 0.0
+    unloaded: UnloadedLatency = field(default_factory=UnloadedLatency)
     total_s: float = 0.0
     calls: int = 0
 
@@ -73,31 +85,40 @@ class AdaptiveLimit:
         most: float,
         tolerance: float,
         unhurried_s: float,
+        first: float = _FIRST_LIMIT,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Creates a limit.
 
         Args:
-            least: The lower bound of the limit, which starts at four times as much. That is low
-                enough to see the latency without load.
+            least: The lower bound of the limit.
             most: The upper bound.
-            tolerance: The latency that is aimed at under load, as a multiple of the unloaded one.
+            tolerance: The 99th percentile of the latency that is aimed at under load, as a
+                multiple of the one without load.
             unhurried_s: Latencies up to this many seconds never reduce the limit.
+            first: The limit at the start.
             clock: Seconds from any start.
         """
-        self.limit = min(4.0 * least, most)
+        self.limit = max(least, min(first, most))
         self.refused = 0
         self._queue = CostQueue(lambda: self.limit)
         self._queue_since = math.inf
         self.refused_at = -math.inf
         self._least, self._most = least, most
-        self._tolerance, self._unhurried_s = tolerance, unhurried_s
+        self._tolerance, self._unhurried_s = tolerance / _SPREAD, unhurried_s
         self._clock = clock
         self._classes: dict[str, _Class] = {}
         self._window_start = clock()
         self._window_calls = 0
         self._window_refused = 0
+        # The sums of latency / unloaded latency, and of the latencies, of answers not whole.
+        self._partial_ratios = self._partial_s = 0.0
         self._most_in_progress = 0.0
+        self._calls = 0
+        self._crowded_at = -math.inf
+        # Since when all windows have wanted a lower limit than the least one.
+        self._slow_since = math.inf
+        self._is_exhausted = False
 
     @property
     def in_progress(self) -> float:
@@ -108,6 +129,19 @@ class AdaptiveLimit:
     def has_overload(self) -> bool:
         """Whether calls were refused in the last second."""
         return self._clock() - self.refused_at < _RECENT_S
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether answers must cost less, until no call has been refused for a while.
+
+        They must if calls are refused and answers have been too slow for a while, although the
+        limit is at its least.
+        """
+        if not self.has_overload:
+            self._is_exhausted, self._slow_since = False, math.inf
+        elif self._clock() - self._slow_since >= _PATIENCE_S:
+            self._is_exhausted = True
+        return self._is_exhausted
 
     def refuse_if_full(self) -> None:
         """Refuses a call if the limit is reached and calls are being refused.
@@ -120,7 +154,11 @@ class AdaptiveLimit:
 
     @asynccontextmanager
     async def admit(
-        self, name: str, cost: float = 1.0, seconds_left: float = math.inf
+        self,
+        name: str,
+        cost: float = 1.0,
+        seconds_left: float = math.inf,
+        is_whole: bool = True,
     ) -> AsyncIterator[None]:
         """Surrounds a call, which counts as in progress until the block ends.
 
@@ -129,6 +167,8 @@ class AdaptiveLimit:
             cost: What the call costs, in units of the limit. A call is admitted whatever it costs
                 if nothing else is in progress.
             seconds_left: Seconds until the call's deadline.
+            is_whole: Whether this is a whole answer; its latency is compared with that of whole
+                answers in any case.
 
         Raises:
             Busy: The limit is reached, or calls are being refused and this one has less time left
@@ -140,7 +180,7 @@ class AdaptiveLimit:
         else:
             self._queue_since = min(self._queue_since, now)
             is_burst = (
-                self._queue.waiting < _QUEUE_PER_LIMIT * self.limit
+                self._queue.waiting < max(_LEAST_QUEUE, _QUEUE_PER_LIMIT * self.limit)
                 and now - self._queue_since < _INTERVAL_S
             )
             if self.has_overload or not is_burst:
@@ -149,13 +189,24 @@ class AdaptiveLimit:
             self._refuse()
         await self._queue.enter(cost)
         self._most_in_progress = max(self._most_in_progress, self.in_progress)
+        self._calls += 1
         start = self._clock()
+        if self._calls > _FEW_CALLS or self.has_overload:
+            self._crowded_at = start
         try:
             yield
         finally:
+            self._calls -= 1
             self._queue.leave(cost)
         # Only answers are measured: errors are often faster than the work, or as slow as a timeout.
-        self._measure(name, self._clock() - start)
+        seconds = self._clock() - start
+        if is_whole and self._crowded_at < start:
+            self._class(name).unloaded.add(seconds)
+        self._measure(name, seconds, is_whole)
+
+    def forget(self) -> None:
+        """Forgets the latencies without load, for example because the release is another one."""
+        self._classes.clear()
 
     def _refuse(self) -> NoReturn:
         self.refused += 1
@@ -165,46 +216,64 @@ class AdaptiveLimit:
     def _expected_s(self, name: str) -> float:
         """The latency of a class of calls under load, in seconds; 0 if it is not known yet."""
         found = self._classes.get(name)
-        return 0.0 if found is None else self._tolerance * found.unloaded_s
+        return 0.0 if found is None else self._tolerance * found.unloaded.seconds
 
-    def _measure(self, name: str, seconds: float) -> None:
-        found = self._classes.setdefault(name, _Class())
-        found.total_s += seconds
-        found.calls += 1
+    def _class(self, name: str) -> _Class:
+        found = self._classes.get(name)
+        if found is None:
+            found = self._classes[name] = _Class()
+        return found
+
+    def _measure(self, name: str, seconds: float, is_whole: bool) -> None:
+        found = self._class(name)
+        if is_whole:
+            found.total_s += seconds
+            found.calls += 1
+        elif found.unloaded.seconds:
+            self._partial_ratios += seconds / found.unloaded.seconds
+            self._partial_s += seconds
+        else:
+            return
         self._window_calls += 1
         now = self._clock()
         if self._window_calls >= _WINDOW_CALLS and now - self._window_start >= _WINDOW_S:
-            self._end_window(now - self._window_start)
+            self._end_window(now)
             self._window_start, self._window_calls = now, 0
             self._window_refused = self.refused
             self._most_in_progress = self.in_progress
 
-    def _end_window(self, elapsed_s: float) -> None:
-        ratios, total_s = 0.0, 0.0
+    def _end_window(self, now: float) -> None:
+        elapsed_s = now - self._window_start
+        ratios, total_s = self._partial_ratios, self._partial_s
+        self._partial_ratios = self._partial_s = 0.0
         # Forgotten over at most a second: a quiet hour says nothing about latency.
         forget = _FORGET_PER_S * min(elapsed_s, 1.0) if self.refused == self._window_refused else 0
         for found in self._classes.values():
-            found.unloaded_s *= 1 + forget
             if not found.calls:
                 continue
-            mean = found.total_s / found.calls
-            found.unloaded_s = min(found.unloaded_s or mean, mean)
-            ratios += found.calls * mean / found.unloaded_s
+            found.unloaded.end_window(found.total_s / found.calls, forget)
+            ratios += found.total_s / found.unloaded.seconds
             total_s += found.total_s
             found.total_s, found.calls = 0.0, 0
         ratio = ratios / self._window_calls
         gradient = max(_LEAST_GRADIENT, min(1.0, self._tolerance / ratio))
         if total_s / self._window_calls <= self._unhurried_s:
             gradient = 1.0
+        if gradient == 1.0:
+            self._slow_since = math.inf
         if gradient == 1.0 and self._most_in_progress < self.limit / 2:
             return  # Calls that do not use the limit do not show that it could be higher.
-        wanted = self.limit * gradient + math.sqrt(self.limit)
+        # Without headroom where calls are too slow: with small limits it would tolerate twice the
+        # latency that is aimed at.
+        headroom = math.sqrt(self.limit) if gradient == 1.0 else 0.0
+        wanted = self.limit * gradient + headroom
         limit = self.limit + _SMOOTHING * (wanted - self.limit)
+        self._slow_since = min(self._slow_since, now) if limit <= self._least else math.inf
         self.limit = max(self._least, min(self._most, limit))
 
     def _retry_after_s(self) -> float:
         """Until about half of the calls in progress have ended."""
-        known = [found.unloaded_s for found in self._classes.values() if found.unloaded_s]
-        seconds = max(_LEAST_RETRY_S, self._tolerance * max(known, default=0.0) / 2)
+        known = max((found.unloaded.seconds for found in self._classes.values()), default=0.0)
+        seconds = max(_LEAST_RETRY_S, self._tolerance * known / 2)
         # Few distinct values, so that the details of the error are encoded once.
         return round(seconds, 2)

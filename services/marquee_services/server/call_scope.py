@@ -44,12 +44,8 @@ class CallScope:
             method: The method's full name, `/package.Service/Method`.
             context: The call.
         """
-        request_id = ""
         metadata = cast("Iterable[tuple[str, Any]]", context.invocation_metadata() or ())
-        for key, value in metadata:
-            if key == REQUEST_ID_KEY and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
-                request_id = value
-        scope = cls(request_id or os.urandom(16).hex())
+        scope = cls(request_id_of(metadata))
         context.set_trailing_metadata(((REQUEST_ID_KEY, scope.request_id),))
         tracer = tracing.active()
         if tracer is not None:
@@ -67,6 +63,15 @@ class CallScope:
     def exemplar(self) -> dict[str, str] | None:
         """The exemplar of the call's latency: its trace, if that is recorded."""
         return None if self.span is None else tracing.exemplar(self.span)
+
+
+def request_id_of(metadata: Iterable[tuple[str, Any]]) -> str:
+    """The request id in a call's metadata, or a new one."""
+    request_id = ""
+    for key, value in metadata:
+        if key == REQUEST_ID_KEY and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
+            request_id = value
+    return request_id or os.urandom(16).hex()
 
 
 _CURRENT: ContextVar[CallScope | None] = ContextVar("call_scope", default=None)

@@ -16,8 +16,9 @@ from marquee_services.server.metrics import Metrics
 
 # gRPC hands over the next call in so many turns of the event loop.
 _TURNS = 6
-# The calls that may arrive, and be refused, for each answer that is computed.
-_ENOUGH_ARRIVED = 30
+# The calls that may arrive, and be refused, for each answer that is computed. With more, refusals
+# would leave no time for answers where many times as much is offered as can be answered.
+_ENOUGH_ARRIVED = 5
 
 
 @dataclass(frozen=True)

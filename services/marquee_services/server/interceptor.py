@@ -20,6 +20,7 @@ from marquee_services.errors import (
     FieldViolation,
     InvalidFields,
     NotRead,
+    Overloaded,
     ServiceError,
 )
 from marquee_services.server.access import AccessControl
@@ -27,6 +28,7 @@ from marquee_services.server.call_scope import REQUEST_ID_KEY, CallScope
 from marquee_services.server.calls import CallLimits, CallsInProgress, ObservedCall, Probe
 from marquee_services.server.lanes import LANE, Lane, lane_of
 from marquee_services.server.metrics import Metrics
+from marquee_services.server.quick_refusals import QuickRefusals
 from marquee_services.server.request_limits import RequestLimits
 from marquee_services.server.status import (
     DETAILS_KEY,
@@ -86,6 +88,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._probes = probes
         self._request_limits = request_limits or {}
         self.calls = CallsInProgress(limits, metrics)
+        self._refusals = QuickRefusals(self.calls, metrics)
         # Wrapped handlers by method and lane, so that each is wrapped only once.
         self._handlers: dict[tuple[str, Lane], grpc.RpcMethodHandler[Any, Any]] = {}
 
@@ -99,8 +102,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """Returns the wrapped handler of a method of the services."""
         self.calls.arrived += 1
         method = handler_call_details.method
-        key = method, lane_of(handler_call_details.invocation_metadata or ())
+        metadata = handler_call_details.invocation_metadata or ()
+        key = method, lane_of(metadata)
         if key in self._handlers:
+            name = method.rpartition("/")[2]
+            try:
+                self._refuse_unread(name)
+            except Overloaded as error:
+                if self._refusals.is_possible:
+                    return self._refusals.handler(name, error, metadata)
             return self._handlers[key]
         handler = await continuation(handler_call_details)
         if handler is None or not method.startswith(self._prefixes):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -34,7 +35,7 @@ def settings_options(
             try:
                 settings = cls(**chosen)
             except ValueError as error:
-                raise click.UsageError(str(error)) from error
+                raise click.UsageError(_with_flags(str(error), fields)) from error
             return command(settings=settings, **values)
 
         run.__name__, run.__doc__ = command.__name__, command.__doc__
@@ -46,6 +47,18 @@ def settings_options(
         return decorated
 
     return decorate
+
+
+def _with_flags(message: str, fields: Sequence[dataclasses.Field[Any]]) -> str:
+    """A message of a settings class with the flags in place of the names of its fields.
+
+    A name without an underscore may be a word of the sentence, unless the message begins with it.
+    """
+    for f in fields:
+        name = re.escape(f.name)
+        pattern = rf"(?<![\w/.'-]){name}(?![\w/.'-])" if "_" in f.name else rf"\A{name}(?=:)"
+        message = re.sub(pattern, f"--{f.name.replace('_', '-')}", message)
+    return message
 
 
 def _option(

@@ -17,6 +17,8 @@ DETAILS_KEY = "grpc-status-details-bin"
 # The encoded details of refusals, by message and delay.
 _refusals: dict[tuple[str, float], bytes] = {}
 _MOST_REFUSALS = 256
+# What is around the id in an encoded RequestInfo, by the id's length, which is at most 128.
+_request_infos: dict[int, tuple[bytes, bytes]] = {}
 
 _Detail: TypeAlias = (
     error_details_pb2.ErrorInfo
@@ -50,11 +52,24 @@ def status_details(error: ServiceError, request_id: str = "") -> bytes:
         encoded = _encode(error)
     if not request_id:
         return encoded
-    detail = any_pb2.Any()
-    detail.Pack(error_details_pb2.RequestInfo(request_id=request_id))
     # Serialised messages that follow each other are parsed as one, with the details of both.
-    more: bytes = status_pb2.Status(details=[detail]).SerializeToString()
-    return encoded + more
+    return encoded + _request_info(request_id)
+
+
+def _request_info(request_id: str) -> bytes:
+    """A google.rpc.Status with a RequestInfo, serialised.
+
+    Messages with ids of the same length differ in the id alone, so one is encoded for each length.
+    """
+    size = len(request_id)
+    found = _request_infos.get(size)
+    if found is None:
+        detail = any_pb2.Any()
+        detail.Pack(error_details_pb2.RequestInfo(request_id="?" * size))
+        encoded = status_pb2.Status(details=[detail]).SerializeToString()
+        before, _, after = encoded.partition(b"?" * size)
+        found = _request_infos[size] = before, after
+    return found[0] + request_id.encode() + found[1]
 
 
 def _encode(error: ServiceError) -> bytes:

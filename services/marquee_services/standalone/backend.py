@@ -35,6 +35,7 @@ class LocalBackend:
         name: The backend's name, `cf` or `inference`.
         target: Where the backend is.
         last_error: Always empty: no call leaves the process.
+        model_seconds: The seconds that each model has taken so far.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class LocalBackend:
         max_waiting: int,
         mark_interval: float,
         timeout: float,
+        model_seconds: Mapping[str, float],
     ) -> None:
         """Creates a backend.
 
@@ -57,7 +59,9 @@ class LocalBackend:
             max_waiting: The maximum number of waiting users.
             mark_interval: Seconds between two reminders of the release that must stay loaded.
             timeout: The most seconds that a call may take.
+            model_seconds: The seconds that each model has taken so far.
         """
+        self.model_seconds = model_seconds
         self.name = name
         self.target = TARGET
         self.last_error = LastError()
@@ -80,6 +84,10 @@ class LocalBackend:
     def refused(self) -> Mapping[str, str]:
         """Why releases were refused, by release id."""
         return self._follower.refused
+
+    def open_circuits(self) -> list[str]:
+        """None: this process is not left out."""
+        return []
 
     def replica_states(self) -> list[tuple[str, bool]]:
         """The only replica, and whether a release is loaded."""

@@ -15,6 +15,7 @@ from marquee_services.gateway.main import Gateway, trial_loader
 from marquee_services.gateway.main import start as start_gateway
 from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.loading import load_engine
+from marquee_services.scoring.model_times import ModelTotals
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.lanes import LaneExecutor
 from marquee_services.server.poll_log import PollLog
@@ -54,7 +55,8 @@ async def start(
     followers, backends = [], []
     for name, own_loaders in loaders.items():
         trial = None if host is None else Trial(name, settings, host)
-        follower = _follower(store, name, own_loaders, settings, trial, with_experiments)
+        times = ModelTotals()
+        follower = _follower(store, name, own_loaders, settings, trial, with_experiments, times)
         followers.append(follower)
         backends.append(
             LocalBackend(
@@ -65,6 +67,7 @@ async def start(
                 settings.max_waiting,
                 settings.probe_interval,
                 settings.backend_timeout,
+                times.totals,
             )
         )
     await asyncio.gather(*map(_load_promoted, followers))
@@ -88,10 +91,11 @@ def _follower(
     settings: StandaloneSettings,
     trial: Trial | None,
     with_experiments: bool,
+    times: ModelTotals,
 ) -> ReleaseFollower[Engine]:
     return ReleaseFollower(
         store,
-        lambda release_id: load_engine(store, release_id, backend, loaders, settings.cache),
+        lambda release_id: load_engine(store, release_id, backend, loaders, settings.cache, times),
         settings.poll_interval,
         settings.keep_releases,
         copies=ReleaseCopies(store, settings.cache),

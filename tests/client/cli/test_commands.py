@@ -265,6 +265,29 @@ def test_a_degraded_answer_says_so(run: Run, gateway: FakeGateway) -> None:
     assert "No items match." in output
 
 
+@pytest.mark.parametrize("flag", ["--genre", "--genre-all", "--genre-none"])
+def test_unknown_genres_of_a_filter_are_named(flag: str, run: Run, gateway: FakeGateway) -> None:
+    """With the genres that there are; no word of those that are known, in any case of letters."""
+    gateway.on("Recommend", pb.RecommendResponse(source=SOURCE))
+    status = pb.GetStatusResponse(release=pb.ReleaseStatus(genres=["Comedy", "Sci-Fi"]))
+    gateway.on("GetStatus", status)
+    output = run("recommend", "--user", "42", flag, "Comdy", flag, "sci-fi").stdout
+    assert "No items match." in output
+    assert output.splitlines()[-1] == "unknown genres: Comdy; there are: Comedy, Sci-Fi"
+    assert "unknown genres" not in run("recommend", "--user", "42", flag, "COMEDY").stdout
+    assert "genres:" not in run("recommend", "--user", "42", flag, "Comdy", "--json").stdout
+
+
+def test_genres_are_not_judged_without_a_list_of_them(run: Run, gateway: FakeGateway) -> None:
+    """An older gateway does not say which there are, and one may refuse to tell its status."""
+    gateway.on("GetStatus", pb.GetStatusResponse(release=pb.ReleaseStatus()))
+    assert "unknown" not in run("recommend", "--user", "42", "--genre", "x").stdout
+    gateway.on("GetStatus", marquee.PermissionDenied("no"))
+    result = run("recommend", "--user", "42", "--genre", "x")
+    assert result.exit_code == 0
+    assert "unknown" not in result.stdout
+
+
 def _batch(request: pb.BatchRecommendRequest) -> Iterator[pb.BatchRecommendResponse]:
     """Recommendations for every user but `bad`, who gets an error."""
     for index, subject in enumerate(request.subjects):
@@ -576,12 +599,14 @@ def test_the_help_documents_every_exit_code(run: Run) -> None:
 
 
 def test_an_unreachable_gateway_is_named_by_its_address() -> None:
-    """If no gateway can be reached, the error message shows the address that was tried."""
+    """The error also says in short why it cannot be reached, and what can be done."""
     with FakeGateway() as gateway:
         address = gateway.address
     result = CliRunner().invoke(main, ["-a", address, "--timeout", str(DEADLINE_S), "status"])
     assert result.exit_code == 7
-    assert f"(is a gateway serving at {address}?)" in result.stderr
+    assert result.stderr.startswith(f"Error: UNAVAILABLE: no gateway answers at {address}: ")
+    assert result.stderr.endswith("starts one, and `marquee --address` names another\n")
+    assert "all backends" not in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,7 @@ def test_every_backend_and_failure_has_a_degraded_reason() -> None:
     others = {
         types_pb2.DEGRADED_REASON_UNSPECIFIED,
         types_pb2.DEGRADED_REASON_REASONS_LEFT_OUT,
+        types_pb2.DEGRADED_REASON_MODELS_LEFT_OUT,
     }
     found = list(DEGRADED_REASONS.values())
     assert sorted(found) == sorted(set(types_pb2.DegradedReason.values()) - others)

@@ -227,3 +227,40 @@ async def test_a_late_call_is_hedged(two_replicas: Any, monkeypatch: pytest.Monk
     assert first.calls_in_flight == second.calls_in_flight == 0
     # The time that the first one took counts as its latency, so it is not asked again.
     assert first.latency.value(asyncio.get_running_loop().time()) > 0
+
+
+async def test_a_replica_that_is_late_again_and_again_is_left_out(
+    two_replicas: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gets no calls but trials until it is well, and no answer is degraded."""
+    gateway, stub, _ = two_replicas
+    backend = gateway.backends[0]
+    first, second = backend.replicas.values()
+    rank, well = first.rank, asyncio.Event()
+    called = 0
+
+    async def hang(*arguments: Any) -> Any:
+        nonlocal called
+        called += 1
+        await well.wait()
+        return await rank(*arguments)
+
+    monkeypatch.setattr(first, "rank", hang)
+    # The first one seems fast and is preferred; the other one seems so slow that no trial is late.
+    monkeypatch.setattr(first.latency, "observe", lambda *_: None)
+    second.latency.observe(TIMEOUT_S, asyncio.get_running_loop().time())
+    monkeypatch.setattr(second.latency, "observe", lambda *_: None)
+    while not first.circuit.is_open:
+        assert not (await stub.Recommend(REQUEST, timeout=TIMEOUT_S)).source.degraded
+    assert backend.open_circuits() == [first.address]
+    late = called
+    assert late >= 3
+    answer = await stub.Recommend(REQUEST, timeout=TIMEOUT_S)
+    assert not answer.source.degraded
+    well.set()
+    while first.circuit.is_open:
+        assert not (await stub.Recommend(REQUEST, timeout=TIMEOUT_S)).source.degraded
+    assert called > late  # The trials.
+    before = called
+    await stub.Recommend(REQUEST, timeout=TIMEOUT_S)
+    assert called == before + 1

@@ -86,13 +86,18 @@ def test_items_without_ratings_stay_in_the_catalogue(tmp_path: Path) -> None:
     assert "2 items without ratings stay in the catalogue" in found.understood.notes
 
 
-def test_a_catalogue_of_mostly_unrated_items_is_reduced(tmp_path: Path) -> None:
-    """Models grow with the catalogue, so very many unrated items are left out."""
+def test_models_leave_out_the_unrated_items_of_a_large_catalogue(tmp_path: Path) -> None:
+    """The catalogue keeps them all; the data that models are made of have the rated ones alone."""
     items = "id,title\n" + "".join(f"{item},T{item}\n" for item in range(5_001))
     source = write(tmp_path, {"x.csv": RATINGS, "i.csv": items})
     found = load_ratings(f"{source}/x.csv", options=ReadOptions(items=f"{source}/i.csv"))
-    assert list(titles(found)) == ["1", "2"]
-    assert "4,999 items without ratings are left out of the catalogue" in found.understood.notes
+    assert len(titles(found)) == 5_001
+    assert "4,999 items without ratings stay in the catalogue" in found.understood.notes
+    modelled = found.dataset.of_modelled_items()
+    assert [modelled.catalogue.items.id(item) for item in range(2)] == ["1", "2"]
+    assert list(modelled.catalogue.titles()) == ["T1", "T2"]
+    assert modelled.items.tolist() == [0, 1, 0]
+    assert modelled.fingerprint() == found.dataset.fingerprint()
 
 
 def test_a_file_of_items_beside_the_ratings_is_found(tmp_path: Path) -> None:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
 import sqlite3
-import subprocess
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
 
+from marquee_trainer.data import sql
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.source import load_ratings
 from marquee_trainer.data.sql import is_database
-
-_STARTUP_S = 60.0
+from toy.postgresql import PostgreSQL
 
 
 def database(path: Path, create: str, rows: list[tuple[object, ...]]) -> str:
@@ -73,55 +70,16 @@ def test_databases_are_recognised(tmp_path: Path) -> None:
     assert not is_database("ratings.csv")
 
 
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a PostgreSQL server, which is stopped afterwards."""
-    if not all(map(shutil.which, ("initdb", "postgres", "psql"))):
-        pytest.skip("PostgreSQL is not installed")
-    # PostgreSQL refuses to run as root.
-    user = "nobody" if os.geteuid() == 0 else None
-    folder = Path("/tmp" if user else tmp_path_factory.mktemp("postgres"))  # noqa: S108
-    folder = folder / f"marquee-test-postgres-{os.getpid()}"
-    folder.mkdir()
-    if user:
-        shutil.chown(folder, user)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    try:
-        subprocess.run(
-            ["initdb", "-D", folder / "data", "-A", "trust", "-U", "own"],
-            check=True,
-            user=user,
-            cwd=folder,
-            capture_output=True,
-        )
-        listen = "listen_addresses=127.0.0.1"
-        server = subprocess.Popen(
-            ["postgres", "-D", folder / "data", "-p", str(port), "-k", folder, "-c", listen],
-            user=user,
-            cwd=folder,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            yield f"postgresql://own@127.0.0.1:{port}/postgres"
-        finally:
-            server.terminate()
-            server.wait()
-    finally:
-        shutil.rmtree(folder)
+@pytest.fixture
+def postgres(postgresql: PostgreSQL) -> str:
+    """The URL of an empty database of a PostgreSQL server."""
+    return postgresql.new_database()
 
 
 def run_sql(url: str, statement: str) -> None:
-    """Runs a statement once the server accepts connections."""
-    deadline = time.monotonic() + _STARTUP_S
-    while True:
-        done = subprocess.run(["psql", url, "-c", statement], check=False, capture_output=True)
-        if not done.returncode:
-            return
-        assert time.monotonic() < deadline, done.stderr.decode()
-        time.sleep(0.1)
+    """Runs a statement that returns nothing."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement.encode())
 
 
 def test_postgresql_is_read(postgres: str) -> None:
@@ -144,3 +102,32 @@ def test_postgresql_is_read(postgres: str) -> None:
         "rating": "rating",
         "time": "at",
     }
+
+
+@pytest.mark.parametrize("protocol", ["postgresql", "mysql", "mssql"])
+def test_a_database_that_does_not_answer_is_an_error(
+    protocol: str, free_port: Callable[[], int]
+) -> None:
+    """It names the address, keeps the password to itself, and does not try for half a minute."""
+    port = free_port()
+    source = f"{protocol}://own:hunter2@127.0.0.1:{port}/name"
+    with pytest.raises(RatingsError, match="refused") as raised:
+        load_ratings(source)
+    text = str(raised.value)
+    assert f"127.0.0.1:{port}/name: no database answers at 127.0.0.1:{port}" in text
+    assert "hunter2" not in text
+
+
+def test_a_database_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that takes the connection and stays silent ends in an error, too."""
+    monkeypatch.setattr(sql, "_CONNECT_S", 2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        with pytest.raises(RatingsError, match=f"no database answers at 127.0.0.1:{port}"):
+            load_ratings(f"postgresql://own@127.0.0.1:{port}/name")
+
+
+def test_a_database_that_does_not_exist_is_named(postgres: str) -> None:
+    """The reason is the database's own."""
+    with pytest.raises(RatingsError, match='database "missing" does not exist'):
+        load_ratings(postgres.rpartition("/")[0] + "/missing")

@@ -32,8 +32,7 @@ def report(
     curves = dict.fromkeys(("user_cf", ENSEMBLE), (1.0, 0.9))
     retrained = {"user_cf": 0.8, ENSEMBLE: 0.75}
     row = {"test_mse": 0.5, "test_rmse": 0.7071, "test_mae": 0.6}
-    file = packaged(80_000)
-    assert file is not None
+    file = packaged(80_000).path
     return write_evaluation_report(
         tmp_path_factory.mktemp("report"),
         small_dataset,

@@ -178,18 +178,16 @@ def test_training_uses_the_configurations_that_a_search_wrote(
 
 
 def test_a_packaged_file_is_used_for_data_of_similar_size() -> None:
-    """The file for ml-100k is used for similar sizes, and none for much smaller data."""
-    path = packaged(80_000)
-    assert path is not None
+    """The file of the most similar size is used; at that size and near it, as it is."""
+    path = packaged(80_000).path
     assert path.name == "ml-100k.json"
-    assert packaged(120_000) == path
-    assert packaged(5_000) is None
+    assert packaged(5_000).path == packaged(120_000).path == path
+    assert packaged(900_000).path.name == packaged(25_000_000).path.name == "ml-1m.json"
     for name, parameters in read_parameters(path).items():
         assert set(parameters) <= set(SPACES[name])
-    by_default = {model().name: model().parameters for model in models_for(5_000)}
     tuned = {model().name: model().parameters for model in models_for(80_000)}
-    assert list(tuned) == list(by_default)
-    assert tuned != by_default
+    assert tuned == {model().name: model().parameters for model in models_for(120_000)}
+    assert tuned != {model.name: model().parameters for model in MODELS}
 
 
 @pytest.mark.parametrize(

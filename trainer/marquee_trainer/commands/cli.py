@@ -8,7 +8,9 @@ from dataclasses import replace
 import click
 
 from marquee_core.cores import limit_libraries
+from marquee_core.redaction import redact
 from marquee_services.server.options import settings_options
+from marquee_start import ended_by_interrupt
 from marquee_trainer.commands.interrupt import GRACE_S, PromptInterrupt
 from marquee_trainer.commands.settings import (
     DataCheckSettings,
@@ -70,6 +72,7 @@ def evaluate(settings: EvaluateSettings) -> None:
     """Train all models and the ensemble, and report their metrics on held-out ratings."""
 
     def run() -> None:
+        _announce(settings.data)
         from marquee_trainer.commands.evaluate import run_evaluation
 
         run_evaluation(settings)
@@ -83,6 +86,7 @@ def tune(settings: TuneSettings) -> None:
     """Search hyperparameters on validation ratings, within a time budget."""
 
     def run() -> None:
+        _announce(settings.data)
         from marquee_trainer.commands.tune import tune_models
 
         tune_models(settings)
@@ -105,11 +109,17 @@ def check(settings: DataCheckSettings, path: str) -> None:
     """
 
     def run() -> None:
+        _announce(path)
         from marquee_trainer.commands.data_check import run_check
 
         run_check(path, settings)
 
     _run(run)
+
+
+def _announce(source: str) -> None:
+    """Says what a command begins with: importing libraries and loading ratings take seconds."""
+    click.echo(f"  loading ratings of {redact(source)}", err=True)
 
 
 def _train(settings: TrainSettings, keep: int = 0) -> None:
@@ -123,6 +133,7 @@ def _train(settings: TrainSettings, keep: int = 0) -> None:
     from marquee_trainer.commands.retrain import prune_releases
 
     with only_trainer(settings.store) as lease:
+        _announce(settings.data)
         # Brings TensorFlow, which takes seconds.
         from marquee_trainer.commands.train import run_training
 
@@ -151,8 +162,9 @@ def _run(command: Callable[[], None], outcome: str = "", grace_s: float | None =
         Exit: The command was interrupted; the exit code is 130.
     """
     limit_libraries()
-    from marquee_core.errors import ArtifactError
-    from marquee_trainer.data.errors import RatingsError
+    with ended_by_interrupt():
+        from marquee_core.errors import ArtifactError
+        from marquee_trainer.data.errors import RatingsError
 
     with PromptInterrupt(outcome, grace_s) as interrupt:
         try:

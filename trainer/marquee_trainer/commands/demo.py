@@ -64,7 +64,7 @@ def run_demo(settings: DemoSettings) -> None:
         click.echo("Starting the CF service, the inference service and the gateway")
         group = stack.enter_context(_start_services(url, work / "logs", settings.listen))
         with Client(group.gateway.address, timeout=_TIMEOUT_S, wait_for_ready=True) as client:
-            _show_recommendations(client, dataset, trained)
+            _show_recommendations(client, dataset.of_modelled_items(), trained)
         if settings.keep:
             _wait_for_interrupt(group.gateway.address)
         click.echo("\nStopping")

@@ -39,6 +39,7 @@ def run_evaluation(settings: EvaluateSettings) -> None:
         OSError: A file cannot be written.
     """
     dataset, split = load_and_split(settings)
+    dataset = dataset.of_modelled_items()
     if dataset.feedback is Feedback.IMPLICIT and (settings.cold_start or settings.with_day):
         raise RatingsError(
             f"{dataset.source}: --cold-start and --with-day measure predicted ratings, which "
@@ -48,7 +49,7 @@ def run_evaluation(settings: EvaluateSettings) -> None:
         require_days(dataset)
     # Read before training, so that a damaged file is reported at once.
     file = configuration_file(len(split.train), settings.config)
-    searches = read_searches(file) if file else None
+    searches = read_searches(file)
     selection = selection_of(settings)
     trained = train_all(dataset, split, settings.seed, settings.config, selection)
     click.echo(metrics_table(trained.evaluation))

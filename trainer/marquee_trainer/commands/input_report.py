@@ -7,8 +7,10 @@ import click
 from marquee_core.release.store import ReleaseStore
 from marquee_core.release.verdict import Decision
 from marquee_services.promotion import EXIT_CODES
+from marquee_trainer.commands.promoting import OTHER_RATINGS
 from marquee_trainer.commands.settings import TrainSettings
 from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.gate.drift import COUNTS
 from marquee_trainer.gate.inputs import InputLimits, input_checks, summary_of_production
 
 
@@ -36,9 +38,12 @@ def check_inputs(settings: TrainSettings, store: ReleaseStore, dataset: RatingsD
     words = {Decision.PROMOTE: "ok", Decision.ASK: "odd", Decision.REFUSE: "failed"}
     for check in checks:
         click.echo(f"  {words[check.decision]:<6}  {check.name:<{width}}  {check.text}")
-    if any(check.decision is Decision.REFUSE for check in checks):
+    refused = {check.name for check in checks if check.decision is Decision.REFUSE}
+    if refused:
         if settings.check_input:
             click.echo("nothing was trained: the ratings failed a check; ", nl=False, err=True)
             click.echo("--no-check-input trains on them all the same", err=True)
+            if COUNTS in refused:
+                click.echo(OTHER_RATINGS, err=True)
             raise click.exceptions.Exit(EXIT_CODES[Decision.REFUSE])
         click.echo("the ratings failed a check, and are used all the same", err=True)

@@ -12,7 +12,14 @@ from marquee_core.release.store import ReleaseStore
 from marquee_core.release.verdict import Decision, Verdict
 from marquee_services.promotion import EXIT_CODES, Promotion, promote
 from marquee_trainer.commands.interrupt import set_outcome
+from marquee_trainer.commands.progress import ProgressBar
+from marquee_trainer.gate.drift import COUNTS
 from marquee_trainer.gate.gate import judge
+
+OTHER_RATINGS = (
+    "if these ratings are meant to be other ones than those in production, train into a store of "
+    "their own: --store FOLDER"
+)
 
 
 def promote_through_gate(
@@ -41,7 +48,9 @@ def judged_promotion(
     store: ReleaseStore, release_id: str, require_approval: bool, metrics_file: str
 ) -> Promotion:
     """As `promote_through_gate`, but a release that is not promoted is no error."""
-    done = promote(store, release_id, require_approval=require_approval, gate=judge)
+    with ProgressBar() as bar:
+        bar.progress().on_step("judge by the gate", 0)
+        done = promote(store, release_id, require_approval=require_approval, gate=judge)
     if done.verdict is not None:
         click.echo("\n".join(done.verdict.lines()))
         if metrics_file:
@@ -55,6 +64,9 @@ def judged_promotion(
         reason = "refused by the gate" if is_refused else "waiting for approval"
         click.echo(f"not promoted: {reason}", err=True)
         click.echo(f"to promote it: marquee releases promote {release_id} {option}", err=True)
+        checks = () if done.verdict is None else done.verdict.checks
+        if any(c.name == COUNTS and c.decision is Decision.REFUSE for c in checks):
+            click.echo(OTHER_RATINGS, err=True)
     return done
 
 

@@ -19,6 +19,7 @@ from marquee_trainer.data.scale import Feedback
 from marquee_trainer.data.split import Split
 from marquee_trainer.models.configurations import models_for
 from marquee_trainer.models.costs import measured_slowness
+from marquee_trainer.models.linear.coverage import partial_coverage
 from marquee_trainer.models.model import Model, can_learn_from
 from marquee_trainer.publishing.config import PrecomputeConfig, RetrievalConfig
 from marquee_trainer.publishing.release import publish_trained
@@ -74,16 +75,18 @@ def run_training(settings: TrainSettings, lease: Lease) -> None:
     )
     click.echo(metrics_table(trained.evaluation))
     lease.check()
-    manifest = publish_trained(
-        store,
-        dataset,
-        split,
-        trained,
-        TrainingConfig.for_dataset(dataset, settings.seed),
-        RetrievalConfig(settings.retrieval),
-        PrecomputeConfig(settings.precomputed_users),
-        loaded.mark,
-    )
+    with ProgressBar() as bar:
+        bar.progress().on_step("publish", 0)
+        manifest = publish_trained(
+            store,
+            dataset,
+            split,
+            trained,
+            TrainingConfig.for_dataset(dataset, settings.seed),
+            RetrievalConfig(settings.retrieval),
+            PrecomputeConfig(settings.precomputed_users),
+            loaded.mark,
+        )
     checkpoints.remove()
     set_outcome(f"Release {manifest.release_id} was published.")
     fitted_on = "refitted on all" if settings.refit else "fitted on the"
@@ -114,7 +117,7 @@ def train_all(
         split: Their training and test part.
         seed: Seed for all randomness.
         config: A file that `marquee tune` wrote; empty for the file in this package that was tuned
-            on data of about the same size, if there is one.
+            on data of the most similar size, adapted to the size of this data.
         selection: Which models to train, and in what time; None for all.
         refit: Whether to fit the models on all ratings after the evaluation, for a release.
         checkpoints: Keeps fits, and takes those of an earlier run; None to keep nothing.
@@ -146,8 +149,8 @@ def train_all(
         note = f"; left out: {left_out}, which predict ratings" if left_out else ""
         click.echo(f"  implicit feedback: only rankers are trained{note}", err=True)
     if elsewhere is not None:
-        todo = TrainingPlan(dataset, split, training, refit)
-        check_sizes(dataset, split, todo.validation_split)
+        todo = TrainingPlan(dataset.of_modelled_items(), split, training, refit)
+        check_sizes(todo.dataset, split, todo.validation_split)
         checkpoints = elsewhere.fit(todo, planned)
     first = [model.name for model in budget.order(planned)] if budget is not None else names
     all_ratings = len(split.train) + len(split.test) if refit else 0
@@ -161,4 +164,12 @@ def train_all(
         trained = train(dataset, split, models, training, progress, budget, checkpoints)
         if refit:
             trained = refit_on_all_ratings(dataset, split, trained, training, progress, checkpoints)
+    for name, coverage in partial_coverage(trained.served_models).items():
+        click.echo(f"  {name}: {coverage}", err=True)
+    if len(trained.evaluation.tested) < len(split.test):
+        click.echo(
+            f"  {len(trained.evaluation.tested):,} of {len(split.test):,} test ratings were "
+            "evaluated: those of a random sample of the users",
+            err=True,
+        )
     return trained

@@ -31,7 +31,7 @@ def tune_models(settings: TuneSettings) -> None:
     """Searches hyperparameters, prints each trial, and writes the best of each model.
 
     The search starts from the output file if it exists, else from the file in the package that was
-    tuned on data of about the same size, else from the defaults. The output file is written after
+    tuned on data of the most similar size. The output file is written after
     each trial. All trials are kept in a file beside it, from which a later run goes on.
 
     Raises:
@@ -40,9 +40,9 @@ def tune_models(settings: TuneSettings) -> None:
         OSError: The output file or the file of trials cannot be written.
     """
     dataset, split = load_and_split(settings)
+    dataset = dataset.of_modelled_items()
     out = Path(settings.out)
-    start_file = out if out.exists() else packaged(len(split.train))
-    start = read_parameters(start_file) if start_file else {}
+    start = read_parameters(out if out.exists() else packaged(len(split.train)).path)
     names = [name.strip() for name in settings.models.split(",") if name.strip()] or list(SPACES)
     names = [
         name

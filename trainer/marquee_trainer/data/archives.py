@@ -8,10 +8,36 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
+from marquee_trainer.data.content import EXCEL
 from marquee_trainer.data.errors import RatingsError
 
 # What reading a damaged entry, an encrypted one, or one with an unknown compression raises.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
+
+
+# Entries by which zip files are known that hold documents, not files of people's own.
+_DOCUMENTS = {
+    "xl/workbook.xml": ("an Excel workbook", EXCEL),
+    "xl/workbook.bin": ("an Excel workbook", EXCEL),
+    "[Content_Types].xml": ("a document of Microsoft Office", EXCEL),
+    "META-INF/manifest.xml": ("an OpenDocument file", "save the sheet as CSV in UTF-8"),
+}
+
+
+def check_is_archive(path: Path) -> None:
+    """Checks that a zip file is an archive of files.
+
+    Raises:
+        RatingsError: It is damaged, or it is a document; the message says what can be done.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = set(archive.namelist())
+    except zipfile.BadZipFile as error:
+        raise RatingsError(f"{path.name}: {error}") from error
+    for name, (kind, advice) in _DOCUMENTS.items():
+        if name in names:
+            raise RatingsError(f"{path.name}: this is {kind}, not a table of text; {advice}")
 
 
 class Files(Protocol):

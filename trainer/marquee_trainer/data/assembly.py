@@ -11,8 +11,6 @@ from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.rows import Rows
 from marquee_trainer.data.scale import Feedback
 
-# Up to this number of items, a catalogue costs models little, whatever the share of unrated items.
-_SMALL_CATALOGUE = 5_000
 _MERGED = {
     "last": "the latest one is used",
     "mean": "their mean is used",
@@ -39,9 +37,7 @@ def assemble(
         options: The scale, and how repeated and untitled items are treated.
         feedback: The kind of feedback; None to find it in the ratings, which are explicit if
             `options` has a scale.
-        keep_unrated: Whether items without ratings stay in the catalogue. They are left out all
-            the same if the catalogue has more than 5,000 items, most of them without ratings,
-            because models grow with the catalogue.
+        keep_unrated: Whether items without ratings stay in the catalogue.
 
     Returns:
         The data set, and notes on what is worth knowing about it.
@@ -58,11 +54,8 @@ def assemble(
     notes = [note for note in (joined, untitled, shortened) if note]
     if keep_unrated:
         unrated = len(details.keys() - set(items.texts()))
-        rated = len(items.names)
-        keep_unrated = unrated <= rated or unrated + rated <= _SMALL_CATALOGUE
         if unrated:
-            fate = "stay in" if keep_unrated else "are left out of"
-            notes.append(f"{unrated:,} items without ratings {fate} the catalogue")
+            notes.append(f"{unrated:,} items without ratings stay in the catalogue")
     dataset = RatingsDataset.of(
         rows.users,
         items,

@@ -62,6 +62,8 @@ _MISLEADING_WORDS = frozenset(
     )
 )
 _MOST_UNUSED = 8  # names of unused columns that are listed
+_MOST_LISTED = 20  # names of columns in an error message
+_WIDE = 20  # columns from which on a table may be a matrix of users and items
 _GREAT_NUMBER = re.compile(r"\d{8,}")
 _PUNCTUATION = re.compile(r"[\W_]+")
 
@@ -89,7 +91,7 @@ class ColumnChoice:
     def unused(self) -> tuple[str, ...]:
         """The names of the columns that have no role."""
         used = set(self.positions.values())
-        return tuple(name for place, name in enumerate(self.header) if place not in used)
+        return tuple(name for place, name in enumerate(self.header) if name and place not in used)
 
     def unused_note(self) -> str:
         """Says which columns are not used, and how to use them; empty if all are."""
@@ -151,10 +153,12 @@ def choose_columns(header: Sequence[str], given: Mapping[str, str], name: str) -
     positions = recognise(header)
     missing = [role for role in (USER, ITEM) if role not in positions]
     if missing:
+        hint = "name it with --columns user=…,item=…[,rating=…][,time=…]"
+        if ITEM in missing and len(header) > _WIDE:
+            hint += "; a matrix with a column for each item must be written as one row per rating"
         raise RatingsError(
             f"{name}: the column of the {' and the '.join(missing)} is not found among "
-            f"{', '.join(map(repr, header)) or 'no columns'}; name it with --columns user=…,item=…"
-            f"[,rating=…][,time=…]"
+            f"{_listed(header)}; {hint}"
         )
     positions |= _told_by_words(header, positions)
     if RATING in positions:
@@ -213,6 +217,13 @@ def plain_name(name: str) -> str:
     return _PUNCTUATION.sub("", name).lower()
 
 
+def _listed(header: Sequence[str]) -> str:
+    """The names of columns for a message; the first ones if there are many."""
+    shown = ", ".join(map(repr, header[:_MOST_LISTED])) or "no columns"
+    more = len(header) - _MOST_LISTED
+    return f"{shown} and {more:,} more" if more > 0 else shown
+
+
 def _position(header: Sequence[str], column: str, name: str) -> int:
     for same in (str, str.casefold, plain_name):
         matches = [place for place, title in enumerate(header) if same(title) == same(column)]
@@ -220,6 +231,4 @@ def _position(header: Sequence[str], column: str, name: str) -> int:
             return matches[0]
     if column.isdecimal() and 1 <= int(column) <= len(header):
         return int(column) - 1
-    raise RatingsError(
-        f"{name}: there is no column {column!r}; the columns are {', '.join(map(repr, header))}"
-    )
+    raise RatingsError(f"{name}: there is no column {column!r}; the columns are {_listed(header)}")

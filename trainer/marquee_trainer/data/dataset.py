@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -19,6 +19,9 @@ from marquee_trainer.data.errors import SHOWN_PROBLEMS, RatingsError
 from marquee_trainer.data.ids import IdColumn, sort_order
 from marquee_trainer.data.repeats import merge
 from marquee_trainer.data.scale import Feedback, RatingScale, feedback_of
+
+# Up to this number of items, a catalogue costs models little, whatever the share of unrated items.
+_SMALL_CATALOGUE = 5_000
 
 Ids = Sequence[str] | NDArray[np.bytes_] | pl.Series | IdColumn
 
@@ -165,6 +168,35 @@ class RatingsDataset:
         """Items' ratings by users (CSC): item → users."""
         return RatingsMatrix.of(
             self.items, self.users, self.ratings, len(self.catalogue), len(self.user_ids)
+        )
+
+    @cached_property
+    def modelled_items(self) -> Int32 | None:
+        """The rated items, ascending, if models are made of these alone (int32, m); None for all.
+
+        Models grow with the catalogue. They leave out the items without ratings if these are most
+        of more than 5,000 items.
+        """
+        count = len(self.catalogue)
+        rated = np.unique(self.items)
+        if count <= _SMALL_CATALOGUE or 2 * len(rated) >= count:
+            return None
+        return rated
+
+    def of_modelled_items(self) -> RatingsDataset:
+        """The same ratings, in the same rows, with the catalogue that models are made of."""
+        items = self.modelled_items
+        if items is None:
+            return self
+        known = {
+            name: [values[item] for item in items.tolist()]
+            for name, values in self.attributes.items()
+        }
+        return replace(
+            self,
+            items=np.searchsorted(items, self.items).astype(np.int32),
+            catalogue=self.catalogue.take(items),
+            attributes=known,
         )
 
     def matrix(self, rows: Int64) -> RatingsMatrix:

@@ -16,6 +16,11 @@ from marquee_trainer.data.errors import RatingsError
 HEAD_BYTES = 65_536
 _HEAD_LINES = 50
 _SEPARATORS = ("\t", ",", ";", "|", "::")
+SPACES = " "
+"""One or several spaces, as a separator."""
+# Tried where none of the others is found: they are rare, and spaces may be part of values.
+_RARE_SEPARATORS = (SPACES, "^", "~", "\x01", "\x1f", ":", "/")
+_RUN_OF_SPACES = re.compile(" +")
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # Microsoft Excel names the separator in a line of its own.
 _SEPARATOR_LINE = re.compile(r"sep=(.)", re.IGNORECASE)
@@ -105,20 +110,16 @@ def find_dialect(text: str, name: str, known_names: Collection[str] = ()) -> Dia
     lines = [line for line in text.splitlines()[preamble:][:_HEAD_LINES] if line.strip()]
     if not lines:
         raise RatingsError(f"{name}: there are no ratings")
-    candidates = []
-    for separator in [given] if given else _SEPARATORS:
-        rows = split_lines(lines, separator)
-        width = len(rows[0])
-        same = sum(len(row) == width for row in rows)
-        if width > 1:
-            found = _recognised(rows[0], known_names)
-            candidates.append((found, same, width, separator, rows))
+    candidates = _candidates(lines, [given] if given else _SEPARATORS, known_names)
+    candidates = candidates or _regular(_candidates(lines, _RARE_SEPARATORS, known_names))
     if not candidates:
         raise RatingsError(
             f"{name}: line {preamble + 1} has one column; the columns must be separated by tabs, "
-            f"commas, semicolons, | or ::"
+            f"commas, semicolons, spaces, | or ::"
         )
-    _, _, width, separator, rows = max(candidates, key=lambda found: found[:3])
+    best = max(candidates, key=lambda found: found.rank)
+    separator, rows = best.separator, best.rows
+    width = len(rows[0])
     first = rows[0]
     has_header = _is_header(rows, known_names)
     spaced = all(cell.startswith(" ") for row in rows for cell in row[1:] if cell)
@@ -126,6 +127,52 @@ def find_dialect(text: str, name: str, known_names: Collection[str] = ()) -> Dia
     if spaced:
         names = tuple(cell[1:-1] if _QUOTED.fullmatch(cell) else cell for cell in names)
     return Dialect(separator, names, has_header, spaced, preamble)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """Lines as one separator splits them.
+
+    Attributes:
+        separator: The separator.
+        rows: The fields of each line; the first has more than one.
+        recognised: How many fields of the first line are names of columns.
+        same: How many lines have as many fields as the first.
+    """
+
+    separator: str
+    rows: Sequence[Sequence[str]]
+    recognised: int
+    same: int
+
+    @property
+    def rank(self) -> tuple[int, int, int]:
+        """The better the separator explains the lines, the greater."""
+        return self.recognised, self.same, len(self.rows[0])
+
+
+def _candidates(
+    lines: Sequence[str], separators: Sequence[str], known_names: Collection[str]
+) -> list[_Candidate]:
+    """The separators that divide the first line."""
+    found = []
+    for separator in separators:
+        rows = split_lines(lines, separator)
+        width = len(rows[0])
+        if width > 1:
+            same = sum(len(row) == width for row in rows)
+            recognised = _recognised(rows[0], known_names)
+            found.append(_Candidate(separator, rows, recognised, same))
+    return found
+
+
+def _regular(candidates: Sequence[_Candidate]) -> list[_Candidate]:
+    """The candidates that look like a table: by their header, or by three fields in each line."""
+    return [
+        found
+        for found in candidates
+        if found.same == len(found.rows) > 1 and (found.recognised > 1 or len(found.rows[0]) > 2)
+    ]
 
 
 def _is_binary(text: str) -> bool:
@@ -146,10 +193,28 @@ def _preamble(lines: Sequence[str], known_names: Collection[str]) -> tuple[int, 
     return 0, ""
 
 
+def is_plain(separator: str) -> bool:
+    """Whether fields between such separators are never quoted."""
+    return len(separator) > 1 or separator == SPACES
+
+
+def split_line(line: str, separator: str) -> list[str]:
+    """Splits a line at a separator for which `is_plain` holds."""
+    return line.split() if separator == SPACES else line.split(separator)
+
+
+def with_tabs(content: bytes, separator: str) -> bytes:
+    """Text in which tabs take the place of a separator for which `is_plain` holds."""
+    if separator != SPACES:
+        return content.replace(separator.encode(), b"\t")
+    lines = (_RUN_OF_SPACES.sub("\t", line.strip()) for line in content.decode().splitlines())
+    return "\n".join(lines).encode()
+
+
 def split_lines(lines: Sequence[str], separator: str) -> list[list[str]]:
     """Splits lines into fields."""
-    if len(separator) > 1:
-        return [line.split(separator) for line in lines]
+    if is_plain(separator):
+        return [split_line(line, separator) for line in lines]
     return list(csv.reader(io.StringIO("\n".join(lines), newline=""), delimiter=separator))
 
 

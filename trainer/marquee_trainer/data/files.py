@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import fsspec
 
+from marquee_trainer.data.content import HEAD_BYTES, compression_of
 from marquee_trainer.data.errors import RatingsError
 
 DELIMITED, JSON_LINES, PARQUET, ARROW = "delimited text", "JSON lines", "Parquet", "Arrow"
@@ -30,6 +32,9 @@ _FORMATS = {
     ".arrow": ARROW,
     ".ipc": ARROW,
 }
+WHOLE_ZIP = "zip://**::"
+"""Before the path of a zip file: all files in it."""
+_WEB = ("http://", "https://")
 _COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 # Parts of file names by which the files of a folder are told apart.
 _RATINGS = "rating"
@@ -76,9 +81,7 @@ class DataFile:
     @property
     def local(self) -> Path | None:
         """The path of an uncompressed local file; None for any other file."""
-        if "://" in self.url or PurePosixPath(self.name.lower()).suffix in _COMPRESSED:
-            return None
-        return Path(self.url)
+        return None if "://" in self.url or self._compression else Path(self.url)
 
     def head(self, count: int) -> bytes:
         """The first bytes of the content.
@@ -96,13 +99,23 @@ class DataFile:
         """
         return self._read(-1)
 
+    @cached_property
+    def _compression(self) -> str | None:
+        """How the content is compressed: its first bytes tell, since names may be wrong."""
+        return compression_of(self._raw(HEAD_BYTES, None))
+
     def _read(self, count: int) -> bytes:
+        return self._raw(count, self._compression)
+
+    def _raw(self, count: int, compression: str | None) -> bytes:
         try:
-            # By the name, because a URL may end in a query.
-            compression = fsspec.utils.infer_compression(self.name)
             with fsspec.open(self.url, "rb", compression=compression) as stream:
                 content: bytes = stream.read(count)
                 return content
+        except EOFError as error:
+            raise RatingsError(
+                f"{public(self.url)}: the compressed file ends too early; fetch it again"
+            ) from error
         except Exception as error:  # file systems and decompressors have no common exception
             raise RatingsError(
                 f"{public(self.url)}: {str(error) or type(error).__name__}"
@@ -138,7 +151,7 @@ def find_files(source: str) -> Found:
             # The files of an archive are of several kinds, as those of a folder are.
             return _of_folder(files, source) if "::" in source else Found(tuple(files))
         if _is_folder(system, path):
-            return _of_folder(_files(system, sorted(system.ls(path, detail=False)), source), source)
+            return _of_folder(_in_folder(system, path, source), source)
         if not system.exists(path):
             raise RatingsError(f"{public(source)} does not exist")
     except RatingsError:
@@ -208,7 +221,7 @@ def _is_folder(system: Any, path: str) -> bool:
     For a web server, fsspec would download a file to look for links in it, and take a file that
     has links for a folder. So a URL whose ending is that of a data file is taken for a file.
     """
-    if path.startswith(("http://", "https://")) and DataFile(path).format:
+    if path.startswith(_WEB) and DataFile(path).format:
         return False
     return bool(system.isdir(path))
 
@@ -231,8 +244,24 @@ def _files(system: Any, paths: list[str], source: str) -> list[DataFile]:
     found = [file for file in files if file.format]
     if not found:
         kinds = ", ".join(sorted({ending[1:] for ending in _FORMATS}))
-        raise RatingsError(f"{public(source)}: there is no file of ratings ({kinds})")
+        raise RatingsError(f"{_shown(source)}: there is no file of ratings ({kinds})")
     return found
+
+
+def _in_folder(system: Any, path: str, source: str) -> list[DataFile]:
+    """The files of a folder; if it has none, those of its folders, such as partitions."""
+    names = sorted(system.ls(path, detail=False))
+    # To look through all folders of a web server could take for ever.
+    if not path.startswith(_WEB) and not any(DataFile(name).format for name in names):
+        below = [PurePosixPath(name).relative_to(path).parts for name in system.find(path)]
+        shown = [parts for parts in below if not any(part.startswith((".", "_")) for part in parts)]
+        names = sorted(str(PurePosixPath(path, *parts)) for parts in shown)
+    return _files(system, names, source)
+
+
+def _shown(source: str) -> str:
+    """A source for an error message; for all files of a zip file, the zip file."""
+    return source.rpartition("::")[2] if source.startswith(WHOLE_ZIP) else public(source)
 
 
 def _of_folder(files: list[DataFile], source: str) -> Found:

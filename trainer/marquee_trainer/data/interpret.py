@@ -34,6 +34,7 @@ from marquee_trainer.data.sql import DEFAULT_QUERY, read_query
 from marquee_trainer.data.tables import FrameTable, JoinedTables, Table, as_text, open_table
 from marquee_trainer.data.values import parse_rating_column, parse_time_column
 
+_MOST_SHOWN = 60  # characters of a value in an error message
 _WHAT = {
     USER: "a user id",
     ITEM: "an item id",
@@ -127,7 +128,7 @@ def load_table(
             by file, line and column.
     """
     choice = _columns(table, name, options)
-    frame = table.read(list(choice.positions.values()))
+    frame = _read(table, choice)
     columns = {role: frame[str(place)] for place, role in enumerate(choice.positions)}
     count = len(frame)
     for role in (USER, ITEM):
@@ -136,7 +137,7 @@ def load_table(
                 f"{name}: column {table.header[choice.positions[role]]} holds nested values, not "
                 f"ids; write the id to a column of its own"
             )
-    users, items = (IdColumn.of(as_text(columns[role])) for role in (USER, ITEM))
+    users, items = (_ids(columns[role]) for role in (USER, ITEM))
     bad: dict[str, Bool] = {USER: users.invalid(), ITEM: items.invalid()}
     strength = RATING if RATING in columns else COUNT
     feedback = None if strength in columns and strength == RATING else Feedback.IMPLICIT
@@ -161,6 +162,23 @@ def load_table(
     return dataset, understood
 
 
+def _read(table: Table, choice: ColumnChoice) -> pl.DataFrame:
+    """Reads the chosen columns: ids and times as whole numbers where that loses nothing."""
+    positions = list(choice.positions.values())
+    if isinstance(table, DelimitedFile):
+        integers = [
+            place for place, role in enumerate(choice.positions) if role in (USER, ITEM, TIME)
+        ]
+        frame = table.read_integers(positions, integers)
+        if frame is not None:
+            return frame
+    return table.read(positions)
+
+
+def _ids(column: pl.Series) -> IdColumn:
+    return IdColumn.of(column if column.dtype == pl.Int64 else as_text(column))
+
+
 def _columns(table: Table, name: str, options: ReadOptions) -> ColumnChoice:
     first = table.tables[0] if isinstance(table, JoinedTables) else table
     if not options.columns and isinstance(first, DelimitedFile) and not first.dialect.has_header:
@@ -183,9 +201,17 @@ def _malformed(
         role = next(role for role, mask in bad.items() if mask[row])
         value = columns[role][row]
         reason = id_problem(str(value or "")) if role in (USER, ITEM) else None
-        shown = repr("" if value is None else str(value))
+        shown = repr(_cut("" if value is None else str(value)))
         problems.append(
             f"{table.where(row)}: column {choice.names[role]}: {shown} is not {_WHAT[role]}"
             + (f": {reason}" if reason else "")
         )
-    return RatingsError.listing("malformed rows", problems, len(wrong))
+    wholly = [choice.names[role] for role, mask in bad.items() if len(mask) > 1 and mask.all()]
+    hint = ""
+    if wholly:
+        hint = f"No value of {' and of '.join(wholly)} can be read: --columns names other columns."
+    return RatingsError.listing("malformed rows", problems, len(wrong), hint)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"

@@ -9,10 +9,10 @@ import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from marquee_trainer.data.archives import ZipFiles
+from marquee_trainer.data.archives import ZipFiles, check_is_archive
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.errors import OtherFormError, RatingsError
-from marquee_trainer.data.files import fetch
+from marquee_trainer.data.files import WHOLE_ZIP, fetch
 from marquee_trainer.data.grouplens import GROUPLENS_FILES, load_grouplens
 from marquee_trainer.data.interpret import Understood, load_files, load_items, load_query
 from marquee_trainer.data.options import ReadOptions
@@ -128,6 +128,8 @@ def _load_path(
             f"path, nor a URL"
         )
     is_zip = path.is_file() and (path.suffix == ".zip" or zipfile.is_zipfile(path))
+    if is_zip:
+        check_is_archive(path)
     grouplens = _grouplens_path(path, is_zip)
     if has_split or (grouplens is not None and not options.columns):
         details, notes = load_items(options)
@@ -139,7 +141,7 @@ def _load_path(
         else:
             understood = Understood({}, "seconds", (*notes, *found.notes))
             return Loaded(found.dataset, found.split, understood)
-    return _load_tables(f"zip://*::{path}" if is_zip else source, options)
+    return _load_tables(f"{WHOLE_ZIP}{path}" if is_zip else source, options)
 
 
 def _grouplens_path(path: Path, is_zip: bool) -> Path | None:

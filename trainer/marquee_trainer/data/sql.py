@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 import polars as pl
 
@@ -25,6 +26,20 @@ _PROTOCOLS: tuple[str, ...] = (
     "clickhouse",
 )
 _PROTOCOLS += ("oracle", "bigquery", "trino")
+# Where databases listen whose protocol runs over TCP, if the URL names no port.
+_PORTS = {
+    "postgresql": 5432,
+    "postgres": 5432,
+    "redshift": 5439,
+    "mysql": 3306,
+    "mssql": 1433,
+    "clickhouse": 9000,
+    "oracle": 1521,
+    "trino": 8080,
+}
+_POSTGRESQL = ("postgresql", "postgres")
+# Seconds until a database must have answered. connectorx would try again for half a minute.
+_CONNECT_S = 5
 _SQLITE_ENDINGS = (".db", ".sqlite", ".sqlite3", ".db3")
 _SQLITE_PREFIX = "sqlite://"
 _SQLITE_MARK = b"SQLite format 3\0"
@@ -58,6 +73,7 @@ def read_query(source: str, query: str) -> pl.DataFrame:
     import connectorx
 
     url = _url(source)
+    _check_connection(source, url)
     try:
         frame = pl.from_arrow(connectorx.read_sql(url, query, return_type="arrow"))
     except BaseException as error:  # a panic of connectorx is no subclass of Exception
@@ -68,6 +84,53 @@ def read_query(source: str, query: str) -> pl.DataFrame:
         reason = str(error).replace(_secret(source) or "\0", "…")
         raise RatingsError(f"{public(source)}: {query}: {reason}") from None
     return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()
+
+
+def _check_connection(source: str, url: str) -> None:
+    """Connects once: a wrong host, port, user or name is then told within seconds.
+
+    Raises:
+        RatingsError: The database does not answer, or refuses the connection.
+    """
+    protocol = url.partition("://")[0].lower()
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port or _PORTS.get(protocol)
+    except ValueError as error:
+        raise RatingsError(f"{public(source)}: {error}") from None
+    # Several hosts, and sockets of Unix, which a query names, are left to the reader.
+    if host is None or port is None or "," in parts.netloc:
+        return
+    reason = ""
+    try:
+        socket.create_connection((host, port), _CONNECT_S).close()
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if not reason and protocol in _POSTGRESQL:
+        reason = _refusal(url)
+        if reason and not reason.endswith("expired"):
+            raise RatingsError(
+                f"{public(source)}: {reason.replace(_secret(source) or chr(0), '…')}"
+            )
+    if reason:
+        raise RatingsError(
+            f"{public(source)}: no database answers at {host}:{port} ({reason}); check the host "
+            "and the port"
+        )
+
+
+def _refusal(url: str) -> str:
+    """Why PostgreSQL refuses a connection; empty if it does not, or if only connectorx can tell."""
+    import psycopg
+
+    try:
+        psycopg.connect(url, connect_timeout=_CONNECT_S).close()
+    except psycopg.OperationalError as error:
+        lines = str(error).strip().splitlines()
+        return lines[0].rpartition("FATAL: ")[2].strip() if lines else "timeout expired"
+    except psycopg.Error:
+        return ""  # Parameters of the URL that are meant for connectorx.
+    return ""
 
 
 def _read_sqlite(url: str, source: str, query: str) -> pl.DataFrame:
@@ -83,10 +146,22 @@ def _read_sqlite(url: str, source: str, query: str) -> pl.DataFrame:
             names = [column[0] for column in cursor.description or ()]
             columns = list(zip(*cursor, strict=True)) or [()] * len(names)
     except sqlite3.Error as error:
-        raise RatingsError(f"{source}: {query}: {error}") from error
+        raise RatingsError(f"{source}: {query}: {error}{_tables(path, error)}") from error
     return pl.DataFrame(
         {name: _column(values) for name, values in zip(names, columns, strict=True)}
     )
+
+
+def _tables(path: str, error: sqlite3.Error) -> str:
+    """What a SQLite file has, if a query names a table that it has not."""
+    if "no such table" not in str(error):
+        return ""
+    statement = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') ORDER BY name"
+    with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as database:
+        names = [name for (name,) in database.execute(statement)]
+    if not names:
+        return "; it has no tables"
+    return f"; its tables are {', '.join(names)}, of which --query can name one"
 
 
 def _column(values: Sequence[object]) -> pl.Series:

@@ -12,21 +12,18 @@ from typing import Protocol
 import numpy as np
 import polars as pl
 
+from marquee_trainer.data.content import (
+    ARROW_MARK,
+    HEAD_BYTES,
+    PARQUET_MARK,
+    check_is_table,
+    is_json,
+)
 from marquee_trainer.data.delimited import DelimitedFile
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.files import ARROW, JSON_LINES, PARQUET, DataFile
 
-# How files of other formats begin.
-_BINARY = {
-    b"PK\x03\x04": "a zip archive or an Excel workbook",
-    b"\xd0\xcf\x11\xe0": "an Excel workbook",
-    b"PAR1": "a Parquet file",
-    b"ARROW1": "an Arrow file",
-    b"Obj\x01": "an Avro file",
-    b"ORC": "an ORC file",
-    b"\x1f\x8b": "a compressed file",
-    b"\x28\xb5\x2f\xfd": "a compressed file",
-}
+_ARTICLES = {PARQUET: "a", ARROW: "an"}
 
 
 class Table(Protocol):
@@ -242,28 +239,27 @@ def open_table(file: DataFile, known_names: Collection[str] = ()) -> Table:
     """Opens a file of any format.
 
     Args:
-        file: The file. One without a known ending is read as delimited text.
+        file: The file. What it is is found from its content; its ending decides between JSON and
+            delimited text where the content does not.
         known_names: Names that the header of delimited text may have besides the common ones.
 
     Raises:
         RatingsError: The file cannot be read.
     """
-    if file.format == PARQUET:
+    head = file.head(HEAD_BYTES)
+    if head.startswith(PARQUET_MARK):
         return ParquetFile(file)
-    if file.format == JSON_LINES:
-        return JsonLinesFile(file)
-    if file.format == ARROW:
+    if head.startswith(ARROW_MARK):
         try:
             return FrameTable(pl.read_ipc(io.BytesIO(file.read())), file.name)
         except (pl.exceptions.PolarsError, OSError) as error:
             reason = str(error).partition("\n")[0]
             raise RatingsError(f"{file.name}: not an Arrow file: {reason}") from error
-    kind = next((kind for magic, kind in _BINARY.items() if file.head(8).startswith(magic)), "")
-    if kind:
-        raise RatingsError(
-            f"{file.name}: this is {kind}, not text; write it as CSV, JSON lines or Parquet, with "
-            f"an ending that says which"
-        )
+    check_is_table(head, file.name)
+    if file.format in (PARQUET, ARROW):
+        raise RatingsError(f"{file.name}: not {_ARTICLES[file.format]} {file.format} file")
+    if file.format == JSON_LINES or is_json(head):
+        return JsonLinesFile(file)
     return DelimitedFile.open(file, known_names)
 
 

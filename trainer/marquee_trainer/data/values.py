@@ -43,7 +43,9 @@ _OTHER_FORMATS = {
     "%d %B %Y": "dates",
     "%d-%b-%Y": "dates",
 }
-_TIMES_OF_DAY = ("", " %H:%M:%S", " %H:%M")
+_TIMES_OF_DAY = ("", " %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p")
+# As in e-mail and HTTP (RFC 5322): `Sun, 13 Sep 2020 14:26:40 GMT`, or with an offset.
+_MAIL_FORMATS = ("%a, %d %b %Y %H:%M:%S GMT", "%a, %d %b %Y %H:%M:%S %z")
 _ZONED_FORMAT = "%Y-%m-%d %H:%M:%S%.f%#z"
 
 
@@ -155,6 +157,10 @@ def _from_text(column: pl.Series) -> Times:
         if iso.null_count():
             iso = iso.fill_null(_parsed(text, form))
     best, name = iso, "ISO 8601"
+    for form in _MAIL_FORMATS if best.null_count() else ():
+        values = _parsed(column, form)
+        if values.null_count() < best.null_count():
+            best, name = values, "dates of e-mail"
     for date, description in _OTHER_FORMATS.items():
         for time_of_day in _TIMES_OF_DAY:
             if not best.null_count():
@@ -166,7 +172,10 @@ def _from_text(column: pl.Series) -> Times:
 
 
 def _parsed(text: pl.Series, form: str) -> pl.Series:
-    if "%H" in form:
+    if "%z" in form:
+        zoned = text.str.to_datetime(form, strict=False, time_unit="us", time_zone="UTC")
+        return zoned.dt.replace_time_zone(None)
+    if "%M" in form:
         return text.str.to_datetime(form, strict=False, time_unit="us")
     return text.str.to_date(form, strict=False).cast(pl.Datetime("us"))
 

@@ -40,6 +40,7 @@ class BlendConfig:
         ranking_ridge: λ of the listwise blend, an L2 penalty on weights of standardised scores.
         max_ranking_users: The ranking blend is learned from at most this many validation users,
             drawn at random, to limit memory.
+        max_list_items: And from at most this many items for each of them; see `collect_lists`.
         search: How the ranking blend's weights are searched.
     """
 
@@ -47,24 +48,39 @@ class BlendConfig:
     max_rating_pruning_loss: float = 5e-4
     ranking_ridge: float = 1e-4
     max_ranking_users: int = 2_000
+    max_list_items: int = 4_096
     search: SearchConfig = field(default_factory=SearchConfig)
 
 
 @dataclass(frozen=True)
 class RankingLists:
-    """Full candidate lists of U validation users.
+    """Candidate lists of U validation users, each of at most P items.
+
+    The lists hold all items of a catalogue that is small enough. Of a larger one each holds the
+    items that can reach the top, and a random sample of the others; see `collect_lists`.
 
     Attributes:
-        scores: By model, its scores of all items (float32, U × items).
-        candidates: True for items that are not among the user's training ratings
-            (bool, U × items).
-        relevant: True for candidates that are relevant in the validation ratings
-            (bool, U × items); each user has at least one.
+        scores: By model, its scores of the items (float32, U × P).
+        candidates: True for items that are not among the user's training ratings (bool, U × P).
+        relevant: True for candidates that are relevant in the validation ratings (bool, U × P);
+            each user has at least one.
+        weights: How many candidates of the catalogue each item stands for, 0 if it is no candidate
+            (float32, U × P); None if each candidate stands for itself.
+        scales: By model, the standard deviation of its scores of candidates in the whole
+            catalogue; None if the lists hold all candidates.
     """
 
     scores: Mapping[str, Float32]
     candidates: Bool
     relevant: Bool
+    weights: Float32 | None = None
+    scales: Mapping[str, float] | None = None
+
+    def scale(self, model: str) -> float:
+        """The standard deviation of a model's scores of candidates; 1 if they are constant."""
+        if self.scales is not None:
+            return self.scales[model] or 1.0
+        return float(self.scores[model][self.candidates].std()) or 1.0
 
 
 def learn_rating_blend(predictions: Mapping[str, Float32], ratings: Float32, ridge: float) -> Blend:
@@ -138,14 +154,15 @@ def prune_rating_blend(
 
 
 def learn_listwise_blend(lists: RankingLists, models: Sequence[str], ridge: float) -> Blend:
-    """Learns a ranking blend with a listwise softmax loss over full candidate lists.
+    """Learns a ranking blend with a listwise softmax loss over candidate lists.
 
     The loss is ListNet's top-one cross entropy (Cao et al., 2007):
 
     minimise mean_u −1/|R_u| Σ_{i ∈ R_u} log softmax_{C_u}(Σ v_m s_m)_i + λ |v|², v ≥ 0,
 
     where C_u are user u's candidates, R_u the relevant ones among them, and each model's scores
-    s_m are scaled to unit standard deviation.
+    s_m are scaled to unit standard deviation. Where the lists hold a sample of the candidates,
+    each item counts in the softmax as often as the number of candidates that it stands for.
 
     Args:
         lists: The candidate lists of validation users.
@@ -156,13 +173,14 @@ def learn_listwise_blend(lists: RankingLists, models: Sequence[str], ridge: floa
         A blend of the unscaled scores; models of weight 0 are left out.
     """
     candidates = lists.candidates
-    scales = [float(lists.scores[name][candidates].std()) or 1.0 for name in models]
-    features = np.stack(
-        [lists.scores[name] / scale for name, scale in zip(models, scales, strict=True)]
-    )
-    # Centre each user's scores; adding a constant to them does not change the ranking.
-    counts = candidates.sum(axis=1)
-    features -= ((features * candidates).sum(axis=2) / counts)[:, :, None]
+    weighted = candidates if lists.weights is None else lists.weights
+    scales = [lists.scale(name) for name in models]
+    features = np.empty((len(models), *candidates.shape), dtype=np.float32)
+    counts = weighted.sum(axis=1)
+    for place, (name, scale) in enumerate(zip(models, scales, strict=True)):
+        scores = lists.scores[name] / np.float32(scale)
+        # Centre each user's scores; adding a constant to them does not change the ranking.
+        features[place] = scores - ((scores * weighted).sum(axis=1) / counts)[:, None]
     share = lists.relevant / lists.relevant.sum(axis=1, keepdims=True)
     observed = np.einsum("mui,ui->m", features, share, dtype=np.float64) / len(candidates)
 
@@ -171,6 +189,8 @@ def learn_listwise_blend(lists: RankingLists, models: Sequence[str], ridge: floa
         scores[~candidates] = -np.inf
         top = scores.max(axis=1, keepdims=True)
         odds = np.exp(scores - top)
+        if lists.weights is not None:
+            odds *= lists.weights
         total = odds.sum(axis=1, keepdims=True)
         logs = (top + np.log(total)).mean(dtype=np.float64)
         expected = np.einsum("mui,ui->m", features, odds / total, dtype=np.float64)
@@ -208,7 +228,12 @@ def learn_ranking_blend(lists: RankingLists, models: Sequence[str], config: Blen
         config: The ridge of the listwise blend, and how weights are searched.
     """
     pool = RankingPool.of(
-        lists.scores, models, lists.candidates, lists.relevant, config.search.depth
+        lists.scores,
+        models,
+        lists.candidates,
+        lists.relevant,
+        config.search.depth,
+        [lists.scale(name) for name in models],
     )
     single_models = np.eye(len(models))
     starts = [
@@ -250,8 +275,8 @@ def learn_ensemble(
         predictions: By rating predictor, predictions of the validation ratings, in stars
             (float32, n); none for implicit feedback, whose rating blends are empty.
         ratings: The validation ratings, in stars (float32, n).
-        lists: Full candidate lists of validation users, with the scores of every model. Without
-            any user there is nothing to learn weights from, and popularity ranks.
+        lists: Candidate lists of validation users, with the scores of every model. Without any
+            user there is nothing to learn weights from, and popularity ranks.
         config: How blends are learned.
     """
     backends = sorted(set(backend_of.values()) - {GATEWAY})

@@ -72,6 +72,7 @@ class RankingPool:
         candidates: Bool,
         relevant: Bool,
         depth: int,
+        scales: Sequence[float] | None = None,
     ) -> RankingPool:
         """Collects the `depth` best candidates of each model.
 
@@ -81,6 +82,7 @@ class RankingPool:
             candidates: True for candidate items, at least one per user (bool, U × items).
             relevant: True for relevant candidates, at least one per user (bool, U × items).
             depth: Number of candidates to take from each model.
+            scales: The scale of each model, if `scores` are a sample; None to compute them.
         """
         depth = min(depth, candidates.shape[1])
         in_pool = np.zeros_like(candidates)
@@ -91,10 +93,11 @@ class RankingPool:
         in_pool &= candidates
         width = int(in_pool.sum(axis=1).max())
         pool_items = np.argsort(~in_pool, axis=1, kind="stable")[:, :width]
-        scales = np.array([float(scores[name][candidates].std()) or 1.0 for name in models])
+        if scales is None:
+            scales = [float(scores[name][candidates].std()) or 1.0 for name in models]
         return cls(
             tuple(models),
-            scales,
+            np.array(scales),
             np.stack(
                 [
                     np.take_along_axis(scores[name], pool_items, axis=1) / np.float32(scale)

@@ -11,6 +11,8 @@ from marquee_core.arrays import Float32, Float64
 from marquee_core.release.verdict import Check, Decision
 from marquee_trainer.gate.config import GateConfig
 
+COUNTS = "counts"
+"""The name of the check of the numbers of ratings, users and items."""
 _BINS = 10
 # Added to each share, so that an empty range does not make the index infinite.
 _SMOOTHING = 1e-4
@@ -61,7 +63,7 @@ def drift_checks(
     elif worst > config.asked_drop:
         decision = Decision.ASK
     text = ", ".join(f"{new:,} {name} ({old:,} before)" for name, (new, old) in counts.items())
-    yield Check("counts", decision, text, drops)
+    yield Check(COUNTS, decision, text, drops)
     index = population_stability(now, before)
     shift = float(now.ratings.mean(dtype=np.float64) - before.ratings.mean(dtype=np.float64))
     yield Check(

@@ -19,7 +19,7 @@ from marquee_trainer.data.scale import Feedback
 from marquee_trainer.gate.config import GateConfig
 from marquee_trainer.gate.drift import RatingsSummary, drift_checks
 
-_RATINGS = "data/ratings.npy"
+_RATINGS, _ITEMS = "data/ratings.npy", "data/rated_items.npy"
 # Sources write item ids as titles of items that they know nothing about.
 _MIN_TITLED = 0.5
 
@@ -106,14 +106,13 @@ def summary_of_production(store: ReleaseStore) -> RatingsSummary | None:
             return None
         manifest = store.manifest(current.release_id)
         with tempfile.TemporaryDirectory(prefix="marquee-input-") as cache:
-            folder = store.open(manifest, lambda path: path == _RATINGS, Path(cache))
+            folder = store.open(manifest, lambda path: path in (_RATINGS, _ITEMS), Path(cache))
             ratings = np.array(load_array(folder / _RATINGS, np.float32, (None,)))
+            items = len(np.unique(load_array(folder / _ITEMS, np.int32, (None,))))
     except ArtifactError:
         return None
     data = manifest.data
-    return RatingsSummary(
-        ratings, data.user_count, data.item_count, data.rating_min, data.rating_max
-    )
+    return RatingsSummary(ratings, data.user_count, items, data.rating_min, data.rating_max)
 
 
 def _share(name: str, part: int, whole: int, most: float, what: str) -> Check:

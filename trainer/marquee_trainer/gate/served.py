@@ -23,6 +23,7 @@ from marquee_core.release.ensemble import (
 )
 from marquee_core.release.manifest import IMPLICIT, Manifest
 from marquee_core.release.store import ReleaseStore
+from marquee_core.scorers.modelled_items import load_scorer
 from marquee_core.scorers.popularity import popularity_scores
 from marquee_core.scorers.scorer import LoadScorer, ReleaseData, Scorer
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
@@ -78,7 +79,7 @@ class ServedRelease:
             for name in names:
                 if name not in loaders:
                     raise ArtifactError(f"no service knows the model {name!r}")
-                scorers[name] = loaders[name](files.model_folder(name), data)
+                scorers[name] = load_scorer(loaders[name], files.model_folder(name), data)
         held_out = None
         if any(path.startswith(f"{FOLDER}/") for path in manifest.files):
             folder = store.open(manifest, lambda path: path.startswith(f"{FOLDER}/"), cache)

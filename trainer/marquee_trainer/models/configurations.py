@@ -13,12 +13,10 @@ from typing import TypeVar
 
 from marquee_core.errors import reason_of
 from marquee_core.scorers.hyperparameters import ModelConfig
+from marquee_trainer.models.extrapolation import extrapolated
 from marquee_trainer.models.model import ConfiguredModel
 from marquee_trainer.models.registry import MODELS, MODELS_BY_NAME
 
-# A packaged configuration is used for up to this many times more or fewer ratings than it was tuned
-# on.
-_MAX_SIZE_RATIO = 3.0
 # Former names of hyperparameters, which older files contain.
 _FORMER_NAMES = {
     "dimensions": "factors",
@@ -143,40 +141,50 @@ def read_parameters(path: Path) -> dict[str, dict[str, float]]:
     return {name: dict(record.parameters) for name, record in read_searches(path).models.items()}
 
 
-def packaged(ratings: int) -> Path | None:
+@dataclass(frozen=True)
+class Packaged:
+    """A packaged file of tuned configurations.
+
+    Attributes:
+        path: The file.
+        ratio: The number of ratings to train on, as a multiple of those that it was tuned on.
+    """
+
+    path: Path
+    ratio: float
+
+
+def packaged(ratings: int) -> Packaged:
     """Selects the packaged file that was tuned on the most similar number of training ratings.
 
     Args:
         ratings: The number of training ratings.
 
-    Returns:
-        The file, or None if none was tuned on a similar number.
-
     Raises:
         ConfigurationError: A packaged file is damaged.
     """
-    best: tuple[float, Path] | None = None
+    found: list[Packaged] = []
     folder = Path(str(resources.files("marquee_trainer") / "models" / "tuned"))
     for path in sorted(folder.glob("*.json")):
         try:
             tuned_on = float(json.loads(path.read_text())["data"]["training_ratings"])
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigurationError(f"{path}: {reason_of(error)}") from error
-        distance = abs(math.log(max(ratings, 1) / tuned_on))
-        if distance <= math.log(_MAX_SIZE_RATIO) and (best is None or distance < best[0]):
-            best = distance, path
-    return best[1] if best else None
+        found.append(Packaged(path, max(ratings, 1) / tuned_on))
+    return min(found, key=lambda file: abs(math.log(file.ratio)))
 
 
-def configuration_file(ratings: int, file: str = "") -> Path | None:
-    """The file that configures the models, if any; for the arguments see `models_for`."""
-    return Path(file) if file else packaged(ratings)
+def configuration_file(ratings: int, file: str = "") -> Path:
+    """The file that configures the models; for the arguments see `models_for`."""
+    return Path(file) if file else packaged(ratings).path
 
 
 def models_for(
     ratings: int, file: str = "", names: Collection[str] = tuple(MODELS_BY_NAME)
 ) -> tuple[Callable[[], ConfiguredModel[ModelConfig]], ...]:
     """Returns a function for each model that creates it, unfitted, with its tuned configuration.
+
+    A packaged configuration is adapted to the number of ratings; see `extrapolated`.
 
     Args:
         ratings: The number of training ratings.
@@ -188,7 +196,8 @@ def models_for(
             hyperparameter or a value that is out of range.
     """
     path = configuration_file(ratings, file)
-    tuned = read_parameters(path) if path else {}
+    tuned = read_parameters(path)
+    ratio = 1.0 if file else packaged(ratings).ratio
     unknown = sorted(set(tuned) - set(MODELS_BY_NAME))
     if unknown:
         raise ConfigurationError(f"{path}: there is no model {unknown[0]!r}")
@@ -199,6 +208,7 @@ def models_for(
         parameters = tuned.get(model_class.name, {})
         try:
             config = with_parameters(model_class.config_type(), parameters)
+            config = with_parameters(config, extrapolated(model_class.name, config, ratio))
         except ValueError as error:
             raise ConfigurationError(f"{path}: {model_class.name}: {error}") from error
         factories.append(partial(model_class, config))

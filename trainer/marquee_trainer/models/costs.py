@@ -15,6 +15,7 @@ import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -69,11 +70,11 @@ COSTS: Mapping[str, Cost] = {
     "bayesian_mf": Cost(1.2, 5.5, 0.9, 1.05),
     "slit": Cost(1.0, 5.5, 0.1, 0.8),
     "mf": Cost(0.5, 6.5, 1.0, 0.65),
-    "autorec": Cost(0.6, 3.5, 0.6, 1.5),
+    "autorec": Cost(1.5, 1.6, 0.6, 1.05),
     "residual_mf": Cost(2.8, 6.5, 0.75, 1.2),
     "deep_mf": Cost(3.5, 8.0, 0.85, 1.0),
-    "user_cf": Cost(0.3, 0.05, 0.2, 1.5),
-    "user_autorec": Cost(0.5, 3.0, 0.55, 0.95),
+    "user_cf": Cost(0.3, 0.05, 0.2, 1.3),
+    "user_autorec": Cost(0.4, 1.2, 0.55, 1.0),
 }
 """The cost of each registered model, the most useful first: with little time, the first are fitted.
 
@@ -85,8 +86,12 @@ SCORING = Cost(0.05, 0.5, 0.4, 1.0)
 """The cost of learning the ensemble, for each model; its `refit_s` is that of the evaluation."""
 
 
+@cache
 def measured_slowness() -> float:
-    """How many times the seconds of `COSTS` this machine takes at present; about 0.4 s of work."""
+    """How many times the seconds of `COSTS` this machine takes; about 0.4 s of work.
+
+    A process measures it once.
+    """
     with blas_threads(1):
         return statistics.median(_probe() for _ in range(_PROBES)) / _PROBE_S
 

@@ -60,23 +60,28 @@ class HeldOut:
             split: Their training and test part.
             trained: The models as they were evaluated, and their evaluation.
         """
-        test_users = dataset.users[split.test]
+        tested = trained.evaluation.rows(split)
+        test_users = dataset.users[tested]
         users = sample_users(dataset.user_ids, np.unique(test_users))
         rows = np.flatnonzero(np.isin(test_users, users))
-        rows = rows[np.lexsort((dataset.items[split.test][rows], test_users[rows]))]
+        rows = rows[np.lexsort((dataset.items[tested][rows], test_users[rows]))]
         predictions = trained.evaluation.predictions.get(ENSEMBLE)
         is_implicit = dataset.feedback is Feedback.IMPLICIT
+        lists = _lists(trained, users, is_implicit)
+        modelled = dataset.modelled_items
+        if modelled is not None:
+            lists = np.where(lists >= 0, modelled[lists], np.int32(-1))
         indptr = np.zeros(len(users) + 1, np.int64)
         np.cumsum(np.bincount(np.searchsorted(users, test_users[rows])), out=indptr[1:])
         return cls(
             users,
             indptr,
-            dataset.items[split.test][rows],
-            dataset.ratings[split.test][rows],
+            dataset.items[tested][rows],
+            dataset.ratings[tested][rows],
             np.empty(0, np.float32)
             if is_implicit or predictions is None
             else predictions[rows].astype(np.float32),
-            _lists(trained, users, is_implicit),
+            lists,
         )
 
     def save(self, folder: Path) -> None:

@@ -10,6 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from marquee_core.arrays import Int32
 from marquee_core.attributes import Attributes
 from marquee_core.catalogue import Catalogue, Vocabulary
 from marquee_core.feedback.events import Mark
@@ -26,16 +29,18 @@ from marquee_core.release.manifest import (
     new_release_id,
 )
 from marquee_core.release.store import ReleaseStore
+from marquee_core.scorers.modelled_items import expanded, save_modelled_items
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.split import Split
 from marquee_trainer.metrics.item_vectors import item_vectors
 from marquee_trainer.models.baselines import fitted_baselines
+from marquee_trainer.models.linear.coverage import partial_coverage
 from marquee_trainer.models.model import Model
 from marquee_trainer.publishing.config import PrecomputeConfig, RetrievalConfig
 from marquee_trainer.publishing.held_out import HeldOut
 from marquee_trainer.publishing.precomputed import precompute_pages
-from marquee_trainer.publishing.retrieval import choose_retrieval
+from marquee_trainer.publishing.retrieval import Retrieval, choose_retrieval
 from marquee_trainer.threads import blas_threads
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import ENSEMBLE
@@ -88,7 +93,7 @@ def publish_trained(
         source=dataset.source,
         fingerprint=dataset.fingerprint(all_rows(split) if refitted else split.train),
         user_count=matrix.user_count,
-        item_count=matrix.item_count,
+        item_count=len(dataset.catalogue),
         rating_count=matrix.rating_count,
         rating_min=dataset.scale.low,
         rating_max=dataset.scale.high,
@@ -102,10 +107,15 @@ def publish_trained(
         "seed": config.seed,
         "training_ratings": len(split.train),
         "training_fingerprint": dataset.fingerprint(split.train),
-        "test_ratings": len(split.test),
+        "test_ratings": len(trained.evaluation.tested),
         "ranked_users": trained.evaluation.ranked_users,
         "training": asdict(config),
         "ensemble_metrics": trained.evaluation.metrics[ENSEMBLE],
+        # Of the models that do not score the whole catalogue in the same way.
+        "coverage": {
+            name: asdict(coverage)
+            for name, coverage in partial_coverage(trained.served_models).items()
+        },
     }
     return publish_release(
         store,
@@ -123,6 +133,7 @@ def publish_trained(
         dataset.attributes,
         mark,
         HeldOut.of(dataset, split, trained),
+        dataset.modelled_items,
     )
 
 
@@ -143,6 +154,7 @@ def publish_release(
     attributes: Mapping[str, Sequence[str]] | None = None,
     mark: Mark | None = None,
     held_out: HeldOut | None = None,
+    modelled_items: Int32 | None = None,
 ) -> Manifest:
     """Writes the files and the manifest of a release into a store, without promoting it.
 
@@ -163,6 +175,8 @@ def publish_release(
             unknown.
         mark: The place up to which `data` holds what is in the feedback log; None without a log.
         held_out: What the evaluated models predicted and recommended; None to keep nothing of it.
+        modelled_items: The items of the catalogue that `data` and the models know, ascending
+            (int32, m); None for all.
 
     Returns:
         The release's manifest.
@@ -173,20 +187,31 @@ def publish_release(
         OSError: The store cannot be written to.
     """
     packed = Attributes.of(attributes, len(catalogue)) if attributes else None
+    whole, vectors, ids = data, item_vectors(data), catalogue.items
+    if modelled_items is not None:
+        whole = expanded(data, modelled_items, len(catalogue))
+        own, ids = vectors, catalogue.items.take(modelled_items)
+        vectors = np.zeros((len(catalogue), own.shape[1]), np.float32)
+        vectors[modelled_items] = own
     with tempfile.TemporaryDirectory(prefix="marquee-release-") as name:
         folder = Path(name)
-        save_data(folder, users, catalogue, data, item_vectors(data), ensemble, packed)
+        save_data(folder, users, catalogue, whole, vectors, ensemble, packed)
         retrieval_entries = {}
         for model in models:
-            model.save(model_folder(folder, model.name))
-            chosen = choose_retrieval(model.scorer, data, retrieval or RetrievalConfig(), seed)
+            own_folder = model_folder(folder, model.name)
+            model.save(own_folder)
+            chosen = Retrieval()
+            if modelled_items is None:
+                chosen = choose_retrieval(model.scorer, data, retrieval or RetrievalConfig(), seed)
+            else:
+                save_modelled_items(own_folder, modelled_items)
             if chosen.index is not None:
-                chosen.index.save(model_folder(folder, model.name))
+                chosen.index.save(own_folder)
             retrieval_entries[model.name] = chosen.entry
         all_models = (*models, *fitted_baselines(data, source.feedback == IMPLICIT))
         scale = source.rating_min, source.rating_max
         pages = precompute_pages(
-            data, catalogue.items, all_models, ensemble, scale, precompute or PrecomputeConfig()
+            data, ids, all_models, ensemble, scale, precompute or PrecomputeConfig()
         )
         pages.save(folder)
         if held_out is not None:

@@ -60,7 +60,7 @@ def write_evaluation_report(
         The path of `report.html`.
     """
     evaluation = trained.evaluation
-    test = interactions_of(dataset, split.test)
+    test = interactions_of(dataset, evaluation.rows(split))
     squared = {
         name: rating_metrics(predictions, test.ratings, dataset.scale).squared_errors
         for name, predictions in evaluation.predictions.items()
@@ -90,7 +90,7 @@ def write_evaluation_report(
     if searches is not None:
         is_same = searches.fingerprint == dataset.fingerprint(split.train)
         sections.append(search_section(searches, is_same))
-    sections.append(_protocol_section(dataset, split, config))
+    sections.append(_protocol_section(dataset, split, len(evaluation.tested), config))
     summary = summarise(dataset, split, trained, squared, test.users, config, searches)
     return write_report(folder, f"Evaluation on {dataset.source}", summary, sections)
 
@@ -104,11 +104,19 @@ def _curves_section(curves: Sequence[Chart]) -> Section:
     )
 
 
-def _protocol_section(dataset: RatingsDataset, split: Split, config: TrainingConfig) -> Section:
+def _protocol_section(
+    dataset: RatingsDataset, split: Split, tested: int, config: TrainingConfig
+) -> Section:
+    sampled = ""
+    if tested < len(split.test):
+        sampled = (
+            f"Scoring all items for all users would cost too much, so {tested:,} test ratings of a "
+            "random sample of the users were evaluated. "
+        )
     return Section(
         "Protocol",
         f"{dataset.source}: {len(split.train):,} training and {len(split.test):,} test ratings "
-        f"({split.description}). The number of epochs and the blends were chosen on "
+        f"({split.description}). {sampled}The number of epochs and the blends were chosen on "
         f"{config.validation_share(split.kind):.0%} of the training ratings. All models were then "
         "refitted on all training ratings, and the test ratings were used once, at the end. "
         "Predictions are clipped to the rating scale, and errors are averaged over all ratings. "

@@ -65,7 +65,7 @@ def summarise(
         ),
         Card(
             "Test",
-            f"{len(split.test):,} ratings",
+            f"{len(trained.evaluation.tested):,} ratings",
             f"{split.description}; rankings for {trained.evaluation.ranked_users:,} users",
         ),
     ]

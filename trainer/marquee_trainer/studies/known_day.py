@@ -93,9 +93,8 @@ def evaluate_with_day(
         dataset, inner.train, inner.test, inner_data, config, training.seed
     )
     progress.on_step(f"refit {_MODEL}", 0)
-    on_test = predict_with_day(
-        dataset, split.train, split.test, trained.data, config, training.seed
-    )
+    tested = trained.evaluation.rows(split)
+    on_test = predict_with_day(dataset, split.train, tested, trained.data, config, training.seed)
     validation = trained.validation
     blend = learn_rating_blend(
         {**validation.by_model, _MODEL: on_validation},
@@ -105,7 +104,7 @@ def evaluate_with_day(
     blended = blend.apply({**trained.evaluation.predictions, _MODEL: on_test}).astype(np.float32)
     metrics = {}
     for name, predictions in ((BayesianMF.name, on_test), (ENSEMBLE, blended)):
-        errors = rating_metrics(predictions, dataset.ratings[split.test], dataset.scale)
+        errors = rating_metrics(predictions, dataset.ratings[tested], dataset.scale)
         metrics[name] = {
             "test_mse": errors.mse,
             "test_rmse": errors.rmse,

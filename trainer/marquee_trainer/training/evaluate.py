@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from marquee_core.arrays import Float32
+from marquee_core.arrays import Float32, Int64
 from marquee_core.cores import usable_cores
 from marquee_core.output import Output
 from marquee_core.release.ensemble import BlendPair, Ensemble
 from marquee_core.scorers.scorer import ReleaseData, Scorer
 from marquee_trainer.data.interactions import Interactions
 from marquee_trainer.data.scale import RatingScale
+from marquee_trainer.data.split import Split
 from marquee_trainer.metrics.beyond_accuracy import beyond_accuracy
 from marquee_trainer.metrics.item_vectors import item_vectors
 from marquee_trainer.metrics.ranking_metrics import (
@@ -27,6 +28,7 @@ from marquee_trainer.metrics.ranking_metrics import (
 from marquee_trainer.metrics.rating_metrics import rating_metrics
 from marquee_trainer.models.baselines import fitted_baselines
 from marquee_trainer.models.model import Model
+from marquee_trainer.training.sampling import rows_of_users, scored_users, take
 
 ENSEMBLE = "ensemble"
 
@@ -42,7 +44,9 @@ class Evaluation:
         metrics: By model, its metrics by name, such as `test_mse` and `ndcg@10`. Rankers have no
             rating metrics, because they predict no stars.
         ranked_users: Number of users over whom the ranking metrics are averaged.
-        predictions: By rating predictor and for the ensemble, predictions of the test ratings, in
+        tested: Positions of the test ratings that were predicted, ascending (int64, n): all, or
+            those of a sample of the users of a large data set.
+        predictions: By rating predictor and for the ensemble, predictions of these ratings, in
             stars and not clipped (float32, n).
         rankings: By model and for the ensemble, the metrics of its full ranking of the candidates.
         task: The users, candidates and relevant items of the rankings.
@@ -50,9 +54,18 @@ class Evaluation:
 
     metrics: Mapping[str, Mapping[str, float]]
     ranked_users: int
+    tested: Int64
     predictions: Mapping[str, Float32]
     rankings: Mapping[str, RankingMetrics]
     task: RankingTask
+
+    def rows(self, split: Split) -> Int64:
+        """The rows of the data set that were predicted, ascending (int64, n).
+
+        Args:
+            split: The split that was evaluated.
+        """
+        return split.test[self.tested]
 
 
 def evaluate(
@@ -64,11 +77,13 @@ def evaluate(
     scale: RatingScale,
     relevant_stars: float,
     rankers_only: bool = False,
+    seed: int = 0,
 ) -> Evaluation:
     """Evaluates models, baselines and the ensemble on test ratings.
 
     Rating metrics are computed on the training ratings as well, ranking metrics on the test
-    ratings only.
+    ratings only. Of a large data set a random sample of the users is evaluated; see
+    `scored_users`.
 
     Args:
         data: The ratings matrix and baseline that the models were fitted on.
@@ -80,7 +95,14 @@ def evaluate(
         relevant_stars: An item is relevant to a user who rated it with at least this many stars.
         rankers_only: Whether the ratings are implicit feedback, so that there are no rating
             predictors, no rating metrics and no predictions.
+        seed: Seed of the sample.
     """
+    everyone = np.unique(test.users)
+    ratings = data.matrix.rating_count
+    users = scored_users(everyone, data.matrix.item_count, ratings, seed)
+    tested = rows_of_users(test, users)
+    if len(users) < len(everyone):
+        test, train = take(test, tested), take(train, rows_of_users(train, users))
     blends = ensemble.blends(sorted({model.backend for model in models}))
     evaluated = (*fitted_baselines(data, rankers_only), *models)
     scorers = {model.name: model.scorer for model in evaluated}
@@ -107,6 +129,7 @@ def evaluate(
     return Evaluation(
         {name: metrics[name] for name in (*scorers, ENSEMBLE)},
         len(task.users),
+        tested,
         predictions["test"],
         rankings,
         task,
@@ -152,7 +175,10 @@ def _score_users(
         for start in range(0, len(everyone), size):
             users = everyone[start : start + size].astype(np.int32)
             profiles = data.matrix.profiles(users)
-            scores = {name: scorer.score(profiles) for name, scorer in scorers.items()}
+            scoring = {
+                name: threads.submit(scorer.score, profiles) for name, scorer in scorers.items()
+            }
+            scores = {name: done.result() for name, done in scoring.items()}
             for part, pairs in parts.items():
                 ends = np.searchsorted(sorted_users[part], [users[0], users[-1] + 1])
                 rows = orders[part][slice(*ends)]
@@ -168,7 +194,7 @@ def _score_users(
             ranked[ENSEMBLE] = blends.ranking.apply(
                 {name: ranked[name] for name in blends.ranking.weights}
             ).astype(np.float32)
-            # Ranking is mostly sorting, for which NumPy releases the interpreter lock.
+            # Like scoring, ranking is mostly work for which NumPy releases the interpreter lock.
             for done in [
                 threads.submit(tallies[name].add, scored, candidates, relevant)
                 for name, scored in ranked.items()

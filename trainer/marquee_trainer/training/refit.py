@@ -47,6 +47,7 @@ def refit_on_all_ratings(
     Returns:
         `trained` with its `refit`.
     """
+    dataset = dataset.of_modelled_items()
     recency = trained.data.recency
     half_life = None if recency is None else recency.half_life_days
     data = release_data(dataset, all_rows(split), config.baseline, half_life)

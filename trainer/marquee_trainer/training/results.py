@@ -18,7 +18,8 @@ class ValidationPredictions:
 
     Attributes:
         by_model: The predictions of each rating predictor, in stars (float32, n).
-        ratings: The validation ratings, in stars (float32, n).
+        ratings: The validation ratings, in stars (float32, n); those of a sample of the users of a
+            large data set.
     """
 
     by_model: Mapping[str, Float32]
@@ -45,7 +46,8 @@ class Trained:
     """Trained models, their ensemble and their evaluation.
 
     Attributes:
-        data: The training ratings and the bias baseline fitted on them.
+        data: The training ratings and the bias baseline fitted on them, with the items of
+            `RatingsDataset.of_modelled_items`, as in all other attributes.
         models: The models as they were evaluated, fitted on all training ratings.
         ensemble: The blends for every set of available backends.
         evaluation: Metrics of each model, of the baselines and of the ensemble.

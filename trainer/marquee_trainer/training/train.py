@@ -17,7 +17,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from marquee_core.arrays import Float32
 from marquee_core.output import Output
 from marquee_core.release.ensemble import Ensemble
 from marquee_core.scorers.scorer import ReleaseData
@@ -26,7 +25,8 @@ from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.interactions import Interactions
 from marquee_trainer.data.scale import Feedback
 from marquee_trainer.data.split import Split
-from marquee_trainer.ensemble.blends import RankingLists, learn_ensemble
+from marquee_trainer.ensemble.blends import learn_ensemble
+from marquee_trainer.ensemble.candidate_lists import collect_lists
 from marquee_trainer.metrics.ranking_metrics import RankingTask
 from marquee_trainer.models.baselines import fitted_baselines
 from marquee_trainer.models.model import Fit, Model, Training, can_learn_from, predict_pairs
@@ -40,6 +40,7 @@ from marquee_trainer.training.preparation import check_sizes, interactions_of
 from marquee_trainer.training.progress import Progress
 from marquee_trainer.training.refit import refit_models
 from marquee_trainer.training.results import Trained, ValidationPredictions
+from marquee_trainer.training.sampling import rows_of_users, scored_users, take
 
 
 @blas_threads(1)
@@ -68,6 +69,7 @@ def train(
         RatingsError: There are too few ratings to fit, validate and test models, or the feedback
             is implicit and none of the models is a ranker.
     """
+    dataset = dataset.of_modelled_items()
     plan = TrainingPlan(dataset, split, config)
     check_sizes(dataset, split, plan.validation_split)
     rankers_only = dataset.feedback is Feedback.IMPLICIT
@@ -86,7 +88,7 @@ def train(
     fitted, fits = _fit_all(candidates, training, progress, budget, checkpoints)
     progress.on_step("learn the ensemble", 0)
     all_models = (*fitted_baselines(inner_data, rankers_only), *fitted)
-    ensemble, predictions = _learn_ensemble(inner_data, all_models, validation, config)
+    ensemble, blended = learn_ensemble_of(inner_data, all_models, validation, config)
 
     data = plan.refit_data
     refitted, seconds = refit_models(fitted, data, config.seed, progress, checkpoints=checkpoints)
@@ -100,6 +102,7 @@ def train(
         dataset.scale,
         config.relevant_stars,
         rankers_only,
+        config.seed,
     )
     return Trained(
         data,
@@ -107,7 +110,7 @@ def train(
         ensemble,
         evaluation,
         fits,
-        ValidationPredictions(predictions, validation.ratings),
+        blended,
         seconds,
     )
 
@@ -140,10 +143,12 @@ def _fit_all(
     return [fitted[name] for name in names if name in fitted], fits
 
 
-def _learn_ensemble(
+def learn_ensemble_of(
     data: ReleaseData, models: Sequence[Model], validation: Interactions, config: TrainingConfig
-) -> tuple[Ensemble, dict[str, Float32]]:
+) -> tuple[Ensemble, ValidationPredictions]:
     """Learns the blends from the scores that models and baselines give to validation users.
+
+    Of a large data set they are learned from a random sample of the users.
 
     Args:
         data: The ratings that the models were fitted on.
@@ -152,22 +157,22 @@ def _learn_ensemble(
         config: How blends are learned, and what is relevant.
 
     Returns:
-        The ensemble, and by rating predictor its predictions of the validation ratings.
+        The ensemble, and the predictions that its rating blend was learned from.
     """
     task = RankingTask.of(data.matrix, validation, config.relevant_stars)
     task = task.sample(config.blend.max_ranking_users, config.seed)
-    profiles = data.matrix.profiles(task.users)
-    candidates, relevant = task.lists(np.arange(len(task.users)))
-    scores: dict[str, Float32] = {}
-    predictions: dict[str, Float32] = {}
-    for model in models:
-        if len(task.users):
-            scores[model.name] = model.scorer.score(profiles)
-        if model.scorer.output is Output.STARS:
-            predictions[model.name] = predict_pairs(
-                model.scorer, data, validation.users, validation.items
-            )
+    lists = collect_lists(
+        task, {model.name: model.scorer for model in models}, config.blend, config.seed
+    )
+    users = scored_users(
+        np.unique(validation.users), data.matrix.item_count, data.matrix.rating_count, config.seed
+    )
+    known = take(validation, rows_of_users(validation, users))
+    predictions = {
+        model.name: predict_pairs(model.scorer, data, known.users, known.items)
+        for model in models
+        if model.scorer.output is Output.STARS
+    }
     backend_of = {model.name: model.backend for model in models}
-    lists = RankingLists(scores, candidates, relevant)
-    ensemble = learn_ensemble(backend_of, predictions, validation.ratings, lists, config.blend)
-    return ensemble, predictions
+    ensemble = learn_ensemble(backend_of, predictions, known.ratings, lists, config.blend)
+    return ensemble, ValidationPredictions(predictions, known.ratings)

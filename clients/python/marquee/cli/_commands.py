@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
+import marquee
 from marquee.cli import _json, _options, _output
 from marquee.cli._batch import batch
 from marquee.cli._options import Connection
+
+_GENRES = ("genres_any", "genres_all", "genres_none")
 
 
 @click.command()
@@ -42,7 +46,8 @@ def recommend(
     _options.require_subject(user, options)
     with connection.client() as client:
         answer = client.recommend(user, page_size=limit, include_metadata=True, **options)
-    click.echo(_json.dumps(answer) if as_json else _output.recommendations(answer))
+        unknown = "" if as_json else _unknown_genres(client, options)
+    click.echo(_json.dumps(answer) if as_json else _output.recommendations(answer) + unknown)
 
 
 @click.command()
@@ -79,7 +84,8 @@ def similar(
     """List the items most similar to an item."""
     with connection.client() as client:
         answer = client.similar_items(item_id, page_size=limit, include_metadata=True, **options)
-    click.echo(_json.dumps(answer) if as_json else _output.similar_items(answer))
+        unknown = "" if as_json else _unknown_genres(client, options)
+    click.echo(_json.dumps(answer) if as_json else _output.similar_items(answer) + unknown)
 
 
 @click.command()
@@ -116,6 +122,25 @@ def status(connection: Connection, /, as_json: bool) -> None:
     with connection.client() as client:
         answer = client.status()
     click.echo(_json.dumps(answer) if as_json else _output.status(answer))
+
+
+def _unknown_genres(client: marquee.Client, options: Mapping[str, Any]) -> str:
+    """A line about genres of a filter that no item has; empty if there are none.
+
+    The service takes an unknown genre for one that no item has, which is hard to tell from a
+    misspelt one.
+    """
+    named = [name for key in _GENRES for name in options.get(key) or ()]
+    if not named:
+        return ""
+    try:
+        release = client.status().release
+    except marquee.MarqueeError:
+        return ""  # The answer itself is there.
+    known = release.genres if release is not None else ()
+    folded = {genre.casefold() for genre in known}
+    unknown = [name for name in dict.fromkeys(named) if name.casefold() not in folded]
+    return f"\n{_output.unknown_genres(unknown, known)}" if known and unknown else ""
 
 
 COMMANDS: tuple[click.Command, ...] = (batch, item, predict, recommend, search, similar, status)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import marquee
 from marquee.cli.table import printable
 
-INTERRUPTED = 130
 PARTLY_FAILED = 10
 
 _EXIT_CODES: dict[type[marquee.MarqueeError], int] = {

@@ -13,7 +13,8 @@ from typing import Any
 import click
 
 import marquee
-from marquee.cli._errors import INTERRUPTED, describe, exit_code
+from marquee.cli._errors import describe, exit_code
+from marquee_start import INTERRUPTED, ended_by_interrupt
 
 ENTRY_POINTS = "marquee.commands"
 
@@ -57,7 +58,8 @@ class MarqueeGroup(click.Group):
         if own is not None or cmd_name not in _plug_ins():
             return own
         try:
-            command = _plug_ins()[cmd_name].load()
+            with ended_by_interrupt():
+                command = _plug_ins()[cmd_name].load()
         except ModuleNotFoundError as error:
             raise _missing_extra(cmd_name, error) from error
         if not isinstance(command, click.Command):
@@ -81,7 +83,7 @@ class MarqueeGroup(click.Group):
         try:
             return super().invoke(ctx)
         except marquee.MarqueeError as error:
-            click.echo(f"Error: {describe(error)}{_hint(error, ctx)}", err=True)
+            click.echo(f"Error: {describe(error)}{_hint(error)}", err=True)
             raise click.exceptions.Exit(exit_code(error)) from error
         except ModuleNotFoundError as error:
             raise _missing_extra(ctx.invoked_subcommand or "", error) from error
@@ -89,10 +91,10 @@ class MarqueeGroup(click.Group):
             raise click.exceptions.Exit(INTERRUPTED) from None
 
 
-def _hint(error: marquee.MarqueeError, ctx: click.Context) -> str:
-    """Returns a hint at the address if the error did not come from a gateway."""
+def _hint(error: marquee.MarqueeError) -> str:
+    """Returns what can be done if the error did not come from a gateway."""
     if isinstance(error, marquee.Unavailable) and not error.reason:
-        return f" (is a gateway serving at {ctx.obj.address}?)"
+        return "; `marquee serve standalone` starts one, and `marquee --address` names another"
     return ""
 
 

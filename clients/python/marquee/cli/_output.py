@@ -50,6 +50,11 @@ def recommendations(answer: marquee.Recommendations) -> str:
     return "\n".join(lines)
 
 
+def unknown_genres(unknown: Sequence[str], known: Sequence[str]) -> str:
+    """Says which genres of a filter no item has, and which genres there are."""
+    return printable(f"unknown genres: {', '.join(unknown)}; there are: {', '.join(known)}")
+
+
 def _stars(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 

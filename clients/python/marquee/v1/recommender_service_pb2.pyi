@@ -1288,6 +1288,7 @@ class ReleaseStatus(_message.Message):
     EVALUATION_FIELD_NUMBER: _builtins.int
     REFITTED_FIELD_NUMBER: _builtins.int
     IMPLICIT_FEEDBACK_FIELD_NUMBER: _builtins.int
+    GENRES_FIELD_NUMBER: _builtins.int
     release_id: _builtins.str
     """The release's id."""
     published_at: _builtins.str
@@ -1322,6 +1323,10 @@ class ReleaseStatus(_message.Message):
     def evaluation(self) -> Global___ReleaseStatus.Evaluation:
         """How the metrics were measured. Its fields are unset as far as the release does not record them."""
 
+    @_builtins.property
+    def genres(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The genres of the catalogue, sorted. Filters by other genres match no item."""
+
     def __init__(
         self,
         *,
@@ -1337,10 +1342,11 @@ class ReleaseStatus(_message.Message):
         evaluation: Global___ReleaseStatus.Evaluation | None = ...,
         refitted: _builtins.bool = ...,
         implicit_feedback: _builtins.bool = ...,
+        genres: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["evaluation", b"evaluation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_fingerprint", b"data_fingerprint", "data_source", b"data_source", "ensemble_metrics", b"ensemble_metrics", "evaluation", b"evaluation", "implicit_feedback", b"implicit_feedback", "item_count", b"item_count", "models", b"models", "published_at", b"published_at", "rating_count", b"rating_count", "refitted", b"refitted", "release_id", b"release_id", "user_count", b"user_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_fingerprint", b"data_fingerprint", "data_source", b"data_source", "ensemble_metrics", b"ensemble_metrics", "evaluation", b"evaluation", "genres", b"genres", "implicit_feedback", b"implicit_feedback", "item_count", b"item_count", "models", b"models", "published_at", b"published_at", "rating_count", b"rating_count", "refitted", b"refitted", "release_id", b"release_id", "user_count", b"user_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -790,8 +790,29 @@ class ListReleasesResponse(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class ModelSecondsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     RELEASE_IDS_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
+    MODEL_SECONDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def release_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The releases that are loaded and warmed up, most recently promoted first."""
@@ -800,15 +821,22 @@ class ListReleasesResponse(_message.Message):
     def refused(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListReleasesResponse.RefusedRelease]:
         """The releases that were refused. The backend continues to serve the releases it has."""
 
+    @_builtins.property
+    def model_seconds(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """The seconds that each model has taken since the backend started, by the model's name. Their
+        ratios tell which models are slow.
+        """
+
     def __init__(
         self,
         *,
         release_ids: _abc.Iterable[_builtins.str] | None = ...,
         refused: _abc.Iterable[Global___ListReleasesResponse.RefusedRelease] | None = ...,
+        model_seconds: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["refused", b"refused", "release_ids", b"release_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_seconds", b"model_seconds", "refused", b"refused", "release_ids", b"release_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

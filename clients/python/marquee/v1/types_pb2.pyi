@@ -93,6 +93,10 @@ class _DegradedReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Degrad
     """The gateway is overloaded, and left out the reasons that the request asks for. The items are
     those of a full answer.
     """
+    DEGRADED_REASON_MODELS_LEFT_OUT: _DegradedReason.ValueType  # 10
+    """The gateway is overloaded even with the fewest answers computed at once, and left out the models
+    that take the longest. `AnswerSource.models` names those that took part.
+    """
 
 class DegradedReason(_DegradedReason, metaclass=_DegradedReasonEnumTypeWrapper):
     """Why an answer is degraded, that is, computed without a part of the release's ensemble."""
@@ -118,6 +122,10 @@ DEGRADED_REASON_INFERENCE_OVERLOADED: DegradedReason.ValueType  # 8
 DEGRADED_REASON_REASONS_LEFT_OUT: DegradedReason.ValueType  # 9
 """The gateway is overloaded, and left out the reasons that the request asks for. The items are
 those of a full answer.
+"""
+DEGRADED_REASON_MODELS_LEFT_OUT: DegradedReason.ValueType  # 10
+"""The gateway is overloaded even with the fewest answers computed at once, and left out the models
+that take the longest. `AnswerSource.models` names those that took part.
 """
 Global___DegradedReason: _TypeAlias = DegradedReason  # noqa: Y015
 

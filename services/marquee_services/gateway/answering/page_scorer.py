@@ -19,6 +19,7 @@ from marquee_services.gateway.ranking.pages import Page, best_positions, cut_pag
 from marquee_services.gateway.ranking.ranked_candidates import RankedCandidates
 from marquee_services.gateway.ranking.router import Router
 from marquee_services.gateway.ranking.scored_candidates import ScoredCandidates
+from marquee_services.gateway.releases.release import GatewayRelease
 from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE
 from marquee_services.server.wire import MAX_RETRIEVED
 
@@ -71,6 +72,10 @@ class PageScorer:
         """Caches the ranking of a list for its further pages."""
         self._list_cache.put(list_id, ranked)
 
+    def slowest_models(self, release: GatewayRelease) -> frozenset[str]:
+        """The models that are left out while there is too much load; see `Router`."""
+        return self._router.slowest_models(release)
+
     async def score_page(
         self,
         resolved: ResolvedRequest,
@@ -121,7 +126,12 @@ class PageScorer:
             if page.has_more or ranked.items is None or len(ranked.items) >= eligible_count:
                 break
             # Further candidates must be ranked by the same backends as the earlier ones.
-            selection = ModelSelection(options.model, ranked.backends, required=True)
+            selection = ModelSelection(
+                options.model,
+                ranked.backends,
+                required=True,
+                left_out=resolved.selection.left_out,
+            )
             try:
                 more = await self._rank(resolved, ranked, ranked.best_count, selection, deadline)
             except BackendError as error:
@@ -202,7 +212,7 @@ class PageScorer:
             resolved.release,
             resolved.subject,
             items,
-            ModelSelection(model, ranked.backends),
+            ModelSelection(model, ranked.backends, left_out=resolved.selection.left_out),
             deadline,
             known,
             with_ranking,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
@@ -63,6 +64,7 @@ class Recommender:
         field: str = "subject",
         paged: bool = True,
         leave_out_reasons: bool = False,
+        leave_out_models: bool = False,
     ) -> pb.RecommendResponse:
         """Computes a page of recommendations.
 
@@ -73,6 +75,8 @@ class Recommender:
             paged: Whether the answer may carry a token for the next page.
             leave_out_reasons: Whether to leave out reasons, and say so, if the request asks for
                 them.
+            leave_out_models: Whether to leave out the slowest models, and say so. A further page
+                is ranked as the first one was.
 
         Raises:
             ServiceError: The request cannot be answered; the protocol lists the method's errors.
@@ -83,6 +87,11 @@ class Recommender:
         token = PageToken.verify(request.page_token, digest)
         resolved = resolve_request(self._routing, self._fresh, request, token, field)
         release = resolved.release
+        if leave_out_models and token is None and not options.model:
+            left_out = self._page_scorer.slowest_models(release)
+            selection = replace(resolved.selection, left_out=left_out)
+            resolved = replace(resolved, selection=selection)
+        left_out = resolved.selection.left_out
         scored_page = await self._page_scorer.score_page(resolved, options, size, deadline)
         ranked, page, scored = scored_page.ranked, scored_page.page, scored_page.scored
         shown = ranked.item_indexes(page.positions)
@@ -116,6 +125,7 @@ class Recommender:
                 digest,
                 resolved.offset + size,
                 resolved.feedback.version,
+                tuple(sorted(left_out)),
             ).encode()
         response = pb.RecommendResponse(
             recommendation_id=resolved.list_id,
@@ -133,7 +143,10 @@ class Recommender:
         if leave_out_reasons:
             response.source.degraded = True
             response.source.degraded_reasons.append(types_pb2.DEGRADED_REASON_REASONS_LEFT_OUT)
-        elif token is None:
+        if left_out:
+            response.source.degraded = True
+            response.source.degraded_reasons.append(types_pb2.DEGRADED_REASON_MODELS_LEFT_OUT)
+        if not (leave_out_reasons or left_out) and token is None:
             adds_ratings = request.subject.ratings or request.subject.liked_item_ids
             self._answer_cache.put(
                 resolved.route.cache_key,

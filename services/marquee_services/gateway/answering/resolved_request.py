@@ -116,7 +116,10 @@ def resolve_request(
         eligible=eligible,
         unknown_items=tuple(dict.fromkeys((*subject.unknown_items, *unknown))),
         selection=ModelSelection(
-            options.model, required_backends, required=required_backends is not None
+            options.model,
+            required_backends,
+            required=required_backends is not None,
+            left_out=frozenset(token.left_out) if token else frozenset(),
         ),
         offset=token.offset if token else 0,
         feedback=feedback,

@@ -163,6 +163,7 @@ def _release_status(release: GatewayRelease) -> pb.ReleaseStatus:
         ),
         refitted=manifest.data.refitted,
         implicit_feedback=not release.predicts_stars,
+        genres=release.catalogue.genres,
     )
 
 

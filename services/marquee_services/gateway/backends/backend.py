@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 import structlog
 
 from marquee_services.gateway.backends.addresses import Address, resolve
 from marquee_services.gateway.backends.failures import BackendError, Failure, LastError
+from marquee_services.gateway.backends.hedging import HedgedCalls
 from marquee_services.gateway.backends.interface import AnyReplica
-from marquee_services.gateway.backends.latency import HedgeBudget, hedge_after
 from marquee_services.gateway.backends.monitor import BackendMonitor
 from marquee_services.gateway.backends.replica import Replica
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.server.certificates import Certificates
-from marquee_services.server.lanes import LANE, Lane
 from marquee_services.server.metrics import Metrics
 
 _log = structlog.get_logger()
@@ -31,7 +30,8 @@ class Backend:
 
     Each call goes to a healthy replica that holds the release and costs least by latency and calls
     in flight (`latency.py`). If that replica is unavailable or lacks the release, the call is tried
-    on another one; if it takes much longer than usual, another one is asked as well.
+    on another one; if it takes much longer than usual, another one is asked as well (`hedging.py`).
+    A replica that fails or is late again and again is left out until it is well (`circuit.py`).
 
     Attributes:
         name: The backend's name, `cf` or `inference`.
@@ -51,9 +51,9 @@ class Backend:
         self.target = target
         self.replicas: dict[Address, Replica] = {}
         self._settings = settings
-        self._hedges = HedgeBudget()
         self._certificates = certificates
         self._monitor = monitor or BackendMonitor(Metrics())
+        self._calls = HedgedCalls(name, self._healthy_replicas, self._monitor)
         self._release_in_service = ""
         self._resolve_error = LastError()
 
@@ -78,6 +78,12 @@ class Backend:
         }
 
     @property
+    def model_seconds(self) -> Mapping[str, float]:
+        """The seconds that each model has taken in the healthy replica that has worked most."""
+        found = [replica.model_seconds for replica in self._healthy_replicas()]
+        return max(found, key=lambda seconds: sum(seconds.values()), default={})
+
+    @property
     def last_error(self) -> LastError:
         """The most recent error of a replica or of resolving the target."""
         errors = [replica.last_error for replica in self.replicas.values()]
@@ -86,6 +92,10 @@ class Backend:
     def replica_states(self) -> list[tuple[str, bool]]:
         """The address of each replica, and whether it is healthy."""
         return [(replica.address, replica.healthy) for replica in self.replicas.values()]
+
+    def open_circuits(self) -> Sequence[str]:
+        """The addresses of the replicas that are left out by their circuit breakers."""
+        return [r.address for r in self.replicas.values() if r.circuit.is_open]
 
     def serves(self, release_id: str) -> bool:
         """Whether a connected and healthy replica has loaded a release."""
@@ -130,82 +140,16 @@ class Backend:
         due = asyncio.get_running_loop().time() + timeout
         tried: set[Replica] = set()
         error = BackendError(self.name, Failure.UNAVAILABLE, "no replica is healthy")
-        self._hedges.add_call()
-        while (replica := self._best(tried, release_id, preferred)) is not None:
+        self._calls.begin(release_id, call, due)
+        while (replica := self._calls.best(tried, release_id, preferred)) is not None:
             tried.add(replica)
             try:
-                return await self._hedged(replica, tried, release_id, call, due)
+                return await self._calls.call(replica, tried, release_id, call, due)
             except BackendError as failed:
                 if failed.failure not in _RETRIED_FAILURES:
                     raise
                 error = failed
         raise error
-
-    async def _hedged(
-        self,
-        replica: Replica,
-        tried: set[Replica],
-        release_id: str,
-        call: Callable[[Replica, float], Awaitable[_T]],
-        due: float,
-    ) -> _T:
-        """Calls a replica, and another one as well if the first takes much longer than usual."""
-        other = self._best(tried, release_id, None)
-        if other is None or release_id not in other.releases:
-            return await self._attempt(replica, call, due)
-        loop = asyncio.get_running_loop()
-        attempts = {asyncio.create_task(self._attempt(replica, call, due))}
-        try:
-            averages = [replica.latency.value(loop.time()), other.latency.value(loop.time())]
-            done, _ = await asyncio.wait(attempts, timeout=hedge_after(averages))
-            if not done and self._hedges.take():
-                tried.add(other)
-                attempts.add(asyncio.create_task(self._attempt(other, call, due)))
-            while True:
-                done, pending = await asyncio.wait(attempts, return_when=asyncio.FIRST_COMPLETED)
-                answered = [attempt for attempt in done if attempt.exception() is None]
-                if answered or not pending:
-                    return (answered or list(done))[0].result()
-                attempts = pending  # One failed: the other decides.
-        finally:
-            for attempt in attempts:
-                attempt.cancel()
-
-    async def _attempt(
-        self, replica: Replica, call: Callable[[Replica, float], Awaitable[_T]], due: float
-    ) -> _T:
-        """Calls a replica, and measures how long it takes."""
-        loop = asyncio.get_running_loop()
-        start = loop.time()
-        replica.calls_in_flight += 1
-        replica.last_called_at = start
-        try:
-            return await call(replica, due - start)
-        finally:
-            replica.calls_in_flight -= 1
-            now = loop.time()
-            if LANE.get() is Lane.INTERACTIVE:
-                replica.latency.observe(now - start, now)
-
-    def _best(
-        self, tried: set[Replica], release_id: str, preferred: AnyReplica | None
-    ) -> Replica | None:
-        """The healthy replica to call next; None if all have been tried."""
-        untried = [r for r in self._healthy_replicas() if r not in tried]
-        if len(untried) < 2:
-            return untried[0] if untried else None
-        now = asyncio.get_running_loop().time()
-        # Equally good replicas take turns: the one called longest ago comes first.
-        return min(
-            untried,
-            key=lambda r: (
-                release_id not in r.releases,
-                r is not preferred,
-                (r.calls_in_flight + 1) * r.latency.magnitude(now),
-                r.calls_in_flight,
-                r.last_called_at,
-            ),
-        )
 
     async def watch(self) -> None:
         """Resolves the target and probes the replicas periodically, until cancelled."""
@@ -222,6 +166,7 @@ class Backend:
 
     async def close(self) -> None:
         """Closes the channels to all replicas."""
+        self._calls.close()
         for replica in self.replicas.values():
             await replica.close()
 

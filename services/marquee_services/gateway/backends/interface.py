@@ -80,11 +80,18 @@ class AnyBackend(Protocol):
         """Why the backend refused to load releases, by release id."""
 
     @property
+    def model_seconds(self) -> Mapping[str, float]:
+        """The seconds that each model has taken so far; only their ratios have a meaning."""
+
+    @property
     def last_error(self) -> LastError:
         """The backend's most recent error."""
 
     def replica_states(self) -> Sequence[tuple[str, bool]]:
         """The address of each replica, and whether it is healthy."""
+
+    def open_circuits(self) -> Sequence[str]:
+        """The addresses of the replicas that are left out because they are late or fail."""
 
     def serves(self, release_id: str) -> bool:
         """Whether the backend can answer with a release without delay."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import grpc
-from prometheus_client import Histogram
+from prometheus_client import Counter, Histogram
 from prometheus_client.metrics_core import Metric
 
 from marquee.v1 import scoring_service_pb2
@@ -22,6 +22,7 @@ _DESCRIPTOR = scoring_service_pb2.DESCRIPTOR.services_by_name["ScoringService"]
 _SERVICE = _DESCRIPTOR.full_name
 _BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _STATES = {True: "healthy", False: "unhealthy"}
+_HEDGES = ("late", "moved", "trial")
 
 
 class BackendMonitor:
@@ -42,6 +43,13 @@ class BackendMonitor:
             buckets=_BUCKETS_S,
             registry=metrics.registry,
         )
+        self._hedges = Counter(
+            "marquee_hedged_calls_total",
+            "Number of calls to backends that were sent to a second replica: late ones, those "
+            "moved from a replica whose circuit opened, and trials of such a replica.",
+            ("backend", "why"),
+            registry=metrics.registry,
+        )
         names = {method.name: f"{_SERVICE}/{method.name}" for method in _DESCRIPTOR.methods}
         metrics.read_on_scrape(lambda: [stable_durations("client", self._seconds, names)])
         # `labels()` costs more than an observation.
@@ -49,7 +57,19 @@ class BackendMonitor:
 
     def watch(self, backends: Sequence[AnyBackend]) -> None:
         """Reports the state of backends from now on."""
+        for backend in backends:
+            for why in _HEDGES:
+                self._hedges.labels(backend.name, why)
         self._metrics.read_on_scrape(lambda: _states(backends))
+
+    def hedged(self, backend: str, why: str) -> None:
+        """Counts a call that is sent to a second replica.
+
+        Args:
+            backend: The backend's name.
+            why: `late`, `moved` or `trial`.
+        """
+        self._hedges.labels(backend, why).inc()
 
     async def call(
         self, backend: str, address: str, stub: Any, method: str, request: Any, timeout: float
@@ -101,12 +121,14 @@ def _states(backends: Iterable[AnyBackend]) -> Iterator[Metric]:
     healthy: dict[tuple[str], float] = {}
     counts: dict[tuple[str, str], float] = {}
     replicas: dict[tuple[str, str], float] = {}
+    circuits: dict[tuple[str, str], float] = {}
     for backend in backends:
         healthy[(backend.name,)] = backend.healthy
         counts |= {(backend.name, state): 0.0 for state in _STATES.values()}
         for address, is_healthy in backend.replica_states():
             counts[backend.name, _STATES[is_healthy]] += 1
             replicas[backend.name, address] = is_healthy
+            circuits[backend.name, address] = address in backend.open_circuits()
     yield gauge(
         "marquee_backend_healthy",
         "Whether a replica of the backend answers.",
@@ -123,5 +145,11 @@ def _states(backends: Iterable[AnyBackend]) -> Iterator[Metric]:
         "marquee_replica_healthy",
         "Whether a replica answers.",
         replicas,
+        ("backend", "address"),
+    )
+    yield gauge(
+        "marquee_replica_circuit_open",
+        "Whether a replica is left out because its calls are late or fail.",
+        circuits,
         ("backend", "address"),
     )

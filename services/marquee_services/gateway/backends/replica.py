@@ -12,6 +12,7 @@ from marquee.v1 import scoring_service_pb2 as pb
 from marquee_core.arrays import Bool, Float32, Int32
 from marquee_services.gateway.backends.addresses import Address
 from marquee_services.gateway.backends.answers import unpack_rankings, unpack_scores
+from marquee_services.gateway.backends.circuit import Circuit
 from marquee_services.gateway.backends.connection import Connection
 from marquee_services.gateway.backends.failures import BackendError, Failure, LastError
 from marquee_services.gateway.backends.latency import PeakLatency
@@ -47,9 +48,11 @@ class Replica:
             since. Unhealthy servers are not called, so requests do not wait for a frozen server.
         releases: The ids of the releases that the server has loaded, newest first.
         refused: Why the server refused to load releases, by release id.
+        model_seconds: The seconds that each model has taken since the server started.
         calls_in_flight: How many calls are waiting for the server's answer.
         last_called_at: When the last call began, in seconds of the event loop's clock.
         latency: How long interactive calls take.
+        circuit: Whether the server is left out because it is late or fails.
         last_error: The most recent error.
     """
 
@@ -66,9 +69,11 @@ class Replica:
         self.healthy = False
         self.releases: tuple[str, ...] = ()
         self.refused: Mapping[str, str] = {}
+        self.model_seconds: Mapping[str, float] = {}
         self.calls_in_flight = 0
         self.last_called_at = 0.0
         self.latency = PeakLatency()
+        self.circuit = Circuit()
         self.last_error = LastError()
         self._timeout = settings.backend_timeout
         self._monitor = monitor
@@ -239,6 +244,7 @@ class Replica:
             return
         self.releases = tuple(response.release_ids)
         self.refused = {refused.release_id: refused.why for refused in response.refused}
+        self.model_seconds = dict(response.model_seconds)
         if not self.healthy:
             _log.info("backend_healthy", backend=self.name, address=self.address)
         self.healthy = True

@@ -35,6 +35,7 @@ class PageToken:
         offset: How many items the earlier pages hold.
         feedback_version: The version of the user's feedback that the first page was ranked with;
             0 for none.
+        left_out: The models that the first page's ranking left out because of the load.
     """
 
     list_id: str
@@ -43,6 +44,7 @@ class PageToken:
     request_digest: str
     offset: int
     feedback_version: int = 0
+    left_out: tuple[str, ...] = ()
 
     @classmethod
     def verify(cls, text: str, digest: str) -> PageToken | None:
@@ -69,7 +71,8 @@ class PageToken:
         """The token as URL-safe text."""
         fields: tuple[Any, ...] = (
             *(self.list_id, self.release_id, self.backends, self.request_digest, self.offset),
-            *((self.feedback_version,) if self.feedback_version else ()),
+            *((self.feedback_version,) if self.feedback_version or self.left_out else ()),
+            *((self.left_out,) if self.left_out else ()),
         )
         body = _JSON.encode(fields).encode()
         return base64.urlsafe_b64encode(_checksum(body) + body).decode()
@@ -101,6 +104,13 @@ class PageToken:
                             return token
                         case [int(feedback_version)] if feedback_version > 0:
                             return replace(token, feedback_version=feedback_version)
+                        case [int(feedback_version), [str(first), *others]] if (
+                            feedback_version >= 0 and all(isinstance(name, str) for name in others)
+                        ):
+                            left_out = (first, *others)
+                            return replace(
+                                token, feedback_version=feedback_version, left_out=left_out
+                            )
         except (ValueError, binascii.Error, RecursionError) as error:
             raise PageTokenMismatch("damaged") from error
         raise PageTokenMismatch("damaged")

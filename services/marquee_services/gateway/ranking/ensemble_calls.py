@@ -16,6 +16,7 @@ from marquee_services.errors import DeadlineExceeded, ModelUnavailable
 from marquee_services.gateway.backends.failures import BackendError, Failure
 from marquee_services.gateway.backends.interface import AnyBackend, AnyReplica
 from marquee_services.gateway.ranking.deadline import Deadline
+from marquee_services.gateway.ranking.economy import without_models
 from marquee_services.gateway.ranking.subjects import ResolvedSubject
 from marquee_services.gateway.releases.release import GatewayRelease
 
@@ -32,11 +33,13 @@ class ModelSelection:
         backends: The backends to use: those that ranked the list's first page. None to use every
             backend of the release.
         required: Whether all of `backends` must answer.
+        left_out: The models of the ensemble that are not used, because they take too long.
     """
 
     model: str = ""
     backends: frozenset[str] | None = None
     required: bool = False
+    left_out: frozenset[str] = frozenset()
 
 
 class EnsembleCalls:
@@ -90,7 +93,8 @@ class EnsembleCalls:
         """The blends of the selected models, for the backends that take part."""
         if self._selection.model:
             return self._blends_of_model
-        return self._release.ensemble.by_backends[self.available]
+        blends = self._release.ensemble.by_backends[self.available]
+        return without_models(self._release, blends, self._selection.left_out)
 
     @cached_property
     def _blends_of_model(self) -> BlendPair:

@@ -14,6 +14,7 @@ from marquee_services.gateway.backends.failures import BackendError
 from marquee_services.gateway.backends.interface import AnyBackend, AnyReplica
 from marquee_services.gateway.backends.ranking import BackendRanking
 from marquee_services.gateway.ranking.deadline import Deadline
+from marquee_services.gateway.ranking.economy import slowest_models
 from marquee_services.gateway.ranking.ensemble_calls import EnsembleCalls, ModelSelection
 from marquee_services.gateway.ranking.own_models import (
     best_in_order,
@@ -39,6 +40,17 @@ class Router:
     def can_use_full_ensemble(self, release: GatewayRelease) -> bool:
         """Whether every backend that a release needs is healthy and has loaded it."""
         return all(self.backends[name].serves(release.release_id) for name in release.backends)
+
+    def slowest_models(self, release: GatewayRelease) -> frozenset[str]:
+        """The models of a release's full ensemble that are left out while there is too much load.
+
+        Args:
+            release: The release.
+        """
+        seconds: dict[str, float] = {}
+        for name in release.backends:
+            seconds |= self.backends[name].model_seconds
+        return slowest_models(release, release.ensemble.by_backends[release.backends], seconds)
 
     async def rank(
         self,

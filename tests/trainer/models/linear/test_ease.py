@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,14 +130,14 @@ def test_similarities_are_symmetric_and_bounded() -> None:
 
 
 def test_a_large_catalogue_is_covered_by_its_most_liked_items() -> None:
-    """Items beyond `max_items` score 0; the others score as if they were the whole catalogue."""
+    """Without a tail, items beyond `max_items` score 0; the others score as if alone."""
     stars = made_up()
     stars[:, [2, 17]] = 0
     stars[0, [2, 17]] = 5
     kept = np.delete(np.arange(stars.shape[1]), [2, 17])
     whole = data_of(stars)
     head = data_of(stars[:, kept])
-    cut = fitted(whole, EASEConfig(max_items=len(kept))).scorer
+    cut = fitted(whole, EASEConfig(max_items=len(kept), tail_sources=0)).scorer
     users = range(len(stars))
     scores = cut.score(whole.matrix.profiles(users))
     np.testing.assert_allclose(
@@ -146,6 +147,83 @@ def test_a_large_catalogue_is_covered_by_its_most_liked_items() -> None:
     row = cut.similarities(17)
     assert row is not None
     assert np.flatnonzero(row).tolist() == [17]
+
+
+def test_the_tail_is_a_regression_on_the_core(tmp_path: Path) -> None:
+    """With all items of the core as sources, one further item has the weights of the whole EASE.
+
+    The weights to it are those of its regression on the others, which do not change if the others
+    are fitted without it. Those from it follow from the symmetric partial correlation.
+    """
+    stars = made_up()
+    stars[stars[:, 8] >= 3, 8] = 0
+    stars[:4, 8] = 5  # the least liked item
+    data, config = data_of(stars), EASEConfig(regularisation=2.0)
+    likes = (stars >= 3).sum(axis=0)
+    core = np.delete(likes, 8)
+    # So that λ = c √n̄ is the same for both.
+    other = replace(config, regularisation=2.0 * float(np.sqrt(likes.mean() / core.mean())))
+    whole = fitted(data, config).scorer
+    cut = fitted(data, replace(other, max_items=len(core), tail_sources=len(core))).scorer
+    assert cut.weights.coverage == (len(core), 1)
+    rated = np.arange(30, dtype=np.int32)
+    np.testing.assert_allclose(
+        cut.weights.from_items(rated, 8), whole.weights.from_items(rated, 8), atol=1e-5
+    )
+    own, expected = cut.similarities(8), whole.similarities(8)
+    assert own is not None
+    assert expected is not None
+    np.testing.assert_allclose(own, expected, atol=0.02)
+    for item in (3, 8):
+        row = cut.similarities(item)
+        assert row is not None
+        assert row[8] == pytest.approx(own[item])
+    # The weights from the item belong to the same correlation.
+    scales = np.sqrt(np.append(cut._precisions, cut._tail_precisions))
+    back = cut.weights.from_items(np.array([8], np.int32), 3)[0]
+    assert back * scales[3] / scales[-1] == pytest.approx(float(own[3]), abs=1e-5)
+    profiles = data.matrix.profiles(range(len(stars)))
+    cut.save(tmp_path)
+    again = EASEScorer.load(tmp_path, data)
+    np.testing.assert_array_equal(again.score(profiles), cut.score(profiles))
+
+
+def test_scores_with_a_tail_are_the_sums_of_their_evidence() -> None:
+    """A few sources for each of many further items; contributions add up for all of them."""
+    data = data_of(made_up())
+    scorer = fitted(data, EASEConfig(max_items=12, tail_sources=5)).scorer
+    assert scorer.weights.coverage == (12, 18)
+    items = np.arange(30, dtype=np.int32)
+    for user in (0, 7):
+        profile = data.matrix.profiles([user])
+        scores = scorer.score(profile)[0]
+        for item, evidence in zip(items, scorer.rated_evidence(profile, items, 99), strict=True):
+            total = float(evidence.contributions.sum()) + evidence.remainder
+            assert total == pytest.approx(float(scores[item]), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("tail_items", lambda a: a[::-1].copy()),
+        ("tail_items", lambda a: a + 30),
+        ("tail_sources", lambda a: a + 30),
+        ("tail_indptr", lambda a: a[::-1].copy()),
+        ("tail_forward", lambda a: np.full_like(a, np.nan)),
+        ("tail_precisions", np.zeros_like),
+    ],
+)
+def test_a_damaged_tail_is_refused(
+    tmp_path: Path, name: str, change: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    """A release whose sparse weights cannot be right is not loaded."""
+    data = data_of(made_up())
+    fitted(data, EASEConfig(max_items=12, tail_sources=5)).scorer.save(tmp_path)
+    array = np.load(tmp_path / f"{name}.npy")
+    # `save_array` refuses what is not finite.
+    np.save(tmp_path / f"{name}.npy", change(array))
+    with pytest.raises(ArtifactError, match=name):
+        EASEScorer.load(tmp_path, data)
 
 
 def test_low_ratings_are_not_likes() -> None:

@@ -9,7 +9,9 @@ from marquee_core.ratings import RatingsMatrix
 from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_core.scorers.slit import SLITConfig
+from marquee_trainer.models.linear import slit, tail
 from marquee_trainer.models.linear.slit import SLIT
+from marquee_trainer.models.linear.transitions import transitions
 from marquee_trainer.models.model import Training
 
 ITEMS = 12
@@ -157,3 +159,26 @@ def test_an_invalid_configuration_is_refused(values: dict[str, float]) -> None:
     """A configuration with a value out of range cannot be made."""
     with pytest.raises(ValueError, match=next(iter(values))):
         SLITConfig(**values)  # type: ignore[arg-type]
+
+
+def test_the_tail_is_regressed_on_the_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all items of the core as sources, further items have the weights of a direct solution.
+
+    The products with the tail are computed in several blocks.
+    """
+    monkeypatch.setattr(slit, "_TAIL_CELLS", 1)
+    monkeypatch.setattr(slit, "TAIL_BLOCK", 2)
+    monkeypatch.setattr(tail, "TAIL_BLOCK", 2)
+    data = data_of(made_up(), 40, ITEMS)
+    config = SLITConfig(max_items=7, tail_sources=7)
+    weights = fitted(data, config).scorer.weights
+    assert weights.coverage == (7, ITEMS - 7)
+    gram, next_liked = transitions(
+        data.matrix, np.arange(ITEMS, dtype=np.int32), config, data.dislike_limit
+    )
+    core = weights.items
+    system = gram[np.ix_(core, core)].astype(np.float64)
+    system += config.regularisation * system.diagonal().mean() * np.eye(7)
+    for item in np.setdiff1d(np.arange(ITEMS), core):
+        expected = np.linalg.solve(system, next_liked[core, item])
+        np.testing.assert_allclose(weights.from_items(core, int(item)), expected, atol=1e-5)

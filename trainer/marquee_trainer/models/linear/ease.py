@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from marquee_core.arrays import Float32, Float64
+from marquee_core.arrays import Float32, Float64, Int32
 from marquee_core.scorers.ease import EASEConfig, EASEScorer
 from marquee_core.scorers.item_weights import (
     ItemWeights,
@@ -14,11 +14,14 @@ from marquee_core.scorers.item_weights import (
 )
 from marquee_core.scorers.neighbours import RowMatrix
 from marquee_core.scorers.scorer import ReleaseData
+from marquee_core.scorers.tail_weights import TailWeights
 from marquee_trainer.models.linear.implicit_feedback import (
     DISLIKE_WEIGHTS,
     ImplicitFeedbackModel,
     most_liked,
+    tail_items,
 )
+from marquee_trainer.models.linear.tail import regress, tail_of
 from marquee_trainer.threads import blas_threads, threads_of_system
 
 # Rows of the Gram matrix computed at once, as a sparse product.
@@ -39,8 +42,8 @@ def gram(rows: RowMatrix) -> Float64:
     return product
 
 
-def weight_users(rows: RowMatrix, damping: float) -> RowMatrix:
-    """Computes √W X, where the weight of a user with n items is proportional to (1 + n)^−s.
+def user_weights(rows: RowMatrix, damping: float) -> Float32:
+    """The weight of each user, proportional to (1 + n)^−s for a user with n items (float32, users).
 
     The weights are scaled so that their mean over all entries of X is 1.
 
@@ -52,21 +55,34 @@ def weight_users(rows: RowMatrix, damping: float) -> RowMatrix:
     weights = (1.0 + counts) ** -damping
     if rows.nnz:
         weights *= rows.nnz / float(weights @ counts)
+    return weights.astype(np.float32)
+
+
+def weighted(rows: RowMatrix, weights: Float32) -> RowMatrix:
+    """√W X for X and the weights of its rows (float32, users × m)."""
     scaled = rows.copy()
-    scaled.data *= np.repeat(np.sqrt(weights), counts).astype(np.float32)
+    scaled.data *= np.repeat(np.sqrt(weights), np.diff(rows.indptr))
     return scaled
 
 
-def solve(product: Float64, penalty: float, dropout: float) -> tuple[Float32, Float32]:
-    """Computes B (float32, m × m) and the diagonal of P (float32, m); see `EASE`.
+def regularise(product: Float64, penalty: float, dropout: float) -> None:
+    """Adds the expected effect of dropout and the penalty to XᵀWX, in place; see `EASE`.
 
     Args:
-        product: XᵀWX (float64, m × m); it is overwritten.
+        product: XᵀWX (float64, m × m).
         penalty: λ, positive.
         dropout: p, at least 0 and below 1.
     """
     product.flat[:: len(product) + 1] /= 1.0 - dropout
     product.flat[:: len(product) + 1] += penalty
+
+
+def solve(product: Float64) -> tuple[Float32, Float32]:
+    """Computes B (float32, m × m) and the diagonal of P (float32, m); see `EASE`.
+
+    Args:
+        product: The regularised XᵀWX (float64, m × m).
+    """
     # Unlike SciPy's, NumPy's inversion releases the interpreter lock, so Ctrl-C can end it.
     with blas_threads(threads_of_system(len(product))):
         inverse: Float64 = np.linalg.inv(product).astype(np.float64, copy=False)
@@ -104,6 +120,17 @@ class EASE(ImplicitFeedbackModel[EASEConfig, EASEScorer]):
 
     def learn(self, data: ReleaseData) -> EASEScorer:
         """See `OnePassModel.learn`."""
+        return self._solve(data, self._config.tail_sources)
+
+    def learn_to_compare(self, data: ReleaseData) -> EASEScorer:
+        """See `ImplicitFeedbackModel.learn_to_compare`: without the tail."""
+        return self._solve(data, 0)
+
+    def is_complete(self, data: ReleaseData) -> bool:
+        """See `ImplicitFeedbackModel.is_complete`."""
+        return not self._config.tail_sources or data.matrix.item_count <= self._config.max_items
+
+    def _solve(self, data: ReleaseData, tail_sources: int) -> EASEScorer:
         config, count = self._config, data.matrix.item_count
         profiles = data.matrix.all_profiles()
         items = most_liked(data.matrix, config.minimum_stars, config.max_items)
@@ -117,10 +144,65 @@ class EASE(ImplicitFeedbackModel[EASEConfig, EASEScorer]):
             config.fitted_dislike,
             data.dislike_limit,
         )
+        # The weights of users follow from the core, so that it is the same with and without a tail.
         rows = history_rows(profiles, values, len(items), positions)
         likes = (values == 1.0) & (positions[profiles.items] >= 0)
         mean_likes = np.count_nonzero(likes) / len(items)
         penalty = config.regularisation * np.sqrt(max(1.0, mean_likes))
-        product = gram(weight_users(rows, config.activity_damping))
-        weights, precisions = solve(product, penalty, config.dropout)
-        return EASEScorer(data, config, ItemWeights(items, weights, count), precisions)
+        users = user_weights(rows, config.activity_damping)
+        rows = weighted(rows, users)
+        product = gram(rows)
+        regularise(product, penalty, config.dropout)
+        weights, precisions = solve(product)
+        others = tail_items(data.matrix, items, values) if tail_sources else items[:0]
+        if not len(others):
+            return EASEScorer(data, config, ItemWeights(items, weights, count), precisions)
+        tail_rows = history_rows(profiles, values, len(others), positions_of(others, count))
+        tail, tail_precisions = self._tail(
+            others, product, penalty, precisions, rows, weighted(tail_rows, users)
+        )
+        return EASEScorer(
+            data, config, ItemWeights(items, weights, count, tail), precisions, tail_precisions
+        )
+
+    def _tail(
+        self,
+        items: Int32,
+        product: Float64,
+        penalty: float,
+        precisions: Float32,
+        rows: RowMatrix,
+        tail_rows: RowMatrix,
+    ) -> tuple[TailWeights, Float32]:
+        """Regresses the items of the tail on the core.
+
+        For an item j of the tail with the weights b from its sources S, P_jj = 1 / (A_jj − g·b) and
+        P_Sj = −P_jj b, where A is the matrix that P inverts and g its column of j. The weights to
+        the sources follow from the symmetry of P: B_js = −P_js / P_ss = b_s P_jj / P_ss.
+
+        Args:
+            items: The items of the tail, ascending (int32, t).
+            product: A of the core (float64, m × m).
+            penalty: λ.
+            precisions: The diagonal of P of the core (float32, m).
+            rows: √W X of the core (float32, users × m).
+            tail_rows: √W X of the tail (float32, users × t).
+
+        Returns:
+            The weights, and the diagonal of P of the tail (float32, t).
+        """
+        config = self._config
+        by_item = tail_rows.T.tocsr()
+        squares = np.asarray(by_item.multiply(by_item).sum(axis=1), dtype=np.float64)
+        diagonal = squares / (1.0 - config.dropout) + penalty
+        found = np.empty(len(items), dtype=np.float32)
+
+        def block_weights(part: slice) -> tuple[Int32, Float64, Float64]:
+            targets = (by_item[part] @ rows).toarray()
+            sources, weights = regress(product, targets, config.tail_sources)
+            explained = (np.take_along_axis(targets, sources, axis=1) * weights).sum(axis=1)
+            precision = 1.0 / (diagonal[part] - explained)
+            found[part] = precision
+            return sources, weights, weights * precision[:, None] / precisions[sources]
+
+        return tail_of(items, len(product), config.tail_sources, block_weights), found

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from marquee_core.arrays import Int32
+from marquee_core.arrays import Float32, Int32
 from marquee_core.output import Output
 from marquee_core.ratings import RatingsMatrix
 from marquee_core.scorers.scorer import ReleaseData, Scorer
@@ -49,6 +49,20 @@ def most_liked(matrix: RatingsMatrix, minimum_stars: float, max_items: int) -> I
     liked = matrix.items[matrix.ratings >= minimum_stars]
     counts = np.bincount(liked, minlength=matrix.item_count)
     return np.sort(np.argsort(-counts, kind="stable")[:max_items]).astype(np.int32)
+
+
+def tail_items(matrix: RatingsMatrix, core: Int32, values: Float32) -> Int32:
+    """The items outside the core that somebody likes, ascending (int32, t).
+
+    Args:
+        matrix: The training ratings.
+        core: The items of the core (int32, m).
+        values: The value of each rating; a positive one is a like (float32, ratings).
+    """
+    liked = np.zeros(matrix.item_count, dtype=np.bool_)
+    liked[matrix.items[values > 0]] = True
+    liked[core] = False
+    return np.flatnonzero(liked).astype(np.int32)
 
 
 def _on_scale(
@@ -90,19 +104,28 @@ class ImplicitFeedbackModel(OnePassModel[ConfigT_co, ScorerT_co]):
         from_stars = training.from_stars
         if from_stars is not None:
             self._config = replace(self._config, **_on_scale(asdict(self._config), from_stars))
-        self._scorer = self.learn(training.data)
+        task = None
         if training.validation is not None:
             task = RankingTask.of(
                 training.data.matrix, training.validation, training.relevant_stars
             ).sample(_MAX_USERS, training.seed)
-            if len(task.users):
-                self._choose(training.data, task, from_stars or float)
+        if task is None or not len(task.users):
+            self._scorer = self.learn(training.data)
+            return Fit()
+        self._choose(training.data, task, from_stars or float)
         return Fit()
+
+    def learn_to_compare(self, data: ReleaseData) -> ScorerT_co:
+        """Computes a scorer that configurations are compared by; by default that of `learn`.
+
+        A model that takes long to complete leaves out what does not change the comparison.
+        """
+        return self.learn(data)
 
     def _choose(
         self, data: ReleaseData, task: RankingTask, from_stars: Callable[[float], float]
     ) -> None:
-        """Sets the configuration and the scorer to the best tried; of equals, to the first.
+        """Sets the configuration to the best tried, of equals to the first, and the scorer to its.
 
         Args:
             data: The training ratings.
@@ -113,6 +136,7 @@ class ImplicitFeedbackModel(OnePassModel[ConfigT_co, ScorerT_co]):
         def ndcg(scorer: Scorer) -> float:
             return ranking_metrics(task, score_known(scorer, data), TOP).ndcg
 
+        self._scorer = self.learn_to_compare(data)
         reached = {self._config: ndcg(self.scorer)}
         for step in self._steps():
             start = self._config
@@ -120,10 +144,16 @@ class ImplicitFeedbackModel(OnePassModel[ConfigT_co, ScorerT_co]):
                 config = replace(start, **{**change, **_on_scale(change, from_stars)})
                 if config in reached:
                     continue
-                scorer = type(self)(config).learn(data)
+                scorer = type(self)(config).learn_to_compare(data)
                 reached[config] = ndcg(scorer)
                 if reached[config] > reached[self._config]:
                     self._config, self._scorer = config, scorer
+        if not self.is_complete(data):
+            self._scorer = self.learn(data)
+
+    def is_complete(self, data: ReleaseData) -> bool:  # noqa: ARG002 - overridden
+        """Whether `learn_to_compare` leaves nothing out that `learn` computes."""
+        return True
 
     def _steps(self) -> list[Sequence[Mapping[str, float]]]:
         """The alternative settings to try in each step."""

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
+from marquee_core.arrays import Float32, Float64, Int32
 from marquee_core.scorers.item_weights import ItemWeights
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_core.scorers.slit import SLITConfig, SLITScorer
+from marquee_core.scorers.tail_weights import TailWeights
 from marquee_trainer.models.linear.implicit_feedback import (
     DISLIKE_WEIGHTS,
     ImplicitFeedbackModel,
     most_liked,
+    tail_items,
 )
-from marquee_trainer.models.linear.transitions import transitions
+from marquee_trainer.models.linear.tail import TAIL_BLOCK, regress, tail_of
+from marquee_trainer.models.linear.transitions import transitions, transitions_to
 from marquee_trainer.threads import blas_threads, threads_of_system
+
+# Products of the core and a part of the tail that are held at once: 256 MB.
+_TAIL_CELLS = 1 << 26
 
 
 class SLIT(ImplicitFeedbackModel[SLITConfig, SLITScorer]):
@@ -38,6 +45,17 @@ class SLIT(ImplicitFeedbackModel[SLITConfig, SLITScorer]):
 
     def learn(self, data: ReleaseData) -> SLITScorer:
         """See `OnePassModel.learn`."""
+        return self._solve(data, self._config.tail_sources)
+
+    def learn_to_compare(self, data: ReleaseData) -> SLITScorer:
+        """See `ImplicitFeedbackModel.learn_to_compare`: without the tail."""
+        return self._solve(data, 0)
+
+    def is_complete(self, data: ReleaseData) -> bool:
+        """See `ImplicitFeedbackModel.is_complete`."""
+        return not self._config.tail_sources or data.matrix.item_count <= self._config.max_items
+
+    def _solve(self, data: ReleaseData, tail_sources: int) -> SLITScorer:
         config, matrix = self._config, data.matrix
         items = most_liked(matrix, config.minimum_stars, config.max_items)
         gram, next_liked = transitions(matrix, items, config, data.dislike_limit)
@@ -47,8 +65,36 @@ class SLIT(ImplicitFeedbackModel[SLITConfig, SLITScorer]):
         # Unlike SciPy's, NumPy's solver releases the interpreter lock, so Ctrl-C can end it.
         with blas_threads(threads_of_system(len(gram))):
             weights = np.linalg.solve(gram.astype(np.float64), next_liked.astype(np.float64))
-        return SLITScorer(
-            data,
-            config,
-            ItemWeights(items, weights.astype(np.float32, order="C"), matrix.item_count),
-        )
+        tail = None
+        if tail_sources:
+            tail = self._tail(data, items, gram)
+        dense = weights.astype(np.float32, order="C")
+        return SLITScorer(data, config, ItemWeights(items, dense, matrix.item_count, tail))
+
+    def _tail(self, data: ReleaseData, core: Int32, system: Float32) -> TailWeights:
+        """Regresses what users like next in the tail on what they rated before in the core.
+
+        Args:
+            data: The training ratings.
+            core: The items of the core (int32, m).
+            system: SᵀS + λI of the core (float32, m × m).
+        """
+        config, matrix = self._config, data.matrix
+        likes = matrix.ratings >= config.minimum_stars
+        likes &= matrix.ratings > data.dislike_limit
+        items = tail_items(matrix, core, likes.astype(np.float32))
+        size = max(1, _TAIL_CELLS // len(core) // TAIL_BLOCK) * TAIL_BLOCK
+        held = slice(0, 0)
+        targets = np.empty((0, len(core)), dtype=np.float32)
+
+        def block_weights(part: slice) -> tuple[Int32, Float64, Float64]:
+            nonlocal held, targets
+            if part.start >= held.stop:
+                held = slice(part.start, part.start + size)
+                found = transitions_to(matrix, core, items[held], config, data.dislike_limit)
+                targets = np.ascontiguousarray(found.T)
+            own = targets[part.start - held.start : part.stop - held.start]
+            sources, weights = regress(system, own, config.tail_sources)
+            return sources, weights, np.zeros_like(weights)
+
+        return tail_of(items, len(core), config.tail_sources, block_weights)

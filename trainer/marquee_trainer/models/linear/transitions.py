@@ -6,6 +6,7 @@ matrices that are larger than the processor's caches.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -43,8 +44,54 @@ def transitions(
     Returns:
         SᵀS and SᵀT (float32, m × m each).
     """
-    positions = positions_of(items, matrix.item_count)
-    columns = positions[matrix.items]
+    gram = np.zeros((len(items), len(items)), dtype=np.float32)
+    next_liked = np.zeros_like(gram)
+    for columns, history, _, target in _users(matrix, items, items, config, dislike_limit):
+        _add(gram, columns, columns, history.T @ history)
+        _add(next_liked, columns, columns, history.T @ target)
+    return gram, next_liked
+
+
+def transitions_to(
+    matrix: RatingsMatrix,
+    items: Int32,
+    targets: Int32,
+    config: SLITConfig,
+    dislike_limit: float,
+) -> Float32:
+    """Computes SᵀT for other items in T than in S (float32, m × t); see `transitions`.
+
+    Args:
+        matrix: The training ratings.
+        items: The items of S, ascending (int32, m).
+        targets: The items of T, ascending (int32, t).
+        config: The hyperparameters that weight the ratings.
+        dislike_limit: See `transitions`.
+    """
+    next_liked = np.zeros((len(items), len(targets)), dtype=np.float32)
+    for columns, history, others, target in _users(matrix, items, targets, config, dislike_limit):
+        if len(others):
+            _add(next_liked, columns, others, history.T @ target)
+    return next_liked
+
+
+def _users(
+    matrix: RatingsMatrix,
+    items: Int32,
+    targets: Int32,
+    config: SLITConfig,
+    dislike_limit: float,
+) -> Iterator[tuple[Int32, Float32, Int32, Float32]]:
+    """The rows of S and T of each user who has two moments.
+
+    Yields:
+        The columns of S that are not 0 (int32, n) with their values (float32, moments × n), then
+        those of T (int32, k) with theirs (float32, moments × k).
+    """
+    columns = positions_of(items, matrix.item_count)[matrix.items]
+    target_columns = columns
+    if targets is not items:
+        target_columns = positions_of(targets, matrix.item_count)[matrix.items]
     liked = (matrix.ratings >= config.minimum_stars) & (matrix.ratings > dislike_limit)
     weights = feedback_values(
         matrix.ratings,
@@ -57,8 +104,6 @@ def transitions(
     distances = np.arange(longest + 1, dtype=np.int32)
     history_weights = recency_weights(distances, config.history_decay)
     target_weights = power_law_decay(distances, config.target_decay, _TARGET_OFFSET)
-    gram = np.zeros((len(items), len(items)), dtype=np.float32)
-    next_liked = np.zeros_like(gram)
     for start, end in pairwise(matrix.indptr.tolist()):
         later = matrix.later_counts[start:end]
         moments, later_than_previous = _moments(later)
@@ -67,17 +112,16 @@ def transitions(
         if len(moments) > config.moments:
             spaced = np.linspace(0, len(moments) - 1, config.moments)
             moments = moments[np.round(spaced).astype(np.int64)]
-        included = columns[start:end] >= 0
         own, now = slice(start, end), moments[:, None]
+        included, wanted = columns[own] >= 0, target_columns[own] >= 0
         # For each moment and rating: the number of ratings between them, negative if the rating
         # is on the other side of the moment.
-        age, wait = later[included] - now, now - later_than_previous[included]
+        age, wait = later[included] - now, now - later_than_previous[wanted]
         history = np.where(age >= 0, history_weights[np.maximum(age, 0)], np.float32(0.0))
         history *= weights[own][included]
         target = np.where(wait >= 0, target_weights[np.maximum(wait, 0)], np.float32(0.0))
-        target *= liked[own][included]
-        _add(gram, next_liked, columns[own][included], history.T @ history, history.T @ target)
-    return gram, next_liked
+        target *= liked[own][wanted]
+        yield columns[own][included], history, target_columns[own][wanted], target
 
 
 def _moments(later: Int32) -> tuple[Int64, Int64]:
@@ -97,19 +141,15 @@ def _moments(later: Int32) -> tuple[Int64, Int64]:
 
 
 @njit(nogil=True)
-def _add(
-    gram: Float32, next_liked: Float32, columns: Int32, products: Float32, follows: Float32
-) -> None:
+def _add(sums: Float32, rows: Int32, columns: Int32, products: Float32) -> None:
     """Adds a user's products to the elements of the user's items.
 
     Args:
-        gram: SᵀS, which is added to (float32, m × m).
-        next_liked: SᵀT, which is added to (float32, m × m).
-        columns: The column of each of the user's items (int32, n).
-        products: The user's part of SᵀS (float32, n × n).
-        follows: The user's part of SᵀT (float32, n × n).
+        sums: SᵀS or SᵀT, which is added to (float32).
+        rows: The row of each of the user's items in S (int32, n).
+        columns: The column of each of the user's items (int32, k).
+        products: The user's part (float32, n × k).
     """
-    for row in range(len(columns)):
+    for row in range(len(rows)):
         for column in range(len(columns)):
-            gram[columns[row], columns[column]] += products[row, column]
-            next_liked[columns[row], columns[column]] += follows[row, column]
+            sums[rows[row], columns[column]] += products[row, column]

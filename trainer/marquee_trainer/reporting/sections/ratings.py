@@ -88,7 +88,7 @@ def ablation_section(
     measured = ablation(
         trained.validation,
         trained.evaluation.predictions,
-        dataset.ratings[split.test],
+        dataset.ratings[trained.evaluation.rows(split)],
         dataset.scale,
         config.blend.rating_ridge,
     )

@@ -1,0 +1,157 @@
+"""Hedged calls: a read without an answer is sent to further gateways; the first answer counts.
+
+A gateway that freezes (a suspended process, a lost machine) does not close its connections, and it
+takes about half a second until gRPC notices. A read that waits for it is sent again before that.
+gRPC balances in turns, so of two calls that begin one after the other at least one goes to another
+gateway than the first attempt: a hedge consists of two.
+
+The method is that of Dean and Barroso, "The Tail at Scale" (2013). A budget keeps hedges from
+multiplying the load where all gateways are slow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import time
+from typing import TYPE_CHECKING, Any
+
+from marquee._deferred import Deferred
+
+if TYPE_CHECKING:
+    import grpc
+else:
+    grpc = Deferred("grpc")
+
+HEDGE_AFTER_S = 0.25
+"""Default time in seconds after which a read is sent again."""
+
+# A hedge begins at the latest after this share of the deadline.
+_LATEST_SHARE = 0.25
+_ATTEMPTS = 2
+# Each call adds so many attempts to the budget, which holds so many at most: one call in twenty may
+# be hedged, and all that wait when a gateway freezes.
+_BUDGET_PER_CALL = 0.1
+_LARGEST_BUDGET = 100.0
+# These say nothing about the call, but something about the gateway: another may answer.
+_INDECISIVE = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "CANCELLED"})
+
+
+class HedgeBudget:
+    """How many attempts hedges may add. Threads share it; it is approximate then."""
+
+    def __init__(self) -> None:
+        """Creates a full budget."""
+        self._attempts = _LARGEST_BUDGET
+
+    def add_call(self) -> None:
+        """Counts a call."""
+        self._attempts = min(_LARGEST_BUDGET, self._attempts + _BUDGET_PER_CALL)
+
+    def take(self) -> bool:
+        """Returns whether a call may be hedged; if so, it is counted."""
+        if self._attempts < _ATTEMPTS:
+            return False
+        self._attempts -= _ATTEMPTS
+        return True
+
+
+class Hedging:
+    """Makes the calls of one client."""
+
+    def __init__(self, after_s: float) -> None:
+        """Takes the time in seconds after which a call is sent again."""
+        self._after_s = after_s
+        self._budget = HedgeBudget()
+
+    def call(self, method: Any, request: Any, options: dict[str, Any]) -> Any:
+        """Makes a blocking call.
+
+        Args:
+            method: The gRPC method, a `grpc.UnaryUnaryMultiCallable`.
+            request: The request.
+            options: The keyword arguments of the call, among them its `timeout` in seconds.
+
+        Raises:
+            grpc.RpcError: The call failed.
+        """
+        due = time.monotonic() + options["timeout"]
+        first = method.future(request, **options)
+        attempts = [first]
+        try:
+            try:
+                return first.result(timeout=self._delay(options["timeout"]))
+            except grpc.FutureTimeoutError:
+                pass
+            if not self._budget.take():
+                return first.result()
+            ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
+            for _ in range(_ATTEMPTS):
+                left = max(0.001, due - time.monotonic())
+                attempts.append(method.future(request, **{**options, "timeout": left}))
+            for attempt in attempts:
+                attempt.add_done_callback(ended.put)
+            for _ in attempts:
+                last = ended.get()
+                if last.code().name not in _INDECISIVE:
+                    return last.result()
+            return first.result()
+        finally:
+            for attempt in attempts:
+                attempt.cancel()  # Without effect if it has ended.
+
+    async def call_async(self, method: Any, request: Any, options: dict[str, Any]) -> Any:
+        """Makes a call of an asyncio client; see `call`.
+
+        Args:
+            method: The gRPC method, a `grpc.aio.UnaryUnaryMultiCallable`.
+            request: The request.
+            options: The keyword arguments of the call, among them its `timeout` in seconds.
+
+        Raises:
+            grpc.RpcError: The call failed.
+        """
+        loop = asyncio.get_running_loop()
+        due = loop.time() + options["timeout"]
+        first = method(request, **options)
+        attempts, tasks = [first], set[asyncio.Future[Any]]()
+        decided: asyncio.Future[Any] = loop.create_future()
+
+        async def attempt(call: Any) -> None:
+            if (await call.code()).name not in _INDECISIVE and not decided.done():
+                decided.set_result(call)
+                first.cancel()
+
+        def hedge() -> None:
+            if first.done() or not self._budget.take():
+                return
+            for _ in range(_ATTEMPTS):
+                left = max(0.001, due - loop.time())
+                attempts.append(method(request, **{**options, "timeout": left}))
+                tasks.add(asyncio.ensure_future(attempt(attempts[-1])))
+
+        timer = loop.call_later(self._delay(options["timeout"]), hedge)
+        try:
+            try:
+                return await first
+            except grpc.RpcError as error:
+                if not tasks or error.code().name not in _INDECISIVE:
+                    raise
+                await asyncio.wait(tasks)
+                if not decided.done():
+                    raise
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if not decided.done() or (task is not None and task.cancelling()):
+                    raise
+            return await decided.result()
+        finally:
+            timer.cancel()
+            for call in attempts:
+                call.cancel()
+            for waiting in tasks:
+                waiting.cancel()
+
+    def _delay(self, timeout: float) -> float:
+        self._budget.add_call()
+        return min(self._after_s, _LATEST_SHARE * timeout)

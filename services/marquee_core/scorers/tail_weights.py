@@ -1,0 +1,114 @@
+"""Sparse weights of the items of a large catalogue that have no dense weights.
+
+The weights between m items take m² numbers, so only the most liked items, the core, have weights to
+each other. Every further item, of the tail, has weights from a few items of the core, by which it
+is scored, and to them, by which a rating of it counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from marquee_core.arrays import Float32, Int32, Int64, load_array, save_array
+from marquee_core.errors import ArtifactError
+from marquee_core.scorers.neighbours import RowMatrix, csr_matrix
+
+_ITEMS, _INDPTR, _SOURCES = "tail_items.npy", "tail_indptr.npy", "tail_sources.npy"
+_FORWARD, _BACKWARD = "tail_forward.npy", "tail_backward.npy"
+
+
+@dataclass(frozen=True, eq=False)
+class TailWeights:
+    """Weights between t items of the tail and the m items of the core.
+
+    Attributes:
+        items: The items of the tail, ascending (int32, t).
+        indptr: The start of each item's sources, then the end of the last one's (int64, t + 1).
+        sources: Positions of items in the core, ascending for each item (int32, n).
+        forward: The weights from these to the items of the tail (float32, n).
+        backward: The weights from the items of the tail to these (float32, n).
+        core_count: m.
+    """
+
+    items: Int32
+    indptr: Int64
+    sources: Int32
+    forward: Float32
+    backward: Float32
+    core_count: int
+
+    @classmethod
+    def none(cls, core_count: int) -> Self:
+        """An empty tail."""
+        empty = np.empty(0, dtype=np.int32)
+        values = np.empty(0, dtype=np.float32)
+        return cls(empty, np.zeros(1, dtype=np.int64), empty, values, values, core_count)
+
+    @classmethod
+    def load(cls, folder: Path, item_count: int, core: Int32) -> Self:
+        """Loads what `save` wrote, memory-mapped; without files the tail is empty.
+
+        Args:
+            folder: The folder that it was saved to.
+            item_count: The number of items in the catalogue.
+            core: The items of the core (int32, m).
+
+        Raises:
+            ArtifactError: A file is damaged, or the arrays are inconsistent.
+        """
+        if not (folder / _ITEMS).exists():
+            return cls.none(len(core))
+        items = load_array(folder / _ITEMS, np.int32, (None,))
+        in_range = not len(items) or 0 <= items.min() <= items.max() < item_count
+        if not in_range or (np.diff(items) <= 0).any() or np.isin(items, core).any():
+            raise ArtifactError(
+                f"{_ITEMS}: values must be ascending item indexes that are not in items.npy"
+            )
+        indptr = load_array(folder / _INDPTR, np.int64, (len(items) + 1,))
+        if indptr[0] or (np.diff(indptr) < 0).any():
+            raise ArtifactError(f"{_INDPTR}: values must start at 0 and never decrease")
+        size = int(indptr[-1])
+        sources = load_array(folder / _SOURCES, np.int32, (size,))
+        if size and not 0 <= sources.min() <= sources.max() < len(core):
+            raise ArtifactError(f"{_SOURCES}: a value is not the position of an item")
+        forward, backward = (
+            load_array(folder / name, np.float32, (size,)) for name in (_FORWARD, _BACKWARD)
+        )
+        if not (np.isfinite(forward).all() and np.isfinite(backward).all()):
+            raise ArtifactError(f"{_FORWARD}, {_BACKWARD}: not every value is finite")
+        return cls(items, indptr, sources, forward, backward, len(core))
+
+    def save(self, folder: Path) -> None:
+        """Writes the arrays to a folder; an empty tail has none."""
+        if not len(self.items):
+            return
+        save_array(folder / _ITEMS, self.items)
+        save_array(folder / _INDPTR, self.indptr)
+        save_array(folder / _SOURCES, self.sources)
+        save_array(folder / _FORWARD, self.forward)
+        save_array(folder / _BACKWARD, self.backward)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def row(self, place: int) -> slice:
+        """Where the sources and the weights of an item are."""
+        return slice(int(self.indptr[place]), int(self.indptr[place + 1]))
+
+    @cached_property
+    def from_core(self) -> RowMatrix:
+        """The weights from the core to the tail (float32, m × t)."""
+        matrix = csr_matrix(self.indptr, self.sources, self.forward, self.core_count)
+        return matrix.T.tocsr()
+
+    @cached_property
+    def to_core(self) -> RowMatrix | None:
+        """The weights from the tail to the core (float32, t × m); None if all are 0."""
+        if not self.backward.any():
+            return None
+        return csr_matrix(self.indptr, self.sources, self.backward, self.core_count)

@@ -1,0 +1,226 @@
+"""Which replica a call goes to, when a second one is asked, and what their circuits learn of it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+
+from marquee_services.gateway.backends.failures import BackendError, Failure
+from marquee_services.gateway.backends.interface import AnyReplica
+from marquee_services.gateway.backends.latency import HedgeBudget, PeakLatency, hedge_after
+from marquee_services.gateway.backends.monitor import BackendMonitor
+from marquee_services.gateway.backends.replica import Replica
+from marquee_services.server.lanes import LANE, Lane
+
+_log = structlog.get_logger()
+_T = TypeVar("_T")
+
+# These count against a replica's circuit. A full queue is no fault of the replica.
+_BAD_FAILURES = (Failure.UNAVAILABLE, Failure.TIMEOUT)
+
+
+class HedgedCalls:
+    """Calls the replicas of one backend, and a second one where the first is late."""
+
+    def __init__(
+        self, name: str, replicas: Callable[[], list[Replica]], monitor: BackendMonitor
+    ) -> None:
+        """Takes the replicas.
+
+        Args:
+            name: The backend's name.
+            replicas: Returns the healthy replicas.
+            monitor: Counts the calls that are sent to a second replica.
+        """
+        self._name = name
+        self._replicas = replicas
+        self._monitor = monitor
+        self._budget = HedgeBudget()
+        self._trials: set[asyncio.Task[None]] = set()
+
+    def best(
+        self, tried: set[Replica], release_id: str, preferred: AnyReplica | None = None
+    ) -> Replica | None:
+        """The healthy replica to call next; None if all have been tried.
+
+        Args:
+            tried: The replicas that have been tried.
+            release_id: The release of the request; replicas that have loaded it are preferred.
+            preferred: The replica to call if it is healthy; None for any.
+        """
+        untried = [r for r in self._replicas() if r not in tried]
+        if len(untried) < 2:
+            return untried[0] if untried else None
+        now = asyncio.get_running_loop().time()
+        # A replica whose circuit is open is better than none. Equally good replicas take turns: the
+        # one called longest ago comes first.
+        return min(
+            untried,
+            key=lambda r: (
+                release_id not in r.releases,
+                r.circuit.is_open,
+                r is not preferred,
+                (r.calls_in_flight + 1) * r.latency.magnitude(now),
+                r.calls_in_flight,
+                r.last_called_at,
+            ),
+        )
+
+    def begin(
+        self, release_id: str, call: Callable[[Replica, float], Awaitable[_T]], due: float
+    ) -> None:
+        """Counts a call for the budget, and sends it to replicas that are due for a trial as well.
+
+        Args:
+            release_id: The release of the request.
+            call: Calls the given replica with the given number of seconds as its timeout.
+            due: When the call is given up, in seconds of the event loop's clock.
+        """
+        self._budget.add_call()
+        if LANE.get() is not Lane.INTERACTIVE:
+            return
+        for replica in self._replicas():
+            if replica.circuit.is_open and release_id in replica.releases:
+                now = asyncio.get_running_loop().time()
+                others = [r.latency.value(now) for r in self._replicas() if not r.circuit.is_open]
+                if others and replica.circuit.begin_trial(now):
+                    self._monitor.hedged(self._name, "trial")
+                    trial = asyncio.create_task(self._try(replica, call, due, hedge_after(others)))
+                    self._trials.add(trial)
+                    trial.add_done_callback(self._trials.discard)
+
+    async def call(
+        self,
+        replica: Replica,
+        tried: set[Replica],
+        release_id: str,
+        call: Callable[[Replica, float], Awaitable[_T]],
+        due: float,
+    ) -> _T:
+        """Calls a replica, and another one as well if the first takes much longer than usual.
+
+        Args:
+            replica: The replica to call first.
+            tried: The replicas that have been tried; receives the other one.
+            release_id: The release of the request.
+            call: Calls the given replica with the given number of seconds as its timeout.
+            due: When the call is given up, in seconds of the event loop's clock.
+
+        Raises:
+            BackendError: Every replica that was called failed.
+        """
+        other = self.best(tried, release_id)
+        if other is None or release_id not in other.releases or other.circuit.is_open:
+            return await self._attempt(replica, call, due)
+        now = asyncio.get_running_loop().time()
+        late_s = hedge_after([replica.latency.value(now), other.latency.value(now)])
+        attempts = {asyncio.create_task(self._attempt(replica, call, due, late_s))}
+        try:
+            done, _ = await asyncio.wait(attempts, timeout=late_s)
+            if not done:
+                self._judge(replica, is_bad=True)
+            while not done and not self._may_ask_another(replica):
+                done, _ = await asyncio.wait(attempts, timeout=late_s)
+            if not done:
+                other = self.best(tried, release_id) or other
+                tried.add(other)
+                attempts.add(asyncio.create_task(self._attempt(other, call, due, late_s)))
+            while True:
+                done, pending = await asyncio.wait(attempts, return_when=asyncio.FIRST_COMPLETED)
+                answered = [attempt for attempt in done if attempt.exception() is None]
+                if answered or not pending:
+                    return (answered or list(done))[0].result()
+                attempts = pending  # One failed: the other decides.
+        finally:
+            for attempt in attempts:
+                attempt.cancel()
+
+    def close(self) -> None:
+        """Ends the trials in progress."""
+        for trial in self._trials:
+            trial.cancel()
+
+    def _may_ask_another(self, replica: Replica) -> bool:
+        """Whether a call that is late is sent to a second replica as well.
+
+        Calls that wait for a replica with an open circuit need no budget: there are only those that
+        it had when its circuit opened.
+        """
+        if replica.circuit.is_open:
+            self._monitor.hedged(self._name, "moved")
+            return True
+        if LANE.get() is not Lane.INTERACTIVE or not self._budget.take():
+            return False
+        self._monitor.hedged(self._name, "late")
+        return True
+
+    async def _attempt(
+        self,
+        replica: Replica,
+        call: Callable[[Replica, float], Awaitable[_T]],
+        due: float,
+        late_s: float = math.inf,
+    ) -> _T:
+        """Calls a replica, and measures how long it takes."""
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        replica.calls_in_flight += 1
+        replica.last_called_at = start
+        least_s = 0.0
+        try:
+            answer = await call(replica, due - start)
+        except BackendError as error:
+            if error.failure in _BAD_FAILURES:
+                self._judge(replica, is_bad=True)
+            raise
+        except asyncio.CancelledError:
+            # It would have taken longer, so it cannot lower the average.
+            least_s = replica.latency.value(loop.time())
+            raise
+        else:
+            if loop.time() - start <= late_s:  # Otherwise it has been judged.
+                self._judge(replica, is_bad=False)
+            return answer
+        finally:
+            replica.calls_in_flight -= 1
+            now = loop.time()
+            if LANE.get() is Lane.INTERACTIVE and now - start >= least_s:
+                replica.latency.observe(now - start, now)
+
+    def _judge(self, replica: Replica, is_bad: bool) -> None:
+        """Counts a call of a replica, and opens its circuit if it is the one that ails."""
+        if LANE.get() is not Lane.INTERACTIVE or replica.circuit.is_open:
+            return
+        now = asyncio.get_running_loop().time()
+        replica.circuit.record(is_bad, now)
+        if not is_bad or not replica.circuit.is_ailing(now):
+            return
+        if any(r.circuit.is_well(now) for r in self._replicas() if r is not replica):
+            replica.circuit.open(now)
+            _log.warning("replica_circuit_opened", backend=self._name, address=replica.address)
+
+    async def _try(
+        self,
+        replica: Replica,
+        call: Callable[[Replica, float], Awaitable[_T]],
+        due: float,
+        late_s: float,
+    ) -> None:
+        """Judges a replica by a call for whose answer nobody waits."""
+        loop = asyncio.get_running_loop()
+        is_good = False
+        try:
+            async with asyncio.timeout(late_s):
+                await call(replica, due - loop.time())
+            is_good = True
+        except (BackendError, TimeoutError):
+            pass
+        finally:
+            replica.circuit.end_trial(is_good, loop.time())
+        if not replica.circuit.is_open:
+            replica.latency = PeakLatency()
+            _log.info("replica_circuit_closed", backend=self._name, address=replica.address)

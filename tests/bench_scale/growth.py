@@ -1,0 +1,77 @@
+"""The arithmetic of growth: exponents, verdicts, and how long a measurement will take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+MOST = 1.15
+"""The highest exponent in ratings that meets the target."""
+
+# The exponent that is assumed where only one size has been measured.
+_ASSUMED = 1.2
+
+
+def exponent(costs: Mapping[int, float]) -> float:
+    """The exponent p in cost ~ ratings^p between the smallest and the largest size measured.
+
+    Args:
+        costs: The cost by number of ratings, both positive.
+
+    Returns:
+        The exponent; NaN if fewer than two sizes have been measured.
+    """
+    if len(costs) < 2:
+        return math.nan
+    low, high = min(costs), max(costs)
+    return math.log(costs[high] / costs[low]) / math.log(high / low)
+
+
+def verdict(found: float, complete: bool) -> str:
+    """What an exponent says: whether it meets the target, and whether all sizes were measured."""
+    if math.isnan(found):
+        return "not measured"
+    said = "met" if found <= MOST else "missed"
+    return said if complete else f"{said} so far"
+
+
+def expected(costs: Mapping[int, float], ratings: int) -> float | None:
+    """The cost to expect at a size, from those measured at others; None if there are none.
+
+    Args:
+        costs: The cost by number of ratings.
+        ratings: The size to predict.
+    """
+    below = {size: cost for size, cost in costs.items() if size < ratings}
+    if not below:
+        return None
+    nearest = max(below)
+    power = exponent(below)
+    if math.isnan(power):
+        power = _ASSUMED
+    return below[nearest] * math.pow(ratings / nearest, max(power, 1.0))
+
+
+def table(
+    costs: Mapping[str, Mapping[int, float]], sizes: Sequence[int], unit: str
+) -> tuple[list[str], list[list[str]]]:
+    """The growth table.
+
+    Args:
+        costs: By subject, the cost by number of ratings.
+        sizes: The sizes of the columns, ascending.
+        unit: The unit of the costs.
+
+    Returns:
+        The headers and the rows.
+    """
+    headers = [unit, *(f"{size / 1e6:g} M" for size in sizes), "exponent", "target", "verdict"]
+    rows = []
+    for subject, by_size in costs.items():
+        known = {size: by_size[size] for size in sizes if size in by_size}
+        power = exponent(known)
+        cells = [f"{known[size]:,.3g}" if size in known else "" for size in sizes]
+        shown = "" if math.isnan(power) else f"{power:.2f}"
+        complete = len(known) == len(sizes)
+        rows.append([subject, *cells, shown, f"<= {MOST:g}", verdict(power, complete)])
+    return headers, rows

@@ -1,0 +1,131 @@
+"""What is measured: each model's fit, the blend, the evaluation and reading ratings.
+
+Each measurement is a process of its own, which prints one line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import numpy as np
+import polars as pl
+
+from bench_scale.ratings import SIZES, SyntheticRatings
+from marquee_core.scorers.baseline import Baseline
+from marquee_core.scorers.scorer import ReleaseData
+from marquee_trainer.data.interactions import Interactions
+from marquee_trainer.data.scale import RatingScale
+from marquee_trainer.data.source import load_ratings
+from marquee_trainer.models.baselines import fitted_baselines
+from marquee_trainer.models.configurations import models_for
+from marquee_trainer.models.model import Model, Training
+from marquee_trainer.models.registry import MODELS_BY_NAME
+from marquee_trainer.threads import blas_threads
+from marquee_trainer.training.config import TrainingConfig
+from marquee_trainer.training.evaluate import evaluate
+from marquee_trainer.training.train import learn_ensemble_of
+
+SEED = 0
+BLEND, EVALUATION, READING, POLARS = "blend", "evaluation", "reading CSV", "polars: reading CSV"
+SUBJECTS = (*MODELS_BY_NAME, BLEND, EVALUATION, READING, POLARS)
+# The models that the blend and the evaluation score: a sample of the kinds of scorers.
+_SCORED = ("item_cf", "user_cf", "ials", "ease")
+
+
+def measure(subject: str, ratings: SyntheticRatings) -> dict[str, float]:
+    """Measures one subject.
+
+    Returns:
+        `cpu_s`, the CPU time on all threads in seconds, and `peak_gb`, the peak memory of the
+        process in GB.
+    """
+    work = _prepare(subject, ratings)
+    start = time.process_time()
+    work()
+    spent = time.process_time() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    return {"cpu_s": spent, "peak_gb": peak}
+
+
+def _prepare(subject: str, ratings: SyntheticRatings) -> Callable[[], object]:
+    if subject in (READING, POLARS):
+        return _reading(subject, ratings)
+    if subject not in (BLEND, EVALUATION):
+        data = _data(ratings, slice(None))
+        model = _model(subject, ratings)
+        _warm_up(subject)
+        return lambda: _fit(model, data)
+    held_out = np.random.default_rng(SEED).random(ratings.size.ratings) < 0.1
+    data = _data(ratings, ~held_out)
+    models = [_model(name, ratings) for name in _SCORED]
+    for model in models:
+        _fit(model, data)
+    train, test = (
+        Interactions(ratings.users[rows], ratings.items[rows], ratings.stars[rows])
+        for rows in (~held_out, held_out)
+    )
+    config = TrainingConfig()
+    every = (*fitted_baselines(data), *models)
+    if subject == BLEND:
+        return lambda: learn_ensemble_of(data, every, test, config)
+    # The blends of a small part of the data, which cost little, do as well here.
+    small = np.isin(test.users, np.unique(test.users)[:100])
+    few = Interactions(test.users[small], test.items[small], test.ratings[small])
+    ensemble, _ = learn_ensemble_of(data, every, few, config)
+    scale = RatingScale.of(ratings.stars)
+    return lambda: evaluate(
+        data, models, ensemble, train, test, scale, config.relevant_stars, seed=SEED
+    )
+
+
+def _data(ratings: SyntheticRatings, rows: np.ndarray | slice) -> ReleaseData:
+    matrix = ratings.matrix(rows)
+    return ReleaseData(matrix, Baseline.fit(matrix, 5.0, 5.0, 2))
+
+
+def _model(name: str, ratings: SyntheticRatings) -> Model:
+    """A model with the configuration that training uses for so many ratings."""
+    (make,) = models_for(ratings.size.ratings, names=[name])
+    return make()
+
+
+@blas_threads(1)
+def _fit(model: Model, data: ReleaseData) -> None:
+    model.fit(Training(data, None, SEED))
+
+
+def _warm_up(name: str) -> None:
+    """Compiles what the model compiles, which does not grow with the ratings."""
+    ratings = SyntheticRatings.draw(SIZES["0.01"], SEED)
+    _fit(_model(name, ratings), _data(ratings, slice(None)))
+
+
+def _reading(subject: str, ratings: SyntheticRatings) -> Callable[[], object]:
+    folder = tempfile.TemporaryDirectory(prefix="bench-scale-")
+    path = Path(folder.name) / "ratings.csv"
+    pl.DataFrame(
+        {
+            "userId": ratings.users + 1,
+            "movieId": ratings.items + 1,
+            "rating": ratings.stars,
+            "timestamp": ratings.times,
+        }
+    ).write_csv(path)
+
+    def read() -> object:
+        with folder:
+            return pl.read_csv(path) if subject == POLARS else load_ratings(str(path))
+
+    return read
+
+
+if __name__ == "__main__":
+    name, millions, file = sys.argv[1:]
+    click.echo(json.dumps(measure(name, SyntheticRatings.load(Path(file), SIZES[millions]))))

@@ -1,0 +1,188 @@
+"""Models of the rated items alone score the whole catalogue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from marquee_core.arrays import Float32
+from marquee_core.errors import ArtifactError
+from marquee_core.output import Output
+from marquee_core.ratings import Profiles
+from marquee_core.scorers.modelled_items import (
+    expanded,
+    load_scorer,
+    over_catalogue,
+    reduced,
+    save_modelled_items,
+)
+from marquee_core.scorers.scorer import (
+    Approximates,
+    ExplainsByItems,
+    ExplainsByNeighbours,
+    ReleaseData,
+    Scorer,
+    WarmsUp,
+)
+from toy.ratings import release_data
+from toy.release import ToyScorer
+
+RATED = np.array([1, 3, 4, 6], dtype=np.int32)
+ITEMS, UNRATED = 9, [0, 2, 5, 7, 8]
+DATA = release_data(
+    np.array(
+        [
+            [0, 5, 0, 1, 4, 0, 2, 0, 0],
+            [0, 1, 0, 4, 0, 0, 5, 0, 0],
+            [0, 0, 0, 0, 0, 0, 0, 0, 0],
+        ]
+    )
+)
+OWN = reduced(DATA, RATED)
+VECTORS = np.random.default_rng(0).normal(size=(len(RATED), 3)).astype(np.float32)
+# User 0, user 2 without ratings, and a visitor with ratings of rated and of unrated items.
+VISITOR = DATA.matrix.profile(-1, np.array([5, 4, 0], np.int32), np.array([1, 5, 2], np.float32))
+OUTPUTS = [Output.STARS, Output.AFFINITY]
+
+
+class RoughScorer:
+    """A scorer that approximates, but explains nothing."""
+
+    output = Output.AFFINITY
+
+    def score(self, profiles: Profiles, items: object = None) -> Float32:
+        """The number of ratings for every item; users without any cannot be scored."""
+        counts = np.where(profiles.counts > 0, profiles.counts, np.nan).astype(np.float32)
+        return np.repeat(counts[:, None], len(RATED), axis=1)
+
+    def similarities(self, item: int) -> Float32 | None:
+        """None."""
+        return None
+
+    def approximate(self, profiles: Profiles) -> Float32 | None:
+        """As `score`."""
+        return self.score(profiles)
+
+
+@pytest.fixture(params=OUTPUTS, ids=[output.value for output in OUTPUTS])
+def inner(request: pytest.FixtureRequest) -> ToyScorer:
+    """A scorer of the rated items."""
+    return ToyScorer(VECTORS, OWN, request.param)
+
+
+def profiles_of(user: int) -> tuple[Profiles, Profiles]:
+    """The profile of a user in the numbers of the catalogue and in those of the rated items."""
+    return DATA.matrix.profiles([user]), OWN.matrix.profiles([user])
+
+
+def test_data_is_reduced_and_expanded_without_loss() -> None:
+    """What is left of the catalogue's data, put back into it, is the catalogue's data."""
+    again = expanded(OWN, RATED, ITEMS)
+    assert again.matrix.items.tolist() == DATA.matrix.items.tolist()
+    assert again.matrix.item_count == ITEMS
+    assert again.baseline.item_bias.tolist() == DATA.baseline.item_bias.tolist()
+    assert (OWN.matrix.item_counts > 0).all()
+
+
+def test_rated_items_score_as_the_model_says_and_others_as_unknown(inner: ToyScorer) -> None:
+    """For a rating predictor the unknown have the baseline's prediction, for a ranker 0."""
+    whole = over_catalogue(inner, RATED, DATA)
+    for user in (0, 1, 2):
+        profile, own = profiles_of(user)
+        scores = whole.score(profile)
+        assert scores.shape == (1, ITEMS)
+        np.testing.assert_array_equal(scores[:, RATED], inner.score(own))
+        expected = np.zeros((1, ITEMS), np.float32)
+        if inner.output is Output.STARS:
+            expected = DATA.baseline.score(profile)
+        np.testing.assert_array_equal(scores[:, UNRATED], expected[:, UNRATED])
+
+
+def test_some_items_score_as_among_all(inner: ToyScorer) -> None:
+    """Chosen items, the same for all users or others for each, have the scores of the whole."""
+    whole = over_catalogue(inner, RATED, DATA)
+    profiles = DATA.matrix.profiles([0, 1])
+    items = np.array([8, 3, 0, 1], np.int32)
+    scores = whole.score(profiles)
+    np.testing.assert_allclose(whole.score(profiles, items), scores[:, items], rtol=1e-6)
+    pairs = np.array([[0, 1], [6, 7]], np.int32)
+    found = whole.score_pairs(profiles, pairs)  # type: ignore[attr-defined]
+    np.testing.assert_allclose(found, np.take_along_axis(scores, pairs, 1), rtol=1e-6)
+
+
+def test_a_visitors_ratings_of_unknown_items_do_not_matter_to_the_model(inner: ToyScorer) -> None:
+    """The others do; the baseline hears of all."""
+    whole = over_catalogue(inner, RATED, DATA)
+    own = OWN.matrix.profile(-1, np.array([2], np.int32), np.array([5], np.float32))
+    np.testing.assert_array_equal(whole.score(VISITOR)[:, RATED], inner.score(own))
+    if inner.output is Output.STARS:
+        expected = DATA.baseline.score(VISITOR)[:, UNRATED]
+        np.testing.assert_array_equal(whole.score(VISITOR)[:, UNRATED], expected)
+
+
+def test_evidence_adds_up_to_the_score(inner: ToyScorer) -> None:
+    """Also that of items without ratings, which no rated item explains."""
+    whole = over_catalogue(inner, RATED, DATA)
+    assert isinstance(whole, ExplainsByItems)
+    items = np.array([0, 6, 8, 3], np.int32)
+    for profile in (VISITOR, profiles_of(0)[0]):
+        scores = whole.score(profile, items)[0]
+        found = whole.rated_evidence(profile, items, 5)
+        sums = [evidence.total + evidence.remainder for evidence in found]
+        np.testing.assert_allclose(sums, scores, rtol=1e-5, atol=1e-6)
+        assert set(np.concatenate([e.items for e in found]).tolist()) <= set(RATED.tolist())
+        assert [len(found[n].items) for n in (0, 2)] == [0, 0]
+    assert isinstance(whole, ExplainsByNeighbours)
+    counts = [e.count for e in whole.neighbour_evidence(VISITOR, items)]
+    assert counts == DATA.matrix.item_counts[items].tolist()
+
+
+def test_unknown_items_are_like_no_other(inner: ToyScorer) -> None:
+    """The similarities of a known one are the model's, 0 for the unknown and 1 for itself."""
+    whole = over_catalogue(inner, RATED, DATA)
+    row, own = whole.similarities(3), inner.similarities(1)
+    assert row is not None
+    assert own is not None
+    np.testing.assert_allclose(row[RATED], own, rtol=1e-6)
+    assert not row[UNRATED].any()
+    alone = whole.similarities(0)
+    assert alone is not None
+    assert np.flatnonzero(alone).tolist() == [0]
+
+
+def test_abilities_are_those_of_the_model(inner: ToyScorer) -> None:
+    """What it cannot do, the scorer of the catalogue does not claim; NaN stays NaN."""
+    assert not isinstance(over_catalogue(inner, RATED, DATA), Approximates)
+    rough = over_catalogue(RoughScorer(), RATED, DATA)
+    assert isinstance(rough, Approximates)
+    assert not isinstance(rough, ExplainsByItems | ExplainsByNeighbours | WarmsUp)
+    scores = rough.approximate(DATA.matrix.profiles([0, 2]))
+    assert scores is not None
+    assert scores[0].tolist() == [0, 4, 0, 4, 4, 0, 4, 0, 0]
+    assert np.isnan(scores[1]).all()
+    assert rough.similarities(3) is None
+
+
+def test_a_folder_says_which_items_its_model_knows(tmp_path: Path) -> None:
+    """The loader gets the data of these alone; without the note it gets all."""
+    seen: list[int] = []
+
+    def load(folder: Path, data: ReleaseData) -> Scorer:
+        assert folder == tmp_path
+        seen.append(data.matrix.item_count)
+        return RoughScorer()
+
+    assert isinstance(load_scorer(load, tmp_path, DATA), RoughScorer)
+    save_modelled_items(tmp_path, RATED)
+    assert load_scorer(load, tmp_path, DATA).score(DATA.matrix.profiles([0])).shape == (1, ITEMS)
+    assert seen == [ITEMS, len(RATED)]
+
+
+@pytest.mark.parametrize("items", [[1, 3, 4], [3, 1, 4, 6], [1, 3, 4, 6, 9], [-1, 1, 3, 4, 6]])
+def test_a_damaged_note_is_refused(items: list[int], tmp_path: Path) -> None:
+    """It must name items of the catalogue in order, and all that are rated."""
+    save_modelled_items(tmp_path, np.array(items, np.int32))
+    with pytest.raises(ArtifactError, match="modelled_items"):
+        load_scorer(lambda _, __: RoughScorer(), tmp_path, DATA)

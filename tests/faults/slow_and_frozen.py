@@ -1,0 +1,359 @@
+"""Slow and frozen processes: what callers notice of one of two replicas, or of two gateways.
+
+    python -m faults.slow_and_frozen --store releases-store
+
+Prints a table with a row for each fault, and fails if one of them is not survived. Without a store
+it trains a small release. Latencies are compared with those of the same run without the fault.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+import marquee
+from bench.context import RECOMMEND_PATH
+from bench.open_loop import OpenPlan
+from bench.subjects import computed_requests
+from faults.chaos_proxy import ChaosProxy
+from faults.living import CALL_TIMEOUT_S, Row, until
+from faults.open_load import Result, run_load
+from marquee.cli.table import render
+from marquee_core.release.store import ReleaseStore
+from marquee_core.service_names import CF, GATEWAY, INFERENCE
+from marquee_services.processes import ServiceProcess
+from toy.release import publish_toy
+
+_SAMPLE = "sample:users=600,items=800,ratings=40000"
+_MODELS = "ease,item_cf,ials"
+# Calls a second of the load, which both replicas together bear easily.
+_RATE = 40.0
+# What is wanted: the p99 at most so many times that without the fault, after so many seconds.
+_MOST_LATENCY, _WITHIN_S = 2.0, 2.0
+_DELAY_S = 0.4
+
+
+@dataclass
+class System:
+    """Two CF replicas, of which the second is behind a proxy, an inference service and a gateway.
+
+    Attributes:
+        folder: Folder for temporary files.
+        gateway: The gateway.
+        second: The second replica.
+        proxy: The proxy in front of it.
+        messages: Serialised Recommend requests of visitors.
+    """
+
+    folder: Path
+    gateway: ServiceProcess
+    second: ServiceProcess
+    proxy: ChaosProxy
+    messages: list[bytes]
+
+    def load(self, seconds: float) -> Result:
+        """Makes calls at the fixed rate."""
+        plan = OpenPlan(self.gateway.address, RECOMMEND_PATH, _RATE, seconds, timeout_s=5)
+        return run_load(plan, self.messages, self.folder)
+
+
+@contextmanager
+def system(store: str, folder: Path) -> Iterator[System]:
+    """Starts the processes, and stops them at the end."""
+    release = ReleaseStore(store)
+    production = release.production()
+    if production is None:
+        raise SystemExit("the store has no release in production")
+    requests = computed_requests(release, release.manifest(production.release_id), 300, seed=0)
+    with ExitStack() as stack:
+
+        def start(service: str, name: str, **options: str) -> ServiceProcess:
+            shared = {"store": store, "cache-dir": str(folder / "cache")}
+            process = ServiceProcess(service, shared | options, folder / f"{name}.log")
+            stack.callback(process.kill)
+            process.wait_until_serving()
+            return process
+
+        first, second = start(CF, "cf-1"), start(CF, "cf-2")
+        inference = start(INFERENCE, "inference")
+        proxy = stack.enter_context(ChaosProxy(second.address))
+        targets = {
+            "cf-target": f"ipv4:{first.address},{proxy.address}",
+            "inference-target": inference.address,
+        }
+        gateway = start(GATEWAY, "gateway", **targets)
+        made = System(folder, gateway, second, proxy, requests["visitors with 30 ratings"])
+        made.load(3.0)  # Until the averages of the latencies are those of a warm system.
+        yield made
+
+
+def slow_replica(made: System, seconds: float) -> Row:
+    """Delays all that a replica answers."""
+
+    def begin() -> None:
+        made.proxy.delay_s = _DELAY_S
+
+    def end() -> None:
+        made.proxy.delay_s = 0.0
+
+    return _compared(
+        made, f"one of two replicas {_DELAY_S * 1000:.0f} ms slower", begin, end, seconds
+    )
+
+
+def halting_replica(made: System, seconds: float) -> Row:
+    """Stops and continues a replica again and again."""
+    stop = threading.Event()
+
+    def halt() -> None:
+        while not stop.wait(0.1):
+            made.second.suspend()
+            time.sleep(0.2)
+            made.second.resume()
+
+    thread = threading.Thread(target=halt)
+
+    def end() -> None:
+        stop.set()
+        thread.join()
+
+    return _compared(
+        made, "one of two replicas suspended for 200 of 300 ms", thread.start, end, seconds
+    )
+
+
+def _compared(
+    made: System, fault: str, begin: Callable[[], None], end: Callable[[], None], seconds: float
+) -> Row:
+    row = Row(fault)
+    before = made.load(seconds)
+    start = time.monotonic()
+    begin()
+    try:
+        first = made.load(_WITHIN_S - 1.0)
+        time.sleep(max(0.0, start + _WITHIN_S - time.monotonic()))
+        after = made.load(seconds)
+    finally:
+        end()
+    ratio = after.p99_ms / before.p99_ms
+    failed = sum(first.errors.values()) + sum(after.errors.values())
+    degraded = first.degraded + after.degraded
+    calls = before.begun + first.begun + after.begun
+    row.happened = (
+        f"{calls:,} calls, {failed} failed, {degraded} degraded; "
+        f"p50 {before.p50_ms:.0f} → {after.p50_ms:.0f} ms, p99 {before.p99_ms:.0f} → "
+        f"{after.p99_ms:.0f} ms after {_WITHIN_S:g} s ({ratio:.1f} times); {first.p99_ms:.0f} ms "
+        "in the first second"
+    )
+    row.check(not failed, f"{failed} calls failed: {dict(first.errors)} {dict(after.errors)}")
+    row.check(not degraded, f"{degraded} answers were degraded")
+    row.check(ratio <= _MOST_LATENCY, f"p99 is {ratio:.1f} times that without the fault")
+    return row
+
+
+@dataclass
+class Calls:
+    """The calls of the users of one kind of client.
+
+    Attributes:
+        seconds: How long each answered call took.
+        errors: The errors of the others.
+    """
+
+    seconds: list[float] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def two_gateways(folder: Path) -> Iterator[list[ServiceProcess]]:
+    """Two gateways whose release needs no backends; they are killed at the end."""
+    store = ReleaseStore(str(folder / "without-backends"))
+    store.promote(publish_toy(store, folder / "made", backends=()).release_id)
+    with ExitStack() as stack:
+        gateways = []
+        for number in range(2):
+            options = {"store": store.url, "cache-dir": str(folder / "cache")}
+            process = ServiceProcess(GATEWAY, options, folder / f"gateway-{number}.log")
+            stack.callback(process.kill)
+            gateways.append(process)
+        for gateway in gateways:
+            gateway.wait_until_serving()
+        yield gateways
+
+
+def _target(gateways: Sequence[ServiceProcess]) -> str:
+    return "ipv4:" + ",".join(gateway.address for gateway in gateways)
+
+
+def frozen_gateways(folder: Path, freezes: int) -> list[Row]:
+    """Suspends one of two gateways, again and again; clients have their default settings."""
+    with two_gateways(folder) as gateways:
+        target = _target(gateways)
+        return [
+            _frozen(f"one of two gateways frozen, {name}", gateways, target, users, freezes)
+            for name, users in (("blocking client", _threads), ("asyncio client", _tasks))
+        ]
+
+
+def _frozen(
+    fault: str,
+    gateways: list[ServiceProcess],
+    target: str,
+    users: Callable[[str, threading.Event, Calls], None],
+    freezes: int,
+) -> Row:
+    row, calls, stop = Row(fault), Calls(), threading.Event()
+    load = threading.Thread(target=users, args=(target, stop, calls))
+    load.start()
+    try:
+        for number in range(freezes):
+            time.sleep(1.0 + 0.37 * (number % 3))
+            gateways[number % 2].suspend()
+            time.sleep(2.0)
+            gateways[number % 2].resume()
+        time.sleep(1.0)
+    finally:
+        for gateway in gateways:
+            gateway.resume()
+        stop.set()
+        load.join()
+    p50, p99 = (1e3 * float(np.percentile(calls.seconds, q)) for q in (50, 99))
+    row.happened = (
+        f"{freezes} freezes of 2 s: {len(calls.seconds) + len(calls.errors):,} calls, "
+        f"{len(calls.errors)} failed; p50 {p50:.1f} ms, p99 {p99:.0f} ms, longest "
+        f"{1e3 * max(calls.seconds):.0f} ms"
+    )
+    row.check(not calls.errors, f"{len(calls.errors)} calls failed: {calls.errors[:1]}")
+    return row
+
+
+def drained_gateway(folder: Path, subjects: int) -> Row:
+    """Shuts a gateway down while it answers a batch; another gateway gives the rest."""
+    row = Row("a gateway that answers a batch shuts down")
+    with two_gateways(folder) as gateways, marquee.Client(_target(gateways)) as client:
+        answered: list[list[int]] = [[], []]
+        errors: list[str] = []
+
+        def ask(number: int) -> None:
+            users = [marquee.Subject(ratings={"i1": 1 + n % 4}) for n in range(subjects)]
+            try:
+                for answer in client.batch_recommend(users, timeout=CALL_TIMEOUT_S * 5):
+                    answer.unwrap()
+                    answered[number].append(answer.index)
+            except marquee.MarqueeError as error:
+                errors.append(repr(error))
+
+        # Two batches that begin one after the other go to different gateways.
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(2)]
+        for thread in threads:
+            thread.start()
+        until(lambda: min(map(len, answered)) > subjects // 10, "the answers to both batches")
+        before = [len(places) for places in answered]
+        status = gateways[0].stop()
+        for thread in threads:
+            thread.join()
+    row.happened = (
+        f"two batches of {subjects:,} subjects had {before[0]:,} and {before[1]:,} answers when "
+        f"one gateway was told to end; {sum(map(len, answered)):,} answers in all, exit status "
+        f"{status}"
+    )
+    row.check(not errors, f"a batch failed: {errors[:1]}")
+    row.check(min(before) < subjects, "the batches were answered before the gateway ended")
+    for places in answered:
+        row.check(sorted(places) == list(range(subjects)), "answers are missing or doubled")
+    row.check(status == 0, f"the gateway ended with {status}")
+    return row
+
+
+def _threads(target: str, stop: threading.Event, calls: Calls) -> None:
+    """Four users in threads, one of whom pauses between the calls."""
+
+    def user(number: int) -> None:
+        while not stop.wait(0.3 if number == 0 else 0.02):
+            start = time.monotonic()
+            try:
+                client.recommend(f"nobody-{number}", page_size=10)
+            except marquee.MarqueeError as error:
+                calls.errors.append(repr(error))
+            else:
+                calls.seconds.append(time.monotonic() - start)
+
+    with marquee.Client(target) as client:
+        threads = [threading.Thread(target=user, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+
+def _tasks(target: str, stop: threading.Event, calls: Calls) -> None:
+    """Four users in tasks, one of whom pauses between the calls."""
+
+    async def user(client: marquee.AsyncClient, number: int) -> None:
+        while not stop.is_set():
+            start = time.monotonic()
+            try:
+                await client.recommend(f"nobody-{number}", page_size=10)
+            except marquee.MarqueeError as error:
+                calls.errors.append(repr(error))
+            else:
+                calls.seconds.append(time.monotonic() - start)
+            await asyncio.sleep(0.3 if number == 0 else 0.02)
+
+    async def users() -> None:
+        async with marquee.AsyncClient(target) as client:
+            await asyncio.gather(*(user(client, number) for number in range(4)))
+
+    asyncio.run(users())
+
+
+def _train(store: Path) -> None:
+    command = (
+        "marquee.cli",
+        "train",
+        "--store",
+        str(store),
+        "--models",
+        _MODELS,
+        "--data",
+        _SAMPLE,
+    )
+    subprocess.run([sys.executable, "-m", *command], check=True, stdout=subprocess.DEVNULL)
+
+
+def main() -> int:
+    """Prints the table; the exit status says whether all faults were survived."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--store", help="folder of a release store; default: a small release")
+    parser.add_argument("--seconds", type=float, default=10.0, help="duration of each load")
+    parser.add_argument("--freezes", type=int, default=6, help="freezes for each kind of client")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        store = arguments.store or str(folder / "store")
+        if not arguments.store:
+            _train(folder / "store")
+        with system(store, folder) as made:
+            rows = [slow_replica(made, arguments.seconds), halting_replica(made, arguments.seconds)]
+        for number in range(2):
+            (folder / str(number)).mkdir()
+        rows += frozen_gateways(folder / "0", arguments.freezes)
+        rows.append(drained_gateway(folder / "1", 5_000))
+    table = [[row.fault, row.happened, "; ".join(row.wrong) or "survived"] for row in rows]
+    sys.stdout.write(render(["fault", "what happened", "verdict"], table, "lll") + "\n")
+    return int(any(row.wrong for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

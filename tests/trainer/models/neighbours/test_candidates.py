@@ -1,0 +1,104 @@
+"""Candidate neighbours, for data whose rows are too many to compare all of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from marquee_core.scorers.neighbours import CoRatings
+from marquee_core.scorers.scorer import ReleaseData
+from marquee_core.scorers.user_cf import UserCFConfig, UserResiduals
+from marquee_trainer.models.model import Training
+from marquee_trainer.models.neighbours import candidates, neighbourhoods
+from marquee_trainer.models.neighbours.candidates import candidate_rows
+from marquee_trainer.models.neighbours.user_cf import UserCF
+from toy.ratings import release_data
+
+USERS, ITEMS = 240, 60
+CONFIG = UserCFConfig(neighbours=10)
+
+
+@pytest.fixture(scope="module")
+def data() -> ReleaseData:
+    """Ratings by users of six tastes, each of whom rates mostly a part of the items."""
+    random = np.random.default_rng(0)
+    taste = random.integers(0, 6, USERS)
+    likes = random.normal(size=(6, ITEMS))
+    chance = np.where(random.random((6, ITEMS)) < 0.5, 0.6, 0.1)
+    rated = random.random((USERS, ITEMS)) < chance[taste]
+    stars = 3 + likes[taste] + 0.3 * random.normal(size=(USERS, ITEMS))
+    return release_data(np.where(rated, np.clip(stars, 1, 5), np.nan))
+
+
+@pytest.fixture
+def ratings(data: ReleaseData) -> CoRatings:
+    """The standardised residuals."""
+    return UserResiduals(data, CONFIG).ratings
+
+
+def always_candidates(monkeypatch: pytest.MonkeyPatch, per_neighbour: int) -> None:
+    """Compares rows with candidates, however few rows there are."""
+    monkeypatch.setattr(neighbourhoods, "_EXACT_PAIRS", -1)
+    monkeypatch.setattr(neighbourhoods, "candidate_pairs", lambda *_: -1)
+    monkeypatch.setattr(neighbourhoods, "_CANDIDATES_PER_NEIGHBOUR", per_neighbour)
+
+
+def neighbours_of(data: ReleaseData) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The neighbours of each user, and their similarities."""
+    model = UserCF(CONFIG)
+    model.fit(Training(data))
+    found = model.scorer._neighbours
+    return [found.row(user) for user in range(len(found))]
+
+
+def test_with_all_rows_as_candidates_neighbours_are_the_same(
+    data: ReleaseData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The comparison with candidates is exact: the same neighbours and similarities, to the bit."""
+    exact = neighbours_of(data)
+    always_candidates(monkeypatch, per_neighbour=USERS)
+    for mine, expected in zip(neighbours_of(data), exact, strict=True):
+        np.testing.assert_array_equal(mine[0], expected[0])
+        np.testing.assert_array_equal(mine[1], expected[1])
+
+
+def test_few_candidates_hold_most_of_the_neighbours(
+    data: ReleaseData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a sixth of the rows as candidates, the neighbours are nearly as similar."""
+    exact = neighbours_of(data)
+    always_candidates(monkeypatch, per_neighbour=4)
+    monkeypatch.setattr(candidates, "_GROUP_ROWS", 20)
+    monkeypatch.setattr(candidates, "_PROBED_ROWS", USERS // 2)
+    found = neighbours_of(data)
+    reached = sum(float(similarities.sum()) for _, similarities in found)
+    assert reached > 0.85 * sum(float(similarities.sum()) for _, similarities in exact)
+
+
+@pytest.mark.parametrize("group", [7, 64, 1_000])
+def test_candidates_are_different_rows_with_the_row_itself(
+    ratings: CoRatings, monkeypatch: pytest.MonkeyPatch, group: int
+) -> None:
+    """Each row has as many candidates as asked for, in ascending order, itself among them."""
+    monkeypatch.setattr(candidates, "_GROUP_ROWS", group)
+    monkeypatch.setattr(candidates, "_PROBED_ROWS", 50)
+    found = candidate_rows(ratings, 30)
+    assert found.shape == (USERS, 30)
+    assert (np.diff(found, axis=1) > 0).all()
+    assert (found == np.arange(USERS)[:, None]).any(axis=1).all()
+
+
+def test_small_data_is_compared_as_a_whole(
+    data: ReleaseData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Candidates are used only beyond a number of additions, and if they cost less."""
+
+    def unexpected(*_: object) -> None:
+        raise AssertionError("candidates were searched")
+
+    monkeypatch.setattr(neighbourhoods, "candidate_rows", unexpected)
+    assert len(neighbours_of(data)) == USERS
+    # Comparing with as many candidates as rows costs more than comparing all rows.
+    monkeypatch.setattr(neighbourhoods, "_EXACT_PAIRS", 0)
+    monkeypatch.setattr(neighbourhoods, "_CANDIDATES_PER_NEIGHBOUR", USERS)
+    assert len(neighbours_of(data)) == USERS
