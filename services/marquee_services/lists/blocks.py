@@ -23,6 +23,7 @@ from marquee_services.gateway.ranking.ranked_candidates import RankedCandidates
 from marquee_services.gateway.ranking.scored_candidates import ScoredCandidates
 from marquee_services.gateway.ranking.subjects import ResolvedSubject
 from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE
+from marquee_services.lists.exact import exact_engine
 from marquee_services.lists.release import LoadedRelease
 from marquee_services.lists.request import ListRequest
 from marquee_services.lists.user_list import UserList
@@ -48,6 +49,7 @@ class BlockRanker:
         """
         release, options = loaded.gateway, request.recommend_options
         self._loaded = loaded
+        self._engines = {name: exact_engine(engine) for name, engine in loaded.engines.items()}
         self._size = request.size
         self._best_count = max(request.size, DEFAULT_PAGE_SIZE)
         self._include_seen = options.include_seen
@@ -94,9 +96,7 @@ class BlockRanker:
             Query(user, _NO_ITEMS, _NO_RATINGS, None, row)
             for user, row in zip(users.tolist(), eligible, strict=True)
         ]
-        found = [
-            rank(self._loaded.engines[name], queries, plan) for name, plan in self._plans.items()
-        ]
+        found = [rank(self._engines[name], queries, plan) for name, plan in self._plans.items()]
         subjects = self._subjects(users, profiles)
         ranked: list[RankedCandidates | None] = []
         for place, subject in enumerate(subjects):
@@ -193,7 +193,7 @@ class BlockRanker:
             else {**own_outputs(release, subject, page), **one.known_scores(page)}
             for subject, one, page in zip(subjects, ranked, positions, strict=True)
         ]
-        for backend, engine in self._loaded.engines.items():
+        for backend, engine in self._engines.items():
             needed = [name for name, _ in release.weights_of(self._blends.rating, backend)]
             missing: dict[tuple[str, ...], list[int]] = {}
             for place, known in enumerate(outputs):

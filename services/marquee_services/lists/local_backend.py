@@ -47,6 +47,15 @@ class EngineBackend:
         """None: a release that cannot be loaded ends the process."""
         return {}
 
+    @property
+    def model_seconds(self) -> Mapping[str, float]:
+        """Not measured."""
+        return {}
+
+    def open_circuits(self) -> Sequence[str]:
+        """None: this process is not left out."""
+        return ()
+
     def replica_states(self) -> Sequence[tuple[str, bool]]:
         """The only replica."""
         return [(self.target, True)]
