@@ -7,6 +7,7 @@ and each worker process keeps what its copy loads, as a process of `processes.py
 from __future__ import annotations
 
 import socket
+from collections import deque
 from collections.abc import Generator, Sequence
 from functools import lru_cache
 from typing import Any
@@ -58,7 +59,13 @@ class _Held:
 
 
 def _do(held: _Held, place: int, task: object, reports: Any) -> Any:
-    return _work(held)(task, lambda value: reports.add.remote(place, value))
+    import ray
+
+    sent: deque[Any] = deque(maxlen=1)
+    result = _work(held)(task, lambda value: sent.append(reports.add.remote(place, value)))
+    # Reports arrive in order, and the last of them before the result.
+    ray.get(list(sent))
+    return result
 
 
 def run_on_ray(
