@@ -36,7 +36,7 @@ from marquee_services.processes import ServiceProcess
 from toy.release import publish_toy
 
 _SAMPLE = "sample:users=600,items=800,ratings=40000"
-_MODELS = "ease,item_cf,ials"
+_MODELS = "ease,item_cf"
 # Calls a second of the load, which both replicas together bear easily.
 _RATE = 40.0
 # What is wanted: the p99 at most so many times that without the fault, after so many seconds.

@@ -59,8 +59,7 @@ class Client(BlockingCalls):
             if no server can be reached.
         health_check: Whether to send no calls to servers whose health service reports that they are
             not serving.
-        hedge_after: Seconds until a read without answer is sent to other gateways too, at most a
-            quarter of its deadline; 0 for never. Without effect if the target is a single address.
+        hedge_after: Seconds after which a late read is sent to other gateways too; 0 for never.
         channel_options: Additional gRPC channel arguments. They override those of the client.
 
     Raises:
