@@ -61,15 +61,20 @@ def compare(rows: list[dict[str, Any]], answer: pb.RecommendResponse) -> None:
             assert found.rated_item.item_id == expected.rated_item.item_id
 
 
+def slow(*values: Any) -> Any:
+    """A case of which others protect the core."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "size", "in_blocks"),
     [
         ("defaults", Options(), 0, True),
         ("short", Options(filter=Filter(genres_any=["War"], year_min=1960)), 7, True),
-        ("only", Options(filter=Filter(allowed_item_ids=["i1", "i2", "x"])), 5, True),
-        ("all seen", Options(include_seen=True), 120, True),
+        slow("only", Options(filter=Filter(allowed_item_ids=["i1", "i2", "x"])), 5, True),
+        slow("all seen", Options(include_seen=True), 120, True),
         ("minimum of stars", Options(min_predicted_stars=3.5), 10, False),
-        ("diversity", Options(diversity=0.5), 10, False),
+        slow("diversity", Options(diversity=0.5), 10, False),
         ("one model", Options(model="mf"), 10, False),
         ("reasons", Options(include_reasons=True), 3, False),
     ],
