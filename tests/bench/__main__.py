@@ -46,6 +46,7 @@ SECTIONS = (
     "replicas",
     "core",
     "retrieval",
+    "catalogues",
 )
 _ALIASES = {"first-pages": "precomputed"}
 
@@ -100,6 +101,8 @@ def run(
         tables["core"] = core.measure(context)
     if "retrieval" in sections:
         tables["retrieval"] = core.measure_retrieval(context)
+    if "catalogues" in sections:
+        tables["catalogues"] = core.measure_catalogues(context)
     return list(tables.values())
 
 

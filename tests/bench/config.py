@@ -27,6 +27,8 @@ class BenchConfig:
         large_batch_users: Users in a large BatchRecommend.
         list_users: Users of BatchRecommend that lists without servers are compared with.
         core_items: Items of the catalogue that the scoring core and retrieval are measured on.
+        catalogue_items: Sizes of the catalogues that visitors are measured in; the first is the
+            reference of the others.
         core_rounds: Rounds for the scoring core and retrieval.
         cf_users: Users that collaborative filtering is measured on.
         starts: How often the services are started to measure the start-up time.
@@ -47,6 +49,7 @@ class BenchConfig:
     large_batch_users: int = 1024
     list_users: int = 2000
     core_items: int = 1_000_000
+    catalogue_items: tuple[int, ...] = (4_000, 200_000, 1_000_000)
     core_rounds: int = 5
     cf_users: int = 200
     starts: int = 1
@@ -64,6 +67,7 @@ QUICK = BenchConfig(
     large_batch_users=256,
     list_users=200,
     core_items=20_000,
+    catalogue_items=(4_000, 30_000),
     core_rounds=1,
     cf_users=50,
     starts=1,

@@ -22,7 +22,11 @@ def test_the_installed_distribution_of_tensorflow_is_named(
         return known[name]
 
     monkeypatch.setattr(versions, "version", version)
-    assert versions.library_versions() == known
+    versions._versions.cache_clear()
+    try:
+        assert versions.library_versions() == known
+    finally:
+        versions._versions.cache_clear()
 
 
 def test_this_environment_has_what_training_needs() -> None:

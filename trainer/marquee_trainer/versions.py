@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 # TensorFlow is distributed under several names, of which one is installed.
@@ -9,8 +11,8 @@ _TENSORFLOW = ("tensorflow-cpu", "tensorflow", "tensorflow-rocm", "tensorflow-in
 _LIBRARIES = (*_TENSORFLOW, "keras", "numba", "numpy", "scipy", "marquee-recommender")
 
 
-def library_versions() -> dict[str, str]:
-    """The versions of those libraries that are installed, by the name of the distribution."""
+@cache
+def _versions() -> Mapping[str, str]:
     found = {}
     for name in _LIBRARIES:
         try:
@@ -18,3 +20,8 @@ def library_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def library_versions() -> dict[str, str]:
+    """The versions of those libraries that are installed, by the name of the distribution."""
+    return dict(_versions())

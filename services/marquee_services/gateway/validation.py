@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from marquee.v1 import feedback_service_pb2 as feedback_pb
 from marquee.v1 import recommender_service_pb2 as pb
@@ -36,6 +37,8 @@ DEFAULT_PAGE_SIZE = 20
 
 # The last second of the year 9999, in seconds since 1970.
 _LAST_SECOND = 253_402_300_799
+
+_KINDS = frozenset(feedback_pb.FeedbackKind.values()) - {0}
 
 _M = TypeVar("_M", bound=Message)
 
@@ -203,7 +206,7 @@ def _event(check: _Checker, field: str, event: feedback_pb.FeedbackEvent) -> Non
     check.text(f"{field}.event_id", event.event_id, MAX_KEY_LENGTH, allow_empty=False)
     list_id = event.recommendation_id
     check.text(f"{field}.recommendation_id", list_id, MAX_LIST_ID_LENGTH, allow_empty=True)
-    known = event.kind in feedback_pb.FeedbackKind.values() and bool(event.kind)
+    known = event.kind in _KINDS
     check.require(known, f"{field}.kind", "not a kind of feedback")
     is_rating = event.kind == feedback_pb.FEEDBACK_KIND_RATING
     is_play = event.kind == feedback_pb.FEEDBACK_KIND_PLAY
@@ -224,14 +227,40 @@ def _event(check: _Checker, field: str, event: feedback_pb.FeedbackEvent) -> Non
             check.require(is_needed, f"{field}.{name}", "not allowed for this kind")
             check.number(f"{field}.{name}", value, low, high)
     if event.HasField("time"):
-        holds = 0 <= event.time.seconds <= _LAST_SECOND and 0 <= event.time.nanos < 10**9
+        holds = _is_possible(event.time)
         check.require(holds, f"{field}.time", "not between the years 1970 and 9999")
 
 
 def _record_feedback(check: _Checker, request: feedback_pb.RecordFeedbackRequest) -> None:
     check.count("events", len(request.events), 1, MAX_EVENTS)
     for place, event in enumerate(request.events[:MAX_EVENTS]):
-        _event(check, f"events[{place}]", event)
+        # Almost all events are valid, and most are ratings; this takes a third of the time.
+        if not _is_plain_rating(event):
+            _event(check, f"events[{place}]", event)
+
+
+def _is_plain_rating(event: feedback_pb.FeedbackEvent) -> bool:
+    """Whether `_event` would find no violation, for ratings; False for others."""
+    user_id, item_id, event_id = event.user_id, event.item_id, event.event_id
+    return (
+        event.kind == feedback_pb.FEEDBACK_KIND_RATING
+        and 0 < len(user_id) <= MAX_ID_LENGTH
+        and 0 < len(item_id) <= MAX_ID_LENGTH
+        and 0 < len(event_id) <= MAX_KEY_LENGTH
+        and len(event.recommendation_id) <= MAX_LIST_ID_LENGTH
+        and "\0" not in user_id
+        and "\0" not in item_id
+        and event_id.isprintable()
+        and event.recommendation_id.isprintable()
+        and event.HasField("stars")
+        and math.isfinite(event.stars)
+        and not event.HasField("share_watched")
+        and (not event.HasField("time") or _is_possible(event.time))
+    )
+
+
+def _is_possible(time: Timestamp) -> bool:
+    return 0 <= time.seconds <= _LAST_SECOND and 0 <= time.nanos < 10**9
 
 
 def _delete_feedback(check: _Checker, request: feedback_pb.DeleteFeedbackRequest) -> None:

@@ -161,6 +161,11 @@ class TrainSettings(ModelSettings, FeedbackSettings):
     promote: bool = setting(
         True, "Promote the release: put it in production, if the gate finds it as good as before."
     )
+    gate: bool = setting(
+        True,
+        "Let the gate judge the release before it is published, so that its manifest holds the "
+        "verdict; --no-gate needs --no-promote.",
+    )
     require_approval: bool = setting(
         False,
         "Let a person approve every release: `marquee releases promote RELEASE --approve`.",
@@ -240,6 +245,8 @@ class TrainSettings(ModelSettings, FeedbackSettings):
             raise ValueError("budget: decides model after model; give neither ray nor processes")
         if self.ray and self.processes > 1:
             raise ValueError("give ray or processes")
+        if self.promote and not self.gate:
+            raise ValueError("gate: a release that is promoted must be judged")
         if self.resume and self.budget:
             # A budget chooses models by measured time, which an interruption changes.
             raise ValueError("resume: a training with a budget cannot be resumed")

@@ -432,7 +432,7 @@ class RetrieveItemsResponse(_message.Message):
     """The release that was used."""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___RetrieveItemsResponse.ModelItems]:
-        """The best items of each model."""
+        """The best items of each model that searched."""
 
     def __init__(
         self,

@@ -43,8 +43,8 @@ def regress(
         sources = np.broadcast_to(np.arange(count), (len(targets), count))
     systems = system[sources[:, :, None], sources[:, None, :]].astype(np.float64, copy=False)
     right = np.take_along_axis(wide, sources, axis=1)
-    weights: Float64 = np.linalg.solve(systems, right[:, :, None])[:, :, 0]
-    return sources.astype(np.int32), weights
+    solved = np.linalg.solve(systems, right[:, :, None])[:, :, 0]
+    return sources.astype(np.int32), solved.astype(np.float64, copy=False)
 
 
 def tail_of(

@@ -11,7 +11,8 @@ import numpy as np
 from numba import njit
 
 from marquee_core.arrays import Float32, Int32, Int64
-from marquee_core.scorers.neighbours import CommonSums, CoRatings, RowMatrix
+from marquee_core.scorers.neighbours import CommonSums, CoRatings
+from marquee_core.scorers.sparse import RowMatrix
 from marquee_trainer.threads import blas_threads, map_blocks
 
 # The dimensions that rows are projected on, and how often the projection is improved.
