@@ -22,9 +22,9 @@ from toy.release import ITEMS, ToyScorer, toy_data
 class Rough(ToyScorer):
     """A toy model whose approximation is a little off."""
 
-    def approximate(self, profiles: Profiles) -> Float32:
+    def approximate(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
         """Implements `Approximates.approximate`."""
-        scores = self.score(profiles)
+        scores = self.score(profiles, items)
         noise = np.random.default_rng(0).normal(0.0, 1e-3, scores.shape)
         return (scores + noise).astype(np.float32)
 
