@@ -16,7 +16,7 @@ import numpy as np
 from marquee.v1 import types_pb2
 from marquee_core.arrays import Bool, Float32, Int32
 from marquee_core.ratings import Profiles
-from marquee_services.gateway.ranking.filters import eligible_items
+from marquee_services.gateway.ranking.filters import EligibleItems, eligible_items
 from marquee_services.gateway.ranking.own_models import own_best, own_outputs, own_ranking
 from marquee_services.gateway.ranking.pages import cut_page
 from marquee_services.gateway.ranking.ranked_candidates import RankedCandidates
@@ -27,7 +27,7 @@ from marquee_services.lists.exact import exact_engine
 from marquee_services.lists.release import LoadedRelease
 from marquee_services.lists.request import ListRequest
 from marquee_services.lists.user_list import UserList
-from marquee_services.scoring.engine import Query
+from marquee_services.scoring.plan import Query
 from marquee_services.scoring.ranking import UserRanking, rank
 
 _NO_ITEMS = np.empty(0, np.int32)
@@ -106,21 +106,19 @@ class BlockRanker:
         return self._pages(subjects, ranked, eligible)
 
     def _subjects(self, users: Int32, profiles: Profiles) -> list[ResolvedSubject]:
-        baseline = self._loaded.gateway.data.baseline
+        data = self._loaded.gateway.data
         subjects = []
-        for place, (user, bias) in enumerate(
-            zip(users.tolist(), baseline.user_bias(profiles), strict=True)
-        ):
+        biases = data.baseline.user_bias(profiles).tolist()
+        for user, bias in zip(users.tolist(), biases, strict=True):
             subject = ResolvedSubject(
                 types_pb2.SUBJECT_KIND_KNOWN,
                 user,
                 _NO_ITEMS,
                 _NO_RATINGS,
-                profiles.take(np.array([place])),
                 (),
-                baseline,
+                data,
             )
-            subject.__dict__["bias"] = bias  # Computed for the whole block at once.
+            subject.take_bias(bias)  # Computed for the whole block at once.
             subjects.append(subject)
         return subjects
 
@@ -130,7 +128,9 @@ class BlockRanker:
         """Sums what the backends and the gateway's own models give, as `Router.rank` does."""
         release, blend = self._loaded.gateway, self._blends.ranking
         scores = own_ranking(release, subject, None, blend, ())
-        best = own_best(release, subject, blend, None, eligible, self._best_count)
+        # The row is complete: it leaves out what is unrated or seen.
+        items = EligibleItems(release, subject, eligible, only_rated=False, only_unseen=False)
+        best = own_best(release, subject, blend, None, items, self._best_count)
         for part in parts:
             scores += part.scores
             best.update(part.best)

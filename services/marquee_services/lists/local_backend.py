@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
+import numpy as np
+
 from marquee.v1 import scoring_service_pb2 as pb
 from marquee_core.arrays import Bool, Float32, Int32
 from marquee_services.gateway.backends.failures import BackendError, LastError
 from marquee_services.gateway.backends.interface import AnyReplica
 from marquee_services.gateway.backends.ranking import BackendRanking
-from marquee_services.scoring.converters import explain_response, to_queries
-from marquee_services.scoring.engine import Engine, Query
-from marquee_services.scoring.plan import RankingPlan
+from marquee_services.scoring.converters import explain_response
+from marquee_services.scoring.engine import Engine
+from marquee_services.scoring.plan import Query, RankingPlan
 from marquee_services.scoring.ranking import rank
+from marquee_services.scoring.top_items import TopBatch
 
 _T = TypeVar("_T")
+_NO_SCORES = np.empty(0, np.float32)
 
 
 class EngineBackend:
@@ -97,32 +101,36 @@ class _EngineReplica:
     async def score(
         self,
         release_id: str,  # noqa: ARG002
-        query: pb.UserQuery,
+        query: Query,
         models: tuple[str, ...],
         timeout: float,  # noqa: ARG002
     ) -> dict[str, Float32]:
-        return self._engine.score([self._query(query)], models)
+        return self._engine.score([query], models)
 
     async def rank(
         self,
         release_id: str,  # noqa: ARG002
-        query: pb.UserQuery,
+        query: Query,
         plan: RankingPlan,
         timeout: float,  # noqa: ARG002
     ) -> BackendRanking:
-        (found,) = rank(self._engine, [self._query(query)], plan)
+        rankings = rank(self._engine, [query], plan)
+        (found,) = rankings
+        if plan.top_count:
+            (top,) = TopBatch.of(rankings, [name for name, _ in plan.weights]).users()
+            return BackendRanking(_NO_SCORES, {}, list(found.abstaining), found.stars, top)
         return BackendRanking(found.scores, dict(found.best), list(found.abstaining), found.stars)
 
     async def retrieve(
         self,
         release_id: str,  # noqa: ARG002
-        query: pb.UserQuery,
+        query: Query,
         models: tuple[str, ...],
         count: int,
         eligible: Bool,
         timeout: float,  # noqa: ARG002
     ) -> list[Int32]:
-        best = self._engine.retrieve([self._query(query)], models, count, eligible)
+        best = self._engine.retrieve([query], models, count, eligible)
         return [items for rows in best.values() for items, _ in rows]
 
     async def compare(
@@ -136,14 +144,10 @@ class _EngineReplica:
     async def explain(
         self,
         release_id: str,
-        query: pb.UserQuery,
+        query: Query,
         models: Sequence[str],
         count: int,
         timeout: float,  # noqa: ARG002
     ) -> Sequence[pb.ExplainItemsResponse.ItemEvidence]:
-        evidence = self._engine.explain(self._query(query), models, count)
+        evidence = self._engine.explain(query, models, count)
         return explain_response(release_id, evidence).items
-
-    def _query(self, query: pb.UserQuery) -> Query:
-        (local,) = to_queries([query], 1, self._engine.data.matrix.item_count)
-        return local

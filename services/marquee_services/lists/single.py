@@ -18,11 +18,13 @@ from marquee_services.gateway.answering.reasons import Explainer
 from marquee_services.gateway.answering.recommend import Recommender
 from marquee_services.gateway.caching.answer_cache import AnswerCache
 from marquee_services.gateway.caching.list_cache import ListCache
+from marquee_services.gateway.caching.request_key import RequestKey
 from marquee_services.gateway.experiments.route import Route
 from marquee_services.gateway.experiments.routing import Routing
 from marquee_services.gateway.feedback.fresh import FreshFeedback
 from marquee_services.gateway.ranking.deadline import Deadline
 from marquee_services.gateway.ranking.router import Router
+from marquee_services.gateway.rated_items import RatedItems
 from marquee_services.gateway.releases.release import GatewayRelease
 from marquee_services.gateway.releases.serving import Releases
 from marquee_services.gateway.validation import validate
@@ -92,13 +94,19 @@ class SingleLists:
         found: list[UserList | UserError] = []
         for user_id in user_ids:
             try:
+                request = validate(self._request.of_user(user_id))
                 answer = await self._recommender.recommend(
-                    validate(self._request.of_user(user_id)), Deadline(_SECONDS, 0.0), paged=False
+                    request,
+                    RequestKey.of(request),
+                    RatedItems.of(request.subject),
+                    Deadline(_SECONDS, 0.0),
+                    paged=False,
                 )
             except ServiceError as error:
                 found.append(UserError(user_id, reason_name(error), str(error)))
             else:
-                found.append(self._list(user_id, answer))
+                message = pb.RecommendResponse.FromString(answer.response(0))
+                found.append(self._list(user_id, message))
         return found
 
     def _list(self, user_id: str, answer: pb.RecommendResponse) -> UserList:
