@@ -31,8 +31,8 @@ from marquee_core.scorers.sketch import Sketch
 from marquee_core.scorers.slit import SLITConfig, SLITScorer
 from marquee_core.scorers.tail_weights import TailWeights
 from marquee_services.gateway.settings import GatewaySettings
-from marquee_services.scoring.engine import Engine, Query
-from marquee_services.scoring.plan import RankingPlan
+from marquee_services.scoring.engine import Engine
+from marquee_services.scoring.plan import Query, RankingPlan
 from marquee_services.scoring.ranking import rank
 
 _TARGET = Target("<=", 3.0)

@@ -15,8 +15,8 @@ from marquee_core.scorers.bayesian_mf import BayesianMFConfig, BayesianMFScorer
 from marquee_core.scorers.ease import EASEConfig
 from marquee_core.scorers.popularity import popularity_scores
 from marquee_services.errors import ModelNotFound
-from marquee_services.scoring.engine import Engine, Query
-from marquee_services.scoring.plan import RankingPlan
+from marquee_services.scoring.engine import Engine
+from marquee_services.scoring.plan import Query, RankingPlan
 from marquee_services.scoring.ranking import UserRanking, check_plan, rank
 from marquee_trainer.data.source import load_ratings
 from marquee_trainer.models.bayesian.bayesian_mf import BayesianMF

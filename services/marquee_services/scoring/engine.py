@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
-from marquee_core.arrays import Bool, Float32, Int32
+from marquee_core.arrays import Bool, Float32, Int32, Int64
 from marquee_core.ratings import Profiles, join_profiles
 from marquee_core.retrieval.exact import Found, ItemIndex
 from marquee_core.scorers.scorer import (
@@ -25,32 +25,12 @@ from marquee_core.scorers.scorer import (
 )
 from marquee_services.errors import FieldViolation, InvalidFields, ModelNotFound
 from marquee_services.scoring.model_times import NoTimer, Timer
-from marquee_services.scoring.plan import RankingPlan
+from marquee_services.scoring.plan import Query, RankingPlan
 from marquee_services.scoring.retrieval import best_of_all, search
 
 # Up to this number of items for each user, a batch of users with different items is scored in one
 # pass. It gathers the parameters of each user's items, which costs more than it saves for more.
 _MAX_PAIRS = 64
-
-
-@dataclass(frozen=True)
-class Query:
-    """One user of a request.
-
-    Attributes:
-        user: The user's index; -1 for a visitor.
-        items: Items rated in the request, in order of time, the oldest first (int32).
-        ratings: The ratings of these items in stars (float32).
-        candidates: The items to score (int32); None for the whole catalogue.
-        eligible: The items that may be among a model's own best in a ranking of the whole
-            catalogue (bool, items); None for all.
-    """
-
-    user: int
-    items: Int32
-    ratings: Float32
-    candidates: Int32 | None
-    eligible: Bool | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +71,11 @@ class Engine:
     gateway_scores: Mapping[str, Float32] = field(default_factory=dict)
     rankers: dict[RankingPlan, Any] = field(default_factory=dict, repr=False)
     timer: Timer = field(default_factory=NoTimer)
+
+    @cached_property
+    def unrated_items(self) -> Int64:
+        """The items without training ratings (int64, n)."""
+        return np.flatnonzero(self.data.matrix.item_counts == 0)
 
     def select(self, models: Sequence[str]) -> Mapping[str, Scorer]:
         """The scorers of some models, by name; of all models if no names are given.

@@ -12,11 +12,12 @@ from marquee_core.arrays import Bool, Float32, Int32
 from marquee_core.ratings import Profiles
 from marquee_core.retrieval.exact import Found
 from marquee_core.retrieval.top import TopRows, pad_rows, top_rows
+from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.scorer import Approximates, Scorer, implements, score_pairs
 from marquee_services.errors import ModelNotFound
-from marquee_services.scoring.engine import Engine, Query
+from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.model_times import Timer
-from marquee_services.scoring.plan import BestItems, RankingPlan
+from marquee_services.scoring.plan import BestItems, Query, RankingPlan
 
 # These of a model's approximate scores are replaced by exact ones: the best of the sum, this many
 # times the requested number and so many more, and the model's own best, so many more than that.
@@ -37,12 +38,16 @@ class UserRanking:
         best: Each model's own best items with their scores, best first, by the model's name.
         abstaining: The names of the models that cannot score the user; they are not in the sum.
         stars: The user's best items as scored by the plan's `stars_models`; None without any.
+        top: The plan's `top_count` best items of the whole ranking, best first (int32, n).
+        bias: The user's bias in the baseline, in stars; NaN if the plan has no `top_count`.
     """
 
     scores: Float32
     best: Mapping[str, Found]
     abstaining: tuple[str, ...]
-    stars: BestItems | None = None
+    stars: BestItems | None
+    top: Int32
+    bias: float
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class _Ranker:
         weights: The weight of each model that ranks.
         approximating: Those of `scorers` that can approximate their scores.
         timer: Measures the models.
+        baseline: The baseline of the release.
     """
 
     plan: RankingPlan
@@ -66,6 +72,14 @@ class _Ranker:
     weights: Mapping[str, np.float32]
     approximating: Mapping[str, Approximates]
     timer: Timer
+    baseline: Baseline
+
+    def biases(self, profiles: Profiles) -> list[float]:
+        """The bias of each user in the baseline, in stars; NaN if the plan does not need them."""
+        if not self.plan.top_count:
+            return [np.nan] * len(profiles)
+        found: list[float] = self.baseline.user_bias(profiles).tolist()
+        return found
 
 
 def check_plan(engine: Engine, plan: RankingPlan) -> None:
@@ -97,7 +111,7 @@ def rank(engine: Engine, queries: Sequence[Query], plan: RankingPlan) -> list[Us
     whole = [place for place, query in enumerate(queries) if query.candidates is None]
     if whole:
         part = profiles if len(whole) == len(queries) else profiles.take(np.array(whole))
-        hidden = _hidden_rows([queries[place] for place in whole], engine)
+        hidden = _hidden_rows([queries[place] for place in whole], part, engine)
         for place, ranking in zip(whole, _rank_rows(part, None, ranker, hidden), strict=True):
             rankings[place] = ranking
     for place, query in enumerate(queries):
@@ -137,20 +151,26 @@ def _new_ranker(engine: Engine, plan: RankingPlan) -> _Ranker:
             if implements(type(scorer), Approximates)
         },
         engine.timer,
+        engine.data.baseline,
     )
 
 
-def _hidden_rows(queries: Sequence[Query], engine: Engine) -> Float32 | None:
+def _hidden_rows(queries: Sequence[Query], profiles: Profiles, engine: Engine) -> Float32 | None:
     """−∞ for items that may not be among a user's best, else 0 (float32, B × items).
 
     None if all items may be for all users.
     """
-    if all(query.eligible is None for query in queries):
+    if all(query.eligible is None and not query.new_only for query in queries):
         return None
     hidden = np.zeros((len(queries), engine.data.matrix.item_count), dtype=np.float32)
     for row, query in zip(hidden, queries, strict=True):
         if query.eligible is not None:
             row[~query.eligible] = -np.inf
+    new_only = np.array([query.new_only for query in queries])
+    if new_only.any():
+        hidden[np.ix_(new_only, engine.unrated_items)] = -np.inf
+        rated = new_only[profiles.rows]
+        hidden[profiles.rows[rated], profiles.items[rated]] = -np.inf
     return hidden
 
 
@@ -191,6 +211,7 @@ def _rank_rows(
             outputs[name] = timer.run(name, "rank", scorer.score, profiles, items)
     sums, abstaining = _weighted_sums(outputs, ranker.weights)
     best_count, stars_count = ranker.plan.best_count, ranker.plan.stars_count
+    top_count = ranker.plan.top_count
     totals = _masked(sums + shared, hidden)
     if approximated:
         near_top = top_rows(totals, _SUM_FACTOR * max(best_count, stars_count) + _MARGIN)
@@ -212,21 +233,25 @@ def _rank_rows(
         totals[rows, places] += change
     best = _own_best(outputs, items, best_count, hidden)
     stars: Sequence[BestItems | None] = [None] * len(sums)
+    top = top_rows(totals, max(stars_count, top_count))
     if ranker.stars_scorers:
-        top = top_rows(totals, stars_count)
+        places = top.indexes[:, :stars_count]
         # A model that ranked has scored these items already, unless it abstained.
         known = {
-            name: scores[rows, top.indexes]
+            name: scores[rows, places]
             for name, scores in outputs.items()
             if name in ranker.stars_scorers
             and not any(name in names for names in abstaining)
-            and (name not in is_exact or is_exact[name][rows, top.indexes].all())
+            and (name not in is_exact or is_exact[name][rows, places].all())
         }
-        shown = TopRows(_items_at(items, top.indexes), top.counts)
+        shown = TopRows(_items_at(items, places), np.minimum(top.counts, stars_count))
         stars = _stars(profiles, shown, ranker, known)
+    tops = [_items_at(items, top[row][:top_count]) for row in range(len(sums))]
     return [
-        UserRanking(row, own, tuple(names), pool)
-        for row, own, names, pool in zip(sums, best, abstaining, stars, strict=True)
+        UserRanking(row, own, tuple(names), pool, best_items, bias)
+        for row, own, names, pool, best_items, bias in zip(
+            sums, best, abstaining, stars, tops, ranker.biases(profiles), strict=True
+        )
     ]
 
 
@@ -240,7 +265,7 @@ def _nothing(ranker: _Ranker) -> UserRanking:
     none = np.empty(0, np.float32)
     stars = BestItems(_NONE[0], dict.fromkeys(ranker.stars_scorers, none))
     best = dict.fromkeys(ranker.scorers, _NONE)
-    return UserRanking(none, best, (), stars if ranker.stars_scorers else None)
+    return UserRanking(none, best, (), stars if ranker.stars_scorers else None, _NONE[0], np.nan)
 
 
 def _stars(

@@ -53,6 +53,8 @@ def candidate_rows(ratings: CoRatings, count: int) -> Int32:
     sizes = np.diff(ends)
     kept = min(count, rows, _PROBED_ROWS)
     found = np.empty((rows, kept), dtype=np.int32)
+    counts = np.maximum(ratings.counts, np.float32(1))
+    roots = np.sqrt(counts)
 
     def search(number: int, _: int) -> None:
         own = members[ends[number] : ends[number + 1]]
@@ -63,6 +65,10 @@ def candidate_rows(ratings: CoRatings, count: int) -> Int32:
         for start in range(0, len(own), _GROUP_ROWS):
             part = own[start : start + _GROUP_ROWS]
             closeness = vectors[part] @ vectors[probed].T
+            # √(n m) / (n + m) turns the overlap of the cosine into about that of the similarity,
+            # which is the Jaccard index: rows of very different sizes are not similar.
+            closeness *= roots[part, None] * roots[probed]
+            closeness /= counts[part, None] + counts[probed]
             # A row is always among its own candidates, so that their number is the same for all.
             closeness[np.arange(len(part)), np.searchsorted(probed, part)] = np.inf
             if kept < len(probed):
