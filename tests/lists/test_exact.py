@@ -13,8 +13,8 @@ from marquee_core.ratings import Profiles
 from marquee_core.scorers.scorer import Approximates
 from marquee_services.lists import exact
 from marquee_services.lists.exact import exact_engine
-from marquee_services.scoring.engine import Engine, Query
-from marquee_services.scoring.plan import RankingPlan
+from marquee_services.scoring.engine import Engine
+from marquee_services.scoring.plan import Query, RankingPlan
 from marquee_services.scoring.ranking import rank
 from toy.release import ITEMS, ToyScorer, toy_data
 

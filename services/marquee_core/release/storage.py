@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import random
 import tempfile
@@ -32,7 +31,6 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from marquee_core.errors import ArtifactError, reason_of
 from marquee_core.redaction import redact
 
 PARTIAL = ".partial-"
@@ -71,26 +69,6 @@ class Versioned:
 
     content: bytes | None
     version: str
-
-
-def parse_json(content: bytes, what: str) -> Any:
-    """Parses JSON without NaN and infinities.
-
-    Args:
-        content: The JSON in UTF-8.
-        what: What it is, for the error.
-
-    Raises:
-        ArtifactError: It is not valid JSON.
-    """
-    try:
-        return json.loads(content.decode(), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"damaged {what}: {reason_of(error)}") from error
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"not valid JSON: {name} is not a number")
 
 
 class Storage:
