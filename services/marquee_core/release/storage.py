@@ -165,6 +165,20 @@ class Storage:
             os.link(finished, target)
         sync(target.parent)
 
+    def replace(self, path: str, content: bytes) -> None:
+        """Writes a file, new or in place of another; it appears complete or not at all.
+
+        Raises:
+            OSError: The store cannot be written to.
+        """
+        if not self.is_local:
+            self.call(self.fs.pipe_file, self.path(path), content)
+            return
+        target = Path(self.path(path))
+        with _finished_file(target, content) as finished:
+            finished.replace(target)
+        sync(target.parent)
+
     def swap(self, path: str, content: bytes, version: str) -> None:
         """Replaces a file if it still has the version that was read (compare and swap).
 
@@ -183,13 +197,7 @@ class Storage:
         with self._lock(path):
             if self.read_versioned(path).version != version:
                 raise SwapConflictError(f"{path} was changed by somebody else")
-            if self.is_local:
-                target = Path(self.path(path))
-                with _finished_file(target, content) as finished:
-                    finished.replace(target)
-                sync(target.parent)
-            else:
-                self.call(self.fs.pipe_file, self.path(path), content)
+            self.replace(path, content)
 
     def update(self, path: str, change: Callable[[bytes | None], bytes]) -> bytes:
         """Changes a file; if somebody else changes it meanwhile, starts again from their content.
