@@ -31,13 +31,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Takes what the imports have created out of the garbage collector's sight.
-
-    Servers collect garbage when they have loaded a release. Beside TensorFlow and thousands of
-    tests, each time would take half a second.
-    """
+    """Takes what the imports have created out of the garbage collector's sight."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_collections_of_servers() -> Iterator[None]:
+    """Servers in the process of a test do not collect garbage when they have loaded a release.
+
+    Beside TensorFlow and thousands of tests it would take half a second, hundreds of times.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("marquee_services.server.follower.return_free_memory", lambda: None)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
