@@ -65,11 +65,15 @@ class Buildah:
         ).returncode
 
     def make_debian_base(self, mirror: str) -> None:
-        """Makes a base image from Debian's packages, with Python in a virtual environment.
+        """Makes a base image from Debian's packages, unless there is one.
+
+        Python is in a virtual environment, where the Dockerfile expects it.
 
         Raises:
             BuildError: A step failed.
         """
+        if DEBIAN_BASE in self.run("images", "--format", "{{.Name}}:{{.Tag}}").split():
+            return
         root = self.folder / "debian"
         packages = "--include=python3,python3-venv,ca-certificates"
         if not root.exists():
