@@ -110,6 +110,10 @@ bench: $(VENV)/ready ## Measure the services (QUICK=1 for a short run; DATA=… 
 bench-quality: $(VENV)/ready ## Compare rankings with public libraries (ARGS="--data …")
 	PYTHONPATH=tests OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench_quality $(ARGS)
 
+.PHONY: bench-feedback
+bench-feedback: $(VENV)/ready $(POSTGRESQL)/ready ## Measure ingest beside Recommend, and how soon events count (ARGS="--store …")
+	PYTHONPATH=tests OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench_feedback $(ARGS)
+
 .PHONY: bench-training
 bench-training: $(VENV)/ready ## Compare fitting times with public libraries (ARGS="--data …")
 	PYTHONPATH=tests OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench_training $(ARGS)

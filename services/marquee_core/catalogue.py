@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 
 from marquee_core.arrays import ArrayError, Bool, Int32, Int64, load_array, save_array
 
+# Up to this number of ids a dictionary finds them, which takes some 100 bytes for each.
+_MAX_PLACES = 100_000
+
 MAX_TITLE_BYTES = 16_384
 """The longest title of an item that is served, in bytes of UTF-8."""
 
@@ -20,8 +24,9 @@ MAX_TITLE_BYTES = 16_384
 class Vocabulary:
     """Maps ids to indexes and back; an id's index is its rank among all ids in UTF-8 byte order.
 
-    The ids are stored as one sorted array of byte strings, which can be memory-mapped, and a
-    look-up is a binary search. Indexes do not depend on the order of the input rows.
+    The ids are stored as one sorted array of byte strings, which can be memory-mapped. A look-up is
+    a binary search if there are many, and one in a dictionary otherwise. Indexes do not depend on
+    the order of the input rows.
     """
 
     def __init__(self, ids: NDArray[np.bytes_]) -> None:
@@ -51,7 +56,21 @@ class Vocabulary:
 
     def ids(self, indexes: Sequence[int] | NDArray[Any]) -> list[str]:
         """The ids at some indexes."""
-        return [name.decode() for name in self._ids[np.asarray(indexes, dtype=np.int64)].tolist()]
+        return [name.decode() for name in self.encoded_ids(indexes)]
+
+    @cached_property
+    def places(self) -> Mapping[str, int]:
+        """The index of each id; empty if there are too many to have it in memory."""
+        if len(self._ids) > _MAX_PLACES:
+            return {}
+        # Ids that are no UTF-8 equal none that is looked up.
+        names = (name.decode(errors="surrogateescape") for name in self._ids.tolist())
+        return {name: place for place, name in enumerate(names)}
+
+    def encoded_ids(self, indexes: Sequence[int] | NDArray[Any]) -> list[bytes]:
+        """The ids at some indexes, as UTF-8."""
+        found: list[bytes] = self._ids[np.asarray(indexes, dtype=np.int64)].tolist()
+        return found
 
     def take(self, indexes: Int32) -> Vocabulary:
         """The vocabulary of the ids at some ascending indexes (int32, m)."""
@@ -59,6 +78,8 @@ class Vocabulary:
 
     def index(self, name: str) -> int:
         """The index of an id; -1 if it is unknown."""
+        if self.places:
+            return self.places.get(name, -1)
         encoded = name.encode()
         if not 0 < len(encoded) <= self._ids.dtype.itemsize:
             return -1
@@ -67,6 +88,9 @@ class Vocabulary:
 
     def indexes(self, names: Sequence[str]) -> Int32:
         """The index of each id (int32, n); -1 if it is unknown."""
+        if self.places:
+            get = self.places.get
+            return np.array([get(name, -1) for name in names], dtype=np.int32)
         if not names or not len(self._ids):
             return np.full(len(names), -1, dtype=np.int32)
         encoded = [name.encode() for name in names]

@@ -203,31 +203,37 @@ class RatingsMatrix:
             items: Distinct item indexes, in order of time, the oldest first (int32).
             ratings: The new ratings of these items in stars (float32).
         """
-        all_items, all_ratings = items, ratings
-        later = np.arange(len(items) - 1, -1, -1, dtype=np.int32)
+        fresh = np.arange(len(items) - 1, -1, -1, dtype=np.int32)
+        all_items, all_ratings, later = items, ratings, fresh
         if user >= 0:
-            own = slice(self.indptr[user], self.indptr[user + 1])
-            old_items, old_ratings = self.items[own], self.ratings[own]
-            old_later = self.later_counts[own]
-            if len(items):
-                not_replaced = ~np.isin(old_items, items)
-                old_items, old_ratings = old_items[not_replaced], old_ratings[not_replaced]
-                old_later = old_later[not_replaced]
-                # Count the later ratings again without those that are replaced, then add the new.
-                old_later = np.searchsorted(np.sort(old_later), old_later).astype(np.int32)
-                old_later += len(items)
+            old_items, old_ratings, old_later = self._without(user, items)
             all_items = np.concatenate([old_items, items])
             all_ratings = np.concatenate([old_ratings, ratings])
-            later = np.concatenate([old_later, later])
+            later = np.concatenate([old_later + np.int32(len(items)), fresh])
         order = np.argsort(all_items, kind="stable")
         return Profiles(
             np.array([user], dtype=np.int32),
             np.array([0, len(all_items)], dtype=np.int64),
-            all_items[order].astype(np.int32),
-            all_ratings[order].astype(np.float32),
+            all_items[order].astype(np.int32, copy=False),
+            all_ratings[order].astype(np.float32, copy=False),
             later[order],
             np.array([user < 0 or len(items) > 0]),
         )
+
+    def _without(self, user: int, items: Int32) -> tuple[Int32, Float32, Int32]:
+        """A known user's rated items, ratings and later counts, without those of some items."""
+        own = slice(self.indptr[user], self.indptr[user + 1])
+        rated, ratings, later = self.items[own], self.ratings[own], self.later_counts[own]
+        places = np.searchsorted(rated, items)
+        places = places[rated.take(places, mode="clip") == items] if len(rated) else places[:0]
+        if not len(places):
+            return rated, ratings, later
+        kept = np.ones(len(rated), dtype=np.bool_)
+        kept[places] = False
+        later = later[kept]
+        # Counts the later ratings again, without those that are left out.
+        later = np.searchsorted(np.sort(later), later).astype(np.int32)
+        return rated[kept], ratings[kept], later
 
     def save(self, folder: Path) -> None:
         """Writes the arrays to a folder."""

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,6 +28,7 @@ from marquee_core.experiments.sequential import Interval
 from marquee_core.experiments.store import STOPPED, ExperimentStore
 from marquee_core.feedback.events import LogUnavailable
 from marquee_core.feedback.location import check_log_setting, log_url
+from marquee_core.release.signing import KeyFileError
 from marquee_core.release.store import ReleaseStore, StoreURLError
 from marquee_services.server.settings import ServerSettings, open_store
 
@@ -215,48 +217,67 @@ def stop(places: _Places, name: str) -> None:
     show_envvar=True,
     help="Let the gate ask for approval of every release.",
 )
+@click.option(
+    "--signing-key",
+    default="",
+    envvar="MARQUEE_SIGNING_KEY",
+    show_envvar=True,
+    help="PEM file of the Ed25519 private key that signs the new release of an arm with ranking "
+    "weights of its own.",
+)
 @click.pass_obj
 def promote(
-    places: _Places, arm: str, by: str, force: bool, approve: bool, require_approval: bool
+    places: _Places,
+    arm: str,
+    by: str,
+    force: bool,
+    approve: bool,
+    require_approval: bool,
+    signing_key: str,
 ) -> None:
-    """Put the release of an arm in production, and end the experiment.
+    """Let an arm answer everybody: put its release in production, and end the experiment.
+
+    For an arm with ranking weights of its own, a new release is published that has them. As nobody
+    has evaluated its ranking on held-out ratings, the gate asks for --approve.
 
     The gate judges the release as for `marquee releases promote`, with the same exit codes; if it
-    does not promote it, the experiment goes on.
+    does not promote it, nothing is published and the experiment goes on.
     """
+    from marquee_core.release.signing import Signer
     from marquee_core.release.verdict import Decision
+    from marquee_services import promotion
     from marquee_services.promotion import EXIT_CODES
-    from marquee_services.promotion import promote as promote_release
 
     with _errors_as_one_line():
         experiment = places.experiments.find()
         if not experiment.is_running:
             raise ExperimentError("no experiment is running")
         chosen = experiment.arm(arm)
+        if signing_key:
+            places.store.signer = Signer.load(Path(signing_key))
+        options: dict[str, Any] = {
+            "why": f"arm {arm} of experiment {experiment.name}",
+            "by": by,
+            "force": force,
+            "approve": approve,
+            "require_approval": require_approval,
+        }
         if chosen.ranking_weights:
-            raise ExperimentError(
-                f"arm {arm} has ranking weights of its own, which no release has: publish a "
-                "release with them and promote that, then stop the experiment"
+            done = promotion.promote_with_ranking(
+                places.store, chosen.release_id, chosen.ranking_weights, **options
             )
-        why = f"arm {arm} of experiment {experiment.name}"
-        done = promote_release(
-            places.store,
-            chosen.release_id,
-            why=why,
-            by=by,
-            force=force,
-            approve=approve,
-            require_approval=require_approval,
-        )
+        else:
+            done = promotion.promote(places.store, chosen.release_id, **options)
         if done.production is not None:
             places.experiments.end(experiment.name, f"promoted {arm}")
     if done.verdict is not None:
         click.echo("\n".join(done.verdict.lines()))
     if done.production is None:
         needed = "--force" if done.decision is Decision.REFUSE else "--approve"
-        click.echo(f"{chosen.release_id} was not promoted; {needed} promotes it", err=True)
+        click.echo(f"{chosen.description} was not promoted; {needed} promotes it", err=True)
         sys.exit(EXIT_CODES[done.decision])
-    click.echo(f"{chosen.release_id} is in production; experiment {experiment.name} has ended")
+    release_id = done.production.release_id
+    click.echo(f"{release_id} is in production; experiment {experiment.name} has ended")
 
 
 def _head(experiment: Experiment) -> str:
@@ -351,7 +372,14 @@ def _errors_as_one_line() -> Iterator[None]:
     """Reports expected errors in one line; any other error keeps its traceback."""
     try:
         yield
-    except (ArtifactError, ExperimentError, LogUnavailable, StoreURLError, OSError) as error:
+    except (
+        ArtifactError,
+        ExperimentError,
+        KeyFileError,
+        LogUnavailable,
+        StoreURLError,
+        OSError,
+    ) as error:
         raise click.ClickException(printable(str(error))) from error
     except ValueError as error:
         raise click.UsageError(printable(str(error))) from error

@@ -24,6 +24,9 @@ _STOP_TIMEOUT_S = 30.0
 _POLL_INTERVAL_S = 0.02
 _LOG_CHARACTERS = 4000
 
+PATIENCE = {"backend-timeout": "20"}
+"""Flags of a gateway whose answers must be full however loaded the machine is, as in a demo."""
+
 
 class ServiceProcessError(RuntimeError):
     """A service did not start or did not become ready; the message ends with its log."""

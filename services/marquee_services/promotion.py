@@ -1,21 +1,34 @@
-"""Promotes releases through the gate.
+"""Promotes releases: one path for the trainer, `marquee releases promote` and experiments.
 
-The gate needs the trainer's packages, so it is found by the entry-point group `marquee.gate`. Where
-the trainer is not installed, a verdict that the trainer has recorded is used.
+A release is first verified, which loads it as the servers do, and then judged by the gate. The gate
+needs the trainer's packages, so it is found by the entry-point group `marquee.gate`. Where the
+trainer is not installed, a verdict that the trainer has recorded is used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import asyncio
+import dataclasses
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from marquee_core.errors import ArtifactError
-from marquee_core.release.verdict import Check, Decision, Verdict, latest_verdict
+from marquee_core.release.derive import derive
+from marquee_core.release.staging import stage
+from marquee_core.release.verdict import Check, Decision, Verdict
+from marquee_core.release.verdicts import latest_verdict, record_verdict
+from marquee_core.service_names import CF, INFERENCE
+from marquee_services.command_support import leave_keras_out
 
 if TYPE_CHECKING:
     from marquee_core.release.store import Production, ReleaseStore
+    from marquee_services.standalone.verification import Verification
 
 EXIT_CODES = {Decision.PROMOTE: 0, Decision.REFUSE: 3, Decision.ASK: 4}
 """The exit codes of commands that promote, by what the gate decided."""
@@ -23,11 +36,19 @@ EXIT_CODES = {Decision.PROMOTE: 0, Decision.REFUSE: 3, Decision.ASK: 4}
 NEWEST = "newest"
 """In place of a release id: the release that was published last."""
 
-Gate: TypeAlias = "Callable[[ReleaseStore, str], Verdict]"
-"""Judges a release of a store, by its id, against the one in production."""
+Gate: TypeAlias = "Callable[[ReleaseStore, str, ReleaseStore], Verdict]"
+"""Compares a release with the one in production: takes the store of production, the release's id
+and the store that holds the release, which is another one before it is published."""
+
+SERVERS, APPROVAL = "servers", "approval"
+"""The checks that are added to those of the gate."""
 
 _GROUP = "marquee.gate"
 _MAX_WHY = 1000
+
+
+class CannotVerifyError(ArtifactError):
+    """This installation lacks what is needed to load a release as the servers do."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +92,7 @@ def promote(
     force: bool = False,
     approve: bool = False,
     require_approval: bool = False,
+    verdict: Verdict | None = None,
     gate: Gate | None = None,
 ) -> Promotion:
     """Promotes a release if the gate agrees, and records in the audit what the gate said.
@@ -85,25 +107,26 @@ def promote(
         force: Whether to promote it whatever the gate would say. The audit says so.
         approve: Whether a person has approved it, which the verdict `ask` needs.
         require_approval: Whether a person must approve every release.
+        verdict: What `judge` has just said; it is used if the release in production is still the
+            one that it compares with. None to ask now.
         gate: The gate; None for the one of this installation.
 
     Raises:
         ArtifactError: The release does not exist or a file is damaged, the release in production
-            cannot be read, or this installation has no gate and there is no verdict.
+            cannot be read, or this installation lacks what is needed to verify or judge it.
         OSError: The store cannot be read or written to.
     """
     if force:
         reason = "; ".join(filter(None, (why, "the gate was passed over")))
         production = store.promote(release_id, why=reason[:_MAX_WHY], forced=True, by=by)
         return Promotion(production, None)
-    current = store.production()
-    if current is not None and current.release_id == release_id:
+    store.manifest(release_id)  # what is plainly wrong is told without loading it
+    production_id = _production_id(store)
+    if production_id == release_id:
         return Promotion(store.promote(release_id, why=why, by=by), None)
-    verdict = judge(store, release_id, gate)
-    if require_approval and verdict.decision is Decision.PROMOTE:
-        check = Check("approval", Decision.ASK, "every promotion must be approved")
-        verdict = replace(verdict, decision=Decision.ASK, checks=(*verdict.checks, check))
-    if verdict.decision is Decision.REFUSE or (verdict.decision is Decision.ASK and not approve):
+    if verdict is None or verdict.production_id != production_id:
+        verdict = judge(store, release_id, require_approval=require_approval, gate=gate)
+    if not _is_agreed(verdict, approve):
         return Promotion(None, verdict)
     said = f"the gate says {verdict.decision.value}"
     if verdict.decision is Decision.ASK:
@@ -112,35 +135,178 @@ def promote(
     return Promotion(store.promote(release_id, why=reason[:_MAX_WHY], by=by), verdict)
 
 
-def judge(store: ReleaseStore, release_id: str, gate: Gate | None = None) -> Verdict:
-    """The gate's verdict on a release against the one in production now.
+def promote_with_ranking(
+    store: ReleaseStore,
+    release_id: str,
+    weights: Mapping[str, float],
+    *,
+    why: str = "",
+    by: str = "",
+    force: bool = False,
+    approve: bool = False,
+    require_approval: bool = False,
+    gate: Gate | None = None,
+) -> Promotion:
+    """Publishes a release with other ranking weights than an existing one, and promotes it.
 
-    A recorded verdict is used if it is against that one, except that a refused release is judged
-    again where there is a gate.
+    It is judged before it is published; if it is not to be promoted, nothing is published. Nobody
+    has evaluated its ranking on held-out ratings, so the gate asks for approval.
+
+    Args:
+        store: The store; its `signer` signs the release.
+        release_id: The existing release.
+        weights: The weights of the models that rank, by name.
+        why: Where they come from, for the manifest and the audit.
+        by: See `promote`, also for the other arguments.
+        force: As above.
+        approve: As above.
+        require_approval: As above.
+        gate: As above.
 
     Raises:
-        ArtifactError: The release does not exist, or this installation has no gate and there is no
-            such verdict.
+        ArtifactError: As for `promote`; or the release lacks one of the models, no release may have
+            these weights, or releases must be signed and the store has no key.
         OSError: The store cannot be read or written to.
     """
-    store.manifest(release_id)
+    if store.trusted is not None and store.signer is None:
+        raise ArtifactError("releases must be signed: name the key of the new one (--signing-key)")
+    with tempfile.TemporaryDirectory(prefix="marquee-release-") as name:
+        folder, manifest = derive(store, release_id, weights, why, Path(name))
+        verdict = None
+        if not force:
+            candidates, folder = stage(Path(name) / "staged", folder, manifest)
+            verdict = judge(
+                store,
+                manifest.release_id,
+                candidates=candidates,
+                require_approval=require_approval,
+                gate=gate,
+            )
+            if not _is_agreed(verdict, approve):
+                return Promotion(None, verdict)
+        store.publish(folder, dataclasses.replace(manifest, gate=verdict))
+    return promote(
+        store,
+        manifest.release_id,
+        why=why,
+        by=by,
+        force=force,
+        approve=approve,
+        require_approval=require_approval,
+        verdict=verdict,
+        gate=gate,
+    )
+
+
+def _is_agreed(verdict: Verdict, approve: bool) -> bool:
+    return verdict.decision is Decision.PROMOTE or (verdict.decision is Decision.ASK and approve)
+
+
+def judge(
+    store: ReleaseStore,
+    release_id: str,
+    *,
+    candidates: ReleaseStore | None = None,
+    require_approval: bool = False,
+    gate: Gate | None = None,
+) -> Verdict:
+    """Verifies a release as servers would load it, and compares it with the one in production.
+
+    A verdict that was recorded against the release in production is used again, except that a
+    refused release is judged again where there is a gate. New verdicts on published releases are
+    recorded beside them.
+
+    Args:
+        store: The store.
+        release_id: The release.
+        candidates: The store that holds the release before it is published; None if it is
+            published.
+        require_approval: Whether a person must approve every release.
+        gate: The gate; None for the one of this installation.
+
+    Raises:
+        ArtifactError: The release does not exist, or this installation lacks what is needed to
+            verify it, or has no gate and there is no verdict.
+        OSError: A store cannot be read or written to.
+    """
+    holder = candidates or store
+    manifest = holder.manifest(release_id)
+    recorded = latest_verdict(holder.storage, manifest)
+    verdict, loaded = None, _loaded_by_servers(holder, release_id)
+    production_id = _production_id(store)
+    if loaded.decision is Decision.REFUSE:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        verdict = Verdict.of(release_id, production_id, now, [loaded])
+    else:
+        gate = gate or _installed_gate()
+        # What was refused may have been mended since.
+        if (
+            recorded is not None
+            and recorded.production_id == production_id
+            and (gate is None or recorded.decision is not Decision.REFUSE)
+        ):
+            verdict = recorded
+        elif gate is None:
+            raise ArtifactError(
+                f"{release_id} was not compared with the release in production, and the gate needs "
+                "the extra `trainer`; --force promotes it unseen"
+            )
+        else:
+            verdict = gate(store, release_id, holder).with_check(loaded)
+        if require_approval and verdict.decision is Decision.PROMOTE:
+            text = "every promotion must be approved"
+            verdict = verdict.with_check(Check(APPROVAL, Decision.ASK, text))
+    if candidates is None and verdict != recorded:
+        record_verdict(store.storage, verdict)
+    return verdict
+
+
+def verify(store: ReleaseStore, release_id: str) -> Verification:
+    """Loads a release in this process as the servers do, and asks it; see `verify_release`.
+
+    Raises:
+        ArtifactError: A server would refuse the release, or its answers cannot be right.
+        CannotVerifyError: This installation lacks what the servers need.
+        OSError: The store cannot be read.
+    """
+    if "tensorflow" not in sys.modules:
+        leave_keras_out()
+    try:
+        from marquee_services.cf.models import CF_SCORERS
+        from marquee_services.inference.models import INFERENCE_SCORERS
+        from marquee_services.standalone.verification import verify_release
+    except ImportError as error:
+        raise CannotVerifyError(
+            f"to load a release as the servers do, install the extras gateway, cf and inference "
+            f"({error})"
+        ) from error
+    from marquee_services.server.logs import configure_logs
+
+    configure_logs("verify", "text", "critical")
+    return asyncio.run(
+        verify_release(store, release_id, {CF: CF_SCORERS, INFERENCE: INFERENCE_SCORERS})
+    )
+
+
+def _loaded_by_servers(store: ReleaseStore, release_id: str) -> Check:
+    """What `verify` finds, as a check. That this installation cannot verify is no finding."""
+    try:
+        found = verify(store, release_id)
+    except CannotVerifyError:
+        raise
+    except ArtifactError as error:
+        return Check(SERVERS, Decision.REFUSE, f"they would refuse it: {error}")
+    text = (
+        f"they load it, answer {found.answers} requests, and {found.precomputed} precomputed pages "
+        "agree with computed ones"
+    )
+    figures = {"answers": float(found.answers), "precomputed": float(found.precomputed)}
+    return Check(SERVERS, Decision.PROMOTE, text, figures)
+
+
+def _production_id(store: ReleaseStore) -> str:
     current = store.production()
-    production_id = "" if current is None else current.release_id
-    recorded = latest_verdict(store.storage, release_id)
-    gate = gate or _installed_gate()
-    # What was refused may have been mended since.
-    if (
-        recorded is not None
-        and recorded.production_id == production_id
-        and (gate is None or recorded.decision is not Decision.REFUSE)
-    ):
-        return recorded
-    if gate is None:
-        raise ArtifactError(
-            f"{release_id} was not compared with the release in production, and the gate needs the "
-            "extra `trainer`; --force promotes it unseen"
-        )
-    return gate(store, release_id)
+    return "" if current is None else current.release_id
 
 
 def _installed_gate() -> Gate | None:

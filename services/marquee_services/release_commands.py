@@ -6,7 +6,6 @@ needs when it runs.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 import tempfile
@@ -18,13 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from marquee_core.service_names import CF, INFERENCE
-from marquee_services.command_support import errors_as_one_line, leave_keras_out
+from marquee_services.command_support import errors_as_one_line
 from marquee_services.server.settings import ServerSettings, open_store
 
 if TYPE_CHECKING:
     from marquee_core.release.store import ReleaseStore
-    from marquee_services.standalone.verification import Verification
 
 # Users whose ids are decoded and printed at once.
 _BLOCK_USERS = 10_000
@@ -111,12 +108,27 @@ def list_releases(store: ReleaseStore) -> None:
 @click.option("--json", "as_json", is_flag=True, help="The whole manifest.")
 @click.pass_obj
 def show_release(store: ReleaseStore, release_id: str, as_json: bool) -> None:
-    """Show what a release serves, how it was measured, and its models."""
+    """Show what a release serves, how it was measured, its models, and what the gate said.
+
+    With --json, `gate` is what the gate said before the release was published. Where it was asked
+    later, there is also `later_verdicts`, the oldest first, which is not part of the manifest.
+    """
+    from marquee_core.release.verdicts import recorded_verdicts
     from marquee_services.release_summary import summary
 
     with errors_as_one_line():
         manifest = store.manifest(release_id)
-    sys.stdout.write(manifest.to_json() if as_json else summary(manifest))
+        later = recorded_verdicts(store.storage, release_id)
+    if as_json:
+        shown = json.loads(manifest.to_json())
+        if later:
+            shown["later_verdicts"] = [asdict(verdict) for verdict in later]
+        click.echo(json.dumps(shown, indent=2, sort_keys=True))
+        return
+    click.echo(summary(manifest), nl=False)
+    verdict = later[-1] if later else manifest.gate
+    if verdict is not None:
+        click.echo("\n".join(["", *verdict.lines()]))
 
 
 @releases.command("users")
@@ -153,6 +165,8 @@ def verify_one_release(store: ReleaseStore, release_id: str, files_only: bool) -
     Compares every file with its SHA-256 digest, loads the release as the servers do, answers every
     kind of request with it, and compares precomputed pages with computed ones.
     """
+    from marquee_services.promotion import verify
+
     with errors_as_one_line():
         if files_only:
             files = len(store.verify_files(release_id).files)
@@ -198,7 +212,8 @@ def promote_release(
 
     The release is first verified as `marquee releases verify` does. Then the gate compares both on
     ratings that neither has seen, and checks what the release would serve. The exit code is 3 if it
-    refuses the release, and 4 if it asks for --approve.
+    refuses the release, and 4 if it asks for --approve. The verdict is kept beside the release; see
+    `marquee releases show`.
     """
     from marquee_core.release.verdict import Decision
     from marquee_services.promotion import EXIT_CODES, NEWEST, newest_release, promote
@@ -206,8 +221,6 @@ def promote_release(
     with errors_as_one_line():
         if release_id == NEWEST:
             release_id = newest_release(store)
-        if not force:
-            verify(store, release_id)
         done = promote(
             store,
             release_id,
@@ -361,33 +374,6 @@ def show_log(store: ReleaseStore, limit: int, as_json: bool) -> None:
     ]
     headers = ["#", "when (UTC)", "who", "what", "release", "before", "why"]
     click.echo(render(headers, rows, "rllllll", droppable=("before", "why")))
-
-
-def verify(store: ReleaseStore, release_id: str) -> Verification:
-    """Verifies a release in this process; see `verify_release`.
-
-    Raises:
-        ArtifactError: A server would refuse the release, or its answers cannot be right.
-        OSError: The store cannot be read.
-        ClickException: This installation lacks what the backends need.
-    """
-    store.manifest(release_id)  # what is plainly wrong is told without loading TensorFlow
-    leave_keras_out()
-    try:
-        from marquee_services.cf.models import CF_SCORERS
-        from marquee_services.inference.models import INFERENCE_SCORERS
-        from marquee_services.standalone.verification import verify_release
-    except ImportError as error:
-        raise click.ClickException(
-            f"to load a release as the servers do, install the extras gateway, cf and inference "
-            f"({error})"
-        ) from error
-    from marquee_services.server.logs import configure_logs
-
-    configure_logs("verify", "text", "critical")
-    return asyncio.run(
-        verify_release(store, release_id, {CF: CF_SCORERS, INFERENCE: INFERENCE_SCORERS})
-    )
 
 
 def _metric(metrics: dict[str, float], name: str) -> str:

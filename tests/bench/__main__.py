@@ -44,6 +44,7 @@ SECTIONS = (
     "replicas",
     "core",
     "retrieval",
+    "catalogues",
 )
 _ALIASES = {"first-pages": "precomputed"}
 
@@ -97,6 +98,8 @@ def run(
         tables["core"] = core.measure(context)
     if "retrieval" in sections:
         tables["retrieval"] = core.measure_retrieval(context)
+    if "catalogues" in sections:
+        tables["catalogues"] = core.measure_catalogues(context)
     return list(tables.values())
 
 

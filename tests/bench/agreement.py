@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import grpc
@@ -11,7 +11,7 @@ import numpy as np
 from bench.report import Row, Target
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
-from marquee_core.arrays import Float32
+from marquee_core.arrays import Float32, Int64
 from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.scorer import Scorer
 from marquee_core.service_names import BACKENDS, CF, INFERENCE
@@ -25,6 +25,8 @@ from marquee_services.scoring.loading import load_engine
 
 _SAME = Target(">=", 98.0)
 _STARS = Target("<=", 1e-3)
+_QUALITY = Target(">=", 0.995)
+_DEPTH = 10
 _TIMEOUT_S = 60.0
 
 
@@ -55,8 +57,13 @@ class FullScoring:
         scores = {name: s.score(subject.profile)[0] for name, s in self.scorers.items()}
         return own_outputs(self.release, subject, None) | scores
 
-    def compare(self, request: pb.RecommendRequest, answer: pb.RecommendResponse) -> Agreement:
-        """Compares an answer with the one that scoring everything gives."""
+    def best(self, request: pb.RecommendRequest, count: int) -> tuple[Int64, dict[str, Float32]]:
+        """The best items by scoring everything, and the scores of all items by every model.
+
+        Args:
+            request: The request.
+            count: The number of items.
+        """
         release = self.release
         subject = resolve_subject(release, request.subject)
         outputs = self.outputs(subject)
@@ -65,7 +72,13 @@ class FullScoring:
         eligible[subject.profile.items] = False
         pool = np.flatnonzero(eligible)
         ranking = blends.ranking.apply(outputs)[pool]
-        best = pool[np.argsort(-ranking, kind="stable")][: len(answer.items)]
+        return pool[np.argsort(-ranking, kind="stable")][:count], outputs
+
+    def compare(self, request: pb.RecommendRequest, answer: pb.RecommendResponse) -> Agreement:
+        """Compares an answer with the one that scoring everything gives."""
+        release = self.release
+        best, outputs = self.best(request, len(answer.items))
+        blends = release.ensemble.blends(sorted(release.backends))
         data = release.manifest.data
         stars = np.clip(blends.rating.apply(outputs), data.rating_min, data.rating_max)
         shown = release.catalogue.items.indexes([item.item_id for item in answer.items])
@@ -74,6 +87,48 @@ class FullScoring:
             len(set(shown.tolist()) & set(best.tolist())) / max(1, len(best)),
             float(np.abs(predicted - stars[shown]).max(initial=0.0)),
         )
+
+
+def row_of_quality(
+    full: FullScoring,
+    address: str,
+    visitors: Sequence[tuple[pb.RecommendRequest, Collection[str]]],
+) -> Row:
+    """Compares the NDCG@10 of a server's answers with that of scoring everything.
+
+    Args:
+        full: The same release, with all models in this process.
+        address: The server's host and port.
+        visitors: Requests, and the ids of the items that the visitor likes beyond those rated.
+    """
+    ours, theirs = [], []
+    with grpc.insecure_channel(address) as channel:
+        stub = RecommenderServiceStub(channel)
+        for request, liked in visitors:
+            answer = stub.Recommend(request, timeout=_TIMEOUT_S)
+            if answer.source.degraded:
+                continue
+            best, _ = full.best(request, _DEPTH)
+            ours.append(_ndcg([item.item_id for item in answer.items], liked))
+            theirs.append(_ndcg(full.release.catalogue.items.ids(best), liked))
+    measured, reference = (
+        float(np.mean(values)) if values else np.nan for values in (ours, theirs)
+    )
+    return Row(
+        "visitors with half of a user's ratings: NDCG@10 next to scoring everything",
+        measured,
+        "",
+        reference,
+        measured / reference,
+        _QUALITY,
+    )
+
+
+def _ndcg(item_ids: Sequence[str], liked: Collection[str]) -> float:
+    """NDCG@10 of a list, where liked items are relevant."""
+    discounts = 1.0 / np.log2(np.arange(2, _DEPTH + 2))
+    hits = [item_id in liked for item_id in item_ids[:_DEPTH]]
+    return float(discounts[: len(hits)] @ hits / discounts[: len(liked)].sum())
 
 
 def rows_of_agreement(

@@ -26,6 +26,8 @@ class BenchConfig:
         batch_users: Users in a BatchRecommend, and the single calls in flight it is compared with.
         large_batch_users: Users in a large BatchRecommend.
         core_items: Items of the catalogue that the scoring core and retrieval are measured on.
+        catalogue_items: Sizes of the catalogues that visitors are measured in; the first is the
+            reference of the others.
         core_rounds: Rounds for the scoring core and retrieval.
         cf_users: Users that collaborative filtering is measured on.
         starts: How often the services are started to measure the start-up time.
@@ -45,6 +47,7 @@ class BenchConfig:
     batch_users: int = 128
     large_batch_users: int = 1024
     core_items: int = 1_000_000
+    catalogue_items: tuple[int, ...] = (4_000, 200_000, 1_000_000)
     core_rounds: int = 5
     cf_users: int = 200
     starts: int = 1
@@ -61,6 +64,7 @@ QUICK = BenchConfig(
     unloaded_s=0.3,
     large_batch_users=256,
     core_items=20_000,
+    catalogue_items=(4_000, 30_000),
     core_rounds=1,
     cf_users=50,
     starts=1,

@@ -29,8 +29,9 @@ from marquee_core.scorers.neighbours import Neighbours
 from marquee_core.scorers.scorer import ReleaseData, Scorer
 from marquee_core.scorers.user_cf import UserCFConfig, UserResiduals
 from marquee_services.cf.models import CF_SCORERS
-from marquee_services.scoring.engine import Engine, Query
+from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.loading import load_index
+from marquee_services.scoring.plan import Query
 
 _FACTORS = 64
 _TOP = 20

@@ -19,6 +19,38 @@ from marquee_core.service_names import GATEWAY
 PAGE_SIZE = 20
 _VISITOR_RATINGS = (3, 30, 300)
 _FRESH_RATINGS = 3
+_LIKE = 4.0
+
+
+def halved_users(
+    store: ReleaseStore, manifest: Manifest, count: int, seed: int
+) -> list[tuple[pb.RecommendRequest, frozenset[str]]]:
+    """Visitors with half of a user's ratings each, and what the user likes in the other half.
+
+    Args:
+        store: The release store.
+        manifest: The manifest of the release that is served.
+        count: The number of visitors; users without likes in the other half are left out.
+        seed: Seed of the draw.
+    """
+    files, _ = open_release(store, manifest.release_id, GATEWAY, Path(store.url).parent / COPIES)
+    _, catalogue, _, _ = open_gateway_files(files)
+    random = np.random.default_rng(seed)
+    halved = []
+    for user in random.choice(files.data.matrix.user_count, count, replace=False).tolist():
+        profile = files.data.matrix.profiles([user])
+        order = random.permutation(len(profile.items))
+        given, rest = order[::2], order[1::2]
+        liked = profile.items[rest][profile.ratings[rest] >= _LIKE]
+        pairs = zip(profile.items[given].tolist(), profile.ratings[given].tolist(), strict=True)
+        ratings = [
+            types_pb2.Rating(item_id=catalogue.items.id(item), stars=stars) for item, stars in pairs
+        ]
+        if len(liked):
+            subject = types_pb2.Subject(ratings=ratings)
+            request = pb.RecommendRequest(subject=subject, page_size=PAGE_SIZE)
+            halved.append((request, frozenset(catalogue.items.ids(liked))))
+    return halved
 
 
 def computed_requests(

@@ -72,7 +72,7 @@ class SyntheticRatings:
         cells = np.empty(0, np.int64)
         # Pairs that are drawn again are dropped, so some users and items get a little less.
         while len(cells) < size.ratings:
-            count = int(1.1 * (size.ratings - len(cells))) + 100
+            count = 2 * (size.ratings - len(cells)) + 100
             drawn = _choose(activity, count, random) * size.items
             drawn += _choose(popularity, count, random)
             cells = np.union1d(cells, drawn)

@@ -523,6 +523,16 @@ def test_status(client: Any, gateway: FakeGateway) -> None:
                 ),
                 refitted=True,
                 implicit_feedback=True,
+                gate=pb.GateVerdict(
+                    decision="ask",
+                    compared_release_id="r0",
+                    judged_at="t",
+                    checks=[
+                        pb.GateVerdict.Check(
+                            name="overlap", decision="ask", text="few stay", figures={"share": 0.25}
+                        )
+                    ],
+                ),
             ),
             loaded_release_ids=["r1", "r0"],
             backends=[
@@ -581,6 +591,9 @@ def test_status(client: Any, gateway: FakeGateway) -> None:
         evaluation=marquee.ReleaseEvaluation("last of each user", 7, 4, 1, "t"),
         refitted=True,
         implicit_feedback=True,
+        gate=marquee.GateVerdict(
+            "ask", "r0", "t", (marquee.GateCheck("overlap", "ask", "few stay", {"share": 0.25}),)
+        ),
     )
     assert status.backends == (marquee.BackendStatus("cf", "localhost:1", True, ("r1",), "e", "t"),)
     assert status.loaded_release_ids == ("r1", "r0")
@@ -594,6 +607,7 @@ def test_what_an_older_server_does_not_say_is_absent(client: Any, gateway: FakeG
     gateway.on("GetStatus", pb.GetStatusResponse(release=pb.ReleaseStatus(release_id="r1")))
     release = client.status().release
     assert release.evaluation is None
+    assert release.gate is None
     assert not release.refitted
     gateway.on("Recommend", pb.RecommendResponse(items=[pb.RecommendedItem(item_id="50")]))
     assert client.recommend("42")[0].predicted_stars is None

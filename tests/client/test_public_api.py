@@ -28,14 +28,15 @@ PUBLIC = set(
     """
     AnswerSource ArmStatus AsyncClient BackendStatus BatchAnswer Cancelled Client DeadlineExceeded
     Decomposition DegradedReason DeletedFeedback ExperimentStatus FailedPrecondition FeedbackEvent
-    FeedbackKind FeedbackPage FeedbackStatus FoundItems Internal InvalidArgument Item ItemFilter
-    MarqueeError ModelShare ModelStatus ModelWeight NotFound Overloaded PermissionDenied
+    FeedbackKind FeedbackPage FeedbackStatus FoundItems GateCheck GateVerdict Internal
+    InvalidArgument Item ItemFilter MarqueeError ModelShare ModelStatus ModelWeight NotFound
+    Overloaded PermissionDenied
     PredictedRating PredictedRatings RatedItem Reason RecommendOptions Recommendation
     Recommendations RecordedFeedback ReleaseEvaluation ReleaseStatus SimilarItem SimilarItems
     SimilarUsers Status Subject SubjectKind TLS TokenFile Unauthenticated Unavailable Unimplemented
     Violation
     __version__
-    """.split()  # noqa: SIM905 - a list of 52 strings reads worse
+    """.split()  # noqa: SIM905 - a list of 54 strings reads worse
 )
 
 

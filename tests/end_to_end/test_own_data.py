@@ -205,6 +205,17 @@ FORMS: dict[str, Callable[[Path], Written]] = {
             ],
         ),
     ),
+    "spaces, no header": at("r.txt", "".join(f"{u} {i}  {s} {t}\n" for u, i, s, t in ROWS)),
+    "a.m. and p.m.": at(
+        "r.csv",
+        table(
+            "user,item,rating,date",
+            [(*r[:3], f"{datetime.fromtimestamp(r[3], UTC):%m/%d/%Y %I:%M:%S %p}") for r in ROWS],
+        ),
+    ),
+    "gzip under the name of CSV": at(
+        "r.csv", gzip.compress(table("user,item,rating,time", ROWS).encode())
+    ),
     "characters that are not printable": at(
         "r.csv",
         table(
@@ -213,6 +224,28 @@ FORMS: dict[str, Callable[[Path], Written]] = {
     ),
 }
 
+
+# The forms that people have most often. The others differ only in how they are read, which
+# `trainer/data/test_own_data.py` tests too.
+COMMON = (
+    "other header names",
+    "other order, semicolons",
+    "quoted header and fields",
+    "no timestamps",
+    "ISO dates",
+    "plays",
+    "purchases",
+    "scale 1 to 10",
+    "thumbs",
+    "repeats",
+    "accents and spaces in ids",
+    "gzip",
+    "JSON lines",
+    "Parquet",
+    "glob of parts",
+    "SQLite, with a condition",
+)
+OTHERS = tuple(name for name in FORMS if name not in COMMON)
 
 # The id of the user u3 in the forms that write ids in another way.
 USER_IDS = {
@@ -233,7 +266,7 @@ def train(url: str, data: str, options: Sequence[str]) -> tuple[int, str]:
     The gate is left out: it would refuse ratings that are none of those in production.
     """
     command = ["train", "--data", data, "--store", url, "--models", "ease,item_cf"]
-    result = CliRunner().invoke(marquee_command, [*command, "--no-promote", *options])
+    result = CliRunner().invoke(marquee_command, [*command, "--no-promote", "--no-gate", *options])
     if result.exit_code == 0:
         store = ReleaseStore(url)
         store.promote(store.manifests()[0].release_id)
@@ -242,8 +275,11 @@ def train(url: str, data: str, options: Sequence[str]) -> tuple[int, str]:
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "forms", [COMMON, pytest.param(OTHERS, marks=pytest.mark.slow)], ids=["common", "others"]
+)
 async def test_every_form_of_ratings_is_served(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    forms: Sequence[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A table says for each form what was read; known users get complete lists of unseen items."""
     store = ReleaseStore(str(tmp_path / "store"))
@@ -284,18 +320,18 @@ async def test_every_form_of_ratings_is_served(
         elif client is not None:
             found.append(await ask(name, client))
 
-    first, *others = FORMS
+    first, *others = forms
     await run(first)
     assert not failures
     async with served(store, tmp_path) as client:
         found.append(await ask(first, client))
         for name in others:
             await run(name, client)
-    headers = ["form", "ratings", "feedback", "scale", f"first of {len(FORMS)} lists"]
+    headers = ["form", "ratings", "feedback", "scale", f"first of {len(forms)} lists"]
     with capsys.disabled():
         print("\n" + render(headers, found, "lrlll"))  # noqa: T201 - the table is the report
     assert not failures
-    assert len(found) == len(FORMS)
+    assert len(found) == len(forms)
     counts = {row[0]: int(row[1]) for row in found}
     liked = sum(row[2] > 3 for row in ROWS)
-    assert counts == {name: liked if name == "purchases" else len(ROWS) for name in FORMS}
+    assert counts == {name: liked if name == "purchases" else len(ROWS) for name in forms}

@@ -16,11 +16,15 @@ import tempfile
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+import numpy as np
 
 import marquee
 from faults.living import (
     CALL_TIMEOUT_S,
+    WAIT_S,
     Load,
     Row,
     client_of,
@@ -195,41 +199,96 @@ def repeated_and_late(url: str, folder: Path, copies: int) -> Row:
     return row
 
 
+class _HeldRatings(ThreadingHTTPServer):
+    """Serves ratings, but not before it is told to, so that a trainer waits for them.
+
+    Attributes:
+        url: Where the ratings are.
+        released: Whether they are served.
+    """
+
+    def __init__(self) -> None:
+        random = np.random.default_rng(0)
+        rows = [
+            f"u{user},i{item},{1 + (user + item) % 5},{1_000_000 + place}"
+            for user in range(60)
+            for place, item in enumerate(random.permutation(40)[:20].tolist())
+        ]
+        content = "\n".join(["user,item,rating,timestamp", *rows]).encode()
+        released = threading.Event()
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                released.wait(WAIT_S)
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                if self.command == "GET":
+                    self.wfile.write(content)
+
+            def do_HEAD(self) -> None:
+                self.do_GET()
+
+            def log_message(self, *_: object) -> None:
+                """Writes nothing."""
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}/ratings.csv"
+        self.released = released
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
 def two_trainers(folder: Path) -> Row:
-    """Two trainers start on one store at the same time: one works, and the other says so."""
+    """Two trainers start on one store at the same time: one works, and the other says so and ends.
+
+    The one that works cannot end before the other has been refused: it waits for its ratings.
+    """
     row = Row("two trainers at once")
     store = folder / "store"
-    command = [
-        *(sys.executable, "-m", "marquee.cli", "train", "--store", str(store)),
-        *("--models", "ease", "--data", "sample:users=60,items=40,ratings=1200"),
-    ]
-    trainers = [
-        subprocess.Popen(
-            [*command, "--seed", str(seed)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
-        )
-        for seed in (1, 2)
-    ]
-    errors = [trainer.communicate()[1] for trainer in trainers]
-    refused = [e for t, e in zip(trainers, errors, strict=True) if t.returncode and "holds" in e]
-    failed = [e for t, e in zip(trainers, errors, strict=True) if t.returncode and "holds" not in e]
+    with _HeldRatings() as ratings:
+        command = [
+            *(sys.executable, "-m", "marquee.cli", "train", "--store", str(store)),
+            *("--models", "ease", "--data", ratings.url),
+        ]
+        trainers = [
+            subprocess.Popen(
+                command,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+            )
+            for _ in range(2)
+        ]
+        try:
+            until(lambda: any(t.poll() is not None for t in trainers), "the refusal of a trainer")
+            ended = [trainer for trainer in trainers if trainer.poll() is not None]
+            before = ReleaseStore(str(store)).ids()
+            ratings.released.set()
+            errors = {trainer: trainer.communicate(timeout=WAIT_S)[1] for trainer in trainers}
+        finally:
+            for trainer in trainers:
+                trainer.kill()
+        ratings.shutdown()
     releases = ReleaseStore(str(store))
     production = releases.production()
-    published = set(releases.ids())
-    promoted = {state.release_id for state in releases.pointer.audit()}
+    published = releases.ids()
+    refused, worked = ended[0], next(t for t in trainers if t is not ended[0])
     for release_id in published:
         releases.verify_files(release_id)
     row.happened = (
-        f"{len(refused)} was told who holds the lock; {len(published)} complete "
-        f"{'release' if len(published) == 1 else 'releases'}, {len(promoted)} promoted"
+        f"one was told who holds the lease and ended with {refused.returncode}; the other ended "
+        f"with {worked.returncode}; releases before: {len(before)}, after: {len(published)}"
     )
-    row.check(not failed, f"a trainer failed: {failed[0][-200:] if failed else ''}")
-    row.check(len(published) == len(trainers) - len(refused) > 0, "a release is missing")
-    row.check(promoted <= published, "a release is promoted that does not exist")
-    row.check(production is not None and production.release_id in published, "none is promoted")
+    row.check(len(ended) == 1, f"both ended before there were ratings: {errors}")
+    row.check(refused.returncode == 1, f"the refused trainer ended with {refused.returncode}")
+    row.check("holds" in errors[refused], f"it was not told who works: {errors[refused][-200:]}")
+    row.check(len(errors[refused].splitlines()) == 1, "the refusal is longer than a line")
+    row.check(worked.returncode == 0, f"the other failed: {errors[worked][-200:]}")
+    row.check(not before and len(published) == 1, "not exactly one release was published")
+    row.check(
+        production is not None and [production.release_id] == published, "it is not in production"
+    )
     left = [path.name for path in store.rglob(".partial-*")]
     row.check(not left, f"unfinished files are left: {left}")
     return row

@@ -124,7 +124,7 @@ def main() -> int:
         if not arguments.store:
             for seed in range(3):
                 train = ("marquee.cli", "train", "--store", store, "--models", _MODELS)
-                options = ("--data", _SAMPLE, "--seed", str(seed), "--no-promote")
+                options = ("--data", _SAMPLE, "--seed", str(seed), "--no-promote", "--no-gate")
                 subprocess.run(
                     [sys.executable, "-m", *train, *options],
                     check=True,

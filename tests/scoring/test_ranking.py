@@ -9,11 +9,14 @@ import pytest
 
 from marquee_core.arrays import Float32, Int32, Int64
 from marquee_core.ratings import RatingsMatrix
+from marquee_core.retrieval.exact import ExactIndex, item_products
+from marquee_core.retrieval.top import top_indexes
 from marquee_core.scorers.bayesian_mf import BayesianMFConfig, BayesianMFScorer
+from marquee_core.scorers.ease import EASEConfig
 from marquee_core.scorers.popularity import popularity_scores
 from marquee_services.errors import ModelNotFound
-from marquee_services.scoring.engine import Engine, Query
-from marquee_services.scoring.plan import RankingPlan
+from marquee_services.scoring.engine import Engine
+from marquee_services.scoring.plan import Query, RankingPlan
 from marquee_services.scoring.ranking import UserRanking, check_plan, rank
 from marquee_trainer.data.source import load_ratings
 from marquee_trainer.models.bayesian.bayesian_mf import BayesianMF
@@ -210,3 +213,47 @@ def test_retrieval_by_a_sketch_finds_the_best_items_with_exact_scores(sample: Sa
     best = np.argsort(-eligible_only(query, exact), kind="stable")[:50]
     assert len(set(items.tolist()) & set(best.tolist())) >= 48
     assert query.eligible[items].all()
+
+
+def test_models_that_search_find_what_scoring_everything_finds(sample: Sample) -> None:
+    """Through an index or among their own items, with exact scores."""
+    scorers = sample.engine.scorers
+    products = {name: item_products(scorer) for name, scorer in scorers.items()}
+    indexes = {name: ExactIndex(items) for name, items in products.items() if items is not None}
+    assert indexes.keys() == {"ials", "bayesian_mf"}
+    engine = replace(sample.engine, indexes=indexes)
+    for query in sample.visitors[:10]:
+        exact = exact_scores(sample, query)
+        for name, ((items, scores),) in engine.retrieve([query], (), 50, query.eligible).items():
+            np.testing.assert_allclose(scores, exact[name][items], atol=1e-5)
+            best = np.argsort(-eligible_only(query, exact[name]), kind="stable")[:50]
+            assert len(set(items.tolist()) & set(best.tolist())) >= 48
+
+
+def test_a_model_scores_everything_only_if_no_other_can_search(sample: Sample) -> None:
+    """In a large catalogue that takes much longer; it scores the items that others find."""
+    query = sample.visitors[3]
+    retrieve = sample.engine.retrieve
+    assert retrieve([query], ("ease", "ials"), 20, query.eligible).keys() == {"ease"}
+    ((items, _),) = retrieve([query], ("ials",), 20, query.eligible)["ials"]
+    assert len(items) == 20
+
+
+@pytest.mark.parametrize("count", [3, 40, 300])
+def test_ease_searches_its_core_while_that_has_enough_items(sample: Sample, count: int) -> None:
+    """If too few items with dense weights score above 0, the whole catalogue is searched."""
+    data = sample.engine.data
+    ease = EASE(EASEConfig(max_items=200, tail_sources=8))
+    ease.fit(Training(data, seed=0))
+    engine = Engine("core", data, {"ease": ease.scorer, "ials": sample.engine.scorers["ials"]})
+    core, _ = ease.scorer.score_core(engine.profiles(sample.visitors[:1]))
+    in_core = np.isin(np.arange(data.matrix.item_count), core)
+    for query in sample.visitors[:10]:
+        assert query.eligible is not None
+        row = ease.scorer.score(engine.profiles([query]))[0]
+        for eligible in (query.eligible, query.eligible & ~in_core):
+            ((items, scores),) = engine.retrieve([query], (), count, eligible)["ease"]
+            is_enough = np.count_nonzero(row[in_core & eligible] > 0) >= count
+            pool = in_core & eligible if is_enough else eligible
+            assert items.tolist() == top_indexes(row, count, pool).tolist()
+            np.testing.assert_allclose(scores, row[items], atol=1e-6)

@@ -153,6 +153,64 @@ async def test_a_ranking_is_the_weighted_sum_of_the_scores(stub: Any, services: 
         assert found[10:] == best
 
 
+@pytest.mark.parametrize("new_only", [False, True])
+async def test_the_top_items_are_the_best_of_the_ranking(
+    stub: Any, services: Any, new_only: bool
+) -> None:
+    """They come with their sums, the models that propose them, and the users' biases."""
+    engine = services.scoring["cf"].follower.newest()
+    eligible = np.arange(ITEMS) % 3 == 0
+    users = [query(3), query(None, (1, 2)), query(4, (5,))]
+    users[1].eligible = pack_bits(eligible)
+    for user in users:
+        user.new_only = new_only
+    request = pb.RankItemsRequest(
+        release_id=services.first.release_id,
+        users=users,
+        models=["ease", "item_cf"],
+        weights=[2.0, 0.5],
+        best_count=5,
+        gateway_models=["popularity"],
+        gateway_weights=[0.3],
+        stars_models=["item_cf"],
+        stars_count=4,
+        top_count=30,
+    )
+    ranked = await stub.RankItems(request, timeout=TIMEOUT_S)
+    request.top_count = 0
+    whole = await stub.RankItems(request, timeout=TIMEOUT_S)
+    assert not ranked.scores
+    assert ranked.best == whole.best
+    assert unpack_ints("counts", ranked.top.counts).tolist()[0] == 30
+    sums = unpack_floats("scores", whole.scores).reshape(3, ITEMS)
+    own = [np.split(unpack_ints("items", model.items), 3) for model in whole.models]
+    start = 0
+    for place, user in enumerate(users):
+        allowed = eligible.copy() if user.eligible else np.ones(ITEMS, np.bool_)
+        index = user.user_index if user.HasField("user_index") else -1
+        rated, stars = (
+            unpack_ints("rated_items", user.rated_items),
+            unpack_floats("ratings", user.ratings),
+        )
+        profile = engine.data.matrix.profile(index, rated, stars)
+        if new_only:
+            allowed[profile.items] = False
+            allowed[engine.data.matrix.item_counts == 0] = False
+        total = sums[place] + np.float32(0.3) * engine.gateway_scores["popularity"]
+        best = top_indexes(total, 30, allowed)
+        end = start + len(best)
+        assert unpack_ints("items", ranked.top.items)[start:end].tolist() == best.tolist()
+        scores = unpack_floats("scores", ranked.top.scores)[start:end]
+        np.testing.assert_allclose(scores, sums[place][best], atol=1e-5)
+        proposers = unpack_ints("proposers", ranked.top.proposers)[start:end].tolist()
+        for item, bits in zip(best.tolist(), proposers, strict=True):
+            assert bits == sum((item in own[model][place]) << model for model in (0, 1))
+        bias = unpack_floats("user_biases", ranked.top.user_biases)[place]
+        assert bias == pytest.approx(engine.data.baseline.user_bias(profile)[0], abs=1e-6)
+        start = end
+    assert start == len(unpack_ints("items", ranked.top.items))
+
+
 async def test_a_model_that_abstains_is_left_out_of_the_sum(
     stub: Any, services: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +239,12 @@ async def test_a_model_that_abstains_is_left_out_of_the_sum(
     alone = await stub.RankItems(request, timeout=TIMEOUT_S)
     first, second = (unpack_floats("scores", r.scores)[ITEMS:] for r in (ranked, alone))
     np.testing.assert_allclose(first, second, atol=1e-6)
+    request.models.append("ease")
+    request.weights.append(1.0)
+    request.top_count = 7
+    short = await stub.RankItems(request, timeout=TIMEOUT_S)
+    assert unpack_ints("counts", short.top.counts).tolist() == [7, 0]
+    assert unpack_ints("abstains", short.models[1].abstains).tolist() == [1]
 
 
 @pytest.mark.parametrize(
@@ -193,6 +257,9 @@ async def test_a_model_that_abstains_is_left_out_of_the_sum(
         ({"best_count": -1}, "INVALID_ARGUMENT"),
         ({"models": ["mf"]}, "NOT_FOUND"),
         ({"users": [pb.UserQuery(eligible=b"abc")]}, "INVALID_ARGUMENT"),
+        ({"top_count": -1}, "INVALID_ARGUMENT"),
+        ({"top_count": 1, "users": [query(1, (), (2,))]}, "INVALID_ARGUMENT"),
+        ({"top_count": 1, "models": ["ease"] * 32, "weights": [1.0] * 32}, "INVALID_ARGUMENT"),
     ],
 )
 async def test_invalid_rankings_are_refused(

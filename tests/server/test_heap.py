@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 
 import pytest
+
+from marquee_services.server.heap import return_free_memory
 
 _BURST = """
 from threading import Barrier, Thread
@@ -47,3 +51,26 @@ def test_freed_blocks_of_threads_are_returned_to_the_system() -> None:
     """Eight threads free 128 MB, and less than 4 MB stays; by default 14 MB would."""
     run = subprocess.run([sys.executable, "-c", _BURST], check=True, capture_output=True, text=True)
     assert int(run.stdout) < 4_000  # KiB
+
+
+class _Node:
+    """Refers to itself, so that only the collector frees it."""
+
+    def __init__(self) -> None:
+        self.me = self
+
+
+def test_what_a_release_leaves_behind_is_collected_with_the_next_one() -> None:
+    """Objects that were set aside while they lived are looked at again."""
+    node = _Node()
+    dead = weakref.ref(node)
+    try:
+        return_free_memory()
+        assert gc.get_freeze_count()
+        del node
+        gc.collect()
+        assert dead() is not None
+        return_free_memory()
+        assert dead() is None
+    finally:
+        gc.unfreeze()

@@ -49,6 +49,50 @@ async def test_waiting_calls_share_the_next_batch() -> None:
     assert recorder.batches == [("a", [1]), ("a", [2, 3, 4])]
 
 
+@pytest.mark.parametrize("gathers", [False, True])
+async def test_calls_that_are_being_handed_over_join_the_first_batch(gathers: bool) -> None:
+    """If asked to, an idle batcher waits while one call after the other arrives, and no longer."""
+    recorder = Recorder()
+    recorder.gate.set()
+    batcher: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 10, 100, gathers=gathers)
+    calls = []
+    for number in range(4):
+        calls.append(asyncio.create_task(batcher.call("a", number, 60)))
+        for _ in range(4):
+            await asyncio.sleep(0)
+    assert await asyncio.gather(*calls) == [0, 2, 4, 6]
+    assert (recorder.batches == [("a", [0, 1, 2, 3])]) is gathers
+    assert await batcher.call("a", 9, 60) == 18
+
+
+async def test_a_full_batch_does_not_wait_for_more() -> None:
+    """It leaves although further calls arrive in every turn of the event loop."""
+    recorder = Recorder()
+    recorder.gate.set()
+    batcher: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 3, 100, gathers=True)
+    calls = []
+    for number in range(9):
+        calls.append(asyncio.create_task(batcher.call("a", number, 60)))
+        await asyncio.sleep(0)
+    await asyncio.gather(*calls)
+    assert max(len(queries) for _, queries in recorder.batches) == 3
+
+
+async def test_each_call_gives_up_at_its_own_time() -> None:
+    """One timer serves all: a call with a short timeout does not wait for the others'."""
+    recorder = Recorder()
+    batcher: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 10, 100)
+    patient = asyncio.create_task(batcher.call("a", 1, 60))
+    await until(lambda: recorder.batches)
+    with pytest.raises(TimeoutError):
+        await batcher.call("a", 2, 0.02)
+    with pytest.raises(TimeoutError):
+        await batcher.call("a", 3, 0.01)
+    recorder.gate.set()
+    assert await patient == 2
+    assert await batcher.call("a", 4, 60) == 8
+
+
 async def test_a_batch_holds_no_more_than_its_weight() -> None:
     """A call that does not fit waits; a call that fits into no batch is sent alone."""
     recorder = Recorder()

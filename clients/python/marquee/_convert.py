@@ -23,6 +23,8 @@ from marquee._state import (
     BackendStatus,
     ExperimentStatus,
     FeedbackStatus,
+    GateCheck,
+    GateVerdict,
     ModelStatus,
     ReleaseEvaluation,
     ReleaseStatus,
@@ -306,6 +308,14 @@ def _release(message: pb.ReleaseStatus) -> ReleaseStatus:
         refitted=message.refitted,
         implicit_feedback=message.implicit_feedback,
         genres=tuple(message.genres),
+        gate=_verdict(message.gate) if message.HasField("gate") else None,
+    )
+
+
+def _verdict(message: pb.GateVerdict) -> GateVerdict:
+    checks = (GateCheck(c.name, c.decision, c.text, dict(c.figures)) for c in message.checks)
+    return GateVerdict(
+        message.decision, message.compared_release_id, message.judged_at, tuple(checks)
     )
 
 

@@ -49,6 +49,40 @@ class ReleaseEvaluation:
 
 
 @dataclass(frozen=True, slots=True)
+class GateCheck:
+    """One check of the promotion gate.
+
+    Attributes:
+        name: The check's name, for example `ranking` or `spread of stars`.
+        decision: What it says: `promote`, `ask` or `refuse`.
+        text: What was found, in words.
+        figures: The figures behind it, by name.
+    """
+
+    name: str
+    decision: str
+    text: str
+    figures: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class GateVerdict:
+    """A verdict of the promotion gate, which compares a release with the one in production.
+
+    Attributes:
+        decision: What the gate decided: `promote`, `ask` (a person must approve) or `refuse`.
+        compared_release_id: The release that was compared with; empty if none was in production.
+        judged_at: When it was decided, as an RFC 3339 timestamp.
+        checks: All checks.
+    """
+
+    decision: str
+    compared_release_id: str
+    judged_at: str
+    checks: tuple[GateCheck, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ReleaseStatus:
     """A release in service.
 
@@ -70,6 +104,8 @@ class ReleaseStatus:
             purchases. It then ranks items, but predicts no stars.
         genres: The genres of the catalogue, sorted; filters by other genres match no item. Empty
             if there are none, or if an older server does not say.
+        gate: What the promotion gate said about the release when it was last asked; None if it
+            never was.
     """
 
     release_id: str
@@ -85,6 +121,7 @@ class ReleaseStatus:
     refitted: bool = False
     implicit_feedback: bool = False
     genres: tuple[str, ...] = ()
+    gate: GateVerdict | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,7 +157,7 @@ class EventLog:
         )
         if before is not None:
             query = query.where(tuple_(LOG.c.time_us, LOG.c.position) < tuple_(*before))
-        return self._read(lambda connection: [entry_of(row) for row in connection.execute(query)])
+        return self._read(lambda c: [entry_of(row) for row in c.execute(query).all()])
 
     def read(self, after: int, limit: int) -> list[LogEntry]:
         """The entries that follow a position, in the order of their positions.
@@ -172,7 +172,7 @@ class EventLog:
             LogUnavailable: The database does not answer.
         """
         query = select(LOG).where(LOG.c.position > after).order_by(LOG.c.position).limit(limit)
-        return self._read(lambda connection: [entry_of(row) for row in connection.execute(query)])
+        return self._read(lambda c: [entry_of(row) for row in c.execute(query).all()])
 
     def entries(self, after: int = 0, upto: int | None = None) -> Iterator[LogEntry]:
         """Iterates over the entries between two positions.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -21,6 +22,7 @@ from sqlalchemy import (
     select,
     tuple_,
 )
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.elements import ColumnElement
 
 from marquee_core.feedback.engine import SQLITE
@@ -39,6 +41,14 @@ from marquee_core.feedback.events import (
 from marquee_core.feedback.schema import AUDIT, LIST_COUNTS, LOG, MARKS
 
 _FORGET = "forget_user"
+_MAX_TIME_US = (1 << 63) - 1
+_INSERTED_AT_ONCE = 500
+_EVENT_COLUMNS = (
+    *("type", "user_id", "item_id", "kind", "value", "time_us", "received_us", "event_id"),
+    "recommendation_id",
+)
+_ENTRY_TYPES = {int(kind): kind for kind in EntryType}
+_KINDS = {int(kind): kind for kind in FeedbackKind}
 
 
 def append(
@@ -46,13 +56,82 @@ def append(
 ) -> list[Appended | EventIdReused]:
     """Inserts the events of batches that are new; see `EventLog.append`."""
     received = now_us(connection)
+    latest = received if limit_times else _MAX_TIME_US
+    forgotten = _forgotten_at(connection, {e.user_id for batch in batches for e in batch})
+    if not forgotten and _insert_if_new(connection, batches, received, latest):
+        position = last_position(connection)
+        return [Appended(len(batch), 0, 0, position) for batch in batches]
     if limit_times:
         batches = [
             [e if e.time_us <= received else replace(e, time_us=received) for e in batch]
             for batch in batches
         ]
+    return _append_each(connection, batches, received, forgotten)
+
+
+def _insert_if_new(
+    connection: Connection, batches: Sequence[Batch], received: int, latest: int
+) -> bool:
+    """Inserts the events if none of their keys is recorded, as is almost always so.
+
+    Few long statements, because the work within a statement does not hold the interpreter's lock,
+    for which the event loop of the gateway waits too.
+
+    Args:
+        connection: A transaction.
+        batches: The batches.
+        received: The log's time in microseconds.
+        latest: What replaces later times of events.
+
+    Returns:
+        Whether they are inserted; if not, nothing has changed.
+    """
+    events = [event for batch in batches for event in batch]
+    if len({(event.user_id, event.event_id) for event in events}) < len(events):
+        return False
+    try:
+        with connection.begin_nested():
+            for first in range(0, len(events), _INSERTED_AT_ONCE):
+                part = events[first : first + _INSERTED_AT_ONCE]
+                values = [
+                    value
+                    for e in part
+                    for value in (
+                        EntryType.EVENT.value,
+                        e.user_id,
+                        e.item_id,
+                        e.kind.value,
+                        e.value,
+                        min(e.time_us, latest),
+                        received,
+                        e.event_id,
+                        e.recommendation_id,
+                    )
+                ]
+                text = _insert_text(_mark_of(connection), len(part))
+                connection.exec_driver_sql(text, tuple(values))
+    except IntegrityError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=64)
+def _insert_text(mark_of_value: str, rows: int) -> str:
+    row = ", ".join([mark_of_value] * len(_EVENT_COLUMNS))
+    names, marks = ", ".join(_EVENT_COLUMNS), ", ".join([f"({row})"] * rows)
+    return f"INSERT INTO {LOG.name} ({names}) VALUES {marks}"  # noqa: S608 - names of our own
+
+
+def _mark_of(connection: Connection) -> str:
+    """What stands for a value in a statement of the driver."""
+    return "?" if connection.dialect.name == SQLITE else "%s"
+
+
+def _append_each(
+    connection: Connection, batches: Sequence[Batch], received: int, forgotten: Mapping[str, int]
+) -> list[Appended | EventIdReused]:
+    """Inserts the events that are new, after looking which are; arguments as for `append`."""
     recorded = _recorded(connection, batches)
-    forgotten = _forgotten_at(connection, {e.user_id for batch in batches for e in batch})
     rows: list[dict[str, Any]] = []
     counts: list[tuple[int, int, int] | EventIdReused] = []
     for batch in batches:
@@ -104,12 +183,19 @@ def _recorded(
 def _forgotten_at(connection: Connection, users: set[str]) -> dict[str, int]:
     """When users were last forgotten, in microseconds; users who never were are left out."""
     by_digest = {user_digest(user): user for user in users}
-    query = (
-        select(LOG.c.user_digest, func.max(LOG.c.time_us))
-        .where(LOG.c.user_digest.in_(sorted(by_digest)))
-        .group_by(LOG.c.user_digest)
-    )
-    return {by_digest[bytes(digest)]: when for digest, when in connection.execute(query)}
+    found = {}
+    digests = sorted(by_digest)
+    for first in range(0, len(digests), _INSERTED_AT_ONCE):
+        part = tuple(digests[first : first + _INSERTED_AT_ONCE])
+        # With the driver's own statement: SQLAlchemy takes long to write out a list of values.
+        marks = ", ".join([_mark_of(connection)] * len(part))
+        query = (
+            f"SELECT user_digest, max(time_us) FROM {LOG.name} "  # noqa: S608 - names of our own
+            f"WHERE user_digest IN ({marks}) GROUP BY user_digest"
+        )
+        for digest, when in connection.exec_driver_sql(query, part):
+            found[by_digest[bytes(digest)]] = when
+    return found
 
 
 def delete(connection: Connection, user_id: str, which: ColumnElement[bool]) -> Deleted:
@@ -224,13 +310,27 @@ def _event(row: Row[Any]) -> FeedbackEvent:
 
 
 def entry_of(row: Row[Any]) -> LogEntry:
-    """The entry that a row of the log holds."""
-    kind = EntryType(row.type)
+    """The entry that a row of the log holds, with the columns in the order of the table."""
+    columns: tuple[Any, ...] = tuple(row)
+    position, number, user_id, item_id, kind, value, time_us, received_us = columns[:8]
+    event_id, recommendation_id, deleted_position, digest = columns[8:]
+    entry_type = _ENTRY_TYPES[number]
+    event = None
+    if entry_type is not EntryType.FORGOTTEN:
+        event = FeedbackEvent(
+            user_id,
+            item_id,
+            _KINDS[kind],
+            value or 0.0,
+            time_us,
+            event_id,
+            recommendation_id or "",
+        )
     return LogEntry(
-        row.position,
-        kind,
-        None if kind is EntryType.FORGOTTEN else _event(row),
-        row.deleted_position or 0,
-        b"" if row.user_digest is None else bytes(row.user_digest),
-        row.received_us,
+        position,
+        entry_type,
+        event,
+        deleted_position or 0,
+        b"" if digest is None else bytes(digest),
+        received_us,
     )

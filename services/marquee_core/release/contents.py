@@ -24,6 +24,8 @@ from marquee_core.service_names import GATEWAY
 ENSEMBLE = "ensemble.json"
 # Folder of the precomputed recommendations, which only the gateway reads.
 PRECOMPUTED = "precomputed"
+# Folder of what the release was evaluated on, which only the gate reads.
+EVALUATION = "evaluation"
 # Folder of the items' free attributes, which only the gateway reads; releases without it have none.
 _ATTRIBUTES = "attributes"
 _DATA = "data"

@@ -16,6 +16,7 @@ from typing import Any
 
 from marquee_core.errors import ArtifactError
 from marquee_core.output import Output
+from marquee_core.release.verdict import Verdict
 
 SCHEMA_VERSION = 5
 # Schema 3 lacks `DataEntry.feedback` and `DataEntry.refitted`, and schema 4 `feedback_mark`; the
@@ -142,6 +143,8 @@ class Manifest:
             users did; 0 if it was trained without the log.
         feedback_mark: The token of the mark that the trainer left there; "" if there is none. A
             log without this mark is not the one that the release knows.
+        gate: What the promotion gate said before the release was published; None if it was not
+            asked. Later verdicts are kept beside the release (`verdicts.py`).
     """
 
     release_id: str
@@ -154,10 +157,14 @@ class Manifest:
     schema_version: int = field(default=SCHEMA_VERSION)
     feedback_position: int = 0
     feedback_mark: str = ""
+    gate: Verdict | None = None
 
     def to_json(self) -> str:
-        """The manifest as JSON."""
-        return json.dumps(asdict(self), indent=2, sort_keys=True, allow_nan=False) + "\n"
+        """The manifest as JSON; a verdict that there is not has no field."""
+        values = asdict(self)
+        if self.gate is None:
+            del values["gate"]
+        return json.dumps(values, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
 def check_release_id(release_id: object) -> str:

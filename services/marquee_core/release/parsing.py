@@ -21,6 +21,7 @@ from marquee_core.release.manifest import (
 )
 from marquee_core.release.signing import SIGNATURE_NAME
 from marquee_core.release.storage import parse_json
+from marquee_core.release.verdict import Verdict, parse_verdict
 from marquee_core.service_names import SERVICES
 
 _WHAT = "manifest"
@@ -74,7 +75,15 @@ def parse_manifest(content: bytes, release_id: str) -> Manifest:
             fields, "feedback_position", 0, lambda name: fields.integer(name, 0, 2**63 - 1)
         ),
         feedback_mark=_optional(fields, "feedback_mark", "", fields.text),
+        gate=_optional(fields, "gate", None, lambda name: _gate(fields, name, release_id)),
     )
+
+
+def _gate(fields: Fields, name: str, release_id: str) -> Verdict:
+    verdict = parse_verdict(fields.value(name), f"{_WHAT}, {name}")
+    if verdict.release_id != release_id:
+        raise fields.error(name, f"it is about release {verdict.release_id[:100]!r}")
+    return verdict
 
 
 def _data(fields: Fields) -> DataEntry:

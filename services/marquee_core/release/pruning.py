@@ -21,6 +21,7 @@ from marquee_core.release.pointer import PRODUCTION
 from marquee_core.release.storage import parse_json
 from marquee_core.release.store import ReleaseStore
 from marquee_core.release.transfer import remove_left_overs
+from marquee_core.release.verdicts import delete_verdicts, judged_releases
 
 RECENTLY = timedelta(days=1)
 """How long after it left production a release counts as possibly loaded."""
@@ -59,7 +60,7 @@ def prune(
     recently: timedelta = RECENTLY,
     dry_run: bool = False,
 ) -> Pruned:
-    """Deletes releases beyond the newest ones, and left-overs of killed processes.
+    """Deletes releases beyond the newest ones with their verdicts, and what was left behind.
 
     Args:
         store: The release store.
@@ -91,7 +92,10 @@ def prune(
         if not dry_run:
             store.delete(release_id)
         deleted.append(release_id)
-    left_overs = 0 if dry_run else _remove_left_overs(store)
+    left_overs = 0
+    if not dry_run:
+        _remove_verdicts(store)
+        left_overs = _remove_left_overs(store)
     return Pruned(tuple(deleted), left_overs, kept, len(ids[:keep]))
 
 
@@ -148,6 +152,16 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for inner in value:
             yield from _texts(inner)
+
+
+def _remove_verdicts(store: ReleaseStore) -> None:
+    """Deletes the verdicts on releases that are gone."""
+    # In this order: a release is there before the first verdict on it.
+    judged = judged_releases(store.storage)
+    existing = set(store.ids())
+    for release_id in judged:
+        if release_id not in existing:
+            delete_verdicts(store.storage, release_id)
 
 
 def _remove_left_overs(store: ReleaseStore) -> int:

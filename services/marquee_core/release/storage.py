@@ -24,7 +24,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -240,6 +240,15 @@ class Storage:
                 return content
         raise SwapConflictError(f"{path}: others keep changing it; try again")
 
+    def remove(self, path: str) -> None:
+        """Deletes a file, if there is one.
+
+        Raises:
+            OSError: The store cannot be written to.
+        """
+        with suppress(FileNotFoundError):
+            self.call(self.fs.rm_file, self.path(path))
+
     def names(self, path: str) -> list[str]:
         """The names of the files and folders in a folder, in ascending order; none if it is absent.
 
@@ -291,7 +300,8 @@ class Storage:
         if self.is_local:
             folder = Path(self.path(LOCKS))
             folder.mkdir(parents=True, exist_ok=True)
-            with (folder / path.replace("/", "-")).open("a") as stream:
+            # One for each folder, so that the files that come and go leave none behind.
+            with (folder / path.split("/", 1)[0]).open("a") as stream:
                 fcntl.flock(stream, fcntl.LOCK_EX)
                 yield
             return

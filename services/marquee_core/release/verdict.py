@@ -1,23 +1,18 @@
-"""Verdicts of the promotion gate, kept beside the releases: `verdicts/<release id>.json`.
+"""The verdict of the promotion gate on a release: its checks, what they found and what follows.
 
-A release is immutable, and its verdict depends on the release in production, so verdicts are not
-part of the manifest. The newest verdict is last in the file.
+A release that is judged before it is published holds its verdict in the manifest (`Manifest.gate`).
+Verdicts on published releases are kept beside them; see `verdicts.py`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
 
-from marquee_core.errors import ArtifactError, reason_of
-from marquee_core.release.manifest import check_release_id
-from marquee_core.release.storage import Storage, parse_json
+from marquee_core.release.fields import Fields
 
-_FOLDER = "verdicts"
-_KEPT = 20
+_MAX_CHECKS, _MAX_TEXT = 200, 100_000
 
 
 class Decision(StrEnum):
@@ -89,47 +84,43 @@ class Verdict:
             f"verdict: {self.decision.value}",
         ]
 
-
-def record_verdict(storage: Storage, verdict: Verdict) -> None:
-    """Adds a verdict to those of its release.
-
-    Raises:
-        ArtifactError: The file of verdicts is damaged.
-        OSError: The store cannot be read or written to.
-    """
-
-    def add(content: bytes | None) -> bytes:
-        before = [] if content is None else parse_json(content, "verdicts")["verdicts"]
-        kept = [*before, asdict(verdict)][-_KEPT:]
-        return (json.dumps({"verdicts": kept}, indent=2, allow_nan=False) + "\n").encode()
-
-    storage.update(_path(verdict.release_id), add)
+    def with_check(self, check: Check) -> Verdict:
+        """The verdict with one more check, in place of an earlier one of that name."""
+        others = [other for other in self.checks if other.name != check.name]
+        made = Verdict.of(self.release_id, self.production_id, self.at, [check, *others])
+        return replace(made, decision=max(made.decision, self.decision, key=_ORDER.index))
 
 
-def latest_verdict(storage: Storage, release_id: str) -> Verdict | None:
-    """The newest verdict on a release; None if the gate has not judged it.
+def parse_verdict(raw: object, where: str) -> Verdict:
+    """Reads the JSON of a verdict.
+
+    Args:
+        raw: What `dataclasses.asdict` made of it, as JSON values.
+        where: Its place, for errors.
 
     Raises:
-        ArtifactError: The file of verdicts is damaged.
-        OSError: The store cannot be read.
+        ArtifactError: A value is missing, of another type or impossible.
     """
-    try:
-        content = storage.read(_path(release_id))
-    except FileNotFoundError:
-        return None
-    try:
-        return _parse(parse_json(content, "verdicts")["verdicts"][-1])
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise ArtifactError(f"damaged verdicts of {release_id}: {reason_of(error)}") from error
-
-
-def _parse(raw: Mapping[str, Any]) -> Verdict:
-    checks = tuple(
-        Check(c["name"], Decision(c["decision"]), c["text"], c["figures"]) for c in raw["checks"]
+    fields = Fields(raw, where)
+    checks = []
+    for place, each in enumerate(fields.sequence("checks", _MAX_CHECKS)):
+        check = Fields(each, f"{where}, checks[{place}]")
+        text = check.text("text", _MAX_TEXT)
+        checks.append(Check(check.text("name"), _decision(check), text, check.numbers("figures")))
+    if not checks:
+        raise fields.error("checks", "there is none")
+    return Verdict(
+        fields.text("release_id"),
+        fields.text("production_id"),
+        fields.time("at"),
+        _decision(fields),
+        tuple(checks),
     )
-    decision = Decision(raw["decision"])
-    return Verdict(raw["release_id"], raw["production_id"], raw["at"], decision, checks)
 
 
-def _path(release_id: str) -> str:
-    return f"{_FOLDER}/{check_release_id(release_id)}.json"
+def _decision(fields: Fields) -> Decision:
+    text = fields.text("decision")
+    try:
+        return Decision(text)
+    except ValueError:
+        raise fields.error("decision", f"{text[:100]!r} is no decision") from None

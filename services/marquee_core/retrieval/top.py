@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from marquee_core.arrays import Bool, Float32, Int64
+from marquee_core.arrays import Bool, Float32, Int32, Int64
 
 # From this number of scores on, blocks of `_BLOCK_SIZE` scores are compared by their maxima first.
 _LARGE = 16_384
 _BLOCK_SIZE = 256
 # The block size of `top_rows`.
 _ROW_BLOCK = 16
+# If a row has more candidates than this many times `count`, rows are searched one by one.
+_WIDE = 8
 # With a mask, first select this many times `count` scores, and mask only those.
 _SLACK = 4
 
@@ -45,40 +47,86 @@ def top_indexes(scores: NDArray[Any], count: int, eligible: Bool | None = None) 
     return _best(scores, _usable(scores, eligible), count)
 
 
-def top_rows(scores: Float32, count: int, eligible: Bool | None = None) -> list[Int64]:
+@dataclass(frozen=True)
+class TopRows:
+    """The indexes of the highest scores of each row.
+
+    Attributes:
+        indexes: The indexes, best first. Rows with fewer than others are padded with their first
+            index, or with 0 (int32, rows × at most the requested number).
+        counts: The number of indexes of each row (int64, rows).
+    """
+
+    indexes: Int32
+    counts: Int64
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def __getitem__(self, row: int) -> Int32:
+        """The indexes of a row (int32)."""
+        return self.indexes[row, : self.counts[row]]
+
+
+def top_rows(scores: Float32, count: int, eligible: Bool | None = None) -> TopRows:
     """Returns the indexes of the highest scores of each row, as `top_indexes` does for one.
 
     Rows are compared by the maxima of short blocks first, for all rows at once.
 
     Args:
-        scores: Scores (float32, rows × n); a row with NaN has no highest scores.
+        scores: Scores (float32, rows × n); −∞ is never selected, and a row with NaN has no highest
+            scores.
         count: Number of indexes to return for each row.
         eligible: True for the scores that may be selected (bool, rows × n); None for all.
-
-    Returns:
-        The indexes of each row, best first.
     """
     rows, size = scores.shape
+    if count <= 0:
+        return TopRows(np.empty((rows, 0), np.int32), np.zeros(rows, np.int64))
     blocks = size // _ROW_BLOCK
-    if count <= 0 or not rows:
-        return [np.empty(0, np.int64)] * rows
     usable = scores if eligible is None else np.where(eligible, scores, np.float32(-np.inf))
-    if blocks < 2 * count:
-        return [
-            top_indexes(row, count, None if eligible is None else eligible[place])
-            for place, row in enumerate(scores)
-        ]
-    # At least `count` blocks have a maximum of `bound` or more, so the best scores do as well.
-    maxima = usable[:, : blocks * _ROW_BLOCK].reshape(rows, _ROW_BLOCK, blocks).max(axis=1)
-    bound = np.partition(maxima, blocks - count, axis=1)[:, blocks - count]
-    near = usable >= bound[:, None]
-    near &= usable > -np.inf
-    found_rows, found = np.nonzero(near)
-    ends = np.searchsorted(found_rows, np.arange(rows + 1))
-    return [
-        _best(usable[row], found[start:end], count)
-        for row, (start, end) in enumerate(pairwise(ends.tolist()))
-    ]
+    near = usable > -np.inf
+    if blocks > 2 * count:
+        # At least `count` blocks have a maximum of `bound` or more, so the best scores do as well.
+        maxima = usable[:, : blocks * _ROW_BLOCK].reshape(rows, _ROW_BLOCK, blocks).max(axis=1)
+        bound = np.partition(maxima, blocks - count, axis=1)[:, blocks - count]
+        near &= usable >= bound[:, None]
+    flat = np.flatnonzero(near)
+    if rows == 1:
+        best = _best(usable[0], flat, count).astype(np.int32)
+        return TopRows(best[None], np.array([len(best)]))
+    pool = pad_rows(flat // size, flat % size, rows)
+    if pool.indexes.shape[1] > _WIDE * count:
+        # Many scores are equal, or the rows are short: sorting all of them would take long.
+        for row, near_row in enumerate(near.copy()):
+            near[row] = False
+            near[row, _best(usable[row], np.flatnonzero(near_row), count)] = True
+        flat = np.flatnonzero(near)
+        pool = pad_rows(flat // size, flat % size, rows)
+    values = usable[np.arange(rows)[:, None], pool.indexes]
+    values[np.arange(values.shape[1]) >= pool.counts[:, None]] = -np.inf
+    order = np.argsort(-values, axis=1, kind="stable")[:, :count]
+    indexes = pool.indexes[np.arange(rows)[:, None], order]
+    return TopRows(indexes, np.minimum(pool.counts, count))
+
+
+def pad_rows(rows: Int64, values: Int64, count: int) -> TopRows:
+    """Arranges values as rows of one length.
+
+    Args:
+        rows: The row of each value, ascending (int64, n).
+        values: The values (int64, n).
+        count: The number of rows.
+
+    Returns:
+        The values of each row, padded with the first of them, or with 0.
+    """
+    counts = np.bincount(rows, minlength=count)
+    starts = np.cumsum(counts) - counts
+    padded = np.zeros((count, max(1, counts.max(initial=0))), dtype=np.int32)
+    has_values = counts > 0
+    padded[has_values] = values[starts[has_values], None]
+    padded[rows, np.arange(len(rows)) - starts[rows]] = values
+    return TopRows(padded, counts)
 
 
 def _usable(scores: NDArray[Any], eligible: Bool | None) -> Int64:

@@ -147,15 +147,18 @@ class BayesianMFScorer:
         vectors = np.empty((len(profiles), self._users.shape[1]), dtype=np.float32)
         trained = ~profiles.needs_fold_in
         vectors[trained] = self._users[profiles.user_index[trained]]
-        for place in np.flatnonzero(~trained).tolist():
-            profile = profiles.take(np.array([place]))
-            vectors[place] = self._folded.get(profile, self._posterior.fold)
+        folded = np.flatnonzero(~trained)
+        if len(folded):
+            vectors[folded] = self._folded.get(profiles.take(folded), self._posterior.fold)
         return vectors
 
     def score_pairs(self, profiles: Profiles, items: Int32) -> Float32:
         """See `ScoresPairs.score_pairs`."""
         vectors = self.vectors(profiles)
-        scores: Float32 = (self._factors[items] @ vectors[:, :-1, None])[:, :, 0]
+        scores = np.empty(items.shape, dtype=np.float32)
+        # User by user, because the gathered factors of one user fit in a core's cache.
+        for row, own in enumerate(items):
+            np.matmul(self._factors.take(own, axis=0), vectors[row, :-1], out=scores[row])
         scores += vectors[:, -1:]
         scores += self._offsets[items]
         return scores
@@ -172,15 +175,27 @@ class BayesianMFScorer:
         scores += offsets
         return scores
 
-    def approximate(self, profiles: Profiles) -> Float32 | None:
+    def approximate(self, profiles: Profiles, items: Int32 | None = None) -> Float32 | None:
         """See `Approximates.approximate`; None for a release without a sketch."""
         if self._sketch is None:
             return None
         vectors = self.vectors(profiles)
-        scores = self._sketch.products(vectors[:, :-1])
+        scores = self._sketch.products(vectors[:, :-1], items)
         scores += vectors[:, -1:]
-        scores += self._offsets
+        scores += self._offsets if items is None else self._offsets[items]
         return scores
+
+    def item_products(self) -> Float32 | None:
+        """See `ScoresByProduct.item_products`: those of the sketch, which are approximate."""
+        if self._sketch is None:
+            return None
+        return np.hstack([self._sketch.basis, self._offsets[:, None]])
+
+    def user_products(self, profiles: Profiles) -> Float32:
+        """See `ScoresByProduct.user_products`; the last column is 1."""
+        assert self._sketch is not None  # noqa: S101 - `item_products` is not None
+        inside = self.vectors(profiles)[:, :-1] @ self._sketch.projection
+        return np.hstack([inside, np.ones((len(profiles), 1), np.float32)])
 
     def similarities(self, item: int) -> Float32 | None:
         """See `Scorer.similarities`; the values are those of `Posterior.correlations`."""

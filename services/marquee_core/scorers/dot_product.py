@@ -70,14 +70,19 @@ class RidgeFoldIn:
 
     def vector(self, items: Int32, ratings: Float32) -> Float32:
         """See `FoldIn.vector`."""
-        design = self.item_vectors[items]
+        design, targets = self.item_vectors[items], ratings - self.offsets[items]
+        penalties = np.full(design.shape[1], self.penalties.bias_ridge, dtype=np.float32)
+        penalties[:-1] = self.penalties.ridge + self.penalties.ridge_per_rating * len(items)
+        if len(items) < design.shape[1]:
+            # With few ratings the dual problem is the smaller one (Saunders et al., 1998).
+            weighted = design / penalties
+            system = design @ weighted.T
+            np.einsum("ii->i", system)[:] += 1.0
+            vector: Float32 = np.linalg.solve(system, targets) @ weighted
+            return vector
         normal = design.T @ design
-        penalties = self.penalties
-        diagonal = np.einsum("ii->i", normal)
-        diagonal[:-1] += np.float32(penalties.ridge + penalties.ridge_per_rating * len(items))
-        diagonal[-1] += np.float32(penalties.bias_ridge)
-        solved: Float32 = np.linalg.solve(normal, design.T @ (ratings - self.offsets[items]))
-        return solved
+        np.einsum("ii->i", normal)[:] += penalties
+        return np.linalg.solve(normal, design.T @ targets)
 
     def save(self, folder: Path) -> None:
         """See `FoldIn.save`."""

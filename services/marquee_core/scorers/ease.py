@@ -13,8 +13,9 @@ from marquee_core.errors import ArtifactError
 from marquee_core.output import Output
 from marquee_core.ratings import Profiles
 from marquee_core.scorers.config import load_config, save_config
+from marquee_core.scorers.history_scorer import HistoryScorer
 from marquee_core.scorers.hyperparameters import DropoutRate, NonNegativeFloat, Search
-from marquee_core.scorers.item_weights import HistoryScorer, ItemWeights, ItemWeightsConfig
+from marquee_core.scorers.item_weights import ItemWeights, ItemWeightsConfig
 from marquee_core.scorers.scorer import RatedEvidence, ReleaseData
 
 _PRECISIONS, _TAIL_PRECISIONS = "precisions.npy", "tail_precisions.npy"
@@ -113,8 +114,12 @@ class EASEScorer:
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
         """See `Scorer.score`."""
-        scores = self._histories.score(profiles)
-        return scores if items is None else scores[:, items]
+        return self._histories.score(profiles, items)
+
+    def score_core(self, profiles: Profiles) -> tuple[Int32, Float32]:
+        """See `ScoresCore.score_core`: the items with dense weights."""
+        core = self._weights.items
+        return core, self._histories.score(profiles, core)
 
     def similarities(self, item: int) -> Float32 | None:
         """The partial correlation of an item with each item, given all other items.

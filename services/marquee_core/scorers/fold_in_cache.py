@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
 
 from marquee_core.arrays import Float32
 from marquee_core.ratings import Profiles
@@ -25,19 +28,25 @@ class FoldInCache:
     def __len__(self) -> int:
         return len(self._vectors)
 
-    def get(self, profile: Profiles, fold: Callable[[Profiles], Float32]) -> Float32:
-        """The vector of a user (float32, d).
+    def get(self, profiles: Profiles, fold: Callable[[Profiles], Float32]) -> Float32:
+        """The vectors of users (float32, B × d).
 
         Args:
-            profile: The profile of a single user.
+            profiles: The profiles of B users.
             fold: Computes the vectors of profiles (float32, B × d).
         """
-        key = profile.items.tobytes(), profile.ratings.tobytes()
-        vector = self._vectors.get(key)
-        if vector is None:
-            vector = fold(profile)[0]
-            self._vectors[key] = vector
+        keys = [
+            (profiles.items[start:end].tobytes(), profiles.ratings[start:end].tobytes())
+            for start, end in pairwise(profiles.indptr.tolist())
+        ]
+        found = [self._vectors.get(key) for key in keys]
+        missing = [place for place, vector in enumerate(found) if vector is None]
+        if missing:
+            everyone = len(missing) == len(keys)
+            folded = fold(profiles if everyone else profiles.take(np.array(missing)))
+            for place, vector in zip(missing, folded, strict=True):
+                found[place] = self._vectors[keys[place]] = vector.copy()
             # Other threads may evict at the same time.
             while len(self._vectors) > self._max_users:
                 self._vectors.popitem(last=False)
-        return vector
+        return np.stack([vector for vector in found if vector is not None])

@@ -29,12 +29,12 @@ from marquee_core.scorers.hyperparameters import (
 )
 from marquee_core.scorers.item_weights import (
     feedback_values,
-    history_rows,
+    histories,
     prior_weights,
     recency_weights,
 )
-from marquee_core.scorers.neighbours import RowMatrix
 from marquee_core.scorers.scorer import RatedEvidence, ReleaseData
+from marquee_core.scorers.sparse import RowMatrix, SparseRows
 
 _FACTORS = "factors.npy"
 
@@ -125,7 +125,7 @@ def normal_equations(
 
 
 def solve_rows(
-    feedback: RowMatrix,
+    feedback: RowMatrix | SparseRows,
     factors: Float32,
     gram: Float64,
     config: IALSConfig,
@@ -146,7 +146,7 @@ def solve_rows(
     Raises:
         LinAlgError: A matrix is not positive definite, or a solution is not finite.
     """
-    solved = np.zeros((feedback.shape[0], factors.shape[1]), dtype=np.float32)
+    solved = np.zeros((len(feedback.indptr) - 1, factors.shape[1]), dtype=np.float32)
     for row, (start, end) in enumerate(pairwise(feedback.indptr.tolist())):
         if start == end:
             continue
@@ -247,10 +247,18 @@ class IALSScorer:
         scores: Float32 = self._factors[items] @ self._user_factors(profiles)[:, :, None]
         return scores[:, :, 0]
 
+    def item_products(self) -> Float32 | None:
+        """See `ScoresByProduct.item_products`."""
+        return self._factors
+
+    def user_products(self, profiles: Profiles) -> Float32:
+        """See `ScoresByProduct.user_products`."""
+        return self._user_factors(profiles)
+
     def _user_factors(self, profiles: Profiles) -> Float32:
         """x of each user (float32, B × k)."""
         values = self._values(profiles)
-        rows = history_rows(profiles, values, self._item_count)
+        rows = histories(profiles, values, self._item_count)
         prior = self._prior, prior_weights(profiles, values)
         return solve_rows(rows, self._factors, self._gram, self.config, prior)
 

@@ -17,10 +17,16 @@ from marquee_core.scorers.neighbours import (
     CoRatings,
     NeighbourConfig,
     Neighbours,
+)
+from marquee_core.scorers.scorer import RatedEvidence, ReleaseData
+from marquee_core.scorers.sparse import (
+    SelectedColumns,
     column_sums,
     csr_matrix,
 )
-from marquee_core.scorers.scorer import RatedEvidence, ReleaseData
+
+# Up to this number of items, only the neighbours of these items are read to score them.
+_MAX_PAIRS = 64
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,8 @@ class ItemCFScorer:
         self._baseline = data.baseline
         self._neighbours = neighbours
         similarities = neighbours.matrix()
+        # The same with the neighbours of each item in its column.
+        self._of_items = similarities.T
         # By column: for each rated item, the items that have it as a neighbour.
         self._similarities = similarities.tocsc()
         totals: Float32 = similarities.sum(axis=1)
@@ -87,6 +95,8 @@ class ItemCFScorer:
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
         """See `Scorer.score`."""
+        if items is not None and len(items) <= _MAX_PAIRS:
+            return self.score_pairs(profiles, np.tile(items, (len(profiles), 1)))
         scores = self._baseline.score(profiles)
         for place, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
             rated = profiles.items[start:end]
@@ -95,6 +105,26 @@ class ItemCFScorer:
             weights += self._item_damping
             scores[place] += column_sums(self._similarities, rated, residuals) / weights
         return scores if items is None else scores[:, items]
+
+    def score_pairs(self, profiles: Profiles, items: Int32) -> Float32:
+        """See `ScoresPairs.score_pairs`."""
+        scores = self._baseline.score_pairs(profiles, items)
+        if not items.size:
+            return scores
+        all_residuals = self._baseline.residuals(profiles)
+        residuals, is_rated = np.zeros((2, len(self._neighbours)), dtype=np.float32)
+        for place, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
+            rated = profiles.items[start:end]
+            residuals[rated], is_rated[rated] = all_residuals[start:end], 1.0
+            order = np.argsort(items[place], kind="stable")
+            own = items[place, order]
+            # Only the neighbours of these items are read.
+            selected = SelectedColumns(self._of_items, own)
+            weights = selected.products(is_rated)
+            weights += self._item_damping[own]
+            scores[place, order] += selected.products(residuals) / weights
+            residuals[rated], is_rated[rated] = 0.0, 0.0
+        return scores
 
     def similarities(self, item: int) -> Float32 | None:
         """See `Scorer.similarities`; 0 for items that are not neighbours."""

@@ -24,8 +24,7 @@ from marquee_core.scorers.hyperparameters import (
     PositiveFloat,
     PositiveInt,
 )
-from marquee_core.scorers.neighbours import RowMatrix, csr_matrix
-from marquee_core.scorers.scorer import RatedEvidence, ReleaseData
+from marquee_core.scorers.sparse import RowMatrix, SparseRows
 from marquee_core.scorers.tail_weights import TailWeights
 
 _ITEMS, _WEIGHTS = "items.npy", "weights.npy"
@@ -169,29 +168,38 @@ class ItemWeights:
         """The position of each catalogue item in the tail, or -1 (int32, items)."""
         return positions_of(self._tail.items, self.item_count)
 
-    def apply(self, profiles: Profiles, values: Float32) -> Float32:
+    def apply(self, profiles: Profiles, values: Float32, items: Int32 | None = None) -> Float32:
         """Computes x·B for histories x.
 
         Args:
             profiles: The profiles of B users.
             values: The value of each rating (float32, nnz).
+            items: The items to score (int32, C); None for the whole catalogue.
 
         Returns:
-            The scores; 0 for items without weights (float32, B × items).
+            The scores; 0 for items without weights (float32, B × C).
         """
-        rows = history_rows(profiles, values, len(self.items), self.positions)
-        scores: Float32 = rows @ self.weights
+        rows, tail = histories(profiles, values, len(self.items), self.positions), self._tail
+        scores = rows.times(self.weights)
+        if len(tail) and tail.to_core is not None:
+            others = history_rows(profiles, values, len(tail), self.tail_positions)
+            scores += (others @ tail.to_core).toarray()
         if len(self.items) == self.item_count:
-            return scores
-        tail = self._tail
-        whole = np.zeros((len(profiles), self.item_count), dtype=np.float32)
-        if len(tail):
-            whole[:, tail.items] = (rows @ tail.from_core).toarray()
-            if tail.to_core is not None:
-                others = history_rows(profiles, values, len(tail), self.tail_positions)
-                scores += (others @ tail.to_core).toarray()
-        whole[:, self.items] = scores
-        return whole
+            return scores if items is None else scores[:, items]
+        if items is None:
+            whole = np.zeros((len(profiles), self.item_count), dtype=np.float32)
+            whole[:, self.items] = scores
+            if len(tail):
+                whole[:, tail.items] = (rows.matrix() @ tail.from_core).toarray()
+            return whole
+        some = np.zeros((len(profiles), len(items)), dtype=np.float32)
+        places, tail_places = self.positions[items], self.tail_positions[items]
+        in_core, in_tail = np.flatnonzero(places >= 0), np.flatnonzero(tail_places >= 0)
+        some[:, in_core] = scores[:, places[in_core]]
+        if len(in_tail):
+            chosen = tail.by_item[tail_places[in_tail]]
+            some[:, in_tail] = (rows.matrix() @ chosen.T).toarray()
+        return some
 
     def from_items(self, rated: Int32, item: int) -> Float32:
         """The weights B_ji from some items j to one item i, 0 where there is none (float32, n).
@@ -241,80 +249,6 @@ class ItemWeights:
         self._tail.save(folder)
 
 
-@dataclass(frozen=True, eq=False)
-class HistoryScorer:
-    """Scores (x + w x̄)·B, where x is a user's history and x̄ the average one of training users.
-
-    The prior w x̄ stands in for the likes that a history of dislikes lacks: without it, the items
-    that have least to do with the dislikes would score highest, which are the obscure ones. See
-    `prior_weights` for w.
-
-    Attributes:
-        weights: B, between m items.
-        config: The hyperparameters that turn ratings into histories.
-        dislike_limit: See `ReleaseData.dislike_limit`.
-        prior: x̄, the share of each item of the core in the positive values of all training
-            users (float32, m).
-    """
-
-    weights: ItemWeights
-    config: ItemWeightsConfig
-    dislike_limit: float
-    prior: Float32
-
-    @classmethod
-    def of(cls, weights: ItemWeights, config: ItemWeightsConfig, data: ReleaseData) -> Self:
-        """Creates a scorer, with the mean history over the users of the training ratings."""
-        profiles = data.matrix.all_profiles()
-        values = history_values(profiles, config, data.dislike_limit)
-        liked = np.bincount(profiles.items, np.maximum(values, 0.0), minlength=weights.item_count)
-        shares = liked[weights.items] / (liked.sum() or 1.0)
-        return cls(weights, config, data.dislike_limit, shares.astype(np.float32))
-
-    @cached_property
-    def prior_scores(self) -> Float32:
-        """x̄·B (float32, items)."""
-        weights = self.weights
-        scores = np.zeros(weights.item_count, dtype=np.float32)
-        scores[weights.items] = self.prior @ weights.weights
-        if weights.tail is not None and len(weights.tail):
-            scores[weights.tail.items] = self.prior @ weights.tail.from_core
-        return scores
-
-    def score(self, profiles: Profiles) -> Float32:
-        """Scores all items for each of B users (float32, B × items)."""
-        values = history_values(profiles, self.config, self.dislike_limit)
-        scores = self.weights.apply(profiles, values)
-        shares = prior_weights(profiles, values)
-        if shares.any():
-            scores += shares[:, None] * self.prior_scores
-        return scores
-
-    def evidence(
-        self, profile: Profiles, item: int, similarities: Float32 | None, count: int
-    ) -> RatedEvidence:
-        """The contribution x_j B_ji of each rated item j of a single user to the score of item i.
-
-        Args:
-            profile: The profile of the user.
-            item: i, the index of the item.
-            similarities: The similarity of i to each item (float32, items), or None.
-            count: The maximum number of rated items to return.
-        """
-        values = history_values(profile, self.config, self.dislike_limit)
-        weights = self.weights.from_items(profile.items, item)
-        known = np.flatnonzero(weights)
-        items = profile.items[known]
-        share = float(prior_weights(profile, values)[0])
-        return RatedEvidence.largest(
-            items,
-            None if similarities is None else similarities[items],
-            values[known] * weights[known],
-            share * float(self.prior_scores[item]),
-            count,
-        )
-
-
 def history_values(profiles: Profiles, config: ItemWeightsConfig, dislike_limit: float) -> Float32:
     """The value of each rating in the history of its user, weighted by recency (float32, nnz)."""
     values = feedback_values(
@@ -358,10 +292,10 @@ def positions_of(items: Int32, item_count: int) -> Int32:
     return positions
 
 
-def history_rows(
+def histories(
     profiles: Profiles, values: Float32, column_count: int, positions: Int32 | None = None
-) -> RowMatrix:
-    """Builds a sparse matrix with one row for the rated items of each user.
+) -> SparseRows:
+    """The rated items of each user as a sparse row.
 
     Args:
         profiles: The profiles of B users.
@@ -371,10 +305,16 @@ def history_rows(
             if the columns are the catalogue items.
 
     Returns:
-        The matrix (float32, B × columns).
+        The rows (float32, B × columns).
     """
     columns = profiles.items if positions is None else positions[profiles.items]
-    kept = (columns >= 0) & (values != 0)
-    indptr = np.zeros(len(profiles) + 1, dtype=np.int64)
-    np.cumsum(np.bincount(profiles.rows[kept], minlength=len(profiles)), out=indptr[1:])
-    return csr_matrix(indptr, columns[kept], values[kept], column_count)
+    kept = np.flatnonzero((columns >= 0) & (values != 0))
+    indptr = np.searchsorted(kept, profiles.indptr)
+    return SparseRows(indptr, columns[kept], values[kept], column_count)
+
+
+def history_rows(
+    profiles: Profiles, values: Float32, column_count: int, positions: Int32 | None = None
+) -> RowMatrix:
+    """The same as `histories`, as a matrix of SciPy."""
+    return histories(profiles, values, column_count, positions).matrix()

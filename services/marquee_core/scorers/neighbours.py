@@ -11,14 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeAlias
+from typing import Annotated, Self
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.sparse import csc_array, csr_array
-from scipy.sparse._sparsetools import csc_matvec
 
-from marquee_core.arrays import Float32, Int32, Int64, load_array, position_dtype, save_array
+from marquee_core.arrays import Float32, Int32, Int64, load_array, save_array
 from marquee_core.errors import ArtifactError
 from marquee_core.scorers.hyperparameters import (
     ModelConfig,
@@ -27,60 +24,7 @@ from marquee_core.scorers.hyperparameters import (
     PositiveInt,
     Search,
 )
-
-RowMatrix: TypeAlias = "csr_array[np.float32, tuple[int, int]]"
-ColumnMatrix: TypeAlias = "csc_array[np.float32]"
-
-
-def csr_matrix(indptr: Int64, indices: Int32, values: Float32, width: int) -> RowMatrix:
-    """Builds a SciPy matrix on the given arrays, without copying `values`.
-
-    SciPy wants both index arrays in one type. Below 2³¹ values that is int32, and `indices` is not
-    copied either. From there on, where int32 pointers would wrap around, both are int64 copies.
-
-    Args:
-        indptr: Row pointers (int64, rows + 1).
-        indices: The column of each value (int32, n).
-        values: The values (float32, n).
-        width: The number of columns.
-
-    Raises:
-        ValueError: The pointers end beyond the values.
-    """
-    pointers: NDArray[Any] = indptr.astype(position_dtype(int(indptr[-1])), copy=False)
-    return csr_array((values, indices, pointers), shape=(len(indptr) - 1, width))
-
-
-def column_sums(
-    matrix: ColumnMatrix, columns: Int32, weights: Float32, values: Float32 | None = None
-) -> Float32:
-    """Computes Σ_j w_j m_ij over some columns j, the same as `matrix[:, columns] @ weights`.
-
-    Slicing copies the columns, which takes SciPy longer than the multiplication. This function
-    calls SciPy's kernel on the columns in place.
-
-    Args:
-        matrix: m (float32, rows × columns).
-        columns: The columns, ascending (int32, n).
-        weights: w (float32, n).
-        values: Values to use in place of those of the matrix (float32, nonzeros).
-
-    Returns:
-        The sums (float32, rows).
-    """
-    # The kernel reads its j-th column between the j-th and the next pointer. Alternate columns are
-    # ours; those between them are the gaps. The order is descending, so the pointers of a gap run
-    # backwards and the kernel reads nothing there.
-    pointers = np.empty(2 * len(columns) + 1, dtype=matrix.indptr.dtype)
-    pointers[0:-1:2] = matrix.indptr[columns][::-1]
-    pointers[1::2] = matrix.indptr[1:][columns][::-1]
-    pointers[-1] = 0
-    kernel_weights = np.zeros(2 * len(columns), dtype=np.float32)
-    kernel_weights[::2] = weights[::-1]
-    sums = np.zeros(matrix.shape[0], dtype=np.float32)
-    data = matrix.data if values is None else values
-    csc_matvec(len(sums), len(kernel_weights), pointers, matrix.indices, data, kernel_weights, sums)
-    return sums
+from marquee_core.scorers.sparse import ColumnMatrix, RowMatrix, SelectedColumns, csr_matrix
 
 
 @dataclass(frozen=True)
@@ -145,6 +89,19 @@ class CoRatings:
         part = slice(self.rows.indptr[index], self.rows.indptr[index + 1])
         return self.rows.indices[part], self.rows.data[part]
 
+    @property
+    def width(self) -> int:
+        """The number of columns."""
+        return int(self.rows.shape[1])
+
+    def rows_size(self, rows: Int32) -> int:
+        """The number of residuals in some rows."""
+        return int((self.rows.indptr[1:][rows] - self.rows.indptr[rows]).sum())
+
+    def columns_size(self, columns: Int32) -> int:
+        """The number of residuals in some columns."""
+        return int((self.columns.indptr[1:][columns] - self.columns.indptr[columns]).sum())
+
     def sums(self, columns: Int32, values: Float32) -> CommonSums:
         """Computes the sums of a vector and each row over their common columns.
 
@@ -154,22 +111,27 @@ class CoRatings:
         """
         # Only the vector's columns are read, in place and once for each kind of sum, so the cost is
         # the number of co-ratings.
-        squares, ones = self._squares_and_ones
+        selected = SelectedColumns(self.columns, columns)
         weights = np.ones_like(values)
-        products = column_sums(self.columns, columns, values)
+        products = selected.sums(values)
         rows = np.flatnonzero(products > 0).astype(np.int32)
         return CommonSums(
             rows,
             products[rows],
-            column_sums(self.columns, columns, weights, squares)[rows],
-            column_sums(self.columns, columns, np.square(values), ones)[rows],
-            column_sums(self.columns, columns, weights, ones)[rows],
+            selected.sums(weights, self._squares)[rows],
+            selected.sums(np.square(values), self.ones)[rows],
+            selected.sums(weights, self.ones)[rows],
         )
 
     @cached_property
-    def _squares_and_ones(self) -> tuple[Float32, Float32]:
-        """y² and 1 at the places of `columns` (float32, nonzeros each)."""
-        return np.square(self.columns.data), np.ones_like(self.columns.data)
+    def ones(self) -> Float32:
+        """1 at each place of `columns` (float32, nonzeros)."""
+        return np.ones_like(self.columns.data)
+
+    @cached_property
+    def _squares(self) -> Float32:
+        """y² at each place of `columns` (float32, nonzeros)."""
+        return np.square(self.columns.data)
 
     def similarities(self, sizes: Float32, sums: CommonSums, config: NeighbourConfig) -> Float32:
         """Computes the similarities of vectors and rows, s = ρ · n / (n + λ) · J^q.

@@ -20,9 +20,12 @@ import numpy as np
 from marquee_core.arrays import Float32, Float64, Int32, load_array, save_array
 from marquee_core.errors import ArtifactError
 from marquee_core.ratings import Profiles
+from marquee_core.scorers.small_systems import solve_positive_definite
 
 # The designs of all items are kept in memory up to this size: 16,000 items with 60 samples.
 _MAX_DESIGN_BYTES = 64 * 1024 * 1024
+# Users who are folded in together: their linear systems stay in the cache of a core.
+_FOLD_USERS = 16
 
 
 @dataclass(frozen=True)
@@ -117,11 +120,12 @@ class Posterior:
         """
         samples, factors = self.item_factors.shape[1:]
         vectors = np.empty((len(profiles), samples * factors + 1), dtype=np.float32)
-        for place, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
-            mean = self._conditional_mean(profiles.items[start:end], profiles.ratings[start:end])
-            mean /= samples
-            vectors[place, :-1] = mean[:, :factors].ravel()
-            vectors[place, -1] = mean[:, factors].sum()
+        for first in range(0, len(profiles), _FOLD_USERS):
+            part = slice(first, first + _FOLD_USERS)
+            means = self._conditional_means(profiles, part) / samples
+            users = means.shape[1]
+            vectors[part, :-1] = means[:-1].transpose(1, 2, 0).reshape(users, -1)
+            vectors[part, -1] = means[-1].sum(axis=1)
         return vectors
 
     def contributions(
@@ -142,9 +146,11 @@ class Posterior:
             which is the prediction for a user without ratings but with the same A (float64, t).
         """
         samples, factors = self.item_factors.shape[1:]
-        precisions, design, observed = self._observed(rated, ratings)
+        observed = self._observed(rated, ratings)
+        design, alpha = observed[:, :, :-1], self.noise_precisions[:, None, None]
+        precisions = self.user_precisions + alpha * (design.transpose(0, 2, 1) @ design)
         links = self.links[rated].transpose(1, 0, 2) / np.sqrt(max(1, len(rated)))
-        terms = self.noise_precisions[:, None, None] * observed * design
+        terms = alpha * observed[:, :, -1:] * design
         terms = terms + links @ self.user_precisions
         prior = self.user_precisions @ self.user_means[:, :, None]
         targets = np.ones((samples, factors + 1, len(items)))
@@ -185,44 +191,63 @@ class Posterior:
         lengths = np.sqrt(np.where(squares > 0, squares, 1.0)).astype(np.float32)
         return weighted.reshape(len(squares), -1), lengths
 
-    def _conditional_mean(self, items: Int32, ratings: Float32) -> Float64:
-        """E[x_u] in each sample, given a user's ratings (float64, S × (k + 1))."""
-        means = self.user_means
-        if not len(items):
-            return means.copy()
-        means = means + self.links[items].sum(axis=0) / np.sqrt(len(items))
-        precisions, design, targets = self._observed(items, ratings)
-        alpha = self.noise_precisions[:, None, None]
-        right = self.user_precisions @ means[:, :, None]
-        right += alpha * (design.transpose(0, 2, 1) @ targets)
-        solved: Float64 = np.linalg.solve(precisions, right)[:, :, 0]
+    def _conditional_means(self, profiles: Profiles, part: slice) -> Float64:
+        """E[x_u] of some users in each sample (float64, (k + 1) × users × S)."""
+        bounds = list(pairwise(profiles.indptr.tolist()))[part]
+        samples, width = self.user_means.shape
+        precisions = self._precisions_by_sample
+        # The systems of all users and samples are solved at once, so these come last.
+        systems = np.empty((width, width + 1, len(bounds), samples))
+        means = np.empty((len(bounds), samples, width))
+        for place, (start, end) in enumerate(bounds):
+            own, items = systems[:, :, place], profiles.items[start:end]
+            observed = self._observed(items, profiles.ratings[start:end])
+            products = observed[:, :, :-1].transpose(0, 2, 1) @ observed
+            np.multiply(products.transpose(1, 2, 0), self.noise_precisions, out=own)
+            own[:, :width] += precisions
+            links = np.ones(end - start, np.float32) @ self._links[items]
+            means[place] = links.reshape(samples, width)
+            means[place] /= np.sqrt(max(1, end - start))
+        means += self.user_means
+        systems[:, width] += np.einsum("abs,usb->aus", precisions, means)
+        solved = solve_positive_definite(systems.reshape(width, width + 1, -1))
+        solved = solved.reshape(width, len(bounds), samples)
+        for place, (start, end) in enumerate(bounds):
+            if start == end:
+                # The prior mean, without the rounding of the solution.
+                solved[:, place] = self.user_means.T
         return solved
 
-    def _observed(self, items: Int32, ratings: Float32) -> tuple[Float64, Float32, Float32]:
-        """A, z and y of `fold`, for a user's n ratings.
+    @property
+    def _links(self) -> Float32:
+        """β_j in all samples (float32, items × S (k + 1))."""
+        return self.links.reshape(len(self.links), -1)
 
-        Returns:
-            A (float64, S × (k + 1) × (k + 1)), z (float32, S × n × (k + 1)) and y (float32,
-            S × n × 1).
+    @cached_property
+    def _precisions_by_sample(self) -> Float64:
+        """Λ with the samples last (float64, (k + 1) × (k + 1) × S)."""
+        return np.ascontiguousarray(self.user_precisions.transpose(1, 2, 0))
+
+    def _observed(self, items: Int32, ratings: Float32) -> Float32:
+        """z and y of `fold` for a user's n ratings (float32, S × n × (k + 2)).
+
+        They are stored by item, as the factors are: BLAS multiplies the transposed views without a
+        copy.
         """
-        # Stored by item, as the factors are: BLAS multiplies the transposed views without a copy.
-        by_item = self._design(items) if self._designs is None else self._designs[items]
-        roots = by_item[:, :, -1]
-        design = by_item.transpose(1, 0, 2)
-        targets = (roots * (ratings[:, None] - self.item_biases[items])).T[:, :, None]
-        alpha = self.noise_precisions[:, None, None]
-        precisions = self.user_precisions + alpha * (design.transpose(0, 2, 1) @ design)
-        return precisions, design, targets
+        design = self._design(items) if self._designs is None else self._designs.take(items, axis=0)
+        design[:, :, -1] += design[:, :, -2] * ratings[:, None]
+        return design.transpose(1, 0, 2)
 
     def _design(self, items: Int32 | slice) -> Float32:
-        """√γ_i (q_i, 1) of some items in all samples (float32, n × S × (k + 1))."""
+        """√γ_i (q_i, 1, −μ − b_i) of some items in all samples (float32, n × S × (k + 2))."""
         factors, roots = self.item_factors[items], np.sqrt(self.item_noise[items])
-        design = np.empty((*roots.shape, factors.shape[2] + 1), dtype=np.float32)
-        np.multiply(factors, roots[:, :, None], out=design[:, :, :-1])
-        design[:, :, -1] = roots
+        design = np.empty((*roots.shape, factors.shape[2] + 2), dtype=np.float32)
+        np.multiply(factors, roots[:, :, None], out=design[:, :, :-2])
+        design[:, :, -2] = roots
+        np.multiply(roots, -self.item_biases[items], out=design[:, :, -1])
         return design
 
     @cached_property
     def _designs(self) -> Float32 | None:
-        """`_design` of all items, which takes a third of a fold-in; None in a large catalogue."""
+        """`_design` of all items, which takes long to compute; None in a large catalogue."""
         return self._design(slice(None)) if self.links.nbytes <= _MAX_DESIGN_BYTES else None

@@ -94,17 +94,36 @@ class ScoresPairs(Protocol):
 
 @runtime_checkable
 class Approximates(Protocol):
-    """A scorer that can approximate its scores of the whole catalogue with much less work.
+    """A scorer that can approximate its scores of many items with much less work.
 
     The approximation only finds the items that are then scored exactly.
     """
 
-    def approximate(self, profiles: Profiles) -> Float32 | None:
-        """Approximates the scores of all items for each of B users.
+    def approximate(self, profiles: Profiles, items: Int32 | None = None) -> Float32 | None:
+        """Approximates the scores of items for each of B users.
+
+        Args:
+            profiles: The profiles of the users.
+            items: The indexes of the items (int32, C); None for the whole catalogue.
 
         Returns:
-            The scores, about as from `Scorer.score` (float32, B × items, which the caller may
-            change); None to score exactly.
+            The scores, about as from `Scorer.score` (float32, B × C, which the caller may change);
+            None to score exactly.
+        """
+
+
+@runtime_checkable
+class ScoresCore(Protocol):
+    """A scorer that scores a part of a large catalogue with much less work than the whole of it."""
+
+    def score_core(self, profiles: Profiles) -> tuple[Int32, Float32]:
+        """Scores the core of the catalogue, in which most users' best items are.
+
+        Args:
+            profiles: The profiles of B users.
+
+        Returns:
+            The items of the core, ascending (int32, m), and their scores (float32, B × m).
         """
 
 
@@ -121,7 +140,7 @@ def score_pairs(scorer: Scorer, profiles: Profiles, items: Int32) -> Float32:
 
     A scorer that is not `ScoresPairs` scores one user at a time.
     """
-    if _scores_pairs(type(scorer)):
+    if implements(type(scorer), ScoresPairs):
         return cast("ScoresPairs", scorer).score_pairs(profiles, items)
     scores = np.empty(items.shape, dtype=np.float32)
     for row in range(len(profiles)):
@@ -130,9 +149,12 @@ def score_pairs(scorer: Scorer, profiles: Profiles, items: Int32) -> Float32:
 
 
 @lru_cache
-def _scores_pairs(scorer: type) -> bool:
-    """Whether a class is `ScoresPairs`; to ask for every call would cost more than some scores."""
-    return issubclass(scorer, ScoresPairs)
+def implements(scorer: type, protocol: type) -> bool:
+    """Whether a class of scorers implements a protocol.
+
+    The answer is remembered: to ask anew for every call would cost more than some scores.
+    """
+    return issubclass(scorer, protocol)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Self
 
 import numpy as np
 
-from marquee_core.arrays import Float32, load_array, save_array
+from marquee_core.arrays import Float32, Int32, load_array, save_array
 from marquee_core.errors import ArtifactError
 
 _BASIS, _PROJECTION = "sketch_basis.npy", "sketch_projection.npy"
@@ -89,12 +89,14 @@ class Sketch:
         save_array(folder / _BASIS, self.basis)
         save_array(folder / _PROJECTION, self.projection)
 
-    def products(self, vectors: Float32) -> Float32:
-        """The approximate products of vectors with all items (float32, B × items).
+    def products(self, vectors: Float32, items: Int32 | None = None) -> Float32:
+        """The approximate products of vectors with items (float32, B × C).
 
         Args:
             vectors: The vectors (float32, B × d).
+            items: The indexes of the items (int32, C); None for all.
         """
         inside: Float32 = vectors @ self.projection
-        products: Float32 = inside @ self.basis.T
+        basis = self.basis if items is None else self.basis.take(items, axis=0)
+        products: Float32 = inside @ basis.T
         return products

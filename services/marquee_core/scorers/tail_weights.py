@@ -16,7 +16,7 @@ import numpy as np
 
 from marquee_core.arrays import Float32, Int32, Int64, load_array, save_array
 from marquee_core.errors import ArtifactError
-from marquee_core.scorers.neighbours import RowMatrix, csr_matrix
+from marquee_core.scorers.sparse import RowMatrix, csr_matrix
 
 _ITEMS, _INDPTR, _SOURCES = "tail_items.npy", "tail_indptr.npy", "tail_sources.npy"
 _FORWARD, _BACKWARD = "tail_forward.npy", "tail_backward.npy"
@@ -101,10 +101,14 @@ class TailWeights:
         return slice(int(self.indptr[place]), int(self.indptr[place + 1]))
 
     @cached_property
+    def by_item(self) -> RowMatrix:
+        """The weights from the core to the tail, by item of the tail (float32, t × m)."""
+        return csr_matrix(self.indptr, self.sources, self.forward, self.core_count)
+
+    @cached_property
     def from_core(self) -> RowMatrix:
         """The weights from the core to the tail (float32, m × t)."""
-        matrix = csr_matrix(self.indptr, self.sources, self.forward, self.core_count)
-        return matrix.T.tocsr()
+        return self.by_item.T.tocsr()
 
     @cached_property
     def to_core(self) -> RowMatrix | None:

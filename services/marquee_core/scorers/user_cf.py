@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
@@ -18,11 +19,16 @@ from marquee_core.scorers.neighbours import (
     CoRatings,
     NeighbourConfig,
     Neighbours,
-    column_sums,
-    csr_matrix,
     nearest,
 )
 from marquee_core.scorers.scorer import NeighbourEvidence, ReleaseData
+from marquee_core.scorers.sparse import (
+    SelectedColumns,
+    csr_matrix,
+)
+
+# Up to this number of items, only the ratings of these items are read to score them.
+_MAX_PAIRS = 64
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,21 @@ class UserResiduals:
         return similarities
 
 
+@dataclass(frozen=True)
+class _Nearest:
+    """The neighbours of one user.
+
+    Attributes:
+        users: The neighbours, ascending (int32, n).
+        similarities: Their similarities, positive (float32, n).
+        deviation: σ_u of the user, in stars.
+    """
+
+    users: Int32
+    similarities: Float32
+    deviation: np.float32
+
+
 class UserCFScorer:
     """Predicts b_ui + σ_u · Σ_v s_uv z_vi / (Σ_v s_uv + δ S_u).
 
@@ -119,7 +140,7 @@ class UserCFScorer:
         matrix = users.data.matrix
         # z as items × users, stored by user; and ones at the same places.
         self._residuals = users.ratings.rows.T
-        self._ones = np.ones_like(self._residuals.data)
+        self._ones = users.ratings.ones
         self._stars = csr_matrix(matrix.indptr, matrix.items, matrix.ratings, matrix.item_count).T
 
     @classmethod
@@ -139,12 +160,36 @@ class UserCFScorer:
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
         """See `Scorer.score`."""
+        if items is not None and len(items) <= _MAX_PAIRS:
+            return self.score_pairs(profiles, np.tile(items, (len(profiles), 1)))
         scores = self._users.data.baseline.score(profiles)
-        for place in range(len(profiles)):
-            neighbours, similarities, deviation = self._nearest(profiles, place)
-            if len(neighbours):
-                scores[place] += deviation * self._mean_residual(neighbours, similarities)
+        for place, found in enumerate(self._nearest(profiles)):
+            if len(found.users):
+                scores[place] += self._shifts(found)
         return scores if items is None else scores[:, items]
+
+    def score_pairs(self, profiles: Profiles, items: Int32) -> Float32:
+        """See `ScoresPairs.score_pairs`."""
+        scores = self._users.data.baseline.score_pairs(profiles, items)
+        if not items.size:
+            return scores
+        ratings = self._users.ratings
+        weights = np.zeros(len(self._neighbours), dtype=np.float32)
+        for place, found in enumerate(self._nearest(profiles)):
+            if not len(found.users):
+                continue
+            own = items[place]
+            if ratings.columns_size(own) > ratings.rows_size(found.users) + ratings.width:
+                scores[place] += self._shifts(found)[own]
+                continue
+            order = np.argsort(own, kind="stable")
+            selected = SelectedColumns(ratings.columns, own[order])
+            weights[found.users] = found.similarities
+            totals = selected.products(weights, ratings.ones)
+            totals += self.config.damping * found.similarities.sum()
+            scores[place, order] += found.deviation * selected.products(weights) / totals
+            weights[found.users] = 0.0
+        return scores
 
     def similarities(self, item: int) -> Float32 | None:  # noqa: ARG002 - the protocol's
         """None: the model compares users, not items."""
@@ -152,10 +197,11 @@ class UserCFScorer:
 
     def neighbour_evidence(self, profile: Profiles, items: Int32) -> list[NeighbourEvidence]:
         """See `ExplainsByNeighbours.neighbour_evidence`; for a single user."""
-        neighbours, similarities, deviation = self._nearest(profile, 0)
+        (found,) = self._nearest(profile)
+        neighbours, similarities = found.users, found.similarities
         if not len(neighbours):
             return [NeighbourEvidence(0, 0.0, 0.0) for _ in items]
-        shifts = (deviation * self._mean_residual(neighbours, similarities))[items]
+        shifts = self._shifts(found)[items]
         part = self._stars[:, neighbours]
         totals = (part @ similarities)[items]
         part.data = np.ones_like(part.data)
@@ -165,24 +211,34 @@ class UserCFScorer:
         rows = zip(counts.tolist(), means.tolist(), shifts.tolist(), strict=True)
         return [NeighbourEvidence(int(count), mean, shift) for count, mean, shift in rows]
 
-    def _nearest(self, profiles: Profiles, place: int) -> tuple[Int32, Float32, np.float32]:
-        """A user's neighbours, their similarities, and σ_u in stars.
+    def _nearest(self, profiles: Profiles) -> list[_Nearest]:
+        """The neighbours of each user.
 
         Those of a known user are looked up; for a folded-in profile they are computed.
         """
-        if not profiles.needs_fold_in[place]:
-            user = int(profiles.user_index[place])
-            return *self._neighbours.row(user), self._users.deviations[user]
-        alone = profiles.take(np.array([place]))
-        values, deviations = self._users.standardise(alone)
-        sums = self._users.ratings.sums(alone.items, values)
-        similarities = self._users.similarities(alone.counts.astype(np.float32), sums)
-        return *nearest(sums.rows, similarities, self.config.neighbours), deviations[0]
+        known = np.where(profiles.needs_fold_in, -1, profiles.user_index).tolist()
+        users, sizes = self._users, profiles.counts.astype(np.float32)
+        if profiles.needs_fold_in.any():
+            values, deviations = users.standardise(profiles)
+        found = []
+        for place, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
+            user = known[place]
+            if user >= 0:
+                found.append(_Nearest(*self._neighbours.row(user), users.deviations[user]))
+                continue
+            sums = users.ratings.sums(profiles.items[start:end], values[start:end])
+            similarities = users.similarities(sizes[place : place + 1], sums)
+            rows = nearest(sums.rows, similarities, self.config.neighbours)
+            found.append(_Nearest(*rows, deviations[place]))
+        return found
 
-    def _mean_residual(self, neighbours: Int32, similarities: Float32) -> Float32:
-        """The damped mean of the neighbours' z for each item (float32, items)."""
-        weights = column_sums(self._residuals, neighbours, similarities, self._ones)
+    def _shifts(self, found: _Nearest) -> Float32:
+        """What the neighbours add to the baseline's prediction of each item (float32, items)."""
+        similarities = found.similarities
+        selected = SelectedColumns(self._residuals, found.users)
+        weights = selected.sums(similarities, self._ones)
         weights += self.config.damping * similarities.sum()
-        mean = column_sums(self._residuals, neighbours, similarities)
-        mean /= weights
-        return mean
+        shifts = selected.sums(similarities)
+        shifts /= weights
+        shifts *= found.deviation
+        return shifts

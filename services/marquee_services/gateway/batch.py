@@ -8,9 +8,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TypeAlias
 
 from marquee.v1 import recommender_service_pb2 as pb
-from marquee.v1 import types_pb2
 from marquee_services.errors import Draining, ServiceError
-from marquee_services.gateway.answering.recommend import Recommender
+from marquee_services.gateway.answering.recommend import ComputedAnswer, Recommender
 from marquee_services.gateway.batch_lane import BatchLane, subject_cost
 from marquee_services.gateway.caching.message_bytes import (
     SerializedResponse,
@@ -18,7 +17,9 @@ from marquee_services.gateway.caching.message_bytes import (
     varint,
     varint_tag,
 )
+from marquee_services.gateway.caching.request_key import RequestKey
 from marquee_services.gateway.ranking.deadline import Deadline
+from marquee_services.gateway.rated_items import RatedItems
 from marquee_services.gateway.validation import validate_subject
 from marquee_services.server.lanes import LANE, Lane
 from marquee_services.server.status import reason_name
@@ -77,7 +78,7 @@ async def recommend_batch(
     deadline: Deadline,
     lane: BatchLane,
     parallel: int,
-    finish: Callable[[types_pb2.AnswerSource], None],
+    finish: Callable[[ComputedAnswer], SerializedResponse],
 ) -> AsyncIterator[SerializedResponse]:
     """Answers the subjects of a batch, each as soon as its answer is known.
 
@@ -92,7 +93,7 @@ async def recommend_batch(
         deadline: The deadline of the whole batch.
         lane: The budget that all batches share.
         parallel: How many subjects may wait for it or be computed at the same time.
-        finish: Completes the source of each computed answer.
+        finish: Completes each computed answer.
 
     Yields:
         Serialised BatchRecommendResponses.
@@ -163,18 +164,20 @@ async def _compute(
     deadline: Deadline,
     lane: BatchLane,
     cost: int,
-    finish: Callable[[types_pb2.AnswerSource], None],
+    finish: Callable[[ComputedAnswer], SerializedResponse],
 ) -> _Answer:
     """Computes the answer to one subject; an error becomes the subject's error."""
     single, field = _single_request(request, position), f"subjects[{position}]"
     try:
-        validate_subject(single.subject, field)
+        rated = RatedItems.of(single.subject)
+        validate_subject(single.subject, rated, field)
         async with lane.slot(cost):
-            answer = await recommender.recommend(single, deadline, field=field, paged=False)
+            answer = await recommender.recommend(
+                single, RequestKey.of(single), rated, deadline, field=field, paged=False
+            )
     except ServiceError as error:
         number: int = error.code.value[0]
         return position, pb.BatchRecommendResponse.SubjectError(
             code=number, message=str(error), reason=reason_name(error)
         )
-    finish(answer.source)
-    return position, answer.SerializeToString()
+    return position, finish(answer)

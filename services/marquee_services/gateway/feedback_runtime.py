@@ -6,6 +6,7 @@ Imported only if the gateway has a feedback log, because it needs the extra `fee
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Sequence
 
 from marquee.v1 import recommender_service_pb2 as pb
@@ -20,6 +21,10 @@ from marquee_services.gateway.feedback_servicer import FeedbackServicer
 from marquee_services.gateway.releases.serving import Releases
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.server.metrics import Metrics
+
+# How long a thread keeps the interpreter's lock while another one waits for it. By default it is
+# 5 ms, for which calls would wait while the threads below handle a batch of events.
+_SWITCH_INTERVAL_S = 0.0005
 
 
 class FeedbackRuntime:
@@ -48,6 +53,7 @@ class FeedbackRuntime:
         Raises:
             ValueError: The URL of the log cannot be used.
         """
+        sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL_S))
         self._fresh = fresh
         self._log = EventLog(settings.feedback_url, settings.feedback_timeout)
         self._follower = FeedbackFollower(self._log, fresh, settings.feedback_poll_interval)

@@ -33,6 +33,7 @@ from marquee_services.server.interceptor import Context
 
 _log = structlog.get_logger()
 _READERS = 2
+_KINDS = {int(kind): kind for kind in FeedbackKind}
 # Later than any clock: stands for the time at which the log receives an event.
 _LATER = (1 << 63) - 1
 _SHOWN_ID = 40  # characters of an item id in an error
@@ -155,6 +156,9 @@ class FeedbackServicer(feedback_service_pb2_grpc.FeedbackServiceServicer):
         limits = f"must be between {data.rating_min:g} and {high:g}"
         if high == math.inf:
             limits = f"must be at least {data.rating_min:g}"
+        given = [event.stars for event in request.events if event.HasField("stars")]
+        if not given or (data.rating_min <= min(given) and max(given) <= high):
+            return
         violations = [
             FieldViolation(
                 f"events[{place}].stars",
@@ -174,7 +178,7 @@ def _event(message: pb.FeedbackEvent) -> FeedbackEvent:
     return FeedbackEvent(
         message.user_id,
         message.item_id,
-        FeedbackKind(message.kind),
+        _KINDS[message.kind],
         value,
         time_us,
         message.event_id,

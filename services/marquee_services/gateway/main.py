@@ -7,7 +7,7 @@ decides when that is.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -106,6 +106,12 @@ class Gateway:
     lookups: Lookups
     _tasks: list[asyncio.Task[None]]
 
+    def run_aside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Does something without waiting for it; `stop` ends it if it is not done by then."""
+        task = asyncio.create_task(work)
+        self._tasks.append(task)
+        task.add_done_callback(self._tasks.remove)
+
     async def stop(self, grace: float) -> None:
         """Refuses new calls, lets calls in progress finish, and stops the background tasks.
 
@@ -114,9 +120,10 @@ class Gateway:
         """
         self.batch_lane.is_draining = True
         await self.bound.stop(grace)
-        for task in self._tasks:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        for task in self._tasks:
+        for task in tasks:
             with suppress(asyncio.CancelledError):
                 await task
         for backend in self.backends:
@@ -297,7 +304,7 @@ async def start(
         lookups,
         tasks,
     )
-    tasks.append(asyncio.create_task(_update_release_in_service(gateway, settings)))
+    tasks.append(asyncio.create_task(_update_release_in_service(gateway, settings, store)))
     return gateway
 
 
@@ -312,7 +319,9 @@ def _start_feedback(
     return FeedbackRuntime(settings, releases, fresh, metrics)
 
 
-async def _update_release_in_service(gateway: Gateway, settings: GatewaySettings) -> None:
+async def _update_release_in_service(
+    gateway: Gateway, settings: GatewaySettings, store: ReleaseStore
+) -> None:
     """Puts releases in service as they and the backends become ready, until cancelled.
 
     Health becomes SERVING with the first release, and once the feedback log has been read and the
@@ -328,6 +337,7 @@ async def _update_release_in_service(gateway: Gateway, settings: GatewaySettings
             for backend in gateway.backends:
                 backend.keep_loaded(release.release_id)
             gateway.metrics.set_release(release.release_id)
+            gateway.run_aside(gateway.releases.read_verdict(store.storage))
             gateway.computing.forget()
             has_release = True
         is_ready = gateway.routing.is_settled and (feedback is None or feedback.ready)

@@ -7,21 +7,27 @@ Deadlines of calls, limits on load and the mapping of errors to statuses are in
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import recommender_service_pb2_grpc, types_pb2
 from marquee_services.gateway.answering.lookups import Lookups
 from marquee_services.gateway.answering.predict import Predictor
-from marquee_services.gateway.answering.recommend import Recommender
+from marquee_services.gateway.answering.recommend import ComputedAnswer, Recommender
 from marquee_services.gateway.answering.similar import SimilarItemsFinder
 from marquee_services.gateway.answering.status import StatusReporter
-from marquee_services.gateway.answering.stored_answers import AnswerOrigin, StoredAnswers
+from marquee_services.gateway.answering.stored_answers import (
+    AnswerOrigin,
+    StoredAnswers,
+    microseconds_since,
+)
 from marquee_services.gateway.batch import recommend_batch
 from marquee_services.gateway.batch_lane import BatchLane, subject_cost
 from marquee_services.gateway.caching.message_bytes import SerializedResponse
+from marquee_services.gateway.caching.request_key import RequestKey
 from marquee_services.gateway.ranking.deadline import Deadline
+from marquee_services.gateway.rated_items import RatedItems
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.gateway.validation import validate
 from marquee_services.server.adaptive_limit import AdaptiveLimit
@@ -101,10 +107,11 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
 
     async def Recommend(  # type: ignore[override]  # the interceptor sends serialised responses
         self, request: pb.RecommendRequest, context: Context
-    ) -> pb.RecommendResponse | SerializedResponse:
+    ) -> SerializedResponse:
         """Recommends items to one subject."""
         start = time.perf_counter()
-        stored = self._stored_answers.single(request, start)
+        key = RequestKey.of(request)
+        stored = self._stored_answers.single(request, key, start)
         self._stored_share += _SHARE_STEP * ((stored is not None) - self._stored_share)
         if stored is not None:
             message, origin = stored
@@ -114,15 +121,17 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         without_reasons, in_short = self._computing.has_overload, self._computing.is_exhausted
         name = "RecommendWithReasons" if request.options.include_reasons else "Recommend"
         async with self._admitted(context, name, subject_cost(request), is_whole=not in_short):
-            response = await self._recommender.recommend(
-                validate(request),
+            rated = RatedItems.of(request.subject)
+            answer = await self._recommender.recommend(
+                validate(request, rated),
+                key,
+                rated,
                 self._deadline(context),
                 leave_out_reasons=without_reasons,
                 leave_out_models=in_short,
             )
         self._answers[AnswerOrigin.COMPUTED].inc()
-        self._finish(response.source, start)
-        return response
+        return self._completed(answer, start)
 
     async def BatchRecommend(  # type: ignore[override]  # the interceptor sends serialised responses
         self, request: pb.BatchRecommendRequest, context: Context
@@ -137,7 +146,7 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
             self._deadline(context),
             self._batch_lane,
             self._settings.batch_parallel,
-            lambda source: self._finish(source, start),
+            lambda answer: self._completed(answer, start),
         ):
             yield message
 
@@ -203,8 +212,16 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         seconds = time_left(context, self._settings.default_deadline)
         return Deadline(seconds, self._settings.deadline_reserve)
 
+    def _completed(self, answer: ComputedAnswer, start: float) -> SerializedResponse:
+        """Sets the time that an answer took, and counts the reasons for which it is degraded."""
+        self._count_degraded(answer.degraded_reasons)
+        return answer.response(microseconds_since(start))
+
     def _finish(self, source: types_pb2.AnswerSource, start: float) -> None:
         """Sets the time that an answer took, and counts the reasons for which it is degraded."""
-        source.server_time_us = int((time.perf_counter() - start) * 1e6)
-        for reason in source.degraded_reasons:
+        source.server_time_us = microseconds_since(start)
+        self._count_degraded(source.degraded_reasons)
+
+    def _count_degraded(self, reasons: Iterable[types_pb2.DegradedReason.ValueType]) -> None:
+        for reason in reasons:
             self._metrics.degraded.labels(types_pb2.DegradedReason.Name(reason)).inc()

@@ -11,11 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from marquee.v1 import feedback_service_pb2 as feedback_pb
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee_services.errors import FieldViolation, InvalidFields
+from marquee_services.gateway.rated_items import RatedItems
 
 MAX_ID_LENGTH = 256
 MAX_RATINGS = 1_000
@@ -37,14 +39,17 @@ DEFAULT_PAGE_SIZE = 20
 # The last second of the year 9999, in seconds since 1970.
 _LAST_SECOND = 253_402_300_799
 
+_KINDS = frozenset(feedback_pb.FeedbackKind.values()) - {0}
+
 _M = TypeVar("_M", bound=Message)
 
 
 class _Checker:
     """Collects the violations of a request."""
 
-    def __init__(self) -> None:
+    def __init__(self, rated: RatedItems | None = None) -> None:
         self.violations: list[FieldViolation] = []
+        self.rated = rated
 
     def require(self, holds: bool, field: str, reason: str) -> None:
         if not holds:
@@ -114,8 +119,8 @@ def _subject(check: _Checker, field: str, subject: types_pb2.Subject) -> None:
     check.require(bool(has_content), field, "has no user, no rating and no liked item")
     check.id(f"{field}.user_id", subject.user_id, allow_empty=True)
     check.count(f"{field}.ratings", len(subject.ratings), 0, MAX_RATINGS)
-    rated = [rating.item_id for rating in subject.ratings[:MAX_RATINGS]]
-    stars = [rating.stars for rating in subject.ratings[:MAX_RATINGS]]
+    found = check.rated or RatedItems.of(subject)
+    rated, stars = found.ids[:MAX_RATINGS], found.stars[:MAX_RATINGS]
     # Almost all requests are valid, and one check of all ratings takes a tenth of the time.
     if not (_are_distinct_ids(rated) and math.isfinite(sum(stars))):
         _ratings(check, field, rated, stars)
@@ -203,7 +208,7 @@ def _event(check: _Checker, field: str, event: feedback_pb.FeedbackEvent) -> Non
     check.text(f"{field}.event_id", event.event_id, MAX_KEY_LENGTH, allow_empty=False)
     list_id = event.recommendation_id
     check.text(f"{field}.recommendation_id", list_id, MAX_LIST_ID_LENGTH, allow_empty=True)
-    known = event.kind in feedback_pb.FeedbackKind.values() and bool(event.kind)
+    known = event.kind in _KINDS
     check.require(known, f"{field}.kind", "not a kind of feedback")
     is_rating = event.kind == feedback_pb.FEEDBACK_KIND_RATING
     is_play = event.kind == feedback_pb.FEEDBACK_KIND_PLAY
@@ -224,14 +229,40 @@ def _event(check: _Checker, field: str, event: feedback_pb.FeedbackEvent) -> Non
             check.require(is_needed, f"{field}.{name}", "not allowed for this kind")
             check.number(f"{field}.{name}", value, low, high)
     if event.HasField("time"):
-        holds = 0 <= event.time.seconds <= _LAST_SECOND and 0 <= event.time.nanos < 10**9
+        holds = _is_possible(event.time)
         check.require(holds, f"{field}.time", "not between the years 1970 and 9999")
 
 
 def _record_feedback(check: _Checker, request: feedback_pb.RecordFeedbackRequest) -> None:
     check.count("events", len(request.events), 1, MAX_EVENTS)
     for place, event in enumerate(request.events[:MAX_EVENTS]):
-        _event(check, f"events[{place}]", event)
+        # Almost all events are valid, and most are ratings; this takes a third of the time.
+        if not _is_plain_rating(event):
+            _event(check, f"events[{place}]", event)
+
+
+def _is_plain_rating(event: feedback_pb.FeedbackEvent) -> bool:
+    """Whether `_event` would find no violation, for ratings; False for others."""
+    user_id, item_id, event_id = event.user_id, event.item_id, event.event_id
+    return (
+        event.kind == feedback_pb.FEEDBACK_KIND_RATING
+        and 0 < len(user_id) <= MAX_ID_LENGTH
+        and 0 < len(item_id) <= MAX_ID_LENGTH
+        and 0 < len(event_id) <= MAX_KEY_LENGTH
+        and len(event.recommendation_id) <= MAX_LIST_ID_LENGTH
+        and "\0" not in user_id
+        and "\0" not in item_id
+        and event_id.isprintable()
+        and event.recommendation_id.isprintable()
+        and event.HasField("stars")
+        and math.isfinite(event.stars)
+        and not event.HasField("share_watched")
+        and (not event.HasField("time") or _is_possible(event.time))
+    )
+
+
+def _is_possible(time: Timestamp) -> bool:
+    return 0 <= time.seconds <= _LAST_SECOND and 0 <= time.nanos < 10**9
 
 
 def _delete_feedback(check: _Checker, request: feedback_pb.DeleteFeedbackRequest) -> None:
@@ -267,30 +298,35 @@ _CHECKS: Mapping[type[Message], Callable[[_Checker, Any], None]] = {
 }
 
 
-def validate(request: _M) -> _M:
+def validate(request: _M, rated: RatedItems | None = None) -> _M:
     """Validates a request and returns it.
+
+    Args:
+        request: The request.
+        rated: The ratings of its subject, if they have been read already.
 
     Raises:
         InvalidFields: Fields of the request violate their constraints.
     """
-    check = _Checker()
+    check = _Checker(rated)
     _CHECKS[type(request)](check, request)
     if check.violations:
         raise InvalidFields(check.violations)
     return request
 
 
-def validate_subject(subject: types_pb2.Subject, field: str) -> None:
+def validate_subject(subject: types_pb2.Subject, rated: RatedItems, field: str) -> None:
     """Validates one subject of a batch.
 
     Args:
         subject: The subject.
+        rated: Its ratings.
         field: Its path in the request, for error messages.
 
     Raises:
         InvalidFields: Fields of the subject violate their constraints.
     """
-    check = _Checker()
+    check = _Checker(rated)
     _subject(check, field, subject)
     if check.violations:
         raise InvalidFields(check.violations)

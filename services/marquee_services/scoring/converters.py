@@ -12,9 +12,16 @@ from marquee_core.arrays import Bool, Float32
 from marquee_core.retrieval.exact import Found
 from marquee_core.scorers.scorer import RatedEvidence
 from marquee_services.errors import FieldViolation, InvalidFields
-from marquee_services.scoring.engine import Evidence, Query
-from marquee_services.scoring.plan import BestItems, ModelWeights, RankingPlan
+from marquee_services.scoring.engine import Evidence
+from marquee_services.scoring.plan import (
+    MAX_TOP_MODELS,
+    BestItems,
+    ModelWeights,
+    Query,
+    RankingPlan,
+)
 from marquee_services.scoring.ranking import UserRanking
+from marquee_services.scoring.top_items import TopBatch
 from marquee_services.server.wire import (
     MAX_RETRIEVED,
     pack_floats,
@@ -64,6 +71,7 @@ def to_queries(
             if user.HasField("candidates")
             else None,
             None if item_count is None else to_eligible(user.eligible, item_count, place),
+            user.new_only,
         )
         for place, user in enumerate(users)
     ]
@@ -91,12 +99,15 @@ def to_plan(request: pb.RankItemsRequest) -> RankingPlan:
 
     Raises:
         InvalidFields: There are no models, a model occurs twice, a weight is missing or not finite,
-            or a count is out of range.
+            a count is out of range, or there are too many models or candidates for a `top_count`.
     """
     if not request.models:
         raise InvalidFields([FieldViolation("models", "must name at least one model")])
     check_range("best_count", request.best_count, MAX_RETRIEVED, low=0)
     check_range("stars_count", request.stars_count, MAX_RETRIEVED, low=0)
+    check_range("top_count", request.top_count, MAX_RETRIEVED, low=0)
+    if request.top_count:
+        _check_top(request)
     return RankingPlan(
         _to_weights("models", request.models, "weights", request.weights),
         request.best_count,
@@ -105,7 +116,23 @@ def to_plan(request: pb.RankItemsRequest) -> RankingPlan:
         ),
         tuple(dict.fromkeys(request.stars_models)),
         request.stars_count,
+        request.top_count,
     )
+
+
+def _check_top(request: pb.RankItemsRequest) -> None:
+    """Checks a request that has a `top_count`.
+
+    Raises:
+        InvalidFields: There are too many models, or a user has candidates.
+    """
+    if len(request.models) > MAX_TOP_MODELS:
+        reason = f"must name at most {MAX_TOP_MODELS} models with top_count"
+        raise InvalidFields([FieldViolation("models", reason)])
+    for place, user in enumerate(request.users):
+        if user.HasField("candidates"):
+            reason = "must be unset with top_count"
+            raise InvalidFields([FieldViolation(f"users[{place}].candidates", reason)])
 
 
 def _to_weights(
@@ -125,8 +152,22 @@ def _to_weights(
     return tuple(zip(names, weights, strict=True))
 
 
-def rank_response(release_id: str, rankings: Sequence[UserRanking]) -> pb.RankItemsResponse:
+def rank_response(
+    release_id: str, rankings: Sequence[UserRanking], plan: RankingPlan
+) -> pb.RankItemsResponse:
     """A response with the rankings of its users, of whom there is at least one."""
+    best = _best_items([ranking.stars for ranking in rankings if ranking.stars is not None])
+    if plan.top_count:
+        names = [name for name, _ in plan.weights]
+        return pb.RankItemsResponse(
+            release_id=release_id,
+            models=[
+                pb.RankItemsResponse.ModelItems(model=name, abstains=_abstaining(rankings, name))
+                for name in names
+            ],
+            best=best,
+            top=_top_items(TopBatch.of(rankings, names)),
+        )
     return pb.RankItemsResponse(
         release_id=release_id,
         scores=b"".join(pack_floats(ranking.scores) for ranking in rankings),
@@ -136,13 +177,27 @@ def rank_response(release_id: str, rankings: Sequence[UserRanking]) -> pb.RankIt
                 items=b"".join(pack_ints(ranking.best[name][0]) for ranking in rankings),
                 scores=b"".join(pack_floats(ranking.best[name][1]) for ranking in rankings),
                 counts=pack_ints(np.array([len(r.best[name][0]) for r in rankings])),
-                abstains=pack_ints(
-                    np.array([n for n, r in enumerate(rankings) if name in r.abstaining])
-                ),
+                abstains=_abstaining(rankings, name),
             )
             for name in rankings[0].best
         ],
-        best=_best_items([ranking.stars for ranking in rankings if ranking.stars is not None]),
+        best=best,
+    )
+
+
+def _abstaining(rankings: Sequence[UserRanking], model: str) -> bytes:
+    """The positions of the users whom a model cannot score."""
+    found = [place for place, ranking in enumerate(rankings) if model in ranking.abstaining]
+    return pack_ints(np.array(found)) if found else b""
+
+
+def _top_items(top: TopBatch) -> pb.RankItemsResponse.TopItems:
+    return pb.RankItemsResponse.TopItems(
+        items=pack_ints(top.items),
+        counts=pack_ints(top.counts),
+        scores=pack_floats(top.scores),
+        proposers=pack_ints(top.proposers),
+        user_biases=pack_floats(np.array(top.biases)),
     )
 
 

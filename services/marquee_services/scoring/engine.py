@@ -4,51 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
-from marquee_core.arrays import Bool, Float32, Int32
+from marquee_core.arrays import Bool, Float32, Int32, Int64
 from marquee_core.ratings import Profiles, join_profiles
-from marquee_core.retrieval.exact import Found, ItemIndex, ScoresByProduct
-from marquee_core.retrieval.top import top_indexes
+from marquee_core.retrieval.exact import Found, ItemIndex
 from marquee_core.scorers.scorer import (
-    Approximates,
     ExplainsByItems,
     ExplainsByNeighbours,
     NeighbourEvidence,
     RatedEvidence,
     ReleaseData,
     Scorer,
+    ScoresCore,
+    implements,
     score_pairs,
 )
 from marquee_services.errors import FieldViolation, InvalidFields, ModelNotFound
 from marquee_services.scoring.model_times import NoTimer, Timer
-from marquee_services.scoring.plan import RankingPlan
+from marquee_services.scoring.plan import Query, RankingPlan
+from marquee_services.scoring.retrieval import best_of_all, search
 
 # Up to this number of items for each user, a batch of users with different items is scored in one
 # pass. It gathers the parameters of each user's items, which costs more than it saves for more.
 _MAX_PAIRS = 64
-
-
-@dataclass(frozen=True)
-class Query:
-    """One user of a request.
-
-    Attributes:
-        user: The user's index; -1 for a visitor.
-        items: Items rated in the request, in order of time, the oldest first (int32).
-        ratings: The ratings of these items in stars (float32).
-        candidates: The items to score (int32); None for the whole catalogue.
-        eligible: The items that may be among a model's own best in a ranking of the whole
-            catalogue (bool, items); None for all.
-    """
-
-    user: int
-    items: Int32
-    ratings: Float32
-    candidates: Int32 | None
-    eligible: Bool | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +72,11 @@ class Engine:
     rankers: dict[RankingPlan, Any] = field(default_factory=dict, repr=False)
     timer: Timer = field(default_factory=NoTimer)
 
+    @cached_property
+    def unrated_items(self) -> Int64:
+        """The items without training ratings (int64, n)."""
+        return np.flatnonzero(self.data.matrix.item_counts == 0)
+
     def select(self, models: Sequence[str]) -> Mapping[str, Scorer]:
         """The scorers of some models, by name; of all models if no names are given.
 
@@ -129,9 +116,10 @@ class Engine:
             )
         elif not np.isfinite(query.ratings).all():
             violations.append(FieldViolation(f"{prefix}.ratings", "a rating is not finite"))
-        if len(np.unique(query.items)) != len(query.items):
+        ordered = np.sort(query.items)
+        if (ordered[1:] == ordered[:-1]).any():
             violations.append(FieldViolation(f"{prefix}.rated_items", "an item occurs twice"))
-        for name, items in (("rated_items", query.items), ("candidates", query.candidates)):
+        for name, items in (("rated_items", ordered), ("candidates", query.candidates)):
             if items is not None and len(items) and not 0 <= items.min() <= items.max() < count:
                 violations.append(FieldViolation(f"{prefix}.{name}", "no item has this index"))
         return violations
@@ -224,6 +212,10 @@ class Engine:
     ) -> dict[str, list[Found]]:
         """Retrieves each model's best items for each user.
 
+        If some of several models can search, the others are left out: they would have to score the
+        whole catalogue. They score the items that are found. A model alone scores everything,
+        unless it has an index.
+
         Args:
             queries: The users; they must have passed `check`. Their candidates are ignored.
             models: Names of the models; empty for all.
@@ -231,25 +223,24 @@ class Engine:
             eligible: True for items that may be retrieved (bool, items); None for all.
 
         Returns:
-            For each model by name, and for each user: item indexes, the best first, and scores.
+            For each model that searched by name, and for each user: item indexes, the best first,
+            and scores.
 
         Raises:
             ModelNotFound: This backend has no model of one of the names.
         """
         profiles = self.profiles(queries)
-        all_rated = bool((profiles.counts > 0).all())
+        selected = self.select(models)
+        alone = len(selected) == 1
+        searching = {
+            name: scorer
+            for name, scorer in selected.items()
+            if name in self.indexes or (not alone and implements(type(scorer), ScoresCore))
+        }
         best: dict[str, list[Found]] = {}
-        for name, scorer in self.select(models).items():
-            index = self.indexes.get(name)
-            if all_rated and index is not None and isinstance(scorer, ScoresByProduct):
-                products = self.timer.run(name, "retrieve", scorer.user_products, profiles)
-                best[name] = self.timer.run(
-                    name, "retrieve", index.search, products, count, eligible
-                )
-                continue
-            best[name] = self.timer.run(
-                name, "retrieve", _best_of_all, scorer, profiles, count, eligible
-            )
+        for name, scorer in (searching or selected).items():
+            find = partial(search, self.indexes.get(name)) if searching else best_of_all
+            best[name] = self.timer.run(name, "retrieve", find, scorer, profiles, count, eligible)
         return best
 
     def compare(self, item: int) -> dict[str, Float32]:
@@ -299,26 +290,6 @@ class Engine:
             )
             for row in range(len(query.candidates))
         ]
-
-
-def _best_of_all(
-    scorer: Scorer, profiles: Profiles, count: int, eligible: Bool | None
-) -> list[Found]:
-    """The best items of a model for each user, found by scoring the whole catalogue.
-
-    If the model can approximate its scores, these find the items, which are then scored exactly.
-    """
-    found = []
-    rough = scorer.approximate(profiles) if isinstance(scorer, Approximates) else None
-    for place, row in enumerate(scorer.score(profiles) if rough is None else rough):
-        top = top_indexes(row, count, eligible).astype(np.int32)
-        scores = row[top]
-        if rough is not None and len(top):
-            scores = scorer.score(profiles.take(np.array([place])), top)[0]
-            order = np.lexsort((top, -scores))
-            top, scores = top[order], scores[order]
-        found.append((top, scores))
-    return found
 
 
 def _groups_by_length(queries: Sequence[Query]) -> list[tuple[list[int], Int32]]:

@@ -18,9 +18,9 @@ from marquee_core.retrieval.ann import AnnConfig, AnnIndex
 from marquee_core.retrieval.exact import ExactIndex, ItemIndex, item_products
 from marquee_core.scorers.modelled_items import load_scorer
 from marquee_core.scorers.scorer import LoadScorer, Scorer, WarmsUp
-from marquee_services.scoring.engine import Engine, Query
+from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.model_times import NoTimer, Timer
-from marquee_services.scoring.plan import RankingPlan
+from marquee_services.scoring.plan import Query, RankingPlan
 from marquee_services.scoring.ranking import rank
 
 _NO_TIMER = NoTimer()
@@ -130,7 +130,10 @@ def warm_up(engine: Engine) -> None:
             raise ArtifactError("a model retrieves items with scores that are not finite")
     names = tuple(engine.scorers)
     weights = tuple((name, 1.0) for name in names)
-    rank(engine, queries, RankingPlan(weights, _PAGE, stars_models=names, stars_count=_PAGE))
+    plan = RankingPlan(
+        weights, _PAGE, stars_models=names, stars_count=_PAGE, top_count=_MANY_CANDIDATES
+    )
+    rank(engine, [replace(query, new_only=True) for query in queries], plan)
     _check_finite(engine.compare(0))
     for query in rated:
         engine.explain(replace(query, candidates=np.arange(1, dtype=np.int32)), (), 1)

@@ -25,8 +25,8 @@ from marquee_services.scoring.converters import (
     to_plan,
     to_queries,
 )
-from marquee_services.scoring.engine import Engine, Query
-from marquee_services.scoring.plan import RankingPlan
+from marquee_services.scoring.engine import Engine
+from marquee_services.scoring.plan import Query, RankingPlan
 from marquee_services.scoring.ranking import check_plan, rank
 from marquee_services.scoring.settings import ScoringSettings
 from marquee_services.server.follower import ReleaseFollower
@@ -197,7 +197,7 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
             queries = [query for users in requests for query in users]
             rankings = iter(rank(engine, queries, plan))
             return [
-                rank_response(engine.release_id, list(islice(rankings, len(users))))
+                rank_response(engine.release_id, list(islice(rankings, len(users))), plan)
                 for users in requests
             ]
 

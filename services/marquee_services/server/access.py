@@ -146,7 +146,9 @@ class AccessControl:
             raise PermissionDenied("the client's certificate is not of an allowed identity")
 
     async def _identify(self, context: Context) -> Caller:
-        token = _bearer_token(context) if self._verifiers else None
+        if not self._verifiers and self._anonymous:
+            return Caller(_host(context.peer()), self._anonymous)
+        token = _bearer_token(context)
         refused = Unauthenticated("the call carries no bearer token")
         if token is not None:
             for verifier in self._verifiers:

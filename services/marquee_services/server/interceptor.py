@@ -36,6 +36,7 @@ from marquee_services.server.status import (
     reason_name,
     status_details,
 )
+from marquee_services.server.time_limit import TimeLimit
 
 _log = structlog.get_logger()
 _INTERNAL_MESSAGE = (
@@ -149,11 +150,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     if self._access is not None:
                         await self._access.admit(method, context)
                     self._refuse_unread(name)
-                    async with asyncio.timeout(min(seconds, self._limits.receive_s)) as limit:
-                        due = cast("float", limit.when()) + self._after_receiving(seconds)
+                    with TimeLimit(min(seconds, self._limits.receive_s)) as limit:
                         request = await read(context)
                         observed.begin()
-                        limit.reschedule(due)
+                        limit.extend(self._after_receiving(seconds))
                         return await behaviour(request, context)
                 except Exception as error:
                     await self._abort(error, context, observed)
@@ -172,11 +172,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     observed.check()
                     if self._access is not None:
                         await self._access.admit(method, context)
-                    async with asyncio.timeout(min(seconds, self._limits.receive_s)) as limit:
-                        due = cast("float", limit.when()) + self._after_receiving(seconds)
+                    with TimeLimit(min(seconds, self._limits.receive_s)) as limit:
                         request = await read(context)
                         observed.begin()
-                        limit.reschedule(due)
+                        limit.extend(self._after_receiving(seconds))
                         async for response in behaviour(request, context):
                             stalled = loop.call_later(
                                 self._limits.stall_s, self._end_unread, context, task, observed
@@ -218,7 +217,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             data = await context.read()
             if data is grpc.aio.EOF:
                 raise InvalidFields([FieldViolation("", "the call has no request message")])
-            await limits.check(data)
+            if not limits.passes(data):
+                await limits.check(data)
             try:
                 return deserialize(data)
             except DecodeError:

@@ -52,6 +52,10 @@ class RequestLimits:
     max_fields: int = 1_000_000
     fields: Mapping[int, ElementLimits] = field(default_factory=dict)
 
+    def passes(self, data: bytes) -> bool:
+        """Whether a serialised request is so small that it needs no check."""
+        return len(data) <= _SMALL_BYTES and (self.max_bytes is None or len(data) <= self.max_bytes)
+
     async def check(self, data: bytes) -> None:
         """Checks a serialised request.
 

@@ -23,6 +23,7 @@ from marquee_services.server.access import AccessControl
 from marquee_services.server.calls import CallLimits, CallsInProgress
 from marquee_services.server.certificates import Certificates
 from marquee_services.server.health import Health
+from marquee_services.server.heap import collect_rarely
 from marquee_services.server.interceptor import CallInterceptor
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.reloading import Reloader
@@ -273,6 +274,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
     With uvloop the calls from the gateway to its backends take half the CPU time.
     """
+    collect_rarely()
     uvloop.run(main)
     if background.is_busy():
         # A call that hangs, for example in a store that is away, must not keep the process alive.

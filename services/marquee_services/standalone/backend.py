@@ -7,21 +7,25 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import TypeAlias, TypeVar
 
+import numpy as np
+
 from marquee.v1 import scoring_service_pb2 as pb
 from marquee_core.arrays import Bool, Float32, Int32
 from marquee_services.errors import ReleaseNotFound
 from marquee_services.gateway.backends.failures import BackendError, Failure, LastError
 from marquee_services.gateway.backends.interface import AnyReplica
 from marquee_services.gateway.backends.ranking import BackendRanking
-from marquee_services.scoring.converters import explain_response, to_queries
-from marquee_services.scoring.engine import Engine, Query
-from marquee_services.scoring.plan import RankingPlan
+from marquee_services.scoring.converters import explain_response
+from marquee_services.scoring.engine import Engine
+from marquee_services.scoring.plan import Query, RankingPlan
 from marquee_services.scoring.ranking import rank
+from marquee_services.scoring.top_items import TopBatch
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.micro_batcher import MicroBatcher, QueueFullError
 from marquee_services.server.queue_metrics import QueueMetrics
 
 _T = TypeVar("_T")
+_NO_SCORES = np.empty(0, np.float32)
 _ScoreKey: TypeAlias = tuple[Engine, tuple[str, ...]]
 _RankKey: TypeAlias = tuple[Engine, RankingPlan]
 
@@ -157,44 +161,48 @@ class LocalReplica:
             self._score_batch, max_batch, max_waiting, queues.meter(name, "score")
         )
         self._rankings: MicroBatcher[_RankKey, Query, BackendRanking] = MicroBatcher(
-            self._rank_batch, max_batch, max_waiting, queues.meter(name, "rank")
+            self._rank_batch,
+            max_batch,
+            max_waiting,
+            queues.meter(name, "rank"),
+            gathers=True,
         )
 
     async def score(
-        self, release_id: str, query: pb.UserQuery, models: tuple[str, ...], timeout: float
+        self, release_id: str, query: Query, models: tuple[str, ...], timeout: float
     ) -> dict[str, Float32]:
         """Scores a user's candidates with each model; see `Replica.score`."""
-        engine, local = self._resolve(release_id, query)
+        engine = self._engine(release_id)
         return await self._bounded(
-            self._scores.call((engine, models), local, self._limited(timeout))
+            self._scores.call((engine, models), query, self._limited(timeout))
         )
 
     async def rank(
         self,
         release_id: str,
-        query: pb.UserQuery,
+        query: Query,
         plan: RankingPlan,
         timeout: float,
     ) -> BackendRanking:
         """Ranks a user's candidates with a blend of models; see `Replica.rank`."""
-        engine, local = self._resolve(release_id, query)
+        engine = self._engine(release_id)
         return await self._bounded(
-            self._rankings.call((engine, plan), local, self._limited(timeout))
+            self._rankings.call((engine, plan), query, self._limited(timeout))
         )
 
     async def retrieve(
         self,
         release_id: str,
-        query: pb.UserQuery,
+        query: Query,
         models: tuple[str, ...],
         count: int,
         eligible: Bool,
         timeout: float,
     ) -> list[Int32]:
         """Retrieves each model's best eligible items; see `Replica.retrieve`."""
-        engine, local = self._resolve(release_id, query)
+        engine = self._engine(release_id)
         best = await self._run(
-            engine, lambda: engine.retrieve([local], models, count, eligible), timeout
+            engine, lambda: engine.retrieve([query], models, count, eligible), timeout
         )
         return [items for rows in best.values() for items, _ in rows]
 
@@ -206,14 +214,14 @@ class LocalReplica:
     async def explain(
         self,
         release_id: str,
-        query: pb.UserQuery,
+        query: Query,
         models: Sequence[str],
         count: int,
         timeout: float,
     ) -> Sequence[pb.ExplainItemsResponse.ItemEvidence]:
         """Returns the evidence for each candidate; see `Replica.explain`."""
-        engine, local = self._resolve(release_id, query)
-        evidence = await self._run(engine, lambda: engine.explain(local, models, count), timeout)
+        engine = self._engine(release_id)
+        evidence = await self._run(engine, lambda: engine.explain(query, models, count), timeout)
         return explain_response(release_id, evidence).items
 
     def _limited(self, timeout: float) -> float:
@@ -225,12 +233,6 @@ class LocalReplica:
             return self._follower.get(release_id)
         except ReleaseNotFound as error:
             raise BackendError(self._name, Failure.RELEASE_MISSING, str(error)) from error
-
-    def _resolve(self, release_id: str, query: pb.UserQuery) -> tuple[Engine, Query]:
-        """The engine of a release, and the user as it takes them."""
-        engine = self._engine(release_id)
-        (local,) = to_queries([query], 1, engine.data.matrix.item_count)
-        return engine, local
 
     async def _score_batch(
         self, key: _ScoreKey, queries: Sequence[Query], timeout: float
@@ -246,9 +248,16 @@ class LocalReplica:
         engine, plan = key
 
         def work() -> list[BackendRanking]:
+            rankings = rank(engine, queries, plan)
+            if plan.top_count:
+                tops = TopBatch.of(rankings, [name for name, _ in plan.weights]).users()
+                return [
+                    BackendRanking(_NO_SCORES, {}, list(found.abstaining), found.stars, top)
+                    for found, top in zip(rankings, tops, strict=True)
+                ]
             return [
                 BackendRanking(found.scores, dict(found.best), list(found.abstaining), found.stars)
-                for found in rank(engine, queries, plan)
+                for found in rankings
             ]
 
         return await self._run(engine, work, timeout)

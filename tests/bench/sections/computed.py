@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
-from bench.agreement import FullScoring, rows_of_agreement
+from bench.agreement import FullScoring, row_of_quality, rows_of_agreement
 from bench.context import Context, median, ratios
 from bench.generator import Load
 from bench.processes import EchoServer
 from bench.report import Row, Table, Target
 from bench.sections import recommend
-from bench.subjects import computed_requests
+from bench.subjects import computed_requests, halved_users
 from marquee_core.service_names import BACKENDS, STANDALONE
 from marquee_services.processes import ServiceProcess
 
@@ -21,6 +21,7 @@ _LATENCY = Target("<=", 15.0)
 _CPU = Target("<=", 8.0)
 _REQUESTS = 400
 _COMPARED = 20
+_HALVED = 200
 _SEED = 1
 
 
@@ -50,6 +51,8 @@ def measure(context: Context, echo: EchoServer, size: int) -> Table:
         full = FullScoring(context.store, context.manifest.release_id, context.folder / "cache")
         compared = {kind: messages[:_COMPARED] for kind, messages in requests.items()}
         rows += rows_of_agreement(full, standalone.address, compared)
+        halved = halved_users(context.store, context.manifest, _HALVED, _SEED)
+        rows.append(row_of_quality(full, standalone.address, halved))
     finally:
         standalone.stop()
     notes = [f"reference: grpc.aio echo, answers of {size} bytes", *context.take_notes()]

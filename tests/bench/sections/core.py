@@ -46,6 +46,18 @@ def measure_retrieval(context: Context) -> Table:
     return table_of("Large catalogue, one thread", "bench.ann", request, context)
 
 
+def measure_catalogues(context: Context) -> Table:
+    """Runs `bench.catalogues` with one thread, and reads its results.
+
+    Raises:
+        CalledProcessError: The subprocess failed.
+    """
+    config = context.config
+    context.on_step("visitors in large catalogues")
+    request = {"items": config.catalogue_items, "rounds": config.core_rounds}
+    return table_of("Visitors in large catalogues", "bench.catalogues", request, context)
+
+
 def table_of(title: str, module: str, request: dict[str, Any], context: Context) -> Table:
     """Runs a module with one thread, and makes a table of its output."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")

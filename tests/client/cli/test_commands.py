@@ -442,6 +442,18 @@ def test_item(run: Run) -> None:
     assert squeezed(row) == "50 Star Wars 1977 Action, Sci-Fi 1,583 4.25"
 
 
+def test_status_names_what_the_gate_did_not_agree_with(run: Run, gateway: FakeGateway) -> None:
+    """Checks that agree are left to --json."""
+    kinds = (("ranking", "promote", "is better"), ("overlap", "ask", "3 % of the items stay"))
+    checks = [pb.GateVerdict.Check(name=n, decision=d, text=t) for n, d, t in kinds]
+    verdict = pb.GateVerdict(decision="ask", compared_release_id="r0", checks=checks)
+    release = pb.ReleaseStatus(release_id="r1", gate=verdict)
+    gateway.on("GetStatus", pb.GetStatusResponse(release=release))
+    output = run("status").stdout
+    assert "gate: ask, compared with r0\n  overlap: 3 % of the items stay\n" in output
+    assert "is better" not in output
+
+
 def test_status(run: Run, gateway: FakeGateway) -> None:
     """The release, its models with metrics, and the backends with their last error are shown."""
     output = run("status").stdout

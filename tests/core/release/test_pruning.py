@@ -12,6 +12,8 @@ import pytest
 
 from marquee_core.release.pruning import prune
 from marquee_core.release.store import ReleaseStore
+from marquee_core.release.verdict import Check, Decision, Verdict
+from marquee_core.release.verdicts import judged_releases, record_verdict
 from toy.bare_release import make_release
 
 IDS = [f"2026010{day}T000000Z-00000000" for day in range(1, 9)]
@@ -42,6 +44,19 @@ def test_a_dry_run_deletes_nothing(store: ReleaseStore) -> None:
     """It tells what would go."""
     assert prune(store, 3, dry_run=True).releases == tuple(IDS[:5])
     assert store.ids() == IDS
+
+
+def test_verdicts_go_with_their_releases(store: ReleaseStore) -> None:
+    """Those of releases that stay are kept, and those of releases deleted otherwise go too."""
+    for release_id in (IDS[0], IDS[6], IDS[7]):
+        check = Check("ranking", Decision.REFUSE, "worse", {"difference": -0.5})
+        verdict = Verdict.of(release_id, "", "2026-01-09T00:00:00+00:00", [check])
+        record_verdict(store.storage, verdict)
+    store.delete(IDS[6])
+    prune(store, 3, dry_run=True)
+    assert judged_releases(store.storage) == [IDS[0], IDS[6], IDS[7]]
+    prune(store, 3)
+    assert judged_releases(store.storage) == [IDS[7]]
 
 
 def test_releases_in_use_stay(store: ReleaseStore) -> None:

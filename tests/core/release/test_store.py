@@ -134,6 +134,7 @@ def test_a_damaged_file_in_the_cache_is_downloaded_again(tmp_path: Path) -> None
         lambda raw: raw["files"].update({"../evil": {"sha256": "0", "size": 0}}),
         lambda raw: raw["data"].update(surprise=1),
         lambda raw: raw.update(models=[{"name": "x"}]),
+        lambda raw: raw.update(gate={"decision": "promote"}),
     ],
 )
 def test_a_damaged_manifest_is_refused(tmp_path: Path, change: object) -> None:

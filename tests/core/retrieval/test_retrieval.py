@@ -22,8 +22,9 @@ from marquee_core.retrieval.exact import ExactIndex, Found
 from marquee_core.retrieval.top import top_indexes
 from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.scorer import ReleaseData
-from marquee_services.scoring.engine import Engine, Query
+from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.loading import load_index
+from marquee_services.scoring.plan import Query
 from marquee_trainer.publishing.config import RetrievalConfig
 from marquee_trainer.publishing.retrieval import choose_retrieval, exact_best, recall_of
 

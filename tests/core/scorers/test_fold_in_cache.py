@@ -15,12 +15,14 @@ def test_a_vector_is_computed_once_while_its_user_is_recent() -> None:
     matrix = ratings_matrix(np.array([[1, 0, 2], [0, 3, 2], [5, 0, 2]]))
     folded: list[int] = []
 
-    def fold(profile: Profiles) -> Float32:
-        folded.append(int(profile.user_index[0]))
-        return np.full((1, 2), profile.ratings.sum(), dtype=np.float32)
+    def fold(profiles: Profiles) -> Float32:
+        folded.extend(profiles.user_index.tolist())
+        totals = np.bincount(profiles.rows, profiles.ratings, minlength=len(profiles))
+        return np.repeat(totals[:, None], 2, axis=1).astype(np.float32)
 
     cache = FoldInCache(2)
-    for user, total in ((0, 3), (1, 5), (0, 3), (2, 7), (1, 5), (0, 3)):
-        assert cache.get(matrix.profiles([user]), fold).tolist() == [total, total]
+    for users, totals in (([0], [3]), ([0, 1], [3, 5]), ([0], [3]), ([2, 1], [7, 5]), ([0], [3])):
+        vectors = cache.get(matrix.profiles(users), fold)
+        assert vectors.tolist() == [[total, total] for total in totals]
     assert len(cache) == 2
     assert folded == [0, 1, 2, 0]

@@ -15,8 +15,10 @@ from scipy.sparse import csc_array
 
 from marquee_core.arrays import position_dtype
 from marquee_core.scorers.neighbours import (
-    ColumnMatrix,
     Neighbours,
+)
+from marquee_core.scorers.sparse import (
+    ColumnMatrix,
     column_sums,
     csr_matrix,
 )

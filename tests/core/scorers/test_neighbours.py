@@ -17,9 +17,11 @@ from marquee_core.scorers.neighbours import (
     CoRatings,
     NeighbourConfig,
     Neighbours,
+    nearest,
+)
+from marquee_core.scorers.sparse import (
     column_sums,
     csr_matrix,
-    nearest,
 )
 from marquee_trainer.models.neighbours import neighbourhoods
 from marquee_trainer.models.neighbours.neighbourhoods import all_neighbours

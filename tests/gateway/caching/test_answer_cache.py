@@ -11,7 +11,7 @@ from gateway.calls import TIMEOUT_S, request_for
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
-from marquee_services.gateway.caching.answer_cache import AnswerCache
+from marquee_services.gateway.caching.answer_cache import AnswerCache, CachedAnswer
 from marquee_services.gateway.caching.request_key import RequestKey
 
 KNOWN = types_pb2.SUBJECT_KIND_KNOWN
@@ -108,7 +108,13 @@ def answer_of(items: int, kind: types_pb2.SubjectKind.ValueType = KNOWN) -> pb.R
 
 def put(cache: AnswerCache, user: str, response: pb.RecommendResponse) -> None:
     """Caches an answer to a user."""
-    cache.put("r", RequestKey.of(request_for(user)), response, frozenset(), True)
+    body, source = pb.RecommendResponse(), response.source
+    body.CopyFrom(response)
+    for field in ("recommendation_id", "next_page_token", "source"):
+        body.ClearField(field)
+    answer = CachedAnswer(body.SerializeToString(), source.SerializeToString(), (), True)
+    key = RequestKey.of(request_for(user))
+    cache.put("r", key, answer, response.subject_kind, source.degraded)
 
 
 def is_cached(cache: AnswerCache, user: str) -> bool:

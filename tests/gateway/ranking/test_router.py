@@ -56,7 +56,27 @@ def own_best(scores: Float32, eligible: Bool) -> set[int]:
     return set(pool[np.argsort(-scores[pool], kind="stable")][:20].tolist())
 
 
+@pytest.fixture
+def only_cf_ranks(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Takes the models of the inference service out of the ranking blend."""
+    backends = frozenset(("cf", "inference"))
+    blends: Any = services.gateway.releases.serving.ensemble.by_backends
+    weights = {
+        name: weight for name, weight in blends[backends].ranking.weights.items() if name != "mf"
+    }
+    pair = replace(blends[backends], ranking=Blend(weights, 0.0))
+    monkeypatch.setitem(blends, backends, pair)
+
+
+@pytest.fixture(params=["both rank", "only cf ranks"])
+def ranking_backends(request: pytest.FixtureRequest) -> None:
+    """Lets both backends rank, or one of them, which then returns shortlists."""
+    if request.param == "only cf ranks":
+        request.getfixturevalue("only_cf_ranks")
+
+
 @pytest.mark.parametrize("dense_limit", [1000, 10])
+@pytest.mark.usefixtures("ranking_backends")
 async def test_a_page_is_the_one_that_scoring_everything_gives(
     services: Services, dense_limit: int
 ) -> None:
@@ -97,18 +117,6 @@ async def test_a_page_is_the_one_that_scoring_everything_gives(
                         if index in own_best(outputs[name], eligible)
                     )
     await gateway.stop(0.5)
-
-
-@pytest.fixture
-def only_cf_ranks(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Takes the models of the inference service out of the ranking blend."""
-    backends = frozenset(("cf", "inference"))
-    blends: Any = services.gateway.releases.serving.ensemble.by_backends
-    weights = {
-        name: weight for name, weight in blends[backends].ranking.weights.items() if name != "mf"
-    }
-    pair = replace(blends[backends], ranking=Blend(weights, 0.0))
-    monkeypatch.setitem(blends, backends, pair)
 
 
 @pytest.mark.usefixtures("only_cf_ranks")
@@ -160,3 +168,63 @@ async def test_rating_predictors_score_only_the_page(
     # A page of 20, padded to a power of two.
     assert counts == [32]
     assert all("mf" not in item.proposed_by for item in answer.items)
+
+
+@pytest.mark.usefixtures("only_cf_ranks")
+@pytest.mark.parametrize("size", [3, 5, 20])
+async def test_pages_beyond_a_shortlist_continue_the_list(services: Services, size: int) -> None:
+    """All pages together are what scoring everything gives, each item with its proposers."""
+    release = services.gateway.releases.serving
+    ranking = release.ensemble.blends(("cf", "inference")).ranking
+    request = pb.RecommendRequest(subject=SUBJECTS[2], page_size=size)
+    resolved = resolve_subject(release, request.subject)
+    outputs = all_scores(services, resolved)
+    eligible = np.ones(release.item_count, np.bool_)
+    eligible[resolved.profile.items] = False
+    eligible[release.unrated_items] = False
+    pool = np.flatnonzero(eligible)
+    expected = pool[np.argsort(-ranking.apply(outputs)[pool], kind="stable")].tolist()
+    found: list[pb.RecommendedItem] = []
+    async with grpc.aio.insecure_channel(services.address) as channel:
+        stub: Any = RecommenderServiceStub(channel)
+        while True:
+            answer = await stub.Recommend(request, timeout=TIMEOUT_S)
+            assert not answer.source.degraded
+            found += answer.items
+            request.page_token = answer.next_page_token
+            if not request.page_token:
+                break
+    assert [item.rank for item in found] == list(range(1, len(expected) + 1))
+    assert release.catalogue.items.indexes([item.item_id for item in found]).tolist() == expected
+    for item, index in zip(found, expected, strict=True):
+        proposers = {n for n in ranking.weights if index in own_best(outputs[n], eligible)}
+        assert list(item.proposed_by) == sorted(proposers)
+
+
+@pytest.mark.usefixtures("only_cf_ranks")
+async def test_a_model_that_abstains_leaves_no_gap_in_a_shortlist(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The baseline stands in for a rating predictor that cannot score a subject, as without one."""
+    scorer: Any = services.scoring["cf"].follower.newest().scorers["item_cf"]
+    score = scorer.score
+
+    def unable(profiles: Any, items: Any = None) -> Any:
+        return np.full_like(score(profiles, items), np.nan)
+
+    monkeypatch.setattr(scorer, "score", unable)
+    release = services.gateway.releases.serving
+    resolved = resolve_subject(release, SUBJECTS[2])
+    outputs = all_scores(services, resolved)
+    outputs["item_cf"] = outputs["baseline"]
+    ranking = release.ensemble.blends(("cf", "inference")).ranking
+    assert "item_cf" in ranking.weights
+    scores = ranking.apply(outputs)
+    scores[resolved.profile.items] = -np.inf
+    async with grpc.aio.insecure_channel(services.address) as channel:
+        answer = await RecommenderServiceStub(channel).Recommend(
+            pb.RecommendRequest(subject=SUBJECTS[2]), timeout=TIMEOUT_S
+        )
+    best = np.argsort(-scores, kind="stable")[:20]
+    assert [item.item_id for item in answer.items] == release.catalogue.items.ids(best)
+    assert "item_cf" in answer.source.abstaining_models

@@ -60,7 +60,10 @@ def test_the_number_of_precomputed_users_has_an_older_variable(
 def test_an_expected_error_is_one_line(
     error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The message is shown without a traceback, and the exit code is 1."""
+    """The message is shown without a traceback, and the exit code is 1.
+
+    Before it there is only the line that says what is loaded.
+    """
 
     def fail(settings: TrainSettings, lease: Lease) -> None:
         raise error("line 3: not a rating")
@@ -68,7 +71,7 @@ def test_an_expected_error_is_one_line(
     monkeypatch.setattr(train, "run_training", fail)
     result = CliRunner().invoke(cli.train, [])
     assert result.exit_code == 1
-    assert result.stderr == "Error: line 3: not a rating\n"
+    assert result.stderr == "  loading ratings of sample\nError: line 3: not a rating\n"
 
 
 @pytest.mark.parametrize("defect", [RuntimeError, ValueError, KeyError])
@@ -99,9 +102,10 @@ def test_what_cannot_be_opened_is_named(
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(cli.train, arguments)
     assert result.exit_code == 1
-    assert result.stderr.startswith("Error: ")
-    assert len(result.stderr.splitlines()) == 1
-    assert message in result.stderr
+    *before, last = result.stderr.splitlines()
+    assert last.startswith("Error: ")
+    assert message in last
+    assert all(line.startswith("  loading ratings of ") for line in before)
 
 
 def test_settings_are_checked_where_they_are_made() -> None:

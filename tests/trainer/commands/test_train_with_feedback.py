@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,25 +12,16 @@ from marquee_core.feedback.events import FeedbackEvent, FeedbackKind
 from marquee_core.feedback.log import EventLog
 from marquee_core.release.contents import open_gateway_files, open_release
 from marquee_core.release.store import ReleaseStore
+from marquee_core.release.verdict import Decision
 from marquee_core.service_names import GATEWAY
+from marquee_trainer.commands.exclusive import only_trainer
 from marquee_trainer.commands.loading import load_with_feedback
 from marquee_trainer.commands.settings import TrainSettings
+from marquee_trainer.commands.train import run_training
 
 # Generous: a loaded machine takes long to import TensorFlow.
 TIMEOUT_S = 300.0
 DATA = "sample:users=200,items=150,ratings=8000"
-
-
-def train(store: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Runs `marquee train` with one quick model."""
-    command = [sys.executable, "-m", "marquee.cli", "train", f"--data={DATA}", f"--store={store}"]
-    return subprocess.run(
-        [*command, "--models=ease", *options],
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
 
 
 def rating(user: str, item: str, stars: float) -> FeedbackEvent:
@@ -40,16 +29,19 @@ def rating(user: str, item: str, stars: float) -> FeedbackEvent:
     return FeedbackEvent(user, item, FeedbackKind.RATING, stars, 4 * 10**15, f"{user}-{item}")
 
 
-def test_a_release_holds_what_users_did_and_marks_where_it_ends(tmp_path: Path) -> None:
+def test_a_release_holds_what_users_did_and_marks_where_it_ends(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """New users and items join, forgotten users are gone, and the log can tell the mark."""
     store = tmp_path / "store"
     with EventLog(f"sqlite:///{tmp_path / 'store-feedback.sqlite'}", TIMEOUT_S) as log:
         log.append([[rating("newcomer", item, 5.0) for item in ("1", "2", "unheard-of")]])
         log.append([[rating("7", "3", 1.0)]])
         log.forget("8", "test")
-        done = train(store, "--feedback=sqlite")
-        assert done.returncode == 0, done.stderr
-        assert "4 recorded ratings are merged" in done.stderr
+        settings = TrainSettings(data=DATA, store=str(store), models="ease", feedback="sqlite")
+        with only_trainer(settings.store) as lease:
+            run_training(settings, lease)
+        assert "4 recorded ratings are merged" in capsys.readouterr().err
         releases = ReleaseStore(str(store))
         production = releases.production()
         assert production is not None
@@ -57,6 +49,9 @@ def test_a_release_holds_what_users_did_and_marks_where_it_ends(tmp_path: Path) 
         manifest = files.manifest
         assert manifest.feedback_position == log.position() == 5
         assert not log.missing_marks([manifest.feedback_mark])
+    assert manifest.gate is not None
+    assert manifest.gate.decision is Decision.PROMOTE, manifest.gate.lines()
+    assert "servers" in [check.name for check in manifest.gate.checks]
     users, catalogue, _, _ = open_gateway_files(files)
     matrix = files.data.matrix
     rated = catalogue.items.ids(matrix.seen(users.index("newcomer")))

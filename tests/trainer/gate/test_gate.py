@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -16,8 +17,12 @@ import pytest
 from marquee_core.arrays import Int64
 from marquee_core.errors import ArtifactError
 from marquee_core.release.manifest import Manifest, hash_folder, new_release_id
+from marquee_core.release.signing import Signer, TrustedKeys, generate_key
 from marquee_core.release.store import ReleaseStore
-from marquee_core.release.verdict import Check, Decision, Verdict, latest_verdict
+from marquee_core.release.verdict import Check, Decision, Verdict
+from marquee_core.release.verdicts import recorded_verdicts
+from marquee_services.promotion import promote
+from marquee_trainer.commands.promoting import gate_of
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.sample import SampleConfig, generate_sample
 from marquee_trainer.data.split import last_split_per_user
@@ -27,7 +32,7 @@ from marquee_trainer.models.linear.ease import EASE
 from marquee_trainer.models.model import Model
 from marquee_trainer.models.neighbours.item_cf import ItemCF
 from marquee_trainer.models.neighbours.user_cf import UserCF
-from marquee_trainer.publishing.release import publish_trained
+from marquee_trainer.publishing.release import Judge, publish_trained
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.progress import Progress
 from marquee_trainer.training.refit import refit_on_all_ratings
@@ -53,14 +58,17 @@ def subset(dataset: RatingsDataset, rows: Int64, stars: Any = None) -> RatingsDa
 
 
 def publish(
-    store: ReleaseStore, dataset: RatingsDataset, models: tuple[Callable[[], Model], ...] = ALL
+    store: ReleaseStore,
+    dataset: RatingsDataset,
+    models: tuple[Callable[[], Model], ...] = ALL,
+    judge: Judge | None = None,
 ) -> Manifest:
     """Trains and publishes a release."""
     split = last_split_per_user(dataset, dataset.file_order, 0.2)
     config = TrainingConfig.for_dataset(dataset)
     trained = train(dataset, split, models, config, Progress())
     trained = refit_on_all_ratings(dataset, split, trained, config, Progress())
-    return publish_trained(store, dataset, split, trained, config)
+    return publish_trained(store, dataset, split, trained, config, judge=judge)
 
 
 @pytest.fixture(scope="module")
@@ -107,14 +115,13 @@ def said(verdict: Verdict, decision: Decision) -> set[str]:
 
 
 def test_a_release_as_good_as_production_is_promoted(store: ReleaseStore, tmp_path: Path) -> None:
-    """The same models have the same evaluation, user by user; the verdict is kept beside it."""
+    """The same models have the same evaluation, user by user."""
     release_id = altered(store, tmp_path / "same", lambda _: None)
     verdict = judge(store, release_id)
     assert verdict.decision is Decision.PROMOTE, verdict.lines()
     (ranking,) = (check for check in verdict.checks if check.name == "ranking")
     assert ranking.figures["difference"] == 0.0
     assert ranking.figures["users"] > 200
-    assert latest_verdict(store.storage, release_id) == verdict
     assert "verdict: promote" in verdict.lines()[-1]
 
 
@@ -200,14 +207,14 @@ def test_predictions_without_spread_are_refused(store: ReleaseStore, tmp_path: P
 def test_the_same_list_for_everybody_is_refused(store: ReleaseStore, tmp_path: Path) -> None:
     """Popular items alone rank well enough for many users, but cover too little."""
     release_id = altered(store, tmp_path / "same", lambda _: None)
-    verdict = judge(store, release_id, GateConfig(min_items=190, min_slots=1.0))
+    verdict = judge(store, release_id, config=GateConfig(min_items=190, min_slots=1.0))
     assert said(verdict, Decision.REFUSE) == {"coverage"}
 
 
 def test_lists_that_change_completely_need_approval(store: ReleaseStore, tmp_path: Path) -> None:
     """They may be better all the same."""
     release_id = altered(store, tmp_path / "same", lambda _: None)
-    verdict = judge(store, release_id, GateConfig(min_overlap=1.1))
+    verdict = judge(store, release_id, config=GateConfig(min_overlap=1.1))
     assert verdict.decision is Decision.ASK
     assert said(verdict, Decision.ASK) == {"overlap"}
 
@@ -223,6 +230,27 @@ def test_a_damaged_release_is_refused(store: ReleaseStore, tmp_path: Path) -> No
     assert "cannot be loaded" in verdict.reasons[0]
     with pytest.raises(ArtifactError, match="no release"):
         judge(store, "20000101T000000Z-00000000")
+
+
+def test_what_the_gate_says_is_part_of_the_signed_manifest(
+    ratings: RatingsDataset, store: ReleaseStore, tmp_path: Path
+) -> None:
+    """It is asked before the release is published, also whether the servers would load it."""
+    public, _ = generate_key(tmp_path / "key")
+    store.signer = Signer.load(tmp_path / "key")
+    production = production_of(store)
+    published = publish(store, ratings, (UserCF,), gate_of(store, require_approval=True))
+    trusting = ReleaseStore(store.url, trusted=TrustedKeys.load(public))
+    verdict = trusting.manifest(published.release_id).gate
+    assert verdict is not None
+    assert verdict == published.gate
+    assert (verdict.decision, verdict.production_id) == (Decision.REFUSE, production)
+    assert "servers" in said(verdict, Decision.PROMOTE)
+    assert "ranking" in said(verdict, Decision.REFUSE)
+    assert all(math.isfinite(x) for check in verdict.checks for x in check.figures.values())
+    done = promote(trusting, published.release_id, verdict=verdict)
+    assert done.production is None
+    assert not recorded_verdicts(store.storage, published.release_id)
 
 
 def test_users_who_have_rated_since_are_compared_on_what_both_held_out(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +12,37 @@ from click.testing import CliRunner, Result
 
 from marquee_core.experiments.experiment import Arm
 from marquee_core.experiments.store import ExperimentStore
+from marquee_core.release.derive import DERIVED
 from marquee_core.release.signing import generate_key
 from marquee_core.release.store import ReleaseStore
-from marquee_core.release.verdict import Check, Decision, Verdict, record_verdict
-from marquee_services import promotion, release_commands
+from marquee_core.release.verdict import Check, Decision, Verdict
+from marquee_core.release.verdicts import latest_verdict, record_verdict
+from marquee_core.service_names import CF
+from marquee_services import promotion
 from marquee_services.experiment_commands import experiments
 from marquee_services.release_commands import releases
+from marquee_services.standalone.verification import Verification
 from marquee_trainer.commands.promoting import write_metrics
 from toy.bare_release import make_release
+from toy.release import publish_toy
 
 
 def gate_that_says(decision: Decision, calls: list[str]) -> promotion.Gate:
     """A gate with a fixed opinion; the real one has tests of its own."""
 
-    def judge(store: ReleaseStore, release_id: str) -> Verdict:
-        current = store.production()
+    def judge(store: ReleaseStore, release_id: str, _candidates: ReleaseStore) -> Verdict:
         calls.append(release_id)
-        check = Check("ranking", decision, "as the test says", {"difference": -0.5})
-        return Verdict.of(release_id, current.release_id if current else "", "now", [check])
+        return verdict_on(store, release_id, decision)
 
     return judge
+
+
+def verdict_on(store: ReleaseStore, release_id: str, decision: Decision) -> Verdict:
+    """A verdict against the release in production."""
+    current = store.production()
+    check = Check("ranking", decision, "as the test says", {"difference": -0.5})
+    production_id = current.release_id if current else ""
+    return Verdict.of(release_id, production_id, "2026-01-01T00:00:00+00:00", [check])
 
 
 @pytest.fixture
@@ -42,11 +55,19 @@ def store(tmp_path: Path) -> ReleaseStore:
     return opened
 
 
+@pytest.fixture
+def servable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets releases of two files, which no server can load, pass the verification."""
+    found = Verification("second", 2, 1, 0)
+    monkeypatch.setattr(promotion, "verify", lambda *_: found)
+
+
 def command(store: ReleaseStore, *arguments: str) -> Result:
     """Runs `marquee releases promote`."""
     return CliRunner().invoke(releases, [f"--store={store.url}", "promote", *arguments])
 
 
+@pytest.mark.usefixtures("servable")
 @pytest.mark.parametrize(
     ("decision", "options", "promoted"),
     [
@@ -82,14 +103,41 @@ def test_the_gate_decides_unless_it_is_overruled(
     assert calls == ([] if options.get("force") else ["second"])
 
 
+@pytest.mark.usefixtures("servable")
 def test_a_refused_release_is_judged_again(store: ReleaseStore) -> None:
     """What it was refused for may have been mended since."""
-    verdict = gate_that_says(Decision.REFUSE, [])(store, "second")
-    record_verdict(store.storage, verdict)
+    record_verdict(store.storage, verdict_on(store, "second", Decision.REFUSE))
     calls: list[str] = []
     gate = gate_that_says(Decision.PROMOTE, calls)
-    assert promotion.judge(store, "second", gate).decision is Decision.PROMOTE
+    assert promotion.judge(store, "second", gate=gate).decision is Decision.PROMOTE
     assert calls == ["second"]
+    newest = latest_verdict(store.storage, store.manifest("second"))
+    assert newest is not None
+    assert newest.decision is Decision.PROMOTE
+    # It is not judged a third time.
+    assert promotion.judge(store, "second", gate=gate) == newest
+    assert calls == ["second"]
+
+
+@pytest.mark.usefixtures("servable")
+def test_a_verdict_of_before_the_publication_is_used_while_production_stays(
+    store: ReleaseStore, tmp_path: Path
+) -> None:
+    """It is part of the manifest; if another release has been promoted since, the gate is asked."""
+    calls: list[str] = []
+    gate = gate_that_says(Decision.REFUSE, calls)
+    agreed = verdict_on(store, "third", Decision.PROMOTE)
+    manifest = replace(make_release(tmp_path / "third", "third", "third"), gate=agreed)
+    store.publish(tmp_path / "third", manifest)
+    assert store.manifest("third").gate == agreed
+    assert promotion.judge(store, "third", gate=gate) == agreed
+    store.promote("second")
+    done = promotion.promote(store, "third", verdict=agreed, gate=gate)
+    assert (done.production, done.decision, calls) == (None, Decision.REFUSE, ["third"])
+    shown = CliRunner().invoke(releases, [f"--store={store.url}", "show", "--json", "third"])
+    told = json.loads(shown.stdout)
+    assert told["gate"]["decision"] == "promote"
+    assert told["later_verdicts"][-1]["decision"] == "refuse"
 
 
 def test_the_release_in_production_needs_no_verdict(store: ReleaseStore) -> None:
@@ -103,7 +151,8 @@ def test_the_release_in_production_needs_no_verdict(store: ReleaseStore) -> None
 def test_the_command_promotes_nothing_that_cannot_be_served(store: ReleaseStore) -> None:
     """Only force overrules that, and the audit says so."""
     refused = command(store, "second")
-    assert refused.exit_code == 1, refused.output
+    assert refused.exit_code == 3, refused.output
+    assert "refuse   servers" in refused.output
     forced = command(store, "second", "--force", "--by", "me")
     assert (forced.exit_code, forced.output) == (0, "second is in production\n")
     change = store.pointer.audit(1)[0].change
@@ -113,34 +162,34 @@ def test_the_command_promotes_nothing_that_cannot_be_served(store: ReleaseStore)
     assert "no release" in missing.output
 
 
+@pytest.mark.usefixtures("servable")
 def test_a_recorded_verdict_is_used_where_there_is_no_gate(
     store: ReleaseStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The trainer judged the release; servers' images have no trainer to judge it again."""
     monkeypatch.setattr(promotion, "_installed_gate", lambda: None)
-    # A release of two files cannot be served.
-    monkeypatch.setattr(release_commands, "verify", lambda *_: None)
     unseen = command(store, "second")
     assert unseen.exit_code == 1
     assert "--force" in unseen.output
-    asked = gate_that_says(Decision.ASK, [])(store, "second")
+    asked = verdict_on(store, "second", Decision.ASK)
     record_verdict(store.storage, asked)
     assert command(store, "second").exit_code == 4
     assert command(store, "second", "--approve").exit_code == 0
     # It was against another release than the one that is in production now.
     store.promote("first")
     store.rollback()
-    record_verdict(store.storage, Verdict.of("first", "other", "now", asked.checks))
+    record_verdict(store.storage, Verdict.of("first", "other", asked.at, asked.checks))
     assert command(store, "first").exit_code == 1
 
 
+@pytest.mark.usefixtures("servable")
 def test_an_arm_is_promoted_as_any_release_is(
     store: ReleaseStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where every promotion must be approved, and where releases must be signed."""
     arms = [Arm("control", "first", 50.0), Arm("candidate", "second", 50.0)]
     ExperimentStore(store).create("running", arms)
-    record_verdict(store.storage, gate_that_says(Decision.PROMOTE, [])(store, "second"))
+    record_verdict(store.storage, verdict_on(store, "second", Decision.PROMOTE))
     public, _ = generate_key(tmp_path / "key")
 
     def promote_arm(*options: str) -> Result:
@@ -158,11 +207,44 @@ def test_an_arm_is_promoted_as_any_release_is(
     assert promote_arm("--approve").exit_code == 0
 
 
+def test_an_arm_with_ranking_weights_of_its_own_is_promoted_as_a_new_release(
+    tmp_path: Path,
+) -> None:
+    """It asks for approval; until then nothing is published, and the experiment goes on."""
+    store = ReleaseStore(str(tmp_path / "store"))
+    source = publish_toy(store, tmp_path / "made", backends=(CF,), servable=True).release_id
+    store.promote(source)
+    arms = [Arm("control", source, 50.0), Arm("popular", source, 50.0, {"popularity": 1.0})]
+    ExperimentStore(store).create("running", arms)
+
+    def promote_arm(*options: str) -> Result:
+        return CliRunner().invoke(
+            experiments, ["--store", store.url, "promote", "popular", *options]
+        )
+
+    asked = promote_arm()
+    assert asked.exit_code == 4, asked.output
+    assert "promote  servers" in asked.output
+    assert "arm popular of experiment running" in asked.output
+    assert store.ids() == [source]
+    assert ExperimentStore(store).find().is_running
+    approved = promote_arm("--approve")
+    assert approved.exit_code == 0, approved.output
+    production = store.production()
+    assert production is not None
+    manifest = store.manifest(production.release_id)
+    assert manifest.evaluation[DERIVED]["release_id"] == source
+    assert manifest.gate is not None
+    assert manifest.gate.decision is Decision.ASK
+    assert "approved" in production.change.why
+    assert ExperimentStore(store).find().outcome == "promoted popular"
+
+
 def test_monitoring_sees_the_verdict(store: ReleaseStore, tmp_path: Path) -> None:
     """As a file in Prometheus' text format, which is replaced as a whole."""
     path = tmp_path / "gate.prom"
     for decision in (Decision.PROMOTE, Decision.REFUSE):
-        write_metrics(path, gate_that_says(decision, [])(store, "second"))
+        write_metrics(path, verdict_on(store, "second", decision))
     text = path.read_text()
     assert 'marquee_gate_decision{decision="refuse"} 1.0' in text
     assert 'marquee_gate_decision{decision="promote"} 0.0' in text

@@ -17,7 +17,7 @@ from marquee_core.scorers.hyperparameters import (
     hyperparameters,
     searched_hyperparameters,
 )
-from marquee_core.scorers.scorer import ReleaseData
+from marquee_core.scorers.scorer import ReleaseData, score_pairs
 from marquee_services.cf.models import CF_SCORERS
 from marquee_services.inference.models import INFERENCE_SCORERS
 from marquee_trainer.data.interactions import Interactions
@@ -155,6 +155,28 @@ def test_without_ratings_a_visitor_and_a_known_user_get_the_same_scores(
         assert not scores.any()
     else:
         assert np.abs(scores[0] - data.baseline.score(visitor)[0]).mean() < 0.5
+
+
+def test_a_few_items_score_as_in_the_whole_catalogue(
+    model: RegisteredModel, parts: tuple[ReleaseData, Interactions]
+) -> None:
+    """Whether all users get the same items or each its own, and whether one user or many ask."""
+    matrix = parts[0].matrix
+    visitors = [
+        matrix.profile(-1, known.items[::2], known.ratings[::2])
+        for known in (matrix.profiles([user]) for user in range(0, USERS, 3))
+    ]
+    profiles = join_profiles([*visitors, matrix.profiles(np.arange(5, dtype=np.int32))])
+    random = np.random.default_rng(0)
+    own = random.integers(0, ITEMS, (len(profiles), 7)).astype(np.int32)
+    whole = model.scorer.score(profiles)
+    error = ERROR[model.backend]
+    np.testing.assert_allclose(
+        score_pairs(model.scorer, profiles, own), np.take_along_axis(whole, own, 1), atol=error
+    )
+    np.testing.assert_allclose(model.scorer.score(profiles, own[0]), whole[:, own[0]], atol=error)
+    for place, visitor in enumerate(visitors[:3]):
+        np.testing.assert_allclose(model.scorer.score(visitor)[0], whole[place], atol=error)
 
 
 def test_the_service_scores_as_the_trainer(

@@ -39,7 +39,7 @@ def retrain(settings: RetrainSettings) -> None:
     promoted, 3 if the gate refused it, 4 if it asks for approval. SIGTERM ends the command.
     """
     if settings.once:
-        once = replace(settings, promote=True)
+        once = replace(settings, promote=True, gate=True)
         _run(lambda: _train(once, settings.keep), "No release was published.")
         return
     from marquee_trainer.commands.retrain import run_rounds
@@ -130,11 +130,11 @@ def _train(settings: TrainSettings, keep: int = 0) -> None:
         keep: How many of the newest releases to keep; 0 deletes none.
     """
     from marquee_trainer.commands.exclusive import only_trainer
-    from marquee_trainer.commands.retrain import prune_releases
 
     with only_trainer(settings.store) as lease:
         _announce(settings.data)
-        # Brings TensorFlow, which takes seconds.
+        # These bring TensorFlow, which takes seconds; a second trainer is told before.
+        from marquee_trainer.commands.retrain import prune_releases
         from marquee_trainer.commands.train import run_training
 
         try:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import signal
 import tempfile
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
 import click
 import numpy as np
 
-from marquee import Client, Recommendations
+from marquee import Client, Recommendations, Status
 from marquee.cli.table import render
-from marquee_services.processes import ServiceGroup, ServiceProcessError
+from marquee_services.processes import PATIENCE, ServiceGroup, ServiceProcessError
 from marquee_trainer.commands.interrupt import PromptInterrupt
 from marquee_trainer.commands.loading import load_and_split, open_store
 from marquee_trainer.commands.selection import selection_of
@@ -26,7 +27,9 @@ from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.results import Trained
 
 _PAGE_SIZE = 5
-_TIMEOUT_S = 10.0
+_TIMEOUT_S = 60.0
+_WAIT_S = 120.0
+_POLL_S = 0.05
 # The stars that the visitor gives to the most-rated items, in this order.
 _VISITOR_STARS = (5.0, 4.0, 1.0)
 
@@ -64,6 +67,7 @@ def run_demo(settings: DemoSettings) -> None:
         click.echo("Starting the CF service, the inference service and the gateway")
         group = stack.enter_context(_start_services(url, work / "logs", settings.listen))
         with Client(group.gateway.address, timeout=_TIMEOUT_S, wait_for_ready=True) as client:
+            _wait_until_whole(client, manifest.release_id)
             _show_recommendations(client, dataset.of_modelled_items(), trained)
         if settings.keep:
             _wait_for_interrupt(group.gateway.address)
@@ -81,9 +85,32 @@ def _start_services(url: str, logs: Path, listen: str) -> ServiceGroup:
         ClickException: A service ended, or did not serve in time; the message ends with its log.
     """
     try:
-        return ServiceGroup(url, logs, listen)
+        return ServiceGroup(url, logs, listen, gateway_options=PATIENCE)
     except ServiceProcessError as error:
         raise click.ClickException(str(error)) from error
+
+
+def _wait_until_whole(client: Client, release_id: str) -> None:
+    """Waits until the gateway and all backends serve a release, so that no answer is degraded.
+
+    Raises:
+        ClickException: They did not in time.
+    """
+    deadline = time.monotonic() + _WAIT_S
+    while not is_whole(state := client.status(), release_id):
+        if time.monotonic() > deadline:
+            why = state.pending_release_reason or "a backend has not loaded it"
+            raise click.ClickException(f"{release_id} is not served: {why}")
+        time.sleep(_POLL_S)
+
+
+def is_whole(state: Status, release_id: str) -> bool:
+    """Whether a release is in service, and every backend that it needs has loaded it."""
+    return (
+        state.release is not None
+        and state.release.release_id == release_id
+        and all(b.healthy and release_id in b.loaded_release_ids for b in state.backends)
+    )
 
 
 def _show_recommendations(client: Client, dataset: RatingsDataset, trained: Trained) -> None:

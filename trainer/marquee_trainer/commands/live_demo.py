@@ -25,26 +25,27 @@ from marquee_core.release.manifest import Manifest
 from marquee_core.release.store import ReleaseStore
 from marquee_core.release.verdict import Decision
 from marquee_core.service_names import GATEWAY
-from marquee_services.processes import ServiceGroup, ServiceProcess, ServiceProcessError
+from marquee_services.processes import PATIENCE, ServiceGroup, ServiceProcess, ServiceProcessError
 from marquee_services.promotion import promote
+from marquee_trainer.commands.demo import is_whole
 from marquee_trainer.commands.interrupt import PromptInterrupt
 from marquee_trainer.commands.live_users import SimulatedUsers
 from marquee_trainer.commands.loading import load_with_feedback, open_store
+from marquee_trainer.commands.promoting import gate_of
 from marquee_trainer.commands.selection import selection_of
 from marquee_trainer.commands.settings import DemoSettings, TrainSettings
 from marquee_trainer.commands.train import train_all
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.sample import SampleTastes, generate_sample_with_tastes
 from marquee_trainer.data.source import sample_config
-from marquee_trainer.gate.gate import judge
-from marquee_trainer.publishing.release import publish_trained
+from marquee_trainer.publishing.release import Judge, publish_trained
 from marquee_trainer.training.config import TrainingConfig
 
 ENSEMBLE = "ensemble"
 # The models that take longest to fit; an ensemble without them keeps the demo short.
 _SLOW_MODELS = "deep_mf,residual_mf"
-_TIMEOUT_S = 20.0
-_WAIT_S = 60.0
+_TIMEOUT_S = 60.0
+_WAIT_S = 120.0
 _POLL_S = 0.05
 _PROBES = 100
 # Rounds of lists after which the experiment ends without a verdict.
@@ -97,11 +98,12 @@ def run_live_demo(settings: DemoSettings) -> None:
             [dataset.user_ids.id(user) for user in range(len(dataset.user_ids))],
         )
         click.echo(f"Training on {len(dataset):,} ratings of {len(stage.user_ids):,} users")
-        stage.store.promote(_train(stage).release_id)
+        first = _train(stage).release_id
+        stage.store.promote(first)
         click.echo("Starting the CF service, the inference service and two gateways")
         group, second = _start_services(stack, url, log, work / "logs", settings.listen)
         addresses = [group.gateway.address, second.address]
-        asyncio.run(_live(stage, tastes, addresses))
+        asyncio.run(_live(stage, tastes, addresses, first))
         click.echo("Stopping")
         statuses = [second.stop(), *group.stop().values()]
         if any(statuses):
@@ -109,8 +111,13 @@ def run_live_demo(settings: DemoSettings) -> None:
     click.echo("Done.")
 
 
-def _train(stage: _Stage) -> Manifest:
-    """Trains on the sample and on what is recorded, and publishes without promoting."""
+def _train(stage: _Stage, judge: Judge | None = None) -> Manifest:
+    """Trains on the sample and on what is recorded, and publishes without promoting.
+
+    Args:
+        stage: What the steps share.
+        judge: The gate; None for the first release, which there is nothing to compare with.
+    """
     settings = stage.settings
     with PromptInterrupt():
         loaded = load_with_feedback(settings)
@@ -119,23 +126,25 @@ def _train(stage: _Stage) -> Manifest:
             dataset, split, settings.seed, settings.config, selection_of(settings), refit=True
         )
     config = TrainingConfig.for_dataset(dataset, settings.seed)
-    return publish_trained(stage.store, dataset, split, trained, config, mark=loaded.mark)
+    return publish_trained(
+        stage.store, dataset, split, trained, config, mark=loaded.mark, judge=judge
+    )
 
 
-def _gate(stage: _Stage, release_id: str) -> None:
-    """Promotes a release through the gate; if the gate asks for approval, approves.
+def _gate(stage: _Stage, release: Manifest) -> None:
+    """Promotes a release if the gate agrees; if it asks for approval, approves.
 
     Raises:
         ClickException: The gate refuses the release.
     """
-    click.echo("The gate compares it with the release in production")
-    done = promote(stage.store, release_id, gate=judge)
+    click.echo("The gate has compared it with the release in production")
+    done = promote(stage.store, release.release_id, verdict=release.gate)
     if done.verdict is not None:
         click.echo("\n".join(f"  {line}" for line in done.verdict.lines()))
     if done.decision is Decision.REFUSE:
         raise click.ClickException("the gate refused the release")
     if done.decision is Decision.ASK:
-        stage.store.promote(release_id, why="approved by the demo")
+        promote(stage.store, release.release_id, verdict=release.gate, approve=True)
         click.echo("  The gate asks for approval, which the demo gives.")
 
 
@@ -147,7 +156,7 @@ def _start_services(
     Raises:
         ClickException: A service ended, or did not serve in time; the message ends with its log.
     """
-    feedback: dict[str, str | None] = {"feedback": log}
+    feedback: dict[str, str | None] = {"feedback": log, **PATIENCE}
     try:
         group = stack.enter_context(ServiceGroup(url, logs, listen, gateway_options=feedback))
         options = {
@@ -164,8 +173,14 @@ def _start_services(
     return group, second
 
 
-async def _live(stage: _Stage, tastes: SampleTastes, addresses: list[str]) -> None:
+async def _live(stage: _Stage, tastes: SampleTastes, addresses: list[str], first: str) -> None:
     """What happens while the gateways serve.
+
+    Args:
+        stage: What the steps share.
+        tastes: What users think of items.
+        addresses: The gateways.
+        first: The release that they serve at first.
 
     Raises:
         ClickException: An event was lost, or the ensemble did not win.
@@ -177,6 +192,7 @@ async def _live(stage: _Stage, tastes: SampleTastes, addresses: list[str]) -> No
         ]
         users = SimulatedUsers(clients, tastes, stage.settings.seed)
         probed, others = stage.user_ids[:_PROBES], stage.user_ids[_PROBES:]
+        await _until(clients, lambda state: is_whole(state, first))
         click.echo("Users rate what they are shown")
         started = time.perf_counter()
         delays, _ = await asyncio.gather(users.measure_delays(probed), users.rate_lists(others))
@@ -188,9 +204,9 @@ async def _live(stage: _Stage, tastes: SampleTastes, addresses: list[str]) -> No
         )
         click.echo("Retraining on the sample and what was recorded")
         # In a thread, so that the connections to the gateways stay alive.
-        candidate = await asyncio.to_thread(_train, stage)
-        await asyncio.to_thread(_gate, stage, candidate.release_id)
-        await _until(clients, lambda state: _serves(state, candidate.release_id))
+        candidate = await asyncio.to_thread(_train, stage, gate_of(stage.store))
+        await asyncio.to_thread(_gate, stage, candidate)
+        await _until(clients, lambda state: is_whole(state, candidate.release_id))
         click.echo(
             f"  release {candidate.release_id} knows {candidate.data.rating_count:,} ratings, and "
             "both gateways serve it"
@@ -251,10 +267,6 @@ async def _compare(
         )
     click.echo(f"  {verdict}, after {rounds} round{'s' if rounds > 1 else ''} of lists")
     return outcome
-
-
-def _serves(state: Status, release_id: str) -> bool:
-    return state.release is not None and state.release.release_id == release_id
 
 
 def _runs(state: Status, experiment: str) -> bool:

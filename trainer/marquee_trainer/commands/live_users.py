@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import zlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -42,13 +43,17 @@ class SimulatedUsers:
         """
         self._clients = tuple(clients)
         self._tastes = tastes
+        self._seed = seed
         self._random = np.random.default_rng(seed)
         self._slots = asyncio.Semaphore(_PARALLEL)
         self.acknowledged: set[tuple[str, str]] = set()
         self.degraded = 0
 
     async def rate_lists(self, users: Iterable[str]) -> None:
-        """Each user gets a list from one gateway, and rates its first items through another."""
+        """Each user gets a list from one gateway, and rates its first items through another.
+
+        Users who have rated every item get an empty list, and rate nothing.
+        """
         await asyncio.gather(*(self._rate_list(user) for user in users))
 
     async def measure_delays(self, users: Iterable[str]) -> list[float]:
@@ -59,9 +64,10 @@ class SimulatedUsers:
 
         Returns:
             Seconds from the acknowledgement of the event to the end of the call that shows its
-            effect, for each user.
+            effect, for each user who has not rated every item.
         """
-        return [await self._delay(user) for user in users]
+        delays = [await self._delay(user) for user in users]
+        return [delay for delay in delays if delay is not None]
 
     async def _rate_list(self, user: str) -> None:
         async with self._slots:
@@ -69,15 +75,18 @@ class SimulatedUsers:
             page = await reader.recommend(user, page_size=SHOWN)
             self.degraded += page.source.degraded
             items = [item.item_id for item in page[:WATCHED]]
-            await self._rate(writer, user, items, page.recommendation_id)
+            if items:
+                await self._rate(writer, user, items, page.recommendation_id)
 
-    async def _delay(self, user: str) -> float:
+    async def _delay(self, user: str) -> float | None:
         reader, writer = self._pick(2)
         page = await reader.recommend(user, page_size=1)
+        if not page.items:
+            return None
         rated = page[0].item_id
         await self._rate(writer, user, [rated], page.recommendation_id)
         start = time.perf_counter()
-        while (await reader.recommend(user, page_size=1))[0].item_id == rated:
+        while any(item.item_id == rated for item in await reader.recommend(user, page_size=1)):
             if time.perf_counter() - start > _EFFECT_TIMEOUT_S:
                 raise TimeoutError(
                     f"a rating of user {user} had no effect in {_EFFECT_TIMEOUT_S} s"
@@ -92,7 +101,7 @@ class SimulatedUsers:
             FeedbackEvent(
                 user_id=user,
                 item_id=item,
-                stars=self._tastes.stars(user, item, self._random),
+                stars=self._stars(user, item),
                 recommendation_id=list_id,
             )
             for item in items
@@ -108,6 +117,11 @@ class SimulatedUsers:
                     raise
                 await asyncio.sleep(_POLL_S)
         self.acknowledged.update((user, event.event_id) for event in events)
+
+    def _stars(self, user: str, item: str) -> float:
+        """What a user thinks of an item, however fast or slow other users are."""
+        pair = zlib.crc32(f"{user}\0{item}".encode())
+        return self._tastes.stars(user, item, np.random.default_rng([self._seed, pair]))
 
     def _pick(self, count: int) -> list[AsyncClient]:
         """Clients of different gateways, in random order."""

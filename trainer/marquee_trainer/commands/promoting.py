@@ -1,20 +1,64 @@
-"""Promotes a new release through the gate, and tells people and monitoring what it said."""
+"""Takes a new release through the gate, and tells people and monitoring what it said."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
+from marquee_core.errors import ArtifactError
+from marquee_core.release.lease import Lease
+from marquee_core.release.manifest import Manifest
 from marquee_core.release.store import ReleaseStore
 from marquee_core.release.verdict import Decision, Verdict
+from marquee_services import promotion
 from marquee_services.promotion import EXIT_CODES, Promotion, promote
 from marquee_trainer.commands.interrupt import set_outcome
 from marquee_trainer.commands.progress import ProgressBar
 from marquee_trainer.gate.drift import COUNTS
 from marquee_trainer.gate.gate import judge
+from marquee_trainer.publishing.release import Judge
+
+
+def gate_of(
+    store: ReleaseStore,
+    require_approval: bool = False,
+    lease: Lease | None = None,
+    on_start: Callable[[], None] = lambda: None,
+) -> Judge:
+    """The gate of a store, which judges a release before it is published there.
+
+    Args:
+        store: The store that the release will be published to.
+        require_approval: Whether a person must approve every release.
+        lease: The lease of the store's only trainer, which must still hold afterwards; None
+            without one.
+        on_start: Called before it judges.
+    """
+
+    def judge_candidate(candidates: ReleaseStore, release_id: str) -> Verdict | None:
+        on_start()
+        verdict = None
+        try:
+            verdict = promotion.judge(
+                store,
+                release_id,
+                candidates=candidates,
+                require_approval=require_approval,
+                gate=judge,
+            )
+        except (ArtifactError, OSError) as error:
+            # What was trained must not be lost because production cannot be read, for example.
+            click.echo(f"the gate cannot judge the release yet: {error}", err=True)
+        if lease is not None:
+            lease.check()
+        return verdict
+
+    return judge_candidate
+
 
 OTHER_RATINGS = (
     "if these ratings are meant to be other ones than those in production, train into a store of "
@@ -23,13 +67,13 @@ OTHER_RATINGS = (
 
 
 def promote_through_gate(
-    store: ReleaseStore, release_id: str, require_approval: bool, metrics_file: str
+    store: ReleaseStore, release: Manifest, require_approval: bool, metrics_file: str
 ) -> Promotion:
-    """Promotes a release if the gate agrees, and prints the verdict.
+    """Promotes a new release if the gate agrees, and prints the verdict.
 
     Args:
         store: The store.
-        release_id: The release.
+        release: The release; the verdict in its manifest holds if production has not changed since.
         require_approval: Whether a person must approve every release.
         metrics_file: File to write the verdict to, for monitoring; "" for none.
 
@@ -38,19 +82,12 @@ def promote_through_gate(
             asks for approval.
         OSError: The store or the file cannot be written to.
     """
-    done = judged_promotion(store, release_id, require_approval, metrics_file)
-    if done.production is None:
-        raise click.exceptions.Exit(EXIT_CODES[done.decision])
-    return done
-
-
-def judged_promotion(
-    store: ReleaseStore, release_id: str, require_approval: bool, metrics_file: str
-) -> Promotion:
-    """As `promote_through_gate`, but a release that is not promoted is no error."""
+    release_id = release.release_id
     with ProgressBar() as bar:
-        bar.progress().on_step("judge by the gate", 0)
-        done = promote(store, release_id, require_approval=require_approval, gate=judge)
+        bar.progress().on_step("promote", 0)
+        done = promote(
+            store, release_id, require_approval=require_approval, verdict=release.gate, gate=judge
+        )
     if done.verdict is not None:
         click.echo("\n".join(done.verdict.lines()))
         if metrics_file:
@@ -67,6 +104,7 @@ def judged_promotion(
         checks = () if done.verdict is None else done.verdict.checks
         if any(c.name == COUNTS and c.decision is Decision.REFUSE for c in checks):
             click.echo(OTHER_RATINGS, err=True)
+        raise click.exceptions.Exit(EXIT_CODES[done.decision])
     return done
 
 

@@ -161,6 +161,11 @@ class TrainSettings(ModelSettings, FeedbackSettings):
     promote: bool = setting(
         True, "Promote the release: put it in production, if the gate finds it as good as before."
     )
+    gate: bool = setting(
+        True,
+        "Let the gate judge the release before it is published, so that its manifest holds the "
+        "verdict; --no-gate needs --no-promote.",
+    )
     require_approval: bool = setting(
         False,
         "Let a person approve every release: `marquee releases promote RELEASE --approve`.",
@@ -223,6 +228,8 @@ class TrainSettings(ModelSettings, FeedbackSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.promote and not self.gate:
+            raise ValueError("gate: a release that is promoted must be judged")
         if self.resume and self.budget:
             # A budget chooses models by measured time, which an interruption changes.
             raise ValueError("resume: a training with a budget cannot be resumed")

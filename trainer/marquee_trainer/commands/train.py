@@ -9,7 +9,7 @@ from marquee_trainer.commands.input_report import check_inputs
 from marquee_trainer.commands.interrupt import set_outcome
 from marquee_trainer.commands.loading import load_with_feedback, open_store
 from marquee_trainer.commands.progress import ProgressBar, training_plan
-from marquee_trainer.commands.promoting import promote_through_gate
+from marquee_trainer.commands.promoting import gate_of, promote_through_gate
 from marquee_trainer.commands.selection import ModelSelection, selection_of
 from marquee_trainer.commands.settings import TrainSettings
 from marquee_trainer.commands.tables import metrics_table
@@ -72,7 +72,12 @@ def run_training(settings: TrainSettings, lease: Lease) -> None:
     click.echo(metrics_table(trained.evaluation))
     lease.check()
     with ProgressBar() as bar:
-        bar.progress().on_step("publish", 0)
+        progress = bar.progress()
+        progress.on_step("publish", 0)
+        judge = None
+        if settings.gate:
+            asks = settings.require_approval and settings.promote
+            judge = gate_of(store, asks, lease, lambda: progress.on_step("judge by the gate", 0))
         manifest = publish_trained(
             store,
             dataset,
@@ -82,6 +87,7 @@ def run_training(settings: TrainSettings, lease: Lease) -> None:
             RetrievalConfig(settings.retrieval),
             PrecomputeConfig(settings.precomputed_users),
             loaded.mark,
+            judge,
         )
     checkpoints.remove()
     set_outcome(f"Release {manifest.release_id} was published.")
@@ -90,10 +96,11 @@ def run_training(settings: TrainSettings, lease: Lease) -> None:
     click.echo(
         f"published {manifest.release_id}, {fitted_on} {manifest.data.rating_count:,} {kind}"
     )
-    if settings.promote:
-        promote_through_gate(
-            store, manifest.release_id, settings.require_approval, settings.metrics_file
-        )
+    if not settings.promote:
+        if manifest.gate is not None:
+            click.echo("\n".join(manifest.gate.lines()))
+    else:
+        promote_through_gate(store, manifest, settings.require_approval, settings.metrics_file)
 
 
 def train_all(

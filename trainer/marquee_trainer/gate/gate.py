@@ -11,7 +11,7 @@ import numpy as np
 
 from marquee_core.errors import ArtifactError
 from marquee_core.release.store import ReleaseStore
-from marquee_core.release.verdict import Check, Decision, Verdict, record_verdict
+from marquee_core.release.verdict import Check, Decision, Verdict
 from marquee_trainer.gate.config import GateConfig
 from marquee_trainer.gate.drift import RatingsSummary, drift_checks
 from marquee_trainer.gate.evaluated import evaluated_checks
@@ -20,14 +20,21 @@ from marquee_trainer.gate.served import ServedRelease
 from marquee_trainer.gate.serving import serving_checks
 
 
-def judge(store: ReleaseStore, release_id: str, config: GateConfig | None = None) -> Verdict:
-    """Judges a release against the one in production, and records the verdict beside it.
+def judge(
+    store: ReleaseStore,
+    release_id: str,
+    candidates: ReleaseStore | None = None,
+    config: GateConfig | None = None,
+) -> Verdict:
+    """Judges a release against the one in production.
 
     Without a release in production, only what the release itself serves is checked.
 
     Args:
-        store: The store of both releases.
+        store: The store of the release in production.
         release_id: The release that is to be promoted.
+        candidates: The store of that release, which is another one before it is published; None for
+            the same.
         config: The thresholds; None for the default.
 
     Returns:
@@ -39,26 +46,30 @@ def judge(store: ReleaseStore, release_id: str, config: GateConfig | None = None
         OSError: The store cannot be read or written to.
     """
     config = config or GateConfig()
-    store.manifest(release_id)
+    candidates = candidates or store
+    candidates.manifest(release_id)
     current = store.production()
     production_id = current.release_id if current is not None else ""
     if production_id == release_id:
         production_id = ""
     with tempfile.TemporaryDirectory(prefix="marquee-gate-") as name:
         try:
-            checks = list(_checks(store, release_id, production_id, config, Path(name)))
+            candidate = ServedRelease.load(candidates, release_id, Path(name))
         except ArtifactError as error:
             checks = [Check("release", Decision.REFUSE, f"it cannot be loaded: {error}")]
+        else:
+            checks = list(_checks(candidate, store, production_id, config, Path(name)))
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    verdict = Verdict.of(release_id, production_id, now, checks)
-    record_verdict(store.storage, verdict)
-    return verdict
+    return Verdict.of(release_id, production_id, now, checks)
 
 
 def _checks(
-    store: ReleaseStore, release_id: str, production_id: str, config: GateConfig, cache: Path
+    candidate: ServedRelease,
+    store: ReleaseStore,
+    production_id: str,
+    config: GateConfig,
+    cache: Path,
 ) -> Iterator[Check]:
-    candidate = ServedRelease.load(store, release_id, cache)
     production = None
     if production_id:
         try:

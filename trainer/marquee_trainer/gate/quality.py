@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from marquee_core.arrays import Float64
+from marquee_core.release.derive import DERIVED
 from marquee_core.release.verdict import Check, Decision
 from marquee_trainer.gate.comparison import Compared, compare
 from marquee_trainer.gate.config import GateConfig
@@ -25,7 +26,14 @@ def quality_checks(
     If too few users can be compared, the metrics in the two manifests are.
     """
     if candidate.held_out is None:
-        yield Check("comparison", ASK, "the release does not hold its evaluation")
+        text = "the release does not hold its evaluation"
+        derived = candidate.manifest.evaluation.get(DERIVED)
+        if isinstance(derived, dict):
+            text = (
+                f"its ranking weights come from {derived.get('why') or 'elsewhere'}, and were not "
+                "evaluated on held-out ratings"
+            )
+        yield Check("comparison", ASK, text)
         return
     found = compare(candidate, production, config.min_users)
     if len(found.ndcg) < config.min_users:

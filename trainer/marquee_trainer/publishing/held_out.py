@@ -15,6 +15,7 @@ import numpy as np
 
 from marquee_core.arrays import Bool, Float32, Int32, Int64, load_array, save_array
 from marquee_core.catalogue import Vocabulary
+from marquee_core.release.contents import EVALUATION
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.scale import Feedback
 from marquee_trainer.data.split import Split
@@ -23,7 +24,7 @@ from marquee_trainer.models.baselines import fitted_baselines
 from marquee_trainer.training.evaluate import ENSEMBLE
 from marquee_trainer.training.results import Trained
 
-FOLDER = "evaluation"
+FOLDER = EVALUATION
 MAX_USERS = 1_000
 """Most users that are kept: those whose ids have the lowest digests, in every release."""
 LIST_LENGTH = 100

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -29,7 +29,9 @@ from marquee_core.release.manifest import (
     hash_folder,
     new_release_id,
 )
+from marquee_core.release.staging import stage
 from marquee_core.release.store import ReleaseStore
+from marquee_core.release.verdict import Verdict
 from marquee_core.scorers.modelled_items import expanded, save_modelled_items
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.data.dataset import RatingsDataset
@@ -48,6 +50,9 @@ from marquee_trainer.training.evaluate import ENSEMBLE
 from marquee_trainer.training.refit import all_rows
 from marquee_trainer.training.results import Trained
 
+Judge: TypeAlias = Callable[[ReleaseStore, str], Verdict | None]
+"""Judges a release before it is published: takes a store that holds it alone, and its id."""
+
 _LIBRARIES = ("tensorflow-cpu", "keras", "numpy", "scipy", "marquee-recommender")
 _VERSION_DIGITS = 12
 # Artifacts of the baselines are part of the release's shared data, not of a model folder.
@@ -63,6 +68,7 @@ def publish_trained(
     retrieval: RetrievalConfig | None = None,
     precompute: PrecomputeConfig | None = None,
     mark: Mark | None = None,
+    judge: Judge | None = None,
 ) -> Manifest:
     """Publishes the result of training as a release, without promoting it.
 
@@ -79,6 +85,7 @@ def publish_trained(
         precompute: Which first pages are precomputed; None for the default.
         mark: The place up to which the ratings hold what is in the feedback log; None if they were
             not read from a log.
+        judge: The gate, whose verdict becomes part of the manifest; None to ask none.
 
     Returns:
         The release's manifest.
@@ -135,6 +142,7 @@ def publish_trained(
         mark,
         HeldOut.of(dataset, split, trained),
         dataset.modelled_items,
+        judge,
     )
 
 
@@ -156,6 +164,7 @@ def publish_release(
     mark: Mark | None = None,
     held_out: HeldOut | None = None,
     modelled_items: Int32 | None = None,
+    judge: Judge | None = None,
 ) -> Manifest:
     """Writes the files and the manifest of a release into a store, without promoting it.
 
@@ -178,6 +187,7 @@ def publish_release(
         held_out: What the evaluated models predicted and recommended; None to keep nothing of it.
         modelled_items: The items of the catalogue that `data` and the models know, ascending
             (int32, m); None for all.
+        judge: The gate, whose verdict becomes part of the manifest; None to ask none.
 
     Returns:
         The release's manifest.
@@ -195,7 +205,8 @@ def publish_release(
         vectors = np.zeros((len(catalogue), own.shape[1]), np.float32)
         vectors[modelled_items] = own
     with tempfile.TemporaryDirectory(prefix="marquee-release-") as name:
-        folder = Path(name)
+        folder = Path(name) / "new"
+        folder.mkdir()
         save_data(folder, users, catalogue, whole, vectors, ensemble, packed)
         retrieval_entries = {}
         for model in models:
@@ -242,6 +253,9 @@ def publish_release(
             feedback_position=0 if mark is None else mark.position,
             feedback_mark="" if mark is None else mark.token,
         )
+        if judge is not None:
+            candidates, folder = stage(Path(name) / "staged", folder, manifest)
+            manifest = replace(manifest, gate=judge(candidates, manifest.release_id))
         store.publish(folder, manifest)
     return manifest
 

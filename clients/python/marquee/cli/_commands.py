@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 import marquee
-from marquee.cli import _json, _options, _output
+from marquee.cli import _json, _options, _output, _status
 from marquee.cli._batch import batch
 from marquee.cli._options import Connection
 
@@ -121,7 +121,7 @@ def status(connection: Connection, /, as_json: bool) -> None:
     """Show the gateway's releases, models and backends."""
     with connection.client() as client:
         answer = client.status()
-    click.echo(_json.dumps(answer) if as_json else _output.status(answer))
+    click.echo(_json.dumps(answer) if as_json else _status.status(answer))
 
 
 def _unknown_genres(client: marquee.Client, options: Mapping[str, Any]) -> str:

@@ -1289,6 +1289,7 @@ class ReleaseStatus(_message.Message):
     REFITTED_FIELD_NUMBER: _builtins.int
     IMPLICIT_FEEDBACK_FIELD_NUMBER: _builtins.int
     GENRES_FIELD_NUMBER: _builtins.int
+    GATE_FIELD_NUMBER: _builtins.int
     release_id: _builtins.str
     """The release's id."""
     published_at: _builtins.str
@@ -1327,6 +1328,12 @@ class ReleaseStatus(_message.Message):
     def genres(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The genres of the catalogue, sorted. Filters by other genres match no item."""
 
+    @_builtins.property
+    def gate(self) -> Global___GateVerdict:
+        """What the promotion gate said about the release when it was last asked. Unset if it never was, for
+        example because the release was promoted by force.
+        """
+
     def __init__(
         self,
         *,
@@ -1343,14 +1350,105 @@ class ReleaseStatus(_message.Message):
         refitted: _builtins.bool = ...,
         implicit_feedback: _builtins.bool = ...,
         genres: _abc.Iterable[_builtins.str] | None = ...,
+        gate: Global___GateVerdict | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["evaluation", b"evaluation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["evaluation", b"evaluation", "gate", b"gate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_fingerprint", b"data_fingerprint", "data_source", b"data_source", "ensemble_metrics", b"ensemble_metrics", "evaluation", b"evaluation", "genres", b"genres", "implicit_feedback", b"implicit_feedback", "item_count", b"item_count", "models", b"models", "published_at", b"published_at", "rating_count", b"rating_count", "refitted", b"refitted", "release_id", b"release_id", "user_count", b"user_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_fingerprint", b"data_fingerprint", "data_source", b"data_source", "ensemble_metrics", b"ensemble_metrics", "evaluation", b"evaluation", "gate", b"gate", "genres", b"genres", "implicit_feedback", b"implicit_feedback", "item_count", b"item_count", "models", b"models", "published_at", b"published_at", "rating_count", b"rating_count", "refitted", b"refitted", "release_id", b"release_id", "user_count", b"user_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReleaseStatus: _TypeAlias = ReleaseStatus  # noqa: Y015
+
+@_typing.final
+class GateVerdict(_message.Message):
+    """A verdict of the promotion gate, which compares a release with the one in production."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Check(_message.Message):
+        """One check of the gate."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        @_typing.final
+        class FiguresEntry(_message.Message):
+            DESCRIPTOR: _descriptor.Descriptor
+
+            KEY_FIELD_NUMBER: _builtins.int
+            VALUE_FIELD_NUMBER: _builtins.int
+            key: _builtins.str
+            value: _builtins.float
+            def __init__(
+                self,
+                *,
+                key: _builtins.str = ...,
+                value: _builtins.float = ...,
+            ) -> None: ...
+            _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+            def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+            def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+            def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+        NAME_FIELD_NUMBER: _builtins.int
+        DECISION_FIELD_NUMBER: _builtins.int
+        TEXT_FIELD_NUMBER: _builtins.int
+        FIGURES_FIELD_NUMBER: _builtins.int
+        name: _builtins.str
+        """The check's name, for example `ranking` or `spread of stars`."""
+        decision: _builtins.str
+        """What the check says: `promote`, `ask` or `refuse`."""
+        text: _builtins.str
+        """What was found, in words."""
+        @_builtins.property
+        def figures(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+            """The figures behind it, by name."""
+
+        def __init__(
+            self,
+            *,
+            name: _builtins.str = ...,
+            decision: _builtins.str = ...,
+            text: _builtins.str = ...,
+            figures: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "figures", b"figures", "name", b"name", "text", b"text"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    DECISION_FIELD_NUMBER: _builtins.int
+    COMPARED_RELEASE_ID_FIELD_NUMBER: _builtins.int
+    JUDGED_AT_FIELD_NUMBER: _builtins.int
+    CHECKS_FIELD_NUMBER: _builtins.int
+    decision: _builtins.str
+    """What the gate decided: `promote`, `ask` (a person must approve) or `refuse`."""
+    compared_release_id: _builtins.str
+    """The release that was in production and was compared with; empty if there was none."""
+    judged_at: _builtins.str
+    """When it was decided, as an RFC 3339 timestamp."""
+    @_builtins.property
+    def checks(self) -> _containers.RepeatedCompositeFieldContainer[Global___GateVerdict.Check]:
+        """All checks."""
+
+    def __init__(
+        self,
+        *,
+        decision: _builtins.str = ...,
+        compared_release_id: _builtins.str = ...,
+        judged_at: _builtins.str = ...,
+        checks: _abc.Iterable[Global___GateVerdict.Check] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks", b"checks", "compared_release_id", b"compared_release_id", "decision", b"decision", "judged_at", b"judged_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GateVerdict: _TypeAlias = GateVerdict  # noqa: Y015
 
 @_typing.final
 class ModelStatus(_message.Message):

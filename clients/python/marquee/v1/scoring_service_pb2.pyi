@@ -35,6 +35,7 @@ class UserQuery(_message.Message):
     RATINGS_FIELD_NUMBER: _builtins.int
     CANDIDATES_FIELD_NUMBER: _builtins.int
     ELIGIBLE_FIELD_NUMBER: _builtins.int
+    NEW_ONLY_FIELD_NUMBER: _builtins.int
     user_index: _builtins.int
     """The user's index. Unset for a visitor."""
     rated_items: _builtins.bytes
@@ -52,6 +53,10 @@ class UserQuery(_message.Message):
     significant bit first. Empty allows all. Only RankItems reads it, and only without
     `candidates`.
     """
+    new_only: _builtins.bool
+    """Whether items without training ratings and items that the user has rated, in training or in
+    the request, are left out of `eligible`. Only RankItems reads it, and only without `candidates`.
+    """
     def __init__(
         self,
         *,
@@ -60,10 +65,11 @@ class UserQuery(_message.Message):
         ratings: _builtins.bytes = ...,
         candidates: _builtins.bytes | None = ...,
         eligible: _builtins.bytes = ...,
+        new_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_user_index", b"_user_index", "candidates", b"candidates", "user_index", b"user_index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_user_index", b"_user_index", "candidates", b"candidates", "eligible", b"eligible", "rated_items", b"rated_items", "ratings", b"ratings", "user_index", b"user_index"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_candidates", b"_candidates", "_user_index", b"_user_index", "candidates", b"candidates", "eligible", b"eligible", "new_only", b"new_only", "rated_items", b"rated_items", "ratings", b"ratings", "user_index", b"user_index"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__candidates: _TypeAlias = _typing.Literal["candidates"]  # noqa: Y015
     _WhichOneofArgType__candidates: _TypeAlias = _typing.Literal["_candidates", b"_candidates"]  # noqa: Y015
@@ -180,12 +186,17 @@ class RankItemsRequest(_message.Message):
     GATEWAY_WEIGHTS_FIELD_NUMBER: _builtins.int
     STARS_MODELS_FIELD_NUMBER: _builtins.int
     STARS_COUNT_FIELD_NUMBER: _builtins.int
+    TOP_COUNT_FIELD_NUMBER: _builtins.int
     release_id: _builtins.str
     """The release that all indexes belong to."""
     best_count: _builtins.int
     """The maximum number of own best items to return per model and user. 0 to 10,000."""
     stars_count: _builtins.int
     """How many of each user's best items `stars_models` score. 0 to 10,000."""
+    top_count: _builtins.int
+    """How many of each user's best items to return, in place of the sums of all items and of each
+    model's own best. 0 to 10,000; 0 returns the latter. At most 31 models can rank then.
+    """
     @_builtins.property
     def users(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserQuery]:
         """The users. 1 to 1,024, unless the server is configured otherwise."""
@@ -225,10 +236,11 @@ class RankItemsRequest(_message.Message):
         gateway_weights: _abc.Iterable[_builtins.float] | None = ...,
         stars_models: _abc.Iterable[_builtins.str] | None = ...,
         stars_count: _builtins.int = ...,
+        top_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["best_count", b"best_count", "gateway_models", b"gateway_models", "gateway_weights", b"gateway_weights", "models", b"models", "release_id", b"release_id", "stars_count", b"stars_count", "stars_models", b"stars_models", "users", b"users", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["best_count", b"best_count", "gateway_models", b"gateway_models", "gateway_weights", b"gateway_weights", "models", b"models", "release_id", b"release_id", "stars_count", b"stars_count", "stars_models", b"stars_models", "top_count", b"top_count", "users", b"users", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -310,10 +322,51 @@ class RankItemsResponse(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class TopItems(_message.Message):
+        """Each user's best items by the whole ranking."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        ITEMS_FIELD_NUMBER: _builtins.int
+        COUNTS_FIELD_NUMBER: _builtins.int
+        SCORES_FIELD_NUMBER: _builtins.int
+        PROPOSERS_FIELD_NUMBER: _builtins.int
+        USER_BIASES_FIELD_NUMBER: _builtins.int
+        items: _builtins.bytes
+        """The indexes of the items: int32, one user after the other, each user's best first. A user
+        whom one of the models cannot score has none, because the sum lacks a part.
+        """
+        counts: _builtins.bytes
+        """The number of items of each user: int32."""
+        scores: _builtins.bytes
+        """The weighted sum of the models' scores of each of `items`: float32."""
+        proposers: _builtins.bytes
+        """Which models have the item among their own best: int32 for each of `items`, whose bit m
+        belongs to the request's model m.
+        """
+        user_biases: _builtins.bytes
+        """The bias of each user in the baseline, in stars: float32."""
+        def __init__(
+            self,
+            *,
+            items: _builtins.bytes = ...,
+            counts: _builtins.bytes = ...,
+            scores: _builtins.bytes = ...,
+            proposers: _builtins.bytes = ...,
+            user_biases: _builtins.bytes = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "items", b"items", "proposers", b"proposers", "scores", b"scores", "user_biases", b"user_biases"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     RELEASE_ID_FIELD_NUMBER: _builtins.int
     SCORES_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
     BEST_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
     release_id: _builtins.str
     """The release that was used."""
     scores: _builtins.bytes
@@ -328,6 +381,12 @@ class RankItemsResponse(_message.Message):
     def best(self) -> Global___RankItemsResponse.BestItems:
         """Unset if the request has no `stars_models`."""
 
+    @_builtins.property
+    def top(self) -> Global___RankItemsResponse.TopItems:
+        """Set if the request has a `top_count`. Then `scores` is empty, and of `models` only `abstains`
+        is set.
+        """
+
     def __init__(
         self,
         *,
@@ -335,10 +394,11 @@ class RankItemsResponse(_message.Message):
         scores: _builtins.bytes = ...,
         models: _abc.Iterable[Global___RankItemsResponse.ModelItems] | None = ...,
         best: Global___RankItemsResponse.BestItems | None = ...,
+        top: Global___RankItemsResponse.TopItems | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["best", b"best"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["best", b"best", "top", b"top"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["best", b"best", "models", b"models", "release_id", b"release_id", "scores", b"scores"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["best", b"best", "models", b"models", "release_id", b"release_id", "scores", b"scores", "top", b"top"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -432,7 +492,7 @@ class RetrieveItemsResponse(_message.Message):
     """The release that was used."""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___RetrieveItemsResponse.ModelItems]:
-        """The best items of each model."""
+        """The best items of each model that searched."""
 
     def __init__(
         self,

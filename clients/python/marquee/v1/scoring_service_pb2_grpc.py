@@ -99,7 +99,8 @@ class ScoringServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RetrieveItems(self, request, context):
-        """Returns each model's highest-scoring items for one or more users (candidate generation).
+        """Returns each model's highest-scoring items for one or more users (candidate generation). If some
+        of the models can search, those that would have to score the whole catalogue are left out.
 
         Errors: MODEL_NOT_FOUND.
         """

@@ -57,7 +57,8 @@ class ScoringServiceStub:
     Errors: MODEL_NOT_FOUND.
     """
     RetrieveItems: _grpc.UnaryUnaryMultiCallable[_scoring_service_pb2.RetrieveItemsRequest, _scoring_service_pb2.RetrieveItemsResponse]
-    """Returns each model's highest-scoring items for one or more users (candidate generation).
+    """Returns each model's highest-scoring items for one or more users (candidate generation). If some
+    of the models can search, those that would have to score the whole catalogue are left out.
 
     Errors: MODEL_NOT_FOUND.
     """
@@ -96,7 +97,8 @@ class ScoringServiceAsyncStub(ScoringServiceStub):
     Errors: MODEL_NOT_FOUND.
     """
     RetrieveItems: _aio.UnaryUnaryMultiCallable[_scoring_service_pb2.RetrieveItemsRequest, _scoring_service_pb2.RetrieveItemsResponse]  # type: ignore[assignment]
-    """Returns each model's highest-scoring items for one or more users (candidate generation).
+    """Returns each model's highest-scoring items for one or more users (candidate generation). If some
+    of the models can search, those that would have to score the whole catalogue are left out.
 
     Errors: MODEL_NOT_FOUND.
     """
@@ -150,7 +152,8 @@ class ScoringServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scoring_service_pb2.RetrieveItemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scoring_service_pb2.RetrieveItemsResponse, _abc.Awaitable[_scoring_service_pb2.RetrieveItemsResponse]]:
-        """Returns each model's highest-scoring items for one or more users (candidate generation).
+        """Returns each model's highest-scoring items for one or more users (candidate generation). If some
+        of the models can search, those that would have to score the whole catalogue are left out.
 
         Errors: MODEL_NOT_FOUND.
         """

@@ -56,6 +56,41 @@ def source_message(
     )
 
 
+def serialized_source(
+    route: Route,
+    blends: BlendPair,
+    failures: Sequence[BackendError] = (),
+    abstaining: Sequence[str] = (),
+    lacks: Sequence[types_pb2.DegradedReason.ValueType] = (),
+) -> bytes:
+    """A serialised AnswerSource: the same bytes object for all answers that lack nothing.
+
+    The arguments are those of `source_message`, and `left_out_reasons` of the answer.
+    """
+
+    def compute() -> bytes:
+        source = source_message(route, blends, failures, abstaining)
+        source.degraded = bool(failures or lacks)
+        source.degraded_reasons.extend(lacks)
+        return source.SerializeToString()
+
+    if failures or abstaining or lacks:
+        return compute()
+    what = "source", route.experiment_name, route.arm_name
+    return route.release.kept((blends.rating, blends.ranking), what, compute)
+
+
+def left_out_reasons(
+    without_reasons: bool, without_models: bool
+) -> list[types_pb2.DegradedReason.ValueType]:
+    """Why an answer is degraded by what is left out because there is too much to do."""
+    left_out = {
+        types_pb2.DEGRADED_REASON_REASONS_LEFT_OUT: without_reasons,
+        types_pb2.DEGRADED_REASON_MODELS_LEFT_OUT: without_models,
+    }
+    return [reason for reason, is_left_out in left_out.items() if is_left_out]
+
+
 def model_weights(release: GatewayRelease, blends: BlendPair) -> Sequence[types_pb2.ModelWeight]:
     """The models of the blends with their weights, those with the largest weights first.
 

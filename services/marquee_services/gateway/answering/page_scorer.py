@@ -26,6 +26,8 @@ from marquee_services.server.wire import MAX_RETRIEVED
 # Each further retrieval, for a page that is not full, asks for this many times more items. So does
 # each further prediction of stars, if too few items have enough of them.
 _GROWTH = 4
+# A shortlist holds so many pages, but not so many items unless the first page has more.
+_SHORTLIST_PAGES, _LONGEST_SHORTLIST = 4, 200
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,6 @@ class PageScorer:
             )
         except BackendError as error:
             raise BackendUnavailable(error.backend) from error
-        eligible_count = int(resolved.eligible.sum())
         while True:
             allowed, failures = await self._allowed(resolved, ranked, options, size, deadline)
             if failures:
@@ -123,7 +124,7 @@ class PageScorer:
                 resolved.offset,
                 size,
             )
-            if page.has_more or ranked.items is None or len(ranked.items) >= eligible_count:
+            if page.has_more or not _may_have_more(resolved, ranked):
                 break
             # Further candidates must be ranked by the same backends as the earlier ones.
             selection = ModelSelection(
@@ -138,16 +139,21 @@ class PageScorer:
                 # A backend failed in the meantime: the page stays short, and the answer degraded.
                 ranked = _with_failures(ranked, [error])
                 break
+            if ranked.is_shortlist:
+                ranked = ranked.continued(more)
+                continue
             if more.items is None or not len(more.items):
                 break
             ranked = ranked.extended(more)
         scored = await self._predict(
             resolved, ranked, page.positions, deadline, with_ranking=options.include_reasons
         )
-        # If a backend has failed since the ranking, the blends of the two differ.
-        blends = BlendPair(scored.blends.rating, ranked.blends.ranking)
-        abstaining = tuple(dict.fromkeys((*ranked.abstaining, *scored.abstaining)))
-        return ScoredPage(ranked, page, replace(scored, blends=blends, abstaining=abstaining))
+        if scored.blends is not ranked.blends or ranked.abstaining:
+            # If a backend has failed since the ranking, the blends of the two differ.
+            blends = BlendPair(scored.blends.rating, ranked.blends.ranking)
+            abstaining = tuple(dict.fromkeys((*ranked.abstaining, *scored.abstaining)))
+            scored = replace(scored, blends=blends, abstaining=abstaining)
+        return ScoredPage(ranked, page, scored)
 
     async def _allowed(
         self,
@@ -156,8 +162,8 @@ class PageScorer:
         options: pb.RecommendOptions,
         size: int,
         deadline: Deadline,
-    ) -> tuple[Bool, list[BackendError]]:
-        """The candidates that the filter and `min_predicted_stars` allow (bool, C).
+    ) -> tuple[Bool | None, list[BackendError]]:
+        """The candidates that the filter and `min_predicted_stars` allow (bool, C); None for all.
 
         Stars are predicted for the best candidates, and for more of them until enough have the
         requested stars to fill the page. The others are not among those that are allowed.
@@ -165,7 +171,11 @@ class PageScorer:
         Returns:
             The allowed candidates, and the failures of backends that did not predict stars.
         """
-        eligible = resolved.eligible if ranked.items is None else resolved.eligible[ranked.items]
+        if ranked.is_shortlist:
+            return None, []
+        eligible = resolved.eligible.mask
+        if ranked.items is not None:
+            eligible = eligible[ranked.items]
         if not options.HasField("min_predicted_stars"):
             return eligible, []
         depth = page_depth(options.diversity, resolved.offset + size)
@@ -240,19 +250,24 @@ class PageScorer:
         """
         release, subject, eligible = resolved.release, resolved.subject, resolved.eligible
         if release.item_count <= self._dense_limit:
+            top_count = 0
+            if stars_count:
+                longest = max(stars_count, _LONGEST_SHORTLIST)
+                top_count = min(_SHORTLIST_PAGES * stars_count, longest) + 1
             return await self._router.rank(
-                release, subject, None, eligible, best_count, selection, deadline, stars_count
+                *(release, subject, None, eligible, best_count, selection, deadline, stars_count),
+                top_count=top_count if top_count < release.item_count else 0,
             )
         tier = 0
         if before is not None:
             tier = 1 if before.tiers is None else int(before.tiers.max()) + 1
         count = min(self._candidates * _GROWTH**tier, MAX_RETRIEVED)
         failures: list[BackendError] = []
-        if int(eligible.sum()) <= count:
-            items = np.flatnonzero(eligible).astype(np.int32)
+        if int(eligible.mask.sum()) <= count:
+            items = np.flatnonzero(eligible.mask).astype(np.int32)
         else:
             items, failures = await self._router.retrieve(
-                release, subject, eligible, count, selection, deadline
+                release, subject, eligible.mask, count, selection, deadline
             )
         if before is not None and before.items is not None:
             items = np.setdiff1d(items, before.items, assume_unique=True).astype(np.int32)
@@ -260,6 +275,13 @@ class PageScorer:
             release, subject, items, eligible, best_count, selection, deadline, stars_count
         )
         return replace(ranked, failures=(*failures, *ranked.failures))
+
+
+def _may_have_more(resolved: ResolvedRequest, ranked: RankedCandidates) -> bool:
+    """Whether there are eligible items that are not among the candidates."""
+    if ranked.is_shortlist:
+        return ranked.is_incomplete
+    return ranked.items is not None and len(ranked.items) < int(resolved.eligible.mask.sum())
 
 
 def _stars_count(options: pb.RecommendOptions, size: int) -> int:

@@ -16,6 +16,7 @@ from marquee_services.gateway.ranking.router import Router
 from marquee_services.gateway.ranking.scored_candidates import ScoredCandidates
 from marquee_services.gateway.ranking.subjects import ResolvedSubject
 from marquee_services.gateway.releases.release import GatewayRelease
+from marquee_services.scoring.plan import Query
 
 # Rated items to fetch for each item and model. More than are shown, because an item that is not
 # among the first of any model can be among the first of all models together.
@@ -79,7 +80,7 @@ class Explainer:
         self,
         backend: str,
         release: GatewayRelease,
-        query: scoring_service_pb2.UserQuery,
+        query: Query,
         models: Sequence[str],
         deadline: Deadline,
     ) -> Sequence[scoring_service_pb2.ExplainItemsResponse.ItemEvidence] | BackendError:

@@ -3,26 +3,57 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
+from marquee_core.arrays import Float64
 from marquee_services.gateway.answer_metrics import AnswerMetrics
 from marquee_services.gateway.answering import messages
-from marquee_services.gateway.answering.page_scorer import PageScorer
+from marquee_services.gateway.answering.degraded import degraded_reasons as degraded_by
+from marquee_services.gateway.answering.item_bytes import serialized_items
+from marquee_services.gateway.answering.page_scorer import PageScorer, ScoredPage
 from marquee_services.gateway.answering.reasons import Explainer
-from marquee_services.gateway.answering.resolved_request import resolve_request
-from marquee_services.gateway.caching.answer_cache import AnswerCache
+from marquee_services.gateway.answering.resolved_request import ResolvedRequest, resolve_request
+from marquee_services.gateway.backends.failures import BackendError
+from marquee_services.gateway.caching.answer_cache import AnswerCache, CachedAnswer
+from marquee_services.gateway.caching.message_bytes import SerializedResponse
 from marquee_services.gateway.caching.page_token import PageToken
 from marquee_services.gateway.caching.request_key import RequestKey
 from marquee_services.gateway.experiments.routing import Routing
 from marquee_services.gateway.feedback.fresh import FreshFeedback
 from marquee_services.gateway.ranking.deadline import Deadline
+from marquee_services.gateway.rated_items import RatedItems
 from marquee_services.gateway.releases.serving import Releases
-from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE
 
 # Metadata is added to so many items before other calls get their turn; it takes about 2 ms.
 _SLICE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ComputedAnswer:
+    """An answer, serialised but for its timing.
+
+    Attributes:
+        answer: The answer without its id, page token and timing.
+        list_id: The id of the list that the page is cut from.
+        next_page_token: The token of the next page; "" for none.
+        degraded_reasons: The reasons for which it is degraded.
+    """
+
+    answer: CachedAnswer
+    list_id: str
+    next_page_token: str
+    degraded_reasons: Sequence[types_pb2.DegradedReason.ValueType]
+
+    def response(self, server_time_us: int) -> SerializedResponse:
+        """The answer as a serialised RecommendResponse.
+
+        Args:
+            server_time_us: How long it took, in microseconds.
+        """
+        return self.answer.response(self.list_id, self.next_page_token, server_time_us)
 
 
 class Recommender:
@@ -60,16 +91,20 @@ class Recommender:
     async def recommend(
         self,
         request: pb.RecommendRequest,
+        key: RequestKey,
+        rated: RatedItems,
         deadline: Deadline,
         field: str = "subject",
         paged: bool = True,
         leave_out_reasons: bool = False,
         leave_out_models: bool = False,
-    ) -> pb.RecommendResponse:
+    ) -> ComputedAnswer:
         """Computes a page of recommendations.
 
         Args:
             request: The request.
+            key: Its key.
+            rated: The ratings of its subject.
             deadline: How long the backends may take.
             field: The path of the subject in the caller's request, for error messages.
             paged: Whether the answer may carry a token for the next page.
@@ -81,25 +116,93 @@ class Recommender:
         Raises:
             ServiceError: The request cannot be answered; the protocol lists the method's errors.
         """
-        options, size = request.options, request.page_size or DEFAULT_PAGE_SIZE
-        key = RequestKey.of(request)
-        digest = key.digest if paged else ""
-        token = PageToken.verify(request.page_token, digest)
-        resolved = resolve_request(self._routing, self._fresh, request, token, field)
-        release = resolved.release
+        options, size = request.options, key.page_size
+        token = None
+        if request.page_token:
+            token = PageToken.verify(request.page_token, key.digest if paged else "")
+        resolved = resolve_request(self._routing, self._fresh, request, rated, token, field)
+        release, kind = resolved.release, resolved.subject.kind
         if leave_out_models and token is None and not options.model:
-            left_out = self._page_scorer.slowest_models(release)
-            selection = replace(resolved.selection, left_out=left_out)
+            selection = replace(
+                resolved.selection, left_out=self._page_scorer.slowest_models(release)
+            )
             resolved = replace(resolved, selection=selection)
         left_out = resolved.selection.left_out
         scored_page = await self._page_scorer.score_page(resolved, options, size, deadline)
         ranked, page, scored = scored_page.ranked, scored_page.page, scored_page.scored
         shown = ranked.item_indexes(page.positions)
-        scored_stars = scored.stars if release.predicts_stars else None
+        stars = scored.stars if release.predicts_stars else None
+        failures: Sequence[BackendError] = (*ranked.failures, *scored.failures)
+        leave_out_reasons &= options.include_reasons
+        if options.include_metadata or options.include_reasons:
+            items, more_failures = await self._detailed_items(
+                resolved, scored_page, stars, options, deadline, leave_out_reasons
+            )
+            failures = (*failures, *more_failures)
+        else:
+            items = serialized_items(
+                release.catalogue.items.encoded_ids(shown),
+                ranked.scores[page.positions],
+                stars,
+                ranked.proposers(page.positions),
+                resolved.offset + 1,
+            )
+        lacks = messages.left_out_reasons(leave_out_reasons, bool(left_out))
+        source = messages.serialized_source(
+            resolved.route, scored.blends, failures, scored.abstaining, lacks
+        )
+        unknown = pb.RecommendResponse(
+            subject_kind=kind, unknown_item_ids=resolved.unknown_items
+        ).SerializeToString()
+        backends = tuple(sorted(ranked.backends))
+        answer = CachedAnswer(unknown + items, source, backends, page.has_more)
+        next_token = ""
+        if paged and page.has_more:
+            self._page_scorer.cache(resolved.list_id, ranked)
+            next_token = PageToken(
+                resolved.list_id,
+                release.release_id,
+                backends,
+                key.digest,
+                resolved.offset + size,
+                resolved.feedback.version,
+                tuple(sorted(left_out)),
+            ).encode()
+        self._metrics.count(release, kind, shown, stars)
+        degraded_reasons = [*degraded_by(failures), *lacks]
+        if token is None:
+            self._routing.served(resolved.route, request.subject.user_id)
+            adds_ratings = request.subject.ratings or request.subject.liked_item_ids
+            self._answer_cache.put(
+                resolved.route.cache_key,
+                key,
+                answer,
+                kind,
+                bool(degraded_reasons),
+                0 if adds_ratings else resolved.feedback.cache_version,
+            )
+        return ComputedAnswer(answer, resolved.list_id, next_token, degraded_reasons)
+
+    async def _detailed_items(
+        self,
+        resolved: ResolvedRequest,
+        scored_page: ScoredPage,
+        stars: Float64 | None,
+        options: pb.RecommendOptions,
+        deadline: Deadline,
+        leave_out_reasons: bool,
+    ) -> tuple[bytes, list[BackendError]]:
+        """The items of a page with metadata and reasons, as the options ask for them.
+
+        Returns:
+            The field `items` of a response, serialised; and the failures of backends that did not
+            give evidence for the reasons.
+        """
+        release, ranked, page = resolved.release, scored_page.ranked, scored_page.page
         items = messages.recommended_items(
-            release.catalogue.items.ids(shown),
+            release.catalogue.items.ids(ranked.item_indexes(page.positions)),
             ranked.scores[page.positions],
-            scored_stars,
+            stars,
             ranked.proposers(page.positions),
             resolved.offset + 1,
         )
@@ -108,55 +211,12 @@ class Recommender:
                 messages.add_metadata(release, items[start : start + _SLICE])
                 if len(items) > _SLICE:
                     await asyncio.sleep(0)
-        failures = [*ranked.failures, *scored.failures]
-        leave_out_reasons &= options.include_reasons
+        failures = []
         if options.include_reasons and not leave_out_reasons:
-            failures += await self._explainer.add_reasons(
+            failures = await self._explainer.add_reasons(
                 items, release, resolved.subject, scored_page, deadline
             )
-        next_token = ""
-        if paged and page.has_more:
-            self._page_scorer.cache(resolved.list_id, ranked)
-            backends = tuple(sorted(ranked.backends))
-            next_token = PageToken(
-                resolved.list_id,
-                release.release_id,
-                backends,
-                digest,
-                resolved.offset + size,
-                resolved.feedback.version,
-                tuple(sorted(left_out)),
-            ).encode()
-        response = pb.RecommendResponse(
-            recommendation_id=resolved.list_id,
-            subject_kind=resolved.subject.kind,
-            items=items,
-            next_page_token=next_token,
-            source=messages.source_message(
-                resolved.route, scored.blends, failures, scored.abstaining
-            ),
-            unknown_item_ids=resolved.unknown_items,
-        )
-        self._metrics.count(release, resolved.subject.kind, shown, scored_stars)
-        if token is None:
-            self._routing.served(resolved.route, request.subject.user_id)
-        if leave_out_reasons:
-            response.source.degraded = True
-            response.source.degraded_reasons.append(types_pb2.DEGRADED_REASON_REASONS_LEFT_OUT)
-        if left_out:
-            response.source.degraded = True
-            response.source.degraded_reasons.append(types_pb2.DEGRADED_REASON_MODELS_LEFT_OUT)
-        if not (leave_out_reasons or left_out) and token is None:
-            adds_ratings = request.subject.ratings or request.subject.liked_item_ids
-            self._answer_cache.put(
-                resolved.route.cache_key,
-                key,
-                response,
-                ranked.backends,
-                page.has_more,
-                0 if adds_ratings else resolved.feedback.cache_version,
-            )
-        return response
+        return pb.RecommendResponse(items=items).SerializeToString(), failures
 
     def check_options(self, options: pb.RecommendOptions) -> None:
         """Checks the release and the model that options name.

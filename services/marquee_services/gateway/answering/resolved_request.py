@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from marquee.v1 import recommender_service_pb2 as pb
-from marquee_core.arrays import Bool
 from marquee_services.errors import (
     FeedbackUnavailable,
     FieldViolation,
@@ -17,8 +16,9 @@ from marquee_services.gateway.experiments.route import Route
 from marquee_services.gateway.experiments.routing import Routing
 from marquee_services.gateway.feedback.fresh import FreshFeedback, UserFeedback
 from marquee_services.gateway.ranking.ensemble_calls import ModelSelection
-from marquee_services.gateway.ranking.filters import eligible_items
+from marquee_services.gateway.ranking.filters import EligibleItems, allowed_items
 from marquee_services.gateway.ranking.subjects import ResolvedSubject, resolve_subject
+from marquee_services.gateway.rated_items import RatedItems
 from marquee_services.gateway.releases.release import GatewayRelease
 
 
@@ -30,7 +30,7 @@ class ResolvedRequest:
         list_id: The id of the list that the page is cut from; the same for all its pages.
         route: The release that answers, and the arm of an experiment that it answers for.
         subject: The subject, looked up in the release.
-        eligible: Which items may be recommended (bool, items).
+        eligible: The items that may be recommended.
         unknown_items: Ids in the request that the release does not know.
         selection: The models that rank the list.
         offset: How many items the earlier pages hold.
@@ -40,7 +40,7 @@ class ResolvedRequest:
     list_id: str
     route: Route
     subject: ResolvedSubject
-    eligible: Bool
+    eligible: EligibleItems
     unknown_items: tuple[str, ...]
     selection: ModelSelection
     offset: int
@@ -56,6 +56,7 @@ def resolve_request(
     routing: Routing,
     fresh: FreshFeedback,
     request: pb.RecommendRequest,
+    rated: RatedItems,
     token: PageToken | None,
     field: str,
 ) -> ResolvedRequest:
@@ -68,6 +69,7 @@ def resolve_request(
         routing: Knows which release answers.
         fresh: The feedback of users.
         request: The request, already validated.
+        rated: The ratings of its subject.
         token: The page token of the request, already verified; None for the first page.
         field: The path of the subject in the caller's request, for error messages.
 
@@ -101,19 +103,20 @@ def resolve_request(
     if options.model:
         release.model(options.model)
     feedback = _feedback(fresh, release, user_id, token)
-    subject = resolve_subject(release, request.subject, field, feedback)
-    eligible, unknown = eligible_items(release, options.filter)
-    if not options.filter.allowed_item_ids:
-        # Nothing is known of them, so no model can rank them; their scores are accidents.
-        eligible[release.unrated_items] = False
-    if not options.include_seen:
-        eligible[subject.profile.items] = False
+    subject = resolve_subject(release, request.subject, field, feedback, rated)
+    allowed, unknown = allowed_items(release, options.filter)
     required_backends = frozenset(token.backends) if token and not options.model else None
     return ResolvedRequest(
         list_id=token.list_id if token else route.new_list_id(user_id),
         route=route,
         subject=subject,
-        eligible=eligible,
+        eligible=EligibleItems(
+            release,
+            subject,
+            allowed,
+            only_rated=not options.filter.allowed_item_ids,
+            only_unseen=not options.include_seen,
+        ),
         unknown_items=tuple(dict.fromkeys((*subject.unknown_items, *unknown))),
         selection=ModelSelection(
             options.model,

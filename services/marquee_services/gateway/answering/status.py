@@ -9,6 +9,7 @@ import numpy as np
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
+from marquee_core.release.verdict import Check, Decision, Verdict
 from marquee_services.errors import NoRelease
 from marquee_services.gateway.answering.messages import model_weights
 from marquee_services.gateway.backends.interface import AnyBackend
@@ -63,7 +64,9 @@ class StatusReporter:
         loaded = self._releases.loaded
         used = frozenset[str]().union(*(held.backends for held in loaded))
         try:
-            release = _release_status(self._releases.serving)
+            release = _release_status(
+                self._releases.serving, self._releases.verdict, tells_addresses
+            )
         except NoRelease:
             release = None
         return pb.GetStatusResponse(
@@ -129,8 +132,10 @@ def experiment_status(
     )
 
 
-def _release_status(release: GatewayRelease) -> pb.ReleaseStatus:
-    """A release with its data, its models and its metrics."""
+def _release_status(
+    release: GatewayRelease, verdict: Verdict | None, tells_addresses: bool
+) -> pb.ReleaseStatus:
+    """A release with its data, its models, its metrics and what the gate said about it."""
     manifest = release.manifest
     measured = manifest.evaluation
     blends = release.ensemble.blends(sorted(release.backends))
@@ -164,6 +169,28 @@ def _release_status(release: GatewayRelease) -> pb.ReleaseStatus:
         refitted=manifest.data.refitted,
         implicit_feedback=not release.predicts_stars,
         genres=release.catalogue.genres,
+        gate=None if verdict is None else _gate_verdict(verdict, tells_addresses),
+    )
+
+
+def _gate_verdict(verdict: Verdict, tells_addresses: bool) -> pb.GateVerdict:
+    def text(check: Check) -> str:
+        # What could not be loaded may be named by its address.
+        return _told(check.text, tells_addresses or check.decision is Decision.PROMOTE)
+
+    return pb.GateVerdict(
+        decision=verdict.decision.value,
+        compared_release_id=verdict.production_id,
+        judged_at=verdict.at,
+        checks=[
+            pb.GateVerdict.Check(
+                name=check.name,
+                decision=check.decision.value,
+                text=text(check),
+                figures=check.figures,
+            )
+            for check in verdict.checks
+        ],
     )
 
 

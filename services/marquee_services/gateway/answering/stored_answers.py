@@ -10,8 +10,6 @@ import time
 from collections.abc import Iterator
 from enum import StrEnum
 
-from cachetools import LRUCache
-
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee_services.errors import NoRelease, ReleaseNotFound
@@ -28,9 +26,6 @@ from marquee_services.gateway.ranking.router import Router
 from marquee_services.gateway.releases.precomputed import can_use_precomputed_page
 from marquee_services.gateway.releases.release import GatewayRelease
 from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE
-
-# Routes whose serialised sources are kept: the arms of an experiment, and releases outside it.
-_SOURCES = 8
 
 
 class AnswerOrigin(StrEnum):
@@ -77,16 +72,15 @@ class StoredAnswers:
         self._dense_limit = dense_limit
         self._fresh = fresh
         self._metrics = metrics
-        # The serialised sources of the last routes asked for; all answers of a route share one.
-        self._sources: LRUCache[str, tuple[GatewayRelease, bytes]] = LRUCache(_SOURCES)
 
     def single(
-        self, request: pb.RecommendRequest, start: float
+        self, request: pb.RecommendRequest, key: RequestKey, start: float
     ) -> tuple[SerializedResponse, AnswerOrigin] | None:
         """The stored answer to a Recommend request, and its origin.
 
         Args:
             request: The request.
+            key: Its key.
             start: When the request arrived, by `time.perf_counter()`.
 
         Returns:
@@ -94,8 +88,7 @@ class StoredAnswers:
         """
         if request.page_token:
             return None
-        key, options = RequestKey.of(request), request.options
-        user_id = request.subject.user_id
+        options, user_id = request.options, request.subject.user_id
         route = self._route_with_full_ensemble(options, user_id)
         if route is None:
             return None
@@ -111,7 +104,7 @@ class StoredAnswers:
                 *(key.digest, key.page_size, feedback.version),
             ).encode()
         self._routing.served(route, user_id)
-        return answer.response(list_id, token, _microseconds_since(start)), origin
+        return answer.response(list_id, token, microseconds_since(start)), origin
 
     def batch(
         self, request: pb.BatchRecommendRequest, start: float
@@ -142,7 +135,7 @@ class StoredAnswers:
                 answer, _ = found
                 self._routing.served(route, user_id)
                 list_id = route.new_list_id(user_id)
-                yield answer.response(list_id, "", _microseconds_since(start))
+                yield answer.response(list_id, "", microseconds_since(start))
 
     def _route_with_full_ensemble(self, options: pb.RecommendOptions, user_id: str) -> Route | None:
         """What answers; None if the release is not loaded or lacks one of its backends."""
@@ -194,7 +187,7 @@ class StoredAnswers:
         unchanged = key.page_size == DEFAULT_PAGE_SIZE and not options.include_metadata
         answer = CachedAnswer(
             page if unchanged else _shorten(release, page, key.page_size, options.include_metadata),
-            self._full_ensemble_source(route),
+            messages.serialized_source(route, release.ensemble.blends(sorted(release.backends))),
             tuple(sorted(release.backends)),
             unseen > key.page_size,
         )
@@ -202,16 +195,6 @@ class StoredAnswers:
             # An unchanged page is not cached: the release holds its bytes already.
             self._cache.add(route.cache_key, key, answer)
         return answer
-
-    def _full_ensemble_source(self, route: Route) -> bytes:
-        """The serialised AnswerSource of an answer that the full ensemble gives."""
-        release, source = self._sources.get(route.cache_key, (None, b""))
-        if release is not route.release:
-            release = route.release
-            blends = release.ensemble.blends(sorted(release.backends))
-            source = messages.source_message(route, blends, ()).SerializeToString()
-            self._sources[route.cache_key] = release, source
-        return source
 
 
 def _shorten(release: GatewayRelease, page: bytes, size: int, with_metadata: bool) -> bytes:
@@ -223,5 +206,6 @@ def _shorten(release: GatewayRelease, page: bytes, size: int, with_metadata: boo
     return response.SerializeToString()
 
 
-def _microseconds_since(start: float) -> int:
+def microseconds_since(start: float) -> int:
+    """Microseconds since a time of `time.perf_counter()`."""
     return int((time.perf_counter() - start) * 1e6)

@@ -10,12 +10,12 @@ import numpy as np
 from marquee.v1 import scoring_service_pb2 as pb
 from marquee_core.arrays import Float32
 from marquee_services.gateway.backends.ranking import BackendRanking
-from marquee_services.scoring.plan import BestItems
+from marquee_services.scoring.plan import BestItems, Query, TopItems
 from marquee_services.server.wire import unpack_floats, unpack_ints
 
 
 def unpack_scores(
-    queries: Sequence[pb.UserQuery], response: pb.ScoreItemsResponse
+    queries: Sequence[Query], response: pb.ScoreItemsResponse
 ) -> list[dict[str, Float32]]:
     """The scores of each user's candidates by model (float32, read-only).
 
@@ -35,13 +35,15 @@ def unpack_scores(
 
 
 def unpack_rankings(
-    queries: Sequence[pb.UserQuery], response: pb.RankItemsResponse
+    queries: Sequence[Query], response: pb.RankItemsResponse
 ) -> list[BackendRanking]:
     """The ranking of each user.
 
     Raises:
         ValueError: The arrays do not have the length that the queries call for.
     """
+    if response.HasField("top"):
+        return _unpack_tops(len(queries), response)
     scores = unpack_floats("scores", response.scores)
     ends = _ends(queries, len(scores))
     if ends[-1] != len(scores):
@@ -58,9 +60,47 @@ def unpack_rankings(
             raise ValueError("wrong number of best items")
         for ranking, (start, end) in zip(rankings, pairwise([0, *best_ends]), strict=True):
             ranking.best[model.model] = items[start:end], values[start:end]
-        for user in unpack_ints("abstains", model.abstains).tolist():
-            rankings[user].abstaining.append(model.model)
+    _add_abstaining(rankings, response)
     return rankings
+
+
+def _unpack_tops(users: int, response: pb.RankItemsResponse) -> list[BackendRanking]:
+    """Each user's best items.
+
+    Raises:
+        ValueError: An array has the wrong length.
+    """
+    top = response.top
+    items, scores = unpack_ints("items", top.items), unpack_floats("scores", top.scores)
+    proposers = unpack_ints("proposers", top.proposers)
+    biases = unpack_floats("user_biases", top.user_biases).tolist()
+    ends = np.cumsum(unpack_ints("counts", top.counts)).tolist()
+    if not len(ends) == len(biases) == users or any(
+        len(values) != ends[-1] for values in (items, scores, proposers)
+    ):
+        raise ValueError("wrong number of top items")
+    rankings = [
+        BackendRanking(
+            scores[:0],
+            {},
+            [],
+            pool,
+            TopItems(items[start:end], scores[start:end], proposers[start:end], bias),
+        )
+        for (start, end), bias, pool in zip(
+            pairwise([0, *ends]), biases, _unpack_best(users, response), strict=True
+        )
+    ]
+    _add_abstaining(rankings, response)
+    return rankings
+
+
+def _add_abstaining(rankings: Sequence[BackendRanking], response: pb.RankItemsResponse) -> None:
+    """Adds to each user's ranking the models that cannot score the user."""
+    for model in response.models:
+        if model.abstains:
+            for user in unpack_ints("abstains", model.abstains).tolist():
+                rankings[user].abstaining.append(model.model)
 
 
 def _unpack_best(users: int, response: pb.RankItemsResponse) -> Sequence[BestItems | None]:
@@ -83,14 +123,14 @@ def _unpack_best(users: int, response: pb.RankItemsResponse) -> Sequence[BestIte
     ]
 
 
-def _ends(queries: Sequence[pb.UserQuery], total: int) -> list[int]:
+def _ends(queries: Sequence[Query], total: int) -> list[int]:
     """Where each user's values end in an array for the whole batch.
 
     A query without candidates stands for the whole catalogue, whose size follows from the number
     of values that the other queries leave.
     """
-    counts = np.array([len(query.candidates) // 4 for query in queries])
-    whole = np.array([not query.HasField("candidates") for query in queries])
+    counts = np.array([0 if q.candidates is None else len(q.candidates) for q in queries])
+    whole = np.array([query.candidates is None for query in queries])
     if whole.any():
         counts[whole] = (total - int(counts.sum())) // int(whole.sum())
     ends: list[int] = np.cumsum(counts).tolist()

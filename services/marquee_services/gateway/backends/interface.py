@@ -9,7 +9,7 @@ from marquee.v1 import scoring_service_pb2 as pb
 from marquee_core.arrays import Bool, Float32, Int32
 from marquee_services.gateway.backends.failures import BackendError, LastError
 from marquee_services.gateway.backends.ranking import BackendRanking
-from marquee_services.scoring.plan import RankingPlan
+from marquee_services.scoring.plan import Query, RankingPlan
 
 _T = TypeVar("_T")
 
@@ -18,14 +18,14 @@ class AnyReplica(Protocol):
     """Answers calls with the models of one backend; see `Replica` for the methods."""
 
     async def score(
-        self, release_id: str, query: pb.UserQuery, models: tuple[str, ...], timeout: float
+        self, release_id: str, query: Query, models: tuple[str, ...], timeout: float
     ) -> dict[str, Float32]:
         """Scores a user's candidates with each model."""
 
     async def rank(
         self,
         release_id: str,
-        query: pb.UserQuery,
+        query: Query,
         plan: RankingPlan,
         timeout: float,
     ) -> BackendRanking:
@@ -34,7 +34,7 @@ class AnyReplica(Protocol):
     async def retrieve(
         self,
         release_id: str,
-        query: pb.UserQuery,
+        query: Query,
         models: tuple[str, ...],
         count: int,
         eligible: Bool,
@@ -48,7 +48,7 @@ class AnyReplica(Protocol):
     async def explain(
         self,
         release_id: str,
-        query: pb.UserQuery,
+        query: Query,
         models: Sequence[str],
         count: int,
         timeout: float,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from marquee_core.arrays import Float32
 from marquee_core.retrieval.exact import Found
-from marquee_services.scoring.plan import BestItems
+from marquee_services.scoring.plan import BestItems, TopItems
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,17 @@ class BackendRanking:
         best: Each model's own best items with their scores, best first, by the model's name.
         abstaining: The names of the models that cannot score the user; they are not in the sum.
         stars: The user's best items as scored by the plan's `stars_models`; None without any.
+        top: The best items of the whole ranking, in place of `scores` and `best`, which are empty;
+            None if the plan has no `top_count`.
     """
 
     scores: Float32
     best: dict[str, Found]
     abstaining: list[str]
     stars: BestItems | None = None
+    top: TopItems | None = None
+
+    @property
+    def lacks_scores(self) -> bool:
+        """Whether there are no best items because a model cannot score the user."""
+        return self.top is not None and bool(self.abstaining)

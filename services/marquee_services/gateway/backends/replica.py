@@ -17,9 +17,10 @@ from marquee_services.gateway.backends.connection import Connection
 from marquee_services.gateway.backends.failures import BackendError, Failure, LastError
 from marquee_services.gateway.backends.latency import PeakLatency
 from marquee_services.gateway.backends.monitor import BackendMonitor
+from marquee_services.gateway.backends.queries import add_users, user_message
 from marquee_services.gateway.backends.ranking import BackendRanking
 from marquee_services.gateway.settings import GatewaySettings
-from marquee_services.scoring.plan import RankingPlan
+from marquee_services.scoring.plan import Query, RankingPlan
 from marquee_services.server.certificates import Certificates
 from marquee_services.server.lanes import LANE, Lane
 from marquee_services.server.micro_batcher import MicroBatcher, QueueFullError
@@ -79,15 +80,17 @@ class Replica:
         self._monitor = monitor
         self._meters = [monitor.queues.meter(name, queue) for queue in ("score", "rank")]
         self._connection = Connection(address, certificates)
-        self._scores: MicroBatcher[
-            tuple[str, tuple[str, ...]], pb.UserQuery, dict[str, Float32]
-        ] = MicroBatcher(
-            self._score_batch, settings.max_batch, settings.max_waiting, self._meters[0]
-        )
-        self._rankings: MicroBatcher[tuple[str, RankingPlan], pb.UserQuery, BackendRanking] = (
+        self._scores: MicroBatcher[tuple[str, tuple[str, ...]], Query, dict[str, Float32]] = (
             MicroBatcher(
-                self._rank_batch, settings.max_batch, settings.max_waiting, self._meters[1]
+                self._score_batch, settings.max_batch, settings.max_waiting, self._meters[0]
             )
+        )
+        self._rankings: MicroBatcher[tuple[str, RankingPlan], Query, BackendRanking] = MicroBatcher(
+            self._rank_batch,
+            settings.max_batch,
+            settings.max_waiting,
+            self._meters[1],
+            gathers=True,
         )
 
     def serves(self, release_id: str) -> bool:
@@ -97,7 +100,7 @@ class Replica:
     async def score(
         self,
         release_id: str,
-        query: pb.UserQuery,
+        query: Query,
         models: tuple[str, ...],
         timeout: float,
     ) -> dict[str, Float32]:
@@ -122,7 +125,7 @@ class Replica:
     async def rank(
         self,
         release_id: str,
-        query: pb.UserQuery,
+        query: Query,
         plan: RankingPlan,
         timeout: float,
     ) -> BackendRanking:
@@ -143,7 +146,7 @@ class Replica:
     async def retrieve(
         self,
         release_id: str,
-        query: pb.UserQuery,
+        query: Query,
         models: tuple[str, ...],
         count: int,
         eligible: Bool,
@@ -167,7 +170,7 @@ class Replica:
         """
         request = pb.RetrieveItemsRequest(
             release_id=release_id,
-            users=[query],
+            users=[user_message(query)],
             count=count,
             models=models,
             eligible=pack_bits(eligible),
@@ -199,7 +202,7 @@ class Replica:
     async def explain(
         self,
         release_id: str,
-        query: pb.UserQuery,
+        query: Query,
         models: Sequence[str],
         count: int,
         timeout: float,
@@ -220,7 +223,7 @@ class Replica:
             BackendError: The server did not answer in time, or failed.
         """
         request = pb.ExplainItemsRequest(
-            release_id=release_id, user=query, evidence_count=count, models=models
+            release_id=release_id, user=user_message(query), evidence_count=count, models=models
         )
         response = await self._answer("ExplainItems", request, self._limited(timeout))
         items: Sequence[pb.ExplainItemsResponse.ItemEvidence] = response.items
@@ -277,13 +280,12 @@ class Replica:
     async def _rank_batch(
         self,
         key: tuple[str, RankingPlan],
-        queries: Sequence[pb.UserQuery],
+        queries: Sequence[Query],
         timeout: float,
     ) -> list[BackendRanking]:
         release_id, plan = key
         request = pb.RankItemsRequest(
             release_id=release_id,
-            users=queries,
             models=[name for name, _ in plan.weights],
             weights=[weight for _, weight in plan.weights],
             best_count=plan.best_count,
@@ -291,7 +293,9 @@ class Replica:
             gateway_weights=[weight for _, weight in plan.gateway_weights],
             stars_models=plan.stars_models,
             stars_count=plan.stars_count,
+            top_count=plan.top_count,
         )
+        add_users(request, queries)
         response = await self._answer("RankItems", request, timeout)
         try:
             return unpack_rankings(queries, response)
@@ -299,10 +303,11 @@ class Replica:
             raise BackendError(self.name, Failure.UNAVAILABLE, str(error)) from error
 
     async def _score_batch(
-        self, key: tuple[str, tuple[str, ...]], queries: Sequence[pb.UserQuery], timeout: float
+        self, key: tuple[str, tuple[str, ...]], queries: Sequence[Query], timeout: float
     ) -> list[dict[str, Float32]]:
         release_id, models = key
-        request = pb.ScoreItemsRequest(release_id=release_id, users=queries, models=models)
+        request = pb.ScoreItemsRequest(release_id=release_id, models=models)
+        add_users(request, queries)
         response = await self._answer("ScoreItems", request, timeout)
         try:
             return unpack_scores(queries, response)

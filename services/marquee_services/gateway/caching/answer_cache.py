@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TypeAlias
 
 from marquee.v1 import recommender_service_pb2 as pb
@@ -110,35 +109,26 @@ class AnswerCache:
         self,
         route: str,
         key: RequestKey,
-        response: pb.RecommendResponse,
-        backends: frozenset[str],
-        has_more: bool,
+        answer: CachedAnswer,
+        kind: types_pb2.SubjectKind.ValueType,
+        is_degraded: bool,
         feedback_version: int = 0,
     ) -> None:
-        """Caches a first page, if it is a known user's and not degraded.
+        """Caches a computed first page, if it is a known user's and not degraded.
 
         A user with recorded feedback counts as known.
 
         Args:
             route: What answered.
             key: The key of the request.
-            response: The answer to the request.
-            backends: The names of the backends that took part in the ranking.
-            has_more: Whether there is a next page.
+            answer: The answer to the request.
+            kind: The kind of its subject.
+            is_degraded: Whether models did not take part.
             feedback_version: The version of the recorded feedback that the answer rests on; 0 for
                 none, or if the request adds ratings of its own.
         """
-        is_known = response.subject_kind == types_pb2.SUBJECT_KIND_KNOWN or feedback_version
-        if response.source.degraded or not is_known:
-            return
-        body = pb.RecommendResponse(
-            subject_kind=response.subject_kind,
-            items=response.items,
-            unknown_item_ids=response.unknown_item_ids,
-        )
-        source = _interned(response.source.SerializeToString())
-        answer = CachedAnswer(body.SerializeToString(), source, tuple(sorted(backends)), has_more)
-        self.add(route, key, answer, feedback_version)
+        if not is_degraded and (kind == types_pb2.SUBJECT_KIND_KNOWN or feedback_version):
+            self.add(route, key, answer, feedback_version)
 
     def add(
         self, route: str, key: RequestKey, answer: CachedAnswer, feedback_version: int = 0
@@ -150,9 +140,3 @@ class AnswerCache:
         )
         if full_key not in self.entries and size <= self.entries.maxsize:
             self.entries[full_key] = size, answer
-
-
-@lru_cache(maxsize=64)
-def _interned(source: bytes) -> bytes:
-    """The same object for equal bytes, so that answers with the same source share its memory."""
-    return source

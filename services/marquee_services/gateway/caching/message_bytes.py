@@ -19,7 +19,7 @@ SerializedResponse = NewType("SerializedResponse", bytes)
 """
 
 # Wire types.
-_VARINT, _LENGTH_DELIMITED = 0, 2
+_VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
 # A varint has seven bits in each byte; the highest bit is set if another byte follows.
 _CONTINUATION_BIT, _PAYLOAD_BITS = 0x80, 7
 
@@ -43,6 +43,16 @@ def varint_tag(message: type[Message], field: str) -> bytes:
 def length_delimited_tag(message: type[Message], field: str) -> bytes:
     """The tag of a string or message field; its length as a varint and its bytes follow."""
     return _tag(message, field, _LENGTH_DELIMITED)
+
+
+def double_tag(message: type[Message], field: str) -> bytes:
+    """The tag of a double field; the value follows in eight bytes, little-endian."""
+    return _tag(message, field, _FIXED64)
+
+
+def float_tag(message: type[Message], field: str) -> bytes:
+    """The tag of a float field; the value follows in four bytes, little-endian."""
+    return _tag(message, field, _FIXED32)
 
 
 def _tag(message: type[Message], field: str, wire_type: int) -> bytes:

@@ -9,8 +9,7 @@ from functools import cached_property
 
 from marquee_core.experiments.experiment import Arm, Experiment
 from marquee_core.experiments.recommendation_id import new_recommendation_id
-from marquee_core.release.ensemble import Blend, BlendPair, Ensemble
-from marquee_core.service_names import GATEWAY
+from marquee_core.release import derive
 from marquee_services.gateway.caching.page_token import new_list_id
 from marquee_services.gateway.releases.precomputed import PrecomputedPages
 from marquee_services.gateway.releases.release import GatewayRelease
@@ -77,20 +76,15 @@ class ArmState:
 def with_ranking(release: GatewayRelease, weights: Mapping[str, float]) -> GatewayRelease:
     """The same release with other ranking weights, and without precomputed pages.
 
-    While a backend is unavailable, the weights of the remaining models rank; if none remain, the
-    release's own blend for the remaining backends does.
+    See `marquee_core.release.derive.with_ranking`.
 
     Raises:
         ModelNotFound: The release has no model of one of the names.
     """
     backend_of = {name: release.model(name).backend for name in weights}
-    pairs = {}
-    for backends, pair in release.ensemble.by_backends.items():
-        left = {n: w for n, w in weights.items() if w and backend_of[n] in backends | {GATEWAY}}
-        pairs[backends] = BlendPair(pair.rating, Blend(left, 0.0) if left else pair.ranking)
     blended = dataclasses.replace(
         release,
-        ensemble=Ensemble(pairs),
+        ensemble=derive.with_ranking(release.ensemble, backend_of, weights),
         precomputed_pages=PrecomputedPages.none(release.manifest.data.user_count),
     )
     # What is computed from the catalogue is the same, and large.

@@ -260,12 +260,8 @@ class FreshFeedback:
         version = max(user.version, entry.position)
         if len(events) > MAX_EVENTS:
             events, rewritten = events[-MAX_EVENTS:], version
-        after = replace(
-            user,
-            version=version,
-            events=events,
-            rewritten=rewritten,
-            generation=self.generation,
+        after = UserFeedback(
+            version, user.is_forgotten, events, rewritten, self.generation, user.withdrawn
         )
         self._put(digest, user, after)
 

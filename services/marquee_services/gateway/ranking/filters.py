@@ -1,12 +1,57 @@
-"""Which items of a release a request's filter allows."""
+"""Which items of a release may be recommended: the request's filter, and what the subject knows."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from marquee.v1 import types_pb2
 from marquee_core.arrays import Bool
+from marquee_services.gateway.ranking.subjects import ResolvedSubject
 from marquee_services.gateway.releases.release import GatewayRelease
+
+
+@dataclass(frozen=True)
+class EligibleItems:
+    """The items that may be recommended to a subject.
+
+    Attributes:
+        release: The release that answers.
+        subject: The subject, resolved with that release.
+        allowed: The items that the filter allows (bool, items; read-only); None for all.
+        only_rated: Whether items without training ratings are left out. Nothing is known of them,
+            so no model can rank them; their scores are accidents.
+        only_unseen: Whether items that the subject has rated are left out.
+    """
+
+    release: GatewayRelease
+    subject: ResolvedSubject
+    allowed: Bool | None
+    only_rated: bool
+    only_unseen: bool
+
+    @cached_property
+    def mask(self) -> Bool:
+        """Which items of the catalogue are eligible (bool, items)."""
+        count = self.release.item_count
+        mask = np.ones(count, np.bool_) if self.allowed is None else self.allowed.copy()
+        if self.only_rated:
+            mask[self.release.unrated_items] = False
+        if self.only_unseen:
+            mask[self.subject.profile.items] = False
+        return mask
+
+    @property
+    def new_only(self) -> bool:
+        """Whether a backend can leave out by itself what `allowed` does not."""
+        return self.only_rated and self.only_unseen
+
+    @property
+    def for_backend(self) -> Bool | None:
+        """What a backend must be told in addition to `new_only` (bool, items); None for nothing."""
+        return self.allowed if self.new_only else self.mask
 
 
 def eligible_items(
@@ -24,29 +69,63 @@ def eligible_items(
         Which items are eligible (bool, items), and the filter's item ids that are not in the
         release.
     """
-    catalogue = release.catalogue
-    eligible = np.ones(release.item_count, dtype=np.bool_)
+    allowed, unknown = allowed_items(release, item_filter)
+    return np.ones(release.item_count, np.bool_) if allowed is None else allowed.copy(), unknown
+
+
+def allowed_items(
+    release: GatewayRelease, item_filter: types_pb2.ItemFilter
+) -> tuple[Bool | None, tuple[str, ...]]:
+    """The same as `eligible_items`, for callers that do not change the array.
+
+    Returns:
+        Which items the filter allows (bool, items; read-only), None for all; and the filter's item
+        ids that are not in the release.
+    """
+    if not item_filter.ByteSize():
+        return None, ()
+    allowed = _by_metadata(release, item_filter)
+    if not (item_filter.allowed_item_ids or item_filter.excluded_item_ids):
+        return allowed, ()
+    allowed = np.ones(release.item_count, np.bool_) if allowed is None else allowed.copy()
     unknown: list[str] = []
-    if item_filter.genres_any:
-        eligible &= catalogue.has_any_genre(item_filter.genres_any)
-    if item_filter.genres_all:
-        eligible &= catalogue.has_all_genres(item_filter.genres_all)
-    if item_filter.genres_none:
-        eligible &= ~catalogue.has_any_genre(item_filter.genres_none)
-    if item_filter.HasField("year_min"):
-        eligible &= (catalogue.years >= item_filter.year_min) & (catalogue.years != 0)
-    if item_filter.HasField("year_max"):
-        eligible &= (catalogue.years <= item_filter.year_max) & (catalogue.years != 0)
     if item_filter.allowed_item_ids:
-        allowed = catalogue.items.indexes(item_filter.allowed_item_ids)
-        is_allowed = np.zeros_like(eligible)
-        is_allowed[allowed[allowed >= 0]] = True
-        eligible &= is_allowed
-        unknown += [n for n, i in zip(item_filter.allowed_item_ids, allowed, strict=True) if i < 0]
+        found = release.catalogue.items.indexes(item_filter.allowed_item_ids)
+        is_allowed = np.zeros_like(allowed)
+        is_allowed[found[found >= 0]] = True
+        allowed &= is_allowed
+        unknown += [n for n, i in zip(item_filter.allowed_item_ids, found, strict=True) if i < 0]
     if item_filter.excluded_item_ids:
-        excluded = catalogue.items.indexes(item_filter.excluded_item_ids)
-        eligible[excluded[excluded >= 0]] = False
-        unknown += [
-            n for n, i in zip(item_filter.excluded_item_ids, excluded, strict=True) if i < 0
-        ]
-    return eligible, tuple(dict.fromkeys(unknown))
+        found = release.catalogue.items.indexes(item_filter.excluded_item_ids)
+        allowed[found[found >= 0]] = False
+        unknown += [n for n, i in zip(item_filter.excluded_item_ids, found, strict=True) if i < 0]
+    return allowed, tuple(dict.fromkeys(unknown))
+
+
+def _by_metadata(release: GatewayRelease, item_filter: types_pb2.ItemFilter) -> Bool | None:
+    """The items that a filter's genres and years allow (bool, items; read-only); None for all."""
+    year_min = item_filter.year_min if item_filter.HasField("year_min") else None
+    year_max = item_filter.year_max if item_filter.HasField("year_max") else None
+    genres = item_filter.genres_any, item_filter.genres_all, item_filter.genres_none
+    if not any(genres) and year_min is None and year_max is None:
+        return None
+    key = *map(tuple, genres), year_min, year_max
+    found: Bool | None = release.filter_masks.get(key)
+    if found is not None:
+        return found
+    catalogue = release.catalogue
+    allowed = np.ones(release.item_count, np.bool_)
+    if item_filter.genres_any:
+        allowed &= catalogue.has_any_genre(item_filter.genres_any)
+    if item_filter.genres_all:
+        allowed &= catalogue.has_all_genres(item_filter.genres_all)
+    if item_filter.genres_none:
+        allowed &= ~catalogue.has_any_genre(item_filter.genres_none)
+    if year_min is not None:
+        allowed &= (catalogue.years >= year_min) & (catalogue.years != 0)
+    if year_max is not None:
+        allowed &= (catalogue.years <= year_max) & (catalogue.years != 0)
+    allowed.flags.writeable = False
+    if allowed.nbytes <= release.filter_masks.maxsize:
+        release.filter_masks[key] = allowed
+    return allowed

@@ -8,15 +8,19 @@ import numpy as np
 
 from marquee_core.arrays import Bool, Float32, Float64, Int32
 from marquee_core.output import Output
-from marquee_core.release.ensemble import BASELINE, Blend
+from marquee_core.release.ensemble import BASELINE, GATEWAY_MODELS, Blend
 from marquee_core.retrieval.exact import Found
 from marquee_core.retrieval.top import top_indexes
+from marquee_services.gateway.ranking.filters import EligibleItems
 from marquee_services.gateway.ranking.subjects import ResolvedSubject
 from marquee_services.gateway.releases.release import GatewayRelease
 
 
 def own_outputs(
-    release: GatewayRelease, subject: ResolvedSubject, items: Int32 | None
+    release: GatewayRelease,
+    subject: ResolvedSubject,
+    items: Int32 | None,
+    names: Collection[str] = GATEWAY_MODELS,
 ) -> dict[str, Float32]:
     """The scores of the gateway's own models, by the model's name.
 
@@ -24,6 +28,7 @@ def own_outputs(
         release: The release that scores.
         subject: The subject, resolved with that release.
         items: The items to score (int32, C); None for the whole catalogue.
+        names: Names of models; the baseline's scores are returned in any case.
 
     Returns:
         The scores of each model (float32, C).
@@ -31,6 +36,7 @@ def own_outputs(
     outputs = {
         name: scores if items is None else scores[items]
         for name, scores in release.own_scores.items()
+        if name in names or name == BASELINE
     }
     outputs[BASELINE] = outputs[BASELINE] + subject.bias
     return outputs
@@ -61,7 +67,8 @@ def own_ranking(
     shared = release.shared_ranking(blend)
     total: Float64 = shared.copy() if items is None else shared[items]
     weight = blend.weights.get(BASELINE, 0.0)
-    total += weight * subject.bias
+    if weight:
+        total += weight * subject.bias
     for name in abstaining:
         if name in release.stars_models:
             own = release.own_scores[BASELINE]
@@ -75,7 +82,7 @@ def own_best(
     subject: ResolvedSubject,
     blend: Blend,
     items: Int32 | None,
-    eligible: Bool,
+    eligible: EligibleItems,
     count: int,
 ) -> dict[str, Found]:
     """The best items of the gateway's own models that have a weight in the ranking.
@@ -88,8 +95,7 @@ def own_best(
         subject: The subject, resolved with that release.
         blend: The ranking blend.
         items: The candidates (int32, C); None for the whole catalogue.
-        eligible: Which items of the catalogue may be among the best (bool, items). All candidates
-            are eligible.
+        eligible: The items that may be among the best. All candidates are eligible.
         count: The maximum number of best items of each model.
 
     Returns:
@@ -102,7 +108,7 @@ def own_best(
         scores = release.own_scores[name]
         shift = subject.bias if name == BASELINE else np.float32(0)
         if items is None:
-            top, is_flat = best_in_order(release.orders[name], scores, eligible, count)
+            top, is_flat = best_in_order(release.orders[name], scores, eligible.mask, count)
             best[name] = (top[:0], scores[:0]) if is_flat else (top, scores[top] + shift)
         else:
             scores = scores[items] + shift

@@ -30,7 +30,7 @@ class Page:
 
 def cut_page(
     ranked: RankedCandidates,
-    allowed: Bool,
+    allowed: Bool | None,
     diversity: float,
     item_vectors: Float32,
     offset: int,
@@ -40,7 +40,7 @@ def cut_page(
 
     Args:
         ranked: The candidates and their ranking scores.
-        allowed: Which candidates may be on a page (bool, C).
+        allowed: Which candidates may be on a page (bool, C); None for all.
         diversity: The weight of diversity, 0 (none) to 1.
         item_vectors: Unit vectors of all items (float32, items × d), for diversity only.
         offset: How many items the earlier pages hold.
@@ -73,13 +73,18 @@ def page_depth(diversity: float, end: int) -> int:
     return (max(end, DIVERSITY_POOL) if diversity > 0 else end) + 1
 
 
-def best_positions(ranked: RankedCandidates, count: int, allowed: Bool) -> Int32:
+def best_positions(ranked: RankedCandidates, count: int, allowed: Bool | None) -> Int32:
     """Positions of the best candidates, earlier tiers first (int32, at most `count`)."""
+    if ranked.is_shortlist and allowed is None:
+        return np.arange(min(count, len(ranked.scores)), dtype=np.int32)
     if ranked.tiers is None:
         return top_indexes(ranked.scores, count, allowed).astype(np.int32)
     parts = [np.empty(0, dtype=np.int32)]
     for tier in range(int(ranked.tiers.max(initial=-1)) + 1):
         missing = count - sum(len(part) for part in parts)
-        best = top_indexes(ranked.scores, missing, allowed & (ranked.tiers == tier))
+        in_tier = ranked.tiers == tier
+        best = top_indexes(
+            ranked.scores, missing, in_tier if allowed is None else allowed & in_tier
+        )
         parts.append(best.astype(np.int32))
     return np.concatenate(parts)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -36,6 +36,12 @@ class RankedCandidates:
         tiers: The retrieval round in which each candidate was found, from 0 (int32, C); None when
             there was only one. Candidates of earlier rounds rank first, so that a further
             retrieval appends to the list and does not reorder it.
+        top_count: If the candidates are a shortlist, the best of the whole catalogue in their
+            order: its maximum length. 0 if they are not.
+        proposing: For a shortlist, models whose own best items are in `proposers_of`, not in
+            `best`.
+        proposers_of: For a shortlist, which models have each candidate among their own best: bit m
+            is set for the model m of `proposing` (int32, C).
     """
 
     items: Int32 | None
@@ -49,6 +55,19 @@ class RankedCandidates:
     replicas: Mapping[str, AnyReplica] = field(default_factory=dict)
     scored: tuple[BestItems, ...] = ()
     tiers: Int32 | None = None
+    top_count: int = 0
+    proposing: tuple[str, ...] = ()
+    proposers_of: Int32 | None = None
+
+    @property
+    def is_shortlist(self) -> bool:
+        """Whether the candidates are the best items of the whole catalogue, in their order."""
+        return self.top_count > 0
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether there may be eligible items that are not on the shortlist."""
+        return self.is_shortlist and len(self.scores) >= self.top_count
 
     @cached_property
     def stars(self) -> Float32:
@@ -61,7 +80,8 @@ class RankedCandidates:
     @property
     def nbytes(self) -> int:
         """Roughly how many bytes of memory the ranking takes, its stars included."""
-        each = 12 + 4 * (self.items is not None) + 4 * (self.tiers is not None)
+        arrays = self.items, self.tiers, self.proposers_of
+        each = 12 + 4 * sum(array is not None for array in arrays)
         return each * len(self.scores) + 8 * sum(len(items) for items, _ in self.best.values())
 
     def extended(self, more: RankedCandidates) -> RankedCandidates:
@@ -84,10 +104,30 @@ class RankedCandidates:
             extended.stars[: len(self.stars)] = self.stars
         return extended
 
+    def continued(self, whole: RankedCandidates) -> RankedCandidates:
+        """This shortlist, followed by the other items of the catalogue.
+
+        Args:
+            whole: The ranking of the whole catalogue by the same models.
+        """
+        assert self.items is not None  # noqa: S101 - a shortlist has items
+        scores = whole.scores.copy()
+        scores[self.items] = self.scores
+        tiers = np.ones(len(scores), np.int32)
+        tiers[self.items] = 0
+        return replace(whole, scores=scores, tiers=tiers)
+
     def detached(self) -> RankedCandidates:
         """The same ranking, without replicas and without views of the arrays of a whole batch."""
         best = {name: (items.copy(), scores.copy()) for name, (items, scores) in self.best.items()}
-        detached = replace(self, best=best, replicas={}, scored=())
+        detached = replace(
+            self,
+            items=None if self.items is None else self.items.copy(),
+            proposers_of=None if self.proposers_of is None else self.proposers_of.copy(),
+            best=best,
+            replicas={},
+            scored=(),
+        )
         if "stars" in self.__dict__:
             detached.stars[:] = self.stars
         return detached
@@ -100,7 +140,7 @@ class RankedCandidates:
         """
         known: dict[str, Float32] = {}
         for best in self.scored:
-            if np.array_equal(best.items[: len(items)], items):
+            if best.items[: len(items)].tobytes() == items.tobytes():
                 known |= {name: scores[: len(items)] for name, scores in best.scores.items()}
                 continue
             place_of = {item: place for place, item in enumerate(best.items.tolist())}
@@ -113,23 +153,35 @@ class RankedCandidates:
         """The item indexes of the candidates at the given positions."""
         return positions if self.items is None else self.items[positions]
 
-    def proposers(self, positions: Int32) -> list[list[str]]:
+    def proposers(self, positions: Int32) -> list[Sequence[str]]:
         """The models that have each candidate among their own best items.
 
         Args:
             positions: Positions among the candidates (int32, n).
 
         Returns:
-            The models' names for each position, sorted (n lists).
+            The models' names for each position, sorted (n).
         """
-        proposers: dict[int, list[str]] = {
-            item: [] for item in self.item_indexes(positions).tolist()
-        }
-        for name in sorted(self.best):
-            for item in self.best[name][0].tolist():
+        found: list[Sequence[str]]
+        if self.proposers_of is None:
+            found = [()] * len(positions)
+        else:
+            sets = self.proposers_of[positions].tolist()
+            found = [_names(self.proposing, bits) for bits in sets]
+        if not self.best:
+            return found
+        proposers = dict(zip(self.item_indexes(positions).tolist(), found, strict=True))
+        for name, (items, _) in self.best.items():
+            for item in items.tolist():
                 if item in proposers:
-                    proposers[item].append(name)
-        return list(proposers.values())
+                    proposers[item] = (*proposers[item], name)
+        return [sorted(names) for names in proposers.values()]
+
+
+@lru_cache(maxsize=1024)
+def _names(models: tuple[str, ...], bits: int) -> tuple[str, ...]:
+    """The names of the models whose bit is set, sorted."""
+    return tuple(sorted(name for place, name in enumerate(models) if bits >> place & 1))
 
 
 def _best_of_both(first: Found | None, second: Found | None, count: int) -> Found:

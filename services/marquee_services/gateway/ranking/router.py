@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from marquee_core.arrays import Bool, Float32, Int32
+from marquee_core.release.ensemble import BlendPair
 from marquee_core.service_names import GATEWAY
 from marquee_services.errors import DeadlineExceeded, ModelAbstains, ModelUnavailable
 from marquee_services.gateway.backends.failures import BackendError
@@ -16,6 +18,7 @@ from marquee_services.gateway.backends.ranking import BackendRanking
 from marquee_services.gateway.ranking.deadline import Deadline
 from marquee_services.gateway.ranking.economy import slowest_models
 from marquee_services.gateway.ranking.ensemble_calls import EnsembleCalls, ModelSelection
+from marquee_services.gateway.ranking.filters import EligibleItems
 from marquee_services.gateway.ranking.own_models import (
     best_in_order,
     own_best,
@@ -27,7 +30,7 @@ from marquee_services.gateway.ranking.ranked_candidates import RankedCandidates
 from marquee_services.gateway.ranking.scored_candidates import ScoredCandidates
 from marquee_services.gateway.ranking.subjects import ResolvedSubject
 from marquee_services.gateway.releases.release import GatewayRelease
-from marquee_services.scoring.plan import RankingPlan
+from marquee_services.scoring.plan import MAX_TOP_MODELS, RankingPlan, TopItems
 
 
 class Router:
@@ -57,28 +60,32 @@ class Router:
         release: GatewayRelease,
         subject: ResolvedSubject,
         items: Int32 | None,
-        eligible: Bool,
+        eligible: EligibleItems,
         best_count: int,
         selection: ModelSelection,
         deadline: Deadline,
         stars_count: int = 0,
+        top_count: int = 0,
     ) -> RankedCandidates:
         """Ranks candidates with the models that have a weight in the ranking blend.
 
         If a backend fails, the others rank once more with the blend that was learned without it,
-        which may use other models.
+        which may use other models. A backend that ranks alone returns only a shortlist, if that is
+        enough: the answer then costs the gateway little.
 
         Args:
             release: The release that ranks.
             subject: The subject, resolved with that release.
             items: The candidates' item indexes, all of them eligible (int32); None for the whole
                 catalogue.
-            eligible: Which items of the catalogue the filter allows (bool, items).
+            eligible: The items that may be recommended.
             best_count: The maximum number of best items of each model.
             selection: The models to use.
             deadline: How long the backends may take.
             stars_count: For how many of the best items the backends that rank also score with their
                 rating predictors, which saves a call if these are the items that are shown.
+            top_count: How many of the best candidates are enough, if the whole catalogue is ranked;
+                0 for all.
 
         Raises:
             ModelNotFound: The release has no model of the selected name.
@@ -88,15 +95,14 @@ class Router:
             BackendError: A required backend did not answer.
         """
         calls = EnsembleCalls(self.backends, release, subject, selection, deadline)
-        query = subject.query(items, eligible if items is None else None)
+        if items is None:
+            query = subject.query(None, eligible.for_backend, eligible.new_only)
+        else:
+            query = subject.query(items)
         rankings: dict[tuple[str, RankingPlan], BackendRanking] = {}
         while True:
             available, blends = calls.available, calls.blends
-            plans = {
-                name: plan
-                for name in available
-                if (plan := release.plan(blends, name, best_count, stars_count)).weights
-            }
+            plans = _plans(release, calls, best_count, stars_count, top_count)
             calls.check(available - plans.keys())
             answers = await calls.gather(
                 {name: plan for name, plan in plans.items() if (name, plan) not in rankings},
@@ -104,20 +110,25 @@ class Router:
             )
             rankings |= {(name, plans[name]): answer for name, answer in answers.items()}
             if calls.available == available:
-                break
+                if not any(rankings[key].lacks_scores for key in plans.items()):
+                    break
+                # A model cannot score the subject, so the shortlist lacks a part of the ranking.
+                top_count = 0
         found = [rankings[key] for key in plans.items()]
         abstaining = [name for ranking in found for name in ranking.abstaining]
         if selection.model in abstaining:
             raise ModelAbstains(selection.model)
-        scores = own_ranking(release, subject, items, blends.ranking, abstaining)
-        best = own_best(release, subject, blends.ranking, items, eligible, best_count)
-        for ranking in found:
-            scores += ranking.scores
-            best.update(ranking.best)
+        if len(found) == 1 and found[0].top is not None:
+            (plan,) = plans.values()
+            own = _shortlist(release, subject, eligible, best_count, blends, plan, found[0].top)
+        else:
+            scores = own_ranking(release, subject, items, blends.ranking, abstaining)
+            best = own_best(release, subject, blends.ranking, items, eligible, best_count)
+            for ranking in found:
+                scores += ranking.scores
+                best.update(ranking.best)
+            own = {"items": items, "scores": scores, "best": best}
         return RankedCandidates(
-            items=items,
-            scores=scores,
-            best=best,
             best_count=best_count,
             blends=blends,
             backends=available,
@@ -125,6 +136,7 @@ class Router:
             abstaining=tuple(abstaining),
             replicas=calls.replicas,
             scored=tuple(ranking.stars for ranking in found if ranking.stars is not None),
+            **own,
         )
 
     async def score(
@@ -162,10 +174,11 @@ class Router:
         calls = EnsembleCalls(self.backends, release, subject, selection, deadline, replicas)
         omitted = len(calls.failures)
         query = subject.query(items)
-        outputs = {**own_outputs(release, subject, items), **(known or {})}
+        outputs = dict(known or {})
         while True:
             available, blends = calls.available, calls.blends
             models = blends.models() if with_ranking else tuple(blends.rating.weights)
+            outputs = own_outputs(release, subject, items, models) | outputs
             missing = {
                 name: tuple(
                     model
@@ -293,3 +306,52 @@ class Router:
         if model and model not in rows:
             raise ModelAbstains(model)
         return ({model: rows[model]} if model else rows), failures
+
+
+def _plans(
+    release: GatewayRelease,
+    calls: EnsembleCalls,
+    best_count: int,
+    stars_count: int,
+    top_count: int,
+) -> dict[str, RankingPlan]:
+    """How each backend that takes part in the ranking ranks, by its name."""
+    plans = {
+        name: plan
+        for name in calls.available
+        if (plan := release.plan(calls.blends, name, best_count, stars_count)).weights
+    }
+    if top_count and len(plans) == 1:
+        ((name, plan),) = plans.items()
+        if len(plan.weights) <= MAX_TOP_MODELS:
+            plan = release.plan(calls.blends, name, best_count, stars_count, top_count)
+        return {name: plan}
+    return plans
+
+
+def _shortlist(
+    release: GatewayRelease,
+    subject: ResolvedSubject,
+    eligible: EligibleItems,
+    best_count: int,
+    blends: BlendPair,
+    plan: RankingPlan,
+    top: TopItems,
+) -> dict[str, Any]:
+    """The fields of `RankedCandidates` for the best items that a backend found."""
+    subject.take_bias(top.bias)
+    scores = own_ranking(release, subject, top.items, blends.ranking, ())
+    scores += top.scores
+    items, proposers = top.items, top.proposers
+    # The backend sums up with less precision.
+    if (scores[1:] > scores[:-1]).any():
+        order = np.lexsort((items, -scores))
+        items, scores, proposers = items[order], scores[order], proposers[order]
+    return {
+        "items": items,
+        "scores": scores,
+        "best": own_best(release, subject, blends.ranking, None, eligible, best_count),
+        "top_count": plan.top_count,
+        "proposing": tuple(name for name, _ in plan.weights),
+        "proposers_of": proposers,
+    }

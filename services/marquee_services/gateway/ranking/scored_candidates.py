@@ -34,4 +34,11 @@ class ScoredCandidates:
     @cached_property
     def stars(self) -> Float64:
         """The ensemble's predicted ratings in stars, clipped to the scale (float64, C)."""
-        return np.clip(self.blends.rating.apply(self.outputs), *self.scale)
+        blend, (low, high) = self.blends.rating, self.scale
+        if not blend.weights:
+            return np.full(len(next(iter(self.outputs.values()))), blend.intercept)
+        # For so few candidates, one product costs less than `Blend.apply`.
+        scores = np.array([self.outputs[name] for name in blend.weights], np.float64)
+        stars = np.array(list(blend.weights.values())) @ scores + blend.intercept
+        clipped: Float64 = np.minimum(np.maximum(stars, low), high)
+        return clipped

@@ -15,16 +15,17 @@ from functools import cached_property
 
 import numpy as np
 
-from marquee.v1 import scoring_service_pb2, types_pb2
+from marquee.v1 import types_pb2
 from marquee_core.arrays import Bool, Float32, Int32
 from marquee_core.feedback.events import FeedbackKind
 from marquee_core.feedback.meaning import is_explicit, stars_of
 from marquee_core.ratings import Profiles
-from marquee_core.scorers.baseline import Baseline
+from marquee_core.scorers.scorer import ReleaseData
 from marquee_services.errors import FieldViolation, InvalidFields
 from marquee_services.gateway.feedback.fresh import NO_FEEDBACK, UserFeedback
+from marquee_services.gateway.rated_items import RatedItems
 from marquee_services.gateway.releases.release import GatewayRelease
-from marquee_services.server.wire import pack_bits, pack_floats, pack_ints
+from marquee_services.scoring.plan import Query
 
 
 @dataclass(frozen=True)
@@ -37,41 +38,43 @@ class ResolvedSubject:
         items: Indexes of the items rated or liked in recorded feedback and in the request, ordered
             by time, oldest first (int32, distinct).
         ratings: The ratings of `items` in stars (float32).
-        profile: All ratings of the subject: training ratings merged with `ratings`.
         unknown_items: Ids of rated or liked items that are not in the release.
-        baseline: The baseline of the release.
+        data: The training ratings and the baseline of the release.
     """
 
     kind: types_pb2.SubjectKind.ValueType
     user: int
     items: Int32
     ratings: Float32
-    profile: Profiles
     unknown_items: tuple[str, ...]
-    baseline: Baseline
+    data: ReleaseData
+
+    @cached_property
+    def profile(self) -> Profiles:
+        """All ratings of the subject: training ratings merged with `ratings`."""
+        return self.data.matrix.profile(self.user, self.items, self.ratings)
 
     @cached_property
     def bias(self) -> np.float32:
         """b_u, the subject's bias in the baseline, in stars."""
-        bias: np.float32 = self.baseline.user_bias(self.profile)[0]
+        bias: np.float32 = self.data.baseline.user_bias(self.profile)[0]
         return bias
 
+    def take_bias(self, bias: float) -> None:
+        """Takes over the bias that a backend has computed, so that it need not be done again."""
+        self.__dict__["bias"] = np.float32(bias)
+
     def query(
-        self, candidates: Int32 | None, eligible: Bool | None = None
-    ) -> scoring_service_pb2.UserQuery:
+        self, candidates: Int32 | None, eligible: Bool | None = None, new_only: bool = False
+    ) -> Query:
         """The backends' query for this subject.
 
         Args:
             candidates: Indexes of the items to score (int32); None for the whole catalogue.
             eligible: The items that may be among a model's own best (bool, items); None for all.
+            new_only: Whether unrated items and those of the profile are left out of `eligible`.
         """
-        return scoring_service_pb2.UserQuery(
-            user_index=self.user if self.user >= 0 else None,
-            rated_items=pack_ints(self.items),
-            ratings=pack_floats(self.ratings),
-            candidates=None if candidates is None else pack_ints(candidates),
-            eligible=b"" if eligible is None else pack_bits(eligible),
-        )
+        return Query(self.user, self.items, self.ratings, candidates, eligible, new_only)
 
 
 def resolve_subject(
@@ -79,6 +82,7 @@ def resolve_subject(
     subject: types_pb2.Subject,
     field: str = "subject",
     feedback: UserFeedback = NO_FEEDBACK,
+    rated: RatedItems | None = None,
 ) -> ResolvedSubject:
     """Looks up a subject's ids in a release and builds its profile.
 
@@ -88,6 +92,7 @@ def resolve_subject(
         field: The subject's path in the request, for error messages.
         feedback: The user's recorded feedback. It counts as older than the request's ratings, which
             replace it.
+        rated: The subject's ratings, if they have been read already.
 
     Raises:
         InvalidFields: A rating is outside the release's rating scale; for implicit feedback, the
@@ -96,30 +101,34 @@ def resolve_subject(
     low, high = release.manifest.data.rating_min, release.manifest.data.rating_max
     # The strength of an interaction, such as a number of plays, has no upper limit.
     limit = high if release.predicts_stars else math.inf
-    given = np.array([rating.stars for rating in subject.ratings], dtype=np.float32)
-    outside = np.flatnonzero((given < low) | (given > limit)).tolist()
-    if outside:
+    rated = rated or RatedItems.of(subject)
+    if rated.stars and not low <= min(rated.stars) <= max(rated.stars) <= limit:
         raise InvalidFields(
             [
                 FieldViolation(
                     f"{field}.ratings[{position}].stars",
-                    f"must be between {low:g} and {limit:g}, not {given[position]:g}",
+                    f"must be between {low:g} and {limit:g}, not {stars:g}",
                 )
-                for position in outside
+                for position, stars in enumerate(rated.stars)
+                if not low <= stars <= limit
             ]
         )
     user = release.users.index(subject.user_id) if subject.user_id else -1
     if user >= 0 and (feedback.is_forgotten or not len(release.data.matrix.seen(user))):
         # The models know nothing about a user without training ratings.
         user = -1
-    ids = [*(rating.item_id for rating in subject.ratings), *subject.liked_item_ids]
-    found = release.catalogue.items.indexes(ids)
+    liked = subject.liked_item_ids
+    ids = [*rated.ids, *liked] if liked else rated.ids
+    items = release.catalogue.items.indexes(ids)
+    ratings = np.array([*rated.stars, *([high] * len(liked))], np.float32)
     if not release.predicts_stars:
-        given = _strengths(given, low)
-    liked = np.full(len(subject.liked_item_ids), high, dtype=np.float32)
-    stars = np.concatenate([given, liked])
-    known = found >= 0
-    items, ratings = found[known], stars[known]
+        given = len(rated.stars)
+        ratings[:given] = _strengths(ratings[:given], low)
+    unknown_items: tuple[str, ...] = ()
+    if ids and items.min() < 0:
+        known = items >= 0
+        unknown_items = _unknown_ids(ids, known.tolist())
+        items, ratings = items[known], ratings[known]
     if feedback.events:
         earlier_items, earlier_ratings = _recorded(release, user, feedback, set(ids))
         items = np.concatenate([earlier_items, items])
@@ -140,9 +149,8 @@ def resolve_subject(
         user=user,
         items=items,
         ratings=ratings,
-        profile=release.data.matrix.profile(user, items, ratings),
-        unknown_items=() if known.all() else _unknown_ids(ids, known.tolist()),
-        baseline=release.data.baseline,
+        unknown_items=unknown_items,
+        data=release.data,
     )
 
 

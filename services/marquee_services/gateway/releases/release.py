@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from cachetools import LRUCache
 
-from marquee_core.arrays import Float32, Float64, Int32, Int64
+from marquee_core.arrays import Bool, Float32, Float64, Int32, Int64
 from marquee_core.attributes import Attributes
 from marquee_core.catalogue import Catalogue, Vocabulary
 from marquee_core.errors import ArtifactError
@@ -42,6 +43,8 @@ from marquee_services.scoring.plan import RankingPlan
 _T = TypeVar("_T")
 # Results that are kept for blends. Requests for single models make blends of their own.
 _MAX_KEPT = 64
+# Bytes of memory for the items that filters allow, one byte for each item and filter.
+_FILTER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,12 @@ class GatewayRelease:
         )
 
     def plan(
-        self, blends: BlendPair, backend: str, best_count: int, stars_count: int
+        self,
+        blends: BlendPair,
+        backend: str,
+        best_count: int,
+        stars_count: int,
+        top_count: int = 0,
     ) -> RankingPlan:
         """How a backend ranks.
 
@@ -129,6 +137,7 @@ class GatewayRelease:
             backend: The backend.
             best_count: The maximum number of own best items of each model.
             stars_count: For how many of the best items the backend's rating predictors score too.
+            top_count: How many of the best items to return in place of all.
 
         Returns:
             The plan; without weights if none of the backend's models is in the ranking blend.
@@ -142,9 +151,10 @@ class GatewayRelease:
                 self.weights_of(blends.ranking, GATEWAY),
                 tuple(name for name, _ in stars),
                 stars_count if stars else 0,
+                top_count,
             )
 
-        what = backend, best_count, stars_count
+        what = backend, best_count, stars_count, top_count
         return self.kept((blends.rating, blends.ranking), what, compute)
 
     @cached_property
@@ -201,6 +211,11 @@ class GatewayRelease:
     def _kept(self) -> dict[Hashable, tuple[tuple[Blend, ...], Any]]:
         """Blends, and what follows from them."""
         return {}
+
+    @cached_property
+    def filter_masks(self) -> LRUCache[Hashable, Bool]:
+        """The items that the filters in use allow, by genres and years (bool, items)."""
+        return LRUCache(_FILTER_BYTES, getsizeof=lambda mask: mask.nbytes)
 
     @cached_property
     def stars_models(self) -> frozenset[str]:
@@ -277,5 +292,6 @@ def load_gateway_release(store: ReleaseStore, release_id: str, cache: Path) -> G
     )
     # Computes the cached properties now, so that the first requests do not have to.
     _ = release.titles, release.mean_stars, release.backends, release.models
-    _ = release.stars_models, release.orders, release.unrated_items
+    _ = release.stars_models, release.orders, release.unrated_items, release.filter_masks
+    _ = users.places, catalogue.items.places
     return release

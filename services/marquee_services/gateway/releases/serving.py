@@ -7,11 +7,17 @@ service once all of them have loaded it. `main.py` calls `update` periodically.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 
 import structlog
 
+from marquee_core.errors import ArtifactError
+from marquee_core.redaction import redact
 from marquee_core.release.manifest import Manifest
+from marquee_core.release.storage import Storage
+from marquee_core.release.verdict import Verdict
+from marquee_core.release.verdicts import latest_verdict
 from marquee_services.errors import NoRelease, PageTokenExpired, ReleaseNotFound
 from marquee_services.gateway.backends.interface import AnyBackend
 from marquee_services.gateway.releases.release import GatewayRelease
@@ -32,6 +38,8 @@ class Releases:
         pending_reason: Why the promoted release is not in service yet; "" when it is.
         has_feedback_for: Whether all recorded feedback that a release does not know has been read,
             so that a switch to it forgets nothing.
+        verdict: What the promotion gate said about the release in service, as far as it has been
+            read; None if it was not asked.
     """
 
     def __init__(
@@ -47,6 +55,7 @@ class Releases:
         self._backends = tuple(backends)
         self._serving: GatewayRelease | None = None
         self.pending_reason = ""
+        self.verdict: Verdict | None = None
         self.has_feedback_for: Callable[[Manifest], bool] = lambda _: True
 
     @property
@@ -119,9 +128,28 @@ class Releases:
         newest = self._follower.newest()
         if newest is self._serving:
             return None
-        self._serving = newest
+        self._serve(newest)
         _log.info("release_in_service", release_id=newest.release_id)
         return newest
+
+    async def read_verdict(self, storage: Storage) -> None:
+        """Reads what the gate said about the release in service, if it was asked again later.
+
+        Args:
+            storage: The files of the store.
+        """
+        release = self.serving
+        try:
+            verdict = await asyncio.to_thread(latest_verdict, storage, release.manifest)
+        except (ArtifactError, OSError) as error:
+            why = redact(str(error))
+            _log.warning("verdict_unreadable", release_id=release.release_id, why=why)
+            return
+        if release is self._serving:
+            self.verdict = verdict
+
+    def _serve(self, release: GatewayRelease) -> None:
+        self._serving, self.verdict = release, release.manifest.gate
 
     def _is_withdrawn(self, release: GatewayRelease) -> bool:
         """Whether a backend refuses a release that it had loaded."""
@@ -140,7 +168,7 @@ class Releases:
                 continue  # An arm of an experiment: nobody decided that it should serve everyone.
             needed = [b for b in self._backends if b.name in release.backends and b.healthy]
             if all(release.release_id in backend.releases for backend in needed):
-                self._serving = release
+                self._serve(release)
                 _log.error(
                     "release_withdrawn",
                     release_id=withdrawn.release_id,

@@ -129,6 +129,21 @@ def test_similarities_are_symmetric_and_bounded() -> None:
     assert (square.diagonal() == 1.0).all()
 
 
+@pytest.mark.parametrize("tail_sources", [0, 4])
+def test_some_items_score_as_in_the_whole_catalogue(tail_sources: int) -> None:
+    """Items of the core, of the tail and of neither, in any order."""
+    data = data_of(made_up())
+    half = data.matrix.item_count // 2
+    scorer = fitted(data, EASEConfig(max_items=half, tail_sources=tail_sources)).scorer
+    profiles = data.matrix.profiles([0, 1, 2])
+    whole = scorer.score(profiles)
+    items = np.array([4, 0, 4, 9, 29, 17], dtype=np.int32)
+    np.testing.assert_allclose(scorer.score(profiles, items), whole[:, items], atol=1e-6)
+    core, scores = scorer.score_core(profiles)
+    assert len(core) == half
+    np.testing.assert_allclose(scores, whole[:, core], atol=1e-6)
+
+
 def test_a_large_catalogue_is_covered_by_its_most_liked_items() -> None:
     """Without a tail, items beyond `max_items` score 0; the others score as if alone."""
     stars = made_up()

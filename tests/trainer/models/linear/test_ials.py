@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from marquee_core.arrays import Float64
 from marquee_core.scorers.ials import IALSConfig, preference_values, solve_rows
 from marquee_core.scorers.item_weights import history_rows
-from marquee_core.scorers.neighbours import RowMatrix
 from marquee_core.scorers.scorer import ReleaseData
+from marquee_core.scorers.sparse import (
+    RowMatrix,
+)
 from marquee_trainer.models.linear.ials import IALS
 from marquee_trainer.models.model import Training
 from toy.ratings import release_data

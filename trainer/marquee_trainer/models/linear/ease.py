@@ -12,8 +12,8 @@ from marquee_core.scorers.item_weights import (
     history_rows,
     positions_of,
 )
-from marquee_core.scorers.neighbours import RowMatrix
 from marquee_core.scorers.scorer import ReleaseData
+from marquee_core.scorers.sparse import RowMatrix
 from marquee_core.scorers.tail_weights import TailWeights
 from marquee_trainer.models.linear.implicit_feedback import (
     DISLIKE_WEIGHTS,

@@ -34,17 +34,17 @@ def regress(
         The sources of each target, ascending (int32, t × n), and their weights (float64, t × n).
     """
     count = min(source_count, len(system))
-    wide: Float64 = targets.astype(np.float64, copy=False)
-    explained: Float64 = wide * wide / system.diagonal()
+    wide = np.asarray(targets, dtype=np.float64)
+    explained: Float64 = np.square(wide) / np.asarray(system.diagonal(), dtype=np.float64)
     if count < len(system):
         sources = np.argpartition(explained, -count, axis=1)[:, -count:]
         sources.sort(axis=1)
     else:
         sources = np.broadcast_to(np.arange(count), (len(targets), count))
-    systems = system[sources[:, :, None], sources[:, None, :]].astype(np.float64, copy=False)
+    systems = np.asarray(system[sources[:, :, None], sources[:, None, :]], dtype=np.float64)
     right = np.take_along_axis(wide, sources, axis=1)
-    weights: Float64 = np.linalg.solve(systems, right[:, :, None])[:, :, 0]
-    return sources.astype(np.int32), weights
+    solved = np.linalg.solve(systems, right[:, :, None])[:, :, 0]
+    return sources.astype(np.int32), np.asarray(solved, dtype=np.float64)
 
 
 def tail_of(

@@ -11,7 +11,8 @@ import numpy as np
 from numba import njit
 
 from marquee_core.arrays import Float32, Int32, Int64
-from marquee_core.scorers.neighbours import CommonSums, CoRatings, RowMatrix
+from marquee_core.scorers.neighbours import CommonSums, CoRatings
+from marquee_core.scorers.sparse import RowMatrix
 from marquee_trainer.threads import blas_threads, map_blocks
 
 # The dimensions that rows are projected on, and how often the projection is improved.
@@ -52,6 +53,8 @@ def candidate_rows(ratings: CoRatings, count: int) -> Int32:
     sizes = np.diff(ends)
     kept = min(count, rows, _PROBED_ROWS)
     found = np.empty((rows, kept), dtype=np.int32)
+    counts = np.maximum(ratings.counts, np.float32(1))
+    roots = np.sqrt(counts)
 
     def search(number: int, _: int) -> None:
         own = members[ends[number] : ends[number + 1]]
@@ -62,6 +65,10 @@ def candidate_rows(ratings: CoRatings, count: int) -> Int32:
         for start in range(0, len(own), _GROUP_ROWS):
             part = own[start : start + _GROUP_ROWS]
             closeness = vectors[part] @ vectors[probed].T
+            # √(n m) / (n + m) turns the overlap of the cosine into about that of the similarity,
+            # which is the Jaccard index: rows of very different sizes are not similar.
+            closeness *= roots[part, None] * roots[probed]
+            closeness /= counts[part, None] + counts[probed]
             # A row is always among its own candidates, so that their number is the same for all.
             closeness[np.arange(len(part)), np.searchsorted(probed, part)] = np.inf
             if kept < len(probed):

@@ -1,0 +1,29 @@
+"""Holds a release in a store of its own before it is published, so that it can be judged there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from marquee_core.release.manifest import MANIFEST_NAME, Manifest
+from marquee_core.release.store import ReleaseStore
+
+
+def stage(root: Path, folder: Path, manifest: Manifest) -> tuple[ReleaseStore, Path]:
+    """Moves the files of a release into a store that holds nothing else.
+
+    Args:
+        root: The folder of that store, on the same file system.
+        folder: The folder of the files.
+        manifest: The manifest.
+
+    Returns:
+        The store, and where the files are now.
+
+    Raises:
+        OSError: The files cannot be moved or written.
+    """
+    target = root / "releases" / manifest.release_id
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder.rename(target)
+    (target / MANIFEST_NAME).write_text(manifest.to_json())
+    return ReleaseStore(str(root)), target

@@ -1,0 +1,89 @@
+"""Keeps the gate's verdicts on published releases beside them: `verdicts/<release id>.json`.
+
+A published release is immutable, and a verdict depends on the release in production at that time.
+So only the verdict before the publication is part of the manifest; later ones are added here, the
+newest last.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from marquee_core.errors import ArtifactError, reason_of
+from marquee_core.release.manifest import Manifest, check_release_id
+from marquee_core.release.storage import Storage, parse_json
+from marquee_core.release.verdict import Verdict, parse_verdict
+
+FOLDER = "verdicts"
+_SUFFIX = ".json"
+_KEPT = 20
+
+
+def record_verdict(storage: Storage, verdict: Verdict) -> None:
+    """Adds a verdict to those of its release.
+
+    Raises:
+        ArtifactError: The file of verdicts is damaged.
+        OSError: The store cannot be read or written to.
+    """
+
+    def add(content: bytes | None) -> bytes:
+        before = [] if content is None else parse_json(content, FOLDER)["verdicts"]
+        kept = [*before, asdict(verdict)][-_KEPT:]
+        return (json.dumps({"verdicts": kept}, indent=2, allow_nan=False) + "\n").encode()
+
+    storage.update(_path(verdict.release_id), add)
+
+
+def recorded_verdicts(storage: Storage, release_id: str) -> list[Verdict]:
+    """The verdicts on a release since it was published, the oldest first.
+
+    Raises:
+        ArtifactError: The file of verdicts is damaged.
+        OSError: The store cannot be read.
+    """
+    try:
+        content = storage.read(_path(release_id))
+    except FileNotFoundError:
+        return []
+    where = f"verdicts of {release_id}"
+    try:
+        found = parse_json(content, where)["verdicts"]
+        return [parse_verdict(raw, where) for raw in found]
+    except (KeyError, TypeError) as error:
+        raise ArtifactError(f"damaged {where}: {reason_of(error)}") from error
+
+
+def latest_verdict(storage: Storage, manifest: Manifest) -> Verdict | None:
+    """The newest verdict on a release; None if the gate has not judged it.
+
+    Raises:
+        ArtifactError: The file of verdicts is damaged.
+        OSError: The store cannot be read.
+    """
+    found = recorded_verdicts(storage, manifest.release_id)
+    return found[-1] if found else manifest.gate
+
+
+def delete_verdicts(storage: Storage, release_id: str) -> None:
+    """Deletes the verdicts on a release, if there are any.
+
+    Raises:
+        OSError: The store cannot be written to.
+    """
+    storage.remove(_path(release_id))
+
+
+def judged_releases(storage: Storage) -> list[str]:
+    """The releases that have a file of verdicts, whether or not they still exist."""
+    names = storage.names(FOLDER)
+    return [
+        name.removesuffix(_SUFFIX)
+        for name in names
+        if name.endswith(_SUFFIX) and not name.startswith(".")
+    ]
+
+
+def _path(release_id: str) -> str:
+    return f"{FOLDER}/{check_release_id(release_id)}{_SUFFIX}"

@@ -1,0 +1,161 @@
+"""Sparse matrices, and products with them that SciPy's own methods take longer for.
+
+SciPy checks and copies whenever a matrix is made or sliced. For the few ratings of a user that
+takes longer than the products themselves, so its kernels are called directly here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csc_array, csr_array
+from scipy.sparse._sparsetools import csc_matvec, csc_matvecs, csr_matvec, csr_matvecs, csr_tocsc
+
+from marquee_core.arrays import Float32, Int32, Int64, position_dtype
+
+RowMatrix: TypeAlias = "csr_array[np.float32, tuple[int, int]]"
+ColumnMatrix: TypeAlias = "csc_array[np.float32]"
+
+# From this number of values on, it is worth the time to sort them by column before a product.
+_MANY = 2_000
+
+
+def csr_matrix(indptr: Int64, indices: Int32, values: Float32, width: int) -> RowMatrix:
+    """Builds a SciPy matrix on the given arrays, without copying `values`.
+
+    SciPy wants both index arrays in one type. Below 2³¹ values that is int32, and `indices` is not
+    copied either. From there on, where int32 pointers would wrap around, both are int64 copies.
+
+    Args:
+        indptr: Row pointers (int64, rows + 1).
+        indices: The column of each value (int32, n).
+        values: The values (float32, n).
+        width: The number of columns.
+
+    Raises:
+        ValueError: The pointers end beyond the values.
+    """
+    pointers: NDArray[Any] = indptr.astype(position_dtype(int(indptr[-1])), copy=False)
+    return csr_array((values, indices, pointers), shape=(len(indptr) - 1, width))
+
+
+class SelectedColumns:
+    """Some columns of a matrix, for sums over them.
+
+    Slicing copies the columns, which takes SciPy longer than the multiplication. This class calls
+    SciPy's kernels on the columns in place.
+    """
+
+    def __init__(self, matrix: ColumnMatrix, columns: Int32) -> None:
+        """Selects columns.
+
+        Args:
+            matrix: m (float32, rows × columns).
+            columns: The columns, ascending; a column may occur more than once (int32, n).
+        """
+        # The kernels read the j-th column between the j-th and the next pointer. Alternate columns
+        # are ours; those between them are the gaps. The order is descending, so the pointers of a
+        # gap run backwards and the kernels read nothing there.
+        pointers = np.empty(2 * len(columns) + 1, dtype=matrix.indptr.dtype)
+        pointers[0:-1:2] = matrix.indptr[columns][::-1]
+        pointers[1::2] = matrix.indptr[1:][columns][::-1]
+        pointers[-1] = 0
+        self._matrix = matrix
+        self._pointers = pointers
+
+    def sums(self, weights: Float32, values: Float32 | None = None) -> Float32:
+        """Computes Σ_j w_j m_ij over the columns j, the same as `matrix[:, columns] @ weights`.
+
+        Args:
+            weights: w (float32, n).
+            values: Values to use in place of those of the matrix (float32, nonzeros).
+
+        Returns:
+            The sums (float32, rows).
+        """
+        data = self._matrix.data if values is None else values
+        spread = np.zeros(2 * len(weights), dtype=np.float32)
+        spread[::2] = weights[::-1]
+        sums = np.zeros(self._matrix.shape[0], dtype=np.float32)
+        csc_matvec(len(sums), len(spread), self._pointers, self._matrix.indices, data, spread, sums)
+        return sums
+
+    def products(self, weights: Float32, values: Float32 | None = None) -> Float32:
+        """Computes Σ_i w_i m_ij for each column j, the same as `weights @ matrix[:, columns]`.
+
+        Args:
+            weights: w (float32, rows).
+            values: Values to use in place of those of the matrix (float32, nonzeros).
+
+        Returns:
+            The products (float32, n).
+        """
+        data = self._matrix.data if values is None else values
+        count = len(self._pointers) - 1
+        products = np.zeros(count, dtype=np.float32)
+        # Columns stored by column are rows of the transposed matrix stored by row.
+        csr_matvec(
+            count, len(weights), self._pointers, self._matrix.indices, data, weights, products
+        )
+        return products[-2::-2] if count else products
+
+
+def column_sums(
+    matrix: ColumnMatrix, columns: Int32, weights: Float32, values: Float32 | None = None
+) -> Float32:
+    """Computes Σ_j w_j m_ij over some columns j; see `SelectedColumns`.
+
+    Args:
+        matrix: m (float32, rows × columns).
+        columns: The columns, ascending (int32, n).
+        weights: w (float32, n).
+        values: Values to use in place of those of the matrix (float32, nonzeros).
+
+    Returns:
+        The sums (float32, rows).
+    """
+    return SelectedColumns(matrix, columns).sums(weights, values)
+
+
+@dataclass(frozen=True, eq=False)
+class SparseRows:
+    """A few sparse rows, such as the histories of a batch of users.
+
+    Attributes:
+        indptr: Row pointers (int64, rows + 1).
+        indices: The column of each value (int32, n).
+        data: The values (float32, n).
+        width: The number of columns.
+    """
+
+    indptr: Int64
+    indices: Int32
+    data: Float32
+    width: int
+
+    def matrix(self) -> RowMatrix:
+        """The same rows as a matrix of SciPy."""
+        return csr_matrix(self.indptr, self.indices, self.data, self.width)
+
+    def times(self, dense: Float32) -> Float32:
+        """The product with a dense matrix (float32, rows × k).
+
+        Args:
+            dense: The dense matrix, contiguous by row (float32, columns × k).
+        """
+        rows, count = len(self.indptr) - 1, len(self.indices)
+        product = np.zeros((rows, dense.shape[1]), dtype=np.float32)
+        pointers = self.indptr.astype(self.indices.dtype)
+        shape, flat = (rows, self.width, dense.shape[1]), (dense.reshape(-1), product.reshape(-1))
+        if count <= _MANY:
+            csr_matvecs(*shape, pointers, self.indices, self.data, *flat)
+            return product
+        # By column, a row of the dense matrix is read once for all rows that have a value there.
+        starts = np.empty(self.width + 1, dtype=np.int32)
+        owners, values = np.empty_like(self.indices), np.empty_like(self.data)
+        csr_tocsc(rows, self.width, pointers, self.indices, self.data, starts, owners, values)
+        csc_matvecs(*shape, starts, owners, values, *flat)
+        return product

@@ -1,0 +1,63 @@
+"""Serialises the items of an answer without making messages of them, in a third of the time."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marquee.v1 import recommender_service_pb2 as pb
+from marquee_core.arrays import Float64
+from marquee_services.gateway.caching.message_bytes import (
+    double_tag,
+    float_tag,
+    length_delimited_tag,
+    varint,
+    varint_tag,
+)
+
+_ITEMS = length_delimited_tag(pb.RecommendResponse, "items")
+_ID = length_delimited_tag(pb.RecommendedItem, "item_id")
+_RANK = varint_tag(pb.RecommendedItem, "rank")
+_SCORE = double_tag(pb.RecommendedItem, "score")
+_STARS = float_tag(pb.RecommendedItem, "predicted_stars")
+_PROPOSED_BY = length_delimited_tag(pb.RecommendedItem, "proposed_by")
+_SCORE_ALONE = struct.Struct(f"<{len(_SCORE)}sd")
+_SCORE_AND_STARS = struct.Struct(f"<{len(_SCORE)}sd{len(_STARS)}sf")
+
+
+def serialized_items(
+    ids: Sequence[bytes],
+    scores: Float64,
+    stars: NDArray[np.floating] | None,
+    proposers: Sequence[Sequence[str]],
+    first_rank: int,
+) -> bytes:
+    """The items of a page, without metadata and reasons, as the field `items` of a response.
+
+    The arguments are those of `messages.recommended_items`, with the ids as UTF-8.
+    """
+    if stars is None:
+        numbers = [_SCORE_ALONE.pack(_SCORE, score) for score in scores.tolist()]
+    else:
+        numbers = [
+            _SCORE_AND_STARS.pack(_SCORE, score, _STARS, predicted)
+            for score, predicted in zip(scores.tolist(), stars.tolist(), strict=True)
+        ]
+    parts: list[bytes] = []
+    for rank, (item_id, own, names) in enumerate(
+        zip(ids, numbers, proposers, strict=True), first_rank
+    ):
+        names_bytes = _proposed_by(tuple(names))
+        item = b"".join((_ID, varint(len(item_id)), item_id, _RANK, varint(rank), own, names_bytes))
+        parts += _ITEMS, varint(len(item)), item
+    return b"".join(parts)
+
+
+@lru_cache(maxsize=1024)
+def _proposed_by(names: tuple[str, ...]) -> bytes:
+    encoded = [name.encode() for name in names]
+    return b"".join(part for name in encoded for part in (_PROPOSED_BY, varint(len(name)), name))

@@ -1,0 +1,96 @@
+"""Finds a model's best items for users, by an index, in the model's core, or among all items."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+
+from marquee_core.arrays import Bool
+from marquee_core.ratings import Profiles
+from marquee_core.retrieval.exact import Found, ItemIndex, ScoresByProduct
+from marquee_core.retrieval.top import top_indexes
+from marquee_core.scorers.scorer import Approximates, Scorer, ScoresCore, implements
+
+# A search by approximate scores finds a quarter more items than are wanted, and so many more.
+_WIDER_SHARE, _WIDER_BY = 4, 24
+
+
+def search(
+    index: ItemIndex | None,
+    scorer: Scorer,
+    profiles: Profiles,
+    count: int,
+    eligible: Bool | None,
+) -> list[Found]:
+    """Finds the best items of a model for each user without scoring everything, if possible.
+
+    Args:
+        index: The model's index; None to search its core.
+        scorer: The model's scorer; a `ScoresCore` if it has no index.
+        profiles: The profiles of B users.
+        count: Number of items for each user.
+        eligible: True for items that may be found (bool, items); None for all.
+    """
+    if index is None:
+        return _best_of_core(scorer, profiles, count, eligible)
+    if not (profiles.counts > 0).all():
+        return best_of_all(scorer, profiles, count, eligible)
+    products = cast("ScoresByProduct", scorer).user_products(profiles)
+    if not implements(type(scorer), Approximates):
+        return index.search(products, count, eligible)
+    found = index.search(products, _wider(count), eligible)
+    return _exactly(scorer, profiles, found, count)
+
+
+def _best_of_core(
+    scorer: Scorer, profiles: Profiles, count: int, eligible: Bool | None
+) -> list[Found]:
+    """The best items of a model's core for each user.
+
+    The whole catalogue is scored for users for whom too few items of the core score above 0.
+    """
+    core, scores = cast("ScoresCore", scorer).score_core(profiles)
+    own = None if eligible is None else eligible[core]
+    found: list[Found] = []
+    for place, row in enumerate(scores):
+        top = top_indexes(row, count, own)
+        if len(top) == count and row[top[-1]] > 0:
+            found.append((core[top], row[top]))
+        else:
+            found += best_of_all(scorer, profiles.take(np.array([place])), count, eligible)
+    return found
+
+
+def best_of_all(
+    scorer: Scorer, profiles: Profiles, count: int, eligible: Bool | None
+) -> list[Found]:
+    """The best items of a model for each user, found by scoring the whole catalogue.
+
+    If the model can approximate its scores, these find the items, which are then scored exactly.
+    """
+    rough = None
+    if implements(type(scorer), Approximates):
+        rough = cast("Approximates", scorer).approximate(profiles)
+    found: list[Found] = []
+    for row in scorer.score(profiles) if rough is None else rough:
+        top = top_indexes(row, count if rough is None else _wider(count), eligible)
+        found.append((top.astype(np.int32), row[top]))
+    return found if rough is None else _exactly(scorer, profiles, found, count)
+
+
+def _wider(count: int) -> int:
+    """How many items to find by approximate scores if so many are wanted by exact ones."""
+    return count + count // _WIDER_SHARE + _WIDER_BY
+
+
+def _exactly(scorer: Scorer, profiles: Profiles, found: Sequence[Found], count: int) -> list[Found]:
+    """Replaces approximate scores of found items by exact ones, and selects the best by them."""
+    exact: list[Found] = []
+    for place, (items, scores) in enumerate(found):
+        if len(items):
+            scores = scorer.score(profiles.take(np.array([place])), items)[0]
+        order = np.lexsort((items, -scores))[:count]
+        exact.append((items[order], scores[order]))
+    return exact
