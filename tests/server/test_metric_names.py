@@ -113,8 +113,9 @@ async def test_a_release_that_one_part_refuses_is_named(
     # Promotion would refuse it, too.
     text = production.read_text().replace(services.first.release_id, bad.release_id, 1)
     production.write_text(text)
-    while "marquee_release_refused" not in (found := await scrape(standalone[1])):
-        await asyncio.sleep(0.02)
+    async with asyncio.timeout(WAIT_S):
+        while "marquee_release_refused" not in (found := await scrape(standalone[1])):
+            await asyncio.sleep(0.02)
     (labels,) = found["marquee_release_refused"]
     assert labels["release_id"] == bad.release_id
     assert "ease" in labels["reason"]
