@@ -10,6 +10,7 @@ DEPLOY_VENV := .venv-deploy
 POSTGRESQL := .postgresql
 CHROMIUM := .chromium
 OBJECT_STORAGE := .object-storage
+DEPENDENCIES := .dependencies
 PROTO_FILES := $(wildcard protos/marquee/v1/*.proto)
 GENERATED := clients/python
 
@@ -88,15 +89,30 @@ capacity: $(VENV)/ready ## Measure memory and CPU per call with a release of you
 	PYTHONPATH=tests $(BIN)/python -m observe.capacity $(ARGS)
 
 .PHONY: faults
-faults: $(VENV)/ready $(POSTGRESQL)/ready ## Let parts of a living system fail; kill gateways and databases 50 times (ARGS="--kills 10")
+faults: $(VENV)/ready $(POSTGRESQL)/ready ## Let parts fail, attack connections, damage releases, kill gateways (ARGS="--kills 10")
 	PYTHONPATH=tests $(BIN)/python -m faults.slow_and_frozen
 	PYTHONPATH=tests $(BIN)/python -m faults.swaps
+	PYTHONPATH=tests $(BIN)/python -m faults.release_faults
+	PYTHONPATH=tests $(BIN)/python -m faults.connection_attacks
 	PYTHONPATH=tests $(BIN)/python -m faults.feedback_faults
 	PYTHONPATH=tests $(BIN)/python -m faults.feedback_kills $(ARGS)
+
+.PHONY: soak
+soak: $(VENV)/ready ## Overload a system for long while faults happen (ARGS="--minutes 30")
+	PYTHONPATH=tests $(BIN)/python -m faults.soak $(ARGS)
+
+.PHONY: fuzz
+fuzz: $(VENV)/ready ## Give a million damaged inputs to the parsers (ARGS="--inputs 10000")
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
 
 .PHONY: overload
 overload: $(VENV)/ready ## Overload services 3 and 10 times (ARGS="--store releases-store")
 	PYTHONPATH=tests $(BIN)/python -m faults.overload $(ARGS)
+
+.PHONY: deps-check
+deps-check: ## Test with the oldest and the newest dependencies that are allowed
+	tests/check_dependencies.sh $(PYTHON) $(DEPENDENCIES)/oldest lowest-direct $(ARGS)
+	tests/check_dependencies.sh $(PYTHON) $(DEPENDENCIES)/newest highest $(ARGS)
 
 .PHONY: object-storage
 object-storage: $(VENV)/ready $(OBJECT_STORAGE)/ready ## Run the tests of release stores in object storage (S3)
@@ -133,7 +149,7 @@ protos: $(PROTOS_VENV)/ready ## Generate the protobuf code after a change in pro
 
 .PHONY: clean
 clean: ## Remove everything that the targets create
-	rm -rf $(VENV) $(PROTOS_VENV) $(DEPLOY_VENV) $(PROXIES) $(PROMETHEUS) $(POSTGRESQL) $(CHROMIUM) $(OBJECT_STORAGE) build dist .coverage* \
+	rm -rf $(VENV) $(PROTOS_VENV) $(DEPLOY_VENV) $(PROXIES) $(PROMETHEUS) $(POSTGRESQL) $(CHROMIUM) $(OBJECT_STORAGE) $(DEPENDENCIES) build dist .coverage* \
 		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 # The versions of all dependencies are pinned in the constraints file. uv installs five times as fast

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tokenize
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
@@ -59,7 +60,7 @@ def load_array(path: Path, dtype: Any, shape: tuple[int | None, ...]) -> NDArray
             found, fortran_order, kind = _read_header(stream)
             start = stream.tell()
         size = path.stat().st_size
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, OverflowError) as error:
         raise ArrayError(f"{path.name}: {error}") from error
     fits = kind.kind == dtype if isinstance(dtype, str) else kind == np.dtype(dtype)
     if not fits or kind.hasobject or fortran_order:
@@ -85,10 +86,14 @@ def load_array(path: Path, dtype: Any, shape: tuple[int | None, ...]) -> NDArray
 def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """The shape, whether the order is Fortran's, and the dtype that a `.npy` file declares."""
     version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(stream)
-    if version == (2, 0):
-        return np.lib.format.read_array_header_2_0(stream)
+    try:
+        if version == (1, 0):
+            return np.lib.format.read_array_header_1_0(stream)
+        if version == (2, 0):
+            return np.lib.format.read_array_header_2_0(stream)
+    except (SyntaxError, tokenize.TokenError, TypeError, RecursionError) as error:
+        # The header is a Python literal; not all that is wrong with one is a ValueError.
+        raise ValueError(f"the header cannot be read: {error}") from error
     raise ValueError(f"version {version} of the format is not supported")
 
 

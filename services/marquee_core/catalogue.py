@@ -119,9 +119,13 @@ class Vocabulary:
 
         Raises:
             ArrayError: The file is missing, or is not an array of byte strings.
-            ValueError: The ids are not sorted or not distinct.
+            ValueError: The ids are not sorted, not distinct or not UTF-8.
         """
-        return cls(load_array(path, "S", (None,)))
+        ids = load_array(path, "S", (None,))
+        if not ids.tobytes().isascii():
+            for name in ids.tolist():
+                name.decode()
+        return cls(ids)
 
 
 @dataclass(frozen=True)
@@ -276,7 +280,7 @@ class Catalogue:
             raise ArrayError("title_offsets.npy: the offsets do not match the titles")
         if len(items) and lengths.max() > MAX_TITLE_BYTES:
             raise ArrayError(f"title_text.npy: a title has more than {MAX_TITLE_BYTES} bytes")
-        return cls(
+        made = cls(
             items=items,
             title_text=text,
             title_offsets=offsets,
@@ -284,6 +288,12 @@ class Catalogue:
             genre_bits=_load_genres(folder, len(items), len(genres)),
             genres=genres,
         )
+        try:
+            for _ in made.titles():
+                pass
+        except UnicodeDecodeError as error:
+            raise ArrayError(f"title_text.npy: a title is not UTF-8: {error}") from error
+        return made
 
 
 def _load_genres(folder: Path, item_count: int, genre_count: int) -> NDArray[np.uint8]:

@@ -37,6 +37,8 @@ def import_tensorflow() -> Any:
     Raises:
         ImportError: TensorFlow is not installed or cannot be imported.
     """
+    # Otherwise TensorFlow takes all memory of a GPU, and another process on it gets none.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     # Level 2 reports errors only. It applies to messages after the import.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with nullcontext() if "tensorflow" in sys.modules else without_startup_lines():

@@ -85,11 +85,18 @@ class _Places:
     show_envvar=True,
     help="PEM file of Ed25519 public keys; only releases that one of them has signed are accepted.",
 )
+@click.option(
+    "--signing-key",
+    default="",
+    envvar="MARQUEE_SIGNING_KEY",
+    show_envvar=True,
+    help="PEM file of the Ed25519 private key that signs a promotion; needed with --trusted-keys.",
+)
 @click.pass_context
-def experiments(context: click.Context, store: str, trusted_keys: str) -> None:
+def experiments(context: click.Context, store: str, trusted_keys: str, signing_key: str) -> None:
     """Compare releases or blends on real users: start, show, stop and promote."""
     with _errors_as_one_line():
-        releases = open_store(store, trusted_keys)
+        releases = open_store(store, trusted_keys, signing_key)
         context.obj = _Places(store, releases, ExperimentStore(releases))
 
 

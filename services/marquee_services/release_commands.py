@@ -64,11 +64,19 @@ _by = _text_option(
     show_envvar=True,
     help="PEM file of Ed25519 public keys; only releases that one of them has signed are accepted.",
 )
+@click.option(
+    "--signing-key",
+    default="",
+    envvar="MARQUEE_SIGNING_KEY",
+    show_envvar=True,
+    help="PEM file of the Ed25519 private key that signs what promote and rollback do; needed with "
+    "--trusted-keys.",
+)
 @click.pass_context
-def releases(context: click.Context, store: str, trusted_keys: str) -> None:
+def releases(context: click.Context, store: str, trusted_keys: str, signing_key: str) -> None:
     """List, verify, promote, roll back and sign releases."""
     with errors_as_one_line():
-        context.obj = open_store(store, trusted_keys)
+        context.obj = open_store(store, trusted_keys, signing_key)
 
 
 @releases.command("list")

@@ -25,6 +25,7 @@ from bench.sections import (
     core,
     footprint,
     inference,
+    lists,
     recommend,
     replicas,
 )
@@ -39,6 +40,7 @@ SECTIONS = (
     "computed",
     "concurrency",
     "batch",
+    "lists",
     "inference",
     "footprint",
     "replicas",
@@ -88,6 +90,7 @@ def run(
                 tables["concurrency"] = concurrency.measure(context, echo)
         for name, section in (
             ("batch", batch),
+            ("lists", lists),
             ("inference", inference),
             ("footprint", footprint),
             ("replicas", replicas),

@@ -25,6 +25,7 @@ class BenchConfig:
         levels: Calls in flight at each step of the concurrency sweep.
         batch_users: Users in a BatchRecommend, and the single calls in flight it is compared with.
         large_batch_users: Users in a large BatchRecommend.
+        list_users: Users of BatchRecommend that lists without servers are compared with.
         core_items: Items of the catalogue that the scoring core and retrieval are measured on.
         catalogue_items: Sizes of the catalogues that visitors are measured in; the first is the
             reference of the others.
@@ -46,6 +47,7 @@ class BenchConfig:
     levels: tuple[int, ...] = (1, 8, 64, 256, 512)
     batch_users: int = 128
     large_batch_users: int = 1024
+    list_users: int = 2000
     core_items: int = 1_000_000
     catalogue_items: tuple[int, ...] = (4_000, 200_000, 1_000_000)
     core_rounds: int = 5
@@ -63,6 +65,7 @@ QUICK = BenchConfig(
     seconds=0.4,
     unloaded_s=0.3,
     large_batch_users=256,
+    list_users=200,
     core_items=20_000,
     catalogue_items=(4_000, 30_000),
     core_rounds=1,

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from marquee.cli.table import render
+from marquee_trainer.versions import library_versions
 
 MET, MISSED, NOT_MEASURED = "met", "missed", "not measured"
 _HEADERS = ("figure", "measured", "reference", "ratio", "target", "verdict")
 _ALIGN = "<>>>><"
-_LIBRARIES = ("grpcio", "numpy", "scipy", "tensorflow-cpu", "uvloop", "protobuf")
+_LIBRARIES = ("grpcio", "uvloop", "protobuf")
 _COMPARE = {">=": operator.ge, "<=": operator.le}
 
 
@@ -118,7 +119,7 @@ def machine() -> dict[str, Any]:
         "system": platform.system(),
         "cores": os.cpu_count(),
         "load_average_before": os.getloadavg()[0],
-        "libraries": {name: version(name) for name in _LIBRARIES},
+        "libraries": library_versions() | {name: version(name) for name in _LIBRARIES},
     }
 
 

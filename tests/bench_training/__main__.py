@@ -18,13 +18,13 @@ from implicit.utils import ParameterWarning
 from scipy.sparse import csr_matrix
 
 from marquee.cli.table import render
+from marquee_core.cores import usable_cores
 from marquee_core.ratings import RatingsMatrix
 from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_services.server.options import settings_options
 from marquee_trainer.commands.loading import load_and_split
 from marquee_trainer.commands.settings import AUTO_SPLIT, DataSettings
-from marquee_trainer.cores import usable_cores
 from marquee_trainer.models.cf_model import OnePassModel
 from marquee_trainer.models.neighbours.item_cf import ItemCF
 from marquee_trainer.models.neighbours.user_cf import UserCF

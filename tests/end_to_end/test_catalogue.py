@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,8 @@ async def test_attributes_and_unrated_items_are_served(
     store = ReleaseStore(str(tmp_path / "store"))
     command = ["train", "--data", str(tmp_path / "r.csv"), "--items", str(tmp_path / "films.csv")]
     command += ["--store", store.url, "--models", "ease,item_cf,ials"]
-    result = CliRunner().invoke(marquee_command, command)
+    # In a thread, because the gate runs an event loop of its own.
+    result = await asyncio.to_thread(CliRunner().invoke, marquee_command, command)
     assert result.exit_code == 0, result.output
     assert result.stderr.startswith(f"  loading ratings of {tmp_path / 'r.csv'}\n")
     assert "  publish\n" in result.stderr

@@ -26,15 +26,14 @@ from faults.living import (
     CALL_TIMEOUT_S,
     WAIT_S,
     Load,
-    Row,
     client_of,
     feedback_of,
     pending_lists,
     setting,
     until,
 )
+from faults.rows import Row, report
 from marquee import FeedbackEvent
-from marquee.cli.table import render
 from marquee_core.feedback.log import EventLog
 from marquee_core.release.store import ReleaseStore
 from toy.postgresql import PostgreSQL, programs
@@ -323,11 +322,10 @@ def main() -> int:
         finally:
             if server is not None:
                 server.stop()
-    table = [[row.fault, row.happened, "; ".join(row.wrong) or "survived"] for row in rows]
-    sys.stdout.write(render(["fault", "what happened", "verdict"], table, "lll") + "\n")
+    status = report(rows)
     if server is None:
         sys.stdout.write("PostgreSQL is not installed: its outages were not tested\n")
-    return int(any(row.wrong for row in rows))
+    return status
 
 
 if __name__ == "__main__":

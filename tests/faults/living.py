@@ -1,4 +1,4 @@
-"""A living system for the faults: gateways with a log, users who read and record, and a row."""
+"""A living system for the faults: gateways with a log, and users who read and record."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import marquee
@@ -26,26 +25,6 @@ from toy.release import ITEMS, publish_toy
 WAIT_S = 120.0
 CALL_TIMEOUT_S = 20.0
 _POLL_S = 0.02
-
-
-@dataclass
-class Row:
-    """A fault, and what came of it.
-
-    Attributes:
-        fault: The fault.
-        happened: What happened, in words.
-        wrong: What should not have happened; empty if the fault was survived.
-    """
-
-    fault: str
-    happened: str = ""
-    wrong: list[str] = field(default_factory=list)
-
-    def check(self, holds: bool, otherwise: str) -> None:
-        """Notes what is wrong unless a condition holds."""
-        if not holds:
-            self.wrong.append(otherwise)
 
 
 class Setting:

@@ -27,8 +27,9 @@ from bench.context import RECOMMEND_PATH
 from bench.open_loop import OpenPlan
 from bench.subjects import computed_requests
 from faults.chaos_proxy import ChaosProxy
-from faults.living import CALL_TIMEOUT_S, Row, until
+from faults.living import CALL_TIMEOUT_S, until
 from faults.open_load import Result, run_load
+from faults.rows import Row
 from marquee.cli.table import render
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import CF, GATEWAY, INFERENCE

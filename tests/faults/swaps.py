@@ -21,8 +21,9 @@ import marquee
 from bench.context import RECOMMEND_PATH
 from bench.open_loop import OpenPlan
 from bench.subjects import computed_requests
-from faults.living import Row, until
+from faults.living import until
 from faults.open_load import Result, run_load
+from faults.rows import Row
 from marquee.cli.table import render
 from marquee_core.release.store import ReleaseStore
 from marquee_services.processes import ServiceGroup

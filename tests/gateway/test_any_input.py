@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from gateway.calls import TIMEOUT_S
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
+from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
+from marquee_services.gateway.caching.page_token import PageToken
 
 SERVICE = "marquee.v1.RecommenderService"
 ALLOWED = {
@@ -179,3 +182,20 @@ async def test_no_bytes_make_the_gateway_answer_internal(
     codes = [await codes_of(channel, method, request) for request in requests]
     unexpected = [(r, c) for r, c in zip(requests, codes, strict=True) if not c <= ALLOWED]
     assert not unexpected
+
+
+@pytest.mark.parametrize("offset", [10**6, 2**31, 2**62])
+async def test_a_page_token_beyond_every_list_is_refused(
+    channel: grpc.aio.Channel, offset: int
+) -> None:
+    """Anybody can make one whose checksum is right; no list is longer than the catalogue."""
+    stub = RecommenderServiceStub(channel)
+    first: Any = pb.RecommendRequest(subject=types_pb2.Subject(user_id="u1"), page_size=2)
+    search: Any = pb.SearchItemsRequest(query="film", page_size=2)
+    for method, request in ((stub.Recommend, first), (stub.SearchItems, search)):
+        page: Any = await method(request, timeout=TIMEOUT_S)
+        token = PageToken.decode(page.next_page_token)
+        request.page_token = replace(token, offset=offset).encode()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await method(request, timeout=TIMEOUT_S)
+        assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION

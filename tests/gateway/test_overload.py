@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -237,6 +238,27 @@ async def test_one_caller_cannot_hold_all_batches(services: Any) -> None:
     for call in held:
         call.cancel()
     await services.until(lambda: gateway.bound.calls.batches.total() == 0)
+    await channel.close()
+    await gateway.stop(0.5)
+
+
+async def test_callers_with_tokens_have_shares_of_their_own(services: Any, tmp_path: Path) -> None:
+    """Two identities on one host: what one of them holds is not taken from the other."""
+    file = tmp_path / "tokens"
+    file.write_text("shop recommend first\nsite recommend second\n")
+    gateway, channel, stub = await started(services, max_batches=4, tokens_file=str(file))
+
+    def batch(token: str, count: int) -> Any:
+        metadata = (("authorization", f"Bearer {token}"),)
+        return stub.BatchRecommend(batch_of(count), timeout=TIMEOUT_S, metadata=metadata)
+
+    held = [batch("first", MANY) for _ in range(2)]
+    await asyncio.gather(*(call.read() for call in held))
+    code, reason, _ = await error_of(batch("first", 1).read())
+    assert (code, reason) == (EXHAUSTED, "OVERLOADED")
+    assert len((await batch("second", 1).read()).answers) == 1
+    for call in held:
+        call.cancel()
     await channel.close()
     await gateway.stop(0.5)
 

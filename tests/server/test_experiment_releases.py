@@ -44,7 +44,7 @@ class Refusing(Trial):
     def __init__(self) -> None:
         """Needs no processes."""
 
-    async def run(self, release_id: str) -> None:
+    async def run(self, release_id: str, digest: str) -> None:
         """Refuses a release."""
         raise ArtifactError(f"{release_id} would take the server down")
 

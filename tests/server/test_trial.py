@@ -45,10 +45,10 @@ host = start_trial_host({"cf": load})
 async def main():
     trial = Trial("cf", settings, host)
     print(host.pid, flush=True)
-    for name in sys.argv[3:]:
+    for name in sys.argv[4:]:
         (cache / name).mkdir(exist_ok=True)
         try:
-            await trial.run(name)
+            await trial.run(name, sys.argv[3])
             print(name, "passed", flush=True)
         except Exception as error:
             print(name, type(error).__name__, error, flush=True)
@@ -57,9 +57,9 @@ asyncio.run(main())
 """
 
 
-def run(cache: Path, timeout: float, *release_ids: str) -> list[str]:
+def run(cache: Path, timeout: float, *release_ids: str, digest: str = "d") -> list[str]:
     """Tries releases one after the other, as a server would; returns what came out."""
-    command = [sys.executable, "-c", _SCRIPT, str(cache), str(timeout), *release_ids]
+    command = [sys.executable, "-c", _SCRIPT, str(cache), str(timeout), digest, *release_ids]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()[1:]
@@ -87,16 +87,18 @@ def test_a_release_that_hangs_is_refused_in_time(tmp_path: Path) -> None:
 
 
 def test_a_release_that_has_passed_is_not_tried_again(tmp_path: Path) -> None:
-    """A server that restarts is ready sooner."""
+    """A server that restarts is ready sooner; another release of the same id is tried."""
     assert run(tmp_path, 100, "good", "good") == ["good passed"] * 2
     assert run(tmp_path, 100, "good") == ["good passed"]
     assert (tmp_path / "tried").read_text() == "x"
+    assert run(tmp_path, 100, "good", digest="changed") == ["good passed"]
+    assert (tmp_path / "tried").read_text() == "xx"
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_no_process_outlives_the_server(tmp_path: Path, number: signal.Signals) -> None:
     """However the server ends, and although a trial hangs."""
-    command = [sys.executable, "-c", _SCRIPT, str(tmp_path), "1000", "hang"]
+    command = [sys.executable, "-c", _SCRIPT, str(tmp_path), "1000", "d", "hang"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         host = int(server.stdout.readline())

@@ -69,7 +69,7 @@ def test_the_data_check_of_the_example_prints_what_is_shown(
         Path(name).write_text(content)
     result = CliRunner().invoke(data, arguments)
     assert result.exit_code == 0
-    assert result.output.startswith(shown)
+    assert result.stdout.startswith(shown)
 
 
 def test_the_comparison_with_the_write_up_names_its_source() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from marquee_trainer.cores import usable_cores
+from marquee_core.cores import usable_cores
 from marquee_trainer.threads import blas_threads, threads_of_system
 
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
 
-from marquee_trainer.cores import usable_cores
+from marquee_core.cores import usable_cores
 
 T = TypeVar("T")
 

@@ -16,6 +16,7 @@ from marquee_core.experiments.experiment import (
     ExperimentError,
     new_secret,
 )
+from marquee_core.json_text import parse_json
 from marquee_core.release.store import ReleaseStore
 
 _FILE = "experiments"
@@ -177,11 +178,11 @@ def _parse(content: bytes | None) -> list[Experiment]:
     if content is None:
         return []
     try:
-        raw = json.loads(content)
+        raw = parse_json(content, f"file {_FILE!r}")
         if raw["format"] != _FORMAT:
             raise ValueError(f"format {raw['format']} is not {_FORMAT}")
         experiments = [Experiment.from_json(each) for each in raw["experiments"]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise ArtifactError(f"damaged file {_FILE!r}: {reason_of(error)}") from error
     if sum(experiment.is_running for experiment in experiments) > 1:
         raise ArtifactError(f"damaged file {_FILE!r}: more than one experiment is running")

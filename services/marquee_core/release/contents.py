@@ -137,12 +137,25 @@ def open_release(
     if backend == GATEWAY:
         prefixes += (f"{PRECOMPUTED}/", f"{_ATTRIBUTES}/")
     folder = store.open(manifest, lambda path: path.startswith(prefixes) or path == ENSEMBLE, cache)
+    return read_release(manifest, folder), names
+
+
+def read_release(manifest: Manifest, folder: Path) -> ReleaseFiles:
+    """Reads what every server needs from the files of a release.
+
+    Args:
+        manifest: The release's manifest.
+        folder: The folder of its files, whose digests have been verified.
+
+    Raises:
+        ArtifactError: A file is missing or damaged.
+    """
     matrix = RatingsMatrix.load(folder / _DATA, manifest.data.user_count, manifest.data.item_count)
     baseline = Baseline.load(folder / _BASELINE, manifest.data.item_count)
     _check_ratings(matrix, baseline, manifest.data)
     limit = manifest.data.dislike_limit
     data = ReleaseData(matrix, baseline, dislike_limit=-math.inf if limit is None else limit)
-    return ReleaseFiles(manifest, folder, data), names
+    return ReleaseFiles(manifest, folder, data)
 
 
 def _check_ratings(matrix: RatingsMatrix, baseline: Baseline, data: DataEntry) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from marquee_core.arrays import Float32, Float64
 from marquee_core.errors import ArtifactError, reason_of
+from marquee_core.json_text import parse_json
 from marquee_core.output import Output
 from marquee_core.release.manifest import Manifest
 from marquee_core.service_names import GATEWAY
@@ -130,9 +131,9 @@ class Ensemble:
         try:
             pairs = {
                 frozenset(row["backends"]): BlendPair(_blend(row["rating"]), _blend(row["ranking"]))
-                for row in json.loads(path.read_text())
+                for row in parse_json(path.read_bytes(), "ensemble")
             }
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ArtifactError(f"damaged ensemble: {reason_of(error)}") from error
         for backends, pair in pairs.items():
             for model in pair.models():

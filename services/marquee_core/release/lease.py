@@ -21,7 +21,8 @@ from types import TracebackType
 from typing import Self
 
 from marquee_core.errors import ArtifactError
-from marquee_core.release.storage import Storage, parse_json
+from marquee_core.json_text import parse_json
+from marquee_core.release.storage import Storage
 
 EXPIRES_S = 600.0
 _RENEWALS = 6

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from marquee_core.errors import ArtifactError
+from marquee_core.json_text import parse_json
 from marquee_core.output import Output
 from marquee_core.release.fields import Fields
 from marquee_core.release.manifest import (
@@ -20,7 +21,6 @@ from marquee_core.release.manifest import (
     ModelEntry,
 )
 from marquee_core.release.signing import SIGNATURE_NAME
-from marquee_core.release.storage import parse_json
 from marquee_core.release.verdict import Verdict, parse_verdict
 from marquee_core.service_names import SERVICES
 

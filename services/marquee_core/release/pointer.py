@@ -7,6 +7,10 @@
 carries the latest change itself: whoever comes next records that in the audit first if its author
 was killed before doing so. The audit is therefore complete, and a damaged `production` can be
 restored from it.
+
+Where keys are trusted, one of them must have signed the pointer, and a pointer that is older than
+one that was read before is refused. Otherwise whoever can write to the store could choose among the
+signed releases.
 """
 
 from __future__ import annotations
@@ -15,18 +19,25 @@ import getpass
 import json
 import socket
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 from marquee_core.errors import ArtifactError, reason_of
+from marquee_core.json_text import parse_json
 from marquee_core.release.manifest import check_release_id
-from marquee_core.release.storage import Storage, parse_json
+from marquee_core.release.signing import Signer, TrustedKeys
+from marquee_core.release.storage import Storage
 
 PRODUCTION = "production"
 AUDIT = "audit"
 PROMOTE, ROLLBACK = "promote", "rollback"
 _HISTORY_LIMIT = 100
 _MAX_TEXT = 1000
+_WHAT = f"the file {PRODUCTION!r}"
+_NO_KEY = (
+    "trusted keys are set, so servers accept only a signed change of the release in production; "
+    "sign it with --signing-key"
+)
 
 
 @dataclass(frozen=True)
@@ -60,12 +71,21 @@ class Production:
         promoted_at: Time of the change that put it there, RFC 3339.
         history: The ids of the releases in production before it, the most recent first.
         change: The change that put it there.
+        signature: The key's id and its signature of all that; "" if it is not signed.
     """
 
     release_id: str
     promoted_at: str
     history: tuple[str, ...]
     change: Change
+    signature: str = ""
+
+    def signed_content(self) -> bytes:
+        """What a signature is over. It can be no manifest, which keys sign as well."""
+        fields = asdict(self)
+        del fields["signature"]
+        text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+        return f"{PRODUCTION}\n{text}".encode()
 
     def to_json(self) -> bytes:
         """The JSON that `from_json` reads."""
@@ -89,6 +109,7 @@ class Production:
                 _text(raw, "promoted_at"),
                 tuple(check_release_id(release_id) for release_id in history),
                 Change(0, PROMOTE, "", "", "", False) if change is None else _change(change),
+                _text({"signature": "", **raw}, "signature"),
             )
         except (KeyError, TypeError, AttributeError, ValueError, ArtifactError) as error:
             raise ArtifactError(f"damaged {what}: {reason_of(error)}") from error
@@ -110,21 +131,42 @@ Choose = Callable[[Production | None], tuple[str, tuple[str, ...]]]
 class ProductionPointer:
     """Reads and changes which release is in production."""
 
-    def __init__(self, storage: Storage) -> None:
-        """Takes the storage of the release store."""
+    def __init__(
+        self, storage: Storage, trusted: TrustedKeys | None = None, signer: Signer | None = None
+    ) -> None:
+        """Takes the storage of the release store, and keys.
+
+        Args:
+            storage: The storage.
+            trusted: The keys of which one must have signed the pointer; None to accept any.
+            signer: Signs changes; None to leave them unsigned.
+        """
         self._storage = storage
+        self.trusted, self.signer = trusted, signer
+        self._newest = 0
 
     def read(self) -> Production | None:
         """The release in production; None if no release has been promoted yet.
 
         Raises:
-            ArtifactError: The file that names it is damaged.
+            ArtifactError: The file that names it is damaged, or it is not signed by a trusted key
+                or older than one that was read before.
             OSError: The store cannot be read.
         """
         try:
-            return Production.from_json(self._storage.read(PRODUCTION))
+            state = Production.from_json(self._storage.read(PRODUCTION))
         except FileNotFoundError:
             return None
+        self._check(state)
+        if self.trusted is not None:
+            number = state.change.number
+            if number < self._newest:
+                raise ArtifactError(
+                    f"{_WHAT} is older than one that was read before: its change has the number "
+                    f"{number}, after {self._newest}"
+                )
+            self._newest = number
+        return state
 
     def change(
         self, action: str, choose: Choose, *, by: str = "", why: str = "", forced: bool = False
@@ -132,7 +174,8 @@ class ProductionPointer:
         """Changes the release in production, and records the change in the audit.
 
         If others change it at the same time, `choose` is called again with what they left. If the
-        file is damaged, `choose` gets the state that the audit recorded last.
+        file is damaged, or is not signed by one of the trusted keys, `choose` gets the latest state
+        of the audit that is.
 
         Args:
             action: `promote` or `rollback`.
@@ -143,12 +186,15 @@ class ProductionPointer:
 
         Raises:
             ValueError: `by` or `why` is longer than 1,000 characters.
+            ArtifactError: Trusted keys are set, and the change would not be signed.
             SwapConflictError: Others changed it again and again for about a minute.
             OSError: The store cannot be read or written to.
         """
         author = by or default_author()
         if max(len(author), len(why)) > _MAX_TEXT:
             raise ValueError(f"author and reason may have at most {_MAX_TEXT} characters each")
+        if self.trusted is not None and self.signer is None:
+            raise ArtifactError(_NO_KEY)
 
         def apply(content: bytes | None) -> bytes:
             before = self._state(content)
@@ -162,7 +208,12 @@ class ProductionPointer:
                 forced,
             )
             now = datetime.now(UTC).isoformat()
-            return Production(release_id, now, history[:_HISTORY_LIMIT], change).to_json()
+            state = Production(release_id, now, history[:_HISTORY_LIMIT], change)
+            if self.signer is not None:
+                signature = self.signer.sign(state.signed_content()).decode().strip()
+                state = replace(state, signature=signature)
+            self._check(state)
+            return state.to_json()
 
         after = Production.from_json(self._storage.update(PRODUCTION, apply))
         self._record(after)
@@ -184,8 +235,8 @@ class ProductionPointer:
             for name in (names[:limit] if limit else names)
         ]
         try:
-            current = self.read()
-        except ArtifactError:
+            current = Production.from_json(self._storage.read(PRODUCTION))
+        except (ArtifactError, FileNotFoundError):
             current = None
         newest = states[0].change.number if states else 0
         if current is not None and current.change.number > newest:
@@ -198,11 +249,40 @@ class ProductionPointer:
             return None
         try:
             state = Production.from_json(content)
+            self._check(state)
         except ArtifactError:
-            recorded = self.audit(1)
-            return recorded[0] if recorded else None
+            return self._newest_recorded()
         self._record(state)
+        if self.trusted is not None:
+            # An earlier file, which was signed as well, may have been put back.
+            recorded = self._newest_recorded()
+            if recorded is not None and recorded.change.number > state.change.number:
+                return recorded
         return state
+
+    def _newest_recorded(self) -> Production | None:
+        """The latest state in the audit; where keys are trusted, the latest that is signed."""
+        for name in sorted(self._names(), reverse=True):
+            state = Production.from_json(self._storage.read(f"{AUDIT}/{name}"))
+            if self._is_trusted(state):
+                return state
+        return None
+
+    def _check(self, state: Production) -> None:
+        """Checks the signature of a state.
+
+        Raises:
+            ArtifactError: Keys are trusted, and none of them has signed it.
+        """
+        if self.trusted is not None:
+            self.trusted.check(state.signed_content(), state.signature.encode(), _WHAT)
+
+    def _is_trusted(self, state: Production) -> bool:
+        try:
+            self._check(state)
+        except ArtifactError:
+            return False
+        return True
 
     def _next_number(self, before: Production | None) -> int:
         recorded = max((int(name.partition(".")[0]) for name in self._names()), default=0)

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from marquee_core.errors import ArtifactError
+from marquee_core.json_text import parse_json
 from marquee_core.release.pointer import PRODUCTION
-from marquee_core.release.storage import parse_json
 from marquee_core.release.store import ReleaseStore
 from marquee_core.release.transfer import remove_left_overs
 from marquee_core.release.verdicts import delete_verdicts, judged_releases

@@ -1,8 +1,9 @@
-"""Signs manifests with Ed25519 and verifies the signatures.
+"""Signs manifests and the production pointer with Ed25519, and verifies the signatures.
 
 A manifest lists the SHA-256 digest of every file of its release, so a signed manifest stands for
 the whole release. The signature is over the bytes of `manifest.json` and is kept beside it, in
-`manifest.sig`: one line for each key, `<key id> <signature in base64>`.
+`manifest.sig`: one line for each key, `<key id> <signature in base64>`. The pointer holds such a
+line itself; see `pointer.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -54,7 +55,7 @@ class TrustedKeys:
             block = _PEM_BEGIN + part.partition(_PEM_END)[0] + _PEM_END + "\n"
             try:
                 key = serialization.load_pem_public_key(block.encode())
-            except ValueError as error:
+            except (ValueError, UnsupportedAlgorithm) as error:
                 raise KeyFileError(f"{path}: not a public key in PEM: {error}") from error
             if not isinstance(key, Ed25519PublicKey):
                 raise KeyFileError(f"{path}: a key is not an Ed25519 key")
@@ -63,38 +64,38 @@ class TrustedKeys:
             raise KeyFileError(f"{path}: there is no public key in it")
         return cls(keys)
 
-    def check(self, manifest: bytes, signatures: bytes, release_id: str) -> None:
-        """Checks that one of the keys has signed a manifest.
+    def check(self, content: bytes, signatures: bytes, what: str) -> None:
+        """Checks that one of the keys has signed something.
 
         Args:
-            manifest: The bytes of the manifest.
-            signatures: The content of `manifest.sig`; empty if there is none.
-            release_id: The release, for errors.
+            content: What was signed.
+            signatures: A line for each signature; empty if there is none.
+            what: What it is, for errors, such as `release 20260101T000000Z-0`.
 
         Raises:
             ArtifactError: None of the keys has signed it.
         """
         if not signatures:
-            raise ArtifactError(f"release {release_id} is not signed, but trusted keys are set")
+            raise ArtifactError(f"{what} is not signed, but trusted keys are set")
         for line in signatures.decode(errors="replace").splitlines()[:_MAX_SIGNATURES]:
             name, _, encoded = line.partition(" ")
             key = self.keys.get(name)
             if key is None:
                 continue
             try:
-                key.verify(base64.b64decode(encoded, validate=True), manifest)
+                key.verify(base64.b64decode(encoded, validate=True), content)
             except (InvalidSignature, binascii.Error, ValueError) as error:
                 raise ArtifactError(
-                    f"the signature of release {release_id} by the key {name} is wrong: the "
-                    "manifest was changed after it was signed"
+                    f"the signature of {what} by the key {name} is wrong: it was changed after it "
+                    "was signed"
                 ) from error
             return
-        raise ArtifactError(f"release {release_id} is signed by none of the trusted keys")
+        raise ArtifactError(f"{what} is signed by none of the trusted keys")
 
 
 @dataclass(frozen=True)
 class Signer:
-    """Signs manifests with a private key."""
+    """Signs with a private key."""
 
     _key: Ed25519PrivateKey
 
@@ -107,7 +108,7 @@ class Signer:
         """
         try:
             key = serialization.load_pem_private_key(_read(path), None)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise KeyFileError(f"{path}: not a private key in PEM: {error}") from error
         if not isinstance(key, Ed25519PrivateKey):
             raise KeyFileError(f"{path}: not an Ed25519 key")
@@ -118,9 +119,9 @@ class Signer:
         """The id of the key."""
         return key_id(self._key.public_key())
 
-    def sign(self, manifest: bytes) -> bytes:
-        """The line of `manifest.sig` for a manifest."""
-        signature = base64.b64encode(self._key.sign(manifest)).decode()
+    def sign(self, content: bytes) -> bytes:
+        """The line of a signature: the key's id and the signature, with a line break."""
+        signature = base64.b64encode(self._key.sign(content)).decode()
         return f"{self.id} {signature}\n".encode()
 
 

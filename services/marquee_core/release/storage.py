@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import random
 import tempfile
@@ -32,7 +31,6 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from marquee_core.errors import ArtifactError, reason_of
 from marquee_core.redaction import redact
 
 PARTIAL = ".partial-"
@@ -71,26 +69,6 @@ class Versioned:
 
     content: bytes | None
     version: str
-
-
-def parse_json(content: bytes, what: str) -> Any:
-    """Parses JSON without NaN and infinities.
-
-    Args:
-        content: The JSON in UTF-8.
-        what: What it is, for the error.
-
-    Raises:
-        ArtifactError: It is not valid JSON.
-    """
-    try:
-        return json.loads(content.decode(), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"damaged {what}: {reason_of(error)}") from error
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"not valid JSON: {name} is not a number")
 
 
 class Storage:
@@ -187,6 +165,20 @@ class Storage:
             os.link(finished, target)
         sync(target.parent)
 
+    def replace(self, path: str, content: bytes) -> None:
+        """Writes a file, new or in place of another; it appears complete or not at all.
+
+        Raises:
+            OSError: The store cannot be written to.
+        """
+        if not self.is_local:
+            self.call(self.fs.pipe_file, self.path(path), content)
+            return
+        target = Path(self.path(path))
+        with _finished_file(target, content) as finished:
+            finished.replace(target)
+        sync(target.parent)
+
     def swap(self, path: str, content: bytes, version: str) -> None:
         """Replaces a file if it still has the version that was read (compare and swap).
 
@@ -205,13 +197,7 @@ class Storage:
         with self._lock(path):
             if self.read_versioned(path).version != version:
                 raise SwapConflictError(f"{path} was changed by somebody else")
-            if self.is_local:
-                target = Path(self.path(path))
-                with _finished_file(target, content) as finished:
-                    finished.replace(target)
-                sync(target.parent)
-            else:
-                self.call(self.fs.pipe_file, self.path(path), content)
+            self.replace(path, content)
 
     def update(self, path: str, change: Callable[[bytes | None], bytes]) -> bytes:
         """Changes a file; if somebody else changes it meanwhile, starts again from their content.

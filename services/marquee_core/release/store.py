@@ -10,6 +10,7 @@ manifest of that id exists.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -68,7 +69,7 @@ class ReleaseStore:
         """
         self.storage = Storage(url)
         self.url = url
-        self.pointer = ProductionPointer(self.storage)
+        self.pointer = ProductionPointer(self.storage, trusted, signer)
         self.trusted, self.signer = trusted, signer
         self._transfer = Transfer(self.storage)
         self._opened: dict[str, dict[str, FileEntry]] = {}  # the entries of copied files
@@ -107,8 +108,17 @@ class ReleaseStore:
                 f"there is no release {release_id!r} in {self.storage.url}"
             ) from error
         if self.trusted is not None:
-            self.trusted.check(content, self._signatures(release_id), release_id)
+            self.trusted.check(content, self._signatures(release_id), f"release {release_id}")
         return parse_manifest(content, release_id)
+
+    def manifest_digest(self, release_id: str) -> str:
+        """The SHA-256 of a release's manifest, which stands for its content.
+
+        Raises:
+            ArtifactError: As for `manifest`.
+            OSError: The store cannot be read.
+        """
+        return hashlib.sha256(self.manifest(release_id).to_json().encode()).hexdigest()
 
     def publish(self, folder: Path, manifest: Manifest) -> None:
         """Publishes a release; it becomes visible only once all its files are stored.

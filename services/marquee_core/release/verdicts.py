@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import Any
 
 from marquee_core.errors import ArtifactError, reason_of
+from marquee_core.json_text import parse_json
 from marquee_core.release.manifest import Manifest, check_release_id
-from marquee_core.release.storage import Storage, parse_json
+from marquee_core.release.storage import Storage
 from marquee_core.release.verdict import Verdict, parse_verdict
 
 FOLDER = "verdicts"
@@ -29,7 +31,7 @@ def record_verdict(storage: Storage, verdict: Verdict) -> None:
     """
 
     def add(content: bytes | None) -> bytes:
-        before = [] if content is None else parse_json(content, FOLDER)["verdicts"]
+        before = [] if content is None else _listed(content, f"verdicts of {verdict.release_id}")
         kept = [*before, asdict(verdict)][-_KEPT:]
         return (json.dumps({"verdicts": kept}, indent=2, allow_nan=False) + "\n").encode()
 
@@ -48,11 +50,7 @@ def recorded_verdicts(storage: Storage, release_id: str) -> list[Verdict]:
     except FileNotFoundError:
         return []
     where = f"verdicts of {release_id}"
-    try:
-        found = parse_json(content, where)["verdicts"]
-        return [parse_verdict(raw, where) for raw in found]
-    except (KeyError, TypeError) as error:
-        raise ArtifactError(f"damaged {where}: {reason_of(error)}") from error
+    return [parse_verdict(raw, where) for raw in _listed(content, where)]
 
 
 def latest_verdict(storage: Storage, manifest: Manifest) -> Verdict | None:
@@ -83,6 +81,13 @@ def judged_releases(storage: Storage) -> list[str]:
         for name in names
         if name.endswith(_SUFFIX) and not name.startswith(".")
     ]
+
+
+def _listed(content: bytes, where: str) -> list[Any]:
+    try:
+        return list(parse_json(content, where)["verdicts"])
+    except (KeyError, TypeError) as error:
+        raise ArtifactError(f"damaged {where}: {reason_of(error)}") from error
 
 
 def _path(release_id: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from marquee_core.errors import ArtifactError
+from marquee_core.json_text import parse_json
 from marquee_core.scorers.hyperparameters import ModelConfig
 
 ConfigT = TypeVar("ConfigT", bound=ModelConfig)
@@ -34,6 +35,6 @@ def load_config(folder: Path, config_type: type[ConfigT]) -> ConfigT:
             out of range.
     """
     try:
-        return config_type(**json.loads((folder / _FILE).read_text()))
-    except (OSError, ValueError, TypeError) as error:
+        return config_type(**parse_json((folder / _FILE).read_bytes(), _FILE))
+    except (OSError, ValueError, TypeError, OverflowError) as error:
         raise ArtifactError(f"{_FILE}: {error}") from error

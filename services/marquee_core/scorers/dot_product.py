@@ -16,6 +16,7 @@ import numpy as np
 
 from marquee_core.arrays import Float32, Int32, load_array, save_array
 from marquee_core.errors import ArtifactError
+from marquee_core.json_text import parse_json
 from marquee_core.output import Output
 from marquee_core.ratings import Profiles
 from marquee_core.scorers.scorer import ReleaseData
@@ -275,7 +276,7 @@ def _load_fold_in(
         ArtifactError: A file is missing or damaged.
     """
     try:
-        raw = json.loads((folder / _KIND).read_text())
+        raw = parse_json((folder / _KIND).read_bytes(), _KIND)
         kind = raw.pop("kind")
         numbers = {str(name): float(value) for name, value in raw.items()}
         if kind == "ridge":
@@ -283,7 +284,7 @@ def _load_fold_in(
         if kind != "encoder":
             raise ValueError(f"unknown kind {kind!r}")
         scale = EncoderScale(**numbers)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ArtifactError(f"{_KIND}: {error!r}") from error
     shape = item_vectors.shape[0], item_vectors.shape[1] - 1
     return EncoderFoldIn(

@@ -11,6 +11,7 @@ import numpy as np
 
 from marquee_core.arrays import Float32, Int32, Int64, load_array, save_array
 from marquee_core.errors import ArtifactError
+from marquee_core.json_text import parse_json
 from marquee_core.ratings import Profiles
 from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.scorer import ReleaseData
@@ -50,8 +51,8 @@ class NeighbourTerm:
         """
         items = data.matrix.item_count
         try:
-            weight = float(json.loads((folder / _WEIGHT).read_text())["weight"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            weight = float(parse_json((folder / _WEIGHT).read_bytes(), _WEIGHT)["weight"])
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise ArtifactError(f"{_WEIGHT}: {error!r}") from error
         indptr = load_array(folder / "neighbour_indptr.npy", np.int64, (items + 1,))
         if indptr[0] != 0 or bool((np.diff(indptr) < 0).any()):

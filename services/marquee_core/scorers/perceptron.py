@@ -16,6 +16,7 @@ import numpy as np
 
 from marquee_core.arrays import Float32, Int32, load_array, save_array
 from marquee_core.errors import ArtifactError
+from marquee_core.json_text import parse_json
 from marquee_core.output import Output
 from marquee_core.ratings import Profiles
 from marquee_core.scorers.neighbour_term import NeighbourTerm
@@ -125,11 +126,11 @@ class PerceptronScorer:
         own = folder / _FOLDER
         items = data.matrix.item_count
         try:
-            raw = json.loads((own / _SCALARS).read_text())
+            raw = parse_json((own / _SCALARS).read_bytes(), _SCALARS)
             factor_weight = float(raw["factor_weight"])
             hidden_layers, has_products = int(raw["hidden_layers"]), bool(raw["products"])
             has_neighbours = bool(raw["neighbours"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise ArtifactError(f"{_SCALARS}: {error!r}") from error
         if not np.isfinite(factor_weight) or not 0 <= hidden_layers < 100:
             raise ArtifactError(f"{_SCALARS}: a number is out of range")

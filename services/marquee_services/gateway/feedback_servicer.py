@@ -70,7 +70,7 @@ class FeedbackServicer(feedback_service_pb2_grpc.FeedbackServiceServicer):
         """Records a batch of events."""
         validate(request)
         self._check_scale(request)
-        appended = await self._writer.append([_event(event) for event in request.events])
+        appended = await self._writer.append([event_of(event) for event in request.events])
         for outcome, count in (
             ("recorded", appended.recorded),
             ("duplicate", appended.duplicates),
@@ -171,7 +171,7 @@ class FeedbackServicer(feedback_service_pb2_grpc.FeedbackServiceServicer):
             raise InvalidFields(violations)
 
 
-def _event(message: pb.FeedbackEvent) -> FeedbackEvent:
+def event_of(message: pb.FeedbackEvent) -> FeedbackEvent:
     """Converts a validated event; the log replaces a time that is later than its own."""
     value = message.stars if message.HasField("stars") else message.share_watched
     time_us = message.time.ToMicroseconds() if message.HasField("time") else _LATER
@@ -212,6 +212,9 @@ def _place(token: PageToken | None) -> tuple[int, int] | None:
     if token is None:
         return None
     try:
-        return int(token.release_id), token.offset
+        time_us = int(token.release_id)
     except ValueError as error:
         raise PageTokenMismatch("damaged") from error
+    if abs(time_us) >= _LATER:  # no database holds it
+        raise PageTokenMismatch("damaged")
+    return time_us, token.offset

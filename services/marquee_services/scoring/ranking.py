@@ -82,6 +82,10 @@ class _Ranker:
         return found
 
 
+class ScoresNotFinite(RuntimeError):
+    """A model returned scores that are not finite; the release is withdrawn if that goes on."""
+
+
 def check_plan(engine: Engine, plan: RankingPlan) -> None:
     """Checks that a backend has the models of a plan.
 
@@ -310,7 +314,19 @@ def _weighted_sums(
             for row in np.flatnonzero(unknown).tolist():
                 abstaining[row].append(name)
         sums += weights[name] * outputs[name]
+    _check_finite(sums, outputs)
     return sums, abstaining
+
+
+def _check_finite(sums: Float32, outputs: Mapping[str, Float32]) -> None:
+    """Lets no score that is not a number reach a caller.
+
+    Raises:
+        ScoresNotFinite: A score is NaN or infinite.
+    """
+    if not np.isfinite(sums).all():
+        names = [name for name, scores in outputs.items() if not np.isfinite(scores).all()]
+        raise ScoresNotFinite(f"scores of {', '.join(names) or 'the sum'} are not finite")
 
 
 def _own_best(

@@ -92,7 +92,7 @@ class CallsInProgress:
         """Checks that a batch may begin.
 
         Args:
-            caller: The caller's host.
+            caller: The caller's identity or host.
 
         Raises:
             TooManyBatches: The limit of batches in progress, or of this caller's, is reached.
@@ -134,7 +134,7 @@ class ObservedCall:
     Attributes:
         name: Name of the method.
         scope: Its request id and its trace.
-        caller: The host of a batch's caller; "" for a single call.
+        caller: A batch's caller: the identity, or the host of one without; "" for a single call.
         code: Name of the status code that the call ends with.
         begun: Whether the request has arrived, and the call is in progress.
     """
@@ -153,7 +153,7 @@ class ObservedCall:
         self._calls = calls
         self.name = name
         self.scope = scope
-        # Callers on the same host cannot be told apart, nor can those behind a proxy.
+        # Without tokens, callers on the same host or behind a proxy cannot be told apart.
         self.caller = peer.rpartition(":")[0] if peer.startswith("ip") else peer
         self.code = "OK"
         self.begun = False
@@ -161,6 +161,14 @@ class ObservedCall:
     def __enter__(self) -> Self:
         self._start = time.perf_counter()
         return self
+
+    def identify(self, name: str) -> None:
+        """Takes the identity of a batch's caller, once it is known; "" if there is none.
+
+        Callers who share a host, for example behind a proxy, then have shares of their own.
+        """
+        if name and self.caller:
+            self.caller = name
 
     def check(self) -> None:
         """Checks that the call may begin; done before its message is read as well.

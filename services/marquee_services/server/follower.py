@@ -248,16 +248,17 @@ class ReleaseFollower(Generic[_R]):
         except Exception as error:
             if watch is not None:
                 watch.add(error)
-                self._withdraw_if_bad(release_id, watch)
+                if why := watch.verdict():
+                    self.withdraw(release_id, why)
             raise
         if watch is not None:
             watch.add(None)
         return result
 
-    def _withdraw_if_bad(self, release_id: str, watch: SwapWatch) -> None:
-        why = watch.verdict()
+    def withdraw(self, release_id: str, why: str) -> None:
+        """Refuses a loaded release for a reason, if there is another one that was promoted."""
         has_other = any(name != release_id and self.has_promoted(name) for name in self._loaded)
-        if why and has_other and release_id not in self._refusals:
+        if has_other and release_id not in self._refusals:
             self.refusals += 1
             _log.error("release_withdrawn", release_id=release_id, why=why)
             self._refusals.add(release_id, why, "")
@@ -285,10 +286,7 @@ class ReleaseFollower(Generic[_R]):
                 await self._replace_damaged(release_id)
 
     async def _replace_damaged(self, release_id: str) -> None:
-        """Drops a release whose copy is damaged for another one, if there is one.
-
-        A release that is loaded for an experiment only is none: it was never promoted.
-        """
+        """Drops a release whose copy is damaged, if there is another one that was promoted."""
 
         def others() -> list[str]:
             return [name for name in self._loaded if name != release_id and self.has_promoted(name)]
@@ -331,7 +329,8 @@ class ReleaseFollower(Generic[_R]):
             if self._copies is not None:
                 await self._thread.run(self._copies.hold, release_id)
             if self._trial is not None and self._has_choice:
-                await self._trial.run(release_id)
+                digest = await self._thread.run(self._store.manifest_digest, release_id)
+                await self._trial.run(release_id, digest)
             release = await self._thread.run(self._load, release_id)
         except (OSError, MemoryError) as error:
             # Perhaps the store is away, or the disk or the memory is full for the moment.

@@ -23,7 +23,7 @@ from marquee_services.errors import (
     Overloaded,
     ServiceError,
 )
-from marquee_services.server.access import AccessControl
+from marquee_services.server.access import AccessControl, caller_name
 from marquee_services.server.call_scope import REQUEST_ID_KEY, CallScope
 from marquee_services.server.calls import CallLimits, CallsInProgress, ObservedCall, Probe
 from marquee_services.server.lanes import LANE, Lane, lane_of
@@ -169,9 +169,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             with self._observe(name, method, context, context.peer()) as observed:
                 try:
                     seconds = self._seconds(context)
-                    observed.check()
                     if self._access is not None:
                         await self._access.admit(method, context)
+                        observed.identify(caller_name())
+                    observed.check()
                     with TimeLimit(min(seconds, self._limits.receive_s)) as limit:
                         request = await read(context)
                         observed.begin()

@@ -17,11 +17,12 @@ from urllib.parse import urlsplit
 
 import jwt
 import structlog
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from marquee_services.errors import Unauthenticated
 from marquee_services.server.access import Caller, Scope
-from marquee_services.server.reloading import UnusableFile
+from marquee_services.server.reloading import UnusableFile, read_utf8
 from marquee_services.server.settings import is_loopback
 
 _log = structlog.get_logger()
@@ -83,7 +84,7 @@ class JSONWebTokens:
             ):
                 raise UnusableFile(f"the keys at {keys!r} must be fetched with https")
         else:
-            self._take(Path(keys).read_text())
+            self._take(read_utf8(Path(keys)))
 
     def refresh(self) -> None:
         """Reads the keys again; if that fails, it is logged and the keys stay."""
@@ -93,7 +94,7 @@ class JSONWebTokens:
                 self._start_fetch()
             return
         try:
-            self._take(Path(self._source).read_text())
+            self._take(read_utf8(Path(self._source)))
         except OSError as error:
             _log.error("token_keys_refused", source=self._source, error=str(error))
 
@@ -153,7 +154,11 @@ class JSONWebTokens:
         given = words.split() if isinstance(words, str) else words
         scopes = frozenset(scope for scope in Scope if isinstance(given, list) and scope in given)
         name = "".join(c if c.isprintable() else "?" for c in str(claims["sub"])[:_MAX_NAME])
-        return Caller(f"subject:{name}", scopes, float(claims["exp"]))
+        try:
+            expires = float(claims["exp"])
+        except OverflowError as error:
+            raise Unauthenticated("the token's expiry is no time") from error
+        return Caller(f"subject:{name}", scopes, expires)
 
     def _start_fetch(self) -> None:
         """Fetches the keys in the background, unless that is in progress or was done just now."""
@@ -218,15 +223,19 @@ def _parse(text: str) -> dict[str, Any]:
     if text.lstrip().startswith("{"):
         try:
             found = jwt.PyJWKSet.from_dict(json.loads(text)).keys
-        except (jwt.PyJWTError, ValueError) as error:
+        except (jwt.PyJWTError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a JSON Web Key Set: {error}") from error
         usable = [
             key
             for key in found
             if key.algorithm_name in _ALGORITHMS and key.public_key_use != "enc"
         ]
-        return {key.key_id or str(number): key for number, key in enumerate(usable)}
-    return {str(number): load_pem_public_key(pem) for number, pem in enumerate(_pems(text))}
+        ids = [key.key_id if isinstance(key.key_id, str) else "" for key in usable]
+        return {name or str(n): key for n, (name, key) in enumerate(zip(ids, usable, strict=True))}
+    try:
+        return {str(number): load_pem_public_key(pem) for number, pem in enumerate(_pems(text))}
+    except UnsupportedAlgorithm as error:
+        raise ValueError(str(error)) from error
 
 
 def _pems(text: str) -> Sequence[bytes]:

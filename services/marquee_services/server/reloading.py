@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Protocol
 
 import structlog
@@ -15,6 +16,19 @@ RELOAD_INTERVAL_S = 4.0
 
 class UnusableFile(OSError):
     """A file that the settings name cannot be used; the message names file and cause."""
+
+
+def read_utf8(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        UnusableFile: It is not UTF-8.
+        OSError: It cannot be read.
+    """
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise UnusableFile(f"{path}: not a text in UTF-8") from error
 
 
 class Refreshable(Protocol):

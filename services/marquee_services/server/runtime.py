@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from marquee_services.server import background
 from marquee_services.server.access import AccessControl
 from marquee_services.server.calls import CallLimits, CallsInProgress
 from marquee_services.server.certificates import Certificates
+from marquee_services.server.descriptors import limit_connections
 from marquee_services.server.health import Health
 from marquee_services.server.heap import collect_rarely
 from marquee_services.server.interceptor import CallInterceptor
@@ -40,6 +42,10 @@ _UNCHECKED = (
 )
 _MIN_PING_INTERVAL_MS = 500
 _MAX_PENDING = 10_000
+_KEEPALIVE_MS, _KEEPALIVE_TIMEOUT_MS = 30_000, 20_000
+# Calls that come faster than they are handed over must not put the shutdown off for long.
+_HAND_OVER_S = 1.0
+_MAX_HEALTH_CONNECTIONS, _HEALTH_IDLE_MS = 64, 60_000
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,12 @@ class BoundServer:
             grace: Seconds until calls that are still in progress are cancelled.
         """
         await self._health.drain()
+        # gRPC ends calls that it has not handed over yet as CANCELLED, which callers do not repeat.
+        deadline = time.monotonic() + _HAND_OVER_S
+        arrived = -1
+        while arrived != self.calls.arrived and time.monotonic() < deadline:
+            arrived = self.calls.arrived
+            await self.calls.until_all_arrived()
         await self.server.stop(grace)
         if self._health_server is not None:
             await self._health_server.stop(0)
@@ -154,12 +166,18 @@ async def create_server(
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", max_receive_bytes),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_allowed_incoming_connections", limit_connections(settings.max_connections)),
             ("grpc.max_concurrent_streams", settings.max_streams),
+            # A peer that has vanished, or takes nothing from its socket, answers no ping.
+            ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+            ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+            ("grpc.http2.ping_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+            ("grpc.keepalive_permit_without_calls", 1),
             # Streams beyond the limit are refused at once: gRPC would hold each for up to a second.
             ("grpc.http.tarpit", 0),
             # It counts streams that have ended but not been freed, which the client does not know
             # of: under a burst it refuses calls of clients that keep to the limit.
-            ("grpc.http.overload_protection", 0),
+            ("grpc.http.overload_protection", int(settings.count_reset_streams)),
             ("grpc.max_connection_idle_ms", int(settings.max_connection_idle * 1000)),
             # The interceptor refuses calls with a reason. gRPC ends those beyond this number that
             # it has not handed over yet as CANCELLED, without one; its default is a thousand.
@@ -230,7 +248,12 @@ def _listen_for_health_checks(
     """A server that answers health checks in plaintext, with its port; None and 0 for none."""
     if not settings.health_port:
         return None, 0
-    server = grpc.aio.server(options=(("grpc.so_reuseport", 0),), maximum_concurrent_rpcs=64)
+    options = (
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_allowed_incoming_connections", _MAX_HEALTH_CONNECTIONS),
+        ("grpc.max_connection_idle_ms", _HEALTH_IDLE_MS),
+    )
+    server = grpc.aio.server(options=options, maximum_concurrent_rpcs=64)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     address = f"{host_of(settings.listen)}:{settings.health_port}"
     return server, _bind(address, server.add_insecure_port, address)

@@ -171,6 +171,20 @@ class ServerSettings(Settings):
         "Most calls in progress on one connection; gRPC clients hold further ones back.",
         low=1,
     )
+    count_reset_streams: bool = setting(
+        False,
+        "Count calls that a client has reset as in progress until the server has noticed. Without "
+        "it, a client that begins and resets calls without end can keep others out; with it, "
+        "clients at --max-streams are refused now and then with UNAVAILABLE, so raise that to more "
+        "than any of them has in progress.",
+    )
+    max_connections: int = setting(
+        8192,
+        "Most connections at once; further ones are closed at once. Lower where the process may "
+        "open too few files: some stay in reserve.",
+        low=1,
+        high=1_000_000,
+    )
     max_connection_idle: float = setting(
         900.0, "Seconds after which a connection without calls is closed.", low=1
     )

@@ -11,7 +11,7 @@ import structlog
 
 from marquee_services.errors import Unauthenticated
 from marquee_services.server.access import Caller, Scope
-from marquee_services.server.reloading import UnusableFile
+from marquee_services.server.reloading import UnusableFile, read_utf8
 
 _log = structlog.get_logger()
 _DIGEST_PREFIX = "sha256:"
@@ -46,13 +46,13 @@ class StaticTokens:
         """
         self._file = Path(file)
         self._sole_holder = sole_holder
-        self._text = self._file.read_text()
+        self._text = read_utf8(self._file)
         self._entries = self._parse(self._text)
 
     def refresh(self) -> None:
         """Reads the file again; if it cannot be used, that is logged and the tokens stay."""
         try:
-            text = self._file.read_text()
+            text = read_utf8(self._file)
             if text == self._text:
                 return
             self._entries = self._parse(text)

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ _log = structlog.get_logger()
 _CHECK_S = 0.05
 _MIB = 1024 * 1024
 _PRIORITY = 5
-_VERSION = version("marquee-recommender")
+# What decides whether a release can be loaded: if one of them changes, it is tried again.
+_PACKAGES = ("marquee-recommender", "numpy", "scipy", "faiss-cpu", "tensorflow-cpu", "protobuf")
 
 LoadForTrial = Callable[[str], object]
 """Loads the part of a release that a server needs."""
@@ -40,19 +41,26 @@ class Trial:
         self._settings = settings
         self._host = host
 
-    async def run(self, release_id: str) -> None:
+    async def run(self, release_id: str, digest: str) -> None:
         """Loads a release and does with it once what requests may ask for.
 
-        A release that has passed on this machine before, in this version, is not tried again: a
-        server that restarts is ready sooner.
+        A release that has passed on this machine before is not tried again, so that a server that
+        restarts is ready sooner. That holds for the same content only, and for the same versions of
+        what loads it: both are in the marker that a trial leaves beside the copies.
+
+        Args:
+            release_id: The release.
+            digest: The digest of its manifest, and so of all its files.
 
         Raises:
             ArtifactError: The release cannot be loaded, or that took too much time or memory.
             OSError: The process cannot be started, or the store cannot be read.
         """
-        passed = self._settings.cache / release_id / f".tried-{self._service}-{_VERSION}"
-        if passed.exists():
-            return
+        marker = self._settings.cache / release_id / f".tried-{self._service}"
+        passed = f"{digest} {_versions()}\n"
+        with suppress(OSError, UnicodeDecodeError):
+            if marker.read_text() == passed:
+                return
         answer = await self._host.ask(
             {"service": self._service, "release_id": release_id},
             self._settings.trial_timeout,
@@ -70,7 +78,7 @@ class Trial:
             raise OSError(answer["error"])
         if answer["error"]:
             raise ArtifactError(answer["error"])
-        passed.touch()
+        marker.write_text(passed)
         _log.info("release_tried", release_id=release_id)
 
     async def _watch_memory(self, pid: int) -> None:
@@ -104,6 +112,15 @@ def start_trial_host(loaders: dict[str, LoadForTrial]) -> TrialHost:
         return {"error": "", "transient": False}
 
     return TrialHost.start(load)
+
+
+def _versions() -> str:
+    """The versions of Python and of the packages that load releases."""
+    found = [f"python={sys.version_info.major}.{sys.version_info.minor}"]
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            found.append(f"{name}={version(name)}")
+    return " ".join(found)
 
 
 def _own_bytes(pid: int) -> int:

@@ -10,7 +10,7 @@ from bench.report import Row, Table, Target
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 
-_PATH = "/marquee.v1.RecommenderService/BatchRecommend"
+PATH = "/marquee.v1.RecommenderService/BatchRecommend"
 _TARGET = Target(">=", 5.0)
 
 
@@ -47,7 +47,7 @@ def measure(context: Context) -> Table:
             users = alone[-1].full_per_s * config.seconds
             plan = replace(
                 single,
-                path=_PATH,
+                path=PATH,
                 in_flight=1,
                 seconds=0.0,
                 calls=max(2, round(users / size)),

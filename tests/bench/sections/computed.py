@@ -27,7 +27,7 @@ _SEED = 1
 
 def measure_precomputed(context: Context, echo: EchoServer, size: int) -> Table:
     """Measures answers that are precomputed with the release, with caching switched off."""
-    with _gateway(context, {"answer-cache-mib": "0"}) as changed:
+    with gateway_with(context, {"answer-cache-mib": "0"}) as changed:
         table = recommend.measure(changed, echo, size)
     return replace(table, title="Recommend, precomputed answers")
 
@@ -37,7 +37,7 @@ def measure(context: Context, echo: EchoServer, size: int) -> Table:
     requests = computed_requests(context.store, context.manifest, _REQUESTS, _SEED)
     options = {"answer-cache-mib": "0", "no-precomputed-pages": None}
     rows = []
-    with _gateway(context, options) as changed:
+    with gateway_with(context, options) as changed:
         targets = changed.services.gateway.address, changed.services.pids
         rows += _rows(context, echo, requests, "three services", *targets)
     context.on_step("start the standalone server")
@@ -137,7 +137,7 @@ def _rows(
 
 
 @contextmanager
-def _gateway(context: Context, options: Mapping[str, str | None]) -> Iterator[Context]:
+def gateway_with(context: Context, options: Mapping[str, str | None]) -> Iterator[Context]:
     """Runs a second gateway with other flags, in front of the same backends."""
     context.on_step("start a second gateway")
     backends = context.services.processes

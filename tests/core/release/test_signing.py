@@ -36,7 +36,7 @@ def test_a_signed_release_is_accepted(url: str, tmp_path: Path) -> None:
     manifest = make_release(tmp_path / "made")
     ReleaseStore(url, signer=signer).publish(tmp_path / "made", manifest)
     assert ReleaseStore(url).manifest(manifest.release_id) == manifest
-    trusting = ReleaseStore(url, trusted=TrustedKeys.load(both))
+    trusting = ReleaseStore(url, trusted=TrustedKeys.load(both), signer=signer)
     assert trusting.promote(manifest.release_id).release_id == manifest.release_id
 
 
@@ -102,5 +102,44 @@ def test_keys_are_made_and_used_from_the_command_line(tmp_path: Path) -> None:
     trust = ("--trusted-keys", f"{key}.pub")
     assert "is not signed" in run(*trust, "promote", manifest.release_id, status=1)
     run(*trust, "sign", manifest.release_id, "--signing-key", str(key))
-    run(*trust, "promote", "--force", manifest.release_id)
+    unsigned = run(*trust, "promote", "--force", manifest.release_id, status=1)
+    assert "--signing-key" in unsigned
+    assert store.production() is None
+    run(*trust, "--signing-key", str(key), "promote", "--force", manifest.release_id)
     assert "no public key" in run("--trusted-keys", str(key), "list", status=1)
+
+
+def test_only_a_signed_pointer_is_followed(tmp_path: Path) -> None:
+    """Whoever can write to the store cannot choose among the signed releases."""
+    signer, public = new_key(tmp_path, "a")
+    url = str(tmp_path / "store")
+    keys = TrustedKeys.load(public)
+    store = ReleaseStore(url, trusted=keys, signer=signer)
+    ids = []
+    for place in range(3):
+        folder = tmp_path / f"made-{place}"
+        manifest = make_release(folder, text=str(place))
+        store.publish(folder, manifest)
+        store.promote(manifest.release_id)
+        ids.append(manifest.release_id)
+    path = tmp_path / "store" / "production"
+    signed = path.read_bytes()
+    server = ReleaseStore(url, trusted=keys)
+    found = server.production()
+    assert found is not None
+    assert found.release_id == ids[2]
+
+    path.write_bytes(signed.replace(f'"release_id": "{ids[2]}"'.encode(), b'"release_id": "x"'))
+    with pytest.raises(ArtifactError, match="changed after it was signed"):
+        server.production()
+    ReleaseStore(url).promote(ids[0])
+    with pytest.raises(ArtifactError, match="is not signed"):
+        server.production()
+    # An earlier pointer was signed as well; a server that has seen a later one refuses it.
+    path.write_bytes((tmp_path / "store" / "audit" / "00000001.json").read_bytes())
+    with pytest.raises(ArtifactError, match="older than one that was read before"):
+        server.production()
+    # A signed promotion repairs it, and takes nothing over that nobody has signed.
+    repaired = store.promote(ids[1])
+    assert repaired.history == (ids[2], ids[1], ids[0])
+    assert server.production() == repaired

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 from gateway.calls import TIMEOUT_S, Rating, Subject
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee_core.arrays import Float32, Int32
 from marquee_core.ratings import Profiles
+from marquee_services.gateway.releases.answer_watch import MIN_ANSWERS, AnswerWatch
 from toy import release as toy
 from toy.services import Services
 
@@ -21,18 +23,24 @@ class FailingLater(toy.ToyScorer):
     """Scores well while the release is loaded, and fails from then on."""
 
     is_failing = False
+    gives_nan = False
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
         """Fails once the test says so."""
-        if FailingLater.is_failing:
+        scores = super().score(profiles, items)
+        if FailingLater.is_failing and FailingLater.gives_nan:
+            scores[:, -1] = np.nan
+        elif FailingLater.is_failing:
             raise RuntimeError("a defect that the warm-up does not find")
-        return super().score(profiles, items)
+        return scores
 
 
+@pytest.mark.parametrize("gives_nan", [False, True])
 async def test_a_release_whose_requests_fail_is_withdrawn(
-    stub: Any, services: Services, monkeypatch: Any
+    stub: Any, services: Services, monkeypatch: Any, gives_nan: bool
 ) -> None:
     """The gateway goes back by itself, the status says why, and answers are whole again."""
+    monkeypatch.setattr(FailingLater, "gives_nan", gives_nan)
     first = services.first.release_id
     seen: list[str] = []
 
@@ -59,3 +67,37 @@ async def test_a_release_whose_requests_fail_is_withdrawn(
     third = await services.publish(2)
     await services.until_full()
     assert services.gateway.releases.serving.release_id == third.release_id
+
+
+def test_empty_answers_withdraw_a_release_only_if_the_one_before_had_hardly_any() -> None:
+    """So users who have rated everything, and a release with few items, withdraw nothing."""
+    watch = AnswerWatch()
+    for number in range(2 * MIN_ANSWERS):
+        watch.add("first", is_bad=number == 0)
+    assert not watch.verdict("first")
+    watch.switched("first")
+    for _ in range(MIN_ANSWERS - 1):
+        watch.add("second", is_bad=True)
+        assert not watch.verdict("second")
+    watch.add("second", is_bad=True)
+    assert watch.verdict("second").startswith("withdrawn: 100% of its answers have no items")
+    watch.switched("second")
+    for _ in range(2 * MIN_ANSWERS):
+        watch.add("third", is_bad=True)
+    assert not watch.verdict("third")
+
+
+async def test_a_release_with_empty_answers_is_withdrawn(stub: Any, services: Services) -> None:
+    """The gateway goes back to the release before."""
+    first = services.first.release_id
+    second = await services.publish(1)
+    await services.until_full()
+    releases = services.gateway.releases
+    by_id = {release.release_id: release for release in releases.loaded}
+    for _ in range(MIN_ANSWERS):
+        releases.count_answer(by_id[first], is_bad=False)
+        releases.count_answer(by_id[second.release_id], is_bad=True)
+    await services.until(lambda: releases.serving.release_id == first)
+    status = await stub.GetStatus(pb.GetStatusRequest(), timeout=TIMEOUT_S)
+    assert f"the gateway refused {second.release_id}: withdrawn" in status.pending_release_reason
+    assert (await stub.Recommend(VISITOR, timeout=TIMEOUT_S)).source.release_id == first

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import click
 
+from marquee_core.cores import limit_libraries
 from marquee_core.redaction import redact
 from marquee_services.server.options import settings_options
 from marquee_start import ended_by_interrupt
@@ -19,7 +20,6 @@ from marquee_trainer.commands.settings import (
     TrainSettings,
     TuneSettings,
 )
-from marquee_trainer.cores import limit_libraries
 
 
 @click.command()

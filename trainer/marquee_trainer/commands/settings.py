@@ -205,6 +205,19 @@ class TrainSettings(ModelSettings, FeedbackSettings):
         low=0.0,
         high=1.0,
     )
+    processes: int = setting(
+        1,
+        "Processes that fit models at the same time, each with its share of the cores. A process "
+        "takes memory for the ratings and for what its models need.",
+        low=1,
+        high=256,
+    )
+    ray: str = setting(
+        "",
+        "Fit the models as tasks of a Ray cluster: its address (`auto` finds one, `local` starts "
+        "one here). Needs the extra `ray`, here and there.",
+        env="MARQUEE_RAY",
+    )
     retrieval: str = setting(
         AUTO,
         "How the servers generate candidates from a large catalogue: `exact`, `ann` (approximate "
@@ -228,6 +241,10 @@ class TrainSettings(ModelSettings, FeedbackSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.budget and (self.ray or self.processes > 1):
+            raise ValueError("budget: decides model after model; give neither ray nor processes")
+        if self.ray and self.processes > 1:
+            raise ValueError("give ray or processes")
         if self.promote and not self.gate:
             raise ValueError("gate: a release that is promoted must be judged")
         if self.resume and self.budget:

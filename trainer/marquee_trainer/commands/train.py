@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from marquee_core.release.lease import Lease
+from marquee_trainer.commands.elsewhere import Elsewhere, without_fits
 from marquee_trainer.commands.input_report import check_inputs
 from marquee_trainer.commands.interrupt import set_outcome
 from marquee_trainer.commands.loading import load_with_feedback, open_store
@@ -25,6 +26,8 @@ from marquee_trainer.publishing.release import publish_trained
 from marquee_trainer.training.budget import Budget
 from marquee_trainer.training.checkpoints import Checkpoints
 from marquee_trainer.training.config import TrainingConfig
+from marquee_trainer.training.plan import TrainingPlan
+from marquee_trainer.training.preparation import check_sizes
 from marquee_trainer.training.refit import refit_on_all_ratings
 from marquee_trainer.training.results import Trained
 from marquee_trainer.training.train import train
@@ -65,6 +68,7 @@ def run_training(settings: TrainSettings, lease: Lease) -> None:
         selection_of(settings),
         settings.refit,
         checkpoints,
+        Elsewhere.of(settings),
     )
     click.echo(
         f"{split.description}: {len(split.train):,} training ratings, {len(split.test):,} test"
@@ -111,6 +115,7 @@ def train_all(
     selection: ModelSelection | None = None,
     refit: bool = False,
     checkpoints: Checkpoints | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> Trained:
     """Trains models with their tuned hyperparameters, and shows the progress on stderr.
 
@@ -123,10 +128,12 @@ def train_all(
         selection: Which models to train, and in what time; None for all.
         refit: Whether to fit the models on all ratings after the evaluation, for a release.
         checkpoints: Keeps fits, and takes those of an earlier run; None to keep nothing.
+        elsewhere: Fits the models in other processes first; None to fit them in this one.
 
     Raises:
         ConfigurationError: The file cannot be read or names an unknown model.
         RatingsError: There are too few ratings, or none of the models can learn from them.
+        TaskError: Another process that fits a model has died again and again.
     """
     selection = selection or ModelSelection()
     models = models_for(len(split.train), config, selection.names)
@@ -148,11 +155,19 @@ def train_all(
         left_out = ", ".join(model.name for model in made if model.name not in names)
         note = f"; left out: {left_out}, which predict ratings" if left_out else ""
         click.echo(f"  implicit feedback: only rankers are trained{note}", err=True)
+    if elsewhere is not None:
+        todo = TrainingPlan(dataset.of_modelled_items(), split, training, refit)
+        check_sizes(todo.dataset, split, todo.validation_split)
+        checkpoints = elsewhere.fit(todo, planned)
     first = [model.name for model in budget.order(planned)] if budget is not None else names
     all_ratings = len(split.train) + len(split.test) if refit else 0
+    if elsewhere is not None:
+        first, names, all_ratings = [], [], 0  # The fits are there, and take no time.
     plan = training_plan(first, held_out, len(split.train), all_ratings, refit_order=names)
     with ProgressBar(plan, slowness) as bar:
         progress = bar.progress()
+        if elsewhere is not None:
+            progress = without_fits(progress)
         trained = train(dataset, split, models, training, progress, budget, checkpoints)
         if refit:
             trained = refit_on_all_ratings(dataset, split, trained, training, progress, checkpoints)

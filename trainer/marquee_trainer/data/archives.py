@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Collection
@@ -11,8 +13,11 @@ from typing import Protocol
 from marquee_trainer.data.content import EXCEL
 from marquee_trainer.data.errors import RatingsError
 
-# What reading a damaged entry, an encrypted one, or one with an unknown compression raises.
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
+# What reading a damaged archive, an encrypted entry, or one with an unknown compression raises.
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, OSError, RuntimeError, ValueError, MemoryError),
+)
 
 
 # Entries by which zip files are known that hold documents, not files of people's own.
@@ -33,7 +38,7 @@ def check_is_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
-    except zipfile.BadZipFile as error:
+    except _DAMAGE as error:
         raise RatingsError(f"{path.name}: {error}") from error
     for name, (kind, advice) in _DOCUMENTS.items():
         if name in names:
@@ -72,7 +77,7 @@ class ZipFiles:
         try:
             with zipfile.ZipFile(path) as archive:
                 self._entries = {entry.rsplit("/", 1)[-1]: entry for entry in archive.namelist()}
-        except zipfile.BadZipFile as error:
+        except _DAMAGE as error:
             raise RatingsError(f"{path.name}: {error}") from error
 
     def has_any(self, names: Collection[str]) -> bool:

@@ -24,6 +24,7 @@ from marquee_trainer.data.dialect import (
 )
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.files import DataFile
+from marquee_trainer.data.polars_errors import POLARS_ERRORS
 
 _MARK = b"\xef\xbb\xbf"
 # Fields may be long texts, such as reviews.
@@ -179,7 +180,7 @@ class DelimitedFile:
                 schema=dict.fromkeys(names, pl.String),
                 columns=[names[place] for place in positions],
             )
-        except pl.exceptions.PolarsError:
+        except POLARS_ERRORS:
             return None
         frame = frame.select(names[place] for place in positions)
         frame.columns = [str(place) for place in range(len(positions))]

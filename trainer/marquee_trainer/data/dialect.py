@@ -58,7 +58,7 @@ def decode(content: bytes) -> str:
     Hardly any Latin-1 text is valid UTF-8 by chance. Latin-1 includes the additions of Windows.
     """
     if content.startswith(_UTF16_MARKS):
-        return content.decode("utf-16")
+        return content.decode("utf-16", errors="replace")
     if encoding := _utf16_without_mark(content):
         return content.decode(encoding, errors="replace")
     try:

@@ -22,6 +22,9 @@ from marquee_trainer.data.content import (
 from marquee_trainer.data.delimited import DelimitedFile
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.files import ARROW, JSON_LINES, PARQUET, DataFile
+from marquee_trainer.data.polars_errors import POLARS_ERRORS, first_line
+
+_JSON_ERRORS = (ValueError, RecursionError)
 
 _ARTICLES = {PARQUET: "a", ARROW: "an"}
 
@@ -90,16 +93,16 @@ class ParquetFile:
         """
         try:
             return tuple(pl.read_parquet_schema(self._source()))
-        except pl.exceptions.PolarsError as error:
-            raise RatingsError(f"{self.file.name}: {error}") from error
+        except POLARS_ERRORS as error:
+            raise RatingsError(f"{self.file.name}: {first_line(error)}") from error
 
     def read(self, positions: Sequence[int]) -> pl.DataFrame:
         """See `Table.read`."""
         names = [self.header[position] for position in positions]
         try:
             frame = pl.read_parquet(self._source(), columns=list(dict.fromkeys(names)))
-        except pl.exceptions.PolarsError as error:
-            raise RatingsError(f"{self.file.name}: {error}") from error
+        except POLARS_ERRORS as error:
+            raise RatingsError(f"{self.file.name}: {first_line(error)}") from error
         return frame.select(pl.col(name).alias(str(n)) for n, name in enumerate(names))
 
     def where(self, row: int) -> str:
@@ -156,8 +159,12 @@ class JsonLinesFile:
             if is_array:
                 return pl.read_json(io.BytesIO(self._content), infer_schema_length=None)
             return pl.read_ndjson(io.BytesIO(self._content), infer_schema_length=None)
-        except pl.exceptions.PolarsError:
+        except POLARS_ERRORS:
+            pass
+        try:
             return self._slow_frame(is_array)
+        except (*POLARS_ERRORS, UnicodeEncodeError, OverflowError, TypeError) as error:
+            raise RatingsError(f"{self.file.name}: {first_line(error)}") from error
 
     def _slow_frame(self, is_array: bool) -> pl.DataFrame:
         """All values as text: for columns that mix numbers and text, and to name bad lines."""
@@ -165,7 +172,7 @@ class JsonLinesFile:
         if is_array:
             try:
                 rows = json.loads(self._content)
-            except ValueError as error:
+            except _JSON_ERRORS as error:
                 raise RatingsError(f"{name}: {error}") from error
         else:
             whole = _single_object(self._content)
@@ -175,7 +182,7 @@ class JsonLinesFile:
             for number, line in enumerate(self._content.split(b"\n"), start=1):
                 try:
                     rows += [json.loads(line)] if line.strip() else []
-                except ValueError as error:
+                except _JSON_ERRORS as error:
                     problems.append(f"{name}:{number}: {error}")
             if problems:
                 raise RatingsError.listing("malformed rows", problems)
@@ -252,9 +259,8 @@ def open_table(file: DataFile, known_names: Collection[str] = ()) -> Table:
     if head.startswith(ARROW_MARK):
         try:
             return FrameTable(pl.read_ipc(io.BytesIO(file.read())), file.name)
-        except (pl.exceptions.PolarsError, OSError) as error:
-            reason = str(error).partition("\n")[0]
-            raise RatingsError(f"{file.name}: not an Arrow file: {reason}") from error
+        except (*POLARS_ERRORS, OSError) as error:
+            raise RatingsError(f"{file.name}: not an Arrow file: {first_line(error)}") from error
     check_is_table(head, file.name)
     if file.format in (PARQUET, ARROW):
         raise RatingsError(f"{file.name}: not {_ARTICLES[file.format]} {file.format} file")
@@ -290,7 +296,7 @@ def _single_object(content: bytes) -> dict[str, list[list[object]]] | None:
     """An object over several lines whose only value is a list of rows; None for anything else."""
     try:
         found = json.loads(content)
-    except ValueError:
+    except _JSON_ERRORS:
         return None
     if isinstance(found, dict) and len(found) == 1:
         ((name, rows),) = found.items()

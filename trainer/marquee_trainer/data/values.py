@@ -134,6 +134,9 @@ def parse_time_column(column: pl.Series) -> Times | None:
 def _from_numbers(numbers: pl.Series) -> Times:
     if numbers.dtype.is_float():
         numbers = numbers.fill_nan(None)
+    elif numbers.dtype.is_integer():
+        # 128-bit integers cannot become NumPy's; such numbers are no times.
+        numbers = numbers.cast(pl.Int64, strict=False)
     known = numbers.drop_nulls()
     low, high = _DAY_NUMBERS
     if len(known) and bool(known.is_between(low, high).all()):

@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -47,13 +46,13 @@ from marquee_trainer.publishing.retrieval import Retrieval, choose_retrieval
 from marquee_trainer.threads import blas_threads
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import ENSEMBLE
-from marquee_trainer.training.refit import all_rows
+from marquee_trainer.training.preparation import all_rows
 from marquee_trainer.training.results import Trained
+from marquee_trainer.versions import library_versions
 
 Judge: TypeAlias = Callable[[ReleaseStore, str], Verdict | None]
 """Judges a release before it is published: takes a store that holds it alone, and its id."""
 
-_LIBRARIES = ("tensorflow-cpu", "keras", "numpy", "scipy", "marquee-recommender")
 _VERSION_DIGITS = 12
 # Artifacts of the baselines are part of the release's shared data, not of a model folder.
 _BASELINE_ARTIFACTS = {BASELINE: "baseline/", POPULARITY: "data/", RECENT_POPULARITY: "data/"}
@@ -248,7 +247,7 @@ def publish_release(
             data=source,
             models=tuple(entries),
             evaluation=evaluation,
-            library_versions={name: version(name) for name in _LIBRARIES},
+            library_versions=library_versions(),
             files=files,
             feedback_position=0 if mark is None else mark.position,
             feedback_mark="" if mark is None else mark.token,

@@ -13,8 +13,6 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +22,10 @@ from numpy.typing import NDArray
 from marquee_core.errors import ArtifactError
 from marquee_core.feedback.events import Mark
 from marquee_trainer.models.model import Epoch, Fit, Model, Training
+from marquee_trainer.versions import library_versions
 
 _STATE, _MARK = "state.json", "mark.json"
 _PARTIAL = ".partial"
-_LIBRARIES = ("marquee-recommender", "numpy", "scipy", "numba", "tensorflow-cpu", "keras")
 # Thresholds in stars by which a conversion to the scale of the ratings is recognised.
 _PROBES = (1.0, 2.5, 4.0)
 
@@ -89,7 +87,7 @@ class Checkpoints:
         """
         if model.state is None:
             return fit_or_resume(None, stage, model, training)
-        folder = self._folder / f"{stage} {model.name}".replace(" ", "-")
+        folder = self._folder / checkpoint_name(stage, model)
         key = _key(stage, model, training)
         found = self._restore(folder, key, model, training)
         if found is not None:
@@ -134,6 +132,11 @@ class Checkpoints:
             return None
 
 
+def checkpoint_name(stage: str, model: Model) -> str:
+    """The name of the folder of a checkpoint."""
+    return f"{stage} {model.name}".replace(" ", "-")
+
+
 def fit_or_resume(
     checkpoints: Checkpoints | None, stage: str, model: Model, training: Training
 ) -> tuple[Fit, float]:
@@ -161,7 +164,7 @@ def _key(stage: str, model: Model, training: Training) -> str:
         "baseline": [data.baseline.mean, data.baseline.user_damping],
         "dislike_limit": repr(data.dislike_limit),
         "half_life": None if data.recency is None else data.recency.half_life_days,
-        "libraries": {name: _version(name) for name in _LIBRARIES},
+        "libraries": library_versions(),
     }
     digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
     matrix, validation = data.matrix, training.validation
@@ -173,11 +176,3 @@ def _key(stage: str, model: Model, training: Training) -> str:
         digest.update(f"{array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
-
-
-@cache
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from marquee_core.arrays import Float32, Int64
+from marquee_core.cores import usable_cores
 from marquee_core.output import Output
 from marquee_core.release.ensemble import BlendPair, Ensemble
 from marquee_core.scorers.scorer import ReleaseData, Scorer
-from marquee_trainer.cores import usable_cores
 from marquee_trainer.data.interactions import Interactions
 from marquee_trainer.data.scale import RatingScale
 from marquee_trainer.data.split import Split

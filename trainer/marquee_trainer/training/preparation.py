@@ -86,6 +86,12 @@ def interactions_of(dataset: RatingsDataset, rows: Int64) -> Interactions:
     return Interactions(dataset.users[rows], dataset.items[rows], dataset.ratings[rows])
 
 
+def all_rows(split: Split) -> Int64:
+    """The rows of both parts of a split, ascending (int64, n)."""
+    rows: Int64 = np.union1d(split.train, split.test)
+    return rows
+
+
 def release_data(
     dataset: RatingsDataset,
     rows: Int64,

@@ -9,9 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
-from marquee_core.arrays import Int64
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.split import Split
@@ -19,7 +16,7 @@ from marquee_trainer.models.model import Model, Training
 from marquee_trainer.threads import blas_threads
 from marquee_trainer.training.checkpoints import Checkpoints, fit_or_resume
 from marquee_trainer.training.config import TrainingConfig
-from marquee_trainer.training.preparation import release_data
+from marquee_trainer.training.preparation import all_rows, release_data
 from marquee_trainer.training.progress import Progress
 from marquee_trainer.training.results import Refit, Trained
 
@@ -58,12 +55,6 @@ def refit_on_all_ratings(
         trained.models, data, config.seed, progress, "fit on all: {}", checkpoints
     )
     return replace(trained, refit=Refit(data, tuple(models), seconds))
-
-
-def all_rows(split: Split) -> Int64:
-    """The rows of both parts of a split, ascending (int64, n)."""
-    rows: Int64 = np.union1d(split.train, split.test)
-    return rows
 
 
 @blas_threads(1)

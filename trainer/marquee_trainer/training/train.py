@@ -13,6 +13,7 @@ trained, and evaluated by ranking metrics.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -34,14 +35,9 @@ from marquee_trainer.training.budget import Budget
 from marquee_trainer.training.checkpoints import Checkpoints, fit_or_resume
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import evaluate
-from marquee_trainer.training.preparation import (
-    check_sizes,
-    interactions_of,
-    release_data,
-    validation_split,
-)
+from marquee_trainer.training.plan import TrainingPlan
+from marquee_trainer.training.preparation import check_sizes, interactions_of
 from marquee_trainer.training.progress import Progress
-from marquee_trainer.training.recency import choose_half_life
 from marquee_trainer.training.refit import refit_models
 from marquee_trainer.training.results import Trained, ValidationPredictions
 from marquee_trainer.training.sampling import rows_of_users, scored_users, take
@@ -74,8 +70,8 @@ def train(
             is implicit and none of the models is a ranker.
     """
     dataset = dataset.of_modelled_items()
-    inner = validation_split(dataset, split, config)
-    check_sizes(dataset, split, inner)
+    plan = TrainingPlan(dataset, split, config)
+    check_sizes(dataset, split, plan.validation_split)
     rankers_only = dataset.feedback is Feedback.IMPLICIT
     candidates = [
         model
@@ -87,26 +83,14 @@ def train(
             f"{dataset.source}: the ratings are implicit feedback, which only rankers can learn "
             "from, and none of the selected models is a ranker"
         )
-    half_life = None
-    if dataset.has_timestamps:
-        half_life = choose_half_life(dataset, inner, config.relevant_stars, config.recency)
-
-    inner_data = release_data(dataset, inner.train, config.baseline, half_life)
-    validation = interactions_of(dataset, inner.test)
-    training = Training(
-        inner_data,
-        validation,
-        config.seed,
-        progress.on_epoch,
-        config.relevant_stars,
-        dataset.from_stars,
-    )
+    training, validation = replace(plan.training, on_epoch=progress.on_epoch), plan.validation
+    inner_data = training.data
     fitted, fits = _fit_all(candidates, training, progress, budget, checkpoints)
     progress.on_step("learn the ensemble", 0)
     all_models = (*fitted_baselines(inner_data, rankers_only), *fitted)
     ensemble, blended = learn_ensemble_of(inner_data, all_models, validation, config)
 
-    data = release_data(dataset, split.train, config.baseline, half_life)
+    data = plan.refit_data
     refitted, seconds = refit_models(fitted, data, config.seed, progress, checkpoints=checkpoints)
     progress.on_step("evaluate", 0)
     evaluation = evaluate(

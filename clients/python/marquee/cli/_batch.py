@@ -1,9 +1,13 @@
-"""`marquee batch`: recommendations for many users, printed or written to a file."""
+"""`marquee batch`: recommendations for many users, printed or written to files.
+
+The answers come from a gateway; with `--store` the installed services compute them without one.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import entry_points
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -16,6 +20,18 @@ from marquee.cli._batch_file import open_batch_file, rows
 from marquee.cli._errors import PARTLY_FAILED, describe
 from marquee.cli._options import Connection
 
+# The entry point of what computes lists without a gateway; see `marquee_services.lists.command`.
+_GROUP, _NAME = "marquee.batch", "store"
+# Options that only `--store` uses, by the names of its arguments.
+_STORE_OPTIONS = (
+    "processes",
+    "ray",
+    "part_users",
+    "trusted_keys",
+    "cache_dir",
+    "dense_limit",
+    "candidates",
+)
 # The most subjects that the API takes in one call.
 _MAX_SUBJECTS = 10_000
 # Users of a call whose answers go to a file. They wait in memory until all of them are there, so
@@ -33,21 +49,66 @@ _FILE_SUBJECTS = 1_000
 )
 @click.option(
     "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="File to write to instead of printing: .parquet, .csv or .jsonl, a row for each item.",
+    help="File to write to instead of printing: .parquet, .csv or .jsonl, a row for each item. "
+    "With --store also a folder, or a URL such as s3://bucket/lists/*.parquet, for a file for each "
+    "part of the users.",
 )
+@click.option(
+    "--store",
+    help="Release store, a folder or a URL: compute the answers here, on all cores, from its "
+    "release in production, without a gateway. For all users of the release unless some are "
+    "given. Needs the services.",
+)
+@click.option("--reasons", "include_reasons", is_flag=True, help="Add the reasons.")
 @_options.limit
 @_options.item_filter
 @_options.ranking
 @_options.answer_with
 @_options.as_json
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    help="With --store: processes that compute. Default: one for each core.",
+)
+@click.option(
+    "--ray",
+    envvar="MARQUEE_RAY",
+    help="With --store: address of a Ray cluster that computes instead of this machine; `auto` "
+    "finds one. The store and --out must be reachable from its nodes.",
+)
+@click.option(
+    "--part-users",
+    type=click.IntRange(min=1),
+    help="With --store: users of a part. Default: by their number, from 500 to 50,000.",
+)
+@click.option(
+    "--trusted-keys",
+    envvar="MARQUEE_TRUSTED_KEYS",
+    help="With --store: PEM file of the keys of which one must have signed the release.",
+)
+@click.option(
+    "--cache-dir",
+    envvar="MARQUEE_CACHE_DIR",
+    help="With --store: folder of the copies of release files. Default: that of the servers.",
+)
+@click.option(
+    "--dense-limit",
+    type=click.IntRange(min=0),
+    help="With --store: as the gateway's option, where that is not the default.",
+)
+@click.option(
+    "--candidates",
+    type=click.IntRange(min=20),
+    help="With --store: as the gateway's option, where that is not the default.",
+)
 @click.pass_context
 def batch(
     ctx: click.Context,
     /,
     users: tuple[str, ...],
     file: IO[str] | None,
-    out: Path | None,
+    out: str | None,
+    store: str | None,
     limit: int,
     as_json: bool,
     **options: Any,
@@ -57,27 +118,78 @@ def batch(
     Answers are printed as they arrive, in any order; with --json, one per line. With --out they are
     written to a file, in the order of the users. The file appears when all answers are in it.
 
+    With --store, no gateway is called, and what was interrupted goes on with the first part that is
+    not finished. The lists are those of requests that name the release: neither experiments nor
+    recorded feedback count.
+
     \b
     Examples:
       marquee batch 1 2 3
       marquee batch --file users.txt --out picks.parquet
-      marquee releases users | marquee batch --file - --out all.parquet    # all users
+      marquee batch --store releases-store --out lists    # all users
+      marquee batch --store releases-store --out 's3://bucket/lists/*.parquet' --reasons
     """  # noqa: D301 - \b keeps the lines as they are
     connection: Connection = ctx.obj
     user_ids = [*users, *(line.strip() for line in file or () if line.strip())]
-    if not user_ids:
-        raise click.UsageError("give user ids, or a --file of them")
     if out is not None and as_json:
         raise click.UsageError("--json prints and --out writes to a file; give one of them")
+    store_options = {name: options.pop(name) for name in _STORE_OPTIONS}
     options = {**options, "page_size": limit, "include_metadata": True}
-    with connection.client() as client:
-        failed = (
-            _print(client, user_ids, as_json, options)
-            if out is None
-            else _write(client, user_ids, out, options)
-        )
+    if store is not None:
+        if out is None:
+            raise click.UsageError("--store writes files: give --out")
+        if store_options["ray"] and store_options["processes"]:
+            raise click.UsageError("give --ray or --processes")
+        given = None if file is None and not users else user_ids
+        failed = _compute(given, out, store, store_options, options)
+    elif not user_ids:
+        raise click.UsageError("give user ids, or a --file of them; or --store, for all users")
+    elif out is not None and options["include_reasons"]:
+        raise click.UsageError("files have reasons with --store only")
+    else:
+        with connection.client() as client:
+            failed = (
+                _print(client, user_ids, as_json, options)
+                if out is None
+                else _write(client, user_ids, Path(out), options)
+            )
     if failed:
         ctx.exit(PARTLY_FAILED)
+
+
+def _compute(
+    user_ids: Sequence[str] | None,
+    out: str,
+    store: str,
+    store_options: dict[str, Any],
+    options: dict[str, Any],
+) -> int:
+    """Has the services compute the answers; returns the number of users who got an error."""
+    # Here, so that `marquee --help` imports neither.
+    from marquee import _requests
+    from marquee.v1 import recommender_service_pb2 as pb
+
+    if user_ids is not None and not user_ids:
+        raise click.UsageError("there are no user ids in --file")
+    found = [entry for entry in entry_points(group=_GROUP) if entry.name == _NAME]
+    if not found:
+        raise click.UsageError("--store needs the services, which are not installed")
+    try:
+        write: Callable[..., int] = found[0].load()
+    except ModuleNotFoundError as error:
+        raise click.UsageError(
+            f"--store needs {error.name}, which is not installed: "
+            "pip install 'marquee-recommender[batch,cf,gateway,inference]'"
+        ) from error
+    size = options.pop("page_size")
+    request = pb.RecommendRequest(page_size=size, options=_requests.recommend_options(**options))
+    return write(
+        request,
+        user_ids,
+        out,
+        store,
+        **{name: value for name, value in store_options.items() if value is not None},
+    )
 
 
 def _print(

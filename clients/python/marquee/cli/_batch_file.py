@@ -54,14 +54,16 @@ def open_batch_file(path: Path) -> Iterator[Write]:
     If the block raises an error, or Ctrl-C ends it, there is no file.
 
     Raises:
-        click.UsageError: The suffix is not that of a format, the folder does not exist, or Parquet
-            was chosen and pyarrow is not installed.
+        click.UsageError: The suffix is not that of a format, the folder does not exist, the path is
+            a folder, or Parquet was chosen and pyarrow is not installed.
     """
     opener = _OPENERS.get(path.suffix.lower())
     if opener is None:
         raise click.UsageError(
             f"--out {path}: the file must end in {', '.join(_OPENERS)}, which chooses its format"
         )
+    if path.is_dir():
+        raise click.UsageError(f"--out {path}: there is a folder of that name")
     if not path.parent.is_dir():
         raise click.UsageError(f"--out {path}: there is no folder {path.parent}")
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")

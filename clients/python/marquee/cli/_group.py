@@ -37,6 +37,7 @@ _EXTRA_OF_MODULE = {
     "keras": "trainer",
     "polars": "trainer",
     "psycopg": "feedback",
+    "ray": "ray",
     "scipy": "cf",
     "sqlalchemy": "feedback",
     "tensorflow": "inference",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from marquee.v1 import recommender_service_pb2 as pb
-from marquee_services.errors import ItemNotFound
+from marquee_services.errors import ItemNotFound, PageTokenMismatch
 from marquee_services.gateway.answering.messages import item_message
 from marquee_services.gateway.caching.page_token import PageToken
 from marquee_services.gateway.caching.request_key import request_digest
@@ -54,6 +54,8 @@ class Lookups:
             release, start = self._releases.pick(""), 0
         else:
             release, start = self._releases.of_page_token(token.release_id), token.offset
+            if start > len(release.catalogue):
+                raise PageTokenMismatch("damaged")
         size = request.page_size or DEFAULT_PAGE_SIZE
         query = release.titles.look_up(request.query)
 

@@ -170,6 +170,8 @@ class Recommender:
             ).encode()
         self._metrics.count(release, kind, shown, stars)
         degraded_reasons = [*degraded_by(failures), *lacks]
+        if token is None and not _asks_for_some(options):
+            self._releases.count_answer(release, not len(shown) and not failures)
         if token is None:
             self._routing.served(resolved.route, request.subject.user_id)
             adds_ratings = request.subject.ratings or request.subject.liked_item_ids
@@ -229,3 +231,12 @@ class Recommender:
         release = self._releases.pick(options.release_id)
         if options.model:
             release.model(options.model)
+
+
+def _asks_for_some(options: pb.RecommendOptions) -> bool:
+    """Whether options may leave no item, whatever the release."""
+    return (
+        options.HasField("filter")
+        or options.HasField("min_predicted_stars")
+        or bool(options.release_id or options.model)
+    )

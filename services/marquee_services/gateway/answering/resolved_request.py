@@ -90,7 +90,9 @@ def resolve_request(
     else:
         route = routing.of_page_token(token, user_id)
     release = route.release
-    if token is not None and not release.backends.issuperset(token.backends):
+    if token is not None and not (
+        release.backends.issuperset(token.backends) and token.offset <= len(release.catalogue)
+    ):
         raise PageTokenMismatch("damaged")
     if options.HasField("min_predicted_stars"):
         high = release.manifest.data.rating_max

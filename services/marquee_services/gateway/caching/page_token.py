@@ -18,6 +18,8 @@ from typing import Any
 from marquee_services.errors import PageTokenMismatch
 
 _CHECKSUM_BYTES = 8
+# Positions in lists and in the feedback log are below it.
+_POSITIONS = 2**63
 # Reused, because `json.dumps` with these separators would create an encoder for every token.
 _JSON = json.JSONEncoder(separators=(",", ":"))
 
@@ -97,12 +99,12 @@ class PageToken:
                     str(request_digest),
                     int(offset),
                     *version,
-                ] if offset >= 0 and all(isinstance(name, str) for name in backends):
+                ] if 0 <= offset < _POSITIONS and all(isinstance(name, str) for name in backends):
                     token = cls(list_id, release_id, tuple(backends), request_digest, offset)
                     match version:
                         case []:
                             return token
-                        case [int(feedback_version)] if feedback_version > 0:
+                        case [int(feedback_version)] if 0 < feedback_version < _POSITIONS:
                             return replace(token, feedback_version=feedback_version)
                         case [int(feedback_version), [str(first), *others]] if (
                             feedback_version >= 0 and all(isinstance(name, str) for name in others)

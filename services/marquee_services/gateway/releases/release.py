@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from marquee_core.catalogue import Catalogue, Vocabulary
 from marquee_core.errors import ArtifactError
 from marquee_core.output import Output
 from marquee_core.release.contents import (
+    ReleaseFiles,
     gateway_scores,
     open_attributes,
     open_gateway_files,
@@ -266,6 +267,19 @@ def load_gateway_release(store: ReleaseStore, release_id: str, cache: Path) -> G
             that it should score.
     """
     files, names = open_release(store, release_id, GATEWAY, cache)
+    return gateway_release(files, names)
+
+
+def gateway_release(files: ReleaseFiles, names: Sequence[str]) -> GatewayRelease:
+    """Loads the gateway's part of a release from its files.
+
+    Args:
+        files: The files.
+        names: The models that the release assigns to the gateway.
+
+    Raises:
+        ArtifactError: A file is missing or damaged, or the gateway does not know one of the models.
+    """
     optional = {RECENT_POPULARITY}
     if files.manifest.data.feedback == IMPLICIT:
         optional.add(BASELINE)

@@ -20,6 +20,7 @@ from marquee_core.release.verdict import Verdict
 from marquee_core.release.verdicts import latest_verdict
 from marquee_services.errors import NoRelease, PageTokenExpired, ReleaseNotFound
 from marquee_services.gateway.backends.interface import AnyBackend
+from marquee_services.gateway.releases.answer_watch import AnswerWatch
 from marquee_services.gateway.releases.release import GatewayRelease
 from marquee_services.server.follower import ReleaseFollower
 
@@ -32,7 +33,8 @@ class Releases:
     The gateway switches to a promoted release once every healthy backend that it needs has loaded
     it, so a promotion never degrades an answer. A release that a backend refuses to load does not
     come into service while another one is served. If a backend withdraws the release in service,
-    because requests fail with it, the gateway goes back to the one before.
+    because requests fail with it, or its answers are of no use, the gateway goes back to the one
+    before.
 
     Attributes:
         pending_reason: Why the promoted release is not in service yet; "" when it is.
@@ -54,6 +56,7 @@ class Releases:
         self._follower = follower
         self._backends = tuple(backends)
         self._serving: GatewayRelease | None = None
+        self._answers = AnswerWatch()
         self.pending_reason = ""
         self.verdict: Verdict | None = None
         self.has_feedback_for: Callable[[Manifest], bool] = lambda _: True
@@ -112,6 +115,15 @@ class Releases:
         except ReleaseNotFound:
             raise PageTokenExpired(release_id) from None
 
+    def count_answer(self, release: GatewayRelease, is_bad: bool) -> None:
+        """Counts a computed answer, so that a release with bad ones can be withdrawn.
+
+        Args:
+            release: The release that answered.
+            is_bad: Whether the answer is of no use, and the request is not the reason.
+        """
+        self._answers.add(release.release_id, is_bad)
+
     def update(self) -> GatewayRelease | None:
         """Puts the newest loaded release in service if every backend is ready for it.
 
@@ -120,6 +132,7 @@ class Releases:
         """
         if self._serving is not None:
             self._follower.mark_used(self._serving.release_id)
+        self._withdraw_if_bad()
         self.pending_reason = self._find_pending_reason()
         if self._serving is not None and self._is_withdrawn(self._serving):
             return self._go_back(self._serving)
@@ -128,6 +141,7 @@ class Releases:
         newest = self._follower.newest()
         if newest is self._serving:
             return None
+        self._answers.switched("" if self._serving is None else self._serving.release_id)
         self._serve(newest)
         _log.info("release_in_service", release_id=newest.release_id)
         return newest
@@ -151,9 +165,16 @@ class Releases:
     def _serve(self, release: GatewayRelease) -> None:
         self._serving, self.verdict = release, release.manifest.gate
 
+    def _withdraw_if_bad(self) -> None:
+        """Lets the follower refuse the release in service if its answers are of no use."""
+        if self._serving is not None:
+            why = self._answers.verdict(self._serving.release_id)
+            if why:
+                self._follower.withdraw(self._serving.release_id, why)
+
     def _is_withdrawn(self, release: GatewayRelease) -> bool:
-        """Whether a backend refuses a release that it had loaded."""
-        return any(
+        """Whether the gateway or a backend refuses a release that it had loaded."""
+        return release.release_id in self._follower.refused or any(
             backend.healthy and release.release_id in backend.refused
             for backend in self._backends
             if backend.name in release.backends

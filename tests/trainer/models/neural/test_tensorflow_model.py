@@ -23,7 +23,7 @@ from marquee_services.inference.models import INFERENCE_SCORERS
 from marquee_trainer.data.interactions import Interactions
 from marquee_trainer.data.sample import SampleConfig, generate_sample
 from marquee_trainer.models.model import Training, predict_pairs
-from marquee_trainer.models.neural import mf
+from marquee_trainer.models.neural import mf, scoring_module
 from marquee_trainer.models.neural.autorec import (
     AutoRec,
     ItemAutoRecConfig,
@@ -77,6 +77,26 @@ def model(request: pytest.FixtureRequest, parts: tuple[ReleaseData, Interactions
     fitted: NeuralModel = request.param(SMALL[request.param.name])
     fitted.fit(Training(parts[0]))
     return fitted
+
+
+def test_a_model_too_large_for_a_saved_model_is_served_from_its_arrays(
+    model: NeuralModel,
+    parts: tuple[ReleaseData, Interactions],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No message of TensorFlow holds 2 GiB; here the limit is just below what the model needs."""
+    whole, arrays = tmp_path / "whole", tmp_path / "arrays"
+    model.save(whole)
+    needed = model.fitted.graph_bytes
+    # What counts is what the message holds, with the graphs, which do not grow with the model.
+    assert needed < (whole / "saved_model.pb").stat().st_size < needed + 3 * 2**20
+    monkeypatch.setattr(scoring_module, "MAX_GRAPH_BYTES", needed - 1)
+    model.save(arrays)
+    assert not (arrays / "saved_model.pb").exists()
+    loaded = INFERENCE_SCORERS[model.name](arrays, parts[0])
+    profiles = parts[0].matrix.profiles(range(20))
+    np.testing.assert_array_equal(loaded.score(profiles), model.scorer.score(profiles))
 
 
 def test_a_known_user_equals_a_visitor_with_the_users_ratings(

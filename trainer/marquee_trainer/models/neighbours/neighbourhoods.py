@@ -19,8 +19,8 @@ import numpy as np
 from numba import njit
 
 from marquee_core.arrays import Float32, Int32, Int64
+from marquee_core.cores import usable_cores
 from marquee_core.scorers.neighbours import CommonSums, CoRatings, Neighbours, nearest
-from marquee_trainer.cores import usable_cores
 from marquee_trainer.models.neighbours.candidates import candidate_rows, candidate_sums
 from marquee_trainer.threads import map_blocks
 

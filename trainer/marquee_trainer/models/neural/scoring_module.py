@@ -35,6 +35,9 @@ from marquee_core.scorers.saved_model import (
 )
 from marquee_core.scorers.scorer import ReleaseData
 
+MAX_GRAPH_BYTES = 2**31 - 2**26
+"""The most bytes of constants in a SavedModel: 2 GiB, with room for everything else in it."""
+
 ArrayScorer: TypeAlias = DotProductScorer | PerceptronScorer
 """The scorers that serve a trained model from its arrays, without TensorFlow."""
 
@@ -220,10 +223,34 @@ class FittedScorer:
         )
 
     def save(self, folder: Path) -> None:
-        """Writes a SavedModel, and the arrays of the scorer in NumPy if the model has one."""
-        tf.saved_model.save(self.module, str(folder), signatures=self.signatures)
+        """Writes a SavedModel, and the arrays of the scorer in NumPy if the model has one.
+
+        TensorFlow writes the parameters of the items into one message, which cannot exceed 2 GiB.
+        Larger models are written as arrays alone, which servers map into memory.
+
+        Raises:
+            ValueError: The model is larger, and has no scorer in NumPy.
+        """
+        if self.graph_bytes <= MAX_GRAPH_BYTES:
+            tf.saved_model.save(self.module, str(folder), signatures=self.signatures)
+        elif self._arrays is None:
+            raise ValueError(
+                f"the parameters take {self.graph_bytes:,} bytes, and a SavedModel holds at most "
+                f"{MAX_GRAPH_BYTES:,}"
+            )
         if self._arrays is not None:
             self._arrays.save(folder)
+
+    @property
+    def graph_bytes(self) -> int:
+        """The bytes of the constants that a SavedModel holds in its graph."""
+        constants = {
+            id(tensor): tensor.dtype.size * int(np.prod(tensor.shape, dtype=np.int64))
+            for function in self.signatures.values()
+            for tensor in function.captured_inputs
+            if tensor.dtype != tf.resource
+        }
+        return sum(constants.values())
 
 
 class LinearModule(ScoringModule):

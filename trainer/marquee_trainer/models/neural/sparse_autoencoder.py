@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from marquee_core.arrays import Float32, Int32, Int64
+from marquee_core.cores import usable_cores
 from marquee_core.ratings import Profiles
-from marquee_trainer.cores import usable_cores
 from marquee_trainer.models.neural.sparse_kernels import (
     BETA_1,
     BETA_2,

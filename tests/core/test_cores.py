@@ -1,4 +1,4 @@
-"""The trainer uses the cores of its container, not those of the host."""
+"""Processes use the cores of their container, not those of the host."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from marquee_trainer import cores
+from marquee_core import cores
 
 
 def cgroup(tmp_path: Path, listed: str, files: dict[str, str]) -> tuple[Path, Path]:

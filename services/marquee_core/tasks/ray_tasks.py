@@ -1,0 +1,146 @@
+"""Runs tasks on a Ray cluster: the nodes need this package and what the tasks import.
+
+Ray itself begins a task again whose worker or node has died. The work is sent to the cluster once,
+and each worker process keeps what its copy loads, as a process of `processes.py` does.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from collections.abc import Generator, Sequence
+from functools import lru_cache
+from typing import Any
+
+from marquee_core.tasks.task import MAX_TRIES, A, OnReport, R, TaskError, Work, ignore
+
+LOCAL = "local"
+"""The address that starts Ray on this machine."""
+
+# Seconds between two looks at what tasks report.
+_POLL_S = 0.2
+_CONNECT_S = 10.0
+
+
+class _Reports:
+    """An actor that collects what tasks report, until it is asked for it."""
+
+    def __init__(self) -> None:
+        self._reports: list[tuple[int, Any]] = []
+
+    def add(self, place: int, value: object) -> None:
+        self._reports.append((place, value))
+
+    def take(self) -> list[tuple[int, Any]]:
+        taken, self._reports = self._reports, []
+        return taken
+
+
+@lru_cache(maxsize=2)
+def _work(held: _Held) -> Work[Any, Any]:
+    """The work of a run, fetched once by each worker process."""
+    import ray
+
+    work: Work[Any, Any] = ray.get(held.reference)
+    return work
+
+
+class _Held:
+    """A reference to the work; Ray would fetch a bare one for each task."""
+
+    def __init__(self, reference: Any) -> None:
+        self.reference = reference
+
+    def __hash__(self) -> int:
+        return hash(self.reference)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Held) and other.reference == self.reference
+
+
+def _do(held: _Held, place: int, task: object, reports: Any) -> Any:
+    import ray
+
+    sent: deque[Any] = deque(maxlen=1)
+    result = _work(held)(task, lambda value: sent.append(reports.add.remote(place, value)))
+    # Reports arrive in order, and the last of them before the result.
+    ray.get(list(sent))
+    return result
+
+
+def run_on_ray(
+    work: Work[A, R],
+    tasks: Sequence[A],
+    on_report: OnReport = ignore,
+    *,
+    address: str,
+) -> Generator[tuple[int, R], None, None]:
+    """Does tasks on a Ray cluster; see `RunTasks`.
+
+    If the caller closes the iterator or is interrupted, all tasks are cancelled at once. Each task
+    takes one core of the cluster.
+
+    Args:
+        work: Does a task.
+        tasks: The tasks; the earlier ones begin first.
+        on_report: Receives what tasks report, with some delay.
+        address: The address of the cluster: `auto` for the one of this machine or of the variable
+            RAY_ADDRESS, `local` to start one here.
+
+    Raises:
+        TaskError: There is no cluster at the address, or a worker has died again and again.
+    """
+    import ray
+    from ray.exceptions import RayError, RayTaskError
+
+    was_connected = ray.is_initialized()
+    if not was_connected:
+        try:
+            _check_reachable(address)
+            ray.init(address, log_to_driver=False, include_dashboard=_dashboard(address))
+        except (OSError, ValueError, RuntimeError) as error:
+            raise TaskError(f"Ray at {address}: {error}") from error
+    pending: dict[Any, int] = {}
+    reports = ray.remote(num_cpus=0)(_Reports).remote()
+
+    def deliver() -> None:
+        for place, value in ray.get(reports.take.remote()):
+            on_report(place, value)
+
+    try:
+        do = ray.remote(num_cpus=1, max_retries=MAX_TRIES - 1)(_do)
+        held = _Held(ray.put(work))
+        pending = {do.remote(held, place, task, reports): place for place, task in enumerate(tasks)}
+        while pending:
+            done, _ = ray.wait(list(pending), timeout=_POLL_S)
+            deliver()
+            for reference in done:
+                place = pending.pop(reference)
+                yield place, ray.get(reference)
+    except RayTaskError as error:
+        cause = error.cause
+        raise (cause if isinstance(cause, Exception) else TaskError(str(error))) from None
+    except RayError as error:
+        raise TaskError(f"Ray: {error}") from error
+    finally:
+        for reference in pending:
+            ray.cancel(reference, force=True)
+        ray.kill(reports)
+        if not was_connected:
+            ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Checks that somebody listens at `host:port`; Ray itself would try for minutes.
+
+    Raises:
+        OSError: Nobody does.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host, int(port)), _CONNECT_S).close()
+
+
+def _dashboard(address: str) -> bool | None:
+    """Ray's argument: no dashboard for a cluster that is started here; None for another one."""
+    return False if address == LOCAL else None

@@ -1,0 +1,81 @@
+"""Shows how far a run has come, and how long the rest will take."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TextIO
+
+from marquee_services.lists.run import Summary
+
+# On a terminal the line is drawn again so often, and in a log it is repeated so often.
+_REDRAW_S, _LOG_S = 0.2, 30.0
+# The rate is that of the last seconds: a rate since the beginning lags behind a machine that has
+# become busy. Below the shorter time there is none yet.
+_WINDOW_S, _FIRST_S = 60.0, 3.0
+
+
+class ListProgress:
+    """Writes a line on how many users are done.
+
+    Only users that this run computes count for the rate and for the time that is left; parts that
+    were there already take none.
+
+    Attributes:
+        parts: How many parts are finished, as a text.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        """Writes to a stream."""
+        self.parts = "no part is"
+        self._stream = stream
+        self._is_terminal = stream.isatty()
+        self._samples: deque[tuple[float, int]] = deque()
+        self._drawn = time.monotonic()
+        self._width = 0
+
+    def __call__(self, summary: Summary) -> None:
+        """Notices progress."""
+        verb = "part is" if summary.all_parts == 1 else "parts are"
+        self.parts = f"{summary.parts} of {summary.all_parts} {verb}"
+        now = time.monotonic()
+        self._samples.append((now, summary.computed))
+        while now - self._samples[0][0] > _WINDOW_S:
+            self._samples.popleft()
+        if now - self._drawn < (_REDRAW_S if self._is_terminal else _LOG_S):
+            return
+        self._drawn = now
+        line = self._line(summary)
+        if self._is_terminal:
+            self._stream.write(f"\r{line:<{self._width}}")
+            self._width = len(line)
+        else:
+            self._stream.write(f"{line}\n")
+        self._stream.flush()
+
+    def end(self) -> None:
+        """Removes the line from a terminal."""
+        if self._width:
+            self._stream.write(f"\r{'':<{self._width}}\r")
+            self._stream.flush()
+            self._width = 0
+
+    def _line(self, summary: Summary) -> str:
+        done = summary.computed + summary.found
+        text = f"{done:,} of {summary.users:,} users"
+        (first, before), (last, computed) = self._samples[0], self._samples[-1]
+        if last - first < _FIRST_S or computed <= before:
+            return text
+        rate = (computed - before) / (last - first)
+        return (
+            f"{text}, {rate:,.0f} a second, about {_duration((summary.users - done) / rate)} left"
+        )
+
+
+def _duration(seconds: float) -> str:
+    """A duration in words, to two digits or so."""
+    if seconds < 60:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 3600:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,46 @@
+"""A release with the engines of its backends, loaded into this process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from marquee_services.gateway.releases.release import GatewayRelease, load_gateway_release
+from marquee_services.lists.request import ListRequest
+from marquee_services.scoring.engine import Engine
+from marquee_services.scoring.loading import load_engine
+from marquee_services.server.settings import open_store
+
+
+@dataclass(frozen=True)
+class LoadedRelease:
+    """What computes lists.
+
+    Attributes:
+        gateway: The gateway's part of the release.
+        engines: The models of each backend that the release needs, by the backend's name.
+    """
+
+    gateway: GatewayRelease
+    engines: Mapping[str, Engine]
+
+
+def load_release(request: ListRequest) -> LoadedRelease:
+    """Verifies and loads a release.
+
+    Raises:
+        ArtifactError: A file is missing or damaged, or a model is not known.
+        OSError: The store cannot be read.
+    """
+    store = open_store(request.store, request.trusted_keys)
+    cache = Path(request.cache_dir).expanduser()
+    gateway = load_gateway_release(store, request.release_id, cache)
+    loaders = request.loaders()
+    return LoadedRelease(
+        gateway,
+        {
+            name: load_engine(store, request.release_id, name, loaders[name], cache)
+            for name in sorted(gateway.backends)
+        },
+    )

@@ -1,0 +1,96 @@
+"""What lists are asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
+
+from marquee.v1 import recommender_service_pb2 as pb
+from marquee.v1 import types_pb2
+from marquee_core.scorers.scorer import LoadScorer
+from marquee_core.service_names import CF, INFERENCE
+from marquee_services.gateway.settings import GatewaySettings
+from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE, validate
+
+Loaders: TypeAlias = Mapping[str, Mapping[str, LoadScorer]]
+"""For each backend, the function that loads each of its models, by name."""
+
+
+def serving_loaders() -> Loaders:
+    """The loaders of the servers."""
+    from marquee_services.cf.models import CF_SCORERS
+    from marquee_services.inference.models import loaders
+
+    return {CF: CF_SCORERS, INFERENCE: loaders(tensorflow_threads=1)}
+
+
+@dataclass(frozen=True)
+class ListRequest:
+    """What every user's list is, whoever computes it. It is sent to other processes.
+
+    Attributes:
+        store: The URL of the release store.
+        release_id: The release.
+        page_size: The maximum number of items of a list; 0 for 20.
+        options: The serialised RecommendOptions of all users.
+        trusted_keys: PEM file of the keys of which one must have signed the release; "" for none.
+        cache_dir: Folder of the copies of release files.
+        dense_limit: The largest catalogue, in items, that is ranked as a whole.
+        candidates: Candidates that each model retrieves from a larger catalogue.
+        loaders: Returns the loaders of the models; a function of a module, by its name.
+    """
+
+    store: str
+    release_id: str
+    page_size: int = DEFAULT_PAGE_SIZE
+    options: bytes = b""
+    trusted_keys: str = ""
+    cache_dir: str = GatewaySettings.cache_dir
+    dense_limit: int = GatewaySettings.dense_limit
+    candidates: int = GatewaySettings.candidates
+    loaders: Callable[[], Loaders] = serving_loaders
+
+    @cached_property
+    def recommend_options(self) -> pb.RecommendOptions:
+        """The options as a message, without what only says how answers are written."""
+        options = pb.RecommendOptions.FromString(self.options)
+        options.release_id = self.release_id
+        options.include_metadata = False  # The table adds it, once for each item.
+        return options
+
+    @property
+    def size(self) -> int:
+        """The maximum number of items of a list."""
+        return self.page_size or DEFAULT_PAGE_SIZE
+
+    def of_user(self, user_id: str) -> pb.RecommendRequest:
+        """The Recommend request that a gateway would answer alike."""
+        return pb.RecommendRequest(
+            subject=types_pb2.Subject(user_id=user_id),
+            page_size=self.page_size,
+            options=self.recommend_options,
+        )
+
+    def check(self) -> None:
+        """Checks what does not depend on users or the release.
+
+        Raises:
+            InvalidFields: The page size or an option is not allowed.
+        """
+        validate(self.of_user("user"))
+
+    @cached_property
+    def digest(self) -> str:
+        """Identifies the answers: equal for equal release, size, options and limits."""
+        text = "\n".join(
+            (
+                self.release_id,
+                str(self.size),
+                self.recommend_options.SerializeToString(deterministic=True).hex(),
+                f"{self.dense_limit} {self.candidates}",
+            )
+        )
+        return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,178 @@
+"""Computes the lists of all users, part by part, and skips parts that are there already."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from marquee_core.release.storage import PARTIAL
+from marquee_core.tasks.task import RunTasks
+from marquee_services.lists.output import Output, OutputError
+from marquee_services.lists.request import ListRequest
+from marquee_services.lists.table import METADATA, errors_as_json, read_metadata
+from marquee_services.lists.user_list import UserError
+from marquee_services.lists.worker import ListWorker, Part
+
+# How many parts there are by default, and how many users a part then has at least and at most. It
+# depends on the number of users alone, so that a run can be resumed on another machine.
+_PARTS, _FEWEST_USERS, _MOST_USERS = 256, 500, 50_000
+
+
+@dataclass
+class Summary:
+    """What a run has done so far.
+
+    Attributes:
+        users: The number of users in all.
+        computed: Users whose lists this run has computed.
+        found: Users whose lists an earlier run had written.
+        items: Rows in finished parts.
+        parts: Finished parts.
+        all_parts: The number of parts in all.
+        errors: Why users have no list.
+    """
+
+    users: int
+    computed: int = 0
+    found: int = 0
+    items: int = 0
+    parts: int = 0
+    all_parts: int = 0
+    errors: list[UserError] = field(default_factory=list)
+
+
+def partition_size(users: int) -> int:
+    """The number of users of a part, by default."""
+    return min(_MOST_USERS, max(_FEWEST_USERS, math.ceil(users / _PARTS)))
+
+
+def cut_parts(users: int, user_ids: Sequence[str] | None, size: int) -> list[Part]:
+    """Cuts users into parts.
+
+    Args:
+        users: The number of users.
+        user_ids: Their ids if they were given; None for all users of the release.
+        size: The number of users of a part.
+    """
+    return [
+        Part(
+            number,
+            first,
+            min(first + size, users),
+            None if user_ids is None else tuple(user_ids[first : first + size]),
+        )
+        for number, first in enumerate(range(0, users, size))
+    ]
+
+
+def write_lists(
+    request: ListRequest,
+    output: Output,
+    parts: Sequence[Part],
+    run: RunTasks,
+    on_progress: Callable[[Summary], None],
+) -> Summary:
+    """Computes and writes all parts; those that an earlier run has finished are left as they are.
+
+    Args:
+        request: What the lists are.
+        output: Where they are written.
+        parts: The parts.
+        run: Runs the tasks.
+        on_progress: Called whenever users have been computed, or a part has been finished.
+
+    Raises:
+        OutputError: The folder holds other files that look like parts.
+        ArtifactError: The release cannot be loaded.
+        OSError: The store cannot be read, or a part cannot be written.
+        TaskError: A process has died again and again.
+    """
+    if not output.file and (others := output.others(len(parts))):
+        raise OutputError(
+            f"{output.folder} holds {others[0]}, which is no part of these lists: remove it, or "
+            "choose another folder"
+        )
+    summary = Summary(parts[-1].end if parts else 0, all_parts=len(parts))
+    expected = _whole_file(request, parts)
+    if output.file and (found := _finished_file(output, expected)):
+        summary.found, summary.parts = summary.users, len(parts)
+        summary.items = found["items"]
+        summary.errors = [UserError(*error) for error in found["errors"]]
+        return summary
+    computing = [0] * len(parts)
+
+    def on_report(place: int, users: int) -> None:
+        computing[place] += users
+        summary.computed += users
+        on_progress(summary)
+
+    # Without what has been opened or computed here: other processes do that themselves.
+    worker = ListWorker(replace(request), replace(output))
+    left_before = output.unfinished()
+    try:
+        with closing(run(worker, parts, on_report)) as results:
+            for place, result in results:
+                # A part whose process died was begun again, so users may have been counted twice.
+                actual = 0 if result.was_there else result.users
+                summary.computed += actual - computing[place]
+                summary.found += result.users - actual
+                summary.items += result.items
+                summary.parts += 1
+                summary.errors += result.errors
+                on_progress(summary)
+    finally:
+        for name in output.unfinished() - left_before:
+            with suppress(FileNotFoundError):
+                output.remove(name)
+    if output.file:
+        errors = errors_as_json(summary.errors)
+        _join(output, len(parts), {**expected, "items": summary.items, "errors": errors})
+    return summary
+
+
+def _whole_file(request: ListRequest, parts: Sequence[Part]) -> dict[str, str]:
+    """What identifies the lists of a single file."""
+    digests = "".join(part.digest for part in parts)
+    users = hashlib.sha256(digests.encode()).hexdigest()
+    return {"lists": request.digest, "users": users}
+
+
+def _finished_file(output: Output, expected: Mapping[str, str]) -> dict[str, Any] | None:
+    """What the single file says about itself if an earlier run has finished it; None if not."""
+    try:
+        found = read_metadata(output.beside.read(output.file))
+    except FileNotFoundError:
+        return None
+    return found if found is not None and expected.items() <= found.items() else None
+
+
+def _join(output: Output, parts: int, metadata: Mapping[str, Any]) -> None:
+    """Writes the parts to one file, a row group each, and removes them."""
+    beside, storage = output.beside, output.storage
+    unfinished = beside.path(f"{PARTIAL}{output.file}")
+
+    def part(number: int) -> pa.Table:
+        content = storage.read(output.name(number))
+        return pq.read_table(pa.BufferReader(content))
+
+    with beside.fs.open(unfinished, "wb") as stream:
+        table = part(0)
+        source = json.loads(table.schema.metadata[METADATA])["source"]
+        text = json.dumps({**metadata, "source": source}, sort_keys=True, ensure_ascii=False)
+        schema = table.schema.with_metadata({METADATA: text.encode()})
+        with pq.ParquetWriter(
+            stream, schema, compression="zstd", write_page_checksum=True
+        ) as writer:
+            for number in range(parts):
+                table = part(number).replace_schema_metadata(schema.metadata)
+                writer.write_table(table, row_group_size=max(1, table.num_rows))
+    beside.call(beside.fs.mv, unfinished, beside.path(output.file))
+    storage.call(storage.fs.rm, storage.root, recursive=True)

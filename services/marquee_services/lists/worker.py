@@ -1,0 +1,158 @@
+"""Computes the lists of one part, and writes them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from marquee_core.tasks.task import Report
+from marquee_services.lists.blocks import BlockRanker
+from marquee_services.lists.output import Output
+from marquee_services.lists.release import LoadedRelease, load_release
+from marquee_services.lists.request import ListRequest
+from marquee_services.lists.single import SingleLists
+from marquee_services.lists.table import errors_as_json, read_metadata, source, to_parquet
+from marquee_services.lists.user_list import UserError, UserList
+
+# Users whom `single.py` answers between two reports of progress.
+_SINGLE_USERS = 16
+
+
+@dataclass(frozen=True)
+class Part:
+    """Users whose lists are written to one file.
+
+    Attributes:
+        number: The number of the part, from 0.
+        first: The index of the first user; in the release, or among those that were given.
+        end: The index after the last user.
+        user_ids: The users' ids if they were given; None for users of the release.
+    """
+
+    number: int
+    first: int
+    end: int
+    user_ids: tuple[str, ...] | None = None
+
+    @property
+    def digest(self) -> str:
+        """Identifies the users, given the release."""
+        what = [str(self.first), str(self.end), *(self.user_ids or ())]
+        return hashlib.sha256("\0".join(what).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class PartResult:
+    """What has become of a part.
+
+    Attributes:
+        users: The number of its users.
+        items: The number of rows.
+        errors: Why users have no list.
+        was_there: Whether an earlier run had written it.
+    """
+
+    users: int
+    items: int
+    errors: tuple[UserError, ...]
+    was_there: bool
+
+
+@dataclass(frozen=True)
+class ListWorker:
+    """Computes parts in a process of its own; implements `Work`.
+
+    It reports the number of users whenever it has computed some.
+
+    Attributes:
+        request: What the lists are.
+        output: Where they are written.
+    """
+
+    request: ListRequest
+    output: Output
+
+    def __call__(self, part: Part, report: Report, /) -> PartResult:
+        """Computes and writes a part, unless it is there already.
+
+        Raises:
+            ArtifactError: The release cannot be loaded.
+            OSError: The store cannot be read, or the part cannot be written.
+        """
+        name = self.output.name(part.number)
+        expected = {"lists": self.request.digest, "users": part.digest}
+        try:
+            found = read_metadata(self.output.storage.read(name))
+        except FileNotFoundError:
+            found = None
+        if found is not None and expected.items() <= found.items():
+            errors = tuple(UserError(*error) for error in found["errors"])
+            return PartResult(part.end - part.first, found["items"], errors, was_there=True)
+        answers = self._answers(part, report)
+        lists = [one for one in answers if isinstance(one, UserList)]
+        errors = tuple(one for one in answers if isinstance(one, UserError))
+        items = sum(len(one.items) for one in lists)
+        release = self._loaded.gateway
+        metadata: dict[str, Any] = {
+            **expected,
+            "source": source(release, self.request),
+            "items": items,
+            "errors": errors_as_json(errors),
+        }
+        with_reasons = self.request.recommend_options.include_reasons
+        content = to_parquet(lists, release.catalogue, metadata, with_reasons)
+        self.output.storage.replace(name, content)
+        return PartResult(len(answers), items, errors, was_there=False)
+
+    @cached_property
+    def _loaded(self) -> LoadedRelease:
+        return load_release(self.request)
+
+    @cached_property
+    def _single(self) -> SingleLists:
+        return SingleLists(self._loaded, self.request)
+
+    @cached_property
+    def _blocks(self) -> BlockRanker | None:
+        if not BlockRanker.can_rank(self._loaded, self.request):
+            return None
+        return BlockRanker(self._loaded, self.request)
+
+    def _answers(self, part: Part, report: Report) -> list[UserList | UserError]:
+        """The answers for the users of a part, in their order."""
+        release = self._loaded.gateway
+        if part.user_ids is None:
+            users = np.arange(part.first, part.end, dtype=np.int32)
+            user_ids: Sequence[str] = release.users.ids(users)
+        else:
+            user_ids = part.user_ids
+            users = release.users.indexes(user_ids)
+        answers: dict[int, UserList | UserError] = {}
+        if self._blocks is not None:
+            indptr = release.data.matrix.indptr
+            known = np.maximum(users, 0)
+            rated = np.flatnonzero((users >= 0) & (indptr[known + 1] > indptr[known]))
+            for start in range(0, len(rated), self._blocks.block_users):
+                places = rated[start : start + self._blocks.block_users]
+                found = self._blocks.rank(users[places])
+                done = {
+                    place: one
+                    for place, one in zip(places.tolist(), found, strict=True)
+                    if one is not None
+                }
+                answers |= done
+                report(len(done))
+        left = [place for place in range(len(user_ids)) if place not in answers]
+        with asyncio.Runner() as runner:
+            for start in range(0, len(left), _SINGLE_USERS):
+                batch = left[start : start + _SINGLE_USERS]
+                single = runner.run(self._single.lists([user_ids[place] for place in batch]))
+                answers |= zip(batch, single, strict=True)
+                report(len(batch))
+        return [answers[place] for place in range(len(user_ids))]

@@ -1,0 +1,17 @@
+#!/bin/sh
+# Installs the project with the oldest or the newest dependencies that pyproject.toml allows, and
+# runs the tests of the core, of the client and of the servers' helpers.
+#
+# usage: check_dependencies.sh PYTHON FOLDER lowest-direct|highest [ARGUMENTS OF PYTEST]
+set -eu
+python=$1 folder=$2 resolution=$3
+shift 3
+"$python" -m venv "$folder"
+"$folder/bin/python" -m pip install --quiet uv
+"$folder/bin/uv" pip install --quiet --python "$folder/bin/python" \
+    --resolution "$resolution" --upgrade --editable '.[dev]'
+"$folder/bin/uv" pip list --quiet --python "$folder/bin/python" >"$folder/versions.txt"
+echo "$resolution: versions in $folder/versions.txt"
+# Libraries of other versions may warn of what is no concern of ours.
+"$folder/bin/python" -m pytest -q -p no:cacheprovider -o filterwarnings=default \
+    -m "not slow and not alone" "${@:-tests/core}" tests/client tests/server tests/services

@@ -1,0 +1,238 @@
+"""Attacks on a gateway's connections, each by a process of its own, while users call it.
+
+    python -m faults.connection_attacks
+
+Prints a row for each attack. Wanted is that no user's call fails, and that the gateway's memory
+stays within bounds; how much slower the calls become is reported, because it depends on the
+machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import psutil
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+import marquee
+from faults.attacker import (
+    EMPTY_SUBJECTS,
+    IDLE_CONNECTIONS,
+    RESETS,
+    SILENT_STREAMS,
+    UNREAD_ANSWERS,
+    UNREAD_BATCHES,
+    attack,
+)
+from faults.callers import CALL_TIMEOUT_S, Callers
+from faults.living import until
+from faults.rows import Row, report
+from marquee_core.release.store import ReleaseStore
+from marquee_core.service_names import GATEWAY
+from marquee_services.processes import ServiceProcess
+from toy.release import ITEMS, USERS, publish_toy
+
+_MIB = 1024 * 1024
+_SAMPLE_S = 0.1
+_WAIT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An attack, and what it may cost.
+
+    Attributes:
+        name: The row's name.
+        kind: The kind of attack.
+        connections: The number of connections.
+        streams: The number of calls at once on each of them.
+        most_mib: The most MiB by which the gateway may grow.
+        options: Flags of the gateway that protect it, with underscores.
+    """
+
+    name: str
+    kind: str
+    connections: int
+    streams: int
+    most_mib: int
+    options: Mapping[str, str | None] = field(default_factory=dict)
+
+
+LONG = (
+    Plan("1,025 batches not read, 25 connections", UNREAD_BATCHES, 25, 41, 100),
+    Plan("2,500 answers not read, 25 connections", UNREAD_ANSWERS, 25, 100, 150),
+    Plan("10,016 streams without data, 313 connections", SILENT_STREAMS, 313, 32, 300),
+    Plan(
+        "streams reset at once, 4 connections",
+        RESETS,
+        4,
+        0,
+        100,
+        {"count_reset_streams": None, "max_streams": "256"},
+    ),
+    Plan("4 MB of two million empty subjects, 8 callers", EMPTY_SUBJECTS, 8, 1, 350),
+)
+
+
+@contextmanager
+def gateway(folder: Path, **options: str | None) -> Iterator[ServiceProcess]:
+    """A gateway that computes the answers itself, killed at the end unless it was stopped.
+
+    Args:
+        folder: An empty folder.
+        options: Further flags, with underscores.
+    """
+    store = ReleaseStore(str(folder / "store"))
+    store.promote(publish_toy(store, folder / "made", backends=()).release_id)
+    flags: dict[str, str | None] = {"store": store.url, "cache-dir": str(folder / "cache")}
+    flags |= {name.replace("_", "-"): value for name, value in options.items()}
+    process = ServiceProcess(GATEWAY, flags, folder / "gateway.log")
+    try:
+        process.wait_until_serving()
+        yield process
+    finally:
+        process.kill()
+
+
+def users_of(process: ServiceProcess) -> Callers:
+    """Users who call a gateway."""
+    users, items = [f"u{n}" for n in range(USERS)], [f"i{n}" for n in range(ITEMS)]
+    return Callers(process.address, users, items)
+
+
+def attacked(plan: Plan, folder: Path, seconds: float) -> Row:
+    """Lets a gateway be attacked while users call it.
+
+    Args:
+        plan: The attack.
+        folder: An empty folder.
+        seconds: How long it lasts, and how long is measured before.
+    """
+    row = Row(plan.name)
+    with gateway(folder, **plan.options) as process, users_of(process) as users:
+        watched = psutil.Process(process.pid)
+        start = time.monotonic()
+        time.sleep(seconds)
+        before, quiet = watched.memory_info().rss, users.between(start, time.monotonic())
+        most = before
+        with attack(plan.kind, process.address, plan.connections, plan.streams):
+            begin = time.monotonic()
+            while time.monotonic() < begin + seconds:
+                most = max(most, watched.memory_info().rss)
+                time.sleep(_SAMPLE_S)
+            end = time.monotonic()
+        closed = time.monotonic()
+        until(lambda: users.between(closed, time.monotonic()).total > 0, "a call after the attack")
+        after = users.between(closed, time.monotonic())
+        row.recovery_s = time.monotonic() - closed
+        # Now, because calls count that had not ended when the attack did.
+        calls = users.between(begin, end)
+        open_after = len(watched.net_connections())
+        status = process.stop()
+    row.calls = calls
+    grown = (most - before) / _MIB
+    slower = calls.percentile_ms(99) / quiet.percentile_ms(99)
+    row.happened = (
+        f"p99 {slower:.1f} times that before, {calls.shed} of the users' calls shed; the gateway "
+        f"grew by {grown:.0f} MiB from {before / _MIB:.0f}; {open_after} sockets open after it"
+    )
+    row.check(calls.failed == 0, f"{calls.failed} calls of users failed: {calls.error}")
+    row.check(after.failed == 0, f"{after.failed} calls failed after the attack: {after.error}")
+    row.check(grown <= plan.most_mib, f"the gateway grew by {grown:.0f} MiB")
+    row.check(status == 0, f"the gateway ended with {status}")
+    return row
+
+
+def descriptors_exhausted(folder: Path, seconds: float, limit: int = 256) -> Row:
+    """More connections than the gateway may open files: it keeps some for itself.
+
+    It answers on its open connections and health checks on its other port, loads a new release,
+    and ends cleanly.
+    """
+    row = Row(f"{2 * limit} connections, {limit} descriptors")
+    options = {
+        "health_port": str(free_port()),
+        "poll_interval": "0.1",
+        "max_connections": str(limit // 2),
+    }
+    with ExitStack() as stack:
+        process = stack.enter_context(gateway(folder, **options))
+        users = stack.enter_context(users_of(process))
+        client = stack.enter_context(marquee.Client(process.address, timeout=CALL_TIMEOUT_S))
+        watched = psutil.Process(process.pid)
+        watched.rlimit(psutil.RLIMIT_NOFILE, (limit, limit))
+        client.status()
+        until(lambda: users.between(0.0, time.monotonic()).total > 0, "the first answer")
+        store = ReleaseStore(str(folder / "store"))
+        most = 0
+        with attack(IDLE_CONNECTIONS, process.address, 2 * limit):
+            begin = time.monotonic()
+            new = publish_toy(store, folder / "next", seed=1, backends=()).release_id
+            store.promote(new)
+            while time.monotonic() < begin + seconds:
+                most = max(most, watched.num_fds())
+                time.sleep(_SAMPLE_S)
+            healthy = is_serving(f"127.0.0.1:{options['health_port']}")
+            until(lambda: client.recommend("u1").source.release_id == new, "the new release")
+            end = time.monotonic()
+        row.calls = users.between(begin, end)
+        row.recovery_s = users.recovered_after(end)
+        status = process.stop()
+    row.happened = (
+        f"{most} descriptors at most; health was {'' if healthy else 'not '}answered on its own "
+        "port; a release was loaded meanwhile"
+    )
+    row.check(row.calls.failed == 0, f"{row.calls.failed} calls failed: {row.calls.error}")
+    row.check(most < limit, "no descriptor was left")
+    row.check(healthy, "health was not answered")
+    row.check(status == 0, f"the gateway ended with {status}")
+    return row
+
+
+def is_serving(address: str) -> bool:
+    """Whether a server answers a health check on a new connection with SERVING."""
+    with grpc.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=CALL_TIMEOUT_S)
+    serving: bool = answer.status == health_pb2.HealthCheckResponse.SERVING
+    return serving
+
+
+def free_port() -> int:
+    """A TCP port on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def main() -> int:
+    """Runs all attacks; the exit status says whether all were survived."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=12.0, help="duration of each attack")
+    parser.add_argument("--only", default="", help="only the attacks whose kind contains this")
+    arguments = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        for plan in LONG:
+            if arguments.only in plan.kind:
+                folder = Path(tempfile.mkdtemp(dir=name))
+                rows.append(attacked(plan, folder, arguments.seconds))
+                shutil.rmtree(folder)
+        if arguments.only in IDLE_CONNECTIONS:
+            rows.append(descriptors_exhausted(Path(tempfile.mkdtemp(dir=name)), 4.0))
+    return report(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""A gateway and its CF service over a store, for the faults of releases."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import marquee
+from faults.callers import CALL_TIMEOUT_S, Callers
+from faults.living import until
+from faults.rows import Row
+from marquee_core.errors import ArtifactError
+from marquee_core.release.manifest import Manifest, hash_folder
+from marquee_core.release.store import ReleaseStore
+from marquee_core.service_names import CF, GATEWAY
+from marquee_services.processes import ServiceProcess
+from toy.release import ITEMS, USERS, publish_toy
+
+# How long users call on after a fault, before the row ends.
+_AFTER_S = 0.5
+
+
+class System:
+    """A gateway and a CF service over a store, with users who call all the time.
+
+    Attributes:
+        folder: A folder for temporary files.
+        store: The release store.
+        users: The users.
+        client: A client of the gateway.
+        cache: The folder of the servers' copies.
+    """
+
+    def __init__(self, folder: Path, cache: Path | None = None) -> None:
+        """Publishes a release and starts the servers.
+
+        Args:
+            folder: An empty folder.
+            cache: The folder of the servers' copies; None for one in `folder`.
+        """
+        self.folder = folder
+        self.store = ReleaseStore(str(folder / "store"))
+        self.cache = cache or folder / "cache"
+        self._published = 0
+        first = self.publish()
+        self.store.promote(first.release_id)
+        shared = {
+            "store": self.store.url,
+            "cache-dir": str(self.cache),
+            "poll-interval": "0.1",
+            "scrub-interval": "0.5",
+        }
+        self.processes = [ServiceProcess(CF, shared, folder / "cf.log")]
+        # A loaded machine must not degrade answers.
+        limits = {"probe-interval": "0.1", "backend-timeout": str(CALL_TIMEOUT_S)}
+        options = {**shared, **limits, "cf-target": self.processes[0].address}
+        self.processes.append(ServiceProcess(GATEWAY, options, folder / "gateway.log"))
+        for process in self.processes:
+            process.wait_until_serving()
+        self.client = marquee.Client(self.processes[-1].address, timeout=CALL_TIMEOUT_S)
+        until(lambda: not self.client.recommend("u1").source.degraded, "the first full answer")
+        users, items = [f"u{n}" for n in range(USERS)], [f"i{n}" for n in range(ITEMS)]
+        self.users = Callers(self.processes[-1].address, users, items)
+
+    def publish(self) -> Manifest:
+        """Publishes another release that the servers can load."""
+        self._published += 1
+        made = self.folder / f"made-{self._published}"
+        return publish_toy(self.store, made, seed=self._published, servable=True)
+
+    def release_folder(self, release_id: str) -> Path:
+        """The folder of a release in the store."""
+        return Path(self.store.storage.path("releases", release_id))
+
+    def serves(self, release_id: str) -> bool:
+        """Whether an answer is full and of a release."""
+        source = self.client.recommend("u1").source
+        return source.release_id == release_id and not source.degraded
+
+    def promote(self, manifest: Manifest) -> None:
+        """Promotes a release, and waits until it serves."""
+        self.store.promote(manifest.release_id)
+        until(lambda: self.serves(manifest.release_id), f"an answer of {manifest.release_id}")
+
+    def refused(self, release_id: str) -> bool:
+        """Whether a server says that it refused a release."""
+        reason = self.client.status().pending_release_reason
+        return release_id in reason and "refused" in reason
+
+    def stop(self) -> list[int]:
+        """Stops the servers; returns their exit statuses."""
+        self.client.close()
+        return [process.stop() for process in reversed(self.processes)]
+
+    def kill(self) -> None:
+        """Kills the servers."""
+        for process in self.processes:
+            process.kill()
+
+
+@contextmanager
+def system(folder: Path, cache: Path | None = None) -> Iterator[System]:
+    """A system whose users call until the end."""
+    made = System(folder, cache)
+    try:
+        with made.users:
+            yield made
+    finally:
+        made.kill()
+
+
+def row_of(made: System, name: str, fault: Callable[[Row], str]) -> Row:
+    """Lets a fault happen, and sums up what became of the users' calls meanwhile.
+
+    Args:
+        made: The system.
+        name: The row's name.
+        fault: Lets it happen; returns what happened, in words, and adds to the row what is wrong.
+    """
+    row = Row(name)
+    begin = time.monotonic()
+    try:
+        row.happened = fault(row)
+    except (AssertionError, ArtifactError, OSError) as error:
+        row.wrong.append(str(error))
+    end = time.monotonic()
+    time.sleep(_AFTER_S)
+    row.calls = made.users.between(begin, end + _AFTER_S)
+    row.recovery_s = made.users.recovered_after(end)
+    row.check(row.calls.total > 0, "no call ended")
+    row.check(row.calls.failed == 0, f"{row.calls.failed} calls failed: {row.calls.error}")
+    row.check(row.calls.degraded == 0, f"{row.calls.degraded} answers were degraded")
+    for process in made.processes:
+        row.check(process.running, f"the {process.service} ended")
+    return row
+
+
+def republished(
+    store: ReleaseStore, manifest: Manifest, change: Callable[[Path], None]
+) -> Manifest:
+    """Changes a release's files and their digests, as its trainer could have made them.
+
+    Args:
+        store: The local store that holds it.
+        manifest: The release.
+        change: Changes files in its folder.
+    """
+    folder = Path(store.storage.path("releases", manifest.release_id))
+    change(folder)
+    found = hash_folder(folder)
+    changed = replace(manifest, files={path: found[path] for path in manifest.files})
+    (folder / "manifest.json").write_text(changed.to_json())
+    return changed

@@ -1,0 +1,107 @@
+"""Rows of the tables of faults: what happened, what the users' calls came to, and the verdict."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from marquee.cli.table import render
+
+
+@dataclass
+class Calls:
+    """What users' calls came to while something was wrong.
+
+    Attributes:
+        latencies_s: Seconds that each answer took.
+        failed: Number of calls that ended with an error.
+        degraded: Number of answers that were degraded.
+        shed: Number of calls that the server refused because of its load, with a reason.
+        error: The last error.
+    """
+
+    latencies_s: list[float] = field(default_factory=list)
+    failed: int = 0
+    degraded: int = 0
+    shed: int = 0
+    error: str = ""
+
+    def plus(self, other: Calls) -> Calls:
+        """These calls and others together."""
+        return Calls(
+            self.latencies_s + other.latencies_s,
+            self.failed + other.failed,
+            self.degraded + other.degraded,
+            self.shed + other.shed,
+            other.error or self.error,
+        )
+
+    @property
+    def total(self) -> int:
+        """Number of calls."""
+        return len(self.latencies_s) + self.failed + self.shed
+
+    def percentile_ms(self, q: float) -> float:
+        """A percentile of the answers' latency in milliseconds; NaN without answers."""
+        return 1e3 * float(np.percentile(self.latencies_s, q)) if self.latencies_s else float("nan")
+
+
+@dataclass
+class Row:
+    """A fault, and what came of it.
+
+    Attributes:
+        fault: The fault.
+        happened: What happened, in words.
+        wrong: What should not have happened; empty if the fault was survived.
+        calls: What the users' calls came to; None if none were made.
+        recovery_s: Seconds from the end of the fault until every call was answered in full again;
+            None if that was not measured.
+    """
+
+    fault: str
+    happened: str = ""
+    wrong: list[str] = field(default_factory=list)
+    calls: Calls | None = None
+    recovery_s: float | None = None
+
+    def check(self, holds: bool, otherwise: str) -> None:
+        """Notes what is wrong unless a condition holds."""
+        if not holds:
+            self.wrong.append(otherwise)
+
+
+def report(rows: Sequence[Row]) -> int:
+    """Prints the table and, below it, what happened; returns the exit status.
+
+    Args:
+        rows: The rows.
+
+    Returns:
+        0 if every fault was survived, else 1.
+    """
+    header = ["fault", "calls", "failed", "degraded", "p50 ms", "p99 ms", "recovery s", "verdict"]
+    table = [[row.fault, *_figures(row), "; ".join(row.wrong) or "survived"] for row in rows]
+    sys.stdout.write(render(header, table, "lrrrrrrl") + "\n\n")
+    for row in rows:
+        sys.stdout.write(f"{row.fault}: {row.happened}\n")
+    sys.stdout.flush()
+    return int(any(row.wrong for row in rows))
+
+
+def _figures(row: Row) -> list[str]:
+    recovery = "" if row.recovery_s is None else f"{row.recovery_s:.1f}"
+    calls = row.calls
+    if calls is None:
+        return ["", "", "", "", "", recovery]
+    return [
+        f"{calls.total:,}",
+        f"{calls.failed:,}",
+        f"{calls.degraded:,}",
+        f"{calls.percentile_ms(50):.0f}",
+        f"{calls.percentile_ms(99):.0f}",
+        recovery,
+    ]

@@ -1,0 +1,24 @@
+"""What users get while a gateway's connections are attacked (short form of `make faults`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from faults.connection_attacks import LONG, Plan, attacked, descriptors_exhausted
+
+pytestmark = [pytest.mark.alone, pytest.mark.slow]
+
+
+@pytest.mark.parametrize("plan", LONG, ids=lambda plan: plan.kind)
+def test_no_call_of_a_user_fails_during_an_attack(plan: Plan, tmp_path: Path) -> None:
+    """And the gateway's memory stays within bounds."""
+    row = attacked(plan, tmp_path, 3.0)
+    assert not row.wrong, row
+
+
+def test_descriptors_are_kept_in_reserve(tmp_path: Path) -> None:
+    """More connections come than the process may open files; it works on and ends cleanly."""
+    row = descriptors_exhausted(tmp_path, 2.0)
+    assert not row.wrong, row

@@ -1,0 +1,65 @@
+"""What users get while releases and their store are damaged (short form of `make faults`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from faults.release_faults import (
+    damaged_copy,
+    flipped_byte,
+    full_disk,
+    garbage_pointer,
+    killed_publisher,
+    nan_weights,
+    promotions_at_once,
+    rollback_past_damage,
+    small_disk,
+    truncated_in_place,
+    unloadable,
+)
+from faults.release_system import System, system
+from faults.rows import Row
+
+pytestmark = [pytest.mark.alone, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """A gateway and a CF service, with users who call all the time."""
+    with system(tmp_path_factory.mktemp("system")) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        damaged_copy,
+        truncated_in_place,
+        lambda made: unloadable(made, "NaN in the weights", nan_weights),
+        flipped_byte,
+        garbage_pointer,
+        rollback_past_damage,
+        lambda made: promotions_at_once(made, rounds=1),
+        lambda made: killed_publisher(made, kills=1),
+    ],
+)
+def test_no_call_fails_whatever_happens_to_releases(
+    made: System, fault: Callable[[System], Row]
+) -> None:
+    """What cannot be served is refused, the release before serves, and no answer is degraded."""
+    row = fault(made)
+    assert not row.wrong, row
+
+
+def test_a_full_disk_delays_a_release_and_harms_no_answer(tmp_path: Path) -> None:
+    """The release is loaded once there is room for its copies."""
+    with small_disk(tmp_path / "small") as cache:
+        if cache is None:
+            pytest.skip("needs the right to mount a small file system")
+        (tmp_path / "system").mkdir()
+        with system(tmp_path / "system", cache) as made:
+            row = full_disk(made)
+    assert not row.wrong, row

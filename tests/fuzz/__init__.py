@@ -1,0 +1,1 @@
+"""Feeds damaged input to every parser (`make fuzz`)."""

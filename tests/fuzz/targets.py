@@ -1,0 +1,50 @@
+"""The parsers, each with valid inputs and the errors that it may raise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fuzz.mutate import Mutate, mutate_bytes
+
+
+@dataclass(frozen=True)
+class Target:
+    """A parser.
+
+    Attributes:
+        name: Its name.
+        share: How many inputs it gets, in proportion to the others.
+        seeds: Valid inputs.
+        run: Parses an input.
+        errors: The errors that the parser may raise; anything else is a finding.
+        mutate: Makes damaged inputs from the valid ones.
+    """
+
+    name: str
+    share: int
+    seeds: Sequence[bytes]
+    run: Callable[[bytes], object]
+    errors: tuple[type[BaseException], ...]
+    mutate: Mutate = mutate_bytes
+
+
+def all_targets(folder: Path) -> list[Target]:
+    """Every target.
+
+    Args:
+        folder: An empty folder for files that are parsed. It should be in memory.
+    """
+    # Imported here, because these import the services and the trainer.
+    from fuzz.request_targets import request_targets
+    from fuzz.store_targets import store_targets
+    from fuzz.table_targets import table_targets
+    from fuzz.token_targets import token_targets
+
+    found: list[Target] = []
+    for make in (request_targets, store_targets, token_targets, table_targets):
+        own = folder / make.__name__
+        own.mkdir()
+        found += make(own)
+    return found

@@ -1,0 +1,54 @@
+"""Blocks are scored exactly, and their lists are those of servers that approximate first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from marquee_core.arrays import Float32, Int32
+from marquee_core.output import Output
+from marquee_core.ratings import Profiles
+from marquee_core.scorers.scorer import Approximates
+from marquee_services.lists import exact
+from marquee_services.lists.exact import exact_engine
+from marquee_services.scoring.engine import Engine
+from marquee_services.scoring.plan import Query, RankingPlan
+from marquee_services.scoring.ranking import rank
+from toy.release import ITEMS, ToyScorer, toy_data
+
+
+class Rough(ToyScorer):
+    """A toy model whose approximation is a little off."""
+
+    def approximate(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
+        """Implements `Approximates.approximate`."""
+        scores = self.score(profiles, items)
+        noise = np.random.default_rng(0).normal(0.0, 1e-3, scores.shape)
+        return (scores + noise).astype(np.float32)
+
+
+@pytest.fixture
+def engine() -> Engine:
+    """An engine with one model, which approximates."""
+    _, _, data = toy_data(0)
+    vectors = np.random.default_rng(1).normal(size=(ITEMS, 4)).astype(np.float32)
+    return Engine("release", data, {"rough": Rough(vectors, data, Output.AFFINITY)})
+
+
+def test_exact_lists_are_those_after_an_approximation(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The approximation only finds the items that are then scored exactly."""
+    none: tuple[Int32, Float32] = (np.empty(0, np.int32), np.empty(0, np.float32))
+    queries = [Query(user, *none, None) for user in range(8)]
+    plan = RankingPlan((("rough", 1.0),), 20)
+    alike = exact_engine(engine)
+    assert isinstance(engine.scorers["rough"], Approximates)
+    assert not isinstance(alike.scorers["rough"], Approximates)
+    for mine, theirs in zip(rank(alike, queries, plan), rank(engine, queries, plan), strict=True):
+        np.testing.assert_array_equal(mine.best["rough"][0], theirs.best["rough"][0])
+        np.testing.assert_allclose(mine.best["rough"][1], theirs.best["rough"][1], rtol=1e-5)
+    monkeypatch.setattr(exact, "_MAX_ITEMS", ITEMS - 1)
+    assert exact_engine(replace(engine)).scorers == engine.scorers
