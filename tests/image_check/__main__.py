@@ -167,6 +167,7 @@ def run(
             made = tempfile.TemporaryDirectory(prefix="marquee-images-", ignore_cleanup_errors=True)
             folder = Path(stack.enter_context(made))
         buildah = Buildah(folder, volumes)
+        stack.callback(buildah.unmount_all)
         try:
             base = base_of(buildah, mirror)
             for target in targets:

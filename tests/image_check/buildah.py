@@ -55,6 +55,13 @@ class Buildah:
             raise BuildError(f"buildah {arguments[0]} ended with {ended.returncode}: {what}")
         return ended.stdout.strip()
 
+    def unmount_all(self) -> None:
+        """Unmounts what buildah has left mounted in the folder, so that it can be deleted."""
+        points = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+        for point in reversed(points):
+            if Path(point).is_relative_to(self.folder.resolve()):
+                subprocess.run(["umount", point], check=True)
+
     def pull(self, image: str) -> bool:
         """Whether an image can be had from its registry."""
         # Docker accepts a tag beside a digest, which decides alone; buildah does not.
