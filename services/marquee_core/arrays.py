@@ -95,3 +95,10 @@ def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any
         # The header is a Python literal; not all that is wrong with one is a ValueError.
         raise ValueError(f"the header cannot be read: {error}") from error
     raise ValueError(f"version {version} of the format is not supported")
+
+
+def positions_of(items: Int32, item_count: int) -> Int32:
+    """The position of each catalogue item in `items`, or -1 (int32, items)."""
+    positions = np.full(item_count, -1, dtype=np.int32)
+    positions[items] = np.arange(len(items), dtype=np.int32)
+    return positions

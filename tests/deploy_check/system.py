@@ -25,12 +25,13 @@ from marquee import TLS, Client
 from marquee_core.release.contents import load_users
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
+from observe.metric_names import AT_START
 from toy.certificates import Authority
 
 METRICS_PORT = 9090
 # A model of each backend is enough here; the manifests train all models.
-_QUICK = {"MARQUEE_TRAIN_MODELS": "ease,mf"}
-_SMALL_SAMPLE = {"MARQUEE_TRAIN_DATA": "sample:users=80,items=60,ratings=2400"}
+QUICK = {"MARQUEE_TRAIN_MODELS": "ease,mf"}
+SMALL_SAMPLE = {"MARQUEE_TRAIN_DATA": "sample:users=80,items=60,ratings=2400"}
 _RATINGS = 2400
 # Who and what is in the ratings that training jobs find in place of a claim's.
 USER_IDS = tuple(str(number) for number in range(1, 81))
@@ -57,7 +58,7 @@ def train(objects: list[Object], place: Place, on_step: OnStep) -> None:
     jobs = [w for w in workloads(objects) if w.is_job]
     for container in (c for job in jobs for c in job.containers):
         is_sample = variables(container).get("MARQUEE_TRAIN_DATA") == "sample"
-        extra = {**_QUICK, **(_SMALL_SAMPLE if is_sample else {})}
+        extra = {**QUICK, **(SMALL_SAMPLE if is_sample else {})}
         on_step("trainer", run_to_end(place, container, extra))
     if ReleaseStore(str(store)).production() is None:
         raise ProcessError("no release is in production after the training job")
@@ -95,14 +96,25 @@ def serve_and_call(objects: list[Object], place: Place, on_step: OnStep) -> None
         address = gateway_address(objects, place)
         begun = time.monotonic()
         with Client(address, tls=tls, timeout=_CALL_TIMEOUT_S) as client:
-            await_full_answer(client, _some_user(place))
+            await_full_answer(client, some_user(place))
         how = "over mutual TLS" if tls else "in plaintext"
         on_step(GATEWAY, Step(f"answers Recommend {how}", time.monotonic() - begun))
         for service in (GATEWAY, CF, INFERENCE):
             begun = time.monotonic()
-            if "marquee_call_seconds_bucket" not in read_metrics(place, service, METRICS_PORT):
-                raise ProcessError(f"{service} exposes no latencies")
+            check_metrics(place, service)
             on_step(service, Step("exposes metrics", time.monotonic() - begun))
+
+
+def check_metrics(place: Place, service: str) -> None:
+    """Reads the metrics of a server.
+
+    Raises:
+        ProcessError: Some that it must expose from its start are missing.
+    """
+    lines = read_metrics(place, service, METRICS_PORT).splitlines()
+    exposed = {line.partition(" ")[0].partition("{")[0] for line in lines}
+    if missing := sorted(AT_START[service] - exposed):
+        raise ProcessError(f"{service} does not expose {', '.join(missing)}")
 
 
 def gateway_address(objects: list[Object], place: Place) -> str:
@@ -123,7 +135,7 @@ def await_full_answer(client: Client, user: str) -> None:
     raise ProcessError(f"answers stay degraded: {[*answer.source.degraded_reasons]}")
 
 
-def _some_user(place: Place) -> str:
+def some_user(place: Place) -> str:
     """The id of a user in the release in production."""
     store = ReleaseStore(str(place.volume("/store")))
     production = store.production()

@@ -96,12 +96,13 @@ class Services:
         """The gateway's host and port."""
         return f"127.0.0.1:{self.gateway.bound.port}"
 
-    async def start_backend(self, backend: str, port: int = 0) -> Scoring:
+    async def start_backend(self, backend: str, port: int = 0, **changes: Any) -> Scoring:
         """Starts the scoring server of a backend.
 
         Args:
             backend: The name of the backend.
             port: The port to listen on; 0 for any free one.
+            changes: Settings that differ from those of the tests.
         """
         settings = ScoringSettings(
             store=self.store.url,
@@ -109,6 +110,7 @@ class Services:
             cache_dir=str(self.folder / "cache"),
             poll_interval=0.05,
         )
+        settings = replace(settings, **changes)
         bound, follower = await start_scoring(settings, backend, TOY_LOADERS[backend])
         task = asyncio.create_task(follower.follow())
         self.scoring[backend] = Scoring(bound, follower, settings, task)

@@ -13,7 +13,7 @@ from typing import Annotated, Self
 
 import numpy as np
 
-from marquee_core.arrays import Float32, Int32, load_array, save_array
+from marquee_core.arrays import Float32, Int32, load_array, positions_of, save_array
 from marquee_core.errors import ArtifactError
 from marquee_core.ratings import Profiles
 from marquee_core.scorers.hyperparameters import (
@@ -283,13 +283,6 @@ def prior_weights(profiles: Profiles, values: Float32) -> Float32:
     against = np.bincount(rows, np.maximum(-values, 0.0), minlength=users)
     total = np.bincount(rows, np.abs(values), minlength=users)
     return (_PRIOR_LIKES * against**2 / np.where(total > 0, total, 1.0)).astype(np.float32)
-
-
-def positions_of(items: Int32, item_count: int) -> Int32:
-    """The position of each catalogue item in `items`, or -1 (int32, items)."""
-    positions = np.full(item_count, -1, dtype=np.int32)
-    positions[items] = np.arange(len(items), dtype=np.int32)
-    return positions
 
 
 def histories(

@@ -15,11 +15,10 @@ from typing import Any, cast
 
 import numpy as np
 
-from marquee_core.arrays import Float32, Int32, load_array, save_array
+from marquee_core.arrays import Float32, Int32, load_array, positions_of, save_array
 from marquee_core.errors import ArtifactError
 from marquee_core.output import Output
 from marquee_core.ratings import Profiles
-from marquee_core.scorers.item_weights import positions_of
 from marquee_core.scorers.scorer import (
     Approximates,
     ExplainsByItems,

@@ -133,12 +133,19 @@ class Gateway:
         self.lookups.close()
 
 
+def new_monitor() -> BackendMonitor:
+    """Measures what a gateway does, from the calls to its methods to those to its backends."""
+    return BackendMonitor(Metrics(methods_of(_DESCRIPTOR, _FEEDBACK_DESCRIPTOR)))
+
+
 async def start(
     settings: GatewaySettings,
     backends: Sequence[AnyBackend] | None = None,
     store: ReleaseStore | None = None,
     trial: Trial | None = None,
     with_experiments: bool = True,
+    monitor: BackendMonitor | None = None,
+    local_followers: Sequence[ReleaseFollower[Any]] = (),
 ) -> Gateway:
     """Starts a gateway. Its health is NOT_SERVING until a release is in service.
 
@@ -148,6 +155,8 @@ async def start(
         store: The release store; None to open that of the settings.
         trial: Tries releases before they are loaded; None to load them at once.
         with_experiments: Whether the experiment that runs in the store applies.
+        monitor: That of the backends; None for a new one.
+        local_followers: Load the releases of backends in this process; the metrics include them.
 
     Raises:
         CertificateError: A certificate cannot be used.
@@ -166,8 +175,8 @@ async def start(
     if certificates is not None:
         reloader.add(certificates)
     access = access_control(settings, reloader)
-    metrics = Metrics(methods_of(_DESCRIPTOR, _FEEDBACK_DESCRIPTOR))
-    monitor = BackendMonitor(metrics)
+    monitor = monitor or new_monitor()
+    metrics = monitor.metrics
     if backends is None:
         backends = (
             Backend(CF, settings.cf_target, settings, certificates, monitor),
@@ -197,7 +206,7 @@ async def start(
     )
     answer_metrics = AnswerMetrics(metrics)
     fresh = FreshFeedback(settings.feedback_memory_mib * _MIB)
-    metrics.read_on_scrape(release_metrics(follower, releases.published_at))
+    metrics.read_on_scrape(release_metrics((follower, *local_followers), releases.published_at))
     caches: dict[str, CountingLRU[Any, Any]] = {
         "answers": answer_cache.entries,
         "lists": list_cache.entries,

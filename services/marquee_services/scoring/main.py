@@ -77,7 +77,7 @@ async def start(
         settings.scrub_interval,
         trial,
     )
-    metrics.read_on_scrape(release_metrics(follower, lambda: None))
+    metrics.read_on_scrape(release_metrics((follower,), lambda: None))
     servicer = ScoringServicer(follower, settings, backend, QueueMetrics(metrics), times.totals)
     bound = await create_server(
         settings,

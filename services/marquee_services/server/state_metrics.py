@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -16,22 +17,26 @@ _MAX_REASON = 120
 
 
 def release_metrics(
-    follower: ReleaseFollower[Any], published_at: Callable[[], tuple[str, str] | None]
+    followers: Sequence[ReleaseFollower[Any]], published_at: Callable[[], tuple[str, str] | None]
 ) -> Callable[[], Iterable[Metric]]:
     """Metrics of the releases that a server follows.
 
+    A release is wanted if the first follower wants it, loaded if all hold their part of it, and
+    refused if one refuses it.
+
     Args:
-        follower: Loads the releases.
+        followers: Load the releases: one follower for each part of the server.
         published_at: Returns the release in service with the RFC 3339 time at which it was
             published; None if there is none.
     """
 
     def read() -> Iterable[Metric]:
-        wanted = {(follower.promoted_id,): 1.0} if follower.promoted_id else {}
-        loaded = {(release.release_id,): 1.0 for release in follower.releases}
-        refused = {
-            (release_id, why[:_MAX_REASON]): 1.0 for release_id, why in follower.refused.items()
-        }
+        promoted_id = followers[0].promoted_id
+        wanted = {(promoted_id,): 1.0} if promoted_id else {}
+        held = [{release.release_id for release in each.releases} for each in followers]
+        loaded = {(release_id,): 1.0 for release_id in set.intersection(*held)}
+        reasons = ChainMap(*(dict(each.refused) for each in followers))
+        refused = {(release_id, why[:_MAX_REASON]): 1.0 for release_id, why in reasons.items()}
         by_id = ("release_id",)
         yield gauge("marquee_release_wanted", "1 for the promoted release.", wanted, by_id)
         yield gauge("marquee_release_loaded", "1 for each release in memory.", loaded, by_id)
@@ -44,22 +49,22 @@ def release_metrics(
         yield counter(
             "marquee_releases_refused",
             "Number of times that a release was refused.",
-            {(): float(follower.refusals)},
+            {(): float(sum(each.refusals for each in followers))},
         )
         yield counter(
             "marquee_release_copies_damaged",
             "Number of damaged files found among the server's copies of releases.",
-            {(): float(follower.damaged_copies)},
+            {(): float(sum(each.damaged_copies for each in followers))},
         )
         yield counter(
             "marquee_store_errors",
             "Number of failed polls of the release store.",
-            {(): float(follower.failed_polls)},
+            {(): float(sum(each.failed_polls for each in followers))},
         )
         yield gauge(
             "marquee_store_last_poll_timestamp_seconds",
             "When the release store was last polled successfully.",
-            {(): follower.last_poll},
+            {(): min(each.last_poll for each in followers)},
         )
         found = published_at()
         if found is not None:

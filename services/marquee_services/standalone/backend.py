@@ -22,6 +22,7 @@ from marquee_services.scoring.ranking import rank
 from marquee_services.scoring.top_items import TopBatch
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.micro_batcher import MicroBatcher, QueueFullError
+from marquee_services.server.queue_metrics import QueueMetrics
 
 _T = TypeVar("_T")
 _NO_SCORES = np.empty(0, np.float32)
@@ -52,6 +53,7 @@ class LocalBackend:
         mark_interval: float,
         timeout: float,
         model_seconds: Mapping[str, float],
+        queues: QueueMetrics,
     ) -> None:
         """Creates a backend.
 
@@ -64,13 +66,16 @@ class LocalBackend:
             mark_interval: Seconds between two reminders of the release that must stay loaded.
             timeout: The most seconds that a call may take.
             model_seconds: The seconds that each model has taken so far.
+            queues: Measures the queues of users who wait.
         """
         self.model_seconds = model_seconds
         self.name = name
         self.target = TARGET
         self.last_error = LastError()
         self._follower = follower
-        self._replica = LocalReplica(name, follower, executor, max_batch, max_waiting, timeout)
+        self._replica = LocalReplica(
+            name, follower, executor, max_batch, max_waiting, timeout, queues
+        )
         self._mark_interval = mark_interval
         self._release_in_service = ""
 
@@ -145,6 +150,7 @@ class LocalReplica:
         max_batch: int,
         max_waiting: int,
         timeout: float,
+        queues: QueueMetrics,
     ) -> None:
         """Creates a replica; see `LocalBackend` for the arguments."""
         self._name = name
@@ -152,10 +158,14 @@ class LocalReplica:
         self._executor = executor
         self._timeout = timeout
         self._scores: MicroBatcher[_ScoreKey, Query, dict[str, Float32]] = MicroBatcher(
-            self._score_batch, max_batch, max_waiting
+            self._score_batch, max_batch, max_waiting, queues.meter(name, "score")
         )
         self._rankings: MicroBatcher[_RankKey, Query, BackendRanking] = MicroBatcher(
-            self._rank_batch, max_batch, max_waiting, gathers=True
+            self._rank_batch,
+            max_batch,
+            max_waiting,
+            queues.meter(name, "rank"),
+            gathers=True,
         )
 
     async def score(

@@ -11,11 +11,11 @@ from marquee_core.release.copies import ReleaseCopies
 from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.scorer import LoadScorer
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
-from marquee_services.gateway.main import Gateway, trial_loader
+from marquee_services.gateway.main import Gateway, new_monitor, trial_loader
 from marquee_services.gateway.main import start as start_gateway
 from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.loading import load_engine
-from marquee_services.scoring.model_times import ModelTotals
+from marquee_services.scoring.model_times import ModelTimes
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.lanes import LaneExecutor
 from marquee_services.server.poll_log import PollLog
@@ -52,10 +52,11 @@ async def start(
     store = store or settings.open_store()
     # One thread scores for both backends: more would only compete for the interpreter's lock.
     executor = LaneExecutor("scoring")
+    monitor = new_monitor()
+    times = ModelTimes(monitor.metrics)
     followers, backends = [], []
     for name, own_loaders in loaders.items():
         trial = None if host is None else Trial(name, settings, host)
-        times = ModelTotals()
         follower = _follower(store, name, own_loaders, settings, trial, with_experiments, times)
         followers.append(follower)
         backends.append(
@@ -68,11 +69,15 @@ async def start(
                 settings.probe_interval,
                 settings.backend_timeout,
                 times.totals,
+                monitor.queues,
             )
         )
     await asyncio.gather(*map(_load_promoted, followers))
     trial = None if host is None else Trial(GATEWAY, settings, host)
-    return await start_gateway(settings, backends, store, trial, with_experiments), followers
+    gateway = await start_gateway(
+        settings, backends, store, trial, with_experiments, monitor, followers
+    )
+    return gateway, followers
 
 
 async def _load_promoted(follower: ReleaseFollower[Engine]) -> None:
@@ -91,7 +96,7 @@ def _follower(
     settings: StandaloneSettings,
     trial: Trial | None,
     with_experiments: bool,
-    times: ModelTotals,
+    times: ModelTimes,
 ) -> ReleaseFollower[Engine]:
     return ReleaseFollower(
         store,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from marquee_core.arrays import Float32
-from marquee_core.scorers import neighbours
+from marquee_core.scorers import sparse
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.models.model import Training
 from marquee_trainer.models.neural import mf
@@ -36,7 +36,7 @@ def test_positions_of_64_bits_give_the_same_scores(
     stars = np.where(rng.random((30, 12)) < 0.6, rng.integers(1, 6, (30, 12)), 0)
     data = release_data(stars)
     expected = scores_of(name, data)
-    for module in (neighbours, mf):
+    for module in (sparse, mf):
         monkeypatch.setattr(module, "position_dtype", lambda _count: np.int64)
     np.testing.assert_array_equal(scores_of(name, data), expected)
 

@@ -29,13 +29,14 @@ class BackendMonitor:
     """Makes calls to backends, and records how long they took and how they ended.
 
     Attributes:
+        metrics: The metrics of the server.
         queues: The metrics of the queues in front of the backends.
     """
 
     def __init__(self, metrics: Metrics) -> None:
         """Registers the metrics."""
         self.queues = QueueMetrics(metrics)
-        self._metrics = metrics
+        self.metrics = metrics
         self._seconds = Histogram(
             "marquee_backend_call_seconds",
             "Latency of calls to backends in seconds, as the gateway sees it.",
@@ -60,7 +61,7 @@ class BackendMonitor:
         for backend in backends:
             for why in _HEDGES:
                 self._hedges.labels(backend.name, why)
-        self._metrics.read_on_scrape(lambda: _states(backends))
+        self.metrics.read_on_scrape(lambda: _states(backends))
 
     def hedged(self, backend: str, why: str) -> None:
         """Counts a call that is sent to a second replica.

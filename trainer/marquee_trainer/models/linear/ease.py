@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from marquee_core.arrays import Float32, Float64, Int32
+from marquee_core.arrays import Float32, Float64, Int32, positions_of
 from marquee_core.scorers.ease import EASEConfig, EASEScorer
 from marquee_core.scorers.item_weights import (
     ItemWeights,
     feedback_values,
     history_rows,
-    positions_of,
 )
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_core.scorers.sparse import RowMatrix

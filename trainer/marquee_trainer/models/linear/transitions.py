@@ -12,11 +12,10 @@ from itertools import pairwise
 import numpy as np
 from numba import njit
 
-from marquee_core.arrays import Float32, Int32, Int64
+from marquee_core.arrays import Float32, Int32, Int64, positions_of
 from marquee_core.ratings import RatingsMatrix
 from marquee_core.scorers.item_weights import (
     feedback_values,
-    positions_of,
     power_law_decay,
     recency_weights,
 )

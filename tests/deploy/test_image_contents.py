@@ -1,0 +1,38 @@
+"""The check of built images finds what an image must not hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from image_check.contents import megabytes, tools
+
+_PACKAGES = "opt/marquee/lib/python3.11/site-packages"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "usr/local/bin/pip3.11",
+        "usr/bin/gcc-12",
+        "usr/share/python-wheels/pip-23.0.1-py3-none-any.whl",
+        f"{_PACKAGES}/setuptools/__init__.py",
+        f"{_PACKAGES}/wheel-0.48.0.dist-info/METADATA",
+        f"{_PACKAGES}/clang/native/libclang.so",
+    ],
+)
+def test_tools_are_found(tmp_path: Path, path: str) -> None:
+    """A packaging tool or a compiler, wherever images have them."""
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).write_text("")
+    assert list(tools(tmp_path))
+
+
+def test_other_files_are_none(tmp_path: Path) -> None:
+    """Packages may have modules and folders with the same names."""
+    for path in (f"{_PACKAGES}/keras/wheel/make.py", f"{_PACKAGES}/pipeline.py", "bin/mkdir"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("12345")
+    assert list(tools(tmp_path)) == []
+    assert megabytes(tmp_path) == 15e-6

@@ -1,0 +1,1 @@
+"""Builds the images, and runs them together on this machine."""

@@ -1,0 +1,37 @@
+"""What the files of an image are."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+# Programs, packages and libraries that install or compile, by the names of their files.
+_TOOLS = re.compile(
+    r"(pip[\d.]*|wheel|easy_install.*|setuptools|clang([-+\d.]+)?|gcc([-\d.]+)?|g\+\+([-\d.]+)?|cc|c\+\+"
+    r"|ld|make|(pip|wheel|setuptools|libclang)-[^/]*\.(dist-info|whl)|libclang[-\d.]*\.so.*)"
+)
+# Where they would be found: anywhere else, `wheel` or `make` is a name like others.
+_PLACES = re.compile(
+    r"/(s?bin|site-packages|dist-packages|python-wheels|native|lib|x86_64-linux-gnu)$"
+)
+
+
+def tools(root: Path) -> Iterator[str]:
+    """The paths of packaging tools and compilers below a folder."""
+    for folder, folders, files in os.walk(root):
+        if _PLACES.search(folder):
+            for name in (*folders, *files):
+                if _TOOLS.fullmatch(name):
+                    yield str(Path("/", Path(folder).relative_to(root), name))
+
+
+def megabytes(folder: Path) -> float:
+    """The size of all files below a folder, in units of 1,000,000 bytes."""
+    found = {}
+    for parent, _, files in os.walk(folder):
+        for name in files:
+            status = (Path(parent) / name).lstat()
+            found[status.st_dev, status.st_ino] = status.st_size
+    return sum(found.values()) / 1e6
