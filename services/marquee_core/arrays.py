@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import tokenize
 from pathlib import Path
 from typing import IO, Any, TypeAlias
@@ -17,6 +18,10 @@ Float64: TypeAlias = NDArray[np.float64]
 Int32: TypeAlias = NDArray[np.int32]
 Int64: TypeAlias = NDArray[np.int64]
 Bool: TypeAlias = NDArray[np.bool_]
+
+# NumPy reads a header with Python's parser, which fails now and then when two threads use it at the
+# same time (CPython's issue 106905).
+_header_lock = threading.Lock()
 
 
 class ArrayError(ArtifactError):
@@ -87,10 +92,11 @@ def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any
     """The shape, whether the order is Fortran's, and the dtype that a `.npy` file declares."""
     version = np.lib.format.read_magic(stream)
     try:
-        if version == (1, 0):
-            return np.lib.format.read_array_header_1_0(stream)
-        if version == (2, 0):
-            return np.lib.format.read_array_header_2_0(stream)
+        with _header_lock:
+            if version == (1, 0):
+                return np.lib.format.read_array_header_1_0(stream)
+            if version == (2, 0):
+                return np.lib.format.read_array_header_2_0(stream)
     except (SyntaxError, tokenize.TokenError, TypeError, RecursionError) as error:
         # The header is a Python literal; not all that is wrong with one is a ValueError.
         raise ValueError(f"the header cannot be read: {error}") from error

@@ -237,10 +237,11 @@ def test_what_the_gate_says_is_part_of_the_signed_manifest(
 ) -> None:
     """It is asked before the release is published, also whether the servers would load it."""
     public, _ = generate_key(tmp_path / "key")
-    store.signer = Signer.load(tmp_path / "key")
+    store.signer = signer = Signer.load(tmp_path / "key")
     production = production_of(store)
     published = publish(store, ratings, (UserCF,), gate_of(store, require_approval=True))
-    trusting = ReleaseStore(store.url, trusted=TrustedKeys.load(public))
+    trusting = ReleaseStore(store.url, trusted=TrustedKeys.load(public), signer=signer)
+    ReleaseStore(store.url, signer=signer).promote(production)
     verdict = trusting.manifest(published.release_id).gate
     assert verdict is not None
     assert verdict == published.gate

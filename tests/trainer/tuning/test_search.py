@@ -217,7 +217,7 @@ def test_the_command_prints_trials_and_adds_to_its_file(tmp_path: Path) -> None:
     arguments = ["--models", "item_cf", "--minutes", "0", "--out", str(path)]
     result = runner.invoke(cli.tune, arguments)
     assert result.exit_code == 0, result.output
-    assert result.output.startswith("item_cf 0.")
+    assert result.stdout.startswith("item_cf 0.")
     assert list(read_parameters(path)) == ["item_cf"]
     unknown = runner.invoke(cli.tune, ["--models", "x", "--minutes", "0", "--out", str(path)])
     assert unknown.exit_code != 0
