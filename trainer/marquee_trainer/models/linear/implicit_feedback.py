@@ -8,6 +8,7 @@ neural models choose their number of epochs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import ClassVar
@@ -103,7 +104,11 @@ class ImplicitFeedbackModel(OnePassModel[ConfigT_co, ScorerT_co]):
         """
         from_stars = training.from_stars
         if from_stars is not None:
-            self._config = replace(self._config, **_on_scale(asdict(self._config), from_stars))
+            changes = _on_scale(asdict(self._config), from_stars)
+            if math.isinf(training.data.dislike_limit) and hasattr(self._config, "indifference"):
+                # Every interaction is a like, and what is less was none.
+                changes["indifference"] = 0.0
+            self._config = replace(self._config, **changes)
         task = None
         if training.validation is not None:
             task = RankingTask.of(
