@@ -31,13 +31,13 @@ from marquee_core.scorers.hyperparameters import (
 )
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.models.model import Fit, Training
-from marquee_trainer.models.neural.scoring_module import (
+from marquee_trainer.models.neural.product_modules import (
     EncoderModule,
     FoldInConfig,
     InputScale,
     LinearModule,
-    ScoringModule,
 )
+from marquee_trainer.models.neural.scoring_module import ScoringModule
 from marquee_trainer.models.neural.sparse_autoencoder import Cells, SparseAutoencoder
 from marquee_trainer.models.neural.tensorflow_model import EpochConfig, TensorFlowModel
 

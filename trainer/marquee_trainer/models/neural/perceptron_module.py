@@ -13,7 +13,8 @@ from marquee_core.scorers.perceptron import ItemSide, Layers, PerceptronScorer
 from marquee_core.scorers.saved_model import PADDING
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.models.neural.neighbour_part import NeighbourPart
-from marquee_trainer.models.neural.scoring_module import ScoringModule, ridge_solution
+from marquee_trainer.models.neural.product_modules import ridge_solution
+from marquee_trainer.models.neural.scoring_module import ScoringModule
 
 # With neighbourhoods, a user vector is longer than the catalogue. The vectors of all known users
 # are stored in a table of at most this many values (64 MB). If that is not enough, the part of the
