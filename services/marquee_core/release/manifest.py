@@ -207,5 +207,9 @@ def digest_of(files: Mapping[str, FileEntry], prefix: str = "") -> str:
 
 
 def new_release_id(files: Mapping[str, FileEntry], now: datetime) -> str:
-    """Creates an id that sorts by time; a digest of the files follows the second."""
-    return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{digest_of(files)[:8]}"
+    """Creates an id that sorts by time; a digest of the files and the moment follows the second.
+
+    So releases with the same files have different ids, even if they are made in the same second.
+    """
+    digest = hashlib.sha256(f"{digest_of(files)} {now.isoformat()}".encode())
+    return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{digest.hexdigest()[:8]}"
