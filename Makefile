@@ -51,7 +51,7 @@ export COVERAGE_CORE ?= $(shell $(PYTHON) -c "import sys; print('ctrace' if sys.
 .PHONY: unit
 unit: $(VENV)/ready $(PROTOS_VENV)/ready $(PROXIES)/ready $(PROMETHEUS)/ready $(POSTGRESQL)/ready $(CHROMIUM)/ready ## Run the tests (ARGS="tests/core -k store" for some)
 	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile -m "not alone and not slow" $(COVERAGE) $(ARGS) $(MAY_BE_EMPTY)
-	$(BIN)/pytest -m alone $(COVERAGE) $(if $(COVERAGE),--cov-append) $(ARGS) $(MAY_BE_EMPTY)
+	$(BIN)/pytest -m "alone and not slow" $(COVERAGE) $(if $(COVERAGE),--cov-append) $(ARGS) $(MAY_BE_EMPTY)
 
 .PHONY: coverage
 coverage: ## Run the tests, then tell the line coverage
