@@ -218,15 +218,21 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             data = await context.read()
             if data is grpc.aio.EOF:
                 raise InvalidFields([FieldViolation("", "the call has no request message")])
-            if not limits.passes(data):
-                await limits.check(data)
             try:
+                if not limits.passes(data):
+                    await limits.check(data)
                 return deserialize(data)
+            except InvalidFields as error:
+                # The error lives until the next collection of garbage, and the request with it if
+                # a frame of the traceback holds it.
+                raise error.with_traceback(None) from None
             except DecodeError:
                 # If the deserializer raised, gRPC would end the call with INTERNAL.
                 raise InvalidFields(
                     [FieldViolation("", "the request cannot be parsed as a message of its type")]
                 ) from None
+            finally:
+                del data
 
         return read
 
