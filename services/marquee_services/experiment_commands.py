@@ -30,7 +30,8 @@ from marquee_core.feedback.events import LogUnavailable
 from marquee_core.feedback.location import check_log_setting, log_url
 from marquee_core.release.signing import KeyFileError
 from marquee_core.release.store import ReleaseStore, StoreURLError
-from marquee_services.server.settings import ServerSettings, open_store
+from marquee_services.command_support import store_options
+from marquee_services.server.settings import open_store
 
 if TYPE_CHECKING:
     from marquee_core.feedback.log import EventLog
@@ -70,28 +71,7 @@ class _Places:
 
 
 @click.group()
-@click.option(
-    "--store",
-    default=ServerSettings.store,
-    envvar="MARQUEE_STORE",
-    show_envvar=True,
-    show_default=True,
-    help="Release store: a folder or a URL.",
-)
-@click.option(
-    "--trusted-keys",
-    default="",
-    envvar="MARQUEE_TRUSTED_KEYS",
-    show_envvar=True,
-    help="PEM file of Ed25519 public keys; only releases that one of them has signed are accepted.",
-)
-@click.option(
-    "--signing-key",
-    default="",
-    envvar="MARQUEE_SIGNING_KEY",
-    show_envvar=True,
-    help="PEM file of the Ed25519 private key that signs a promotion; needed with --trusted-keys.",
-)
+@store_options("a promotion")
 @click.pass_context
 def experiments(context: click.Context, store: str, trusted_keys: str, signing_key: str) -> None:
     """Compare releases or blends on real users: start, show, stop and promote."""

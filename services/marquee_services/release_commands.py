@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from marquee_services.command_support import errors_as_one_line
-from marquee_services.server.settings import ServerSettings, open_store
+from marquee_services.command_support import errors_as_one_line, store_options
+from marquee_services.server.settings import open_store
 
 if TYPE_CHECKING:
     from marquee_core.release.store import ReleaseStore
@@ -49,29 +49,7 @@ _by = _text_option(
 
 
 @click.group()
-@click.option(
-    "--store",
-    default=ServerSettings.store,
-    envvar="MARQUEE_STORE",
-    show_envvar=True,
-    show_default=True,
-    help="Release store: a folder or a URL.",
-)
-@click.option(
-    "--trusted-keys",
-    default="",
-    envvar="MARQUEE_TRUSTED_KEYS",
-    show_envvar=True,
-    help="PEM file of Ed25519 public keys; only releases that one of them has signed are accepted.",
-)
-@click.option(
-    "--signing-key",
-    default="",
-    envvar="MARQUEE_SIGNING_KEY",
-    show_envvar=True,
-    help="PEM file of the Ed25519 private key that signs what promote and rollback do; needed with "
-    "--trusted-keys.",
-)
+@store_options("what promote and rollback do")
 @click.pass_context
 def releases(context: click.Context, store: str, trusted_keys: str, signing_key: str) -> None:
     """List, verify, promote, roll back and sign releases."""
