@@ -85,6 +85,12 @@ class MarqueeGroup(click.Group):
         except marquee.MarqueeError as error:
             click.echo(f"Error: {describe(error)}{_hint(error)}", err=True)
             raise click.exceptions.Exit(exit_code(error)) from error
+        except click.NoSuchOption as error:
+            if any(error.option_name in parameter.opts for parameter in self.params):
+                command, option = ctx.invoked_subcommand, error.option_name
+                error.message = f"{option} goes before the command: marquee {option} … {command}"
+                error.possibilities = None
+            raise
         except ModuleNotFoundError as error:
             raise _missing_extra(ctx.invoked_subcommand or "", error) from error
         except KeyboardInterrupt:
