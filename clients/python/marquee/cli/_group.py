@@ -88,8 +88,8 @@ class MarqueeGroup(click.Group):
         except click.NoSuchOption as error:
             if any(error.option_name in parameter.opts for parameter in self.params):
                 command, option = ctx.invoked_subcommand, error.option_name
-                error.message = f"{option} goes before the command: marquee {option} … {command}"
-                error.possibilities = None
+                where = f"{option} goes before the command: marquee {option} … {command}"
+                raise click.UsageError(where, error.ctx) from error
             raise
         except ModuleNotFoundError as error:
             raise _missing_extra(ctx.invoked_subcommand or "", error) from error
