@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 
 class FeedbackKind(IntEnum):
@@ -27,8 +28,7 @@ class EntryType(IntEnum):
     FORGOTTEN = 3
 
 
-@dataclass(frozen=True, slots=True)
-class FeedbackEvent:
+class FeedbackEvent(NamedTuple):
     """What a user did with an item.
 
     Attributes:
@@ -54,11 +54,10 @@ class FeedbackEvent:
 
         The server replaces missing and later times, so the time of a repeated event may change.
         """
-        return replace(self, time_us=0) == replace(other, time_us=0)
+        return self._replace(time_us=0) == other._replace(time_us=0)
 
 
-@dataclass(frozen=True, slots=True)
-class LogEntry:
+class LogEntry(NamedTuple):
     """An entry of the log.
 
     Attributes:
