@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any
 
 from sqlalchemy import ARRAY, Connection, Row, Text, cast, func, insert, select, tuple_
@@ -23,12 +23,12 @@ from marquee_core.feedback.events import (
     EventIdReused,
     FeedbackEvent,
     FeedbackKind,
+    LogEntry,
     user_digest,
 )
 from marquee_core.feedback.schema import LOG
 from marquee_core.feedback.statements import last_position, mark_of_value, now_us
 
-_MAX_TIME_US = (1 << 63) - 1
 _AT_ONCE = 500
 _EVENT_COLUMNS = (
     *("type", "user_id", "item_id", "kind", "value", "time_us", "received_us", "event_id"),
@@ -46,7 +46,7 @@ _INSERT_JSON = (
     f"WITH inserted AS (INSERT INTO {LOG.name} ({_NAMES}) "  # noqa: S608 # nosec B608
     f"SELECT {_EVENT}, u, i, k, v, t, %s, e, r FROM json_to_recordset(%s::json) "
     "AS event(u text, i text, k smallint, v double precision, t bigint, e text, r text) "
-    "RETURNING position) SELECT max(position) FROM inserted"
+    "RETURNING position) SELECT min(position), max(position) FROM inserted"
 )
 
 
@@ -73,36 +73,57 @@ def append_new(
     if _forgotten_at(connection, {event.user_id for event in events}):
         return None
     received = now_us(connection)
-    latest = received if limit_times else _MAX_TIME_US
     insert_part = _insert_values if connection.dialect.name == SQLITE else _insert_json
+    if limit_times:
+        events = _limited(events, received)
+    entries: list[LogEntry] = []
     position = 0
-    for first in range(0, len(events), _AT_ONCE):
-        position = insert_part(connection, events[first : first + _AT_ONCE], received, latest)
-    return [Appended(len(batch), 0, 0, position) for batch in batches]
+    for start in range(0, len(events), _AT_ONCE):
+        part = events[start : start + _AT_ONCE]
+        first, position = insert_part(connection, part, received)
+        if position - first + 1 == len(part):
+            entries += [
+                LogEntry(place, EntryType.EVENT, event, 0, b"", received)
+                for place, event in enumerate(part, first)
+            ]
+    if len(entries) < len(events):
+        return [Appended(len(batch), 0, 0, position) for batch in batches]
+    ends = list(accumulate(map(len, batches)))
+    return [
+        Appended(len(batch), 0, 0, position, entries[end - len(batch) : end])
+        for batch, end in zip(batches, ends, strict=True)
+    ]
+
+
+def _limited(events: Batch, latest: int) -> list[FeedbackEvent]:
+    """The events, with the latest time in place of later ones."""
+    return [event if event.time_us <= latest else event.at(latest) for event in events]
 
 
 def _insert_values(
-    connection: Connection, events: Sequence[FeedbackEvent], received: int, latest: int
-) -> int:
-    """Inserts events into SQLite; returns the position of the last one."""
+    connection: Connection, events: Sequence[FeedbackEvent], received: int
+) -> tuple[int, int]:
+    """Inserts events into SQLite; returns the positions of the first and of the last one."""
     values = chain.from_iterable(
-        (_EVENT, user, item, int(kind), value, min(time_us, latest), received, key, list_id)
+        (_EVENT, user, item, int(kind), value, time_us, received, key, list_id)
         for user, item, kind, value, time_us, key, list_id in events
     )
     result = connection.exec_driver_sql(_insert_text(len(events)), tuple(values))
-    return int(result.lastrowid)
+    # SQLite gives the rows of a statement the numbers after the largest one that was used.
+    return result.lastrowid - len(events) + 1, result.lastrowid
 
 
 def _insert_json(
-    connection: Connection, events: Sequence[FeedbackEvent], received: int, latest: int
-) -> int:
-    """Inserts events into PostgreSQL; returns the position of the last one."""
+    connection: Connection, events: Sequence[FeedbackEvent], received: int
+) -> tuple[int, int]:
+    """Inserts events into PostgreSQL; returns the positions of the first and of the last one."""
     rows = [
-        {"u": user, "i": item, "k": kind, "v": value, "t": min(time_us, latest), "e": key, "r": of}
-        for user, item, kind, value, time_us, key, of in events
+        {"u": user, "i": item, "k": kind, "v": value, "t": time_us, "e": key, "r": list_id}
+        for user, item, kind, value, time_us, key, list_id in events
     ]
     text = json.dumps(rows, ensure_ascii=False, separators=(",", ":"))
-    return int(connection.exec_driver_sql(_INSERT_JSON, (received, text)).scalar_one())
+    first, last = connection.exec_driver_sql(_INSERT_JSON, (received, text)).one()
+    return first, last
 
 
 @lru_cache(maxsize=64)
@@ -125,10 +146,7 @@ def append_each(
     """
     received = now_us(connection)
     if limit_times:
-        batches = [
-            [e if e.time_us <= received else e._replace(time_us=received) for e in batch]
-            for batch in batches
-        ]
+        batches = [_limited(batch, received) for batch in batches]
     forgotten = _forgotten_at(connection, {e.user_id for batch in batches for e in batch})
     recorded = _recorded(connection, batches)
     rows: list[dict[str, Any]] = []

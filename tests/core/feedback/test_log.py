@@ -88,6 +88,16 @@ def test_recording_an_event_again_changes_nothing(log: EventLog) -> None:
     assert recorded(log) == [first]
 
 
+def test_appending_returns_the_entries_that_a_reader_finds(log: EventLog) -> None:
+    """A follower in the same process need not read them; long batches and late times included."""
+    batches = [[event(f"i{n}", time_us=n) for n in range(1_100)], [event("i1", "u2")]]
+    batches[1].append(event("i2", "u2", time_us=2**63 - 1))
+    results = log.append(batches, limit_times=True)
+    given = [entry for each in results if isinstance(each, Appended) for entry in each.entries]
+    assert given == list(log.entries())
+    assert len(given) == 1_102
+
+
 def test_keys_of_different_users_do_not_collide(log: EventLog) -> None:
     """A caller can choose any keys without hiding the events of others."""
     events = [event(user=user, key="1") for user in ("a", "b")]
