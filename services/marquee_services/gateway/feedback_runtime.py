@@ -22,9 +22,11 @@ from marquee_services.gateway.releases.serving import Releases
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.server.metrics import Metrics
 
-# How long a thread keeps the interpreter's lock while another one waits for it. By default it is
-# 5 ms, for which calls would wait while the threads below handle a batch of events.
-_SWITCH_INTERVAL_S = 0.0005
+# How long a thread keeps the interpreter's lock while another one waits for it. A call takes the lock
+# several times, and may wait so long each time while the threads below handle a batch of events. By
+# default it is 5 ms. With 0.05 ms a simulated call took a third of the extra time at the 99th
+# percentile that it takes with 0.5 ms.
+_SWITCH_INTERVAL_S = 0.00005
 
 
 class FeedbackRuntime:
