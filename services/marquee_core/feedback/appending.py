@@ -68,7 +68,8 @@ def append_new(
         IntegrityError: As None, but the transaction must be rolled back first.
     """
     events = [event for batch in batches for event in batch]
-    if len({(event.user_id, event.event_id) for event in events}) < len(events):
+    keys = {(event.user_id, event.event_id) for event in events}
+    if not events or len(keys) < len(events):
         return None
     if _forgotten_at(connection, {event.user_id for event in events}):
         return None

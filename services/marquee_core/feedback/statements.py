@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, or_, select
+from sqlalchemy import Connection, func, insert, or_, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from marquee_core.feedback.engine import SQLITE
@@ -128,7 +129,7 @@ def mark_of_value(connection: Connection) -> str:
     return "?" if connection.dialect.name == SQLITE else "%s"
 
 
-def entry_of(row: Row[Any]) -> LogEntry:
+def entry_of(row: Sequence[Any]) -> LogEntry:
     """The entry that a row of the log holds, with the columns in the order of the table."""
     position, number, user_id, item_id, kind, value, time_us, received_us, event_id, *rest = row
     recommendation_id, deleted_position, digest = rest

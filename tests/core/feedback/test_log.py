@@ -85,6 +85,7 @@ def test_recording_an_event_again_changes_nothing(log: EventLog) -> None:
     later = first._replace(time_us=5_000)
     assert log.append([[first, first], [first]]) == [Appended(1, 1, 0, 1), Appended(0, 1, 0, 1)]
     assert log.append([[later]]) == [Appended(0, 1, 0, 1)]
+    assert log.append([[]]) == [Appended(0, 0, 0, 1)]
     assert recorded(log) == [first]
 
 
