@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
 
 # Any number that other programs are unlikely to lock in the same database.
 _ADVISORY_LOCK = 0x6D617271756565
-_POOL_SIZE = 4
+# Writers exclude each other anyway, and a single connection keeps what it has read and prepared.
+_WRITERS, _READERS = 1, 3
 # The shortest connection timeout in seconds that libpq accepts.
 _MIN_CONNECT_TIMEOUT_S = 2
-_WRITES = "marquee_writes"
 
 
 def parse_url(url: str) -> URL:
@@ -41,15 +41,16 @@ def parse_url(url: str) -> URL:
     raise ValueError(f"the feedback log is stored in SQLite or PostgreSQL, not in {backend}")
 
 
-def make_engine(url: URL, timeout: float) -> Engine:
+def make_engine(url: URL, timeout: float, *, writes: bool = False) -> Engine:
     """Creates an engine; it connects when it is used.
 
     Args:
         url: A URL that `parse_url` returned.
         timeout: Seconds to wait for a connection, for a lock and for a statement.
+        writes: Whether it is for transactions that write. SQLite locks the file at their beginning.
     """
     pool: dict[str, Any] = {
-        "pool_size": _POOL_SIZE,
+        "pool_size": _WRITERS if writes else _READERS,
         "max_overflow": 0,
         "pool_timeout": timeout,
     }
@@ -62,7 +63,9 @@ def make_engine(url: URL, timeout: float) -> Engine:
             **pool,
         )
         event.listen(engine, "connect", _set_up_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
+        # A transaction that first reads and then writes fails if another process writes in between.
+        begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
         event.listen(engine, "do_connect", _make_folder)
         return engine
     milliseconds = int(timeout * 1000)
@@ -90,11 +93,6 @@ def make_engine(url: URL, timeout: float) -> Engine:
     return engine
 
 
-def writing(engine: Engine) -> Engine:
-    """The same engine for transactions that write; SQLite locks the file at their beginning."""
-    return engine.execution_options(**{_WRITES: True})
-
-
 def lock_writers(connection: Connection) -> None:
     """Excludes other writers until the end of the transaction.
 
@@ -103,7 +101,7 @@ def lock_writers(connection: Connection) -> None:
     could commit after one with higher positions.
     """
     if connection.dialect.name == POSTGRESQL:
-        connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
 
 
 def _make_folder(_dialect: Any, _record: Any, arguments: Any, _parameters: Any) -> None:
@@ -112,7 +110,7 @@ def _make_folder(_dialect: Any, _record: Any, arguments: Any, _parameters: Any) 
 
 
 def _set_up_sqlite(connection: Any, _record: Any) -> None:
-    # Transactions begin in `_begin_sqlite`, not where the driver would begin them.
+    # Transactions begin where `make_engine` says, not where the driver would begin them.
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
@@ -121,9 +119,3 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
     # Deleted feedback is overwritten in the file.
     cursor.execute("PRAGMA secure_delete = ON")
     cursor.close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get(_WRITES)
-    # A transaction that first reads and then writes fails if another process writes in between.
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import NamedTuple
 
 
 class FeedbackKind(IntEnum):
@@ -27,8 +28,7 @@ class EntryType(IntEnum):
     FORGOTTEN = 3
 
 
-@dataclass(frozen=True, slots=True)
-class FeedbackEvent:
+class FeedbackEvent(NamedTuple):
     """What a user did with an item.
 
     Attributes:
@@ -49,16 +49,20 @@ class FeedbackEvent:
     event_id: str
     recommendation_id: str = ""
 
+    def at(self, time_us: int) -> FeedbackEvent:
+        """The same event at another time."""
+        user_id, item_id, kind, value, _, event_id, recommendation_id = self
+        return FeedbackEvent(user_id, item_id, kind, value, time_us, event_id, recommendation_id)
+
     def says_the_same_as(self, other: FeedbackEvent) -> bool:
         """Whether two events differ in their time at most.
 
         The server replaces missing and later times, so the time of a repeated event may change.
         """
-        return replace(self, time_us=0) == replace(other, time_us=0)
+        return self.at(0) == other.at(0)
 
 
-@dataclass(frozen=True, slots=True)
-class LogEntry:
+class LogEntry(NamedTuple):
     """An entry of the log.
 
     Attributes:
@@ -106,12 +110,15 @@ class Appended:
         duplicates: Number of events that the log holds, or held, under the same key.
         ignored: Number of events that occurred before their user was forgotten.
         position: A position that includes the batch.
+        entries: The batch as the log now holds it, which spares a follower in the same process to
+            read it. Empty unless all events are new and their positions follow each other.
     """
 
     recorded: int
     duplicates: int
     ignored: int
     position: int
+    entries: Sequence[LogEntry] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,12 @@ from typing import Any, Self, TypeVar
 from sqlalchemy import Connection, Row, select, tuple_
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
+from marquee_core.feedback.appending import append_each, append_new
 from marquee_core.feedback.engine import (
     SQLITE,
     lock_writers,
     make_engine,
     parse_url,
-    writing,
 )
 from marquee_core.feedback.events import (
     Appended,
@@ -31,7 +31,14 @@ from marquee_core.feedback.events import (
 from marquee_core.feedback.list_statements import read_counters, read_counts, write_counts
 from marquee_core.feedback.migrate import upgrade
 from marquee_core.feedback.schema import AUDIT, LOG, MARKS
-from marquee_core.feedback.statements import append, delete, entry_of, forget, last_position, mark
+from marquee_core.feedback.statements import (
+    delete,
+    entry_of,
+    forget,
+    last_position,
+    mark,
+    read_entries,
+)
 
 _T = TypeVar("_T")
 
@@ -60,6 +67,7 @@ class EventLog:
             ValueError: The URL is none of these.
         """
         self._engine = make_engine(parse_url(url), timeout)
+        self._writing = make_engine(parse_url(url), timeout, writes=True)
         self._is_ready = False
         self._preparing = threading.Lock()
 
@@ -71,6 +79,7 @@ class EventLog:
     def close(self) -> None:
         """Closes the connections."""
         self._engine.dispose()
+        self._writing.dispose()
 
     def __enter__(self) -> Self:
         return self
@@ -98,7 +107,13 @@ class EventLog:
             LogUnavailable: No batch was recorded, or the connection was lost while the transaction
                 was committed.
         """
-        return self._write(lambda connection: append(connection, batches, limit_times))
+        try:
+            appended = self._write(lambda c: append_new(c, batches, limit_times))
+        except IntegrityError:
+            appended = None
+        if appended is None:
+            appended = self._write(lambda c: append_each(c, batches, limit_times))
+        return appended
 
     def delete_event(self, user_id: str, event_id: str) -> Deleted:
         """Deletes a user's event with the given key.
@@ -171,8 +186,7 @@ class EventLog:
         Raises:
             LogUnavailable: The database does not answer.
         """
-        query = select(LOG).where(LOG.c.position > after).order_by(LOG.c.position).limit(limit)
-        return self._read(lambda c: [entry_of(row) for row in c.execute(query).all()])
+        return self._read(lambda connection: read_entries(connection, after, limit))
 
     def entries(self, after: int = 0, upto: int | None = None) -> Iterator[LogEntry]:
         """Iterates over the entries between two positions.
@@ -307,7 +321,7 @@ class EventLog:
 
     def _write(self, work: Callable[[Connection], _T]) -> _T:
         def run() -> _T:
-            with writing(self._engine).begin() as connection:
+            with self._writing.begin() as connection:
                 lock_writers(connection)
                 return work(connection)
 
@@ -337,7 +351,7 @@ class EventLog:
         if not self._is_ready:
             with self._preparing:
                 if not self._is_ready:
-                    upgrade(self._engine)
+                    upgrade(self._writing)
                     self._is_ready = True
 
     @staticmethod

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, text
 
-from marquee_core.feedback.engine import lock_writers, writing
+from marquee_core.feedback.engine import lock_writers
 from marquee_core.feedback.events import LogTooNew
 
-REVISION = "0003"
+REVISION = "0004"
 """The revision of the tables that this version uses: the last one in `migrations/versions`."""
 
 _FOLDER = Path(__file__).parent / "migrations"
@@ -21,13 +21,16 @@ def upgrade(engine: Engine) -> None:
     Processes that start at the same time wait for each other. If the tables are up to date, no
     rights to change them are needed.
 
+    Args:
+        engine: An engine for transactions that write.
+
     Raises:
         LogTooNew: The tables have a revision that this version does not know.
     """
     with engine.connect() as connection:
         if _revision(connection) == REVISION:
             return
-    with writing(engine).begin() as connection:
+    with engine.begin() as connection:
         lock_writers(connection)
         if _revision(connection) != REVISION:
             _run(connection)

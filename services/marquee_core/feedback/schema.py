@@ -39,7 +39,6 @@ LOG = Table(
     Column("user_digest", LargeBinary(32)),
     # A deletion takes over the key of the event, which therefore cannot be recorded again.
     Index("feedback_log_key", "user_id", "event_id", unique=True),
-    Index("feedback_log_time", "user_id", "time_us", "position"),
     Index("feedback_log_digest", "user_digest"),
     sqlite_autoincrement=True,
 )

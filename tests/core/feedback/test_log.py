@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ TIMEOUT_S = 60.0
 def event(item: str = "i1", user: str = "u1", key: str = "", **changes: Any) -> FeedbackEvent:
     """A rating of four stars."""
     plain = FeedbackEvent(user, item, FeedbackKind.RATING, 4.0, 1_000, key or f"{user}-{item}")
-    return replace(plain, **changes)
+    return plain._replace(**changes)
 
 
 def recorded(log: EventLog) -> list[FeedbackEvent]:
@@ -73,8 +72,9 @@ def test_an_event_comes_back_as_it_was_recorded(log: EventLog, feedback_url: str
         event("i1", value=0.5, recommendation_id="a" * 64),
         event("ø" * 256, user="用" * 256, key="k" * 128, kind=FeedbackKind.PLAY, value=0.25),
         event("i2", kind=FeedbackKind.LIKE, value=0.0, time_us=253_402_300_799_999_999),
+        event("\"'\\u0041\n\x01", user="{}", key="%s ?", value=0.1),
     ]
-    assert log.append([events]) == [Appended(3, 0, 0, log.position())]
+    assert log.append([events]) == [Appended(4, 0, 0, log.position())]
     with EventLog(feedback_url, TIMEOUT_S) as again:
         assert recorded(again) == events
 
@@ -82,10 +82,21 @@ def test_an_event_comes_back_as_it_was_recorded(log: EventLog, feedback_url: str
 def test_recording_an_event_again_changes_nothing(log: EventLog) -> None:
     """The key decides, within a call, within a transaction and between transactions."""
     first = event()
-    later = replace(first, time_us=5_000)
+    later = first._replace(time_us=5_000)
     assert log.append([[first, first], [first]]) == [Appended(1, 1, 0, 1), Appended(0, 1, 0, 1)]
     assert log.append([[later]]) == [Appended(0, 1, 0, 1)]
+    assert log.append([[]]) == [Appended(0, 0, 0, 1)]
     assert recorded(log) == [first]
+
+
+def test_appending_returns_the_entries_that_a_reader_finds(log: EventLog) -> None:
+    """A follower in the same process need not read them; long batches and late times included."""
+    batches = [[event(f"i{n}", time_us=n) for n in range(1_100)], [event("i1", "u2")]]
+    batches[1].append(event("i2", "u2", time_us=2**63 - 1))
+    results = log.append(batches, limit_times=True)
+    given = [entry for each in results if isinstance(each, Appended) for entry in each.entries]
+    assert given == list(log.entries())
+    assert len(given) == 1_102
 
 
 def test_keys_of_different_users_do_not_collide(log: EventLog) -> None:
@@ -104,7 +115,7 @@ def test_another_event_under_the_same_key_refuses_its_batch(
     """Nothing of its batch is recorded; other batches of the transaction are."""
     first = event()
     log.append([[first]])
-    other = [event("i8"), replace(first, **changes)]
+    other = [event("i8"), first._replace(**changes)]
     refused, accepted = log.append([other, [event("i9")]])
     assert isinstance(refused, EventIdReused)
     assert refused.event_id == first.event_id
@@ -259,6 +270,22 @@ def test_the_migrations_create_the_tables_of_the_schema(log: EventLog, feedback_
     engine.dispose()
 
 
+def test_a_log_of_an_older_version_is_migrated(log: EventLog, feedback_url: str) -> None:
+    """Nothing that was recorded before is lost, and the tables become those of this version."""
+    log.append([[event()]])
+    engine = create_engine(parse_url(feedback_url))
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0003'"))
+        index = "CREATE INDEX feedback_log_time ON feedback_log (user_id, time_us, position)"
+        connection.execute(text(index))
+    with EventLog(feedback_url, TIMEOUT_S) as again:
+        again.append([[event("i2")]])
+        assert recorded(again) == [event(), event("i2")]
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+    engine.dispose()
+
+
 def test_a_log_of_a_newer_version_is_refused(log: EventLog, feedback_url: str) -> None:
     """The error names both revisions; the tables are left alone."""
     log.append([[event()]])
@@ -268,7 +295,7 @@ def test_a_log_of_a_newer_version_is_refused(log: EventLog, feedback_url: str) -
     engine.dispose()
     with (
         EventLog(feedback_url, TIMEOUT_S) as again,
-        pytest.raises(LogTooNew, match=r"9999.*0003"),
+        pytest.raises(LogTooNew, match=r"9999.*0004"),
     ):
         again.position()
     assert recorded(log) == [event()]

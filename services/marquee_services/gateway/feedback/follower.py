@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import structlog
 
-from marquee_core.feedback.events import LogUnavailable
+from marquee_core.feedback.events import LogEntry, LogUnavailable
 from marquee_core.feedback.log import READ_PAGE, EventLog
 from marquee_core.redaction import redact
 from marquee_core.release.manifest import Manifest
@@ -25,6 +25,8 @@ _RETRY_S = 0.5
 _CHECK_S = 1.0
 # Number of entries by which the log is recognised: the last ones that were read.
 _RECOGNISED = 8
+# Most transactions of this process whose entries wait for the follower; beyond it they are read.
+_MAX_WRITTEN = 16
 _STOP_TIMEOUT_S = 5.0
 
 
@@ -41,7 +43,10 @@ class LastError(NamedTuple):
 
 
 class FeedbackFollower:
-    """Reads new entries of the log into memory, as often as `interval` says and after each write.
+    """Reads new entries of the log into memory, as often as `interval` says.
+
+    Entries that this process writes are taken over at once; if others wrote in between, the log is
+    read at once.
 
     If the database does not answer, the feedback that is known stays in use.
 
@@ -75,7 +80,8 @@ class FeedbackFollower:
         # Positions of the last entries that were read, and when the log had received them.
         self._tail: deque[tuple[int, int]] = deque(maxlen=_RECOGNISED)
         self._caught_up_at: float | None = None
-        self._next_check = 0.0
+        self._next_check = self._next_read = 0.0
+        self._written: deque[Sequence[LogEntry]] = deque(maxlen=_MAX_WRITTEN)
         self._stopped = False
         self._wake = threading.Event()
         # A daemon: a database that hangs must not keep the process from ending.
@@ -132,6 +138,19 @@ class FeedbackFollower:
 
     def wake(self) -> None:
         """Reads the log now. May be called by any thread."""
+        self._next_read = 0.0
+        self._wake.set()
+
+    def take(self, entries: Sequence[LogEntry]) -> None:
+        """Takes over what this process wrote in one transaction. May be called by any thread.
+
+        Args:
+            entries: The entries in the order of the log; none to read the log now.
+        """
+        if not entries:
+            self.wake()
+            return
+        self._written.append(entries)
         self._wake.set()
 
     def stop(self) -> None:
@@ -165,21 +184,45 @@ class FeedbackFollower:
         self.last_error = LastError(text, datetime.now(UTC).isoformat(timespec="seconds"))
 
     def _poll(self) -> None:
-        """Reads to the end of the log."""
+        """Takes over what this process wrote, and reads to the end of the log when it is time."""
         fresh = self._fresh
         self._recognise_log()
         self._move_beginning()
+        if self._take_written() and time.monotonic() < self._next_read:
+            return
+        self._next_read = time.monotonic() + self._interval
         while True:
             started = time.monotonic()
             entries = self._log.read(fresh.position, READ_PAGE)
-            fresh.apply(entries)
-            self._tail.extend((e.position, e.received_us) for e in entries[-_RECOGNISED:])
+            self._apply(entries)
             if len(entries) < READ_PAGE or self._stopped:
                 break
         if not self.healthy:
             _log.info("feedback_log_followed", log=self._log.name, position=fresh.position)
         self.healthy = True
         self._caught_up_at = started
+
+    def _take_written(self) -> bool:
+        """Takes over what this process wrote.
+
+        Returns:
+            Whether all of it is in memory; False if it must be read, because the log has something
+            else before it.
+        """
+        fresh = self._fresh
+        while self._written:
+            entries = self._written.popleft()
+            if entries[-1].position <= fresh.position:
+                continue  # It has been read.
+            if entries[0].position != fresh.position + 1:
+                self._written.clear()
+                return False
+            self._apply(entries)
+        return True
+
+    def _apply(self, entries: Sequence[LogEntry]) -> None:
+        self._fresh.apply(entries)
+        self._tail.extend((e.position, e.received_us) for e in entries[-_RECOGNISED:])
 
     def _move_beginning(self) -> None:
         """Drops what every release knows, or reads again what an older release does not know."""

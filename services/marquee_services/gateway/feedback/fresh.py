@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 from marquee_core.feedback.events import EntryType, FeedbackKind, LogEntry, user_digest
 from marquee_core.feedback.meaning import counts, latest_by_item
@@ -24,8 +25,7 @@ _VERSION_BITS = 63
 _USER_BYTES, _EVENT_BYTES = 500, 200
 
 
-@dataclass(frozen=True, slots=True)
-class FreshEvent:
+class FreshEvent(NamedTuple):
     """An event that counts as a rating.
 
     Attributes:
@@ -43,8 +43,7 @@ class FreshEvent:
     time_us: int
 
 
-@dataclass(frozen=True, slots=True)
-class Withdrawal:
+class Withdrawal(NamedTuple):
     """The deletion of an event, which a release may have been trained on.
 
     Attributes:
@@ -248,7 +247,7 @@ class FreshFeedback:
             return
         digest = user_digest(event.user_id)
         user = self._users.get(digest, NO_FEEDBACK)
-        if any(known.position == entry.position for known in user.events[-1:]):
+        if user.events and user.events[-1].position == entry.position:
             return
         fresh = FreshEvent(entry.position, event.item_id, event.kind, event.value, event.time_us)
         events, rewritten = (*user.events, fresh), user.rewritten

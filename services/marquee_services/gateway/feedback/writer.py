@@ -43,13 +43,19 @@ class _Write:
 class FeedbackWriter:
     """Writes in one thread. A write is acknowledged when it is durable."""
 
-    def __init__(self, log: EventLog, timeout: float, on_write: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        timeout: float,
+        on_write: Callable[[Sequence[core.LogEntry]], None],
+    ) -> None:
         """Creates a writer; `start` starts its thread.
 
         Args:
             log: The log.
             timeout: Seconds that a call waits for the database.
-            on_write: Called in the writer's thread after each transaction.
+            on_write: Called in the writer's thread after each transaction, with the entries that it
+                wrote; with none if they have to be read.
         """
         self._log = log
         self._timeout = timeout
@@ -147,7 +153,7 @@ class FeedbackWriter:
                 write.done.set_exception(error)
             return
         self._log_outcome(None)
-        self._on_write()
+        self._on_write(_entries(results))
         for write, result in zip(group, results, strict=True):
             if isinstance(result, core.EventIdReused):
                 write.done.set_exception(result)
@@ -163,7 +169,7 @@ class FeedbackWriter:
             write.done.set_exception(error)
             return
         self._log_outcome(None)
-        self._on_write()
+        self._on_write(())
         write.done.set_result(result)
 
     def _log_outcome(self, error: Exception | None) -> None:
@@ -173,3 +179,13 @@ class FeedbackWriter:
         elif error is None and self._is_failing:
             _log.info("feedback_writes_succeed", log=self._log.name)
         self._is_failing = error is not None
+
+
+def _entries(results: Sequence[core.Appended | core.EventIdReused]) -> Sequence[core.LogEntry]:
+    """The entries of a transaction in the order of the log; none if some are not known."""
+    entries: list[core.LogEntry] = []
+    for result in results:
+        if isinstance(result, core.EventIdReused) or not result.entries:
+            return ()
+        entries += result.entries
+    return entries

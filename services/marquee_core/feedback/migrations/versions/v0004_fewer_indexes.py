@@ -1,0 +1,23 @@
+"""Drops the index of users' events by time, which took a third of the time to record an event.
+
+Only ListFeedback used it; it sorts the events of its user, which the index of keys finds.
+"""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Drops the index."""
+    op.drop_index("feedback_log_time", "feedback_log")
+
+
+def downgrade() -> None:
+    """Creates it again."""
+    op.create_index("feedback_log_time", "feedback_log", ["user_id", "time_us", "position"])
