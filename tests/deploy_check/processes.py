@@ -55,6 +55,10 @@ class Place:
                 self.ports[service, port] = free.getsockname()[1]
         return self.ports[service, port]
 
+    def address(self, service: str, port: int) -> tuple[str, int]:
+        """The local address that stands for a service's port: host and port."""
+        return "127.0.0.1", self.port(service, port)
+
     def volume(self, path: str) -> Path:
         """The folder that stands for a path in a container."""
         return self.folder / "volumes" / path.strip("/")
@@ -257,10 +261,10 @@ def _passes(place: Place, service: str, container: Object, action: Object) -> bo
         if number is None:
             raise ProcessError(f"{service} has no port {action['tcpSocket']['port']}")
         with socket.socket() as connection:
-            return connection.connect_ex(("127.0.0.1", place.port(service, number))) == 0
+            return connection.connect_ex(place.address(service, number)) == 0
     request = health_pb2.HealthCheckRequest(service=action["grpc"].get("service", ""))
-    address = f"127.0.0.1:{place.port(service, action['grpc']['port'])}"
-    with grpc.insecure_channel(address) as channel:
+    host, port = place.address(service, action["grpc"]["port"])
+    with grpc.insecure_channel(f"{host}:{port}") as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=5)
         except grpc.RpcError:
@@ -270,7 +274,7 @@ def _passes(place: Place, service: str, container: Object, action: Object) -> bo
 
 def read_metrics(place: Place, service: str, port: int) -> str:
     """The metrics that a server exposes on a port of its manifest."""
-    url = f"http://127.0.0.1:{place.port(service, port)}/metrics"
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    host, local = place.address(service, port)
+    with urllib.request.urlopen(f"http://{host}:{local}/metrics", timeout=10) as answer:
         text: str = answer.read().decode()
     return text
