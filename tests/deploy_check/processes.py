@@ -83,7 +83,7 @@ class Place:
         if value.startswith("s3://marquee-ratings"):
             return str(self.volume("/ratings"))
         if value.startswith("/tls/"):
-            return str(self.volume(f"/tls/{service}") / Path(value).name)
+            return str(self.volume("/tls") / f"marquee-{service}-tls" / Path(value).name)
         return str(self.volume(value)) if value.startswith("/") else value
 
 
@@ -101,11 +101,16 @@ class Server:
         self._arguments, self._environment, self._log = arguments, environment, log
         self.start()
 
-    def start(self) -> None:
-        """Starts the process, anew if it has ended."""
+    def start(self, extra: Mapping[str, str] | None = None) -> None:
+        """Starts the process, anew if it has ended.
+
+        Args:
+            extra: Variables beside those that it was first started with.
+        """
+        environment = {**self._environment, **(extra or {})}
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                self._arguments, env=self._environment, stdout=log, stderr=log
+                self._arguments, env=environment, stdout=log, stderr=log
             )
 
     @property

@@ -12,6 +12,7 @@ import click
 
 from deploy_check.processes import Place, ProcessError, Step
 from deploy_check.render import render_with
+from deploy_check.secrets import Secrets
 from deploy_check.system import await_full_answer, some_user, train
 from deploy_live.callers import Callers, Counts
 from deploy_live.changes import (
@@ -24,8 +25,7 @@ from deploy_live.changes import (
 )
 from deploy_live.cluster import Cluster
 from deploy_live.names import enter_namespace
-from deploy_live.secrets import Secrets
-from marquee import TLS, Client
+from marquee import Client
 from observe.demo import end_on_sigterm
 
 _TARGET = "dns:///marquee-gateway:50051"
@@ -47,10 +47,10 @@ def _row(what: str, counts: Counts | None, seconds: float, result: str) -> None:
     click.echo(f"{what:<31} {seconds:>4.0f} s {numbers:<31}  {result}")
 
 
-def change_all(deployment: Deployment, tls: TLS) -> Counts:
+def change_all(deployment: Deployment) -> Counts:
     """Makes all changes while callers call, and prints a row for each; all counts together."""
     total = Counts()
-    with Callers(_TARGET, tls) as callers:
+    with Callers(_TARGET, deployment.secrets.caller) as callers:
         for what, change in _CHANGES:
             begun = time.monotonic()
             result = change(deployment)
@@ -91,17 +91,15 @@ def run(connection_age: float, inside: bool) -> None:
         age = {"MARQUEE_SERVICE_MAX_CONNECTION_AGE": str(connection_age)}
         cluster = Cluster(objects, folder, place.volume("/store"), secrets, age)
         deployment = Deployment(cluster, secrets, connection_age)
-        files = secrets.mounted("marquee-caller-tls")
-        tls = TLS(ca=files / "ca.crt", cert=files / "tls.crt", key=files / "tls.key")
         click.echo(f"connections end after {connection_age:g} s")
         click.echo(_HEAD)
         try:
             begun = time.monotonic()
             result = start(deployment)
-            with Client(_TARGET, tls=tls, timeout=_FIRST_CALL_S) as client:
+            with Client(_TARGET, tls=secrets.caller, timeout=_FIRST_CALL_S) as client:
                 await_full_answer(client, some_user(place))
             _row("the manifests' pods start", None, time.monotonic() - begun, result)
-            total = change_all(deployment, tls)
+            total = change_all(deployment)
         except ProcessError as error:
             raise click.ClickException(str(error)) from error
         finally:

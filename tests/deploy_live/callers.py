@@ -46,7 +46,7 @@ class Callers:
     visitors, whom both backends score.
     """
 
-    def __init__(self, target: str, tls: TLS) -> None:
+    def __init__(self, target: str, tls: TLS | bool) -> None:
         """Starts the threads, each with a client of its own.
 
         Args:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from deploy_check.processes import INTERVAL_S, ProcessError
+from deploy_check.secrets import Secrets
 from deploy_live.cluster import SERVICES, Cluster, Pod
-from deploy_live.secrets import Secrets
 from marquee_core.service_names import GATEWAY
 
 WAIT_S = 120.0

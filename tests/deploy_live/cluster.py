@@ -23,9 +23,9 @@ from deploy_check.processes import (
     environment_of,
     read_metrics,
 )
+from deploy_check.secrets import Secrets
 from deploy_check.system import METRICS_PORT
 from deploy_live.names import HostNames
-from deploy_live.secrets import Secrets
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
 
 SERVICES = (CF, INFERENCE, GATEWAY)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from datetime import timedelta
 from pathlib import Path
 
 from deploy_check.objects import Object, kinds
+from marquee import TLS
 from toy.certificates import Authority
 
+_CALLER = "marquee-caller-tls"
 _FILES = ("tls.crt", "tls.key", "ca.crt")
 
 
 class Secrets:
-    """The certificates of an overlay.
+    """The certificates of an overlay, which are also valid for the loopback address.
 
     A kubelet writes the files of a Secret into a new folder, and moves a symbolic link to it.
     """
@@ -39,6 +42,14 @@ class Secrets:
         """The folder in which a Secret's files are."""
         return self._folder / secret
 
+    @property
+    def caller(self) -> TLS | bool:
+        """What a caller needs to connect; False if the overlay has no certificates."""
+        if not self._certificates:
+            return False
+        files = self.mounted(_CALLER)
+        return TLS(ca=files / "ca.crt", cert=files / "tls.crt", key=files / "tls.key")
+
     def trust_another(self) -> None:
         """Adds an authority that everybody trusts beside the one that issues."""
         self._trusted.append(self._new_authority("second"))
@@ -51,15 +62,25 @@ class Secrets:
         """Takes the first authority out of those that are trusted."""
         del self._trusted[0]
 
-    def write(self) -> None:
-        """Issues every certificate anew, with a new key, and mounts what was issued."""
+    def write(self, valid_for: timedelta | None = None) -> None:
+        """Issues every certificate anew, with a new key, and mounts what was issued.
+
+        Args:
+            valid_for: How long they are valid; None for as long as the manifests say.
+        """
         self._version += 1
         authorities = b"".join(a.certificate.read_bytes() for a in self._trusted)
         for spec in self._certificates:
             secret = self.mounted(spec["secretName"])
             made = secret / f"..{self._version}"
             made.mkdir(parents=True)
-            issued = self._issuer.issue(*spec["dnsNames"], file=spec["secretName"])
+            hours = timedelta(hours=float(spec["duration"].removesuffix("h")))
+            issued = self._issuer.issue(
+                *spec["dnsNames"],
+                "127.0.0.1",
+                file=spec["secretName"],
+                valid_until=valid_for or hours,
+            )
             for path, name in zip(issued, _FILES, strict=False):
                 shutil.move(path, made / name)
             (made / "ca.crt").write_bytes(authorities)
