@@ -322,7 +322,7 @@ FAULTS = (
     ),
     Fault(
         "a release that predicts the opposite is forced past the gate",
-        ("MarqueePredictionsCollapse",),
+        ("MarqueeReleaseHeldBack", "MarqueePredictionsCollapse"),
         _bad_release,
     ),
     Fault("the release in service is four days old", ("MarqueeReleaseOld",), _old_release),
