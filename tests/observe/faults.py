@@ -35,11 +35,14 @@ _SMALL = {
     "MARQUEE_GATEWAY_MIN_COMPUTING": "20",
     "MARQUEE_GATEWAY_MAX_BATCH": "4",
     "MARQUEE_GATEWAY_MAX_WAITING": "16",
+    "MARQUEE_GATEWAY_BACKEND_TIMEOUT": "4",
 }
 _FLOOD_THREADS = 48
-_RUNS_S, _STOPS_S = 0.05, 0.4
+# As with a limit of a tenth of a core.
+_RUNS_S, _STOPS_S = 0.02, 0.18
 _SCRAPED_S = 2.5
 _CRASHES = 3
+_FILES, _FILES_USED = 400, 0.88
 _EXPIRES_IN, _OLD = timedelta(days=3), timedelta(days=4)
 _MANY_USERS, _USERS_IN_A_CALL = 3000, 1000
 
@@ -109,13 +112,12 @@ def _files_limited(scene: Scene) -> Iterator[str]:
     used = len(os.listdir(f"/proc/{process}/fd"))
     before = resource.prlimit(process, resource.RLIMIT_NOFILE)
     host, _, port = scene.demo.address.rpartition(":")
-    limit = used * 2
-    resource.prlimit(process, resource.RLIMIT_NOFILE, (limit, before[1]))
+    resource.prlimit(process, resource.RLIMIT_NOFILE, (_FILES, before[1]))
     try:
         with ExitStack() as stack:
-            for _ in range(int(limit * 0.9) - used):
+            for _ in range(int(_FILES * _FILES_USED) - used):
                 stack.enter_context(socket.create_connection((host, int(port))))
-            yield f"{limit} files are allowed"
+            yield f"{_FILES} files are allowed"
     finally:
         resource.prlimit(process, resource.RLIMIT_NOFILE, before)
 
