@@ -42,6 +42,8 @@ _FLOOD_THREADS = 48
 _RUNS_S, _STOPS_S = 0.02, 0.18
 _SCRAPED_S = 2.5
 _CRASHES = 3
+# One in so many ratings stays what it was.
+_INTACT = 40
 _FILES, _FILES_USED = 400, 0.88
 _EXPIRES_IN, _OLD = timedelta(days=3), timedelta(days=4)
 _MANY_USERS, _USERS_IN_A_CALL = 3000, 1000
@@ -149,10 +151,11 @@ def _flooded(scene: Scene) -> Iterator[str]:
 
 @contextmanager
 def _starved(scene: Scene) -> Iterator[str]:
-    """The CF service gets too little CPU for what it is asked."""
+    """The backends get too little CPU for what they are asked."""
     with (
         _small_gateway(scene),
         scene.starved(CF, _RUNS_S, _STOPS_S),
+        scene.starved(INFERENCE, _RUNS_S, _STOPS_S),
         scene.calling(_FLOOD_THREADS, _visitor),
     ):
         yield ""
@@ -177,6 +180,23 @@ def _bad_release(scene: Scene) -> Iterator[str]:
         shutil.rmtree(folder / PRECOMPUTED, ignore_errors=True)
 
     bad = scene.publish(negate)
+    said = scene.refusal(bad)
+    with scene.forced(bad):
+        yield said
+
+
+@contextmanager
+def _broken_feed(scene: Scene) -> Iterator[str]:
+    """The ratings of a day are nearly all the lowest; the release is forced past the gate, too."""
+
+    def lowest(lines: list[str]) -> list[str]:
+        rows = [line.split(",") for line in lines]
+        return [
+            ",".join([user, item, stars if number % _INTACT == 0 else "1", at])
+            for number, (user, item, stars, at) in enumerate(rows)
+        ]
+
+    bad = scene.train(lowest)
     said = scene.refusal(bad)
     with scene.forced(bad):
         yield said
@@ -308,7 +328,7 @@ FAULTS = (
     Fault("certificates are not renewed", ("MarqueeCertificateExpires",), _certificates_expire),
     Fault("the gateway is flooded", ("MarqueeOverloaded",), _flooded),
     Fault(
-        "the CF service gets too little CPU under load",
+        "the backends get too little CPU under load",
         (
             "MarqueeQueueFills",
             "MarqueeCallsNearLimit",
@@ -324,8 +344,13 @@ FAULTS = (
     ),
     Fault(
         "a release that predicts the opposite is forced past the gate",
-        ("MarqueeReleaseHeldBack", "MarqueePredictionsCollapse"),
+        ("MarqueeReleaseHeldBack", "MarqueeReleaseRefused"),
         _bad_release,
+    ),
+    Fault(
+        "a release of a broken feed is forced past the gate",
+        ("MarqueePredictionsCollapse",),
+        _broken_feed,
     ),
     Fault("the release in service is four days old", ("MarqueeReleaseOld",), _old_release),
     Fault("a gateway reads a stale volume", ("MarqueeReleasesDiffer",), _stale_volume),

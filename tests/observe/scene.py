@@ -23,15 +23,18 @@ from deploy_check.processes import (
     await_probe,
     container_of,
     environment_of,
+    run_to_end,
 )
-from deploy_check.system import METRICS_PORT
+from deploy_check.system import METRICS_PORT, QUICK
 from marquee import Client, MarqueeError
 from marquee_core.release.manifest import hash_folder, new_release_id
+from marquee_core.release.verdict import Decision
 from marquee_core.service_names import GATEWAY
+from marquee_services.promotion import EXIT_CODES, newest_release
 from observe.demo import Demo, Load
 from observe.prometheus import Prometheus
 
-_REFUSED_BY_GATE = 3
+_NOT_PROMOTED = (EXIT_CODES[Decision.REFUSE], EXIT_CODES[Decision.ASK])
 _REFUSED_PAUSE_S = 0.01
 
 
@@ -144,10 +147,26 @@ class Scene:
             release_id=new_release_id(files, now),
             published_at=(now - age).isoformat(),
             files=files,
+            gate=None,
         )
         store.publish(made, changed)
         shutil.rmtree(made)
         return changed.release_id
+
+    def train(self, change: Callable[[list[str]], list[str]]) -> str:
+        """Trains as the CronJob does on other ratings, and publishes; returns the release's id.
+
+        Args:
+            change: Makes the lines of these from the lines of the claim's, without the header.
+        """
+        claim, other = self.demo.place.volume("/ratings"), self.demo.place.folder / "other-ratings"
+        shutil.copytree(claim, other, dirs_exist_ok=True)
+        header, *lines = (claim / "ratings.csv").read_text().splitlines()
+        (other / "ratings.csv").write_text("\n".join([header, *change(lines), ""]))
+        job = next(w for w in workloads(self.demo.objects) if w.kind == "CronJob")
+        extra = {**QUICK, "MARQUEE_TRAIN_DATA": str(other)}
+        run_to_end(self.demo.place, container_of(job, "train"), extra)
+        return newest_release(self.demo.store)
 
     def production(self) -> str:
         """The id of the release in production."""
@@ -167,10 +186,10 @@ class Scene:
             self.demo.store.promote(before, forced=True)
 
     def refusal(self, release_id: str) -> str:
-        """What the gate says when it is asked to promote a release.
+        """What the gate finds against a release when it is asked to promote it.
 
         Raises:
-            RuntimeError: It does not refuse.
+            RuntimeError: It promotes the release, or fails.
         """
         begun = time.monotonic()
         asked = subprocess.run(
@@ -182,9 +201,11 @@ class Scene:
             text=True,
         )
         said = asked.stdout + asked.stderr
-        if asked.returncode != _REFUSED_BY_GATE:
+        if asked.returncode not in _NOT_PROMOTED:
             raise RuntimeError(f"the gate ended with {asked.returncode}: {said}")
-        return f"the gate refused it after {time.monotonic() - begun:.1f} s: {said.strip()}"
+        findings = [line.strip() for line in said.splitlines() if line.startswith("  ")]
+        against = [line for line in findings if not line.startswith(Decision.PROMOTE)]
+        return f"the gate took {time.monotonic() - begun:.1f} s: {'; '.join(against)}"
 
     def _container(self, service: str) -> dict[str, object]:
         workload = next(w for w in workloads(self.demo.objects) if w.name == f"marquee-{service}")
