@@ -192,6 +192,17 @@ class Scene:
             RuntimeError: It promotes the release, or fails.
         """
         begun = time.monotonic()
+        said = self.ask_gate(release_id, _NOT_PROMOTED)
+        findings = [line.strip() for line in said.splitlines() if line.startswith("  ")]
+        against = [line for line in findings if not line.startswith(Decision.PROMOTE)]
+        return f"the gate took {time.monotonic() - begun:.1f} s: {'; '.join(against)}"
+
+    def ask_gate(self, release_id: str, expected: tuple[int, ...] = (0,)) -> str:
+        """Asks the gate to promote a release; returns what it says.
+
+        Raises:
+            RuntimeError: The command ends with another status than expected.
+        """
         asked = subprocess.run(
             [
                 *(sys.executable, "-m", "marquee.cli", "releases"),
@@ -201,11 +212,9 @@ class Scene:
             text=True,
         )
         said = asked.stdout + asked.stderr
-        if asked.returncode not in _NOT_PROMOTED:
+        if asked.returncode not in expected:
             raise RuntimeError(f"the gate ended with {asked.returncode}: {said}")
-        findings = [line.strip() for line in said.splitlines() if line.startswith("  ")]
-        against = [line for line in findings if not line.startswith(Decision.PROMOTE)]
-        return f"the gate took {time.monotonic() - begun:.1f} s: {'; '.join(against)}"
+        return said
 
     def _container(self, service: str) -> dict[str, object]:
         workload = next(w for w in workloads(self.demo.objects) if w.name == f"marquee-{service}")
