@@ -67,7 +67,10 @@ def _write_ratings(folder: Path) -> None:
     """Writes a folder of ratings as an operator would put it into the claim."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
-    pairs = random.choice(len(USER_IDS) * len(ITEM_IDS), _RATINGS, replace=False)
+    # The first items are the most popular ones.
+    shares = np.tile(1.0 / np.arange(1, len(ITEM_IDS) + 1), len(USER_IDS))
+    shares /= shares.sum()
+    pairs = random.choice(len(shares), _RATINGS, replace=False, p=shares)
     lines = [
         f"{USER_IDS[pair // len(ITEM_IDS)]},{ITEM_IDS[pair % len(ITEM_IDS)]},{stars},{time}"
         for time, (pair, stars) in enumerate(

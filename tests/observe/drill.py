@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from deploy_check.processes import Step
+from marquee import MarqueeError
 from observe.demo import Load, end_on_sigterm, running_demo
 from observe.faults import FAULTS, CannotCauseError, Fault
 from observe.kit import rules, shortened
@@ -155,6 +156,9 @@ def run(only: tuple[str, ...]) -> None:
                 except CannotCauseError as error:
                     click.echo(f"{fault.what:<60} left out: {error}")
                     continue
+                except (MarqueeError, OSError, RuntimeError) as error:
+                    click.echo(f"{fault.what:<60} could not be caused: {error}")
+                    found = [Outcome(fault.what, name, None, None) for name in fault.alerts]
                 outcomes += found
                 for outcome in found:
                     click.echo(str(outcome))

@@ -249,7 +249,7 @@ def _nobody_known(scene: Scene) -> Iterator[str]:
     """Callers lose the ids of their users, so that everybody gets the most popular items."""
     with (
         scene.load.paused(),
-        scene.calling(2, lambda client: client.recommend("nobody", page_size=3)),
+        scene.calling(2, lambda client: client.recommend("nobody", page_size=1)),
     ):
         yield ""
 
