@@ -48,9 +48,18 @@ def read(store: ReleaseStore) -> dict[tuple[str, str], float]:
     }
 
 
-def test_without_verdicts_nothing_is_said(tmp_path: Path) -> None:
-    """A store whose releases were never judged."""
+def test_without_releases_nothing_is_said(tmp_path: Path) -> None:
+    """An empty store."""
     assert read(ReleaseStore(str(tmp_path / "store"))) == {}
+
+
+def test_a_release_that_was_not_judged_is_not_held_back(
+    store: ReleaseStore, tmp_path: Path
+) -> None:
+    """A person may publish one without asking the gate, for an experiment."""
+    assert read(store) == {(store.ids()[0], "promote"): 0.0}
+    newer = publish(store, tmp_path, 2)
+    assert read(store) == {(newer, "none"): 0.0}
 
 
 @pytest.mark.parametrize("decision", [Decision.ASK, Decision.REFUSE])
@@ -58,8 +67,6 @@ def test_a_newer_release_is_held_back(
     store: ReleaseStore, tmp_path: Path, decision: Decision
 ) -> None:
     """Until it is promoted all the same."""
-    good = store.ids()[0]
-    assert read(store) == {(good, "promote"): 0.0}
     newer = publish(store, tmp_path, 2)
     judge(store, newer, decision)
     assert read(store) == {(newer, decision.value): 1.0}
