@@ -72,6 +72,10 @@ deploy-check: $(VENV)/ready $(DEPLOY_VENV)/ready ## Check manifests and images, 
 	PYTHONPATH=tests $(BIN)/python -m deploy_check --checkov $(DEPLOY_VENV)/bin/checkov \
 		--hadolint $(DEPLOY_VENV)/bin/hadolint $(ARGS)
 
+.PHONY: deploy-live
+deploy-live: $(VENV)/ready ## Scale, restart and renew the manifests' pods under load; no call may fail
+	PYTHONPATH=tests $(BIN)/python -m deploy_live $(ARGS)
+
 .PHONY: image-check
 image-check: $(VENV)/ready ## Build the images with buildah (root), look into them, and let them answer a call
 	PYTHONPATH=tests $(BIN)/python -m image_check $(ARGS)

@@ -9,3 +9,7 @@ pip --python /opt/marquee/bin/python install --no-cache-dir --root-user-action=i
     --constraint /build/constraints.txt "$(ls /wheels/*.whl)[$extras]" ${STORE_PACKAGES:-}
 pip --python /opt/marquee/bin/python uninstall --yes --root-user-action=ignore \
     pip setuptools wheel libclang
+# Headers to compile against and packages' own tests: a quarter of what TensorFlow installs.
+packages=$(echo /opt/marquee/lib/python3.*/site-packages)
+find "$packages" -name '*.dist-info' -prune -o \
+    -type d \( -name include -o -name tests \) -prune -exec rm -rf {} +

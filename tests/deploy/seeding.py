@@ -136,6 +136,35 @@ def duplicate(kind: str, name: str) -> Edit:
     return edit
 
 
+def without_variables(name: str, *variables: str) -> Edit:
+    """Removes variables of a pod's first container."""
+
+    def edit(objects: list[Object]) -> None:
+        container = pod_of(objects, name)["containers"][0]
+        container["env"] = [e for e in container["env"] if e["name"] not in variables]
+
+    return edit
+
+
+def double(name: str, path: str) -> Edit:
+    """Adds the first item of a list in a pod's specification a second time."""
+
+    def edit(objects: list[Object]) -> None:
+        found: Any = pod_of(objects, name)
+        for part in path.split("/"):
+            found = found[int(part) if part.isdecimal() else part]
+        found.append(dict(found[0]))
+
+    return edit
+
+
+def cut_dashboards(objects: list[Object]) -> None:
+    """Cuts off the end of all dashboards."""
+    for item in objects:
+        if item["kind"] == "ConfigMap":
+            item["data"] = {name: text[:-9] for name, text in item["data"].items()}
+
+
 def remove(kind: str, name: str) -> Edit:
     """Removes an object."""
 

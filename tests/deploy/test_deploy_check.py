@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
+from deploy.api_faults import API_FAULTS
+from deploy.connection_faults import CONNECTION_FAULTS
 from deploy.faults import IMAGE_FAULTS, MANIFEST_FAULTS
 from deploy.seeding import ImageFault, ManifestFault
 from deploy_check.images import DOCKERFILE, check_images
@@ -55,9 +57,10 @@ def test_production_names_images_by_digest(rendered: Rendered) -> None:
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
-def test_components_fit_an_overlay(component: str, rendered: Rendered) -> None:
-    """Each component can be added to the overlay `production`."""
-    assert check_objects(rendered("production", (component,))) == []
+@pytest.mark.parametrize("overlay", ["production", "staging"])
+def test_components_fit_an_overlay(overlay: str, component: str, rendered: Rendered) -> None:
+    """Each component fits an overlay that denies by default, and one that does not."""
+    assert check_objects(rendered(overlay, (component,))) == []
 
 
 def test_components_fit_each_other(rendered: Rendered) -> None:
@@ -65,7 +68,9 @@ def test_components_fit_each_other(rendered: Rendered) -> None:
     assert check_objects(rendered("staging", COMPONENTS)) == []
 
 
-@pytest.mark.parametrize("fault", MANIFEST_FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize(
+    "fault", [*MANIFEST_FAULTS, *API_FAULTS, *CONNECTION_FAULTS], ids=lambda fault: fault.name
+)
 def test_faults_in_manifests_are_found(fault: ManifestFault, rendered: Rendered) -> None:
     """A fault that is seeded into the manifests is found without a cluster."""
     objects = rendered(fault.overlay, fault.components)

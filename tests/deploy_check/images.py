@@ -14,8 +14,13 @@ from locations import PROJECT
 
 DOCKERFILE = PROJECT / "deploy" / "images" / "Dockerfile"
 TARGETS = ("gateway", "cf", "inference", "trainer")
-_PINNED = re.compile(r"^[\w./-]+:[\w.-]+@sha256:[0-9a-f]{64}$")
+_PINNED = re.compile(r"^[\w./-]+:(?!latest@)[\w.-]+@sha256:[0-9a-f]{64}$")
+_SUPPORTED = re.compile(r":3\.1[1-9]\b")
 _USER = "10001"
+_PACKAGES = "/opt/marquee"
+_SECRET = re.compile(r"(?i)\w*(secret|password|token|credential)\w*=\S")
+_DOWNLOADS = re.compile(r"\b(curl|wget)\b")
+_OPEN_TO_ALL = re.compile(r"\bchmod\b.*(\b0?777\b|\b[ao]\+\w*w)")
 _ENTRY_POINTS = {
     **{name: ["marquee", "serve", name] for name in TARGETS if name != "trainer"},
     "trainer": ["marquee", "train"],
@@ -80,6 +85,9 @@ def _problems(stages: dict[str, Image]) -> Iterator[str]:
     for stage in stages.values():
         if stage.base not in stages and not _PINNED.match(stage.base):
             yield f"the base image {stage.base} is not pinned by tag and digest"
+        elif stage.base not in stages and not _SUPPORTED.search(stage.base):
+            yield f"the base image {stage.base} has a Python that is not supported"
+        yield from _any_stage(stage, stages)
         for run in stage.all("RUN"):
             if _UNPINNED.search(run):
                 yield f"stage {stage.name} installs what is not pinned: {run}"
@@ -90,6 +98,24 @@ def _problems(stages: dict[str, Image]) -> Iterator[str]:
             yield f"there is no stage {target}"
             continue
         yield from _target(stages[target], stages)
+
+
+def _any_stage(stage: Image, stages: dict[str, Image]) -> Iterator[str]:
+    """What no stage may do."""
+    for source in stage.all("ADD"):
+        yield f"stage {stage.name} adds {source}: use COPY, which fetches and unpacks nothing"
+    for word in ("ENV", "ARG"):
+        for value in stage.all(word):
+            if _SECRET.search(value):
+                yield f"stage {stage.name} holds a secret: {word} {value.partition('=')[0]}"
+    copied = {part.split()[-1] for s in _ancestors(stage, stages) for part in s.all("COPY")}
+    for run in stage.all("RUN"):
+        if _DOWNLOADS.search(run):
+            yield f"stage {stage.name} downloads what is not pinned: {run}"
+        if _OPEN_TO_ALL.search(run):
+            yield f"stage {stage.name} lets everybody write: {run}"
+        if run.startswith("/") and run.split()[0] not in copied:
+            yield f"stage {stage.name} runs {run.split()[0]}, which it lacks"
 
 
 def _target(stage: Image, stages: dict[str, Image]) -> Iterator[str]:
@@ -104,6 +130,11 @@ def _target(stage: Image, stages: dict[str, Image]) -> Iterator[str]:
         yield f"stage {stage.name} must start {_ENTRY_POINTS[stage.name]}, in exec form"
     for run in (run for s in line for run in s.all("RUN") if _INSTALLERS.search(run)):
         yield f"stage {stage.name} installs packages: {run}"
+    if not any(f"PATH={_PACKAGES}/bin:" in value for s in line for value in s.all("ENV")):
+        yield f"stage {stage.name} does not find its programs: PATH lacks {_PACKAGES}/bin"
+    for part in stage.all("COPY"):
+        if part.startswith("--from=") and part.split()[1:] != [_PACKAGES, _PACKAGES]:
+            yield f"stage {stage.name} copies no installed packages: {part}"
     if any(not part.startswith("--from=") for part in stage.all("COPY")):
         yield f"stage {stage.name} holds files that are not installed"
     removed = " ".join(run for s in line for run in s.all("RUN") if "pip uninstall" in run)
@@ -121,7 +152,8 @@ def _target(stage: Image, stages: dict[str, Image]) -> Iterator[str]:
         yield f"stage {stage.name} copies no installed packages"
     extras = {e for run in installs for e in run.split()[-1].split(",")}
     missing = {stage.name, *extras} - _extras() if installs else set()
-    if missing or (installs and stage.name not in extras):
+    others = extras & {*TARGETS} - {stage.name}
+    if missing or others or (installs and stage.name not in extras):
         yield f"stage {stage.name} installs {sorted(extras)}"
     for run in installs:
         yield from _install(run, [s for name in copied for s in _ancestors(stages[name], stages)])
@@ -133,6 +165,8 @@ def _install(run: str, line: list[Image]) -> Iterator[str]:
     text = script.read_text() if script.is_file() else run
     constraints = re.search(r"(?:--constraint|-c)[ =](\S+)", text)
     targets = {part.split()[-1] for s in line for part in s.all("COPY")}
+    if "/wheels" not in targets:
+        yield f"{run!r} has no wheel to install"
     if constraints is None or constraints[1] not in targets:
         yield f"{run!r} does not use the constraints file"
     if script.is_file() and not {"wheel", "setuptools", "libclang"} <= set(text.split()):
@@ -142,7 +176,8 @@ def _install(run: str, line: list[Image]) -> Iterator[str]:
 def _ancestors(stage: Image, stages: dict[str, Image]) -> list[Image]:
     """A stage and the stages that it starts from."""
     line = [stage]
-    while line[-1].base in stages:
+    # A stage without a name has that of its base.
+    while line[-1].base in stages and stages[line[-1].base] not in line:
         line.append(stages[line[-1].base])
     return line
 

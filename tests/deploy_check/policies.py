@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from deploy_check.objects import Finding, Object, Workload, kinds, where, workloads
+from deploy_check.objects import Finding, Object, Workload, kinds, selects, where, workloads
 
 _TAGGED = re.compile(r"(@sha256:[0-9a-f]{64}|:(?!latest$)[\w][\w.-]*)$")
 
 _UNITS = {"": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+_TOPOLOGY = ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
 _SCHEDULE = re.compile(r"(@(hourly|daily|weekly|monthly)|[-\d*,/]+( [-\w*,/]+){4})")
 
 
@@ -35,6 +36,15 @@ def check_policies(objects: list[Object], is_overlay: bool = True) -> list[Findi
         for job in kinds(objects, "CronJob").values()
         if job["spec"].get("concurrencyPolicy") != "Forbid"
     )
+    budgets = kinds(objects, "PodDisruptionBudget").values()
+    findings.extend(
+        Finding(workload.where, "a drain may stop all replicas: no disruption budget selects it")
+        for workload in workloads(objects)
+        if workload.is_ours
+        and not workload.is_job
+        and workload.spec.get("replicas", 2) > 1
+        and not any(selects(b["spec"]["selector"], workload.labels) for b in budgets)
+    )
     for namespace in kinds(objects, "Namespace").values():
         labels = namespace["metadata"].get("labels", {})
         if labels.get("pod-security.kubernetes.io/enforce") != "restricted":
@@ -51,6 +61,11 @@ def _pod(workload: Workload) -> Iterator[Finding]:
         yield Finding(workload.where, "has no seccomp profile")
     if pod.get("automountServiceAccountToken") is not False:
         yield Finding(workload.where, "mounts a token of the API server")
+    if context.get("fsGroup") != context.get("runAsGroup") and _has_shared_files(pod):
+        yield Finding(workload.where, "may not read its volumes: fsGroup is not its group")
+    for constraint in pod.get("topologySpreadConstraints", ()):
+        if constraint["topologyKey"] not in _TOPOLOGY:
+            yield Finding(workload.where, f"no node has the label {constraint['topologyKey']}")
     for field in ("hostNetwork", "hostPID", "hostIPC"):
         if pod.get(field):
             yield Finding(workload.where, f"shares the node: {field}")
@@ -74,11 +89,17 @@ def _pod(workload: Workload) -> Iterator[Finding]:
             yield Finding(workload.where, "has no memory limit")
         if not {"cpu", "memory"} <= resources.get("requests", {}).keys():
             yield Finding(workload.where, "requests no CPU or memory")
+        if any("hostPort" in port for port in container.get("ports", ())):
+            yield Finding(workload.where, "takes a port of the node")
         for resource, limit in resources.get("limits", {}).items():
             if quantity(resources.get("requests", {}).get(resource, "0")) > quantity(limit):
                 yield Finding(workload.where, f"requests more {resource} than its limit")
         if not any(m["mountPath"] == "/tmp" for m in container.get("volumeMounts", ())):  # noqa: S108
             yield Finding(workload.where, "has no writable /tmp")
+
+
+def _has_shared_files(pod: Object) -> bool:
+    return any("persistentVolumeClaim" in v or "secret" in v for v in pod.get("volumes", ()))
 
 
 def quantity(text: str | int) -> float:
@@ -94,16 +115,20 @@ def _images(workload: Workload) -> Iterator[Finding]:
         image = container["image"]
         if not _TAGGED.search(image):
             yield Finding(workload.where, f"the image {image} has no tag or digest")
+        has_registry, policy = "/" in image, container.get("imagePullPolicy", "IfNotPresent")
+        if has_registry == (policy == "Never"):
+            how = "never" if has_registry else "from a registry"
+            yield Finding(workload.where, f"the image {image} is pulled {how}")
 
 
 def _server(workload: Workload) -> Iterator[Finding]:
     if not workload.is_ours:
         return
     for container in workload.pod["containers"]:
-        for probe in ("readinessProbe", "livenessProbe"):
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
             if probe not in container:
                 yield Finding(workload.where, f"has no {probe}")
-        if not container.get("lifecycle", {}).get("preStop"):
+        if not container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds"):
             yield Finding(workload.where, "stops before callers notice: no preStop")
     rolling = workload.spec.get("strategy", {}).get("rollingUpdate", {})
     if rolling.get("maxUnavailable") != 0:

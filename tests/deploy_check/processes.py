@@ -55,6 +55,10 @@ class Place:
                 self.ports[service, port] = free.getsockname()[1]
         return self.ports[service, port]
 
+    def address(self, service: str, port: int) -> tuple[str, int]:
+        """The local address that stands for a service's port: host and port."""
+        return "127.0.0.1", self.port(service, port)
+
     def volume(self, path: str) -> Path:
         """The folder that stands for a path in a container."""
         return self.folder / "volumes" / path.strip("/")
@@ -79,7 +83,7 @@ class Place:
         if value.startswith("s3://marquee-ratings"):
             return str(self.volume("/ratings"))
         if value.startswith("/tls/"):
-            return str(self.volume(f"/tls/{service}") / Path(value).name)
+            return str(self.volume("/tls") / f"marquee-{service}-tls" / Path(value).name)
         return str(self.volume(value)) if value.startswith("/") else value
 
 
@@ -97,11 +101,16 @@ class Server:
         self._arguments, self._environment, self._log = arguments, environment, log
         self.start()
 
-    def start(self) -> None:
-        """Starts the process, anew if it has ended."""
+    def start(self, extra: Mapping[str, str] | None = None) -> None:
+        """Starts the process, anew if it has ended.
+
+        Args:
+            extra: Variables beside those that it was first started with.
+        """
+        environment = {**self._environment, **(extra or {})}
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                self._arguments, env=self._environment, stdout=log, stderr=log
+                self._arguments, env=environment, stdout=log, stderr=log
             )
 
     @property
@@ -257,10 +266,10 @@ def _passes(place: Place, service: str, container: Object, action: Object) -> bo
         if number is None:
             raise ProcessError(f"{service} has no port {action['tcpSocket']['port']}")
         with socket.socket() as connection:
-            return connection.connect_ex(("127.0.0.1", place.port(service, number))) == 0
+            return connection.connect_ex(place.address(service, number)) == 0
     request = health_pb2.HealthCheckRequest(service=action["grpc"].get("service", ""))
-    address = f"127.0.0.1:{place.port(service, action['grpc']['port'])}"
-    with grpc.insecure_channel(address) as channel:
+    host, port = place.address(service, action["grpc"]["port"])
+    with grpc.insecure_channel(f"{host}:{port}") as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=5)
         except grpc.RpcError:
@@ -270,7 +279,7 @@ def _passes(place: Place, service: str, container: Object, action: Object) -> bo
 
 def read_metrics(place: Place, service: str, port: int) -> str:
     """The metrics that a server exposes on a port of its manifest."""
-    url = f"http://127.0.0.1:{place.port(service, port)}/metrics"
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    host, local = place.address(service, port)
+    with urllib.request.urlopen(f"http://{host}:{local}/metrics", timeout=10) as answer:
         text: str = answer.read().decode()
     return text

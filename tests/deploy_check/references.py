@@ -22,7 +22,7 @@ PROVIDED: Mapping[tuple[str, str], frozenset[str]] = {
 }
 # Priority classes that every cluster has.
 _BUILT_IN_PRIORITIES = {"system-cluster-critical", "system-node-critical"}
-_CERTIFICATE_KEYS = frozenset({"tls.crt", "tls.key", "ca.crt"})
+CERTIFICATE_KEYS = frozenset({"tls.crt", "tls.key", "ca.crt"})
 
 
 def check_references(objects: list[Object]) -> list[Finding]:
@@ -67,6 +67,13 @@ def _services(objects: list[Object], found: list[Workload]) -> Iterator[Finding]
                 if all(port_number(c, target) is None for c in workload.containers):
                     yield Finding(
                         where(service), f"targetPort {target} is no port of {workload.where}"
+                    )
+                # The name of a headless Service leads straight to the pods.
+                elif spec.get("clusterIP") == "None" and all(
+                    port_number(c, target) != port["port"] for c in workload.containers
+                ):
+                    yield Finding(
+                        where(service), f"port {port['port']} is not the one of {workload.where}"
                     )
 
 
@@ -199,7 +206,7 @@ def _pods(objects: list[Object], workload: Workload) -> Iterator[Finding]:
 def _keys(objects: list[Object], workload: Workload) -> Iterator[Finding]:
     known: dict[tuple[str, str], frozenset[str]] = dict(PROVIDED)
     for certificate in kinds(objects, "Certificate").values():
-        known["Secret", certificate["spec"]["secretName"]] = _CERTIFICATE_KEYS
+        known["Secret", certificate["spec"]["secretName"]] = CERTIFICATE_KEYS
     for kind in ("ConfigMap", "Secret"):
         for name, item in kinds(objects, kind).items():
             known[kind, name] = frozenset({*item.get("data", {}), *item.get("stringData", {})})

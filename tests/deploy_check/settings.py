@@ -22,6 +22,7 @@ from deploy_check.objects import (
     variables,
     workloads,
 )
+from deploy_check.tls import check_tls
 from marquee.cli import main
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
 from marquee_services.gateway.main import SERVICE as RECOMMENDER_SERVICE
@@ -94,6 +95,7 @@ def check_settings(objects: list[Object]) -> list[Finding]:
     """Where a manifest and the process that it starts disagree."""
     built = images()
     findings = []
+    read: dict[str, Mapping[str, Any]] = {}
     for workload in workloads(objects):
         for container in workload.containers:
             name = image_name(container["image"])
@@ -110,10 +112,12 @@ def check_settings(objects: list[Object]) -> list[Finding]:
                 continue
             problems = [*_files(workload, container, values)]
             if name in HEALTH_NAMES:
+                read[workload.name.removeprefix("marquee-")] = values
                 problems += _server(workload, container, values, HEALTH_NAMES[name])
             if name == GATEWAY:
                 problems += _targets(objects, values)
             findings += [Finding(workload.where, problem) for problem in problems]
+    findings += check_tls(objects, read)
     findings += _release_promotion(objects)
     return findings
 
@@ -125,6 +129,8 @@ def _server(
     ports = port_names(container)
     if host in ("127.0.0.1", "localhost"):
         yield "listens on the loopback interface only"
+    if not values["max_connection_age"]:
+        yield "keeps connections for ever, so callers do not find new replicas"
     if ports.get("grpc") != int(port):
         yield f"listens on port {port}, but its port `grpc` is {ports.get('grpc')}"
     if not values["metrics_port"] or ports.get("metrics") != values["metrics_port"]:
@@ -169,6 +175,7 @@ def _files(workload: Workload, container: Object, values: Mapping[str, Any]) -> 
         for v in workload.pod.get("volumes", ())
         if v.get("persistentVolumeClaim", {}).get("readOnly")
     }
+    emptied = {v["name"] for v in workload.pod.get("volumes", ()) if "emptyDir" in v}
     mounts = {m["mountPath"]: m for m in container.get("volumeMounts", ())}
     for name in (*_PATHS, *(n for n in values if n.startswith(("tls_", "backend_c", "backend_k")))):
         path = str(values.get(name) or "")
@@ -177,6 +184,8 @@ def _files(workload: Workload, container: Object, values: Mapping[str, Any]) -> 
         mount = next((m for p, m in mounts.items() if f"{path}/".startswith(f"{p}/")), None)
         if mount is None:
             yield f"{name} is {path}, where no volume is mounted"
+        elif name == "store" and mount["name"] in emptied:
+            yield "store is a volume that is empty when the pod starts"
         elif name == "store" and not workload.is_job and not mount.get("readOnly"):
             yield "store must be mounted read-only"
         elif (

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from deploy_check.objects import Object, kinds, port_names, variables, workloads
+from deploy_check.objects import Object, port_names, variables, workloads
 from deploy_check.processes import (
     INTERVAL_S,
     WAIT_S,
@@ -21,12 +20,12 @@ from deploy_check.processes import (
     run_to_end,
     running_servers,
 )
-from marquee import TLS, Client
+from deploy_check.secrets import Secrets
+from marquee import Client
 from marquee_core.release.contents import load_users
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
 from observe.metric_names import AT_START
-from toy.certificates import Authority
 
 METRICS_PORT = 9090
 # A model of each backend is enough here; the manifests train all models.
@@ -68,7 +67,10 @@ def _write_ratings(folder: Path) -> None:
     """Writes a folder of ratings as an operator would put it into the claim."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
-    pairs = random.choice(len(USER_IDS) * len(ITEM_IDS), _RATINGS, replace=False)
+    # The first items are the most popular ones.
+    shares = np.tile(1.0 / np.arange(1, len(ITEM_IDS) + 1), len(USER_IDS))
+    shares /= shares.sum()
+    pairs = random.choice(len(shares), _RATINGS, replace=False, p=shares)
     lines = [
         f"{USER_IDS[pair // len(ITEM_IDS)]},{ITEM_IDS[pair % len(ITEM_IDS)]},{stars},{time}"
         for time, (pair, stars) in enumerate(
@@ -91,7 +93,7 @@ def serve_and_call(objects: list[Object], place: Place, on_step: OnStep) -> None
     Raises:
         ProcessError: A probe, the call or the metrics failed, or a server did not end with 0.
     """
-    tls = issue_certificates(objects, place.volume("/tls"))
+    tls = Secrets(objects, place.volume("/tls")).caller
     with running_servers(objects, place, on_step):
         address = gateway_address(objects, place)
         begun = time.monotonic()
@@ -144,29 +146,3 @@ def some_user(place: Place) -> str:
     manifest = store.manifest(production.release_id)
     users = load_users(store, manifest, place.folder / "users")
     return next(iter(users.ids(range(1))))
-
-
-def issue_certificates(objects: list[Object], folder: Path) -> TLS | bool:
-    """Writes the files that cert-manager would put into the Secrets of an overlay.
-
-    They are also valid for the loopback address, where the processes run.
-
-    Returns:
-        What a caller needs to connect; False if the overlay has no certificates.
-    """
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    authority = Authority.create(folder)
-    for name, item in kinds(objects, "Certificate").items():
-        if item["spec"].get("isCA"):
-            continue
-        own = folder / name.removeprefix("marquee-")
-        own.mkdir()
-        certificate, key = authority.issue(*item["spec"]["dnsNames"], "127.0.0.1", file=name)
-        shutil.move(certificate, own / "tls.crt")
-        shutil.move(key, own / "tls.key")
-        shutil.copy(authority.certificate, own / "ca.crt")
-    caller = folder / "caller"
-    if not caller.exists():
-        return False
-    return TLS(ca=str(caller / "ca.crt"), cert=str(caller / "tls.crt"), key=str(caller / "tls.key"))

@@ -32,7 +32,7 @@ from deploy_check.system import (
     some_user,
 )
 from image_check.buildah import DEBIAN_BASE, Buildah, BuildError
-from image_check.contents import megabytes, tools
+from image_check.contents import megabytes, tools, unread
 from marquee import Client
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
 
@@ -61,7 +61,7 @@ def check_image(buildah: Buildah, target: str, base: str | None) -> Iterator[str
     seconds = time.monotonic() - begun
     with buildah.mounted(image) as (_, root):
         whole, own = megabytes(root), megabytes(root / "opt" / "marquee")
-        found = sorted(tools(root))
+        found = sorted((*tools(root), *unread(root)))
     _row(target, "builds", f"{seconds:.0f} s; {whole:,.0f} MB, {own:,.0f} of them packages")
     if found:
         yield f"holds {', '.join(found)}"

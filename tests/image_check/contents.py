@@ -27,6 +27,14 @@ def tools(root: Path) -> Iterator[str]:
                     yield str(Path("/", Path(folder).relative_to(root), name))
 
 
+def unread(root: Path) -> Iterator[str]:
+    """The paths of folders of packages below a folder that nothing reads while a server runs."""
+    for folder, folders, _ in os.walk(root):
+        if "site-packages" in Path(folder).parts and ".dist-info" not in folder:
+            for name in {"include", "tests"}.intersection(folders):
+                yield str(Path("/", Path(folder).relative_to(root), name))
+
+
 def megabytes(folder: Path) -> float:
     """The size of all files below a folder, in units of 1,000,000 bytes."""
     found = {}

@@ -16,15 +16,15 @@ from pathlib import Path
 from deploy_check.objects import Object
 from deploy_check.processes import Place, Server, Step, running_servers
 from deploy_check.render import render_with
+from deploy_check.secrets import Secrets
 from deploy_check.system import (
     ITEM_IDS,
     METRICS_PORT,
     USER_IDS,
     gateway_address,
-    issue_certificates,
     train,
 )
-from marquee import TLS, Client, MarqueeError
+from marquee import Client, MarqueeError
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
 
@@ -43,7 +43,7 @@ class Demo:
         objects: The rendered manifests.
         servers: The server of each service.
         address: The gateway's address.
-        tls: What a caller needs to connect.
+        secrets: The certificates.
     """
 
     place: Place
@@ -51,7 +51,7 @@ class Demo:
     objects: list[Object]
     servers: Mapping[str, Server]
     address: str
-    tls: TLS | bool
+    secrets: Secrets
 
     @property
     def store(self) -> ReleaseStore:
@@ -65,7 +65,7 @@ class Demo:
 
     def client(self, timeout: float = _TIMEOUT_S) -> Client:
         """A client of the gateway."""
-        return Client(self.address, tls=self.tls, timeout=timeout)
+        return Client(self.address, tls=self.secrets.caller, timeout=timeout)
 
 
 @contextmanager
@@ -84,7 +84,7 @@ def running_demo(
     objects = render_with("production", ("mtls",), folder / "rendered")
     place = Place(folder)
     train(objects, place, on_step)
-    tls = issue_certificates(objects, place.volume("/tls"))
+    secrets = Secrets(objects, place.volume("/tls"))
     variables = {name: dict(values) for name, values in (extra or {}).items()}
     feedback = folder / "feedback"
     feedback.mkdir(exist_ok=True)
@@ -97,7 +97,7 @@ def running_demo(
             objects=objects,
             servers=servers,
             address=gateway_address(objects, place),
-            tls=tls,
+            secrets=secrets,
         )
 
 
@@ -150,12 +150,24 @@ class Load:
         self._demo, self._pause = demo, pause
         self._random = random.Random(0)  # noqa: S311 - load, not secrets
         self._stop = threading.Event()
+        self._going = threading.Event()
+        self._going.set()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Makes no calls within the context."""
+        self._going.clear()
+        try:
+            yield
+        finally:
+            self._going.set()
 
     def stop(self) -> None:
         """Stops the calls."""
         self._stop.set()
+        self._going.set()
         self._thread.join()
 
     def __enter__(self) -> Load:
@@ -167,6 +179,7 @@ class Load:
     def _run(self) -> None:
         with self._demo.client() as client:
             while not self._stop.wait(self._pause):
+                self._going.wait()
                 for call in self._calls(client):
                     if self._stop.is_set():
                         return

@@ -9,18 +9,21 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
 from observe.kit import Panel, panels
 from observe.prometheus import Prometheus
 
-_COLUMNS = 3
+_COLUMNS = 2
 _STEP_S = 2.0
 _RATE_INTERVAL = "15s"
 _MOST_SERIES = 8
 _LONG_S = 10.0
 _COLOURS = 48
+# The label of each line, with its times and values.
+Series = Sequence[tuple[str, Sequence[tuple[float, float]]]]
 _SCALES: Mapping[str, tuple[float, str]] = {
     "s": (1000.0, "ms"),
     "percentunit": (100.0, "%"),
@@ -61,7 +64,7 @@ def _draw(
     path: Path,
 ) -> None:
     rows = -(-len(shown) // _COLUMNS)
-    figure = Figure(figsize=(5 * _COLUMNS, 2.9 * rows), dpi=72, layout="constrained")
+    figure = Figure(figsize=(5 * _COLUMNS, 2.6 * rows), dpi=80, layout="constrained")
     figure.suptitle(f"Marquee / {name.replace('-', ' ').capitalize()}")
     for place, panel in enumerate(shown, 1):
         axes = figure.add_subplot(rows, _COLUMNS, place)
@@ -73,20 +76,40 @@ def _draw(
         drawn = [(label, values) for label, values in drawn if values][:_MOST_SERIES]
         highest = max((v for _, values in drawn for _, v in values), default=0.0)
         factor, unit = _scale(panel.unit, highest)
-        for label, values in drawn:
-            times, heights = zip(*values, strict=True)
-            axes.plot(times, [height * factor for height in heights], label=label, linewidth=1)
-        axes.set_title(f"{panel.title} ({unit})" if unit else panel.title, fontsize=9)
-        axes.tick_params(labelsize=7)
-        axes.set_ylim(bottom=0)
-        axes.grid(alpha=0.3)
-        if any(label for label, _ in drawn):
-            axes.legend(fontsize=6, loc="upper left")
+        axes.set_title(f"{panel.title} ({unit})" if unit else panel.title, fontsize=12)
+        scaled = [(label, [(t, v * factor) for t, v in values]) for label, values in drawn]
+        (_draw_last if panel.kind in ("stat", "table") else _draw_lines)(axes, scaled)
     drawn_figure = io.BytesIO()
     figure.savefig(drawn_figure, format="png")
     # A palette makes the files a third as large.
     with Image.open(drawn_figure) as picture:
         picture.convert("RGB").quantize(_COLOURS).save(path, optimize=True)
+
+
+def _draw_last(axes: Axes, series: Series) -> None:
+    """Writes the last value of each series, or its label where that tells it."""
+    said = [
+        label if label and values[-1][1] == 1 else f"{label} {values[-1][1]:,.4g}".strip()
+        for label, values in series
+    ]
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, "\n".join(said) or "none", ha="center", va="center", fontsize=14)
+
+
+def _draw_lines(axes: Axes, series: Series) -> None:
+    """Draws a line for each series, with room for the legend above them."""
+    highest = 0.0
+    for label, values in series:
+        times, heights = zip(*values, strict=True)
+        axes.plot(times, heights, label=label, linewidth=1.5)
+        highest = max(highest, *heights)
+    axes.tick_params(labelsize=10)
+    labels = sum(bool(label) for label, _ in series)
+    lines = -(-labels // 2)
+    axes.set_ylim(0, (highest or 1.0) * (1.08 + 0.16 * lines))
+    axes.grid(alpha=0.3)
+    if labels:
+        axes.legend(fontsize=9, loc="upper left", ncols=2, framealpha=0.6)
 
 
 def _scale(unit: str, highest: float) -> tuple[float, str]:

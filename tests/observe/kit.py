@@ -25,12 +25,14 @@ class Panel:
     Attributes:
         dashboard: The name of the dashboard's file, without its ending.
         title: The panel's title.
+        kind: How it shows its values, in Grafana's words: `stat` or `timeseries`, for example.
         unit: The unit of its values, in Grafana's words.
         queries: Its queries with their legends.
     """
 
     dashboard: str
     title: str
+    kind: str
     unit: str
     queries: tuple[tuple[str, str], ...]
 
@@ -49,7 +51,7 @@ def panels(rate_interval: str) -> list[Panel]:
                 for t in panel["targets"]
             )
             unit = panel["fieldConfig"]["defaults"]["unit"]
-            found.append(Panel(path.stem, panel["title"], unit, queries))
+            found.append(Panel(path.stem, panel["title"], panel["type"], unit, queries))
     return found
 
 

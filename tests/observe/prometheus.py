@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -94,6 +94,8 @@ class Prometheus:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
+        self._targets = folder / "targets.json"
+        self.scrape([*targets.items()])
         (folder / "rules.yaml").write_text(yaml.safe_dump(dict(rules)))
         config = {
             "global": {
@@ -105,10 +107,7 @@ class Prometheus:
             "scrape_configs": [
                 {
                     "job_name": "marquee",
-                    "static_configs": [
-                        {"targets": [f"127.0.0.1:{target}"], "labels": {"service": service}}
-                        for service, target in targets.items()
-                    ],
+                    "file_sd_configs": [{"files": ["targets.json"], "refresh_interval": "1s"}],
                 }
             ],
         }
@@ -126,6 +125,21 @@ class Prometheus:
                 stderr=log,
             )
         self._await_ready()
+
+    def scrape(self, targets: Iterable[tuple[str, int]]) -> None:
+        """Scrapes these targets from now on.
+
+        Args:
+            targets: The name of a service and the port of its metrics, for each of them.
+        """
+        groups = [
+            {"targets": [f"127.0.0.1:{port}"], "labels": {"service": service}}
+            for service, port in targets
+        ]
+        # In one step, because Prometheus may be reading.
+        written = self._targets.with_suffix(".new")
+        written.write_text(json.dumps(groups))
+        written.replace(self._targets)
 
     def query(self, expression: str) -> list[Sample]:
         """The values of an expression now.

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from locations import PROJECT
+from observe.faults import FAULTS
 from observe.kit import alert_rules, panels, rules, selectors
 from observe.prometheus import program
 
@@ -40,6 +41,12 @@ def test_every_alert_has_a_runbook_entry() -> None:
     for rule in alert_rules(rules()):
         assert rule["annotations"]["runbook"] == f"deploy/RUNBOOK.md#{rule['alert'].lower()}"
     assert sorted(headings) == sorted(rule["alert"] for rule in alert_rules(rules()))
+
+
+def test_the_drill_causes_every_alert() -> None:
+    """No alert is left that has never been seen to fire."""
+    caused = {alert for fault in FAULTS for alert in fault.alerts}
+    assert caused == {rule["alert"] for rule in alert_rules(rules())}
 
 
 def test_every_runbook_entry_helps() -> None:

@@ -41,7 +41,7 @@ def test_production_with_mutual_tls_answers(started: tuple[Demo, Passed]) -> Non
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             assert (service, f"passes its {probe}") in passed
         assert "marquee_call_seconds_bucket" in read_metrics(demo.place, service, METRICS_PORT)
-    assert demo.tls
+    assert demo.secrets.caller
     with demo.client() as client:
         await_full_answer(client, USER_IDS[0])
 

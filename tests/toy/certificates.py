@@ -31,11 +31,11 @@ class Authority:
     _key: ec.EllipticCurvePrivateKey
 
     @classmethod
-    def create(cls, folder: Path) -> Authority:
-        """Creates an authority and writes its certificate to a folder."""
+    def create(cls, folder: Path, name: str = "Tests") -> Authority:
+        """Creates an authority of a name and writes its certificate to a folder."""
         key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Tests")])
-        builder = _builder(name, key.public_key(), name, -_DAY, 30 * _DAY)
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        builder = _builder(subject, key.public_key(), subject, -_DAY, 30 * _DAY)
         builder = builder.add_extension(
             x509.BasicConstraints(ca=True, path_length=0), critical=True
         )

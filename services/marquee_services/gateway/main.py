@@ -44,6 +44,7 @@ from marquee_services.gateway.experiments.routing import Routing
 from marquee_services.gateway.feedback.fresh import FreshFeedback
 from marquee_services.gateway.feedback_disabled_servicer import DisabledFeedbackServicer
 from marquee_services.gateway.ranking.router import Router
+from marquee_services.gateway.releases.gate_watch import GateWatch
 from marquee_services.gateway.releases.release import GatewayRelease, load_gateway_release
 from marquee_services.gateway.releases.serving import Releases
 from marquee_services.gateway.request_limits import REQUEST_LIMITS
@@ -207,6 +208,8 @@ async def start(
     answer_metrics = AnswerMetrics(metrics)
     fresh = FreshFeedback(settings.feedback_memory_mib * _MIB)
     metrics.read_on_scrape(release_metrics((follower, *local_followers), releases.published_at))
+    gate_watch = GateWatch(store)
+    metrics.read_on_scrape(gate_watch.metrics)
     caches: dict[str, CountingLRU[Any, Any]] = {
         "answers": answer_cache.entries,
         "lists": list_cache.entries,
@@ -290,6 +293,7 @@ async def start(
         raise
     tasks = [asyncio.create_task(backend.watch()) for backend in backends]
     tasks.append(asyncio.create_task(follower.follow()))
+    tasks.append(asyncio.create_task(gate_watch.follow()))
     gateway = Gateway(
         bound,
         follower,

@@ -1,0 +1,89 @@
+"""Watches whether the promotion gate keeps the newest release from production.
+
+The gate runs where releases are trained, and ends there. Without a word of it from the gateways,
+nobody would notice for days that what is trained is not served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import structlog
+from prometheus_client.metrics_core import Metric
+
+from marquee_core.errors import ArtifactError
+from marquee_core.redaction import redact
+from marquee_core.release.store import ReleaseStore
+from marquee_core.release.verdict import Decision
+from marquee_core.release.verdicts import latest_verdict
+from marquee_services.server.background import BackgroundThread
+from marquee_services.server.metrics import gauge
+
+_log = structlog.get_logger()
+_INTERVAL_S = 30.0
+_NONE = "none"
+
+
+class GateWatch:
+    """Reads what the gate said last about the newest release.
+
+    Attributes:
+        release_id: That release; "" if there is none, or before the first look.
+        decision: What the gate said about it, or `none` if it was not asked.
+        is_held_back: Whether it was neither allowed nor promoted all the same.
+    """
+
+    def __init__(self, store: ReleaseStore) -> None:
+        """Takes the store; nothing is read yet."""
+        self._store = store
+        self._thread = BackgroundThread("gate-watch")
+        self._error = ""
+        self.release_id = self.decision = ""
+        self.is_held_back = False
+
+    async def follow(self) -> None:
+        """Reads from time to time, until cancelled. An error leaves what was read before."""
+        while True:
+            error = ""
+            try:
+                await self._thread.run(self.read)
+            except (ArtifactError, OSError) as raised:
+                error = redact(str(raised))
+                if error != self._error:
+                    _log.warning("verdict_of_newest_release_unreadable", why=error)
+            self._error = error
+            await asyncio.sleep(_INTERVAL_S)
+
+    def read(self) -> None:
+        """Reads the verdict on the newest release.
+
+        Raises:
+            ArtifactError: Its manifest, its verdicts or the file that names the release in
+                production is damaged.
+            OSError: The store cannot be read.
+        """
+        release_ids = self._store.ids()
+        if not release_ids:
+            return
+        newest = release_ids[-1]  # ids sort by time
+        verdict = latest_verdict(self._store.storage, self._store.manifest(newest))
+        production = self._store.production()
+        promoted = () if production is None else (production.release_id, *production.history)
+        self.is_held_back = (
+            verdict is not None
+            and verdict.decision is not Decision.PROMOTE
+            and newest not in promoted
+        )
+        self.release_id = newest
+        self.decision = _NONE if verdict is None else verdict.decision.value
+
+    def metrics(self) -> Iterator[Metric]:
+        """What was read, as a metric."""
+        if self.release_id:
+            yield gauge(
+                "marquee_release_held_back",
+                "1 if the gate keeps the newest release from production, else 0.",
+                {(self.release_id, self.decision): float(self.is_held_back)},
+                ("release_id", "decision"),
+            )

@@ -1,0 +1,145 @@
+"""Seeded faults that keep the parts of a deployment from reaching each other."""
+
+from __future__ import annotations
+
+from deploy.seeding import (
+    ManifestFault,
+    pod_of,
+    remove,
+    set_field,
+    set_variable,
+    without_variables,
+)
+
+S, P = "staging", "production"
+_MTLS = ("mtls",)
+
+CONNECTION_FAULTS = (
+    # Certificates
+    ManifestFault(
+        "a certificate is for another name",
+        S,
+        set_field("Certificate", "marquee-cf", "spec/dnsNames", ["cf"]),
+        _MTLS,
+    ),
+    ManifestFault(
+        "a certificate's issuer does not exist",
+        S,
+        set_field("Certificate", "marquee-cf", "spec/issuerRef/name", "ca"),
+        _MTLS,
+    ),
+    ManifestFault(
+        "an issuer signs with what is no authority",
+        S,
+        set_field("Issuer", "marquee-ca", "spec/ca/secretName", "marquee-cf-tls"),
+        _MTLS,
+    ),
+    ManifestFault(
+        "the gateway's certificate may not be shown to backends",
+        S,
+        set_field("Certificate", "marquee-gateway", "spec/usages", ["server auth"]),
+        _MTLS,
+    ),
+    ManifestFault(
+        "a server's certificate is one for clients",
+        S,
+        set_field("Certificate", "marquee-cf", "spec/usages", ["client auth"]),
+        _MTLS,
+    ),
+    ManifestFault(
+        "a backend admits another caller",
+        S,
+        set_variable("cf", "MARQUEE_CF_TLS_ALLOWED_CLIENTS", "gateway"),
+        _MTLS,
+    ),
+    ManifestFault(
+        "a file is not in the Secret",
+        S,
+        set_variable("gateway", "MARQUEE_GATEWAY_BACKEND_CA", "/tls/backend.crt"),
+        _MTLS,
+    ),
+    ManifestFault(
+        "the gateway shows no certificate to backends",
+        S,
+        without_variables("gateway", "MARQUEE_GATEWAY_BACKEND_CERT", "MARQUEE_GATEWAY_BACKEND_KEY"),
+        _MTLS,
+    ),
+    ManifestFault(
+        "a backend speaks plaintext to a gateway that does not",
+        S,
+        without_variables(
+            "cf",
+            "MARQUEE_CF_TLS_CERTIFICATE",
+            "MARQUEE_CF_TLS_KEY",
+            "MARQUEE_CF_TLS_CLIENT_CA",
+            "MARQUEE_CF_TLS_ALLOWED_CLIENTS",
+        ),
+        _MTLS,
+    ),
+    ManifestFault(
+        "a certificate's file is readable by root alone",
+        S,
+        lambda o: next(v for v in pod_of(o, "cf")["volumes"] if v["name"] == "tls")[
+            "secret"
+        ].update(defaultMode=0o400),
+        _MTLS,
+    ),
+    # Networks
+    ManifestFault("anybody may call a backend", S, remove("NetworkPolicy", "marquee-cf")),
+    ManifestFault("names cannot be looked up", P, remove("NetworkPolicy", "marquee-dns")),
+    ManifestFault(
+        "the gateway may not call the backends",
+        P,
+        remove("NetworkPolicy", "marquee-to-each-other"),
+    ),
+    ManifestFault(
+        "a policy denies the rest of what pods connect to",
+        S,
+        lambda o: o.append(
+            {
+                "apiVersion": "networking.k8s.io/v1",
+                "kind": "NetworkPolicy",
+                "metadata": {"name": "marquee-postgres-only", "namespace": "marquee-staging"},
+                "spec": {
+                    "podSelector": {"matchLabels": {"app.kubernetes.io/name": "marquee-gateway"}},
+                    "policyTypes": ["Egress"],
+                    "egress": [
+                        {
+                            "to": [
+                                {
+                                    "podSelector": {
+                                        "matchLabels": {
+                                            "app.kubernetes.io/name": "marquee-postgres"
+                                        }
+                                    }
+                                }
+                            ],
+                            "ports": [{"port": 5432}],
+                        }
+                    ],
+                },
+            }
+        ),
+        ("postgres",),
+    ),
+    ManifestFault(
+        "a headless Service has another port than its pods",
+        S,
+        set_field("Service", "marquee-postgres", "spec/ports/0/port", 5433),
+        ("postgres",),
+    ),
+    ManifestFault(
+        "traces are sent where nothing listens",
+        S,
+        set_variable("gateway", "OTEL_EXPORTER_OTLP_ENDPOINT", "http://marquee-otel:4317"),
+        ("otel-collector",),
+    ),
+    ManifestFault(
+        "connections are kept for ever",
+        S,
+        set_variable("gateway", "MARQUEE_GATEWAY_MAX_CONNECTION_AGE", "0"),
+    ),
+    ManifestFault(
+        "a drain may stop all replicas", S, remove("PodDisruptionBudget", "marquee-gateway")
+    ),
+)

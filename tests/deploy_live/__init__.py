@@ -1,0 +1,1 @@
+"""Changes a running deployment under load, and counts the calls that fail: `make deploy-live`."""

@@ -1,0 +1,192 @@
+"""Pods on this machine: what kubelet, Deployments and the names of Services do with them.
+
+Each pod has an address of its own on the loopback interface, so that it uses the ports and names of
+its manifest. The address is behind its Service's name from when it is ready until it is to stop.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deploy_check.objects import Object, Workload, port_names, workloads
+from deploy_check.processes import (
+    Place,
+    ProcessError,
+    Server,
+    arguments_of,
+    await_probe,
+    container_of,
+    environment_of,
+    read_metrics,
+)
+from deploy_check.secrets import Secrets
+from deploy_check.system import METRICS_PORT
+from deploy_live.names import HostNames
+from marquee_core.service_names import CF, GATEWAY, INFERENCE
+
+SERVICES = (CF, INFERENCE, GATEWAY)
+_PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
+
+
+@dataclass
+class PodPlace(Place):
+    """Where a pod runs.
+
+    Attributes:
+        ip: Its address.
+        mounts: The folder that is mounted at each path.
+    """
+
+    ip: str = field(kw_only=True)
+    mounts: Mapping[str, Path] = field(kw_only=True)
+
+    def address(self, service: str, port: int) -> tuple[str, int]:
+        """The pod's address with the port of its manifest."""
+        return self.ip, port
+
+    def volume(self, path: str) -> Path:
+        """The folder that stands for a path in the container."""
+        mount = next(m for m in self.mounts if f"{path}/".startswith(f"{m}/"))
+        return self.mounts[mount] / path.removeprefix(mount).strip("/")
+
+    def localise(self, service: str, name: str, value: str) -> str:
+        """The value of a variable: only the pod's address and paths differ from the manifest."""
+        if name.endswith("_LISTEN"):
+            return f"{self.ip}:{value.rpartition(':')[2]}"
+        return str(self.volume(value)) if value.startswith("/") else value
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A running pod.
+
+    Attributes:
+        service: The service that it belongs to.
+        place: Where it runs.
+        port: The port of its gRPC server.
+        server: Its process.
+    """
+
+    service: str
+    place: PodPlace
+    port: int
+    server: Server
+
+    def sample(self, prefix: str) -> float:
+        """The sum of the samples whose name and first labels are a text."""
+        lines = read_metrics(self.place, self.service, METRICS_PORT).splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(prefix))
+
+
+class Cluster:
+    """The pods of an overlay.
+
+    Attributes:
+        pods: Those that run, oldest first.
+    """
+
+    def __init__(
+        self,
+        objects: list[Object],
+        folder: Path,
+        store: Path,
+        secrets: Secrets,
+        extra: Mapping[str, str],
+    ) -> None:
+        """Starts nothing yet.
+
+        Args:
+            objects: The rendered objects.
+            folder: Holds the pods' own volumes and the logs.
+            store: The folder behind the claim of the release store.
+            secrets: The overlay's certificates.
+            extra: Variables of all servers beside those of the manifests; `SERVICE` in a name
+                stands for that of the service.
+        """
+        self.pods: list[Pod] = []
+        self._workloads = {w.name.removeprefix("marquee-"): w for w in workloads(objects)}
+        self._folder, self._store, self._secrets, self._extra = folder, store, secrets, extra
+        self._names = HostNames(folder / "names")
+        self._numbers = itertools.count(1)
+
+    def of(self, service: str) -> list[Pod]:
+        """The pods of a service, oldest first."""
+        return [pod for pod in self.pods if pod.service == service]
+
+    def replicas(self, service: str) -> int:
+        """How many pods the manifest asks for."""
+        found: int = self._workloads[service].spec["replicas"]
+        return found
+
+    def launch(self, service: str) -> Pod:
+        """Starts the process of a new pod, which is not behind the Service's name yet."""
+        number = next(self._numbers)
+        folder = self._folder / f"{service}-{number}"
+        folder.mkdir()
+        workload = self._workloads[service]
+        place = PodPlace(folder, ip=f"127.90.0.{number}", mounts=self._mounts(workload, folder))
+        container = container_of(workload)
+        extra = {n.replace("SERVICE", service.upper()): v for n, v in self._extra.items()}
+        environment = {**environment_of(place, service, container), **extra}
+        server = Server(service, arguments_of(container), environment, folder / "log")
+        pod = Pod(service, place, port_names(container)["grpc"], server)
+        self.pods.append(pod)
+        return pod
+
+    def admit(self, pod: Pod) -> None:
+        """Waits until a pod passes its probes, and puts its address behind its Service's name.
+
+        Raises:
+            ProcessError: It ended, or does not pass.
+        """
+        container = container_of(self._workloads[pod.service])
+        for probe in _PROBES:
+            await_probe(pod.place, pod.server, container, probe)
+        self._names.add(f"marquee-{pod.service}", pod.place.ip)
+
+    def stop(self, pod: Pod) -> None:
+        """Removes a pod from its Service, waits as its `preStop` says, and stops it.
+
+        Raises:
+            ProcessError: It did not end with status 0 before a kubelet would have killed it.
+        """
+        workload = self._workloads[pod.service]
+        begun = time.monotonic()
+        self._names.remove(f"marquee-{pod.service}", pod.place.ip)
+        time.sleep(container_of(workload)["lifecycle"]["preStop"]["sleep"]["seconds"])
+        pod.server.stop()
+        self.pods.remove(pod)
+        limit, took = workload.pod["terminationGracePeriodSeconds"], time.monotonic() - begun
+        if took > limit:
+            raise ProcessError(f"{pod.service} took {took:.0f} s to stop, and has {limit} s")
+
+    def replace(self, pod: Pod) -> None:
+        """Starts a pod in another's place, and stops that one once the new one is ready."""
+        self.admit(self.launch(pod.service))
+        self.stop(pod)
+
+    def close(self) -> None:
+        """Kills all pods, and forgets the names."""
+        for pod in self.pods:
+            pod.server.kill()
+        self._names.close()
+
+    def _mounts(self, workload: Workload, folder: Path) -> dict[str, Path]:
+        """The folder at each mounted path of a pod: shared for claims and Secrets, else its own."""
+        sources = {v["name"]: v for v in workload.pod["volumes"]}
+        mounts = {}
+        for mount in container_of(workload)["volumeMounts"]:
+            source = sources[mount["name"]]
+            if "persistentVolumeClaim" in source:
+                made = self._store
+            elif "secret" in source:
+                made = self._secrets.mounted(source["secret"]["secretName"])
+            else:
+                made = folder / mount["name"]
+                made.mkdir()
+            mounts[mount["mountPath"]] = made
+        return mounts

@@ -1,0 +1,68 @@
+"""The names of headless Services, as a file of host names that only our processes see."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+_HOSTS = Path("/etc/hosts")
+
+
+def enter_namespace(module: str, arguments: Sequence[str]) -> None:
+    """Starts a module of ours in place of this process, in a mount namespace of its own.
+
+    Root is not needed where the kernel lets users make namespaces.
+
+    Raises:
+        RuntimeError: The kernel does not let this user make one.
+    """
+    unshare = shutil.which("unshare") or ""
+    for options in (["--mount"], ["--mount", "--map-root-user"]):
+        tried = [unshare, *options, "true"]
+        if unshare and not subprocess.run(tried, capture_output=True).returncode:
+            command = [unshare, *options, sys.executable, "-m", module, *arguments]
+            os.execv(unshare, command)  # noqa: S606 - no shell is wanted
+    raise RuntimeError("needs `unshare --mount`: be root, or allow user namespaces")
+
+
+class HostNames:
+    """Gives names several addresses, for this process and all that it starts.
+
+    To be used in a mount namespace of our own. A look-up sees a change wholly or not at all.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Takes a folder for the files."""
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._addresses: defaultdict[str, list[str]] = defaultdict(list)
+        self._versions = 0
+
+    def add(self, name: str, address: str) -> None:
+        """Adds an address to a name."""
+        self._addresses[name].append(address)
+        self._publish()
+
+    def remove(self, name: str, address: str) -> None:
+        """Removes an address from a name."""
+        self._addresses[name].remove(address)
+        self._publish()
+
+    def close(self) -> None:
+        """Forgets all names."""
+        for _ in range(self._versions):
+            subprocess.run(["umount", str(_HOSTS)], check=True)
+
+    def _publish(self) -> None:
+        self._versions += 1
+        made = self._folder / f"hosts-{self._versions}"
+        lines = [f"{a} {name}" for name, found in self._addresses.items() for a in found]
+        made.write_text("\n".join(["127.0.0.1 localhost", *lines, ""]))
+        # A mount takes the place of the one before in one step; the file itself could be read while
+        # it is written.
+        subprocess.run(["mount", "--bind", str(made), str(_HOSTS)], check=True)
