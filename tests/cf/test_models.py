@@ -164,6 +164,34 @@ def test_a_saved_model_scores_the_same(
     assert served.output is model.scorer.output
 
 
+@pytest.mark.parametrize("kind", [UserCF, BayesianMF])
+def test_a_model_may_do_without_what_it_keeps_for_known_users(
+    kind: type[FittedModel], data: ReleaseData, tmp_path: Path
+) -> None:
+    """Known users are then folded in on request: the same scores from files a part of the size."""
+    kept: FittedModel = BayesianMF(QUICK) if kind is BayesianMF else kind()
+    kept.fit(Training(data))
+    folding = kept.without_users()
+    sizes = []
+    for model, folder in ((kept, tmp_path / "kept"), (folding, tmp_path / "folding")):
+        model.save(folder)
+        sizes.append(sum(path.stat().st_size for path in folder.iterdir()))
+    assert sizes[1] < sizes[0]
+    served = CF_SCORERS[kind.name](tmp_path / "folding", data)
+    profiles = data.matrix.profiles(range(USERS))
+    few = np.array([3, 1, 20], np.int32)
+    for items in (None, few):
+        expected = kept.scorer.score(profiles, items)
+        np.testing.assert_allclose(served.score(profiles, items), expected, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(served.score(profiles), folding.scorer.score(profiles))
+
+
+def test_other_models_keep_nothing_for_known_users(model: FittedModel) -> None:
+    """Without their users they are the same."""
+    if model.name not in ("user_cf", "bayesian_mf"):
+        assert model.without_users() is model
+
+
 def test_fitting_again_gives_the_same_model(model: FittedModel, data: ReleaseData) -> None:
     """Only sampling depends on the seed; a refit keeps the configuration."""
     again = model.for_refit()

@@ -11,7 +11,12 @@ import numpy as np
 from marquee_core.arrays import Float32, Int32, load_array, save_array
 from marquee_core.output import Output
 from marquee_core.ratings import Profiles
-from marquee_core.scorers.config import load_config, save_config
+from marquee_core.scorers.config import (
+    folds_on_request,
+    load_config,
+    mark_folds_on_request,
+    save_config,
+)
 from marquee_core.scorers.fold_in_cache import FoldInCache
 from marquee_core.scorers.hyperparameters import (
     ModelConfig,
@@ -83,7 +88,7 @@ class BayesianMFScorer:
         self,
         config: BayesianMFConfig,
         posterior: Posterior,
-        users: Float32,
+        users: Float32 | None,
         sketch: Sketch | None = None,
     ) -> None:
         """Creates a scorer from posterior samples; see `of` to fold the known users in as well.
@@ -92,7 +97,7 @@ class BayesianMFScorer:
             config: The configuration.
             posterior: The samples of all parameters except those of the users.
             users: The vector of each known user, computed by `Posterior.fold`
-                (float32, users × (S k + 1)).
+                (float32, users × (S k + 1)); None to fold them in when they are scored.
             sketch: Approximates the products of users and items; None to do without.
         """
         self.config = config
@@ -122,7 +127,9 @@ class BayesianMFScorer:
         shape = data.matrix.item_count, config.samples, config.factors
         posterior = Posterior.load(folder, *shape)
         width = config.samples * config.factors + 1
-        users = load_array(folder / _USERS, np.float32, (data.matrix.user_count, width))
+        users = None
+        if not folds_on_request(folder):
+            users = load_array(folder / _USERS, np.float32, (data.matrix.user_count, width))
         is_sketched = Sketch.is_saved(folder)
         sketch = Sketch.load(folder, data.matrix.item_count, width - 1) if is_sketched else None
         return cls(config, posterior, users, sketch)
@@ -131,9 +138,16 @@ class BayesianMFScorer:
         """Writes the configuration, the samples and the known users' vectors to a folder."""
         save_config(folder, self.config)
         self._posterior.save(folder)
-        save_array(folder / _USERS, self._users)
+        if self._users is None:
+            mark_folds_on_request(folder)
+        else:
+            save_array(folder / _USERS, self._users)
         if self._sketch is not None:
             self._sketch.save(folder)
+
+    def without_users(self) -> Self:
+        """See `FoldsOnRequest.without_users`: the users' vectors are left out."""
+        return type(self)(self.config, self._posterior, None, self._sketch)
 
     def vectors(self, profiles: Profiles) -> Float32:
         """The vector of each user: looked up if it was trained, otherwise folded in.
@@ -144,9 +158,10 @@ class BayesianMFScorer:
         Returns:
             The vectors, as from `Posterior.fold` (float32, B × (S k + 1)).
         """
-        vectors = np.empty((len(profiles), self._users.shape[1]), dtype=np.float32)
-        trained = ~profiles.needs_fold_in
-        vectors[trained] = self._users[profiles.user_index[trained]]
+        vectors = np.empty((len(profiles), self._factors.shape[1] + 1), dtype=np.float32)
+        trained = ~profiles.needs_fold_in & (self._users is not None)
+        if self._users is not None:
+            vectors[trained] = self._users[profiles.user_index[trained]]
         folded = np.flatnonzero(~trained)
         if len(folded):
             vectors[folded] = self._folded.get(profiles.take(folded), self._posterior.fold)

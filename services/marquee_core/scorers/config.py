@@ -14,6 +14,7 @@ from marquee_core.scorers.hyperparameters import ModelConfig
 ConfigT = TypeVar("ConfigT", bound=ModelConfig)
 
 _FILE = "config.json"
+_FOLDS_ON_REQUEST = "folds_on_request"
 
 
 def save_config(folder: Path, config: ModelConfig) -> None:
@@ -38,3 +39,16 @@ def load_config(folder: Path, config_type: type[ConfigT]) -> ConfigT:
         return config_type(**parse_json((folder / _FILE).read_bytes(), _FILE))
     except (OSError, ValueError, TypeError, OverflowError) as error:
         raise ArtifactError(f"{_FILE}: {error}") from error
+
+
+def mark_folds_on_request(folder: Path) -> None:
+    """Records that the model was saved without what it keeps for known users."""
+    (folder / _FOLDS_ON_REQUEST).touch()
+
+
+def folds_on_request(folder: Path) -> bool:
+    """Whether the model was saved without what it keeps for known users.
+
+    The record tells a release that does without from one that lacks a file.
+    """
+    return (folder / _FOLDS_ON_REQUEST).exists()

@@ -128,6 +128,18 @@ class ScoresCore(Protocol):
 
 
 @runtime_checkable
+class FoldsOnRequest(Protocol):
+    """A scorer that can do without what it keeps for each known user.
+
+    It then folds known users in whenever they are scored, as it does visitors: less memory and
+    smaller files, and more time for an answer.
+    """
+
+    def without_users(self) -> Scorer:
+        """The same scorer with nothing kept for known users; `save` leaves their files out."""
+
+
+@runtime_checkable
 class WarmsUp(Protocol):
     """A scorer whose first calls are slower than later ones."""
 

@@ -12,7 +12,12 @@ import numpy as np
 from marquee_core.arrays import Float32, Int32
 from marquee_core.output import Output
 from marquee_core.ratings import Profiles
-from marquee_core.scorers.config import load_config, save_config
+from marquee_core.scorers.config import (
+    folds_on_request,
+    load_config,
+    mark_folds_on_request,
+    save_config,
+)
 from marquee_core.scorers.hyperparameters import PositiveFloat
 from marquee_core.scorers.neighbours import (
     CommonSums,
@@ -127,12 +132,12 @@ class UserCFScorer:
 
     output = Output.STARS
 
-    def __init__(self, users: UserResiduals, neighbours: Neighbours) -> None:
+    def __init__(self, users: UserResiduals, neighbours: Neighbours | None) -> None:
         """Prepares the neighbours for scoring.
 
         Args:
             users: The standardised residuals of all users.
-            neighbours: The neighbours of each known user.
+            neighbours: The neighbours of each known user; None to find them when a user is scored.
         """
         self.config = users.config
         self._users = users
@@ -150,13 +155,22 @@ class UserCFScorer:
         Raises:
             ArtifactError: A file is missing or damaged.
         """
-        neighbours = Neighbours.load(folder, data.matrix.user_count)
+        neighbours = None
+        if not folds_on_request(folder):
+            neighbours = Neighbours.load(folder, data.matrix.user_count)
         return cls(UserResiduals(data, load_config(folder, UserCFConfig)), neighbours)
 
     def save(self, folder: Path) -> None:
         """Writes the configuration and the neighbours to a folder."""
         save_config(folder, self.config)
-        self._neighbours.save(folder)
+        if self._neighbours is None:
+            mark_folds_on_request(folder)
+        else:
+            self._neighbours.save(folder)
+
+    def without_users(self) -> Self:
+        """See `FoldsOnRequest.without_users`: the neighbours are left out."""
+        return type(self)(self._users, None)
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
         """See `Scorer.score`."""
@@ -174,7 +188,7 @@ class UserCFScorer:
         if not items.size:
             return scores
         ratings = self._users.ratings
-        weights = np.zeros(len(self._neighbours), dtype=np.float32)
+        weights = np.zeros(len(self._users.deviations), dtype=np.float32)
         for place, found in enumerate(self._nearest(profiles)):
             if not len(found.users):
                 continue
@@ -216,15 +230,17 @@ class UserCFScorer:
 
         Those of a known user are looked up; for a folded-in profile they are computed.
         """
-        known = np.where(profiles.needs_fold_in, -1, profiles.user_index).tolist()
+        neighbours = self._neighbours
+        is_folded = profiles.needs_fold_in | (neighbours is None)
+        known = np.where(is_folded, -1, profiles.user_index).tolist()
         users, sizes = self._users, profiles.counts.astype(np.float32)
-        if profiles.needs_fold_in.any():
+        if is_folded.any():
             values, deviations = users.standardise(profiles)
         found = []
         for place, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
             user = known[place]
-            if user >= 0:
-                found.append(_Nearest(*self._neighbours.row(user), users.deviations[user]))
+            if user >= 0 and neighbours is not None:
+                found.append(_Nearest(*neighbours.row(user), users.deviations[user]))
                 continue
             sums = users.ratings.sums(profiles.items[start:end], values[start:end])
             similarities = users.similarities(sizes[place : place + 1], sums)

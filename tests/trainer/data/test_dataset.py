@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.details import ItemDetails
 from marquee_trainer.data.errors import RatingsError
-from marquee_trainer.data.ids import IdColumn, distinct, sort_order
+from marquee_trainer.data.ids import IdColumn, distinct
 from marquee_trainer.data.scale import RatingScale
+from marquee_trainer.data.sorting import pick, sort_rows
 from marquee_trainer.data.source import load_ratings
 
 # Short ids are compared as integers and long ones as text; both must be sorted by their bytes.
@@ -211,12 +212,24 @@ def test_distinct_names_equal_those_of_numpy(names: list[str]) -> None:
     np.testing.assert_array_equal(IdColumn.concatenated(halves).codes, expected_index)
 
 
-@given(st.lists(st.tuples(st.integers(0, 2**40), st.integers(0, 3)), max_size=50))
+@given(st.lists(st.tuples(st.integers(0, 1_000), st.integers(0, 3)), max_size=50))
 def test_rows_are_sorted_as_numpy_does(pairs: list[tuple[int, int]]) -> None:
-    """Codes of any size are sorted by both columns, and equal rows keep their order."""
-    first, second = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    """Rows are sorted by both columns, and equal rows keep their order."""
+    first, second = np.array(pairs, dtype=np.int32).reshape(-1, 2).T
     for one, other in ((first, second), (second, first)):
-        np.testing.assert_array_equal(sort_order(one, other), np.lexsort((other, one)))
+        order = np.lexsort((other, one))
+        found = sort_rows(one, other)
+        np.testing.assert_array_equal(found.order, order)
+        np.testing.assert_array_equal(found.first, one[order])
+        np.testing.assert_array_equal(found.second, other[order])
+
+
+def test_many_rows_are_picked_in_order() -> None:
+    """Rows are picked in parts, each to its place, also as another type."""
+    rows = np.random.default_rng(0).permutation(3_000_000)
+    values = np.arange(3_000_000, dtype=np.int32)
+    np.testing.assert_array_equal(pick(values, rows, np.int64), rows)
+    assert pick(values, rows).dtype == np.int32
 
 
 def test_an_unknown_source_is_named() -> None:

@@ -65,6 +65,19 @@ def test_what_the_evaluation_chose_is_kept(refitted: Trained, small_trained: Tra
         assert not np.allclose(old.scorer.score(profiles), new.scorer.score(profiles)), old.name
 
 
+def test_what_is_served_may_fold_known_users_in_on_request(refitted: Trained) -> None:
+    """Only the served models change, and they score as before; what was evaluated is kept."""
+    folding = refitted.folding_on_request()
+    assert folding.models is refitted.models
+    profiles = refitted.served_data.matrix.profiles([0, 3])
+    changed = set()
+    for old, new in zip(refitted.served_models, folding.served_models, strict=True):
+        changed |= {old.name} - ({new.name} if new is old else set())
+        found, expected = new.scorer.score(profiles), old.scorer.score(profiles)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+    assert changed == {"user_cf", "bayesian_mf"} & {model.name for model in refitted.models}
+
+
 def test_each_refit_is_a_step_of_the_progress(refitted: Trained, steps: list[str]) -> None:
     """A step for each model, in order."""
     assert steps == [f"fit on all: {model.name}" for model in refitted.served_models]

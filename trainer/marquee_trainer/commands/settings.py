@@ -233,6 +233,12 @@ class TrainSettings(ModelSettings, FeedbackSettings):
         alias="first-pages",
         env_alias="MARQUEE_TRAIN_FIRST_PAGES",
     )
+    fold_on_request: bool = setting(
+        False,
+        "Publish neither user CF's neighbours of known users nor their vectors of Bayesian MF, "
+        "which are most of what a release holds for a user. Servers then compute them for each "
+        "answer, as they do for visitors.",
+    )
     refit: bool = setting(
         True,
         "Fit the models on all ratings after the evaluation, and publish those. Without, the "

@@ -75,6 +75,8 @@ def run_training(settings: TrainSettings, lease: Lease) -> None:
     )
     click.echo(metrics_table(trained.evaluation))
     lease.check()
+    if settings.fold_on_request:
+        trained = trained.folding_on_request()
     with ProgressBar() as bar:
         progress = bar.progress()
         progress.on_step("publish", 0)

@@ -49,11 +49,12 @@ def assemble(
     if options.scale and feedback is None:
         feedback = Feedback.EXPLICIT
     items, details, joined = join_ids(rows.items, details)
-    untitled = check_titles(items.texts(), details, options.allow_untitled)
+    names = items.texts() if details else []
+    untitled = check_titles(names, details, options.allow_untitled)
     details, shortened = bounded(details)
     notes = [note for note in (joined, untitled, shortened) if note]
     if keep_unrated:
-        unrated = len(details.keys() - set(items.texts()))
+        unrated = len(details.keys() - set(names))
         if unrated:
             notes.append(f"{unrated:,} items without ratings stay in the catalogue")
     dataset = RatingsDataset.of(

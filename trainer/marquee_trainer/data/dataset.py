@@ -16,9 +16,10 @@ from marquee_core.catalogue import Catalogue, Vocabulary
 from marquee_core.ratings import RatingsMatrix
 from marquee_trainer.data.details import ItemDetails
 from marquee_trainer.data.errors import SHOWN_PROBLEMS, RatingsError
-from marquee_trainer.data.ids import IdColumn, sort_order
+from marquee_trainer.data.ids import IdColumn
 from marquee_trainer.data.repeats import merge
 from marquee_trainer.data.scale import Feedback, RatingScale, feedback_of
+from marquee_trainer.data.sorting import pick, sort_rows
 
 # Up to this number of items, a catalogue costs models little, whatever the share of unrated items.
 _SMALL_CATALOGUE = 5_000
@@ -30,7 +31,7 @@ Ids = Sequence[str] | NDArray[np.bytes_] | pl.Series | IdColumn
 class RatingsDataset:
     """All ratings of a source, sorted by user and item.
 
-    The order of the source's rows affects nothing but `file_order`.
+    The order of the source's rows affects nothing but `source_places` and `file_order`.
 
     Attributes:
         users: User index of each rating (int32, n).
@@ -42,8 +43,8 @@ class RatingsDataset:
         catalogue: The items' ids and metadata.
         source: A description of where the ratings came from.
         scale: The rating scale.
-        file_order: The row of this data set that holds each row of the source, in the source's
-            order (int64, n). Repeated ratings that were merged count as one row.
+        source_places: The place of each row among the rows of the source (int32 or int64, n).
+            Repeated ratings that were merged count as one row.
         has_timestamps: Whether the source has timestamps.
         feedback: Whether the ratings are explicit or implicit feedback.
         attributes: Further metadata of the items: for each name, a text per item, empty if it
@@ -59,7 +60,7 @@ class RatingsDataset:
     catalogue: Catalogue
     source: str
     scale: RatingScale
-    file_order: Int64
+    source_places: Int32 | Int64
     has_timestamps: bool = True
     feedback: Feedback = Feedback.EXPLICIT
     attributes: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -71,7 +72,7 @@ class RatingsDataset:
         users: Ids,
         items: Ids,
         ratings: Float32,
-        timestamps: Int64 | None,
+        timestamps: Int32 | Int64 | None,
         details: Mapping[str, ItemDetails],
         source: str,
         name_row: Callable[[int], str] = lambda row: f"row {row + 1}",
@@ -87,7 +88,7 @@ class RatingsDataset:
             users: User ids (n).
             items: Item ids (n).
             ratings: The ratings (float32, n).
-            timestamps: Seconds since 1970 (int64, n); None if the source has none.
+            timestamps: Seconds since 1970 (int32 or int64, n); None if the source has none.
             details: Item metadata by item id. Items without metadata get their id as title.
             source: A description of where the ratings came from.
             name_row: Describes where a row was read, for error messages.
@@ -108,13 +109,12 @@ class RatingsDataset:
         if not valid.all():
             raise _off_scale(ratings, valid, scale, source, name_row)
         user_column, item_column = _column(users), _column(items)
-        times = np.zeros(len(ratings), dtype=np.int64) if timestamps is None else timestamps
-        cells = user_column.codes * len(item_column.names) + item_column.codes
-        order = sort_order(user_column.codes, item_column.codes)
+        times = np.zeros(len(ratings), dtype=np.int32) if timestamps is None else timestamps
+        order, users_of, items_of = sort_rows(user_column.codes, item_column.codes)
+        is_again = (users_of[1:] == users_of[:-1]) & (items_of[1:] == items_of[:-1])
+        again = np.flatnonzero(is_again) + 1
         # The rows of the source in the order of the data set.
-        rows = order
-        sorted_cells = cells[order]
-        again = np.flatnonzero(sorted_cells[1:] == sorted_cells[:-1]) + 1
+        rows: Int32 | Int64 = order
         if len(again):
             how = on_repeat
             if how == "auto":
@@ -124,29 +124,29 @@ class RatingsDataset:
             # The scale is that of the ratings as they were given, not of their means.
             if scale is None and feedback is Feedback.EXPLICIT:
                 scale = RatingScale.of(ratings)
+            cells = user_column.codes * np.int64(len(item_column.names)) + item_column.codes
             kept, ratings = merge(cells, ratings, times, how)
             order = np.argsort(cells[kept])
             rows = kept[order]
+            users_of, items_of = user_column.codes[rows], item_column.codes[rows]
         if feedback is Feedback.IMPLICIT:
             scale = RatingScale.of_implicit(ratings)
         elif scale is None:
             scale = RatingScale.of(ratings)
-        file_order = np.empty(len(order), dtype=np.int64)
-        file_order[order] = np.arange(len(order))
-        item_names, item_index = item_column.names, item_column.codes[rows]
+        item_names = item_column.names
         if keep_unrated:
-            item_names, item_index = _with_unrated(item_names, item_index, details)
+            item_names, items_of = _with_unrated(item_names, items_of, details)
         catalogue, attributes = _catalogue(Vocabulary(item_names), details)
         return cls(
-            users=user_column.codes[rows].astype(np.int32),
-            items=item_index.astype(np.int32),
-            ratings=ratings[order].astype(np.float32),
-            timestamps=times[rows].astype(np.int64),
+            users=users_of,
+            items=items_of,
+            ratings=pick(ratings, order, np.float32),
+            timestamps=pick(times, rows, np.int64),
             user_ids=Vocabulary(user_column.names),
             catalogue=catalogue,
             source=source,
             scale=scale,
-            file_order=file_order,
+            source_places=order,
             has_timestamps=timestamps is not None,
             feedback=feedback,
             attributes=attributes,
@@ -155,6 +155,13 @@ class RatingsDataset:
 
     def __len__(self) -> int:
         return len(self.ratings)
+
+    @cached_property
+    def file_order(self) -> Int64:
+        """The row that holds each row of the source, in the source's order (int64, n)."""
+        rows = np.empty(len(self), dtype=np.int64)
+        rows[self.source_places] = np.arange(len(self))
+        return rows
 
     @cached_property
     def by_user(self) -> RatingsMatrix:
@@ -279,7 +286,7 @@ def _off_scale(
 def _repeated(
     users: IdColumn,
     items: IdColumn,
-    order: Int64,
+    order: Int32 | Int64,
     again: Int64,
     source: str,
     name_row: Callable[[int], str],
@@ -304,12 +311,12 @@ def _repeated(
 
 
 def _with_unrated(
-    names: NDArray[np.bytes_], index: Int64, details: Mapping[str, ItemDetails]
-) -> tuple[NDArray[np.bytes_], Int64]:
+    names: NDArray[np.bytes_], index: Int32, details: Mapping[str, ItemDetails]
+) -> tuple[NDArray[np.bytes_], Int32]:
     """Adds the items of `details` to the rated ones: all item ids, and the rows' new indexes."""
     rated = [name.decode() for name in names.tolist()]
     column = IdColumn.of([*rated, *details])
-    return column.names, column.codes[: len(rated)][index]
+    return column.names, pick(column.codes[: len(rated)], index)
 
 
 def _catalogue(
@@ -317,6 +324,8 @@ def _catalogue(
 ) -> tuple[Catalogue, dict[str, list[str]]]:
     """The catalogue, and the items' attributes by name."""
     names = items.ids(range(len(items)))
+    if not details:
+        return Catalogue.of(items, names, [0] * len(names), [()] * len(names)), {}
     known = [details.get(name) or ItemDetails(name) for name in names]
     catalogue = Catalogue.of(
         items,

@@ -177,8 +177,10 @@ def _regular(candidates: Sequence[_Candidate]) -> list[_Candidate]:
 
 def _is_binary(text: str) -> bool:
     """Whether decoded bytes were no text: NUL is among many control characters, not a stray one."""
+    if "\0" not in text:
+        return False
     controls = sum(char < " " and char not in "\t\n\r" for char in text)
-    return "\0" in text and controls > len(text) * _MOST_CONTROLS
+    return controls > len(text) * _MOST_CONTROLS
 
 
 def _preamble(lines: Sequence[str], known_names: Collection[str]) -> tuple[int, str]:

@@ -174,7 +174,11 @@ def _concatenated(first: Rows, second: Rows) -> Rows:
         return first.where(row) if row < len(first) else second.where(row - len(first))
 
     ratings: Float32 = np.concatenate([first.ratings, second.ratings])
-    times = [part.timestamps for part in (first, second) if part.timestamps is not None]
+    times: list[Int64] = [
+        part.timestamps.astype(np.int64, copy=False)
+        for part in (first, second)
+        if part.timestamps is not None
+    ]
     return Rows(
         IdColumn.concatenated([first.users, second.users]),
         IdColumn.concatenated([first.items, second.items]),

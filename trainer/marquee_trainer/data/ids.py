@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from marquee_core.arrays import Bool, Int64
+from marquee_core.arrays import Bool, Int32
+from marquee_trainer.data.sorting import pick, pick_chunks
 
 # Longer ids are refused. The gateway's limit is as many characters, so it accepts every valid id.
 MAX_ID_BYTES = 256
 # Ids of at most this many bytes are compared as one integer, which is several times as fast as
 # comparing text.
 _WORD = 8
-_DIGIT_BITS = 16
-# From this number of rows on, they are sorted by a compiled loop.
-_COUNTED_ROWS = 4_000_000
 # Numbers up to this many times their count are looked up in a table.
 _TABLE_SHARE = 4
 
@@ -29,11 +28,11 @@ class IdColumn:
 
     Attributes:
         names: The distinct ids, sorted by their UTF-8 bytes (bytes, distinct ids).
-        codes: The index in `names` of each row's id (int64, n).
+        codes: The index in `names` of each row's id (int32, n).
     """
 
     names: NDArray[np.bytes_]
-    codes: Int64
+    codes: Int32
 
     @classmethod
     def of(cls, ids: Sequence[str] | NDArray[np.bytes_] | pl.Series) -> IdColumn:
@@ -44,11 +43,11 @@ class IdColumn:
         if isinstance(ids, np.ndarray):
             return cls(*distinct(ids))
         column = ids if isinstance(ids, pl.Series) else pl.Series(list(ids), dtype=pl.String)
-        if column.dtype == pl.Int64 and not column.null_count():
-            return cls(*distinct_numbers(column.to_numpy()))
+        if column.dtype in (pl.Int32, pl.Int64) and not column.null_count():
+            return cls(*distinct_numbers([chunk.to_numpy() for chunk in column.get_chunks()]))
         column = column.cast(pl.String).fill_null("")
         names = column.unique().sort()
-        codes = column.cast(pl.Enum(names)).to_physical().cast(pl.Int64)
+        codes = column.cast(pl.Enum(names)).to_physical().cast(pl.Int32)
         return cls(_bytes(names.to_list()), codes.to_numpy())
 
     @classmethod
@@ -114,65 +113,46 @@ def all_valid(names: NDArray[np.bytes_]) -> bool:
     return bool(places[:, 0].all() and not ((places[:, :-1] == 0) & (places[:, 1:] != 0)).any())
 
 
-def sort_order(first: Int64, second: Int64) -> Int64:
-    """The rows sorted by two columns of codes; rows with equal codes keep their order.
-
-    Equals `numpy.lexsort((second, first))`, but is faster: NumPy sorts 16-bit integers in linear
-    time, so codes are sorted by their 16-bit digits, the lowest digit first. Many rows are sorted
-    by counting them, which needs two passes and a compiled loop.
-
-    Args:
-        first: The column that matters most, at least 0 (int64, n).
-        second: The column that decides among equal codes of the first one, at least 0 (int64, n).
-    """
-    if len(first) >= _COUNTED_ROWS:
-        # Numba takes a second to import and to compile, which only many rows make up for.
-        from marquee_trainer.data.counting_sort import counting_order
-
-        return counting_order(first, second)
-    order = np.arange(len(first))
-    for codes in (second, first):
-        most = int(codes.max(initial=0))
-        for shift in range(0, most.bit_length(), _DIGIT_BITS):
-            digits = (codes[order] >> shift).astype(np.uint16)
-            order = order[np.argsort(digits, kind="stable")]
-    return order
-
-
-def distinct(names: NDArray[np.bytes_]) -> tuple[NDArray[np.bytes_], Int64]:
-    """The sorted distinct names, and for each name its index among them (int64).
+def distinct(names: NDArray[np.bytes_]) -> tuple[NDArray[np.bytes_], Int32]:
+    """The sorted distinct names, and for each name its index among them (int32).
 
     Equals `numpy.unique(names, return_inverse=True)`, but is faster for short names.
     """
     if names.dtype.itemsize > _WORD:
         distinct, index = np.unique(names, return_inverse=True)
-        return distinct, index
+        return distinct, index.astype(np.int32)
     # Big-endian words sort in the order of their bytes.
     words = names.astype(f"S{_WORD}").view(">u8").astype(np.uint64)
     distinct_words, index = np.unique(words, return_inverse=True)
-    return distinct_words.astype(">u8").view(f"S{_WORD}").astype(names.dtype), index
+    found = distinct_words.astype(">u8").view(f"S{_WORD}").astype(names.dtype)
+    return found, index.astype(np.int32)
 
 
-def distinct_numbers(numbers: Int64) -> tuple[NDArray[np.bytes_], Int64]:
+def distinct_numbers(
+    chunks: Sequence[NDArray[np.signedinteger[Any]]],
+) -> tuple[NDArray[np.bytes_], Int32]:
     """The sorted distinct names of whole numbers, and for each number the index of its name.
 
     Equals `distinct(numbers.astype(bytes))`, but is much faster.
 
     Args:
-        numbers: The numbers (int64, n).
+        chunks: The numbers, in one or several arrays (int32 or int64, together n).
     """
-    low, high = int(numbers.min(initial=0)), int(numbers.max(initial=0))
-    if low < 0 or high > _TABLE_SHARE * len(numbers):
-        values, index = np.unique(numbers, return_inverse=True)
+    count = sum(map(len, chunks))
+    low = min((int(chunk.min(initial=0)) for chunk in chunks), default=0)
+    high = max((int(chunk.max(initial=0)) for chunk in chunks), default=0)
+    if low < 0 or high > _TABLE_SHARE * count:
+        values, index = np.unique(np.concatenate(chunks), return_inverse=True)
         names, ranks = distinct(values.astype(np.bytes_))
-        return names, ranks[index]
+        return names, pick(ranks, index)
     used = np.zeros(high + 1, dtype=np.bool_)
-    used[numbers] = True
+    for chunk in chunks:
+        used[chunk] = True
     values = np.flatnonzero(used)
     names, ranks = distinct(values.astype(np.bytes_))
-    table = np.empty(high + 1, dtype=np.int64)
+    table = np.empty(high + 1, dtype=np.int32)
     table[values] = ranks
-    return names, table[numbers]
+    return names, pick_chunks(table, chunks)
 
 
 def _bytes(names: Sequence[str]) -> NDArray[np.bytes_]:

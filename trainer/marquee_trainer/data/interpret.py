@@ -130,9 +130,23 @@ def load_table(
             by file, line and column.
     """
     choice = _columns(table, name, options)
+    rows, times = _rows(table, name, choice)
+    feedback = None if RATING in choice.positions else Feedback.IMPLICIT
+    dataset, notes = assemble(
+        rows, details, source, options, feedback=feedback, keep_unrated=bool(details)
+    )
+    columns_notes = filter(None, (f"columns: {choice}", choice.unused_note()))
+    return dataset, Understood(choice.names, times, (*columns_notes, *notes))
+
+
+def _rows(table: Table, name: str, choice: ColumnChoice) -> tuple[Rows, str]:
+    """The rows of a table, and how its times are written; empty if it has none.
+
+    Raises:
+        RatingsError: Values are malformed.
+    """
     frame = _read(table, choice)
     columns = {role: frame[str(place)] for place, role in enumerate(choice.positions)}
-    count = len(frame)
     for role, column in columns.items():
         if column.dtype.is_nested():
             raise RatingsError(
@@ -144,43 +158,35 @@ def load_table(
     users, items = (_ids(columns[role]) for role in (USER, ITEM))
     bad: dict[str, Bool] = {USER: users.invalid(), ITEM: items.invalid()}
     strength = RATING if RATING in columns else COUNT
-    feedback = None if strength in columns and strength == RATING else Feedback.IMPLICIT
-    ratings = np.ones(count, dtype=np.float32)
     if strength in columns:
         ratings, bad[strength] = parse_rating_column(columns[strength])
-        if feedback is Feedback.IMPLICIT:
+        if strength == COUNT:
             bad[strength] |= ratings < 0
+    else:
+        ratings = np.ones(len(frame), dtype=np.float32)
     times = parse_time_column(columns[TIME]) if TIME in columns else None
     if times is not None:
         bad[TIME] = times.bad
     if any(mask.any() for mask in bad.values()):
         raise _malformed(table, columns, choice, bad)
-    rows = Rows(users, items, ratings, None if times is None else times.values, table.where)
-    dataset, notes = assemble(
-        rows, details, source, options, feedback=feedback, keep_unrated=bool(details)
-    )
-    columns_notes = filter(None, (f"columns: {choice}", choice.unused_note()))
-    understood = Understood(
-        choice.names, "" if times is None else times.form, (*columns_notes, *notes)
-    )
-    return dataset, understood
+    if times is None:
+        return Rows(users, items, ratings, None, table.where), ""
+    return Rows(users, items, ratings, times.values, table.where), times.form
 
 
 def _read(table: Table, choice: ColumnChoice) -> pl.DataFrame:
-    """Reads the chosen columns: ids and times as whole numbers where that loses nothing."""
+    """Reads the chosen columns: as numbers and categories where that loses nothing."""
     positions = list(choice.positions.values())
     if isinstance(table, DelimitedFile):
-        integers = [
-            place for place, role in enumerate(choice.positions) if role in (USER, ITEM, TIME)
-        ]
-        frame = table.read_integers(positions, integers)
+        whole = [place for place, role in enumerate(choice.positions) if role in (USER, ITEM, TIME)]
+        frame = table.read_plain(positions, whole)
         if frame is not None:
             return frame
     return table.read(positions)
 
 
 def _ids(column: pl.Series) -> IdColumn:
-    return IdColumn.of(column if column.dtype == pl.Int64 else as_text(column))
+    return IdColumn.of(column if column.dtype.is_integer() else as_text(column))
 
 
 def _columns(table: Table, name: str, options: ReadOptions) -> ColumnChoice:

@@ -128,6 +128,8 @@ def join_ids(ids: IdColumn, details: Details) -> tuple[IdColumn, Details, str]:
     Returns:
         The ids and the metadata as joined, and a note; empty if nothing was changed.
     """
+    if not details:
+        return ids, details, ""
     names = ids.texts()
     known = sum(name in details for name in names)
     if known == len(names):

@@ -104,7 +104,7 @@ class _Rows:
 
     def cells(self) -> Int64:
         """A number for each row that identifies its pair of user and item (int64, n)."""
-        cells: Int64 = self.users.codes * len(self.items.names) + self.items.codes
+        cells: Int64 = self.users.codes * np.int64(len(self.items.names)) + self.items.codes
         return cells
 
 
@@ -259,12 +259,12 @@ def _details(dataset: RatingsDataset) -> dict[str, ItemDetails]:
 def _column(names: list[str], codes: Int64) -> IdColumn:
     """A column of names that are sorted; names without a row are left out."""
     used, compact = np.unique(codes, return_inverse=True)
-    return IdColumn(IdColumn.of([names[code] for code in used]).names, compact)
+    return IdColumn(IdColumn.of([names[code] for code in used]).names, compact.astype(np.int32))
 
 
 def _take(column: IdColumn, rows: Int64 | Bool) -> IdColumn:
     used, compact = np.unique(column.codes[rows], return_inverse=True)
-    return IdColumn(column.names[used], compact)
+    return IdColumn(column.names[used], compact.astype(np.int32))
 
 
 def _new(before: Vocabulary, after: Vocabulary) -> int:

@@ -13,11 +13,14 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 
+from marquee_core.arrays import Float32
 from marquee_trainer.data.dialect import decode
 from marquee_trainer.data.errors import OtherFormError, RatingsError
 from marquee_trainer.data.ids import IdColumn, id_problem
+from marquee_trainer.data.plain_columns import categories, read_plain_columns
 from marquee_trainer.data.rows import Rows
 from marquee_trainer.data.scale import HALF_STAR, HIGHEST, LOWEST, RatingScale
+from marquee_trainer.data.sorting import pick_chunks
 
 _FIELDS = 4
 _CSV_HEADER = "userId,movieId,rating,timestamp"
@@ -50,6 +53,9 @@ def parse_ratings(content: bytes, name: str, scale: RatingScale | None = None) -
             not that of GroupLens, or the ratings are on another scale.
         RatingsError: Rows are malformed; the first few are named by line.
     """
+    rows = _parse_plain(content, name, scale)
+    if rows is not None:
+        return rows
     text = decode(content).replace("\r\n", "\n").rstrip("\n")
     first_lines = text[:_HEAD_BYTES].split("\n")
     delimiter = _delimiter(first_lines)
@@ -83,24 +89,68 @@ def _has_four(line: str, delimiter: str) -> bool:
     return line.count(delimiter) == _FIELDS - 1
 
 
+def _parse_plain(content: bytes, name: str, scale: RatingScale | None) -> Rows | None:
+    """The columns of a file whose ids are whole numbers; None if it must be read as text."""
+    first_lines = content[:_HEAD_BYTES].decode(errors="replace").split("\n")
+    delimiter = _delimiter(first_lines)
+    first_line = 1
+    if delimiter == ",":
+        if first_lines[0].lower() != _CSV_HEADER.lower():
+            return None
+        first_line = 2
+    elif len(delimiter) > 1:
+        if b"\t" in content:
+            return None
+        content, delimiter = content.replace(delimiter.encode(), b"\t"), "\t"
+
+    def where(row: int) -> str:
+        return f"{name}:{first_line + row}"
+
+    frame = read_plain_columns(content, delimiter, first_line - 1, _FIELDS, (0, 1, 3))
+    if frame is None:
+        return None
+    frame.columns = _COLUMNS
+    return _rows(frame, scale, where)
+
+
 def _parse(text: str, delimiter: str, scale: RatingScale | None, where: Where) -> Rows | None:
     """The columns; None if a row is malformed."""
     frame = _frame(text, delimiter)
     if frame is None or any(frame[name].null_count() for name in _COLUMNS):
         return None
+    return _rows(frame, scale, where)
+
+
+def _rows(frame: pl.DataFrame, scale: RatingScale | None, where: Where) -> Rows | None:
+    """The columns as ids, numbers and times; None if a value is malformed."""
     users, items = IdColumn.of(frame["user"]), IdColumn.of(frame["item"])
     if users.invalid().any() or items.invalid().any():
         return None
-    # There are few distinct ratings, so each is parsed once.
-    texts = IdColumn.of(frame["rating"])
-    values = [_rating(rating, scale) for rating in texts.texts()]
-    if None in values:
+    ratings = _ratings(frame["rating"], scale)
+    if ratings is None:
         return None
     seconds = frame["timestamp"].cast(pl.Int64, strict=False)
     if seconds.null_count() or not seconds.is_between(0, _TIMESTAMP_END - 1).all():
         return None
-    ratings = np.array(values, dtype=np.float32)[texts.codes]
     return Rows(users, items, ratings, seconds.to_numpy(), where)
+
+
+def _ratings(column: pl.Series, scale: RatingScale | None) -> Float32 | None:
+    """The ratings that texts stand for, of which there are few; None if one stands for none."""
+    if isinstance(column.dtype, pl.Enum):
+        found = categories(column)
+        used, chunks = np.flatnonzero(found.counts), [*found.chunks]
+        texts = [found.texts[place] for place in used.tolist()]
+    else:
+        ids = IdColumn.of(column)
+        texts, chunks = ids.texts(), [ids.codes]
+        used = np.arange(len(texts))
+    values = [_rating(text, scale) for text in texts]
+    if None in values:
+        return None
+    table = np.zeros(int(used.max(initial=0)) + 1, dtype=np.float32)
+    table[used] = values
+    return pick_chunks(table, chunks, np.float32)
 
 
 def _frame(text: str, delimiter: str) -> pl.DataFrame | None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from marquee_core.arrays import Float32, Float64, Int64
+from marquee_core.arrays import Float32, Float64, Int32, Int64
 
 ON_REPEAT = ("auto", "last", "mean", "max", "sum", "error")
 
@@ -24,14 +24,14 @@ class Merged(NamedTuple):
     ratings: Float32
 
 
-def merge(cells: Int64, ratings: Float32, timestamps: Int64, how: str) -> Merged:
+def merge(cells: Int64, ratings: Float32, timestamps: Int32 | Int64, how: str) -> Merged:
     """Merges the rows of each pair of user and item into one.
 
     Args:
         cells: A number for each row that identifies its pair (int64, n).
         ratings: The ratings (float32, n).
         timestamps: Seconds since 1970; rows of the same time are in the order of the source
-            (int64, n).
+            (int32 or int64, n).
         how: `last`, `mean`, `max` or `sum`. The representing row is the latest one, with `max`
             the latest one that has the highest rating.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from marquee_core.arrays import Float32, Int64
+from marquee_core.arrays import Float32, Int32, Int64
 from marquee_trainer.data.ids import IdColumn
 
 
@@ -17,14 +17,14 @@ class Rows:
         users: User ids (n).
         items: Item ids (n).
         ratings: The ratings (float32, n).
-        timestamps: Seconds since 1970 (int64, n); None if the source has none.
+        timestamps: Seconds since 1970 (int32 or int64, n); None if the source has none.
         where: Describes where a row was read, such as `u.data:17`.
     """
 
     users: IdColumn
     items: IdColumn
     ratings: Float32
-    timestamps: Int64 | None
+    timestamps: Int32 | Int64 | None
     where: Callable[[int], str]
 
     def __len__(self) -> int:

@@ -127,6 +127,8 @@ def apart(ratings: Float32) -> float | None:
     It is the lowest one, and much further from the next than all others are from each other, or
     at 0 and more common than any other, as in data sets of books and series that count readers.
     """
+    if ratings.min(initial=1.0) > 0:
+        return None
     found = pl.Series("rating", ratings).value_counts().sort("rating")
     values, counts = (found[name].to_numpy() for name in ("rating", "count"))
     if len(values) < _FEWEST_APART or len(values) > _MOST_APART or values[0] > 0 or values[1] < 1:

@@ -7,7 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from marquee_core.arrays import Bool, Float32, Int64
+from marquee_core.arrays import Bool, Float32, Int32, Int64
+from marquee_trainer.data.plain_columns import Categories, categories
+from marquee_trainer.data.sorting import pick_chunks
 
 # Greater numbers than these are not seconds but milli-, micro- and nanoseconds.
 _UNITS = (
@@ -65,12 +67,12 @@ class Times(NamedTuple):
     """A converted column of times.
 
     Attributes:
-        values: Seconds since 1970; 0 where a value is not a time (int64, n).
+        values: Seconds since 1970; 0 where a value is not a time (int32 or int64, n).
         bad: Which values are not times (bool, n).
         form: How the times are written, such as `seconds` or `dates`.
     """
 
-    values: Int64
+    values: Int32 | Int64
     bad: Bool
     form: str
 
@@ -81,6 +83,8 @@ def parse_rating_column(column: pl.Series) -> Ratings:
     Commas that all have three digits after them separate thousands. Others are decimal commas, if
     no value has a decimal point.
     """
+    if isinstance(column.dtype, pl.Enum) and not column.null_count():
+        return _from_categories(categories(column))
     if column.dtype == pl.String:
         numbers = column.cast(pl.Float32, strict=False)
         if numbers.null_count():
@@ -89,6 +93,16 @@ def parse_rating_column(column: pl.Series) -> Ratings:
         numbers = column.cast(pl.Float32, strict=False)
     values = numbers.fill_null(float("nan")).to_numpy()
     return Ratings(values, ~np.isfinite(values))
+
+
+def _from_categories(column: Categories) -> Ratings:
+    """Converts each text that occurs once."""
+    used = np.flatnonzero(column.counts)
+    texts = pl.Series([column.texts[place] for place in used.tolist()], dtype=pl.String)
+    table = np.full(len(column.texts), np.nan, dtype=np.float32)
+    table[used], bad = parse_rating_column(texts)
+    values = pick_chunks(table, column.chunks, np.float32)
+    return Ratings(values, ~np.isfinite(values) if bad.any() else np.zeros(len(values), np.bool_))
 
 
 def _from_words(column: pl.Series) -> pl.Series:
@@ -134,7 +148,7 @@ def parse_time_column(column: pl.Series) -> Times | None:
 def _from_numbers(numbers: pl.Series) -> Times:
     if numbers.dtype.is_float():
         numbers = numbers.fill_nan(None)
-    elif numbers.dtype.is_integer():
+    elif numbers.dtype.is_integer() and numbers.dtype != pl.Int32:
         # 128-bit integers cannot become NumPy's; such numbers are no times.
         numbers = numbers.cast(pl.Int64, strict=False)
     known = numbers.drop_nulls()
@@ -149,7 +163,8 @@ def _from_numbers(numbers: pl.Series) -> Times:
             return _times((numbers // divisor).cast(pl.Int64, strict=False), unit)
     if numbers.dtype.is_float():
         numbers = numbers.floor()
-    return _times(numbers.cast(pl.Int64, strict=False), "seconds")
+    is_short = numbers.dtype == pl.Int32
+    return _times(numbers if is_short else numbers.cast(pl.Int64, strict=False), "seconds")
 
 
 def _from_text(column: pl.Series) -> Times:
@@ -184,5 +199,8 @@ def _parsed(text: pl.Series, form: str) -> pl.Series:
 
 
 def _times(seconds: pl.Series, form: str) -> Times:
-    bad = seconds.is_null().to_numpy()
-    return Times(seconds.fill_null(0).cast(pl.Int64).to_numpy(), bad, form)
+    if seconds.dtype != pl.Int32:
+        seconds = seconds.cast(pl.Int64)
+    if not seconds.null_count():
+        return Times(seconds.to_numpy(), np.zeros(len(seconds), dtype=np.bool_), form)
+    return Times(seconds.fill_null(0).to_numpy(), seconds.is_null().to_numpy(), form)

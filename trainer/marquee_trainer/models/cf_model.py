@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, Self, TypeVar, cast
 
-from marquee_core.scorers.scorer import ReleaseData, Scorer
+from marquee_core.scorers.scorer import FoldsOnRequest, ReleaseData, Scorer
 from marquee_core.service_names import CF
 from marquee_services.cf.models import CF_SCORERS
 from marquee_trainer.models.model import ConfigT_co, ConfiguredModel, Fit, Training
@@ -46,6 +47,14 @@ class CFModel(ConfiguredModel[ConfigT_co], Generic[ConfigT_co, ScorerT_co]):
     def save(self, folder: Path) -> None:
         """See `Model.save`."""
         self.scorer.save(folder)
+
+    def without_users(self) -> Self:
+        """See `Model.without_users`."""
+        if not isinstance(self.scorer, FoldsOnRequest):
+            return self
+        model = copy.copy(self)
+        model._scorer = cast("ScorerT_co", self.scorer.without_users())
+        return model
 
     @property
     def state(self) -> dict[str, Any] | None:

@@ -128,6 +128,14 @@ class Model(ABC):
     def parameters(self) -> dict[str, object]:
         """The configuration as the manifest records it."""
 
+    def without_users(self) -> Self:
+        """This model with nothing kept for known users, if its scorer `FoldsOnRequest`.
+
+        Raises:
+            RuntimeError: The model is not fitted.
+        """
+        return self
+
     @property
     def state(self) -> dict[str, Any] | None:
         """What `restore` needs besides the artifacts, as JSON; None if a fit cannot be restored."""

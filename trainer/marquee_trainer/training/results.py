@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from marquee_core.arrays import Float32
 from marquee_core.release.ensemble import Ensemble
@@ -67,6 +67,13 @@ class Trained:
     validation: ValidationPredictions
     seconds: Mapping[str, float]
     refit: Refit | None = None
+
+    def folding_on_request(self) -> Trained:
+        """The same, with served models that keep nothing for known users where they can."""
+        models = tuple(model.without_users() for model in self.served_models)
+        if self.refit is None:
+            return replace(self, models=models)
+        return replace(self, refit=replace(self.refit, models=models))
 
     @property
     def served_data(self) -> ReleaseData:

@@ -102,3 +102,15 @@ def test_small_data_is_compared_as_a_whole(
     monkeypatch.setattr(neighbourhoods, "_EXACT_PAIRS", 0)
     monkeypatch.setattr(neighbourhoods, "_CANDIDATES_PER_NEIGHBOUR", USERS)
     assert len(neighbours_of(data)) == USERS
+
+
+@pytest.mark.parametrize("kinds", [1, 3, 1_000])
+def test_the_greatest_values_are_found_among_equal_ones(kinds: int) -> None:
+    """As many places as asked for are found in each row, whichever of equal values they have."""
+    values = np.random.default_rng(0).integers(0, kinds, (20, 50)).astype(np.float32)
+    places = candidates._greatest(values, 7)
+    assert places.shape == (20, 7)
+    assert (np.diff(places, axis=1) > 0).all()
+    expected = np.sort(values, axis=1)[:, -7:]
+    found = np.sort(np.take_along_axis(values, places, axis=1), axis=1)
+    np.testing.assert_array_equal(found, expected)

@@ -16,12 +16,14 @@ from marquee_core.scorers.sparse import RowMatrix
 from marquee_trainer.threads import blas_threads, map_blocks
 
 # The dimensions that rows are projected on, and how often the projection is improved.
-_DIMENSIONS = 64
+_DIMENSIONS = 128
 _ITERATIONS = 2
 # Rows are grouped by similar vectors, about so many in a group; a group is compared with the rows
 # of the nearest groups, as many as have at least so many rows.
 _GROUP_ROWS = 512
 _PROBED_ROWS = 8_192
+# Rows whose closeness to all probed rows fits into a core's cache.
+_COMPARED_ROWS = 64
 _SEED = 0
 
 
@@ -54,7 +56,7 @@ def candidate_rows(ratings: CoRatings, count: int) -> Int32:
     kept = min(count, rows, _PROBED_ROWS)
     found = np.empty((rows, kept), dtype=np.int32)
     counts = np.maximum(ratings.counts, np.float32(1))
-    roots = np.sqrt(counts)
+    scaled = vectors * np.sqrt(counts)[:, None]
 
     def search(number: int, _: int) -> None:
         own = members[ends[number] : ends[number + 1]]
@@ -62,23 +64,35 @@ def candidate_rows(ratings: CoRatings, count: int) -> Int32:
         enough = int(np.searchsorted(np.cumsum(sizes[order]), min(rows, _PROBED_ROWS))) + 1
         probed = np.concatenate([members[ends[g] : ends[g + 1]] for g in order[:enough]])
         probed.sort()
-        for start in range(0, len(own), _GROUP_ROWS):
-            part = own[start : start + _GROUP_ROWS]
-            closeness = vectors[part] @ vectors[probed].T
+        probed_vectors, probed_counts = np.ascontiguousarray(scaled[probed].T), counts[probed]
+        for start in range(0, len(own), _COMPARED_ROWS):
+            part = own[start : start + _COMPARED_ROWS]
             # √(n m) / (n + m) turns the overlap of the cosine into about that of the similarity,
             # which is the Jaccard index: rows of very different sizes are not similar.
-            closeness *= roots[part, None] * roots[probed]
-            closeness /= counts[part, None] + counts[probed]
+            closeness = scaled[part] @ probed_vectors
+            closeness /= counts[part, None] + probed_counts
             # A row is always among its own candidates, so that their number is the same for all.
             closeness[np.arange(len(part)), np.searchsorted(probed, part)] = np.inf
-            if kept < len(probed):
-                best = np.argpartition(closeness, -kept, axis=1)[:, -kept:]
-            else:
-                best = np.broadcast_to(np.arange(len(probed)), closeness.shape)
-            found[part] = np.sort(probed[best], axis=1)
+            found[part] = probed[_greatest(closeness, kept)]
 
     map_blocks(search, centre_count, 1)
     return found
+
+
+def _greatest(values: Float32, count: int) -> Int64:
+    """The places of the greatest values of each row, ascending (int64, rows × count).
+
+    Args:
+        values: The values (float32, rows × n).
+        count: How many, at most n.
+    """
+    least = np.partition(values, -count, axis=1)[:, -count]
+    # To compare with the least of them is faster than `argpartition`, unless other values equal it.
+    places = np.flatnonzero(values >= least[:, None])
+    if len(places) == len(values) * count:
+        return places.reshape(len(values), count) % values.shape[1]
+    best: Int64 = np.sort(np.argpartition(values, -count, axis=1)[:, -count:], axis=1)
+    return best
 
 
 def row_vectors(rows: RowMatrix) -> Float32:
@@ -130,13 +144,32 @@ def candidate_sums(
     others = np.empty(size + 1, dtype=np.int32)
     sums = np.empty((4, size + 1), dtype=np.float32)
     ends = np.zeros(last - first + 1, dtype=np.int64)
-    place = np.zeros((matrix.shape[1], 2), dtype=np.float32)
+    place = np.zeros((matrix.shape[1], 4), dtype=np.float32)
     _compare(
         matrix.indptr, matrix.indices, matrix.data, candidates, first, place, others, sums, ends
     )
     owners = np.repeat(np.arange(first, last, dtype=np.int32), np.diff(ends))
     end = int(ends[-1])
     return ends.tolist(), owners, CommonSums(others[:end], *sums[:, :end])
+
+
+_NOTHING = (np.float32(0), np.float32(0), np.float32(0), np.float32(0))
+
+
+@njit(nogil=True)
+def _added(
+    sums: tuple[np.float32, np.float32, np.float32, np.float32],
+    place: Float32,
+    column: np.int32 | np.int64,
+    y: np.float32,
+) -> tuple[np.float32, np.float32, np.float32, np.float32]:
+    """Adds one rating of y to Σ x y, Σ y², Σ x² and n.
+
+    Columns that x lacks add zeros, which is faster than to branch.
+    """
+    cell = np.uint64(column)
+    x, given, square = place[cell, 0], place[cell, 1], place[cell, 2]
+    return sums[0] + x * y, sums[1] + given * (y * y), sums[2] + square, sums[3] + given
 
 
 @njit(nogil=True)
@@ -160,37 +193,48 @@ def _compare(
         values: The residuals (float32, nnz).
         candidates: The candidates of each row of the block (int32, B × n).
         first: The first row of the block.
-        place: Zeros, to work in (float32, columns × 2).
+        place: Zeros, to work in (float32, columns × 4).
         others: The candidates with a positive Σ x y (int32, at least B · n + 1); written.
         sums: Their sums (float32, 4 × the length of `others`); written.
         ends: The start of each row's sums, then the end of the last row's (int64, B + 1); written.
     """
+    # Ratings are added from the last column to the first, as the sums with all rows are.
     end = 0
     for row in range(len(candidates)):
         start, stop = indptr[first + row], indptr[first + row + 1]
         for cell in range(start, stop):
             place[columns[cell], 0] = values[cell]
             place[columns[cell], 1] = 1.0
-        for number in range(candidates.shape[1]):
-            candidate = candidates[row, number]
-            product, square, own_square = np.float32(0), np.float32(0), np.float32(0)
-            common = np.float32(0)
-            # From the last column to the first, as the sums with all rows are added. Columns that
-            # x lacks add zeros, which is faster than to branch.
-            for back in range(indptr[candidate + 1] - indptr[candidate]):
-                other = np.uint64(indptr[candidate + 1] - 1 - back)
-                column, y = np.uint64(columns[other]), values[other]
-                x, given = place[column, 0], place[column, 1]
-                product += x * y
-                square += given * (y * y)
-                own_square += x * x
-                common += given
-            others[end] = candidate
-            sums[0, end], sums[1, end] = product, square
-            sums[2, end], sums[3, end] = own_square, common
+            place[columns[cell], 2] = values[cell] * values[cell]
+        count = candidates.shape[1]
+        # Two candidates at a time: a sum must wait for its last addition, not for that of others.
+        for number in range(0, count, 2):
+            one = candidates[row, number]
+            two = candidates[row, min(number + 1, count - 1)]
+            size, other_size = indptr[one + 1] - indptr[one], indptr[two + 1] - indptr[two]
+            both = min(size, other_size)
+            found, other_found = _NOTHING, _NOTHING
+            for back in range(both):
+                cell = np.uint64(indptr[one + 1] - 1 - back)
+                other_cell = np.uint64(indptr[two + 1] - 1 - back)
+                found = _added(found, place, columns[cell], values[cell])
+                other_found = _added(other_found, place, columns[other_cell], values[other_cell])
+            for back in range(both, size):
+                cell = np.uint64(indptr[one + 1] - 1 - back)
+                found = _added(found, place, columns[cell], values[cell])
+            for back in range(both, other_size):
+                cell = np.uint64(indptr[two + 1] - 1 - back)
+                other_found = _added(other_found, place, columns[cell], values[cell])
             # Written in any case; the next candidate overwrites it unless it is kept.
-            end += int(product > 0)
+            others[end] = one
+            sums[0, end], sums[1, end], sums[2, end], sums[3, end] = found
+            end += int(found[0] > 0)
+            if number + 1 < count:
+                others[end] = two
+                sums[0, end], sums[1, end], sums[2, end], sums[3, end] = other_found
+                end += int(other_found[0] > 0)
         ends[row + 1] = end
         for cell in range(start, stop):
             place[columns[cell], 0] = 0.0
             place[columns[cell], 1] = 0.0
+            place[columns[cell], 2] = 0.0

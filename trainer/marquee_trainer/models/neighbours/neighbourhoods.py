@@ -30,8 +30,8 @@ _BLOCK_CELLS = 1 << 18
 # With several blocks for each core, all cores finish at about the same time.
 _BLOCKS_PER_CORE = 4
 # Up to this many additions all rows are compared, which takes a few seconds. MovieLens 1M takes a
-# third of them for users. With candidates instead, 46 % of its users' neighbours are others, their
-# similarities are 16 % lower in sum, and the RMSE is 0.3 % higher.
+# third of them for users. With candidates instead, the similarities of its users' neighbours are
+# 10 % lower in sum, and the RMSE is 0.14 % higher.
 _EXACT_PAIRS = 1 << 31
 # Candidates of a row, as a multiple of its neighbours.
 _CANDIDATES_PER_NEIGHBOUR = 3

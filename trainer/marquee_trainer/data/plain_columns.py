@@ -1,0 +1,195 @@
+"""Reads columns of delimited text as numbers and categories where that loses nothing.
+
+As text, millions of ids, ratings and times take several times the memory and time.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from marquee_core.arrays import Int64
+from marquee_trainer.data.dialect import HEAD_BYTES
+from marquee_trainer.data.polars_errors import POLARS_ERRORS
+
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
+_INT32 = 2**31 - 1
+# A column with at most this many distinct texts in the sample may be one of categories.
+_FEW = 64
+# Ratings that may come later in a column than the sample.
+_COMMON = [f"{value}{end}" for value in range(11) for end in ("", ".0", ".5")]
+# Characters with which a text does not stand for itself, or a line may end elsewhere.
+_SPECIAL = (b'"', b"\r")
+
+
+def read_plain_columns(
+    source: Path | bytes, separator: str, skipped_lines: int, width: int, whole: Collection[int]
+) -> pl.DataFrame | None:
+    """Reads columns, each in the shortest form that stands for its text.
+
+    Numbers stand for the text that is read otherwise, so each must be written in its shortest form,
+    without a sign, leading zeros, spaces or quotes. That is so for all of them if the text is
+    exactly as long as the shortest forms and the other columns together.
+
+    Args:
+        source: A local file, or its content, in UTF-8.
+        separator: The character between two fields.
+        skipped_lines: The number of lines before the first row.
+        width: The number of columns.
+        whole: The columns, counted from 0, to read as whole numbers if the first rows are.
+
+    Returns:
+        All columns, named by their places: whole numbers (int32 or int64), categories (Enum) where
+        there are few distinct texts, and text. None if the columns must be read as text, or the
+        text is not plain: if it has quotes, missing values or rows of different lengths.
+    """
+    with _content(source) as content:
+        start = _line_start(content, skipped_lines)
+        sample = _sample(content[start : start + HEAD_BYTES], separator)
+        is_regular = bool(sample) and all(len(row) == width for row in sample)
+        if not is_regular or any(content.find(special, start) >= 0 for special in _SPECIAL):
+            return None
+        size = len(content) - start
+    texts = [[row[place] for row in sample] for place in range(width)]
+    kinds = [_kind(texts[place], place in whole) for place in range(width)]
+    frame = _read(source, separator, skipped_lines, kinds)
+    if frame is None and any(kind == pl.Int32 or isinstance(kind, pl.Enum) for kind in kinds):
+        frame = _read(source, separator, skipped_lines, [*map(_wider, kinds)])
+    if frame is None or not len(frame) or any(column.null_count() for column in frame):
+        return None
+    # A separator or the end of the line follows each field; the last end may be missing.
+    expected = sum(map(_text_bytes, frame)) + width * len(frame)
+    return frame if size in (expected, expected - 1) else None
+
+
+class Categories(NamedTuple):
+    """A column of categories.
+
+    Attributes:
+        texts: The texts that may occur.
+        counts: How often each does (int64, texts).
+        chunks: The place of each row's text in `texts`, in one or several arrays (unsigned
+            integers, together n).
+    """
+
+    texts: list[str]
+    counts: Int64
+    chunks: list[NDArray[np.integer[Any]]]
+
+
+def categories(column: pl.Series) -> Categories:
+    """Takes a column of categories apart.
+
+    Args:
+        column: The column, without missing values (Enum, n).
+
+    Raises:
+        TypeError: It is a column of another type.
+    """
+    if not isinstance(column.dtype, pl.Enum):
+        raise TypeError(f"a column of {column.dtype} has no categories")
+    texts = column.dtype.categories.to_list()
+    chunks = [chunk.to_numpy() for chunk in column.to_physical().get_chunks()]
+    counts = np.zeros(len(texts), dtype=np.int64)
+    for chunk in chunks:
+        counts += np.bincount(chunk, minlength=len(texts))
+    return Categories(texts, counts, chunks)
+
+
+@contextmanager
+def _content(source: Path | bytes) -> Iterator[bytes | mmap.mmap]:
+    """The content of a file, mapped; an empty file cannot be."""
+    if isinstance(source, bytes):
+        yield source
+    elif not source.stat().st_size:
+        yield b""
+    else:
+        with (
+            source.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as found,
+        ):
+            yield found
+
+
+def _line_start(content: bytes | mmap.mmap, skipped_lines: int) -> int:
+    """The place of the first byte after some lines; the length of the content if it has fewer."""
+    start = 0
+    for _ in range(skipped_lines):
+        end = content.find(b"\n", start)
+        if end < 0:
+            return len(content)
+        start = end + 1
+    return start
+
+
+def _sample(head: bytes, separator: str) -> list[list[str]]:
+    """The fields of the first rows; the last line may be cut off if there are many."""
+    lines = head.decode(errors="replace").rstrip("\n").split("\n")
+    lines = lines[:-1] if len(head) == HEAD_BYTES else lines
+    return [line.split(separator) for line in lines]
+
+
+def _kind(texts: Sequence[str], may_be_whole: bool) -> Any:
+    """The type by which a column is read."""
+    if may_be_whole and all(map(_WHOLE.fullmatch, texts)):
+        is_small = all(abs(int(text)) <= _INT32 for text in texts)
+        return pl.Int32 if is_small else pl.Int64
+    distinct = {*texts}
+    if may_be_whole or len(distinct) > _FEW or "" in distinct:
+        return pl.String
+    return pl.Enum([*dict.fromkeys([*_COMMON, *sorted(distinct)])])
+
+
+def _wider(kind: Any) -> Any:
+    """The type that takes all of what the sample of a column did not show."""
+    if isinstance(kind, pl.Enum):
+        return pl.String
+    return pl.Int64 if kind == pl.Int32 else kind
+
+
+def _read(
+    source: Path | bytes, separator: str, skipped_lines: int, kinds: Sequence[Any]
+) -> pl.DataFrame | None:
+    try:
+        return pl.read_csv(
+            source,
+            has_header=False,
+            skip_lines=skipped_lines,
+            separator=separator,
+            quote_char=None,
+            schema={str(place): kind for place, kind in enumerate(kinds)},
+        )
+    except POLARS_ERRORS:
+        return None
+
+
+def _text_bytes(column: pl.Series) -> int:
+    """The bytes of a column's values as text, whole numbers in their shortest form."""
+    if isinstance(column.dtype, pl.Enum):
+        found = categories(column)
+        return int(np.dot(found.counts, [len(text.encode()) for text in found.texts]))
+    if column.dtype == pl.String:
+        return int(column.str.len_bytes().sum())
+    return sum(_digits(chunk.to_numpy()) for chunk in column.get_chunks())
+
+
+def _digits(numbers: NDArray[np.signedinteger[Any]]) -> int:
+    """The characters of whole numbers in their shortest form, with signs."""
+    low, high = int(numbers.min(initial=0)), int(numbers.max(initial=0))
+    # A digit for each number, a further one for each that is at least 10, 100 and so on, and signs.
+    total = len(numbers) + (int((numbers < 0).sum()) if low < 0 else 0)
+    magnitudes = np.abs(numbers) if low < 0 else numbers
+    least = int(magnitudes.min(initial=high))
+    power = 10
+    while power <= max(abs(low), high):
+        total += len(numbers) if least >= power else int(np.count_nonzero(magnitudes >= power))
+        power *= 10
+    return total
