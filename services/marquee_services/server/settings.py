@@ -171,12 +171,12 @@ class ServerSettings(Settings):
         "Most calls in progress on one connection; gRPC clients hold further ones back.",
         low=1,
     )
-    count_reset_streams: bool = setting(
-        False,
-        "Count calls that a client has reset as in progress until the server has noticed. Without "
-        "it, a client that begins and resets calls without end can keep others out; with it, "
-        "clients at --max-streams are refused now and then with UNAVAILABLE, so raise that to more "
-        "than any of them has in progress.",
+    max_ended_streams: int = setting(
+        32,
+        "Most calls on one connection that its client has ended and the server has not yet freed, "
+        "in addition to --max-streams; further ones are refused with UNAVAILABLE. It bounds what a "
+        "client costs that begins calls and resets them without end.",
+        low=1,
     )
     max_connections: int = setting(
         8192,
