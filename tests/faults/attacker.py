@@ -130,6 +130,7 @@ def _single() -> bytes:
 
 
 async def connect(made: _C, address: str) -> _C:
+    """Connects from the attacker's address; returns the connection."""
     host, _, port = address.rpartition(":")
     loop = asyncio.get_running_loop()
     await loop.create_connection(lambda: made, host, int(port), local_addr=(SOURCE, 0))

@@ -35,7 +35,7 @@ MOST_CALLS = 2
 class Servicer(pb_grpc.RecommenderServiceServicer):
     """Answers at once."""
 
-    async def Recommend(self, request: Any, context: Any) -> pb.RecommendResponse:  # noqa: N802
+    async def Recommend(self, request: Any, context: Any) -> pb.RecommendResponse:  # noqa: D102, N802
         return pb.RecommendResponse()
 
 
@@ -63,6 +63,7 @@ class Ends:
         self.statuses: Counter[str] = Counter()
 
     def __call__(self, _connection: Connection, _call: Call, status: str) -> None:
+        """Counts one."""
         self.statuses[status] += 1
 
 

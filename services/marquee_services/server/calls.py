@@ -21,7 +21,7 @@ _TURNS = 6
 # The calls that may arrive, and be refused, for each answer that is computed. With more, refusals
 # would leave no time for answers where many times as much is offered as can be answered.
 _ENOUGH_ARRIVED = 5
-# Seconds that a batch waits for a place on average if its caller has been refused often in this second.
+# Seconds that a batch waits for a place, on average, if its caller has just been refused often.
 _WAIT_S = 1.0
 
 
@@ -134,7 +134,8 @@ class CallsInProgress:
             self._refused[caller] += 1
             if self._refused[caller] <= self._own_batches:
                 raise
-            await asyncio.sleep(min(_WAIT_S * random.uniform(0.5, 1.5), seconds))
+            varied = _WAIT_S * random.uniform(0.5, 1.5)  # noqa: S311 - so that they come apart
+            await asyncio.sleep(min(varied, seconds))
             self.check_batch(caller)
 
     @property
