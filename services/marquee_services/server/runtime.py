@@ -213,9 +213,9 @@ async def create_server(
     await server.start()
     if health_server is not None:
         await health_server.start()
-    _log.info("listening", address=settings.listen, port=port, health_port=health_port)
     if not (callers_are_checked or settings.tls_client_ca or is_loopback(settings.listen)):
         _log.warning("callers_not_checked", address=settings.listen, why=_UNCHECKED)
+    _log.info("listening", address=settings.listen, port=port, health_port=health_port)
     return bound
 
 
