@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -48,7 +48,9 @@ async def server() -> AsyncIterator[BoundServer]:
     bound = await create_server(
         settings,
         (SERVICE,),
-        lambda made: pb_grpc.add_RecommenderServiceServicer_to_server(Servicer(), made),
+        lambda made: pb_grpc.add_RecommenderServiceServicer_to_server(
+            cast("Any", Servicer)(), made
+        ),
         Metrics((f"{SERVICE}/Recommend",)),
     )
     await bound.set_serving(True)

@@ -29,7 +29,9 @@ def watched(
         return grpc.stream_unary_rpc_method_handler(_counted(_no_method, guard), None, None)
     if handler.unary_unary is None:
         return handler
-    deserialize, behaviour = handler.request_deserializer, handler.unary_unary
+    # The type stubs know handlers of gRPC's other server only.
+    deserialize: Any = handler.request_deserializer
+    behaviour: Any = handler.unary_unary
 
     async def answer(context: Context) -> Any:
         data = await context.read()
