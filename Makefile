@@ -97,6 +97,7 @@ faults: $(VENV)/ready $(POSTGRESQL)/ready ## Let parts fail, attack connections,
 	PYTHONPATH=tests $(BIN)/python -m faults.slow_and_frozen
 	PYTHONPATH=tests $(BIN)/python -m faults.swaps
 	PYTHONPATH=tests $(BIN)/python -m faults.release_faults
+	PYTHONPATH=tests $(BIN)/python -m faults.saved_model_faults
 	PYTHONPATH=tests $(BIN)/python -m faults.connection_attacks
 	PYTHONPATH=tests $(BIN)/python -m faults.feedback_faults
 	PYTHONPATH=tests $(BIN)/python -m faults.feedback_kills $(ARGS)
@@ -156,14 +157,18 @@ clean: ## Remove everything that the targets create
 	rm -rf $(VENV) $(PROTOS_VENV) $(DEPLOY_VENV) $(PROXIES) $(PROMETHEUS) $(POSTGRESQL) $(CHROMIUM) $(OBJECT_STORAGE) $(DEPENDENCIES) build dist .coverage* \
 		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
-# The versions of all dependencies are pinned in the constraints file. uv installs five times as fast
-# as pip, but does not read pip's configuration, where the address of a registry may be.
+# The versions of all dependencies are pinned in the constraints file, with their digests. uv checks
+# these and installs five times as fast as pip, but does not read pip's configuration, where the
+# address of a registry may be. pip refuses digests if anything is installed from a folder, so it
+# gets the versions alone, but not after uv has found a wrong digest.
 $(VENV)/ready: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV), which takes some minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv==0.13.9
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]' \
-		|| $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+		2>$(VENV)/uv.log || { cat $(VENV)/uv.log >&2; ! grep -q 'Hash mismatch' $(VENV)/uv.log \
+		&& sed -e '/^ *--hash=/d' -e 's/ *\\$$//' constraints.txt >$(VENV)/pins.txt \
+		&& $(BIN)/python -m pip install --quiet --constraint $(VENV)/pins.txt --editable '.[dev]'; }
 	touch $@
 
 # The code generator has its own environment: an older version, so that the generated code works with

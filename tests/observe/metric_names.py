@@ -12,6 +12,8 @@ _CALLS = {
     "marquee_call_errors_total",
     "marquee_calls_in_progress",
     "marquee_calls_limit",
+    "marquee_calls_waiting_for_request",
+    "marquee_connections_ended_total",
     "rpc_server_call_duration_seconds_bucket",
 }
 _RELEASES = {

@@ -23,7 +23,7 @@ async def test_a_client_finds_a_new_gateway_and_no_call_fails(
     target = f"dns://127.0.0.1:{names.port}/gateway.test:{port}"
     # Otherwise gRPC asks for the name's addresses every 30 seconds at most.
     options = [("grpc.dns_min_time_between_resolutions_ms", 100)]
-    async with AsyncClient(target, timeout=60, channel_options=options) as client:
+    async with AsyncClient(target, timeout=60, hedge_after=0, channel_options=options) as client:
         await client.recommend("u7")
         second = await services.start_gateway(listen=f"127.0.0.3:{port}", **ages)
         await services.until_full(second)

@@ -6,6 +6,7 @@ and fold in visitors, so the tests of the services can check them.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -202,6 +203,7 @@ def publish_toy(
     mark: Mark | None = None,
     precomputed: bool = False,
     servable: bool = False,
+    saved_model: Path | None = None,
 ) -> Manifest:
     """Publishes a toy release without promoting it.
 
@@ -216,8 +218,12 @@ def publish_toy(
         precomputed: Whether it has first pages, for a release without backends.
         servable: Whether the CF service of `marquee serve` can load the release, whose only model
             is then iALS with random factors. Otherwise only `TOY_LOADERS` can.
+        saved_model: A SavedModel that is the release's only model, which the inference service of
+            `marquee serve` can load.
     """
     known = {CF: {"ials": Output.AFFINITY}} if servable else TOY_MODELS
+    if saved_model is not None:
+        known = {INFERENCE: {"mf": Output.STARS}}
     toy_models = {backend: known[backend] for backend in backends if backend in known}
     users, catalogue, data = toy_data(seed, recorded)
     random = np.random.default_rng(seed)
@@ -227,7 +233,9 @@ def publish_toy(
     for models in toy_models.values():
         for name in models:
             parameters = random.normal(size=(ITEMS, FACTORS)).astype(np.float32)
-            if servable:
+            if saved_model is not None:
+                shutil.copytree(saved_model, model_folder(folder, name))
+            elif servable:
                 config = IALSConfig(factors=FACTORS)
                 IALSScorer(data, config, parameters).save(model_folder(folder, name))
             else:

@@ -1,11 +1,17 @@
-"""Keeps experiments in the release store, beside the production pointer."""
+"""Keeps experiments in the release store, beside the production pointer.
+
+Where keys are trusted, one of them must have signed the file, and one that is older than one that
+was read before on this machine is refused.
+"""
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from marquee_core.errors import ArtifactError, reason_of
 from marquee_core.experiments.experiment import (
@@ -25,6 +31,11 @@ MAX_KEPT = 50
 """Most experiments that are kept; the one that ended first is dropped."""
 
 STOPPED = "stopped"
+_WHAT = f"the file {_FILE!r}"
+_NO_KEY = (
+    "trusted keys are set, so servers accept only signed changes of experiments; sign them with "
+    "--signing-key"
+)
 
 
 class ExperimentStore:
@@ -38,13 +49,17 @@ class ExperimentStore:
         """All experiments that are kept, the most recently started first.
 
         Raises:
-            ArtifactError: The file that holds them is damaged.
+            ArtifactError: The file that holds them is damaged, or keys are trusted, and it is not
+                signed by one of them, or older than one that was read before.
         """
         try:
             content = self._store.storage.read(_FILE)
         except FileNotFoundError:
             return []
-        return _parse(content)
+        file = self._read(content)
+        if self._store.trusted is not None:
+            self._store.freshness.check(_FILE, file.number)
+        return file.experiments
 
     def find(self, name: str = "") -> Experiment:
         """The experiment of a name; for "" the one that runs, or else the one started last.
@@ -165,8 +180,41 @@ class ExperimentStore:
         return ended[0]
 
     def _update(self, change: Callable[[list[Experiment]], list[Experiment]]) -> None:
-        """Changes the experiments in one atomic step."""
-        self._store.storage.update(_FILE, lambda content: _format(change(_parse(content))))
+        """Changes the experiments in one atomic step, and signs them.
+
+        Raises:
+            ArtifactError: The file is damaged or not signed, or trusted keys are set and the change
+                would not be signed by one of them.
+        """
+        trusted, signer = self._store.trusted, self._store.signer
+        if trusted is not None and signer is None:
+            raise ArtifactError(_NO_KEY)
+
+        def apply(content: bytes | None) -> bytes:
+            before = _File(0, []) if content is None else self._read(content)
+            kept = change(before.experiments)[:MAX_KEPT]
+            # By the time, because the file may have been removed or replaced by an earlier one.
+            number = max(before.number + 1, time.time_ns() // 1000)
+            # As it will be read, so that the signature is over the same numbers.
+            file = _File.from_json(_File(number, kept).to_json())
+            if signer is not None:
+                signature = signer.sign(file.signed_content()).decode().strip()
+                file = replace(file, signature=signature)
+            self._check(file)
+            return file.to_json()
+
+        self._store.storage.update(_FILE, apply)
+
+    def _read(self, content: bytes) -> _File:
+        """Parses the file, and checks its signature where keys are trusted."""
+        file = _File.from_json(content)
+        self._check(file)
+        return file
+
+    def _check(self, file: _File) -> None:
+        trusted = self._store.trusted
+        if trusted is not None:
+            trusted.check(file.signed_content(), file.signature.encode(), _WHAT)
 
 
 def running(experiments: Sequence[Experiment]) -> Experiment | None:
@@ -174,24 +222,55 @@ def running(experiments: Sequence[Experiment]) -> Experiment | None:
     return next((experiment for experiment in experiments if experiment.is_running), None)
 
 
-def _parse(content: bytes | None) -> list[Experiment]:
-    if content is None:
-        return []
-    try:
-        raw = parse_json(content, f"file {_FILE!r}")
-        if raw["format"] != _FORMAT:
-            raise ValueError(f"format {raw['format']} is not {_FORMAT}")
-        experiments = [Experiment.from_json(each) for each in raw["experiments"]]
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
-        raise ArtifactError(f"damaged file {_FILE!r}: {reason_of(error)}") from error
-    if sum(experiment.is_running for experiment in experiments) > 1:
-        raise ArtifactError(f"damaged file {_FILE!r}: more than one experiment is running")
-    return experiments
+@dataclass(frozen=True)
+class _File:
+    """What the file holds.
 
+    Attributes:
+        number: The number of the change that made it: the time in microseconds since 1970, or one
+            more than that of the change before.
+        experiments: The experiments, the most recently started first.
+        signature: The key's id and its signature of all that; "" if it is not signed.
+    """
 
-def _format(experiments: Sequence[Experiment]) -> bytes:
-    content = {
-        "format": _FORMAT,
-        "experiments": [experiment.to_json() for experiment in experiments[:MAX_KEPT]],
-    }
-    return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
+    number: int
+    experiments: list[Experiment]
+    signature: str = ""
+
+    def _content(self) -> dict[str, Any]:
+        return {
+            "format": _FORMAT,
+            "number": self.number,
+            "experiments": [experiment.to_json() for experiment in self.experiments],
+        }
+
+    def signed_content(self) -> bytes:
+        """What a signature is over. It can be no manifest and no pointer, which keys sign too."""
+        text = json.dumps(self._content(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return f"{_FILE}\n{text}".encode()
+
+    def to_json(self) -> bytes:
+        """The JSON that `from_json` reads."""
+        content = {**self._content(), "signature": self.signature}
+        return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> _File:
+        """Parses what `to_json` wrote; number and signature may be missing.
+
+        Raises:
+            ArtifactError: The content is damaged.
+        """
+        try:
+            raw = parse_json(content, f"file {_FILE!r}")
+            if raw["format"] != _FORMAT:
+                raise ValueError(f"format {raw['format']} is not {_FORMAT}")
+            number, signature = raw.get("number", 0), raw.get("signature", "")
+            if type(number) is not int or number < 0 or not isinstance(signature, str):
+                raise TypeError("the number must be an integer, and the signature a text")
+            experiments = [Experiment.from_json(each) for each in raw["experiments"]]
+        except (AttributeError, ValueError, KeyError, TypeError, OverflowError) as error:
+            raise ArtifactError(f"damaged file {_FILE!r}: {reason_of(error)}") from error
+        if sum(experiment.is_running for experiment in experiments) > 1:
+            raise ArtifactError(f"damaged file {_FILE!r}: more than one experiment is running")
+        return cls(number, experiments, signature)

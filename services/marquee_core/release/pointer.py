@@ -9,8 +9,8 @@ was killed before doing so. The audit is therefore complete, and a damaged `prod
 restored from it.
 
 Where keys are trusted, one of them must have signed the pointer, and a pointer that is older than
-one that was read before is refused. Otherwise whoever can write to the store could choose among the
-signed releases.
+one that was read before on this machine, or than the audit, is refused. Otherwise whoever can write
+to the store could choose among the signed releases.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 
 from marquee_core.errors import ArtifactError, reason_of
 from marquee_core.json_text import parse_json
+from marquee_core.release.freshness import Freshness
 from marquee_core.release.manifest import check_release_id
 from marquee_core.release.signing import Signer, TrustedKeys
 from marquee_core.release.storage import Storage
@@ -132,25 +133,30 @@ class ProductionPointer:
     """Reads and changes which release is in production."""
 
     def __init__(
-        self, storage: Storage, trusted: TrustedKeys | None = None, signer: Signer | None = None
+        self,
+        storage: Storage,
+        freshness: Freshness,
+        trusted: TrustedKeys | None = None,
+        signer: Signer | None = None,
     ) -> None:
         """Takes the storage of the release store, and keys.
 
         Args:
             storage: The storage.
+            freshness: Remembers the latest change that was read.
             trusted: The keys of which one must have signed the pointer; None to accept any.
             signer: Signs changes; None to leave them unsigned.
         """
         self._storage = storage
         self.trusted, self.signer = trusted, signer
-        self._newest = 0
+        self._freshness = freshness
 
     def read(self) -> Production | None:
         """The release in production; None if no release has been promoted yet.
 
         Raises:
-            ArtifactError: The file that names it is damaged, or it is not signed by a trusted key
-                or older than one that was read before.
+            ArtifactError: The file that names it is damaged, or keys are trusted, and it is not
+                signed by one of them, or older than one that was read before or than the audit.
             OSError: The store cannot be read.
         """
         try:
@@ -159,13 +165,9 @@ class ProductionPointer:
             return None
         self._check(state)
         if self.trusted is not None:
-            number = state.change.number
-            if number < self._newest:
-                raise ArtifactError(
-                    f"{_WHAT} is older than one that was read before: its change has the number "
-                    f"{number}, after {self._newest}"
-                )
-            self._newest = number
+            if not self._freshness.newest(PRODUCTION):
+                self._check_against_audit(state)
+            self._freshness.check(PRODUCTION, state.change.number)
         return state
 
     def change(
@@ -276,6 +278,19 @@ class ProductionPointer:
         """
         if self.trusted is not None:
             self.trusted.check(state.signed_content(), state.signature.encode(), _WHAT)
+
+    def _check_against_audit(self, state: Production) -> None:
+        """Checks that the audit has no later change, for a server that has read none before.
+
+        Raises:
+            ArtifactError: It has one.
+        """
+        recorded = self._newest_recorded()
+        if recorded is not None and recorded.change.number > state.change.number:
+            raise ArtifactError(
+                f"{_WHAT} is older than the audit: its change has the number "
+                f"{state.change.number}, and the latest one is {recorded.change.number}"
+            )
 
     def _is_trusted(self, state: Production) -> bool:
         try:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from marquee_core.errors import ArtifactError
+from marquee_core.release.freshness import Freshness
 from marquee_core.release.manifest import (
     MANIFEST_NAME,
     FileEntry,
@@ -51,10 +52,16 @@ class ReleaseStore:
         pointer: Which release is in production, and the audit of its changes.
         trusted: The keys of which one must have signed a release; None to accept any release.
         signer: Signs the releases that are published; None to leave them unsigned.
+        freshness: Remembers how new the signed files are that were read.
     """
 
     def __init__(
-        self, url: str, *, trusted: TrustedKeys | None = None, signer: Signer | None = None
+        self,
+        url: str,
+        *,
+        trusted: TrustedKeys | None = None,
+        signer: Signer | None = None,
+        memory: Path | None = None,
     ) -> None:
         """Takes the path of a folder, or a URL that fsspec supports (`s3://bucket/prefix`, …).
 
@@ -62,6 +69,8 @@ class ReleaseStore:
             url: The folder or URL.
             trusted: The keys of which one must have signed a release; None to accept any release.
             signer: Signs the releases that are published; None to leave them unsigned.
+            memory: Folder of this machine that remembers how new the signed files were that were
+                read; None to remember it in this process only.
 
         Raises:
             StoreURLError: The scheme of the URL is unknown, or its file system needs a package that
@@ -69,7 +78,8 @@ class ReleaseStore:
         """
         self.storage = Storage(url)
         self.url = url
-        self.pointer = ProductionPointer(self.storage, trusted, signer)
+        self.freshness = Freshness(url, memory)
+        self.pointer = ProductionPointer(self.storage, self.freshness, trusted, signer)
         self.trusted, self.signer = trusted, signer
         self._transfer = Transfer(self.storage)
         self._opened: dict[str, dict[str, FileEntry]] = {}  # the entries of copied files

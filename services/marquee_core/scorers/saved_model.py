@@ -48,9 +48,13 @@ PADDING = -1
 MAX_BATCH = 16
 _PRODUCTS_BATCH = 32
 _MIN_LENGTH = 16
-_WARM_UP_LENGTHS = (16, 32, 64, 128, 256)
-# A default page of 20 items, padded.
+# Of a request's ratings, padded.
+_WARM_UP_LENGTHS = (16, 32, 64, 128, 256, 512, 1024)
+# Of pages, padded; one of the default size has 20 items.
+_WARM_UP_PAGES = (1, 2, 4, 8, 16, 32, 64, 128)
 _WARM_UP_PAGE = 32
+# The most calls that warming up makes for all items of a catalogue, together.
+_MOST_PARTS = 100
 
 
 class SavedModelScorer:
@@ -163,10 +167,11 @@ class SavedModelScorer:
         return row
 
     def warm_up(self) -> None:
-        """Runs the signatures once with each shape that requests commonly have.
+        """Runs the signatures once with each shape that requests have, and once with each item.
 
-        A model that scores pairs seldom scores the whole catalogue, so large batches of that are
-        left out: TensorFlow would keep the memory of their activations.
+        A model that fails for some of them only is found now. A model that scores pairs seldom
+        scores the whole catalogue, so large batches of that are left out: TensorFlow would keep the
+        memory of their activations.
         """
         has_pairs = FOLDED_PAIRS in self._functions
         size = 1
@@ -182,6 +187,22 @@ class SavedModelScorer:
             if has_pairs:
                 candidates = np.zeros((1, _WARM_UP_PAGE), dtype=np.int32)
                 self._call(FOLDED_PAIRS, items=items, ratings=ratings, candidates=candidates)
+        self._warm_up_items(has_pairs)
+
+    def _warm_up_items(self, has_pairs: bool) -> None:
+        """Scores every item as a candidate, and folds in ratings of items from all parts."""
+        count = self._data.matrix.item_count
+        user = np.zeros(1, dtype=np.int32)
+        vectors = self._call("user_vectors", users=user)
+        for size in _WARM_UP_PAGES:
+            self._scores(vectors, np.arange(min(size, count), dtype=np.int32))
+        for items in _parts(count, max(_WARM_UP_PAGES[-1], -(-count // _MOST_PARTS))):
+            self._scores(vectors, items)
+            if has_pairs and KNOWN_PAIRS in self._functions:
+                self._call(KNOWN_PAIRS, users=user, candidates=items[None, :])
+        for items in _parts(count, _WARM_UP_LENGTHS[-1])[:_MOST_PARTS]:
+            ratings = np.full((1, len(items)), self._data.baseline.mean, dtype=np.float32)
+            self._call("fold_in", items=items[None, :], ratings=ratings)
 
     def _batches(
         self, profiles: Profiles
@@ -229,6 +250,14 @@ class SavedModelScorer:
         (result,) = self._functions[name](**tensors).values()
         values: Float32 = result.numpy()
         return values
+
+
+def _parts(count: int, size: int) -> list[Int32]:
+    """The numbers from 0 to `count`, in parts of `size`; the last part ends with the last ones."""
+    if count <= size:
+        return [np.arange(count, dtype=np.int32)]
+    starts = [*range(0, count - size, size), count - size]
+    return [np.arange(start, start + size, dtype=np.int32) for start in starts]
 
 
 def _padded_users(profiles: Profiles) -> Int32:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from prometheus_client import Histogram
 
 from marquee_services.errors import Overloaded, TooManyBatches
 from marquee_services.server.call_scope import CallScope
+from marquee_services.server.connection_guard import ConnectionGuard, Context
 from marquee_services.server.metrics import Metrics
 
 # gRPC hands over the next call in so many turns of the event loop.
@@ -19,6 +21,8 @@ _TURNS = 6
 # The calls that may arrive, and be refused, for each answer that is computed. With more, refusals
 # would leave no time for answers where many times as much is offered as can be answered.
 _ENOUGH_ARRIVED = 5
+# Seconds that a batch waits for a place, on average, if its caller has just been refused often.
+_WAIT_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ class CallsInProgress:
         last_single_at: When a single call was last begun or ended, in seconds of
             `time.perf_counter`.
         endings: Tasks that end calls whose callers do not read.
+        guard: Ends connections whose calls come to nothing.
     """
 
     def __init__(self, limits: CallLimits, metrics: Metrics) -> None:
@@ -72,8 +77,11 @@ class CallsInProgress:
         self.arrived = 0
         self.singles = 0
         self.batches: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
+        self._refused_in = 0
         self.last_single_at = 0.0
         self.endings: set[asyncio.Future[Any]] = set()
+        self.guard = ConnectionGuard(metrics)
         metrics.limit.set(limits.calls)
         metrics.in_progress.set_function(lambda: self.singles + self.batches.total())
         # Histograms by method and status code: `labels()` costs more than an observation.
@@ -97,11 +105,43 @@ class CallsInProgress:
         Raises:
             TooManyBatches: The limit of batches in progress, or of this caller's, is reached.
         """
-        own = max(1, self._limits.batches // 2)
+        own = self._own_batches
         if self.batches[caller] >= own:
             raise TooManyBatches(str(own), retry_after_s=1.0)
         if self.batches.total() >= self._limits.batches:
             raise TooManyBatches(str(self._limits.batches), retry_after_s=1.0)
+
+    async def wait_for_batch(self, caller: str, seconds: float) -> None:
+        """Waits until a batch may begin, if its caller is refused all the time.
+
+        A caller who does not heed the refusals would otherwise be refused thousands of times a
+        second, at the cost of others.
+
+        Args:
+            caller: The caller's identity or host.
+            seconds: The most seconds to wait.
+
+        Raises:
+            TooManyBatches: It may not begin.
+        """
+        try:
+            self.check_batch(caller)
+        except TooManyBatches:
+            second = int(time.monotonic())
+            if second != self._refused_in:
+                self._refused_in = second
+                self._refused.clear()
+            self._refused[caller] += 1
+            if self._refused[caller] <= self._own_batches:
+                raise
+            varied = _WAIT_S * random.uniform(0.5, 1.5)  # noqa: S311 - so that they come apart
+            await asyncio.sleep(min(varied, seconds))
+            self.check_batch(caller)
+
+    @property
+    def _own_batches(self) -> int:
+        """The most batches of one caller."""
+        return max(1, self._limits.batches // 2)
 
     def had_single_within(self, seconds: float) -> bool:
         """Whether single calls are in progress, or were in the last so many seconds."""
@@ -139,18 +179,27 @@ class ObservedCall:
         begun: Whether the request has arrived, and the call is in progress.
     """
 
-    __slots__ = ("_calls", "_start", "begun", "caller", "code", "name", "scope")
+    __slots__ = ("_calls", "_context", "_start", "begun", "caller", "code", "name", "scope")
 
-    def __init__(self, calls: CallsInProgress, name: str, scope: CallScope, peer: str = "") -> None:
+    def __init__(
+        self,
+        calls: CallsInProgress,
+        name: str,
+        scope: CallScope,
+        context: Context,
+        peer: str = "",
+    ) -> None:
         """Observes a call.
 
         Args:
             calls: The calls in progress.
             name: Name of the method.
             scope: Its request id and its trace.
+            context: The call.
             peer: The connection of a batch, as gRPC names it; "" for a single call.
         """
         self._calls = calls
+        self._context = context
         self.name = name
         self.scope = scope
         # Without tokens, callers on the same host or behind a proxy cannot be told apart.
@@ -161,6 +210,11 @@ class ObservedCall:
     def __enter__(self) -> Self:
         self._start = time.perf_counter()
         return self
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the call began."""
+        return time.perf_counter() - self._start
 
     def identify(self, name: str) -> None:
         """Takes the identity of a batch's caller, once it is known; "" if there is none.
@@ -209,6 +263,10 @@ class ObservedCall:
         elif self.begun:
             self._calls.singles -= 1
             self._calls.last_single_at = now
+        if self.code != "CANCELLED":
+            self._calls.guard.answered(self._context)
+        elif not (self.begun and self.caller):  # Batches may be left after some answers.
+            self._calls.guard.reset(self._context)
         seconds = now - self._start
         self._calls.seconds_of(self.name, self.code).observe(seconds, self.scope.exemplar)
         self.scope.end(self.code)

@@ -24,8 +24,10 @@ from marquee_services.errors import (
     ServiceError,
 )
 from marquee_services.server.access import AccessControl, caller_name
+from marquee_services.server.arrivals import Arrivals
 from marquee_services.server.call_scope import REQUEST_ID_KEY, CallScope
 from marquee_services.server.calls import CallLimits, CallsInProgress, ObservedCall, Probe
+from marquee_services.server.foreign_calls import watched
 from marquee_services.server.lanes import LANE, Lane, lane_of
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.quick_refusals import QuickRefusals
@@ -43,12 +45,15 @@ _INTERNAL_MESSAGE = (
     "internal error; the server's log has it under the request id in the error details"
 )
 _NO_LIMITS = RequestLimits()
+# Calls that may wait for their requests, for each that may be in progress. To end one costs more
+# than to let it wait, and its time is up soon.
+_MOST_WAITING = 8
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps the methods of some services; calls of other services pass through unchanged.
+    """Wraps the methods of some services; of calls of others only their end is noted.
 
     Health checks and reflection pass through, so they are answered whatever the load. So are the
     methods of `CallLimits.exempt`.
@@ -89,7 +94,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._probes = probes
         self._request_limits = request_limits or {}
         self.calls = CallsInProgress(limits, metrics)
+        self._arrivals = Arrivals(_MOST_WAITING * limits.calls, self.calls.guard, metrics)
         self._refusals = QuickRefusals(self.calls, metrics)
+        # Large requests are checked one after another: each gives way to other calls after a short
+        # turn, and many of them at once would take as many turns.
+        self._checking = asyncio.Lock()
         # Wrapped handlers by method and lane, so that each is wrapped only once.
         self._handlers: dict[tuple[str, Lane], grpc.RpcMethodHandler[Any, Any]] = {}
 
@@ -115,7 +124,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return self._handlers[key]
         handler = await continuation(handler_call_details)
         if handler is None or not method.startswith(self._prefixes):
-            return handler
+            return watched(handler, self.calls.guard)
         self._handlers[key] = self._wrap(method, handler, key[1])
         return self._handlers[key]
 
@@ -151,7 +160,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                         await self._access.admit(method, context)
                     self._refuse_unread(name)
                     with TimeLimit(min(seconds, self._limits.receive_s)) as limit:
-                        request = await read(context)
+                        request = await self._receive(context, limit, read)
                         observed.begin()
                         limit.extend(self._after_receiving(seconds))
                         return await behaviour(request, context)
@@ -172,9 +181,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     if self._access is not None:
                         await self._access.admit(method, context)
                         observed.identify(caller_name())
-                    observed.check()
+                    await self.calls.wait_for_batch(observed.caller, seconds)
+                    seconds = self._seconds(context)
                     with TimeLimit(min(seconds, self._limits.receive_s)) as limit:
-                        request = await read(context)
+                        request = await self._receive(context, limit, read)
                         observed.begin()
                         limit.extend(self._after_receiving(seconds))
                         async for response in behaviour(request, context):
@@ -191,10 +201,19 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         return call
 
+    async def _receive(
+        self, context: Context, limit: TimeLimit, read: Callable[[Context], Awaitable[Any]]
+    ) -> Any:
+        self._arrivals.add(limit, context)
+        try:
+            return await read(context)
+        finally:
+            self._arrivals.remove(limit)
+
     def _observe(self, name: str, method: str, context: Context, peer: str = "") -> ObservedCall:
         if name in self._probes:
-            return Probe(self.calls, name, CallScope(""))
-        return ObservedCall(self.calls, name, CallScope.begin(method, context), peer)
+            return Probe(self.calls, name, CallScope(""), context)
+        return ObservedCall(self.calls, name, CallScope.begin(method, context), context, peer)
 
     def _after_receiving(self, seconds: float) -> float:
         """How much later than the time to receive the request the deadline of a call is."""
@@ -220,7 +239,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 raise InvalidFields([FieldViolation("", "the call has no request message")])
             try:
                 if not limits.passes(data):
-                    await limits.check(data)
+                    async with self._checking:
+                        await limits.check(data)
                 return deserialize(data)
             except InvalidFields as error:
                 # The error lives until the next collection of garbage, and the request with it if
@@ -260,6 +280,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     async def _abort(self, error: Exception, context: Context, observed: ObservedCall) -> NoReturn:
         if isinstance(error, TimeoutError):
+            if not observed.begun and observed.seconds >= self._limits.receive_s:
+                self.calls.guard.without_request(context)
             reading = "no request arrived before the deadline or in time"
             error = DeadlineExceeded() if observed.begun else DeadlineExceeded(reading)
         request_id = observed.scope.request_id

@@ -41,6 +41,8 @@ class Metrics:
         calls: Latency of calls in seconds, including failed calls, by method and status code.
         errors: Number of calls that ended with an error, by the reason in its details.
         in_progress: Number of calls in progress.
+        waiting: Number of calls whose request has not arrived.
+        connections_ended: Number of connections ended because their calls came to nothing.
         releases: Has the value 1 for the id of the release in service.
         degraded: Number of degraded answers by reason (gateway only).
         answers: Number of Recommend answers by origin: `cached`, `precomputed` with the release,
@@ -75,6 +77,16 @@ class Metrics:
             self.errors.labels(reason.removeprefix(_REASON_PREFIX))
         self.in_progress = Gauge(
             "marquee_calls_in_progress", "Number of calls in progress.", registry=self.registry
+        )
+        self.waiting = Gauge(
+            "marquee_calls_waiting_for_request",
+            "Number of calls whose request has not arrived.",
+            registry=self.registry,
+        )
+        self.connections_ended = Counter(
+            "marquee_connections_ended_total",
+            "Number of connections ended because their calls came to nothing.",
+            registry=self.registry,
         )
         self.limit = Gauge(
             "marquee_calls_limit", "Most calls in progress at once.", registry=self.registry

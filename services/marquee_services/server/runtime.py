@@ -175,9 +175,10 @@ async def create_server(
             ("grpc.keepalive_permit_without_calls", 1),
             # Streams beyond the limit are refused at once: gRPC would hold each for up to a second.
             ("grpc.http.tarpit", 0),
-            # It counts streams that have ended but not been freed, which the client does not know
-            # of: under a burst it refuses calls of clients that keep to the limit.
-            ("grpc.http.overload_protection", int(settings.count_reset_streams)),
+            # Streams that have ended count until they are freed, which their client does not know
+            # of. The second number is how many more than the limit of streams there may be.
+            ("grpc.http.overload_protection", 1),
+            ("grpc.http2.max_deallocating_streams", settings.max_ended_streams),
             ("grpc.max_connection_idle_ms", int(settings.max_connection_idle * 1000)),
             # The interceptor refuses calls with a reason. gRPC ends those beyond this number that
             # it has not handed over yet as CANCELLED, without one; its default is a thousand.
@@ -212,9 +213,9 @@ async def create_server(
     await server.start()
     if health_server is not None:
         await health_server.start()
-    _log.info("listening", address=settings.listen, port=port, health_port=health_port)
     if not (callers_are_checked or settings.tls_client_ca or is_loopback(settings.listen)):
         _log.warning("callers_not_checked", address=settings.listen, why=_UNCHECKED)
+    _log.info("listening", address=settings.listen, port=port, health_port=health_port)
     return bound
 
 

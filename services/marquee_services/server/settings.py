@@ -80,13 +80,16 @@ def _check(name: str, value: Any, limits: Mapping[str, Any]) -> None:
         raise ValueError(f"{name}: {value} is greater than {high}")
 
 
-def open_store(url: str, trusted_keys: str = "", signing_key: str = "") -> ReleaseStore:
+def open_store(
+    url: str, trusted_keys: str = "", signing_key: str = "", memory: Path | None = None
+) -> ReleaseStore:
     """Opens a release store.
 
     Args:
         url: The folder or URL of the store.
         trusted_keys: PEM file of the keys of which one must have signed a release; empty for none.
         signing_key: PEM file of the key that signs published releases; empty for none.
+        memory: Folder that remembers how new the signed files were that were read; None for none.
 
     Raises:
         StoreURLError: The URL of the store cannot be used.
@@ -101,6 +104,7 @@ def open_store(url: str, trusted_keys: str = "", signing_key: str = "") -> Relea
         url,
         trusted=TrustedKeys.load(Path(trusted_keys)) if trusted_keys else None,
         signer=Signer.load(Path(signing_key)) if signing_key else None,
+        memory=memory,
     )
     if store.storage.is_local and Path(store.storage.root).is_file():
         raise NotADirectoryError(f"release store: {url} is not a folder")
@@ -171,12 +175,12 @@ class ServerSettings(Settings):
         "Most calls in progress on one connection; gRPC clients hold further ones back.",
         low=1,
     )
-    count_reset_streams: bool = setting(
-        False,
-        "Count calls that a client has reset as in progress until the server has noticed. Without "
-        "it, a client that begins and resets calls without end can keep others out; with it, "
-        "clients at --max-streams are refused now and then with UNAVAILABLE, so raise that to more "
-        "than any of them has in progress.",
+    max_ended_streams: int = setting(
+        32,
+        "Most calls on one connection that its client has ended and the server has not yet freed, "
+        "in addition to --max-streams; further ones are refused with UNAVAILABLE. It bounds what a "
+        "client costs that begins calls and resets them without end.",
+        low=1,
     )
     max_connections: int = setting(
         8192,
@@ -281,7 +285,7 @@ class ServerSettings(Settings):
             StoreURLError: The URL of the store cannot be used.
             KeyFileError: The file of trusted keys cannot be used.
         """
-        return open_store(self.store, self.trusted_keys)
+        return open_store(self.store, self.trusted_keys, memory=self.cache)
 
     @property
     def allowed_clients(self) -> frozenset[str]:

@@ -30,6 +30,11 @@ class TimeLimit:
         """Adds seconds to those that the block may take."""
         self._due += seconds
 
+    def end(self) -> None:
+        """Ends the block now, as if its time were up. It must have been entered."""
+        self._due = 0.0
+        self._fire()
+
     def __enter__(self) -> Self:
         self._timer = self._loop.call_at(self._due, self._fire)
         return self
@@ -52,5 +57,6 @@ class TimeLimit:
         if self._loop.time() < self._due:
             self._timer = self._loop.call_at(self._due, self._fire)
             return
-        self._is_expired = True
-        self._task.cancel()
+        if not self._is_expired:
+            self._is_expired = True
+            self._task.cancel()

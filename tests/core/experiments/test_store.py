@@ -12,6 +12,7 @@ from marquee_core.errors import ArtifactError
 from marquee_core.experiments.experiment import Arm, Experiment, ExperimentError
 from marquee_core.experiments.store import MAX_KEPT, ExperimentStore, running
 from marquee_core.release.pruning import prune
+from marquee_core.release.signing import Signer, TrustedKeys, generate_key
 from marquee_core.release.store import ReleaseStore
 from toy.experiments import toy_experiment
 from toy.release import publish_toy
@@ -102,6 +103,41 @@ def test_a_damaged_file_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "experiments").write_text(content)
     with pytest.raises(ArtifactError, match="damaged"):
         ExperimentStore(ReleaseStore(str(tmp_path))).all()
+
+
+def test_only_a_signed_file_is_followed(tmp_path: Path) -> None:
+    """Whoever can write to the store can neither start an experiment nor bring one back."""
+    key = tmp_path / "key"
+    public, _ = generate_key(key)
+    trusted = TrustedKeys.load(public)
+    url, memory = str(tmp_path / "store"), tmp_path / "memory"
+    releases = ReleaseStore(url, trusted=trusted, signer=Signer.load(key))
+    publish_toy(releases, tmp_path / "made")
+    store = ExperimentStore(releases)
+    store.start(experiment_of(releases, "first"))
+    path = tmp_path / "store" / "experiments"
+    running_file = path.read_bytes()
+    store.end("first", "stopped")
+    server = ExperimentStore(ReleaseStore(url, trusted=trusted, memory=memory))
+    assert [each.is_running for each in server.all()] == [False]
+
+    with pytest.raises(ArtifactError, match="sign them with --signing-key"):
+        server.start(experiment_of(releases, "second"))
+    path.write_bytes(running_file)
+    restarted = ExperimentStore(ReleaseStore(url, trusted=trusted, memory=memory))
+    for each in (server, restarted):
+        with pytest.raises(ArtifactError, match="older than one that was read before"):
+            each.all()
+    path.write_bytes(running_file.replace(b'"alpha": 0.05', b'"alpha": 0.15'))
+    with pytest.raises(ArtifactError, match="changed after it was signed"):
+        server.all()
+    path.unlink()
+    ExperimentStore(ReleaseStore(url)).start(experiment_of(releases, "third"))
+    with pytest.raises(ArtifactError, match="is not signed"):
+        server.all()
+    path.unlink()
+    store.start(experiment_of(releases, "fourth"))
+    assert [each.name for each in server.all()] == ["fourth"]
 
 
 def test_pruning_spares_the_releases_of_a_running_experiment(
