@@ -22,6 +22,7 @@ from marquee_core.scorers.hyperparameters import (
 from marquee_core.scorers.posterior import Posterior
 from marquee_core.scorers.scorer import RatedEvidence, ReleaseData
 from marquee_core.scorers.sketch import Sketch
+from marquee_core.scorers.user_vectors import user_vectors
 
 _USERS = "users.npy"
 # Folded-in users whose vectors are kept: a few batches of them.
@@ -101,7 +102,8 @@ class BayesianMFScorer:
         self._offsets = posterior.offsets()
         self._factors = posterior.item_factors.reshape(len(self._offsets), -1)
         self._sketch = sketch
-        # An answer is ranked first, and the stars of its page are predicted right after.
+        # A page with other items than the best of the ranking has its stars predicted in a call of
+        # their own.
         self._folded = FoldInCache(_MAX_FOLDED)
 
     @classmethod
@@ -142,15 +144,13 @@ class BayesianMFScorer:
             profiles: The profiles of B users.
 
         Returns:
-            The vectors, as from `Posterior.fold` (float32, B × (S k + 1)).
+            The vectors, as from `Posterior.fold` (float32, B × (S k + 1); read-only).
         """
-        vectors = np.empty((len(profiles), self._users.shape[1]), dtype=np.float32)
-        trained = ~profiles.needs_fold_in
-        vectors[trained] = self._users[profiles.user_index[trained]]
-        folded = np.flatnonzero(~trained)
-        if len(folded):
-            vectors[folded] = self._folded.get(profiles.take(folded), self._posterior.fold)
-        return vectors
+
+        def fold(folded: Profiles) -> Float32:
+            return self._folded.get(folded, self._posterior.fold)
+
+        return profiles.once(self, "vectors", lambda: user_vectors(self._users, profiles, fold))
 
     def score_pairs(self, profiles: Profiles, items: Int32) -> Float32:
         """See `ScoresPairs.score_pairs`."""
