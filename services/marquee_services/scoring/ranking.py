@@ -166,10 +166,13 @@ def _hidden_rows(queries: Sequence[Query], profiles: Profiles, engine: Engine) -
     for row, query in zip(hidden, queries, strict=True):
         if query.eligible is not None:
             row[~query.eligible] = -np.inf
-    new_only = np.array([query.new_only for query in queries])
-    if new_only.any():
+    new_only = [query.new_only for query in queries]
+    if all(new_only):
+        hidden[:, engine.unrated_items] = -np.inf
+        hidden[profiles.rows, profiles.items] = -np.inf
+    elif any(new_only):
         hidden[np.ix_(new_only, engine.unrated_items)] = -np.inf
-        rated = new_only[profiles.rows]
+        rated = np.array(new_only)[profiles.rows]
         hidden[profiles.rows[rated], profiles.items[rated]] = -np.inf
     return hidden
 

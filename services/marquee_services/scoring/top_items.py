@@ -49,9 +49,12 @@ def proposers_of(own: Sequence[TopRows], width: int) -> Int32:
     proposers = np.zeros((len(own[0]), width), dtype=np.int32)
     rows = np.arange(len(proposers))[:, None]
     for bit, best in enumerate(own):
-        # A row is padded with its first item, which does no harm; a row without items is left out.
-        found = np.flatnonzero(best.counts)
-        proposers[rows[found], best.indexes[found]] |= 1 << bit
+        # A row is padded with its first item, which does no harm unless it has none.
+        if best.counts.all():
+            proposers[rows, best.indexes] |= 1 << bit
+        else:
+            found = best.counts > 0
+            proposers[rows[found], best.indexes[found]] |= 1 << bit
     return proposers
 
 
