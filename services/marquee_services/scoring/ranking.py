@@ -11,7 +11,7 @@ import numpy as np
 from marquee_core.arrays import Bool, Float32, Int32
 from marquee_core.ratings import Profiles
 from marquee_core.retrieval.exact import Found
-from marquee_core.retrieval.top import TopRows, pad_rows, top_rows
+from marquee_core.retrieval.top import TopRows, top_rows
 from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.scorer import Approximates, Scorer, implements, score_pairs
 from marquee_services.errors import ModelNotFound
@@ -293,11 +293,10 @@ def _score_exactly(
     near = top_rows(shown[-count:].reshape(-1, width), near_top).indexes.reshape(count, users, -1)
     is_exact: dict[str, Bool] = {}
     for place, (name, scorer) in enumerate(approximated.items()):
-        marks = is_exact[name] = np.zeros(sums.shape, dtype=np.bool_)
-        marks[rows, near[-1]] = True
-        marks[rows, near[place, :, :near_own]] = True
-        marked = np.flatnonzero(marks)
-        places = pad_rows(marked // width, marked % width, users).indexes
+        # An item that is near both tops is scored twice, which costs less than to find that out.
+        places = np.hstack([near[-1], near[place, :, :near_own]])
+        is_exact[name] = np.zeros(sums.shape, dtype=np.bool_)
+        is_exact[name][rows, places] = True
         chosen = _items_at(items, places)
         exact = ranker.timer.run(name, "rank", score_pairs, scorer, profiles, chosen)
         change = ranker.weights[name] * (exact - outputs[name][rows, places])
@@ -356,13 +355,14 @@ def _weighted_sums(
     """
     sums = np.zeros_like(next(iter(outputs.values())))
     abstaining: list[list[str]] = [[] for _ in sums]
-    for name, scores in outputs.items():
-        unknown = np.isnan(scores[:, 0])
-        if unknown.any():
-            outputs[name] = np.where(unknown[:, None], np.float32(0), scores)
-            for row in np.flatnonzero(unknown).tolist():
+    unknown = np.isnan(np.array([scores[:, 0] for scores in outputs.values()]))
+    if unknown.any():
+        for name, rows in zip(list(outputs), unknown, strict=True):
+            outputs[name] = np.where(rows[:, None], np.float32(0), outputs[name])
+            for row in np.flatnonzero(rows).tolist():
                 abstaining[row].append(name)
-        sums += weights[name] * outputs[name]
+    for name, scores in outputs.items():
+        sums += weights[name] * scores
     _check_finite(sums, outputs)
     return sums, abstaining
 
