@@ -22,7 +22,7 @@ from marquee_services.scoring.top_items import own_best, proposers_of, top_items
 
 # These of a model's approximate scores are replaced by exact ones: the best of the sum, this many
 # times the requested number and so many more, and the model's own best, so many more than that.
-_SUM_FACTOR, _MARGIN = 2, 16
+_SUM_FACTOR, _MARGIN = 2, 12
 # Up to this number of candidates every model scores exactly.
 _MANY_CANDIDATES = 256
 # Plans whose scorers and sums are kept; there is about one for each page size in use.
