@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from marquee_core.arrays import (
     load_array,
     save_array,
 )
+
+_T = TypeVar("_T")
 
 DISLIKE_SHARE = 0.3
 """The share of the rating scale, from its low end, in which a rating is a dislike."""
@@ -70,6 +73,26 @@ class Profiles:
     def rows(self) -> Int64:
         """The position in the batch of each rating's user (int64, nnz)."""
         return np.repeat(np.arange(len(self)), self.counts)
+
+    def once(self, owner: object, what: str, compute: Callable[[], _T]) -> _T:
+        """What several scorers need of these profiles, computed for the first of them.
+
+        Args:
+            owner: What computes it, such as the baseline; compared by identity.
+            what: What of the owner's it is.
+            compute: Computes it. The result is shared, and must not be changed.
+        """
+        key = id(owner), what
+        found = self._computed.get(key)
+        if found is None:
+            # While the owner is kept alive, no other object has its identity.
+            found = self._computed[key] = owner, compute()
+        result: _T = found[1]
+        return result
+
+    @cached_property
+    def _computed(self) -> dict[tuple[int, str], tuple[object, Any]]:
+        return {}
 
     def take(self, positions: Int64) -> Profiles:
         """Selects the profiles at some positions in the batch, in the given order."""

@@ -43,37 +43,31 @@ _HALF_LIFE_DAYS = 30.0
 # The weights of the rating blend and of the ranking blend, for each set of available backends, that
 # training on MovieLens 1M learns with the default settings. Weights below 0.01 are left out.
 _LEARNED_WEIGHTS: Mapping[frozenset[str], tuple[Mapping[str, float], Mapping[str, float]]] = {
-    frozenset(): ({BASELINE: 1.0}, {POPULARITY: 0.59}),
+    frozenset(): ({BASELINE: 1.0}, {POPULARITY: 0.54}),
     frozenset({CF}): (
         {"user_cf": 0.08, "item_cf": 0.34, "bayesian_mf": 0.73, BASELINE: -0.15},
-        {"ease": 30.6, "slit": 49.1, "bayesian_mf": 0.63, "ials": 0.59},
+        {"ease": 27.7, "slit": 50.6, "bayesian_mf": 0.66, "ials": 0.62},
     ),
     frozenset({INFERENCE}): (
         {
-            "mf": 0.18,
-            "residual_mf": 0.44,
-            "autorec": 0.4,
-            "user_autorec": 0.1,
-            BASELINE: -0.12,
+            "mf": 0.16,
+            "residual_mf": 0.43,
+            "autorec": 0.38,
+            "user_autorec": 0.13,
+            BASELINE: -0.1,
         },
-        {
-            POPULARITY: 0.34,
-            RECENT_POPULARITY: 0.07,
-            "deep_mf": 0.27,
-            "residual_mf": 0.14,
-            "user_autorec": 0.07,
-        },
+        {POPULARITY: 0.44, "deep_mf": 0.17, "residual_mf": 0.11},
     ),
     frozenset({CF, INFERENCE}): (
         {
             "user_cf": 0.08,
-            "item_cf": 0.21,
-            "bayesian_mf": 0.54,
-            "residual_mf": 0.12,
-            "autorec": 0.2,
-            BASELINE: -0.15,
+            "item_cf": 0.2,
+            "bayesian_mf": 0.53,
+            "residual_mf": 0.11,
+            "autorec": 0.22,
+            BASELINE: -0.14,
         },
-        {"ease": 30.6, "slit": 49.1, "bayesian_mf": 0.63, "ials": 0.59},
+        {"ease": 27.7, "slit": 50.6, "bayesian_mf": 0.66, "ials": 0.62},
     ),
 }
 # The code that determines what is in a release: packages and folders in them.

@@ -122,6 +122,26 @@ def test_taken_and_joined_profiles_are_those_of_the_users(
             assert getattr(found, name).tolist() == getattr(expected, name).tolist(), name
 
 
+def test_what_scorers_share_is_computed_once_for_each_of_its_owners() -> None:
+    """Other owners, other parts of one and other profiles of the same users have their own."""
+    matrix = matrix_of([Row(0, 1, 3.0, 5), Row(1, 2, 5.0, 4)])
+    profiles, calls = matrix.profiles([0, 1]), list[str]()
+    owners = [object(), object()]
+
+    def compute(name: str) -> str:
+        calls.append(name)
+        return name
+
+    for _ in range(2):
+        for place, owner in enumerate(owners):
+            for what in ("a", "b"):
+                name = f"{place}{what}"
+                assert profiles.once(owner, what, lambda name=name: compute(name)) == name
+    assert calls == ["0a", "0b", "1a", "1b"]
+    taken = profiles.take(np.array([1]))
+    assert taken.once(owners[0], "a", lambda: compute("taken")) == "taken"
+
+
 def saved(folder: Path) -> RatingsMatrix:
     """Saves a matrix with three ratings of one user and two of another."""
     rows = [Row(0, 1, 3.0, 5), Row(0, 2, 5.0, 4), Row(0, 3, 3.0, 6)]

@@ -161,6 +161,41 @@ def test_the_own_best_of_a_model_with_a_sketch_have_exact_scores(sample: Sample)
         assert len(set(items.tolist()) & set(best.tolist())) >= PAGE - 1
 
 
+def test_a_shortlist_is_the_beginning_of_the_whole_ranking(sample: Sample) -> None:
+    """With the same items in the same order, and proposed by the models whose own best they are."""
+    count = 2 * PAGE
+    whole = rank(sample.engine, sample.visitors, PLAN)
+    short = rank(sample.engine, sample.visitors, replace(PLAN, top_count=count))
+    for query, expected, found in zip(sample.visitors, whole, short, strict=True):
+        assert found.top is not None
+        items = found.top.items.tolist()
+        assert items == order_of(sample, query, expected)[:count].tolist()
+        np.testing.assert_array_equal(found.top.scores, expected.scores[items])
+        for bit, (name, _) in enumerate(PLAN.weights):
+            own = set(expected.best[name][0].tolist())
+            proposed = (found.top.proposers >> bit & 1).tolist()
+            assert proposed == [item in own for item in items]
+        assert found.stars is not None
+        assert found.stars.items.tolist() == items[:PAGE]
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_model_that_scores_all_items_alike_proposes_none(sample: Sample, hidden: bool) -> None:
+    """Nor does any model of a user for whom no item is left."""
+    query = sample.visitors[0]
+    assert query.eligible is not None
+    if hidden:
+        query = replace(query, eligible=np.zeros_like(query.eligible))
+    else:
+        # EASE and iALS give a user without ratings 0 for every item.
+        query = replace(query, items=query.items[:0], ratings=query.ratings[:0])
+    for queries in ([query], [query, sample.visitors[1]]):
+        found, *_ = rank(sample.engine, queries, replace(PLAN, top_count=PAGE))
+        assert found.top is not None
+        assert len(found.top.items) == (0 if hidden else PAGE)
+        assert not (found.top.proposers & 0b011).any()
+
+
 @pytest.mark.parametrize("count", [0, 1, 7])
 def test_a_filter_that_leaves_few_items_finds_all_of_them(sample: Sample, count: int) -> None:
     """They are the best items, with stars, even if they are among the worst of the catalogue."""

@@ -90,6 +90,9 @@ def top_rows(scores: Float32, count: int, eligible: Bool | None = None) -> TopRo
         maxima = usable[:, : blocks * _ROW_BLOCK].reshape(rows, _ROW_BLOCK, blocks).max(axis=1)
         bound = np.partition(maxima, blocks - count, axis=1)[:, blocks - count]
         near &= usable >= bound[:, None]
+    elif size > count:
+        # There are too few blocks, and as few scores.
+        near &= usable >= np.partition(usable, size - count, axis=1)[:, size - count, None]
     flat = np.flatnonzero(near)
     if rows == 1:
         best = _best(usable[0], flat, count).astype(np.int32)

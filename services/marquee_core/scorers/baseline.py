@@ -54,17 +54,29 @@ class Baseline:
         return cls(mean, item_bias.astype(np.float32), user_damping)
 
     def user_bias(self, profiles: Profiles) -> Float32:
-        """b_u of each user (float32, B); 0 for a user without ratings."""
-        residual = profiles.ratings - self.mean - self.item_bias[profiles.items]
-        total = np.bincount(profiles.rows, residual, minlength=len(profiles))
-        return (total / (profiles.counts + self.user_damping)).astype(np.float32)
+        """b_u of each user (float32, B; read-only); 0 for a user without ratings."""
+        return self._departures(profiles)[0]
 
     def residuals(self, profiles: Profiles) -> Float32:
-        """r − b_ui of each rating in the profiles, in stars (float32, nnz)."""
-        bias = self.user_bias(profiles)
-        return (
-            profiles.ratings - self.mean - self.item_bias[profiles.items] - bias[profiles.rows]
-        ).astype(np.float32)
+        """r − b_ui of each rating in the profiles, in stars (float32, nnz; read-only)."""
+
+        def compute() -> Float32:
+            bias, departures = self._departures(profiles)
+            residuals: Float32 = departures - bias[profiles.rows]
+            return residuals
+
+        return profiles.once(self, "residuals", compute)
+
+    def _departures(self, profiles: Profiles) -> tuple[Float32, Float32]:
+        """b_u of each user (float32, B), and r − μ − b_i of each rating (float32, nnz)."""
+
+        def compute() -> tuple[Float32, Float32]:
+            departures: Float32 = profiles.ratings - np.float32(self.mean)
+            departures -= self.item_bias[profiles.items]
+            total = np.bincount(profiles.rows, departures, minlength=len(profiles))
+            return (total / (profiles.counts + self.user_damping)).astype(np.float32), departures
+
+        return profiles.once(self, "departures", compute)
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
         """b_ui in stars (float32, B × C); arguments as for `Scorer.score`."""

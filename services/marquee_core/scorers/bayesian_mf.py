@@ -27,6 +27,7 @@ from marquee_core.scorers.hyperparameters import (
 from marquee_core.scorers.posterior import Posterior
 from marquee_core.scorers.scorer import RatedEvidence, ReleaseData
 from marquee_core.scorers.sketch import Sketch
+from marquee_core.scorers.user_vectors import user_vectors
 
 _USERS = "users.npy"
 # Folded-in users whose vectors are kept: a few batches of them.
@@ -106,7 +107,8 @@ class BayesianMFScorer:
         self._offsets = posterior.offsets()
         self._factors = posterior.item_factors.reshape(len(self._offsets), -1)
         self._sketch = sketch
-        # An answer is ranked first, and the stars of its page are predicted right after.
+        # A page with other items than the best of the ranking has its stars predicted in a call of
+        # their own.
         self._folded = FoldInCache(_MAX_FOLDED)
 
     @classmethod
@@ -156,16 +158,18 @@ class BayesianMFScorer:
             profiles: The profiles of B users.
 
         Returns:
-            The vectors, as from `Posterior.fold` (float32, B × (S k + 1)).
+            The vectors, as from `Posterior.fold` (float32, B × (S k + 1); read-only).
         """
-        vectors = np.empty((len(profiles), self._factors.shape[1] + 1), dtype=np.float32)
-        trained = ~profiles.needs_fold_in & (self._users is not None)
-        if self._users is not None:
-            vectors[trained] = self._users[profiles.user_index[trained]]
-        folded = np.flatnonzero(~trained)
-        if len(folded):
-            vectors[folded] = self._folded.get(profiles.take(folded), self._posterior.fold)
-        return vectors
+
+        def fold(folded: Profiles) -> Float32:
+            return self._folded.get(folded, self._posterior.fold)
+
+        users = self._users
+
+        def all_vectors() -> Float32:
+            return fold(profiles) if users is None else user_vectors(users, profiles, fold)
+
+        return profiles.once(self, "vectors", all_vectors)
 
     def score_pairs(self, profiles: Profiles, items: Int32) -> Float32:
         """See `ScoresPairs.score_pairs`."""

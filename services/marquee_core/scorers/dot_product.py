@@ -20,6 +20,7 @@ from marquee_core.json_text import parse_json
 from marquee_core.output import Output
 from marquee_core.ratings import Profiles
 from marquee_core.scorers.scorer import ReleaseData
+from marquee_core.scorers.user_vectors import user_vectors
 
 _FOLDER = "dot_product"
 _KIND = "fold_in.json"
@@ -260,11 +261,7 @@ class DotProductScorer:
 
     def _vectors(self, profiles: Profiles) -> Float32:
         """The vector of each user: looked up if it was trained, otherwise folded in."""
-        vectors = self._users[np.maximum(profiles.user_index, 0)]
-        folded = np.flatnonzero(profiles.needs_fold_in)
-        if len(folded):
-            vectors[folded] = self.fold(profiles.take(folded))
-        return vectors
+        return user_vectors(self._users, profiles, self.fold)
 
 
 def _load_fold_in(

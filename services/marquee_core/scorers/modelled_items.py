@@ -166,6 +166,9 @@ class _CatalogueScorer:
 
     def _own(self, profiles: Profiles) -> Profiles:
         """The profiles in the numbers of the scorer, without ratings of items it does not know."""
+        return profiles.once(self, "own items", lambda: self._renumbered(profiles))
+
+    def _renumbered(self, profiles: Profiles) -> Profiles:
         places = self._positions[profiles.items]
         known = places >= 0
         if known.all():
@@ -185,7 +188,7 @@ class _CatalogueScorer:
         scores = self._unknown(profiles, None)
         scores[:, self._items] = own
         # A row of NaN stays one: the model cannot score that user.
-        scores[np.isnan(own).all(axis=1)] = np.nan
+        scores[np.isnan(own[:, :1]).any(axis=1)] = np.nan
         return scores
 
     def _unknown(self, profiles: Profiles, items: Int32 | None) -> Float32:
@@ -200,17 +203,24 @@ class _CatalogueScorer:
         if self.output is not Output.STARS:
             return np.zeros(items.shape, np.float32)
         baseline = self._data.baseline
-        scores: Float32 = baseline.user_bias(profiles)[:, None] + (
-            baseline.item_bias[items] + np.float32(baseline.mean)
-        )
-        return scores
+        return baseline.score_pairs(profiles, items)
 
 
 class _WithApproximation(_CatalogueScorer):
-    def approximate(self, profiles: Profiles) -> Float32 | None:
+    def approximate(self, profiles: Profiles, items: Int32 | None = None) -> Float32 | None:
         """See `Approximates.approximate`."""
-        own = cast("Approximates", self._scorer).approximate(self._own(profiles))
-        return None if own is None else self._over_all(profiles, own)
+        scorer, own = cast("Approximates", self._scorer), self._own(profiles)
+        if items is None:
+            everything = scorer.approximate(own)
+            return None if everything is None else self._over_all(profiles, everything)
+        places = self._positions[items]
+        known = places >= 0
+        found = scorer.approximate(own, places[known])
+        if found is None:
+            return None
+        scores = self._unknown(profiles, items)
+        scores[:, known] = found
+        return scores
 
 
 class _WithRatedEvidence(_CatalogueScorer):

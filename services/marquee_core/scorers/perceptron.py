@@ -21,6 +21,7 @@ from marquee_core.output import Output
 from marquee_core.ratings import Profiles
 from marquee_core.scorers.neighbour_term import NeighbourTerm
 from marquee_core.scorers.scorer import ReleaseData
+from marquee_core.scorers.user_vectors import user_vectors
 
 _FOLDER = "perceptron"
 _SCALARS = "scalars.json"
@@ -263,11 +264,7 @@ class PerceptronScorer:
 
     def _vectors(self, profiles: Profiles) -> Float32:
         """The vector of each user: looked up if it was trained, otherwise folded in."""
-        vectors = self._users[np.maximum(profiles.user_index, 0)]
-        folded = np.flatnonzero(profiles.needs_fold_in)
-        if len(folded):
-            vectors[folded] = self.fold(profiles.take(folded))
-        return vectors
+        return user_vectors(self._users, profiles, self.fold)
 
     def _of_user(self, vector: Float32, items: Int32 | slice) -> Float32:
         """The scores of one user without n (float32, C)."""

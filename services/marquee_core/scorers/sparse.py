@@ -20,7 +20,7 @@ RowMatrix: TypeAlias = "csr_array[np.float32, tuple[int, int]]"
 ColumnMatrix: TypeAlias = "csc_array[np.float32]"
 
 # From this number of values on, it is worth the time to sort them by column before a product.
-_MANY = 2_000
+_MANY = 500
 
 
 def csr_matrix(indptr: Int64, indices: Int32, values: Float32, width: int) -> RowMatrix:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
-import numpy as np
-
 from marquee.v1 import scoring_service_pb2 as pb
 from marquee_core.arrays import Bool, Float32, Int32
 from marquee_services.gateway.backends.failures import BackendError, LastError
@@ -16,10 +14,8 @@ from marquee_services.scoring.converters import explain_response
 from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.plan import Query, RankingPlan
 from marquee_services.scoring.ranking import rank
-from marquee_services.scoring.top_items import TopBatch
 
 _T = TypeVar("_T")
-_NO_SCORES = np.empty(0, np.float32)
 
 
 class EngineBackend:
@@ -114,12 +110,10 @@ class _EngineReplica:
         plan: RankingPlan,
         timeout: float,  # noqa: ARG002
     ) -> BackendRanking:
-        rankings = rank(self._engine, [query], plan)
-        (found,) = rankings
-        if plan.top_count:
-            (top,) = TopBatch.of(rankings, [name for name, _ in plan.weights]).users()
-            return BackendRanking(_NO_SCORES, {}, list(found.abstaining), found.stars, top)
-        return BackendRanking(found.scores, dict(found.best), list(found.abstaining), found.stars)
+        (found,) = rank(self._engine, [query], plan)
+        return BackendRanking(
+            found.scores, dict(found.best), list(found.abstaining), found.stars, found.top
+        )
 
     async def retrieve(
         self,

@@ -19,9 +19,9 @@ from marquee_services.scoring.plan import (
     ModelWeights,
     Query,
     RankingPlan,
+    TopItems,
 )
 from marquee_services.scoring.ranking import UserRanking
-from marquee_services.scoring.top_items import TopBatch
 from marquee_services.server.wire import (
     MAX_RETRIEVED,
     pack_floats,
@@ -166,7 +166,7 @@ def rank_response(
                 for name in names
             ],
             best=best,
-            top=_top_items(TopBatch.of(rankings, names)),
+            top=_top_items([ranking.top for ranking in rankings if ranking.top is not None]),
         )
     return pb.RankItemsResponse(
         release_id=release_id,
@@ -191,13 +191,13 @@ def _abstaining(rankings: Sequence[UserRanking], model: str) -> bytes:
     return pack_ints(np.array(found)) if found else b""
 
 
-def _top_items(top: TopBatch) -> pb.RankItemsResponse.TopItems:
+def _top_items(users: Sequence[TopItems]) -> pb.RankItemsResponse.TopItems:
     return pb.RankItemsResponse.TopItems(
-        items=pack_ints(top.items),
-        counts=pack_ints(top.counts),
-        scores=pack_floats(top.scores),
-        proposers=pack_ints(top.proposers),
-        user_biases=pack_floats(np.array(top.biases)),
+        items=pack_ints(np.concatenate([user.items for user in users])),
+        counts=pack_ints(np.array([len(user.items) for user in users])),
+        scores=pack_floats(np.concatenate([user.scores for user in users])),
+        proposers=pack_ints(np.concatenate([user.proposers for user in users])),
+        user_biases=pack_floats(np.array([user.bias for user in users])),
     )
 
 

@@ -11,22 +11,24 @@ import numpy as np
 from marquee_core.arrays import Bool, Float32, Int32
 from marquee_core.ratings import Profiles
 from marquee_core.retrieval.exact import Found
-from marquee_core.retrieval.top import TopRows, pad_rows, top_rows
+from marquee_core.retrieval.top import TopRows, top_rows
 from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.scorer import Approximates, Scorer, implements, score_pairs
 from marquee_services.errors import ModelNotFound
 from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.model_times import Timer
-from marquee_services.scoring.plan import BestItems, Query, RankingPlan
+from marquee_services.scoring.plan import BestItems, Query, RankingPlan, TopItems
+from marquee_services.scoring.top_items import own_best, proposers_of, top_items
 
 # These of a model's approximate scores are replaced by exact ones: the best of the sum, this many
 # times the requested number and so many more, and the model's own best, so many more than that.
-_SUM_FACTOR, _MARGIN = 2, 24
+_SUM_FACTOR, _MARGIN = 2, 12
 # Up to this number of candidates every model scores exactly.
 _MANY_CANDIDATES = 256
 # Plans whose scorers and sums are kept; there is about one for each page size in use.
 _MAX_RANKERS = 64
-_NONE: Found = np.empty(0, np.int32), np.empty(0, np.float32)
+_NO_SCORES: Float32 = np.empty(0, np.float32)
+_NONE: Found = np.empty(0, np.int32), _NO_SCORES
 
 
 @dataclass(frozen=True)
@@ -34,20 +36,21 @@ class UserRanking:
     """The ranking of one user's items.
 
     Attributes:
-        scores: The weighted sum of the models' scores of each item (float32, C).
-        best: Each model's own best items with their scores, best first, by the model's name.
+        scores: The weighted sum of the models' scores of each item (float32, C); without items if
+            the plan has a `top_count`.
+        best: Each model's own best items with their scores, best first, by the model's name; none
+            if the plan has a `top_count`.
         abstaining: The names of the models that cannot score the user; they are not in the sum.
         stars: The user's best items as scored by the plan's `stars_models`; None without any.
-        top: The plan's `top_count` best items of the whole ranking, best first (int32, n).
-        bias: The user's bias in the baseline, in stars; NaN if the plan has no `top_count`.
+        top: The plan's `top_count` best items of the whole ranking; none for a user whom a model
+            cannot score, because the sum lacks a part. None if the plan has no `top_count`.
     """
 
     scores: Float32
     best: Mapping[str, Found]
     abstaining: tuple[str, ...]
     stars: BestItems | None
-    top: Int32
-    bias: float
+    top: TopItems | None
 
 
 @dataclass(frozen=True)
@@ -73,13 +76,6 @@ class _Ranker:
     approximating: Mapping[str, Approximates]
     timer: Timer
     baseline: Baseline
-
-    def biases(self, profiles: Profiles) -> list[float]:
-        """The bias of each user in the baseline, in stars; NaN if the plan does not need them."""
-        if not self.plan.top_count:
-            return [np.nan] * len(profiles)
-        found: list[float] = self.baseline.user_bias(profiles).tolist()
-        return found
 
 
 class ScoresNotFinite(RuntimeError):
@@ -170,16 +166,15 @@ def _hidden_rows(queries: Sequence[Query], profiles: Profiles, engine: Engine) -
     for row, query in zip(hidden, queries, strict=True):
         if query.eligible is not None:
             row[~query.eligible] = -np.inf
-    new_only = np.array([query.new_only for query in queries])
-    if new_only.any():
+    new_only = [query.new_only for query in queries]
+    if all(new_only):
+        hidden[:, engine.unrated_items] = -np.inf
+        hidden[profiles.rows, profiles.items] = -np.inf
+    elif any(new_only):
         hidden[np.ix_(new_only, engine.unrated_items)] = -np.inf
-        rated = new_only[profiles.rows]
+        rated = np.array(new_only)[profiles.rows]
         hidden[profiles.rows[rated], profiles.items[rated]] = -np.inf
     return hidden
-
-
-def _masked(scores: Float32, hidden: Float32 | None) -> Float32:
-    return scores if hidden is None else scores + hidden
 
 
 def _rank_rows(
@@ -199,64 +194,118 @@ def _rank_rows(
     """
     if items is not None and not len(items):
         return [_nothing(ranker) for _ in range(len(profiles))]
-    outputs: dict[str, Float32] = {}
-    approximated: dict[str, Scorer] = {}
-    timer, shared = ranker.timer, ranker.shared if items is None else ranker.shared[items]
-    for name, scorer in ranker.scorers.items():
-        scores = None
-        if name in ranker.approximating and (items is None or len(items) > _MANY_CANDIDATES):
-            scores = timer.run(
-                name, "rank", ranker.approximating[name].approximate, profiles, items
-            )
-        if scores is not None:
-            approximated[name] = scorer
-            outputs[name] = scores
-        else:
-            outputs[name] = timer.run(name, "rank", scorer.score, profiles, items)
+    outputs, approximated = _outputs(profiles, items, ranker)
     sums, abstaining = _weighted_sums(outputs, ranker.weights)
-    best_count, stars_count = ranker.plan.best_count, ranker.plan.stars_count
-    top_count = ranker.plan.top_count
-    totals = _masked(sums + shared, hidden)
+    # What each model may show, and last the whole ranking: −∞ where an item is hidden.
+    shown = np.empty((len(outputs) + 1, *sums.shape), dtype=np.float32)
+    for place, scores in enumerate((*outputs.values(), sums)):
+        if hidden is None:
+            shown[place] = scores
+        else:
+            np.add(scores, hidden, out=shown[place])
+    shown[-1] += ranker.shared if items is None else ranker.shared[items]
+    exact = {}
     if approximated:
-        near_top = top_rows(totals, _SUM_FACTOR * max(best_count, stars_count) + _MARGIN)
-    rows = np.arange(len(sums))[:, None]
-    is_exact: dict[str, Bool] = {}
-    for name, scorer in approximated.items():
-        own_top = top_rows(_masked(outputs[name], hidden), best_count + _MARGIN)
-        marks = is_exact[name] = np.zeros(sums.shape, dtype=np.bool_)
-        for top in (near_top, own_top):
-            marks[rows, top.indexes] = True
-        marked = np.flatnonzero(marks)
-        width = outputs[name].shape[1]
-        places = pad_rows(marked // width, marked % width, len(marks)).indexes
-        chosen = _items_at(items, places)
-        exact = timer.run(name, "rank", score_pairs, scorer, profiles, chosen)
-        change = ranker.weights[name] * (exact - outputs[name][rows, places])
-        outputs[name][rows, places] = exact
-        sums[rows, places] += change
-        totals[rows, places] += change
-    best = _own_best(outputs, items, best_count, hidden)
+        exact = _score_exactly(profiles, items, ranker, approximated, outputs, sums, shown)
+    plan, rows = ranker.plan, np.arange(len(sums))[:, None]
+    top = top_rows(shown[-1], max(plan.stars_count, plan.top_count))
     stars: Sequence[BestItems | None] = [None] * len(sums)
-    top = top_rows(totals, max(stars_count, top_count))
     if ranker.stars_scorers:
-        places = top.indexes[:, :stars_count]
+        places = top.indexes[:, : plan.stars_count]
         # A model that ranked has scored these items already, unless it abstained.
         known = {
             name: scores[rows, places]
             for name, scores in outputs.items()
             if name in ranker.stars_scorers
             and not any(name in names for names in abstaining)
-            and (name not in is_exact or is_exact[name][rows, places].all())
+            and (name not in exact or exact[name][rows, places].all())
         }
-        shown = TopRows(_items_at(items, places), np.minimum(top.counts, stars_count))
-        stars = _stars(profiles, shown, ranker, known)
-    tops = [_items_at(items, top[row][:top_count]) for row in range(len(sums))]
-    return [
-        UserRanking(row, own, tuple(names), pool, best_items, bias)
-        for row, own, names, pool, best_items, bias in zip(
-            sums, best, abstaining, stars, tops, ranker.biases(profiles), strict=True
-        )
-    ]
+        to_score = TopRows(_items_at(items, places), np.minimum(top.counts, plan.stars_count))
+        stars = _stars(profiles, to_score, ranker, known)
+    own = dict(zip(outputs, own_best(shown[:-1], plan.best_count), strict=True))
+    if plan.top_count:
+        proposers = proposers_of([own[name] for name, _ in plan.weights], sums.shape[1])
+        counts = [0 if names else plan.top_count for names in abstaining]
+        tops = top_items(top, counts, sums, proposers, ranker.baseline.user_bias(profiles))
+        return [
+            UserRanking(_NO_SCORES, {}, tuple(names), best_items, found)
+            for names, best_items, found in zip(abstaining, stars, tops, strict=True)
+        ]
+    rankings = []
+    for place, row in enumerate(sums):
+        best = {
+            name: (_items_at(items, found[place]), outputs[name][place, found[place]])
+            for name, found in own.items()
+        }
+        rankings.append(UserRanking(row, best, tuple(abstaining[place]), stars[place], None))
+    return rankings
+
+
+def _outputs(
+    profiles: Profiles, items: Int32 | None, ranker: _Ranker
+) -> tuple[dict[str, Float32], Mapping[str, Scorer]]:
+    """The scores of the models that rank (float32, B × C), by name; approximate ones last.
+
+    Returns:
+        The scores, and the scorers of the models whose scores are approximate.
+    """
+    outputs: dict[str, Float32] = {}
+    rough: dict[str, Float32] = {}
+    for name, scorer in ranker.scorers.items():
+        if name in ranker.approximating and (items is None or len(items) > _MANY_CANDIDATES):
+            approximate = ranker.approximating[name].approximate
+            scores = ranker.timer.run(name, "rank", approximate, profiles, items)
+            if scores is not None:
+                rough[name] = scores
+                continue
+        outputs[name] = ranker.timer.run(name, "rank", scorer.score, profiles, items)
+    return outputs | rough, {name: ranker.scorers[name] for name in rough}
+
+
+def _score_exactly(
+    profiles: Profiles,
+    items: Int32 | None,
+    ranker: _Ranker,
+    approximated: Mapping[str, Scorer],
+    outputs: Mapping[str, Float32],
+    sums: Float32,
+    shown: Float32,
+) -> dict[str, Bool]:
+    """Replaces approximate scores by exact ones where an item is among the best.
+
+    Args:
+        profiles: The profiles of B users.
+        items: The items (int32, C); None for the whole catalogue.
+        ranker: Has the scorers.
+        approximated: The scorers of the models whose scores are approximate.
+        outputs: The scores of each model, approximate ones last; changed (float32, B × C).
+        sums: The weighted sums of the scores; changed (float32, B × C).
+        shown: The scores of each model and their total, −∞ where an item is hidden; changed
+            (float32, (models + 1) × B × C).
+
+    Returns:
+        Which scores of each of these models are exact (bool, B × C).
+    """
+    plan, (users, width) = ranker.plan, sums.shape
+    near_own = plan.best_count + _MARGIN
+    near_top = max(_SUM_FACTOR * max(plan.best_count, plan.stars_count) + _MARGIN, near_own)
+    count, rows = len(approximated) + 1, np.arange(users)[:, None]
+    near = top_rows(shown[-count:].reshape(-1, width), near_top).indexes.reshape(count, users, -1)
+    is_exact: dict[str, Bool] = {}
+    for place, (name, scorer) in enumerate(approximated.items()):
+        # An item that is near both tops is scored twice, which costs less than to find that out.
+        places = np.hstack([near[-1], near[place, :, :near_own]])
+        is_exact[name] = np.zeros(sums.shape, dtype=np.bool_)
+        is_exact[name][rows, places] = True
+        chosen = _items_at(items, places)
+        exact = ranker.timer.run(name, "rank", score_pairs, scorer, profiles, chosen)
+        change = ranker.weights[name] * (exact - outputs[name][rows, places])
+        outputs[name][rows, places] = exact
+        sums[rows, places] += change
+        shown[-1][rows, places] += change
+        own = shown[place - count]
+        own[rows, places] = np.where(np.isfinite(own[rows, places]), exact, -np.inf)
+    return is_exact
 
 
 def _items_at(items: Int32 | None, places: Int32) -> Int32:
@@ -266,10 +315,9 @@ def _items_at(items: Int32 | None, places: Int32) -> Int32:
 
 def _nothing(ranker: _Ranker) -> UserRanking:
     """The ranking of no items."""
-    none = np.empty(0, np.float32)
-    stars = BestItems(_NONE[0], dict.fromkeys(ranker.stars_scorers, none))
+    stars = BestItems(_NONE[0], dict.fromkeys(ranker.stars_scorers, _NO_SCORES))
     best = dict.fromkeys(ranker.scorers, _NONE)
-    return UserRanking(none, best, (), stars if ranker.stars_scorers else None, _NONE[0], np.nan)
+    return UserRanking(_NO_SCORES, best, (), stars if ranker.stars_scorers else None, None)
 
 
 def _stars(
@@ -307,13 +355,14 @@ def _weighted_sums(
     """
     sums = np.zeros_like(next(iter(outputs.values())))
     abstaining: list[list[str]] = [[] for _ in sums]
-    for name, scores in outputs.items():
-        unknown = np.isnan(scores[:, 0])
-        if unknown.any():
-            outputs[name] = np.where(unknown[:, None], np.float32(0), scores)
-            for row in np.flatnonzero(unknown).tolist():
+    unknown = np.isnan(np.array([scores[:, 0] for scores in outputs.values()]))
+    if unknown.any():
+        for name, rows in zip(list(outputs), unknown, strict=True):
+            outputs[name] = np.where(rows[:, None], np.float32(0), outputs[name])
+            for row in np.flatnonzero(rows).tolist():
                 abstaining[row].append(name)
-        sums += weights[name] * outputs[name]
+    for name, scores in outputs.items():
+        sums += weights[name] * scores
     _check_finite(sums, outputs)
     return sums, abstaining
 
@@ -327,33 +376,3 @@ def _check_finite(sums: Float32, outputs: Mapping[str, Float32]) -> None:
     if not np.isfinite(sums).all():
         names = [name for name, scores in outputs.items() if not np.isfinite(scores).all()]
         raise ScoresNotFinite(f"scores of {', '.join(names) or 'the sum'} are not finite")
-
-
-def _own_best(
-    outputs: Mapping[str, Float32],
-    items: Int32 | None,
-    best_count: int,
-    hidden: Float32 | None,
-) -> list[dict[str, Found]]:
-    """Selects the best items of each model for each user; see `_rank_rows` for the arguments.
-
-    A model that scores all items of a user alike has no best items.
-    """
-    best: list[dict[str, Found]] = [{} for _ in next(iter(outputs.values()))]
-    for name, scores in outputs.items():
-        masked = _masked(scores, hidden)
-        top = top_rows(masked, best_count)
-        values = scores[np.arange(len(scores))[:, None], top.indexes]
-        for row, count in enumerate(top.counts.tolist()):
-            own = values[row, :count]
-            if not count or (own[0] == own[-1] and _is_flat(masked[row])):
-                best[row][name] = _NONE
-            else:
-                best[row][name] = _items_at(items, top[row]), own
-    return best
-
-
-def _is_flat(scores: Float32) -> bool:
-    """Whether all scores above −∞ are equal."""
-    finite = scores[scores > -np.inf]
-    return bool(finite.min() == finite.max())

@@ -1,71 +1,79 @@
-"""Each user's best items by the whole ranking, and which models propose them."""
+"""Each model's own best items, and a user's best items by the whole ranking."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
-from marquee_core.arrays import Float32, Int32, Int64
+from marquee_core.arrays import Float32, Int32
+from marquee_core.retrieval.top import TopRows, top_rows
 from marquee_services.scoring.plan import TopItems
-from marquee_services.scoring.ranking import UserRanking
-
-_NONE: Int32 = np.empty(0, np.int32)
 
 
-@dataclass(frozen=True)
-class TopBatch:
-    """The best items of B users, one user after the other, each user's best first.
+def own_best(shown: Float32, count: int) -> list[TopRows]:
+    """The best items of each model for each user.
 
-    Attributes:
-        items: The item indexes (int32, n).
-        counts: The number of items of each user (int64, B).
-        scores: The weighted sum of the models' scores of each item (float32, n).
-        proposers: The models that have an item among their own best; see `TopItems` (int32, n).
-        biases: Each user's bias in the baseline, in stars.
+    A model that scores all items of a user alike has no best items.
+
+    Args:
+        shown: The scores of each model, −∞ where an item is hidden (float32, models × B × C).
+        count: The maximum number of best items.
     """
+    models, users, width = shown.shape
+    scores = shown.reshape(-1, width)
+    top = top_rows(scores, count)
+    if top.indexes.size:
+        rows, last = np.arange(len(scores)), np.maximum(top.counts - 1, 0)
+        is_level = scores[rows, top.indexes[:, 0]] == scores[rows, top.indexes[rows, last]]
+        for row in np.flatnonzero(is_level).tolist():
+            if top.counts[row] and _is_flat(scores[row]):
+                top.counts[row] = 0
+    indexes, counts = top.indexes.reshape(models, users, -1), top.counts.reshape(models, users)
+    return [TopRows(*own) for own in zip(indexes, counts, strict=True)]
 
-    items: Int32
-    counts: Int64
-    scores: Float32
-    proposers: Int32
-    biases: Sequence[float]
 
-    @classmethod
-    def of(cls, rankings: Sequence[UserRanking], models: Sequence[str]) -> TopBatch:
-        """Collects the best items of rankings that were made with a `top_count`.
+def _is_flat(scores: Float32) -> bool:
+    """Whether all scores above −∞ are equal."""
+    finite = scores[scores > -np.inf]
+    return bool(finite.min() == finite.max())
 
-        Users whom one of the models cannot score have none: the sum lacks a part.
 
-        Args:
-            rankings: The ranking of each user, of whom there is at least one.
-            models: The models that rank, at most `MAX_TOP_MODELS`.
-        """
-        tops = [_NONE if ranking.abstaining else ranking.top for ranking in rankings]
-        counts = np.array([len(top) for top in tops], dtype=np.int64)
-        items = np.concatenate(tops)
-        scores = [ranking.scores[top] for ranking, top in zip(rankings, tops, strict=True)]
-        # For all items of the catalogue, which models have them among their own best.
-        proposed = np.zeros((len(rankings), len(rankings[0].scores)), dtype=np.int32)
-        rows = np.arange(len(rankings))
-        for bit, name in enumerate(models):
-            best = [ranking.best[name][0] for ranking in rankings]
-            places = np.repeat(rows, [len(own) for own in best]), np.concatenate(best)
-            proposed[places] |= 1 << bit
-        return cls(
-            items,
-            counts,
-            np.concatenate(scores),
-            proposed[np.repeat(rows, counts), items],
-            [ranking.bias for ranking in rankings],
-        )
+def proposers_of(own: Sequence[TopRows], width: int) -> Int32:
+    """Which models have each item among their own best; see `TopItems` (int32, B × items).
 
-    def users(self) -> list[TopItems]:
-        """The best items of each user."""
-        ends = np.cumsum(self.counts).tolist()
-        return [
-            TopItems(self.items[start:end], self.scores[start:end], self.proposers[start:end], bias)
-            for (start, end), bias in zip(pairwise([0, *ends]), self.biases, strict=True)
-        ]
+    Args:
+        own: The best items of each model, at most `MAX_TOP_MODELS`.
+        width: The number of items of the catalogue.
+    """
+    proposers = np.zeros((len(own[0]), width), dtype=np.int32)
+    rows = np.arange(len(proposers))[:, None]
+    for bit, best in enumerate(own):
+        # A row is padded with its first item, which does no harm unless it has none.
+        if best.counts.all():
+            proposers[rows, best.indexes] |= 1 << bit
+        else:
+            found = best.counts > 0
+            proposers[rows[found], best.indexes[found]] |= 1 << bit
+    return proposers
+
+
+def top_items(
+    top: TopRows, limits: Sequence[int], sums: Float32, proposers: Int32, biases: Float32
+) -> list[TopItems]:
+    """The best items of each of B users by the whole ranking.
+
+    Args:
+        top: The best items.
+        limits: How many of them each user gets at most.
+        sums: The weighted sum of the models' scores of each item (float32, B × items).
+        proposers: From `proposers_of` (int32, B × items).
+        biases: Each user's bias in the baseline, in stars (float32, B).
+    """
+    rows = np.arange(len(sums))[:, None]
+    scores, models = sums[rows, top.indexes], proposers[rows, top.indexes]
+    counts = np.minimum(top.counts, limits).tolist()
+    return [
+        TopItems(top.indexes[row, :count], scores[row, :count], models[row, :count], bias)
+        for row, (count, bias) in enumerate(zip(counts, biases.tolist(), strict=True))
+    ]

@@ -7,8 +7,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import TypeAlias, TypeVar
 
-import numpy as np
-
 from marquee.v1 import scoring_service_pb2 as pb
 from marquee_core.arrays import Bool, Float32, Int32
 from marquee_services.errors import ReleaseNotFound
@@ -19,13 +17,11 @@ from marquee_services.scoring.converters import explain_response
 from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.plan import Query, RankingPlan
 from marquee_services.scoring.ranking import rank
-from marquee_services.scoring.top_items import TopBatch
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.micro_batcher import MicroBatcher, QueueFullError
 from marquee_services.server.queue_metrics import QueueMetrics
 
 _T = TypeVar("_T")
-_NO_SCORES = np.empty(0, np.float32)
 _ScoreKey: TypeAlias = tuple[Engine, tuple[str, ...]]
 _RankKey: TypeAlias = tuple[Engine, RankingPlan]
 
@@ -248,16 +244,11 @@ class LocalReplica:
         engine, plan = key
 
         def work() -> list[BackendRanking]:
-            rankings = rank(engine, queries, plan)
-            if plan.top_count:
-                tops = TopBatch.of(rankings, [name for name, _ in plan.weights]).users()
-                return [
-                    BackendRanking(_NO_SCORES, {}, list(found.abstaining), found.stars, top)
-                    for found, top in zip(rankings, tops, strict=True)
-                ]
             return [
-                BackendRanking(found.scores, dict(found.best), list(found.abstaining), found.stars)
-                for found in rankings
+                BackendRanking(
+                    found.scores, dict(found.best), list(found.abstaining), found.stars, found.top
+                )
+                for found in rank(engine, queries, plan)
             ]
 
         return await self._run(engine, work, timeout)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from marquee_core.arrays import Float32
+from marquee_core.arrays import Float32, Int32
 from marquee_core.errors import ArtifactError
 from marquee_core.output import Output
 from marquee_core.ratings import Profiles
@@ -52,18 +52,18 @@ class RoughScorer:
 
     output = Output.AFFINITY
 
-    def score(self, profiles: Profiles, items: object = None) -> Float32:
+    def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
         """The number of ratings for every item; users without any cannot be scored."""
         counts = np.where(profiles.counts > 0, profiles.counts, np.nan).astype(np.float32)
-        return np.repeat(counts[:, None], len(RATED), axis=1)
+        return np.repeat(counts[:, None], len(RATED if items is None else items), axis=1)
 
     def similarities(self, item: int) -> Float32 | None:
         """None."""
         return None
 
-    def approximate(self, profiles: Profiles) -> Float32 | None:
+    def approximate(self, profiles: Profiles, items: Int32 | None = None) -> Float32 | None:
         """As `score`."""
-        return self.score(profiles)
+        return self.score(profiles, items)
 
 
 @pytest.fixture(params=OUTPUTS, ids=[output.value for output in OUTPUTS])
@@ -162,6 +162,9 @@ def test_abilities_are_those_of_the_model(inner: ToyScorer) -> None:
     assert scores is not None
     assert scores[0].tolist() == [0, 4, 0, 4, 4, 0, 4, 0, 0]
     assert np.isnan(scores[1]).all()
+    some = rough.approximate(DATA.matrix.profiles([0]), np.array([8, 3, 6], np.int32))
+    assert some is not None
+    assert some.tolist() == [[0, 4, 4]]
     assert rough.similarities(3) is None
 
 

@@ -55,7 +55,7 @@ def without_models(
         blends: The blends.
         left_out: The names of the models to leave out.
     """
-    out = left_out.intersection(blends.models())
+    out = left_out.intersection(blends.models()) if left_out else left_out
     if not out:
         return blends
 
