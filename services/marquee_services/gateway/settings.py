@@ -98,6 +98,12 @@ class GatewaySettings(ServerSettings):
     min_computing: int = setting(
         8, "Fewest answers to single calls that may be computed at once.", low=1
     )
+    min_in_flight: int = setting(
+        32,
+        "Calls whose answers must be computed, computing or waiting, up to which none is refused: "
+        "as many as a caller with one connection may have in flight.",
+        low=0,
+    )
     latency_tolerance: float = setting(
         2.5,
         "How many times the 99th percentile without load that of answers under load may be.",

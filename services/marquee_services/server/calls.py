@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -19,6 +20,10 @@ _TURNS = 6
 # The calls that may arrive, and be refused, for each answer that is computed. With more, refusals
 # would leave no time for answers where many times as much is offered as can be answered.
 _ENOUGH_ARRIVED = 5
+
+ARRIVED: ContextVar[float] = ContextVar("arrived", default=0.0)
+"""When the call of the current task arrived, by `time.perf_counter`, if it waited before it began;
+otherwise 0."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +164,7 @@ class ObservedCall:
         self.begun = False
 
     def __enter__(self) -> Self:
-        self._start = time.perf_counter()
+        self._start = ARRIVED.get() or time.perf_counter()
         return self
 
     def identify(self, name: str) -> None:

@@ -1,0 +1,199 @@
+"""Whom the limit serves, lets wait and refuses, in front of a simulated server.
+
+The server works on one thing at a time. An answer takes 2 ms of it and 6 ms besides; a refusal
+takes 0.2 ms. So it can give 500 answers a second, and without load one takes 8 ms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marquee_services.errors import Busy
+from marquee_services.server.adaptive_limit import AdaptiveLimit
+from server.virtual_time import run_virtually
+
+_ANSWER_S, _BESIDES_S, _REFUSAL_S = 0.002, 0.006, 0.0002
+_PEAK = 1 / _ANSWER_S
+_IN_FLIGHT = 32
+
+
+@dataclass
+class Outcome:
+    """How calls ended: when each began, and how long it took, in seconds."""
+
+    answers: list[tuple[float, float]] = field(default_factory=list)
+    refusals: list[tuple[float, float]] = field(default_factory=list)
+
+    def since(self, start: float) -> Outcome:
+        """Only the calls that began after a time."""
+        return Outcome(
+            [call for call in self.answers if call[0] >= start],
+            [call for call in self.refusals if call[0] >= start],
+        )
+
+    @staticmethod
+    def p99(calls: list[tuple[float, float]]) -> float:
+        """The 99th percentile of how long calls took."""
+        return float(np.percentile([seconds for _, seconds in calls], 99))
+
+
+class Server:
+    """A server behind the limit."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.limit = AdaptiveLimit(
+            8, 256, tolerance=2.5, unhurried_s=0.0, in_flight=_IN_FLIGHT, clock=self._loop.time
+        )
+        self.outcome = Outcome()
+        self.most_in_flight = 0
+        self._busy_until = 0.0
+
+    async def call(self) -> bool:
+        """Makes a call, and returns whether it was answered."""
+        start = self._loop.time()
+        try:
+            async with self.limit.admit("call"):
+                in_flight = int(self.limit.in_progress) + self.limit.waiting
+                self.most_in_flight = max(self.most_in_flight, in_flight)
+                await self._work(_ANSWER_S)
+                await asyncio.sleep(_BESIDES_S)
+        except Busy:
+            await self._work(_REFUSAL_S)
+            self.outcome.refusals.append((start, self._loop.time() - start))
+            return False
+        self.outcome.answers.append((start, self._loop.time() - start))
+        return True
+
+    async def closed(self, callers: int, seconds: float) -> None:
+        """Each of some callers makes its next call as soon as the one before has ended."""
+        end = self._loop.time() + seconds
+
+        async def caller() -> None:
+            while self._loop.time() < end:
+                await self.call()
+
+        await asyncio.gather(*(caller() for _ in range(callers)))
+
+    async def open(self, rate: float, seconds: float, seed: int = 0) -> None:
+        """Calls arrive at random, at so many a second on average."""
+        pauses = np.random.default_rng(seed).exponential(1 / rate, int(rate * seconds))
+        calls = []
+        for pause in pauses:
+            await asyncio.sleep(float(pause))
+            calls.append(asyncio.create_task(self.call()))
+        await asyncio.gather(*calls)
+
+    async def _work(self, seconds: float) -> None:
+        self._busy_until = max(self._busy_until, self._loop.time()) + seconds
+        await asyncio.sleep(self._busy_until - self._loop.time())
+
+
+async def _after_calm() -> Server:
+    """A server that has been used a little, so it knows how long an answer takes without load."""
+    server = Server()
+    await server.open(0.1 * _PEAK, 3)
+    server.outcome = Outcome()
+    return server
+
+
+@given(callers=st.integers(1, _IN_FLIGHT), seconds=st.floats(0.5, 3))
+@settings(max_examples=10, deadline=None)
+def test_an_eager_caller_is_served(callers: int, seconds: float) -> None:
+    """Callers who wait for each answer are never refused up to the calls in flight for that."""
+
+    async def main() -> Outcome:
+        server = await _after_calm()
+        await server.closed(callers, seconds)
+        return server.outcome
+
+    outcome = run_virtually(main())
+    assert not outcome.refusals
+    possible = min(_PEAK, callers / (_ANSWER_S + _BESIDES_S))
+    assert len(outcome.answers) >= 0.9 * possible * seconds
+
+
+@given(factor=st.floats(2.5, 8), seed=st.integers(0, 100))
+@settings(max_examples=10, deadline=None)
+def test_overload_costs_neither_answers_nor_time(factor: float, seed: int) -> None:
+    """Whatever is offered: goodput, the latency of answers, and that of refusals."""
+
+    async def main() -> tuple[Outcome, Outcome]:
+        server = await _after_calm()
+        calm = server.outcome
+        await server.open(0.1 * _PEAK, 3)
+        calm, server.outcome = server.outcome, Outcome()
+        start = asyncio.get_running_loop().time()
+        await server.open(factor * _PEAK, 3, seed)
+        return calm, server.outcome.since(start + 1)
+
+    calm, loaded = run_virtually(main())
+    assert len(loaded.answers) >= 0.65 * _PEAK * 2
+    assert loaded.p99(loaded.answers) <= 3 * calm.p99(calm.answers)
+    print(factor, len(loaded.answers) / _PEAK / 2, loaded.p99(loaded.answers), calm.p99(calm.answers), loaded.p99(loaded.refusals), len(loaded.refusals))
+
+
+def test_after_overload_everything_is_answered_at_once() -> None:
+    """A second after overload has ended, no call is refused and none is slow."""
+
+    async def main() -> Outcome:
+        server = await _after_calm()
+        await server.open(5 * _PEAK, 2)
+        server.outcome = Outcome()
+        await asyncio.sleep(1)
+        await server.open(0.3 * _PEAK, 2)
+        return server.outcome
+
+    outcome = run_virtually(main())
+    assert not outcome.refusals
+    assert outcome.p99(outcome.answers) < 3 * (_ANSWER_S + _BESIDES_S)
+
+
+def test_an_eager_caller_is_served_after_overload() -> None:
+    """Whoever is merely eager is not taken for the overload that went before."""
+
+    async def main() -> Outcome:
+        server = await _after_calm()
+        await server.open(5 * _PEAK, 2)
+        server.outcome = Outcome()
+        await server.closed(_IN_FLIGHT, 5)
+        return server.outcome.since(asyncio.get_running_loop().time() - 2)
+
+    outcome = run_virtually(main())
+    assert not outcome.refusals
+    assert len(outcome.answers) > 0.9 * _PEAK * 2
+
+
+def test_more_callers_than_are_served_take_little_time_with_refusals() -> None:
+    """Twice as many eager callers: those that are refused wait before, so they come back seldom."""
+
+    async def main() -> Outcome:
+        server = await _after_calm()
+        await server.closed(2 * _IN_FLIGHT, 3)
+        return server.outcome
+
+    outcome = run_virtually(main())
+    assert len(outcome.answers) > 0.7 * _PEAK * 3
+
+
+@given(rates=st.lists(st.floats(1, 4_000), min_size=1, max_size=4), seed=st.integers(0, 100))
+@settings(max_examples=15, deadline=None)
+def test_every_call_ends_and_leaves_nothing(rates: list[float], seed: int) -> None:
+    """Under any load each call is answered or refused, and afterwards none is in progress."""
+
+    async def main() -> tuple[Server, int]:
+        server, begun = Server(), 0
+        for rate in rates:
+            await server.open(rate, 0.5, seed)
+            begun += int(rate * 0.5)
+        return server, begun
+
+    server, begun = run_virtually(main())
+    assert len(server.outcome.answers) + len(server.outcome.refusals) == begun
+    assert (server.limit.in_progress, server.limit.waiting) == (0, 0)
+    assert server.limit.refused == len(server.outcome.refusals)
