@@ -20,6 +20,8 @@ from server.virtual_time import run_virtually
 _ANSWER_S, _BESIDES_S, _REFUSAL_S = 0.002, 0.006, 0.0002
 _PEAK = 1 / _ANSWER_S
 _IN_FLIGHT = 32
+# More calls than this do not reach the server: 8 connections with 32 streams each.
+_STREAMS = 256
 
 
 @dataclass
@@ -51,24 +53,28 @@ class Server:
             8, 256, tolerance=2.5, unhurried_s=0.0, in_flight=_IN_FLIGHT, clock=self._loop.time
         )
         self.outcome = Outcome()
-        self.most_in_flight = 0
+        self.held_back = 0
+        self._calls = 0
         self._busy_until = 0.0
 
-    async def call(self) -> bool:
-        """Makes a call, and returns whether it was answered."""
+    async def call(self) -> None:
+        """Makes a call, and records how it ended."""
+        if self._calls == _STREAMS:
+            self.held_back += 1
+            return
         start = self._loop.time()
+        self._calls += 1
         try:
             async with self.limit.admit("call"):
-                in_flight = int(self.limit.in_progress) + self.limit.waiting
-                self.most_in_flight = max(self.most_in_flight, in_flight)
                 await self._work(_ANSWER_S)
                 await asyncio.sleep(_BESIDES_S)
         except Busy:
             await self._work(_REFUSAL_S)
             self.outcome.refusals.append((start, self._loop.time() - start))
-            return False
-        self.outcome.answers.append((start, self._loop.time() - start))
-        return True
+        else:
+            self.outcome.answers.append((start, self._loop.time() - start))
+        finally:
+            self._calls -= 1
 
     async def closed(self, callers: int, seconds: float) -> None:
         """Each of some callers makes its next call as soon as the one before has ended."""
@@ -102,8 +108,8 @@ async def _after_calm() -> Server:
     return server
 
 
-@given(callers=st.integers(1, _IN_FLIGHT), seconds=st.floats(0.5, 3))
-@settings(max_examples=10, deadline=None)
+@given(callers=st.integers(1, _IN_FLIGHT), seconds=st.floats(0.5, 1.5))
+@settings(max_examples=8, deadline=None)
 def test_an_eager_caller_is_served(callers: int, seconds: float) -> None:
     """Callers who wait for each answer are never refused up to the calls in flight for that."""
 
@@ -118,24 +124,38 @@ def test_an_eager_caller_is_served(callers: int, seconds: float) -> None:
     assert len(outcome.answers) >= 0.9 * possible * seconds
 
 
-@given(factor=st.floats(2.5, 8), seed=st.integers(0, 100))
-@settings(max_examples=10, deadline=None)
-def test_overload_costs_neither_answers_nor_time(factor: float, seed: int) -> None:
-    """Whatever is offered: goodput, the latency of answers, and that of refusals."""
+@given(factor=st.floats(3, 10), seed=st.integers(0, 100))
+@settings(max_examples=4, deadline=None)
+def test_answers_stay_fast_and_many_under_overload(factor: float, seed: int) -> None:
+    """Answers take at most three times as long as without load; most of the time goes to them."""
 
     async def main() -> tuple[Outcome, Outcome]:
         server = await _after_calm()
-        calm = server.outcome
-        await server.open(0.1 * _PEAK, 3)
+        await server.open(0.1 * _PEAK, 2)
         calm, server.outcome = server.outcome, Outcome()
         start = asyncio.get_running_loop().time()
-        await server.open(factor * _PEAK, 3, seed)
+        await server.open(factor * _PEAK, 2, seed)
         return calm, server.outcome.since(start + 1)
 
     calm, loaded = run_virtually(main())
-    assert len(loaded.answers) >= 0.65 * _PEAK * 2
+    assert len(loaded.answers) >= 0.75 * _PEAK
     assert loaded.p99(loaded.answers) <= 3 * calm.p99(calm.answers)
-    print(factor, len(loaded.answers) / _PEAK / 2, loaded.p99(loaded.answers), calm.p99(calm.answers), loaded.p99(loaded.refusals), len(loaded.refusals))
+    # As many as there are streams, refused at the rate of two for each answer.
+    assert loaded.p99(loaded.refusals) <= 1.1 * _STREAMS / (2 * _PEAK)
+
+
+def test_refusals_come_soon_where_there_is_time_for_them() -> None:
+    """At twice the peak a call that is refused has waited for a few times an answer's time."""
+
+    async def main() -> Outcome:
+        server = await _after_calm()
+        await server.open(2 * _PEAK, 3)
+        return server.outcome
+
+    outcome = run_virtually(main())
+    assert outcome.refusals
+    assert np.median([seconds for _, seconds in outcome.refusals]) < 0.05
+    assert len(outcome.answers) >= 0.8 * _PEAK * 3
 
 
 def test_after_overload_everything_is_answered_at_once() -> None:
@@ -143,10 +163,10 @@ def test_after_overload_everything_is_answered_at_once() -> None:
 
     async def main() -> Outcome:
         server = await _after_calm()
-        await server.open(5 * _PEAK, 2)
+        await server.open(5 * _PEAK, 1)
         server.outcome = Outcome()
         await asyncio.sleep(1)
-        await server.open(0.3 * _PEAK, 2)
+        await server.open(0.3 * _PEAK, 1)
         return server.outcome
 
     outcome = run_virtually(main())
@@ -159,41 +179,42 @@ def test_an_eager_caller_is_served_after_overload() -> None:
 
     async def main() -> Outcome:
         server = await _after_calm()
-        await server.open(5 * _PEAK, 2)
+        await server.open(5 * _PEAK, 1)
         server.outcome = Outcome()
-        await server.closed(_IN_FLIGHT, 5)
-        return server.outcome.since(asyncio.get_running_loop().time() - 2)
+        await server.closed(_IN_FLIGHT, 2.5)
+        return server.outcome.since(asyncio.get_running_loop().time() - 1)
 
     outcome = run_virtually(main())
     assert not outcome.refusals
-    assert len(outcome.answers) > 0.9 * _PEAK * 2
+    assert len(outcome.answers) > 0.9 * _PEAK
 
 
-def test_more_callers_than_are_served_take_little_time_with_refusals() -> None:
-    """Twice as many eager callers: those that are refused wait before, so they come back seldom."""
+def test_refusals_leave_most_of_the_time_to_answers() -> None:
+    """Of twice as many eager callers many are refused and come back, but only after a while."""
 
     async def main() -> Outcome:
         server = await _after_calm()
-        await server.closed(2 * _IN_FLIGHT, 3)
+        await server.closed(2 * _IN_FLIGHT, 2)
         return server.outcome
 
     outcome = run_virtually(main())
-    assert len(outcome.answers) > 0.7 * _PEAK * 3
+    assert len(outcome.answers) > 0.75 * _PEAK * 2
 
 
-@given(rates=st.lists(st.floats(1, 4_000), min_size=1, max_size=4), seed=st.integers(0, 100))
-@settings(max_examples=15, deadline=None)
+@given(rates=st.lists(st.floats(1, 4_000), min_size=1, max_size=3), seed=st.integers(0, 100))
+@settings(max_examples=8, deadline=None)
 def test_every_call_ends_and_leaves_nothing(rates: list[float], seed: int) -> None:
     """Under any load each call is answered or refused, and afterwards none is in progress."""
 
-    async def main() -> tuple[Server, int]:
-        server, begun = Server(), 0
+    async def main() -> Server:
+        server = Server()
         for rate in rates:
-            await server.open(rate, 0.5, seed)
-            begun += int(rate * 0.5)
-        return server, begun
+            await server.open(rate, 0.3, seed)
+        return server
 
-    server, begun = run_virtually(main())
-    assert len(server.outcome.answers) + len(server.outcome.refusals) == begun
+    server = run_virtually(main())
+    begun = sum(int(rate * 0.3) for rate in rates)
+    ended = len(server.outcome.answers) + len(server.outcome.refusals)
+    assert ended == begun - server.held_back
     assert (server.limit.in_progress, server.limit.waiting) == (0, 0)
     assert server.limit.refused == len(server.outcome.refusals)

@@ -58,9 +58,9 @@ class Overload:
         if calls + waiting < self._few:
             return
         if now >= self._until:
-            is_short = waiting < max(_LEAST_QUEUE, _QUEUE_PER_LIMIT * limit)
-            if is_short and now - self._full_since < _INTERVAL_S:
-                return
             has_come_back = now - self._until < _CALM_S
+            is_short = waiting < max(_LEAST_QUEUE, _QUEUE_PER_LIMIT * limit)
+            if is_short and now - self._full_since < _INTERVAL_S and not has_come_back:
+                return
             self._calm_s = min(2 * self._calm_s, _LONGEST_CALM_S) if has_come_back else _CALM_S
         self._until = now + self._calm_s

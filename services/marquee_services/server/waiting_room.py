@@ -13,8 +13,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-# Refusals a second: each costs as much as a stored answer, so more would take the time of answers.
-_REFUSALS_PER_S = 1_000.0
+# Refusals for each call that ends, and a second: a refusal costs as much as a stored answer, so more
+# would take the time of answers where many times as much is offered as can be answered.
+_REFUSALS_PER_CALL, _REFUSALS_PER_S = 2.0, 200.0
 # The refusals that may be made up for at once after there were none.
 _MOST_SAVED = 20.0
 # Calls that are to be refused are looked for no more often than this.
@@ -105,6 +106,7 @@ class WaitingRoom:
         """
         self.in_progress -= cost
         self.calls -= 1
+        self._allowed += _REFUSALS_PER_CALL
         self.settle()
 
     def change(self, before: float, after: float) -> None:
@@ -113,33 +115,34 @@ class WaitingRoom:
 
     def settle(self) -> None:
         """Begins the calls that there is room for, and refuses those that are to be refused."""
-        is_overloaded = self._is_overloaded()
+        is_overloaded, now = self._is_overloaded(), self._clock()
         while self._waiting:
             turn = next(reversed(self._waiting) if is_overloaded else iter(self._waiting))
-            cost = self._waiting[turn].cost
+            waiter = self._waiting[turn]
             if turn.done():  # Its caller has given up.
                 del self._waiting[turn]
-            elif self._fits(cost):
+            elif self._fits(waiter.cost) and not (is_overloaded and now >= waiter.until):
                 del self._waiting[turn]
-                self._begin(cost)
+                self._begin(waiter.cost)
                 turn.set_result(None)
             else:
                 break
         if is_overloaded and self._waiting:
-            self._refuse_oldest()
+            self._refuse_oldest(now)
 
-    def _refuse_oldest(self) -> None:
-        now = self._clock()
+    def _refuse_oldest(self, now: float) -> None:
         earned = (now - self._allowed_at) * _REFUSALS_PER_S
         self._allowed, self._allowed_at = min(_MOST_SAVED, self._allowed + earned), now
         while self._waiting:
             turn, waiter = next(iter(self._waiting.items()))
-            if not turn.done() and (self._allowed < 1 or now < waiter.until):
+            # Where nothing is in progress, refusals take time from nothing.
+            must_save = self._allowed < 1 and self.calls
+            if not turn.done() and (must_save or now < waiter.until):
                 self._look_again(max(waiter.until - now, (1 - self._allowed) / _REFUSALS_PER_S))
                 return
             del self._waiting[turn]
             if not turn.done():
-                self._allowed -= 1
+                self._allowed = max(0.0, self._allowed - 1)
                 turn.set_exception(Refused())
 
     def _look_again(self, seconds: float) -> None:
