@@ -91,8 +91,8 @@ class GatewaySettings(ServerSettings):
     )
     max_computing: int = setting(
         256,
-        "Most answers to single calls that are computed at once. Under overload the limit adapts to "
-        "the latency; calls that wait for too long are refused with RESOURCE_EXHAUSTED.",
+        "Most answers to single calls that are computed at once. Under overload the limit adapts "
+        "to the latency; calls that wait for too long are refused with RESOURCE_EXHAUSTED.",
         low=1,
     )
     min_computing: int = setting(

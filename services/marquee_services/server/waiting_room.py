@@ -13,9 +13,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-# Refusals for each call that ends, and a second: a refusal costs as much as a stored answer, so more
-# would take the time of answers where many times as much is offered as can be answered.
-_REFUSALS_PER_CALL, _REFUSALS_PER_S = 2.0, 200.0
+# Refusals for each call that ends, and a second: a refusal costs as much as a stored answer, so
+# more would take the time of answers where many times as much is offered as can be answered.
+_REFUSALS_PER_CALL, _REFUSALS_PER_S = 2.0, 50.0
 # The refusals that may be made up for at once after there were none.
 _MOST_SAVED = 20.0
 # Calls that are to be refused are looked for no more often than this.
