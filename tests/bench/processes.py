@@ -54,7 +54,7 @@ class Services(ProcessGroup):
                         for name, process in self.processes.items()
                     }
                     # The bench measures what the servers can do, and asks for more than that.
-                    limits = {"min-computing": "256", "max-streams": "256"}
+                    limits = {"min-in-flight": "1024", "max-streams": "256"}
                     options |= limits | dict(gateway_options or {})
                 start = time.perf_counter()
                 process = ServiceProcess(service, options, logs / f"{service}.log")

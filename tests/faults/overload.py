@@ -186,7 +186,7 @@ def main() -> int:
         # The limits of the settings are what is tested, unlike in the bench.
         defaults = GatewaySettings()
         limits = {
-            "min-computing": str(defaults.min_computing),
+            "min-in-flight": str(defaults.min_in_flight),
             "max-streams": str(defaults.max_streams),
         }
         with Services(arguments.store, folder / "logs", limits) as services:

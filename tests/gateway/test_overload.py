@@ -52,6 +52,7 @@ async def test_a_refusal_has_a_reason_and_a_delay(services: Any) -> None:
         services,
         min_computing=1,
         max_computing=1,
+        min_in_flight=1,
         max_streams=100,
         answer_cache_mib=0,
         precomputed_pages=False,
@@ -95,7 +96,7 @@ async def test_a_refusal_before_the_request_is_read_is_like_any_other(services: 
     request = pb.PredictRatingsRequest(subject=Subject(user_id="u7"), item_ids=["i1"])
     await stub.PredictRatings(request, timeout=TIMEOUT_S)
     async with gateway.computing.admit("a large one", cost=1_000):
-        gateway.computing.refused_at = float("inf")  # As if a call had been refused just now.
+        gateway.computing._overload._until = float("inf")  # As if there had long been overload.
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.PredictRatings(
                 request, timeout=TIMEOUT_S, metadata=(("x-request-id", "call-1"),)

@@ -100,7 +100,7 @@ async def test_calls_that_do_not_use_the_limit_do_not_raise_it() -> None:
 
 
 async def test_a_short_burst_waits_and_a_lasting_queue_is_refused() -> None:
-    """Calls beyond the limit are answered in a burst; once the queue lasts, they are refused."""
+    """Calls beyond the limit are answered in a burst; if the queue lasts, they are refused."""
     clock = Clock()
     limit = new_limit(clock)
     gate, answered = asyncio.Event(), list[int]()
@@ -112,30 +112,45 @@ async def test_a_short_burst_waits_and_a_lasting_queue_is_refused() -> None:
 
     burst = [asyncio.create_task(call(n)) for n in range(12)]
     await asyncio.sleep(0)
-    assert (limit.in_progress, limit.refused) == (8, 0)
-    clock.now += 0.2
-    with pytest.raises(Busy) as caught:
-        await call(99)
-    assert caught.value.retry_after_s > 0
+    clock.now += 0.05
+    assert (limit.in_progress, limit.waiting) == (8, 4)
     gate.set()
     await asyncio.gather(*burst)
-    assert sorted(answered) == list(range(12))
+    assert answered == list(range(12))
+    gate.clear()
+    lasting = [asyncio.create_task(call(n)) for n in range(12)]
+    await asyncio.sleep(0)
+    clock.now += 0.2
+    late = asyncio.create_task(call(12))
+    results = await asyncio.gather(*lasting[8:], return_exceptions=True)
+    assert limit.is_overloaded
+    assert all(isinstance(result, Busy) and result.retry_after_s > 0 for result in results)
+    gate.set()
+    await asyncio.gather(*lasting[:8], late)
     assert limit.in_progress == 0
 
 
-async def test_the_queue_of_a_burst_is_bounded() -> None:
-    """Beyond the limit and the queue, calls are refused at once and none is lost."""
+async def test_the_queue_is_bounded() -> None:
+    """A burst that many calls would have to wait for is overload, and beyond it none waits."""
     limit = new_limit(Clock())
+    gate = asyncio.Event()
 
     async def call() -> None:
         async with limit.admit("call"):
-            for _ in range(100):
-                await asyncio.sleep(0)
+            await gate.wait()
 
-    results = await asyncio.gather(*(call() for _ in range(100)), return_exceptions=True)
-    refused = [result for result in results if isinstance(result, Busy)]
-    assert len(refused) == 100 - 8 - 64
-    assert all(result is None for result in results if not isinstance(result, Busy))
+    calls = [asyncio.create_task(call()) for _ in range(8 + 64)]
+    await asyncio.sleep(0)
+    assert not limit.is_overloaded
+    calls += [asyncio.create_task(call()) for _ in range(1_000)]
+    await asyncio.sleep(0)
+    assert limit.is_overloaded
+    assert (limit.in_progress, limit.waiting) == (8, 1_024)
+    assert limit.refused == len(calls) - 8 - 1_024
+    gate.set()
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert sum(isinstance(result, Busy) for result in results) == limit.refused
+    assert results.count(None) == len(calls) - limit.refused
 
 
 async def test_a_call_that_would_come_too_late_is_refused_under_load_only() -> None:
@@ -146,18 +161,89 @@ async def test_a_call_that_would_come_too_late_is_refused_under_load_only() -> N
         await run(limit, clock, 4, 0.06)
     async with limit.admit("call", seconds_left=0.01):
         pass
-    async with limit.admit("call", cost=limit.limit):
-        clock.now += 0.01
-        waiting = asyncio.create_task(limit.admit("call").__aenter__())
-        await asyncio.sleep(0)
-        clock.now += 0.5
-        with pytest.raises(Busy):
-            await limit.admit("call").__aenter__()
-    await waiting
+    limit.refused_at = clock()
     with pytest.raises(Busy):
         await limit.admit("call", seconds_left=0.01).__aenter__()
     async with limit.admit("call", seconds_left=10):
         pass
+
+
+async def test_under_overload_the_newest_goes_first_and_the_oldest_is_refused() -> None:
+    """Those that wait are begun while they are young, and refused when they have waited enough."""
+    clock = Clock()
+    limit = new_limit(clock, least=1, most=1)
+    gates, begun = [asyncio.Event() for _ in range(8)], list[int]()
+
+    async def call(number: int) -> None:
+        async with limit.admit("call"):
+            begun.append(number)
+            await gates[number].wait()
+
+    old = [asyncio.create_task(call(number)) for number in range(5)]
+    await asyncio.sleep(0)
+    clock.now += 0.12
+    young = [asyncio.create_task(call(number)) for number in range(5, 8)]
+    results = await asyncio.gather(*old[1:], return_exceptions=True)
+    assert all(isinstance(result, Busy) for result in results)
+    gates[0].set()
+    await old[0]
+    clock.now += 0.02
+    gates[7].set()
+    await young[2]
+    assert begun == [0, 7, 6]
+    clock.now += 0.05
+    gates[6].set()
+    with pytest.raises(Busy):
+        await young[0]
+    await young[1]
+    assert begun == [0, 7, 6]
+
+
+async def test_with_few_calls_in_flight_there_is_no_overload() -> None:
+    """However long calls wait, those of a caller who waits for each are begun in their order."""
+    clock = Clock()
+    limit = AdaptiveLimit(
+        1, 64, tolerance=2.0, unhurried_s=0.001, in_flight=6, first=1, clock=clock
+    )
+    gate, begun = asyncio.Event(), list[int]()
+
+    async def call(number: int) -> None:
+        async with limit.admit("call", cost=4):
+            begun.append(number)
+            await gate.wait()
+
+    calls = []
+    for number in range(6):
+        calls.append(asyncio.create_task(call(number)))
+        await asyncio.sleep(0)
+        clock.now += 1
+    assert not limit.is_overloaded
+    gate.set()
+    await asyncio.gather(*calls)
+    assert begun == list(range(6))
+    assert limit.refused == 0
+
+
+async def test_a_place_taken_early_is_used_or_given_up() -> None:
+    """A call that waited before its request was read begins at once, whatever it turns out to cost.
+
+    Its place is free again if it needs none, or if the request does not arrive soon.
+    """
+    limit = new_limit(Clock())
+    async with limit.early_place("call"):
+        assert limit.in_progress == 1
+        async with limit.admit("call", cost=3):
+            assert limit.in_progress == 3
+        assert limit.in_progress == 0
+    async with limit.early_place("call"):
+        pass
+    assert limit.in_progress == 0
+    async with limit.early_place("call"):
+        while limit.in_progress:  # It is not used.
+            await asyncio.sleep(0.01)
+        async with limit.admit("call"):
+            assert limit.in_progress == 1
+    assert limit.in_progress == 0
 
 
 async def test_a_caller_who_gives_up_leaves_no_trace() -> None:

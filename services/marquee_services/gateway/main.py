@@ -223,6 +223,7 @@ async def start(
         settings.max_computing,
         settings.latency_tolerance,
         settings.unhurried_latency,
+        settings.min_in_flight,
     )
     metrics.watch_limit(computing)
     batch_lane = BatchLane(
@@ -285,7 +286,7 @@ async def start(
             reloader,
             request_limits=REQUEST_LIMITS,
             exempt=frozenset({"GetStatus"}),
-            refuse_unread=servicer.refuse_unread,
+            wait_unread=servicer.wait_unread,
         )
     except BaseException:
         if feedback is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import recommender_service_pb2_grpc, types_pb2
@@ -90,20 +90,21 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         self._stored_share = 1.0
         self._answers = {origin: metrics.answers.labels(origin) for origin in AnswerOrigin}
 
-    def refuse_unread(self, method: str) -> None:
-        """Refuses a call before its request is read, if it would be refused all the same.
+    def wait_unread(self, method: str) -> AbstractAsyncContextManager[None] | None:
+        """Where a call waits before its request is read, if it would have to wait all the same.
 
         Args:
             method: The name of the method.
 
-        Raises:
-            Busy: Too many answers are being computed, and hardly any call needs no computation.
+        Returns:
+            What surrounds the call; None if it need not wait, or may need no computation.
         """
         is_computed = method in _COMPUTED or (
             method == "Recommend" and self._stored_share < _FEW_STORED
         )
-        if is_computed:
-            self._computing.refuse_if_full()
+        if is_computed and self._computing.must_wait:
+            return self._computing.early_place(method)
+        return None
 
     async def Recommend(  # type: ignore[override]  # the interceptor sends serialised responses
         self, request: pb.RecommendRequest, context: Context
@@ -118,7 +119,7 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
             self._answers[origin].inc()
             return message
         # Reasons cost about as much as the ranking, and are the first to go.
-        without_reasons, in_short = self._computing.has_overload, self._computing.is_exhausted
+        without_reasons, in_short = self._computing.has_refused, self._computing.is_exhausted
         name = "RecommendWithReasons" if request.options.include_reasons else "Recommend"
         async with self._admitted(context, name, subject_cost(request), is_whole=not in_short):
             rated = RatedItems.of(request.subject)
@@ -203,7 +204,7 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         """
         seconds = time_left(context, self._settings.default_deadline)
         async with self._computing.admit(name, cost, seconds, is_whole):
-            if self._computing.has_overload:
+            if self._computing.is_overloaded:
                 await self._calls().until_all_arrived()
             yield
 

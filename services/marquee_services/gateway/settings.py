@@ -91,12 +91,18 @@ class GatewaySettings(ServerSettings):
     )
     max_computing: int = setting(
         256,
-        "Most answers to single calls that are computed at once. The limit in force adapts to the "
-        "latency; further calls are refused with RESOURCE_EXHAUSTED.",
+        "Most answers to single calls that are computed at once. Under overload the limit adapts "
+        "to the latency; calls that wait for too long are refused with RESOURCE_EXHAUSTED.",
         low=1,
     )
     min_computing: int = setting(
-        8, "Fewest answers to single calls that may be computed at once.", low=1
+        8, "Fewest answers to single calls that may be computed at once under overload.", low=1
+    )
+    min_in_flight: int = setting(
+        32,
+        "Up to so many calls whose answers must be computed, computing or waiting, there is no "
+        "overload, and none is refused: as many as a caller with one connection may have.",
+        low=0,
     )
     latency_tolerance: float = setting(
         2.5,
@@ -105,7 +111,7 @@ class GatewaySettings(ServerSettings):
         high=100,
     )
     unhurried_latency: float = setting(
-        0.02, "Mean latency in seconds up to which no fewer calls are computed at once.", low=0
+        0.005, "Mean latency in seconds up to which no fewer calls are computed at once.", low=0
     )
     batch_parallel: int = setting(
         16,

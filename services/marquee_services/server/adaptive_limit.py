@@ -8,9 +8,9 @@ larger, the limit shrinks by that ratio, and otherwise it grows by its square ro
 
     limit ← limit · (tolerance / 2) · p99 without load / mean    or    limit + √limit.
 
-A burst is no overload: calls beyond the limit wait for their turn, as long as the queue is short
-and has not lasted for longer than an interval (the criterion of CoDel, RFC 8289). After a refusal,
-calls are refused at once until there has been none for a second.
+The limit is in force under overload only (`overload`): a burst, or a caller who keeps a few dozen
+calls in flight, waits at most. Callers who are refused come back, and a refusal costs as much as a
+stored answer. How calls wait, and which are refused, is in `waiting_room`.
 
 Latencies are compared within a class of calls, because calls of different classes cost different
 amounts of work: what enters the formula is the mean of latency / p99 without load.
@@ -18,16 +18,19 @@ amounts of work: what enters the formula is the mean of latency / p99 without lo
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import NoReturn
 
 from marquee_services.errors import Busy
-from marquee_services.server.cost_queue import CostQueue
+from marquee_services.server.overload import Overload
 from marquee_services.server.unloaded import UnloadedLatency
+from marquee_services.server.waiting_room import Refused, WaitingRoom
 
 # A window ends with this many calls, if it has lasted as long as this.
 _WINDOW_CALLS = 10
@@ -47,12 +50,14 @@ _SPREAD = 2.0
 _LEAST_RETRY_S = 0.05
 _RECENT_S = 1.0
 # Answers must cost less when they have been too slow for so long with the least limit.
-_PATIENCE_S = 2.0
-# Calls wait in a queue of at most so many times the limit, and of so many in any case, and only if
-# the queue is younger.
-_QUEUE_PER_LIMIT = 2.0
-_LEAST_QUEUE = 64.0
-_INTERVAL_S = 0.1
+_TOO_SLOW_S = 2.0
+# Under overload a call is refused once it has waited for this long, or for so many times the 99th
+# percentile without load, if that is shorter.
+_PATIENCE_S, _PATIENCE_PER_UNLOADED = 0.04, 2.0
+# Further calls are refused without waiting.
+_MOST_WAITING = 1024
+# A place is given up again if the request does not arrive within this time.
+_READ_S = 0.05
 
 
 @dataclass
@@ -70,11 +75,28 @@ class _Class:
     calls: int = 0
 
 
+@dataclass(slots=True)
+class _Place:
+    """A place among the calls in progress, taken before the request has been read.
+
+    Attributes:
+        cost: Its cost.
+        is_used: Whether the call has begun, or the place has been given up.
+    """
+
+    cost: float = 1.0
+    is_used: bool = False
+
+
+# The place of the call that the running task answers.
+_PLACE: ContextVar[_Place | None] = ContextVar("place", default=None)
+
+
 class AdaptiveLimit:
     """Admits work up to a limit that follows the latency; see the module's description.
 
     Attributes:
-        limit: The cost that may be in progress at once.
+        limit: The cost that may be in progress at once under overload.
         refused: The number of refusals.
         refused_at: When the last one was, by the clock; minus infinity if there was none.
     """
@@ -85,6 +107,7 @@ class AdaptiveLimit:
         most: float,
         tolerance: float,
         unhurried_s: float,
+        in_flight: int = 0,
         first: float = _FIRST_LIMIT,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -96,13 +119,15 @@ class AdaptiveLimit:
             tolerance: The 99th percentile of the latency that is aimed at under load, as a
                 multiple of the one without load.
             unhurried_s: Latencies up to this many seconds never reduce the limit.
+            in_flight: With up to so many calls, computing or waiting, there is no overload.
             first: The limit at the start.
             clock: Seconds from any start.
         """
         self.limit = max(least, min(first, most))
         self.refused = 0
-        self._queue = CostQueue(lambda: self.limit)
-        self._queue_since = math.inf
+        self._overload = Overload(in_flight, clock)
+        self._room = WaitingRoom(self._limit_in_force, lambda: self._overload.is_on, clock)
+        self._in_flight = in_flight
         self.refused_at = -math.inf
         self._least, self._most = least, most
         self._tolerance, self._unhurried_s = tolerance / _SPREAD, unhurried_s
@@ -123,10 +148,20 @@ class AdaptiveLimit:
     @property
     def in_progress(self) -> float:
         """The cost in progress."""
-        return self._queue.in_progress
+        return self._room.in_progress
 
     @property
-    def has_overload(self) -> bool:
+    def waiting(self) -> int:
+        """The number of calls that wait for their turn."""
+        return self._room.waiting
+
+    @property
+    def is_overloaded(self) -> bool:
+        """Whether the limit is in force, the newest calls go first and the oldest are refused."""
+        return self._overload.is_on
+
+    @property
+    def has_refused(self) -> bool:
         """Whether calls were refused in the last second."""
         return self._clock() - self.refused_at < _RECENT_S
 
@@ -137,20 +172,36 @@ class AdaptiveLimit:
         They must if calls are refused and answers have been too slow for a while, although the
         limit is at its least.
         """
-        if not self.has_overload:
+        if not self.has_refused:
             self._is_exhausted, self._slow_since = False, math.inf
-        elif self._clock() - self._slow_since >= _PATIENCE_S:
+        elif self._clock() - self._slow_since >= _TOO_SLOW_S:
             self._is_exhausted = True
         return self._is_exhausted
 
-    def refuse_if_full(self) -> None:
-        """Refuses a call if the limit is reached and calls are being refused.
+    @property
+    def must_wait(self) -> bool:
+        """Whether a call would have to wait, and should do so before its request is read."""
+        return self.is_overloaded and not self._room.has_room(1.0)
+
+    @asynccontextmanager
+    async def early_place(self, name: str) -> AsyncIterator[None]:
+        """Waits for a place before the request is read; `admit` then begins with it at once.
+
+        Args:
+            name: The class of the call, as far as it is known.
 
         Raises:
-            Busy: They are.
+            Busy: The call has waited for too long, or too many calls wait.
         """
-        if self.has_overload and not self._queue.has_room(1.0):
-            self._refuse()
+        place = _Place()
+        await self._enter(name, place.cost)
+        _PLACE.set(place)
+        timer = asyncio.get_running_loop().call_later(_READ_S, self._give_up, place)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            self._give_up(place)
 
     @asynccontextmanager
     async def admit(
@@ -171,33 +222,27 @@ class AdaptiveLimit:
                 answers in any case.
 
         Raises:
-            Busy: The limit is reached, or calls are being refused and this one has less time left
-                than such a call takes.
+            Busy: The call has waited for too long, or too many calls wait, or calls are being
+                refused and this one has less time left than such a call takes.
         """
-        now = self._clock()
-        if self._queue.has_room(cost):
-            self._queue_since = math.inf
-        else:
-            self._queue_since = min(self._queue_since, now)
-            is_burst = (
-                self._queue.waiting < max(_LEAST_QUEUE, _QUEUE_PER_LIMIT * self.limit)
-                and now - self._queue_since < _INTERVAL_S
-            )
-            if self.has_overload or not is_burst:
-                self._refuse()
-        if self.has_overload and seconds_left < self._expected_s(name):
+        if self.has_refused and seconds_left < self._expected_s(name):
             self._refuse()
-        await self._queue.enter(cost)
+        place = _PLACE.get()
+        if place is None or place.is_used:
+            await self._enter(name, cost)
+        else:
+            place.is_used = True
+            self._room.change(place.cost, cost)
         self._most_in_progress = max(self._most_in_progress, self.in_progress)
         self._calls += 1
         start = self._clock()
-        if self._calls > _FEW_CALLS or self.has_overload:
+        if self._calls > _FEW_CALLS or self.has_refused:
             self._crowded_at = start
         try:
             yield
         finally:
             self._calls -= 1
-            self._queue.leave(cost)
+            self._room.leave(cost)
         # Only answers are measured: errors are often faster than the work, or as slow as a timeout.
         seconds = self._clock() - start
         if is_whole and self._crowded_at < start:
@@ -207,6 +252,33 @@ class AdaptiveLimit:
     def forget(self) -> None:
         """Forgets the latencies without load, for example because the release is another one."""
         self._classes.clear()
+
+    async def _enter(self, name: str, cost: float) -> None:
+        if self._room.has_room(cost):
+            self._overload.found_room()
+        else:
+            self._overload.found_none(self._room.calls, self._room.waiting, self._limit_in_force())
+            if self._room.waiting >= _MOST_WAITING:
+                self._refuse()
+        try:
+            await self._room.enter(cost, self._patience_s(name))
+        except Refused:
+            self._refuse()
+
+    def _give_up(self, place: _Place) -> None:
+        if not place.is_used:
+            place.is_used = True
+            self._room.leave(place.cost)
+
+    def _limit_in_force(self) -> float:
+        if self.is_overloaded:
+            return self.limit
+        return min(max(self.limit, self._in_flight), self._most)
+
+    def _patience_s(self, name: str) -> float:
+        found = self._classes.get(name)
+        known = 0.0 if found is None else _PATIENCE_PER_UNLOADED * found.unloaded.seconds
+        return min(known or _PATIENCE_S, _PATIENCE_S)
 
     def _refuse(self) -> NoReturn:
         self.refused += 1

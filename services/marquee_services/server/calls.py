@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections import Counter
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -23,6 +24,10 @@ _TURNS = 6
 _ENOUGH_ARRIVED = 5
 # Seconds that a batch waits for a place, on average, if its caller has just been refused often.
 _WAIT_S = 1.0
+
+ARRIVED: ContextVar[float] = ContextVar("arrived", default=0.0)
+"""When the call of the current task arrived, by `time.perf_counter`, if it waited before it began;
+otherwise 0."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +213,7 @@ class ObservedCall:
         self.begun = False
 
     def __enter__(self) -> Self:
-        self._start = time.perf_counter()
+        self._start = ARRIVED.get() or time.perf_counter()
         return self
 
     @property

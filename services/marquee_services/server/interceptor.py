@@ -20,7 +20,6 @@ from marquee_services.errors import (
     FieldViolation,
     InvalidFields,
     NotRead,
-    Overloaded,
     ServiceError,
 )
 from marquee_services.server.access import AccessControl, caller_name
@@ -30,7 +29,7 @@ from marquee_services.server.calls import CallLimits, CallsInProgress, ObservedC
 from marquee_services.server.foreign_calls import watched
 from marquee_services.server.lanes import LANE, Lane, lane_of
 from marquee_services.server.metrics import Metrics
-from marquee_services.server.quick_refusals import QuickRefusals
+from marquee_services.server.quick_refusals import QuickRefusals, WaitUnread, never_wait
 from marquee_services.server.request_limits import RequestLimits
 from marquee_services.server.status import (
     DETAILS_KEY,
@@ -70,7 +69,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         access: AccessControl | None = None,
         probes: frozenset[str] = frozenset(),
         request_limits: Mapping[str, RequestLimits] | None = None,
-        refuse_unread: Callable[[str], None] = lambda _method: None,
+        wait_unread: WaitUnread = never_wait,
     ):
         """Takes the services to wrap, and the limits.
 
@@ -83,11 +82,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             probes: Names of methods that only ask for the server's state: they do not count as
                 calls, and nothing is recorded about them.
             request_limits: What a request may consist of, by the method's name.
-            refuse_unread: Raises an error for a call of a method that would certainly be refused
-                once its request has been read.
+            wait_unread: Returns where a call of a method waits before its request is read, or None.
         """
         self._prefixes = prefixes
-        self._refuse_unread = refuse_unread
+        self._wait_unread = wait_unread
         self._limits = limits
         self._metrics = metrics
         self._access = access
@@ -115,13 +113,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         metadata = handler_call_details.invocation_metadata or ()
         key = method, lane_of(metadata)
         if key in self._handlers:
+            known = self._handlers[key]
             name = method.rpartition("/")[2]
-            try:
-                self._refuse_unread(name)
-            except Overloaded as error:
-                if self._refusals.is_possible:
-                    return self._refusals.handler(name, error, metadata)
-            return self._handlers[key]
+            place = self._wait_unread(name) if self._refusals.is_possible else None
+            return known if place is None else self._refusals.handler(name, place, known)
         handler = await continuation(handler_call_details)
         if handler is None or not method.startswith(self._prefixes):
             return watched(handler, self.calls.guard)
@@ -158,7 +153,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     observed.check()
                     if self._access is not None:
                         await self._access.admit(method, context)
-                    self._refuse_unread(name)
                     with TimeLimit(min(seconds, self._limits.receive_s)) as limit:
                         request = await self._receive(context, limit, read)
                         observed.begin()

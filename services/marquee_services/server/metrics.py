@@ -127,6 +127,7 @@ class Metrics:
         for name, text, read in (
             ("limit", "Answers that may be computed at once.", lambda: limit.limit),
             ("in_progress", "Answers being computed, by their cost.", lambda: limit.in_progress),
+            ("waiting", "Calls that wait until they may be computed.", lambda: limit.waiting),
             ("refused", "Calls refused because the limit was reached.", lambda: limit.refused),
         ):
             gauge = Gauge(f"marquee_computing_{name}", text, registry=self.registry)

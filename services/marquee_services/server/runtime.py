@@ -28,6 +28,7 @@ from marquee_services.server.health import Health
 from marquee_services.server.heap import collect_rarely
 from marquee_services.server.interceptor import CallInterceptor
 from marquee_services.server.metrics import Metrics
+from marquee_services.server.quick_refusals import WaitUnread, never_wait
 from marquee_services.server.reloading import Reloader
 from marquee_services.server.request_limits import RequestLimits
 from marquee_services.server.settings import ServerSettings, host_of, is_loopback
@@ -114,7 +115,7 @@ async def create_server(
     probes: frozenset[str] = frozenset(),
     request_limits: Mapping[str, RequestLimits] | None = None,
     exempt: frozenset[str] = frozenset(),
-    refuse_unread: Callable[[str], None] = lambda _method: None,
+    wait_unread: WaitUnread = never_wait,
 ) -> BoundServer:
     """Creates and starts a server with health checks, reflection and the interceptor.
 
@@ -131,8 +132,7 @@ async def create_server(
         probes: Names of methods that only ask for the server's state, and do not count as calls.
         request_limits: What a request may consist of, by the method's name.
         exempt: Names of methods that are answered beyond the limit of calls.
-        refuse_unread: Raises an error for a call of a method that would certainly be refused once
-            its request has been read.
+        wait_unread: Returns where a call of a method waits before its request is read, or None.
 
     Raises:
         CertificateError: The server's certificate cannot be used.
@@ -157,7 +157,7 @@ async def create_server(
         access,
         probes,
         request_limits,
-        refuse_unread,
+        wait_unread,
     )
     server = grpc.aio.server(
         interceptors=(interceptor,),
