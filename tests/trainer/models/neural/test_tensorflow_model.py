@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tensorflow.core.protobuf.fingerprint_pb2 import FingerprintDef
 
 from marquee_core.errors import ArtifactError
 from marquee_core.ratings import RatingsMatrix, join_profiles
@@ -97,6 +98,14 @@ def test_a_model_too_large_for_a_saved_model_is_served_from_its_arrays(
     loaded = INFERENCE_SCORERS[model.name](arrays, parts[0])
     profiles = parts[0].matrix.profiles(range(20))
     np.testing.assert_array_equal(loaded.score(profiles), model.scorer.score(profiles))
+
+
+def test_a_saved_model_has_no_random_id(model: NeuralModel, tmp_path: Path) -> None:
+    """A training that is repeated gives each model the same files, and so the same version."""
+    model.save(tmp_path)
+    fingerprint = FingerprintDef.FromString((tmp_path / "fingerprint.pb").read_bytes())
+    assert fingerprint.saved_model_checksum
+    assert not fingerprint.uuid
 
 
 def test_a_known_user_equals_a_visitor_with_the_users_ratings(

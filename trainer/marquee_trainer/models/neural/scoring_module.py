@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf.fingerprint_pb2 import FingerprintDef
 
 from marquee_core.arrays import Float32
 from marquee_core.ratings import Profiles
@@ -207,6 +208,7 @@ class FittedScorer:
         """
         if self.graph_bytes <= MAX_GRAPH_BYTES:
             tf.saved_model.save(self.module, str(folder), signatures=self.signatures)
+            _remove_random_id(folder)
         elif self._arrays is None:
             raise ValueError(
                 f"the parameters take {self.graph_bytes:,} bytes, and a SavedModel holds at most "
@@ -225,3 +227,11 @@ class FittedScorer:
             if tensor.dtype != tf.resource
         }
         return sum(constants.values())
+
+
+def _remove_random_id(folder: Path) -> None:
+    """Leaves out the random id of a SavedModel, so that a repeated training has the same files."""
+    path = folder / "fingerprint.pb"
+    fingerprint = FingerprintDef.FromString(path.read_bytes())
+    fingerprint.ClearField("uuid")
+    path.write_bytes(fingerprint.SerializeToString(deterministic=True))
