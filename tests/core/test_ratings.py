@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,18 +129,21 @@ def test_what_scorers_share_is_computed_once_for_each_of_its_owners() -> None:
     profiles, calls = matrix.profiles([0, 1]), list[str]()
     owners = [object(), object()]
 
-    def compute(name: str) -> str:
-        calls.append(name)
-        return name
+    def compute(name: str) -> Callable[[], str]:
+        def computed() -> str:
+            calls.append(name)
+            return name
+
+        return computed
 
     for _ in range(2):
         for place, owner in enumerate(owners):
             for what in ("a", "b"):
                 name = f"{place}{what}"
-                assert profiles.once(owner, what, lambda name=name: compute(name)) == name
+                assert profiles.once(owner, what, compute(name)) == name
     assert calls == ["0a", "0b", "1a", "1b"]
     taken = profiles.take(np.array([1]))
-    assert taken.once(owners[0], "a", lambda: compute("taken")) == "taken"
+    assert taken.once(owners[0], "a", compute("taken")) == "taken"
 
 
 def saved(folder: Path) -> RatingsMatrix:

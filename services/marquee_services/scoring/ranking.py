@@ -166,13 +166,13 @@ def _hidden_rows(queries: Sequence[Query], profiles: Profiles, engine: Engine) -
     for row, query in zip(hidden, queries, strict=True):
         if query.eligible is not None:
             row[~query.eligible] = -np.inf
-    new_only = [query.new_only for query in queries]
-    if all(new_only):
+    new_only = np.array([query.new_only for query in queries])
+    if new_only.all():
         hidden[:, engine.unrated_items] = -np.inf
         hidden[profiles.rows, profiles.items] = -np.inf
-    elif any(new_only):
+    elif new_only.any():
         hidden[np.ix_(new_only, engine.unrated_items)] = -np.inf
-        rated = np.array(new_only)[profiles.rows]
+        rated = new_only[profiles.rows]
         hidden[profiles.rows[rated], profiles.items[rated]] = -np.inf
     return hidden
 
