@@ -67,6 +67,13 @@ PLAIN = csv_text("user,item,rating,time", ROWS)
 HALVES = [csv_text("user,item,rating,time", ROWS[:2]), csv_text("user,item,rating,time", ROWS[2:])]
 QUOTED = '"User-ID","ISBN","Book-Rating"\n"ann","b1","7"\n"bob","b,1","10"\n"bob","b""2","1"\n'
 TEN = RatingScale(1.0, 10.0, 1.0)
+BOOKS = "book_id,original_publication_year,title\nb1,1990.0,Blue Hour\n"
+ATOMIC = csv_text("user_id:token,item_id:token,rating:float,timestamp:float", ROWS).replace(
+    ",", "\t"
+)
+ATOMIC_ITEMS = "item_id:token\tmovie_title:token_seq\nb1\tBlue Hour\nb2\tLow Tide\n"
+UUID = "00ff1122-3344-5566-7788-99aabbccddee"
+UUID_BYTES = pl.lit(bytes.fromhex(UUID.replace("-", "")))
 WHO = COLUMNS | {"user": "who"}
 
 CASES: dict[str, Case] = {
@@ -374,6 +381,30 @@ CASES: dict[str, Case] = {
     "GroupLens' folder with another header": Case(
         folder_of({"ratings.csv": PLAIN, "movies.csv": "movieId,title,genres\nb1,A,\nb2,B,\n"}),
         ROWS,
+    ),
+    "folder of three columns": Case(
+        folder_of({"ratings.csv": "user_id,book_id,rating\nann,b1,4\n", "books.csv": BOOKS}),
+        [("ann", "b1", 4, 0)],
+        {"user": "user_id", "item": "book_id", "rating": "rating"},
+        WHOLE,
+        "",
+    ),
+    "folder of atomic files": Case(
+        folder_of({"ml.inter": ATOMIC, "ml.item": ATOMIC_ITEMS, "ml.user": "user_id:token\n1\n"}),
+        ROWS,
+        {
+            "user": "user_id:token",
+            "item": "item_id:token",
+            "rating": "rating:float",
+            "time": "timestamp:float",
+        },
+    ),
+    "UUIDs as bytes": Case(
+        parquet(frame_of(ROWS[:2]).with_columns(user=UUID_BYTES)),
+        [(UUID, *row[1:]) for row in ROWS[:2]],
+    ),
+    "text as bytes": Case(
+        parquet(frame_of(ROWS).select(pl.all().cast(pl.String).cast(pl.Binary))), ROWS
     ),
     "GroupLens' folder with another scale": Case(
         folder_of({"ratings.csv": "userId,movieId,rating,timestamp\n1,1,8,5\n2,1,3,6\n"}),

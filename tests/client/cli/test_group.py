@@ -135,3 +135,11 @@ def test_help_imports_little() -> None:
     modules = set(result.stdout.partition("\nmodules ")[2].split())
     assert "marquee.cli" in modules
     assert not {"grpc", "google.protobuf", "numpy", "marquee_services.cli"} & modules
+
+
+def test_an_option_of_the_connection_behind_the_command_is_explained() -> None:
+    """The error says where it belongs, in place of suggesting another option."""
+    result = CliRunner().invoke(main, ["recommend", "--address", "x:1"], prog_name="marquee")
+    assert result.exit_code == 2
+    expected = "--address goes before the command: marquee --address … recommend"
+    assert result.stderr.endswith(f"Error: {expected}\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -138,9 +139,9 @@ def test_malformed_json_lines_are_named(tmp_path: Path) -> None:
             "x.csv",
             "who,what,how\n1,2,3\n",
             {},
-            r"x.csv: the column of the user and the item is not",
+            r"x.csv: no column of the user and none of the item is found",
         ),
-        ("x.csv", "user,what\n1,2\n", {}, r"the column of the item .* 'user', 'what'.*--columns"),
+        ("x.csv", "user,what\n1,2\n", {}, r"no column of the item .* 'user', 'what'.*--columns"),
         ("x.csv", "", {}, "x.csv: there are no ratings"),
         ("x.csv", "user,item,rating\n", {}, "x.csv: there are no ratings"),
         ("x.csv", "user\n1\n", {}, "x.csv: line 1 has one column"),
@@ -188,3 +189,19 @@ def test_a_rating_off_the_given_scale_is_named(tmp_path: Path) -> None:
     options = ReadOptions(scale=RatingScale(1, 10, 0))
     with pytest.raises(RatingsError, match=r"x.csv:3: 11 is not a rating from 1 to 10"):
         load_ratings(str(tmp_path / "x.csv"), options=options)
+
+
+def test_a_table_without_names_whose_ratings_are_elsewhere_gets_a_hint(tmp_path: Path) -> None:
+    """The error names the first column of numbers beyond the third."""
+    (tmp_path / "plays.tsv").write_text("a1\tb1\tBlue Hour\t12\na2\tb1\tBlue Hour\t7\n")
+    with pytest.raises(RatingsError, match=r"such as user=1,item=2,rating=4 or …,count=4"):
+        load_ratings(str(tmp_path / "plays.tsv"))
+
+
+@pytest.mark.parametrize("role", ["user", "rating", "time"])
+def test_a_column_of_lists_is_named(role: str, tmp_path: Path) -> None:
+    """Whatever the column is for."""
+    row = {"user": "ann", "item": "b1", "rating": 4, "time": 5} | {role: [1, 2]}
+    (tmp_path / "x.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(RatingsError, match=f"column {role} holds nested values; write the {role}"):
+        load_ratings(str(tmp_path / "x.jsonl"))

@@ -11,7 +11,7 @@ from marquee_core.arrays import Float32
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.repeats import merge
-from marquee_trainer.data.scale import Feedback, RatingScale, feedback_of
+from marquee_trainer.data.scale import Feedback, RatingScale, apart, feedback_of
 
 
 def array(*values: float) -> Float32:
@@ -102,3 +102,22 @@ def test_the_mean_of_repeats_does_not_change_the_scale() -> None:
     )
     assert dataset.ratings.tolist() == [3.5, 5]
     assert dataset.scale == RatingScale(1, 5, 1)
+
+
+@pytest.mark.parametrize(
+    ("ratings", "mark"),
+    [
+        ((-1, 1, 2, 3, 4), -1),
+        ((0, 0, 0, 1, 2, 3), 0),
+        ((0, 1, 2, 3, 3), None),
+        ((-1, 0, 1), None),
+        ((-10, -9, 0, 3, 4), None),
+        ((1, 2, 3, 9), None),
+        ((0, 1), None),
+    ],
+)
+def test_a_rating_that_may_mean_not_rated_stands_apart(
+    ratings: tuple[float, ...], mark: float | None
+) -> None:
+    """It is far below the others, or 0 and the most common one; scales around 0 have none."""
+    assert apart(array(*ratings)) == mark

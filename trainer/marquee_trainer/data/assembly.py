@@ -9,7 +9,7 @@ from marquee_trainer.data.details import Details, bounded
 from marquee_trainer.data.items import check_titles, join_ids
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.rows import Rows
-from marquee_trainer.data.scale import Feedback
+from marquee_trainer.data.scale import Feedback, apart
 
 _MERGED = {
     "last": "the latest one is used",
@@ -75,6 +75,13 @@ def assemble(
         if how == "auto":
             how = "sum" if dataset.feedback is Feedback.IMPLICIT else "last"
         notes.append(f"{repeats:,} ratings repeat a user and an item; {_MERGED[how]}")
+    unrated_mark = apart(rows.ratings) if dataset.feedback is Feedback.EXPLICIT else None
+    if unrated_mark is not None:
+        count = int((rows.ratings == unrated_mark).sum())
+        notes.append(
+            f"{count:,} of {len(rows):,} ratings are {unrated_mark:g}, apart from the others; if "
+            f"that means 'not rated', leave these rows out"
+        )
     if options.scale and dataset.feedback is Feedback.EXPLICIT:
         dataset = replace(dataset, scale=options.scale.stepped(rows.ratings))
     return dataset, notes

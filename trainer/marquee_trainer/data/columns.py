@@ -10,6 +10,8 @@ from marquee_trainer.data.errors import RatingsError
 
 USER, ITEM, RATING, COUNT, TIME = "user", "item", "rating", "count", "time"
 ROLES = (USER, ITEM, RATING, COUNT, TIME)
+BY_ORDER = "found by their order; there is no header"
+"""The basis of a choice of columns that have no names."""
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -66,6 +68,7 @@ _MOST_LISTED = 20  # names of columns in an error message
 _WIDE = 20  # columns from which on a table may be a matrix of users and items
 _GREAT_NUMBER = re.compile(r"\d{8,}")
 _PUNCTUATION = re.compile(r"[\W_]+")
+_TYPE = re.compile(r":(?:token|float|int|str|string|long|double)(?:_seq)?\s*$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -153,12 +156,13 @@ def choose_columns(header: Sequence[str], given: Mapping[str, str], name: str) -
     positions = recognise(header)
     missing = [role for role in (USER, ITEM) if role not in positions]
     if missing:
-        hint = "name it with --columns user=…,item=…[,rating=…][,time=…]"
+        them = "it" if len(missing) == 1 else "them"
+        hint = f"name {them} with --columns user=…,item=…[,rating=…][,time=…]"
         if ITEM in missing and len(header) > _WIDE:
             hint += "; a matrix with a column for each item must be written as one row per rating"
         raise RatingsError(
-            f"{name}: the column of the {' and the '.join(missing)} is not found among "
-            f"{_listed(header)}; {hint}"
+            f"{name}: no column of {' and none of '.join(f'the {role}' for role in missing)} is "
+            f"found among {_listed(header)}; {hint}"
         )
     positions |= _told_by_words(header, positions)
     if RATING in positions:
@@ -178,7 +182,7 @@ def columns_by_order(width: int, sample: Sequence[str]) -> ColumnChoice:
         roles.remove(RATING)
     positions = dict(zip(roles, range(width), strict=False))
     header = tuple(str(place) for place in range(1, width + 1))
-    return ColumnChoice(header, positions, "found by their order; there is no header")
+    return ColumnChoice(header, positions, BY_ORDER)
 
 
 def recognise(header: Sequence[str]) -> dict[str, int]:
@@ -213,8 +217,11 @@ def _told_by_words(header: Sequence[str], found: Mapping[str, int]) -> dict[str,
 
 
 def plain_name(name: str) -> str:
-    """A column's name in lower case, without spaces and punctuation."""
-    return _PUNCTUATION.sub("", name).lower()
+    """A column's name in lower case, without spaces and punctuation.
+
+    Nor with a type that is written behind a colon, as in `user_id:token` (RecBole's atomic files).
+    """
+    return _PUNCTUATION.sub("", _TYPE.sub("", name)).lower()
 
 
 def _listed(header: Sequence[str]) -> str:

@@ -23,6 +23,8 @@ _FORMATS = {
     ".txt": DELIMITED,
     ".dat": DELIMITED,
     ".data": DELIMITED,
+    ".inter": DELIMITED,
+    ".item": DELIMITED,
     ".jsonl": JSON_LINES,
     ".ndjson": JSON_LINES,
     ".json": JSON_LINES,
@@ -46,6 +48,8 @@ _ITEM_NAMES = re.compile(
     "movie|item|film|book|product|track|song|artist|title|catalog|game|anime|metadata"
 )
 _OTHER_NAMES = re.compile("^(users?|tags|links|readme|.*tag.*)$")
+# Endings of RecBole's atomic files, which tell the kind where all files have one name.
+_RATING_ENDING, _ITEM_ENDING = ".inter", ".item"
 
 
 @dataclass(frozen=True)
@@ -266,10 +270,13 @@ def _shown(source: str) -> str:
 
 def _of_folder(files: list[DataFile], source: str) -> Found:
     """The files of ratings and of items among the files of a folder, by their names."""
-    ratings = [file for file in files if _RATINGS in file.stem]
+    ratings = [file for file in files if file.name.endswith(_RATING_ENDING)]
+    ratings = ratings or [file for file in files if _RATINGS in file.stem]
     ratings = ratings or [file for file in files if _RATING_NAMES.search(file.stem)]
     rest = [file for file in files if file not in ratings]
-    of_items = [file for file in rest if _ITEM_NAMES.search(file.stem)]
+    of_items = [
+        file for file in rest if file.name.endswith(_ITEM_ENDING) or _ITEM_NAMES.search(file.stem)
+    ]
     ratings = ratings or [
         file for file in rest if file not in of_items and not _OTHER_NAMES.match(file.stem)
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ import polars as pl
 from marquee_core.arrays import Bool
 from marquee_trainer.data.assembly import assemble
 from marquee_trainer.data.columns import (
+    BY_ORDER,
     COUNT,
     ITEM,
     RATING,
@@ -131,12 +133,14 @@ def load_table(
     frame = _read(table, choice)
     columns = {role: frame[str(place)] for place, role in enumerate(choice.positions)}
     count = len(frame)
-    for role in (USER, ITEM):
-        if columns[role].dtype.is_nested():
+    for role, column in columns.items():
+        if column.dtype.is_nested():
             raise RatingsError(
-                f"{name}: column {table.header[choice.positions[role]]} holds nested values, not "
-                f"ids; write the id to a column of its own"
+                f"{name}: column {table.header[choice.positions[role]]} holds nested values; write "
+                f"the {role} to a column of its own"
             )
+        if column.dtype == pl.Binary:  # Text, in files of older programs.
+            columns[role] = as_text(column)
     users, items = (_ids(columns[role]) for role in (USER, ITEM))
     bad: dict[str, Bool] = {USER: users.invalid(), ITEM: items.invalid()}
     strength = RATING if RATING in columns else COUNT
@@ -201,7 +205,8 @@ def _malformed(
         role = next(role for role, mask in bad.items() if mask[row])
         value = columns[role][row]
         reason = id_problem(str(value or "")) if role in (USER, ITEM) else None
-        shown = repr(_cut("" if value is None else str(value)))
+        text = value.hex() if isinstance(value, bytes) else str(value)
+        shown = repr(_cut("" if value is None else text))
         problems.append(
             f"{table.where(row)}: column {choice.names[role]}: {shown} is not {_WHAT[role]}"
             + (f": {reason}" if reason else "")
@@ -209,8 +214,25 @@ def _malformed(
     wholly = [choice.names[role] for role, mask in bad.items() if len(mask) > 1 and mask.all()]
     hint = ""
     if wholly:
-        hint = f"No value of {' and of '.join(wholly)} can be read: --columns names other columns."
+        hint = f"No value of {' and of '.join(wholly)} can be read: --columns names other columns"
+        hint += f"{_other_columns(table, choice)}."
     return RatingsError.listing("malformed rows", problems, len(wrong), hint)
+
+
+def _other_columns(table: Table, choice: ColumnChoice) -> str:
+    """What to write for a table without names whose third column holds no ratings."""
+    if choice.basis != BY_ORDER:
+        return ""
+    values = table.read(range(len(table.header))).row(0)
+    place = next((n for n, value in enumerate(values[3:], 4) if _is_number(str(value))), None)
+    return "" if place is None else f", such as user=1,item=2,rating={place} or …,count={place}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _cut(text: str) -> str:

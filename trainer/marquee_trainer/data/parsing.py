@@ -46,12 +46,15 @@ def parse_ratings(content: bytes, name: str, scale: RatingScale | None = None) -
         scale: The rating scale; None for GroupLens' 0.5 to 5 in half stars.
 
     Raises:
-        OtherFormError: The header of a comma-separated file is not that of GroupLens, or the
-            ratings are on another scale.
+        OtherFormError: Most lines do not have four fields, the header of a comma-separated file is
+            not that of GroupLens, or the ratings are on another scale.
         RatingsError: Rows are malformed; the first few are named by line.
     """
     text = decode(content).replace("\r\n", "\n").rstrip("\n")
-    delimiter = _delimiter(text[:_HEAD_BYTES])
+    first_lines = text[:_HEAD_BYTES].split("\n")
+    delimiter = _delimiter(first_lines)
+    if text and sum(_has_four(line, delimiter) for line in first_lines) * 2 < len(first_lines):
+        raise OtherFormError(f"{name}: most lines do not have {_FIELDS} fields")
     first_line = 1
     if delimiter == ",":
         header, _, text = text.partition("\n")
@@ -68,13 +71,16 @@ def parse_ratings(content: bytes, name: str, scale: RatingScale | None = None) -
     return rows
 
 
-def _delimiter(head: str) -> str:
+def _delimiter(lines: list[str]) -> str:
     """The delimiter that makes four fields of most lines: ids may contain the other ones."""
-    lines = head.split("\n")
     return max(
         ("\t", "::", ","),
-        key=lambda delimiter: sum(line.count(delimiter) == _FIELDS - 1 for line in lines),
+        key=lambda delimiter: sum(_has_four(line, delimiter) for line in lines),
     )
+
+
+def _has_four(line: str, delimiter: str) -> bool:
+    return line.count(delimiter) == _FIELDS - 1
 
 
 def _parse(text: str, delimiter: str, scale: RatingScale | None, where: Where) -> Rows | None:

@@ -19,6 +19,9 @@ LOWEST, HIGHEST, HALF_STAR = 0.5, 5.0, 0.5
 _COMMON_HIGHS = (1.0, 5.0, 10.0, 20.0, 100.0)
 _STEPS = (1.0, 0.5)
 _NUMBER = r"[-+−]?\d+(?:\.\d+)?"
+# A rating stands apart among so many distinct ones, by so many times the other distances.
+_FEWEST_APART, _MOST_APART = 4, 32
+_FAR = 2.0
 _SCALE = re.compile(rf"\s*({_NUMBER})\s*(?::|\.\.|–)\s*({_NUMBER})\s*")
 
 
@@ -116,6 +119,22 @@ class RatingScale:
     def __str__(self) -> str:
         steps = f"in steps of {self.step:g}" if self.step else "continuous"
         return f"{self.low:g} to {self.high:g}, {steps}"
+
+
+def apart(ratings: Float32) -> float | None:
+    """A rating of 0 or less that may stand for "not rated"; None if there is none.
+
+    It is the lowest one, and much further from the next than all others are from each other, or
+    at 0 and more common than any other, as in data sets of books and series that count readers.
+    """
+    found = pl.Series("rating", ratings).value_counts().sort("rating")
+    values, counts = (found[name].to_numpy() for name in ("rating", "count"))
+    if len(values) < _FEWEST_APART or len(values) > _MOST_APART or values[0] > 0 or values[1] < 1:
+        return None
+    gaps = np.diff(values)
+    is_far = gaps[0] >= _FAR * gaps[1:].max()
+    is_filler = values[0] == 0 and counts[0] == counts.max()
+    return float(values[0]) if is_far or is_filler else None
 
 
 def feedback_of(ratings: Float32) -> Feedback:

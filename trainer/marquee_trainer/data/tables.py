@@ -26,6 +26,9 @@ from marquee_trainer.data.polars_errors import POLARS_ERRORS, first_line
 
 _JSON_ERRORS = (ValueError, RecursionError)
 
+_UUID_BYTES = 16
+_UUID = "^(.{8})(.{4})(.{4})(.{4})(.{12})$"
+
 _ARTICLES = {PARQUET: "a", ARROW: "an"}
 
 
@@ -270,12 +273,33 @@ def open_table(file: DataFile, known_names: Collection[str] = ()) -> Table:
 
 
 def as_text(column: pl.Series) -> pl.Series:
-    """A column of ids or other values as text; whole numbers of a float column lose their `.0`."""
+    """A column of ids or other values as text.
+
+    Whole numbers of a float column lose their `.0`. Bytes that are not text are written as UUIDs
+    if there are 16 of them, and as hexadecimal digits otherwise.
+    """
+    if column.dtype == pl.Binary:
+        return _bytes_as_text(column)
     if column.dtype.is_float():
         known = column.drop_nulls()
         if bool((known.is_finite() & (known.floor() == known)).all()):
             column = column.cast(pl.Int64, strict=False)
     return column.cast(pl.String, strict=False)
+
+
+def _bytes_as_text(column: pl.Series) -> pl.Series:
+    try:
+        text = column.cast(pl.String)
+    except pl.exceptions.ComputeError:
+        is_text = False
+    else:
+        is_text = not text.str.contains(r"[\x00-\x1f]").any()
+    if is_text:
+        return text
+    digits = column.bin.encode("hex")
+    if bool((column.drop_nulls().bin.size() == _UUID_BYTES).all()):
+        return digits.str.replace(_UUID, "$1-$2-$3-$4-$5")
+    return digits
 
 
 def _flat(frame: pl.DataFrame) -> pl.DataFrame:

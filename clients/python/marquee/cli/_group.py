@@ -85,6 +85,12 @@ class MarqueeGroup(click.Group):
         except marquee.MarqueeError as error:
             click.echo(f"Error: {describe(error)}{_hint(error)}", err=True)
             raise click.exceptions.Exit(exit_code(error)) from error
+        except click.NoSuchOption as error:
+            if any(error.option_name in parameter.opts for parameter in self.params):
+                command, option = ctx.invoked_subcommand, error.option_name
+                where = f"{option} goes before the command: marquee {option} … {command}"
+                raise click.UsageError(where, error.ctx) from error
+            raise
         except ModuleNotFoundError as error:
             raise _missing_extra(ctx.invoked_subcommand or "", error) from error
         except KeyboardInterrupt:
