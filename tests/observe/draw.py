@@ -21,6 +21,10 @@ _STEP_S = 2.0
 _RATE_INTERVAL = "15s"
 _MOST_SERIES = 8
 _LONG_S = 10.0
+# Inches; labels up to so many characters fit side by side.
+_HEIGHTS, _LINES_HEIGHT, _TITLE_HEIGHT = {"stat": 1.2, "table": 1.2}, 2.6, 0.5
+_SHORT = 24
+_WHOLE = 100.0
 _COLOURS = 48
 # The label of each line, with its times and values.
 Series = Sequence[tuple[str, Sequence[tuple[float, float]]]]
@@ -64,10 +68,17 @@ def _draw(
     path: Path,
 ) -> None:
     rows = -(-len(shown) // _COLUMNS)
-    figure = Figure(figsize=(5 * _COLUMNS, 2.6 * rows), dpi=80, layout="constrained")
+    # Values need less room than lines; panels of a kind are side by side.
+    heights = [
+        max(_HEIGHTS.get(panel.kind, _LINES_HEIGHT) for panel in shown[n : n + _COLUMNS])
+        for n in range(0, len(shown), _COLUMNS)
+    ]
+    size = (5 * _COLUMNS, sum(heights) + _TITLE_HEIGHT)
+    figure = Figure(figsize=size, dpi=80, layout="constrained")
+    grid = figure.add_gridspec(rows, _COLUMNS, height_ratios=heights)
     figure.suptitle(f"Marquee / {name.replace('-', ' ').capitalize()}")
-    for place, panel in enumerate(shown, 1):
-        axes = figure.add_subplot(rows, _COLUMNS, place)
+    for place, panel in enumerate(shown):
+        axes = figure.add_subplot(grid[divmod(place, _COLUMNS)])
         drawn = [
             (_legend(legend, labels), [(t - start, v) for t, v in values if math.isfinite(v)])
             for query, legend in panel.queries
@@ -78,7 +89,7 @@ def _draw(
         factor, unit = _scale(panel.unit, highest)
         axes.set_title(f"{panel.title} ({unit})" if unit else panel.title, fontsize=12)
         scaled = [(label, [(t, v * factor) for t, v in values]) for label, values in drawn]
-        (_draw_last if panel.kind in ("stat", "table") else _draw_lines)(axes, scaled)
+        (_draw_last if panel.kind in _HEIGHTS else _draw_lines)(axes, scaled)
     drawn_figure = io.BytesIO()
     figure.savefig(drawn_figure, format="png")
     # A palette makes the files a third as large.
@@ -87,13 +98,17 @@ def _draw(
 
 
 def _draw_last(axes: Axes, series: Series) -> None:
-    """Writes the last value of each series, or its label where that tells it."""
+    """Writes the last value of each series, or its label alone where that tells it."""
     said = [
-        label if label and values[-1][1] == 1 else f"{label} {values[-1][1]:,.4g}".strip()
+        label if any(map(str.isdigit, label)) else f"{label} {_number(values[-1][1])}".strip()
         for label, values in series
     ]
     axes.set_axis_off()
     axes.text(0.5, 0.5, "\n".join(said) or "none", ha="center", va="center", fontsize=14)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= _WHOLE else f"{value:.3g}"
 
 
 def _draw_lines(axes: Axes, series: Series) -> None:
@@ -104,12 +119,14 @@ def _draw_lines(axes: Axes, series: Series) -> None:
         axes.plot(times, heights, label=label, linewidth=1.5)
         highest = max(highest, *heights)
     axes.tick_params(labelsize=10)
-    labels = sum(bool(label) for label, _ in series)
-    lines = -(-labels // 2)
-    axes.set_ylim(0, (highest or 1.0) * (1.08 + 0.16 * lines))
+    labels = [label for label, _ in series if label]
+    columns = 2 if all(len(label) <= _SHORT for label in labels) else 1
+    lines = -(-len(labels) // columns)
+    axes.set_ylim(0, (highest or 1.0) * (1.08 + 0.14 * lines))
     axes.grid(alpha=0.3)
     if labels:
-        axes.legend(fontsize=9, loc="upper left", ncols=2, framealpha=0.6)
+        legend = axes.legend(fontsize=8, loc="upper left", ncols=columns, framealpha=0.6)
+        legend.set_in_layout(False)
 
 
 def _scale(unit: str, highest: float) -> tuple[float, str]:

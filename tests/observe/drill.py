@@ -70,6 +70,8 @@ def run_fault(fault: Fault, scene: Scene) -> list[Outcome]:
     Raises:
         CannotCauseError: This machine lacks what the fault needs.
     """
+    # An alert that an earlier fault left behind would seem to fire at once.
+    _await(scene, fault.alerts, time.monotonic(), firing=False)
     with fault.cause(scene) as seen:
         begun = time.monotonic()
         if seen:

@@ -213,6 +213,22 @@ async def test_a_refused_release_is_named_with_its_reason(services: Any) -> None
     assert value(gateway, "marquee_release_in_service", release_id=services.first.release_id) == 1
 
 
+async def test_a_refused_release_is_forgotten_once_another_is_promoted(services: Any) -> None:
+    """Otherwise its alert would go on for as long as it is in the history."""
+    follower = services.gateway.follower
+    bad = await services.publish(seed=3, promote=False)
+    (Path(services.store.url) / "releases" / bad.release_id / "ensemble.json").write_text("{}")
+    production = Path(services.store.url) / "production"
+    text = production.read_text().replace(services.first.release_id, bad.release_id, 1)
+    production.write_text(text)
+    await services.until(lambda: follower.refused)
+    assert values(services.gateway, "marquee_release_refused")
+    services.store.promote(services.first.release_id)
+    await services.until(lambda: follower.promoted_id == services.first.release_id)
+    assert bad.release_id in follower.refused
+    assert not values(services.gateway, "marquee_release_refused")
+
+
 async def test_failed_polls_of_the_store_count(services: Any) -> None:
     """The store is away, for example because a mount is lost."""
     gateway = services.gateway

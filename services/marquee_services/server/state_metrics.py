@@ -22,7 +22,8 @@ def release_metrics(
     """Metrics of the releases that a server follows.
 
     A release is wanted if the first follower wants it, loaded if all hold their part of it, and
-    refused if one refuses it.
+    refused if one refuses it. Refused releases count only while they are promoted or part of an
+    experiment.
 
     Args:
         followers: Load the releases: one follower for each part of the server.
@@ -36,13 +37,17 @@ def release_metrics(
         held = [{release.release_id for release in each.releases} for each in followers]
         loaded = {(release_id,): 1.0 for release_id in set.intersection(*held)}
         reasons = ChainMap(*(dict(each.refused) for each in followers))
-        refused = {(release_id, why[:_MAX_REASON]): 1.0 for release_id, why in reasons.items()}
+        # One that is only in the history since another was promoted is no fault any more.
+        matter = {promoted_id}.union(*(each.experiments.release_ids for each in followers))
+        refused = {
+            (name, why[:_MAX_REASON]): 1.0 for name, why in reasons.items() if name in matter
+        }
         by_id = ("release_id",)
         yield gauge("marquee_release_wanted", "1 for the promoted release.", wanted, by_id)
         yield gauge("marquee_release_loaded", "1 for each release in memory.", loaded, by_id)
         yield gauge(
             "marquee_release_refused",
-            "1 for each release that could not be loaded, with the reason.",
+            "1 for a promoted release, or one of an experiment, that could not be loaded, and why.",
             refused,
             ("release_id", "reason"),
         )
