@@ -48,6 +48,7 @@ def neighbours_of(data: ReleaseData) -> list[tuple[np.ndarray, np.ndarray]]:
     model = UserCF(CONFIG)
     model.fit(Training(data))
     found = model.scorer._neighbours
+    assert found is not None
     return [found.row(user) for user in range(len(found))]
 
 

@@ -90,8 +90,9 @@ def _greatest(values: Float32, count: int) -> Int64:
     # To compare with the least of them is faster than `argpartition`, unless other values equal it.
     places = np.flatnonzero(values >= least[:, None])
     if len(places) == len(values) * count:
-        return places.reshape(len(values), count) % values.shape[1]
-    best: Int64 = np.sort(np.argpartition(values, -count, axis=1)[:, -count:], axis=1)
+        best: Int64 = places.reshape(len(values), count) % values.shape[1]
+    else:
+        best = np.sort(np.argpartition(values, -count, axis=1)[:, -count:], axis=1)
     return best
 
 
@@ -215,16 +216,16 @@ def _compare(
             both = min(size, other_size)
             found, other_found = _NOTHING, _NOTHING
             for back in range(both):
-                cell = np.uint64(indptr[one + 1] - 1 - back)
-                other_cell = np.uint64(indptr[two + 1] - 1 - back)
-                found = _added(found, place, columns[cell], values[cell])
-                other_found = _added(other_found, place, columns[other_cell], values[other_cell])
+                own = np.uint64(indptr[one + 1] - 1 - back)
+                other = np.uint64(indptr[two + 1] - 1 - back)
+                found = _added(found, place, columns[own], values[own])
+                other_found = _added(other_found, place, columns[other], values[other])
             for back in range(both, size):
-                cell = np.uint64(indptr[one + 1] - 1 - back)
-                found = _added(found, place, columns[cell], values[cell])
+                own = np.uint64(indptr[one + 1] - 1 - back)
+                found = _added(found, place, columns[own], values[own])
             for back in range(both, other_size):
-                cell = np.uint64(indptr[two + 1] - 1 - back)
-                other_found = _added(other_found, place, columns[cell], values[cell])
+                other = np.uint64(indptr[two + 1] - 1 - back)
+                other_found = _added(other_found, place, columns[other], values[other])
             # Written in any case; the next candidate overwrites it unless it is kept.
             others[end] = one
             sums[0, end], sums[1, end], sums[2, end], sums[3, end] = found
