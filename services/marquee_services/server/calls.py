@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -21,8 +22,9 @@ _TURNS = 6
 # The calls that may arrive, and be refused, for each answer that is computed. With more, refusals
 # would leave no time for answers where many times as much is offered as can be answered.
 _ENOUGH_ARRIVED = 5
-# Seconds that a batch waits for a place, on average, if its caller has just been refused often.
-_WAIT_S = 1.0
+# Seconds that a batch waits for a place if its caller has just been refused often, and the mean of
+# those after which it looks for one.
+_LONGEST_WAIT_S, _WAIT_S = 5.0, 1.0
 
 
 @dataclass(frozen=True)
@@ -134,9 +136,18 @@ class CallsInProgress:
             self._refused[caller] += 1
             if self._refused[caller] <= self._own_batches:
                 raise
-            varied = _WAIT_S * random.uniform(0.5, 1.5)  # noqa: S311 - so that they come apart
-            await asyncio.sleep(min(varied, seconds))
-            self.check_batch(caller)
+            await self._wait_for_place(caller, min(seconds, _LONGEST_WAIT_S))
+
+    async def _wait_for_place(self, caller: str, seconds: float) -> None:
+        """Waits for so long until a batch may begin; raises as `check_batch` if it may not."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            pause = _WAIT_S * random.uniform(0.5, 1.5)  # noqa: S311 - so that they come apart
+            await asyncio.sleep(min(pause, left))
+            with suppress(TooManyBatches):
+                self.check_batch(caller)
+                return
+        self.check_batch(caller)
 
     @property
     def _own_batches(self) -> int:
