@@ -40,6 +40,7 @@ class CallLimits:
         stall_s: Seconds for which the caller of a stream may leave an answer unread.
         exempt: Names of methods that are answered beyond `calls`, because they cost little and tell
             what is the matter.
+        guarded: Whether connections whose calls come to nothing are ended.
     """
 
     calls: int
@@ -49,6 +50,7 @@ class CallLimits:
     receive_s: float
     stall_s: float
     exempt: frozenset[str] = frozenset()
+    guarded: bool = True
 
 
 class CallsInProgress:
@@ -83,7 +85,7 @@ class CallsInProgress:
         self._refused_in = 0
         self.last_single_at = 0.0
         self.endings: set[asyncio.Future[Any]] = set()
-        self.guard = ConnectionGuard(metrics)
+        self.guard = ConnectionGuard(metrics, limits.guarded)
         metrics.limit.set(limits.calls)
         metrics.in_progress.set_function(lambda: self.singles + self.batches.total())
         # Histograms by method and status code: `labels()` costs more than an observation.

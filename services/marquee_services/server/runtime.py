@@ -115,6 +115,7 @@ async def create_server(
     request_limits: Mapping[str, RequestLimits] | None = None,
     exempt: frozenset[str] = frozenset(),
     refuse_unread: Callable[[str], None] = lambda _method: None,
+    guarded: bool = True,
 ) -> BoundServer:
     """Creates and starts a server with health checks, reflection and the interceptor.
 
@@ -133,6 +134,7 @@ async def create_server(
         exempt: Names of methods that are answered beyond the limit of calls.
         refuse_unread: Raises an error for a call of a method that would certainly be refused once
             its request has been read.
+        guarded: Whether connections whose calls come to nothing are ended.
 
     Raises:
         CertificateError: The server's certificate cannot be used.
@@ -152,6 +154,7 @@ async def create_server(
             settings.receive_timeout,
             settings.stall_timeout,
             exempt,
+            guarded,
         ),
         metrics,
         access,
