@@ -4,11 +4,11 @@ set -eu
 extras=$1
 python -m venv --without-pip /opt/marquee
 # With digests, pip refuses to install from a file that has none, as the wheel.
-sed -e '/^ *--hash=/d' -e 's/ *\\$//' /build/constraints.txt >/build/pins.txt
+sed -i -e '/^ *--hash=/d' -e 's/ *\\$//' /build/constraints.txt
 # STORE_PACKAGES is a list of packages, so it is split into words.
 # shellcheck disable=SC2086
 pip --python /opt/marquee/bin/python install --no-cache-dir --root-user-action=ignore \
-    --constraint /build/pins.txt "$(ls /wheels/*.whl)[$extras]" ${STORE_PACKAGES:-}
+    --constraint /build/constraints.txt "$(ls /wheels/*.whl)[$extras]" ${STORE_PACKAGES:-}
 pip --python /opt/marquee/bin/python uninstall --yes --root-user-action=ignore \
     pip setuptools wheel libclang
 # Headers to compile against and packages' own tests: a quarter of what TensorFlow installs.

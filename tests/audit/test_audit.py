@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from audit.__main__ import main
+from locations import PROJECT
 
 CONSTRAINTS = "# a comment\nSafe_Package==1.0\nbad-package==2.1 ; python_version > '3'\n"
 
@@ -100,3 +101,12 @@ def test_without_network_and_database_it_says_so(
     """An audit that did not take place must not look like one that found nothing."""
     assert main([str(constraints)], "http://127.0.0.1:1", accepted) == 0
     assert "NOT AUDITED" in capsys.readouterr().out
+
+
+def test_every_pinned_version_has_digests() -> None:
+    """Installers can check that they got what was pinned, wherever it came from."""
+    lines = (PROJECT / "constraints.txt").read_text().splitlines()
+    pinned = [place for place, line in enumerate(lines) if "==" in line]
+    assert pinned
+    assert all(lines[place + 1].strip().startswith("--hash=sha256:") for place in pinned)
+    assert not any("://" in line for line in lines)

@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections import Counter
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Self
@@ -22,8 +23,9 @@ _TURNS = 6
 # The calls that may arrive, and be refused, for each answer that is computed. With more, refusals
 # would leave no time for answers where many times as much is offered as can be answered.
 _ENOUGH_ARRIVED = 5
-# Seconds that a batch waits for a place, on average, if its caller has just been refused often.
-_WAIT_S = 1.0
+# Seconds that a batch waits for a place if its caller has just been refused often, and the mean of
+# those after which it looks for one.
+_LONGEST_WAIT_S, _WAIT_S = 5.0, 1.0
 
 ARRIVED: ContextVar[float] = ContextVar("arrived", default=0.0)
 """When the call of the current task arrived, by `time.perf_counter`, if it waited before it began;
@@ -43,6 +45,7 @@ class CallLimits:
         stall_s: Seconds for which the caller of a stream may leave an answer unread.
         exempt: Names of methods that are answered beyond `calls`, because they cost little and tell
             what is the matter.
+        guarded: Whether connections whose calls come to nothing are ended.
     """
 
     calls: int
@@ -52,6 +55,7 @@ class CallLimits:
     receive_s: float
     stall_s: float
     exempt: frozenset[str] = frozenset()
+    guarded: bool = True
 
 
 class CallsInProgress:
@@ -86,7 +90,7 @@ class CallsInProgress:
         self._refused_in = 0
         self.last_single_at = 0.0
         self.endings: set[asyncio.Future[Any]] = set()
-        self.guard = ConnectionGuard(metrics)
+        self.guard = ConnectionGuard(metrics, limits.guarded)
         metrics.limit.set(limits.calls)
         metrics.in_progress.set_function(lambda: self.singles + self.batches.total())
         # Histograms by method and status code: `labels()` costs more than an observation.
@@ -139,9 +143,18 @@ class CallsInProgress:
             self._refused[caller] += 1
             if self._refused[caller] <= self._own_batches:
                 raise
-            varied = _WAIT_S * random.uniform(0.5, 1.5)  # noqa: S311 - so that they come apart
-            await asyncio.sleep(min(varied, seconds))
-            self.check_batch(caller)
+            await self._wait_for_place(caller, min(seconds, _LONGEST_WAIT_S))
+
+    async def _wait_for_place(self, caller: str, seconds: float) -> None:
+        """Waits for so long until a batch may begin; raises as `check_batch` if it may not."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            pause = _WAIT_S * random.uniform(0.5, 1.5)  # noqa: S311 - so that they come apart
+            await asyncio.sleep(min(pause, left))
+            with suppress(TooManyBatches):
+                self.check_batch(caller)
+                return
+        self.check_batch(caller)
 
     @property
     def _own_batches(self) -> int:

@@ -46,12 +46,14 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class ConnectionGuard:
     """Counts what becomes of the calls of each connection."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, is_active: bool = True) -> None:
         """Counts nothing yet.
 
         Args:
             metrics: Receives the number of connections ended.
+            is_active: Whether connections are ended.
         """
+        self._is_active = is_active
         self._ended = metrics.connections_ended
         self._counts: OrderedDict[str, int] = OrderedDict()
         self._offenders: OrderedDict[str, float] = OrderedDict()
@@ -84,7 +86,7 @@ class ConnectionGuard:
                     self._counts[peer] = count - _RESET
 
     def _add(self, peer: str, cost: int) -> None:
-        if peer in self._gone:
+        if peer in self._gone or not self._is_active:
             return
         count = self._counts[peer] = self._counts.get(peer, 0) + cost
         self._counts.move_to_end(peer)

@@ -116,6 +116,7 @@ async def create_server(
     request_limits: Mapping[str, RequestLimits] | None = None,
     exempt: frozenset[str] = frozenset(),
     wait_unread: WaitUnread = never_wait,
+    guarded: bool = True,
 ) -> BoundServer:
     """Creates and starts a server with health checks, reflection and the interceptor.
 
@@ -133,6 +134,7 @@ async def create_server(
         request_limits: What a request may consist of, by the method's name.
         exempt: Names of methods that are answered beyond the limit of calls.
         wait_unread: Returns where a call of a method waits before its request is read, or None.
+        guarded: Whether connections whose calls come to nothing are ended.
 
     Raises:
         CertificateError: The server's certificate cannot be used.
@@ -152,6 +154,7 @@ async def create_server(
             settings.receive_timeout,
             settings.stall_timeout,
             exempt,
+            guarded,
         ),
         metrics,
         access,
