@@ -267,7 +267,6 @@ async def start(
         metrics=metrics,
         computing=computing,
         batch_lane=batch_lane,
-        calls=lambda: bound.calls,
     )
     feedback_servicer = DisabledFeedbackServicer() if feedback is None else feedback.servicer
 

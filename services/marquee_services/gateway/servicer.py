@@ -7,7 +7,7 @@ Deadlines of calls, limits on load and the mapping of errors to statuses are in
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from marquee.v1 import recommender_service_pb2 as pb
@@ -31,7 +31,6 @@ from marquee_services.gateway.rated_items import RatedItems
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.gateway.validation import validate
 from marquee_services.server.adaptive_limit import AdaptiveLimit
-from marquee_services.server.calls import CallsInProgress
 from marquee_services.server.interceptor import Context, time_left
 from marquee_services.server.metrics import Metrics
 
@@ -58,7 +57,6 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         metrics: Metrics,
         computing: AdaptiveLimit,
         batch_lane: BatchLane,
-        calls: Callable[[], CallsInProgress],
     ) -> None:
         """Creates a servicer.
 
@@ -73,7 +71,6 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
             metrics: Counts answers by origin, and degraded answers by reason.
             computing: Admits the single calls whose answers must be computed.
             batch_lane: The budget of the batches.
-            calls: Returns the server's calls in progress.
         """
         self._stored_answers = stored_answers
         self._recommender = recommender
@@ -85,7 +82,6 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         self._metrics = metrics
         self._computing = computing
         self._batch_lane = batch_lane
-        self._calls = calls
         # The recent share of Recommend calls that need no computation.
         self._stored_share = 1.0
         self._answers = {origin: metrics.answers.labels(origin) for origin in AnswerOrigin}
@@ -204,8 +200,6 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         """
         seconds = time_left(context, self._settings.default_deadline)
         async with self._computing.admit(name, cost, seconds, is_whole):
-            if self._computing.is_overloaded:
-                await self._calls().until_all_arrived()
             yield
 
     def _deadline(self, context: Context) -> Deadline:

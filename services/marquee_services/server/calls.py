@@ -20,9 +20,6 @@ from marquee_services.server.metrics import Metrics
 
 # gRPC hands over the next call in so many turns of the event loop.
 _TURNS = 6
-# The calls that may arrive, and be refused, for each answer that is computed. With more, refusals
-# would leave no time for answers where many times as much is offered as can be answered.
-_ENOUGH_ARRIVED = 5
 # Seconds that a batch waits for a place if its caller has just been refused often, and the mean of
 # those after which it looks for one.
 _LONGEST_WAIT_S, _WAIT_S = 5.0, 1.0
@@ -165,18 +162,13 @@ class CallsInProgress:
         """Whether single calls are in progress, or were in the last so many seconds."""
         return bool(self.singles) or time.perf_counter() - self.last_single_at < seconds
 
-    async def until_all_arrived(self) -> None:
-        """Waits until gRPC has handed over the calls that have arrived, or enough of them.
+    async def until_next_arrived(self) -> None:
+        """Waits for as long as gRPC takes to hand over a call that has arrived.
 
-        It hands over one call in a few turns of the event loop. While answers are computed without
-        a pause, calls would become old in its queue before they could even be refused.
+        It hands over one call in a few turns of the event loop.
         """
-        enough = self.arrived + _ENOUGH_ARRIVED
-        while (before := self.arrived) < enough:
-            for _ in range(_TURNS):
-                await asyncio.sleep(0)
-            if self.arrived == before:
-                return
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
 
     def seconds_of(self, name: str, code: str) -> Histogram:
         """The latency histogram of a method's calls that ended with a status code."""

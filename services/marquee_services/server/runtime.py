@@ -95,7 +95,7 @@ class BoundServer:
         arrived = -1
         while arrived != self.calls.arrived and time.monotonic() < deadline:
             arrived = self.calls.arrived
-            await self.calls.until_all_arrived()
+            await self.calls.until_next_arrived()
         await self.server.stop(grace)
         if self._health_server is not None:
             await self._health_server.stop(0)
