@@ -111,7 +111,7 @@ class GatewaySettings(ServerSettings):
         high=100,
     )
     unhurried_latency: float = setting(
-        0.005, "Mean latency in seconds up to which no fewer calls are computed at once.", low=0
+        0.02, "Mean latency in seconds up to which no fewer calls are computed at once.", low=0
     )
     batch_parallel: int = setting(
         16,
