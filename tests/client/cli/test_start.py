@@ -22,6 +22,8 @@ class Interrupt(importlib.abc.MetaPathFinder):
         if name == self.module:
             os.kill(os.getpid(), signal.SIGINT)
 
+# Whoever runs the tests may have it ignored, as a shell does for what it starts in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.meta_path.insert(0, Interrupt(sys.argv.pop(1)))
 import marquee_start
 marquee_start.main()
