@@ -8,12 +8,13 @@ leave the event loop to single calls for a multiple of the time that they have h
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE
-from marquee_services.server.cost_queue import CostQueue
+from marquee_services.server.waiting_room import WaitingRoom
 
 # A page of so many items costs about as much again as ranking the catalogue for it.
 _ITEMS_PER_COST = 50
@@ -48,7 +49,7 @@ class BatchLane:
             had_single_within: Whether there were single calls in the last so many seconds.
         """
         self.is_draining = False
-        self._queue = CostQueue(lambda: budget)
+        self._room = WaitingRoom(lambda: budget, is_overloaded=lambda: False)
         self._had_single_within = had_single_within
 
     @asynccontextmanager
@@ -57,12 +58,12 @@ class BatchLane:
 
         A subject that costs more than the whole budget is computed alone.
         """
-        await self._queue.enter(cost)
+        await self._room.enter(cost, patience_s=math.inf)
         try:
             await self.give_way()
             yield
         finally:
-            self._queue.leave(cost)
+            self._room.leave(cost)
 
     async def give_way(self) -> None:
         """Lets other tasks run, and rests while there are single calls."""

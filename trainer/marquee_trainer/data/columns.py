@@ -219,7 +219,7 @@ def _told_by_words(header: Sequence[str], found: Mapping[str, int]) -> dict[str,
 def plain_name(name: str) -> str:
     """A column's name in lower case, without spaces and punctuation.
 
-    Nor with a type that is written behind a colon, as in `user_id:token` (RecBole's atomic files).
+    A type behind a colon, as in `user_id:token` (RecBole's atomic files), is left out, too.
     """
     return _PUNCTUATION.sub("", _TYPE.sub("", name)).lower()
 
