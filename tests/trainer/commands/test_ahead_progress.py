@@ -11,8 +11,8 @@ from marquee_trainer.data.split import Split
 from marquee_trainer.models.linear.ease import EASE
 from marquee_trainer.models.model import Epoch
 from marquee_trainer.models.neighbours.item_cf import ItemCF
-from marquee_trainer.training.ahead import StageBegun, StageDone
 from marquee_trainer.training.config import TrainingConfig
+from marquee_trainer.training.parallel_fits import StageFinished, StageStarted
 from marquee_trainer.training.plan import FINAL_FIT, FIT, REFIT, TrainingPlan
 
 
@@ -22,12 +22,12 @@ def test_each_finished_fit_is_a_line_with_what_is_left(
     """Fits that begin and epochs print nothing; a repeated fit counts once."""
     plan = TrainingPlan(small_dataset, small_split, TrainingConfig())
     progress = AheadProgress(plan, [EASE(), ItemCF()])
-    progress(StageBegun("ease", FIT))
+    progress(StageStarted("ease", FIT))
     progress(Epoch(1.0, None))
-    progress(StageDone("ease", FIT, 2.5))
-    progress(StageDone("ease", FIT, 2.5))
+    progress(StageFinished("ease", FIT, 2.5))
+    progress(StageFinished("ease", FIT, 2.5))
     for model, stage in (("ease", REFIT), ("ease", FINAL_FIT), ("item_cf", FIT)):
-        progress(StageDone(model, stage, 1.0))
+        progress(StageFinished(model, stage, 1.0))
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 5
     assert "fit ease" in lines[0]

@@ -10,7 +10,7 @@ import click
 from marquee_trainer.commands.estimate import Remaining, duration
 from marquee_trainer.models.costs import COSTS
 from marquee_trainer.models.model import Epoch, Model
-from marquee_trainer.training.ahead import StageBegun, StageDone
+from marquee_trainer.training.parallel_fits import StageFinished, StageStarted
 from marquee_trainer.training.plan import FIT, TrainingPlan
 
 
@@ -32,9 +32,9 @@ class AheadProgress:
         }
         self._done: set[tuple[str, str]] = set()
 
-    def __call__(self, report: StageBegun | StageDone | Epoch) -> None:
+    def __call__(self, report: StageStarted | StageFinished | Epoch) -> None:
         """Notices a report."""
-        if not isinstance(report, StageDone):
+        if not isinstance(report, StageFinished):
             return
         fit = report.model, report.stage
         self._done.add(fit)

@@ -16,8 +16,8 @@ from marquee_trainer.commands.ahead_progress import AheadProgress
 from marquee_trainer.commands.progress import ENSEMBLE, EVALUATE
 from marquee_trainer.commands.settings import TrainSettings
 from marquee_trainer.models.model import Model
-from marquee_trainer.training.ahead import fit_ahead
 from marquee_trainer.training.checkpoints import Checkpoints
+from marquee_trainer.training.parallel_fits import fit_in_parallel
 from marquee_trainer.training.plan import TrainingPlan
 from marquee_trainer.training.progress import Progress
 
@@ -60,7 +60,7 @@ class Elsewhere:
             OSError: A checkpoint cannot be written.
         """
         progress = AheadProgress(plan, models)
-        fit_ahead(plan, models, self.folder, self.run, self.is_shared, progress)
+        fit_in_parallel(plan, models, self.folder, self.run, self.is_shared, progress)
         return Checkpoints(self.folder, resume=True, min_seconds=0.0)
 
 
