@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from marquee_core.release.lease import Lease
-from marquee_trainer.commands.elsewhere import Elsewhere, without_fits
+from marquee_trainer.commands.fit_workers import FitWorkers, without_fit_steps
 from marquee_trainer.commands.input_report import check_inputs
 from marquee_trainer.commands.interrupt import set_outcome
 from marquee_trainer.commands.loading import load_with_feedback, open_store
@@ -68,7 +68,7 @@ def run_training(settings: TrainSettings, lease: Lease) -> None:
         selection_of(settings),
         settings.refit,
         checkpoints,
-        Elsewhere.of(settings),
+        FitWorkers.from_settings(settings),
     )
     click.echo(
         f"{split.description}: {len(split.train):,} training ratings, {len(split.test):,} test"
@@ -117,7 +117,7 @@ def train_all(
     selection: ModelSelection | None = None,
     refit: bool = False,
     checkpoints: Checkpoints | None = None,
-    elsewhere: Elsewhere | None = None,
+    workers: FitWorkers | None = None,
 ) -> Trained:
     """Trains models with their tuned hyperparameters, and shows the progress on stderr.
 
@@ -130,7 +130,7 @@ def train_all(
         selection: Which models to train, and in what time; None for all.
         refit: Whether to fit the models on all ratings after the evaluation, for a release.
         checkpoints: Keeps fits, and takes those of an earlier run; None to keep nothing.
-        elsewhere: Fits the models in other processes first; None to fit them in this one.
+        workers: Fits the models in other processes first; None to fit them in this one.
 
     Raises:
         ConfigurationError: The file cannot be read or names an unknown model.
@@ -157,19 +157,19 @@ def train_all(
         left_out = ", ".join(model.name for model in made if model.name not in names)
         note = f"; left out: {left_out}, which predict ratings" if left_out else ""
         click.echo(f"  implicit feedback: only rankers are trained{note}", err=True)
-    if elsewhere is not None:
+    if workers is not None:
         todo = TrainingPlan(dataset.of_modelled_items(), split, training, refit)
         check_sizes(todo.dataset, split, todo.validation_split)
-        checkpoints = elsewhere.fit(todo, planned)
+        checkpoints = workers.fit(todo, planned)
     first = [model.name for model in budget.order(planned)] if budget is not None else names
     all_ratings = len(split.train) + len(split.test) if refit else 0
-    if elsewhere is not None:
+    if workers is not None:
         first, names, all_ratings = [], [], 0  # The fits are there, and take no time.
     plan = training_plan(first, held_out, len(split.train), all_ratings, refit_order=names)
     with ProgressBar(plan, slowness) as bar:
         progress = bar.progress()
-        if elsewhere is not None:
-            progress = without_fits(progress)
+        if workers is not None:
+            progress = without_fit_steps(progress)
         trained = train(dataset, split, models, training, progress, budget, checkpoints)
         if refit:
             trained = refit_on_all_ratings(dataset, split, trained, training, progress, checkpoints)

@@ -12,9 +12,9 @@ from marquee_core.cores import environment_for, usable_cores
 from marquee_core.tasks.processes import run_in_processes
 from marquee_core.tasks.ray_tasks import run_on_ray
 from marquee_core.tasks.task import RunTasks
-from marquee_trainer.commands.ahead_progress import AheadProgress
 from marquee_trainer.commands.progress import ENSEMBLE, EVALUATE
 from marquee_trainer.commands.settings import TrainSettings
+from marquee_trainer.commands.worker_progress import WorkerProgress
 from marquee_trainer.models.model import Model
 from marquee_trainer.training.checkpoints import Checkpoints
 from marquee_trainer.training.parallel_fits import fit_in_parallel
@@ -23,7 +23,7 @@ from marquee_trainer.training.progress import Progress
 
 
 @dataclass(frozen=True)
-class Elsewhere:
+class FitWorkers:
     """Other processes that fit models.
 
     Attributes:
@@ -37,7 +37,7 @@ class Elsewhere:
     is_shared: bool
 
     @classmethod
-    def of(cls, settings: TrainSettings) -> Self | None:
+    def from_settings(cls, settings: TrainSettings) -> Self | None:
         """What the settings ask for; None to fit in this process."""
         folder = settings.checkpoint_folder
         if settings.ray:
@@ -59,12 +59,12 @@ class Elsewhere:
             TaskError: A process has died again and again.
             OSError: A checkpoint cannot be written.
         """
-        progress = AheadProgress(plan, models)
+        progress = WorkerProgress(plan, models)
         fit_in_parallel(plan, models, self.folder, self.run, self.is_shared, progress)
         return Checkpoints(self.folder, resume=True, min_seconds=0.0)
 
 
-def without_fits(progress: Progress) -> Progress:
+def without_fit_steps(progress: Progress) -> Progress:
     """The progress of a training that takes its fits from checkpoints: its other steps."""
 
     def on_step(name: str, epochs: int) -> None:

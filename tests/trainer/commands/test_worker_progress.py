@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from marquee_trainer.commands.ahead_progress import AheadProgress
 from marquee_trainer.commands.settings import TrainSettings
+from marquee_trainer.commands.worker_progress import WorkerProgress
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.split import Split
 from marquee_trainer.models.linear.ease import EASE
@@ -21,7 +21,7 @@ def test_each_finished_fit_is_a_line_with_what_is_left(
 ) -> None:
     """Fits that begin and epochs print nothing; a repeated fit counts once."""
     plan = TrainingPlan(small_dataset, small_split, TrainingConfig())
-    progress = AheadProgress(plan, [EASE(), ItemCF()])
+    progress = WorkerProgress(plan, [EASE(), ItemCF()])
     progress(StageStarted("ease", FIT))
     progress(Epoch(1.0, None))
     progress(StageFinished("ease", FIT, 2.5))

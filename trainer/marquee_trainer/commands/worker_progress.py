@@ -14,7 +14,7 @@ from marquee_trainer.training.parallel_fits import StageFinished, StageStarted
 from marquee_trainer.training.plan import FIT, TrainingPlan
 
 
-class AheadProgress:
+class WorkerProgress:
     """Prints a line on stderr whenever a fit is done.
 
     The estimate of the rest compares the expected seconds of what is done with the time that has
