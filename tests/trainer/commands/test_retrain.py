@@ -16,7 +16,7 @@ import pytest
 
 from marquee_core.release.lease import Lease
 from marquee_core.release.store import ReleaseStore
-from marquee_trainer.commands.exclusive import TRAINER_LEASE
+from marquee_trainer.commands.trainer_lease import TRAINER_LEASE
 
 # Generous: a loaded machine takes long to import TensorFlow.
 TIMEOUT_S = 300.0

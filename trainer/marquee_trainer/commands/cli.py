@@ -129,9 +129,9 @@ def _train(settings: TrainSettings, keep: int = 0) -> None:
         settings: The settings.
         keep: How many of the newest releases to keep; 0 deletes none.
     """
-    from marquee_trainer.commands.exclusive import only_trainer
+    from marquee_trainer.commands.trainer_lease import hold_trainer_lease
 
-    with only_trainer(settings.store) as lease:
+    with hold_trainer_lease(settings.store) as lease:
         _announce(settings.data)
         # These bring TensorFlow, which takes seconds; a second trainer is told before.
         from marquee_trainer.commands.retrain import prune_releases

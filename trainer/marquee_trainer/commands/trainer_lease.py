@@ -17,7 +17,7 @@ TRAINER_LEASE = "trainer.lock"
 
 
 @contextmanager
-def only_trainer(store_url: str) -> Iterator[Lease]:
+def hold_trainer_lease(store_url: str) -> Iterator[Lease]:
     """Holds the lease of a store's only trainer.
 
     A folder that this made for the lease is removed at the end if nothing was published there.
