@@ -16,7 +16,7 @@ from marquee.cli.table import render
 from marquee_services.processes import PATIENCE, ServiceGroup, ServiceProcessError
 from marquee_trainer.commands.interrupt import PromptInterrupt
 from marquee_trainer.commands.loading import load_and_split, open_store
-from marquee_trainer.commands.selection import selection_of
+from marquee_trainer.commands.selection import select_models
 from marquee_trainer.commands.settings import DemoSettings
 from marquee_trainer.commands.tables import metrics_table
 from marquee_trainer.commands.train import train_all
@@ -53,7 +53,7 @@ def run_demo(settings: DemoSettings) -> None:
             f"{len(dataset.catalogue):,} items; {split.description}"
         )
         click.echo("Training")
-        selection = selection_of(settings)
+        selection = select_models(settings)
         with PromptInterrupt():
             trained = train_all(
                 dataset, split, settings.seed, settings.config, selection, refit=True

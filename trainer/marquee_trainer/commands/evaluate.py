@@ -10,7 +10,7 @@ import click
 
 from marquee_trainer.commands.loading import load_and_split
 from marquee_trainer.commands.progress import ProgressBar
-from marquee_trainer.commands.selection import ModelSelection, selection_of
+from marquee_trainer.commands.selection import ModelSelection, select_models
 from marquee_trainer.commands.settings import EvaluateSettings
 from marquee_trainer.commands.tables import known_day_table, metrics_table
 from marquee_trainer.commands.train import train_all
@@ -50,7 +50,7 @@ def run_evaluation(settings: EvaluateSettings) -> None:
     # Read before training, so that a damaged file is reported at once.
     file = configuration_file(len(split.train), settings.config)
     searches = read_searches(file)
-    selection = selection_of(settings)
+    selection = select_models(settings)
     trained = train_all(dataset, split, settings.seed, settings.config, selection)
     click.echo(metrics_table(trained.evaluation))
     config = TrainingConfig.for_dataset(dataset, settings.seed)

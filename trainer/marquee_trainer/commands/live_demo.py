@@ -31,8 +31,8 @@ from marquee_trainer.commands.demo import is_whole
 from marquee_trainer.commands.interrupt import PromptInterrupt
 from marquee_trainer.commands.live_users import SimulatedUsers
 from marquee_trainer.commands.loading import load_with_feedback, open_store
-from marquee_trainer.commands.promoting import gate_of
-from marquee_trainer.commands.selection import selection_of
+from marquee_trainer.commands.promotion import gate_for
+from marquee_trainer.commands.selection import select_models
 from marquee_trainer.commands.settings import DemoSettings, TrainSettings
 from marquee_trainer.commands.train import train_all
 from marquee_trainer.data.errors import RatingsError
@@ -123,7 +123,7 @@ def _train(stage: _Stage, judge: Judge | None = None) -> Manifest:
         loaded = load_with_feedback(settings)
         dataset, split = loaded.dataset, loaded.split
         trained = train_all(
-            dataset, split, settings.seed, settings.config, selection_of(settings), refit=True
+            dataset, split, settings.seed, settings.config, select_models(settings), refit=True
         )
     config = TrainingConfig.for_dataset(dataset, settings.seed)
     return publish_trained(
@@ -204,7 +204,7 @@ async def _live(stage: _Stage, tastes: SampleTastes, addresses: list[str], first
         )
         click.echo("Retraining on the sample and what was recorded")
         # In a thread, so that the connections to the gateways stay alive.
-        candidate = await asyncio.to_thread(_train, stage, gate_of(stage.store))
+        candidate = await asyncio.to_thread(_train, stage, gate_for(stage.store))
         await asyncio.to_thread(_gate, stage, candidate)
         await _until(clients, lambda state: is_whole(state, candidate.release_id))
         click.echo(

@@ -26,7 +26,7 @@ class ModelSelection:
     seconds: float | None = None
 
 
-def selection_of(settings: ModelSettings) -> ModelSelection:
+def select_models(settings: ModelSettings) -> ModelSelection:
     """Reads the selection from the settings of a command.
 
     Raises:

@@ -10,8 +10,8 @@ from marquee_trainer.commands.input_report import check_inputs
 from marquee_trainer.commands.interrupt import set_outcome
 from marquee_trainer.commands.loading import load_with_feedback, open_store
 from marquee_trainer.commands.progress import ProgressBar, training_plan
-from marquee_trainer.commands.promoting import gate_of, promote_through_gate
-from marquee_trainer.commands.selection import ModelSelection, selection_of
+from marquee_trainer.commands.promotion import gate_for, promote_through_gate
+from marquee_trainer.commands.selection import ModelSelection, select_models
 from marquee_trainer.commands.settings import TrainSettings
 from marquee_trainer.commands.tables import metrics_table
 from marquee_trainer.data.dataset import RatingsDataset
@@ -65,7 +65,7 @@ def run_training(settings: TrainSettings, lease: Lease) -> None:
         split,
         settings.seed,
         settings.config,
-        selection_of(settings),
+        select_models(settings),
         settings.refit,
         checkpoints,
         FitWorkers.from_settings(settings),
@@ -83,7 +83,7 @@ def run_training(settings: TrainSettings, lease: Lease) -> None:
         judge = None
         if settings.gate:
             asks = settings.require_approval and settings.promote
-            judge = gate_of(store, asks, lease, lambda: progress.on_step("judge by the gate", 0))
+            judge = gate_for(store, asks, lease, lambda: progress.on_step("judge by the gate", 0))
         manifest = publish_trained(
             store,
             dataset,

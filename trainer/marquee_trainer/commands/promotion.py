@@ -23,7 +23,7 @@ from marquee_trainer.gate.gate import judge
 from marquee_trainer.publishing.release import Judge
 
 
-def gate_of(
+def gate_for(
     store: ReleaseStore,
     require_approval: bool = False,
     lease: Lease | None = None,
