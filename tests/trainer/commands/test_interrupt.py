@@ -180,9 +180,9 @@ def test_without_a_signal_nothing_changes(tmp_path: Path) -> None:
     """Handlers and the folder for temporary files are as before, and no line is written."""
     code = (
         "import signal, tempfile\n"
-        "from marquee_trainer.commands.interrupt import PromptInterrupt\n"
+        "from marquee_trainer.commands.interrupt import InterruptHandler\n"
         "before = tempfile.gettempdir(), signal.getsignal(signal.SIGINT)\n"
-        "with PromptInterrupt('Never shown.'):\n"
+        "with InterruptHandler('Never shown.'):\n"
         "    assert tempfile.gettempdir() != before[0]\n"
         "    tempfile.mkstemp()\n"
         "assert (tempfile.gettempdir(), signal.getsignal(signal.SIGINT)) == before\n"

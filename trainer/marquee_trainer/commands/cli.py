@@ -11,7 +11,7 @@ from marquee_core.cores import limit_libraries
 from marquee_core.redaction import redact
 from marquee_services.server.options import settings_options
 from marquee_start import ended_by_interrupt
-from marquee_trainer.commands.interrupt import GRACE_S, PromptInterrupt
+from marquee_trainer.commands.interrupt import GRACE_S, InterruptHandler
 from marquee_trainer.commands.settings import (
     DataCheckSettings,
     DemoSettings,
@@ -166,7 +166,7 @@ def _run(command: Callable[[], None], outcome: str = "", grace_s: float | None =
         from marquee_core.errors import ArtifactError
         from marquee_trainer.data.errors import RatingsError
 
-    with PromptInterrupt(outcome, grace_s) as interrupt:
+    with InterruptHandler(outcome, grace_s) as interrupt:
         try:
             command()
         # A library may answer an interrupt with an error of its own.

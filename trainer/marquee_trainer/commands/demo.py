@@ -14,7 +14,7 @@ import numpy as np
 from marquee import Client, Recommendations, Status
 from marquee.cli.table import render
 from marquee_services.processes import PATIENCE, ServiceGroup, ServiceProcessError
-from marquee_trainer.commands.interrupt import PromptInterrupt
+from marquee_trainer.commands.interrupt import InterruptHandler
 from marquee_trainer.commands.loading import load_and_split, open_store
 from marquee_trainer.commands.selection import select_models
 from marquee_trainer.commands.settings import DemoSettings
@@ -54,7 +54,7 @@ def run_demo(settings: DemoSettings) -> None:
         )
         click.echo("Training")
         selection = select_models(settings)
-        with PromptInterrupt():
+        with InterruptHandler():
             trained = train_all(
                 dataset, split, settings.seed, settings.config, selection, refit=True
             )

@@ -39,11 +39,11 @@ _TENSORFLOW = tuple(f"{os.sep}{name}{os.sep}" for name in ("tensorflow", "keras"
 _NOW = b"\0"
 _SHOW_CURSOR = "\x1b[?25h"
 
-_active: list[PromptInterrupt] = []
+_active: list[InterruptHandler] = []
 _cleanups: list[Callable[[], None]] = []
 
 
-class PromptInterrupt:
+class InterruptHandler:
     """A context in which SIGINT and SIGTERM raise `KeyboardInterrupt`, and end the process in time.
 
     Temporary files of the context go to a folder of its own, which is removed at the end, however
@@ -185,7 +185,7 @@ class PromptInterrupt:
 
 
 @contextmanager
-def also_when_ended(cleanup: Callable[[], None]) -> Iterator[None]:
+def run_on_forced_exit(cleanup: Callable[[], None]) -> Iterator[None]:
     """Calls a quick function also if the process is ended in the middle of the block.
 
     The block itself must do the same when it is left. The function may be called by another thread.

@@ -28,7 +28,7 @@ from marquee_core.service_names import GATEWAY
 from marquee_services.processes import PATIENCE, ServiceGroup, ServiceProcess, ServiceProcessError
 from marquee_services.promotion import promote
 from marquee_trainer.commands.demo import is_whole
-from marquee_trainer.commands.interrupt import PromptInterrupt
+from marquee_trainer.commands.interrupt import InterruptHandler
 from marquee_trainer.commands.live_users import SimulatedUsers
 from marquee_trainer.commands.loading import load_with_feedback, open_store
 from marquee_trainer.commands.promotion import gate_for
@@ -119,7 +119,7 @@ def _train(stage: _Stage, judge: Judge | None = None) -> Manifest:
         judge: The gate; None for the first release, which there is nothing to compare with.
     """
     settings = stage.settings
-    with PromptInterrupt():
+    with InterruptHandler():
         loaded = load_with_feedback(settings)
         dataset, split = loaded.dataset, loaded.split
         trained = train_all(

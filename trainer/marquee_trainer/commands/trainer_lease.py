@@ -9,7 +9,7 @@ from pathlib import Path
 
 from marquee_core.release.lease import Lease
 from marquee_core.release.storage import LOCKS
-from marquee_trainer.commands.interrupt import also_when_ended
+from marquee_trainer.commands.interrupt import run_on_forced_exit
 from marquee_trainer.commands.loading import open_store
 
 TRAINER_LEASE = "trainer.lock"
@@ -36,7 +36,7 @@ def hold_trainer_lease(store_url: str) -> Iterator[Lease]:
         if is_new:
             _remove_if_empty(Path(storage.root))
 
-    with lease, also_when_ended(end):
+    with lease, run_on_forced_exit(end):
         try:
             yield lease
         finally:
