@@ -22,7 +22,7 @@ import numpy as np
 
 from marquee_core.arrays import Bool, Float32, Int32
 from marquee_core.ratings import Profiles, join_profiles
-from marquee_trainer.gate.served import ServedRelease
+from marquee_trainer.gate.served_release import ServedRelease
 from marquee_trainer.metrics.ranking_metrics import TOP
 from marquee_trainer.publishing.held_out import HeldOut
 
@@ -31,7 +31,7 @@ _IDEAL = np.concatenate([[0.0], np.cumsum(_DISCOUNTS)])
 
 
 @dataclass
-class Compared:
+class PairedFigures:
     """Figures of the candidate and of production for the same users and ratings.
 
     Attributes:
@@ -67,7 +67,7 @@ class _Evaluated:
     rated: Int32
 
 
-def compare(candidate: ServedRelease, production: ServedRelease, min_users: int) -> Compared:
+def compare(candidate: ServedRelease, production: ServedRelease, min_users: int) -> PairedFigures:
     """Compares two releases; nothing is compared if one of them does not hold its evaluation.
 
     Args:
@@ -75,7 +75,7 @@ def compare(candidate: ServedRelease, production: ServedRelease, min_users: int)
         production: The release in production.
         min_users: How many users with the same test part are enough to leave out the others.
     """
-    unchanged, found = Compared(), Compared()
+    unchanged, found = PairedFigures(), PairedFigures()
     held, other = candidate.held_out, production.held_out
     if held is None or other is None:
         return found
@@ -97,7 +97,7 @@ def compare(candidate: ServedRelease, production: ServedRelease, min_users: int)
 
 
 def _compare_user(
-    found: Compared, ours: _Evaluated, theirs: _Evaluated, relevant_stars: float
+    found: PairedFigures, ours: _Evaluated, theirs: _Evaluated, relevant_stars: float
 ) -> None:
     """Adds the figures of a user, if both releases held out some of the user's ratings."""
     both, mine, other = np.intersect1d(

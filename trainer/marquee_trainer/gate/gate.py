@@ -13,11 +13,11 @@ from marquee_core.errors import ArtifactError
 from marquee_core.release.store import ReleaseStore
 from marquee_core.release.verdict import Check, Decision, Verdict
 from marquee_trainer.gate.config import GateConfig
+from marquee_trainer.gate.consistency import consistency_checks
 from marquee_trainer.gate.drift import RatingsSummary, drift_checks
-from marquee_trainer.gate.evaluated import evaluated_checks
 from marquee_trainer.gate.quality import quality_checks
-from marquee_trainer.gate.served import ServedRelease
-from marquee_trainer.gate.serving import serving_checks
+from marquee_trainer.gate.sanity import sanity_checks
+from marquee_trainer.gate.served_release import ServedRelease
 
 
 def judge(
@@ -87,11 +87,11 @@ def _checks(
     if users < config.min_users:
         yield Check("size", Decision.PROMOTE, f"{users} users are too few to judge what is served")
         return
-    served = list(serving_checks(candidate, production, config))
+    served = list(sanity_checks(candidate, production, config))
     yield from served
     if any(check.name == "finite" and check.decision is Decision.REFUSE for check in served):
         return
-    yield from evaluated_checks(candidate, config)
+    yield from consistency_checks(candidate, config)
     if production is not None:
         yield from quality_checks(candidate, production, config)
 

@@ -9,9 +9,9 @@ import numpy as np
 from marquee_core.arrays import Float64
 from marquee_core.release.derive import DERIVED
 from marquee_core.release.verdict import Check, Decision
-from marquee_trainer.gate.comparison import Compared, compare
+from marquee_trainer.gate.comparison import PairedFigures, compare
 from marquee_trainer.gate.config import GateConfig
-from marquee_trainer.gate.served import ServedRelease
+from marquee_trainer.gate.served_release import ServedRelease
 from marquee_trainer.metrics.bootstrap import paired_bootstrap
 from marquee_trainer.metrics.ranking_metrics import TOP
 
@@ -93,7 +93,7 @@ def _paired(
 
 
 def _compare_metrics(
-    candidate: ServedRelease, production: ServedRelease, found: Compared, config: GateConfig
+    candidate: ServedRelease, production: ServedRelease, found: PairedFigures, config: GateConfig
 ) -> Check:
     """Compares the metrics in the manifests, which were measured on different ratings."""
     ours, theirs = (

@@ -10,7 +10,7 @@ import numpy as np
 from marquee_core.arrays import Float64, Int32
 from marquee_core.release.verdict import Check, Decision
 from marquee_trainer.gate.config import GateConfig
-from marquee_trainer.gate.served import ServedRelease
+from marquee_trainer.gate.served_release import ServedRelease
 from marquee_trainer.metrics.ranking_metrics import TOP
 from marquee_trainer.publishing.held_out import best_items, sample_users
 
@@ -38,7 +38,7 @@ class ServedLists:
     abstaining: int
 
 
-def serve(release: ServedRelease) -> ServedLists:
+def rank_sample(release: ServedRelease) -> ServedLists:
     """Ranks for a sample of a release's known users, the same users in every release."""
     matrix = release.data.matrix
     rated = np.flatnonzero(np.diff(matrix.indptr)).astype(np.int32)
@@ -76,7 +76,7 @@ def serve(release: ServedRelease) -> ServedLists:
     )
 
 
-def serving_checks(
+def sanity_checks(
     candidate: ServedRelease, production: ServedRelease | None, config: GateConfig
 ) -> Iterator[Check]:
     """Checks the lists and the predicted stars of known users.
@@ -86,7 +86,7 @@ def serving_checks(
         production: The release in production; None if there is none.
         config: The thresholds.
     """
-    served = serve(candidate)
+    served = rank_sample(candidate)
     if served.broken:
         names = ", ".join(served.broken)
         yield Check("finite", Decision.REFUSE, f"scores are not finite: {names}")
@@ -98,7 +98,7 @@ def serving_checks(
     yield Check("finite", Decision.PROMOTE, text, {"abstaining": float(served.abstaining)})
     if candidate.predicts_stars and len(served.stars):
         yield _stars(candidate, served.stars, config)
-    before = None if production is None else serve(production)
+    before = None if production is None else rank_sample(production)
     yield _coverage(candidate, served, production, before, config)
     if production is not None and before is not None:
         yield _overlap(candidate, served, production, before, config)

@@ -17,7 +17,7 @@ from marquee_core.release.ensemble import POPULARITY
 from marquee_core.release.verdict import Check, Decision
 from marquee_trainer.gate.comparison import ndcg, training_profiles
 from marquee_trainer.gate.config import GateConfig
-from marquee_trainer.gate.served import ServedRelease
+from marquee_trainer.gate.served_release import ServedRelease
 from marquee_trainer.publishing.held_out import HeldOut, best_items
 
 _MAX_USERS = 300
@@ -27,7 +27,7 @@ _MAX_CELLS = 6_000_000
 _MIN_NDCG = 0.01
 
 
-def evaluated_checks(release: ServedRelease, config: GateConfig) -> Iterator[Check]:
+def consistency_checks(release: ServedRelease, config: GateConfig) -> Iterator[Check]:
     """Compares what a release serves with its evaluation, for every set of backends.
 
     Users whom a model cannot score are left out.
