@@ -2,7 +2,7 @@
 
 The models that a release serves were refitted on all its ratings, so they cannot be judged by any
 of them. But each release keeps what its models predicted and recommended before the refit
-(`HeldOut`). Ratings that both releases held out are therefore a fair test for both: the latest
+(`HeldOutEvaluation`). Ratings that both releases held out are therefore a fair test for both: the latest
 ratings of each user, by the default split.
 
 Users who have not rated since production was trained have the same test part in both releases. If
@@ -24,7 +24,7 @@ from marquee_core.arrays import Bool, Float32, Int32
 from marquee_core.ratings import Profiles, join_profiles
 from marquee_trainer.gate.served_release import ServedRelease
 from marquee_trainer.metrics.ranking_metrics import TOP
-from marquee_trainer.publishing.held_out import HeldOut
+from marquee_trainer.publishing.held_out import HeldOutEvaluation
 
 _DISCOUNTS = 1.0 / np.log2(np.arange(2, TOP + 2))
 _IDEAL = np.concatenate([[0.0], np.cumsum(_DISCOUNTS)])
@@ -125,7 +125,9 @@ def _compare_user(
         found.squared_errors.append((first, second, len(both)))
 
 
-def _evaluated(release: ServedRelease, held: HeldOut, place: int, numbers: Int32) -> _Evaluated:
+def _evaluated(
+    release: ServedRelease, held: HeldOutEvaluation, place: int, numbers: Int32
+) -> _Evaluated:
     """A user's evaluation.
 
     Args:

@@ -18,7 +18,7 @@ from marquee_core.release.verdict import Check, Decision
 from marquee_trainer.gate.comparison import ndcg, training_profiles
 from marquee_trainer.gate.config import GateConfig
 from marquee_trainer.gate.served_release import ServedRelease
-from marquee_trainer.publishing.held_out import HeldOut, best_items
+from marquee_trainer.publishing.held_out import HeldOutEvaluation, best_items
 
 _MAX_USERS = 300
 # The scores of all models are held at once: a model's take up to 24 MB.
@@ -85,7 +85,7 @@ class _Sample:
         deviation: The standard deviation of the held-out ratings.
     """
 
-    def __init__(self, release: ServedRelease, held: HeldOut) -> None:
+    def __init__(self, release: ServedRelease, held: HeldOutEvaluation) -> None:
         self._release = release
         self._held = held
         most = max(1, min(_MAX_USERS, _MAX_CELLS // len(release.catalogue)))

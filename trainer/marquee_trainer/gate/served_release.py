@@ -29,7 +29,7 @@ from marquee_core.scorers.scorer import LoadScorer, ReleaseData, Scorer
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
 from marquee_services.cf.models import CF_SCORERS
 from marquee_trainer.models.baselines import BaselineScorer, PopularityScorer
-from marquee_trainer.publishing.held_out import FOLDER, HeldOut
+from marquee_trainer.publishing.held_out import FOLDER, HeldOutEvaluation
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class ServedRelease:
     data: ReleaseData
     ensemble: Ensemble
     scorers: Mapping[str, Scorer]
-    held_out: HeldOut | None
+    held_out: HeldOutEvaluation | None
 
     @classmethod
     def load(cls, store: ReleaseStore, release_id: str, cache: Path) -> ServedRelease:
@@ -83,7 +83,7 @@ class ServedRelease:
         held_out = None
         if any(path.startswith(f"{FOLDER}/") for path in manifest.files):
             folder = store.open(manifest, lambda path: path.startswith(f"{FOLDER}/"), cache)
-            held_out = HeldOut.load(folder)
+            held_out = HeldOutEvaluation.load(folder)
         return cls(manifest, users, catalogue, data, ensemble, scorers, held_out)
 
     @cached_property

@@ -32,7 +32,7 @@ _BLOCK_CELLS = 2_000_000
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutEvaluation:
     """Test ratings of some users, and what the ensemble made of them without having seen them.
 
     Attributes:
@@ -53,7 +53,7 @@ class HeldOut:
     lists: Int32
 
     @classmethod
-    def of(cls, dataset: RatingsDataset, split: Split, trained: Trained) -> HeldOut:
+    def of(cls, dataset: RatingsDataset, split: Split, trained: Trained) -> HeldOutEvaluation:
         """Takes what the evaluation of trained models found, for a sample of its users.
 
         Args:
@@ -91,7 +91,7 @@ class HeldOut:
             save_array(folder / FOLDER / f"{name}.npy", getattr(self, name))
 
     @classmethod
-    def load(cls, folder: Path) -> HeldOut:
+    def load(cls, folder: Path) -> HeldOutEvaluation:
         """Reads what `save` wrote.
 
         Raises:

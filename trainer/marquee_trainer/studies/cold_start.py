@@ -71,7 +71,7 @@ class ColdStart:
 
 
 @dataclass(frozen=True)
-class _HeldOut:
+class _HeldOutUsers:
     """Held-out users and their ratings.
 
     Attributes:
@@ -154,7 +154,9 @@ def cold_start(
     )
 
 
-def _hold_out(dataset: RatingsDataset, rows: Int64, config: ColdStartConfig, seed: int) -> _HeldOut:
+def _hold_out(
+    dataset: RatingsDataset, rows: Int64, config: ColdStartConfig, seed: int
+) -> _HeldOutUsers:
     """Chooses the held-out users at random, and puts their ratings in random order."""
     random = np.random.default_rng(seed)
     max_given = max((*config.given, config.retrained))
@@ -172,7 +174,7 @@ def _hold_out(dataset: RatingsDataset, rows: Int64, config: ColdStartConfig, see
     rows_by_user = {
         int(user): order[start:end] for user, start, end in zip(users, starts, ends, strict=True)
     }
-    return _HeldOut(users, rows_by_user, max_given)
+    return _HeldOutUsers(users, rows_by_user, max_given)
 
 
 def _visitors(trained: Trained, given: RatingsMatrix, users: Int64) -> Profiles:
