@@ -31,7 +31,7 @@ from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import ENSEMBLE
 from marquee_trainer.training.progress import Progress
 from marquee_trainer.training.refit import refit_on_all_ratings
-from marquee_trainer.training.results import Trained
+from marquee_trainer.training.results import TrainingResult
 
 AUTO = "auto"
 
@@ -52,7 +52,7 @@ class TrainingRun:
     dataset: RatingsDataset
     split: Split
     config: TrainingConfig
-    trained: Trained
+    trained: TrainingResult
 
 
 def load(source: str, options: ReadOptions | None = None, seed: int = 0) -> RatingsDataset:

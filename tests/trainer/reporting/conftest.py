@@ -16,14 +16,14 @@ from marquee_trainer.studies.cold_start import ColdStart
 from marquee_trainer.studies.known_day import KnownDay
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import ENSEMBLE
-from marquee_trainer.training.results import Trained
+from marquee_trainer.training.results import TrainingResult
 
 
 @pytest.fixture(scope="session")
 def report(
     small_dataset: RatingsDataset,
     small_split: Split,
-    small_trained: Trained,
+    small_trained: TrainingResult,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """The page, in a folder with its charts."""

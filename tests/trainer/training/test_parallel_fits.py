@@ -24,14 +24,14 @@ from marquee_trainer.training.parallel_fits import StageFinished, StageStarted, 
 from marquee_trainer.training.plan import FINAL_FIT, FIT, REFIT, TrainingPlan
 from marquee_trainer.training.progress import Progress
 from marquee_trainer.training.refit import refit_on_all_ratings
-from marquee_trainer.training.results import Trained
+from marquee_trainer.training.results import TrainingResult
 from marquee_trainer.training.train import train
 from toy.lists import run_here
 
 MODELS = (UserCF, ItemCF, EASE)
 
 
-def check_taken(plan: TrainingPlan, folder: Path, trained: Trained) -> None:
+def check_taken(plan: TrainingPlan, folder: Path, trained: TrainingResult) -> None:
     """Trains with the fits in a folder: all are taken, and the result is that of `trained`."""
     notes: list[str] = []
     checkpoints = Checkpoints(folder, True, 1e9, notes.append)
@@ -50,7 +50,7 @@ def check_taken(plan: TrainingPlan, folder: Path, trained: Trained) -> None:
 def test_fits_that_were_made_ahead_are_taken(
     small_dataset: RatingsDataset,
     small_split: Split,
-    small_trained: Trained,
+    small_trained: TrainingResult,
     tmp_path: Path,
     is_shared: bool,
 ) -> None:
@@ -71,7 +71,7 @@ def test_fits_that_were_made_ahead_are_taken(
 
 @pytest.mark.slow
 def test_a_process_that_dies_costs_only_what_it_was_fitting(
-    small_dataset: RatingsDataset, small_split: Split, small_trained: Trained, tmp_path: Path
+    small_dataset: RatingsDataset, small_split: Split, small_trained: TrainingResult, tmp_path: Path
 ) -> None:
     """Its model is begun again from the last finished fit; the others are not touched."""
     plan = TrainingPlan(small_dataset, small_split, TrainingConfig())

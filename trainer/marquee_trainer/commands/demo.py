@@ -24,7 +24,7 @@ from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.scale import Feedback
 from marquee_trainer.publishing.release import publish_trained
 from marquee_trainer.training.config import TrainingConfig
-from marquee_trainer.training.results import Trained
+from marquee_trainer.training.results import TrainingResult
 
 _PAGE_SIZE = 5
 _TIMEOUT_S = 60.0
@@ -113,7 +113,7 @@ def is_whole(state: Status, release_id: str) -> bool:
     )
 
 
-def _show_recommendations(client: Client, dataset: RatingsDataset, trained: Trained) -> None:
+def _show_recommendations(client: Client, dataset: RatingsDataset, trained: TrainingResult) -> None:
     """Recommends to a known user, a visitor and an unknown user."""
     matrix = trained.served_data.matrix
     counts = np.diff(matrix.indptr)

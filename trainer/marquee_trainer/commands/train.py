@@ -29,7 +29,7 @@ from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.plan import TrainingPlan
 from marquee_trainer.training.preparation import check_sizes
 from marquee_trainer.training.refit import refit_on_all_ratings
-from marquee_trainer.training.results import Trained
+from marquee_trainer.training.results import TrainingResult
 from marquee_trainer.training.train import train
 
 
@@ -118,7 +118,7 @@ def train_all(
     refit: bool = False,
     checkpoints: Checkpoints | None = None,
     workers: FitWorkers | None = None,
-) -> Trained:
+) -> TrainingResult:
     """Trains models with their tuned hyperparameters, and shows the progress on stderr.
 
     Args:

@@ -47,7 +47,7 @@ from marquee_trainer.threads import blas_threads
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import ENSEMBLE
 from marquee_trainer.training.preparation import all_rows
-from marquee_trainer.training.results import Trained
+from marquee_trainer.training.results import TrainingResult
 from marquee_trainer.versions import library_versions
 
 Judge: TypeAlias = Callable[[ReleaseStore, str], Verdict | None]
@@ -62,7 +62,7 @@ def publish_trained(
     store: ReleaseStore,
     dataset: RatingsDataset,
     split: Split,
-    trained: Trained,
+    trained: TrainingResult,
     config: TrainingConfig,
     retrieval: RetrievalConfig | None = None,
     precompute: PrecomputeConfig | None = None,

@@ -24,7 +24,7 @@ from marquee_trainer.metrics.rating_metrics import rating_metrics
 from marquee_trainer.models.baselines import fitted_baselines
 from marquee_trainer.training.evaluate import ENSEMBLE
 from marquee_trainer.training.preparation import interactions_of
-from marquee_trainer.training.results import Trained
+from marquee_trainer.training.results import TrainingResult
 
 _BLOCK_USERS = 64
 _TIES_SEED = 0
@@ -96,7 +96,7 @@ class _HeldOutUsers:
 def cold_start(
     dataset: RatingsDataset,
     rows: Int64,
-    train: Callable[[RatingsDataset, Split], Trained],
+    train: Callable[[RatingsDataset, Split], TrainingResult],
     config: ColdStartConfig,
     relevant_stars: float,
     seed: int,
@@ -177,7 +177,7 @@ def _hold_out(
     return _HeldOutUsers(users, rows_by_user, max_given)
 
 
-def _visitors(trained: Trained, given: RatingsMatrix, users: Int64) -> Profiles:
+def _visitors(trained: TrainingResult, given: RatingsMatrix, users: Int64) -> Profiles:
     """Profiles of the users as visitors, as a request would build them from the given ratings.
 
     A request lists ratings ordered by time, oldest first. Ratings of the same moment are put in
@@ -194,7 +194,9 @@ def _visitors(trained: Trained, given: RatingsMatrix, users: Int64) -> Profiles:
     return join_profiles(visitors)
 
 
-def _scores(trained: Trained, visitors: Profiles) -> dict[str, tuple[Output, Float32, Float32]]:
+def _scores(
+    trained: TrainingResult, visitors: Profiles
+) -> dict[str, tuple[Output, Float32, Float32]]:
     """Scores all items for the visitors.
 
     Returns:
