@@ -87,7 +87,7 @@ def test_each_fault_is_found() -> None:
 
 
 def test_sudden_drops_and_drift_are_found() -> None:
-    """PairedFigures with the release before: a loss of a third is odd, of more than half a failure."""
+    """Compared with the release before: a loss of a third is odd, of more than half a failure."""
     plain = ratings()
     names, items = plain.user_ids.ids(plain.users), plain.catalogue.items.ids(plain.items)
 
