@@ -15,10 +15,10 @@ from marquee_trainer.data.assembly import assemble
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.details import Details
 from marquee_trainer.data.errors import SHOWN_PROBLEMS, RatingsError
+from marquee_trainer.data.grouplens_items import parse_movies_csv, parse_movies_dat, parse_u_item
+from marquee_trainer.data.grouplens_ratings import parse_ratings
 from marquee_trainer.data.ids import IdColumn
-from marquee_trainer.data.metadata import parse_movies_csv, parse_movies_dat, parse_u_item
 from marquee_trainer.data.options import ReadOptions
-from marquee_trainer.data.parsing import parse_ratings
 from marquee_trainer.data.rows import Rows
 from marquee_trainer.data.split import Split
 

@@ -16,8 +16,8 @@ from marquee_trainer.data.assembly import assemble
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.details import Details
 from marquee_trainer.data.errors import RatingsError
+from marquee_trainer.data.grouplens_items import item_details
 from marquee_trainer.data.ids import IdColumn
-from marquee_trainer.data.metadata import item_details
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.rows import Rows
 

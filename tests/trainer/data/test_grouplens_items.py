@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from marquee_trainer.data.errors import RatingsError
-from marquee_trainer.data.metadata import (
+from marquee_trainer.data.grouplens_items import (
     GENRES_100K,
     parse_movies_csv,
     parse_movies_dat,
