@@ -16,7 +16,7 @@ from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.details import ItemDetails
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.merge_feedback import Merged, merge_feedback
-from marquee_trainer.data.recorded import read_feedback
+from marquee_trainer.data.recorded_feedback import read_feedback
 from marquee_trainer.data.scale import Feedback
 from marquee_trainer.training.relevance import relevant_rating
 

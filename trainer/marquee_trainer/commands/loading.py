@@ -59,7 +59,7 @@ def load_with_feedback(settings: FeedbackSettings, upto: Mark | None = None) -> 
         return TrainingData(*load_and_split(settings), None)
     # Needs the database library.
     from marquee_trainer.data.merge_feedback import merge_feedback
-    from marquee_trainer.data.recorded import read_feedback
+    from marquee_trainer.data.recorded_feedback import read_feedback
 
     dataset, split = _load(settings)
     if split is not None:

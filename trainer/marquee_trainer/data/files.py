@@ -12,8 +12,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import fsspec
 
-from marquee_trainer.data.content import HEAD_BYTES, compression_of
 from marquee_trainer.data.errors import RatingsError
+from marquee_trainer.data.file_signatures import HEAD_BYTES, compression_of
 
 DELIMITED, JSON_LINES, PARQUET, ARROW = "delimited text", "JSON lines", "Parquet", "Arrow"
 _FORMATS = {

@@ -32,7 +32,7 @@ from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.details import ItemDetails
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.ids import IdColumn, id_problem
-from marquee_trainer.data.recorded import RecordedFeedback
+from marquee_trainer.data.recorded_feedback import RecordedFeedback
 from marquee_trainer.data.scale import Feedback, RatingScale
 
 _US = 1_000_000  # microseconds in a second
