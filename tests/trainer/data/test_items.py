@@ -7,8 +7,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from marquee_trainer.data.details import ItemDetails
 from marquee_trainer.data.errors import RatingsError
+from marquee_trainer.data.item_metadata import ItemMetadata
 from marquee_trainer.data.items import read_items, split_genres
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.source import Loaded, load_ratings
@@ -175,7 +175,7 @@ def test_an_item_that_is_described_again_keeps_its_first_description() -> None:
     """The number of further descriptions is reported."""
     frame = pl.DataFrame({"item": [1, 2, 1], "title": ["A", "B", "C"], "genres": [["X"], [], None]})
     items = read_items(FrameTable(frame, "frame"), "frame")
-    assert items.details["1"] == ItemDetails("A", 0, ("X",))
+    assert items.details["1"] == ItemMetadata("A", 0, ("X",))
     assert items.notes[1].startswith("1 rows of frame describe an item again")
 
 

@@ -9,9 +9,9 @@ import polars as pl
 from marquee_core.arrays import Int64
 from marquee_trainer.data.columns import COUNT, ITEM, RATING, USER
 from marquee_trainer.data.dataset import RatingsDataset
-from marquee_trainer.data.details import Details
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.interpret import Understood, load_table
+from marquee_trainer.data.item_metadata import MetadataById
 from marquee_trainer.data.items import read_items
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.scale import Feedback
@@ -33,13 +33,13 @@ def from_frame(
         RatingsError: An argument is not a frame, or the frame cannot be understood.
     """
     options = options or ReadOptions()
-    details: Details = {}
+    metadata: MetadataById = {}
     notes: tuple[str, ...] = ()
     if items is not None:
         table = FrameTable(_polars(items), f"{name} of items")
-        details, notes = read_items(table, table.name, options.genre_separator)
+        metadata, notes = read_items(table, table.name, options.genre_separator)
     dataset, understood = load_table(
-        FrameTable(_polars(ratings), name), name, name, options, details
+        FrameTable(_polars(ratings), name), name, name, options, metadata
     )
     return dataset, Understood(understood.columns, understood.times, notes + understood.notes)
 

@@ -91,8 +91,8 @@ def load_ratings(
     if tfds:
         data_dir = cache or Path(os.environ.get(_TFDS_CACHE) or _DEFAULT_TFDS_CACHE).expanduser()
         archives = Path(manual_dir) if manual_dir else None
-        details, item_notes = load_items(options)
-        dataset, notes = load_tfds(source, archives, data_dir, options, details)
+        metadata, item_notes = load_items(options)
+        dataset, notes = load_tfds(source, archives, data_dir, options, metadata)
         return Loaded(dataset, None, Understood({}, "seconds", (*item_notes, *notes)))
     if database:
         dataset, understood = load_query(source, options)
@@ -132,9 +132,9 @@ def _load_path(
         check_is_archive(path)
     grouplens = _grouplens_path(path, is_zip)
     if has_split or (grouplens is not None and not options.columns):
-        details, notes = load_items(options)
+        metadata, notes = load_items(options)
         try:
-            found = load_grouplens(grouplens or path, train_file, test_file, options, details)
+            found = load_grouplens(grouplens or path, train_file, test_file, options, metadata)
         except OtherFormError:
             if has_split:
                 raise
