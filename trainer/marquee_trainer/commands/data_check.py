@@ -48,7 +48,7 @@ def describe(loaded: Loaded, shown_rows: int = 5) -> str:
     parts = [_facts(loaded), _activity(dataset), _distribution(dataset)]
     if shown_rows:
         parts.append(_first_rows(dataset, shown_rows))
-    notes = [*loaded.understood.notes, *_oddities(dataset)]
+    notes = [*loaded.interpretation.notes, *_oddities(dataset)]
     if notes:
         parts.append("Notes\n" + "\n".join(f"  - {note}" for note in notes))
     return "\n\n".join(parts)
@@ -71,7 +71,7 @@ def _facts(loaded: Loaded) -> str:
         "mean rating": f"{dataset.ratings.mean(dtype=np.float64):.3f}",
         "genres": f"{len(dataset.catalogue.genres)}",
     }
-    for role, column in loaded.understood.columns.items():
+    for role, column in loaded.interpretation.columns.items():
         facts[f"column of {role}"] = column
     if dataset.attributes:
         facts["attributes"] = ", ".join(dataset.attributes)
@@ -86,7 +86,7 @@ def _times(loaded: Loaded) -> str:
     first, last = (
         _date(int(time)) for time in (dataset.timestamps.min(), dataset.timestamps.max())
     )
-    form = loaded.understood.times
+    form = loaded.interpretation.times
     return f"{first} to {last}" + (f", written as {form}" if form else "")
 
 

@@ -98,7 +98,7 @@ def _load(settings: DataSettings) -> tuple[RatingsDataset, Split | None]:
         seed=settings.seed,
         options=read_options(settings),
     )
-    for note in loaded.understood.notes:
+    for note in loaded.interpretation.notes:
         click.echo(f"  {note}", err=True)
     return loaded.dataset, loaded.split
 

@@ -10,7 +10,7 @@ from marquee_core.arrays import Int64
 from marquee_trainer.data.columns import COUNT, ITEM, RATING, USER
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.errors import RatingsError
-from marquee_trainer.data.interpret import Understood, load_table
+from marquee_trainer.data.interpret import Interpretation, load_table
 from marquee_trainer.data.item_metadata import MetadataById
 from marquee_trainer.data.items import read_items
 from marquee_trainer.data.options import ReadOptions
@@ -20,7 +20,7 @@ from marquee_trainer.data.tables import FrameTable
 
 def from_frame(
     ratings: Any, items: Any = None, options: ReadOptions | None = None, name: str = "frame"
-) -> tuple[RatingsDataset, Understood]:
+) -> tuple[RatingsDataset, Interpretation]:
     """Makes a data set of a data frame.
 
     Args:
@@ -38,10 +38,12 @@ def from_frame(
     if items is not None:
         table = FrameTable(_polars(items), f"{name} of items")
         metadata, notes = read_items(table, table.name, options.genre_separator)
-    dataset, understood = load_table(
+    dataset, interpretation = load_table(
         FrameTable(_polars(ratings), name), name, name, options, metadata
     )
-    return dataset, Understood(understood.columns, understood.times, notes + understood.notes)
+    return dataset, Interpretation(
+        interpretation.columns, interpretation.times, notes + interpretation.notes
+    )
 
 
 def ratings_frame(dataset: RatingsDataset, rows: Int64 | None = None) -> pl.DataFrame:

@@ -47,7 +47,7 @@ _WHAT = {
 
 
 @dataclass(frozen=True)
-class Understood:
+class Interpretation:
     """How a source was understood.
 
     Attributes:
@@ -61,7 +61,7 @@ class Understood:
     notes: tuple[str, ...]
 
 
-def load_files(source: str, options: ReadOptions) -> tuple[RatingsDataset, Understood]:
+def load_files(source: str, options: ReadOptions) -> tuple[RatingsDataset, Interpretation]:
     """Loads a path, folder, glob or URL of files.
 
     Raises:
@@ -80,11 +80,13 @@ def load_files(source: str, options: ReadOptions) -> tuple[RatingsDataset, Under
         except RatingsError as error:
             notes = (f"the file {found.items.name} beside the ratings is not used: {error}",)
     name = found.ratings[0].name
-    dataset, understood = load_table(table, name, described(source), options, metadata)
-    return dataset, Understood(understood.columns, understood.times, notes + understood.notes)
+    dataset, interpretation = load_table(table, name, described(source), options, metadata)
+    return dataset, Interpretation(
+        interpretation.columns, interpretation.times, notes + interpretation.notes
+    )
 
 
-def load_query(source: str, options: ReadOptions) -> tuple[RatingsDataset, Understood]:
+def load_query(source: str, options: ReadOptions) -> tuple[RatingsDataset, Interpretation]:
     """Loads the rows of an SQL query.
 
     Raises:
@@ -94,9 +96,9 @@ def load_query(source: str, options: ReadOptions) -> tuple[RatingsDataset, Under
     metadata, notes = load_items(options)
     table = FrameTable(read_query(source, query), query)
     description = f"{public(source)} ({query})"
-    dataset, understood = load_table(table, "the query", description, options, metadata)
-    notes = (f"query: {query}", *notes, *understood.notes)
-    return dataset, Understood(understood.columns, understood.times, notes)
+    dataset, interpretation = load_table(table, "the query", description, options, metadata)
+    notes = (f"query: {query}", *notes, *interpretation.notes)
+    return dataset, Interpretation(interpretation.columns, interpretation.times, notes)
 
 
 def load_items(options: ReadOptions) -> tuple[MetadataById, tuple[str, ...]]:
@@ -115,7 +117,7 @@ def load_items(options: ReadOptions) -> tuple[MetadataById, tuple[str, ...]]:
 
 def load_table(
     table: Table, name: str, source: str, options: ReadOptions, metadata: MetadataById
-) -> tuple[RatingsDataset, Understood]:
+) -> tuple[RatingsDataset, Interpretation]:
     """Loads a table.
 
     Args:
@@ -136,7 +138,7 @@ def load_table(
         rows, metadata, source, options, feedback=feedback, keep_unrated=bool(metadata)
     )
     columns_notes = filter(None, (f"columns: {choice}", choice.unused_note()))
-    return dataset, Understood(choice.names, times, (*columns_notes, *notes))
+    return dataset, Interpretation(choice.names, times, (*columns_notes, *notes))
 
 
 def _rows(table: Table, name: str, choice: ColumnChoice) -> tuple[Rows, str]:
