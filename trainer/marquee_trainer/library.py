@@ -22,7 +22,7 @@ from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.source import load_ratings
 from marquee_trainer.data.split import Split, automatic_split, split_by
-from marquee_trainer.models.configurations import ConfigurationError, models_for
+from marquee_trainer.models.configurations import ConfigurationError, model_factories
 from marquee_trainer.models.model import Model
 from marquee_trainer.models.registry import MODELS_BY_NAME
 from marquee_trainer.publishing.release import publish_trained
@@ -160,7 +160,7 @@ def train(
         RatingsError: There are too few ratings, or they are implicit feedback and none of the
             models is a ranker.
     """
-    factories = models_for(len(split.train), configurations)
+    factories = model_factories(len(split.train), configurations)
     by_name: dict[str, Callable[[], Model]] = dict(zip(MODELS_BY_NAME, factories, strict=True))
     chosen: list[Callable[[], Model]] = []
     for model in models or tuple(by_name):

@@ -31,8 +31,8 @@ TRAIN = """
 import sys
 from marquee_trainer.commands import cli, train
 from marquee_trainer.models import configurations
-make = {make_model().name: make_model for make_model in configurations.models_for(200_000, "")}
-train.models_for = lambda *_: [make[sys.argv[1]]]
+make = {make_model().name: make_model for make_model in configurations.model_factories(200_000, "")}
+train.model_factories = lambda *_: [make[sys.argv[1]]]
 cli.train(["--data", sys.argv[2], "--store", sys.argv[3]], prog_name="marquee train")
 """
 

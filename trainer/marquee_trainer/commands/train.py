@@ -17,7 +17,7 @@ from marquee_trainer.commands.tables import metrics_table
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.scale import Feedback
 from marquee_trainer.data.split import Split
-from marquee_trainer.models.configurations import models_for
+from marquee_trainer.models.configurations import model_factories
 from marquee_trainer.models.costs import measured_slowness
 from marquee_trainer.models.linear.coverage import partial_coverage
 from marquee_trainer.models.model import Model, can_learn_from
@@ -138,7 +138,7 @@ def train_all(
         TaskError: Another process that fits a model has died again and again.
     """
     selection = selection or ModelSelection()
-    models = models_for(len(split.train), config, selection.names)
+    models = model_factories(len(split.train), config, selection.names)
     training = TrainingConfig.for_dataset(dataset, seed)
     slowness = measured_slowness()
     budget = None

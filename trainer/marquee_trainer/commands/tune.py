@@ -16,12 +16,12 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from marquee_trainer.commands.loading import load_and_split
 from marquee_trainer.commands.settings import TuneSettings
 from marquee_trainer.data.errors import RatingsError
-from marquee_trainer.models.configurations import packaged, read_parameters
+from marquee_trainer.models.configurations import packaged_configuration, read_parameters
 from marquee_trainer.models.model import can_learn_from
 from marquee_trainer.models.registry import MODELS_BY_NAME
-from marquee_trainer.tuning.file import TunedFile
 from marquee_trainer.tuning.search import Search, tune
 from marquee_trainer.tuning.spaces import SPACES
+from marquee_trainer.tuning.tuned_file import TunedFile
 
 # Added to the name of the output file, without its suffix, for the file of trials beside it.
 TRIALS_SUFFIX = ".trials.jsonl"
@@ -42,7 +42,7 @@ def tune_models(settings: TuneSettings) -> None:
     dataset, split = load_and_split(settings)
     dataset = dataset.of_modelled_items()
     out = Path(settings.out)
-    start = read_parameters(out if out.exists() else packaged(len(split.train)).path)
+    start = read_parameters(out if out.exists() else packaged_configuration(len(split.train)).path)
     names = [name.strip() for name in settings.models.split(",") if name.strip()] or list(SPACES)
     names = [
         name
