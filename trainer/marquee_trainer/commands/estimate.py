@@ -65,19 +65,19 @@ class Estimator:
         self,
         plan: Sequence[PlannedStep],
         clock: Callable[[], float] = time.monotonic,
-        slowness: float = 1.0,
+        slowdown: float = 1.0,
     ) -> None:
         """Creates an estimator.
 
         Args:
             plan: All steps of the run, in order.
             clock: Returns the time in seconds.
-            slowness: How many times the expected seconds the machine takes, by a measurement before
+            slowdown: How many times the expected seconds the machine takes, by a measurement before
                 the first step.
         """
         self._left = list(plan)
         self._clock = clock
-        self._slowness = slowness
+        self._slowdown = slowdown
         self._done = 0
         self._current: PlannedStep | None = None
         self._started = clock()
@@ -152,7 +152,7 @@ class Estimator:
             return None
         # The measurement before the first step counts like a few seconds of steps, so that short
         # first steps, whose times are mostly imports and compiling, do not decide.
-        spent_s = self._spent_s + _PRIOR_S * self._slowness
+        spent_s = self._spent_s + _PRIOR_S * self._slowdown
         return step.expected_s * spent_s / (self._expected_s + _PRIOR_S)
 
 

@@ -37,15 +37,15 @@ class ProgressBar:
     keep logs short.
     """
 
-    def __init__(self, plan: Sequence[PlannedStep] = (), slowness: float = 1.0) -> None:
+    def __init__(self, plan: Sequence[PlannedStep] = (), slowdown: float = 1.0) -> None:
         """Creates the progress.
 
         Args:
             plan: All steps of the run, in order, to show how many there are and how long they
                 take; empty if unknown.
-            slowness: How many times the expected seconds of the steps this machine takes.
+            slowdown: How many times the expected seconds of the steps this machine takes.
         """
-        self._estimator = Estimator(plan, slowness=slowness)
+        self._estimator = Estimator(plan, slowdown=slowdown)
         self._is_terminal = sys.stderr.isatty()
         self._started = time.monotonic()
         self._name = ""

@@ -18,7 +18,7 @@ from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.scale import Feedback
 from marquee_trainer.data.split import Split
 from marquee_trainer.models.configurations import model_factories
-from marquee_trainer.models.costs import measured_slowness
+from marquee_trainer.models.costs import measured_slowdown
 from marquee_trainer.models.linear.coverage import partial_coverage
 from marquee_trainer.models.model import Model, can_learn_from
 from marquee_trainer.publishing.config import PrecomputeConfig, RetrievalConfig
@@ -140,14 +140,14 @@ def train_all(
     selection = selection or ModelSelection()
     models = model_factories(len(split.train), config, selection.names)
     training = TrainingConfig.for_dataset(dataset, seed)
-    slowness = measured_slowness()
+    slowdown = measured_slowdown()
     budget = None
     if selection.seconds is not None:
         budget = Budget(
             selection.seconds,
             lambda note: click.echo(f"  {note}", err=True),
             refit=refit,
-            slowness=slowness,
+            slowdown=slowdown,
         )
     held_out = round(training.validation_share(split.kind) * len(split.train))
     made: list[Model] = [make_model() for make_model in models]
@@ -166,7 +166,7 @@ def train_all(
     if workers is not None:
         first, names, all_ratings = [], [], 0  # The fits are there, and take no time.
     plan = training_plan(first, held_out, len(split.train), all_ratings, refit_order=names)
-    with ProgressBar(plan, slowness) as bar:
+    with ProgressBar(plan, slowdown) as bar:
         progress = bar.progress()
         if workers is not None:
             progress = without_fit_steps(progress)
