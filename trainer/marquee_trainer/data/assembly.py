@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from marquee_trainer.data.dataset import RatingsDataset
-from marquee_trainer.data.item_metadata import MetadataById, bounded
+from marquee_trainer.data.item_metadata import MetadataById, limit_attributes
 from marquee_trainer.data.items import check_titles, join_ids
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.rows import Rows
-from marquee_trainer.data.scale import Feedback, apart
+from marquee_trainer.data.scale import Feedback, find_unrated_marker
 
 _MERGED = {
     "last": "the latest one is used",
@@ -51,7 +51,7 @@ def assemble(
     items, metadata, joined = join_ids(rows.items, metadata)
     names = items.texts() if metadata else []
     untitled = check_titles(names, metadata, options.allow_untitled)
-    metadata, shortened = bounded(metadata)
+    metadata, shortened = limit_attributes(metadata)
     notes = [note for note in (joined, untitled, shortened) if note]
     if keep_unrated:
         unrated = len(metadata.keys() - set(names))
@@ -76,7 +76,9 @@ def assemble(
         if how == "auto":
             how = "sum" if dataset.feedback is Feedback.IMPLICIT else "last"
         notes.append(f"{repeats:,} ratings repeat a user and an item; {_MERGED[how]}")
-    unrated_mark = apart(rows.ratings) if dataset.feedback is Feedback.EXPLICIT else None
+    unrated_mark = (
+        find_unrated_marker(rows.ratings) if dataset.feedback is Feedback.EXPLICIT else None
+    )
     if unrated_mark is not None:
         count = int((rows.ratings == unrated_mark).sum())
         notes.append(

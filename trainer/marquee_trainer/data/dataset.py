@@ -18,8 +18,8 @@ from marquee_trainer.data.errors import SHOWN_PROBLEMS, RatingsError
 from marquee_trainer.data.ids import IdColumn
 from marquee_trainer.data.item_metadata import ItemMetadata
 from marquee_trainer.data.repeats import merge
-from marquee_trainer.data.scale import Feedback, RatingScale, feedback_of
-from marquee_trainer.data.sorting import pick, sort_rows
+from marquee_trainer.data.scale import Feedback, RatingScale, detect_feedback
+from marquee_trainer.data.sorting import gather, sort_rows
 
 # Up to this number of items, a catalogue costs models little, whatever the share of unrated items.
 _SMALL_CATALOGUE = 5_000
@@ -104,7 +104,7 @@ class RatingsDataset:
         """
         if not len(ratings):
             raise RatingsError(f"{source}: there are no ratings")
-        feedback = feedback or feedback_of(ratings)
+        feedback = feedback or detect_feedback(ratings)
         valid = np.isfinite(ratings) if scale is None else scale.contains(ratings)
         if not valid.all():
             raise _off_scale(ratings, valid, scale, source, name_row)
@@ -140,8 +140,8 @@ class RatingsDataset:
         return cls(
             users=users_of,
             items=items_of,
-            ratings=pick(ratings, order, np.float32),
-            timestamps=pick(times, rows, np.int64),
+            ratings=gather(ratings, order, np.float32),
+            timestamps=gather(times, rows, np.int64),
             user_ids=Vocabulary(user_column.names),
             catalogue=catalogue,
             source=source,
@@ -316,7 +316,7 @@ def _with_unrated(
     """Adds the items of `metadata` to the rated ones: all item ids, and the rows' new indexes."""
     rated = [name.decode() for name in names.tolist()]
     column = IdColumn.of([*rated, *metadata])
-    return column.names, pick(column.codes[: len(rated)], index)
+    return column.names, gather(column.codes[: len(rated)], index)
 
 
 def _catalogue(

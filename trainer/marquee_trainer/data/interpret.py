@@ -25,7 +25,7 @@ from marquee_trainer.data.columns import (
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.delimited import DelimitedFile
 from marquee_trainer.data.errors import SHOWN_PROBLEMS, RatingsError
-from marquee_trainer.data.files import DataFile, described, find_files, public
+from marquee_trainer.data.files import DataFile, find_files, short_name, without_secrets
 from marquee_trainer.data.ids import IdColumn, id_problem
 from marquee_trainer.data.item_metadata import MetadataById
 from marquee_trainer.data.items import read_items
@@ -80,7 +80,7 @@ def load_files(source: str, options: ReadOptions) -> tuple[RatingsDataset, Inter
         except RatingsError as error:
             notes = (f"the file {found.items.name} beside the ratings is not used: {error}",)
     name = found.ratings[0].name
-    dataset, interpretation = load_table(table, name, described(source), options, metadata)
+    dataset, interpretation = load_table(table, name, short_name(source), options, metadata)
     return dataset, Interpretation(
         interpretation.columns, interpretation.times, notes + interpretation.notes
     )
@@ -95,7 +95,7 @@ def load_query(source: str, options: ReadOptions) -> tuple[RatingsDataset, Inter
     query = options.query or DEFAULT_QUERY
     metadata, notes = load_items(options)
     table = FrameTable(read_query(source, query), query)
-    description = f"{public(source)} ({query})"
+    description = f"{without_secrets(source)} ({query})"
     dataset, interpretation = load_table(table, "the query", description, options, metadata)
     notes = (f"query: {query}", *notes, *interpretation.notes)
     return dataset, Interpretation(interpretation.columns, interpretation.times, notes)

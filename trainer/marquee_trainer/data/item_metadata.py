@@ -28,7 +28,7 @@ class ItemMetadata:
 MetadataById = dict[str, ItemMetadata]
 
 
-def bounded(metadata: MetadataById) -> tuple[MetadataById, str]:
+def limit_attributes(metadata: MetadataById) -> tuple[MetadataById, str]:
     """Leaves out attributes where an item has more than a release may hold, the longest first.
 
     Args:
