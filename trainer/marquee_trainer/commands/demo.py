@@ -67,7 +67,7 @@ def run_demo(settings: DemoSettings) -> None:
         click.echo("Starting the CF service, the inference service and the gateway")
         group = stack.enter_context(_start_services(url, work / "logs", settings.listen))
         with Client(group.gateway.address, timeout=_TIMEOUT_S, wait_for_ready=True) as client:
-            _wait_until_whole(client, manifest.release_id)
+            _wait_until_fully_served(client, manifest.release_id)
             _show_recommendations(client, dataset.of_modelled_items(), trained)
         if settings.keep:
             _wait_for_interrupt(group.gateway.address)
@@ -90,21 +90,21 @@ def _start_services(url: str, logs: Path, listen: str) -> ServiceGroup:
         raise click.ClickException(str(error)) from error
 
 
-def _wait_until_whole(client: Client, release_id: str) -> None:
+def _wait_until_fully_served(client: Client, release_id: str) -> None:
     """Waits until the gateway and all backends serve a release, so that no answer is degraded.
 
     Raises:
         ClickException: They did not in time.
     """
     deadline = time.monotonic() + _WAIT_S
-    while not is_whole(state := client.status(), release_id):
+    while not is_fully_served(state := client.status(), release_id):
         if time.monotonic() > deadline:
             why = state.pending_release_reason or "a backend has not loaded it"
             raise click.ClickException(f"{release_id} is not served: {why}")
         time.sleep(_POLL_S)
 
 
-def is_whole(state: Status, release_id: str) -> bool:
+def is_fully_served(state: Status, release_id: str) -> bool:
     """Whether a release is in service, and every backend that it needs has loaded it."""
     return (
         state.release is not None

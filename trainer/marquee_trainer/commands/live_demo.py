@@ -27,7 +27,7 @@ from marquee_core.release.verdict import Decision
 from marquee_core.service_names import GATEWAY
 from marquee_services.processes import PATIENCE, ServiceGroup, ServiceProcess, ServiceProcessError
 from marquee_services.promotion import promote
-from marquee_trainer.commands.demo import is_whole
+from marquee_trainer.commands.demo import is_fully_served
 from marquee_trainer.commands.interrupt import InterruptHandler
 from marquee_trainer.commands.live_users import SimulatedUsers
 from marquee_trainer.commands.loading import load_with_feedback, open_store
@@ -54,7 +54,7 @@ _LOG_TIMEOUT_S = 20.0
 
 
 @dataclass(frozen=True)
-class _Stage:
+class _Demo:
     """What the steps of the demo share.
 
     Attributes:
@@ -91,19 +91,19 @@ def run_live_demo(settings: DemoSettings) -> None:
             for name in ("data", "seed", "split", "test_fraction", "config", "models", "budget")
         }
         shared["exclude"] = settings.exclude or ("" if settings.models else _SLOW_MODELS)
-        stage = _Stage(
+        demo = _Demo(
             TrainSettings(**shared, store=url, feedback=log),
             open_store(url),
             log,
             [dataset.user_ids.id(user) for user in range(len(dataset.user_ids))],
         )
-        click.echo(f"Training on {len(dataset):,} ratings of {len(stage.user_ids):,} users")
-        first = _train(stage).release_id
-        stage.store.promote(first)
+        click.echo(f"Training on {len(dataset):,} ratings of {len(demo.user_ids):,} users")
+        first = _train(demo).release_id
+        demo.store.promote(first)
         click.echo("Starting the CF service, the inference service and two gateways")
         group, second = _start_services(stack, url, log, work / "logs", settings.listen)
         addresses = [group.gateway.address, second.address]
-        asyncio.run(_live(stage, tastes, addresses, first))
+        asyncio.run(_run_users(demo, tastes, addresses, first))
         click.echo("Stopping")
         statuses = [second.stop(), *group.stop().values()]
         if any(statuses):
@@ -111,14 +111,14 @@ def run_live_demo(settings: DemoSettings) -> None:
     click.echo("Done.")
 
 
-def _train(stage: _Stage, judge: Judge | None = None) -> Manifest:
+def _train(demo: _Demo, judge: Judge | None = None) -> Manifest:
     """Trains on the sample and on what is recorded, and publishes without promoting.
 
     Args:
-        stage: What the steps share.
+        demo: What the steps share.
         judge: The gate; None for the first release, which there is nothing to compare with.
     """
-    settings = stage.settings
+    settings = demo.settings
     with InterruptHandler():
         loaded = load_with_feedback(settings)
         dataset, split = loaded.dataset, loaded.split
@@ -127,24 +127,24 @@ def _train(stage: _Stage, judge: Judge | None = None) -> Manifest:
         )
     config = TrainingConfig.for_dataset(dataset, settings.seed)
     return publish_trained(
-        stage.store, dataset, split, trained, config, mark=loaded.mark, judge=judge
+        demo.store, dataset, split, trained, config, mark=loaded.mark, judge=judge
     )
 
 
-def _gate(stage: _Stage, release: Manifest) -> None:
+def _gate(demo: _Demo, release: Manifest) -> None:
     """Promotes a release if the gate agrees; if it asks for approval, approves.
 
     Raises:
         ClickException: The gate refuses the release.
     """
     click.echo("The gate has compared it with the release in production")
-    done = promote(stage.store, release.release_id, verdict=release.gate)
+    done = promote(demo.store, release.release_id, verdict=release.gate)
     if done.verdict is not None:
         click.echo("\n".join(f"  {line}" for line in done.verdict.lines()))
     if done.decision is Decision.REFUSE:
         raise click.ClickException("the gate refused the release")
     if done.decision is Decision.ASK:
-        promote(stage.store, release.release_id, verdict=release.gate, approve=True)
+        promote(demo.store, release.release_id, verdict=release.gate, approve=True)
         click.echo("  The gate asks for approval, which the demo gives.")
 
 
@@ -173,11 +173,11 @@ def _start_services(
     return group, second
 
 
-async def _live(stage: _Stage, tastes: SampleTastes, addresses: list[str], first: str) -> None:
+async def _run_users(demo: _Demo, tastes: SampleTastes, addresses: list[str], first: str) -> None:
     """What happens while the gateways serve.
 
     Args:
-        stage: What the steps share.
+        demo: What the steps share.
         tastes: What users think of items.
         addresses: The gateways.
         first: The release that they serve at first.
@@ -190,9 +190,9 @@ async def _live(stage: _Stage, tastes: SampleTastes, addresses: list[str], first
             await stack.enter_async_context(AsyncClient(address, timeout=_TIMEOUT_S))
             for address in addresses
         ]
-        users = SimulatedUsers(clients, tastes, stage.settings.seed)
-        probed, others = stage.user_ids[:_PROBES], stage.user_ids[_PROBES:]
-        await _until(clients, lambda state: is_whole(state, first))
+        users = SimulatedUsers(clients, tastes, demo.settings.seed)
+        probed, others = demo.user_ids[:_PROBES], demo.user_ids[_PROBES:]
+        await _until(clients, lambda state: is_fully_served(state, first))
         click.echo("Users rate what they are shown")
         started = time.perf_counter()
         delays, _ = await asyncio.gather(users.measure_delays(probed), users.rate_lists(others))
@@ -204,15 +204,15 @@ async def _live(stage: _Stage, tastes: SampleTastes, addresses: list[str], first
         )
         click.echo("Retraining on the sample and what was recorded")
         # In a thread, so that the connections to the gateways stay alive.
-        candidate = await asyncio.to_thread(_train, stage, gate_for(stage.store))
-        await asyncio.to_thread(_gate, stage, candidate)
-        await _until(clients, lambda state: is_whole(state, candidate.release_id))
+        candidate = await asyncio.to_thread(_train, demo, gate_for(demo.store))
+        await asyncio.to_thread(_gate, demo, candidate)
+        await _until(clients, lambda state: is_fully_served(state, candidate.release_id))
         click.echo(
             f"  release {candidate.release_id} knows {candidate.data.rating_count:,} ratings, and "
             "both gateways serve it"
         )
-        outcome = await _compare(stage, users, clients, candidate.release_id)
-        lost, doubled = _check_log(stage.log, users.acknowledged)
+        outcome = await _compare(demo, users, clients, candidate.release_id)
+        lost, doubled = _check_log(demo.log, users.acknowledged)
         click.echo(
             f"Events: {len(users.acknowledged):,} acknowledged, {lost} lost, {doubled} doubled; "
             f"{users.degraded} degraded answers"
@@ -224,11 +224,11 @@ async def _live(stage: _Stage, tastes: SampleTastes, addresses: list[str], first
 
 
 async def _compare(
-    stage: _Stage, users: SimulatedUsers, clients: list[AsyncClient], release_id: str
+    demo: _Demo, users: SimulatedUsers, clients: list[AsyncClient], release_id: str
 ) -> Outcome:
     """Runs an experiment of the ensemble against popularity until there is a verdict."""
-    experiments = ExperimentStore(stage.store)
-    with EventLog(stage.log, _LOG_TIMEOUT_S) as log:
+    experiments = ExperimentStore(demo.store)
+    with EventLog(demo.log, _LOG_TIMEOUT_S) as log:
         experiment = experiments.create(
             f"demo-{release_id.rpartition('-')[2]}",
             [
@@ -242,7 +242,7 @@ async def _compare(
         rounds, outcome = 0, None
         while rounds < _MOST_ROUNDS and (outcome is None or not outcome.winner):
             rounds += 1
-            await users.rate_lists(stage.user_ids)
+            await users.rate_lists(demo.user_ids)
             await _until(
                 clients,
                 lambda state: state.experiment is None or not state.experiment.pending_list_count,
