@@ -175,7 +175,7 @@ def test_an_item_that_is_described_again_keeps_its_first_description() -> None:
     """The number of further descriptions is reported."""
     frame = pl.DataFrame({"item": [1, 2, 1], "title": ["A", "B", "C"], "genres": [["X"], [], None]})
     items = read_items(FrameTable(frame, "frame"), "frame")
-    assert items.details["1"] == ItemMetadata("A", 0, ("X",))
+    assert items.metadata["1"] == ItemMetadata("A", 0, ("X",))
     assert items.notes[1].startswith("1 rows of frame describe an item again")
 
 

@@ -23,7 +23,7 @@ from marquee_trainer.metrics.ranking_metrics import RankingTask, ranking_metrics
 from marquee_trainer.models.configurations import (
     ConfigurationError,
     model_factories,
-    packaged,
+    packaged_configuration,
     read_parameters,
     value_of,
     with_parameters,
