@@ -95,7 +95,7 @@ def test_sigterm_ends_a_round_that_trains(tmp_path: Path) -> None:
     finally:
         process.kill()
         process.wait()
-    assert "the round was given up" in log.read_text()
+    assert "the round was cancelled" in log.read_text()
     assert not store.exists()
     until(lambda: not os.path.exists(f"/proc/{trainer}"))
 

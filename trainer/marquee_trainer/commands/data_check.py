@@ -1,4 +1,4 @@
-"""`marquee data check`: shows how ratings are understood, without training on them."""
+"""`marquee data check`: shows how ratings are interpreted, without training on them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.scale import Feedback
 from marquee_trainer.data.source import Loaded, load_ratings
 
-# Distinct ratings up to this number are listed one by one; more are counted in ranges.
+# Up to this many distinct ratings are listed one by one; more are counted in ranges.
 _MOST_LISTED = 21
 _RANGES = 10
 _BAR = 30  # characters
@@ -26,10 +26,10 @@ _QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def run_check(source: str, settings: DataCheckSettings) -> None:
-    """Loads ratings and prints how they were understood.
+    """Loads ratings and prints how they were interpreted.
 
     Raises:
-        RatingsError: The ratings cannot be read or understood.
+        RatingsError: The ratings cannot be read or interpreted.
     """
     loaded = load_ratings(
         source, manual_dir=settings.manual_dir or None, options=read_options(settings)
@@ -152,7 +152,7 @@ def _moment(seconds: int) -> str:
 
 
 def _oddities(dataset: RatingsDataset) -> list[str]:
-    """What is unusual about the ratings, or limits what can be learned from them."""
+    """Notes on what is unusual about the ratings or limits what can be learned from them."""
     notes = []
     if dataset.feedback is Feedback.IMPLICIT:
         notes.append("there are no ratings to predict: this is implicit feedback")

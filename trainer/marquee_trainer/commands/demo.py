@@ -1,4 +1,4 @@
-"""`marquee demo`: trains, publishes, serves and recommends, end to end; then stops."""
+"""`marquee demo`: trains, publishes, serves and recommends, end to end, then stops."""
 
 from __future__ import annotations
 
@@ -79,10 +79,10 @@ def run_demo(settings: DemoSettings) -> None:
 
 
 def _start_services(url: str, logs: Path, listen: str) -> ServiceGroup:
-    """Starts the three services, and waits until they serve.
+    """Starts the three services and waits until they serve.
 
     Raises:
-        ClickException: A service ended, or did not serve in time; the message ends with its log.
+        ClickException: A service exited or did not serve in time; the message ends with its log.
     """
     try:
         return ServiceGroup(url, logs, listen, gateway_options=PATIENCE)
@@ -94,18 +94,18 @@ def _wait_until_fully_served(client: Client, release_id: str) -> None:
     """Waits until the gateway and all backends serve a release, so that no answer is degraded.
 
     Raises:
-        ClickException: They did not in time.
+        ClickException: They did not serve it in time.
     """
     deadline = time.monotonic() + _WAIT_S
     while not is_fully_served(state := client.status(), release_id):
         if time.monotonic() > deadline:
-            why = state.pending_release_reason or "a backend has not loaded it"
-            raise click.ClickException(f"{release_id} is not served: {why}")
+            reason = state.pending_release_reason or "a backend has not loaded it"
+            raise click.ClickException(f"{release_id} is not served: {reason}")
         time.sleep(_POLL_S)
 
 
 def is_fully_served(state: Status, release_id: str) -> bool:
-    """Whether a release is in service, and every backend that it needs has loaded it."""
+    """Whether a release is in service and every backend that it needs has loaded it."""
     return (
         state.release is not None
         and state.release.release_id == release_id

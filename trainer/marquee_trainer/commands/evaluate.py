@@ -33,8 +33,8 @@ def run_evaluation(settings: EvaluateSettings) -> None:
 
     Raises:
         RatingsError: The ratings cannot be read, there are too few of them, no user has enough
-            ratings for a requested cold-start evaluation, the ratings have no timestamps and
-            `with_day` is set, or a study of predicted ratings is requested for implicit feedback.
+            ratings for a requested cold-start evaluation, `with_day` is set but the ratings have no
+            timestamps, or a study of predicted ratings is requested for implicit feedback.
         ConfigurationError: The file of hyperparameters cannot be read or names an unknown model.
         OSError: A file cannot be written.
     """
@@ -47,7 +47,7 @@ def run_evaluation(settings: EvaluateSettings) -> None:
         )
     if settings.with_day:
         require_days(dataset)
-    # Read before training, so that a damaged file is reported at once.
+    # Read before training, so that a damaged file is reported immediately.
     file = configuration_file(len(split.train), settings.config)
     searches = read_searches(file)
     selection = select_models(settings)
@@ -56,7 +56,7 @@ def run_evaluation(settings: EvaluateSettings) -> None:
     config = TrainingConfig.for_dataset(dataset, settings.seed)
     new_users: ColdStart | None = None
     if settings.cold_start:
-        # The same models, so that their curves can be compared; a budget could admit others.
+        # The same models, so that the curves are comparable; a budget could admit others.
         same = ModelSelection(tuple(model.name for model in trained.models))
         new_users = cold_start(
             dataset,

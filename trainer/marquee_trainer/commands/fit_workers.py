@@ -1,4 +1,4 @@
-"""Fits models in other processes, as `--processes` and `--ray` say."""
+"""Fits models in worker processes, as configured by `--processes` and `--ray`."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from marquee_trainer.training.progress import Progress
 
 @dataclass(frozen=True)
 class FitWorkers:
-    """Other processes that fit models.
+    """Worker processes that fit models.
 
     Attributes:
-        run: Runs the tasks there.
-        folder: The folder of the checkpoints of the run.
-        is_shared: Whether the processes can write to that folder.
+        run: Runs tasks in the workers.
+        folder: The folder of the run's checkpoints.
+        is_shared: Whether the workers can write to that folder.
     """
 
     run: RunTasks
@@ -38,7 +38,7 @@ class FitWorkers:
 
     @classmethod
     def from_settings(cls, settings: TrainSettings) -> Self | None:
-        """What the settings ask for; None to fit in this process."""
+        """Creates the configured workers; returns None to fit in this process."""
         folder = settings.checkpoint_folder
         if settings.ray:
             return cls(partial(run_on_ray, address=settings.ray), folder, False)
@@ -53,10 +53,10 @@ class FitWorkers:
         return cls(run, folder, True)
 
     def fit(self, plan: TrainingPlan, models: Sequence[Model]) -> Checkpoints:
-        """Fits models; a training with the checkpoints that are returned takes these fits.
+        """Fits models, and returns the checkpoints from which training restores the fits.
 
         Raises:
-            TaskError: A process has died again and again.
+            TaskError: A worker died repeatedly.
             OSError: A checkpoint cannot be written.
         """
         progress = WorkerProgress(plan, models)
@@ -65,7 +65,7 @@ class FitWorkers:
 
 
 def without_fit_steps(progress: Progress) -> Progress:
-    """The progress of a training that takes its fits from checkpoints: its other steps."""
+    """Returns callbacks that report only the steps of a training that are not fits."""
 
     def on_step(name: str, epochs: int) -> None:
         if name in (ENSEMBLE, EVALUATE):

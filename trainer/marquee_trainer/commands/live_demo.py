@@ -1,4 +1,4 @@
-"""`marquee demo --live`: users rate what they are shown, and the next release learns from it."""
+"""`marquee demo --live`: users rate what they are shown, and the next release learns from that."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from marquee_trainer.publishing.release import Judge, publish_trained
 from marquee_trainer.training.config import TrainingConfig
 
 ENSEMBLE = "ensemble"
-# The models that take longest to fit; an ensemble without them keeps the demo short.
+# The slowest models to fit; an ensemble without them keeps the demo short.
 _SLOW_MODELS = "deep_mf,residual_mf"
 _TIMEOUT_S = 60.0
 _WAIT_S = 120.0
@@ -55,7 +55,7 @@ _LOG_TIMEOUT_S = 20.0
 
 @dataclass(frozen=True)
 class _Demo:
-    """What the steps of the demo share.
+    """State that the steps of the demo share.
 
     Attributes:
         settings: The demo's settings, as `marquee train` takes them.
@@ -74,7 +74,7 @@ def run_live_demo(settings: DemoSettings) -> None:
     """Runs the demo.
 
     Raises:
-        RatingsError: `--data` names no sample.
+        RatingsError: `--data` is not a sample.
         ConfigurationError: The file of hyperparameters cannot be read or names an unknown model.
         ClickException: A service did not start or stop cleanly, an event was lost, or the ensemble
             did not win.
@@ -112,11 +112,11 @@ def run_live_demo(settings: DemoSettings) -> None:
 
 
 def _train(demo: _Demo, judge: Judge | None = None) -> Manifest:
-    """Trains on the sample and on what is recorded, and publishes without promoting.
+    """Trains on the sample and the recorded feedback, and publishes without promoting.
 
     Args:
-        demo: What the steps share.
-        judge: The gate; None for the first release, which there is nothing to compare with.
+        demo: The shared state.
+        judge: The gate; None for the first release, which cannot be compared with any other.
     """
     settings = demo.settings
     with InterruptHandler():
@@ -132,12 +132,12 @@ def _train(demo: _Demo, judge: Judge | None = None) -> Manifest:
 
 
 def _gate(demo: _Demo, release: Manifest) -> None:
-    """Promotes a release if the gate agrees; if it asks for approval, approves.
+    """Promotes a release unless the gate refuses it; gives approval if the gate requires it.
 
     Raises:
         ClickException: The gate refuses the release.
     """
-    click.echo("The gate has compared it with the release in production")
+    click.echo("The gate compared it with the release in production")
     done = promote(demo.store, release.release_id, verdict=release.gate)
     if done.verdict is not None:
         click.echo("\n".join(f"  {line}" for line in done.verdict.lines()))
@@ -145,7 +145,7 @@ def _gate(demo: _Demo, release: Manifest) -> None:
         raise click.ClickException("the gate refused the release")
     if done.decision is Decision.ASK:
         promote(demo.store, release.release_id, verdict=release.gate, approve=True)
-        click.echo("  The gate asks for approval, which the demo gives.")
+        click.echo("  The gate requires approval, which the demo gives.")
 
 
 def _start_services(
@@ -154,7 +154,7 @@ def _start_services(
     """Starts the services with two gateways, and waits until they serve.
 
     Raises:
-        ClickException: A service ended, or did not serve in time; the message ends with its log.
+        ClickException: A service exited or did not serve in time; the message ends with its log.
     """
     feedback: dict[str, str | None] = {"feedback": log, **PATIENCE}
     try:
@@ -174,13 +174,13 @@ def _start_services(
 
 
 async def _run_users(demo: _Demo, tastes: SampleTastes, addresses: list[str], first: str) -> None:
-    """What happens while the gateways serve.
+    """Simulates users, retrains and runs an experiment while the gateways serve.
 
     Args:
-        demo: What the steps share.
-        tastes: What users think of items.
+        demo: The shared state.
+        tastes: The users' opinions of items.
         addresses: The gateways.
-        first: The release that they serve at first.
+        first: The release that they serve initially.
 
     Raises:
         ClickException: An event was lost, or the ensemble did not win.
@@ -202,13 +202,13 @@ async def _run_users(demo: _Demo, tastes: SampleTastes, addresses: list[str], fi
             f"  {len(users.acknowledged):,} events, {rate:,.0f} per second; from an event to its "
             f"effect in the other gateway: p50 {p50:.0f} ms, p99 {p99:.0f} ms"
         )
-        click.echo("Retraining on the sample and what was recorded")
+        click.echo("Retraining on the sample and the recorded feedback")
         # In a thread, so that the connections to the gateways stay alive.
         candidate = await asyncio.to_thread(_train, demo, gate_for(demo.store))
         await asyncio.to_thread(_gate, demo, candidate)
         await _until(clients, lambda state: is_fully_served(state, candidate.release_id))
         click.echo(
-            f"  release {candidate.release_id} knows {candidate.data.rating_count:,} ratings, and "
+            f"  release {candidate.release_id} holds {candidate.data.rating_count:,} ratings, and "
             "both gateways serve it"
         )
         outcome = await _compare(demo, users, clients, candidate.release_id)
@@ -226,7 +226,7 @@ async def _run_users(demo: _Demo, tastes: SampleTastes, addresses: list[str], fi
 async def _compare(
     demo: _Demo, users: SimulatedUsers, clients: list[AsyncClient], release_id: str
 ) -> Outcome:
-    """Runs an experiment of the ensemble against popularity until there is a verdict."""
+    """Runs an experiment of the ensemble against popularity until it has a winner."""
     experiments = ExperimentStore(demo.store)
     with EventLog(demo.log, _LOG_TIMEOUT_S) as log:
         experiment = experiments.create(
@@ -279,7 +279,7 @@ def _runs(state: Status, experiment: str) -> bool:
 
 
 async def _until(clients: list[AsyncClient], condition: Callable[[Status], bool]) -> None:
-    """Waits until a condition holds for the state of every gateway.
+    """Waits until a condition holds for the status of every gateway.
 
     Raises:
         ClickException: It did not hold in time.
@@ -296,7 +296,7 @@ async def _until(clients: list[AsyncClient], condition: Callable[[Status], bool]
 
 
 def _check_log(url: str, acknowledged: set[tuple[str, str]]) -> tuple[int, int]:
-    """The numbers of acknowledged events that the log lacks, and that it holds more than once."""
+    """Counts acknowledged events that the log lacks, and events that it holds more than once."""
     with EventLog(url, _LOG_TIMEOUT_S) as log:
         found = Counter(
             (entry.event.user_id, entry.event.event_id)
