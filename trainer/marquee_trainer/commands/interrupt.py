@@ -144,8 +144,7 @@ class InterruptHandler:
         raise KeyboardInterrupt
 
     def _watch(self) -> None:
-        """Waits for a signal, and ends the process if it is still running after the grace
-        period."""
+        """Waits for a signal, and ends the process if it outlives the grace period."""
         while received := self._receiver.recv(1):
             if received[0] in _SIGNALS:
                 break

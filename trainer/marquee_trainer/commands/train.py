@@ -34,19 +34,19 @@ from marquee_trainer.training.train import train
 
 
 def run_training(settings: TrainSettings, lease: Lease) -> None:
-    """Trains, prints the metrics, publishes a release and, if so configured, promotes it.
+    """Trains, prints the metrics, publishes a release and, if configured, promotes it.
 
     Args:
         settings: The settings.
-        lease: The lease of the store's only trainer.
+        lease: The trainer lease of the store.
 
     Raises:
         RatingsError: The ratings cannot be read, or there are too few of them.
-        ConfigurationError: The file of hyperparameters cannot be read or names an unknown model, or
-            the selection of models does.
+        ConfigurationError: The file of hyperparameters cannot be read, or it or the selection of
+            models names an unknown model.
         ArtifactError: A model's parameters are not finite, so it cannot be published.
-        LeaseHeldError: The lease was lost; nothing is published then.
-        Exit: The ratings failed a check, or the gate refused the release or asks for approval.
+        LeaseHeldError: The lease was lost; nothing is published.
+        Exit: The ratings failed a check, or the gate refused the release or requires approval.
         OSError: The store cannot be written to.
     """
     store = open_store(settings.store, settings.signing_key)
@@ -119,7 +119,7 @@ def train_all(
     checkpoints: Checkpoints | None = None,
     workers: FitWorkers | None = None,
 ) -> TrainingResult:
-    """Trains models with their tuned hyperparameters, and shows the progress on stderr.
+    """Trains models with their tuned hyperparameters, showing the progress on stderr.
 
     Args:
         dataset: The ratings.
@@ -127,15 +127,15 @@ def train_all(
         seed: Seed for all randomness.
         config: A file that `marquee tune` wrote; empty for the file in this package that was tuned
             on data of the most similar size, adapted to the size of this data.
-        selection: Which models to train, and in what time; None for all.
+        selection: The models to train and the time limit; None for all models and no limit.
         refit: Whether to fit the models on all ratings after the evaluation, for a release.
-        checkpoints: Keeps fits, and takes those of an earlier run; None to keep nothing.
-        workers: Fits the models in other processes first; None to fit them in this one.
+        checkpoints: Saves fits and restores those of an earlier run; None for neither.
+        workers: Worker processes that fit the models first; None to fit them in this process.
 
     Raises:
         ConfigurationError: The file cannot be read or names an unknown model.
         RatingsError: There are too few ratings, or none of the models can learn from them.
-        TaskError: Another process that fits a model has died again and again.
+        TaskError: A worker process that fits a model died repeatedly.
     """
     selection = selection or ModelSelection()
     models = model_factories(len(split.train), config, selection.names)
@@ -164,7 +164,7 @@ def train_all(
     first = [model.name for model in budget.order(planned)] if budget is not None else names
     all_ratings = len(split.train) + len(split.test) if refit else 0
     if workers is not None:
-        first, names, all_ratings = [], [], 0  # The fits are there, and take no time.
+        first, names, all_ratings = [], [], 0  # The workers have fitted everything.
     plan = training_plan(first, held_out, len(split.train), all_ratings, refit_order=names)
     with ProgressBar(plan, slowdown) as bar:
         progress = bar.progress()

@@ -1,4 +1,4 @@
-"""The gate: judges whether a release may replace the one in production."""
+"""The gate: decides whether a release may replace the one in production."""
 
 from __future__ import annotations
 
@@ -28,17 +28,16 @@ def judge(
 ) -> Verdict:
     """Judges a release against the one in production.
 
-    Without a release in production, only what the release itself serves is checked.
+    Without a release in production, only the release itself is checked.
 
     Args:
         store: The store of the release in production.
         release_id: The release that is to be promoted.
-        candidates: The store of that release, which is another one before it is published; None for
-            the same.
+        candidates: The store of that release, if it is not published yet; None for the same store.
         config: The thresholds; None for the default.
 
     Returns:
-        The verdict; a release that is damaged or cannot be loaded is refused.
+        The verdict. A release that is damaged or cannot be loaded is refused.
 
     Raises:
         ArtifactError: The release does not exist, or the file that names the one in production is
@@ -75,7 +74,7 @@ def _checks(
         try:
             production = ServedRelease.load(store, production_id, cache)
         except ArtifactError as error:
-            # Servers that hold it go on with it, but nothing can be compared with it.
+            # Servers that have loaded it continue to serve it, but nothing can be compared with it.
             yield Check("production", Decision.ASK, f"{production_id} cannot be loaded: {error}")
     if production is not None:
         if candidate.predicts_stars != production.predicts_stars:

@@ -1,4 +1,4 @@
-"""Whether a candidate predicts and ranks as well as production, with paired tests."""
+"""Checks by paired tests that a candidate predicts and ranks as well as production."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def quality_checks(
 ) -> Iterator[Check]:
     """Compares ranking and predicted stars on the same held-out ratings, with a paired test.
 
-    If too few users can be compared, the metrics in the two manifests are.
+    If too few users can be compared, the metrics in the two manifests are compared instead.
     """
     if candidate.held_out is None:
         text = "the release does not hold its evaluation"
@@ -69,7 +69,7 @@ def _paired(
     elif high < 0 and gain < -config.refused_loss * scale:
         decision, verb = REFUSE, "is significantly worse"
     elif gain < -config.asked_loss * scale:
-        decision, verb = ASK, "looks worse, but may be so by chance"
+        decision, verb = ASK, "looks worse, possibly by chance"
     text = (
         f"{metric} {verb}: {after:.4f} against {before:.4f}, difference "
         f"{test.difference.mean:+.4f} ({config.confidence:.0%} interval "

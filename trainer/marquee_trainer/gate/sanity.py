@@ -1,4 +1,4 @@
-"""Whether what a release serves makes sense: finite scores, spread of stars, coverage, overlap."""
+"""Sanity checks of a release: finite scores, spread of stars, coverage, overlap with production."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _MAX_USERS = 300
 
 @dataclass(frozen=True)
 class ServedLists:
-    """The lists of a sample of known users, as a release serves them.
+    """The lists that a release serves to a sample of known users.
 
     Attributes:
         users: The users (int32).
         lists: Their best items, best first; -1 where there are fewer (int32, users × 10).
         stars: Predicted stars of all items for all users, not clipped; empty if the release
             predicts none (float64, n).
-        broken: Names of models whose scores are not finite; there are no lists then.
+        broken: Names of models whose scores are not finite; if there are any, the lists are empty.
         abstaining: Number of users whom a model cannot score; they have no list.
     """
 
@@ -39,7 +39,7 @@ class ServedLists:
 
 
 def rank_sample(release: ServedRelease) -> ServedLists:
-    """Ranks for a sample of a release's known users, the same users in every release."""
+    """Ranks items for a sample of known users, which is the same in every release that has them."""
     matrix = release.data.matrix
     rated = np.flatnonzero(np.diff(matrix.indptr)).astype(np.int32)
     users = sample_users(release.users, rated, _MAX_USERS)
@@ -159,7 +159,7 @@ def _overlap(
     before: ServedLists,
     config: GateConfig,
 ) -> Check:
-    """The share of production's lists that the candidate's lists hold."""
+    """Checks the share of the items on production's lists that are also on the candidate's."""
     theirs = dict(zip(production.users.ids(before.users), before.lists.tolist(), strict=True))
     ids = production.catalogue.items
     shares = []
