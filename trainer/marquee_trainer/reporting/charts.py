@@ -1,6 +1,6 @@
-"""Charts as SVG, drawn to be read on a phone and on a wide screen.
+"""Charts as SVG, readable on a phone and on a wide screen.
 
-Each chart also holds its data as a table, for readers who cannot see it or who want the numbers.
+Each chart also has its data as a table, for readers who cannot see it or want the numbers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LABEL_LETTERS = 20
 _PLOT_HEIGHT = 190.0
 _MOST_POINTS = 40  # with a text of their own on a curve
 
-# Colours of series: 0 for those in the background, the others in order of importance.
+# Numbers of colours: 0 for series in the background, the others in order of importance.
 BACKGROUND = 0
 COLOURS = 6
 
@@ -76,15 +76,15 @@ def bars(
     intervals: Mapping[str, Interval] | None = None,
     digits: int = 3,
 ) -> Chart:
-    """Horizontal bars, with their values at the right.
+    """Draws horizontal bars with their values on the right.
 
     Args:
         name: The name of the chart.
         title: Its title.
         unit: The label of the axis, with the unit.
-        groups: By label, the values of its bars; one for each series.
+        groups: For each label, the values of its bars: one for each series.
         series: The names of the series; empty if there is only one.
-        intervals: By label, the confidence interval of its first bar.
+        intervals: For each label, the confidence interval of its first bar.
         digits: The number of decimals.
     """
     intervals = intervals or {}
@@ -143,15 +143,15 @@ def curves(
     log_x: bool = False,
     mark: tuple[float, str] | None = None,
 ) -> Chart:
-    """Curves of several series.
+    """Draws a curve for each series.
 
     Args:
         name: The name of the chart.
         title: Its title.
         axes: The labels of the x and the y axis, with their units.
-        series: The curves by name; those in the background are drawn first.
+        series: The curves by name; background series are drawn first.
         log_x: Whether the x axis is logarithmic.
-        mark: A value on the x axis to mark by a vertical line, with what it is.
+        mark: A value on the x axis to mark with a vertical line, and its description.
     """
     xs = [x for curve in series.values() for x, _ in curve.points]
     ys = [y for curve in series.values() for _, y in curve.points]
@@ -189,7 +189,7 @@ def bubbles(
     points: Sequence[tuple[float, float, int]],
     size: str,
 ) -> Chart:
-    """Circles whose areas are counts, with the diagonal on which both axes are equal.
+    """Draws circles whose areas are counts, and the diagonal on which both axes are equal.
 
     Args:
         name: The name of the chart.
@@ -284,7 +284,7 @@ class _Plot:
 
 
 def _curve_table(x_name: str, series: Mapping[str, Series]) -> tuple[list[str], list[list[str]]]:
-    """The points of all curves, a row for each x and a column for each curve."""
+    """The points of all curves as a table, with a row for each x and a column for each curve."""
     by_name = {name: dict(curve.points) for name, curve in series.items()}
     xs = sorted({x for points in by_name.values() for x in points})
     rows = [
@@ -306,7 +306,7 @@ def _interval_cells(interval: Interval | None, digits: int, shown: bool) -> list
 
 
 def _short(value: float) -> str:
-    """A number with as many digits as it needs, at most four."""
+    """Formats a number with at most four significant digits."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}".replace("-", "−")
 
 

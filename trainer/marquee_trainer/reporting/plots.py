@@ -1,4 +1,4 @@
-"""The charts of the report; each function draws one, or one for each model."""
+"""The charts of the report; each function draws one chart, or one per model."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def error_by_count(
 ) -> list[Chart]:
     """Test MSE by the number of training ratings of the user, and by that of the item.
 
-    The numbers are binned by quantiles. The ensemble, the baseline and the best models have a
-    colour; the others are in the background.
+    The numbers are binned by quantiles. The ensemble, the baseline and the best models have
+    distinct colours; the others are in the background.
 
     Args:
         squared: By model, the squared error of each test rating, in squared stars (float64, n).
@@ -92,7 +92,7 @@ def error_by_count(
         charts.append(
             curves(
                 f"error-by-{owner}",
-                f"Error by what is known of the {owner}",
+                f"Error by the number of training ratings of the {owner}",
                 (f"training ratings of the {owner}", f"test {_MSE}"),
                 series,
                 log_x=True,
@@ -102,7 +102,7 @@ def error_by_count(
 
 
 def calibration(predicted: Float32, ratings: Float32) -> Chart:
-    """The mean rating that users gave, by the stars that the ensemble predicted.
+    """The mean of the true ratings by the stars that the ensemble predicted.
 
     Args:
         predicted: The clipped predictions, in stars (float32, n).
@@ -156,7 +156,7 @@ def cold_start_curves(study: ColdStart, names: Sequence[str]) -> list[Chart]:
 
     Args:
         study: The cold-start evaluation.
-        names: The models to draw. A model without a metric is left out of its plot.
+        names: The models to draw. A model that lacks a metric is omitted from its plot.
     """
     charts = []
     panels = (
@@ -180,13 +180,13 @@ def cold_start_curves(study: ColdStart, names: Sequence[str]) -> list[Chart]:
 
 
 def _colours(losses: Mapping[str, float]) -> dict[str, int]:
-    """The colour of each model: one for the ensemble, the baseline and the best; none for others.
+    """Assigns colours to the ensemble, the baseline and the best models; others get the background.
 
     Args:
         losses: By model, a number that is lower for a better model.
 
     Returns:
-        The numbers of the colours, in the order in which a legend lists the models.
+        The numbers of the colours, in the order of the legend.
     """
     ordered = sorted(losses, key=lambda name: (name not in (ENSEMBLE, BASELINE), losses[name]))
     return {

@@ -14,9 +14,9 @@ STARS = 4.0
 
 # The relevance threshold as a share of the scale: 4 on a scale from 1 to 5.
 _SHARE_OF_SCALE = 0.75
-# If fewer ratings than this share reach the threshold, users do not use the whole scale,
+# If a smaller share of the ratings reaches the threshold, `_QUANTILE` is used instead.
 _MIN_SHARE = 0.05
-# and this quantile of the ratings is the threshold instead.
+# The quantile of the ratings that is the threshold in that case.
 _QUANTILE = 0.75
 
 

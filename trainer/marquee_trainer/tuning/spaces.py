@@ -40,8 +40,7 @@ class Range:
         return FloatDistribution(low, high, log=self.log)
 
     def start(self, value: float) -> float:
-        """The value to start from: `value`, or the lowest of the range if `value` has no
-        logarithm."""
+        """The value to start from: `value`, or the lowest of the range if it has no logarithm."""
         return self.low if self.log and value <= 0 else value
 
     def near(self, value: float, spread: float, random: np.random.Generator) -> float:
