@@ -159,7 +159,7 @@ def _section(name: str, section: Section) -> str:
         table = _table(section.title, section.headers, section.rows, section.main_row, "sortable")
     charts = list(map(_figure, section.charts))
     if len(charts) == 1:
-        parts.append(f'<div class="beside">{table}{charts[0]}</div>')
+        parts.append(f'<div class="side-by-side">{table}{charts[0]}</div>')
     else:
         parts.append(table)
         if charts:

@@ -1,7 +1,7 @@
-"""Draws the vectors of rows from their Gaussian conditional distributions, on all cores.
+"""Draws row vectors from their Gaussian conditional distributions, on all cores.
 
-Each row has a small linear system of its own. For thousands of rows, the overhead of NumPy calls
-would exceed the computation itself, so the whole loop is compiled.
+Each row requires the solution of a small linear system. For thousands of rows, the overhead of
+NumPy calls would exceed the computation itself, so the whole loop is compiled.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numba import njit
 from marquee_core.arrays import Float64, Int32, Int64
 from marquee_trainer.threads import map_blocks
 
-# Rows that a thread draws at a time.
+# Number of rows that a thread draws at a time.
 _BLOCK = 128
 
 
@@ -28,7 +28,7 @@ class Conditionals(NamedTuple):
         indptr: The start of each row in `columns` and `targets`, then the end of the last (int32,
             or int64 from 2³¹ ratings on; n + 1).
         columns: The columns of each row (of the type of `indptr`, nnz).
-        targets: w, what the row's vector has to explain in each column (float64, nnz).
+        targets: w, the regression target of the row in each column (float64, nnz).
         design: d, the vectors of the columns (float64, columns × k).
         noise: α, the noise precision of each row (float64, n).
         precision: Λ, the prior precision (float64, k × k).

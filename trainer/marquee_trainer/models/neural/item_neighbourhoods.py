@@ -1,4 +1,4 @@
-"""Item neighbourhoods in TensorFlow, as a part of residual MF."""
+"""Item neighbourhoods in TensorFlow, a component of residual MF."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from marquee_trainer.models.neighbours.item_cf import item_neighbours
 
 
 class ItemNeighbourhoods(tf.Module):  # type: ignore[misc]
-    """n_i = Σ_j s_ij e_uj / (Σ_j s_ij + δ S_i), which `ItemCFScorer` adds to the baseline."""
+    """n_i = Σ_j s_ij e_uj / (Σ_j s_ij + δ S_i), the term that item CF adds to the baseline."""
 
     def __init__(self, data: ReleaseData, config: ItemCFConfig) -> None:
         """Finds the neighbours of each item.
@@ -46,7 +46,7 @@ class ItemNeighbourhoods(tf.Module):  # type: ignore[misc]
         self.starts = tf.Variable([0], shape=(None,), dtype=tf.int64, trainable=False)
 
     def term(self, baseline: Baseline, weight: float) -> NeighbourTerm:
-        """The same neighbourhoods in NumPy.
+        """Converts the neighbourhoods to NumPy.
 
         Args:
             baseline: The baseline of the data.
@@ -125,7 +125,7 @@ class ItemNeighbourhoods(tf.Module):  # type: ignore[misc]
         return (departures - bias) * given
 
     def store_ratings(self, profiles: Profiles) -> None:
-        """Stores the ratings of all users, to compute vectors from on request."""
+        """Stores the ratings of all users, from which vectors are computed on request."""
         self.rated.assign(profiles.items)
         self.stars.assign(profiles.ratings)
         self.starts.assign(profiles.indptr)
