@@ -13,8 +13,8 @@ Hyperparameters that `marquee tune` searches stay within their search spaces. Fe
 determine fewer parameters; more ratings would allow more, but at a higher cost per rating.
 AutoRec's penalty applies to the whole loss, which is a sum over all ratings, and its tuned values
 for MovieLens 100K and 1M grow with this power. An epoch of AutoRec has more steps on more ratings,
-so fewer epochs are needed. FitWorkers penalties and learning rates are for each rating or relative
-to counts, and early stopping chooses the number of epochs.
+so fewer epochs are needed. In all other models, penalties and learning rates are per rating or
+relative to counts, and early stopping chooses the number of epochs.
 """
 
 from __future__ import annotations
