@@ -1,8 +1,8 @@
-"""The trainer as a library: what `import marquee_trainer` offers beside the data types.
+"""The trainer as a library: the functions of `import marquee_trainer`.
 
-The functions are the steps of `marquee train` with the defaults of its flags. They print nothing;
-what was understood of the ratings goes to the logger `marquee_trainer`. The modules below have more
-options, and each function names the one that does its work.
+The functions are the steps of `marquee train` with its default options. They print nothing; notes
+on how the ratings were interpreted go to the logger `marquee_trainer`. The modules that do the work
+have more options.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _log = logging.getLogger("marquee_trainer")
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """Trained models, with what they were trained on and how.
+    """Trained models, with their data and configuration.
 
     Attributes:
         dataset: The ratings.
@@ -66,7 +66,7 @@ def load(source: str, options: ReadOptions | None = None, seed: int = 0) -> Rati
         seed: Seed of a generated sample.
 
     Raises:
-        RatingsError: The source is unknown, or cannot be read or understood.
+        RatingsError: The source is unknown, or cannot be read or interpreted.
     """
     loaded = load_ratings(source, options=options, seed=seed)
     _report(loaded.interpretation.notes)
@@ -76,17 +76,17 @@ def load(source: str, options: ReadOptions | None = None, seed: int = 0) -> Rati
 def from_frame(
     ratings: Any, items: Any = None, options: ReadOptions | None = None, name: str = "frame"
 ) -> RatingsDataset:
-    """Takes ratings from a data frame; see `marquee_trainer.data.frames.from_frame`.
+    """Reads ratings from a data frame; see `marquee_trainer.data.frames.from_frame`.
 
     Args:
         ratings: The ratings: a frame of polars or pandas, or any table that Arrow can read. Columns
             are found by common names, such as `user`, `item`, `rating` and `timestamp`.
         items: Item metadata, as a frame of any of these kinds; None for none.
         options: How to interpret the frame, such as the names of its columns.
-        name: A name of the frame, for the release's record of its data and for error messages.
+        name: A name for the frame, for the release's manifest and error messages.
 
     Raises:
-        RatingsError: An argument is not a frame, or the frame cannot be understood.
+        RatingsError: An argument is not a frame, or the frame cannot be interpreted.
     """
     dataset, interpretation = frames.from_frame(ratings, items, options, name)
     _report(interpretation.notes)
@@ -94,7 +94,7 @@ def from_frame(
 
 
 def to_frame(dataset: RatingsDataset, rows: Int64 | None = None) -> pl.DataFrame:
-    """The ratings as a data frame; `.to_arrow()` and `.to_pandas()` of the result convert it.
+    """Converts ratings to a data frame, which `.to_arrow()` and `.to_pandas()` convert further.
 
     Args:
         dataset: The ratings.
@@ -108,7 +108,7 @@ def to_frame(dataset: RatingsDataset, rows: Int64 | None = None) -> pl.DataFrame
 
 
 def items_frame(dataset: RatingsDataset) -> pl.DataFrame:
-    """The items as a data frame: `item`, `title`, `year`, `genres` and further attributes."""
+    """Converts items to a data frame: `item`, `title`, `year`, `genres` and further attributes."""
     return frames.items_frame(dataset)
 
 
@@ -148,12 +148,12 @@ def train(
     Args:
         dataset: The ratings.
         split: Their training and test part.
-        models: Which models to train: names such as `ease`, and functions that return a new,
-            unfitted model of your own. Empty for all models of the package.
+        models: The models to train: names such as `ease`, or functions that return a new, unfitted
+            model. Empty for all models of the package.
         configurations: A file of hyperparameters that `marquee tune` wrote; empty for the file in
             the package that was tuned on data of about the same size, if there is one.
         seed: Seed for all randomness.
-        progress: Callbacks that report progress; None to report none.
+        progress: Callbacks that report progress; None for none.
 
     Raises:
         ConfigurationError: A model is unknown, or the file of hyperparameters is damaged.
@@ -175,9 +175,9 @@ def train(
 
 
 def evaluate(run: TrainingRun) -> pl.DataFrame:
-    """The metrics of each model, the baselines and the ensemble, as a data frame.
+    """Returns the metrics of each model, the baselines and the ensemble as a data frame.
 
-    `train` measured them on the test ratings, which nothing before had used.
+    `train` has measured them on the test ratings, which no earlier step uses.
 
     Returns:
         A row for each model and columns such as `test_mse` and `ndcg@10`, which are null where they
@@ -198,17 +198,17 @@ def publish(
     refit: bool = True,
     progress: Progress | None = None,
 ) -> Manifest:
-    """Publishes a release of the trained models, which the services serve when it is promoted.
+    """Publishes a release of the trained models and, by default, promotes it.
 
-    The models are first refitted on all ratings, so that the release knows the test ratings too.
+    The models are first refitted on all ratings, so that the release includes the test ratings.
 
     Args:
-        run: What was trained.
+        run: The trained models.
         store: The release store: a folder, or a URL that fsspec supports.
         promote: Whether to put the release in production.
-        refit: Whether to refit the models on all ratings; if not, the release serves the models
+        refit: Whether to refit the models on all ratings; otherwise the release serves the models
             as they were evaluated.
-        progress: Callbacks that report the progress of the refit; None to report none.
+        progress: Callbacks that report the progress of the refit; None for none.
 
     Returns:
         The release's manifest; `release_id` identifies it.

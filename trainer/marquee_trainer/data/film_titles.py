@@ -45,7 +45,7 @@ def film_titles(count: int, random: np.random.Generator) -> list[str]:
 
     Args:
         count: The number of titles.
-        random: Random generator that determines their order.
+        random: The random generator, which determines their order.
     """
     titles = [f"The {adjective} {noun}" for adjective in _ADJECTIVES for noun in _NOUNS]
     titles += [f"{adjective} {noun}" for adjective in _ADJECTIVES for noun in _NOUNS]
