@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from marquee_core.quiet_tensorflow import without_startup_lines
+from marquee_core.scorers.quiet_tensorflow import without_startup_lines
 
 STARTUP = (
     b"WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\n"

@@ -7,7 +7,6 @@ imports TensorFlow or Keras. Its results are the same as without this module.
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import sys
@@ -70,17 +69,3 @@ def without_startup_lines() -> Iterator[None]:
             for line in held_back:
                 if not _STARTUP_LINE.match(line):
                     os.write(2, line)
-
-
-def saved_model_message(content: bytes) -> Any:
-    """Parses `saved_model.pb` as a protobuf message, without loading the model.
-
-    Raises:
-        ValueError: The bytes are no such message.
-    """
-    import_tensorflow()
-    module = importlib.import_module("tensorflow.core.protobuf.saved_model_pb2")
-    try:
-        return module.SavedModel.FromString(content)
-    except Exception as error:  # protobuf's own errors
-        raise ValueError(str(error)) from error
