@@ -48,7 +48,7 @@ from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import ENSEMBLE
 from marquee_trainer.training.preparation import all_rows
 from marquee_trainer.training.results import Trained
-from marquee_trainer.versions import library_versions
+from marquee_trainer.training.versions import library_versions
 
 Judge: TypeAlias = Callable[[ReleaseStore, str], Verdict | None]
 """Judges a release before it is published: takes a store that holds it alone, and its id."""

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError
 
 import pytest
 
-from marquee_trainer import versions
+from marquee_trainer.training import versions
 
 
 @pytest.mark.parametrize("installed", ["tensorflow-cpu", "tensorflow", "tensorflow-rocm"])
