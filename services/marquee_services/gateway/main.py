@@ -36,7 +36,7 @@ from marquee_services.gateway.answering.stored_answers import StoredAnswers
 from marquee_services.gateway.backends.backend import Backend
 from marquee_services.gateway.backends.interface import AnyBackend
 from marquee_services.gateway.backends.monitor import BackendMonitor
-from marquee_services.gateway.batch_lane import BatchLane
+from marquee_services.gateway.batch_budget import BatchBudget
 from marquee_services.gateway.caching.answer_cache import AnswerCache
 from marquee_services.gateway.caching.counting_lru import CountingLRU, cache_metrics
 from marquee_services.gateway.caching.list_cache import ListCache
@@ -89,7 +89,7 @@ class Gateway:
         metrics: The gateway's metrics.
         fresh: The feedback of users since the releases were trained.
         feedback: Writes and follows the feedback log; None if the gateway has none.
-        batch_lane: The budget of the batches.
+        batch_budget: The budget of the batches.
         computing: Admits the single calls whose answers must be computed.
         lookups: Searches the catalogue.
     """
@@ -102,7 +102,7 @@ class Gateway:
     metrics: Metrics
     fresh: FreshFeedback
     feedback: FeedbackRuntime | None
-    batch_lane: BatchLane
+    batch_budget: BatchBudget
     computing: AdaptiveLimit
     lookups: Lookups
     _tasks: list[asyncio.Task[None]]
@@ -119,7 +119,7 @@ class Gateway:
         Args:
             grace: Seconds that calls in progress may still take.
         """
-        self.batch_lane.is_draining = True
+        self.batch_budget.is_draining = True
         await self.bound.stop(grace)
         tasks = list(self._tasks)
         for task in tasks:
@@ -226,7 +226,7 @@ async def start(
         settings.min_in_flight,
     )
     metrics.watch_limit(computing)
-    batch_lane = BatchLane(
+    batch_budget = BatchBudget(
         settings.batch_parallel, lambda seconds: bound.calls.had_single_within(seconds)
     )
     counter = None if feedback is None else feedback.list_counter
@@ -266,7 +266,7 @@ async def start(
         settings=settings,
         metrics=metrics,
         computing=computing,
-        batch_lane=batch_lane,
+        batch_budget=batch_budget,
     )
     feedback_servicer = DisabledFeedbackServicer() if feedback is None else feedback.servicer
 
@@ -285,7 +285,7 @@ async def start(
             reloader,
             request_limits=REQUEST_LIMITS,
             exempt=frozenset({"GetStatus"}),
-            wait_unread=servicer.wait_unread,
+            early_admission=servicer.early_admission,
         )
     except BaseException:
         if feedback is not None:
@@ -303,7 +303,7 @@ async def start(
         metrics,
         fresh,
         feedback,
-        batch_lane,
+        batch_budget,
         computing,
         lookups,
         tasks,

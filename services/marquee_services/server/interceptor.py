@@ -26,10 +26,14 @@ from marquee_services.server.access import AccessControl, caller_name
 from marquee_services.server.arrivals import Arrivals
 from marquee_services.server.call_scope import REQUEST_ID_KEY, CallScope
 from marquee_services.server.calls import CallLimits, CallsInProgress, ObservedCall, Probe
+from marquee_services.server.early_admission import (
+    EarlyAdmission,
+    EarlyAdmissionHandlers,
+    no_early_admission,
+)
 from marquee_services.server.foreign_calls import watched
-from marquee_services.server.lanes import LANE, Lane, lane_of
 from marquee_services.server.metrics import Metrics
-from marquee_services.server.quick_refusals import QuickRefusals, WaitUnread, never_wait
+from marquee_services.server.priority import PRIORITY, Priority, priority_of
 from marquee_services.server.request_limits import RequestLimits
 from marquee_services.server.status import (
     DETAILS_KEY,
@@ -69,7 +73,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         access: AccessControl | None = None,
         probes: frozenset[str] = frozenset(),
         request_limits: Mapping[str, RequestLimits] | None = None,
-        wait_unread: WaitUnread = never_wait,
+        early_admission: EarlyAdmission = no_early_admission,
     ):
         """Takes the services to wrap, and the limits.
 
@@ -82,10 +86,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             probes: Names of methods that only ask for the server's state: they do not count as
                 calls, and nothing is recorded about them.
             request_limits: What a request may consist of, by the method's name.
-            wait_unread: Returns where a call of a method waits before its request is read, or None.
+            early_admission: Returns where a call to a method is queued before its request is read,
+                or None.
         """
         self._prefixes = prefixes
-        self._wait_unread = wait_unread
+        self._wait_unread = early_admission
         self._limits = limits
         self._metrics = metrics
         self._access = access
@@ -93,12 +98,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._request_limits = request_limits or {}
         self.calls = CallsInProgress(limits, metrics)
         self._arrivals = Arrivals(_MOST_WAITING * limits.calls, self.calls.guard, metrics)
-        self._refusals = QuickRefusals(self.calls, metrics)
+        self._refusals = EarlyAdmissionHandlers(self.calls, metrics)
         # Large requests are checked one after another: each gives way to other calls after a short
         # turn, and many of them at once would take as many turns.
         self._checking = asyncio.Lock()
-        # Wrapped handlers by method and lane, so that each is wrapped only once.
-        self._handlers: dict[tuple[str, Lane], grpc.RpcMethodHandler[Any, Any]] = {}
+        # Wrapped handlers by method and priority, so that each is wrapped only once.
+        self._handlers: dict[tuple[str, Priority], grpc.RpcMethodHandler[Any, Any]] = {}
 
     async def intercept_service(
         self,
@@ -111,7 +116,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self.calls.arrived += 1
         method = handler_call_details.method
         metadata = handler_call_details.invocation_metadata or ()
-        key = method, lane_of(metadata)
+        key = method, priority_of(metadata)
         if key in self._handlers:
             known = self._handlers[key]
             name = method.rpartition("/")[2]
@@ -124,7 +129,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return self._handlers[key]
 
     def _wrap(
-        self, method: str, handler: grpc.RpcMethodHandler[Any, Any], lane: Lane
+        self, method: str, handler: grpc.RpcMethodHandler[Any, Any], priority: Priority
     ) -> grpc.RpcMethodHandler[Any, Any]:
         """The handlers read a stream of requests, of which the first is the only one."""
         name = method.rsplit("/", 1)[-1]
@@ -133,7 +138,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler.response_streaming:
             streaming = self._streaming(name, method, handler.unary_stream, read)
             return grpc.stream_stream_rpc_method_handler(streaming, None, write)
-        unary = self._unary(name, method, handler.unary_unary, read, lane)
+        unary = self._unary(name, method, handler.unary_unary, read, priority)
         return grpc.stream_unary_rpc_method_handler(unary, None, write)
 
     def _unary(
@@ -142,11 +147,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         method: str,
         behaviour: Any,
         read: Callable[[Context], Awaitable[Any]],
-        lane: Lane,
+        priority: Priority,
     ) -> Callable[[Any, Context], Awaitable[Any]]:
         async def call(_requests: Any, context: Context) -> Any:
-            if lane is not Lane.INTERACTIVE:
-                LANE.set(lane)
+            if priority is not Priority.INTERACTIVE:
+                PRIORITY.set(priority)
             with self._observe(name, method, context) as observed:
                 try:
                     seconds = self._seconds(context)

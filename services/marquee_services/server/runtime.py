@@ -24,11 +24,11 @@ from marquee_services.server.access import AccessControl
 from marquee_services.server.calls import CallLimits, CallsInProgress
 from marquee_services.server.certificates import Certificates
 from marquee_services.server.descriptors import limit_connections
+from marquee_services.server.early_admission import EarlyAdmission, no_early_admission
 from marquee_services.server.health import Health
 from marquee_services.server.heap import collect_rarely
 from marquee_services.server.interceptor import CallInterceptor
 from marquee_services.server.metrics import Metrics
-from marquee_services.server.quick_refusals import WaitUnread, never_wait
 from marquee_services.server.reloading import Reloader
 from marquee_services.server.request_limits import RequestLimits
 from marquee_services.server.settings import ServerSettings, host_of, is_loopback
@@ -115,7 +115,7 @@ async def create_server(
     probes: frozenset[str] = frozenset(),
     request_limits: Mapping[str, RequestLimits] | None = None,
     exempt: frozenset[str] = frozenset(),
-    wait_unread: WaitUnread = never_wait,
+    early_admission: EarlyAdmission = no_early_admission,
     guarded: bool = True,
 ) -> BoundServer:
     """Creates and starts a server with health checks, reflection and the interceptor.
@@ -133,7 +133,7 @@ async def create_server(
         probes: Names of methods that only ask for the server's state, and do not count as calls.
         request_limits: What a request may consist of, by the method's name.
         exempt: Names of methods that are answered beyond the limit of calls.
-        wait_unread: Returns where a call of a method waits before its request is read, or None.
+        early_admission: Returns where a call of a method waits before its request is read, or None.
         guarded: Whether connections whose calls come to nothing are ended.
 
     Raises:
@@ -160,7 +160,7 @@ async def create_server(
         access,
         probes,
         request_limits,
-        wait_unread,
+        early_admission,
     )
     server = grpc.aio.server(
         interceptors=(interceptor,),

@@ -17,8 +17,8 @@ from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.loading import load_engine
 from marquee_services.scoring.model_times import ModelTimes
 from marquee_services.server.follower import ReleaseFollower
-from marquee_services.server.lanes import LaneExecutor
 from marquee_services.server.poll_log import PollLog
+from marquee_services.server.priority import PriorityExecutor
 from marquee_services.server.runtime import until_signalled
 from marquee_services.server.trial import Trial, start_trial_host
 from marquee_services.server.trial_host import TrialHost
@@ -51,7 +51,7 @@ async def start(
     """
     store = store or settings.open_store()
     # One thread scores for both backends: more would only compete for the interpreter's lock.
-    executor = LaneExecutor("scoring")
+    executor = PriorityExecutor("scoring")
     monitor = new_monitor()
     times = ModelTimes(monitor.metrics)
     followers, backends = [], []

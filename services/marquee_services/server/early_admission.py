@@ -22,18 +22,18 @@ from marquee_services.server.calls import ARRIVED, CallsInProgress
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.status import DETAILS_KEY, reason_name, status_details
 
-WaitUnread: TypeAlias = Callable[[str], AbstractAsyncContextManager[None] | None]
+EarlyAdmission: TypeAlias = Callable[[str], AbstractAsyncContextManager[None] | None]
 """Returns what surrounds a call of a method that has to wait before its request is read, or None.
 
 It raises Overloaded on entry if the call is refused.
 """
 
 
-def never_wait(_method: str) -> None:
+def no_early_admission(_method: str) -> None:
     """Lets no call wait."""
 
 
-class QuickRefusals:
+class EarlyAdmissionHandlers:
     """Makes handlers that let a call wait and may refuse it, and counts that like other calls."""
 
     def __init__(self, calls: CallsInProgress, metrics: Metrics) -> None:
