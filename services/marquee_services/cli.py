@@ -25,7 +25,7 @@ from marquee_services.server.settings import ServerSettings
 from marquee_services.standalone.settings import StandaloneSettings
 
 if TYPE_CHECKING:
-    from marquee_services.server.trial_host import TrialHost
+    from marquee_services.server.fork_server import ForkServer
 
 __all__ = ["releases", "serve"]
 
@@ -43,9 +43,9 @@ def serve() -> None:
 def serve_gateway(settings: GatewaySettings) -> None:
     """Run the gateway, which answers callers (RecommenderService)."""
     keep_heap_small()
-    from marquee_services.gateway.main import serve, trial_host
+    from marquee_services.gateway.main import fork_server, serve
 
-    _run(GATEWAY, settings, lambda host: serve(settings, host), lambda: trial_host(settings))
+    _run(GATEWAY, settings, lambda server: serve(settings, server), lambda: fork_server(settings))
 
 
 @serve.command(CF)
@@ -54,9 +54,9 @@ def serve_cf(settings: CFSettings) -> None:
     """Run the CF service, which scores with NumPy and SciPy (ScoringService)."""
     limit_arenas()
     _limit_blas_threads(settings.blas_threads)
-    from marquee_services.cf.main import serve, trial_host
+    from marquee_services.cf.main import fork_server, serve
 
-    _run(CF, settings, lambda host: serve(settings, host), lambda: trial_host(settings))
+    _run(CF, settings, lambda server: serve(settings, server), lambda: fork_server(settings))
 
 
 @serve.command(INFERENCE)
@@ -66,9 +66,9 @@ def serve_inference(settings: InferenceSettings) -> None:
     leave_keras_out()
     limit_arenas()
     _limit_blas_threads(settings.blas_threads)
-    from marquee_services.inference.main import serve, trial_host
+    from marquee_services.inference.main import fork_server, serve
 
-    _run(INFERENCE, settings, lambda host: serve(settings, host), lambda: trial_host(settings))
+    _run(INFERENCE, settings, lambda server: serve(settings, server), lambda: fork_server(settings))
 
 
 @serve.command(STANDALONE)
@@ -78,9 +78,11 @@ def serve_standalone(settings: StandaloneSettings) -> None:
     leave_keras_out()
     limit_arenas()
     _limit_blas_threads(settings.blas_threads)
-    from marquee_services.standalone.main import serve, trial_host
+    from marquee_services.standalone.main import fork_server, serve
 
-    _run(STANDALONE, settings, lambda host: serve(settings, host), lambda: trial_host(settings))
+    _run(
+        STANDALONE, settings, lambda server: serve(settings, server), lambda: fork_server(settings)
+    )
 
 
 def _limit_blas_threads(threads: int) -> None:
@@ -92,8 +94,8 @@ def _limit_blas_threads(threads: int) -> None:
 def _run(
     service: str,
     settings: ServerSettings,
-    main: Callable[[TrialHost | None], Coroutine[Any, Any, None]],
-    trial_host: Callable[[], TrialHost],
+    main: Callable[[ForkServer | None], Coroutine[Any, Any, None]],
+    start_fork_server: Callable[[], ForkServer],
 ) -> None:
     from marquee_services.server import tracing
     from marquee_services.server.logs import configure_logs
@@ -104,9 +106,9 @@ def _run(
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with errors_as_one_line():
         # Before tracing and the server start threads: a process with threads cannot be forked.
-        host = trial_host() if settings.trial else None
+        fork_server = start_fork_server() if settings.trial else None
         tracing.configure(service)
         try:
-            run(main(host))
+            run(main(fork_server))
         finally:
             tracing.shut_down()
