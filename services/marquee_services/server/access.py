@@ -67,13 +67,13 @@ _CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)
 
 
 def has_scope(scope: Scope) -> bool:
-    """Whether the caller of the call in progress has a scope."""
+    """Returns whether the current call's caller has a scope."""
     caller = _CALLER.get()
     return caller is not None and scope in caller.scopes
 
 
 def caller_name() -> str:
-    """The identity of the caller of the call in progress; "" if callers are not identified."""
+    """Returns the identity of the current call's caller; "" if callers are not identified."""
     caller = _CALLER.get()
     return "" if caller is None else caller.name
 
@@ -174,6 +174,6 @@ def _bearer_token(context: Context) -> str | None:
 
 
 def _host(peer: str | None) -> str:
-    """The address of a peer without its port."""
+    """Returns the address of a peer without its port."""
     address = peer or "unknown"
     return address.rpartition(":")[0] if address.startswith(("ipv4:", "ipv6:")) else address

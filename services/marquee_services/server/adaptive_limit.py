@@ -291,7 +291,7 @@ class AdaptiveLimit:
         raise Busy(f"{self.limit:.0f}", self._retry_after_s())
 
     def _expected_s(self, name: str) -> float:
-        """The tolerated mean latency of a class of calls, in seconds; 0 if it is not known yet."""
+        """Returns the tolerated mean latency of a class of calls in seconds; 0 if it is unknown."""
         found = self._classes.get(name)
         return 0.0 if found is None else self._tolerance * found.unloaded.seconds
 

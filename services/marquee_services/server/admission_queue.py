@@ -72,7 +72,7 @@ class AdmissionQueue:
         return len(self._waiting)
 
     def can_start(self, cost: float) -> bool:
-        """Whether a call can start immediately; if none is in progress, it can at any cost."""
+        """Returns whether a call can start immediately; if none is in progress, any call can."""
         return not self._waiting and self._fits(cost)
 
     async def enter(self, cost: float, max_wait_s: float) -> None:

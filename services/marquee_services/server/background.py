@@ -55,7 +55,7 @@ class BackgroundThread:
 
 
 def is_busy() -> bool:
-    """Whether a call is in progress in any background thread."""
+    """Returns whether a call is in progress in any background thread."""
     return bool(_busy)
 
 

@@ -159,7 +159,7 @@ class CallsInProgress:
         return max(1, self._limits.batches // 2)
 
     def had_single_within(self, seconds: float) -> bool:
-        """Whether a single call is in progress, or was within the last given seconds."""
+        """Returns whether a single call is in progress, or was within the last given seconds."""
         return bool(self.singles) or time.perf_counter() - self.last_single_at < seconds
 
     async def wait_for_handover(self) -> None:

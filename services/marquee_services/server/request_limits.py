@@ -54,7 +54,7 @@ class RequestLimits:
     fields: Mapping[int, ElementLimits] = field(default_factory=dict)
 
     def passes(self, data: bytes) -> bool:
-        """Whether a serialised request is too small to need a check."""
+        """Returns whether a serialised request is too small to need a check."""
         return len(data) <= _SMALL_BYTES and (self.max_bytes is None or len(data) <= self.max_bytes)
 
     async def check(self, data: bytes) -> None:

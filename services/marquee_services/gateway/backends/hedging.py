@@ -45,7 +45,7 @@ class HedgedCalls:
     def best(
         self, tried: set[Replica], release_id: str, preferred: AnyReplica | None = None
     ) -> Replica | None:
-        """The healthy replica to call next; None if all have been tried.
+        """Returns the healthy replica to call next; None if all have been tried.
 
         Args:
             tried: The replicas that have been tried.
@@ -145,7 +145,7 @@ class HedgedCalls:
             trial.cancel()
 
     def _may_ask_another(self, replica: Replica) -> bool:
-        """Whether a call that is late is sent to a second replica as well.
+        """Returns whether a call that is late is sent to a second replica as well.
 
         Calls that wait for a replica with an open circuit need no budget: there are only those that
         it had when its circuit opened.

@@ -94,7 +94,7 @@ class Replica:
         )
 
     def serves(self, release_id: str) -> bool:
-        """Whether the server is connected and healthy and has loaded a release."""
+        """Returns whether the server is connected and healthy and has loaded a release."""
         return self.healthy and release_id in self.releases and self._connection.is_ready
 
     async def score(

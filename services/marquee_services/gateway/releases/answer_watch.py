@@ -71,7 +71,7 @@ class AnswerWatch:
         found.add(is_bad)
 
     def verdict(self, release_id: str) -> str:
-        """Why the release in service should be withdrawn; "" if it should not."""
+        """Returns why the release in service should be withdrawn; "" if it should not."""
         own, before = self._answers.get(release_id), self._answers.get(self._before)
         if (
             own is None

@@ -1,4 +1,4 @@
-"""The commands `marquee serve`, and `marquee releases` from `release_commands.py`.
+"""The commands `marquee serve …`, which run the servers.
 
 Importing this module is cheap, so that `marquee --help` stays fast: each command imports what it
 needs when it runs.
@@ -6,7 +6,6 @@ needs when it runs.
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
@@ -15,10 +14,10 @@ import click
 
 from marquee_core.service_names import CF, GATEWAY, INFERENCE, STANDALONE
 from marquee_services.cf.settings import CFSettings
-from marquee_services.command_support import errors_as_one_line, leave_keras_out
+from marquee_services.commands.support import errors_as_one_line
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.inference.settings import InferenceSettings
-from marquee_services.release_commands import releases
+from marquee_services.server.environment import limit_blas_threads, skip_keras
 from marquee_services.server.heap import keep_heap_small, limit_arenas
 from marquee_services.server.options import settings_options
 from marquee_services.server.settings import ServerSettings
@@ -27,12 +26,10 @@ from marquee_services.standalone.settings import StandaloneSettings
 if TYPE_CHECKING:
     from marquee_services.server.fork_server import ForkServer
 
-__all__ = ["releases", "serve"]
-
 
 @click.group()
 def serve() -> None:
-    """Run a service: the gateway, a backend of it, or all of them in one process."""
+    """Run a server: the gateway, one of its backends, or all of them in one process."""
     from marquee_services.server.logs import silence_native_logs
 
     silence_native_logs()
@@ -41,7 +38,10 @@ def serve() -> None:
 @serve.command(GATEWAY)
 @settings_options(GatewaySettings, "MARQUEE_GATEWAY")
 def serve_gateway(settings: GatewaySettings) -> None:
-    """Run the gateway, which answers callers (RecommenderService)."""
+    """Run the gateway, which serves the public API.
+
+    It implements RecommenderService and FeedbackService.
+    """
     keep_heap_small()
     from marquee_services.gateway.main import fork_server, serve
 
@@ -51,9 +51,12 @@ def serve_gateway(settings: GatewaySettings) -> None:
 @serve.command(CF)
 @settings_options(CFSettings, "MARQUEE_CF")
 def serve_cf(settings: CFSettings) -> None:
-    """Run the CF service, which scores with NumPy and SciPy (ScoringService)."""
+    """Run the CF service, a backend of the gateway.
+
+    It implements ScoringService with NumPy and SciPy.
+    """
     limit_arenas()
-    _limit_blas_threads(settings.blas_threads)
+    limit_blas_threads(settings.blas_threads)
     from marquee_services.cf.main import fork_server, serve
 
     _run(CF, settings, lambda server: serve(settings, server), lambda: fork_server(settings))
@@ -62,10 +65,13 @@ def serve_cf(settings: CFSettings) -> None:
 @serve.command(INFERENCE)
 @settings_options(InferenceSettings, "MARQUEE_INFERENCE")
 def serve_inference(settings: InferenceSettings) -> None:
-    """Run the inference service, which scores with TensorFlow (ScoringService)."""
-    leave_keras_out()
+    """Run the inference service, a backend of the gateway.
+
+    It implements ScoringService with NumPy, and with TensorFlow for models that need it.
+    """
+    skip_keras()
     limit_arenas()
-    _limit_blas_threads(settings.blas_threads)
+    limit_blas_threads(settings.blas_threads)
     from marquee_services.inference.main import fork_server, serve
 
     _run(INFERENCE, settings, lambda server: serve(settings, server), lambda: fork_server(settings))
@@ -74,21 +80,15 @@ def serve_inference(settings: InferenceSettings) -> None:
 @serve.command(STANDALONE)
 @settings_options(StandaloneSettings, "MARQUEE_STANDALONE")
 def serve_standalone(settings: StandaloneSettings) -> None:
-    """Run the gateway with both backends in one process (RecommenderService)."""
-    leave_keras_out()
+    """Run the gateway with both backends in one process."""
+    skip_keras()
     limit_arenas()
-    _limit_blas_threads(settings.blas_threads)
+    limit_blas_threads(settings.blas_threads)
     from marquee_services.standalone.main import fork_server, serve
 
     _run(
         STANDALONE, settings, lambda server: serve(settings, server), lambda: fork_server(settings)
     )
-
-
-def _limit_blas_threads(threads: int) -> None:
-    """Limits the threads of matrix products; has no effect after NumPy is imported."""
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, str(threads))
 
 
 def _run(
@@ -102,10 +102,10 @@ def _run(
     from marquee_services.server.runtime import run
 
     configure_logs(service, settings.log_format, settings.log_level)
-    # A hang-up reloads certificates and tokens once the server runs; before that it does nothing.
+    # SIGHUP reloads certificates and tokens once the server runs; until then it is ignored.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with errors_as_one_line():
-        # Before tracing and the server start threads: a process with threads cannot be forked.
+        # Before tracing and the server start threads: a process with threads must not be forked.
         fork_server = start_fork_server() if settings.trial else None
         tracing.configure(service)
         try:
