@@ -31,7 +31,7 @@ def load_scorer(folder: Path, data: ReleaseData) -> Scorer:
 
 
 def loaders(tensorflow_threads: int) -> dict[str, LoadScorer]:
-    """The function that loads each model's scorer from a release, by the model's name.
+    """Returns the function that loads each model's scorer from a release, by the model's name.
 
     Args:
         tensorflow_threads: Threads of TensorFlow within one operation, if a model needs it; 0 lets

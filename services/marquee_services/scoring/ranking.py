@@ -171,7 +171,7 @@ def _rank_rows(
 def _outputs(
     profiles: Profiles, items: Int32 | None, ranker: Ranker
 ) -> tuple[dict[str, Float32], Mapping[str, Scorer]]:
-    """The scores of the models that rank (float32, B × C), by name; approximate ones last.
+    """Returns the scores of the models that rank (float32, B × C), by name; approximate ones last.
 
     Returns:
         The scores, and the scorers of the models whose scores are approximate.
@@ -236,12 +236,12 @@ def _score_exactly(
 
 
 def _items_at(items: Int32 | None, places: Int32) -> Int32:
-    """The items at some places among the ranked ones; None stands for the whole catalogue."""
+    """Returns the items at some places among the ranked ones; None stands for the whole catalogue."""
     return places if items is None else items[places]
 
 
 def _nothing(ranker: Ranker) -> UserRanking:
-    """The ranking of no items."""
+    """Returns the ranking of no items."""
     stars = BestItems(_NONE[0], dict.fromkeys(ranker.stars_scorers, _NO_SCORES))
     best = dict.fromkeys(ranker.scorers, _NONE)
     return UserRanking(_NO_SCORES, best, (), stars if ranker.stars_scorers else None, None)
@@ -250,7 +250,7 @@ def _nothing(ranker: Ranker) -> UserRanking:
 def _stars(
     profiles: Profiles, top: TopRows, ranker: Ranker, known: Mapping[str, Float32]
 ) -> list[BestItems]:
-    """The scores of each user's best items.
+    """Returns the scores of each user's best items.
 
     Args:
         profiles: The profiles of B users.

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from typing import Generic, Protocol, TypeVar
 
 from marquee_services.errors import NoRelease, ReleaseNotFound
-from marquee_services.server.swap_watch import SwapWatch
+from marquee_services.server.failure_watch import FailureWatch
 
 
 class LoadedRelease(Protocol):
@@ -31,8 +31,8 @@ class LoadedReleases(Generic[R]):
     def __init__(self) -> None:
         self._releases: dict[str, R] = {}
         self._last_used: dict[str, float] = {}
-        self._not_promoted: set[str] = set()
-        self._watches: dict[str, SwapWatch] = {}
+        self._experiment_only: set[str] = set()
+        self._watches: dict[str, FailureWatch] = {}
 
     def __contains__(self, release_id: str) -> bool:
         return release_id in self._releases
@@ -76,13 +76,13 @@ class LoadedReleases(Generic[R]):
 
     def is_promoted(self, release_id: str) -> bool:
         """Whether a release is loaded and was promoted, so not for an experiment only."""
-        return release_id in self._releases and release_id not in self._not_promoted
+        return release_id in self._releases and release_id not in self._experiment_only
 
     def other_promoted(self, release_id: str) -> list[str]:
         """The promoted releases except one."""
         return [name for name in self if name != release_id and self.is_promoted(name)]
 
-    def watch(self, release_id: str) -> SwapWatch | None:
+    def watch(self, release_id: str) -> FailureWatch | None:
         """Counts the requests of a release; None if it is not loaded."""
         return self._watches.get(release_id)
 
@@ -90,13 +90,13 @@ class LoadedReleases(Generic[R]):
         """Adds a release, or moves a loaded one, as the most recently promoted."""
         self._releases.pop(release.release_id, None)
         self._releases[release.release_id] = release
-        self._not_promoted.discard(release.release_id)
+        self._experiment_only.discard(release.release_id)
         self._start_use(release.release_id)
 
     def add_for_experiment(self, release: R) -> None:
         """Adds a release that was not promoted."""
         self._releases = {release.release_id: release, **self._releases}
-        self._not_promoted.add(release.release_id)
+        self._experiment_only.add(release.release_id)
         self._start_use(release.release_id)
 
     def replace(self, release: R) -> None:
@@ -106,7 +106,7 @@ class LoadedReleases(Generic[R]):
     def drop(self, release_id: str) -> None:
         """Removes a release."""
         self._watches.pop(release_id, None)
-        self._not_promoted.discard(release_id)
+        self._experiment_only.discard(release_id)
         self._releases.pop(release_id, None)
         self._last_used.pop(release_id, None)
 
@@ -122,5 +122,5 @@ class LoadedReleases(Generic[R]):
         return others[: max(0, len(others) - limit + 1)]
 
     def _start_use(self, release_id: str) -> None:
-        self._watches[release_id] = SwapWatch()
+        self._watches[release_id] = FailureWatch()
         self.mark_used(release_id)

@@ -63,7 +63,7 @@ class _FixedPointer(ProductionPointer):
         self._release_id = release_id
 
     def read(self) -> Production:
-        """The release that is verified."""
+        """Returns the release that is verified."""
         return Production(self._release_id, "", (), Change(0, PROMOTE, "", "", "", False))
 
 

@@ -96,7 +96,7 @@ class UserFeedback:
         return latest_by_item(self.events)
 
     def as_of(self, version: int) -> UserFeedback | None:
-        """The feedback as it was at an earlier version; None if that is no longer known."""
+        """Returns the feedback as it was at an earlier version; None if that is no longer known."""
         if version == self.version:
             return self
         if not version and not self.is_forgotten:
@@ -146,7 +146,7 @@ class FreshFeedback:
         return users * _USER_BYTES + self._event_count * _EVENT_BYTES
 
     def known_to(self, manifest: Manifest) -> int:
-        """The position up to which a release knows the log.
+        """Returns the position up to which a release knows the log.
 
         It is 0 if the log does not hold the mark of the release's trainer: it is another log then,
         or was restored from an older backup, and its positions mean something else.
@@ -163,7 +163,7 @@ class FreshFeedback:
         return self.of(user_id, self.known_to(manifest))
 
     def of(self, user_id: str, after: int) -> UserFeedback:
-        """A user's feedback.
+        """Returns a user's feedback.
 
         Args:
             user_id: The user's id; "" for a visitor.

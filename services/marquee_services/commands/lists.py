@@ -12,7 +12,8 @@ from pathlib import Path
 import click
 
 from marquee.v1 import recommender_service_pb2 as pb
-from marquee_services.command_support import errors_as_one_line, leave_keras_out
+from marquee_services.commands.support import errors_as_one_line
+from marquee_services.server.environment import skip_keras
 
 _MAX_ERRORS = 100
 
@@ -52,7 +53,7 @@ def write_batch(
     Raises:
         click.ClickException: Something expected is wrong.
     """
-    leave_keras_out()
+    skip_keras()
     _require("pyarrow", "batch")
     if ray is not None:
         _require("ray", "ray")
@@ -134,7 +135,7 @@ def _require(module: str, extra: str) -> None:
 
 
 def _absolute(place: str) -> str:
-    """A path that means the same in every process; a URL stays as it is."""
+    """Returns a path that means the same in every process; a URL stays as it is."""
     return place if "://" in place else os.path.abspath(place)
 
 
@@ -145,7 +146,7 @@ def _release(
     trusted_keys: str,
     cache_dir: str | None,
 ) -> tuple[str, int]:
-    """The release, by default that in production, and the number of users.
+    """Returns the release, by default that in production, and the number of users.
 
     Raises:
         ArtifactError: There is no such release, or none in production.

@@ -1,7 +1,8 @@
-"""A process that was forked from the server before it had threads, and forks once for each trial.
+"""A process that forks a new process for each trial of a release.
 
-It shares the memory of the libraries that the server has imported, so a trial neither imports them
-again, which takes seconds with TensorFlow, nor needs memory for them.
+It is forked from the server before the server starts threads, and shares the memory of the
+libraries that the server has imported. A trial therefore need not import them again, which takes
+seconds with TensorFlow, and needs no additional memory for them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _LINE = 64 * 1024
 Load = Callable[[dict[str, Any]], dict[str, Any]]
 
 
-class TrialHost:
+class ForkServer:
     """The server's end of the connection to the process.
 
     Attributes:
@@ -30,7 +31,7 @@ class TrialHost:
     """
 
     def __init__(self, pid: int, connection: socket.socket) -> None:
-        """Takes the process and the connection to it; use `start`."""
+        """Wraps a process and the connection to it; use `start` to create one."""
         self.pid = pid
         self._connection = connection
         self._connection.setblocking(False)
@@ -38,11 +39,11 @@ class TrialHost:
         self._lock = asyncio.Lock()
 
     @classmethod
-    def start(cls, load: Load) -> TrialHost:
-        """Forks the process. Call it before the server starts threads or opens sockets.
+    def start(cls, load: Load) -> ForkServer:
+        """Forks the process. Must be called before the server starts threads or opens sockets.
 
         Args:
-            load: Answers a request, in a process of its own.
+            load: Answers a request in the process that is forked for it.
 
         Raises:
             OSError: The process cannot be started.
@@ -60,21 +61,22 @@ class TrialHost:
         theirs.close()
         return cls(pid, ours)
 
-    async def ask(
+    async def request(
         self, request: dict[str, Any], timeout: float, watch: Callable[[int], Any]
     ) -> dict[str, Any]:
-        """Has a new process answer a request.
+        """Sends a request to a newly forked process, and returns its answer.
 
         Args:
             request: The request.
             timeout: Seconds until that process is killed.
-            watch: Returns a coroutine that ends when the process of this id must be killed.
+            watch: Returns a coroutine that returns when the process with the given id must be
+                killed.
 
         Returns:
             The answer, with `timeout` or `limit` set if the process was killed.
 
         Raises:
-            OSError: The host does not answer.
+            OSError: The fork server does not answer.
         """
         loop = asyncio.get_running_loop()
         async with self._lock:
@@ -110,9 +112,9 @@ class TrialHost:
 
 
 def _serve(connection: socket.socket, load: Load) -> None:
-    """Forks once for each request, and passes the answers on."""
-    signal.set_wakeup_fd(-1)  # the event loop's
-    # The server decides when this process ends.
+    """Forks once for each request, and returns the answers to the server."""
+    signal.set_wakeup_fd(-1)  # Detach from the server's event loop.
+    # This process ends only when the server ends.
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     with connection.makefile("rwb") as stream:
@@ -144,7 +146,7 @@ def _serve(connection: socket.socket, load: Load) -> None:
 
 
 def _end_with_parent(parent: int) -> None:
-    """Makes the kernel kill this process when its parent ends, however that ends."""
+    """Makes the kernel kill this process when its parent ends for any reason."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from marquee_services.command_support import errors_as_one_line, store_options
+from marquee_services.commands.support import errors_as_one_line, store_options
 from marquee_services.server.settings import open_store
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _MAX_TEXT = 1000
 
 
 def _text_option(name: str, help: str, **options: Any) -> Callable[[Any], Any]:  # noqa: A002
-    """A text for the audit."""
+    """Returns a text for the audit."""
 
     def check(_: click.Context, __: click.Parameter, value: str) -> str:
         if len(value) > _MAX_TEXT:
@@ -100,7 +100,7 @@ def show_release(store: ReleaseStore, release_id: str, as_json: bool) -> None:
     later, there is also `later_verdicts`, the oldest first, which is not part of the manifest.
     """
     from marquee_core.release.verdicts import recorded_verdicts
-    from marquee_services.release_summary import summary
+    from marquee_services.commands.release_summary import summary
 
     with errors_as_one_line():
         manifest = store.manifest(release_id)
@@ -267,7 +267,7 @@ def prune_releases(
     loaded. Servers work on copies of their own, so they lose nothing.
     """
     from marquee_core.release.pruning import prune
-    from marquee_services.release_summary import pruning_lines
+    from marquee_services.commands.release_summary import pruning_lines
 
     with errors_as_one_line():
         loaded = {name for address in gateways for name in _loaded_by(address)}
@@ -276,7 +276,7 @@ def prune_releases(
 
 
 def _loaded_by(address: str) -> set[str]:
-    """The releases that a gateway and its backends have loaded.
+    """Returns the releases that a gateway and its backends have loaded.
 
     Raises:
         ClickException: The gateway cannot be called or does not answer.

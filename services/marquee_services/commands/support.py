@@ -1,11 +1,10 @@
-"""What the commands of servers and releases share: expected errors, and settings of TensorFlow.
+"""Shared by the commands: options of the release store, and expected errors in one line.
 
 Importing this module is cheap, so that `marquee --help` stays fast.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,21 +14,12 @@ import click
 from marquee_services.server.settings import ServerSettings
 
 
-def leave_keras_out() -> None:
-    """Keeps TensorFlow from importing Keras, which serving does not need.
-
-    With this setting TensorFlow looks for the legacy Keras instead, and goes on if that is not
-    installed.
-    """
-    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-
-
 @contextmanager
 def errors_as_one_line() -> Iterator[None]:
-    """Reports expected errors in one line; any other error keeps its traceback.
+    """Reports expected errors in one line; other errors keep their tracebacks.
 
-    Expected are damaged or missing releases, files and addresses that cannot be used, and stores
-    whose URL is wrong or needs a package that is not installed.
+    Expected errors are damaged or missing releases, unusable files and addresses, and stores whose
+    URL is wrong or requires a package that is not installed.
     """
     from marquee_core.errors import ArtifactError
     from marquee_core.redaction import redact
@@ -46,7 +36,7 @@ def store_options(signed: str) -> Callable[[Callable[..., Any]], Callable[..., A
     """Adds the options `--store`, `--trusted-keys` and `--signing-key` to a command.
 
     Args:
-        signed: What the signing key signs, for the help.
+        signed: What the signing key signs, for the help text.
     """
     options = (
         click.option(
@@ -62,7 +52,7 @@ def store_options(signed: str) -> Callable[[Callable[..., Any]], Callable[..., A
             default="",
             envvar="MARQUEE_TRUSTED_KEYS",
             show_envvar=True,
-            help="PEM file of Ed25519 public keys; only releases that one of them has signed are "
+            help="PEM file of Ed25519 public keys; only releases signed with one of them are "
             "accepted.",
         ),
         click.option(
@@ -70,7 +60,7 @@ def store_options(signed: str) -> Callable[[Callable[..., Any]], Callable[..., A
             default="",
             envvar="MARQUEE_SIGNING_KEY",
             show_envvar=True,
-            help=f"PEM file of the Ed25519 private key that signs {signed}; needed with "
+            help=f"PEM file of the Ed25519 private key that signs {signed}; required with "
             "--trusted-keys.",
         ),
     )

@@ -1,18 +1,18 @@
-"""Watches the first requests that a new release answers, to withdraw it if they fail."""
+"""Counts the failures of a newly loaded release, which is withdrawn if there are too many."""
 
 from __future__ import annotations
 
 import time
 
 WATCH_S = 600.0
-"""Seconds after its loading in which a release is watched."""
+"""Seconds for which a release is watched after it was loaded."""
 
 MIN_FAILURES, MIN_SHARE = 5, 0.05
-"""A release is withdrawn after this many failures, if they are this share of its requests."""
+"""A release is withdrawn after this many failures, if they are at least this share of requests."""
 
 
-class SwapWatch:
-    """Counts what one release answers."""
+class FailureWatch:
+    """Counts the requests and failures of a release."""
 
     def __init__(self) -> None:
         self._end = time.monotonic() + WATCH_S
@@ -21,14 +21,14 @@ class SwapWatch:
         self._last = ""
 
     def add(self, error: BaseException | None) -> None:
-        """Counts a request, which failed with an error or was answered."""
+        """Counts a request, which failed with the given error or succeeded (None)."""
         self._calls += 1
         if error is not None:
             self._failures += 1
             self._last = repr(error)
 
     def verdict(self) -> str:
-        """Why the release should be withdrawn; "" if it should not."""
+        """Returns why the release should be withdrawn; "" if it should not."""
         if (
             time.monotonic() > self._end
             or self._failures < MIN_FAILURES
@@ -37,5 +37,5 @@ class SwapWatch:
             return ""
         return (
             f"withdrawn: {self._failures} of {self._calls} requests failed after it was loaded, "
-            f"the last one with {self._last}"
+            f"the last with {self._last}"
         )

@@ -1,11 +1,11 @@
-"""The lane of the batches: its budget, its order, and when it rests."""
+"""The budget that batches share: its limit, its order, and when batches pause."""
 
 from __future__ import annotations
 
 import asyncio
 
 from marquee.v1 import recommender_service_pb2 as pb
-from marquee_services.gateway.batch_lane import BatchLane, subject_cost
+from marquee_services.gateway.batch_budget import BatchBudget, subject_cost
 
 
 def cost(page_size: int, *, reasons: bool = False) -> int:
@@ -22,14 +22,14 @@ def test_the_cost_grows_with_the_page_and_with_reasons() -> None:
 
 
 async def test_all_batches_share_one_budget() -> None:
-    """No more than the budget is in progress; a subject that costs more runs alone, in its turn."""
-    lane = BatchLane(4, lambda _seconds: False)
+    """The budget is never exceeded; a subject that costs more runs in its turn with no other."""
+    budget = BatchBudget(4, lambda _seconds: False)
     now: dict[int, int] = {}
     most, order = 0, list[int]()
 
     async def subject(number: int, cost: int) -> None:
         nonlocal most
-        async with lane.slot(cost):
+        async with budget.slot(cost):
             now[number] = cost
             order.append(number)
             assert sum(now.values()) <= 4 or len(now) == 1
@@ -44,24 +44,24 @@ async def test_all_batches_share_one_budget() -> None:
     assert most > 1
 
 
-async def test_the_lane_rests_only_while_there_are_single_calls() -> None:
-    """With single calls it leaves the loop for as long as it had it; else it only yields."""
-    busy, rests = False, list[float]()
+async def test_batches_pause_only_while_there_are_single_calls() -> None:
+    """With single calls a batch pauses for as long as its turn took; without, it only yields."""
+    busy, pauses = False, list[float]()
     sleep = asyncio.sleep
 
     async def recorded(seconds: float) -> None:
         if seconds:
-            rests.append(seconds)
+            pauses.append(seconds)
         await sleep(0)
 
-    lane = BatchLane(4, lambda _seconds: busy)
+    budget = BatchBudget(4, lambda _seconds: busy)
     asyncio.sleep = recorded  # type: ignore[assignment]
     try:
-        await lane.give_way()
-        assert not rests
+        await budget.give_way()
+        assert not pauses
         busy = True
-        await lane.give_way()
+        await budget.give_way()
     finally:
         asyncio.sleep = sleep
-    assert len(rests) == 1
-    assert 0 < rests[0] <= 0.05
+    assert len(pauses) == 1
+    assert 0 < pauses[0] <= 0.05

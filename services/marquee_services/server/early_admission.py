@@ -1,7 +1,7 @@
-"""Calls that wait before their request is read, and refusals that cost as little as gRPC allows.
+"""Queues and refuses calls before their requests are read, at the lowest cost that gRPC allows.
 
-Under overload most calls are refused, and each refusal takes time from an answer. So a call that
-would have to wait anyway waits before anything is read or set up, and may be refused there.
+Under overload most calls are refused, and each refusal takes time from answers. A call that would
+have to wait anyway is therefore queued before anything is read or set up, and may be refused there.
 """
 
 from __future__ import annotations
@@ -22,22 +22,27 @@ from marquee_services.server.calls import ARRIVED, CallsInProgress
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.status import DETAILS_KEY, reason_name, status_details
 
-WaitUnread: TypeAlias = Callable[[str], AbstractAsyncContextManager[None] | None]
-"""Returns what surrounds a call of a method that has to wait before its request is read, or None.
+EarlyAdmission: TypeAlias = Callable[[str], AbstractAsyncContextManager[None] | None]
+"""Returns the context in which a call to the named method runs, or None if it need not be queued.
 
-It raises Overloaded on entry if the call is refused.
+The context waits for a slot when it is entered, and raises Overloaded if the call is refused.
 """
 
 
-def never_wait(_method: str) -> None:
-    """Lets no call wait."""
+def no_early_admission(_method: str) -> None:
+    """Queues no calls before their requests are read."""
 
 
-class QuickRefusals:
-    """Makes handlers that let a call wait and may refuse it, and counts that like other calls."""
+class EarlyAdmissionHandlers:
+    """Creates handlers that queue a call before its request is read, and counts refused calls."""
 
     def __init__(self, calls: CallsInProgress, metrics: Metrics) -> None:
-        """Takes where calls are counted."""
+        """Creates a factory of handlers.
+
+        Args:
+            calls: Measures how long refused and cancelled calls took.
+            metrics: Counts refused calls by reason.
+        """
         self._calls = calls
         self._metrics = metrics
         # `labels()` costs more than counting.
@@ -45,21 +50,21 @@ class QuickRefusals:
 
     @property
     def is_possible(self) -> bool:
-        """Whether calls may wait and be refused without more ado; not if they are traced."""
+        """Whether calls may be queued early: not with tracing, where every call needs a span."""
         return tracing.active() is None
 
     def handler(
         self,
         name: str,
-        place: AbstractAsyncContextManager[None],
+        slot: AbstractAsyncContextManager[None],
         answer: grpc.RpcMethodHandler[Any, Any],
     ) -> grpc.RpcMethodHandler[Any, Any]:
-        """A handler that answers one call once it has a place, or refuses it.
+        """Returns a handler that answers a call once it has a slot, or refuses it.
 
         Args:
             name: The name of the method.
-            place: Surrounds the call; raises Overloaded on entry if it is refused.
-            answer: The handler that answers it, which reads a stream of requests itself and
+            slot: The context in which the call runs; raises Overloaded on entry if it is refused.
+            answer: The handler that answers the call: it reads a stream of requests itself and
                 returns a single message.
         """
         start = time.perf_counter()
@@ -69,7 +74,7 @@ class QuickRefusals:
             ARRIVED.set(start)
             begun = False
             try:
-                async with place:
+                async with slot:
                     begun = True
                     return await behaviour(requests, context)
             except Overloaded as error:
@@ -81,7 +86,7 @@ class QuickRefusals:
                 trailers = (DETAILS_KEY, details), (REQUEST_ID_KEY, request_id)
                 await context.abort(error.code, str(error), trailers)
             except asyncio.CancelledError:
-                if not begun:  # Its caller has gone, or its time is up.
+                if not begun:  # The caller has gone, or the deadline has passed.
                     self._calls.seconds_of(name, "CANCELLED").observe(time.perf_counter() - start)
                 raise
 

@@ -30,7 +30,7 @@ from marquee_core.feedback.events import LogUnavailable
 from marquee_core.feedback.location import check_log_setting, log_url
 from marquee_core.release.signing import KeyFileError
 from marquee_core.release.store import ReleaseStore, StoreURLError
-from marquee_services.command_support import store_options
+from marquee_services.commands.support import store_options
 from marquee_services.server.settings import open_store
 
 if TYPE_CHECKING:
@@ -281,7 +281,7 @@ def _arms(experiment: Experiment) -> str:
 
 
 def _table(experiment: Experiment, outcome: Outcome) -> str:
-    """A row for each arm, with the intervals of each metric and of its difference."""
+    """Returns a row for each arm, with the intervals of each metric and of its difference."""
     rows = []
     for arm, found in zip(experiment.arms, outcome.arms, strict=True):
         difference = found.metrics[experiment.metric].difference
@@ -346,7 +346,7 @@ def _as_json(experiment: Experiment, outcome: Outcome | None) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
-    """The same values with null in place of those that JSON does not have."""
+    """Returns the same values with null in place of those that JSON does not have."""
     if isinstance(value, dict):
         return {key: _finite(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

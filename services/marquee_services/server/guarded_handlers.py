@@ -1,7 +1,7 @@
-"""Lets the connection guard see calls of methods that are not a server's own.
+"""Reports calls of methods outside the server's own services to the connection guard.
 
-Health checks are answered whatever the load, and methods that nobody has are refused. A client can
-begin and reset these as well.
+These are health checks, which are answered under any load, and methods that do not exist. A client
+can start and reset such calls too.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ import grpc
 from marquee_services.server.connection_guard import ConnectionGuard, Context
 
 
-def watched(
+def guarded(
     handler: grpc.RpcMethodHandler[Any, Any] | None, guard: ConnectionGuard
 ) -> grpc.RpcMethodHandler[Any, Any] | None:
-    """The handler of a single call, with the guard told how the call ends.
+    """Wraps a handler so that the guard records how each call ends.
 
     Args:
-        handler: The handler; None for a method that does not exist. Those of streams are returned
-            as they are: they may last for as long as the connection.
-        guard: Is told.
+        handler: The handler; None for a method that does not exist. Streaming handlers are returned
+            unchanged, because their calls may last as long as the connection.
+        guard: Records how each call ends.
     """
     if handler is None:
         return grpc.stream_unary_rpc_method_handler(_counted(_no_method, guard), None, None)
     if handler.unary_unary is None:
         return handler
-    # The type stubs know handlers of gRPC's other server only.
+    # The type stubs describe only the handlers of gRPC's synchronous server.
     deserialize: Any = handler.request_deserializer
     behaviour: Any = handler.unary_unary
 
@@ -56,12 +56,12 @@ def _counted(
         try:
             response = await answer(context)
         except asyncio.CancelledError:
-            guard.reset(context)
+            guard.record_reset(context)
             raise
         except Exception:
-            guard.answered(context)
+            guard.record_answer(context)
             raise
-        guard.answered(context)
+        guard.record_answer(context)
         return response
 
     return call

@@ -1,4 +1,4 @@
-"""Remembers which releases could not be loaded, why, and when to try them again."""
+"""Records which releases could not be loaded, why, and when to try them again."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 RETRY_S = 2.0
-"""Seconds between looks at a refused release in the store."""
+"""Seconds between checks of a refused release in the store."""
 
 
 @dataclass
 class _Refusal:
-    # What the release's files in the store looked like; None to try again in any case.
+    # The state of the release's files in the store; None to retry in any case.
     state: str | None
-    next_look: float
+    next_check: float
 
 
-class Refusals:
+class RefusedReleases:
     """The releases that could not be loaded.
 
     Attributes:
-        reasons: Why, by release id.
+        reasons: Why each release was refused, by release id.
     """
 
     def __init__(self) -> None:
@@ -36,32 +36,32 @@ class Refusals:
 
         Args:
             release_id: The release.
-            why: Why, in words.
-            state: The state of its files in the store: it is tried again once that changes. None if
-                the cause may pass by itself, so that it is tried again in any case.
+            why: The reason, in words.
+            state: The state of its files in the store; the release is tried again once it changes.
+                None for a transient cause, after which the release is tried again in any case.
         """
         self.reasons[release_id] = why
         self._refusals[release_id] = _Refusal(state, time.monotonic() + RETRY_S)
 
     def remove(self, release_id: str) -> None:
-        """Forgets that a release was refused."""
+        """Removes a release, which is then no longer refused."""
         self.reasons.pop(release_id, None)
         self._refusals.pop(release_id, None)
 
     def keep(self, release_ids: Collection[str]) -> None:
-        """Forgets all releases but these."""
+        """Removes all releases except the given ones."""
         for release_id in set(self.reasons) - set(release_ids):
             self.remove(release_id)
 
     def is_due(self, release_id: str) -> bool:
-        """Whether it is time to look at a refused release again; then not again for a while."""
+        """Returns whether it is time to check a refused release, and schedules the next check."""
         refusal = self._refusals[release_id]
-        if time.monotonic() < refusal.next_look:
+        if time.monotonic() < refusal.next_check:
             return False
-        refusal.next_look = time.monotonic() + RETRY_S
+        refusal.next_check = time.monotonic() + RETRY_S
         return True
 
     def has_changed(self, release_id: str, state: str) -> bool:
-        """Whether a refused release is worth another try, given the present state of its files."""
+        """Returns whether to try a refused release again, given the current state of its files."""
         refused_state = self._refusals[release_id].state
         return refused_state is None or refused_state != state
