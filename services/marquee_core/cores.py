@@ -32,12 +32,12 @@ def usable_cores() -> int:
     return cores if quota is None else max(1, min(cores, math.ceil(quota)))
 
 
-def environment_for(threads: int) -> dict[str, str]:
+def thread_limits(threads: int) -> dict[str, str]:
     """The environment of a process whose libraries start so many threads each, before imports."""
     return dict.fromkeys(_VARIABLES, str(threads))
 
 
-def limit_libraries(environment: MutableMapping[str, str] = os.environ) -> None:
+def limit_library_threads(environment: MutableMapping[str, str] = os.environ) -> None:
     """Keeps libraries from starting more threads than the quota allows.
 
     Has no effect on libraries that are imported already, and does not override variables that are

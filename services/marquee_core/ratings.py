@@ -74,7 +74,7 @@ class Profiles:
         """The position in the batch of each rating's user (int64, nnz)."""
         return np.repeat(np.arange(len(self)), self.counts)
 
-    def once(self, owner: object, what: str, compute: Callable[[], _T]) -> _T:
+    def cached(self, owner: object, what: str, compute: Callable[[], _T]) -> _T:
         """What several scorers need of these profiles, computed for the first of them.
 
         Args:
@@ -247,12 +247,14 @@ class RatingsMatrix:
         """A known user's rated items, ratings and later counts, without those of some items."""
         own = slice(self.indptr[user], self.indptr[user + 1])
         rated, ratings, later = self.items[own], self.ratings[own], self.later_counts[own]
-        places = np.searchsorted(rated, items)
-        places = places[rated.take(places, mode="clip") == items] if len(rated) else places[:0]
-        if not len(places):
+        positions = np.searchsorted(rated, items)
+        positions = (
+            positions[rated.take(positions, mode="clip") == items] if len(rated) else positions[:0]
+        )
+        if not len(positions):
             return rated, ratings, later
         kept = np.ones(len(rated), dtype=np.bool_)
-        kept[places] = False
+        kept[positions] = False
         later = later[kept]
         # Counts the later ratings again, without those that are left out.
         later = np.searchsorted(np.sort(later), later).astype(np.int32)

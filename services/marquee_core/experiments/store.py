@@ -58,7 +58,7 @@ class ExperimentStore:
             return []
         file = self._read(content)
         if self._store.trusted is not None:
-            self._store.freshness.check(_FILE, file.number)
+            self._store.replay_guard.check(_FILE, file.number)
         return file.experiments
 
     def find(self, name: str = "") -> Experiment:

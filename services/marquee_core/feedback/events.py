@@ -54,7 +54,7 @@ class FeedbackEvent(NamedTuple):
         user_id, item_id, kind, value, _, event_id, recommendation_id = self
         return FeedbackEvent(user_id, item_id, kind, value, time_us, event_id, recommendation_id)
 
-    def says_the_same_as(self, other: FeedbackEvent) -> bool:
+    def equals_ignoring_time(self, other: FeedbackEvent) -> bool:
         """Whether two events differ in their time at most.
 
         The server replaces missing and later times, so the time of a repeated event may change.

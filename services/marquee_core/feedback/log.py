@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 from sqlalchemy import Connection, Row, select, tuple_
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
-from marquee_core.feedback.appending import append_each, append_new
+from marquee_core.feedback.append_statements import append_each, append_new
 from marquee_core.feedback.engine import (
     SQLITE,
     lock_writers,
@@ -188,28 +188,28 @@ class EventLog:
         """
         return self._read(lambda connection: read_entries(connection, after, limit))
 
-    def entries(self, after: int = 0, upto: int | None = None) -> Iterator[LogEntry]:
+    def entries(self, after: int = 0, up_to: int | None = None) -> Iterator[LogEntry]:
         """Iterates over the entries between two positions.
 
         Args:
             after: The position before the first entry; 0 for the beginning of the log.
-            upto: The last position; None for the end of the log when the iterator starts.
+            up_to: The last position; None for the end of the log when the iterator starts.
 
         Raises:
             LogUnavailable: The database does not answer.
         """
-        upto = self.position() if upto is None else upto
-        while after < upto:
+        up_to = self.position() if up_to is None else up_to
+        while after < up_to:
             page = self.read(after, READ_PAGE)
             for entry in page:
-                if entry.position > upto:
+                if entry.position > up_to:
                     return
                 yield entry
             if len(page) < READ_PAGE:
                 return
             after = page[-1].position
 
-    def events_with_lists(self, prefix: str, after: int = 0) -> Iterator[LogEntry]:
+    def events_from_lists(self, prefix: str, after: int = 0) -> Iterator[LogEntry]:
         """Iterates over the events that users found in lists whose ids begin with a prefix.
 
         Args:

@@ -120,11 +120,11 @@ def last_position(connection: Connection) -> int:
 
 def read_entries(connection: Connection, after: int, limit: int) -> list[LogEntry]:
     """The entries that follow a position; see `EventLog.read`."""
-    query = _ENTRIES.format(mark=mark_of_value(connection))
+    query = _ENTRIES.format(mark=placeholder(connection))
     return [entry_of(row) for row in connection.exec_driver_sql(query, (after, limit))]
 
 
-def mark_of_value(connection: Connection) -> str:
+def placeholder(connection: Connection) -> str:
     """What stands for a value in a statement of the driver."""
     return "?" if connection.dialect.name == SQLITE else "%s"
 

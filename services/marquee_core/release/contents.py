@@ -223,7 +223,7 @@ def open_attributes(files: ReleaseFiles) -> Attributes:
     """
     item_count = files.manifest.data.item_count
     if not any(path.startswith(f"{_ATTRIBUTES}/") for path in files.manifest.files):
-        return Attributes.none(item_count)
+        return Attributes.empty(item_count)
     return Attributes.load(files.folder / _ATTRIBUTES, item_count)
 
 

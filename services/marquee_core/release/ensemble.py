@@ -153,7 +153,7 @@ class Ensemble:
 def backend_subsets(backends: Sequence[str]) -> list[frozenset[str]]:
     """All subsets of the backends, the empty one first."""
     return [
-        frozenset(name for place, name in enumerate(backends) if bits >> place & 1)
+        frozenset(name for index, name in enumerate(backends) if bits >> index & 1)
         for bits in range(1 << len(backends))
     ]
 

@@ -24,8 +24,8 @@ from datetime import UTC, datetime
 
 from marquee_core.errors import ArtifactError, reason_of
 from marquee_core.json_text import parse_json
-from marquee_core.release.freshness import Freshness
 from marquee_core.release.manifest import check_release_id
+from marquee_core.release.replay_guard import ReplayGuard
 from marquee_core.release.signing import Signer, TrustedKeys
 from marquee_core.release.storage import Storage
 
@@ -135,7 +135,7 @@ class ProductionPointer:
     def __init__(
         self,
         storage: Storage,
-        freshness: Freshness,
+        replay_guard: ReplayGuard,
         trusted: TrustedKeys | None = None,
         signer: Signer | None = None,
     ) -> None:
@@ -143,13 +143,13 @@ class ProductionPointer:
 
         Args:
             storage: The storage.
-            freshness: Remembers the latest change that was read.
+            replay_guard: Remembers the latest change that was read.
             trusted: The keys of which one must have signed the pointer; None to accept any.
             signer: Signs changes; None to leave them unsigned.
         """
         self._storage = storage
         self.trusted, self.signer = trusted, signer
-        self._freshness = freshness
+        self._replay_guard = replay_guard
 
     def read(self) -> Production | None:
         """The release in production; None if no release has been promoted yet.
@@ -165,9 +165,9 @@ class ProductionPointer:
             return None
         self._check(state)
         if self.trusted is not None:
-            if not self._freshness.newest(PRODUCTION):
+            if not self._replay_guard.newest(PRODUCTION):
                 self._check_against_audit(state)
-            self._freshness.check(PRODUCTION, state.change.number)
+            self._replay_guard.check(PRODUCTION, state.change.number)
         return state
 
     def change(

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from marquee_core.errors import ArtifactError
-from marquee_core.release.freshness import Freshness
 from marquee_core.release.manifest import (
     MANIFEST_NAME,
     FileEntry,
@@ -27,6 +26,7 @@ from marquee_core.release.manifest import (
 )
 from marquee_core.release.parsing import parse_manifest
 from marquee_core.release.pointer import PROMOTE, ROLLBACK, Production, ProductionPointer
+from marquee_core.release.replay_guard import ReplayGuard
 from marquee_core.release.signing import (
     SIGNATURE_NAME,
     Signer,
@@ -34,7 +34,7 @@ from marquee_core.release.signing import (
     join_signatures,
 )
 from marquee_core.release.storage import PARTIAL, Storage, StoreURLError, sync
-from marquee_core.release.transfer import Transfer, matches, remove_left_overs
+from marquee_core.release.transfer import Transfer, matches, remove_leftovers
 
 __all__ = ["Production", "ReleaseStore", "StoreURLError"]
 
@@ -52,7 +52,7 @@ class ReleaseStore:
         pointer: Which release is in production, and the audit of its changes.
         trusted: The keys of which one must have signed a release; None to accept any release.
         signer: Signs the releases that are published; None to leave them unsigned.
-        freshness: Remembers how new the signed files are that were read.
+        replay_guard: Remembers how new the signed files are that were read.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class ReleaseStore:
         *,
         trusted: TrustedKeys | None = None,
         signer: Signer | None = None,
-        memory: Path | None = None,
+        state_folder: Path | None = None,
     ) -> None:
         """Takes the path of a folder, or a URL that fsspec supports (`s3://bucket/prefix`, …).
 
@@ -69,8 +69,8 @@ class ReleaseStore:
             url: The folder or URL.
             trusted: The keys of which one must have signed a release; None to accept any release.
             signer: Signs the releases that are published; None to leave them unsigned.
-            memory: Folder of this machine that remembers how new the signed files were that were
-                read; None to remember it in this process only.
+            state_folder: Local folder for the change numbers of the signed files that have been
+                read; None to keep the numbers in memory only. See `ReplayGuard`.
 
         Raises:
             StoreURLError: The scheme of the URL is unknown, or its file system needs a package that
@@ -78,8 +78,8 @@ class ReleaseStore:
         """
         self.storage = Storage(url)
         self.url = url
-        self.freshness = Freshness(url, memory)
-        self.pointer = ProductionPointer(self.storage, self.freshness, trusted, signer)
+        self.replay_guard = ReplayGuard(url, state_folder)
+        self.pointer = ProductionPointer(self.storage, self.replay_guard, trusted, signer)
         self.trusted, self.signer = trusted, signer
         self._transfer = Transfer(self.storage)
         self._opened: dict[str, dict[str, FileEntry]] = {}  # the entries of copied files
@@ -234,11 +234,11 @@ class ReleaseStore:
         def choose(before: Production | None) -> tuple[str, tuple[str, ...]]:
             if before is None or not before.history:
                 raise ArtifactError("there is no release to roll back to")
-            for place, release_id in enumerate(before.history):
+            for index, release_id in enumerate(before.history):
                 if release_id not in complete:
                     complete[release_id] = self._damage(release_id)
                 if not complete[release_id]:
-                    return release_id, before.history[place + 1 :]
+                    return release_id, before.history[index + 1 :]
             reasons = "; ".join(f"{name}: {complete[name]}" for name in before.history)
             raise ArtifactError(f"no previous release can be rolled back to: {reasons}")
 
@@ -301,7 +301,7 @@ class ReleaseStore:
             OSError: The store cannot be read or written to.
         """
         if self.storage.is_local:
-            return remove_left_overs(Path(self.storage.root), age)
+            return remove_leftovers(Path(self.storage.root), age)
         finished = set(self.ids())
         removed = 0
         for name in self.storage.names(_RELEASES):

@@ -206,7 +206,7 @@ def _open_plain_file(folder: Path, path: str) -> IO[bytes]:
     return os.fdopen(handle, "rb")
 
 
-def remove_left_overs(folder: Path, age: float, pattern: str = f"{PARTIAL}*") -> int:
+def remove_leftovers(folder: Path, age: float, pattern: str = f"{PARTIAL}*") -> int:
     """Removes unfinished files and folders that killed processes left.
 
     Args:

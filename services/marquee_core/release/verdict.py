@@ -85,7 +85,7 @@ class Verdict:
         ]
 
     def with_check(self, check: Check) -> Verdict:
-        """The verdict with one more check, in place of an earlier one of that name."""
+        """The verdict with one more check, in index of an earlier one of that name."""
         others = [other for other in self.checks if other.name != check.name]
         made = Verdict.of(self.release_id, self.production_id, self.at, [check, *others])
         return replace(made, decision=max(made.decision, self.decision, key=_ORDER.index))
@@ -96,15 +96,15 @@ def parse_verdict(raw: object, where: str) -> Verdict:
 
     Args:
         raw: What `dataclasses.asdict` made of it, as JSON values.
-        where: Its place, for errors.
+        where: Its index, for errors.
 
     Raises:
         ArtifactError: A value is missing, of another type or impossible.
     """
     fields = Fields(raw, where)
     checks = []
-    for place, each in enumerate(fields.sequence("checks", _MAX_CHECKS)):
-        check = Fields(each, f"{where}, checks[{place}]")
+    for index, each in enumerate(fields.sequence("checks", _MAX_CHECKS)):
+        check = Fields(each, f"{where}, checks[{index}]")
         text = check.text("text", _MAX_TEXT)
         checks.append(Check(check.text("name"), _decision(check), text, check.numbers("figures")))
     if not checks:

@@ -213,9 +213,9 @@ class DotProductScorer:
     def fold(self, profiles: Profiles) -> Float32:
         """Folds users in; the vector of a user without ratings is 0 (float32, B × d)."""
         vectors = np.zeros((len(profiles), self._item_vectors.shape[1]), dtype=np.float32)
-        for place, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
+        for row, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
             if start < end:
-                vectors[place] = self._fold_in.vector(
+                vectors[row] = self._fold_in.vector(
                     profiles.items[start:end], profiles.ratings[start:end]
                 )
         return vectors

@@ -73,7 +73,7 @@ class Search:
 
 
 @dataclass(frozen=True)
-class SearchWithin:
+class NestedSearch:
     """The search spaces for fields of a nested configuration.
 
     Attributes:
@@ -155,7 +155,7 @@ def searched_hyperparameters(config_type: type[ModelConfig]) -> Mapping[str, Hyp
     own = hyperparameters(config_type)
     found: dict[str, Hyperparameter] = {}
     for name, hints in _annotations(config_type).items():
-        within = _last(SearchWithin, hints)
+        within = _last(NestedSearch, hints)
         if name in own and own[name].search is not None:
             found[name] = own[name]
         elif within is not None:

@@ -109,7 +109,7 @@ class CoRatings:
             columns: The columns of the vector, distinct (int32, n).
             values: The values of the vector (float32, n).
         """
-        # Only the vector's columns are read, in place and once for each kind of sum, so the cost is
+        # Only the vector's columns are read, in cut and once for each kind of sum, so the cost is
         # the number of co-ratings.
         selected = SelectedColumns(self.columns, columns)
         weights = np.ones_like(values)
@@ -125,12 +125,12 @@ class CoRatings:
 
     @cached_property
     def ones(self) -> Float32:
-        """1 at each place of `columns` (float32, nonzeros)."""
+        """1 at each cut of `columns` (float32, nonzeros)."""
         return np.ones_like(self.columns.data)
 
     @cached_property
     def _squares(self) -> Float32:
-        """y² at each place of `columns` (float32, nonzeros)."""
+        """y² at each cut of `columns` (float32, nonzeros)."""
         return np.square(self.columns.data)
 
     def similarities(self, sizes: Float32, sums: CommonSums, config: NeighbourConfig) -> Float32:
@@ -174,8 +174,8 @@ def nearest(rows: Int32, similarities: Float32, count: int) -> tuple[Int32, Floa
     """
     least = np.float32(0)
     if count < len(rows):
-        place = len(rows) - count
-        least = np.maximum(np.partition(similarities, place)[place], least)
+        cut = len(rows) - count
+        least = np.maximum(np.partition(similarities, cut)[cut], least)
     best = similarities > least
     if least > 0:
         best[np.flatnonzero(similarities == least)[: count - np.count_nonzero(best)]] = True

@@ -50,7 +50,7 @@ class Layers:
 
 
 @dataclass(frozen=True, eq=False)
-class ItemSide:
+class ItemParameters:
     """The parameters of the items, and the prior of the users.
 
     Attributes:
@@ -83,7 +83,7 @@ class PerceptronScorer:
     def __init__(
         self,
         data: ReleaseData,
-        side: ItemSide,
+        side: ItemParameters,
         layers: Layers,
         factor_weight: float = 1.0,
         neighbours: NeighbourTerm | None = None,
@@ -144,7 +144,7 @@ class PerceptronScorer:
 
         factors, set_inputs = load("factors", items, None), load("set_inputs", items, None)
         k, e = factors.shape[1], set_inputs.shape[1]
-        side = ItemSide(
+        side = ItemParameters(
             factors,
             load("variances", items, k),
             load("offsets", items),
@@ -206,7 +206,7 @@ class PerceptronScorer:
         """Folds users in: (p, b, s) of each; 0 without ratings (float32, B × (k + 1 + e))."""
         side, k = self._side, self._factor_count
         vectors = np.zeros((len(profiles), k + 1 + side.set_inputs.shape[1]), dtype=np.float32)
-        for place, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
+        for row, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
             if start == end:
                 continue
             items = profiles.items[start:end]
@@ -217,9 +217,9 @@ class PerceptronScorer:
             diagonal += side.ridge
             diagonal[:k] += side.variances[items].sum(axis=0)
             targets = profiles.ratings[start:end] - side.offsets[items]
-            vectors[place, : k + 1] = np.linalg.solve(normal, targets @ design)
+            vectors[row, : k + 1] = np.linalg.solve(normal, targets @ design)
             encoded = side.set_inputs[items].sum(axis=0)
-            vectors[place, k + 1 :] = encoded / np.float32(np.sqrt(len(items) + 1.0))
+            vectors[row, k + 1 :] = encoded / np.float32(np.sqrt(len(items) + 1.0))
         return vectors
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:

@@ -28,7 +28,7 @@ _PLAY_ON_SCALE = 0.75
 _EXPLICIT = frozenset({FeedbackKind.RATING, FeedbackKind.LIKE, FeedbackKind.DISLIKE})
 
 
-class Counted(Protocol):
+class EventLike(Protocol):
     """An event, as far as its meaning depends on it."""
 
     @property
@@ -52,7 +52,7 @@ class Counted(Protocol):
         """The event's position in the log."""
 
 
-_E = TypeVar("_E", bound=Counted)
+_E = TypeVar("_E", bound=EventLike)
 
 
 def is_explicit(kind: FeedbackKind) -> bool:
@@ -60,12 +60,12 @@ def is_explicit(kind: FeedbackKind) -> bool:
     return kind in _EXPLICIT
 
 
-def counts(kind: FeedbackKind, value: float) -> bool:
+def counts_as_rating(kind: FeedbackKind, value: float) -> bool:
     """Whether an event counts as a rating."""
     return kind in _EXPLICIT or (kind is FeedbackKind.PLAY and value >= WATCHED_SHARE)
 
 
-def stars_of(kind: FeedbackKind, value: float, low: float, high: float) -> float:
+def event_stars(kind: FeedbackKind, value: float, low: float, high: float) -> float:
     """The rating that an event counts as, in stars.
 
     Args:
@@ -101,12 +101,12 @@ def latest_by_item(events: Iterable[_E]) -> list[_E]:
     """
     best: dict[str, _E] = {}
     for event in events:
-        if counts(event.kind, event.value):
+        if counts_as_rating(event.kind, event.value):
             current = best.get(event.item_id)
             if current is None or _precedence(event) > _precedence(current):
                 best[event.item_id] = event
     return sorted(best.values(), key=lambda event: (event.time_us, event.position))
 
 
-def _precedence(event: Counted) -> tuple[bool, int, int]:
+def _precedence(event: EventLike) -> tuple[bool, int, int]:
     return is_explicit(event.kind), event.time_us, event.position

@@ -15,7 +15,7 @@ from pathlib import Path
 from marquee_core.errors import ArtifactError
 
 
-class Freshness:
+class ReplayGuard:
     """The highest numbers of the files of one store that were read."""
 
     def __init__(self, store: str, folder: Path | None = None) -> None:
