@@ -90,11 +90,11 @@ class Attributes:
         return packed
 
     def __len__(self) -> int:
-        """The number of items."""
+        """Returns the number of items."""
         return len(self.item_offsets) - 1
 
     def of_item(self, index: int) -> dict[str, str]:
-        """The attributes of an item by name; those that it lacks are left out."""
+        """Returns the attributes of an item by name; those that it lacks are left out."""
         values = range(int(self.item_offsets[index]), int(self.item_offsets[index + 1]))
         return {self.names[self.value_names[v]].decode(): self._value(v) for v in values}
 
@@ -138,7 +138,7 @@ class Attributes:
         }
 
     def _oversized(self) -> Bool:
-        """Whether the attributes of each item exceed `MAX_ITEM_BYTES` (bool, items)."""
+        """Returns whether the attributes of each item exceed `MAX_ITEM_BYTES` (bool, items)."""
         lengths = np.char.str_len(self.names) if len(self.names) else np.empty(0, dtype=np.int64)
         of_names = np.zeros(len(self.value_names) + 1, dtype=np.int64)
         np.cumsum(lengths[self.value_names], out=of_names[1:])

@@ -51,11 +51,11 @@ class Vocabulary:
         return len(self._ids)
 
     def id(self, index: int) -> str:
-        """The id at an index."""
+        """Returns the id at an index."""
         return bytes(self._ids[index]).decode()
 
     def ids(self, indexes: Sequence[int] | NDArray[Any]) -> list[str]:
-        """The ids at some indexes."""
+        """Returns the ids at some indexes."""
         return [name.decode() for name in self.encoded_ids(indexes)]
 
     @cached_property
@@ -68,16 +68,16 @@ class Vocabulary:
         return {name: index for index, name in enumerate(names)}
 
     def encoded_ids(self, indexes: Sequence[int] | NDArray[Any]) -> list[bytes]:
-        """The ids at some indexes, as UTF-8."""
+        """Returns the ids at some indexes, as UTF-8."""
         found: list[bytes] = self._ids[np.asarray(indexes, dtype=np.int64)].tolist()
         return found
 
     def take(self, indexes: Int32) -> Vocabulary:
-        """The vocabulary of the ids at some ascending indexes (int32, m)."""
+        """Returns the vocabulary of the ids at some ascending indexes (int32, m)."""
         return Vocabulary(self._ids[indexes])
 
     def index(self, name: str) -> int:
-        """The index of an id; -1 if it is unknown."""
+        """Returns the index of an id; -1 if it is unknown."""
         if self.index_by_id:
             return self.index_by_id.get(name, -1)
         encoded = name.encode()
@@ -87,7 +87,7 @@ class Vocabulary:
         return index if index < len(self._ids) and self._ids[index] == encoded else -1
 
     def indexes(self, names: Sequence[str]) -> Int32:
-        """The index of each id (int32, n); -1 if it is unknown."""
+        """Returns the index of each id (int32, n); -1 if it is unknown."""
         if self.index_by_id:
             get = self.index_by_id.get
             return np.array([get(name, -1) for name in names], dtype=np.int32)
@@ -188,7 +188,7 @@ class Catalogue:
         return len(self.items)
 
     def take(self, items: Int32) -> Catalogue:
-        """The catalogue of some items, with all genres.
+        """Returns the catalogue of some items, with all genres.
 
         Args:
             items: The items, ascending (int32, m).
@@ -206,18 +206,18 @@ class Catalogue:
         )
 
     def title(self, index: int) -> str:
-        """The title of an item."""
+        """Returns the title of an item."""
         start, end = self.title_offsets[index], self.title_offsets[index + 1]
         return self.title_text[start:end].tobytes().decode()
 
     def titles(self) -> Iterator[str]:
-        """The titles of all items, in order; several times as fast as one by one."""
+        """Returns the titles of all items, in order; several times as fast as one by one."""
         text = self.title_text.tobytes()
         for start, end in pairwise(self.title_offsets.tolist()):
             yield text[start:end].decode()
 
     def item_genres(self, index: int) -> tuple[str, ...]:
-        """The names of an item's genres."""
+        """Returns the names of an item's genres."""
         bits = np.unpackbits(
             self.genre_bits[index], count=len(self.genres), bitorder="little"
         ).tolist()

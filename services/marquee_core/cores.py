@@ -49,7 +49,7 @@ def limit_library_threads(environment: MutableMapping[str, str] = os.environ) ->
 
 
 def cgroup_quota(cgroup_file: Path = _PROC_CGROUP, root: Path = _CGROUPS) -> float | None:
-    """The CPU time that the process's cgroups allow, in cores; None for no limit.
+    """Returns the CPU time that the process's cgroups allow, in cores; None for no limit.
 
     A cgroup's limit holds for all below it, so the smallest one on the way to the root counts.
 
@@ -66,7 +66,7 @@ def cgroup_quota(cgroup_file: Path = _PROC_CGROUP, root: Path = _CGROUPS) -> flo
 
 
 def _quotas(line: str, root: Path) -> Iterator[float]:
-    """The limits of a cgroup and of those above it; the line is `id:controllers:path`."""
+    """Returns the limits of a cgroup and of those above it; the line is `id:controllers:path`."""
     _, _, rest = line.partition(":")
     controllers, _, path = rest.partition(":")
     names = controllers.split(",")
@@ -85,7 +85,7 @@ def _quotas(line: str, root: Path) -> Iterator[float]:
 
 
 def _quota_of(folder: Path) -> float | None:
-    """The limit of one cgroup: `cpu.max` in version 2, two files in version 1."""
+    """Returns the limit of one cgroup: `cpu.max` in version 2, two files in version 1."""
     try:
         quota, period = (folder / "cpu.max").read_text().split()
     except (OSError, ValueError):

@@ -146,7 +146,7 @@ def _iterable(name: str, values: Iterable[_T]) -> Iterable[_T]:
 
 
 def _described(value: object) -> str:
-    """A value of a wrong type and its type, for an error message."""
+    """Returns a value of a wrong type and its type, for an error message."""
     return f"{_type_name(value)} ({value!r})" if isinstance(value, Real) else _type_name(value)
 
 

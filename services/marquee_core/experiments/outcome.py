@@ -205,7 +205,7 @@ def _is_like(experiment: Experiment, event: FeedbackEvent) -> bool:
 
 
 def _samples(experiment: Experiment, users: Mapping[bytes, _User]) -> dict[str, list[float]]:
-    """The value of each user, by metric."""
+    """Returns the value of each user, by metric."""
     values: dict[str, list[float]] = {metric: [] for metric in METRICS}
     for user in users.values():
         likes = sum(_is_like(experiment, event) for _, event in user.opinions.values())

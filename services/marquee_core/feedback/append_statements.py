@@ -97,7 +97,7 @@ def append_new(
 
 
 def _limited(events: Batch, latest: int) -> list[FeedbackEvent]:
-    """The events, with the latest time in place of later ones."""
+    """Returns the events, with the latest time in place of later ones."""
     return [event if event.time_us <= latest else event.at(latest) for event in events]
 
 

@@ -56,17 +56,17 @@ _E = TypeVar("_E", bound=EventLike)
 
 
 def is_explicit(kind: FeedbackKind) -> bool:
-    """Whether the user said what they think of the item."""
+    """Returns whether the user said what they think of the item."""
     return kind in _EXPLICIT
 
 
 def counts_as_rating(kind: FeedbackKind, value: float) -> bool:
-    """Whether an event counts as a rating."""
+    """Returns whether an event counts as a rating."""
     return kind in _EXPLICIT or (kind is FeedbackKind.PLAY and value >= WATCHED_SHARE)
 
 
 def event_stars(kind: FeedbackKind, value: float, low: float, high: float) -> float:
-    """The rating that an event counts as, in stars.
+    """Returns the rating that an event counts as, in stars.
 
     Args:
         kind: What the user did.
@@ -91,7 +91,7 @@ def event_stars(kind: FeedbackKind, value: float, low: float, high: float) -> fl
 
 
 def latest_by_item(events: Iterable[_E]) -> list[_E]:
-    """The event that counts for each item, in the order of time, oldest first.
+    """Returns the event that counts for each item, in the order of time, oldest first.
 
     It is the latest rating, like or dislike; the latest sufficient play if there is none. Events at
     the same time are ordered by their position.

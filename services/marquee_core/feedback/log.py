@@ -153,7 +153,7 @@ class EventLog:
     def list_user(
         self, user_id: str, limit: int, before: tuple[int, int] | None = None
     ) -> list[LogEntry]:
-        """A user's events by their time, the most recent first.
+        """Returns a user's events by their time, the most recent first.
 
         Args:
             user_id: The user.
@@ -175,7 +175,7 @@ class EventLog:
         return self._read(lambda c: [entry_of(row) for row in c.execute(query).all()])
 
     def read(self, after: int, limit: int) -> list[LogEntry]:
-        """The entries that follow a position, in the order of their positions.
+        """Returns the entries that follow a position, in the order of their positions.
 
         Deleted events are left out. If fewer than `limit` entries are returned, these were all.
 
@@ -259,7 +259,7 @@ class EventLog:
         return self._read(lambda connection: read_counts(connection, experiment_id))
 
     def list_counters(self, experiment_id: str) -> list[CounterState]:
-        """The counters that counted the lists of an experiment.
+        """Returns the counters that counted the lists of an experiment.
 
         Raises:
             LogUnavailable: The database does not answer.
@@ -267,7 +267,7 @@ class EventLog:
         return self._read(lambda connection: read_counters(connection, experiment_id))
 
     def position(self) -> int:
-        """The position of the last entry; 0 if the log is empty.
+        """Returns the position of the last entry; 0 if the log is empty.
 
         Raises:
             LogUnavailable: The database does not answer.
@@ -283,7 +283,7 @@ class EventLog:
         return self._write(mark)
 
     def missing_marks(self, tokens: Collection[str]) -> frozenset[str]:
-        """Those of the given marks, by their tokens, that the log does not hold.
+        """Returns those of the given marks, by their tokens, that the log does not hold.
 
         Raises:
             LogUnavailable: The database does not answer.
@@ -311,7 +311,7 @@ class EventLog:
         return self._read(lambda c: {row.position: row.received_us for row in c.execute(query)})
 
     def audit(self) -> list[Row[Any]]:
-        """The rows of the audit table, oldest first.
+        """Returns the rows of the audit table, oldest first.
 
         Raises:
             LogUnavailable: The database does not answer.

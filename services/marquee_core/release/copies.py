@@ -51,7 +51,7 @@ class ReleaseCopies:
             os.close(handle)
 
     def damaged(self, release_id: str) -> list[str]:
-        """The files whose copies have changed since they were made."""
+        """Returns the files whose copies have changed since they were made."""
         return self._store.damaged_copies(release_id, self.folder)
 
     def evict(self) -> list[str]:

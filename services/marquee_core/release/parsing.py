@@ -175,7 +175,7 @@ def _check_path(path: str) -> None:
 
 
 def _optional(fields: Fields, name: str, default: Any, read: Any) -> Any:
-    """A field, or its default if it is missing."""
+    """Returns a field, or its default if it is missing."""
     return read(name) if name in fields.raw else default
 
 

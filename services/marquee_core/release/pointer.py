@@ -89,7 +89,7 @@ class Production:
         return f"{PRODUCTION}\n{text}".encode()
 
     def to_json(self) -> bytes:
-        """The JSON that `from_json` reads."""
+        """Returns the JSON that `from_json` reads."""
         return (json.dumps(asdict(self), indent=2) + "\n").encode()
 
     @classmethod
@@ -117,7 +117,7 @@ class Production:
 
 
 def default_author() -> str:
-    """The user and host of this process, as `user@host`."""
+    """Returns the user and host of this process, as `user@host`."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # no such user, as in some containers
@@ -152,7 +152,7 @@ class ProductionPointer:
         self._replay_guard = replay_guard
 
     def read(self) -> Production | None:
-        """The release in production; None if no release has been promoted yet.
+        """Returns the release in production; None if no release has been promoted yet.
 
         Raises:
             ArtifactError: The file that names it is damaged, or keys are trusted, and it is not
@@ -222,7 +222,7 @@ class ProductionPointer:
         return after
 
     def audit(self, limit: int = 0) -> list[Production]:
-        """The recorded changes, each as the state that it made; the most recent first.
+        """Returns the recorded changes, each as the state that it made; the most recent first.
 
         Args:
             limit: Most changes to return; 0 for all.
@@ -246,7 +246,7 @@ class ProductionPointer:
         return states[:limit] if limit else states
 
     def _state(self, content: bytes | None) -> Production | None:
-        """The present state, which is recorded in the audit if it is not yet."""
+        """Returns the present state, which is recorded in the audit if it is not yet."""
         if content is None:
             return None
         try:
@@ -311,7 +311,7 @@ class ProductionPointer:
                 return
 
     def _names(self) -> list[str]:
-        """The names of the audit's records; other files in its folder are left out."""
+        """Returns the names of the audit's records; other files in its folder are left out."""
         names = self._storage.names(AUDIT)
         return [name for name in names if name.endswith(".json") and name[:-5].isdecimal()]
 

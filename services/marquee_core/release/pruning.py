@@ -109,7 +109,7 @@ def _age_key(store: ReleaseStore, release_id: str) -> tuple[str, str]:
 
 
 def _in_production(store: ReleaseStore, recently: timedelta) -> dict[str, str]:
-    """The release in production, its predecessor, and those that were there recently."""
+    """Returns the release in production, its predecessor, and those that were there recently."""
     production = store.production()
     if production is None:
         return {}
@@ -127,7 +127,7 @@ def _in_production(store: ReleaseStore, recently: timedelta) -> dict[str, str]:
 
 
 def _named_elsewhere(store: ReleaseStore) -> dict[str, str]:
-    """The releases that files beside the pointer name, such as running experiments."""
+    """Returns the releases that files beside the pointer name, such as running experiments."""
     known, reasons = set(store.ids()), {}
     for name in store.storage.names(""):
         if name.startswith(".") or name in (PRODUCTION, "releases", "audit"):
@@ -143,7 +143,7 @@ def _named_elsewhere(store: ReleaseStore) -> dict[str, str]:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """The texts in a JSON document, without those of objects that have ended."""
+    """Returns the texts in a JSON document, without those of objects that have ended."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict) and not value.get("ended_at"):

@@ -30,7 +30,7 @@ class ReplayGuard:
         self._newest: dict[str, int] = {}
 
     def newest(self, name: str) -> int:
-        """The highest number of a file that was read before; 0 if it has not been read."""
+        """Returns the highest number of a file that was read before; 0 if it has not been read."""
         if name not in self._newest:
             self._newest[name] = max(self._kept(name), default=0)
         return self._newest[name]

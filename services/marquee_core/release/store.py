@@ -95,7 +95,7 @@ class ReleaseStore:
         return sorted(manifests, key=lambda m: (m.published_at, m.release_id), reverse=True)
 
     def ids(self) -> list[str]:
-        """The ids of all releases, including damaged ones, in ascending order."""
+        """Returns the ids of all releases, including damaged ones, in ascending order."""
         return [
             name
             for name in self.storage.names(_RELEASES)
@@ -122,7 +122,7 @@ class ReleaseStore:
         return parse_manifest(content, release_id)
 
     def manifest_digest(self, release_id: str) -> str:
-        """The SHA-256 of a release's manifest, which stands for its content.
+        """Returns the SHA-256 of a release's manifest, which stands for its content.
 
         Raises:
             ArtifactError: As for `manifest`.
@@ -164,7 +164,7 @@ class ReleaseStore:
         )
 
     def production(self) -> Production | None:
-        """The release in production; None if no release has been promoted yet.
+        """Returns the release in production; None if no release has been promoted yet.
 
         Raises:
             ArtifactError: The file that names it is damaged.

@@ -81,7 +81,7 @@ class AnnIndex:
         return cls(index, items, config)
 
     def with_probes(self, probes: int) -> AnnIndex:
-        """The same index with another number of lists to scan."""
+        """Returns the same index with another number of lists to scan."""
         config = AnnConfig(**{**asdict(self.config), "probes": probes})
         return AnnIndex(self._index, self._items, config)
 

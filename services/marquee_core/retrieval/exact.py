@@ -33,7 +33,7 @@ class ScoresByProduct(Protocol):
         """The item vectors (float32, items × d); None if the scores are not dot products."""
 
     def user_products(self, profiles: Profiles) -> Float32:
-        """The vectors of users (float32, B × d); each user must have ratings."""
+        """Returns the vectors of users (float32, B × d); each user must have ratings."""
 
 
 class ItemIndex(Protocol):
@@ -150,7 +150,7 @@ class _Best:
         return heap[0][0]
 
     def result(self) -> Found:
-        """The best items and their scores, best first."""
+        """Returns the best items and their scores, best first."""
         if not self._heap:
             return self._sorted()
         best = sorted(self._heap, reverse=True)

@@ -152,7 +152,7 @@ class BayesianMFScorer:
         return type(self)(self.config, self._posterior, None, self._sketch)
 
     def vectors(self, profiles: Profiles) -> Float32:
-        """The vector of each user: looked up if it was trained, otherwise folded in.
+        """Returns the vector of each user: looked up if it was trained, otherwise folded in.
 
         Args:
             profiles: The profiles of B users.

@@ -30,7 +30,7 @@ class FoldIn(Protocol):
     """Computes the vector of a user from ratings."""
 
     def vector(self, items: Int32, ratings: Float32) -> Float32:
-        """The vector of a user (float32, d).
+        """Returns the vector of a user (float32, d).
 
         Args:
             items: The rated items, at least one (int32, n).
@@ -179,7 +179,7 @@ class DotProductScorer:
 
     @classmethod
     def is_saved(cls, folder: Path) -> bool:
-        """Whether a model's folder holds the arrays of such a scorer."""
+        """Returns whether a model's folder holds the arrays of such a scorer."""
         return (folder / _FOLDER / _KIND).exists()
 
     @classmethod
@@ -260,7 +260,7 @@ class DotProductScorer:
         return row
 
     def _vectors(self, profiles: Profiles) -> Float32:
-        """The vector of each user: looked up if it was trained, otherwise folded in."""
+        """Returns the vector of each user: looked up if it was trained, otherwise folded in."""
         return user_vectors(self._users, profiles, self.fold)
 
 

@@ -288,7 +288,7 @@ def prior_weights(profiles: Profiles, values: Float32) -> Float32:
 def histories(
     profiles: Profiles, values: Float32, column_count: int, positions: Int32 | None = None
 ) -> SparseRows:
-    """The rated items of each user as a sparse row.
+    """Returns the rated items of each user as a sparse row.
 
     Args:
         profiles: The profiles of B users.
@@ -309,5 +309,5 @@ def histories(
 def history_matrix(
     profiles: Profiles, values: Float32, column_count: int, positions: Int32 | None = None
 ) -> RowMatrix:
-    """The same as `histories`, as a matrix of SciPy."""
+    """Returns the same as `histories`, as a matrix of SciPy."""
     return histories(profiles, values, column_count, positions).matrix()

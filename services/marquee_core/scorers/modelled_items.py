@@ -36,7 +36,7 @@ _FILE = "modelled_items.npy"
 
 
 def restrict_to_items(data: ReleaseData, items: Int32) -> ReleaseData:
-    """The data of some items, renumbered in their order.
+    """Returns the data of some items, renumbered in their order.
 
     Args:
         data: The data of a catalogue.
@@ -105,7 +105,7 @@ def load_scorer(load: LoadScorer, folder: Path, data: ReleaseData) -> Scorer:
 
 
 def extend_to_catalogue(scorer: Scorer, items: Int32, data: ReleaseData) -> Scorer:
-    """A scorer of the whole catalogue from one of some of its items.
+    """Returns a scorer of the whole catalogue from one of some of its items.
 
     It approximates and explains if the given scorer does.
 
@@ -194,7 +194,7 @@ class _CatalogueScorer:
         return scores
 
     def _unknown(self, profiles: Profiles, items: Int32 | None) -> Float32:
-        """The scores of items that the model does not know (float32, B × C)."""
+        """Returns the scores of items that the model does not know (float32, B × C)."""
         count = len(self._positions) if items is None else len(items)
         if self.output is Output.STARS:
             return self._data.baseline.score(profiles, items)

@@ -85,7 +85,7 @@ class CoRatings:
         return cls(rows, rows.tocsc(), np.diff(rows.indptr).astype(np.float32))
 
     def row(self, index: int) -> tuple[Int32, Float32]:
-        """The columns of a row (int32, n) and its residuals (float32, n)."""
+        """Returns the columns of a row (int32, n) and its residuals (float32, n)."""
         part = slice(self.rows.indptr[index], self.rows.indptr[index + 1])
         return self.rows.indices[part], self.rows.data[part]
 
@@ -95,11 +95,11 @@ class CoRatings:
         return int(self.rows.shape[1])
 
     def rows_size(self, rows: Int32) -> int:
-        """The number of residuals in some rows."""
+        """Returns the number of residuals in some rows."""
         return int((self.rows.indptr[1:][rows] - self.rows.indptr[rows]).sum())
 
     def columns_size(self, columns: Int32) -> int:
-        """The number of residuals in some columns."""
+        """Returns the number of residuals in some columns."""
         return int((self.columns.indptr[1:][columns] - self.columns.indptr[columns]).sum())
 
     def sums(self, columns: Int32, values: Float32) -> CommonSums:
@@ -212,12 +212,12 @@ class Neighbours:
         return len(self.indptr) - 1
 
     def row(self, index: int) -> tuple[Int32, Float32]:
-        """The neighbours of a row (int32, k) and their similarities (float32, k)."""
+        """Returns the neighbours of a row (int32, k) and their similarities (float32, k)."""
         part = slice(self.indptr[index], self.indptr[index + 1])
         return self.indices[part], self.similarities[part]
 
     def matrix(self) -> RowMatrix:
-        """The similarities as a matrix (float32, n × n)."""
+        """Returns the similarities as a matrix (float32, n × n)."""
         return csr_matrix(self.indptr, self.indices, self.similarities, len(self))
 
     def save(self, folder: Path) -> None:

@@ -114,7 +114,7 @@ class PerceptronScorer:
 
     @classmethod
     def is_saved(cls, folder: Path) -> bool:
-        """Whether a model's folder holds the arrays of such a scorer."""
+        """Returns whether a model's folder holds the arrays of such a scorer."""
         return (folder / _FOLDER / _SCALARS).exists()
 
     @classmethod
@@ -263,11 +263,11 @@ class PerceptronScorer:
         return row
 
     def _vectors(self, profiles: Profiles) -> Float32:
-        """The vector of each user: looked up if it was trained, otherwise folded in."""
+        """Returns the vector of each user: looked up if it was trained, otherwise folded in."""
         return user_vectors(self._users, profiles, self.fold)
 
     def _of_user(self, vector: Float32, items: Int32 | slice) -> Float32:
-        """The scores of one user without n (float32, C)."""
+        """Returns the scores of one user without n (float32, C)."""
         side, layers, k = self._side, self._layers, self._factor_count
         p, s = vector[:k], vector[k + 1 :]
         q = side.factors[items]
@@ -279,7 +279,7 @@ class PerceptronScorer:
         return scores
 
     def _of_pairs(self, vectors: Float32, items: Int32) -> Float32:
-        """The scores of a few items of each user without n (float32, B × C)."""
+        """Returns the scores of a few items of each user without n (float32, B × C)."""
         side, layers, k = self._side, self._layers, self._factor_count
         p, s = vectors[:, :k], vectors[:, k + 1 :]
         q = side.factors[items]

@@ -97,7 +97,7 @@ class Posterior:
             save_array(folder / f"{field.name}.npy", getattr(self, field.name))
 
     def offsets(self) -> Float32:
-        """The mean of μ + b_i over the samples, in stars (float32, items)."""
+        """Returns the mean of μ + b_i over the samples, in stars (float32, items)."""
         offsets: Float32 = self.item_biases.mean(axis=1, dtype=np.float64).astype(np.float32)
         return offsets
 

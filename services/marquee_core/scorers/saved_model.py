@@ -261,14 +261,14 @@ def _parts(count: int, size: int) -> list[Int32]:
 
 
 def _padded_users(profiles: Profiles) -> Int32:
-    """The indexes of known users, padded with user 0 (int32)."""
+    """Returns the indexes of known users, padded with user 0 (int32)."""
     users = np.zeros(_padded(len(profiles)), dtype=np.int32)
     users[: len(profiles)] = profiles.user_index
     return users
 
 
 def _padded_ratings(profiles: Profiles) -> tuple[Int32, Float32]:
-    """The rated items of users, padded with -1, and the ratings (int32, float32, B × L)."""
+    """Returns the rated items of users, padded with -1, and the ratings (int32, float32, B × L)."""
     size = _padded(len(profiles))
     length = max(_MIN_LENGTH, _padded(int(profiles.counts.max())))
     items = np.full((size, length), PADDING, dtype=np.int32)
@@ -280,5 +280,5 @@ def _padded_ratings(profiles: Profiles) -> tuple[Int32, Float32]:
 
 
 def _padded(size: int) -> int:
-    """The smallest power of two that is at least `size`."""
+    """Returns the smallest power of two that is at least `size`."""
     return 1 << max(0, size - 1).bit_length()

@@ -44,7 +44,7 @@ class TailWeights:
 
     @classmethod
     def empty(cls, core_count: int) -> Self:
-        """An empty tail."""
+        """Returns an empty tail."""
         empty = np.empty(0, dtype=np.int32)
         values = np.empty(0, dtype=np.float32)
         return cls(empty, np.zeros(1, dtype=np.int64), empty, values, values, core_count)

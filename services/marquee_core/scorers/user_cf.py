@@ -226,7 +226,7 @@ class UserCFScorer:
         return [NeighbourEvidence(int(count), mean, shift) for count, mean, shift in rows]
 
     def _nearest(self, profiles: Profiles) -> list[_Nearest]:
-        """The neighbours of each user.
+        """Returns the neighbours of each user.
 
         Those of a known user are looked up; for a folded-in profile they are computed.
         """

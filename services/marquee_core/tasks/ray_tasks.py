@@ -38,7 +38,7 @@ class _Reports:
 
 @lru_cache(maxsize=2)
 def _fetch_work(work_reference: _WorkReference) -> Work[Any, Any]:
-    """The work of a run, fetched once by each worker process."""
+    """Returns the work of a run, fetched once by each worker process."""
     import ray
 
     work: Work[Any, Any] = ray.get(work_reference.reference)

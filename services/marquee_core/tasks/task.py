@@ -21,7 +21,7 @@ OnReport: TypeAlias = Callable[[int, Any], None]
 
 
 def ignore_report(index: int, value: Any) -> None:
-    """The `OnReport` of whoever wants no reports."""
+    """Returns the `OnReport` of whoever wants no reports."""
 
 
 class TaskError(RuntimeError):

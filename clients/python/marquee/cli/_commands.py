@@ -125,7 +125,7 @@ def status(connection: Connection, /, as_json: bool) -> None:
 
 
 def _unknown_genres(client: marquee.Client, options: Mapping[str, Any]) -> str:
-    """A line about genres of a filter that no item has; empty if there are none.
+    """Returns a line about genres of a filter that no item has; empty if there are none.
 
     The service takes an unknown genre for one that no item has, which is hard to tell from a
     misspelt one.
