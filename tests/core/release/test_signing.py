@@ -148,7 +148,7 @@ def test_only_a_signed_pointer_is_followed(tmp_path: Path) -> None:
 def test_an_earlier_pointer_is_noticed_after_a_restart(tmp_path: Path) -> None:
     """By what this machine has read, and on a new machine by the audit."""
     signer, public = new_key(tmp_path, "a")
-    url, memory = str(tmp_path / "store"), tmp_path / "memory"
+    url, state_folder = str(tmp_path / "store"), tmp_path / "state"
     keys = TrustedKeys.load(public)
     store = ReleaseStore(url, trusted=keys, signer=signer)
     path, files = tmp_path / "store" / "production", []
@@ -158,13 +158,13 @@ def test_an_earlier_pointer_is_noticed_after_a_restart(tmp_path: Path) -> None:
         store.publish(folder, manifest)
         store.promote(manifest.release_id)
         files.append(path.read_bytes())
-    ReleaseStore(url, trusted=keys, memory=memory).production()
+    ReleaseStore(url, trusted=keys, state_folder=state_folder).production()
     path.write_bytes(files[0])
     with pytest.raises(ArtifactError, match="older than the audit"):
         ReleaseStore(url, trusted=keys).production()
     for record in (tmp_path / "store" / "audit").iterdir():
         record.unlink()
-    restarted = ReleaseStore(url, trusted=keys, memory=memory)
+    restarted = ReleaseStore(url, trusted=keys, state_folder=state_folder)
     with pytest.raises(ArtifactError, match="older than one that was read before"):
         restarted.production()
     path.write_bytes(files[1])

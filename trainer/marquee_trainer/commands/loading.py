@@ -43,12 +43,12 @@ class TrainingData:
     mark: Mark | None
 
 
-def load_with_feedback(settings: FeedbackSettings, upto: Mark | None = None) -> TrainingData:
+def load_with_feedback(settings: FeedbackSettings, up_to: Mark | None = None) -> TrainingData:
     """Loads ratings, merges recorded feedback into them, and splits them.
 
     Args:
         settings: Where the ratings and the feedback log are, and how they are split.
-        upto: The place up to which an interrupted training had read the log; None to read it all.
+        up_to: The place up to which an interrupted training had read the log; None to read it all.
 
     Raises:
         RatingsError: The ratings cannot be read, the source defines a split, which feedback would
@@ -65,7 +65,7 @@ def load_with_feedback(settings: FeedbackSettings, upto: Mark | None = None) -> 
     if split is not None:
         raise RatingsError("--feedback cannot be combined with --train or --test")
     try:
-        recorded = read_feedback(log_url(settings.feedback, settings.store), _LOG_TIMEOUT_S, upto)
+        recorded = read_feedback(log_url(settings.feedback, settings.store), _LOG_TIMEOUT_S, up_to)
     except (LogUnavailable, ValueError) as error:
         raise click.ClickException(f"the feedback log: {error}") from error
     merged = merge_feedback(dataset, recorded)

@@ -15,7 +15,7 @@ from pathlib import Path
 from marquee_core.errors import ArtifactError
 
 
-class Freshness:
+class ReplayGuard:
     """The highest numbers of the files of one store that were read."""
 
     def __init__(self, store: str, folder: Path | None = None) -> None:
@@ -30,7 +30,7 @@ class Freshness:
         self._newest: dict[str, int] = {}
 
     def newest(self, name: str) -> int:
-        """The highest number of a file that was read before; 0 if it has not been read."""
+        """Returns the highest number of a file that was read before; 0 if it has not been read."""
         if name not in self._newest:
             self._newest[name] = max(self._kept(name), default=0)
         return self._newest[name]

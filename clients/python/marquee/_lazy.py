@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 
-class Deferred(ModuleType):
+class LazyModule(ModuleType):
     """A placeholder for a module that imports it when one of its attributes is first accessed.
 
     Args:

@@ -9,8 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marquee_core.feedback.event_ratings import (
+    counts_as_rating,
+    event_stars,
+    is_explicit,
+    latest_by_item,
+)
 from marquee_core.feedback.events import FeedbackKind
-from marquee_core.feedback.meaning import counts, is_explicit, latest_by_item, stars_of
 
 
 @dataclass(frozen=True)
@@ -43,12 +48,12 @@ def test_each_kind_counts_as_documented(
     kind: FeedbackKind, value: float, stars: float | None
 ) -> None:
     """On a scale of 1 to 5; None stands for events that do not count."""
-    assert counts(kind, value) == (stars is not None)
+    assert counts_as_rating(kind, value) == (stars is not None)
     if stars is not None:
-        assert stars_of(kind, value, 1.0, 5.0) == stars
+        assert event_stars(kind, value, 1.0, 5.0) == stars
     elif kind is not FeedbackKind.PLAY:
         with pytest.raises(ValueError, match="does not count"):
-            stars_of(kind, value, 1.0, 5.0)
+            event_stars(kind, value, 1.0, 5.0)
 
 
 EVENTS = st.lists(
@@ -79,9 +84,9 @@ def test_the_latest_explicit_event_of_an_item_counts(
     )
     by_item = {event.item_id: event for event in chosen}
     assert len(by_item) == len(chosen)
-    assert by_item.keys() == {e.item_id for e in events if counts(e.kind, e.value)}
+    assert by_item.keys() == {e.item_id for e in events if counts_as_rating(e.kind, e.value)}
     for event in events:
-        if not counts(event.kind, event.value):
+        if not counts_as_rating(event.kind, event.value):
             continue
         best = by_item[event.item_id]
         if is_explicit(event.kind):

@@ -28,7 +28,7 @@ _PLAY_ON_SCALE = 0.75
 _EXPLICIT = frozenset({FeedbackKind.RATING, FeedbackKind.LIKE, FeedbackKind.DISLIKE})
 
 
-class Counted(Protocol):
+class EventLike(Protocol):
     """An event, as far as its meaning depends on it."""
 
     @property
@@ -52,21 +52,21 @@ class Counted(Protocol):
         """The event's position in the log."""
 
 
-_E = TypeVar("_E", bound=Counted)
+_E = TypeVar("_E", bound=EventLike)
 
 
 def is_explicit(kind: FeedbackKind) -> bool:
-    """Whether the user said what they think of the item."""
+    """Returns whether the user said what they think of the item."""
     return kind in _EXPLICIT
 
 
-def counts(kind: FeedbackKind, value: float) -> bool:
-    """Whether an event counts as a rating."""
+def counts_as_rating(kind: FeedbackKind, value: float) -> bool:
+    """Returns whether an event counts as a rating."""
     return kind in _EXPLICIT or (kind is FeedbackKind.PLAY and value >= WATCHED_SHARE)
 
 
-def stars_of(kind: FeedbackKind, value: float, low: float, high: float) -> float:
-    """The rating that an event counts as, in stars.
+def event_stars(kind: FeedbackKind, value: float, low: float, high: float) -> float:
+    """Returns the rating that an event counts as, in stars.
 
     Args:
         kind: What the user did.
@@ -91,7 +91,7 @@ def stars_of(kind: FeedbackKind, value: float, low: float, high: float) -> float
 
 
 def latest_by_item(events: Iterable[_E]) -> list[_E]:
-    """The event that counts for each item, in the order of time, oldest first.
+    """Returns the event that counts for each item, in the order of time, oldest first.
 
     It is the latest rating, like or dislike; the latest sufficient play if there is none. Events at
     the same time are ordered by their position.
@@ -101,12 +101,12 @@ def latest_by_item(events: Iterable[_E]) -> list[_E]:
     """
     best: dict[str, _E] = {}
     for event in events:
-        if counts(event.kind, event.value):
+        if counts_as_rating(event.kind, event.value):
             current = best.get(event.item_id)
             if current is None or _precedence(event) > _precedence(current):
                 best[event.item_id] = event
     return sorted(best.values(), key=lambda event: (event.time_us, event.position))
 
 
-def _precedence(event: Counted) -> tuple[bool, int, int]:
+def _precedence(event: EventLike) -> tuple[bool, int, int]:
     return is_explicit(event.kind), event.time_us, event.position

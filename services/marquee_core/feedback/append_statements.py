@@ -27,7 +27,7 @@ from marquee_core.feedback.events import (
     user_digest,
 )
 from marquee_core.feedback.schema import LOG
-from marquee_core.feedback.statements import last_position, mark_of_value, now_us
+from marquee_core.feedback.statements import last_position, now_us, placeholder
 
 _AT_ONCE = 500
 _EVENT_COLUMNS = (
@@ -84,8 +84,8 @@ def append_new(
         first, position = insert_part(connection, part, received)
         if position - first + 1 == len(part):
             entries += [
-                LogEntry(place, EntryType.EVENT, event, 0, b"", received)
-                for place, event in enumerate(part, first)
+                LogEntry(position, EntryType.EVENT, event, 0, b"", received)
+                for position, event in enumerate(part, first)
             ]
     if len(entries) < len(events):
         return [Appended(len(batch), 0, 0, position) for batch in batches]
@@ -97,7 +97,7 @@ def append_new(
 
 
 def _limited(events: Batch, latest: int) -> list[FeedbackEvent]:
-    """The events, with the latest time in place of later ones."""
+    """Returns the events, with the latest time in place of later ones."""
     return [event if event.time_us <= latest else event.at(latest) for event in events]
 
 
@@ -164,7 +164,7 @@ def append_each(
             present = new[key] if key in new else recorded.get(key)
             if present is None and key not in recorded:
                 new[key] = event
-            elif present is not None and not present.says_the_same_as(event):
+            elif present is not None and not present.equals_ignoring_time(event):
                 reused = EventIdReused(event.event_id)
                 break
         if reused is not None:
@@ -205,7 +205,7 @@ def _forgotten_at(connection: Connection, users: set[str]) -> Mapping[str, int]:
     by_digest = {user_digest(user): user for user in users}
     found = {}
     digests = sorted(by_digest)
-    mark = mark_of_value(connection)
+    mark = placeholder(connection)
     for first in range(0, len(digests), _AT_ONCE):
         part = tuple(digests[first : first + _AT_ONCE])
         marks = ", ".join([mark] * len(part))
