@@ -29,10 +29,10 @@ from marquee_core.catalogue import Vocabulary
 from marquee_core.feedback.event_ratings import event_stars, is_explicit
 from marquee_core.feedback.events import user_digest
 from marquee_trainer.data.dataset import RatingsDataset
-from marquee_trainer.data.details import ItemDetails
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.ids import IdColumn, id_problem
-from marquee_trainer.data.recorded import RecordedFeedback
+from marquee_trainer.data.item_metadata import ItemMetadata
+from marquee_trainer.data.recorded_feedback import RecordedFeedback
 from marquee_trainer.data.scale import Feedback, RatingScale
 
 _US = 1_000_000  # microseconds in a second
@@ -153,7 +153,7 @@ def merge_feedback(dataset: RatingsDataset, recorded: RecordedFeedback) -> Merge
         rows.items,
         rows.ratings,
         rows.times if dataset.has_timestamps else None,
-        _details(dataset),
+        _metadata(dataset),
         f"{dataset.source} with {used} recorded ratings" if used else dataset.source,
         feedback=dataset.feedback,
         on_repeat="last",
@@ -242,11 +242,11 @@ def _scale(dataset: RatingsDataset, merged: RatingsDataset) -> RatingScale:
     return scale if fits else scale.stepped(merged.ratings)
 
 
-def _details(dataset: RatingsDataset) -> dict[str, ItemDetails]:
+def _metadata(dataset: RatingsDataset) -> dict[str, ItemMetadata]:
     """The metadata of the data set's items."""
     catalogue = dataset.catalogue
     return {
-        name: ItemDetails(
+        name: ItemMetadata(
             catalogue.title(index),
             int(catalogue.years[index]),
             catalogue.item_genres(index),

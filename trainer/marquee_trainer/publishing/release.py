@@ -40,14 +40,14 @@ from marquee_trainer.models.baselines import fitted_baselines
 from marquee_trainer.models.linear.coverage import partial_coverage
 from marquee_trainer.models.model import Model
 from marquee_trainer.publishing.config import PrecomputeConfig, RetrievalConfig
-from marquee_trainer.publishing.held_out import HeldOut
+from marquee_trainer.publishing.held_out import HeldOutEvaluation
 from marquee_trainer.publishing.precomputed import precompute_pages
 from marquee_trainer.publishing.retrieval import Retrieval, choose_retrieval
 from marquee_trainer.threads import blas_threads
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import ENSEMBLE
 from marquee_trainer.training.preparation import all_rows
-from marquee_trainer.training.results import Trained
+from marquee_trainer.training.results import TrainingResult
 from marquee_trainer.training.versions import library_versions
 
 Judge: TypeAlias = Callable[[ReleaseStore, str], Verdict | None]
@@ -62,7 +62,7 @@ def publish_trained(
     store: ReleaseStore,
     dataset: RatingsDataset,
     split: Split,
-    trained: Trained,
+    trained: TrainingResult,
     config: TrainingConfig,
     retrieval: RetrievalConfig | None = None,
     precompute: PrecomputeConfig | None = None,
@@ -139,7 +139,7 @@ def publish_trained(
         precompute,
         dataset.attributes,
         mark,
-        HeldOut.of(dataset, split, trained),
+        HeldOutEvaluation.of(dataset, split, trained),
         dataset.modelled_items,
         judge,
     )
@@ -161,7 +161,7 @@ def publish_release(
     precompute: PrecomputeConfig | None = None,
     attributes: Mapping[str, Sequence[str]] | None = None,
     mark: Mark | None = None,
-    held_out: HeldOut | None = None,
+    held_out: HeldOutEvaluation | None = None,
     modelled_items: Int32 | None = None,
     judge: Judge | None = None,
 ) -> Manifest:

@@ -21,7 +21,7 @@ from marquee_trainer.models.linear.implicit_feedback import (
     tail_items,
 )
 from marquee_trainer.models.linear.tail import regress, tail_of
-from marquee_trainer.threads import blas_threads, threads_of_system
+from marquee_trainer.threads import blas_threads, threads_for_system
 
 # Rows of the Gram matrix computed at once, as a sparse product.
 _GRAM_BLOCK = 512
@@ -83,7 +83,7 @@ def solve(product: Float64) -> tuple[Float32, Float32]:
         product: The regularised XᵀWX (float64, m × m).
     """
     # Unlike SciPy's, NumPy's inversion releases the interpreter lock, so Ctrl-C can end it.
-    with blas_threads(threads_of_system(len(product))):
+    with blas_threads(threads_for_system(len(product))):
         inverse: Float64 = np.linalg.inv(product).astype(np.float64, copy=False)
     precisions = inverse.diagonal().copy()
     inverse /= -precisions

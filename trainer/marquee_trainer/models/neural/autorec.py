@@ -31,7 +31,7 @@ from marquee_core.scorers.hyperparameters import (
 )
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.models.model import Fit, Training
-from marquee_trainer.models.neural.product_modules import (
+from marquee_trainer.models.neural.dot_product_modules import (
     EncoderModule,
     FoldInConfig,
     InputScale,

@@ -20,7 +20,7 @@ from marquee_core.scorers.hyperparameters import (
     Search,
 )
 from marquee_trainer.models.model import Fit, Training
-from marquee_trainer.models.neural.product_modules import FoldInConfig, LinearModule
+from marquee_trainer.models.neural.dot_product_modules import FoldInConfig, LinearModule
 from marquee_trainer.models.neural.row_adam import RowAdam
 from marquee_trainer.models.neural.tensorflow_model import EpochConfig, TensorFlowModel
 

@@ -16,7 +16,7 @@ from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.models.neighbours.item_cf import item_neighbours
 
 
-class NeighbourPart(tf.Module):  # type: ignore[misc]
+class ItemNeighbourhoods(tf.Module):  # type: ignore[misc]
     """n_i = Σ_j s_ij e_uj / (Σ_j s_ij + δ S_i), which `ItemCFScorer` adds to the baseline."""
 
     def __init__(self, data: ReleaseData, config: ItemCFConfig) -> None:

@@ -1,4 +1,4 @@
-"""Takes a new release through the gate, and tells people and monitoring what it said."""
+"""Submits a new release to the gate, and reports the verdict on the terminal and as metrics."""
 
 from __future__ import annotations
 
@@ -23,20 +23,19 @@ from marquee_trainer.gate.gate import judge
 from marquee_trainer.publishing.release import Judge
 
 
-def gate_of(
+def gate_for(
     store: ReleaseStore,
     require_approval: bool = False,
     lease: Lease | None = None,
     on_start: Callable[[], None] = lambda: None,
 ) -> Judge:
-    """The gate of a store, which judges a release before it is published there.
+    """Returns the gate of a store, which judges a release before it is published there.
 
     Args:
         store: The store that the release will be published to.
         require_approval: Whether a person must approve every release.
-        lease: The lease of the store's only trainer, which must still hold afterwards; None
-            without one.
-        on_start: Called before it judges.
+        lease: The trainer lease, which must still be held afterwards; None without one.
+        on_start: Called before the gate starts.
     """
 
     def judge_candidate(candidates: ReleaseStore, release_id: str) -> Verdict | None:
@@ -51,7 +50,7 @@ def gate_of(
                 gate=judge,
             )
         except (ArtifactError, OSError) as error:
-            # What was trained must not be lost because production cannot be read, for example.
+            # The training result must not be lost because, for example, production cannot be read.
             click.echo(f"the gate cannot judge the release yet: {error}", err=True)
         if lease is not None:
             lease.check()
@@ -61,8 +60,8 @@ def gate_of(
 
 
 OTHER_RATINGS = (
-    "if these ratings are meant to be other ones than those in production, train into a store of "
-    "their own: --store FOLDER"
+    "if these ratings are meant to differ from those in production, train into a separate store: "
+    "--store FOLDER"
 )
 
 
@@ -73,13 +72,14 @@ def promote_through_gate(
 
     Args:
         store: The store.
-        release: The release; the verdict in its manifest holds if production has not changed since.
+        release: The release; the verdict in its manifest is valid if production has not changed
+            since.
         require_approval: Whether a person must approve every release.
         metrics_file: File to write the verdict to, for monitoring; "" for none.
 
     Raises:
         Exit: The release was not promoted; the exit code is 3 if the gate refused it, and 4 if it
-            asks for approval.
+            requires approval.
         OSError: The store or the file cannot be written to.
     """
     release_id = release.release_id
@@ -109,7 +109,7 @@ def promote_through_gate(
 
 
 def write_metrics(path: Path, verdict: Verdict) -> None:
-    """Writes a verdict in Prometheus' text format; readers see the old file or the new one.
+    """Writes a verdict in Prometheus' text format; the file is replaced atomically.
 
     Raises:
         OSError: The file cannot be written.

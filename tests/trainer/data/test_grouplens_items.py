@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from marquee_trainer.data.errors import RatingsError
-from marquee_trainer.data.metadata import (
+from marquee_trainer.data.grouplens_items import (
     GENRES_100K,
     parse_movies_csv,
     parse_movies_dat,
@@ -55,17 +55,17 @@ def test_item_files_give_titles_years_and_genres() -> None:
     flags = ["1" if genre in ("Action", "War") else "0" for genre in GENRES_100K]
     u_item = "|".join(["7", "Postino, Il (1994)", "01-Jan-1994", "", "http://x", *flags])
     unknown = "|".join(["8", "unknown", "", "", "", "1", *["0"] * 18])
-    details = parse_u_item(f"{u_item}\n{unknown}\n".encode("latin-1"), "u.item")
-    assert (details["7"].title, details["7"].year) == ("Il Postino", 1994)
-    assert details["7"].genres == ("Action", "War")
-    assert details["8"].genres == ()
-    details = parse_movies_csv(
+    metadata = parse_u_item(f"{u_item}\n{unknown}\n".encode("latin-1"), "u.item")
+    assert (metadata["7"].title, metadata["7"].year) == ("Il Postino", 1994)
+    assert metadata["7"].genres == ("Action", "War")
+    assert metadata["8"].genres == ()
+    metadata = parse_movies_csv(
         'movieId,title,genres\r\n7,"Postino, Il (1994)",Comedy|Drama\r\n'
         "8,Café (2010),(no genres listed)\r\n".encode(),
         "movies.csv",
     )
-    assert (details["7"].title, details["7"].genres) == ("Il Postino", ("Comedy", "Drama"))
-    assert (details["8"].title, details["8"].genres) == ("Café", ())
+    assert (metadata["7"].title, metadata["7"].genres) == ("Il Postino", ("Comedy", "Drama"))
+    assert (metadata["8"].title, metadata["8"].genres) == ("Café", ())
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])
@@ -77,8 +77,8 @@ def test_movies_dat_is_read_in_either_encoding(encoding: str) -> None:
 
 def test_movies_csv_is_read_in_latin_1() -> None:
     """Hand-made files are often written in the encoding of Windows."""
-    details = parse_movies_csv(b"movieId,title,genres\n1,Caf\xe9 (2010), War | Drama\n", "m.csv")
-    assert (details["1"].title, details["1"].genres) == ("Café", ("War", "Drama"))
+    metadata = parse_movies_csv(b"movieId,title,genres\n1,Caf\xe9 (2010), War | Drama\n", "m.csv")
+    assert (metadata["1"].title, metadata["1"].genres) == ("Café", ("War", "Drama"))
 
 
 def test_malformed_item_rows_are_named_by_line() -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from marquee_trainer.commands.ahead_progress import AheadProgress
 from marquee_trainer.commands.settings import TrainSettings
+from marquee_trainer.commands.worker_progress import WorkerProgress
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.split import Split
 from marquee_trainer.models.linear.ease import EASE
 from marquee_trainer.models.model import Epoch
 from marquee_trainer.models.neighbours.item_cf import ItemCF
-from marquee_trainer.training.ahead import StageBegun, StageDone
 from marquee_trainer.training.config import TrainingConfig
+from marquee_trainer.training.parallel_fits import StageFinished, StageStarted
 from marquee_trainer.training.plan import FINAL_FIT, FIT, REFIT, TrainingPlan
 
 
@@ -21,13 +21,13 @@ def test_each_finished_fit_is_a_line_with_what_is_left(
 ) -> None:
     """Fits that begin and epochs print nothing; a repeated fit counts once."""
     plan = TrainingPlan(small_dataset, small_split, TrainingConfig())
-    progress = AheadProgress(plan, [EASE(), ItemCF()])
-    progress(StageBegun("ease", FIT))
+    progress = WorkerProgress(plan, [EASE(), ItemCF()])
+    progress(StageStarted("ease", FIT))
     progress(Epoch(1.0, None))
-    progress(StageDone("ease", FIT, 2.5))
-    progress(StageDone("ease", FIT, 2.5))
+    progress(StageFinished("ease", FIT, 2.5))
+    progress(StageFinished("ease", FIT, 2.5))
     for model, stage in (("ease", REFIT), ("ease", FINAL_FIT), ("item_cf", FIT)):
-        progress(StageDone(model, stage, 1.0))
+        progress(StageFinished(model, stage, 1.0))
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 5
     assert "fit ease" in lines[0]

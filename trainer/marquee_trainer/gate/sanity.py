@@ -1,4 +1,4 @@
-"""Whether what a release serves makes sense: finite scores, spread of stars, coverage, overlap."""
+"""Sanity checks of a release: finite scores, spread of stars, coverage, overlap with production."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from marquee_core.arrays import Float64, Int32
 from marquee_core.release.verdict import Check, Decision
 from marquee_trainer.gate.config import GateConfig
-from marquee_trainer.gate.served import ServedRelease
+from marquee_trainer.gate.served_release import ServedRelease
 from marquee_trainer.metrics.ranking_metrics import TOP
 from marquee_trainer.publishing.held_out import best_items, sample_users
 
@@ -20,14 +20,14 @@ _MAX_USERS = 300
 
 @dataclass(frozen=True)
 class ServedLists:
-    """The lists of a sample of known users, as a release serves them.
+    """The lists that a release serves to a sample of known users.
 
     Attributes:
         users: The users (int32).
         lists: Their best items, best first; -1 where there are fewer (int32, users × 10).
         stars: Predicted stars of all items for all users, not clipped; empty if the release
             predicts none (float64, n).
-        broken: Names of models whose scores are not finite; there are no lists then.
+        broken: Names of models whose scores are not finite; if there are any, the lists are empty.
         abstaining: Number of users whom a model cannot score; they have no list.
     """
 
@@ -38,8 +38,8 @@ class ServedLists:
     abstaining: int
 
 
-def serve(release: ServedRelease) -> ServedLists:
-    """Ranks for a sample of a release's known users, the same users in every release."""
+def rank_sample(release: ServedRelease) -> ServedLists:
+    """Ranks items for a sample of known users, which is the same in every release that has them."""
     matrix = release.data.matrix
     rated = np.flatnonzero(np.diff(matrix.indptr)).astype(np.int32)
     users = sample_users(release.users, rated, _MAX_USERS)
@@ -76,7 +76,7 @@ def serve(release: ServedRelease) -> ServedLists:
     )
 
 
-def serving_checks(
+def sanity_checks(
     candidate: ServedRelease, production: ServedRelease | None, config: GateConfig
 ) -> Iterator[Check]:
     """Checks the lists and the predicted stars of known users.
@@ -86,7 +86,7 @@ def serving_checks(
         production: The release in production; None if there is none.
         config: The thresholds.
     """
-    served = serve(candidate)
+    served = rank_sample(candidate)
     if served.broken:
         names = ", ".join(served.broken)
         yield Check("finite", Decision.REFUSE, f"scores are not finite: {names}")
@@ -98,7 +98,7 @@ def serving_checks(
     yield Check("finite", Decision.PROMOTE, text, {"abstaining": float(served.abstaining)})
     if candidate.predicts_stars and len(served.stars):
         yield _stars(candidate, served.stars, config)
-    before = None if production is None else serve(production)
+    before = None if production is None else rank_sample(production)
     yield _coverage(candidate, served, production, before, config)
     if production is not None and before is not None:
         yield _overlap(candidate, served, production, before, config)
@@ -159,7 +159,7 @@ def _overlap(
     before: ServedLists,
     config: GateConfig,
 ) -> Check:
-    """The share of production's lists that the candidate's lists hold."""
+    """Checks the share of the items on production's lists that are also on the candidate's."""
     theirs = dict(zip(production.users.ids(before.users), before.lists.tolist(), strict=True))
     ids = production.catalogue.items
     shares = []

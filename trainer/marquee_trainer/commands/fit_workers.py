@@ -1,4 +1,4 @@
-"""Fits models in other processes, as `--processes` and `--ray` say."""
+"""Fits models in worker processes, as configured by `--processes` and `--ray`."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from marquee_core.cores import thread_limits, usable_cores
 from marquee_core.tasks.processes import run_in_processes
 from marquee_core.tasks.ray_tasks import run_on_ray
 from marquee_core.tasks.task import RunTasks
-from marquee_trainer.commands.ahead_progress import AheadProgress
 from marquee_trainer.commands.progress import ENSEMBLE, EVALUATE
 from marquee_trainer.commands.settings import TrainSettings
+from marquee_trainer.commands.worker_progress import WorkerProgress
 from marquee_trainer.models.model import Model
-from marquee_trainer.training.ahead import fit_ahead
 from marquee_trainer.training.checkpoints import Checkpoints
+from marquee_trainer.training.parallel_fits import fit_in_parallel
 from marquee_trainer.training.plan import TrainingPlan
 from marquee_trainer.training.progress import Progress
 
 
 @dataclass(frozen=True)
-class Elsewhere:
-    """Other processes that fit models.
+class FitWorkers:
+    """Worker processes that fit models.
 
     Attributes:
-        run: Runs the tasks there.
-        folder: The folder of the checkpoints of the run.
-        is_shared: Whether the processes can write to that folder.
+        run: Runs tasks in the workers.
+        folder: The folder of the run's checkpoints.
+        is_shared: Whether the workers can write to that folder.
     """
 
     run: RunTasks
@@ -37,8 +37,8 @@ class Elsewhere:
     is_shared: bool
 
     @classmethod
-    def of(cls, settings: TrainSettings) -> Self | None:
-        """What the settings ask for; None to fit in this process."""
+    def from_settings(cls, settings: TrainSettings) -> Self | None:
+        """Creates the configured workers; returns None to fit in this process."""
         folder = settings.checkpoint_folder
         if settings.ray:
             return cls(partial(run_on_ray, address=settings.ray), folder, False)
@@ -53,19 +53,19 @@ class Elsewhere:
         return cls(run, folder, True)
 
     def fit(self, plan: TrainingPlan, models: Sequence[Model]) -> Checkpoints:
-        """Fits models; a training with the checkpoints that are returned takes these fits.
+        """Fits models, and returns the checkpoints from which training restores the fits.
 
         Raises:
-            TaskError: A process has died again and again.
+            TaskError: A worker died repeatedly.
             OSError: A checkpoint cannot be written.
         """
-        progress = AheadProgress(plan, models)
-        fit_ahead(plan, models, self.folder, self.run, self.is_shared, progress)
+        progress = WorkerProgress(plan, models)
+        fit_in_parallel(plan, models, self.folder, self.run, self.is_shared, progress)
         return Checkpoints(self.folder, resume=True, min_seconds=0.0)
 
 
-def without_fits(progress: Progress) -> Progress:
-    """The progress of a training that takes its fits from checkpoints: its other steps."""
+def without_fit_steps(progress: Progress) -> Progress:
+    """Returns callbacks that report only the steps of a training that are not fits."""
 
     def on_step(name: str, epochs: int) -> None:
         if name in (ENSEMBLE, EVALUATE):

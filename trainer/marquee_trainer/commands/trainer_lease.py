@@ -1,4 +1,4 @@
-"""Lets one process at a time train for a store; light to import, to tell the others at once."""
+"""Allows one process at a time to train for a store; light to import, so others fail fast."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from pathlib import Path
 
 from marquee_core.release.lease import Lease
 from marquee_core.release.storage import LOCKS
-from marquee_trainer.commands.interrupt import also_when_ended
+from marquee_trainer.commands.interrupt import run_on_forced_exit
 from marquee_trainer.commands.loading import open_store
 
 TRAINER_LEASE = "trainer.lock"
-"""The file of the lease, in the store."""
+"""The lease's file in the store."""
 
 
 @contextmanager
-def only_trainer(store_url: str) -> Iterator[Lease]:
-    """Holds the lease of a store's only trainer.
+def hold_trainer_lease(store_url: str) -> Iterator[Lease]:
+    """Holds the trainer lease of a store.
 
-    A folder that this made for the lease is removed at the end if nothing was published there.
+    If this creates the store's folder and nothing is published there, the folder is removed again.
 
     Raises:
-        LeaseHeldError: Another process trains for this store; the message says which.
+        LeaseHeldError: Another process is training for this store; the message names it.
         ClickException: The store's URL cannot be used.
         OSError: The store cannot be written to.
     """
@@ -36,7 +36,7 @@ def only_trainer(store_url: str) -> Iterator[Lease]:
         if is_new:
             _remove_if_empty(Path(storage.root))
 
-    with lease, also_when_ended(end):
+    with lease, run_on_forced_exit(end):
         try:
             yield lease
         finally:
@@ -44,10 +44,10 @@ def only_trainer(store_url: str) -> Iterator[Lease]:
 
 
 def _remove_if_empty(store: Path) -> None:
-    """Removes a store in which there is nothing but what belongs to a lease."""
+    """Removes a store that holds nothing but the files of a lease."""
     try:
         if {path.name for path in store.iterdir()} <= {TRAINER_LEASE, LOCKS}:
             shutil.rmtree(store)
     except OSError:
-        # What is left does no harm, and the command's own error must not be hidden.
+        # Left-over files do no harm, and the command's own error must not be hidden.
         return

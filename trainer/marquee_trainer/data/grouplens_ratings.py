@@ -20,7 +20,7 @@ from marquee_trainer.data.ids import IdColumn, id_problem
 from marquee_trainer.data.plain_columns import categories, read_plain_columns
 from marquee_trainer.data.rows import Rows
 from marquee_trainer.data.scale import HALF_STAR, HIGHEST, LOWEST, RatingScale
-from marquee_trainer.data.sorting import pick_chunks
+from marquee_trainer.data.sorting import gather_chunks
 
 _FIELDS = 4
 _CSV_HEADER = "userId,movieId,rating,timestamp"
@@ -150,7 +150,7 @@ def _ratings(column: pl.Series, scale: RatingScale | None) -> Float32 | None:
         return None
     table = np.zeros(int(used.max(initial=0)) + 1, dtype=np.float32)
     table[used] = values
-    return pick_chunks(table, chunks, np.float32)
+    return gather_chunks(table, chunks, np.float32)
 
 
 def _frame(text: str, delimiter: str) -> pl.DataFrame | None:

@@ -24,7 +24,7 @@ from marquee_trainer.training.plan import TrainingPlan
 
 
 @dataclass(frozen=True)
-class StageBegun:
+class StageStarted:
     """A fit has begun.
 
     Attributes:
@@ -37,7 +37,7 @@ class StageBegun:
 
 
 @dataclass(frozen=True)
-class StageDone:
+class StageFinished:
     """A fit is done.
 
     Attributes:
@@ -86,18 +86,18 @@ class ChainWorker:
             report(epoch)
 
         for stage, unfitted, training in self.plan.chain(model, on_epoch):
-            report(StageBegun(model.name, stage))
+            report(StageStarted(model.name, stage))
             _, seconds = checkpoints.fit(stage, unfitted, training)
-            report(StageDone(model.name, stage, seconds))
+            report(StageFinished(model.name, stage, seconds))
 
 
-def fit_ahead(
+def fit_in_parallel(
     plan: TrainingPlan,
     models: Sequence[Model],
     folder: Path,
     run: RunTasks,
     is_shared: bool,
-    on_report: Callable[[StageBegun | StageDone | Epoch], None],
+    on_report: Callable[[StageStarted | StageFinished | Epoch], None],
 ) -> None:
     """Fits models in other processes, and leaves their checkpoints in a folder.
 

@@ -1,8 +1,8 @@
-"""Whether the models and blends that a release serves do what was evaluated.
+"""Checks that the models and blends that a release serves match its evaluation.
 
-What is served was fitted on the held-out ratings too, so it must not do worse on them than the
-models that had not seen them. That catches a blend with wrong weights, or a model that was saved
-wrongly, also among the blends that are used only while a service is away.
+The served models were fitted on the held-out ratings too, so they must not do worse on them than
+the evaluated models, which were not. The checks find blends with wrong weights and models that were
+saved incorrectly, including the blends that are used only while a service is unavailable.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from marquee_core.release.ensemble import POPULARITY
 from marquee_core.release.verdict import Check, Decision
 from marquee_trainer.gate.comparison import ndcg, training_profiles
 from marquee_trainer.gate.config import GateConfig
-from marquee_trainer.gate.served import ServedRelease
-from marquee_trainer.publishing.held_out import HeldOut, best_items
+from marquee_trainer.gate.served_release import ServedRelease
+from marquee_trainer.publishing.held_out import HeldOutEvaluation, best_items
 
 _MAX_USERS = 300
-# The scores of all models are held at once: a model's take up to 24 MB.
+# The scores of all models are in memory at the same time, up to 24 MB for each.
 _MAX_CELLS = 6_000_000
-# A ranking whose NDCG is below this says nothing when it gets worse.
+# Below this NDCG, a drop carries no information.
 _MIN_NDCG = 0.01
 
 
-def evaluated_checks(release: ServedRelease, config: GateConfig) -> Iterator[Check]:
+def consistency_checks(release: ServedRelease, config: GateConfig) -> Iterator[Check]:
     """Compares what a release serves with its evaluation, for every set of backends.
 
     Users whom a model cannot score are left out.
@@ -76,7 +76,7 @@ def evaluated_checks(release: ServedRelease, config: GateConfig) -> Iterator[Che
 
 
 class _Sample:
-    """Scores of the users of an evaluation, with what they had rated in its training part.
+    """Scores of the users of an evaluation, from their ratings in its training part.
 
     Attributes:
         profiles: Their profiles.
@@ -85,7 +85,7 @@ class _Sample:
         deviation: The standard deviation of the held-out ratings.
     """
 
-    def __init__(self, release: ServedRelease, held: HeldOut) -> None:
+    def __init__(self, release: ServedRelease, held: HeldOutEvaluation) -> None:
         self._release = release
         self._held = held
         most = max(1, min(_MAX_USERS, _MAX_CELLS // len(release.catalogue)))

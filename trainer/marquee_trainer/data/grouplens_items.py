@@ -6,10 +6,10 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
 
-from marquee_trainer.data.details import Details, ItemDetails
 from marquee_trainer.data.dialect import decode
 from marquee_trainer.data.errors import OtherFormError, RatingsError
 from marquee_trainer.data.ids import id_problem
+from marquee_trainer.data.item_metadata import ItemMetadata, MetadataById
 from marquee_trainer.data.items import split_genres
 from marquee_trainer.data.titles import split_title
 
@@ -45,13 +45,13 @@ _CSV_HEADER = ["movieId", "title", "genres"]
 _Row = tuple[int, tuple[str, str, Sequence[str]] | str]
 
 
-def item_details(title: str, genres: Iterable[str]) -> ItemDetails:
+def movielens_item(title: str, genres: Iterable[str]) -> ItemMetadata:
     """Item metadata from a title as MovieLens writes it, and genre labels."""
     plain, year = split_title(title)
-    return ItemDetails(plain, year, split_genres("|".join(genres), "|"))
+    return ItemMetadata(plain, year, split_genres("|".join(genres), "|"))
 
 
-def parse_u_item(content: bytes, name: str) -> Details:
+def parse_u_item(content: bytes, name: str) -> MetadataById:
     """Parses `u.item` of MovieLens 100K, which is in Latin-1.
 
     Args:
@@ -78,7 +78,7 @@ def parse_u_item(content: bytes, name: str) -> Details:
     return _collected(rows(), name)
 
 
-def parse_movies_dat(content: bytes, name: str) -> Details:
+def parse_movies_dat(content: bytes, name: str) -> MetadataById:
     """Parses `movies.dat` of MovieLens 1M, which is in Latin-1, and 10M, which is in UTF-8.
 
     Args:
@@ -99,7 +99,7 @@ def parse_movies_dat(content: bytes, name: str) -> Details:
     return _collected(rows(), name)
 
 
-def parse_movies_csv(content: bytes, name: str) -> Details:
+def parse_movies_csv(content: bytes, name: str) -> MetadataById:
     """Parses `movies.csv` of the latest, 20M and 25M sets.
 
     Args:
@@ -132,18 +132,18 @@ def _movie(row: Sequence[str]) -> tuple[str, str, Sequence[str]] | str:
     return row[0], row[1], row[2].split("|")
 
 
-def _collected(rows: Iterator[_Row], name: str) -> Details:
-    details: Details = {}
+def _collected(rows: Iterator[_Row], name: str) -> MetadataById:
+    metadata: MetadataById = {}
     problems = []
     for number, row in rows:
         if isinstance(row, str):
             problems.append(f"{name}:{number}: {row}")
         elif reason := id_problem(row[0]):
             problems.append(f"{name}:{number}: {row[0][:40]!r} is not an item id: {reason}")
-        elif row[0] in details:
+        elif row[0] in metadata:
             problems.append(f"{name}:{number}: item {row[0]} is described again")
         else:
-            details[row[0]] = item_details(row[1], row[2])
+            metadata[row[0]] = movielens_item(row[1], row[2])
     if problems:
         raise RatingsError.listing("malformed rows", problems)
-    return details
+    return metadata

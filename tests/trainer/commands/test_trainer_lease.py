@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from marquee_core.release.lease import LeaseHeldError
 from marquee_trainer.commands import cli
-from marquee_trainer.commands.exclusive import TRAINER_LEASE, only_trainer
+from marquee_trainer.commands.trainer_lease import TRAINER_LEASE, hold_trainer_lease
 
 
 def test_a_training_that_fails_leaves_no_store(tmp_path: Path) -> None:
@@ -25,10 +25,10 @@ def test_a_training_that_fails_leaves_no_store(tmp_path: Path) -> None:
 def test_a_store_that_was_there_or_has_content_stays(tmp_path: Path) -> None:
     """Only a store that holds nothing but the lease is removed, and only by who made it."""
     (tmp_path / "old").mkdir()
-    with only_trainer(str(tmp_path / "old")):
+    with hold_trainer_lease(str(tmp_path / "old")):
         pass
     assert (tmp_path / "old" / TRAINER_LEASE).exists()
-    with only_trainer(str(tmp_path / "new")):
+    with hold_trainer_lease(str(tmp_path / "new")):
         (tmp_path / "new" / "releases").mkdir()
     assert (tmp_path / "new" / TRAINER_LEASE).exists()
 
@@ -36,8 +36,8 @@ def test_a_store_that_was_there_or_has_content_stays(tmp_path: Path) -> None:
 def test_a_trainer_that_is_refused_removes_nothing(tmp_path: Path) -> None:
     """The store belongs to the trainer that holds the lease."""
     store = str(tmp_path / "store")
-    with only_trainer(store):
-        with pytest.raises(LeaseHeldError), only_trainer(store):
+    with hold_trainer_lease(store):
+        with pytest.raises(LeaseHeldError), hold_trainer_lease(store):
             pass
         assert (tmp_path / "store" / TRAINER_LEASE).exists()
     assert not (tmp_path / "store").exists()

@@ -1,4 +1,4 @@
-"""The progress of fits in other processes: a line for each that is done, and what is left."""
+"""Reports the progress of fits in worker processes: one line per finished fit, with an estimate."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import click
 from marquee_trainer.commands.estimate import Remaining, duration
 from marquee_trainer.models.costs import COSTS
 from marquee_trainer.models.model import Epoch, Model
-from marquee_trainer.training.ahead import StageBegun, StageDone
+from marquee_trainer.training.parallel_fits import StageFinished, StageStarted
 from marquee_trainer.training.plan import FIT, TrainingPlan
 
 
-class AheadProgress:
-    """Prints a line on stderr whenever a fit is done.
+class WorkerProgress:
+    """Prints a line on stderr whenever a fit finishes.
 
-    The estimate of the rest compares the expected seconds of what is done with the time that has
-    passed, which includes how many processes share the work.
+    The remaining time is estimated from the elapsed time and the expected seconds of the finished
+    fits, so it accounts for the number of processes that share the work.
     """
 
     def __init__(self, plan: TrainingPlan, models: Sequence[Model]) -> None:
-        """Takes what will be fitted."""
+        """Starts the clock, and looks up the expected time of every fit."""
         self._started = time.monotonic()
         ratings = len(plan.split.train)
         self._expected = {
@@ -32,9 +32,9 @@ class AheadProgress:
         }
         self._done: set[tuple[str, str]] = set()
 
-    def __call__(self, report: StageBegun | StageDone | Epoch) -> None:
-        """Notices a report."""
-        if not isinstance(report, StageDone):
+    def __call__(self, report: StageStarted | StageFinished | Epoch) -> None:
+        """Handles a report of a worker; only finished fits are printed."""
+        if not isinstance(report, StageFinished):
             return
         fit = report.model, report.stage
         self._done.add(fit)
@@ -55,7 +55,7 @@ class AheadProgress:
 
     @staticmethod
     def _seconds(model: str, stage: str, ratings: int) -> float:
-        """The expected seconds of a fit on the machine whose speed is 1; 0 if unknown."""
+        """The expected seconds of a fit on the reference machine; 0 if unknown."""
         if model not in COSTS:
             return 0.0
         cost = COSTS[model].at(ratings)

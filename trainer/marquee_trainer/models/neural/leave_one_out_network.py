@@ -29,7 +29,7 @@ from marquee_core.scorers.hyperparameters import (
 from marquee_core.scorers.perceptron import ItemParameters, Layers
 from marquee_core.scorers.saved_model import PADDING
 from marquee_core.scorers.scorer import ReleaseData
-from marquee_trainer.models.neural.product_modules import ridge_solution
+from marquee_trainer.models.neural.dot_product_modules import ridge_solution
 from marquee_trainer.models.neural.tensorflow_model import EpochConfig
 
 # The lower limit of 1 − leverage, which rounding could make 0.

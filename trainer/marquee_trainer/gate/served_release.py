@@ -1,4 +1,4 @@
-"""A release as the services hold it, in one process."""
+"""Loads all models of a release into one process, as the services load them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from marquee_core.scorers.scorer import LoadScorer, ReleaseData, Scorer
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
 from marquee_services.cf.models import CF_SCORERS
 from marquee_trainer.models.baselines import BaselineScorer, PopularityScorer
-from marquee_trainer.publishing.held_out import FOLDER, HeldOut
+from marquee_trainer.publishing.held_out import FOLDER, HeldOutEvaluation
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class ServedRelease:
         catalogue: Its items.
         data: Its ratings and the baseline.
         ensemble: Its blends.
-        scorers: Its models by name, the gateway's own included.
-        held_out: What it was evaluated on; None if it does not hold that.
+        scorers: Its models by name, including those of the gateway.
+        held_out: Its evaluation on held-out ratings; None if it does not hold one.
     """
 
     manifest: Manifest
@@ -52,7 +52,7 @@ class ServedRelease:
     data: ReleaseData
     ensemble: Ensemble
     scorers: Mapping[str, Scorer]
-    held_out: HeldOut | None
+    held_out: HeldOutEvaluation | None
 
     @classmethod
     def load(cls, store: ReleaseStore, release_id: str, cache: Path) -> ServedRelease:
@@ -64,8 +64,8 @@ class ServedRelease:
             cache: A folder for copies of its files.
 
         Raises:
-            ArtifactError: The release does not exist, a file is missing or damaged, or no service
-                knows one of its models.
+            ArtifactError: The release does not exist, a file is missing or damaged, or one of its
+                models is unknown to all services.
         """
         files, names = open_release(store, release_id, GATEWAY, cache)
         manifest, data = files.manifest, files.data
@@ -83,7 +83,7 @@ class ServedRelease:
         held_out = None
         if any(path.startswith(f"{FOLDER}/") for path in manifest.files):
             folder = store.open(manifest, lambda path: path.startswith(f"{FOLDER}/"), cache)
-            held_out = HeldOut.load(folder)
+            held_out = HeldOutEvaluation.load(folder)
         return cls(manifest, users, catalogue, data, ensemble, scorers, held_out)
 
     @cached_property
@@ -108,7 +108,8 @@ class ServedRelease:
         return float(training.get("relevant_stars", self.scale[0] + 0.75 * np.ptp(self.scale)))
 
     def scores(self, profiles: Profiles) -> dict[str, Float32]:
-        """The scores of all models with a weight in any blend (float32, B × items each)."""
+        """Scores all items with every model that has a weight in any blend (float32, B × items
+        each)."""
         pairs = self.ensemble.by_backends.values()
         names = dict.fromkeys(name for pair in pairs for name in pair.models())
         return {name: self.scorers[name].score(profiles) for name in names}
@@ -116,7 +117,7 @@ class ServedRelease:
     def ranking(
         self, scores: Mapping[str, Float32], backends: frozenset[str] | None = None
     ) -> Float64:
-        """The scores that order items (float64, B × items).
+        """Blends the scores for ranking (float64, B × items).
 
         Args:
             scores: The scores of the models, from `scores`.
@@ -127,7 +128,7 @@ class ServedRelease:
     def stars(
         self, scores: Mapping[str, Float32], backends: frozenset[str] | None = None
     ) -> Float64:
-        """The predicted stars, not clipped (float64, B × items); arguments as for `ranking`."""
+        """Predicts stars, not clipped (float64, B × items); for the arguments see `ranking`."""
         return self._blends(backends).rating.apply(scores)
 
     def _blends(self, backends: frozenset[str] | None) -> BlendPair:
@@ -135,7 +136,7 @@ class ServedRelease:
 
 
 def _own_scorer(name: str, data: ReleaseData, recent_counts: Callable[[], Float32]) -> Scorer:
-    """A model that the gateway scores itself."""
+    """Loads a model that the gateway scores itself."""
     if name == BASELINE:
         return BaselineScorer(data.baseline)
     if name == POPULARITY:
@@ -146,7 +147,7 @@ def _own_scorer(name: str, data: ReleaseData, recent_counts: Callable[[], Float3
 
 
 def _loaders(backend: str) -> Mapping[str, LoadScorer]:
-    """The functions that load a backend's models."""
+    """Returns the functions that load a backend's models."""
     if backend == CF:
         return CF_SCORERS
     if backend == INFERENCE:

@@ -9,7 +9,7 @@ from marquee_core.attributes import MAX_ITEM_BYTES, MAX_NAME_BYTES
 
 
 @dataclass(frozen=True)
-class ItemDetails:
+class ItemMetadata:
     """The metadata of one item.
 
     Attributes:
@@ -25,21 +25,21 @@ class ItemDetails:
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
-Details = dict[str, ItemDetails]
+MetadataById = dict[str, ItemMetadata]
 
 
-def bounded(details: Details) -> tuple[Details, str]:
+def limit_attributes(metadata: MetadataById) -> tuple[MetadataById, str]:
     """Leaves out attributes where an item has more than a release may hold, the longest first.
 
     Args:
-        details: Item metadata by item id.
+        metadata: Item metadata by item id.
 
     Returns:
         The metadata, and a note on what was left out; empty if nothing was.
     """
-    shortened: Details = {}
+    shortened: MetadataById = {}
     dropped: dict[str, None] = {}
-    for name, item in details.items():
+    for name, item in metadata.items():
         sizes = {key: _size(key, value) for key, value in item.attributes.items()}
         total = sum(sizes.values())
         if total <= MAX_ITEM_BYTES and all(len(key) * 4 <= MAX_NAME_BYTES for key in sizes):
@@ -53,13 +53,13 @@ def bounded(details: Details) -> tuple[Details, str]:
         if len(kept) < len(item.attributes):
             shortened[name] = replace(item, attributes=kept)
     if not shortened:
-        return details, ""
+        return metadata, ""
     shown = ", ".join(key[:40] for key in list(dropped)[:5])
     note = (
         f"{len(shortened):,} items have attributes of more than {MAX_ITEM_BYTES:,} bytes, or with "
         f"names of more than {MAX_NAME_BYTES}; the longest are left out ({shown})"
     )
-    return {**details, **shortened}, note
+    return {**metadata, **shortened}, note
 
 
 def _size(name: str, value: str) -> int:
