@@ -10,10 +10,10 @@ from pathlib import Path
 
 import click
 
-from deploy_check.processes import Place, ProcessError, Step
+from deploy_check.processes import ProcessError, Step, Workspace
 from deploy_check.render import render_with
 from deploy_check.secrets import Secrets
-from deploy_check.system import await_full_answer, some_user, train
+from deploy_check.system import any_user, await_full_answer, train
 from deploy_live.callers import Callers, Counts
 from deploy_live.changes import (
     Deployment,
@@ -26,7 +26,7 @@ from deploy_live.changes import (
 from deploy_live.cluster import Cluster
 from deploy_live.names import enter_namespace
 from marquee import Client
-from observe.demo import end_on_sigterm
+from observe.production import end_on_sigterm
 
 _TARGET = "dns:///marquee-gateway:50051"
 _CHANGES: tuple[tuple[str, Callable[[Deployment], str]], ...] = (
@@ -85,11 +85,11 @@ def run(connection_age: float, inside: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="marquee-live-") as made:
         folder = Path(made)
         objects = render_with("staging", ("mtls",), folder / "rendered")
-        place = Place(folder)
-        train(objects, place, on_step)
+        workspace = Workspace(folder)
+        train(objects, workspace, on_step)
         secrets = Secrets(objects, folder / "secrets")
         age = {"MARQUEE_SERVICE_MAX_CONNECTION_AGE": str(connection_age)}
-        cluster = Cluster(objects, folder, place.volume("/store"), secrets, age)
+        cluster = Cluster(objects, folder, workspace.volume("/store"), secrets, age)
         deployment = Deployment(cluster, secrets, connection_age)
         click.echo(f"connections end after {connection_age:g} s")
         click.echo(_HEAD)
@@ -97,7 +97,7 @@ def run(connection_age: float, inside: bool) -> None:
             begun = time.monotonic()
             result = start(deployment)
             with Client(_TARGET, tls=secrets.caller, timeout=_FIRST_CALL_S) as client:
-                await_full_answer(client, some_user(place))
+                await_full_answer(client, any_user(workspace))
             _row("the manifests' pods start", None, time.monotonic() - begun, result)
             total = change_all(deployment)
         except ProcessError as error:

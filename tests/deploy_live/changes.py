@@ -57,12 +57,13 @@ def add_gateway(deployment: Deployment) -> str:
     _until(lambda: added.sample(_ANSWERED) > 0, "the new gateway gets no calls")
     found = time.monotonic() - begun
     deployment.until_connected_anew()
-    before = {pod.place.ip: pod.sample(_ANSWERED) for pod in cluster.of(GATEWAY)}
+    before = {pod.workspace.ip: pod.sample(_ANSWERED) for pod in cluster.of(GATEWAY)}
     time.sleep(_SHARE_S)
     got = {
-        pod.place.ip: pod.sample(_ANSWERED) - before[pod.place.ip] for pod in cluster.of(GATEWAY)
+        pod.workspace.ip: pod.sample(_ANSWERED) - before[pod.workspace.ip]
+        for pod in cluster.of(GATEWAY)
     }
-    share = got[added.place.ip] / max(1.0, sum(got.values()))
+    share = got[added.workspace.ip] / max(1.0, sum(got.values()))
     if share * len(got) < 0.5:
         raise ProcessError(f"the new gateway gets {share:.0%} of the calls")
     return f"its first call after {found:.1f} s; then {share:.0%} of the calls"
@@ -106,7 +107,7 @@ def _renewed(deployment: Deployment) -> str:
 
 
 def _await_renewal(deployment: Deployment, pod: Pod) -> None:
-    wanted = ssl.PEM_cert_to_DER_cert((pod.place.volume("/tls") / "tls.crt").read_text())
+    wanted = ssl.PEM_cert_to_DER_cert((pod.workspace.volume("/tls") / "tls.crt").read_text())
     _until(
         lambda: served_certificate(deployment, pod) == wanted,
         f"{pod.service} shows an old certificate",
@@ -122,7 +123,7 @@ def served_certificate(deployment: Deployment, pod: Pod) -> bytes:
     context.load_cert_chain(caller / "tls.crt", caller / "tls.key")
     context.set_alpn_protocols(["h2"])
     with (
-        socket.create_connection((pod.place.ip, pod.port), timeout=WAIT_S) as connection,
+        socket.create_connection((pod.workspace.ip, pod.port), timeout=WAIT_S) as connection,
         context.wrap_socket(connection, server_hostname=f"marquee-{pod.service}") as secured,
     ):
         return secured.getpeercert(binary_form=True) or b""

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from deploy_check.objects import Object, Workload, port_names, workloads
 from deploy_check.processes import (
-    Place,
     ProcessError,
     Server,
+    Workspace,
     arguments_of,
     await_probe,
     container_of,
@@ -33,7 +33,7 @@ _PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
 
 
 @dataclass
-class PodPlace(Place):
+class PodWorkspace(Workspace):
     """Where a pod runs.
 
     Attributes:
@@ -66,19 +66,19 @@ class Pod:
 
     Attributes:
         service: The service that it belongs to.
-        place: Where it runs.
+        workspace: Where it runs.
         port: The port of its gRPC server.
         server: Its process.
     """
 
     service: str
-    place: PodPlace
+    workspace: PodWorkspace
     port: int
     server: Server
 
     def sample(self, prefix: str) -> float:
         """The sum of the samples whose name and first labels are a text."""
-        lines = read_metrics(self.place, self.service, METRICS_PORT).splitlines()
+        lines = read_metrics(self.workspace, self.service, METRICS_PORT).splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(prefix))
 
 
@@ -128,12 +128,14 @@ class Cluster:
         folder = self._folder / f"{service}-{number}"
         folder.mkdir()
         workload = self._workloads[service]
-        place = PodPlace(folder, ip=f"127.90.0.{number}", mounts=self._mounts(workload, folder))
+        workspace = PodWorkspace(
+            folder, ip=f"127.90.0.{number}", mounts=self._mounts(workload, folder)
+        )
         container = container_of(workload)
         extra = {n.replace("SERVICE", service.upper()): v for n, v in self._extra.items()}
-        environment = {**environment_of(place, service, container), **extra}
+        environment = {**environment_of(workspace, service, container), **extra}
         server = Server(service, arguments_of(container), environment, folder / "log")
-        pod = Pod(service, place, port_names(container)["grpc"], server)
+        pod = Pod(service, workspace, port_names(container)["grpc"], server)
         self.pods.append(pod)
         return pod
 
@@ -145,8 +147,8 @@ class Cluster:
         """
         container = container_of(self._workloads[pod.service])
         for probe in _PROBES:
-            await_probe(pod.place, pod.server, container, probe)
-        self._names.add(f"marquee-{pod.service}", pod.place.ip)
+            await_probe(pod.workspace, pod.server, container, probe)
+        self._names.add(f"marquee-{pod.service}", pod.workspace.ip)
 
     def stop(self, pod: Pod) -> None:
         """Removes a pod from its Service, waits as its `preStop` says, and stops it.
@@ -156,7 +158,7 @@ class Cluster:
         """
         workload = self._workloads[pod.service]
         begun = time.monotonic()
-        self._names.remove(f"marquee-{pod.service}", pod.place.ip)
+        self._names.remove(f"marquee-{pod.service}", pod.workspace.ip)
         time.sleep(container_of(workload)["lifecycle"]["preStop"]["sleep"]["seconds"])
         pod.server.stop()
         self.pods.remove(pod)

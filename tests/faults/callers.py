@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 import marquee
-from faults.rows import Calls
+from faults.fault_table import Calls
 
 # A heavily loaded machine must not reach it.
 CALL_TIMEOUT_S = 20.0

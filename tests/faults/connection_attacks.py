@@ -35,8 +35,8 @@ from faults.attacker import (
     attack,
 )
 from faults.callers import CALL_TIMEOUT_S, Callers
-from faults.living import until
-from faults.rows import Row, report
+from faults.fault_table import Row, report
+from faults.waiting import until
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import GATEWAY
 from marquee_services.processes import ServiceProcess
@@ -48,7 +48,7 @@ _WAIT_S = 60.0
 
 
 @dataclass(frozen=True)
-class Plan:
+class AttackPlan:
     """An attack, and what it may cost.
 
     Attributes:
@@ -56,23 +56,23 @@ class Plan:
         kind: The kind of attack.
         connections: The number of connections.
         streams: The number of calls at once on each of them.
-        most_mib: The most MiB by which the gateway may grow.
+        max_growth_mib: The most MiB by which the gateway may grow.
     """
 
     name: str
     kind: str
     connections: int
     streams: int
-    most_mib: int
+    max_growth_mib: int
 
 
-LONG = (
-    Plan("1,025 batches not read, 25 connections", UNREAD_BATCHES, 25, 41, 100),
-    Plan("2,500 answers not read, 25 connections", UNREAD_ANSWERS, 25, 100, 150),
-    Plan("10,016 streams without data, 313 connections", SILENT_STREAMS, 313, 32, 300),
-    Plan("streams reset at once, 4 connections", RESETS, 4, 0, 100),
-    Plan("streams reset at once, 25 connections", RESETS, 25, 0, 100),
-    Plan("4 MB of two million empty subjects, 8 callers", EMPTY_SUBJECTS, 8, 1, 150),
+ATTACKS = (
+    AttackPlan("1,025 batches not read, 25 connections", UNREAD_BATCHES, 25, 41, 100),
+    AttackPlan("2,500 answers not read, 25 connections", UNREAD_ANSWERS, 25, 100, 150),
+    AttackPlan("10,016 streams without data, 313 connections", SILENT_STREAMS, 313, 32, 300),
+    AttackPlan("streams reset at once, 4 connections", RESETS, 4, 0, 100),
+    AttackPlan("streams reset at once, 25 connections", RESETS, 25, 0, 100),
+    AttackPlan("4 MB of two million empty subjects, 8 callers", EMPTY_SUBJECTS, 8, 1, 150),
 )
 
 
@@ -102,7 +102,7 @@ def users_of(process: ServiceProcess) -> Callers:
     return Callers(process.address, users, items)
 
 
-def attacked(plan: Plan, folder: Path, seconds: float) -> Row:
+def run_attack(plan: AttackPlan, folder: Path, seconds: float) -> Row:
     """Lets a gateway be attacked while users call it.
 
     Args:
@@ -140,7 +140,7 @@ def attacked(plan: Plan, folder: Path, seconds: float) -> Row:
     )
     row.check(calls.failed == 0, f"{calls.failed} calls of users failed: {calls.error}")
     row.check(after.failed == 0, f"{after.failed} calls failed after the attack: {after.error}")
-    row.check(grown <= plan.most_mib, f"the gateway grew by {grown:.0f} MiB")
+    row.check(grown <= plan.max_growth_mib, f"the gateway grew by {grown:.0f} MiB")
     row.check(status == 0, f"the gateway ended with {status}")
     return row
 
@@ -216,10 +216,10 @@ def main() -> int:
     arguments = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as name:
-        for plan in LONG:
+        for plan in ATTACKS:
             if arguments.only in plan.kind:
                 folder = Path(tempfile.mkdtemp(dir=name))
-                rows.append(attacked(plan, folder, arguments.seconds))
+                rows.append(run_attack(plan, folder, arguments.seconds))
                 shutil.rmtree(folder)
         if arguments.only in IDLE_CONNECTIONS:
             rows.append(descriptors_exhausted(Path(tempfile.mkdtemp(dir=name)), 4.0))

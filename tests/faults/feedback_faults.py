@@ -22,17 +22,16 @@ from pathlib import Path
 import numpy as np
 
 import marquee
-from faults.living import (
-    CALL_TIMEOUT_S,
-    WAIT_S,
+from faults.callers import CALL_TIMEOUT_S
+from faults.fault_table import Row, report
+from faults.feedback_system import (
     Load,
     client_of,
     feedback_of,
     pending_lists,
-    setting,
-    until,
+    running_feedback_system,
 )
-from faults.rows import Row, report
+from faults.waiting import WAIT_S, until
 from marquee import FeedbackEvent
 from marquee_core.feedback.log import EventLog
 from marquee_core.release.store import ReleaseStore
@@ -42,10 +41,10 @@ from toy.postgresql import PostgreSQL, programs
 def database_killed(database: PostgreSQL, folder: Path, outages: int) -> Row:
     """Kills and restarts the database while users read and record."""
     row = Row("database killed and restarted under load")
-    with setting(database.new_database(), folder) as made:
-        gateway = made.gateway()
+    with running_feedback_system(database.new_database(), folder) as system:
+        gateway = system.gateway()
         gateway.wait_until_serving()
-        experiment = made.experiment()
+        experiment = system.experiment()
         with client_of(gateway) as client:
             until(lambda: client.status().experiment is not None, "the experiment")
             load = Load(gateway, experiment)
@@ -55,8 +54,8 @@ def database_killed(database: PostgreSQL, folder: Path, outages: int) -> Row:
                 _outage(database, client, load)
             load.stop()
             until(lambda: not pending_lists(client), "the counts of lists")
-        found = made.events()
-        with EventLog(made.url, CALL_TIMEOUT_S) as log:
+        found = system.events()
+        with EventLog(system.url, CALL_TIMEOUT_S) as log:
             counted = sum(c.lists for c in log.list_counts(experiment.experiment_id))
     row.happened = (
         f"{outages} outages: {load.lists:,} lists, {load.failed} failed; "
@@ -87,8 +86,8 @@ def _outage(database: PostgreSQL, client: marquee.Client, load: Load) -> None:
 def gateway_restarted(url: str, folder: Path, users: int) -> Row:
     """Kills a gateway; when another one says that it serves, it knows all that was recorded."""
     row = Row("gateway killed and restarted")
-    with setting(url, folder) as made:
-        first, second = made.gateway(), made.gateway()
+    with running_feedback_system(url, folder) as system:
+        first, second = system.gateway(), system.gateway()
         for gateway in (first, second):
             gateway.wait_until_serving()
         rated: dict[str, str] = {}
@@ -100,7 +99,7 @@ def gateway_restarted(url: str, folder: Path, users: int) -> Row:
                 item = client.recommend(user, page_size=1)[0].item_id
                 recorded = client.feedback.rate(user, {item: 5.0})
                 rated[user] = item
-        restarted = made.gateway(first.address)
+        restarted = system.gateway(first.address)
         restarted.wait_until_serving()
         with client_of(restarted) as client:
             state = feedback_of(client)
@@ -118,8 +117,8 @@ def gateway_restarted(url: str, folder: Path, users: int) -> Row:
 def clocks_differ(url: str, folder: Path) -> Row:
     """A caller whose clock is a day fast gains no precedence over a later event."""
     row = Row("clocks differ")
-    with setting(url, folder) as made:
-        gateways = [made.gateway(), made.gateway()]
+    with running_feedback_system(url, folder) as system:
+        gateways = [system.gateway(), system.gateway()]
         ahead = datetime.now(UTC) + timedelta(days=1)
         item = "i1"
         clients = []
@@ -131,7 +130,7 @@ def clocks_differ(url: str, folder: Path) -> Row:
         last = clients[1].feedback.rate("n1", {item: 1.0})
         for client in clients:
             _until_read(client, last.log_position)
-        with EventLog(made.url, CALL_TIMEOUT_S) as log:
+        with EventLog(system.url, CALL_TIMEOUT_S) as log:
             times = [e.event.time_us for e in log.entries() if e.event is not None]
         seen = [client.recommend("n1", include_seen=True) for client in clients]
         asked = [client.recommend(ratings={item: 1.0}, include_seen=True) for client in clients]
@@ -151,8 +150,8 @@ def clocks_differ(url: str, folder: Path) -> Row:
 def repeated_and_late(url: str, folder: Path, copies: int) -> Row:
     """The same events arrive again and again, through both gateways, and old ones arrive last."""
     row = Row("duplicate and late events")
-    with setting(url, folder) as made:
-        gateways = [made.gateway(), made.gateway()]
+    with running_feedback_system(url, folder) as system:
+        gateways = [system.gateway(), system.gateway()]
         for gateway in gateways:
             gateway.wait_until_serving()
         now = datetime.now(UTC)
@@ -187,7 +186,7 @@ def repeated_and_late(url: str, folder: Path, copies: int) -> Row:
                 != [i.item_id for i in client.recommend(ratings={"i1": 2.0})]
                 for n in range(20)
             )
-        found = made.events()
+        found = system.events()
     row.happened = (
         f"20 events sent {copies} times at once, and 20 of earlier days after them: the log holds "
         f"{sum(found.values())} events; {wrong} answers rest on an older rating"

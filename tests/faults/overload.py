@@ -3,7 +3,7 @@
     python -m faults.overload --store releases-store
 
 Each row is measured in the same run: the latency without load, the peak, and then loads of a
-multiple of the peak. The generator is described in `faults.open_load`.
+multiple of the peak. The generator is described in `faults.load_process`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import marquee
+from bench.computed_requests import computed_requests
 from bench.context import RECOMMEND_PATH, pick_users
 from bench.load import LoadPlan
 from bench.open_loop import OpenPlan
 from bench.processes import Services
-from bench.subjects import computed_requests
-from faults.open_load import Result, run_load
+from faults.load_process import Result, run_load
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee_core.release.store import ReleaseStore
@@ -33,7 +33,7 @@ from marquee_services.gateway.settings import GatewaySettings
 _IN_FLIGHT = (4, 8, 16, 32)
 _UNLOADED_SHARE = 0.1
 # What is wanted of each row.
-_LEAST_GOODPUT, _MOST_LATENCY = 0.8, 3.0
+_MIN_GOODPUT, _MAX_LATENCY = 0.8, 3.0
 _RECOVERY_S, _RECOVERY_CALLS = 1.0, 20
 _STATUS_INTERVAL_S = 0.1
 
@@ -143,7 +143,7 @@ def measure(
             recovered = has_recovered(address, messages)
             goodput = loaded.full_per_s / highest.full_per_s
             latency = loaded.p99_ms / unloaded.p99_ms
-            good = goodput >= _LEAST_GOODPUT and latency <= _MOST_LATENCY
+            good = goodput >= _MIN_GOODPUT and latency <= _MAX_LATENCY
             good = good and recovered and not status.failed
             yield (
                 f"  {factor:g} times: goodput {goodput:.0%}, p99 {loaded.p99_ms:.0f} ms "

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import marquee
 from faults.callers import CALL_TIMEOUT_S, Callers
-from faults.living import until
-from faults.rows import Row
+from faults.fault_table import Row
+from faults.waiting import until
 from marquee_core.errors import ArtifactError
 from marquee_core.release.manifest import Manifest, hash_folder
 from marquee_core.release.store import ReleaseStore
@@ -87,11 +87,11 @@ class System:
             saved_model: Its SavedModel; None for a release that the servers can load.
         """
         self._published += 1
-        made, seed = self.folder / f"made-{self._published}", self._published
+        folder, seed = self.folder / f"made-{self._published}", self._published
         model = saved_model or self.saved_model
         if model is not None:
-            return publish_toy(self.store, made, seed, backends=(INFERENCE,), saved_model=model)
-        return publish_toy(self.store, made, seed, servable=True)
+            return publish_toy(self.store, folder, seed, backends=(INFERENCE,), saved_model=model)
+        return publish_toy(self.store, folder, seed, servable=True)
 
     def release_folder(self, release_id: str) -> Path:
         """The folder of a release in the store."""
@@ -124,23 +124,23 @@ class System:
 
 
 @contextmanager
-def system(
+def running_system(
     folder: Path, cache: Path | None = None, saved_model: Path | None = None, **options: str
 ) -> Iterator[System]:
     """A system whose users call until the end; the arguments are those of `System`."""
-    made = System(folder, cache, saved_model, **options)
+    system = System(folder, cache, saved_model, **options)
     try:
-        with made.users:
-            yield made
+        with system.users:
+            yield system
     finally:
-        made.kill()
+        system.kill()
 
 
-def row_of(made: System, name: str, fault: Callable[[Row], str]) -> Row:
+def run_fault(system: System, name: str, fault: Callable[[Row], str]) -> Row:
     """Lets a fault happen, and sums up what became of the users' calls meanwhile.
 
     Args:
-        made: The system.
+        system: The system.
         name: The row's name.
         fault: Lets it happen; returns what happened, in words, and adds to the row what is wrong.
     """
@@ -152,12 +152,12 @@ def row_of(made: System, name: str, fault: Callable[[Row], str]) -> Row:
         row.wrong.append(str(error))
     end = time.monotonic()
     time.sleep(_AFTER_S)
-    row.calls = made.users.between(begin, end + _AFTER_S)
-    row.recovery_s = made.users.recovered_after(end)
+    row.calls = system.users.between(begin, end + _AFTER_S)
+    row.recovery_s = system.users.recovered_after(end)
     row.check(row.calls.total > 0, "no call ended")
     row.check(row.calls.failed == 0, f"{row.calls.failed} calls failed: {row.calls.error}")
     row.check(row.calls.degraded == 0, f"{row.calls.degraded} answers were degraded")
-    for process in made.processes:
+    for process in system.processes:
         row.check(process.running, f"the {process.service} ended")
     return row
 

@@ -23,13 +23,14 @@ from pathlib import Path
 import numpy as np
 
 import marquee
+from bench.computed_requests import computed_requests
 from bench.context import RECOMMEND_PATH
 from bench.open_loop import OpenPlan
-from bench.subjects import computed_requests
+from faults.callers import CALL_TIMEOUT_S
 from faults.chaos_proxy import ChaosProxy
-from faults.living import CALL_TIMEOUT_S, until
-from faults.open_load import Result, run_load
-from faults.rows import Row
+from faults.fault_table import Row
+from faults.load_process import Result, run_load
+from faults.waiting import until
 from marquee.cli.table import render
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
@@ -41,7 +42,7 @@ _MODELS = "ease,item_cf"
 # Calls a second of the load, which both replicas together bear easily.
 _RATE = 40.0
 # What is wanted: the p99 at most so many times that without the fault, after so many seconds.
-_MOST_LATENCY, _WITHIN_S = 2.0, 2.0
+_MAX_LATENCY, _WITHIN_S = 2.0, 2.0
 _DELAY_S = 0.4
 
 
@@ -70,7 +71,7 @@ class System:
 
 
 @contextmanager
-def system(store: str, folder: Path) -> Iterator[System]:
+def running_system(store: str, folder: Path) -> Iterator[System]:
     """Starts the processes, and stops them at the end."""
     release = ReleaseStore(store)
     production = release.production()
@@ -94,34 +95,34 @@ def system(store: str, folder: Path) -> Iterator[System]:
             "inference-target": inference.address,
         }
         gateway = start(GATEWAY, "gateway", **targets)
-        made = System(folder, gateway, second, proxy, requests["visitors with 30 ratings"])
-        made.load(3.0)  # Until the averages of the latencies are those of a warm system.
-        yield made
+        system = System(folder, gateway, second, proxy, requests["visitors with 30 ratings"])
+        system.load(3.0)  # Until the averages of the latencies are those of a warm system.
+        yield system
 
 
-def slow_replica(made: System, seconds: float) -> Row:
+def slow_replica(system: System, seconds: float) -> Row:
     """Delays all that a replica answers."""
 
     def begin() -> None:
-        made.proxy.delay_s = _DELAY_S
+        system.proxy.delay_s = _DELAY_S
 
     def end() -> None:
-        made.proxy.delay_s = 0.0
+        system.proxy.delay_s = 0.0
 
     return _compared(
-        made, f"one of two replicas {_DELAY_S * 1000:.0f} ms slower", begin, end, seconds
+        system, f"one of two replicas {_DELAY_S * 1000:.0f} ms slower", begin, end, seconds
     )
 
 
-def halting_replica(made: System, seconds: float) -> Row:
+def halting_replica(system: System, seconds: float) -> Row:
     """Stops and continues a replica again and again."""
     stop = threading.Event()
 
     def halt() -> None:
         while not stop.wait(0.1):
-            made.second.suspend()
+            system.second.suspend()
             time.sleep(0.2)
-            made.second.resume()
+            system.second.resume()
 
     thread = threading.Thread(target=halt)
 
@@ -130,21 +131,21 @@ def halting_replica(made: System, seconds: float) -> Row:
         thread.join()
 
     return _compared(
-        made, "one of two replicas suspended for 200 of 300 ms", thread.start, end, seconds
+        system, "one of two replicas suspended for 200 of 300 ms", thread.start, end, seconds
     )
 
 
 def _compared(
-    made: System, fault: str, begin: Callable[[], None], end: Callable[[], None], seconds: float
+    system: System, fault: str, begin: Callable[[], None], end: Callable[[], None], seconds: float
 ) -> Row:
     row = Row(fault)
-    before = made.load(seconds)
+    before = system.load(seconds)
     start = time.monotonic()
     begin()
     try:
-        first = made.load(_WITHIN_S - 1.0)
+        first = system.load(_WITHIN_S - 1.0)
         time.sleep(max(0.0, start + _WITHIN_S - time.monotonic()))
-        after = made.load(seconds)
+        after = system.load(seconds)
     finally:
         end()
     ratio = after.p99_ms / before.p99_ms
@@ -159,7 +160,7 @@ def _compared(
     )
     row.check(not failed, f"{failed} calls failed: {dict(first.errors)} {dict(after.errors)}")
     row.check(not degraded, f"{degraded} answers were degraded")
-    row.check(ratio <= _MOST_LATENCY, f"p99 is {ratio:.1f} times that without the fault")
+    row.check(ratio <= _MAX_LATENCY, f"p99 is {ratio:.1f} times that without the fault")
     return row
 
 
@@ -345,8 +346,11 @@ def main() -> int:
         store = arguments.store or str(folder / "store")
         if not arguments.store:
             _train(folder / "store")
-        with system(store, folder) as made:
-            rows = [slow_replica(made, arguments.seconds), halting_replica(made, arguments.seconds)]
+        with running_system(store, folder) as system:
+            rows = [
+                slow_replica(system, arguments.seconds),
+                halting_replica(system, arguments.seconds),
+            ]
         for number in range(2):
             (folder / str(number)).mkdir()
         rows += frozen_gateways(folder / "0", arguments.freezes)

@@ -31,11 +31,11 @@ from bench.context import RECOMMEND_PATH
 from bench.load import LoadPlan
 from bench.open_loop import OpenPlan
 from faults.callers import Callers
-from faults.living import until
-from faults.open_load import run_load
+from faults.fault_table import Calls, Row, report
+from faults.load_process import run_load
 from faults.release_faults import fill_disk, nan_weights, small_disk
 from faults.release_system import republished
-from faults.rows import Calls, Row, report
+from faults.waiting import until
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee_core.release.manifest import Manifest
@@ -47,7 +47,7 @@ from toy.release import ITEMS, USERS, publish_toy
 
 _OVERLOAD = 1.5
 _PEAK_S, _SLICE_S, _FROZEN_S, _SAMPLE_S = 4.0, 5.0, 3.0, 1.0
-_MOST_GROWTH = 0.02
+_MAX_GROWTH = 0.02
 _VARIES = 2  # descriptors or threads, by which gRPC's pools vary
 # The share of the time after which the caches are full, and what is then compared with the end.
 _SETTLED, _WINDOW = 0.3, 0.2
@@ -366,7 +366,7 @@ def _growth(samples: list[_Sample], start: float, end: float) -> Row:
             growth = after / before - 1
             shown = f"{after / 2**20:.0f} MiB" if what == "resident" else f"{after:.0f}"
             told.append(f"{name} {what} {shown} ({growth:+.1%})")
-            holds = growth <= _MOST_GROWTH or after - before <= _VARIES
+            holds = growth <= _MAX_GROWTH or after - before <= _VARIES
             row.check(holds, f"{name}: {what} grew by {growth:.1%}")
     row.happened = ", ".join(told)
     return row

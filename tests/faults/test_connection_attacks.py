@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from faults.connection_attacks import LONG, Plan, attacked, descriptors_exhausted
+from faults.connection_attacks import ATTACKS, AttackPlan, descriptors_exhausted, run_attack
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
 
-@pytest.mark.parametrize("plan", LONG, ids=lambda plan: f"{plan.kind}-{plan.connections}")
-def test_no_call_of_a_user_fails_during_an_attack(plan: Plan, tmp_path: Path) -> None:
+@pytest.mark.parametrize("plan", ATTACKS, ids=lambda plan: f"{plan.kind}-{plan.connections}")
+def test_no_call_of_a_user_fails_during_an_attack(plan: AttackPlan, tmp_path: Path) -> None:
     """And the gateway's memory stays within bounds."""
-    row = attacked(plan, tmp_path, 3.0)
+    row = run_attack(plan, tmp_path, 3.0)
     assert not row.wrong, row
 
 

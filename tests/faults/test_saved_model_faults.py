@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from faults.fault_table import Row
 from faults.release_system import System
-from faults.rows import Row
 from faults.saved_model_faults import (
     Models,
     ended_while_loading,
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[System, Models]]:
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[System, Models]]:
     """A gateway and an inference service, with users who call all the time."""
     with saved_model_system(tmp_path_factory.mktemp("system")) as running:
         yield running
@@ -31,8 +31,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[System, Mod
     "fault", [never_loaded, ended_while_loading, fails_for_some_items, fails_for_some_visitors]
 )
 def test_no_call_fails_whatever_a_saved_model_does(
-    made: tuple[System, Models], fault: Callable[[System, Models], Row]
+    system: tuple[System, Models], fault: Callable[[System, Models], Row]
 ) -> None:
     """It is refused, or withdrawn after some degraded answers, and servers can be ended."""
-    row = fault(*made)
+    row = fault(*system)
     assert not row.wrong, row

@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 
 Mutate: TypeAlias = Callable[[random.Random, Sequence[bytes]], bytes]
 
-_MOST_CHANGES = 4
-_MOST_INSERTED = 24
+_MAX_CHANGES = 4
+_MAX_INSERTED = 24
 _NUMBERS = (0, 1, -1, 127, 128, 255, 256, 2**15, 2**31 - 1, 2**31, 2**32, 2**63 - 1, 2**63, 2**70)
 _WORDS = (
     *(b"\x00", b"\xff", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", b"\x80", b"\n", b"\r\n"),
@@ -31,7 +31,7 @@ _DIGITS = re.compile(rb"\d+")
 def mutate_bytes(chance: random.Random, seeds: Sequence[bytes]) -> bytes:
     """Changes, inserts, repeats, cuts and joins bytes of valid inputs."""
     data = bytearray(chance.choice(seeds))
-    for _ in range(chance.randint(1, _MOST_CHANGES)):
+    for _ in range(chance.randint(1, _MAX_CHANGES)):
         _CHANGES[chance.randrange(len(_CHANGES))](chance, data, seeds)
     return bytes(data)
 
@@ -44,7 +44,7 @@ def mutate_json(chance: random.Random, seeds: Sequence[bytes]) -> bytes:
     if kind == 4 and not chance.randrange(20):
         return b"[" * _DEPTH
     value = json.loads(chance.choice(seeds))
-    for _ in range(chance.randint(1, _MOST_CHANGES)):
+    for _ in range(chance.randint(1, _MAX_CHANGES)):
         value = changed_value(chance, value)
     return json.dumps(value).encode()
 
@@ -91,12 +91,12 @@ def _replace(chance: random.Random, data: bytearray, _seeds: Sequence[bytes]) ->
 
 def _insert(chance: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> None:
     place = chance.randrange(len(data) + 1)
-    data[place:place] = chance.randbytes(chance.randint(1, _MOST_INSERTED))
+    data[place:place] = chance.randbytes(chance.randint(1, _MAX_INSERTED))
 
 
 def _delete(chance: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> None:
     place = chance.randrange(len(data) + 1)
-    del data[place : place + chance.randint(1, _MOST_INSERTED)]
+    del data[place : place + chance.randint(1, _MAX_INSERTED)]
 
 
 def _cut(chance: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> None:
@@ -105,7 +105,7 @@ def _cut(chance: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> Non
 
 def _repeat(chance: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> None:
     place = chance.randrange(len(data) + 1)
-    part = data[place : place + chance.randint(1, _MOST_INSERTED)]
+    part = data[place : place + chance.randint(1, _MAX_INSERTED)]
     data[place:place] = part * chance.choice((1, 2, 100))
 
 

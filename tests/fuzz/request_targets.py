@@ -61,7 +61,7 @@ _REQUESTS: dict[str, Message] = {
 }
 # A large request is counted on the wire before it is parsed.
 _LARGE = pb.BatchRecommendRequest(subjects=[_SUBJECT] * 400, options=_OPTIONS)
-_ITEM_COUNT, _MOST_USERS = 120, 64
+_ITEM_COUNT, _MAX_USERS = 120, 64
 
 
 def request_targets(_folder: Path) -> list[Target]:
@@ -128,11 +128,11 @@ def _scoring_request(data: bytes) -> None:
     if data[:1] == b"\1":
         request = scoring_pb.RetrieveItemsRequest.FromString(data[1:])
         to_eligible(request.eligible, _ITEM_COUNT)
-        to_queries(request.users, _MOST_USERS)
+        to_queries(request.users, _MAX_USERS)
         return
     ranked = scoring_pb.RankItemsRequest.FromString(data[1:])
     to_plan(ranked)
-    to_queries(ranked.users, _MOST_USERS, _ITEM_COUNT)
+    to_queries(ranked.users, _MAX_USERS, _ITEM_COUNT)
 
 
 def _packed(data: bytes) -> None:

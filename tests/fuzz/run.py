@@ -17,11 +17,11 @@ from fuzz.targets import Target
 
 # An input that takes longer, or more memory, is a finding as well.
 _LONGEST_S = 20.0
-_MOST_BYTES = 2 * 1024**3
+_MAX_BYTES = 2 * 1024**3
 _AT_ONCE = 200
 
 
-class TookTooLong(Exception):
+class InputTimeout(Exception):
     """An input kept its parser busy for too long."""
 
 
@@ -51,7 +51,7 @@ def limited_memory() -> Iterator[None]:
     """Limits the memory that the process may take in addition to what it has."""
     before = resource.getrlimit(resource.RLIMIT_DATA)
     pages = int(Path("/proc/self/statm").read_text().split()[5])
-    most = pages * os.sysconf("SC_PAGE_SIZE") + _MOST_BYTES
+    most = pages * os.sysconf("SC_PAGE_SIZE") + _MAX_BYTES
     resource.setrlimit(resource.RLIMIT_DATA, (most, before[1]))
     try:
         yield
@@ -73,7 +73,7 @@ def fuzz_target(
     """
 
     def ring(_number: int, _frame: object) -> None:
-        raise TookTooLong(f"more than {_LONGEST_S:g} s")
+        raise InputTimeout(f"more than {_LONGEST_S:g} s")
 
     before = signal.signal(signal.SIGALRM, ring)
     try:

@@ -20,16 +20,16 @@ import click
 
 from deploy_check.images import TARGETS, images
 from deploy_check.objects import Object, Workload, variables, workloads
-from deploy_check.processes import Place, ProcessError, Server, await_probe, container_of
+from deploy_check.processes import ProcessError, Server, Workspace, await_probe, container_of
 from deploy_check.render import KUSTOMIZE, render
 from deploy_check.settings import command_line
 from deploy_check.system import (
     QUICK,
     SMALL_SAMPLE,
+    any_user,
     await_full_answer,
     check_metrics,
     gateway_address,
-    some_user,
 )
 from image_check.buildah import DEBIAN_BASE, Buildah, BuildError
 from image_check.contents import megabytes, tools, unread
@@ -78,32 +78,34 @@ def run_together(buildah: Buildah, folder: Path) -> None:
     Raises:
         ProcessError: A container failed, or the answer is not a full one.
     """
-    objects, place = render(KUSTOMIZE / "overlays" / "local"), Place(folder)
+    objects, workspace = render(KUSTOMIZE / "overlays" / "local"), Workspace(folder)
     by_name = {w.name.removeprefix("marquee-"): w for w in workloads(objects)}
     (job,) = (w for w in by_name.values() if w.is_job)
     with ExitStack() as stack:
         containers = {t: stack.enter_context(buildah.mounted(_name(t)))[0] for t in TARGETS}
         begun = time.monotonic()
-        training = _command(buildah, place, "trainer", containers, job, {**QUICK, **SMALL_SAMPLE})
+        training = _command(
+            buildah, workspace, "trainer", containers, job, {**QUICK, **SMALL_SAMPLE}
+        )
         ended = subprocess.run(training, capture_output=True, text=True)
         if ended.returncode:
             raise ProcessError(f"the trainer ended with {ended.returncode}: {ended.stderr[-2000:]}")
         _row("trainer", "trains, publishes and promotes", f"{time.monotonic() - begun:.1f} s")
         servers = []
         for name in _SERVERS:
-            command = _command(buildah, place, name, containers, by_name[name], {})
+            command = _command(buildah, workspace, name, containers, by_name[name], {})
             servers.append(Server(name, command, dict(os.environ), folder / f"{name}.log"))
             stack.callback(_stop, servers[-1])
         for server in servers:
             probed = container_of(by_name[server.name])
-            step = await_probe(place, server, probed, "readinessProbe")
+            step = await_probe(workspace, server, probed, "readinessProbe")
             _row(server.name, step.what, f"{step.seconds:.1f} s")
         begun = time.monotonic()
-        with Client(gateway_address(objects, place), timeout=_CALL_TIMEOUT_S) as client:
-            await_full_answer(client, some_user(place))
+        with Client(gateway_address(objects, workspace), timeout=_CALL_TIMEOUT_S) as client:
+            await_full_answer(client, any_user(workspace))
         _row(GATEWAY, "answers Recommend with both backends", f"{time.monotonic() - begun:.1f} s")
         for server in servers:
-            check_metrics(place, server.name)
+            check_metrics(workspace, server.name)
             _row(server.name, "exposes its metrics", "")
 
 
@@ -113,7 +115,7 @@ def _name(target: str) -> str:
 
 def _command(
     buildah: Buildah,
-    place: Place,
+    workspace: Workspace,
     service: str,
     containers: Mapping[str, str],
     workload: Workload,
@@ -122,13 +124,13 @@ def _command(
     """Runs what a manifest runs, with its variables and volumes; ports are free ones."""
     manifest: Object = container_of(workload)
     given = {
-        name: value if value.startswith("/") else place.localise(service, name, value)
+        name: value if value.startswith("/") else workspace.localise(service, name, value)
         for name, value in variables(manifest).items()
     }
     options = [f"--env={name}={value}" for name, value in {**given, **extra}.items()]
     for mount in manifest["volumeMounts"]:
         own = "" if mount["mountPath"] == "/store" else f"/{service}"
-        folder = place.volume(f"{own}{mount['mountPath']}")
+        folder = workspace.volume(f"{own}{mount['mountPath']}")
         folder.mkdir(parents=True, exist_ok=True)
         os.chown(folder, _USER, _USER)
         mode = "ro" if mount.get("readOnly") else "rw"

@@ -11,9 +11,9 @@ import click
 
 from deploy_check.processes import Step
 from locations import PROJECT
-from observe.demo import Load, damaged_release, end_on_sigterm, running_demo
 from observe.draw import draw_dashboards
-from observe.kit import alert_rules, panels, rules, selectors
+from observe.monitoring import alert_rules, panels, rules, selectors
+from observe.production import Load, damaged_release, end_on_sigterm, running_production
 from observe.prometheus import Prometheus, program
 
 _RATE_INTERVAL = "15s"
@@ -66,14 +66,14 @@ def observe(keep: bool, minutes: float, draw: str) -> None:
     with tempfile.TemporaryDirectory(prefix="marquee-observe-") as made:
         folder = Path(made)
         with (
-            running_demo(folder, on_step) as demo,
-            Prometheus(folder / "prometheus", demo.metrics_ports, rules()) as prometheus,
-            Load(demo) as load,
+            running_production(folder, on_step) as system,
+            Prometheus(folder / "prometheus", system.metrics_ports, rules()) as prometheus,
+            Load(system) as load,
         ):
             begun = time.time()
             click.echo(f"Prometheus: {prometheus.url}")
             # Some series exist only once a release has been refused.
-            with damaged_release(demo):
+            with damaged_release(system):
                 missing = queries_without_data(prometheus)
             for text in missing:
                 click.echo(f"no data: {text}")

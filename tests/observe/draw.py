@@ -13,13 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from observe.kit import Panel, panels
+from observe.monitoring import Panel, panels
 from observe.prometheus import Prometheus
 
 _COLUMNS = 2
 _STEP_S = 2.0
 _RATE_INTERVAL = "15s"
-_MOST_SERIES = 8
+_MAX_SERIES = 8
 _LONG_S = 10.0
 # Inches; labels up to so many characters fit side by side.
 _HEIGHTS, _LINES_HEIGHT, _TITLE_HEIGHT = {"stat": 1.2, "table": 1.2}, 2.6, 0.5
@@ -84,7 +84,7 @@ def _draw(
             for query, legend in panel.queries
             for labels, values in prometheus.series(query, start, end, _STEP_S)
         ]
-        drawn = [(label, values) for label, values in drawn if values][:_MOST_SERIES]
+        drawn = [(label, values) for label, values in drawn if values][:_MAX_SERIES]
         highest = max((v for _, values in drawn for _, v in values), default=0.0)
         factor, unit = _scale(panel.unit, highest)
         axes.set_title(f"{panel.title} ({unit})" if unit else panel.title, fontsize=12)

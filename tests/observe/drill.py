@@ -16,11 +16,11 @@ import click
 
 from deploy_check.processes import Step
 from marquee import MarqueeError
-from observe.demo import Load, end_on_sigterm, running_demo
+from observe.drill_context import DrillContext
 from observe.faults import FAULTS, CannotCauseError, Fault
-from observe.kit import rules, shortened
+from observe.monitoring import rules, shortened
+from observe.production import Load, end_on_sigterm, running_production
 from observe.prometheus import Prometheus, program
-from observe.scene import Scene
 
 # What windows and waiting times are divided by, and for alerts about hours and days.
 _FACTOR, _LONG_FACTOR = 20.0, 720.0
@@ -64,29 +64,31 @@ class Outcome:
         )
 
 
-def run_fault(fault: Fault, scene: Scene) -> list[Outcome]:
+def run_fault(fault: Fault, context: DrillContext) -> list[Outcome]:
     """Causes a fault, waits for its alerts, ends it, and waits until they are over.
 
     Raises:
         CannotCauseError: This machine lacks what the fault needs.
     """
     # An alert that an earlier fault left behind would seem to fire at once.
-    _await(scene, fault.alerts, time.monotonic(), firing=False)
-    with fault.cause(scene) as seen:
+    _await(context, fault.alerts, time.monotonic(), firing=False)
+    with fault.cause(context) as seen:
         begun = time.monotonic()
         if seen:
             click.echo(f"{fault.what}: {seen}")
-        fired = _await(scene, fault.alerts, begun, firing=True)
+        fired = _await(context, fault.alerts, begun, firing=True)
     ended = time.monotonic()
-    over = _await(scene, fault.alerts, ended, firing=False)
+    over = _await(context, fault.alerts, ended, firing=False)
     return [Outcome(fault.what, name, fired.get(name), over.get(name)) for name in fault.alerts]
 
 
-def _await(scene: Scene, names: tuple[str, ...], begun: float, *, firing: bool) -> dict[str, float]:
+def _await(
+    context: DrillContext, names: tuple[str, ...], begun: float, *, firing: bool
+) -> dict[str, float]:
     """The seconds after which each alert fired, or was over."""
     seen: dict[str, float] = {}
     while len(seen) < len(names) and time.monotonic() - begun < _WAIT_S:
-        now = _firing(scene)
+        now = _firing(context)
         for name in names:
             if (name in now) is firing:
                 seen.setdefault(name, time.monotonic() - begun)
@@ -94,11 +96,11 @@ def _await(scene: Scene, names: tuple[str, ...], begun: float, *, firing: bool) 
     return seen
 
 
-def _firing(scene: Scene) -> set[str]:
+def _firing(context: DrillContext) -> set[str]:
     """The names of the alerts that fire, each by the server whose windows suit it."""
     quick, long = (
         {alert.name for alert in server.alerts() if alert.state == "firing"}
-        for server in scene.servers
+        for server in context.servers
     )
     return (quick - _LONG) | (long & _LONG)
 
@@ -138,14 +140,16 @@ def run(only: tuple[str, ...]) -> None:
         feedback.mkdir()
         with (
             small_volume(feedback, _FULL_MIB) as can_fill,
-            running_demo(folder, on_step) as demo,
-            Prometheus(folder / "quick", demo.metrics_ports, shortened(rules(), _FACTOR)) as quick,
+            running_production(folder, on_step) as system,
             Prometheus(
-                folder / "long", demo.metrics_ports, shortened(rules(), _LONG_FACTOR)
+                folder / "quick", system.metrics_ports, shortened(rules(), _FACTOR)
+            ) as quick,
+            Prometheus(
+                folder / "long", system.metrics_ports, shortened(rules(), _LONG_FACTOR)
             ) as long,
-            Load(demo) as load,
+            Load(system) as load,
         ):
-            scene = Scene(demo, load, (quick, long), can_fill)
+            context = DrillContext(system, load, (quick, long), can_fill)
             click.echo(
                 f"{'fault':<60} {'alert':<33} {'by':>4} {'fires':>9} {'over':>9}\n"
                 "(windows and waiting times are divided by the number under `by`)"
@@ -154,7 +158,7 @@ def run(only: tuple[str, ...]) -> None:
                 if not any(part in fault.what for part in only):
                     continue
                 try:
-                    found = run_fault(fault, scene)
+                    found = run_fault(fault, context)
                 except CannotCauseError as error:
                     click.echo(f"{fault.what:<60} left out: {error}")
                     continue

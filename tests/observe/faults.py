@@ -23,11 +23,11 @@ from deploy_check.system import ITEM_IDS, USER_IDS
 from marquee import Client, FeedbackEvent
 from marquee_core.release.contents import ENSEMBLE, PRECOMPUTED
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
-from observe.demo import damaged_release
-from observe.scene import Scene
+from observe.drill_context import DrillContext
+from observe.production import damaged_release
 from toy.postgresql import PostgreSQL, programs
 
-Cause = Callable[[Scene], AbstractContextManager[str]]
+Cause = Callable[[DrillContext], AbstractContextManager[str]]
 
 # Of a gateway that few calls overload.
 _SMALL = {
@@ -76,20 +76,20 @@ def _visitor(client: Client) -> object:
 
 def _killed(service: str) -> Cause:
     @contextmanager
-    def cause(scene: Scene) -> Iterator[str]:
-        scene.demo.servers[service].kill()
+    def cause(context: DrillContext) -> Iterator[str]:
+        context.system.servers[service].kill()
         try:
             yield ""
         finally:
-            scene.demo.servers[service].start()
+            context.system.servers[service].start()
 
     return cause
 
 
 def _frozen(service: str) -> Cause:
     @contextmanager
-    def cause(scene: Scene) -> Iterator[str]:
-        process = scene.demo.servers[service].process
+    def cause(context: DrillContext) -> Iterator[str]:
+        process = context.system.servers[service].process
         process.send_signal(signal.SIGSTOP)
         try:
             yield ""
@@ -100,20 +100,20 @@ def _frozen(service: str) -> Cause:
 
 
 @contextmanager
-def _crashes(scene: Scene) -> Iterator[str]:
+def _crashes(context: DrillContext) -> Iterator[str]:
     for _ in range(_CRASHES):
         time.sleep(_SCRAPED_S)
-        scene.restart(INFERENCE)
+        context.restart(INFERENCE)
     yield f"{_CRASHES} restarts"
 
 
 @contextmanager
-def _files_limited(scene: Scene) -> Iterator[str]:
+def _files_limited(context: DrillContext) -> Iterator[str]:
     """Lowers the limit of files, and opens connections until little of it is left."""
-    process = scene.demo.servers[GATEWAY].process.pid
+    process = context.system.servers[GATEWAY].process.pid
     used = len(os.listdir(f"/proc/{process}/fd"))
     before = resource.prlimit(process, resource.RLIMIT_NOFILE)
-    host, _, port = scene.demo.address.rpartition(":")
+    host, _, port = context.system.address.rpartition(":")
     resource.prlimit(process, resource.RLIMIT_NOFILE, (_FILES, before[1]))
     try:
         with ExitStack() as stack:
@@ -125,45 +125,45 @@ def _files_limited(scene: Scene) -> Iterator[str]:
 
 
 @contextmanager
-def _certificates_expire(scene: Scene) -> Iterator[str]:
-    scene.demo.secrets.write(_EXPIRES_IN)
+def _certificates_expire(context: DrillContext) -> Iterator[str]:
+    context.system.secrets.write(_EXPIRES_IN)
     try:
         yield ""
     finally:
-        scene.demo.secrets.write()
+        context.system.secrets.write()
 
 
 @contextmanager
-def _small_gateway(scene: Scene) -> Iterator[None]:
-    scene.restart(GATEWAY, _SMALL)
+def _small_gateway(context: DrillContext) -> Iterator[None]:
+    context.restart(GATEWAY, _SMALL)
     try:
         yield
     finally:
-        scene.restart(GATEWAY)
+        context.restart(GATEWAY)
 
 
 @contextmanager
-def _flooded(scene: Scene) -> Iterator[str]:
+def _flooded(context: DrillContext) -> Iterator[str]:
     """Calls from many threads at once, far more than the gateway admits."""
-    with _small_gateway(scene), scene.calling(_FLOOD_THREADS, _visitor):
+    with _small_gateway(context), context.calling(_FLOOD_THREADS, _visitor):
         yield ""
 
 
 @contextmanager
-def _starved(scene: Scene) -> Iterator[str]:
+def _starved(context: DrillContext) -> Iterator[str]:
     """The backends get too little CPU for what they are asked."""
     with (
-        _small_gateway(scene),
-        scene.starved(CF, _RUNS_S, _STOPS_S),
-        scene.starved(INFERENCE, _RUNS_S, _STOPS_S),
-        scene.calling(_FLOOD_THREADS, _visitor),
+        _small_gateway(context),
+        context.starved(CF, _RUNS_S, _STOPS_S),
+        context.starved(INFERENCE, _RUNS_S, _STOPS_S),
+        context.calling(_FLOOD_THREADS, _visitor),
     ):
         yield ""
 
 
 @contextmanager
-def _damaged(scene: Scene) -> Iterator[str]:
-    with damaged_release(scene.demo):
+def _damaged(context: DrillContext) -> Iterator[str]:
+    with damaged_release(context.system):
         yield ""
 
 
@@ -178,24 +178,24 @@ def _negate(folder: Path) -> None:
 
 
 @contextmanager
-def _held_back(scene: Scene) -> Iterator[str]:
+def _held_back(context: DrillContext) -> Iterator[str]:
     """The gate refuses a release; it allows the next one."""
-    said = scene.refusal(scene.publish(_negate))
+    said = context.refusal(context.publish(_negate))
     try:
         yield said
     finally:
-        scene.ask_gate(scene.publish())
+        context.ask_gate(context.publish())
 
 
 @contextmanager
-def _bad_release(scene: Scene) -> Iterator[str]:
-    bad = scene.publish(_negate)
-    with scene.forced(bad):
+def _bad_release(context: DrillContext) -> Iterator[str]:
+    bad = context.publish(_negate)
+    with context.forced(bad):
         yield ""
 
 
 @contextmanager
-def _broken_feed(scene: Scene) -> Iterator[str]:
+def _broken_feed(context: DrillContext) -> Iterator[str]:
     """Nearly all ratings are the lowest; what was trained on them is forced past the gate."""
 
     def lowest(lines: list[str]) -> list[str]:
@@ -205,31 +205,31 @@ def _broken_feed(scene: Scene) -> Iterator[str]:
             for number, (user, item, stars, at) in enumerate(rows)
         ]
 
-    bad = scene.train(lowest)
-    said = scene.refusal(bad)
-    with scene.forced(bad):
+    bad = context.train(lowest)
+    said = context.refusal(bad)
+    with context.forced(bad):
         yield said
 
 
 @contextmanager
-def _old_release(scene: Scene) -> Iterator[str]:
-    with scene.forced(scene.publish(age=_OLD)):
+def _old_release(context: DrillContext) -> Iterator[str]:
+    with context.forced(context.publish(age=_OLD)):
         yield ""
 
 
 @contextmanager
-def _stale_volume(scene: Scene) -> Iterator[str]:
+def _stale_volume(context: DrillContext) -> Iterator[str]:
     """A second gateway sees the store as it was before a promotion."""
-    stale = scene.demo.place.folder / "stale-store"
-    shutil.copytree(scene.demo.place.volume("/store"), stale)
-    with scene.second_gateway(stale), scene.forced(scene.publish()):
+    stale = context.system.workspace.folder / "stale-store"
+    shutil.copytree(context.system.workspace.volume("/store"), stale)
+    with context.second_gateway(stale), context.forced(context.publish()):
         yield ""
 
 
 @contextmanager
-def _store_away(scene: Scene) -> Iterator[str]:
+def _store_away(context: DrillContext) -> Iterator[str]:
     """Takes the volume of the store away."""
-    root = scene.demo.place.volume("/store")
+    root = context.system.workspace.volume("/store")
     hidden = root.with_name("store-away")
     root.rename(hidden)
     try:
@@ -239,27 +239,27 @@ def _store_away(scene: Scene) -> Iterator[str]:
 
 
 @contextmanager
-def _filtered(scene: Scene) -> Iterator[str]:
-    with scene.calling(2, lambda client: client.recommend(USER_IDS[0], year_min=3000)):
+def _filtered(context: DrillContext) -> Iterator[str]:
+    with context.calling(2, lambda client: client.recommend(USER_IDS[0], year_min=3000)):
         yield ""
 
 
 @contextmanager
-def _nobody_known(scene: Scene) -> Iterator[str]:
+def _nobody_known(context: DrillContext) -> Iterator[str]:
     """Callers lose the ids of their users, so that everybody gets the most popular items."""
     with (
-        scene.load.paused(),
-        scene.calling(2, lambda client: client.recommend("nobody", page_size=1)),
+        context.load.paused(),
+        context.calling(2, lambda client: client.recommend("nobody", page_size=1)),
     ):
         yield ""
 
 
 @contextmanager
-def _full_volume(scene: Scene) -> Iterator[str]:
+def _full_volume(context: DrillContext) -> Iterator[str]:
     """Fills the volume of the feedback log, while users go on giving feedback."""
-    if not scene.can_fill:
+    if not context.can_fill:
         raise CannotCauseError("no volume can be mounted here")
-    filler = scene.demo.feedback / "filler"
+    filler = context.system.feedback / "filler"
     with filler.open("wb", buffering=0) as stream:
         while True:
             try:
@@ -268,51 +268,51 @@ def _full_volume(scene: Scene) -> Iterator[str]:
                 break
     ratings = dict.fromkeys(ITEM_IDS, 3.0)
     try:
-        with scene.calling(1, lambda client: client.feedback.rate(USER_IDS[0], ratings)):
+        with context.calling(1, lambda client: client.feedback.rate(USER_IDS[0], ratings)):
             yield ""
     finally:
         filler.unlink()
 
 
 @contextmanager
-def _database_down(scene: Scene) -> Iterator[str]:
+def _database_down(context: DrillContext) -> Iterator[str]:
     """The feedback log is in PostgreSQL, which ends."""
     found = programs()
     if found is None:
         raise CannotCauseError("PostgreSQL is not available")
     database = PostgreSQL(found)
     try:
-        scene.restart(GATEWAY, {"MARQUEE_FEEDBACK": database.new_database()})
+        context.restart(GATEWAY, {"MARQUEE_FEEDBACK": database.new_database()})
         database.kill()
         try:
             yield ""
         finally:
             database.start()
-            _until_caught_up(scene)
-            scene.restart(GATEWAY)
+            _until_caught_up(context)
+            context.restart(GATEWAY)
     finally:
         database.stop()
 
 
-def _until_caught_up(scene: Scene) -> None:
-    with scene.demo.client() as client:
+def _until_caught_up(context: DrillContext) -> None:
+    with context.system.client() as client:
         while (state := client.status().feedback) is None or not state.healthy:
             time.sleep(0.2)
 
 
 @contextmanager
-def _much_feedback(scene: Scene) -> Iterator[str]:
+def _much_feedback(context: DrillContext) -> Iterator[str]:
     """More users give feedback than the gateway has memory for."""
-    scene.restart(GATEWAY, {"MARQUEE_GATEWAY_FEEDBACK_MEMORY_MIB": "1"})
+    context.restart(GATEWAY, {"MARQUEE_GATEWAY_FEEDBACK_MEMORY_MIB": "1"})
     users = [f"new-{number}" for number in range(_MANY_USERS)]
     events = [FeedbackEvent(user_id=user, item_id=ITEM_IDS[0], stars=4.0) for user in users]
-    with scene.demo.client() as client:
+    with context.system.client() as client:
         for start in range(0, _MANY_USERS, _USERS_IN_A_CALL):
             client.feedback.record(events[start : start + _USERS_IN_A_CALL])
     try:
         yield f"{_MANY_USERS:,} users within 1 MiB"
     finally:
-        scene.restart(GATEWAY)
+        context.restart(GATEWAY)
 
 
 FAULTS = (

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy_check.objects import Object
-from deploy_check.processes import Place, Server, Step, running_servers
+from deploy_check.processes import Server, Step, Workspace, running_servers
 from deploy_check.render import render_with
 from deploy_check.secrets import Secrets
 from deploy_check.system import (
@@ -34,11 +34,11 @@ _TIMEOUT_S = 5.0
 
 
 @dataclass
-class Demo:
+class ProductionSystem:
     """The running system.
 
     Attributes:
-        place: Where it runs.
+        workspace: Where it runs.
         feedback: The folder of the feedback log.
         objects: The rendered manifests.
         servers: The server of each service.
@@ -46,7 +46,7 @@ class Demo:
         secrets: The certificates.
     """
 
-    place: Place
+    workspace: Workspace
     feedback: Path
     objects: list[Object]
     servers: Mapping[str, Server]
@@ -56,12 +56,12 @@ class Demo:
     @property
     def store(self) -> ReleaseStore:
         """The release store."""
-        return ReleaseStore(str(self.place.volume("/store")))
+        return ReleaseStore(str(self.workspace.volume("/store")))
 
     @property
     def metrics_ports(self) -> dict[str, int]:
         """The local port of each service's metrics."""
-        return {service: self.place.port(service, METRICS_PORT) for service in SERVICES}
+        return {service: self.workspace.port(service, METRICS_PORT) for service in SERVICES}
 
     def client(self, timeout: float = _TIMEOUT_S) -> Client:
         """A client of the gateway."""
@@ -69,11 +69,11 @@ class Demo:
 
 
 @contextmanager
-def running_demo(
+def running_production(
     folder: Path,
     on_step: Callable[[str, Step], None],
     extra: Mapping[str, Mapping[str, str]] | None = None,
-) -> Iterator[Demo]:
+) -> Iterator[ProductionSystem]:
     """Trains as the CronJob does, and runs the overlay `production` with mutual TLS and feedback.
 
     Args:
@@ -82,32 +82,32 @@ def running_demo(
         extra: Further variables of services, by name.
     """
     objects = render_with("production", ("mtls",), folder / "rendered")
-    place = Place(folder)
-    train(objects, place, on_step)
-    secrets = Secrets(objects, place.volume("/tls"))
+    workspace = Workspace(folder)
+    train(objects, workspace, on_step)
+    secrets = Secrets(objects, workspace.volume("/tls"))
     variables = {name: dict(values) for name, values in (extra or {}).items()}
     feedback = folder / "feedback"
     feedback.mkdir(exist_ok=True)
     log = f"sqlite:///{feedback / 'log.sqlite'}"
     gateway = {"MARQUEE_FEEDBACK": log, **variables.get(GATEWAY, {})}
-    with running_servers(objects, place, on_step, {**variables, GATEWAY: gateway}) as servers:
-        yield Demo(
-            place=place,
+    with running_servers(objects, workspace, on_step, {**variables, GATEWAY: gateway}) as servers:
+        yield ProductionSystem(
+            workspace=workspace,
             feedback=feedback,
             objects=objects,
             servers=servers,
-            address=gateway_address(objects, place),
+            address=gateway_address(objects, workspace),
             secrets=secrets,
         )
 
 
 @contextmanager
-def damaged_release(demo: Demo) -> Iterator[None]:
+def damaged_release(system: ProductionSystem) -> Iterator[None]:
     """Publishes a copy of the release with a damaged file, and points production at it."""
-    root = demo.place.volume("/store")
+    root = system.workspace.volume("/store")
     pointer = root / "production"
     before = pointer.read_bytes()
-    good = demo.store.production()
+    good = system.store.production()
     if good is None:
         raise RuntimeError("no release is in production")
     bad_id = f"{good.release_id[:-1]}{'0' if good.release_id[-1] != '0' else '1'}"
@@ -138,16 +138,16 @@ class Load:
         failures: Number of calls that failed, by their message.
     """
 
-    def __init__(self, demo: Demo, pause: float = _PAUSE_S) -> None:
+    def __init__(self, system: ProductionSystem, pause: float = _PAUSE_S) -> None:
         """Starts the thread.
 
         Args:
-            demo: The system to call.
+            system: The system to call.
             pause: Seconds between two calls.
         """
         self.calls = 0
         self.failures: Counter[str] = Counter()
-        self._demo, self._pause = demo, pause
+        self._system, self._pause = system, pause
         self._random = random.Random(0)  # noqa: S311 - load, not secrets
         self._stop = threading.Event()
         self._going = threading.Event()
@@ -177,7 +177,7 @@ class Load:
         self.stop()
 
     def _run(self) -> None:
-        with self._demo.client() as client:
+        with self._system.client() as client:
             while not self._stop.wait(self._pause):
                 self._going.wait()
                 for call in self._calls(client):

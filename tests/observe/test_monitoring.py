@@ -11,7 +11,7 @@ import yaml
 
 from locations import PROJECT
 from observe.faults import FAULTS
-from observe.kit import alert_rules, panels, rules, selectors
+from observe.monitoring import alert_rules, panels, rules, selectors
 from observe.prometheus import program
 
 RUNBOOK = PROJECT / "deploy" / "RUNBOOK.md"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import marquee
+from faults.callers import CALL_TIMEOUT_S
 from marquee import FeedbackEvent
 from marquee_core.experiments.experiment import Arm, Experiment
 from marquee_core.experiments.store import ExperimentStore
@@ -21,13 +22,10 @@ from marquee_services.processes import ServiceProcess
 from toy.experiments import toy_experiment
 from toy.release import ITEMS, publish_toy
 
-# Limits end a run that hangs. A heavily loaded machine must not reach them.
-WAIT_S = 120.0
-CALL_TIMEOUT_S = 20.0
-_POLL_S = 0.02
+_RETRY_S = 0.02
 
 
-class Setting:
+class FeedbackSystem:
     """A release that needs no backend, in a store of its own, and gateways with a log."""
 
     def __init__(self, url: str, folder: Path) -> None:
@@ -83,30 +81,18 @@ class Setting:
 
 
 @contextmanager
-def setting(url: str, folder: Path) -> Iterator[Setting]:
+def running_feedback_system(url: str, folder: Path) -> Iterator[FeedbackSystem]:
     """A setting whose gateways are killed at the end."""
-    made = Setting(url, folder)
+    system = FeedbackSystem(url, folder)
     try:
-        yield made
+        yield system
     finally:
-        made.stop()
+        system.stop()
 
 
 def client_of(gateway: ServiceProcess) -> marquee.Client:
     """A client of a gateway."""
     return marquee.Client(gateway.address, timeout=CALL_TIMEOUT_S, health_check=False)
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    """Waits until a condition holds.
-
-    Raises:
-        AssertionError: It did not hold in time.
-    """
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen within {WAIT_S:.0f} s"
-        time.sleep(_POLL_S)
 
 
 class Load:
@@ -168,7 +154,7 @@ class Load:
                         client.feedback.record(events)
                     except marquee.Unavailable:
                         self.unavailable += 1
-                        time.sleep(_POLL_S)
+                        time.sleep(_RETRY_S)
                         continue
                     except marquee.MarqueeError as error:
                         self.other, self.error = self.other + 1, repr(error)

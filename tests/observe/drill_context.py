@@ -17,8 +17,8 @@ from pathlib import Path
 
 from deploy_check.objects import workloads
 from deploy_check.processes import (
-    Place,
     Server,
+    Workspace,
     arguments_of,
     await_probe,
     container_of,
@@ -31,7 +31,7 @@ from marquee_core.release.manifest import hash_folder, new_release_id
 from marquee_core.release.verdict import Decision
 from marquee_core.service_names import GATEWAY
 from marquee_services.promotion import EXIT_CODES, newest_release
-from observe.demo import Demo, Load
+from observe.production import Load, ProductionSystem
 from observe.prometheus import Prometheus
 
 _NOT_PROMOTED = (EXIT_CODES[Decision.REFUSE], EXIT_CODES[Decision.ASK])
@@ -39,17 +39,17 @@ _REFUSED_PAUSE_S = 0.01
 
 
 @dataclass(frozen=True)
-class Scene:
+class DrillContext:
     """Where a fault happens.
 
     Attributes:
-        demo: The running system.
+        system: The running system.
         load: Light load on it.
         servers: The Prometheus servers that scrape it.
         can_fill: Whether the volume of the feedback log is small enough to be filled.
     """
 
-    demo: Demo
+    system: ProductionSystem
     load: Load
     servers: tuple[Prometheus, ...]
     can_fill: bool
@@ -60,7 +60,7 @@ class Scene:
         stop = threading.Event()
 
         def run() -> None:
-            with self.demo.client() as client:
+            with self.system.client() as client:
                 while not stop.is_set():
                     try:
                         call(client)
@@ -81,7 +81,7 @@ class Scene:
     def starved(self, service: str, runs: float, stops: float) -> Iterator[None]:
         """Lets a server run for some seconds at a time only, as a limit of CPU does."""
         ended = threading.Event()
-        process = self.demo.servers[service].process
+        process = self.system.servers[service].process
 
         def run() -> None:
             while not ended.is_set():
@@ -100,23 +100,23 @@ class Scene:
 
     def restart(self, service: str, extra: Mapping[str, str] | None = None) -> None:
         """Kills a server, starts it with further variables, and waits until it is ready."""
-        server = self.demo.servers[service]
+        server = self.system.servers[service]
         server.kill()
         server.start(extra)
-        await_probe(self.demo.place, server, self._container(service), "readinessProbe")
+        await_probe(self.system.workspace, server, self._container(service), "readinessProbe")
 
     @contextmanager
     def second_gateway(self, store: Path) -> Iterator[None]:
         """Runs a further gateway, which reads another folder as its store, and scrapes it."""
-        place = self.demo.place
-        others = {key: port for key, port in place.ports.items() if key[0] != GATEWAY}
-        beside = Place(place.folder, others)
+        workspace = self.system.workspace
+        others = {key: port for key, port in workspace.ports.items() if key[0] != GATEWAY}
+        beside = Workspace(workspace.folder, others)
         container = self._container(GATEWAY)
         environment = environment_of(beside, GATEWAY, container)
         environment["MARQUEE_STORE"] = str(store)
-        log = place.folder / "logs" / "second-gateway.log"
+        log = workspace.folder / "logs" / "second-gateway.log"
         server = Server(GATEWAY, arguments_of(container), environment, log)
-        targets = [*self.demo.metrics_ports.items()]
+        targets = [*self.system.metrics_ports.items()]
         try:
             await_probe(beside, server, container, "readinessProbe")
             for prometheus in self.servers:
@@ -136,7 +136,7 @@ class Scene:
             change: Changes files in its folder; the manifest has their new digests.
             age: How long ago it says that it was published.
         """
-        store, made = self.demo.store, self.demo.place.folder / "made"
+        store, made = self.system.store, self.system.workspace.folder / "made"
         manifest = store.manifest(self.production())
         shutil.copytree(store.storage.path("releases", manifest.release_id), made)
         change(made)
@@ -159,18 +159,21 @@ class Scene:
         Args:
             change: Makes the lines of these from the lines of the claim's, without the header.
         """
-        claim, other = self.demo.place.volume("/ratings"), self.demo.place.folder / "other-ratings"
+        claim, other = (
+            self.system.workspace.volume("/ratings"),
+            self.system.workspace.folder / "other-ratings",
+        )
         shutil.copytree(claim, other, dirs_exist_ok=True)
         header, *lines = (claim / "ratings.csv").read_text().splitlines()
         (other / "ratings.csv").write_text("\n".join([header, *change(lines), ""]))
-        job = next(w for w in workloads(self.demo.objects) if w.kind == "CronJob")
+        job = next(w for w in workloads(self.system.objects) if w.kind == "CronJob")
         extra = {**QUICK, "MARQUEE_TRAIN_DATA": str(other)}
-        run_to_end(self.demo.place, container_of(job, "train"), extra)
-        return newest_release(self.demo.store)
+        run_to_end(self.system.workspace, container_of(job, "train"), extra)
+        return newest_release(self.system.store)
 
     def production(self) -> str:
         """The id of the release in production."""
-        found = self.demo.store.production()
+        found = self.system.store.production()
         if found is None:
             raise RuntimeError("no release is in production")
         return found.release_id
@@ -179,11 +182,11 @@ class Scene:
     def forced(self, release_id: str) -> Iterator[None]:
         """Promotes a release without asking the gate, and promotes the one before at the end."""
         before = self.production()
-        self.demo.store.promote(release_id, forced=True)
+        self.system.store.promote(release_id, forced=True)
         try:
             yield
         finally:
-            self.demo.store.promote(before, forced=True)
+            self.system.store.promote(before, forced=True)
 
     def refusal(self, release_id: str) -> str:
         """What the gate finds against a release when it is asked to promote it.
@@ -206,7 +209,7 @@ class Scene:
         asked = subprocess.run(
             [
                 *(sys.executable, "-m", "marquee.cli", "releases"),
-                *("--store", self.demo.store.url, "promote", release_id),
+                *("--store", self.system.store.url, "promote", release_id),
             ],
             capture_output=True,
             text=True,
@@ -217,5 +220,5 @@ class Scene:
         return said
 
     def _container(self, service: str) -> dict[str, object]:
-        workload = next(w for w in workloads(self.demo.objects) if w.name == f"marquee-{service}")
+        workload = next(w for w in workloads(self.system.objects) if w.name == f"marquee-{service}")
         return container_of(workload)

@@ -67,7 +67,7 @@ def run_load(plan: OpenPlan | LoadPlan, messages: Sequence[bytes], folder: Path)
     kind = "open" if isinstance(plan, OpenPlan) else "closed"
     request = {"kind": kind, "plan": asdict(plan), "messages": str(file)}
     answer = subprocess.run(
-        [sys.executable, "-m", "faults.open_load"],
+        [sys.executable, "-m", "faults.load_process"],
         input=json.dumps(request),
         capture_output=True,
         text=True,
