@@ -1,4 +1,4 @@
-"""A living system for the faults: gateways with a log, and users who read and record."""
+"""The system under test for feedback faults: gateways with a feedback log, and their users."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _RETRY_S = 0.02
 
 
 class FeedbackSystem:
-    """A release that needs no backend, in a store of its own, and gateways with a log."""
+    """A private store with a release that needs no backends, and gateways with a feedback log."""
 
     def __init__(self, url: str, folder: Path) -> None:
         """Publishes the release.
 
         Args:
-            url: The feedback log.
+            url: URL of the feedback log.
             folder: An empty folder.
         """
         self.url = url
@@ -43,7 +43,7 @@ class FeedbackSystem:
         self._running: list[ServiceProcess] = []
 
     def gateway(self, listen: str = "127.0.0.1:0") -> ServiceProcess:
-        """Starts a gateway."""
+        """Starts a gateway, and returns its process."""
         options = {
             "store": self.store.url,
             "cache-dir": str(self.folder / "cache"),
@@ -56,7 +56,7 @@ class FeedbackSystem:
         return self._running[-1]
 
     def experiment(self) -> Experiment:
-        """Starts an experiment of the release against popularity."""
+        """Starts an experiment that compares the release with popularity, and returns it."""
         arms = (
             Arm("control", self.release_id, 50.0),
             Arm("popular", self.release_id, 50.0, {"popularity": 1.0}),
@@ -66,7 +66,7 @@ class FeedbackSystem:
         return experiment
 
     def events(self) -> Counter[tuple[str, str]]:
-        """How often the log holds each event, by user and key."""
+        """Counts the events in the log by user id and event id."""
         with EventLog(self.url, CALL_TIMEOUT_S) as log:
             return Counter(
                 (entry.event.user_id, entry.event.event_id)
@@ -82,7 +82,7 @@ class FeedbackSystem:
 
 @contextmanager
 def running_feedback_system(url: str, folder: Path) -> Iterator[FeedbackSystem]:
-    """A setting whose gateways are killed at the end."""
+    """Yields a system, and kills its gateways at the end."""
     system = FeedbackSystem(url, folder)
     try:
         yield system
@@ -91,20 +91,20 @@ def running_feedback_system(url: str, folder: Path) -> Iterator[FeedbackSystem]:
 
 
 def client_of(gateway: ServiceProcess) -> marquee.Client:
-    """A client of a gateway."""
+    """Returns a client for a gateway."""
     return marquee.Client(gateway.address, timeout=CALL_TIMEOUT_S, health_check=False)
 
 
 class Load:
-    """A reader and a writer, each in a thread of its own.
+    """Two threads: one gets recommendations, the other records feedback.
 
     Attributes:
-        lists: Number of lists.
-        failed: Number of calls for a list that failed.
+        lists: Number of lists returned.
+        failed: Number of failed calls for a list.
         recorded: Number of acknowledged events.
-        unavailable: Number of records that were refused as UNAVAILABLE, and repeated.
-        other: Number of records that failed otherwise.
-        acknowledged: The user and the key of each acknowledged event.
+        unavailable: Number of records that were refused as UNAVAILABLE and retried.
+        other: Number of records that failed with another error.
+        acknowledged: User id and event id of each acknowledged event.
         error: The last unexpected error.
     """
 
@@ -118,12 +118,12 @@ class Load:
         self.error = ""
 
     def start(self) -> None:
-        """Starts both."""
+        """Starts both threads."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Ends both, and waits for them."""
+        """Stops both threads, and waits for them."""
         self._stopped.set()
         for thread in self._threads:
             thread.join()
@@ -148,7 +148,7 @@ class Load:
                 number += 1
                 user, item = f"w{number % 50}", f"i{number % ITEMS}"
                 events = [FeedbackEvent(user_id=user, item_id=item, stars=4.0)]
-                # Repeated until it is acknowledged, as the protocol says.
+                # Retried until it is acknowledged, as the API documents.
                 while not self._stopped.is_set():
                     try:
                         client.feedback.record(events)
@@ -165,13 +165,13 @@ class Load:
 
 
 def feedback_of(client: marquee.Client) -> marquee.FeedbackStatus:
-    """How far the gateway has read the log."""
-    found = client.status().feedback
-    assert found is not None
-    return found
+    """Returns the feedback part of the gateway's status."""
+    status = client.status().feedback
+    assert status is not None
+    return status
 
 
 def pending_lists(client: marquee.Client) -> int:
-    """Lists that the gateway has not written to the log."""
+    """Returns the number of lists that the gateway has not yet written to the log."""
     experiment = client.status().experiment
     return 0 if experiment is None else experiment.pending_list_count

@@ -1,9 +1,9 @@
-"""Faults of releases and of their store, while users call a gateway and its CF service.
+"""Faults of releases and of the release store, while users call a gateway and its CF service.
 
     python -m faults.release_faults
 
-Prints a row for each fault. Wanted is that no call fails and no answer is degraded: what cannot be
-served is refused, and the release before goes on serving.
+Prints a row for each fault. A fault is survived if no call fails and no answer is degraded: a
+release that cannot be served is refused, and the previous release keeps serving.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ _DISK_MIB = 6
 
 
 def truncated_in_place(system: System) -> Row:
-    """The files of the serving release are cut off in the store."""
+    """Truncates the files of the release in service in the store."""
 
     def fault(row: Row) -> str:
         serving = system.client.recommend("u1").source.release_id
         files = [p for p in system.release_folder(serving).rglob("*.npy") if p.is_file()]
         for path in files:
             os.truncate(path, path.stat().st_size // 2)
-        row.check(system.serves(serving), "it no longer serves")
+        row.check(system.serves(serving), "the release is no longer served")
         system.promote(system.publish())
-        return f"{len(files)} files cut to half; then another release was promoted"
+        return f"{len(files)} files truncated to half; then another release was promoted"
 
-    return run_fault(system, "serving release truncated in place", fault)
+    return run_fault(system, "release in service truncated in place", fault)
 
 
 def damaged_copy(system: System) -> Row:
-    """A byte of a server's own copy flips: it is noticed, and fetched again."""
+    """Flips a byte in a server's copy of a release: the scrub detects it and copies it again."""
 
     def fault(row: Row) -> str:
         serving = system.client.recommend("u1").source.release_id
@@ -60,21 +60,21 @@ def damaged_copy(system: System) -> Row:
             stream.seek(len(before) - 1)
             stream.write(bytes([before[-1] ^ 1]))
         until(lambda: path.read_bytes() == before, "the repair of the copy")
-        row.check(system.serves(serving), "it no longer serves")
-        return "one byte of the factors' copy flipped; the scrub fetched it again"
+        row.check(system.serves(serving), "the release is no longer served")
+        return "one byte of the copied factors was flipped; the scrub copied the file again"
 
     return run_fault(system, "flipped byte in a server's copy", fault)
 
 
 def unloadable(system: System, name: str, damage: Callable[[Path], None]) -> Row:
-    """A release is promoted that cannot be served: its digests are right, its content is not."""
+    """Promotes a release with valid digests and unusable contents: the servers refuse it."""
 
     def fault(row: Row) -> str:
         serving = system.client.recommend("u1").source.release_id
         good = republished(system.store, system.publish(), damage)
         system.store.promote(good.release_id, forced=True)
         until(lambda: system.refused(good.release_id), "the refusal")
-        row.check(system.serves(serving), "the release before no longer serves")
+        row.check(system.serves(serving), "the previous release is no longer served")
         reason = system.client.status().pending_release_reason
         system.store.rollback()
         return f"refused: {reason}"
@@ -83,7 +83,7 @@ def unloadable(system: System, name: str, damage: Callable[[Path], None]) -> Row
 
 
 def nan_weights(folder: Path) -> None:
-    """Writes NaN over a model's factors."""
+    """Writes a NaN into a model's factors."""
     [path] = (folder / "models").rglob("factors.npy")
     array = np.array(load_array(path, np.float32, (None, None)))
     array[0, 0] = np.nan
@@ -91,7 +91,7 @@ def nan_weights(folder: Path) -> None:
 
 
 def flipped_byte(system: System) -> Row:
-    """A byte of a release flips before it is promoted: the promotion is refused."""
+    """Flips a byte of a release before its promotion: the promotion is refused."""
 
     def fault(row: Row) -> str:
         serving = system.client.recommend("u1").source.release_id
@@ -105,37 +105,43 @@ def flipped_byte(system: System) -> Row:
             capture_output=True,
             text=True,
         )
-        row.check(done.returncode == 1, f"the command ended with {done.returncode}")
+        row.check(done.returncode == 1, f"the command exited with {done.returncode}")
         row.check(len(done.stderr.splitlines()) == 1, "the error is not one line")
         production = system.store.production()
-        row.check(production is not None and production.release_id == serving, "it was promoted")
+        row.check(
+            production is not None and production.release_id == serving,
+            "the damaged release was promoted",
+        )
         return done.stderr.strip()
 
     return run_fault(system, "flipped byte before a promotion", fault)
 
 
 def garbage_pointer(system: System) -> Row:
-    """The file that names the release in production is overwritten; a promotion repairs it."""
+    """Overwrites the pointer to the release in production: a promotion repairs it."""
 
     def fault(row: Row) -> str:
         before = system.store.production()
         assert before is not None
         path = Path(system.store.storage.path("production"))
         path.write_bytes(b"\x00garbage")
-        until(lambda: bool(system.client.status().store_error), "the word of it in the status")
-        row.check(system.serves(before.release_id), "it no longer serves")
+        until(lambda: bool(system.client.status().store_error), "a store error in the status")
+        row.check(system.serves(before.release_id), "the release is no longer served")
         system.store.promote(before.release_id, why="repair")
         until(lambda: not system.client.status().store_error, "the end of the error")
         after = system.store.production()
         assert after is not None
         row.check(after.history == before.history, "the history was lost")
-        return f"status told of it; a promotion restored the {len(after.history)} earlier releases"
+        return (
+            "the status reported the error; a promotion restored the history of "
+            f"{len(after.history)} releases"
+        )
 
     return run_fault(system, "garbage in place of the pointer", fault)
 
 
 def rollback_past_damage(system: System) -> Row:
-    """The release before is damaged: a rollback goes to the one before that."""
+    """Damages the previous release: a rollback skips it and promotes the one before."""
 
     def fault(row: Row) -> str:
         good, damaged, newest = system.publish(), system.publish(), system.publish()
@@ -143,15 +149,17 @@ def rollback_past_damage(system: System) -> Row:
             system.promote(manifest)
         shutil.rmtree(system.release_folder(damaged.release_id) / "models")
         rolled = system.store.rollback(why="drill")
-        row.check(rolled.release_id == good.release_id, f"it went to {rolled.release_id}")
-        until(lambda: system.serves(good.release_id), "an answer of the release before")
-        return "the release between had lost its models and was skipped"
+        row.check(
+            rolled.release_id == good.release_id, f"the rollback promoted {rolled.release_id}"
+        )
+        until(lambda: system.serves(good.release_id), "an answer from the undamaged release")
+        return "the previous release had lost its models and was skipped"
 
     return run_fault(system, "rollback past a damaged release", fault)
 
 
 def promotions_at_once(system: System, rounds: int = 2) -> Row:
-    """Three processes promote at once: every promotion is in the history and in the audit."""
+    """Promotes from three processes concurrently: history and audit list every promotion."""
 
     def fault(row: Row) -> str:
         for _ in range(rounds):
@@ -167,11 +175,11 @@ def promotions_at_once(system: System, rounds: int = 2) -> Row:
             named = {production.release_id, *production.history}
             row.check(named.issuperset(ids), "the history lost a release")
             recorded = len(system.store.pointer.audit()) - before
-            row.check(recorded == 3, f"the audit has {recorded} of 3 promotions")
-            until(partial(system.serves, production.release_id), "an answer of the last one")
-        return f"{rounds} rounds; history and audit have all of them"
+            row.check(recorded == 3, f"the audit lists {recorded} of 3 promotions")
+            until(partial(system.serves, production.release_id), "an answer from the last release")
+        return f"{rounds} rounds; history and audit list every promotion"
 
-    return run_fault(system, "three promotions at once", fault)
+    return run_fault(system, "three concurrent promotions", fault)
 
 
 _PUBLISHER = """
@@ -193,7 +201,7 @@ publish_toy(ReleaseStore(sys.argv[1]), Path(sys.argv[2]), seed=99)
 
 
 def killed_publisher(system: System, kills: int = 3) -> Row:
-    """Publishers are killed while they copy: nothing is visible, and pruning removes the rest."""
+    """Kills publishers while they copy: no partial release is visible, and pruning deletes it."""
 
     def fault(row: Row) -> str:
         before = set(system.store.ids())
@@ -203,8 +211,8 @@ def killed_publisher(system: System, kills: int = 3) -> Row:
             killed = subprocess.run(
                 [*script, str(folder), str(2 * place + 1)], check=False, env=TESTS_ON_PATH
             )
-            row.check(killed.returncode == -9, f"the publisher ended with {killed.returncode}")
-        row.check(set(system.store.ids()) == before, "half a release is visible")
+            row.check(killed.returncode == -9, f"the publisher exited with {killed.returncode}")
+        row.check(set(system.store.ids()) == before, "a partial release is visible")
         releases = Path(system.store.storage.path("releases"))
         left = list(releases.glob(".partial-*"))
         row.check(len(left) == kills, f"{len(left)} unfinished folders, not {kills}")
@@ -213,21 +221,21 @@ def killed_publisher(system: System, kills: int = 3) -> Row:
             for path in (*folder.rglob("*"), folder):
                 os.utime(path, (old, old))
         prune(system.store, 100)
-        row.check(not list(releases.glob(".partial-*")), "they were not removed")
-        return f"{kills} unfinished folders were removed by `prune`"
+        row.check(not list(releases.glob(".partial-*")), "pruning left unfinished folders")
+        return f"pruning deleted {kills} unfinished folders"
 
     return run_fault(system, "killed publishers", fault)
 
 
 def fill_disk(file: Path) -> None:
-    """Writes to a file until its disk is full."""
+    """Writes to a file until the file system is full."""
     with suppress(OSError), file.open("wb", buffering=0) as stream:
         while stream.write(b"\0" * 4096):
             pass
 
 
 def full_disk(system: System) -> Row:
-    """There is no room for the copies of a new release: the old one serves until there is."""
+    """Fills the cache's disk: the previous release serves until there is space for the new one."""
 
     def fault(row: Row) -> str:
         serving = system.client.recommend("u1").source.release_id
@@ -235,20 +243,20 @@ def full_disk(system: System) -> Row:
         fill_disk(filler)
         new = system.publish()
         system.store.promote(new.release_id)
-        until(lambda: system.refused(new.release_id), "the word of it in the status")
+        until(lambda: system.refused(new.release_id), "the refusal in the status")
         reason = system.client.status().pending_release_reason
-        row.check(system.serves(serving), "the release before no longer serves")
+        row.check(system.serves(serving), "the previous release is no longer served")
         filler.unlink()
         start = time.monotonic()
-        until(lambda: system.serves(new.release_id), "an answer of the new release")
-        return f"{reason}; loaded {time.monotonic() - start:.1f} s after there was room"
+        until(lambda: system.serves(new.release_id), "an answer from the new release")
+        return f"{reason}; loaded {time.monotonic() - start:.1f} s after space was freed"
 
     return run_fault(system, "full disk", fault)
 
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[Path | None]:
-    """A file system of a few MiB; None where it may not be mounted."""
+    """Mounts a file system of a few MiB; yields None where mounting is not permitted."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={_DISK_MIB}m", "tmpfs", str(folder)]
     if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
@@ -261,7 +269,7 @@ def small_disk(folder: Path) -> Iterator[Path | None]:
 
 
 def main() -> int:
-    """Runs all faults; the exit status says whether all were survived."""
+    """Runs all faults; the exit status is 0 if all were survived."""
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "system"
@@ -279,7 +287,7 @@ def main() -> int:
         folder.mkdir()
         with small_disk(Path(name) / "small") as cache:
             if cache is None:
-                sys.stdout.write("full disk: not tested, because nothing may be mounted here\n")
+                sys.stdout.write("full disk: not tested, because mounting is not permitted\n")
             else:
                 with running_system(folder, cache) as system:
                     rows.append(full_disk(system))

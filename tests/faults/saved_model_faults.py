@@ -1,9 +1,9 @@
-"""SavedModels that go wrong, while users call a gateway and its inference service.
+"""Faulty SavedModels, while users call a gateway and its inference service.
 
     python -m faults.saved_model_faults
 
-Prints a row for each fault. Wanted is that no call fails: what never ends or fails at once is
-refused, and what fails only for some users is withdrawn after a few of them.
+Prints a row for each fault. A fault is survived if no call fails: a model that hangs or fails in
+the trial is refused, and one that fails only for some users is withdrawn after a few failures.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from toy import saved_models
 from toy.saved_models import ENDLESS, GOOD, SOME_ITEMS, SOME_VISITORS
 
 Models = Mapping[str, Path]
-# Long enough for a loaded machine to load a good one.
+# Long enough to load a valid SavedModel on a loaded machine.
 _TRIAL_S = 40.0
-# A loaded machine needs longer to end a process than `--grace` says.
+# Longer than `--grace`, since a loaded machine takes longer to end a process.
 _SIGTERM_S = 30.0
 
 
 @contextmanager
 def saved_model_system(folder: Path) -> Iterator[tuple[System, Models]]:
-    """A system with an inference service, and the folders of all SavedModels by their kind."""
+    """Runs a system with an inference service; yields it and the SavedModels' folders by kind."""
     models = {kind: folder / kind for kind in saved_models.KINDS}
     for kind, path in models.items():
         saved_models.save(kind, path)
@@ -45,7 +45,7 @@ def saved_model_system(folder: Path) -> Iterator[tuple[System, Models]]:
 
 
 def never_loaded(system: System, models: Models) -> Row:
-    """A release's SavedModel never ends loading: it is refused in time, and rolled back."""
+    """Promotes a SavedModel whose loading hangs: it is refused in time, and rolled back."""
 
     def fault(row: Row) -> str:
         serving = system.client.recommend("u1").source.release_id
@@ -55,17 +55,17 @@ def never_loaded(system: System, models: Models) -> Row:
         until(lambda: system.refused(endless.release_id), "the refusal")
         took = time.monotonic() - start
         reason = system.client.status().pending_release_reason
-        row.check(system.serves(serving), "the release before no longer serves")
+        row.check(system.serves(serving), "the previous release is no longer served")
         system.store.rollback()
         until(lambda: not system.client.status().pending_release_reason, "the end of the rollback")
         system.promote(system.publish())
         return f"refused after {took:.0f} s: {reason}; the next release was loaded"
 
-    return run_fault(system, "SavedModel that never ends loading", fault)
+    return run_fault(system, "SavedModel that hangs while loading", fault)
 
 
 def ended_while_loading(system: System, models: Models) -> Row:
-    """SIGTERM ends a server whose trial hangs, and one that has nothing else to load."""
+    """Sends SIGTERM to a server whose trial hangs, and to one whose first load hangs."""
 
     def fault(row: Row) -> str:
         options = {**system.backend_options, "trial-timeout": "600"}
@@ -90,13 +90,13 @@ def ended_while_loading(system: System, models: Models) -> Row:
                 first.kill()
         system.store.rollback()
         until(lambda: not system.client.status().pending_release_reason, "the end of the rollback")
-        return f"ended after {tried_s:.1f} s and {first_s:.1f} s"
+        return f"the servers exited after {tried_s:.1f} s and {first_s:.1f} s"
 
     return run_fault(system, "SIGTERM while a SavedModel hangs", fault)
 
 
 def fails_for_some_items(system: System, models: Models) -> Row:
-    """A SavedModel fails when it scores some items as candidates: warming up finds that."""
+    """Promotes a SavedModel that fails for some candidate items: the warm-up detects it."""
 
     def fault(row: Row) -> str:
         serving = system.client.recommend("u1").source.release_id
@@ -104,7 +104,7 @@ def fails_for_some_items(system: System, models: Models) -> Row:
         system.store.promote(bad.release_id, forced=True)
         until(lambda: system.refused(bad.release_id), "the refusal")
         reason = system.client.status().pending_release_reason
-        row.check(system.serves(serving), "the release before no longer serves")
+        row.check(system.serves(serving), "the previous release is no longer served")
         system.store.rollback()
         until(lambda: not system.client.status().pending_release_reason, "the end of the rollback")
         return f"refused: {reason[:160]}"
@@ -113,38 +113,38 @@ def fails_for_some_items(system: System, models: Models) -> Row:
 
 
 def fails_for_some_visitors(system: System, models: Models) -> Row:
-    """A SavedModel fails for some visitors only: the release is withdrawn after a few of them.
+    """Promotes a SavedModel that fails for some visitors: it is withdrawn after a few failures.
 
-    Their answers are degraded, because the only backend fails.
+    Answers for these visitors are degraded, because the only backend fails.
     """
 
     def fault(row: Row) -> str:
         serving = system.client.recommend("u1").source.release_id
         bad = system.publish(models[SOME_VISITORS])
         system.store.promote(bad.release_id, forced=True)
-        until(lambda: system.serves(bad.release_id), "an answer of the new release")
+        until(lambda: system.serves(bad.release_id), "an answer from the new release")
         start = time.monotonic()
         until(lambda: system.client.recommend("u1").source.release_id == serving, "the withdrawal")
         took = time.monotonic() - start
-        until(lambda: system.serves(serving), "a full answer of the release before")
+        until(lambda: system.serves(serving), "a full answer from the previous release")
         reason = system.client.status().pending_release_reason
-        row.check("withdrawn" in reason, f"the status does not tell why: {reason!r}")
+        row.check("withdrawn" in reason, f"the status does not give the reason: {reason!r}")
         system.store.rollback()
         return f"withdrawn {took:.1f} s after its first answer: {reason[:200]}"
 
     row = run_fault(system, "SavedModel that fails for some visitors", fault)
-    degraded = [text for text in row.wrong if text.endswith("were degraded")]
-    row.wrong = [text for text in row.wrong if text not in degraded]
+    degraded = [text for text in row.problems if text.endswith("were degraded")]
+    row.problems = [text for text in row.problems if text not in degraded]
     return row
 
 
 def _stopped(row: Row, process: ServiceProcess, which: str) -> float:
-    """Stops a process; returns the seconds that it took."""
+    """Stops a process, and returns how many seconds it took."""
     start = time.monotonic()
     status = process.stop()
     took = time.monotonic() - start
-    row.check(status == 0, f"a server {which} ended with {status}")
-    row.check(took < _SIGTERM_S, f"a server {which} ended after {took:.0f} s only")
+    row.check(status == 0, f"a server {which} exited with status {status}")
+    row.check(took < _SIGTERM_S, f"a server {which} took {took:.0f} s to exit")
     return took
 
 
@@ -153,13 +153,13 @@ def _runs(process: psutil.Process) -> bool:
 
 
 def _cpu_s(process: psutil.Process) -> float:
-    """Seconds of CPU time that a process has used."""
+    """Returns the CPU time of a process in seconds."""
     times = process.cpu_times()
     return float(times.user + times.system)
 
 
 def main() -> int:
-    """Runs all faults; the exit status says whether all were survived."""
+    """Runs all faults; the exit status is 0 if all were survived."""
     with tempfile.TemporaryDirectory() as name, saved_model_system(Path(name)) as (system, models):
         return report(
             [

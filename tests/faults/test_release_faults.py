@@ -1,4 +1,4 @@
-"""What users get while releases and their store are damaged (short form of `make faults`)."""
+"""Users' calls succeed while releases and their store are damaged (short form of `make faults`)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """A gateway and a CF service, with users who call all the time."""
+    """A gateway and a CF service, with users who call continuously."""
     with running_system(tmp_path_factory.mktemp("system")) as running:
         yield running
 
@@ -46,20 +46,20 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         lambda system: killed_publisher(system, kills=1),
     ],
 )
-def test_no_call_fails_whatever_happens_to_releases(
+def test_no_call_fails_while_releases_are_damaged(
     system: System, fault: Callable[[System], Row]
 ) -> None:
-    """What cannot be served is refused, the release before serves, and no answer is degraded."""
+    """An unusable release is refused, the previous one is served, and no answer is degraded."""
     row = fault(system)
-    assert not row.wrong, row
+    assert not row.problems, row
 
 
-def test_a_full_disk_delays_a_release_and_harms_no_answer(tmp_path: Path) -> None:
-    """The release is loaded once there is room for its copies."""
+def test_a_full_disk_delays_a_release_and_affects_no_answer(tmp_path: Path) -> None:
+    """The previous release is served until there is space for the copies of the new one."""
     with small_disk(tmp_path / "small") as cache:
         if cache is None:
-            pytest.skip("needs the right to mount a small file system")
+            pytest.skip("needs permission to mount a small file system")
         (tmp_path / "system").mkdir()
         with running_system(tmp_path / "system", cache) as system:
             row = full_disk(system)
-    assert not row.wrong, row
+    assert not row.problems, row

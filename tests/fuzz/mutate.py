@@ -28,103 +28,103 @@ _VALUES: tuple[Any, ...] = (
 _DIGITS = re.compile(rb"\d+")
 
 
-def mutate_bytes(chance: random.Random, seeds: Sequence[bytes]) -> bytes:
+def mutate_bytes(rng: random.Random, seeds: Sequence[bytes]) -> bytes:
     """Changes, inserts, repeats, cuts and joins bytes of valid inputs."""
-    data = bytearray(chance.choice(seeds))
-    for _ in range(chance.randint(1, _MAX_CHANGES)):
-        _CHANGES[chance.randrange(len(_CHANGES))](chance, data, seeds)
+    data = bytearray(rng.choice(seeds))
+    for _ in range(rng.randint(1, _MAX_CHANGES)):
+        _CHANGES[rng.randrange(len(_CHANGES))](rng, data, seeds)
     return bytes(data)
 
 
-def mutate_json(chance: random.Random, seeds: Sequence[bytes]) -> bytes:
+def mutate_json(rng: random.Random, seeds: Sequence[bytes]) -> bytes:
     """Changes values and keys of valid JSON; every third time its bytes."""
-    kind = chance.randrange(12)
+    kind = rng.randrange(12)
     if kind < 4:
-        return mutate_bytes(chance, seeds)
-    if kind == 4 and not chance.randrange(20):
+        return mutate_bytes(rng, seeds)
+    if kind == 4 and not rng.randrange(20):
         return b"[" * _DEPTH
-    value = json.loads(chance.choice(seeds))
-    for _ in range(chance.randint(1, _MAX_CHANGES)):
-        value = changed_value(chance, value)
+    value = json.loads(rng.choice(seeds))
+    for _ in range(rng.randint(1, _MAX_CHANGES)):
+        value = changed_value(rng, value)
     return json.dumps(value).encode()
 
 
-def changed_value(chance: random.Random, value: Any) -> Any:
+def changed_value(rng: random.Random, value: Any) -> Any:
     """A value with one change, somewhere within it."""
-    if isinstance(value, dict) and value and chance.random() < 0.9:
-        key = chance.choice(list(value))
-        kind = chance.randrange(8)
+    if isinstance(value, dict) and value and rng.random() < 0.9:
+        key = rng.choice(list(value))
+        kind = rng.randrange(8)
         if kind == 0:
             del value[key]
         elif kind == 1:
-            value[chance.choice(("", "x", key * 2, key.upper()))] = value[key]
+            value[rng.choice(("", "x", key * 2, key.upper()))] = value[key]
         else:
-            value[key] = changed_value(chance, value[key])
+            value[key] = changed_value(rng, value[key])
         return value
-    if isinstance(value, list) and value and chance.random() < 0.9:
-        place = chance.randrange(len(value))
-        kind = chance.randrange(8)
+    if isinstance(value, list) and value and rng.random() < 0.9:
+        place = rng.randrange(len(value))
+        kind = rng.randrange(8)
         if kind == 0:
             del value[place]
         elif kind == 1:
             value.insert(place, value[place])
         else:
-            value[place] = changed_value(chance, value[place])
+            value[place] = changed_value(rng, value[place])
         return value
-    if isinstance(value, str) and value and chance.random() < 0.5:
-        return mutate_bytes(chance, [value.encode("utf-8", "surrogatepass")]).decode(
+    if isinstance(value, str) and value and rng.random() < 0.5:
+        return mutate_bytes(rng, [value.encode("utf-8", "surrogatepass")]).decode(
             "utf-8", "replace"
         )
-    return copy.deepcopy(chance.choice(_VALUES))
+    return copy.deepcopy(rng.choice(_VALUES))
 
 
-def _flip(chance: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> None:
+def _flip(rng: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> None:
     if data:
-        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
 
 
-def _replace(chance: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> None:
-    word = chance.choice(_WORDS)
-    place = chance.randrange(len(data) + 1)
+def _replace(rng: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> None:
+    word = rng.choice(_WORDS)
+    place = rng.randrange(len(data) + 1)
     data[place : place + len(word)] = word
 
 
-def _insert(chance: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> None:
-    place = chance.randrange(len(data) + 1)
-    data[place:place] = chance.randbytes(chance.randint(1, _MAX_INSERTED))
+def _insert(rng: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> None:
+    place = rng.randrange(len(data) + 1)
+    data[place:place] = rng.randbytes(rng.randint(1, _MAX_INSERTED))
 
 
-def _delete(chance: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> None:
-    place = chance.randrange(len(data) + 1)
-    del data[place : place + chance.randint(1, _MAX_INSERTED)]
+def _delete(rng: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> None:
+    place = rng.randrange(len(data) + 1)
+    del data[place : place + rng.randint(1, _MAX_INSERTED)]
 
 
-def _cut(chance: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> None:
-    del data[chance.randrange(len(data) + 1) :]
+def _cut(rng: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> None:
+    del data[rng.randrange(len(data) + 1) :]
 
 
-def _repeat(chance: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> None:
-    place = chance.randrange(len(data) + 1)
-    part = data[place : place + chance.randint(1, _MAX_INSERTED)]
-    data[place:place] = part * chance.choice((1, 2, 100))
+def _repeat(rng: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> None:
+    place = rng.randrange(len(data) + 1)
+    part = data[place : place + rng.randint(1, _MAX_INSERTED)]
+    data[place:place] = part * rng.choice((1, 2, 100))
 
 
-def _join(chance: random.Random, data: bytearray, seeds: Sequence[bytes]) -> None:
-    other = chance.choice(seeds)
-    place, start = chance.randrange(len(data) + 1), chance.randrange(len(other) + 1)
+def _join(rng: random.Random, data: bytearray, seeds: Sequence[bytes]) -> None:
+    other = rng.choice(seeds)
+    place, start = rng.randrange(len(data) + 1), rng.randrange(len(other) + 1)
     data[place:] = other[start:]
 
 
-def _number(chance: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> None:
+def _number(rng: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> None:
     """Replaces a number written in digits, or else four or eight bytes by a number."""
     found = list(_DIGITS.finditer(data))
-    number = chance.choice(_NUMBERS)
-    if found and chance.random() < 0.7:
-        start, end = chance.choice(found).span()
+    number = rng.choice(_NUMBERS)
+    if found and rng.random() < 0.7:
+        start, end = rng.choice(found).span()
         data[start:end] = str(number).encode()
         return
-    size = chance.choice((4, 8))
-    place = chance.randrange(len(data) + 1)
+    size = rng.choice((4, 8))
+    place = rng.randrange(len(data) + 1)
     data[place : place + size] = (number & (2 ** (8 * size) - 1)).to_bytes(size, "little")
 
 

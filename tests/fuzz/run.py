@@ -42,8 +42,8 @@ class Progress:
 
 def input_of(target: Target, seed: int, number: int) -> bytes:
     """An input of a target by its number."""
-    chance = random.Random(f"{seed} {target.name} {number}")  # noqa: S311 - not for cryptography
-    return target.mutate(chance, target.seeds)
+    rng = random.Random(f"{seed} {target.name} {number}")  # noqa: S311 - not for cryptography
+    return target.mutate(rng, target.seeds)
 
 
 @contextmanager

@@ -58,11 +58,11 @@ def token_targets(folder: Path) -> list[Target]:
     def of_text(data: bytes) -> None:
         asyncio.run(verifier.verify(data.decode("utf-8", "replace")))
 
-    def of_claims(chance: random.Random, seeds: Sequence[bytes]) -> bytes:
+    def of_claims(rng: random.Random, seeds: Sequence[bytes]) -> bytes:
         """A token that is signed, but not what its signer should have written."""
-        if chance.randrange(3):
-            return signed(header, mutate_json(chance, [claims]))
-        return signed(mutate_json(chance, [header]), claims)
+        if rng.randrange(3):
+            return signed(header, mutate_json(rng, [claims]))
+        return signed(mutate_json(rng, [header]), claims)
 
     given = folder / "given"
 
