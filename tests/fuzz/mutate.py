@@ -1,4 +1,4 @@
-"""Makes damaged inputs from valid ones. The same seed gives the same changes."""
+"""Makes damaged inputs from valid ones, reproducibly for a given seed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DIGITS = re.compile(rb"\d+")
 
 
 def mutate_bytes(rng: random.Random, seeds: Sequence[bytes]) -> bytes:
-    """Changes, inserts, repeats, cuts and joins bytes of valid inputs."""
+    """Returns a valid input with one to four random changes to its bytes."""
     data = bytearray(rng.choice(seeds))
     for _ in range(rng.randint(1, _MAX_CHANGES)):
         _CHANGES[rng.randrange(len(_CHANGES))](rng, data, seeds)
@@ -37,7 +37,7 @@ def mutate_bytes(rng: random.Random, seeds: Sequence[bytes]) -> bytes:
 
 
 def mutate_json(rng: random.Random, seeds: Sequence[bytes]) -> bytes:
-    """Changes values and keys of valid JSON; every third time its bytes."""
+    """Returns a valid JSON document with changed values and keys, or in a third of cases bytes."""
     kind = rng.randrange(12)
     if kind < 4:
         return mutate_bytes(rng, seeds)
@@ -45,12 +45,12 @@ def mutate_json(rng: random.Random, seeds: Sequence[bytes]) -> bytes:
         return b"[" * _DEPTH
     value = json.loads(rng.choice(seeds))
     for _ in range(rng.randint(1, _MAX_CHANGES)):
-        value = changed_value(rng, value)
+        value = mutate_value(rng, value)
     return json.dumps(value).encode()
 
 
-def changed_value(rng: random.Random, value: Any) -> Any:
-    """A value with one change, somewhere within it."""
+def mutate_value(rng: random.Random, value: Any) -> Any:
+    """Returns a JSON value with one change at a random depth; may modify the value in place."""
     if isinstance(value, dict) and value and rng.random() < 0.9:
         key = rng.choice(list(value))
         kind = rng.randrange(8)
@@ -59,7 +59,7 @@ def changed_value(rng: random.Random, value: Any) -> Any:
         elif kind == 1:
             value[rng.choice(("", "x", key * 2, key.upper()))] = value[key]
         else:
-            value[key] = changed_value(rng, value[key])
+            value[key] = mutate_value(rng, value[key])
         return value
     if isinstance(value, list) and value and rng.random() < 0.9:
         place = rng.randrange(len(value))
@@ -69,7 +69,7 @@ def changed_value(rng: random.Random, value: Any) -> Any:
         elif kind == 1:
             value.insert(place, value[place])
         else:
-            value[place] = changed_value(rng, value[place])
+            value[place] = mutate_value(rng, value[place])
         return value
     if isinstance(value, str) and value and rng.random() < 0.5:
         return mutate_bytes(rng, [value.encode("utf-8", "surrogatepass")]).decode(
@@ -116,7 +116,7 @@ def _join(rng: random.Random, data: bytearray, seeds: Sequence[bytes]) -> None:
 
 
 def _number(rng: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> None:
-    """Replaces a number written in digits, or else four or eight bytes by a number."""
+    """Replaces a decimal number, or else overwrites four or eight bytes with a number."""
     found = list(_DIGITS.finditer(data))
     number = rng.choice(_NUMBERS)
     if found and rng.random() < 0.7:
