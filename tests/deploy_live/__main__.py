@@ -18,7 +18,7 @@ from deploy_live.callers import Callers, Counts
 from deploy_live.changes import (
     Deployment,
     add_gateway,
-    change_authority,
+    replace_authority,
     renew_certificates,
     restart_all,
     start,
@@ -33,7 +33,7 @@ _CHANGES: tuple[tuple[str, Callable[[Deployment], str]], ...] = (
     ("a third gateway is added", add_gateway),
     ("all pods are replaced in turn", restart_all),
     ("all certificates are renewed", renew_certificates),
-    ("the authority is replaced", change_authority),
+    ("the authority is replaced", replace_authority),
 )
 _HEAD = f"{'change':<31}  takes {'calls':>6} {'failed':>6} {'degraded':>8} {'slowest':>8}"
 _FIRST_CALL_S = 60.0

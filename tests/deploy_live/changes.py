@@ -34,7 +34,7 @@ class Deployment:
     secrets: Secrets
     connection_age: float
 
-    def until_connected_anew(self) -> None:
+    def wait_for_new_connections(self) -> None:
         """Waits until no connection is left that was there before."""
         time.sleep(self.connection_age * _AGE_VARIES + _NOTICED_S)
 
@@ -56,7 +56,7 @@ def add_gateway(deployment: Deployment) -> str:
     begun = time.monotonic()
     _until(lambda: added.sample(_ANSWERED) > 0, "the new gateway gets no calls")
     found = time.monotonic() - begun
-    deployment.until_connected_anew()
+    deployment.wait_for_new_connections()
     before = {pod.workspace.ip: pod.sample(_ANSWERED) for pod in cluster.of(GATEWAY)}
     time.sleep(_SHARE_S)
     got = {
@@ -81,28 +81,28 @@ def restart_all(deployment: Deployment) -> str:
 
 def renew_certificates(deployment: Deployment) -> str:
     """Renews all certificates, with new keys."""
-    return _renewed(deployment)
+    return _renew(deployment)
 
 
-def change_authority(deployment: Deployment) -> str:
+def replace_authority(deployment: Deployment) -> str:
     """Replaces the authority in three steps; whoever kept an old certificate is refused at last."""
-    deployment.secrets.trust_another()
+    deployment.secrets.trust_second()
     deployment.secrets.write()
-    deployment.until_connected_anew()
-    deployment.secrets.issue_from_another()
-    _renewed(deployment)
-    deployment.secrets.distrust_the_first()
-    return f"the new one alone is trusted; {_renewed(deployment)}"
+    deployment.wait_for_new_connections()
+    deployment.secrets.issue_from_second()
+    _renew(deployment)
+    deployment.secrets.distrust_first()
+    return f"the new one alone is trusted; {_renew(deployment)}"
 
 
-def _renewed(deployment: Deployment) -> str:
+def _renew(deployment: Deployment) -> str:
     """Renews, and waits until everybody uses what is new and old connections have ended."""
     begun = time.monotonic()
     deployment.secrets.write()
     for pod in deployment.cluster.pods:
         _await_renewal(deployment, pod)
     seconds = time.monotonic() - begun
-    deployment.until_connected_anew()
+    deployment.wait_for_new_connections()
     return f"{len(deployment.cluster.pods)} servers show what is new after {seconds:.1f} s"
 
 

@@ -1,6 +1,6 @@
-"""The faults that alerts are for. Each is a context: the fault is there until it ends.
+"""The faults behind the alerts. Each is a context manager: the fault lasts until it exits.
 
-What a context yields is a word on what was seen, or nothing.
+A context yields a note to print about the fault, or an empty string.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from toy.postgresql import PostgreSQL, programs
 
 Cause = Callable[[DrillContext], AbstractContextManager[str]]
 
-# Of a gateway that few calls overload.
+# The settings of a gateway that few calls overload.
 _SMALL = {
     "MARQUEE_GATEWAY_MAX_CALLS": "20",
     "MARQUEE_GATEWAY_MIN_COMPUTING": "20",
@@ -38,11 +38,11 @@ _SMALL = {
     "MARQUEE_GATEWAY_BACKEND_TIMEOUT": "4",
 }
 _FLOOD_THREADS = 48
-# As with a limit of a tenth of a core.
+# Equivalent to a CPU limit of a tenth of a core.
 _RUNS_S, _STOPS_S = 0.02, 0.18
 _SCRAPED_S = 2.5
 _CRASHES = 3
-# One in so many ratings stays what it was.
+# One in so many ratings keeps its value.
 _INTACT = 40
 _FILES, _FILES_USED = 400, 0.88
 _EXPIRES_IN, _OLD = timedelta(days=3), timedelta(days=4)
@@ -51,12 +51,12 @@ _MANY_USERS, _USERS_IN_A_CALL = 3000, 1000
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault that is caused for real.
+    """A fault and the alerts that it must trigger.
 
     Attributes:
-        what: What is done.
-        alerts: The alerts that must fire, all of them.
-        cause: Its context.
+        what: Description of the fault.
+        alerts: The alerts, all of which must fire.
+        cause: Returns the context manager that causes the fault.
     """
 
     what: str
@@ -64,12 +64,12 @@ class Fault:
     cause: Cause
 
 
-class CannotCauseError(RuntimeError):
-    """This machine lacks what a fault needs."""
+class UnsupportedFaultError(RuntimeError):
+    """A fault cannot be caused on this machine."""
 
 
 def _visitor(client: Client) -> object:
-    """A call that both backends must score."""
+    """Makes a call for which both backends must compute scores."""
     items = random.sample(ITEM_IDS, 5)
     return client.recommend(ratings={item: random.randint(1, 5) for item in items})  # noqa: S311
 
@@ -109,7 +109,7 @@ def _crashes(context: DrillContext) -> Iterator[str]:
 
 @contextmanager
 def _files_limited(context: DrillContext) -> Iterator[str]:
-    """Lowers the limit of files, and opens connections until little of it is left."""
+    """Lowers the limit of open files, and opens connections until it is nearly reached."""
     process = context.system.servers[GATEWAY].process.pid
     used = len(os.listdir(f"/proc/{process}/fd"))
     before = resource.prlimit(process, resource.RLIMIT_NOFILE)
@@ -119,7 +119,7 @@ def _files_limited(context: DrillContext) -> Iterator[str]:
         with ExitStack() as stack:
             for _ in range(int(_FILES * _FILES_USED) - used):
                 stack.enter_context(socket.create_connection((host, int(port))))
-            yield f"{_FILES} files are allowed"
+            yield f"limit of {_FILES} open files"
     finally:
         resource.prlimit(process, resource.RLIMIT_NOFILE, before)
 
@@ -144,14 +144,14 @@ def _small_gateway(context: DrillContext) -> Iterator[None]:
 
 @contextmanager
 def _flooded(context: DrillContext) -> Iterator[str]:
-    """Calls from many threads at once, far more than the gateway admits."""
+    """Calls from many threads concurrently, far more than the gateway admits."""
     with _small_gateway(context), context.calling(_FLOOD_THREADS, _visitor):
         yield ""
 
 
 @contextmanager
 def _starved(context: DrillContext) -> Iterator[str]:
-    """The backends get too little CPU for what they are asked."""
+    """Gives the backends too little CPU for their load."""
     with (
         _small_gateway(context),
         context.starved(CF, _RUNS_S, _STOPS_S),
@@ -168,7 +168,7 @@ def _damaged(context: DrillContext) -> Iterator[str]:
 
 
 def _negate(folder: Path) -> None:
-    """Lets a release predict the opposite."""
+    """Negates the weights of a release's rating blend, so that it predicts the opposite."""
     rows = json.loads((folder / ENSEMBLE).read_text())
     for row in rows:
         weights = row["rating"]["weights"]
@@ -179,12 +179,12 @@ def _negate(folder: Path) -> None:
 
 @contextmanager
 def _held_back(context: DrillContext) -> Iterator[str]:
-    """The gate refuses a release; it allows the next one."""
-    said = context.refusal(context.publish(_negate))
+    """Publishes a release that the gate refuses, and at the end one that it promotes."""
+    output = context.refusal(context.publish(_negate))
     try:
-        yield said
+        yield output
     finally:
-        context.ask_gate(context.publish())
+        context.promote_with_gate(context.publish())
 
 
 @contextmanager
@@ -196,7 +196,7 @@ def _bad_release(context: DrillContext) -> Iterator[str]:
 
 @contextmanager
 def _broken_feed(context: DrillContext) -> Iterator[str]:
-    """Nearly all ratings are the lowest; what was trained on them is forced past the gate."""
+    """Promotes a release trained on ratings that are nearly all the lowest, past the gate."""
 
     def lowest(lines: list[str]) -> list[str]:
         rows = [line.split(",") for line in lines]
@@ -206,9 +206,9 @@ def _broken_feed(context: DrillContext) -> Iterator[str]:
         ]
 
     bad = context.train(lowest)
-    said = context.refusal(bad)
+    output = context.refusal(bad)
     with context.forced(bad):
-        yield said
+        yield output
 
 
 @contextmanager
@@ -219,7 +219,7 @@ def _old_release(context: DrillContext) -> Iterator[str]:
 
 @contextmanager
 def _stale_volume(context: DrillContext) -> Iterator[str]:
-    """A second gateway sees the store as it was before a promotion."""
+    """Runs a second gateway that sees the store as it was before a promotion."""
     stale = context.system.workspace.folder / "stale-store"
     shutil.copytree(context.system.workspace.volume("/store"), stale)
     with context.second_gateway(stale), context.forced(context.publish()):
@@ -228,7 +228,7 @@ def _stale_volume(context: DrillContext) -> Iterator[str]:
 
 @contextmanager
 def _store_away(context: DrillContext) -> Iterator[str]:
-    """Takes the volume of the store away."""
+    """Removes the store's volume."""
     root = context.system.workspace.volume("/store")
     hidden = root.with_name("store-away")
     root.rename(hidden)
@@ -246,7 +246,7 @@ def _filtered(context: DrillContext) -> Iterator[str]:
 
 @contextmanager
 def _nobody_known(context: DrillContext) -> Iterator[str]:
-    """Callers lose the ids of their users, so that everybody gets the most popular items."""
+    """Calls without known user ids, so that all users get the most popular items."""
     with (
         context.load.paused(),
         context.calling(2, lambda client: client.recommend("nobody", page_size=1)),
@@ -256,9 +256,9 @@ def _nobody_known(context: DrillContext) -> Iterator[str]:
 
 @contextmanager
 def _full_volume(context: DrillContext) -> Iterator[str]:
-    """Fills the volume of the feedback log, while users go on giving feedback."""
+    """Fills the volume of the feedback log while users keep giving feedback."""
     if not context.can_fill:
-        raise CannotCauseError("no volume can be mounted here")
+        raise UnsupportedFaultError("mounting a volume is not permitted")
     filler = context.system.feedback / "filler"
     with filler.open("wb", buffering=0) as stream:
         while True:
@@ -276,10 +276,10 @@ def _full_volume(context: DrillContext) -> Iterator[str]:
 
 @contextmanager
 def _database_down(context: DrillContext) -> Iterator[str]:
-    """The feedback log is in PostgreSQL, which ends."""
+    """Moves the feedback log to PostgreSQL, and kills the database."""
     found = programs()
     if found is None:
-        raise CannotCauseError("PostgreSQL is not available")
+        raise UnsupportedFaultError("PostgreSQL is not available")
     database = PostgreSQL(found)
     try:
         context.restart(GATEWAY, {"MARQUEE_FEEDBACK": database.new_database()})
@@ -302,7 +302,7 @@ def _until_caught_up(context: DrillContext) -> None:
 
 @contextmanager
 def _much_feedback(context: DrillContext) -> Iterator[str]:
-    """More users give feedback than the gateway has memory for."""
+    """Records feedback of more users than the gateway has memory for."""
     context.restart(GATEWAY, {"MARQUEE_GATEWAY_FEEDBACK_MEMORY_MIB": "1"})
     users = [f"new-{number}" for number in range(_MANY_USERS)]
     events = [FeedbackEvent(user_id=user, item_id=ITEM_IDS[0], stars=4.0) for user in users]
@@ -310,7 +310,7 @@ def _much_feedback(context: DrillContext) -> Iterator[str]:
         for start in range(0, _MANY_USERS, _USERS_IN_A_CALL):
             client.feedback.record(events[start : start + _USERS_IN_A_CALL])
     try:
-        yield f"{_MANY_USERS:,} users within 1 MiB"
+        yield f"{_MANY_USERS:,} users in 1 MiB"
     finally:
         context.restart(GATEWAY)
 
@@ -332,12 +332,12 @@ FAULTS = (
         _frozen(INFERENCE),
     ),
     Fault("the gateway is frozen", ("MarqueeServerDown",), _frozen(GATEWAY)),
-    Fault("the inference service crashes again and again", ("MarqueeServerRestarts",), _crashes),
-    Fault("the gateway may open few files", ("MarqueeFilesRunOut",), _files_limited),
+    Fault("the inference service crashes repeatedly", ("MarqueeServerRestarts",), _crashes),
+    Fault("the gateway's limit of open files is low", ("MarqueeFilesRunOut",), _files_limited),
     Fault("certificates are not renewed", ("MarqueeCertificateExpires",), _certificates_expire),
     Fault("the gateway is flooded", ("MarqueeOverloaded",), _flooded),
     Fault(
-        "the backends get too little CPU under load",
+        "the backends are short of CPU under load",
         (
             "MarqueeQueueFills",
             "MarqueeCallsNearLimit",
@@ -352,30 +352,30 @@ FAULTS = (
         _damaged,
     ),
     Fault(
-        "the gate refuses a release that predicts the opposite",
+        "the gate refuses a release with negated predictions",
         ("MarqueeReleaseHeldBack",),
         _held_back,
     ),
     Fault(
-        "such a release is forced past the gate",
+        "a release with negated predictions is promoted past the gate",
         ("MarqueeReleaseRefused",),
         _bad_release,
     ),
     Fault(
-        "a release of a broken feed is forced past the gate",
+        "a release trained on a broken feed is promoted past the gate",
         ("MarqueePredictionsCollapse",),
         _broken_feed,
     ),
     Fault("the release in service is four days old", ("MarqueeReleaseOld",), _old_release),
     Fault("a gateway reads a stale volume", ("MarqueeReleasesDiffer",), _stale_volume),
-    Fault("the store is taken away", ("MarqueeStoreUnreachable",), _store_away),
-    Fault("callers' filters leave nothing", ("MarqueeAnswersEmpty",), _filtered),
-    Fault("callers lose the ids of users", ("MarqueeOnlyPopularItems",), _nobody_known),
+    Fault("the store's volume is removed", ("MarqueeStoreUnreachable",), _store_away),
+    Fault("callers' filters exclude all items", ("MarqueeAnswersEmpty",), _filtered),
+    Fault("callers lose their user ids", ("MarqueeOnlyPopularItems",), _nobody_known),
     Fault(
         "the volume of the feedback log is full",
         ("MarqueeErrorBudgetBurns", "MarqueeErrorBudgetBurnsSlowly"),
         _full_volume,
     ),
-    Fault("the database of the feedback log ends", ("MarqueeFeedbackLags",), _database_down),
-    Fault("more feedback than fits into memory", ("MarqueeFeedbackEvicted",), _much_feedback),
+    Fault("the feedback database is down", ("MarqueeFeedbackLags",), _database_down),
+    Fault("more feedback than fits in memory", ("MarqueeFeedbackEvicted",), _much_feedback),
 )

@@ -1,4 +1,4 @@
-"""The system of the manifests on this machine, under light load of every kind of call."""
+"""Runs the production overlay on this machine, under light load with every kind of call."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class ProductionSystem:
     """The running system.
 
     Attributes:
-        workspace: Where it runs.
-        feedback: The folder of the feedback log.
+        workspace: Its folders and ports on this machine.
+        feedback: Folder of the feedback log.
         objects: The rendered manifests.
         servers: The server of each service.
         address: The gateway's address.
@@ -64,7 +64,7 @@ class ProductionSystem:
         return {service: self.workspace.port(service, METRICS_PORT) for service in SERVICES}
 
     def client(self, timeout: float = _TIMEOUT_S) -> Client:
-        """A client of the gateway."""
+        """Returns a client for the gateway."""
         return Client(self.address, tls=self.secrets.caller, timeout=timeout)
 
 
@@ -78,8 +78,8 @@ def running_production(
 
     Args:
         folder: Folder for volumes and logs.
-        on_step: Called with each step that has passed.
-        extra: Further variables of services, by name.
+        on_step: Called with the service and each step that has passed.
+        extra: Additional environment variables, by service.
     """
     objects = render_with("production", ("mtls",), folder / "rendered")
     workspace = Workspace(folder)
@@ -103,7 +103,7 @@ def running_production(
 
 @contextmanager
 def damaged_release(system: ProductionSystem) -> Iterator[None]:
-    """Publishes a copy of the release with a damaged file, and points production at it."""
+    """Points production at a copy of the release with damaged arrays until the context ends."""
     root = system.workspace.volume("/store")
     pointer = root / "production"
     before = pointer.read_bytes()
@@ -126,16 +126,16 @@ def damaged_release(system: ProductionSystem) -> Iterator[None]:
 
 
 def end_on_sigterm() -> None:
-    """Makes SIGTERM end this process as an error does, so that what it started is stopped."""
+    """Makes SIGTERM raise SystemExit, so that the processes this one started are stopped."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
 class Load:
-    """Calls of every kind, in a thread, until `stop`; a context manager.
+    """A thread that makes every kind of call until `stop`; a context manager.
 
     Attributes:
         calls: Number of calls that were answered.
-        failures: Number of calls that failed, by their message.
+        failures: Number of failed calls by error message.
     """
 
     def __init__(self, system: ProductionSystem, pause: float = _PAUSE_S) -> None:
@@ -143,31 +143,31 @@ class Load:
 
         Args:
             system: The system to call.
-            pause: Seconds between two calls.
+            pause: Seconds between two rounds of calls.
         """
         self.calls = 0
         self.failures: Counter[str] = Counter()
         self._system, self._pause = system, pause
         self._random = random.Random(0)  # noqa: S311 - load, not secrets
         self._stop = threading.Event()
-        self._going = threading.Event()
-        self._going.set()
+        self._running = threading.Event()
+        self._running.set()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Makes no calls within the context."""
-        self._going.clear()
+        """Pauses the calls until the context ends."""
+        self._running.clear()
         try:
             yield
         finally:
-            self._going.set()
+            self._running.set()
 
     def stop(self) -> None:
         """Stops the calls."""
         self._stop.set()
-        self._going.set()
+        self._running.set()
         self._thread.join()
 
     def __enter__(self) -> Load:
@@ -179,7 +179,7 @@ class Load:
     def _run(self) -> None:
         with self._system.client() as client:
             while not self._stop.wait(self._pause):
-                self._going.wait()
+                self._running.wait()
                 for call in self._calls(client):
                     if self._stop.is_set():
                         return
@@ -190,7 +190,7 @@ class Load:
                         self.failures[str(error)] += 1
 
     def _calls(self, client: Client) -> list[Callable[[], object]]:
-        """One call of each kind."""
+        """Returns one call of each kind, for random users and items."""
         user = self._random.choice(USER_IDS)
         known = self._random.choice(USER_IDS[:20])
         item = self._random.choice(ITEM_IDS)

@@ -1,4 +1,4 @@
-"""The manifests' commands run as processes, answer with mutual TLS, and are observed."""
+"""The manifests' commands run as processes, answer over mutual TLS, and can be monitored."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Passed = list[tuple[str, str]]
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ProductionSystem, Passed]]:
-    """The overlay `production` with mutual TLS, and the steps that it passed so far."""
+    """The overlay `production` with mutual TLS, and the steps that it has passed so far."""
     passed: Passed = []
 
     def on_step(service: str, step: Step) -> None:
@@ -49,14 +49,14 @@ def test_production_with_mutual_tls_answers(started: tuple[ProductionSystem, Pas
 
 
 def test_every_query_has_data(started: tuple[ProductionSystem, Passed], tmp_path: Path) -> None:
-    """No panel stays empty under load, and no alert waits for a series that nothing exposes."""
+    """No panel stays empty under load, and every series that an alert reads is exposed."""
     if program("prometheus") is None:
         pytest.skip("needs Prometheus (Debian's package `prometheus`)")
     system, _ = started
     with (
         Prometheus(tmp_path, system.metrics_ports, rules()) as prometheus,
         Load(system),
-        # Some series exist only once a release has been refused.
+        # Some series exist only after a release has been refused.
         damaged_release(system),
     ):
         assert queries_without_data(prometheus) == []
