@@ -1,15 +1,16 @@
-"""A living system for the faults: gateways with a log, and users who read and record."""
+"""The system under test for feedback faults: gateways with a feedback log, and their users."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import marquee
+from faults.callers import CALL_TIMEOUT_S
 from marquee import FeedbackEvent
 from marquee_core.experiments.experiment import Arm, Experiment
 from marquee_core.experiments.store import ExperimentStore
@@ -21,20 +22,17 @@ from marquee_services.processes import ServiceProcess
 from toy.experiments import toy_experiment
 from toy.release import ITEMS, publish_toy
 
-# Limits end a run that hangs. A heavily loaded machine must not reach them.
-WAIT_S = 120.0
-CALL_TIMEOUT_S = 20.0
-_POLL_S = 0.02
+_RETRY_S = 0.02
 
 
-class Setting:
-    """A release that needs no backend, in a store of its own, and gateways with a log."""
+class FeedbackSystem:
+    """A private store with a release that needs no backends, and gateways with a feedback log."""
 
     def __init__(self, url: str, folder: Path) -> None:
         """Publishes the release.
 
         Args:
-            url: The feedback log.
+            url: URL of the feedback log.
             folder: An empty folder.
         """
         self.url = url
@@ -45,7 +43,7 @@ class Setting:
         self._running: list[ServiceProcess] = []
 
     def gateway(self, listen: str = "127.0.0.1:0") -> ServiceProcess:
-        """Starts a gateway."""
+        """Starts a gateway, and returns its process."""
         options = {
             "store": self.store.url,
             "cache-dir": str(self.folder / "cache"),
@@ -58,7 +56,7 @@ class Setting:
         return self._running[-1]
 
     def experiment(self) -> Experiment:
-        """Starts an experiment of the release against popularity."""
+        """Starts an experiment that compares the release with popularity, and returns it."""
         arms = (
             Arm("control", self.release_id, 50.0),
             Arm("popular", self.release_id, 50.0, {"popularity": 1.0}),
@@ -68,7 +66,7 @@ class Setting:
         return experiment
 
     def events(self) -> Counter[tuple[str, str]]:
-        """How often the log holds each event, by user and key."""
+        """Counts the events in the log by user id and event id."""
         with EventLog(self.url, CALL_TIMEOUT_S) as log:
             return Counter(
                 (entry.event.user_id, entry.event.event_id)
@@ -83,42 +81,30 @@ class Setting:
 
 
 @contextmanager
-def setting(url: str, folder: Path) -> Iterator[Setting]:
-    """A setting whose gateways are killed at the end."""
-    made = Setting(url, folder)
+def running_feedback_system(url: str, folder: Path) -> Iterator[FeedbackSystem]:
+    """Yields a system, and kills its gateways at the end."""
+    system = FeedbackSystem(url, folder)
     try:
-        yield made
+        yield system
     finally:
-        made.stop()
+        system.stop()
 
 
 def client_of(gateway: ServiceProcess) -> marquee.Client:
-    """A client of a gateway."""
+    """Returns a client for a gateway."""
     return marquee.Client(gateway.address, timeout=CALL_TIMEOUT_S, health_check=False)
 
 
-def until(condition: Callable[[], bool], what: str) -> None:
-    """Waits until a condition holds.
-
-    Raises:
-        AssertionError: It did not hold in time.
-    """
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen within {WAIT_S:.0f} s"
-        time.sleep(_POLL_S)
-
-
 class Load:
-    """A reader and a writer, each in a thread of its own.
+    """Two threads: one gets recommendations, the other records feedback.
 
     Attributes:
-        lists: Number of lists.
-        failed: Number of calls for a list that failed.
+        lists: Number of lists returned.
+        failed: Number of failed calls for a list.
         recorded: Number of acknowledged events.
-        unavailable: Number of records that were refused as UNAVAILABLE, and repeated.
-        other: Number of records that failed otherwise.
-        acknowledged: The user and the key of each acknowledged event.
+        unavailable: Number of records that were refused as UNAVAILABLE and retried.
+        other: Number of records that failed with another error.
+        acknowledged: User id and event id of each acknowledged event.
         error: The last unexpected error.
     """
 
@@ -132,12 +118,12 @@ class Load:
         self.error = ""
 
     def start(self) -> None:
-        """Starts both."""
+        """Starts both threads."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Ends both, and waits for them."""
+        """Stops both threads, and waits for them."""
         self._stopped.set()
         for thread in self._threads:
             thread.join()
@@ -162,13 +148,13 @@ class Load:
                 number += 1
                 user, item = f"w{number % 50}", f"i{number % ITEMS}"
                 events = [FeedbackEvent(user_id=user, item_id=item, stars=4.0)]
-                # Repeated until it is acknowledged, as the protocol says.
+                # Retried until it is acknowledged, as the API documents.
                 while not self._stopped.is_set():
                     try:
                         client.feedback.record(events)
                     except marquee.Unavailable:
                         self.unavailable += 1
-                        time.sleep(_POLL_S)
+                        time.sleep(_RETRY_S)
                         continue
                     except marquee.MarqueeError as error:
                         self.other, self.error = self.other + 1, repr(error)
@@ -179,13 +165,13 @@ class Load:
 
 
 def feedback_of(client: marquee.Client) -> marquee.FeedbackStatus:
-    """How far the gateway has read the log."""
-    found = client.status().feedback
-    assert found is not None
-    return found
+    """Returns the feedback part of the gateway's status."""
+    status = client.status().feedback
+    assert status is not None
+    return status
 
 
 def pending_lists(client: marquee.Client) -> int:
-    """Lists that the gateway has not written to the log."""
+    """Returns the number of lists that the gateway has not yet written to the log."""
     experiment = client.status().experiment
     return 0 if experiment is None else experiment.pending_list_count

@@ -1,4 +1,4 @@
-"""Rows of the tables of faults: what happened, what the users' calls came to, and the verdict."""
+"""The tables that fault runs print: how users' calls ended, what happened, and a verdict."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from marquee.cli.table import render
 
 @dataclass
 class Calls:
-    """What users' calls came to while something was wrong.
+    """How users' calls ended during a fault.
 
     Attributes:
-        latencies_s: Seconds that each answer took.
+        latencies_s: Latency of each answer in seconds.
         failed: Number of calls that ended with an error.
-        degraded: Number of answers that were degraded.
-        shed: Number of calls that the server refused because of its load, with a reason.
+        degraded: Number of degraded answers.
+        shed: Number of calls that a server refused because it was overloaded.
         error: The last error.
     """
 
@@ -30,7 +30,7 @@ class Calls:
     error: str = ""
 
     def plus(self, other: Calls) -> Calls:
-        """These calls and others together."""
+        """Returns the sum of these calls and others."""
         return Calls(
             self.latencies_s + other.latencies_s,
             self.failed + other.failed,
@@ -45,51 +45,51 @@ class Calls:
         return len(self.latencies_s) + self.failed + self.shed
 
     def percentile_ms(self, q: float) -> float:
-        """A percentile of the answers' latency in milliseconds; NaN without answers."""
+        """Returns a percentile of the answers' latency in milliseconds; NaN without answers."""
         return 1e3 * float(np.percentile(self.latencies_s, q)) if self.latencies_s else float("nan")
 
 
 @dataclass
 class Row:
-    """A fault, and what came of it.
+    """A fault and its outcome.
 
     Attributes:
-        fault: The fault.
-        happened: What happened, in words.
-        wrong: What should not have happened; empty if the fault was survived.
-        calls: What the users' calls came to; None if none were made.
+        fault: Name of the fault.
+        details: What happened, as text.
+        problems: Why the fault was not survived; empty if it was.
+        calls: How the users' calls ended; None if there were none.
         recovery_s: Seconds from the end of the fault until every call was answered in full again;
             None if that was not measured.
     """
 
     fault: str
-    happened: str = ""
-    wrong: list[str] = field(default_factory=list)
+    details: str = ""
+    problems: list[str] = field(default_factory=list)
     calls: Calls | None = None
     recovery_s: float | None = None
 
     def check(self, holds: bool, otherwise: str) -> None:
-        """Notes what is wrong unless a condition holds."""
+        """Adds a problem unless a condition holds."""
         if not holds:
-            self.wrong.append(otherwise)
+            self.problems.append(otherwise)
 
 
 def report(rows: Sequence[Row]) -> int:
-    """Prints the table and, below it, what happened; returns the exit status.
+    """Prints the table and, below it, the details of each row.
 
     Args:
         rows: The rows.
 
     Returns:
-        0 if every fault was survived, else 1.
+        The exit status: 0 if every fault was survived, else 1.
     """
     header = ["fault", "calls", "failed", "degraded", "p50 ms", "p99 ms", "recovery s", "verdict"]
-    table = [[row.fault, *_figures(row), "; ".join(row.wrong) or "survived"] for row in rows]
+    table = [[row.fault, *_figures(row), "; ".join(row.problems) or "survived"] for row in rows]
     sys.stdout.write(render(header, table, "lrrrrrrl") + "\n\n")
     for row in rows:
-        sys.stdout.write(f"{row.fault}: {row.happened}\n")
+        sys.stdout.write(f"{row.fault}: {row.details}\n")
     sys.stdout.flush()
-    return int(any(row.wrong for row in rows))
+    return int(any(row.problems for row in rows))
 
 
 def _figures(row: Row) -> list[str]:

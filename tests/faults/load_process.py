@@ -1,8 +1,8 @@
-"""The load generator's process: reads one plan from stdin, and writes the result to stdout.
+"""The load generator's process: reads a plan from stdin, and writes the result to stdout.
 
-It has a process of its own so that it does not wait for the driver, and a session of its own: on
-Linux each session gets an equal share of the processor (autogroup), so under overload the generator
-neither starves nor takes from each server more than one server takes from another.
+It runs as a separate process, so the driver does not delay it, and in a separate session: on Linux
+each session gets an equal share of the CPU (autogroup), so under overload the generator neither
+starves nor takes more CPU than each server does.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from bench.worker import count_answers
 
 @dataclass(frozen=True)
 class Result:
-    """How the calls of a load ended.
+    """The result of a load.
 
     Attributes:
-        begun: The number of calls.
-        full_per_s: Answers a second that came in time and are not degraded.
-        degraded: The number of degraded answers.
+        begun: Number of calls.
+        full_per_s: Answers per second that arrived in time and are not degraded.
+        degraded: Number of degraded answers.
         p50_ms: Median latency of the answers in ms.
         p99_ms: 99th percentile of that latency in ms.
-        errors: The number of other calls by gRPC status number or description.
+        errors: Number of failed calls by gRPC status number or description.
         refused_p99_ms: 99th percentile of the latency of RESOURCE_EXHAUSTED, in ms.
-        behind_ms: The longest time by which a call began too late, in ms.
+        behind_ms: Longest delay between the due time and the start of a call, in ms.
     """
 
     begun: int
@@ -52,12 +52,12 @@ class Result:
 
 
 def run_load(plan: OpenPlan | LoadPlan, messages: Sequence[bytes], folder: Path) -> Result:
-    """Runs a load in a process of its own.
+    """Runs a load in a separate process.
 
     Args:
-        plan: The load, with a fixed rate or with a fixed number of calls in flight.
-        messages: Serialised Recommend requests, which are sent in turn.
-        folder: Folder for the file that hands them over.
+        plan: The load: at a fixed rate, or with a fixed number of calls in flight.
+        messages: Serialised Recommend requests, sent in turn.
+        folder: Folder for the file that passes the requests to the process.
 
     Raises:
         CalledProcessError: The process failed.
@@ -67,7 +67,7 @@ def run_load(plan: OpenPlan | LoadPlan, messages: Sequence[bytes], folder: Path)
     kind = "open" if isinstance(plan, OpenPlan) else "closed"
     request = {"kind": kind, "plan": asdict(plan), "messages": str(file)}
     answer = subprocess.run(
-        [sys.executable, "-m", "faults.open_load"],
+        [sys.executable, "-m", "faults.load_process"],
         input=json.dumps(request),
         capture_output=True,
         text=True,

@@ -21,7 +21,7 @@ _DNS_PORT = 53
 _PEERS = {"Ingress": ("ingress", "from"), "Egress": ("egress", "to")}
 
 
-def check_reach(objects: list[Object]) -> list[Finding]:
+def check_reachability(objects: list[Object]) -> list[Finding]:
     """Connections that the processes need and that nothing listens for, or a policy forbids."""
     findings = [Finding(w.where, what) for w in workloads(objects) for what in _out(objects, w)]
     for backend in (CF, INFERENCE):

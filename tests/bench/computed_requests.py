@@ -22,7 +22,7 @@ _FRESH_RATINGS = 3
 _LIKE = 4.0
 
 
-def halved_users(
+def held_out_visitors(
     store: ReleaseStore, manifest: Manifest, count: int, seed: int
 ) -> list[tuple[pb.RecommendRequest, frozenset[str]]]:
     """Visitors with half of a user's ratings each, and what the user likes in the other half.

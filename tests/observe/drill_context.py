@@ -1,4 +1,4 @@
-"""What faults need: the running system, its callers, and releases and servers beside its own."""
+"""Helpers for the faults of the drill: extra callers, servers and releases."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from pathlib import Path
 
 from deploy_check.objects import workloads
 from deploy_check.processes import (
-    Place,
     Server,
+    Workspace,
     arguments_of,
     await_probe,
     container_of,
@@ -31,7 +31,7 @@ from marquee_core.release.manifest import hash_folder, new_release_id
 from marquee_core.release.verdict import Decision
 from marquee_core.service_names import GATEWAY
 from marquee_services.promotion import EXIT_CODES, newest_release
-from observe.demo import Demo, Load
+from observe.production import Load, ProductionSystem
 from observe.prometheus import Prometheus
 
 _NOT_PROMOTED = (EXIT_CODES[Decision.REFUSE], EXIT_CODES[Decision.ASK])
@@ -39,28 +39,28 @@ _REFUSED_PAUSE_S = 0.01
 
 
 @dataclass(frozen=True)
-class Scene:
-    """Where a fault happens.
+class DrillContext:
+    """The running system that faults act on, with helpers to cause them.
 
     Attributes:
-        demo: The running system.
-        load: Light load on it.
+        system: The running system.
+        load: The light load on the system.
         servers: The Prometheus servers that scrape it.
         can_fill: Whether the volume of the feedback log is small enough to be filled.
     """
 
-    demo: Demo
+    system: ProductionSystem
     load: Load
     servers: tuple[Prometheus, ...]
     can_fill: bool
 
     @contextmanager
     def calling(self, threads: int, call: Callable[[Client], object]) -> Iterator[None]:
-        """Calls from threads, each with a client of its own; what is refused is tried again."""
+        """Repeats a call from several threads, each with its own client, ignoring errors."""
         stop = threading.Event()
 
         def run() -> None:
-            with self.demo.client() as client:
+            with self.system.client() as client:
                 while not stop.is_set():
                     try:
                         call(client)
@@ -79,9 +79,15 @@ class Scene:
 
     @contextmanager
     def starved(self, service: str, runs: float, stops: float) -> Iterator[None]:
-        """Lets a server run for some seconds at a time only, as a limit of CPU does."""
+        """Alternately suspends and resumes a server, which has the effect of a CPU limit.
+
+        Args:
+            service: The service.
+            runs: Seconds for which the server runs at a time.
+            stops: Seconds for which it is suspended at a time.
+        """
         ended = threading.Event()
-        process = self.demo.servers[service].process
+        process = self.system.servers[service].process
 
         def run() -> None:
             while not ended.is_set():
@@ -99,28 +105,28 @@ class Scene:
             thread.join()
 
     def restart(self, service: str, extra: Mapping[str, str] | None = None) -> None:
-        """Kills a server, starts it with further variables, and waits until it is ready."""
-        server = self.demo.servers[service]
+        """Kills a server, starts it with additional variables, and waits until it is ready."""
+        server = self.system.servers[service]
         server.kill()
         server.start(extra)
-        await_probe(self.demo.place, server, self._container(service), "readinessProbe")
+        await_probe(self.system.workspace, server, self._container(service), "readinessProbe")
 
     @contextmanager
     def second_gateway(self, store: Path) -> Iterator[None]:
-        """Runs a further gateway, which reads another folder as its store, and scrapes it."""
-        place = self.demo.place
-        others = {key: port for key, port in place.ports.items() if key[0] != GATEWAY}
-        beside = Place(place.folder, others)
+        """Runs and scrapes a second gateway, whose store is another folder."""
+        workspace = self.system.workspace
+        others = {key: port for key, port in workspace.ports.items() if key[0] != GATEWAY}
+        second = Workspace(workspace.folder, others)
         container = self._container(GATEWAY)
-        environment = environment_of(beside, GATEWAY, container)
+        environment = environment_of(second, GATEWAY, container)
         environment["MARQUEE_STORE"] = str(store)
-        log = place.folder / "logs" / "second-gateway.log"
+        log = workspace.folder / "logs" / "second-gateway.log"
         server = Server(GATEWAY, arguments_of(container), environment, log)
-        targets = [*self.demo.metrics_ports.items()]
+        targets = [*self.system.metrics_ports.items()]
         try:
-            await_probe(beside, server, container, "readinessProbe")
+            await_probe(second, server, container, "readinessProbe")
             for prometheus in self.servers:
-                prometheus.scrape([*targets, (GATEWAY, beside.port(GATEWAY, METRICS_PORT))])
+                prometheus.scrape([*targets, (GATEWAY, second.port(GATEWAY, METRICS_PORT))])
             yield
         finally:
             for prometheus in self.servers:
@@ -130,13 +136,13 @@ class Scene:
     def publish(
         self, change: Callable[[Path], None] = lambda _: None, age: timedelta = timedelta(0)
     ) -> str:
-        """Publishes a copy of the release in production; returns its id.
+        """Publishes a copy of the release in production, and returns its id.
 
         Args:
-            change: Changes files in its folder; the manifest has their new digests.
-            age: How long ago it says that it was published.
+            change: Changes files in the copy; their digests in the manifest are updated.
+            age: Age of the copy according to its manifest.
         """
-        store, made = self.demo.store, self.demo.place.folder / "made"
+        store, made = self.system.store, self.system.workspace.folder / "made"
         manifest = store.manifest(self.production())
         shutil.copytree(store.storage.path("releases", manifest.release_id), made)
         change(made)
@@ -154,68 +160,75 @@ class Scene:
         return changed.release_id
 
     def train(self, change: Callable[[list[str]], list[str]]) -> str:
-        """Trains as the CronJob does on other ratings, and publishes; returns the release's id.
+        """Trains on changed ratings as the CronJob does, and returns the id of the release.
 
         Args:
-            change: Makes the lines of these from the lines of the claim's, without the header.
+            change: Changes the lines of the claim's ratings file, without the header.
         """
-        claim, other = self.demo.place.volume("/ratings"), self.demo.place.folder / "other-ratings"
+        claim, other = (
+            self.system.workspace.volume("/ratings"),
+            self.system.workspace.folder / "other-ratings",
+        )
         shutil.copytree(claim, other, dirs_exist_ok=True)
         header, *lines = (claim / "ratings.csv").read_text().splitlines()
         (other / "ratings.csv").write_text("\n".join([header, *change(lines), ""]))
-        job = next(w for w in workloads(self.demo.objects) if w.kind == "CronJob")
+        job = next(w for w in workloads(self.system.objects) if w.kind == "CronJob")
         extra = {**QUICK, "MARQUEE_TRAIN_DATA": str(other)}
-        run_to_end(self.demo.place, container_of(job, "train"), extra)
-        return newest_release(self.demo.store)
+        run_to_end(self.system.workspace, container_of(job, "train"), extra)
+        return newest_release(self.system.store)
 
     def production(self) -> str:
-        """The id of the release in production."""
-        found = self.demo.store.production()
+        """Returns the id of the release in production."""
+        found = self.system.store.production()
         if found is None:
             raise RuntimeError("no release is in production")
         return found.release_id
 
     @contextmanager
     def forced(self, release_id: str) -> Iterator[None]:
-        """Promotes a release without asking the gate, and promotes the one before at the end."""
+        """Promotes a release without the gate, and the previous one when the context ends."""
         before = self.production()
-        self.demo.store.promote(release_id, forced=True)
+        self.system.store.promote(release_id, forced=True)
         try:
             yield
         finally:
-            self.demo.store.promote(before, forced=True)
+            self.system.store.promote(before, forced=True)
 
     def refusal(self, release_id: str) -> str:
-        """What the gate finds against a release when it is asked to promote it.
+        """Returns why the gate refuses to promote a release.
 
         Raises:
-            RuntimeError: It promotes the release, or fails.
+            RuntimeError: The gate promoted the release, or failed.
         """
         begun = time.monotonic()
-        said = self.ask_gate(release_id, _NOT_PROMOTED)
-        findings = [line.strip() for line in said.splitlines() if line.startswith("  ")]
+        output = self.promote_with_gate(release_id, _NOT_PROMOTED)
+        findings = [line.strip() for line in output.splitlines() if line.startswith("  ")]
         against = [line for line in findings if not line.startswith(Decision.PROMOTE)]
         return f"the gate took {time.monotonic() - begun:.1f} s: {'; '.join(against)}"
 
-    def ask_gate(self, release_id: str, expected: tuple[int, ...] = (0,)) -> str:
-        """Asks the gate to promote a release; returns what it says.
+    def promote_with_gate(self, release_id: str, expected: tuple[int, ...] = (0,)) -> str:
+        """Promotes a release if it passes the gate, and returns the output of the command.
+
+        Args:
+            release_id: The release.
+            expected: The exit statuses that are not an error.
 
         Raises:
-            RuntimeError: The command ends with another status than expected.
+            RuntimeError: The command exited with another status.
         """
-        asked = subprocess.run(
+        ended = subprocess.run(
             [
                 *(sys.executable, "-m", "marquee.cli", "releases"),
-                *("--store", self.demo.store.url, "promote", release_id),
+                *("--store", self.system.store.url, "promote", release_id),
             ],
             capture_output=True,
             text=True,
         )
-        said = asked.stdout + asked.stderr
-        if asked.returncode not in expected:
-            raise RuntimeError(f"the gate ended with {asked.returncode}: {said}")
-        return said
+        output = ended.stdout + ended.stderr
+        if ended.returncode not in expected:
+            raise RuntimeError(f"the gate exited with status {ended.returncode}: {output}")
+        return output
 
     def _container(self, service: str) -> dict[str, object]:
-        workload = next(w for w in workloads(self.demo.objects) if w.name == f"marquee-{service}")
+        workload = next(w for w in workloads(self.system.objects) if w.name == f"marquee-{service}")
         return container_of(workload)

@@ -1,4 +1,4 @@
-"""The system of the manifests on this machine, under light load of every kind of call."""
+"""Runs the production overlay on this machine, under light load with every kind of call."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy_check.objects import Object
-from deploy_check.processes import Place, Server, Step, running_servers
+from deploy_check.processes import Server, Step, Workspace, running_servers
 from deploy_check.render import render_with
 from deploy_check.secrets import Secrets
 from deploy_check.system import (
@@ -34,19 +34,19 @@ _TIMEOUT_S = 5.0
 
 
 @dataclass
-class Demo:
+class ProductionSystem:
     """The running system.
 
     Attributes:
-        place: Where it runs.
-        feedback: The folder of the feedback log.
+        workspace: Its folders and ports on this machine.
+        feedback: Folder of the feedback log.
         objects: The rendered manifests.
         servers: The server of each service.
         address: The gateway's address.
         secrets: The certificates.
     """
 
-    place: Place
+    workspace: Workspace
     feedback: Path
     objects: list[Object]
     servers: Mapping[str, Server]
@@ -56,58 +56,58 @@ class Demo:
     @property
     def store(self) -> ReleaseStore:
         """The release store."""
-        return ReleaseStore(str(self.place.volume("/store")))
+        return ReleaseStore(str(self.workspace.volume("/store")))
 
     @property
     def metrics_ports(self) -> dict[str, int]:
         """The local port of each service's metrics."""
-        return {service: self.place.port(service, METRICS_PORT) for service in SERVICES}
+        return {service: self.workspace.port(service, METRICS_PORT) for service in SERVICES}
 
     def client(self, timeout: float = _TIMEOUT_S) -> Client:
-        """A client of the gateway."""
+        """Returns a client for the gateway."""
         return Client(self.address, tls=self.secrets.caller, timeout=timeout)
 
 
 @contextmanager
-def running_demo(
+def running_production(
     folder: Path,
     on_step: Callable[[str, Step], None],
     extra: Mapping[str, Mapping[str, str]] | None = None,
-) -> Iterator[Demo]:
+) -> Iterator[ProductionSystem]:
     """Trains as the CronJob does, and runs the overlay `production` with mutual TLS and feedback.
 
     Args:
         folder: Folder for volumes and logs.
-        on_step: Called with each step that has passed.
-        extra: Further variables of services, by name.
+        on_step: Called with the service and each step that has passed.
+        extra: Additional environment variables, by service.
     """
     objects = render_with("production", ("mtls",), folder / "rendered")
-    place = Place(folder)
-    train(objects, place, on_step)
-    secrets = Secrets(objects, place.volume("/tls"))
+    workspace = Workspace(folder)
+    train(objects, workspace, on_step)
+    secrets = Secrets(objects, workspace.volume("/tls"))
     variables = {name: dict(values) for name, values in (extra or {}).items()}
     feedback = folder / "feedback"
     feedback.mkdir(exist_ok=True)
     log = f"sqlite:///{feedback / 'log.sqlite'}"
     gateway = {"MARQUEE_FEEDBACK": log, **variables.get(GATEWAY, {})}
-    with running_servers(objects, place, on_step, {**variables, GATEWAY: gateway}) as servers:
-        yield Demo(
-            place=place,
+    with running_servers(objects, workspace, on_step, {**variables, GATEWAY: gateway}) as servers:
+        yield ProductionSystem(
+            workspace=workspace,
             feedback=feedback,
             objects=objects,
             servers=servers,
-            address=gateway_address(objects, place),
+            address=gateway_address(objects, workspace),
             secrets=secrets,
         )
 
 
 @contextmanager
-def damaged_release(demo: Demo) -> Iterator[None]:
-    """Publishes a copy of the release with a damaged file, and points production at it."""
-    root = demo.place.volume("/store")
+def damaged_release(system: ProductionSystem) -> Iterator[None]:
+    """Points production at a copy of the release with damaged arrays until the context ends."""
+    root = system.workspace.volume("/store")
     pointer = root / "production"
     before = pointer.read_bytes()
-    good = demo.store.production()
+    good = system.store.production()
     if good is None:
         raise RuntimeError("no release is in production")
     bad_id = f"{good.release_id[:-1]}{'0' if good.release_id[-1] != '0' else '1'}"
@@ -126,48 +126,48 @@ def damaged_release(demo: Demo) -> Iterator[None]:
 
 
 def end_on_sigterm() -> None:
-    """Makes SIGTERM end this process as an error does, so that what it started is stopped."""
+    """Makes SIGTERM raise SystemExit, so that the processes this one started are stopped."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
 class Load:
-    """Calls of every kind, in a thread, until `stop`; a context manager.
+    """A thread that makes every kind of call until `stop`; a context manager.
 
     Attributes:
         calls: Number of calls that were answered.
-        failures: Number of calls that failed, by their message.
+        failures: Number of failed calls by error message.
     """
 
-    def __init__(self, demo: Demo, pause: float = _PAUSE_S) -> None:
+    def __init__(self, system: ProductionSystem, pause: float = _PAUSE_S) -> None:
         """Starts the thread.
 
         Args:
-            demo: The system to call.
-            pause: Seconds between two calls.
+            system: The system to call.
+            pause: Seconds between two rounds of calls.
         """
         self.calls = 0
         self.failures: Counter[str] = Counter()
-        self._demo, self._pause = demo, pause
+        self._system, self._pause = system, pause
         self._random = random.Random(0)  # noqa: S311 - load, not secrets
         self._stop = threading.Event()
-        self._going = threading.Event()
-        self._going.set()
+        self._running = threading.Event()
+        self._running.set()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Makes no calls within the context."""
-        self._going.clear()
+        """Pauses the calls until the context ends."""
+        self._running.clear()
         try:
             yield
         finally:
-            self._going.set()
+            self._running.set()
 
     def stop(self) -> None:
         """Stops the calls."""
         self._stop.set()
-        self._going.set()
+        self._running.set()
         self._thread.join()
 
     def __enter__(self) -> Load:
@@ -177,9 +177,9 @@ class Load:
         self.stop()
 
     def _run(self) -> None:
-        with self._demo.client() as client:
+        with self._system.client() as client:
             while not self._stop.wait(self._pause):
-                self._going.wait()
+                self._running.wait()
                 for call in self._calls(client):
                     if self._stop.is_set():
                         return
@@ -190,7 +190,7 @@ class Load:
                         self.failures[str(error)] += 1
 
     def _calls(self, client: Client) -> list[Callable[[], object]]:
-        """One call of each kind."""
+        """Returns one call of each kind, for random users and items."""
         user = self._random.choice(USER_IDS)
         known = self._random.choice(USER_IDS[:20])
         item = self._random.choice(ITEM_IDS)

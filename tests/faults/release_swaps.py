@@ -1,9 +1,9 @@
-"""What callers notice while releases are swapped: three releases in turn, under a steady load.
+"""Measures how release swaps affect callers: releases are promoted in turn under a steady load.
 
-    python -m faults.swaps --store releases-store
+    python -m faults.release_swaps --store releases-store
 
-Compares latencies with those of the same run without swaps. The store must hold at least two
-releases, which are promoted in turn; without one, three small releases are trained.
+Compares latencies with those measured without swaps in the same run. The store must hold at least
+two releases; without `--store`, three small releases are trained.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from functools import partial
 from pathlib import Path
 
 import marquee
+from bench.computed_requests import computed_requests
 from bench.context import RECOMMEND_PATH
 from bench.open_loop import OpenPlan
-from bench.subjects import computed_requests
-from faults.living import until
-from faults.open_load import Result, run_load
-from faults.rows import Row
+from faults.fault_table import Row
+from faults.load_process import Result, run_load
+from faults.waiting import until
 from marquee.cli.table import render
 from marquee_core.release.store import ReleaseStore
 from marquee_services.processes import ServiceGroup
@@ -31,30 +31,36 @@ from marquee_services.processes import ServiceGroup
 _SAMPLE = "sample:users=600,items=800,ratings=40000"
 _MODELS = "ease,item_cf"
 _RATE = 40.0
-# What is wanted: the p99 at most so many times that without swaps.
-_MOST_LATENCY = 1.5
+# Target: p99 relative to the p99 without swaps.
+_MAX_LATENCY = 1.5
 
 
 class Swapper:
-    """Promotes releases in turn; the next one as soon as the last is in service.
+    """A thread that promotes releases in turn, each a second after the previous one is in service.
 
     Attributes:
-        swaps: How many releases came into service.
+        swaps: Number of releases that came into service.
     """
 
     def __init__(self, store: ReleaseStore, releases: list[str], address: str) -> None:
-        """Takes the releases, and the gateway's address."""
+        """Prepares the thread.
+
+        Args:
+            store: The release store.
+            releases: Ids of the releases to promote in turn.
+            address: The gateway's address.
+        """
         self.swaps = 0
         self._store, self._releases, self._address = store, releases, address
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
     def start(self) -> None:
-        """Begins."""
+        """Starts the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends with the swap in progress."""
+        """Stops the thread after the swap in progress."""
         self._stopped.set()
         self._thread.join()
 
@@ -74,8 +80,8 @@ class Swapper:
 
 
 def swapped(store: ReleaseStore, folder: Path, seconds: float) -> Row:
-    """Makes calls at a fixed rate, without swaps and then with them."""
-    row = Row("releases swapped in turn")
+    """Makes calls at a fixed rate, first without swaps and then with them."""
+    row = Row("repeated release swaps")
     production = store.production()
     if production is None:
         raise SystemExit("the store has no release in production")
@@ -101,22 +107,22 @@ def swapped(store: ReleaseStore, folder: Path, seconds: float) -> Row:
             swapper.stop()
     ratio = during.p99_ms / before.p99_ms
     failed = sum(during.errors.values())
-    row.happened = (
+    row.details = (
         f"{swapper.swaps} swaps of {len(releases[:3])} releases: {during.begun:,} calls, {failed} "
         f"failed, {during.degraded} degraded; p50 {before.p50_ms:.0f} → {during.p50_ms:.0f} ms, "
         f"p99 {before.p99_ms:.0f} → {during.p99_ms:.0f} ms ({ratio:.1f} times)"
     )
-    row.check(swapper.swaps >= 2, "hardly any release came into service")
+    row.check(swapper.swaps >= 2, f"only {swapper.swaps} releases came into service")
     row.check(not failed, f"{failed} calls failed: {dict(during.errors)}")
     row.check(not during.degraded, f"{during.degraded} answers were degraded")
-    row.check(ratio <= _MOST_LATENCY, f"p99 is {ratio:.1f} times that without swaps")
+    row.check(ratio <= _MAX_LATENCY, f"p99 is {ratio:.1f} times that without swaps")
     return row
 
 
 def main() -> int:
-    """Prints the table; the exit status says whether callers noticed nothing."""
+    """Prints the table; the exit status is 0 if the swaps did not affect callers."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--store", help="folder of a release store; default: small releases")
+    parser.add_argument("--store", help="folder of a release store (default: train small releases)")
     parser.add_argument("--seconds", type=float, default=12.0, help="duration without swaps")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -134,9 +140,9 @@ def main() -> int:
             trained = ReleaseStore(store)
             trained.promote(trained.ids()[0])
         row = swapped(ReleaseStore(store), folder, arguments.seconds)
-    table = [[row.fault, row.happened, "; ".join(row.wrong) or "survived"]]
+    table = [[row.fault, row.details, "; ".join(row.problems) or "survived"]]
     sys.stdout.write(render(["fault", "what happened", "verdict"], table, "lll") + "\n")
-    return int(bool(row.wrong))
+    return int(bool(row.problems))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The alerts and dashboards: sound, explained, and backed by series that the servers expose."""
+"""Alerts and dashboards are valid, complete and documented in the runbook."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 
 from locations import PROJECT
 from observe.faults import FAULTS
-from observe.kit import alert_rules, panels, rules, selectors
+from observe.monitoring import alert_rules, panels, rules, selectors
 from observe.prometheus import program
 
 RUNBOOK = PROJECT / "deploy" / "RUNBOOK.md"
@@ -25,7 +25,7 @@ def test_alerts_fire_when_they_should(cases: str, tmp_path: Path) -> None:
         pytest.skip("needs promtool (Debian's package `prometheus`)")
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules()))
     text = (Path(__file__).parent / cases).read_text()
-    # The order of groups that are not listed is left to chance.
+    # Groups that are not listed are evaluated in no particular order.
     groups = [group["name"] for group in rules()["groups"]]
     assert yaml.safe_load(text)["group_eval_order"] == groups
     (tmp_path / "cases.yaml").write_text(text.replace("RULES", "rules.yaml"))
@@ -36,7 +36,7 @@ def test_alerts_fire_when_they_should(cases: str, tmp_path: Path) -> None:
 
 
 def test_every_alert_has_a_runbook_entry() -> None:
-    """An alert's link leads to an entry, and there are no entries of alerts that do not exist."""
+    """Each alert links to its entry, and the runbook has no entry for an alert that is gone."""
     headings = re.findall(r"^## (Marquee\w+)$", RUNBOOK.read_text(), re.M)
     for rule in alert_rules(rules()):
         assert rule["annotations"]["runbook"] == f"deploy/RUNBOOK.md#{rule['alert'].lower()}"
@@ -44,13 +44,13 @@ def test_every_alert_has_a_runbook_entry() -> None:
 
 
 def test_the_drill_causes_every_alert() -> None:
-    """No alert is left that has never been seen to fire."""
+    """Every alert has a fault in the drill that makes it fire."""
     caused = {alert for fault in FAULTS for alert in fault.alerts}
     assert caused == {rule["alert"] for rule in alert_rules(rules())}
 
 
 def test_every_runbook_entry_helps() -> None:
-    """An entry has a symptom, three commands, a mitigation and a proof, or names one that has."""
+    """An entry has a symptom, three commands, a mitigation and an end, or refers to another."""
     for entry in re.split(r"^## ", RUNBOOK.read_text(), flags=re.M)[2:]:
         if "more slowly" in entry:
             continue
@@ -61,8 +61,8 @@ def test_every_runbook_entry_helps() -> None:
             assert part in entry
 
 
-def test_alerts_tell_how_urgent_they_are() -> None:
-    """Each alert pages or makes a ticket, and says what it found."""
+def test_alerts_have_a_severity_and_a_summary() -> None:
+    """Each alert pages or opens a ticket, and describes what it found."""
     for rule in alert_rules(rules()):
         assert rule["labels"]["severity"] in ("page", "ticket")
         assert rule["annotations"]["summary"]

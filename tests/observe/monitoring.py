@@ -1,4 +1,4 @@
-"""Reads the observability kit: dashboards' queries, and the rules with what they are made of."""
+"""Reads the component `monitoring`: the dashboards' queries, and the recording and alert rules."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Panel:
     """A panel of a dashboard.
 
     Attributes:
-        dashboard: The name of the dashboard's file, without its ending.
+        dashboard: Name of the dashboard's file without its suffix.
         title: The panel's title.
-        kind: How it shows its values, in Grafana's words: `stat` or `timeseries`, for example.
-        unit: The unit of its values, in Grafana's words.
-        queries: Its queries with their legends.
+        kind: Grafana's name of the visualisation, such as `stat` or `timeseries`.
+        unit: Grafana's name of the unit.
+        queries: The queries with their legends.
     """
 
     dashboard: str
@@ -38,10 +38,10 @@ class Panel:
 
 
 def panels(rate_interval: str) -> list[Panel]:
-    """The panels of all dashboards.
+    """Reads the panels of all dashboards.
 
     Args:
-        rate_interval: Takes the place of Grafana's variable for the window of rates.
+        rate_interval: Replaces Grafana's variable for the window of rates, such as `15s`.
     """
     found = []
     for path in sorted((MONITORING / "dashboards").glob("*.json")):
@@ -56,30 +56,31 @@ def panels(rate_interval: str) -> list[Panel]:
 
 
 def rules() -> dict[str, Any]:
-    """The rule groups, in the format of Prometheus's rule files."""
+    """Reads the rule groups, in the format of Prometheus's rule files."""
     spec: dict[str, Any] = yaml.safe_load((MONITORING / "rules.yaml").read_text())["spec"]
     return spec
 
 
 def alert_rules(groups: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The alerts among rule groups."""
+    """Returns the alert rules of rule groups."""
     return [r for g in groups["groups"] for r in g["rules"] if "alert" in r]
 
 
 def selectors(expression: str) -> list[str]:
-    """The series that an expression reads, each as a metric's name with its label matchers."""
+    """Returns the series selectors of an expression: metric names with their label matchers."""
     names = _METRIC.finditer(re.sub(r"by \([^)]*\)|(on|ignoring) \([^)]*\)", "", expression))
     return sorted({f"{m[1]}{m[2] or ''}" for m in names})
 
 
 def shortened(groups: Mapping[str, Any], factor: float) -> dict[str, Any]:
-    """Rule groups whose windows and waiting times are shorter, for a drill that takes minutes.
+    """Shortens the windows and waiting times of rule groups, for a drill that takes minutes.
 
-    Recording rules keep their names, which no longer tell their windows.
+    Recording rules keep their names, although these no longer match their windows.
 
     Args:
         groups: The rule groups.
-        factor: What windows and waiting times are divided by; none becomes shorter than 5 s.
+        factor: Divisor of windows and waiting times; windows become at least 5 s long, and waiting
+            times (`for`) at least 1 s.
     """
     copied: dict[str, Any] = json.loads(json.dumps(groups))
     for group in copied["groups"]:
