@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import click
 
-from marquee_core.cores import limit_libraries
+from marquee_core.cores import limit_library_threads
 from marquee_core.redaction import redact
 from marquee_services.server.options import settings_options
 from marquee_start import ended_by_interrupt
@@ -161,7 +161,7 @@ def _run(command: Callable[[], None], outcome: str = "", grace_s: float | None =
         ClickException: The input, the configuration or a file is at fault.
         Exit: The command was interrupted; the exit code is 130.
     """
-    limit_libraries()
+    limit_library_threads()
     with ended_by_interrupt():
         from marquee_core.errors import ArtifactError
         from marquee_trainer.data.errors import RatingsError

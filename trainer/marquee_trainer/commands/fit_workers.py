@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from marquee_core.cores import environment_for, usable_cores
+from marquee_core.cores import thread_limits, usable_cores
 from marquee_core.tasks.processes import run_in_processes
 from marquee_core.tasks.ray_tasks import run_on_ray
 from marquee_core.tasks.task import RunTasks
@@ -48,7 +48,7 @@ class FitWorkers:
         run = partial(
             run_in_processes,
             processes=settings.processes,
-            environment=environment_for(threads),
+            environment=thread_limits(threads),
         )
         return cls(run, folder, True)
 

@@ -44,12 +44,12 @@ class TrainingData:
     mark: Mark | None
 
 
-def load_with_feedback(settings: FeedbackSettings, upto: Mark | None = None) -> TrainingData:
+def load_with_feedback(settings: FeedbackSettings, up_to: Mark | None = None) -> TrainingData:
     """Loads ratings, merges recorded feedback into them, and splits them.
 
     Args:
         settings: The sources of ratings and feedback, and how the ratings are split.
-        upto: The position up to which an interrupted training had read the log; None to read all of
+        up_to: The position up to which an interrupted training had read the log; None to read all of
             it.
 
     Raises:
@@ -67,7 +67,7 @@ def load_with_feedback(settings: FeedbackSettings, upto: Mark | None = None) -> 
     if split is not None:
         raise RatingsError("--feedback cannot be combined with --train or --test")
     try:
-        recorded = read_feedback(log_url(settings.feedback, settings.store), _LOG_TIMEOUT_S, upto)
+        recorded = read_feedback(log_url(settings.feedback, settings.store), _LOG_TIMEOUT_S, up_to)
     except (LogUnavailable, ValueError) as error:
         raise click.ClickException(f"the feedback log: {error}") from error
     merged = merge_feedback(dataset, recorded)

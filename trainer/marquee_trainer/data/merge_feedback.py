@@ -1,7 +1,7 @@
 """Merges recorded feedback into the ratings of a source.
 
 The latest rating of each user and item is used, by the time at which it was given. An event has the
-same meaning as for a gateway that folds it in (`marquee_core.feedback.meaning`), so a release that
+same meaning as for a gateway that folds it in (`marquee_core.feedback.event_ratings`), so a release that
 is trained on an event scores like its predecessor with the event folded in:
 
 | event                       | explicit ratings                | implicit feedback             |
@@ -26,8 +26,8 @@ import numpy as np
 
 from marquee_core.arrays import Bool, Float32, Int64
 from marquee_core.catalogue import Vocabulary
+from marquee_core.feedback.event_ratings import event_stars, is_explicit
 from marquee_core.feedback.events import user_digest
-from marquee_core.feedback.meaning import is_explicit, stars_of
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.ids import IdColumn, id_problem
@@ -215,7 +215,7 @@ def _event_rows(dataset: RatingsDataset, recorded: RecordedFeedback) -> tuple[_R
         if id_problem(user) is None and id_problem(event.item_id) is None
     ]
     ratings = np.array(
-        [stars_of(event.kind, event.value, low, high) for event, _ in valid], dtype=np.float32
+        [event_stars(event.kind, event.value, low, high) for event, _ in valid], dtype=np.float32
     )
     if is_implicit:
         # As in the gateway, the lowest strength means that there was no interaction.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from marquee_core.feedback.event_ratings import counts_as_rating, latest_by_item
 from marquee_core.feedback.events import EntryType, FeedbackKind, LogEntry, Mark
 from marquee_core.feedback.log import EventLog
-from marquee_core.feedback.meaning import counts, latest_by_item
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class RecordedFeedback:
     forgotten: Mapping[bytes, int]
 
 
-def read_feedback(url: str, timeout: float, upto: Mark | None = None) -> RecordedFeedback:
+def read_feedback(url: str, timeout: float, up_to: Mark | None = None) -> RecordedFeedback:
     """Reads a log from its beginning, and sets a mark at its end.
 
     Deletions and requests to forget a user that are logged after the mark, while the log is being
@@ -56,7 +56,7 @@ def read_feedback(url: str, timeout: float, upto: Mark | None = None) -> Recorde
     Args:
         url: The URL of the log.
         timeout: Seconds to wait for a connection, for a lock and for a statement.
-        upto: An earlier mark to read up to, if the log still has it; None to set a new one.
+        up_to: An earlier mark to read up to, if the log still has it; None to set a new one.
 
     Raises:
         LogUnavailable: The database does not answer, or the log may not be written to.
@@ -66,8 +66,8 @@ def read_feedback(url: str, timeout: float, upto: Mark | None = None) -> Recorde
     forgotten: dict[bytes, int] = {}
     count = 0
     with EventLog(url, timeout) as log:
-        is_known = upto is not None and not log.missing_marks([upto.token])
-        mark = upto if upto is not None and is_known else log.mark()
+        is_known = up_to is not None and not log.missing_marks([up_to.token])
+        mark = up_to if up_to is not None and is_known else log.mark()
         for entry in log.entries(0, mark.position):
             count += entry.type is EntryType.EVENT
             _take(entry, events, forgotten)
@@ -90,7 +90,7 @@ def _take(
             forgotten[entry.user_digest] = entry.received_us
         case EntryType.DELETION if event is not None:
             events.get(event.user_id, {}).pop(entry.deleted_position, None)
-        case EntryType.EVENT if event is not None and counts(event.kind, event.value):
+        case EntryType.EVENT if event is not None and counts_as_rating(event.kind, event.value):
             events.setdefault(event.user_id, {})[entry.position] = RecordedEvent(
                 event.item_id, event.kind, event.value, event.time_us, entry.position
             )

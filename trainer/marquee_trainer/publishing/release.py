@@ -31,7 +31,7 @@ from marquee_core.release.manifest import (
 from marquee_core.release.staging import stage
 from marquee_core.release.store import ReleaseStore
 from marquee_core.release.verdict import Verdict
-from marquee_core.scorers.modelled_items import expanded, save_modelled_items
+from marquee_core.scorers.modelled_items import expand_to_catalogue, save_modelled_items
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.split import Split
@@ -48,7 +48,7 @@ from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import ENSEMBLE
 from marquee_trainer.training.preparation import all_rows
 from marquee_trainer.training.results import TrainingResult
-from marquee_trainer.versions import library_versions
+from marquee_trainer.training.versions import library_versions
 
 Judge: TypeAlias = Callable[[ReleaseStore, str], Verdict | None]
 """Judges a release before it is published, given a store that holds only that release, and its
@@ -200,7 +200,7 @@ def publish_release(
     packed = Attributes.of(attributes, len(catalogue)) if attributes else None
     whole, vectors, ids = data, item_vectors(data), catalogue.items
     if modelled_items is not None:
-        whole = expanded(data, modelled_items, len(catalogue))
+        whole = expand_to_catalogue(data, modelled_items, len(catalogue))
         own, ids = vectors, catalogue.items.take(modelled_items)
         vectors = np.zeros((len(catalogue), own.shape[1]), np.float32)
         vectors[modelled_items] = own

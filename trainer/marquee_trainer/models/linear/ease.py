@@ -9,7 +9,7 @@ from marquee_core.scorers.ease import EASEConfig, EASEScorer
 from marquee_core.scorers.item_weights import (
     ItemWeights,
     feedback_values,
-    history_rows,
+    history_matrix,
 )
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_core.scorers.sparse import RowMatrix
@@ -145,7 +145,7 @@ class EASE(ImplicitFeedbackModel[EASEConfig, EASEScorer]):
         )
         # User weights depend only on the core, so that the core's weights are the same with and
         # without a tail.
-        rows = history_rows(profiles, values, len(items), positions)
+        rows = history_matrix(profiles, values, len(items), positions)
         likes = (values == 1.0) & (positions[profiles.items] >= 0)
         mean_likes = np.count_nonzero(likes) / len(items)
         penalty = config.regularisation * np.sqrt(max(1.0, mean_likes))
@@ -157,7 +157,7 @@ class EASE(ImplicitFeedbackModel[EASEConfig, EASEScorer]):
         others = tail_items(data.matrix, items, values) if tail_sources else items[:0]
         if not len(others):
             return EASEScorer(data, config, ItemWeights(items, weights, count), precisions)
-        tail_rows = history_rows(profiles, values, len(others), positions_of(others, count))
+        tail_rows = history_matrix(profiles, values, len(others), positions_of(others, count))
         tail, tail_precisions = self._tail(
             others, product, penalty, precisions, rows, weighted(tail_rows, users)
         )

@@ -4,7 +4,7 @@ They are saved as SavedModels with the signatures of `marquee_core.scorers.saved
 TensorFlow, `models.neighbours` and `models.model`. Start with `mf.py`.
 """
 
-from marquee_core.quiet_tensorflow import import_tensorflow
+from marquee_core.scorers.quiet_tensorflow import import_tensorflow
 
 # Called before the modules here import TensorFlow and Keras, to suppress their start-up messages.
 import_tensorflow()

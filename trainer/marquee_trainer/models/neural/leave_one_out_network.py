@@ -26,7 +26,7 @@ from marquee_core.scorers.hyperparameters import (
     PositiveInt,
     Search,
 )
-from marquee_core.scorers.perceptron import ItemSide, Layers
+from marquee_core.scorers.perceptron import ItemParameters, Layers
 from marquee_core.scorers.saved_model import PADDING
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.models.neural.dot_product_modules import ridge_solution
@@ -289,13 +289,13 @@ class LeaveOneOutNetwork(keras.Model):  # type: ignore[misc]
         """The weight matrices of the perceptron."""
         return [*(dense.kernel for dense in self.dense), self.last.kernel]
 
-    def item_side(self) -> ItemSide:
+    def item_side(self) -> ItemParameters:
         """The parameters of the items, as arrays."""
 
         def array(value: Any) -> Float32:
             return np.asarray(value, dtype=np.float32)
 
-        return ItemSide(
+        return ItemParameters(
             array(self.served_factors()),
             array(tf.exp(2.0 * self.log_deviations)),
             array(self.offsets),

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from marquee_core.arrays import Float32
 from marquee_core.ratings import Profiles
-from marquee_core.scorers.perceptron import ItemSide, Layers, PerceptronScorer
+from marquee_core.scorers.perceptron import ItemParameters, Layers, PerceptronScorer
 from marquee_core.scorers.saved_model import PADDING
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.models.neural.dot_product_modules import ridge_solution
@@ -35,7 +35,7 @@ class PerceptronModule(ScoringModule):
 
     def __init__(
         self,
-        side: ItemSide,
+        side: ItemParameters,
         layers: Layers,
         users: int,
         factor_weight: float = 1.0,
