@@ -1,8 +1,9 @@
 """Merges recorded feedback into the ratings of a source.
 
-The latest rating of each user and item is used, by the time at which it was given. An event has the
-same meaning as for a gateway that folds it in (`marquee_core.feedback.event_ratings`), so a release that
-is trained on an event scores like its predecessor with the event folded in:
+The latest rating of each user and item is used, by the time at which it was given. Events are
+converted to ratings in the same way as in a gateway that folds them in
+(`marquee_core.feedback.event_ratings`), so a release that is trained on an event scores like its
+predecessor with the event folded in:
 
 | event                       | explicit ratings                | implicit feedback             |
 |-----------------------------|---------------------------------|-------------------------------|

@@ -1,5 +1,4 @@
-"""A training run: `train` creates it, `evaluate` returns its metrics, `publish` makes it a
-release."""
+"""A training run: `train` creates it, `evaluate` returns its metrics, `publish` publishes it."""
 
 from __future__ import annotations
 
