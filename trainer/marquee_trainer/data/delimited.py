@@ -52,7 +52,7 @@ class DelimitedFile:
 
         Args:
             file: The file.
-            known_names: Names that a header may have besides the common ones.
+            known_names: Column names in addition to the common ones, for detecting a header.
 
         Raises:
             RatingsError: The file cannot be read, is empty or has a single column.

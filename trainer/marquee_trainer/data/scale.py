@@ -78,7 +78,7 @@ class RatingScale:
 
     @classmethod
     def of_implicit(cls, strengths: Float32) -> RatingScale:
-        """The scale of implicit feedback: from 0, no interaction, to the greatest strength."""
+        """The scale of implicit feedback: from 0, no interaction, to the highest strength."""
         strengths = _distinct(strengths)
         most = float(strengths.max())
         return cls(0.0, most, _step(strengths)) if most > 0 else cls(0.0, 1.0, 1.0)

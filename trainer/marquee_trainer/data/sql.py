@@ -120,7 +120,7 @@ def _check_connection(source: str, url: str) -> None:
 
 
 def _refusal(url: str) -> str:
-    """Why PostgreSQL refuses a connection; empty if it does not, or if this cannot tell."""
+    """Why PostgreSQL refuses a connection; empty if it does not or the reason is unknown."""
     import psycopg
 
     try:

@@ -98,7 +98,7 @@ def _page(
         blends,
         frozenset(),
     )
-    # Item vectors are used for diversification only, which plain requests do not ask for.
+    # Item vectors are used for diversification only, which plain requests do not use.
     no_vectors: Float32 = np.empty((0, 0), np.float32)
     page = cut_page(ranked, eligible, 0.0, no_vectors, 0, DEFAULT_PAGE_SIZE)
     shown = {name: scores[page.positions] for name, scores in outputs.items()}

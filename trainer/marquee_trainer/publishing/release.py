@@ -185,7 +185,7 @@ def publish_release(
         mark: The position in the feedback log up to which events are part of `data`; None without a
             log.
         held_out: The evaluation on held-out ratings; None to store none.
-        modelled_items: The items of the catalogue that `data` and the models know, ascending
+        modelled_items: The items of the catalogue that `data` and the models cover, ascending
             (int32, m); None for all.
         judge: The gate, whose verdict becomes part of the manifest; None for no verdict.
 

@@ -26,7 +26,7 @@ from marquee_trainer.reporting.svg import (
 
 _LABEL_LETTERS = 20
 _PLOT_HEIGHT = 190.0
-_MOST_POINTS = 40  # with a text of their own on a curve
+_MOST_POINTS = 40  # with a tooltip on each curve
 
 # Numbers of colours: 0 for series in the background, the others in order of importance.
 BACKGROUND = 0

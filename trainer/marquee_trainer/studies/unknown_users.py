@@ -1,4 +1,4 @@
-"""Measures how well item features alone predict the ratings of users without training ratings.
+"""Measures how well item features predict the ratings of users without training ratings.
 
 With a temporal split, most test ratings may come from such users, for whom only the items can
 inform a prediction. Two linear regressions on item features measure how much that can improve on
