@@ -52,7 +52,7 @@ _COMMON_NAMES: Mapping[str, tuple[str, ...]] = {
     ),
 }
 # Words that indicate a column of ratings or times in a longer name, such as `My Score (of 10)`.
-_TELLING_WORDS: Mapping[str, frozenset[str]] = {
+_INDICATIVE_WORDS: Mapping[str, frozenset[str]] = {
     TIME: frozenset(_words("date time timestamp datetime")),
     RATING: frozenset(_words("rating score stars")),
 }
@@ -88,13 +88,13 @@ class ColumnChoice:
     @property
     def names(self) -> dict[str, str]:
         """The name of each role's column."""
-        return {role: self.header[place] for role, place in self.positions.items()}
+        return {role: self.header[index] for role, index in self.positions.items()}
 
     @property
     def unused(self) -> tuple[str, ...]:
         """The names of the columns that have no role."""
         used = set(self.positions.values())
-        return tuple(name for place, name in enumerate(self.header) if name and place not in used)
+        return tuple(name for index, name in enumerate(self.header) if name and index not in used)
 
     def unused_note(self) -> str:
         """A note on columns that are not used and how to use them; empty if all are used."""
@@ -164,7 +164,7 @@ def choose_columns(header: Sequence[str], given: Mapping[str, str], name: str) -
             f"{name}: no column is recognised as {' or '.join(f'the {role}' for role in missing)} "
             f"among {_listed(header)}; {hint}"
         )
-    positions |= _told_by_words(header, positions)
+    positions |= _recognise_by_words(header, positions)
     if RATING in positions:
         positions.pop(COUNT, None)
     return ColumnChoice(tuple(header), positions, "found by their names")
@@ -182,7 +182,7 @@ def columns_by_order(width: int, sample: Sequence[str]) -> ColumnChoice:
     if width == len(roles) - 1 and _GREAT_NUMBER.match(sample[2].strip()):
         roles.remove(RATING)
     positions = dict(zip(roles, range(width), strict=False))
-    header = tuple(str(place) for place in range(1, width + 1))
+    header = tuple(str(index) for index in range(1, width + 1))
     return ColumnChoice(header, positions, BY_ORDER)
 
 
@@ -197,25 +197,25 @@ def recognise(header: Sequence[str]) -> dict[str, int]:
     return found
 
 
-def _told_by_words(header: Sequence[str], found: Mapping[str, int]) -> dict[str, int]:
+def _recognise_by_words(header: Sequence[str], found: Mapping[str, int]) -> dict[str, int]:
     """Recognises missing columns of ratings and times by single words in longer names.
 
     A role with several matching columns stays unassigned, and so does the rating if there is a
     count.
     """
     words = [frozenset(_PUNCTUATION.sub(" ", name).lower().split()) for name in header]
-    told: dict[str, int] = {}
-    for role, telling in _TELLING_WORDS.items():
-        taken = {*found.values(), *told.values()}
-        places = [
-            place
-            for place, name in enumerate(words)
-            if place not in taken and name & telling and not name & _MISLEADING_WORDS
+    recognised: dict[str, int] = {}
+    for role, indicative in _INDICATIVE_WORDS.items():
+        taken = {*found.values(), *recognised.values()}
+        indexes = [
+            index
+            for index, name in enumerate(words)
+            if index not in taken and name & indicative and not name & _MISLEADING_WORDS
         ]
         wanted = role not in found and not (role == RATING and COUNT in found)
-        if wanted and len(places) == 1:
-            told[role] = places[0]
-    return told
+        if wanted and len(indexes) == 1:
+            recognised[role] = indexes[0]
+    return recognised
 
 
 def plain_name(name: str) -> str:
@@ -235,7 +235,7 @@ def _listed(header: Sequence[str]) -> str:
 
 def _position(header: Sequence[str], column: str, name: str) -> int:
     for same in (str, str.casefold, plain_name):
-        matches = [place for place, title in enumerate(header) if same(title) == same(column)]
+        matches = [index for index, title in enumerate(header) if same(title) == same(column)]
         if len(matches) == 1:
             return matches[0]
     if column.isdecimal() and 1 <= int(column) <= len(header):

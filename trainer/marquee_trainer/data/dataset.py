@@ -235,10 +235,10 @@ class RatingsDataset:
     def rating(self, user: int, item: int) -> float | None:
         """Returns a user's rating of an item; None if the user has not rated it."""
         seen = self.by_user.seen(user)
-        place = int(np.searchsorted(seen, item))
-        if place == len(seen) or seen[place] != item:
+        position = int(np.searchsorted(seen, item))
+        if position == len(seen) or seen[position] != item:
             return None
-        return float(self.by_user.ratings[self.by_user.indptr[user] + place])
+        return float(self.by_user.ratings[self.by_user.indptr[user] + position])
 
     def fingerprint(self, rows: Int64 | None = None) -> str:
         """Computes the SHA-256 digest of some rows, in hexadecimal.

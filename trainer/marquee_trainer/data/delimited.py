@@ -102,12 +102,12 @@ class DelimitedFile:
         if local is None or not is_simple or sorted(positions) != list(range(width)):
             return None
         skipped = dialect.preamble + int(dialect.has_header)
-        places = {positions[place] for place in whole}
-        frame = read_plain_columns(local, dialect.separator, skipped, width, places)
+        indexes = {positions[index] for index in whole}
+        frame = read_plain_columns(local, dialect.separator, skipped, width, indexes)
         if frame is None:
             return None
         return frame.select(
-            pl.col(str(position)).alias(str(place)) for place, position in enumerate(positions)
+            pl.col(str(position)).alias(str(index)) for index, position in enumerate(positions)
         )
 
     def where(self, row: int) -> str:
@@ -141,7 +141,7 @@ class DelimitedFile:
         if source is None:
             return None
         is_long = is_plain(self.dialect.separator)
-        names = [f"column_{place}" for place in range(1, len(self.header) + 1)]
+        names = [f"column_{index}" for index in range(1, len(self.header) + 1)]
         try:
             frame = pl.read_csv(
                 source,
@@ -151,12 +151,12 @@ class DelimitedFile:
                 separator="\t" if is_long else self.dialect.separator,
                 quote_char=None if is_long else '"',
                 schema=dict.fromkeys(names, pl.String),
-                columns=[names[place] for place in positions],
+                columns=[names[index] for index in positions],
             )
         except POLARS_ERRORS:
             return None
-        frame = frame.select(names[place] for place in positions)
-        frame.columns = [str(place) for place in range(len(positions))]
+        frame = frame.select(names[index] for index in positions)
+        frame.columns = [str(index) for index in range(len(positions))]
         # Polars reads trailing blank lines as rows of nulls.
         while len(frame) and all(value is None for value in frame.row(-1)):
             frame = frame.head(-1)
@@ -197,10 +197,10 @@ class DelimitedFile:
             raise RatingsError.listing("malformed rows", problems)
         return pl.DataFrame(
             {
-                str(place): pl.Series(
+                str(index): pl.Series(
                     [row[position] or None for _, row in self._rows], dtype=pl.String
                 )
-                for place, position in enumerate(positions)
+                for index, position in enumerate(positions)
             }
         )
 

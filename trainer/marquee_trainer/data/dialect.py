@@ -86,8 +86,8 @@ def is_utf8(head: bytes) -> bool:
 def _utf16_without_mark(content: bytes) -> str:
     """Detects UTF-16 without a byte order mark by its NUL bytes; empty for other text."""
     sample = content[:_UTF16_SAMPLE]
-    for place, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
-        zeros, others = sample[place::2].count(0), sample[1 - place :: 2].count(0)
+    for position, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        zeros, others = sample[position::2].count(0), sample[1 - position :: 2].count(0)
         if zeros > len(sample) // 4 and not others:
             return encoding
     return ""
@@ -187,12 +187,12 @@ def _is_binary(text: str) -> bool:
 def _preamble(lines: Sequence[str], known_names: Collection[str]) -> tuple[int, str]:
     """The number of lines before the table, and the separator if one of them specifies it."""
     given = ""
-    for place, line in enumerate(lines):
+    for position, line in enumerate(lines):
         named = _SEPARATOR_LINE.fullmatch(line.strip("\ufeff\r\n "))
-        if named and place == 0:
+        if named and position == 0:
             given = named[1]
         elif not line.startswith(_COMMENT) or _names_columns(line.lstrip(_COMMENT), known_names):
-            return place, given
+            return position, given
     return 0, ""
 
 
@@ -244,4 +244,4 @@ def _is_header(rows: Sequence[Sequence[str]], known_names: Collection[str]) -> b
 
 
 def _numbered(width: int) -> tuple[str, ...]:
-    return tuple(str(place) for place in range(1, width + 1))
+    return tuple(str(position) for position in range(1, width + 1))

@@ -78,8 +78,8 @@ def check_is_table(head: bytes, name: str) -> None:
     Raises:
         RatingsError: It is of another known kind; the message names it and says what to do.
     """
-    for place, mark, kind, advice in _OTHERS:
-        if head[place:].startswith(mark):
+    for position, mark, kind, advice in _OTHERS:
+        if head[position:].startswith(mark):
             raise RatingsError(f"{name}: this is {kind}, not a table of text; {advice}")
     if head.lstrip().lower().startswith(_PAGES):
         raise RatingsError(

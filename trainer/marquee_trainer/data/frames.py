@@ -75,13 +75,14 @@ def ratings_frame(dataset: RatingsDataset, rows: Int64 | None = None) -> pl.Data
 def items_frame(dataset: RatingsDataset) -> pl.DataFrame:
     """Converts items to a data frame: `item`, `title`, `year`, `genres` and further attributes."""
     catalogue = dataset.catalogue
-    places = range(len(catalogue))
+    positions = range(len(catalogue))
     columns: dict[str, pl.Series] = {
-        ITEM: pl.Series(catalogue.items.ids(places), dtype=pl.String),
-        "title": pl.Series([catalogue.title(place) for place in places], dtype=pl.String),
+        ITEM: pl.Series(catalogue.items.ids(positions), dtype=pl.String),
+        "title": pl.Series([catalogue.title(position) for position in positions], dtype=pl.String),
         "year": pl.Series([year or None for year in catalogue.years.tolist()], dtype=pl.Int16),
         "genres": pl.Series(
-            [list(catalogue.item_genres(place)) for place in places], dtype=pl.List(pl.String)
+            [list(catalogue.item_genres(position)) for position in positions],
+            dtype=pl.List(pl.String),
         ),
     }
     columns |= {name: pl.Series(values) for name, values in dataset.attributes.items()}

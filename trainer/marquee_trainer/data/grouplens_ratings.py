@@ -140,7 +140,7 @@ def _ratings(column: pl.Series, scale: RatingScale | None) -> Float32 | None:
     if isinstance(column.dtype, pl.Enum):
         found = categories(column)
         used, chunks = np.flatnonzero(found.counts), [*found.chunks]
-        texts = [found.texts[place] for place in used.tolist()]
+        texts = [found.texts[position] for position in used.tolist()]
     else:
         ids = IdColumn.of(column)
         texts, chunks = ids.texts(), [ids.codes]

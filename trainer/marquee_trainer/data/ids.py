@@ -108,9 +108,11 @@ def all_valid(names: NDArray[np.bytes_]) -> bool:
     """Whether all names are certainly valid ids; False if they must be checked one by one."""
     if not len(names) or not 0 < names.dtype.itemsize <= MAX_ID_BYTES:
         return not len(names)
-    places = names.view(np.uint8).reshape(len(names), -1)
+    positions = names.view(np.uint8).reshape(len(names), -1)
     # NumPy pads with NUL: a NUL before another character, or at the beginning, is not padding.
-    return bool(places[:, 0].all() and not ((places[:, :-1] == 0) & (places[:, 1:] != 0)).any())
+    return bool(
+        positions[:, 0].all() and not ((positions[:, :-1] == 0) & (positions[:, 1:] != 0)).any()
+    )
 
 
 def distinct(names: NDArray[np.bytes_]) -> tuple[NDArray[np.bytes_], Int32]:

@@ -148,7 +148,7 @@ def _rows(table: Table, name: str, choice: ColumnChoice) -> tuple[Rows, str]:
         RatingsError: Values are malformed.
     """
     frame = _read(table, choice)
-    columns = {role: frame[str(place)] for place, role in enumerate(choice.positions)}
+    columns = {role: frame[str(position)] for position, role in enumerate(choice.positions)}
     for role, column in columns.items():
         if column.dtype.is_nested():
             raise RatingsError(
@@ -180,7 +180,9 @@ def _read(table: Table, choice: ColumnChoice) -> pl.DataFrame:
     """Reads the chosen columns, as numbers and categories if that is lossless."""
     positions = list(choice.positions.values())
     if isinstance(table, DelimitedFile):
-        whole = [place for place, role in enumerate(choice.positions) if role in (USER, ITEM, TIME)]
+        whole = [
+            position for position, role in enumerate(choice.positions) if role in (USER, ITEM, TIME)
+        ]
         frame = table.read_plain(positions, whole)
         if frame is not None:
             return frame
@@ -232,8 +234,12 @@ def _other_columns(table: Table, choice: ColumnChoice) -> str:
     if choice.basis != BY_ORDER:
         return ""
     values = table.read(range(len(table.header))).row(0)
-    place = next((n for n, value in enumerate(values[3:], 4) if _is_number(str(value))), None)
-    return "" if place is None else f", such as user=1,item=2,rating={place} or …,count={place}"
+    position = next((n for n, value in enumerate(values[3:], 4) if _is_number(str(value))), None)
+    return (
+        ""
+        if position is None
+        else f", such as user=1,item=2,rating={position} or …,count={position}"
+    )
 
 
 def _is_number(text: str) -> bool:

@@ -59,7 +59,7 @@ def read_items(table: Table, name: str, genre_separator: str = "") -> Items:
     """
     header = table.header
     plain = [plain_name(column) for column in header]
-    places = {
+    positions = {
         role: next((plain.index(known) for known in names.split() if known in plain), None)
         for role, names in (
             ("id", _ID_NAMES),
@@ -68,30 +68,30 @@ def read_items(table: Table, name: str, genre_separator: str = "") -> Items:
             ("genres", _GENRE_NAMES),
         )
     }
-    if places["id"] is None:
+    if positions["id"] is None:
         raise RatingsError(
             f"{name}: no column is recognised as item ids among {', '.join(map(repr, header))}; "
             "name it item_id"
         )
     frame = table.read(range(len(header)))
     columns = {header[n]: frame[str(n)] for n in range(len(header)) if header[n]}
-    ids = as_text(frame[str(places["id"])]).fill_null("").to_list()
+    ids = as_text(frame[str(positions["id"])]).fill_null("").to_list()
     bad = [row for row, item in enumerate(ids) if id_problem(item)]
     if bad:
         problems = [
-            f"{table.where(row)}, column {header[places['id']]}: {ids[row][:40]!r} is not an item "
-            f"id: {id_problem(ids[row])}"
+            f"{table.where(row)}, column {header[positions['id']]}: {ids[row][:40]!r} is not an "
+            f"item id: {id_problem(ids[row])}"
             for row in bad[:10]
         ]
         raise RatingsError.listing("malformed rows", problems, len(bad))
 
     def of(role: str) -> pl.Series | None:
-        place = places[role]
-        return None if place is None else frame[str(place)]
+        position = positions[role]
+        return None if position is None else frame[str(position)]
 
     genres, separator = _genres(of("genres"), len(ids), genre_separator)
     titles, years = _titles(of("title"), of("year"), ids)
-    used = {header[place] for place in places.values() if place is not None}
+    used = {header[position] for position in positions.values() if position is not None}
     attributes = {
         column: _plain_texts(values) for column, values in columns.items() if column not in used
     }
@@ -100,7 +100,7 @@ def read_items(table: Table, name: str, genre_separator: str = "") -> Items:
         if item not in metadata:
             extra = {key: values[row] for key, values in attributes.items() if values[row]}
             metadata[item] = ItemMetadata(titles[row], years[row], genres[row], extra)
-    notes = [f"items: {_description(header, places, separator, attributes)}"]
+    notes = [f"items: {_description(header, positions, separator, attributes)}"]
     if len(metadata) < len(ids):
         notes.append(
             f"{len(ids) - len(metadata):,} rows of {name} describe an item again; the first "
@@ -238,11 +238,13 @@ def _plain_texts(column: pl.Series) -> list[str]:
 
 def _description(
     header: Sequence[str],
-    places: dict[str, int | None],
+    positions: dict[str, int | None],
     separator: str,
     attributes: dict[str, list[str]],
 ) -> str:
-    parts = [f"{role}={header[place]}" for role, place in places.items() if place is not None]
+    parts = [
+        f"{role}={header[position]}" for role, position in positions.items() if position is not None
+    ]
     text = ", ".join(parts)
     if separator:
         text += f"; genres are separated by {separator!r}" if separator != "a list" else ""

@@ -139,9 +139,9 @@ def merge_feedback(dataset: RatingsDataset, recorded: RecordedFeedback) -> Merge
     outweighed = rated & plays
     if dataset.has_timestamps and len(given):
         order = np.argsort(given_cells)
-        place = np.searchsorted(given_cells, event_cells, sorter=order)
-        place = order[np.minimum(place, len(order) - 1)]
-        outweighed |= rated & (given.times[place] > events.times)
+        match = np.searchsorted(given_cells, event_cells, sorter=order)
+        match = order[np.minimum(match, len(order) - 1)]
+        outweighed |= rated & (given.times[match] > events.times)
     kept = np.concatenate([np.ones(len(given), dtype=np.bool_), ~outweighed])
     rows = rows.take(kept)
     if not len(rows):

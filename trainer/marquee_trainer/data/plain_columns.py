@@ -58,8 +58,8 @@ def read_plain_columns(
         if not is_regular or any(content.find(special, start) >= 0 for special in _SPECIAL):
             return None
         size = len(content) - start
-    texts = [[row[place] for row in sample] for place in range(width)]
-    kinds = [_kind(texts[place], place in whole) for place in range(width)]
+    texts = [[row[position] for row in sample] for position in range(width)]
+    kinds = [_kind(texts[position], position in whole) for position in range(width)]
     frame = _read(source, separator, skipped_lines, kinds)
     if frame is None and any(kind == pl.Int32 or isinstance(kind, pl.Enum) for kind in kinds):
         frame = _read(source, separator, skipped_lines, [*map(_wider, kinds)])
@@ -165,7 +165,7 @@ def _read(
             skip_lines=skipped_lines,
             separator=separator,
             quote_char=None,
-            schema={str(place): kind for place, kind in enumerate(kinds)},
+            schema={str(position): kind for position, kind in enumerate(kinds)},
         )
     except POLARS_ERRORS:
         return None

@@ -213,9 +213,9 @@ def _item_factors(
     leaning = {name: random.normal(size=config.tastes) for name in _GENRES}
     of_genres = np.stack([np.mean([leaning[name] for name in names], axis=0) for names in genres])
     own = random.normal(size=of_genres.shape)
-    places = np.sqrt(config.genre_weight) * of_genres / of_genres.std()
-    places += np.sqrt(1.0 - config.genre_weight) * own
-    unit: Float64 = places / np.sqrt(np.mean(np.sum(places**2, axis=1)))
+    positions = np.sqrt(config.genre_weight) * of_genres / of_genres.std()
+    positions += np.sqrt(1.0 - config.genre_weight) * own
+    unit: Float64 = positions / np.sqrt(np.mean(np.sum(positions**2, axis=1)))
     return unit
 
 

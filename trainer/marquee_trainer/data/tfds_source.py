@@ -122,9 +122,9 @@ def _batches(builder: Any, keys: Sequence[str]) -> Iterator[_Batch]:
 
 def _add_metadata(metadata: MetadataById, batch: _Batch, genres: Sequence[str]) -> None:
     """Adds the metadata of items that were not in earlier batches."""
-    movies, places = np.unique(batch["movie_id"].astype(np.bytes_), return_index=True)
-    for movie, place in zip(movies.tolist(), places.tolist(), strict=True):
+    movies, positions = np.unique(batch["movie_id"].astype(np.bytes_), return_index=True)
+    for movie, position in zip(movies.tolist(), positions.tolist(), strict=True):
         if (name := movie.decode()) not in metadata:
-            labels = batch["movie_genres"][place].tolist()
+            labels = batch["movie_genres"][position].tolist()
             named = [genres[label] for label in labels if label != _NO_MORE_GENRES]
-            metadata[name] = movielens_item(batch["movie_title"][place].decode(), named)
+            metadata[name] = movielens_item(batch["movie_title"][position].decode(), named)

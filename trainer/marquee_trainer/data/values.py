@@ -98,7 +98,7 @@ def parse_rating_column(column: pl.Series) -> Ratings:
 def _from_categories(column: Categories) -> Ratings:
     """Converts each occurring text only once."""
     used = np.flatnonzero(column.counts)
-    texts = pl.Series([column.texts[place] for place in used.tolist()], dtype=pl.String)
+    texts = pl.Series([column.texts[position] for position in used.tolist()], dtype=pl.String)
     table = np.full(len(column.texts), np.nan, dtype=np.float32)
     table[used], bad = parse_rating_column(texts)
     values = gather_chunks(table, column.chunks, np.float32)

@@ -178,10 +178,10 @@ def learn_listwise_blend(lists: RankingLists, models: Sequence[str], ridge: floa
     scales = [lists.scale(name) for name in models]
     features = np.empty((len(models), *candidates.shape), dtype=np.float32)
     counts = weighted.sum(axis=1)
-    for place, (name, scale) in enumerate(zip(models, scales, strict=True)):
+    for position, (name, scale) in enumerate(zip(models, scales, strict=True)):
         scores = lists.scores[name] / np.float32(scale)
         # Centre each user's scores; adding a constant to them does not change the ranking.
-        features[place] = scores - ((scores * weighted).sum(axis=1) / counts)[:, None]
+        features[position] = scores - ((scores * weighted).sum(axis=1) / counts)[:, None]
     share = lists.relevant / lists.relevant.sum(axis=1, keepdims=True)
     observed = np.einsum("mui,ui->m", features, share, dtype=np.float64) / len(candidates)
 

@@ -65,9 +65,9 @@ def user_means(values: Float64, users: Int32) -> tuple[Float64, Float64]:
         Two arrays over the distinct users in ascending order: the mean of the user's values, and
         their number (float64, users).
     """
-    _, places = np.unique(users, return_inverse=True)
-    counts = np.bincount(places).astype(np.float64)
-    means: Float64 = np.bincount(places, values) / counts
+    _, positions = np.unique(users, return_inverse=True)
+    counts = np.bincount(positions).astype(np.float64)
+    means: Float64 = np.bincount(positions, values) / counts
     return means, counts
 
 

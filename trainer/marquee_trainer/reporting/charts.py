@@ -105,20 +105,20 @@ def bars(
         parts.append(label(scale(tick), bottom + 13, _short(tick), "middle", "tick"))
     parts.append(line(scale(0), 0, scale(0), bottom, "axis"))
     parts.append(label(WIDTH - right, bottom + 28, unit, "end", "unit"))
-    for place, (group, values) in enumerate(groups.items()):
-        top = group_height * place + 4
+    for position, (group, values) in enumerate(groups.items()):
+        top = group_height * position + 4
         middle = top + thickness * max(1, len(series)) / 2
-        parts.append(label(0, middle + 4, names[place]))
+        parts.append(label(0, middle + 4, names[position]))
         for index, value in enumerate(values):
             y = top + index * thickness
             x = min(scale(0), scale(value))
             what = f"{group}, {series[index]}" if series else group
-            tip = f"{what}: {texts[place][index]}"
+            tip = f"{what}: {texts[position][index]}"
             if index == 0 and group in intervals:
                 tip += f" ({intervals[group].low:.{digits}f} to {intervals[group].high:.{digits}f})"
             width = abs(scale(value) - scale(0))
             parts.append(rectangle(x, y, width, thickness - 1, f"bar c{index + 1}", tip))
-            parts.append(label(WIDTH, y + thickness - 3, texts[place][index], "end", "tick"))
+            parts.append(label(WIDTH, y + thickness - 3, texts[position][index], "end", "tick"))
         if group in intervals:
             ends_x = scale(intervals[group].low), scale(intervals[group].high)
             parts.append(line(ends_x[0], middle, ends_x[1], middle, "whisker"))
@@ -126,8 +126,8 @@ def bars(
     legend = [(text, index + 1) for index, text in enumerate(series)] if len(series) > 1 else []
     headers = ["", *(series or (unit,)), *(["from", "to"] if intervals else [])]
     rows = [
-        [group, *texts[place], *_interval_cells(intervals.get(group), digits, bool(intervals))]
-        for place, group in enumerate(groups)
+        [group, *texts[position], *_interval_cells(intervals.get(group), digits, bool(intervals))]
+        for position, group in enumerate(groups)
     ]
     description = f"Bars of {unit} for {', '.join(groups)}."
     return Chart(
@@ -162,15 +162,15 @@ def curves(
         parts.append(line(x, plot.top, x, plot.bottom, "mark"))
     ordered = sorted(series.items(), key=lambda item: item[1].colour != BACKGROUND)
     for label_, curve in ordered:
-        places = [(plot.x(x), plot.y(y)) for x, y in curve.points]
-        every = max(1, -(-len(places) // _MOST_POINTS))
+        positions = [(plot.x(x), plot.y(y)) for x, y in curve.points]
+        every = max(1, -(-len(positions) // _MOST_POINTS))
         dots = [
             circle(px, py, 2.2, "dot", f"{label_}, {axes[0]} {_short(x)}: {y:.4g}")
-            for (px, py), (x, y) in list(zip(places, curve.points, strict=True))[::every]
+            for (px, py), (x, y) in list(zip(positions, curve.points, strict=True))[::every]
         ]
         parts.append(
             f'<g class="series c{curve.colour}" data-series="{_slug(label_)}">'
-            f"{polyline(places)}{''.join(dots)}</g>"
+            f"{polyline(positions)}{''.join(dots)}</g>"
         )
     described = f"{axes[1]} by {axes[0]} for {', '.join(series)}."
     if mark is not None:

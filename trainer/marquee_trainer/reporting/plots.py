@@ -36,10 +36,10 @@ def learning_curves(fits: Mapping[str, Fit]) -> list[Chart]:
     for name, fit in fits.items():
         if len(fit.curve) < 2:
             continue
-        train = [(place + 1.0, epoch.train_mse) for place, epoch in enumerate(fit.curve)]
+        train = [(position + 1.0, epoch.train_mse) for position, epoch in enumerate(fit.curve)]
         validation = [
-            (place + 1.0, epoch.validation_mse)
-            for place, epoch in enumerate(fit.curve)
+            (position + 1.0, epoch.validation_mse)
+            for position, epoch in enumerate(fit.curve)
             if epoch.validation_mse is not None
         ]
         series = {"training": Series(train, 2)}
@@ -111,9 +111,9 @@ def calibration(predicted: Float32, ratings: Float32) -> Chart:
     low, high = float(predicted.min()), float(predicted.max())
     width = (high - low) / _CALIBRATION_BINS or 1.0
     bins = np.minimum((predicted - low) / width, _CALIBRATION_BINS - 1).astype(np.int64)
-    _, places = np.unique(bins, return_inverse=True)
-    sizes = np.bincount(places)
-    means = (np.bincount(places, side) / sizes for side in (predicted, ratings))
+    _, positions = np.unique(bins, return_inverse=True)
+    sizes = np.bincount(positions)
+    means = (np.bincount(positions, side) / sizes for side in (predicted, ratings))
     points = [
         (x, y, count)
         for x, y, count in zip(*(mean.tolist() for mean in means), sizes.tolist(), strict=True)
@@ -190,5 +190,6 @@ def _colours(losses: Mapping[str, float]) -> dict[str, int]:
     """
     ordered = sorted(losses, key=lambda name: (name not in (ENSEMBLE, BASELINE), losses[name]))
     return {
-        name: place + 1 if place < COLOURS - 1 else BACKGROUND for place, name in enumerate(ordered)
+        name: position + 1 if position < COLOURS - 1 else BACKGROUND
+        for position, name in enumerate(ordered)
     }

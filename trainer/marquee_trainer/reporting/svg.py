@@ -53,8 +53,8 @@ class Scale:
                 LINE_HEIGHT if vertical else text_width(letters(value)) + _MIN_TICK_GAP
                 for value in values
             ]
-            places = [self(value) for value in values]
-            gaps = [abs(after - before) for before, after in pairwise(places)]
+            positions = [self(value) for value in values]
+            gaps = [abs(after - before) for before, after in pairwise(positions)]
             halves = [(a + b) / 2 for a, b in pairwise(needed)]
             if all(gap >= half for gap, half in zip(gaps, halves, strict=True)):
                 return values
@@ -80,7 +80,9 @@ class Scale:
                 first = math.ceil(self.low / size - 1e-9)
                 last = math.floor(self.high / size + 1e-9)
                 # Adding 0 turns −0 into 0.
-                found.append([round(place * size, 12) + 0.0 for place in range(first, last + 1)])
+                found.append(
+                    [round(position * size, 12) + 0.0 for position in range(first, last + 1)]
+                )
         return [values for values in found if 0 < len(values) <= 8]
 
     def _warp(self, value: float) -> float:
@@ -125,8 +127,8 @@ def line(x1: float, y1: float, x2: float, y2: float, css: str) -> str:
 
 def polyline(points: Sequence[tuple[float, float]]) -> str:
     """A line through points."""
-    places = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    return f'<polyline class="curve" points="{places}"/>'
+    positions = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    return f'<polyline class="curve" points="{positions}"/>'
 
 
 def rectangle(x: float, y: float, width: float, height: float, css: str, tip: str) -> str:

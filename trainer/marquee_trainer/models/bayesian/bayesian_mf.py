@@ -70,12 +70,12 @@ class _Samples:
 
     def add(self, chain: GibbsSampler) -> None:
         """Copies the current sample of a chain."""
-        place = len(self._noise)
+        position = len(self._noise)
         vectors, users = chain.items.vectors, chain.users
-        self._factors[:, place] = vectors[:, :-1]
-        self._biases[:, place] = vectors[:, -1] + self._mean
-        self._item_noise[:, place] = chain.items.noise
-        self._links[users.links.columns, place] = users.weights
+        self._factors[:, position] = vectors[:, :-1]
+        self._biases[:, position] = vectors[:, -1] + self._mean
+        self._item_noise[:, position] = chain.items.noise
+        self._links[users.links.columns, position] = users.weights
         self._user_means.append(users.mean)
         self._user_precisions.append(users.precision)
         self._noise.append(self._noise_shape / chain.noise_rate)

@@ -86,10 +86,10 @@ def _draw(rows: Conditionals, deviates: Float64, first: int, last: int, vectors:
     for row in range(first, last):
         x = vectors[row]
         start, count = indptr[row], indptr[row + 1] - indptr[row]
-        for place in range(count):
-            vector = design[columns[start + place]]
+        for position in range(count):
+            vector = design[columns[start + position]]
             for i in range(width):
-                part[i, place] = vector[i]
+                part[i, position] = vector[i]
         for i in range(width):
             mine = part[i, :count]
             x[i] = pulls[row, i] + noise[row] * _dot(mine, targets[start : start + count])
@@ -123,6 +123,6 @@ def _draw(rows: Conditionals, deviates: Float64, first: int, last: int, vectors:
 def _dot(a: Float64, b: Float64) -> float:
     """Computes Σ a_i b_i; the compiler may reorder the sum."""
     total = 0.0
-    for place in range(len(a)):
-        total += a[place] * b[place]
+    for position in range(len(a)):
+        total += a[position] * b[position]
     return total

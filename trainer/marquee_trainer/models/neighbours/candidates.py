@@ -89,9 +89,9 @@ def _greatest(values: Float32, count: int) -> Int64:
     least = np.partition(values, -count, axis=1)[:, -count]
     # Comparing with the smallest of them is faster than `argpartition`, which is needed only if
     # there are ties.
-    places = np.flatnonzero(values >= least[:, None])
-    if len(places) == len(values) * count:
-        best: Int64 = places.reshape(len(values), count) % values.shape[1]
+    positions = np.flatnonzero(values >= least[:, None])
+    if len(positions) == len(values) * count:
+        best: Int64 = positions.reshape(len(values), count) % values.shape[1]
     else:
         best = np.sort(np.argpartition(values, -count, axis=1)[:, -count:], axis=1)
     return best
@@ -146,9 +146,9 @@ def candidate_sums(
     others = np.empty(size + 1, dtype=np.int32)
     sums = np.empty((4, size + 1), dtype=np.float32)
     ends = np.zeros(last - first + 1, dtype=np.int64)
-    place = np.zeros((matrix.shape[1], 4), dtype=np.float32)
+    workspace = np.zeros((matrix.shape[1], 4), dtype=np.float32)
     _compare(
-        matrix.indptr, matrix.indices, matrix.data, candidates, first, place, others, sums, ends
+        matrix.indptr, matrix.indices, matrix.data, candidates, first, workspace, others, sums, ends
     )
     owners = np.repeat(np.arange(first, last, dtype=np.int32), np.diff(ends))
     end = int(ends[-1])
@@ -161,7 +161,7 @@ _NOTHING = (np.float32(0), np.float32(0), np.float32(0), np.float32(0))
 @njit(nogil=True)
 def _added(
     sums: tuple[np.float32, np.float32, np.float32, np.float32],
-    place: Float32,
+    workspace: Float32,
     column: np.int32 | np.int64,
     y: np.float32,
 ) -> tuple[np.float32, np.float32, np.float32, np.float32]:
@@ -170,7 +170,7 @@ def _added(
     Columns that x lacks add zeros, which is faster than branching.
     """
     cell = np.uint64(column)
-    x, given, square = place[cell, 0], place[cell, 1], place[cell, 2]
+    x, given, square = workspace[cell, 0], workspace[cell, 1], workspace[cell, 2]
     return sums[0] + x * y, sums[1] + given * (y * y), sums[2] + square, sums[3] + given
 
 
@@ -181,7 +181,7 @@ def _compare(
     values: Float32,
     candidates: Int32,
     first: int,
-    place: Float32,
+    workspace: Float32,
     others: Int32,
     sums: Float32,
     ends: Int64,
@@ -195,7 +195,7 @@ def _compare(
         values: The residuals (float32, nnz).
         candidates: The candidates of each row of the block (int32, B × n).
         first: The first row of the block.
-        place: Zeros; working memory that is zero again afterwards (float32, columns × 4).
+        workspace: Zeros; working memory that is zero again afterwards (float32, columns × 4).
         others: The candidates with a positive Σ x y (int32, at least B · n + 1); written.
         sums: Their sums (float32, 4 × the length of `others`); written.
         ends: The start of each row's sums, then the end of the last row's (int64, B + 1); written.
@@ -206,9 +206,9 @@ def _compare(
     for row in range(len(candidates)):
         start, stop = indptr[first + row], indptr[first + row + 1]
         for cell in range(start, stop):
-            place[columns[cell], 0] = values[cell]
-            place[columns[cell], 1] = 1.0
-            place[columns[cell], 2] = values[cell] * values[cell]
+            workspace[columns[cell], 0] = values[cell]
+            workspace[columns[cell], 1] = 1.0
+            workspace[columns[cell], 2] = values[cell] * values[cell]
         count = candidates.shape[1]
         # Two candidates at a time, because additions to the same sum depend on each other.
         for number in range(0, count, 2):
@@ -220,14 +220,14 @@ def _compare(
             for back in range(both):
                 own = np.uint64(indptr[one + 1] - 1 - back)
                 other = np.uint64(indptr[two + 1] - 1 - back)
-                found = _added(found, place, columns[own], values[own])
-                other_found = _added(other_found, place, columns[other], values[other])
+                found = _added(found, workspace, columns[own], values[own])
+                other_found = _added(other_found, workspace, columns[other], values[other])
             for back in range(both, size):
                 own = np.uint64(indptr[one + 1] - 1 - back)
-                found = _added(found, place, columns[own], values[own])
+                found = _added(found, workspace, columns[own], values[own])
             for back in range(both, other_size):
                 other = np.uint64(indptr[two + 1] - 1 - back)
-                other_found = _added(other_found, place, columns[other], values[other])
+                other_found = _added(other_found, workspace, columns[other], values[other])
             # Written unconditionally; the next candidate overwrites it unless it is kept.
             others[end] = one
             sums[0, end], sums[1, end], sums[2, end], sums[3, end] = found
@@ -238,6 +238,6 @@ def _compare(
                 end += int(other_found[0] > 0)
         ends[row + 1] = end
         for cell in range(start, stop):
-            place[columns[cell], 0] = 0.0
-            place[columns[cell], 1] = 0.0
-            place[columns[cell], 2] = 0.0
+            workspace[columns[cell], 0] = 0.0
+            workspace[columns[cell], 1] = 0.0
+            workspace[columns[cell], 2] = 0.0

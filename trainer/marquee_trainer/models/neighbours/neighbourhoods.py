@@ -141,8 +141,8 @@ def _add(
         sums: The sums of each row, updated in place (float32, rows × 4).
     """
     # From the last column to the first, as in `column_sums`, so that rounding is the same.
-    for place in range(len(columns) - 1, -1, -1):
-        x, column = values[place], columns[place]
+    for position in range(len(columns) - 1, -1, -1):
+        x, column = values[position], columns[position]
         square = x * x
         # Unsigned indexes cannot be negative, so Numba omits a check that would make the loop 1.5
         # times as slow.

@@ -107,10 +107,10 @@ class _Loop:
         jitter = _JITTER * self._random.standard_normal(self._matrix.user_count)
         batches = list(self._batches(jitter))
         squares = 0.0
-        for place in self._random.permutation(len(batches)):
+        for position in self._random.permutation(len(batches)):
             self._steps += 1
             seed = tf.constant([self._seed, self._steps])
-            items, ratings = self._padded(batches[place])
+            items, ratings = self._padded(batches[position])
             squares += float(self._step(tf.constant(items), tf.constant(ratings), seed))
         return squares / max(1, self._matrix.rating_count)
 
@@ -172,9 +172,11 @@ class _Loop:
         shape = len(users), int(profiles.counts.max())
         items = np.full(shape, PADDING, dtype=np.int32)
         ratings = np.zeros(shape, dtype=np.float32)
-        places = np.arange(len(profiles.items)) - np.repeat(profiles.indptr[:-1], profiles.counts)
-        items[profiles.rows, places] = profiles.items
-        ratings[profiles.rows, places] = profiles.ratings
+        positions = np.arange(len(profiles.items)) - np.repeat(
+            profiles.indptr[:-1], profiles.counts
+        )
+        items[profiles.rows, positions] = profiles.items
+        ratings[profiles.rows, positions] = profiles.ratings
         return items, ratings
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]

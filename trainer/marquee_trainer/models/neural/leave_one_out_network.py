@@ -137,10 +137,10 @@ class LeaveOneOutNetwork(keras.Model):  # type: ignore[misc]
         matrix = data.matrix
         # Ordered by item, for the product with a sparse matrix.
         order = np.argsort(matrix.items, kind="stable")
-        places = np.stack([matrix.items, matrix.users], axis=1)[order].astype(np.int64)
+        positions = np.stack([matrix.items, matrix.users], axis=1)[order].astype(np.int64)
         scale = 1.0 / np.sqrt(matrix.item_counts + config.audience_damping)
-        self.raters = tf.constant(places)
-        self.rater_scales = tf.constant(scale[places[:, 0]].astype(np.float32))
+        self.raters = tf.constant(positions)
+        self.rater_scales = tf.constant(scale[positions[:, 0]].astype(np.float32))
         self.sizes = items, matrix.user_count
         self.set_inputs = weight("set_inputs", (items, e), normal(deviation))
         self.set_outputs = weight("set_outputs", (items, e), normal(deviation))

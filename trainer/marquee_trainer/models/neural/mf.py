@@ -189,12 +189,12 @@ class _Loop:
             batch = order[step * self._batch : (step + 1) * self._batch]
             users, items = tf.gather(self._users, batch), tf.gather(self._items, batch)
             ratings = tf.gather(self._ratings, batch)
-            rows, places = tf.unique(self._network.rows(users, items))
+            rows, positions = tf.unique(self._network.rows(users, items))
             state = self._optimizer.read(rows, learning_rate)
             values = state[0]
             with tf.GradientTape() as tape:
                 tape.watch(values)
-                scores, penalty = self._network.score(tf.gather(values, places))
+                scores, penalty = self._network.score(tf.gather(values, positions))
                 squares = tf.square(ratings - scores)
                 loss = tf.reduce_mean(squares + penalty)
             gradient = tf.convert_to_tensor(tape.gradient(loss, values))

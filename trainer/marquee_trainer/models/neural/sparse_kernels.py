@@ -160,8 +160,8 @@ def update_columns(
             of_mark[unit] = penalty * encoder[mark_row, unit]
             of_code[unit] = penalty * decoder[column, unit]
         of_bias[0] = 0.0
-        for place in range(column_indptr[column], column_indptr[column + 1]):
-            cell = by_column[place]
+        for position in range(column_indptr[column], column_indptr[column + 1]):
+            cell = by_column[position]
             row, error = rows[cell], errors[cell]
             code = codes[row]
             of_bias[0] += error
@@ -185,11 +185,13 @@ def adam(
     weights: Float32, first: Float32, second: Float32, gradient: Float32, size: np.float32
 ) -> None:
     """Updates weights and the moments of their gradients in place (float32, n each)."""
-    for place in range(len(weights)):
-        g = gradient[place]
-        first[place] += np.float32(1.0 - BETA_1) * (g - first[place])
-        second[place] += np.float32(1.0 - BETA_2) * (g * g - second[place])
-        weights[place] -= size * first[place] / (np.sqrt(second[place]) + np.float32(_EPSILON))
+    for position in range(len(weights)):
+        g = gradient[position]
+        first[position] += np.float32(1.0 - BETA_1) * (g - first[position])
+        second[position] += np.float32(1.0 - BETA_2) * (g * g - second[position])
+        weights[position] -= (
+            size * first[position] / (np.sqrt(second[position]) + np.float32(_EPSILON))
+        )
 
 
 @njit(nogil=True, fastmath=True)

@@ -9,11 +9,11 @@ from marquee_trainer.studies.cold_start import ColdStart
 
 def cold_start_section(study: ColdStart) -> Section:
     """The test errors of held-out users, by fold-in and after retraining with their ratings."""
-    place = study.given.index(study.retrained) if study.retrained in study.given else None
+    position = study.given.index(study.retrained) if study.retrained in study.given else None
     rows = []
     for name, curve in study.mse.items():
         retrained = study.retrained_mse[name]
-        change = "" if place is None else f"{curve[place] / retrained - 1:+.2%}"
+        change = "" if position is None else f"{curve[position] / retrained - 1:+.2%}"
         rows.append([name, *(f"{mse:.4f}" for mse in curve), f"{retrained:.4f}", change])
     counts = [str(count) for count in study.given]
     return Section(
