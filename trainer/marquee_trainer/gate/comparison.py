@@ -175,6 +175,9 @@ def training_profiles(release: ServedRelease, positions: Sequence[int]) -> Profi
     Args:
         release: The release; it must hold its evaluation.
         positions: Positions of the users in its sample.
+
+    Raises:
+        ValueError: The release does not hold its evaluation.
     """
     held, matrix = release.held_out, release.data.matrix
     if held is None:
@@ -194,7 +197,7 @@ def ndcg(best: Int32, relevant: Int32) -> float:
 
     Args:
         best: The items of the list, best first; entries beyond the tenth do not count (int32, n).
-        relevant: The relevant items, at least one.
+        relevant: The relevant items, at least one (int32, m).
     """
     hits = np.isin(best[:TOP], relevant)
     return float(hits @ _DISCOUNTS[: len(hits)] / _IDEAL[min(len(relevant), TOP)])
