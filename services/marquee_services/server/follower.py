@@ -366,7 +366,7 @@ class ReleaseFollower(Generic[R]):
 
 
 def _load_in_short_turns(load: Callable[[str], R], release_id: str) -> R:
-    """Loads a release with short turns of the interpreter's lock, so that calls wait less for it."""
+    """Loads a release, with short turns of the interpreter's lock so that calls wait less."""
     interval_s = sys.getswitchinterval()
     sys.setswitchinterval(min(interval_s, _LOADING_SWITCH_INTERVAL_S))
     try:
