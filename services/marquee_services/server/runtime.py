@@ -38,9 +38,7 @@ _log = structlog.get_logger()
 
 # Large enough for a backend's scores of the whole catalogue for a batch of users.
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-_UNCHECKED = (
-    "anyone who can reach this address is served: callers need no token or certificate"
-)
+_UNCHECKED = "anyone who can reach this address is served: callers need no token or certificate"
 _MIN_PING_INTERVAL_MS = 500
 _MAX_PENDING = 10_000
 _KEEPALIVE_MS, _KEEPALIVE_TIMEOUT_MS = 30_000, 20_000
