@@ -60,7 +60,7 @@ class _OneRoute(Routing):
     def route(self, subject_id: str, release_id: str = "", model: str = "") -> Route:  # noqa: ARG002
         return Route(self._pick(release_id))
 
-    def served(self, route: Route, user_id: str) -> None:
+    def record_list(self, route: Route, user_id: str) -> None:
         pass
 
 

@@ -271,5 +271,5 @@ class LocalReplica:
             detail = "no answer within the timeout"
             raise BackendError(self._name, Failure.TIMEOUT, detail) from None
         except QueueFullError:
-            detail = "too many users are waiting"
+            detail = "too many users are queued"
             raise BackendError(self._name, Failure.OVERLOADED, detail) from None
