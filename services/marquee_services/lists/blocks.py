@@ -118,7 +118,7 @@ class BlockRanker:
                 (),
                 data,
             )
-            subject.take_bias(bias)  # Computed for the whole block at once.
+            subject.set_bias(bias)  # Computed for the whole block at once.
             subjects.append(subject)
         return subjects
 

@@ -104,7 +104,7 @@ def _add_abstaining(rankings: Sequence[BackendRanking], response: pb.RankItemsRe
 
 
 def _unpack_best(users: int, response: pb.RankItemsResponse) -> Sequence[BestItems | None]:
-    """Returns each user's best items as scored by the plan's `stars_models`; None if there are none.
+    """Returns each user's best items as scored by the plan's `stars_models`; None without any.
 
     Raises:
         ValueError: An array has the wrong length.

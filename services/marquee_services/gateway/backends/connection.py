@@ -65,7 +65,7 @@ class Connection:
         return self._channel.get_state() is grpc.ChannelConnectivity.READY
 
     async def renew(self, was_working: bool) -> None:
-        """Opens a new channel if the certificates have changed; calls in flight stay on the old one.
+        """Opens a new channel if the certificates have changed; calls in flight keep the old one.
 
         Args:
             was_working: Whether the old channel works. If it does, it is kept until the new one is
