@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from marquee_core.quiet_tensorflow import import_tensorflow
 from marquee_core.scorers.dot_product import DotProductScorer
 from marquee_core.scorers.perceptron import PerceptronScorer
+from marquee_core.scorers.quiet_tensorflow import import_tensorflow
 from marquee_core.scorers.scorer import LoadScorer, ReleaseData, Scorer
 
 _ARRAY_SCORERS = (DotProductScorer, PerceptronScorer)

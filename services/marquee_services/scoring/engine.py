@@ -60,7 +60,7 @@ class Engine:
             models whose scores are products of vectors have one.
         gateway_scores: The scores of the gateway's own models, which order items alike for all
             users, by the model's name (float32, items).
-        rankers: What `marquee_services.scoring.ranking` keeps for each plan.
+        rankers: What `marquee_services.scoring.ranker` keeps for each plan.
         timer: Measures the models.
     """
 

@@ -27,7 +27,8 @@ from marquee_services.scoring.converters import (
 )
 from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.plan import Query, RankingPlan
-from marquee_services.scoring.ranking import check_plan, rank
+from marquee_services.scoring.ranker import check_plan
+from marquee_services.scoring.ranking import rank
 from marquee_services.scoring.settings import ScoringSettings
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.interceptor import Context, time_left

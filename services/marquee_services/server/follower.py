@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import structlog
 
@@ -16,11 +16,11 @@ from marquee_core.errors import ArtifactError
 from marquee_core.redaction import redact
 from marquee_core.release.copies import ReleaseCopies
 from marquee_core.release.store import ReleaseStore
-from marquee_services.errors import NoRelease, ReleaseNotFound, ServiceError
+from marquee_services.errors import ServiceError
 from marquee_services.server.background import BackgroundThread
 from marquee_services.server.experiments import FollowedExperiments
-from marquee_services.server.failure_watch import FailureWatch
 from marquee_services.server.heap import return_free_memory
+from marquee_services.server.loaded_releases import LoadedReleases, R
 from marquee_services.server.poll_log import PollLog
 from marquee_services.server.refused_releases import RefusedReleases
 from marquee_services.server.trial import ReleaseTrial
@@ -32,19 +32,10 @@ _RETRY_S = 2.0
 _MAX_CANDIDATES = 10
 
 
-class LoadedRelease(Protocol):
-    """A release in the memory of a server."""
-
-    @property
-    def release_id(self) -> str:
-        """The release's id."""
-
-
 _T = TypeVar("_T")
-_R = TypeVar("_R", bound=LoadedRelease)
 
 
-class ReleaseFollower(Generic[_R]):
+class ReleaseFollower(Generic[R]):
     """Holds the promoted release and the releases that callers still use.
 
     A request keeps a reference to the release that it began with, so a switch never affects it. A
@@ -69,10 +60,10 @@ class ReleaseFollower(Generic[_R]):
     def __init__(
         self,
         store: ReleaseStore,
-        load: Callable[[str], _R],
+        load: Callable[[str], R],
         interval: float,
         keep: int,
-        on_change: Callable[[_R], None] = lambda _: None,
+        on_change: Callable[[R], None] = lambda _: None,
         copies: ReleaseCopies | None = None,
         scrub_interval: float = 0.0,
         trial: ReleaseTrial | None = None,
@@ -102,16 +93,13 @@ class ReleaseFollower(Generic[_R]):
         self._interval = interval
         self._keep = keep
         self._on_change = on_change
-        self._loaded: dict[str, _R] = {}  # in order of promotion, the newest last
-        self._last_used: dict[str, float] = {}
+        self._loaded: LoadedReleases[R] = LoadedReleases()
         # A separate thread, so that loading does not block the threads that score.
         self._thread = BackgroundThread("release-loader")
         self._copies = copies
         self._trial = trial
         self._with_experiments = with_experiments
         self._has_choice = False
-        self._experiment_only: set[str] = set()
-        self._watches: dict[str, FailureWatch] = {}
         self._scrub_interval = scrub_interval
         self._refused = RefusedReleases()
         self._promotion = ("", "")
@@ -127,39 +115,33 @@ class ReleaseFollower(Generic[_R]):
         return self._refused.reasons
 
     @property
-    def releases(self) -> list[_R]:
+    def releases(self) -> list[R]:
         """The loaded releases, the most recently promoted first."""
-        return list(reversed(self._loaded.values()))
+        return self._loaded.newest_first
 
     def has_promoted(self, release_id: str) -> bool:
         """Returns whether a release is loaded because of a promotion, not only an experiment."""
-        return release_id in self._loaded and release_id not in self._experiment_only
+        return self._loaded.is_promoted(release_id)
 
-    def get(self, release_id: str) -> _R:
+    def get(self, release_id: str) -> R:
         """Returns a loaded release, and marks it as used.
 
         Raises:
             ReleaseNotFound: The release is not loaded.
         """
-        if release_id not in self._loaded:
-            raise ReleaseNotFound(release_id)
-        self.mark_used(release_id)
-        return self._loaded[release_id]
+        return self._loaded.get(release_id)
 
     def mark_used(self, release_id: str) -> None:
         """Records that a release is in use; the least recently used one is dropped first."""
-        if release_id in self._loaded:
-            self._last_used[release_id] = time.monotonic()
+        self._loaded.mark_used(release_id)
 
-    def newest(self) -> _R:
+    def newest(self) -> R:
         """Returns the most recently promoted of the loaded releases.
 
         Raises:
             NoRelease: No release has been loaded yet.
         """
-        if not self._loaded:
-            raise NoRelease
-        return next(reversed(self._loaded.values()))
+        return self._loaded.newest()
 
     async def follow(self) -> None:
         """Polls the store, and scrubs the copies of loaded releases, until cancelled."""
@@ -214,7 +196,7 @@ class ReleaseFollower(Generic[_R]):
             self.promoted_id = release_id
         if release_id in self._loaded:
             if self.newest().release_id != release_id:
-                self._make_newest(self._loaded.pop(release_id))
+                self._make_newest(self._loaded.get(release_id))
             return
         for candidate in candidates:
             if candidate not in self._refused or await self._is_worth_a_try(candidate):
@@ -230,7 +212,7 @@ class ReleaseFollower(Generic[_R]):
                 # When an experiment starts, its releases are tried even if refused before.
                 self._refused.remove(release_id)
             self._drop_unused()
-        for release_id in sorted(self.experiments.release_ids - self._loaded.keys()):
+        for release_id in sorted(self.experiments.release_ids - set(self._loaded)):
             if release_id not in self._refused or await self._is_worth_a_try(release_id):
                 await self._load_or_refuse(release_id, as_newest=False)
 
@@ -240,7 +222,7 @@ class ReleaseFollower(Generic[_R]):
         A withdrawn release stays loaded, but counts as refused, so the gateways return to the
         previous release. Errors that the caller caused do not count.
         """
-        watch = self._watches.get(release_id)
+        watch = self._loaded.watch(release_id)
         try:
             result = await call
         except (ServiceError, TimeoutError):
@@ -257,8 +239,7 @@ class ReleaseFollower(Generic[_R]):
 
     def withdraw(self, release_id: str, why: str) -> None:
         """Refuses a loaded release for a reason, if another promoted release is loaded."""
-        has_other = any(name != release_id and self.has_promoted(name) for name in self._loaded)
-        if has_other and release_id not in self._refused:
+        if self._loaded.other_promoted(release_id) and release_id not in self._refused:
             self.refusals += 1
             _log.error("release_withdrawn", release_id=release_id, why=why)
             self._refused.add(release_id, why, "")
@@ -287,11 +268,7 @@ class ReleaseFollower(Generic[_R]):
 
     async def _replace_damaged(self, release_id: str) -> None:
         """Drops a release whose copy is damaged, if another promoted release can be loaded."""
-
-        def others() -> list[str]:
-            return [name for name in self._loaded if name != release_id and self.has_promoted(name)]
-
-        if not others():
+        if not self._loaded.other_promoted(release_id):
             production = await self._thread.run(self._store.production)
             history = production.history[:_MAX_CANDIDATES] if production else ()
             for candidate in history:
@@ -299,7 +276,7 @@ class ReleaseFollower(Generic[_R]):
                     self._drop(release_id)
                     self._on_change(self.newest())
                     return
-        if others():
+        if self._loaded.other_promoted(release_id):
             self._drop(release_id)
             self._on_change(self.newest())
 
@@ -311,7 +288,7 @@ class ReleaseFollower(Generic[_R]):
 
     async def _load_or_refuse(
         self, release_id: str, replace: bool = False, as_newest: bool = True
-    ) -> _R | None:
+    ) -> R | None:
         """Loads a release, and refuses it if that fails.
 
         Args:
@@ -327,7 +304,7 @@ class ReleaseFollower(Generic[_R]):
         try:
             state = await self._thread.run(self._store.state, release_id)
             if self._copies is not None:
-                await self._thread.run(self._copies.hold, release_id)
+                await self._thread.run(self._copies.lock, release_id)
             if self._trial is not None and self._has_choice:
                 digest = await self._thread.run(self._store.manifest_digest, release_id)
                 await self._trial.run(release_id, digest)
@@ -342,22 +319,19 @@ class ReleaseFollower(Generic[_R]):
         else:
             self._refused.remove(release_id)
             if replace:
-                self._loaded[release_id] = release
+                self._loaded.replace(release)
                 self._on_change(self.newest())
             elif as_newest:
                 self._make_newest(release)
             else:
-                self._loaded = {release_id: release, **self._loaded}
-                self._experiment_only.add(release_id)
-                self._watches[release_id] = FailureWatch()
-                self.mark_used(release_id)
+                self._loaded.add_for_experiment(release)
                 self._poll_log.loaded(release_id)
             await self._thread.run(return_free_memory)
             if self._copies is not None:
                 await self._thread.run(self._copies.evict)
             return release
         if self._copies is not None and release_id not in self._loaded:
-            self._copies.let_go(release_id)
+            self._copies.unlock(release_id)
         return None
 
     def _refuse(
@@ -370,29 +344,18 @@ class ReleaseFollower(Generic[_R]):
         self._refused.add(release_id, why, state)
 
     def _drop(self, release_id: str) -> None:
-        self._watches.pop(release_id, None)
-        self._experiment_only.discard(release_id)
-        self._loaded.pop(release_id, None)
-        self._last_used.pop(release_id, None)
+        self._loaded.drop(release_id)
         if self._copies is not None:
-            self._copies.let_go(release_id)
+            self._copies.unlock(release_id)
 
-    def _make_newest(self, release: _R) -> None:
+    def _make_newest(self, release: R) -> None:
         """Adds a release as the newest, and drops unused ones beyond the limit."""
-        self._loaded[release.release_id] = release
-        self._experiment_only.discard(release.release_id)
-        self._watches[release.release_id] = FailureWatch()
-        self.mark_used(release.release_id)
+        self._loaded.add_newest(release)
         self._drop_unused()
         self._poll_log.loaded(release.release_id)
         self._on_change(release)
 
     def _drop_unused(self) -> None:
         """Drops releases beyond the limit, but neither the newest nor those of the experiment."""
-        kept = self.experiments.release_ids
-        while True:
-            others = [name for name in list(self._loaded)[:-1] if name not in kept]
-            if len(others) < self._keep:
-                return
-            dropped = min(others, key=self._last_used.__getitem__)
-            self._drop(dropped)
+        for release_id in self._loaded.beyond(self._keep, self.experiments.release_ids):
+            self._drop(release_id)
