@@ -130,7 +130,7 @@ class LocalBackend:
             await asyncio.sleep(self._mark_interval)
 
     async def close(self) -> None:
-        """Does nothing: there are no connections."""
+        """Does nothing, because there are no connections."""
 
 
 class LocalReplica:
