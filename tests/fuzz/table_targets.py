@@ -12,9 +12,9 @@ import polars as pl
 from fuzz.mutate import mutate_bytes, mutate_json
 from fuzz.targets import Target
 from marquee_trainer.data.errors import RatingsError
-from marquee_trainer.data.metadata import parse_movies_csv, parse_movies_dat, parse_u_item
+from marquee_trainer.data.grouplens_items import parse_movies_csv, parse_movies_dat, parse_u_item
+from marquee_trainer.data.grouplens_ratings import parse_ratings
 from marquee_trainer.data.options import ReadOptions
-from marquee_trainer.data.parsing import parse_ratings
 from marquee_trainer.data.source import load_ratings
 
 _ROWS = [(f"u{n % 7}", f"i{n % 5}", 1.0 + n % 5, 1_700_000_000 + n) for n in range(35)]

@@ -15,16 +15,17 @@ from observe.monitoring import alert_rules, panels, rules, selectors
 from observe.prometheus import program
 
 RUNBOOK = PROJECT / "deploy" / "RUNBOOK.md"
+CASES = sorted(Path(__file__).parent.glob("*rules_test.yaml"))
 
 
-@pytest.mark.parametrize("cases", ["rules_test.yaml", "slow_rules_test.yaml"])
-def test_alerts_fire_when_they_should(cases: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("cases", CASES, ids=lambda path: path.stem)
+def test_alerts_fire_when_they_should(cases: Path, tmp_path: Path) -> None:
     """promtool's unit tests of the alerts pass."""
     promtool = program("promtool")
     if promtool is None:
         pytest.skip("needs promtool (Debian's package `prometheus`)")
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules()))
-    text = (Path(__file__).parent / cases).read_text()
+    text = cases.read_text()
     # Groups that are not listed are evaluated in no particular order.
     groups = [group["name"] for group in rules()["groups"]]
     assert yaml.safe_load(text)["group_eval_order"] == groups
@@ -33,6 +34,16 @@ def test_alerts_fire_when_they_should(cases: str, tmp_path: Path) -> None:
         [promtool, "test", "rules", str(tmp_path / "cases.yaml")], capture_output=True, text=True
     )
     assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+def test_every_alert_has_cases() -> None:
+    """For each alert promtool is given series that let it fire, and some that do not."""
+    fires, stays = set(), set()
+    for path in CASES:
+        for test in yaml.safe_load(path.read_text())["tests"]:
+            for case in test["alert_rule_test"]:
+                (fires if case["exp_alerts"] else stays).add(case["alertname"])
+    assert fires == stays == {rule["alert"] for rule in alert_rules(rules())}
 
 
 def test_every_alert_has_a_runbook_entry() -> None:
