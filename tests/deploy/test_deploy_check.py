@@ -59,7 +59,7 @@ def test_production_names_images_by_digest(rendered: Rendered) -> None:
 @pytest.mark.parametrize("component", COMPONENTS)
 @pytest.mark.parametrize("overlay", ["production", "staging"])
 def test_components_fit_an_overlay(overlay: str, component: str, rendered: Rendered) -> None:
-    """Each component works in an overlay that denies traffic by default and in one that allows it."""
+    """Each component works in an overlay that denies traffic by default, and in one without."""
     assert check_objects(rendered(overlay, (component,))) == []
 
 
