@@ -68,7 +68,7 @@ def test_every_runbook_entry_helps() -> None:
         commands = re.search(r"```sh\n(.*?)```", entry, re.S)
         assert commands is not None
         assert len(commands[1].strip().splitlines()) == 3, entry
-        for part in ("**Symptom.**", "**Mitigate.**", "**Over when**"):
+        for part in ("**Symptom.**", "**Mitigate.**", "**Resolved when**"):
             assert part in entry
 
 
