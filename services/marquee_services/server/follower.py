@@ -312,7 +312,7 @@ class ReleaseFollower(Generic[R]):
             if self._trial is not None and self._has_alternative:
                 digest = await self._thread.run(self._store.manifest_digest, release_id)
                 await self._trial.run(release_id, digest)
-            release = await self._thread.run(_load_in_short_turns, self._load, release_id)
+            release: R = await self._thread.run(_load_in_short_turns, self._load, release_id)
         except (OSError, MemoryError) as error:
             # The store may be unreachable, or the disk or memory temporarily full.
             self._refuse(release_id, f"{error} (will be retried)", None, error)
