@@ -91,6 +91,11 @@ class GatewaySettings(ServerSettings):
         "long calls wait before they can be answered or refused.",
         low=1,
     )
+    connection_guard: bool = setting(
+        True,
+        "End connections on which far more calls are reset, or never send their request, than are "
+        "answered. Turn it off behind a proxy that puts calls of many callers on one connection.",
+    )
     max_computing: int = setting(
         256,
         "Most answers to single calls that are computed at the same time. Under overload the limit "
