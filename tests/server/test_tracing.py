@@ -98,7 +98,7 @@ async def test_every_entry_of_a_call_names_its_request(
 
     monkeypatch.setattr(services.gateway.backends[0], "call", ask)
     monkeypatch.setattr(cf, "get", get)
-    # On a busy machine a backend may be unavailable for a moment, and an answer without it degraded.
+    # On a busy machine a backend may be away for a moment; the answer is then degraded.
     async with asyncio.timeout(TIMEOUT_S):
         while not {"gateway", "cf"} <= seen.keys():
             await recommend(services.address, ("x-request-id", "order-19"))
