@@ -16,7 +16,7 @@ from marquee_services.errors import DeadlineExceeded, ModelUnavailable
 from marquee_services.gateway.backends.failures import BackendError, Failure
 from marquee_services.gateway.backends.interface import AnyBackend, AnyReplica
 from marquee_services.gateway.ranking.deadline import Deadline
-from marquee_services.gateway.ranking.economy import without_models
+from marquee_services.gateway.ranking.model_shedding import without_models
 from marquee_services.gateway.ranking.subjects import ResolvedSubject
 from marquee_services.gateway.releases.release import GatewayRelease
 

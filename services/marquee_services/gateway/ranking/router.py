@@ -16,9 +16,9 @@ from marquee_services.gateway.backends.failures import BackendError
 from marquee_services.gateway.backends.interface import AnyBackend, AnyReplica
 from marquee_services.gateway.backends.ranking import BackendRanking
 from marquee_services.gateway.ranking.deadline import Deadline
-from marquee_services.gateway.ranking.economy import slowest_models
 from marquee_services.gateway.ranking.ensemble_calls import EnsembleCalls, ModelSelection
 from marquee_services.gateway.ranking.filters import EligibleItems
+from marquee_services.gateway.ranking.model_shedding import slowest_models
 from marquee_services.gateway.ranking.own_models import (
     best_in_order,
     own_best,

@@ -156,7 +156,7 @@ class GatewayRelease:
             )
 
         what = backend, best_count, stars_count, top_count
-        return self.kept((blends.rating, blends.ranking), what, compute)
+        return self.cached((blends.rating, blends.ranking), what, compute)
 
     @cached_property
     def own_scores(self) -> Mapping[str, Float32]:
@@ -188,9 +188,9 @@ class GatewayRelease:
             total.flags.writeable = False
             return total
 
-        return self.kept((blend,), "shared ranking", compute)
+        return self.cached((blend,), "shared ranking", compute)
 
-    def kept(self, blends: tuple[Blend, ...], what: Hashable, compute: Callable[[], _T]) -> _T:
+    def cached(self, blends: tuple[Blend, ...], what: Hashable, compute: Callable[[], _T]) -> _T:
         """What follows from blends of this release: computed once, and then kept.
 
         Args:

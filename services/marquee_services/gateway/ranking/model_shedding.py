@@ -64,7 +64,7 @@ def without_models(
             _without(release, blends.rating, out), _without(release, blends.ranking, out)
         )
 
-    return release.kept((blends.rating, blends.ranking), ("without", out), compute)
+    return release.cached((blends.rating, blends.ranking), ("without", out), compute)
 
 
 def _without(release: GatewayRelease, blend: Blend, out: frozenset[str]) -> Blend:

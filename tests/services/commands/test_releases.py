@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from marquee_core.release.store import ReleaseStore
-from marquee_services import cli
+from marquee_services.commands.releases import releases
 from toy.release import publish_toy
 
 RELEASE = "20260101T000000Z-00000000"
@@ -27,7 +27,7 @@ RELEASE = "20260101T000000Z-00000000"
 )
 def test_expected_errors_take_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
     """The command ends with status 1 and the reason."""
-    result = CliRunner().invoke(cli.releases, ["--store", str(tmp_path), *arguments])
+    result = CliRunner().invoke(releases, ["--store", str(tmp_path), *arguments])
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: ")
     assert message in result.stderr
@@ -37,7 +37,7 @@ def test_expected_errors_take_one_line(tmp_path: Path, arguments: list[str], mes
 def test_a_damaged_store_is_an_expected_error(tmp_path: Path) -> None:
     """`list` reports a damaged production file in the same way."""
     (tmp_path / "production").write_text("{")
-    result = CliRunner().invoke(cli.releases, ["--store", str(tmp_path), "list"])
+    result = CliRunner().invoke(releases, ["--store", str(tmp_path), "list"])
     assert result.exit_code == 1
     assert "damaged file 'production': not valid JSON: Expecting" in result.stderr
 
@@ -79,7 +79,7 @@ def test_defects_keep_their_traceback(
         raise defect
 
     monkeypatch.setattr(ReleaseStore, "rollback", fail)
-    result = CliRunner().invoke(cli.releases, ["--store", str(tmp_path), "rollback"])
+    result = CliRunner().invoke(releases, ["--store", str(tmp_path), "rollback"])
     assert result.exception is defect
 
 
@@ -88,7 +88,7 @@ def test_a_release_is_shown_in_short_or_whole(tmp_path: Path) -> None:
     url = str(tmp_path / "store")
     manifest = publish_toy(ReleaseStore(url), tmp_path / "release")
     command = ["--store", url, "show", manifest.release_id]
-    short = CliRunner().invoke(cli.releases, command)
+    short = CliRunner().invoke(releases, command)
     assert short.exit_code == 0, short.output
     data = manifest.data
     expected = (
@@ -97,7 +97,7 @@ def test_a_release_is_shown_in_short_or_whole(tmp_path: Path) -> None:
     assert expected in short.stdout
     assert all(model.name in short.stdout for model in manifest.models)
     assert len(short.stdout.splitlines()) < 40
-    whole = CliRunner().invoke(cli.releases, [*command, "--json"])
+    whole = CliRunner().invoke(releases, [*command, "--json"])
     assert json.loads(whole.stdout) == json.loads(manifest.to_json())
 
 
@@ -108,8 +108,8 @@ def test_pruning_says_what_went_and_what_stays(tmp_path: Path) -> None:
     ids = [publish_toy(store, tmp_path / f"{n}", seed=n).release_id for n in range(3)]
     store.promote(sorted(ids)[0])
     arguments = ["--store", url, "prune", "--keep", "1"]
-    dry = CliRunner().invoke(cli.releases, [*arguments, "--dry-run"]).stdout.splitlines()
-    done = CliRunner().invoke(cli.releases, arguments).stdout.splitlines()
+    dry = CliRunner().invoke(releases, [*arguments, "--dry-run"]).stdout.splitlines()
+    done = CliRunner().invoke(releases, arguments).stdout.splitlines()
     assert dry[-1].startswith("1 of 3 releases would be deleted; kept are the newest and 1 older")
     assert done[-1] == "1 of 3 releases deleted; kept are the newest and 1 older, which are needed"
     assert done[0] == f"{sorted(ids)[0]} kept: in production"
@@ -121,11 +121,11 @@ def test_the_users_of_a_release_are_listed(tmp_path: Path) -> None:
     url = str(tmp_path / "store")
     store = ReleaseStore(url)
     first = publish_toy(store, tmp_path / "release")
-    empty = CliRunner().invoke(cli.releases, ["--store", url, "users"])
+    empty = CliRunner().invoke(releases, ["--store", url, "users"])
     assert (empty.exit_code, empty.stderr) == (1, "Error: no release is in production\n")
     store.promote(first.release_id)
     for arguments in ([], [first.release_id]):
-        result = CliRunner().invoke(cli.releases, ["--store", url, "users", *arguments])
+        result = CliRunner().invoke(releases, ["--store", url, "users", *arguments])
         assert result.exit_code == 0, result.output
         users = result.stdout.splitlines()
         assert len(set(users)) == len(users) == first.data.user_count
