@@ -8,7 +8,7 @@ from typing import Any, Self
 from sqlalchemy import Row, select, tuple_
 from sqlalchemy.exc import IntegrityError
 
-from marquee_core.feedback.appending import append_each, append_new
+from marquee_core.feedback.append_statements import append_each, append_new
 from marquee_core.feedback.database import Database
 from marquee_core.feedback.events import (
     Appended,
@@ -134,7 +134,7 @@ class EventLog:
     def list_user(
         self, user_id: str, limit: int, before: tuple[int, int] | None = None
     ) -> list[LogEntry]:
-        """A user's events by their time, the most recent first.
+        """Returns a user's events by their time, the most recent first.
 
         Args:
             user_id: The user.
@@ -156,7 +156,7 @@ class EventLog:
         return self._database.read(lambda c: [entry_of(row) for row in c.execute(query).all()])
 
     def read(self, after: int, limit: int) -> list[LogEntry]:
-        """The entries that follow a position, in the order of their positions.
+        """Returns the entries that follow a position, in the order of their positions.
 
         Deleted events are left out. If fewer than `limit` entries are returned, these were all.
 
@@ -169,28 +169,28 @@ class EventLog:
         """
         return self._database.read(lambda connection: read_entries(connection, after, limit))
 
-    def entries(self, after: int = 0, upto: int | None = None) -> Iterator[LogEntry]:
+    def entries(self, after: int = 0, up_to: int | None = None) -> Iterator[LogEntry]:
         """Iterates over the entries between two positions.
 
         Args:
             after: The position before the first entry; 0 for the beginning of the log.
-            upto: The last position; None for the end of the log when the iterator starts.
+            up_to: The last position; None for the end of the log when the iterator starts.
 
         Raises:
             LogUnavailable: The database does not answer.
         """
-        upto = self.position() if upto is None else upto
-        while after < upto:
+        up_to = self.position() if up_to is None else up_to
+        while after < up_to:
             page = self.read(after, READ_PAGE)
             for entry in page:
-                if entry.position > upto:
+                if entry.position > up_to:
                     return
                 yield entry
             if len(page) < READ_PAGE:
                 return
             after = page[-1].position
 
-    def events_with_lists(self, prefix: str, after: int = 0) -> Iterator[LogEntry]:
+    def events_from_lists(self, prefix: str, after: int = 0) -> Iterator[LogEntry]:
         """Iterates over the events that users found in lists whose ids begin with a prefix.
 
         Args:
@@ -242,7 +242,7 @@ class EventLog:
         return self._database.read(lambda connection: read_counts(connection, experiment_id))
 
     def list_counters(self, experiment_id: str) -> list[CounterState]:
-        """The counters that counted the lists of an experiment.
+        """Returns the counters that counted the lists of an experiment.
 
         Raises:
             LogUnavailable: The database does not answer.
@@ -250,7 +250,7 @@ class EventLog:
         return self._database.read(lambda connection: read_counters(connection, experiment_id))
 
     def position(self) -> int:
-        """The position of the last entry; 0 if the log is empty.
+        """Returns the position of the last entry; 0 if the log is empty.
 
         Raises:
             LogUnavailable: The database does not answer.
@@ -266,7 +266,7 @@ class EventLog:
         return self._database.write(mark)
 
     def missing_marks(self, tokens: Collection[str]) -> frozenset[str]:
-        """Those of the given marks, by their tokens, that the log does not hold.
+        """Returns those of the given marks, by their tokens, that the log does not hold.
 
         Raises:
             LogUnavailable: The database does not answer.
@@ -296,7 +296,7 @@ class EventLog:
         )
 
     def audit(self) -> list[Row[Any]]:
-        """The rows of the audit table, oldest first.
+        """Returns the rows of the audit table, oldest first.
 
         Raises:
             LogUnavailable: The database does not answer.

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from marquee_core.errors import ArtifactError
-from marquee_core.release.freshness import Freshness
 from marquee_core.release.manifest import (
     MANIFEST_NAME,
     FileEntry,
@@ -24,6 +23,7 @@ from marquee_core.release.manifest import (
 from marquee_core.release.parsing import parse_manifest
 from marquee_core.release.pointer import PROMOTE, ROLLBACK, Production, ProductionPointer
 from marquee_core.release.publish import write_release
+from marquee_core.release.replay_guard import ReplayGuard
 from marquee_core.release.signing import (
     SIGNATURE_NAME,
     Signer,
@@ -31,7 +31,7 @@ from marquee_core.release.signing import (
     join_signatures,
 )
 from marquee_core.release.storage import PARTIAL, Storage, StoreURLError
-from marquee_core.release.transfer import Transfer, matches, remove_left_overs
+from marquee_core.release.transfer import Transfer, matches, remove_leftovers
 
 __all__ = ["Production", "ReleaseStore", "StoreURLError"]
 
@@ -49,7 +49,7 @@ class ReleaseStore:
         pointer: Which release is in production, and the audit of its changes.
         trusted: The keys of which one must have signed a release; None to accept any release.
         signer: Signs the releases that are published; None to leave them unsigned.
-        freshness: Remembers how new the signed files are that were read.
+        replay_guard: Remembers how new the signed files are that were read.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class ReleaseStore:
         *,
         trusted: TrustedKeys | None = None,
         signer: Signer | None = None,
-        memory: Path | None = None,
+        state_folder: Path | None = None,
     ) -> None:
         """Takes the path of a folder, or a URL that fsspec supports (`s3://bucket/prefix`, …).
 
@@ -66,8 +66,8 @@ class ReleaseStore:
             url: The folder or URL.
             trusted: The keys of which one must have signed a release; None to accept any release.
             signer: Signs the releases that are published; None to leave them unsigned.
-            memory: Folder of this machine that remembers how new the signed files were that were
-                read; None to remember it in this process only.
+            state_folder: Local folder for the change numbers of the signed files that have been
+                read; None to keep the numbers in memory only. See `ReplayGuard`.
 
         Raises:
             StoreURLError: The scheme of the URL is unknown, or its file system needs a package that
@@ -75,8 +75,8 @@ class ReleaseStore:
         """
         self.storage = Storage(url)
         self.url = url
-        self.freshness = Freshness(url, memory)
-        self.pointer = ProductionPointer(self.storage, self.freshness, trusted, signer)
+        self.replay_guard = ReplayGuard(url, state_folder)
+        self.pointer = ProductionPointer(self.storage, self.replay_guard, trusted, signer)
         self.trusted, self.signer = trusted, signer
         self._transfer = Transfer(self.storage)
         self._opened: dict[str, dict[str, FileEntry]] = {}  # the entries of copied files
@@ -92,7 +92,7 @@ class ReleaseStore:
         return sorted(manifests, key=lambda m: (m.published_at, m.release_id), reverse=True)
 
     def ids(self) -> list[str]:
-        """The ids of all releases, including damaged ones, in ascending order."""
+        """Returns the ids of all releases, including damaged ones, in ascending order."""
         return [
             name
             for name in self.storage.names(_RELEASES)
@@ -119,7 +119,7 @@ class ReleaseStore:
         return parse_manifest(content, release_id)
 
     def manifest_digest(self, release_id: str) -> str:
-        """The SHA-256 of a release's manifest, which stands for its content.
+        """Returns the SHA-256 of a release's manifest, which stands for its content.
 
         Raises:
             ArtifactError: As for `manifest`.
@@ -156,7 +156,7 @@ class ReleaseStore:
         )
 
     def production(self) -> Production | None:
-        """The release in production; None if no release has been promoted yet.
+        """Returns the release in production; None if no release has been promoted yet.
 
         Raises:
             ArtifactError: The file that names it is damaged.
@@ -226,11 +226,11 @@ class ReleaseStore:
         def choose(before: Production | None) -> tuple[str, tuple[str, ...]]:
             if before is None or not before.history:
                 raise ArtifactError("there is no release to roll back to")
-            for place, release_id in enumerate(before.history):
+            for index, release_id in enumerate(before.history):
                 if release_id not in complete:
                     complete[release_id] = self._damage(release_id)
                 if not complete[release_id]:
-                    return release_id, before.history[place + 1 :]
+                    return release_id, before.history[index + 1 :]
             reasons = "; ".join(f"{name}: {complete[name]}" for name in before.history)
             raise ArtifactError(f"no previous release can be rolled back to: {reasons}")
 
@@ -293,7 +293,7 @@ class ReleaseStore:
             OSError: The store cannot be read or written to.
         """
         if self.storage.is_local:
-            return remove_left_overs(Path(self.storage.root), age)
+            return remove_leftovers(Path(self.storage.root), age)
         finished = set(self.ids())
         removed = 0
         for name in self.storage.names(_RELEASES):

@@ -128,7 +128,7 @@ def _refused(nodes: Iterable[Any], allowed: frozenset[str]) -> Iterator[str]:
 
 
 def _savers(graph: Any) -> set[str]:
-    """The functions that save and restore variables and that nothing else can call."""
+    """Returns the functions that save and restore variables and that nothing else can call."""
     saver_nodes = {
         graph.saver_def.save_tensor_name.partition(":")[0],
         graph.saver_def.restore_op_name,

@@ -15,7 +15,7 @@ import click
 
 from marquee.cli.table import printable, render
 from marquee_core.errors import ArtifactError
-from marquee_core.experiments.arguments import parse_arm
+from marquee_core.experiments.arm_argument import parse_arm
 from marquee_core.experiments.experiment import (
     CONTROL,
     LIKES,

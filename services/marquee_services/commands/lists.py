@@ -57,7 +57,7 @@ def write_batch(
     _require("pyarrow", "batch")
     if ray is not None:
         _require("ray", "ray")
-    from marquee_core.cores import environment_for, usable_cores
+    from marquee_core.cores import thread_limits, usable_cores
     from marquee_core.tasks.processes import run_in_processes
     from marquee_core.tasks.ray_tasks import run_on_ray
     from marquee_core.tasks.task import RunTasks, TaskError
@@ -92,7 +92,7 @@ def write_batch(
                 run = partial(
                     run_in_processes,
                     processes=processes or usable_cores(),
-                    environment=environment_for(threads=1),
+                    environment=thread_limits(threads=1),
                 )
             else:
                 run = partial(run_on_ray, address=ray)

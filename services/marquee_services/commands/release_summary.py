@@ -77,8 +77,8 @@ def pruning_lines(found: Pruned, dry_run: bool) -> Iterator[str]:
     if found.kept:
         text += f" and {len(found.kept)} older, which are needed"
     yield text
-    if found.left_overs:
-        yield f"{found.left_overs} unfinished files and folders removed"
+    if found.leftovers:
+        yield f"{found.leftovers} unfinished files and folders removed"
 
 
 def _number(value: float | None) -> str:

@@ -304,7 +304,7 @@ class ReleaseFollower(Generic[R]):
         try:
             state = await self._thread.run(self._store.state, release_id)
             if self._copies is not None:
-                await self._thread.run(self._copies.hold, release_id)
+                await self._thread.run(self._copies.lock, release_id)
             if self._trial is not None and self._has_choice:
                 digest = await self._thread.run(self._store.manifest_digest, release_id)
                 await self._trial.run(release_id, digest)
@@ -331,7 +331,7 @@ class ReleaseFollower(Generic[R]):
                 await self._thread.run(self._copies.evict)
             return release
         if self._copies is not None and release_id not in self._loaded:
-            self._copies.let_go(release_id)
+            self._copies.unlock(release_id)
         return None
 
     def _refuse(
@@ -346,7 +346,7 @@ class ReleaseFollower(Generic[R]):
     def _drop(self, release_id: str) -> None:
         self._loaded.drop(release_id)
         if self._copies is not None:
-            self._copies.let_go(release_id)
+            self._copies.unlock(release_id)
 
     def _make_newest(self, release: R) -> None:
         """Adds a release as the newest, and drops unused ones beyond the limit."""

@@ -81,7 +81,7 @@ def _check(name: str, value: Any, limits: Mapping[str, Any]) -> None:
 
 
 def open_store(
-    url: str, trusted_keys: str = "", signing_key: str = "", memory: Path | None = None
+    url: str, trusted_keys: str = "", signing_key: str = "", state_folder: Path | None = None
 ) -> ReleaseStore:
     """Opens a release store.
 
@@ -90,8 +90,8 @@ def open_store(
         trusted_keys: PEM file of public keys, one of which must have signed a release; empty to
             accept unsigned releases.
         signing_key: PEM file of the key that signs published releases; empty to not sign them.
-        memory: Folder that records how recent the signed files were that have been read; None to
-            record nothing.
+        state_folder: Local folder for the change numbers of the signed files that have been read;
+            None to keep the numbers in memory only.
 
     Raises:
         StoreURLError: The URL of the store cannot be used.
@@ -106,7 +106,7 @@ def open_store(
         url,
         trusted=TrustedKeys.load(Path(trusted_keys)) if trusted_keys else None,
         signer=Signer.load(Path(signing_key)) if signing_key else None,
-        memory=memory,
+        state_folder=state_folder,
     )
     if store.storage.is_local and Path(store.storage.root).is_file():
         raise NotADirectoryError(f"release store: {url} is not a folder")
@@ -287,7 +287,7 @@ class ServerSettings(Settings):
             KeyFileError: The file of trusted keys cannot be used.
             NotADirectoryError: The store is a local path that names a file.
         """
-        return open_store(self.store, self.trusted_keys, memory=self.cache)
+        return open_store(self.store, self.trusted_keys, state_folder=self.cache)
 
     @property
     def allowed_clients(self) -> frozenset[str]:

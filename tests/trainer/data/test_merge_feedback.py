@@ -13,10 +13,10 @@ import pytest
 from marquee_core.feedback.events import FeedbackEvent, FeedbackKind, user_digest
 from marquee_core.feedback.log import EventLog
 from marquee_trainer.data.dataset import RatingsDataset
-from marquee_trainer.data.details import ItemDetails
 from marquee_trainer.data.errors import RatingsError
+from marquee_trainer.data.item_metadata import ItemMetadata
 from marquee_trainer.data.merge_feedback import Merged, merge_feedback
-from marquee_trainer.data.recorded import read_feedback
+from marquee_trainer.data.recorded_feedback import read_feedback
 from marquee_trainer.data.scale import Feedback
 from marquee_trainer.training.relevance import relevant_rating
 
@@ -29,9 +29,9 @@ GIVEN = [
     ("b", "i1", 4.0, 400),
 ]
 DETAILS = {
-    "i1": ItemDetails("One", 1999, ("Drama",), {"director": "Li"}),
-    "i2": ItemDetails("Two", 2001, ("Comedy", "Drama")),
-    "unrated": ItemDetails("Three"),
+    "i1": ItemMetadata("One", 1999, ("Drama",), {"director": "Li"}),
+    "i2": ItemMetadata("Two", 2001, ("Comedy", "Drama")),
+    "unrated": ItemMetadata("Three"),
 }
 Table = dict[tuple[str, str], float]
 

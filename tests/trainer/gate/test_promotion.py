@@ -22,7 +22,7 @@ from marquee_services import promotion
 from marquee_services.commands.experiments import experiments
 from marquee_services.commands.releases import releases
 from marquee_services.standalone.verification import Verification
-from marquee_trainer.commands.promoting import write_metrics
+from marquee_trainer.commands.promotion import write_metrics
 from toy.bare_release import make_release
 from toy.release import publish_toy
 

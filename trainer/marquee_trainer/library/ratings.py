@@ -37,7 +37,7 @@ def load(source: str, options: ReadOptions | None = None, seed: int = 0) -> Rati
         RatingsError: The source is unknown, or cannot be read or understood.
     """
     loaded = load_ratings(source, options=options, seed=seed)
-    _report(loaded.understood.notes)
+    _report(loaded.interpretation.notes)
     return loaded.dataset
 
 
@@ -56,8 +56,8 @@ def from_frame(
     Raises:
         RatingsError: An argument is not a frame, or the frame cannot be understood.
     """
-    dataset, understood = frames.from_frame(ratings, items, options, name)
-    _report(understood.notes)
+    dataset, interpretation = frames.from_frame(ratings, items, options, name)
+    _report(interpretation.notes)
     return dataset
 
 

@@ -11,7 +11,7 @@ from marquee_core.release.manifest import Manifest
 from marquee_core.release.store import ReleaseStore
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.split import Split
-from marquee_trainer.models.configurations import ConfigurationError, models_for
+from marquee_trainer.models.configurations import ConfigurationError, model_factories
 from marquee_trainer.models.model import Model
 from marquee_trainer.models.registry import MODELS_BY_NAME
 from marquee_trainer.publishing.release import publish_trained
@@ -20,7 +20,7 @@ from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import ENSEMBLE
 from marquee_trainer.training.progress import Progress
 from marquee_trainer.training.refit import refit_on_all_ratings
-from marquee_trainer.training.results import Trained
+from marquee_trainer.training.results import TrainingResult
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class TrainingRun:
     dataset: RatingsDataset
     split: Split
     config: TrainingConfig
-    trained: Trained
+    trained: TrainingResult
 
 
 def train(
@@ -66,7 +66,7 @@ def train(
         RatingsError: There are too few ratings, or they are implicit feedback and none of the
             models is a ranker.
     """
-    factories = models_for(len(split.train), configurations)
+    factories = model_factories(len(split.train), configurations)
     by_name: dict[str, Callable[[], Model]] = dict(zip(MODELS_BY_NAME, factories, strict=True))
     chosen: list[Callable[[], Model]] = []
     for model in models or tuple(by_name):

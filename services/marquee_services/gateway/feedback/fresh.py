@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
+from marquee_core.feedback.event_ratings import counts_as_rating, latest_by_item
 from marquee_core.feedback.events import EntryType, FeedbackKind, LogEntry, user_digest
-from marquee_core.feedback.meaning import counts, latest_by_item
 from marquee_core.release.manifest import Manifest
 
 MAX_EVENTS = 1_000
@@ -243,7 +243,7 @@ class FreshFeedback:
 
     def _add(self, entry: LogEntry) -> None:
         event = entry.event
-        if event is None or not counts(event.kind, event.value):
+        if event is None or not counts_as_rating(event.kind, event.value):
             return
         digest = user_digest(event.user_id)
         user = self._users.get(digest, NO_FEEDBACK)
@@ -267,7 +267,7 @@ class FreshFeedback:
     def _delete(self, entry: LogEntry) -> None:
         event = entry.event
         # A deletion does not say how much of a play was watched, so any play may have counted.
-        if event is None or not counts(event.kind, 1.0):
+        if event is None or not counts_as_rating(event.kind, 1.0):
             return
         digest = user_digest(event.user_id)
         user = self._users.get(digest, NO_FEEDBACK)

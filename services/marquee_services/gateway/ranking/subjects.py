@@ -17,8 +17,8 @@ import numpy as np
 
 from marquee.v1 import types_pb2
 from marquee_core.arrays import Bool, Float32, Int32
+from marquee_core.feedback.event_ratings import event_stars, is_explicit
 from marquee_core.feedback.events import FeedbackKind
-from marquee_core.feedback.meaning import is_explicit, stars_of
 from marquee_core.ratings import Profiles
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_services.errors import FieldViolation, InvalidFields
@@ -172,7 +172,7 @@ def _recorded(
     events = [event for event in feedback.ratings if event.item_id not in replaced]
     items = release.catalogue.items.indexes([event.item_id for event in events])
     stars = np.array(
-        [stars_of(event.kind, event.value, low, high) for event in events], dtype=np.float32
+        [event_stars(event.kind, event.value, low, high) for event in events], dtype=np.float32
     )
     if not release.predicts_stars:
         stars = _strengths(stars, low)
@@ -206,7 +206,7 @@ def _withdrawn(release: GatewayRelease, user: int, feedback: UserFeedback) -> In
         # Stars of a rating are not in the log any more.
         stars = known[item]
         if event.kind is not FeedbackKind.RATING:
-            stars = stars_of(event.kind, 0.0, low, high)
+            stars = event_stars(event.kind, 0.0, low, high)
             if event.kind is FeedbackKind.DISLIKE and not release.predicts_stars:
                 stars = low - 1.0
         if math.isclose(known[item], stars, rel_tol=1e-6, abs_tol=1e-6):

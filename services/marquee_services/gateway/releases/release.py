@@ -307,5 +307,5 @@ def gateway_release(files: ReleaseFiles, names: Sequence[str]) -> GatewayRelease
     # Computes the cached properties now, so that the first requests do not have to.
     _ = release.titles, release.mean_stars, release.backends, release.models
     _ = release.stars_models, release.orders, release.unrated_items, release.filter_masks
-    _ = users.places, catalogue.items.places
+    _ = users.index_by_id, catalogue.items.index_by_id
     return release
