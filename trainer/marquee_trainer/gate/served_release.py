@@ -109,7 +109,8 @@ class ServedRelease:
 
     def scores(self, profiles: Profiles) -> dict[str, Float32]:
         """Scores all items with every model that has a weight in any blend (float32, B × items
-        each)."""
+        each).
+        """
         pairs = self.ensemble.by_backends.values()
         names = dict.fromkeys(name for pair in pairs for name in pair.models())
         return {name: self.scorers[name].score(profiles) for name in names}
