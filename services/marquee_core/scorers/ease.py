@@ -121,7 +121,7 @@ class EASEScorer:
         core = self._weights.items
         return core, self._histories.score(profiles, core)
 
-    def similarities(self, item: int) -> Float32 | None:
+    def similarities(self, item: int) -> Float32:
         """Returns the partial correlation of an item with each item, given all other items.
 
         B itself is neither symmetric nor bounded: B_ij = −P_ij / P_jj, where P is the inverse

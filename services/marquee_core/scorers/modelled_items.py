@@ -21,6 +21,7 @@ from marquee_core.output import Output
 from marquee_core.ratings import Profiles
 from marquee_core.scorers.scorer import (
     Approximates,
+    ComparesItems,
     ExplainsByItems,
     ExplainsByNeighbours,
     LoadScorer,
@@ -107,7 +108,7 @@ def load_scorer(load: LoadScorer, folder: Path, data: ReleaseData) -> Scorer:
 def extend_to_catalogue(scorer: Scorer, items: Int32, data: ReleaseData) -> Scorer:
     """Returns a scorer of the whole catalogue from one of some of its items.
 
-    It approximates and explains if the given scorer does.
+    It approximates, compares items and explains if the given scorer does.
 
     Args:
         scorer: The scorer of the items.
@@ -153,18 +154,6 @@ class _CatalogueScorer:
         if unknown.any():
             scores[unknown] = self._unknown_pairs(profiles, items)[unknown]
         return scores
-
-    def similarities(self, item: int) -> Float32 | None:
-        """See `Scorer.similarities`: an item that the model does not know is like no other."""
-        row = np.zeros(len(self._positions), np.float32)
-        position = int(self._positions[item])
-        found = self._scorer.similarities(max(position, 0))
-        if found is None:
-            return None
-        if position >= 0:
-            row[self._items] = found
-        row[item] = 1.0
-        return row
 
     def _own(self, profiles: Profiles) -> Profiles:
         """The profiles in the numbers of the scorer, without ratings of items it does not know."""
@@ -225,6 +214,17 @@ class _WithApproximation(_CatalogueScorer):
         return scores
 
 
+class _WithSimilarities(_CatalogueScorer):
+    def similarities(self, item: int) -> Float32:
+        """See `ComparesItems.similarities`; an unknown item is similar only to itself."""
+        row = np.zeros(len(self._positions), np.float32)
+        position = int(self._positions[item])
+        if position >= 0:
+            row[self._items] = cast("ComparesItems", self._scorer).similarities(position)
+        row[item] = 1.0
+        return row
+
+
 class _WithRatedEvidence(_CatalogueScorer):
     def rated_evidence(self, profile: Profiles, items: Int32, count: int) -> list[RatedEvidence]:
         """See `ExplainsByItems.rated_evidence`; other items' scores are all remainder."""
@@ -264,6 +264,7 @@ class _WithWarmUp(_CatalogueScorer):
 
 _PARTS: tuple[tuple[type, type[_CatalogueScorer]], ...] = (
     (Approximates, _WithApproximation),
+    (ComparesItems, _WithSimilarities),
     (ExplainsByItems, _WithRatedEvidence),
     (ExplainsByNeighbours, _WithNeighbourEvidence),
     (WarmsUp, _WithWarmUp),
