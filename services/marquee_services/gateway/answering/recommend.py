@@ -173,7 +173,7 @@ class Recommender:
         if token is None and not _may_match_nothing(options):
             self._releases.count_answer(release, not len(shown) and not failures)
         if token is None:
-            self._routing.served(resolved.route, request.subject.user_id)
+            self._routing.record_list(resolved.route, request.subject.user_id)
             adds_ratings = request.subject.ratings or request.subject.liked_item_ids
             self._answer_cache.put(
                 resolved.route.cache_key,

@@ -103,7 +103,7 @@ class StoredAnswers:
                 *(list_id, route.release.release_id, answer.backends),
                 *(key.digest, key.page_size, feedback.version),
             ).encode()
-        self._routing.served(route, user_id)
+        self._routing.record_list(route, user_id)
         return answer.response(list_id, token, microseconds_since(start)), origin
 
     def batch(
@@ -133,7 +133,7 @@ class StoredAnswers:
                 yield None
             else:
                 answer, _ = found
-                self._routing.served(route, user_id)
+                self._routing.record_list(route, user_id)
                 list_id = route.new_list_id(user_id)
                 yield answer.response(list_id, "", microseconds_since(start))
 
