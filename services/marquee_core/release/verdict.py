@@ -85,7 +85,7 @@ class Verdict:
         ]
 
     def with_check(self, check: Check) -> Verdict:
-        """Returns the verdict with one more check, in index of an earlier one of that name."""
+        """Returns the verdict with an added check, which replaces an earlier one of that name."""
         others = [other for other in self.checks if other.name != check.name]
         made = Verdict.of(self.release_id, self.production_id, self.at, [check, *others])
         return replace(made, decision=max(made.decision, self.decision, key=_ORDER.index))
