@@ -55,7 +55,7 @@ class Database:
             work: Executes the statements; called again if the connection turns out to be closed.
 
         Raises:
-            LogUnavailable: The database does not answer.
+            LogUnavailable: The database does not respond.
         """
 
         def run() -> _T:
@@ -87,7 +87,7 @@ class Database:
         """Erases rows that were deleted, but that SQLite's write-ahead log still holds.
 
         Raises:
-            LogUnavailable: The database does not answer.
+            LogUnavailable: The database does not respond.
         """
         if self._reading.dialect.name == SQLITE:
             with _as_log_errors(), self._reading.connect() as connection:
@@ -101,8 +101,8 @@ class Database:
             try:
                 return work()
             except DBAPIError as error:
-                # The pool held a connection that the database has closed since, for example because
-                # it was restarted. Every operation may be repeated.
+                # The pooled connection was closed by the database, for example because the server
+                # was restarted. Retry, which is safe for every operation.
                 if not error.connection_invalidated:
                     raise
             return work()
@@ -118,7 +118,7 @@ class Database:
 
 @contextmanager
 def _as_log_errors() -> Iterator[None]:
-    """Turns errors of the database into `LogUnavailable`, except those of a wrong statement."""
+    """Converts database errors to `LogUnavailable`, except for integrity and data errors."""
     try:
         yield
     except (IntegrityError, DataError):

@@ -72,7 +72,7 @@ def _rename_into_place(
         for directory in (partial, *(p for p in partial.rglob("*") if p.is_dir())):
             directory.chmod(0o755)
             sync(directory)
-        # Fails if the target is a folder that is not empty, so a release is never replaced.
+        # Fails if the target is a non-empty folder, so a release is never replaced.
         partial.rename(target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
