@@ -3,16 +3,13 @@
     <root>/releases/<release id>/manifest.json, ensemble.json, data/…, models/…
     <root>/production, <root>/audit/…           see `pointer.py`
 
-A release is visible once its manifest exists. In a local folder the whole release appears by an
-atomic rename. Object storage has no atomic rename, so the manifest is written last, and only if
-there is no manifest of that id.
+A release is visible once its manifest exists, which `publish.py` writes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,10 +19,10 @@ from marquee_core.release.manifest import (
     FileEntry,
     Manifest,
     check_release_id,
-    hash_file,
 )
 from marquee_core.release.parsing import parse_manifest
 from marquee_core.release.pointer import PROMOTE, ROLLBACK, Production, ProductionPointer
+from marquee_core.release.publish import write_release
 from marquee_core.release.replay_guard import ReplayGuard
 from marquee_core.release.signing import (
     SIGNATURE_NAME,
@@ -33,7 +30,7 @@ from marquee_core.release.signing import (
     TrustedKeys,
     join_signatures,
 )
-from marquee_core.release.storage import PARTIAL, Storage, StoreURLError, sync
+from marquee_core.release.storage import PARTIAL, Storage, StoreURLError
 from marquee_core.release.transfer import Transfer, matches, remove_leftovers
 
 __all__ = ["Production", "ReleaseStore", "StoreURLError"]
@@ -141,13 +138,8 @@ class ReleaseStore:
             ArtifactError: A file in the folder is missing or does not match the manifest.
             FileExistsError: The store already has a release of that id.
         """
-        check_release_id(manifest.release_id)
-        for path, entry in manifest.files.items():
-            _verify(folder / path, entry)
-        if self.storage.is_local:
-            self._publish_local(folder, manifest)
-        else:
-            self._publish_remote(folder, manifest)
+        folder_in_store = _path(check_release_id(manifest.release_id))
+        write_release(self.storage, folder_in_store, folder, manifest, self.signer)
 
     def sign(self, release_id: str, signer: Signer) -> None:
         """Adds a signature to a release in the store, and keeps existing ones.
@@ -349,59 +341,6 @@ class ReleaseStore:
         except FileNotFoundError:
             return b""
 
-    def _publish_local(self, folder: Path, manifest: Manifest) -> None:
-        releases = Path(self.storage.path(_RELEASES))
-        releases.mkdir(parents=True, exist_ok=True)
-        final = releases / manifest.release_id
-        if final.exists():
-            raise FileExistsError(f"release {manifest.release_id} already exists")
-        partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=releases))
-        try:
-            for path in manifest.files:
-                (partial / path).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(folder / path, partial / path)
-                sync(partial / path)
-            content = manifest.to_json().encode()
-            own_files = {MANIFEST_NAME: content}
-            if self.signer is not None:
-                own_files[SIGNATURE_NAME] = self.signer.sign(content)
-            for name, text in own_files.items():
-                (partial / name).write_bytes(text)
-                sync(partial / name)
-            for directory in (partial, *(p for p in partial.rglob("*") if p.is_dir())):
-                directory.chmod(0o755)
-                sync(directory)
-            # Fails if the target is a non-empty folder, so a release is never replaced.
-            partial.rename(final)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        sync(releases)
-
-    def _publish_remote(self, folder: Path, manifest: Manifest) -> None:
-        target = _path(manifest.release_id, MANIFEST_NAME)
-        if self.storage.exists(target):
-            raise FileExistsError(f"release {manifest.release_id} already exists")
-        self._transfer.send(folder, _path(manifest.release_id), manifest.files)
-        content = manifest.to_json().encode()
-        if self.signer is not None:
-            signature = self.signer.sign(content)
-            self.storage.update(_path(manifest.release_id, SIGNATURE_NAME), lambda _: signature)
-        self.storage.create(target, content)
-
 
 def _path(release_id: str, *parts: str) -> str:
     return "/".join((_RELEASES, release_id, *parts))
-
-
-def _verify(path: Path, entry: FileEntry) -> None:
-    """Checks a file against its entry in the manifest.
-
-    Raises:
-        ArtifactError: The file cannot be read, or its size or SHA-256 differs.
-    """
-    try:
-        found = hash_file(path)
-    except OSError as error:
-        raise ArtifactError(f"{path.name}: {error.strerror}") from error
-    entry.check(found, path.name)

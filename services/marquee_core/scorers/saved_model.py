@@ -32,8 +32,8 @@ import numpy as np
 from marquee_core.arrays import Float32, Int32, Int64
 from marquee_core.errors import ArtifactError
 from marquee_core.output import Output
-from marquee_core.quiet_tensorflow import import_tensorflow
 from marquee_core.ratings import Profiles
+from marquee_core.scorers.quiet_tensorflow import import_tensorflow
 from marquee_core.scorers.saved_model_check import check_saved_model
 from marquee_core.scorers.scorer import ReleaseData
 

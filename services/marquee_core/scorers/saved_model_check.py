@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from marquee_core.errors import ArtifactError
-from marquee_core.quiet_tensorflow import saved_model_message
+from marquee_core.scorers.quiet_tensorflow import import_tensorflow
 
 _MAX_BYTES = 256 * 1024 * 1024
 
@@ -75,13 +75,28 @@ def check_saved_model(folder: Path) -> None:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise ArtifactError(f"{folder.name}: the SavedModel has more than {_MAX_BYTES} bytes")
-        model = saved_model_message(path.read_bytes())
+        model = _parse(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{folder.name}: damaged SavedModel: {error}") from error
     if len(model.meta_graphs) != 1:
         raise ArtifactError(f"{folder.name}: the SavedModel has {len(model.meta_graphs)} graphs")
     for reason in _violations(model.meta_graphs[0]):
         raise ArtifactError(f"{folder.name}: the SavedModel {reason}, which is not allowed")
+
+
+def _parse(content: bytes) -> Any:
+    """Parses `saved_model.pb` as a protobuf message, without loading the model.
+
+    Raises:
+        ValueError: The content cannot be parsed.
+    """
+    import_tensorflow()
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    try:
+        return saved_model_pb2.SavedModel.FromString(content)
+    except Exception as error:  # protobuf's own errors
+        raise ValueError(str(error)) from error
 
 
 def _violations(graph: Any) -> Iterator[str]:

@@ -1,7 +1,7 @@
-"""Starts and stops the gateway, and puts its parts together.
+"""Assembles, starts and stops the gateway.
 
 `_update_release_in_service` switches to a promoted release once it is ready; `releases/serving.py`
-decides when that is.
+decides when that is the case.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from marquee_services.gateway.answering.stored_answers import StoredAnswers
 from marquee_services.gateway.backends.backend import Backend
 from marquee_services.gateway.backends.interface import AnyBackend
 from marquee_services.gateway.backends.monitor import BackendMonitor
-from marquee_services.gateway.batch_lane import BatchLane
+from marquee_services.gateway.batch_budget import BatchBudget
 from marquee_services.gateway.caching.answer_cache import AnswerCache
 from marquee_services.gateway.caching.counting_lru import CountingLRU, cache_metrics
 from marquee_services.gateway.caching.list_cache import ListCache
@@ -53,6 +53,7 @@ from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.server.adaptive_limit import AdaptiveLimit
 from marquee_services.server.certificates import Certificates
 from marquee_services.server.follower import ReleaseFollower
+from marquee_services.server.fork_server import ForkServer
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.poll_log import PollLog
 from marquee_services.server.reloading import Reloader
@@ -64,8 +65,7 @@ from marquee_services.server.runtime import (
 )
 from marquee_services.server.settings import is_loopback
 from marquee_services.server.state_metrics import certificate_metrics, release_metrics
-from marquee_services.server.trial import LoadForTrial, Trial, start_trial_host
-from marquee_services.server.trial_host import TrialHost
+from marquee_services.server.trial import ReleaseTrial, TrialLoader, start_fork_server
 
 if TYPE_CHECKING:
     from marquee_services.gateway.feedback_runtime import FeedbackRuntime
@@ -81,17 +81,17 @@ class Gateway:
     """A running gateway.
 
     Attributes:
-        bound: The gRPC server, which is listening.
+        bound: The listening gRPC server.
         follower: Loads the promoted release.
         backends: The CF and the inference service.
         releases: The loaded releases, and the one in service.
         routing: Routes requests to the arms of an experiment.
         metrics: The gateway's metrics.
         fresh: The feedback of users since the releases were trained.
-        feedback: Writes and follows the feedback log; None if the gateway has none.
-        batch_lane: The budget of the batches.
-        computing: Admits the single calls whose answers must be computed.
-        lookups: Searches the catalogue.
+        feedback: Writes and follows the feedback log; None if the gateway has no log.
+        batch_budget: The budget that all batches share.
+        computing: Admits single calls whose answers must be computed.
+        lookups: Answers searches of the catalogue.
     """
 
     bound: BoundServer
@@ -102,24 +102,24 @@ class Gateway:
     metrics: Metrics
     fresh: FreshFeedback
     feedback: FeedbackRuntime | None
-    batch_lane: BatchLane
+    batch_budget: BatchBudget
     computing: AdaptiveLimit
     lookups: Lookups
     _tasks: list[asyncio.Task[None]]
 
-    def run_aside(self, work: Coroutine[Any, Any, None]) -> None:
-        """Does something without waiting for it; `stop` ends it if it is not done by then."""
+    def run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs a coroutine in the background; `stop` cancels it if it has not finished."""
         task = asyncio.create_task(work)
         self._tasks.append(task)
         task.add_done_callback(self._tasks.remove)
 
     async def stop(self, grace: float) -> None:
-        """Refuses new calls, lets calls in progress finish, and stops the background tasks.
+        """Refuses new calls, waits for calls in progress, and stops the background tasks.
 
         Args:
-            grace: Seconds that calls in progress may still take.
+            grace: Seconds after which calls that are still in progress are cancelled.
         """
-        self.batch_lane.is_draining = True
+        self.batch_budget.is_draining = True
         await self.bound.stop(grace)
         tasks = list(self._tasks)
         for task in tasks:
@@ -135,7 +135,7 @@ class Gateway:
 
 
 def new_monitor() -> BackendMonitor:
-    """Measures what a gateway does, from the calls to its methods to those to its backends."""
+    """Creates the metrics of a gateway: of its own calls, and of its calls to backends."""
     return BackendMonitor(Metrics(methods_of(_DESCRIPTOR, _FEEDBACK_DESCRIPTOR)))
 
 
@@ -143,26 +143,25 @@ async def start(
     settings: GatewaySettings,
     backends: Sequence[AnyBackend] | None = None,
     store: ReleaseStore | None = None,
-    trial: Trial | None = None,
+    trial: ReleaseTrial | None = None,
     with_experiments: bool = True,
     monitor: BackendMonitor | None = None,
     local_followers: Sequence[ReleaseFollower[Any]] = (),
 ) -> Gateway:
-    """Starts a gateway. Its health is NOT_SERVING until a release is in service.
+    """Starts a gateway. Its health status is NOT_SERVING until a release is in service.
 
     Args:
         settings: The gateway's settings.
-        backends: The CF and the inference service; None to call those of the settings.
-        store: The release store; None to open that of the settings.
-        trial: Tries releases before they are loaded; None to load them at once.
-        with_experiments: Whether the experiment that runs in the store applies.
-        monitor: That of the backends; None for a new one.
-        local_followers: Load the releases of backends in this process; the metrics include them.
+        backends: The CF and the inference service; None to connect to those of the settings.
+        store: The release store; None to open the one of the settings.
+        trial: Loads releases on trial first; None to load them without a trial.
+        with_experiments: Whether to follow the experiments in the store.
+        monitor: The monitor of the backends; None to create one.
+        local_followers: The followers of backends in this process, for the metrics.
 
     Raises:
         CertificateError: A certificate cannot be used.
-        OSError: The gateway cannot listen on the address, or a file of tokens or keys cannot be
-            used.
+        OSError: The gateway cannot listen on the address, or a token or key file cannot be used.
         StoreURLError: The URL of the store cannot be used.
         ValueError: The URL of the feedback log cannot be used.
     """
@@ -226,7 +225,7 @@ async def start(
         settings.min_in_flight,
     )
     metrics.watch_limit(computing)
-    batch_lane = BatchLane(
+    batch_budget = BatchBudget(
         settings.batch_parallel, lambda seconds: bound.calls.had_single_within(seconds)
     )
     counter = None if feedback is None else feedback.list_counter
@@ -261,12 +260,12 @@ async def start(
             backends,
             lambda: None if feedback is None else feedback.status(),
             lambda: experiment_status(routing, follower, counter),
-            is_open=is_loopback(settings.listen) and not settings.checks_tokens,
+            shows_addresses_to_all=is_loopback(settings.listen) and not settings.checks_tokens,
         ),
         settings=settings,
         metrics=metrics,
         computing=computing,
-        batch_lane=batch_lane,
+        batch_budget=batch_budget,
     )
     feedback_servicer = DisabledFeedbackServicer() if feedback is None else feedback.servicer
 
@@ -285,7 +284,7 @@ async def start(
             reloader,
             request_limits=REQUEST_LIMITS,
             exempt=frozenset({"GetStatus"}),
-            wait_unread=servicer.wait_unread,
+            early_admission=servicer.early_admission,
         )
     except BaseException:
         if feedback is not None:
@@ -303,7 +302,7 @@ async def start(
         metrics,
         fresh,
         feedback,
-        batch_lane,
+        batch_budget,
         computing,
         lookups,
         tasks,
@@ -317,7 +316,7 @@ def _start_feedback(
 ) -> FeedbackRuntime | None:
     if not settings.feedback:
         return None
-    # Needs the extra `feedback`, and tens of megabytes of memory.
+    # Imported here because it requires the extra `feedback`, and tens of megabytes of memory.
     from marquee_services.gateway.feedback_runtime import FeedbackRuntime
 
     return FeedbackRuntime(settings, releases, fresh, metrics)
@@ -326,10 +325,10 @@ def _start_feedback(
 async def _update_release_in_service(
     gateway: Gateway, settings: GatewaySettings, store: ReleaseStore
 ) -> None:
-    """Puts releases in service as they and the backends become ready, until cancelled.
+    """Puts releases in service as soon as they and the backends are ready, until cancelled.
 
-    Health becomes SERVING with the first release, and once the feedback log has been read and the
-    releases of an experiment are loaded.
+    The health status becomes SERVING once a release is in service, the feedback log has been read
+    and the releases of an experiment are loaded.
     """
     feedback, is_serving, has_release = gateway.feedback, False, False
     while True:
@@ -341,7 +340,7 @@ async def _update_release_in_service(
             for backend in gateway.backends:
                 backend.keep_loaded(release.release_id)
             gateway.metrics.set_release(release.release_id)
-            gateway.run_aside(gateway.releases.read_verdict(store.storage))
+            gateway.run_in_background(gateway.releases.read_verdict(store.storage))
             gateway.computing.forget()
             has_release = True
         is_ready = gateway.routing.is_settled and (feedback is None or feedback.ready)
@@ -351,26 +350,26 @@ async def _update_release_in_service(
         await asyncio.sleep(min(settings.probe_interval, settings.poll_interval) / 2)
 
 
-def trial_host(settings: GatewaySettings) -> TrialHost:
-    """Starts the process that tries releases; call it before the process has threads."""
-    return start_trial_host({GATEWAY: trial_loader(settings)})
+def fork_server(settings: GatewaySettings) -> ForkServer:
+    """Starts the process for trial loads. Must be called before this process starts threads."""
+    return start_fork_server({GATEWAY: trial_loader(settings)})
 
 
-def trial_loader(settings: GatewaySettings) -> LoadForTrial:
-    """What loads the gateway's part of a release on trial."""
+def trial_loader(settings: GatewaySettings) -> TrialLoader:
+    """Returns a function that loads the gateway's part of a release on trial."""
     return lambda release_id: load_gateway_release(
         settings.open_store(), release_id, settings.cache
     )
 
 
-async def serve(settings: GatewaySettings, host: TrialHost | None) -> None:
+async def serve(settings: GatewaySettings, fork_server: ForkServer | None) -> None:
     """Serves until SIGTERM or SIGINT, then shuts down gracefully.
 
     Args:
         settings: The gateway's settings.
-        host: Starts the processes in which releases are tried; None to load them at once.
+        fork_server: Starts the processes for trial loads; None to load releases without a trial.
     """
-    trial = None if host is None else Trial(GATEWAY, settings, host)
+    trial = None if fork_server is None else ReleaseTrial(GATEWAY, settings, fork_server)
     gateway = await start(settings, trial=trial)
     try:
         await until_signalled(gateway.bound.reloader.reload)

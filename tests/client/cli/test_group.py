@@ -134,7 +134,7 @@ def test_help_imports_little() -> None:
     )
     modules = set(result.stdout.partition("\nmodules ")[2].split())
     assert "marquee.cli" in modules
-    assert not {"grpc", "google.protobuf", "numpy", "marquee_services.cli"} & modules
+    assert not {"grpc", "google.protobuf", "numpy", "marquee_services.commands.serve"} & modules
 
 
 def test_an_option_of_the_connection_behind_the_command_is_explained() -> None:

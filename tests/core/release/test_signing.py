@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from marquee_core.errors import ArtifactError
 from marquee_core.release.signing import KeyFileError, Signer, TrustedKeys, generate_key
 from marquee_core.release.store import ReleaseStore
-from marquee_services import cli
+from marquee_services.commands.releases import releases
 from toy.bare_release import make_release
 
 
@@ -91,7 +91,7 @@ def test_keys_are_made_and_used_from_the_command_line(tmp_path: Path) -> None:
     key = tmp_path / "key"
 
     def run(*arguments: str, status: int = 0) -> str:
-        result = CliRunner().invoke(cli.releases, ["--store", store.url, *arguments])
+        result = CliRunner().invoke(releases, ["--store", store.url, *arguments])
         assert result.exit_code == status, result.output
         assert status == 0 or len(result.stderr.splitlines()) == 1
         return str(result.output)

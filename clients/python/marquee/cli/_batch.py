@@ -20,7 +20,7 @@ from marquee.cli._batch_file import open_batch_file, rows
 from marquee.cli._errors import PARTLY_FAILED, describe
 from marquee.cli._options import Connection
 
-# The entry point that computes lists without a gateway; see `marquee_services.lists.command`.
+# The entry point that computes lists without a gateway; see `marquee_services.commands.lists`.
 _GROUP, _NAME = "marquee.batch", "store"
 # Options that are used only with `--store`.
 _STORE_OPTIONS = (
