@@ -3,7 +3,7 @@
     <root>/releases/<release id>/manifest.json, ensemble.json, data/…, models/…
     <root>/production, <root>/audit/…           see `pointer.py`
 
-A release is visible once its manifest exists; `publish.py` writes it.
+A release is visible once its manifest exists, which `publish.py` writes.
 """
 
 from __future__ import annotations

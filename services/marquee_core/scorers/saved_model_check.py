@@ -88,7 +88,7 @@ def _parse(content: bytes) -> Any:
     """Parses `saved_model.pb` as a protobuf message, without loading the model.
 
     Raises:
-        ValueError: The bytes are no such message.
+        ValueError: The content cannot be parsed.
     """
     import_tensorflow()
     from tensorflow.core.protobuf import saved_model_pb2
