@@ -84,10 +84,6 @@ class FactorScorer:
         scores: Float32 = self.user_products(profiles) @ chosen.T
         return scores
 
-    def similarities(self, item: int) -> Float32 | None:
-        """Implements `Scorer.similarities`."""
-        return None
-
 
 def index_folder(cache: Path, items: int) -> Path:
     """The folder of a cached index; its name changes with the code that builds the index."""

@@ -1,7 +1,8 @@
 """Rating predictors whose predictions are dot products of user and item vectors, in NumPy.
 
-Matrix factorization and the autoencoders are trained with TensorFlow, but a fitted one consists of
-a few arrays. Serving them needs no TensorFlow, whose overhead is larger than these products.
+Matrix factorization and the autoencoders are trained with TensorFlow, but a fitted model consists
+of a few arrays. They are served without TensorFlow, whose overhead per call exceeds the cost of
+these products.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _KIND = "fold_in.json"
 
 
 class FoldIn(Protocol):
-    """Computes the vector of a user from ratings."""
+    """Computes a user's vector from the user's ratings."""
 
     def vector(self, items: Int32, ratings: Float32) -> Float32:
         """Returns the vector of a user (float32, d).
@@ -47,7 +48,7 @@ class RidgePenalties:
 
     Attributes:
         ridge: The L2 penalty of each factor.
-        ridge_per_rating: The L2 penalty of each factor that is added for each rating.
+        ridge_per_rating: The additional L2 penalty of each factor per rating.
         bias_ridge: The L2 penalty of the bias.
     """
 
@@ -76,7 +77,7 @@ class RidgeFoldIn:
         penalties = np.full(design.shape[1], self.penalties.bias_ridge, dtype=np.float32)
         penalties[:-1] = self.penalties.ridge + self.penalties.ridge_per_rating * len(items)
         if len(items) < design.shape[1]:
-            # With few ratings the dual problem is the smaller one (Saunders et al., 1998).
+            # With few ratings the dual problem is smaller (Saunders et al., 1998).
             weighted = design / penalties
             system = design @ weighted.T
             np.einsum("ii->i", system)[:] += 1.0
@@ -113,7 +114,7 @@ class EncoderFoldIn:
 
     Attributes:
         encoder: v (float32, items × h).
-        set_encoder: v', which encodes the items that are rated (float32, items × h).
+        set_encoder: v', which encodes the set of rated items (float32, items × h).
         bias: m (float32, h).
         item_means: μ + b_i of the baseline, in stars (float32, items).
         scale: The scaling of the input.
@@ -179,12 +180,12 @@ class DotProductScorer:
 
     @classmethod
     def is_saved(cls, folder: Path) -> bool:
-        """Returns whether a model's folder holds the arrays of such a scorer."""
+        """Returns whether a model's folder contains a scorer of this class."""
         return (folder / _FOLDER / _KIND).exists()
 
     @classmethod
     def load(cls, folder: Path, data: ReleaseData) -> Self:
-        """Loads what `save` wrote; the arrays are memory-mapped.
+        """Loads a scorer written by `save`; the arrays are memory-mapped.
 
         Raises:
             ArtifactError: A file is missing or damaged.
@@ -211,7 +212,7 @@ class DotProductScorer:
         self._fold_in.save(own)
 
     def fold(self, profiles: Profiles) -> Float32:
-        """Folds users in; the vector of a user without ratings is 0 (float32, B × d)."""
+        """Folds in users: returns their vectors, 0 for a user without ratings (float32, B × d)."""
         vectors = np.zeros((len(profiles), self._item_vectors.shape[1]), dtype=np.float32)
         for row, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
             if start < end:
@@ -229,7 +230,7 @@ class DotProductScorer:
         scores += offsets
         empty = np.flatnonzero(profiles.counts == 0)
         if len(empty):
-            # Without ratings every rating predictor answers with the baseline.
+            # For a user without ratings, every rating predictor returns the baseline.
             scores[empty] = self._data.baseline.score(profiles.take(empty), items)
         return scores
 
@@ -253,21 +254,21 @@ class DotProductScorer:
         ones = np.ones((len(profiles), 1), np.float32)
         return np.hstack([self._vectors(profiles), ones])
 
-    def similarities(self, item: int) -> Float32 | None:
-        """See `Scorer.similarities`: the cosines of the item vectors."""
+    def similarities(self, item: int) -> Float32:
+        """See `ComparesItems.similarities`; the cosine similarity of the item vectors."""
         row: Float32 = np.clip(self._unit @ self._unit[item], -1.0, 1.0)
         row[item] = 1.0
         return row
 
     def _vectors(self, profiles: Profiles) -> Float32:
-        """Returns the vector of each user: looked up if it was trained, otherwise folded in."""
+        """Returns the vector of each user; see `user_vectors`."""
         return user_vectors(self._users, profiles, self.fold)
 
 
 def _load_fold_in(
     folder: Path, item_vectors: Float32, offsets: Float32, data: ReleaseData
 ) -> FoldIn:
-    """Loads the fold-in that was saved in a folder.
+    """Loads the fold-in from a folder.
 
     Raises:
         ArtifactError: A file is missing or damaged.

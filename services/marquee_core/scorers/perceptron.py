@@ -1,7 +1,7 @@
-"""Deep and residual matrix factorization as they score, in NumPy.
+"""The scorer of deep and residual matrix factorization, in NumPy.
 
-They are trained with TensorFlow, but a fitted one consists of a few arrays, and its perceptron is
-small. TensorFlow's overhead per call is several times what these products cost.
+These models are trained with TensorFlow, but a fitted model consists of a few arrays, and its
+perceptron is small. TensorFlow's overhead per call is several times the cost of the products.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from marquee_core.scorers.user_vectors import user_vectors
 
 _FOLDER = "perceptron"
 _SCALARS = "scalars.json"
-# Pairs of users and items whose hidden layers are computed at once, to bound their memory.
+# The number of (user, item) pairs whose hidden layers are computed together, to bound their memory.
 _MAX_PAIRS = 16_384
 
 
@@ -73,9 +73,9 @@ class ItemParameters:
 class PerceptronScorer:
     """Predicts c_i + b + w_f (p · q_i + s · z_i + MLP(p, s, q_i)) + w_n n_i, with u = (p, b, s).
 
-    (p, b) is the solution of a ridge regression on the user's ratings, where the uncertainty of q
-    adds to the ridge. s = Σ_j y_j / √(n + 1) encodes the set of the n rated items (Koren, 2008,
-    equation 15). n_i is what item neighbourhoods add to the baseline; see `NeighbourTerm`.
+    (p, b) is the solution of a ridge regression on the user's ratings, in which the variances of q
+    are added to the ridge. s = Σ_j y_j / √(n + 1) encodes the set of the n rated items (Koren,
+    2008, equation 15). n_i is the term of the item neighbourhoods; see `NeighbourTerm`.
     """
 
     output = Output.STARS
@@ -96,7 +96,7 @@ class PerceptronScorer:
             side: The parameters of the items.
             layers: The perceptron.
             factor_weight: w_f.
-            neighbours: The item neighbourhoods with w_n; None to do without.
+            neighbours: The item neighbourhoods with w_n; None for no such term.
             users: The vectors of the known users (float32, users × (k + 1 + e)); None to fold them
                 in.
         """
@@ -114,12 +114,12 @@ class PerceptronScorer:
 
     @classmethod
     def is_saved(cls, folder: Path) -> bool:
-        """Returns whether a model's folder holds the arrays of such a scorer."""
+        """Returns whether a model's folder contains a scorer of this class."""
         return (folder / _FOLDER / _SCALARS).exists()
 
     @classmethod
     def load(cls, folder: Path, data: ReleaseData) -> Self:
-        """Loads what `save` wrote; the arrays are memory-mapped.
+        """Loads a scorer written by `save`; the arrays are memory-mapped.
 
         Raises:
             ArtifactError: A file is missing or damaged.
@@ -203,7 +203,14 @@ class PerceptronScorer:
         (own / _SCALARS).write_text(json.dumps(scalars, allow_nan=False) + "\n")
 
     def fold(self, profiles: Profiles) -> Float32:
-        """Folds users in: (p, b, s) of each; 0 without ratings (float32, B × (k + 1 + e))."""
+        """Folds in users: returns (p, b, s) of each, or 0 for a user without ratings.
+
+        Args:
+            profiles: The profiles of B users.
+
+        Returns:
+            The vectors (float32, B × (k + 1 + e)).
+        """
         side, k = self._side, self._factor_count
         vectors = np.zeros((len(profiles), k + 1 + side.set_inputs.shape[1]), dtype=np.float32)
         for row, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
@@ -236,7 +243,7 @@ class PerceptronScorer:
             scores += self._neighbours.score(profiles, items)
         empty = np.flatnonzero(profiles.counts == 0)
         if len(empty):
-            # Without ratings every rating predictor answers with the baseline.
+            # For a user without ratings, every rating predictor returns the baseline.
             scores[empty] = self._data.baseline.score(profiles.take(empty), items)
         return scores
 
@@ -256,18 +263,18 @@ class PerceptronScorer:
             scores[empty] = baseline.item_bias[items[empty]] + np.float32(baseline.mean)
         return scores
 
-    def similarities(self, item: int) -> Float32 | None:
-        """See `Scorer.similarities`: the cosines of the factors."""
+    def similarities(self, item: int) -> Float32:
+        """See `ComparesItems.similarities`; the cosine similarity of the factors."""
         row: Float32 = np.clip(self._unit @ self._unit[item], -1.0, 1.0)
         row[item] = 1.0
         return row
 
     def _vectors(self, profiles: Profiles) -> Float32:
-        """Returns the vector of each user: looked up if it was trained, otherwise folded in."""
+        """Returns the vector of each user; see `user_vectors`."""
         return user_vectors(self._users, profiles, self.fold)
 
     def _of_user(self, vector: Float32, items: Int32 | slice) -> Float32:
-        """Returns the scores of one user without n (float32, C)."""
+        """Returns the scores of one user, without the neighbour term (float32, C)."""
         side, layers, k = self._side, self._layers, self._factor_count
         p, s = vector[:k], vector[k + 1 :]
         q = side.factors[items]
@@ -279,7 +286,7 @@ class PerceptronScorer:
         return scores
 
     def _of_pairs(self, vectors: Float32, items: Int32) -> Float32:
-        """Returns the scores of a few items of each user without n (float32, B × C)."""
+        """Returns the scores of each user's items, without the neighbour term (float32, B × C)."""
         side, layers, k = self._side, self._layers, self._factor_count
         p, s = vectors[:, :k], vectors[:, k + 1 :]
         q = side.factors[items]
@@ -296,7 +303,14 @@ class PerceptronScorer:
         return scores
 
     def _perceptron(self, layer: Float32) -> Float32:
-        """The MLP from the first layer before its activation, which is overwritten: n × h → n."""
+        """Computes the output of the MLP from the first layer's pre-activations.
+
+        Args:
+            layer: The pre-activations, which are overwritten (float32, n × h).
+
+        Returns:
+            The output (float32, n).
+        """
         np.maximum(layer, 0.0, out=layer)
         for weights, biases in self._layers.hidden:
             layer = layer @ weights
