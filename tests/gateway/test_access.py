@@ -425,7 +425,7 @@ async def test_pruning_asks_gateways_that_check_tokens(services: Services, tmp_p
 
     refused = await run()
     assert refused.returncode == 1
-    assert f"the gateway at {address} does not answer: UNAUTHENTICATED" in refused.stderr
+    assert f"the gateway at {address} does not respond: UNAUTHENTICATED" in refused.stderr
     assert len(services.store.ids()) == count
     pruned = await run("--token", "s3cret")
     assert pruned.returncode == 0, pruned.stderr

@@ -97,7 +97,7 @@ def test_other_files_that_look_like_parts_are_not_mixed_in(
     """Whoever reads the folder would read them as well."""
     out = tmp_path / "lists"
     write(request_for_lists, out, size=10)
-    with pytest.raises(OutputError, match=r"holds part-00002\.parquet, which is no part"):
+    with pytest.raises(OutputError, match=r"contains part-00002\.parquet, which is not a part"):
         write(request_for_lists, out, size=20)
 
 

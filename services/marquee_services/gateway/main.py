@@ -1,7 +1,7 @@
-"""Starts and stops the gateway, and puts its parts together.
+"""Assembles, starts and stops the gateway.
 
 `_update_release_in_service` switches to a promoted release once it is ready; `releases/serving.py`
-decides when that is.
+decides when that is the case.
 """
 
 from __future__ import annotations
@@ -81,17 +81,17 @@ class Gateway:
     """A running gateway.
 
     Attributes:
-        bound: The gRPC server, which is listening.
+        bound: The listening gRPC server.
         follower: Loads the promoted release.
         backends: The CF and the inference service.
         releases: The loaded releases, and the one in service.
         routing: Routes requests to the arms of an experiment.
         metrics: The gateway's metrics.
         fresh: The feedback of users since the releases were trained.
-        feedback: Writes and follows the feedback log; None if the gateway has none.
-        batch_budget: The budget of the batches.
-        computing: Admits the single calls whose answers must be computed.
-        lookups: Searches the catalogue.
+        feedback: Writes and follows the feedback log; None if the gateway has no log.
+        batch_budget: The budget that all batches share.
+        computing: Admits single calls whose answers must be computed.
+        lookups: Answers searches of the catalogue.
     """
 
     bound: BoundServer
@@ -107,17 +107,17 @@ class Gateway:
     lookups: Lookups
     _tasks: list[asyncio.Task[None]]
 
-    def run_aside(self, work: Coroutine[Any, Any, None]) -> None:
-        """Does something without waiting for it; `stop` ends it if it is not done by then."""
+    def run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs a coroutine in the background; `stop` cancels it if it has not finished."""
         task = asyncio.create_task(work)
         self._tasks.append(task)
         task.add_done_callback(self._tasks.remove)
 
     async def stop(self, grace: float) -> None:
-        """Refuses new calls, lets calls in progress finish, and stops the background tasks.
+        """Refuses new calls, waits for calls in progress, and stops the background tasks.
 
         Args:
-            grace: Seconds that calls in progress may still take.
+            grace: Seconds after which calls that are still in progress are cancelled.
         """
         self.batch_budget.is_draining = True
         await self.bound.stop(grace)
@@ -135,7 +135,7 @@ class Gateway:
 
 
 def new_monitor() -> BackendMonitor:
-    """Measures what a gateway does, from the calls to its methods to those to its backends."""
+    """Creates the metrics of a gateway: of its own calls, and of its calls to backends."""
     return BackendMonitor(Metrics(methods_of(_DESCRIPTOR, _FEEDBACK_DESCRIPTOR)))
 
 
@@ -148,21 +148,20 @@ async def start(
     monitor: BackendMonitor | None = None,
     local_followers: Sequence[ReleaseFollower[Any]] = (),
 ) -> Gateway:
-    """Starts a gateway. Its health is NOT_SERVING until a release is in service.
+    """Starts a gateway. Its health status is NOT_SERVING until a release is in service.
 
     Args:
         settings: The gateway's settings.
-        backends: The CF and the inference service; None to call those of the settings.
-        store: The release store; None to open that of the settings.
-        trial: Tries releases before they are loaded; None to load them at once.
-        with_experiments: Whether the experiment that runs in the store applies.
-        monitor: That of the backends; None for a new one.
-        local_followers: Load the releases of backends in this process; the metrics include them.
+        backends: The CF and the inference service; None to connect to those of the settings.
+        store: The release store; None to open the one of the settings.
+        trial: Loads releases on trial first; None to load them without a trial.
+        with_experiments: Whether to follow the experiments in the store.
+        monitor: The monitor of the backends; None to create one.
+        local_followers: The followers of backends in this process, for the metrics.
 
     Raises:
         CertificateError: A certificate cannot be used.
-        OSError: The gateway cannot listen on the address, or a file of tokens or keys cannot be
-            used.
+        OSError: The gateway cannot listen on the address, or a token or key file cannot be used.
         StoreURLError: The URL of the store cannot be used.
         ValueError: The URL of the feedback log cannot be used.
     """
@@ -261,7 +260,7 @@ async def start(
             backends,
             lambda: None if feedback is None else feedback.status(),
             lambda: experiment_status(routing, follower, counter),
-            is_open=is_loopback(settings.listen) and not settings.checks_tokens,
+            shows_addresses_to_all=is_loopback(settings.listen) and not settings.checks_tokens,
         ),
         settings=settings,
         metrics=metrics,
@@ -317,7 +316,7 @@ def _start_feedback(
 ) -> FeedbackRuntime | None:
     if not settings.feedback:
         return None
-    # Needs the extra `feedback`, and tens of megabytes of memory.
+    # Imported here because it requires the extra `feedback`, and tens of megabytes of memory.
     from marquee_services.gateway.feedback_runtime import FeedbackRuntime
 
     return FeedbackRuntime(settings, releases, fresh, metrics)
@@ -326,10 +325,10 @@ def _start_feedback(
 async def _update_release_in_service(
     gateway: Gateway, settings: GatewaySettings, store: ReleaseStore
 ) -> None:
-    """Puts releases in service as they and the backends become ready, until cancelled.
+    """Puts releases in service as soon as they and the backends are ready, until cancelled.
 
-    Health becomes SERVING with the first release, and once the feedback log has been read and the
-    releases of an experiment are loaded.
+    The health status becomes SERVING once a release is in service, the feedback log has been read
+    and the releases of an experiment are loaded.
     """
     feedback, is_serving, has_release = gateway.feedback, False, False
     while True:
@@ -341,7 +340,7 @@ async def _update_release_in_service(
             for backend in gateway.backends:
                 backend.keep_loaded(release.release_id)
             gateway.metrics.set_release(release.release_id)
-            gateway.run_aside(gateway.releases.read_verdict(store.storage))
+            gateway.run_in_background(gateway.releases.read_verdict(store.storage))
             gateway.computing.forget()
             has_release = True
         is_ready = gateway.routing.is_settled and (feedback is None or feedback.ready)
@@ -352,12 +351,12 @@ async def _update_release_in_service(
 
 
 def fork_server(settings: GatewaySettings) -> ForkServer:
-    """Starts the process that tries releases; call it before the process has threads."""
+    """Starts the process for trial loads. Must be called before this process starts threads."""
     return start_fork_server({GATEWAY: trial_loader(settings)})
 
 
 def trial_loader(settings: GatewaySettings) -> TrialLoader:
-    """What loads the gateway's part of a release on trial."""
+    """Returns a function that loads the gateway's part of a release on trial."""
     return lambda release_id: load_gateway_release(
         settings.open_store(), release_id, settings.cache
     )

@@ -50,7 +50,7 @@ def test_all_users_or_those_given_are_written(run: Run, tmp_path: Path) -> None:
     parts = [rows_of(path.read_bytes()) for path in sorted(out.iterdir())]
     assert [len(rows) for rows in parts] == [150, 50]
     again = run("--out", str(out), "--limit", "5", "--processes", "1", "--part-users", "30")
-    assert again.stderr.endswith("for 40 users, of which 40 were there\n")
+    assert again.stderr.endswith("for 40 users, of which 40 already existed\n")
     path = tmp_path / "some.parquet"
     some = run("u3", "--file", "-", "--out", str(path), "--processes", "1", text="u1\n\nu2\n")
     assert some.exit_code == 0, some.output
@@ -114,7 +114,7 @@ def test_an_interrupted_run_ends_at_once_and_goes_on_later(
     finally:
         process.kill()
     assert process.returncode == 130
-    assert "parts are finished. The same command goes on from there.\n" in text
+    assert "parts are finished. The same command continues from there.\n" in text
     assert "Traceback" not in text
     until(lambda: not processes_of_group(process.pid))
     names = {path.name for path in out.iterdir()}
@@ -123,5 +123,5 @@ def test_an_interrupted_run_ends_at_once_and_goes_on_later(
     assert finished < 4_000
     users.write_text("u1\n" * 10 * (finished + 3))
     rest = subprocess.run(command, capture_output=True, text=True, check=True, timeout=WAIT_S)
-    assert f"users, of which {10 * finished:,} were there" in rest.stderr
+    assert f"users, of which {10 * finished:,} already existed" in rest.stderr
     assert len(list(out.iterdir())) == finished + 3
