@@ -14,13 +14,13 @@ _PROBE_CALLS_S = 0.5
 
 
 def answer_bytes(context: Context) -> int:
-    """Measures the median size of a serialised Recommend answer in bytes."""
+    """Returns the median size of a serialised Recommend answer in bytes."""
     load = context.recommend(context.plan(8, _PROBE_CALLS_S))
     return int(load.body_bytes) - GRPC_PREFIX_BYTES
 
 
 def measure(context: Context, echo: EchoServer, size: int) -> Table:
-    """Measures the gateway and the echo server in turn, round after round.
+    """Measures the gateway and the echo server alternately over several rounds.
 
     Args:
         context: The services and the load generator.
