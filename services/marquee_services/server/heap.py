@@ -48,12 +48,13 @@ def return_free_memory() -> None:
     """Collects garbage and returns free memory to the operating system.
 
     Importing modules and loading a release free a lot of memory, which the allocator would keep.
-    The objects that remain are long-lived, so they are excluded from later collections until this
-    function is called again.
+    A collection stops all threads. The first one examines everything that was imported, which takes
+    tens of milliseconds; those objects are excluded from all later ones, so that replacing a
+    release does not delay calls.
     """
-    gc.unfreeze()
     gc.collect()
-    gc.freeze()
+    if not gc.get_freeze_count():
+        gc.freeze()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -88,9 +88,9 @@ def test_a_model_that_is_left_out_is_not_counted_any_more() -> None:
     clock = Clock()
     estimator = Estimator(EXPECTED, clock)
     estimator.start("fit b")
-    assert (estimator.place, estimator.steps) == (1, 2)
+    assert (estimator.position, estimator.steps) == (1, 2)
     estimator.start("refit b")
-    assert (estimator.place, estimator.steps) == (2, 2)
+    assert (estimator.position, estimator.steps) == (2, 2)
 
 
 def test_measured_times_are_scaled_by_the_numbers_of_ratings() -> None:

@@ -181,7 +181,7 @@ def test_an_item_that_is_described_again_keeps_its_first_description() -> None:
 
 def test_a_table_without_item_ids_is_refused() -> None:
     """The error names the columns that there are."""
-    with pytest.raises(RatingsError, match="no column of item ids is found among 'colour'"):
+    with pytest.raises(RatingsError, match="no column is recognised as item ids among 'colour'"):
         read_items(FrameTable(pl.DataFrame({"colour": ["red"]}), "frame"), "frame")
 
 

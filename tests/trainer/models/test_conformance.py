@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from dataclasses import fields
 from pathlib import Path
 
@@ -211,3 +213,20 @@ def test_parameters_can_be_recorded(model: RegisteredModel) -> None:
     """The manifest holds the parameters as JSON."""
     recorded = json.loads(json.dumps(model.parameters))
     assert list(recorded) == list(model.parameters)
+
+
+def test_a_scorer_is_freed_with_its_last_reference(
+    model: RegisteredModel, parts: tuple[ReleaseData, Interactions], tmp_path: Path
+) -> None:
+    """It takes part in no reference cycle, so its memory does not wait for a garbage collection."""
+    data, _ = parts
+    model.save(tmp_path / "saved")
+    gc.disable()
+    try:
+        scorer = SCORERS[model.backend][model.name](tmp_path / "saved", data)
+        scorer.score(data.matrix.profiles([0]))
+        freed = weakref.ref(scorer)
+        del scorer
+        assert freed() is None
+    finally:
+        gc.enable()

@@ -1,4 +1,4 @@
-"""Merges repeated ratings: several rows of the same user and item."""
+"""Merges repeated ratings, that is, rows of the same user and item."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Merged(NamedTuple):
     """Rows without repeats.
 
     Attributes:
-        rows: The row that represents each pair, ascending (int64, pairs).
+        rows: The representative row of each pair, ascending (int64, pairs).
         ratings: The merged rating of each pair (float32, pairs).
     """
 
@@ -25,15 +25,15 @@ class Merged(NamedTuple):
 
 
 def merge(cells: Int64, ratings: Float32, timestamps: Int32 | Int64, how: str) -> Merged:
-    """Merges the rows of each pair of user and item into one.
+    """Merges the rows of each (user, item) pair into one.
 
     Args:
         cells: A number for each row that identifies its pair (int64, n).
         ratings: The ratings (float32, n).
         timestamps: Seconds since 1970; rows of the same time are in the order of the source
             (int32 or int64, n).
-        how: `last`, `mean`, `max` or `sum`. The representing row is the latest one, with `max`
-            the latest one that has the highest rating.
+        how: `last`, `mean`, `max` or `sum`. The representative row is the latest one or, for `max`,
+            the latest one with the highest rating.
     """
     keys = (timestamps, ratings, cells) if how == "max" else (timestamps, cells)
     order = np.lexsort(keys)

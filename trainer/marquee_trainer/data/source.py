@@ -1,4 +1,4 @@
-"""Loads ratings from the source that `--data` names."""
+"""Loads ratings from the source given by `--data`."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _GLOB = re.compile(r"[*?\[]")
 
 @dataclass(frozen=True)
 class Loaded:
-    """Ratings as they were loaded.
+    """Loaded ratings.
 
     Attributes:
         dataset: The ratings.
         split: The split, if the source defines one.
-        interpretation: How the source was understood.
+        interpretation: How the source was interpreted.
     """
 
     dataset: RatingsDataset
@@ -69,7 +69,7 @@ def load_ratings(
         options: How to read files and databases.
 
     Raises:
-        RatingsError: The source is unknown, or cannot be read or understood.
+        RatingsError: The source is unknown, or cannot be read or interpreted.
     """
     options = options or ReadOptions()
     sample = _SAMPLE.fullmatch(source)
@@ -101,10 +101,10 @@ def load_ratings(
 
 
 def sample_config(source: str) -> SampleConfig | None:
-    """The shape of the sample that a source names; None if it names other ratings.
+    """The parameters of the sample that a source names; None if it is not a sample.
 
     Raises:
-        RatingsError: The sizes of the sample cannot be understood.
+        RatingsError: The sizes of the sample are malformed.
     """
     sample = _SAMPLE.fullmatch(source)
     return None if sample is None else _sample_config(sample["sizes"] or "")
@@ -113,7 +113,7 @@ def sample_config(source: str) -> SampleConfig | None:
 def _load_path(
     source: str, train_file: str | None, test_file: str | None, options: ReadOptions
 ) -> Loaded:
-    """Loads a path or URL: in GroupLens' form if it has that form, and as tables otherwise."""
+    """Loads a path or URL in GroupLens' format or, if it has another format, as tables."""
     has_split = bool(train_file or test_file)
     if "://" in source:
         with tempfile.TemporaryDirectory(prefix="marquee-data-") as folder:
@@ -145,9 +145,9 @@ def _load_path(
 
 
 def _grouplens_path(path: Path, is_zip: bool) -> Path | None:
-    """The folder or zip file that is in GroupLens' form by the names of its files.
+    """The folder or zip file whose files have the names of GroupLens' files; None for other paths.
 
-    A path of a file of ratings that lies beside its file of movies stands for their folder.
+    The path of a file of ratings with its file of movies next to it stands for their folder.
     """
     if is_zip:
         return path if ZipFiles(path).has_any(GROUPLENS_FILES) else None

@@ -85,11 +85,11 @@ def compare(candidate: ServedRelease, production: ServedRelease, min_users: int)
         production.catalogue.items.ids(range(len(production.catalogue)))
     )
     known = production.users.indexes(candidate.users.ids(held.users))
-    for place, user in enumerate(known.tolist()):
+    for position, user in enumerate(known.tolist()):
         there = int(np.searchsorted(other.users, user))
         if user < 0 or there == len(other.users) or other.users[there] != user:
             continue
-        ours = _evaluated(candidate, held, place, own_numbers)
+        ours = _evaluated(candidate, held, position, own_numbers)
         theirs = _evaluated(production, other, there, numbers)
         _compare_user(found, ours, theirs, candidate.relevant_stars)
         if np.array_equal(np.sort(ours.items), np.sort(theirs.items)):
@@ -127,18 +127,18 @@ def _compare_user(
 
 
 def _evaluated(
-    release: ServedRelease, held: HeldOutEvaluation, place: int, numbers: Int32
+    release: ServedRelease, held: HeldOutEvaluation, position: int, numbers: Int32
 ) -> _Evaluated:
     """Extracts a user's evaluation.
 
     Args:
         release: The release.
         held: Its evaluation.
-        place: The user's position in it.
+        position: The user's position in it.
         numbers: For each item of the release, its index in the candidate; −1 for none (int32).
     """
-    rows = slice(held.indptr[place], held.indptr[place + 1])
-    ratings, best = held.ratings[rows], held.lists[place]
+    rows = slice(held.indptr[position], held.indptr[position + 1])
+    ratings, best = held.ratings[rows], held.lists[position]
     errors = np.empty(0, np.float32)
     if len(held.predicted):
         errors = (np.clip(held.predicted[rows], *release.scale) - ratings) ** 2
@@ -148,7 +148,7 @@ def _evaluated(
         errors.astype(np.float32),
         # Items that the candidate lacks stay on the list, and count as irrelevant.
         numbers[best[best >= 0]],
-        numbers[release.data.matrix.seen(int(held.users[place]))],
+        numbers[release.data.matrix.seen(int(held.users[position]))],
     )
 
 
@@ -157,20 +157,20 @@ def _without(best: Int32, rated: Int32) -> Int32:
     return best[~dropped]
 
 
-def training_profiles(release: ServedRelease, places: Sequence[int]) -> Profiles:
+def training_profiles(release: ServedRelease, positions: Sequence[int]) -> Profiles:
     """Builds visitor profiles of the ratings that the evaluated models were trained on.
 
     Args:
         release: The release; it must hold its evaluation.
-        places: Positions of the users in its sample.
+        positions: Positions of the users in its sample.
     """
     held, matrix = release.held_out, release.data.matrix
     if held is None:
         raise ValueError("the release does not hold its evaluation")
     parts = []
-    for place in places:
-        own = matrix.profiles([int(held.users[place])])
-        kept = ~np.isin(own.items, held.items[held.indptr[place] : held.indptr[place + 1]])
+    for position in positions:
+        own = matrix.profiles([int(held.users[position])])
+        kept = ~np.isin(own.items, held.items[held.indptr[position] : held.indptr[position + 1]])
         oldest_first = np.argsort(-own.later_counts[kept], kind="stable")
         items, ratings = own.items[kept][oldest_first], own.ratings[kept][oldest_first]
         parts.append(matrix.profile(-1, items, ratings))

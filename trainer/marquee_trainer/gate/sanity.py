@@ -132,13 +132,13 @@ def _coverage(
     config: GateConfig,
 ) -> Check:
     items, catalogue = _distinct(served.lists), len(release.catalogue)
-    places = int((served.lists >= 0).sum())
+    positions = int((served.lists >= 0).sum())
     share = items / catalogue
     figures = {"items": float(items), "share": share}
     text = f"{items:,} of {catalogue:,} items ({share:.1%}) are on the lists of {len(served.users)}"
     text += " users"
     enough = min(max(config.min_items, config.min_catalogue * catalogue), catalogue)
-    if len(served.users) >= config.min_users and items < min(enough, config.min_slots * places):
+    if len(served.users) >= config.min_users and items < min(enough, config.min_slots * positions):
         return Check("coverage", Decision.REFUSE, f"{text}: all get almost the same", figures)
     if production is not None and before is not None:
         figures["before"] = _distinct(before.lists) / len(production.catalogue)

@@ -1,4 +1,4 @@
 """Rating metrics, ranking metrics, beyond-accuracy metrics, and bootstrap intervals.
 
-Imports `data` and `marquee_core`. Start with `ranking_metrics.py`.
+May import `data` and `marquee_core`. Start with `ranking_metrics.py`.
 """
