@@ -139,7 +139,7 @@ class GatewaySettings(ServerSettings):
     )
     feedback: str = setting(
         "",
-        "Feedback log: `sqlite` (a file beside the store), sqlite:///PATH or postgresql://…; "
+        "Feedback log: `sqlite` (a file next to the store), sqlite:///PATH or postgresql://…; "
         "empty: no feedback is recorded or used. Put a URL with a password in the variable.",
         env="MARQUEE_FEEDBACK",
     )
