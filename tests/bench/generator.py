@@ -134,7 +134,7 @@ class Generator:
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"the load generator ended with status {self._process.wait()}")
+            raise RuntimeError(f"the load generator exited with status {self._process.wait()}")
         return Load(**json.loads(line))
 
     def _file(self, messages: Sequence[bytes]) -> Path:

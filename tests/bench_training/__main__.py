@@ -39,12 +39,12 @@ _KINDS: Mapping[str, type[OnePassModel[Any, Any]]] = {"item": ItemCF, "user": Us
 Fit = Callable[[], object]
 
 
-def ours(data: ReleaseData, kind: str) -> Fit:
+def marquee_fit(data: ReleaseData, kind: str) -> Fit:
     """Returns a function that fits Marquee's neighbourhoods with the default configuration."""
     return lambda: _KINDS[kind]().learn(data)
 
 
-def implicit(data: ReleaseData, kind: str) -> Fit:
+def implicit_fit(data: ReleaseData, kind: str) -> Fit:
     """Returns a function that fits as many neighbours with implicit, on all cores."""
     matrix = data.matrix
     rated = csr_matrix((matrix.ratings, (matrix.users, matrix.items)))
@@ -60,7 +60,7 @@ def implicit(data: ReleaseData, kind: str) -> Fit:
     return fit
 
 
-def surprise(data: ReleaseData, kind: str) -> Fit | None:
+def surprise_fit(data: ReleaseData, kind: str) -> Fit | None:
     """Returns a function that fits Surprise's `KNNBaseline`; None if Surprise is not installed."""
     if importlib.util.find_spec("surprise") is None:
         return None
@@ -89,10 +89,10 @@ def compare(data: ReleaseData, rounds: int) -> list[list[str]]:
     """
     rows = []
     for kind in _KINDS:
-        mine, theirs = ours(data, kind), implicit(data, kind)
+        mine, theirs = marquee_fit(data, kind), implicit_fit(data, kind)
         mine()  # Numba compiles during the first call.
         times = [(seconds(mine), seconds(theirs)) for _ in range(rounds)]
-        other = surprise(data, kind)
+        other = surprise_fit(data, kind)
         references = [("implicit", [b for _, b in times], _MAX_RATIO_TO_IMPLICIT)]
         if other is not None:
             references.append(("Surprise", [seconds(other)] * rounds, _MAX_RATIO_TO_SURPRISE))
@@ -133,7 +133,7 @@ def large_data(users: int, items: int, ratings: int, seed: int) -> ReleaseData:
     return ReleaseData(matrix, Baseline.fit(matrix, 5.0, 5.0, 2))
 
 
-def large(users: int, items: int, ratings: int, seed: int) -> list[list[str]]:
+def large_rows(users: int, items: int, ratings: int, seed: int) -> list[list[str]]:
     """Fits both neighbourhood models to large generated data.
 
     Returns:
@@ -143,7 +143,7 @@ def large(users: int, items: int, ratings: int, seed: int) -> list[list[str]]:
     rows = []
     size = f"{users:,} users, {items:,} items, {data.matrix.rating_count:,} ratings"
     for kind in _KINDS:
-        spent = seconds(ours(data, kind))
+        spent = seconds(marquee_fit(data, kind))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
         verdict = "met" if peak < _MAX_GB else "missed"
         rows.append([f"{kind} neighbours, {size}", f"{spent:.0f}", f"peak memory {peak:.2f} GB"])
@@ -164,7 +164,7 @@ def large(users: int, items: int, ratings: int, seed: int) -> list[list[str]]:
 def main(settings: DataSettings, rounds: int, large_size: tuple[int, int, int] | None) -> None:
     """Measures the fitting time and memory of neighbourhood models."""
     if large_size:
-        rows = large(*large_size, settings.seed)
+        rows = large_rows(*large_size, settings.seed)
     else:
         if settings.split == AUTO_SPLIT:
             settings = replace(settings, split="random")

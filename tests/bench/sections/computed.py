@@ -79,8 +79,8 @@ def _rows(
     """
     config = context.config
     plans = {
-        "busy": replace(context.plan(config.in_flight, config.seconds), address=address),
-        "alone": replace(context.plan(1, config.unloaded_s), address=address),
+        "loaded": replace(context.plan(config.in_flight, config.seconds), address=address),
+        "unloaded": replace(context.plan(1, config.unloaded_s), address=address),
     }
     loads: dict[tuple[str, str], list[Load]] = {}
     echoes: dict[tuple[str, str], list[Load]] = {}
@@ -94,7 +94,7 @@ def _rows(
                 loads.setdefault((kind, name), []).append(load)
     rows = []
     for kind in requests:
-        ours, theirs = loads[kind, "busy"], echoes[kind, "busy"]
+        ours, theirs = loads[kind, "loaded"], echoes[kind, "loaded"]
         measured = [load.full_per_s for load in ours]
         reference = [load.full_per_s for load in theirs]
         title = f"{setup}, {kind}"
@@ -109,8 +109,8 @@ def _rows(
             )
         )
         for percentile in ("p50", "p99"):
-            mine = [getattr(load, f"{percentile}_s") * 1e3 for load in loads[kind, "alone"]]
-            other = [getattr(load, f"{percentile}_s") * 1e3 for load in echoes[kind, "alone"]]
+            mine = [getattr(load, f"{percentile}_s") * 1e3 for load in loads[kind, "unloaded"]]
+            other = [getattr(load, f"{percentile}_s") * 1e3 for load in echoes[kind, "unloaded"]]
             rows.append(
                 Row(
                     f"{title}: unloaded {percentile}",

@@ -48,8 +48,8 @@ def measure(context: Context, echo: EchoServer) -> Table:
     for level in config.levels:
         ratio = throughput[level] / peak
         rows.append(Row(f"throughput, {level} in flight", throughput[level], "/s", peak, ratio))
-    alone, highest = reference[0].full_per_s, max(load.full_per_s for load in reference)
-    rows.append(Row(f"echo, {config.levels[0]} in flight", alone, "/s", highest, alone / highest))
+    single, highest = reference[0].full_per_s, max(load.full_per_s for load in reference)
+    rows.append(Row(f"echo, {config.levels[0]} in flight", single, "/s", highest, single / highest))
     least = min(throughput[level] for level in config.levels if level >= top)
     rows.append(
         Row(

@@ -58,17 +58,17 @@ def measure(context: Context) -> Table:
 
 def replica_rows(one: list[Load], two: list[Load], in_flight: int) -> list[Row]:
     """Makes the rows of the table from the loads on one gateway and on two gateways."""
-    alone, both = ([load.full_per_s for load in loads] for loads in (one, two))
+    single, both = ([load.full_per_s for load in loads] for loads in (one, two))
     costs = [load.cpu_us("gateway") + load.cpu_us("second") + _generator_us(load) for load in two]
     limits = [(psutil.cpu_count() or 1) * 1e6 / cost for cost in costs]
-    reference = median(alone)
+    reference = median(single)
     return [
         Row(
             f"two gateways, {in_flight} in flight",
             median(both),
             "/s",
             reference,
-            median(ratios(both, alone)),
+            median(ratios(both, single)),
             _TARGET,
         ),
         Row(
@@ -76,7 +76,7 @@ def replica_rows(one: list[Load], two: list[Load], in_flight: int) -> list[Row]:
             median(limits),
             "/s",
             reference,
-            median(ratios(limits, alone)),
+            median(ratios(limits, single)),
         ),
         Row(
             "CPU per call, both gateways, against one",
