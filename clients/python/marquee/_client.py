@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from marquee._answers import (
     BatchAnswer,
-    FoundItems,
     PredictedRatings,
     Recommendations,
     SimilarItems,
 )
-from marquee._blocking_calls import BlockingCalls
+from marquee._catalogue_calls import CatalogueCalls
 from marquee._channel import BATCH_TIMEOUT, TIMEOUT, Settings
 from marquee._hedging import HEDGE_AFTER_S
 from marquee._lazy import LazyModule
 from marquee._options import PAGE_SIZE, TLS, Metadata, Subject, Token
 from marquee._state import Status
-from marquee._types import Item
 
 if TYPE_CHECKING:
     from marquee import _convert, _requests
@@ -29,7 +27,7 @@ else:
     pb = LazyModule("marquee.v1.recommender_service_pb2")
 
 
-class Client(BlockingCalls):
+class Client(CatalogueCalls):
     """A client of a Marquee gateway that makes blocking calls. Threads may share it.
 
         with Client("localhost:50051") as client:
@@ -340,61 +338,6 @@ class Client(BlockingCalls):
         )
         answer = self._read(self._stub().SimilarItems, request, timeout, metadata)
         return _convert.similar_items(answer)
-
-    def search_items(
-        self,
-        query: str,
-        *,
-        page_size: int = PAGE_SIZE,
-        page_token: str = "",
-        timeout: float | None = None,
-        metadata: Metadata | None = None,
-    ) -> FoundItems:
-        """Finds items whose titles contain the words of a query, best match first.
-
-        Args:
-            query: Words in any order; the last one may be incomplete. Case and accents are ignored.
-            page_size: The maximum number of items; at most 1,000.
-            page_token: The `next_page_token` of the previous page; empty for the first page. The
-                query must be the same as for the first page.
-            timeout: The deadline of this call in seconds; None for the client's default.
-            metadata: Additional request metadata of this call; see `recommend`.
-        """
-        request = _requests.search_items(query, page_size, page_token)
-        answer = self._read(self._stub().SearchItems, request, timeout, metadata)
-        return _convert.found_items(answer)
-
-    def search_pages(
-        self,
-        query: str,
-        *,
-        page_size: int = PAGE_SIZE,
-        timeout: float | None = None,
-        metadata: Metadata | None = None,
-    ) -> Iterator[FoundItems]:
-        """Iterates over the pages of search results, one call per page.
-
-        The arguments are those of `search_items`, and `timeout` applies to each page.
-        """
-        token = ""
-        while True:
-            page = self.search_items(
-                query, page_size=page_size, page_token=token, timeout=timeout, metadata=metadata
-            )
-            yield page
-            if not (token := page.next_page_token):
-                return
-
-    def get_item(
-        self, item_id: str, *, timeout: float | None = None, metadata: Metadata | None = None
-    ) -> Item:
-        """Returns the metadata, attributes and rating statistics of an item.
-
-        Raises:
-            NotFound: The release has no such item.
-        """
-        request = _requests.get_item(item_id)
-        return _convert.item(self._read(self._stub().GetItem, request, timeout, metadata).item)
 
     def status(self, *, timeout: float | None = None, metadata: Metadata | None = None) -> Status:
         """Returns the state of the gateway: its releases, models and backends."""

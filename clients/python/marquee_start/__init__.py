@@ -2,7 +2,7 @@
 
 It is a separate package because importing `marquee` takes several tenths of a second. An interrupt
 during that time would otherwise print a traceback. The package imports nothing else of the project
-at the top level.
+at the top level. After this file, read `marquee/cli/__init__.py`.
 """
 
 from __future__ import annotations

@@ -221,8 +221,8 @@ class BayesianMFScorer:
         projected = self.vectors(profiles)[:, :-1] @ self._sketch.projection
         return np.hstack([projected, np.ones((len(profiles), 1), np.float32)])
 
-    def similarities(self, item: int) -> Float32 | None:
-        """See `Scorer.similarities`; the correlations of `Posterior.correlations`."""
+    def similarities(self, item: int) -> Float32:
+        """See `ComparesItems.similarities`; the correlations of `Posterior.correlations`."""
         row = self._posterior.correlations(item)
         row[item] = 1.0
         return row

@@ -254,8 +254,8 @@ class DotProductScorer:
         ones = np.ones((len(profiles), 1), np.float32)
         return np.hstack([self._vectors(profiles), ones])
 
-    def similarities(self, item: int) -> Float32 | None:
-        """See `Scorer.similarities`; the cosine similarity of the item vectors."""
+    def similarities(self, item: int) -> Float32:
+        """See `ComparesItems.similarities`; the cosine similarity of the item vectors."""
         row: Float32 = np.clip(self._unit @ self._unit[item], -1.0, 1.0)
         row[item] = 1.0
         return row

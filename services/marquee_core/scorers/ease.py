@@ -122,7 +122,7 @@ class EASEScorer:
         core = self._weights.items
         return core, self._histories.score(profiles, core)
 
-    def similarities(self, item: int) -> Float32 | None:
+    def similarities(self, item: int) -> Float32:
         """Returns the partial correlation of an item with each item, given all other items.
 
         See `Scorer.similarities`. In the Gaussian model that EASE fits, the partial correlation is

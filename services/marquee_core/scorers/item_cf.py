@@ -125,8 +125,8 @@ class ItemCFScorer:
             residuals[rated], is_rated[rated] = 0.0, 0.0
         return scores
 
-    def similarities(self, item: int) -> Float32 | None:
-        """See `Scorer.similarities`; 0 for items that are not neighbours."""
+    def similarities(self, item: int) -> Float32:
+        """See `ComparesItems.similarities`; 0 for items that are not neighbours."""
         row = np.zeros(len(self._neighbours), dtype=np.float32)
         neighbours, similarities = self._neighbours.row(item)
         row[neighbours] = similarities

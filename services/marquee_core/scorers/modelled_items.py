@@ -22,6 +22,7 @@ from marquee_core.output import Output
 from marquee_core.ratings import Profiles
 from marquee_core.scorers.scorer import (
     Approximates,
+    ComparesItems,
     ExplainsByItems,
     ExplainsByNeighbours,
     LoadScorer,
@@ -155,18 +156,6 @@ class _CatalogueScorer:
             scores[unknown] = self._unknown_pairs(profiles, items)[unknown]
         return scores
 
-    def similarities(self, item: int) -> Float32 | None:
-        """See `Scorer.similarities`; 0 from and to items that the model does not cover."""
-        row = np.zeros(len(self._positions), np.float32)
-        position = int(self._positions[item])
-        found = self._scorer.similarities(max(position, 0))
-        if found is None:
-            return None
-        if position >= 0:
-            row[self._items] = found
-        row[item] = 1.0
-        return row
-
     def _covered(self, profiles: Profiles) -> Profiles:
         """Returns the profiles with the item indexes of the scorer, limited to its items."""
         return profiles.cached(self, "covered items", lambda: self._renumbered(profiles))
@@ -226,6 +215,17 @@ class _WithApproximation(_CatalogueScorer):
         return scores
 
 
+class _WithSimilarities(_CatalogueScorer):
+    def similarities(self, item: int) -> Float32:
+        """See `ComparesItems.similarities`; an unknown item is similar only to itself."""
+        row = np.zeros(len(self._positions), np.float32)
+        position = int(self._positions[item])
+        if position >= 0:
+            row[self._items] = cast("ComparesItems", self._scorer).similarities(position)
+        row[item] = 1.0
+        return row
+
+
 class _WithRatedEvidence(_CatalogueScorer):
     def rated_evidence(self, profile: Profiles, items: Int32, count: int) -> list[RatedEvidence]:
         """See `ExplainsByItems.rated_evidence`; an item not covered has a remainder only."""
@@ -265,6 +265,7 @@ class _WithWarmUp(_CatalogueScorer):
 
 _PARTS: tuple[tuple[type, type[_CatalogueScorer]], ...] = (
     (Approximates, _WithApproximation),
+    (ComparesItems, _WithSimilarities),
     (ExplainsByItems, _WithRatedEvidence),
     (ExplainsByNeighbours, _WithNeighbourEvidence),
     (WarmsUp, _WithWarmUp),

@@ -265,8 +265,8 @@ class PerceptronScorer:
             scores[empty] = baseline.item_bias[items[empty]] + np.float32(baseline.mean)
         return scores
 
-    def similarities(self, item: int) -> Float32 | None:
-        """See `Scorer.similarities`; the cosine similarity of the factors."""
+    def similarities(self, item: int) -> Float32:
+        """See `ComparesItems.similarities`; the cosine similarity of the factors."""
         row: Float32 = np.clip(self._unit @ self._unit[item], -1.0, 1.0)
         row[item] = 1.0
         return row

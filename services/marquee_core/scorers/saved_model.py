@@ -162,8 +162,8 @@ class SavedModelScorer:
         vectors = np.concatenate([vectors for _, vectors in parts])[order]
         return np.hstack([vectors, np.ones((len(vectors), 1), np.float32)])
 
-    def similarities(self, item: int) -> Float32 | None:
-        """See `Scorer.similarities`; the cosine similarity of the item vectors."""
+    def similarities(self, item: int) -> Float32:
+        """See `ComparesItems.similarities`; the cosine similarity of the item vectors."""
         row: Float32 = np.clip(self._item_vectors @ self._item_vectors[item], -1.0, 1.0)
         row[item] = 1.0
         return row

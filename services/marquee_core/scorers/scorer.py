@@ -64,15 +64,19 @@ class Scorer(Protocol):
             cannot score the user.
         """
 
-    def similarities(self, item: int) -> Float32 | None:
+
+@runtime_checkable
+class ComparesItems(Protocol):
+    """A scorer that has item similarities."""
+
+    def similarities(self, item: int) -> Float32:
         """Returns the similarity of an item to every item.
 
         Args:
             item: The index of the item.
 
         Returns:
-            The similarities, from -1 to 1, with 1 for the item itself (float32, items); None if
-            the model has no item similarities.
+            The similarities, from -1 to 1, with 1 for the item itself (float32, items).
         """
 
 

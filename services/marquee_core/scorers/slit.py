@@ -56,7 +56,8 @@ class SLITConfig(ItemWeightsConfig):
 class SLITScorer:
     """Scores x·B, where x is the user's history and B the learned transition weights.
 
-    See `HistoryScorer`.
+    See `HistoryScorer`. It does not compare items: an item that often follows another is not
+    therefore similar to it.
     """
 
     output = Output.AFFINITY
@@ -101,10 +102,6 @@ class SLITScorer:
         """See `ScoresCore.score_core`; the core consists of the items with dense weights."""
         core = self._weights.items
         return core, self._histories.score(profiles, core)
-
-    def similarities(self, item: int) -> Float32 | None:  # noqa: ARG002 - the protocol's
-        """Returns None, because the weights express order, not similarity."""
-        return None
 
     def rated_evidence(self, profile: Profiles, items: Int32, count: int) -> list[RatedEvidence]:
         """See `ExplainsByItems.rated_evidence`; the contributions are x_j B_ji."""

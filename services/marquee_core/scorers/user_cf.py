@@ -205,10 +205,6 @@ class UserCFScorer:
             weights[found.users] = 0.0
         return scores
 
-    def similarities(self, item: int) -> Float32 | None:  # noqa: ARG002 - the protocol's
-        """Returns None, because the model compares users, not items."""
-        return None
-
     def neighbour_evidence(self, profile: Profiles, items: Int32) -> list[NeighbourEvidence]:
         """See `ExplainsByNeighbours.neighbour_evidence`."""
         (found,) = self._nearest(profile)

@@ -94,8 +94,8 @@ class RatingsDataset:
             name_row: Describes where a row was read, for error messages.
             scale: The rating scale; None to detect it from the ratings.
             feedback: The kind of feedback; None to detect it from the ratings.
-            on_repeat: What happens when a user rates an item again: one of `ON_REPEAT`. `auto`
-                adds up implicit feedback, and keeps the latest rating otherwise.
+            on_repeat: How repeated ratings of an item by a user are merged: one of `ON_REPEAT`.
+                `auto` sums implicit feedback, and keeps the latest rating otherwise.
             keep_unrated: Whether items of `metadata` without ratings stay in the catalogue.
 
         Raises:
