@@ -280,7 +280,7 @@ class Catalogue:
             raise ArrayError("title_offsets.npy: the offsets do not match the titles")
         if len(items) and lengths.max() > MAX_TITLE_BYTES:
             raise ArrayError(f"title_text.npy: a title has more than {MAX_TITLE_BYTES} bytes")
-        made = cls(
+        catalogue = cls(
             items=items,
             title_text=text,
             title_offsets=offsets,
@@ -289,11 +289,11 @@ class Catalogue:
             genres=genres,
         )
         try:
-            for _ in made.titles():
+            for _ in catalogue.titles():
                 pass
         except UnicodeDecodeError as error:
             raise ArrayError(f"title_text.npy: a title is not UTF-8: {error}") from error
-        return made
+        return catalogue
 
 
 def _load_genres(folder: Path, item_count: int, genre_count: int) -> NDArray[np.uint8]:

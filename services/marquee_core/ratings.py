@@ -249,8 +249,8 @@ class RatingsMatrix:
 
     def _without(self, user: int, items: Int32) -> tuple[Int32, Float32, Int32]:
         """Returns a known user's items, ratings and later counts, without the given items."""
-        own = slice(self.indptr[user], self.indptr[user + 1])
-        rated, ratings, later = self.items[own], self.ratings[own], self.later_counts[own]
+        span = slice(self.indptr[user], self.indptr[user + 1])
+        rated, ratings, later = self.items[span], self.ratings[span], self.later_counts[span]
         positions = np.searchsorted(rated, items)
         positions = (
             positions[rated.take(positions, mode="clip") == items] if len(rated) else positions[:0]

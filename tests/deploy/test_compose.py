@@ -25,9 +25,9 @@ def services() -> dict[str, Any]:
 
 def test_processes_read_their_settings(services: dict[str, Any]) -> None:
     """Each of the project's processes knows its environment variables and accepts their values."""
-    ours = {name: s for name, s in services.items() if "build" in s}
-    assert set(ours) == {"trainer", "cf", "inference", "gateway"}
-    for name, service in ours.items():
+    built = {name: s for name, s in services.items() if "build" in s}
+    assert set(built) == {"trainer", "cf", "inference", "gateway"}
+    for name, service in built.items():
         stage = images()[service["build"]["target"]]
         assert stage.name == name
         values = parse(stage.entry_point, service["environment"])

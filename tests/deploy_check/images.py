@@ -43,9 +43,9 @@ class Image:
     base: str
     instructions: list[tuple[str, str]] = field(default_factory=list)
 
-    def all(self, word: str) -> list[str]:
+    def all(self, keyword: str) -> list[str]:
         """Returns the arguments of all instructions with a keyword."""
-        return [arguments for name, arguments in self.instructions if name == word]
+        return [arguments for name, arguments in self.instructions if name == keyword]
 
     @property
     def entry_point(self) -> list[str]:
@@ -70,15 +70,15 @@ def images(text: str | None = None) -> dict[str, Image]:
     lines = re.sub(r"\\\n", " ", DOCKERFILE.read_text() if text is None else text).splitlines()
     current: Image | None = None
     for line in lines:
-        word, _, arguments = line.strip().partition(" ")
-        if not word or word.startswith("#"):
+        keyword, _, arguments = line.strip().partition(" ")
+        if not keyword or keyword.startswith("#"):
             continue
-        if word == "FROM":
+        if keyword == "FROM":
             base, _, name = arguments.partition(" AS ")
             current = Image(name.strip() or base, base.strip())
             found[current.name] = current
         elif current is not None:
-            current.instructions.append((word, arguments.strip()))
+            current.instructions.append((keyword, arguments.strip()))
     return found
 
 
@@ -111,10 +111,10 @@ def _any_stage(stage: Image, stages: dict[str, Image]) -> Iterator[str]:
     """Checks the rules that apply to every stage."""
     for source in stage.all("ADD"):
         yield f"stage {stage.name} adds {source}: use COPY, which does not download or unpack"
-    for word in ("ENV", "ARG"):
-        for value in stage.all(word):
+    for keyword in ("ENV", "ARG"):
+        for value in stage.all(keyword):
             if _SECRET.search(value):
-                yield f"stage {stage.name} contains a secret: {word} {value.partition('=')[0]}"
+                yield f"stage {stage.name} contains a secret: {keyword} {value.partition('=')[0]}"
     copied = {part.split()[-1] for s in _ancestors(stage, stages) for part in s.all("COPY")}
     for run in stage.all("RUN"):
         if _DOWNLOADS.search(run):

@@ -93,7 +93,7 @@ class PredictedRating:
 
     Attributes:
         item_id: The item's id.
-        stars: The predicted rating in stars; None if the release does not know the item.
+        stars: The predicted rating in stars; None if the item is not in the release.
     """
 
     item_id: str
@@ -155,7 +155,7 @@ class Recommendations(_Rows[Recommendation]):
         recommendation_id: The id of the list, which all of its pages share.
         subject_kind: How the release treats the subject.
         source: The release and models that the answer comes from.
-        unknown_item_ids: Ids in the request that the release does not know; they were ignored.
+        unknown_item_ids: Ids in the request that are not in the release; they were ignored.
         next_page_token: The token for requesting the next page; empty on the last page, and in
             the answers of a batch.
         raw: The protobuf message that this was made from.
@@ -211,8 +211,8 @@ class PredictedRatings(_Rows[PredictedRating]):
         items: The predictions.
         subject_kind: How the release treats the subject.
         source: The release and models that the answer comes from.
-        unknown_item_ids: Ids among the subject's ratings and liked items that the release does not
-            know; they were ignored.
+        unknown_item_ids: Ids of rated and liked items that are not in the release; they were
+            ignored.
         raw: The protobuf message that this was made from.
     """
 
@@ -231,7 +231,7 @@ class SimilarItems(_Rows[SimilarItem]):
     Attributes:
         items: The items.
         source: The release and models that the answer comes from.
-        unknown_item_ids: Ids in the filter that the release does not know; they were ignored.
+        unknown_item_ids: Ids in the filter that are not in the release; they were ignored.
         raw: The protobuf message that this was made from.
     """
 

@@ -86,7 +86,7 @@ def batch_answer(
         case "error":
             error = _subject_error(message.error)
         case _:
-            # A kind of result that only newer clients know.
+            # A kind of result that is newer than this client.
             error = Internal("the server sent neither recommendations nor an error")
     index = message.subject_index
     return BatchAnswer(index, subjects[index], answer, error, raw=message)
@@ -222,7 +222,7 @@ def _recommendation(message: pb.RecommendedItem) -> Recommendation:
 
 
 def _reasons(messages: Iterable[pb.Reason]) -> tuple[Reason, ...]:
-    """Converts reasons, and skips kinds from a newer server that this client does not know."""
+    """Converts reasons, and skips kinds that are newer than this client."""
     return tuple(reason for entry in messages if (reason := _reason(entry)) is not None)
 
 

@@ -18,7 +18,7 @@ class FeedbackKind(StrEnum):
     """What a user did."""
 
     UNSPECIFIED = "UNSPECIFIED"
-    """Not set, or a value of a newer server that this client does not know."""
+    """Not set, or a value that is newer than this client."""
     RATING = "RATING"
     """Gave the item a number of stars."""
     LIKE = "LIKE"

@@ -223,8 +223,8 @@ class Status:
         release: The release in service; None before the first release is loaded.
         loaded_release_ids: The ids of all loaded releases, which requests may name; most recently
             promoted first.
-        backends: The backends that the gateway calls: those whose models a loaded release holds, or
-            all before the first release is loaded.
+        backends: The backends that the gateway calls: those whose models are part of a loaded
+            release, or all backends before the first release is loaded.
         server_version: The version of the gateway.
         pending_release_reason: Why the promoted release is not in service yet; empty if it is.
         store_error: Why the gateway could not read which release is promoted; empty if it could.

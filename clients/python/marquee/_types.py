@@ -15,7 +15,7 @@ class SubjectKind(StrEnum):
     """How the release treats a subject."""
 
     UNSPECIFIED = "UNSPECIFIED"
-    """Not set, or a value of a newer server that this client does not know."""
+    """Not set, or a value that is newer than this client."""
     KNOWN = "KNOWN"
     """A user with ratings in the training data and no additional ratings."""
     KNOWN_WITH_FRESH_RATINGS = "KNOWN_WITH_FRESH_RATINGS"
@@ -30,7 +30,7 @@ class DegradedReason(StrEnum):
     """Why an answer is degraded, that is, computed without a part of the ensemble."""
 
     UNSPECIFIED = "UNSPECIFIED"
-    """Not set, or a value of a newer server that this client does not know."""
+    """Not set, or a value that is newer than this client."""
     CF_UNAVAILABLE = "CF_UNAVAILABLE"
     """The CF service could not be reached, failed, or was known to be unhealthy."""
     INFERENCE_UNAVAILABLE = "INFERENCE_UNAVAILABLE"

@@ -94,12 +94,12 @@ def forget(connection: Connection, user_id: str, actor: str) -> Deleted:
 
 def mark(connection: Connection) -> Mark:
     """Marks the end of the log; see `EventLog.mark`."""
-    made = Mark(last_position(connection), secrets.token_hex(16))
+    new_mark = Mark(last_position(connection), secrets.token_hex(16))
     connection.execute(
         insert(MARKS),
-        {"token": made.token, "position": made.position, "time_us": time.time_ns() // 1000},
+        {"token": new_mark.token, "position": new_mark.position, "time_us": time.time_ns() // 1000},
     )
-    return made
+    return new_mark
 
 
 def now_us(connection: Connection) -> int:

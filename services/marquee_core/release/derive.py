@@ -81,12 +81,14 @@ def derive(
     left_out = (f"{PRECOMPUTED}/", f"{EVALUATION}/")
     kept = {path: entry for path, entry in source.files.items() if not path.startswith(left_out)}
     opened = store.open(source, lambda path: path in kept, folder / "opened")
-    made = folder / "made"
+    derived = folder / "derived"
     for path in kept:
-        (made / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(opened / path, made / path)
-    with_ranking(Ensemble.load(made / ENSEMBLE, source), backend_of, weights).save(made / ENSEMBLE)
-    files = {**kept, ENSEMBLE: hash_file(made / ENSEMBLE)}
+        (derived / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(opened / path, derived / path)
+    with_ranking(Ensemble.load(derived / ENSEMBLE, source), backend_of, weights).save(
+        derived / ENSEMBLE
+    )
+    files = {**kept, ENSEMBLE: hash_file(derived / ENSEMBLE)}
     now = datetime.now(UTC)
     manifest = dataclasses.replace(
         source,
@@ -104,8 +106,8 @@ def derive(
         gate=None,
     )
     # Fail here if a server would refuse the release.
-    Ensemble.load(made / ENSEMBLE, manifest)
-    return made, manifest
+    Ensemble.load(derived / ENSEMBLE, manifest)
+    return derived, manifest
 
 
 def _without_ranking(evaluation: Mapping[str, Any]) -> dict[str, Any]:

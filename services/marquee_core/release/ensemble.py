@@ -93,7 +93,7 @@ class Ensemble:
         """Returns the blends for the available backends."""
         return self.by_backends[frozenset(backends)]
 
-    def alone(self, model: str, is_stars: bool) -> BlendPair:
+    def single_model(self, model: str, is_stars: bool) -> BlendPair:
         """Returns the blends that use a single model.
 
         Args:

@@ -87,8 +87,8 @@ class Verdict:
     def with_check(self, check: Check) -> Verdict:
         """Returns the verdict with an added check, which replaces an earlier one of that name."""
         others = [other for other in self.checks if other.name != check.name]
-        made = Verdict.of(self.release_id, self.production_id, self.at, [check, *others])
-        return replace(made, decision=max(made.decision, self.decision, key=_ORDER.index))
+        extended = Verdict.of(self.release_id, self.production_id, self.at, [check, *others])
+        return replace(extended, decision=max(extended.decision, self.decision, key=_ORDER.index))
 
 
 def parse_verdict(raw: object, where: str) -> Verdict:

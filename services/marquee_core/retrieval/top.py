@@ -40,8 +40,8 @@ def top_indexes(scores: NDArray[Any], count: int, eligible: Bool | None = None) 
         return _best(scores, _near_top(scores, count), count)
     # Usually most items are eligible. It is then cheaper to select more than `count` scores and
     # to mask those than to mask the whole catalogue.
-    wide = _best(scores, _near_top(scores, _SLACK * count), _SLACK * count)
-    selected = wide[eligible[wide]]
+    candidates = _best(scores, _near_top(scores, _SLACK * count), _SLACK * count)
+    selected = candidates[eligible[candidates]]
     if len(selected) >= count:
         return selected[:count]
     return _best(scores, _usable(scores, eligible), count)
@@ -86,7 +86,7 @@ def top_rows(scores: Float32, count: int, eligible: Bool | None = None) -> TopRo
     usable = scores if eligible is None else np.where(eligible, scores, np.float32(-np.inf))
     near = usable > -np.inf
     if blocks > 2 * count:
-        # At least `count` blocks have a maximum of `bound` or more, so the best scores do as well.
+        # At least `count` blocks have a maximum of `bound` or more, so the best scores do too.
         maxima = usable[:, : blocks * _ROW_BLOCK].reshape(rows, _ROW_BLOCK, blocks).max(axis=1)
         bound = np.partition(maxima, blocks - count, axis=1)[:, blocks - count]
         near &= usable >= bound[:, None]

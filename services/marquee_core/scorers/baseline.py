@@ -55,28 +55,28 @@ class Baseline:
 
     def user_bias(self, profiles: Profiles) -> Float32:
         """Returns b_u of each user (float32, B; read-only); 0 for a user without ratings."""
-        return self._departures(profiles)[0]
+        return self._deviations(profiles)[0]
 
     def residuals(self, profiles: Profiles) -> Float32:
         """Returns r − b_ui of each rating in the profiles, in stars (float32, nnz; read-only)."""
 
         def compute() -> Float32:
-            bias, departures = self._departures(profiles)
-            residuals: Float32 = departures - bias[profiles.rows]
+            bias, deviations = self._deviations(profiles)
+            residuals: Float32 = deviations - bias[profiles.rows]
             return residuals
 
         return profiles.cached(self, "residuals", compute)
 
-    def _departures(self, profiles: Profiles) -> tuple[Float32, Float32]:
+    def _deviations(self, profiles: Profiles) -> tuple[Float32, Float32]:
         """Returns b_u of each user (float32, B), and r − μ − b_i of each rating (float32, nnz)."""
 
         def compute() -> tuple[Float32, Float32]:
-            departures: Float32 = profiles.ratings - np.float32(self.mean)
-            departures -= self.item_bias[profiles.items]
-            total = np.bincount(profiles.rows, departures, minlength=len(profiles))
-            return (total / (profiles.counts + self.user_damping)).astype(np.float32), departures
+            deviations: Float32 = profiles.ratings - np.float32(self.mean)
+            deviations -= self.item_bias[profiles.items]
+            total = np.bincount(profiles.rows, deviations, minlength=len(profiles))
+            return (total / (profiles.counts + self.user_damping)).astype(np.float32), deviations
 
-        return profiles.cached(self, "departures", compute)
+        return profiles.cached(self, "deviations", compute)
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
         """Returns b_ui in stars (float32, B × C); see `Scorer.score` for the arguments."""

@@ -181,8 +181,8 @@ class BayesianMFScorer:
         vectors = self.vectors(profiles)
         scores = np.empty(items.shape, dtype=np.float32)
         # One user at a time, because the gathered factors of one user fit in a core's cache.
-        for row, own in enumerate(items):
-            np.matmul(self._factors.take(own, axis=0), vectors[row, :-1], out=scores[row])
+        for row, row_items in enumerate(items):
+            np.matmul(self._factors.take(row_items, axis=0), vectors[row, :-1], out=scores[row])
         scores += vectors[:, -1:]
         scores += self._offsets[items]
         return scores

@@ -129,9 +129,9 @@ class EncoderFoldIn:
     def vector(self, items: Int32, ratings: Float32) -> Float32:
         """See `FoldIn.vector`."""
         scale, count = self.scale, len(items)
-        departures = ratings - self.item_means[items]
-        user_bias = departures.sum() / np.float32(count + scale.user_damping)
-        total = (departures - user_bias) @ self.encoder[items]
+        deviations = ratings - self.item_means[items]
+        user_bias = deviations.sum() / np.float32(count + scale.user_damping)
+        total = (deviations - user_bias) @ self.encoder[items]
         total += self.set_encoder[items].sum(axis=0)
         total *= np.float32(np.sqrt((scale.mean_count + scale.damping) / (count + scale.damping)))
         vector = np.empty(len(total) + 1, dtype=np.float32)
@@ -175,8 +175,8 @@ class DotProductScorer:
         self._fold_in = fold_in
         self._users = self.fold(data.matrix.all_profiles()) if users is None else users
         factors = item_vectors[:, :-1]
-        lengths = np.linalg.norm(factors, axis=1, keepdims=True)
-        self._unit: Float32 = (factors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+        norms = np.linalg.norm(factors, axis=1, keepdims=True)
+        self._unit: Float32 = (factors / np.where(norms > 0, norms, 1.0)).astype(np.float32)
 
     @classmethod
     def is_saved(cls, folder: Path) -> bool:
@@ -190,26 +190,26 @@ class DotProductScorer:
         Raises:
             ArtifactError: A file is missing or damaged.
         """
-        own = folder / _FOLDER
+        arrays_folder = folder / _FOLDER
         items = data.matrix.item_count
-        item_vectors = load_array(own / "item_vectors.npy", np.float32, (items, None))
+        item_vectors = load_array(arrays_folder / "item_vectors.npy", np.float32, (items, None))
         width = item_vectors.shape[1]
-        offsets = load_array(own / "offsets.npy", np.float32, (items,))
-        users = load_array(own / "users.npy", np.float32, (data.matrix.user_count, width))
+        offsets = load_array(arrays_folder / "offsets.npy", np.float32, (items,))
+        users = load_array(arrays_folder / "users.npy", np.float32, (data.matrix.user_count, width))
         for name, array in (("item_vectors", item_vectors), ("offsets", offsets)):
             if not np.isfinite(array).all():
                 raise ArtifactError(f"{name}.npy: a value is not finite")
-        fold_in = _load_fold_in(own, item_vectors, offsets, data)
+        fold_in = _load_fold_in(arrays_folder, item_vectors, offsets, data)
         return cls(data, item_vectors, offsets, fold_in, users)
 
     def save(self, folder: Path) -> None:
         """Writes the arrays to a model's folder."""
-        own = folder / _FOLDER
-        own.mkdir(parents=True, exist_ok=True)
-        save_array(own / "item_vectors.npy", self._item_vectors)
-        save_array(own / "offsets.npy", self._offsets)
-        save_array(own / "users.npy", self._users)
-        self._fold_in.save(own)
+        arrays_folder = folder / _FOLDER
+        arrays_folder.mkdir(parents=True, exist_ok=True)
+        save_array(arrays_folder / "item_vectors.npy", self._item_vectors)
+        save_array(arrays_folder / "offsets.npy", self._offsets)
+        save_array(arrays_folder / "users.npy", self._users)
+        self._fold_in.save(arrays_folder)
 
     def fold(self, profiles: Profiles) -> Float32:
         """Folds in users: returns their vectors, 0 for a user without ratings (float32, B × d)."""

@@ -136,11 +136,11 @@ class EASEScorer:
             scale = np.sqrt(self._precisions / self._precisions[position])
             row[weights.items] = weights.weights[position] * scale
             if tail is not None and len(tail):
-                own = tail.from_core
-                part = slice(own.indptr[position], own.indptr[position + 1])
-                others = own.indices[part]
+                from_core = tail.from_core
+                part = slice(from_core.indptr[position], from_core.indptr[position + 1])
+                others = from_core.indices[part]
                 scale = np.sqrt(self._tail_precisions[others] / self._precisions[position])
-                row[tail.items[others]] = own.data[part] * scale
+                row[tail.items[others]] = from_core.data[part] * scale
         elif in_tail >= 0 and tail is not None:
             part = tail.row(int(in_tail))
             sources = tail.sources[part]

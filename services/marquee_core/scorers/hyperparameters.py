@@ -152,12 +152,12 @@ def searched_hyperparameters(config_type: type[ModelConfig]) -> Mapping[str, Hyp
 
     Fields of a nested configuration are named by their path, for example `fold_in.ridge`.
     """
-    own = hyperparameters(config_type)
+    declared = hyperparameters(config_type)
     found: dict[str, Hyperparameter] = {}
     for name, hints in _annotations(config_type).items():
         within = _last(NestedSearch, hints)
-        if name in own and own[name].search is not None:
-            found[name] = own[name]
+        if name in declared and declared[name].search is not None:
+            found[name] = declared[name]
         elif within is not None:
             nested = hyperparameters(_without_metadata(hints[-1]))
             for inner, search in within.spaces.items():

@@ -116,12 +116,12 @@ def normal_equations(
         A (float64, k × k) and b (float64, k).
     """
     # In double precision, because a small penalty would vanish in the rounding error of float32.
-    own = factors[columns].astype(np.float64)
+    observed_factors = factors[columns].astype(np.float64)
     confidences = np.abs(values).astype(np.float64)
-    normal = config.unobserved_weight * gram + (own.T * confidences) @ own
+    normal = config.unobserved_weight * gram + (observed_factors.T * confidences) @ observed_factors
     likes = float(confidences.sum()) + config.unobserved_weight * len(factors)
     normal.flat[:: len(normal) + 1] += config.regularisation * likes
-    return normal, values.astype(np.float64) @ own
+    return normal, values.astype(np.float64) @ observed_factors
 
 
 def solve_rows(
@@ -211,14 +211,14 @@ class IALSScorer:
         self.config = config
         self._factors = factors
         self._item_count = data.matrix.item_count
-        wide = factors.astype(np.float64)
-        self._gram: Float64 = wide.T @ wide
+        factors64 = factors.astype(np.float64)
+        self._gram: Float64 = factors64.T @ factors64
         self._dislike_limit = data.dislike_limit
         likes = self._values(data.matrix.all_profiles()) > 0
         counts = np.bincount(data.matrix.items[likes], minlength=self._item_count)
-        self._prior = Prior.of(counts / max(1, counts.sum()), wide)
-        lengths = np.linalg.norm(factors, axis=1, keepdims=True)
-        self._unit: Float32 = (factors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+        self._prior = Prior.of(counts / max(1, counts.sum()), factors64)
+        norms = np.linalg.norm(factors, axis=1, keepdims=True)
+        self._unit: Float32 = (factors / np.where(norms > 0, norms, 1.0)).astype(np.float32)
 
     @classmethod
     def load(cls, folder: Path, data: ReleaseData) -> Self:
@@ -278,17 +278,19 @@ class IALSScorer:
         the remainder is the contribution of the prior.
         """
         values = self._values(profile)
-        rated, own = profile.items[values != 0], values[values != 0]
+        rated, rated_values = profile.items[values != 0], values[values != 0]
         if not len(rated):
             nothing = np.empty(0, np.float32)
             return [RatedEvidence.largest(rated, None, nothing, 0.0, count) for _ in items]
-        normal, right = normal_equations(rated, own, self._factors, self._gram, self.config)
+        normal, right = normal_equations(
+            rated, rated_values, self._factors, self._gram, self.config
+        )
         prior = np.zeros_like(right)
         share = float(prior_weights(profile, values)[0])
         _add_prior(normal, prior, self._prior, share, self.config)
         # y_iᵀ A⁻¹ of all explained items (n × k).
         projected = np.linalg.solve(normal, self._factors[items].astype(np.float64).T).T
-        contributions = (projected @ self._factors[rated].astype(np.float64).T) * own
+        contributions = (projected @ self._factors[rated].astype(np.float64).T) * rated_values
         remainders = projected @ prior
         return [
             RatedEvidence.largest(

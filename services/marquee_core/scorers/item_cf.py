@@ -117,10 +117,10 @@ class ItemCFScorer:
             rated = profiles.items[start:end]
             residuals[rated], is_rated[rated] = all_residuals[start:end], 1.0
             order = np.argsort(items[row], kind="stable")
-            own = items[row, order]
-            selected = SelectedColumns(self._of_items, own)
+            sorted_items = items[row, order]
+            selected = SelectedColumns(self._of_items, sorted_items)
             weights = selected.products(is_rated)
-            weights += self._item_damping[own]
+            weights += self._item_damping[sorted_items]
             scores[row, order] += selected.products(residuals) / weights
             residuals[rated], is_rated[rated] = 0.0, 0.0
         return scores

@@ -45,10 +45,10 @@ def restrict_to_items(data: ReleaseData, items: Int32) -> ReleaseData:
         items: The items to keep, ascending, which include all rated items (int32, m).
     """
     matrix, recency = data.matrix, data.recency
-    own = positions_of(items, matrix.item_count)[matrix.items]
+    renumbered = positions_of(items, matrix.item_count)[matrix.items]
     return replace(
         data,
-        matrix=replace(matrix, items=own, item_count=len(items)),
+        matrix=replace(matrix, items=renumbered, item_count=len(items)),
         baseline=replace(data.baseline, item_bias=data.baseline.item_bias[items]),
         recency=None if recency is None else replace(recency, counts=recency.counts[items]),
     )
@@ -137,28 +137,28 @@ class _CatalogueScorer:
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
         """See `Scorer.score`."""
-        own = self._own(profiles)
+        covered = self._covered(profiles)
         if items is None:
-            return self._over_all(profiles, self._scorer.score(own))
+            return self._over_all(profiles, self._scorer.score(covered))
         positions = self._positions[items]
         known = positions >= 0
         scores = self._unknown(profiles, items)
         if known.any():
-            scores[:, known] = self._scorer.score(own, positions[known])
+            scores[:, known] = self._scorer.score(covered, positions[known])
         return scores
 
     def score_pairs(self, profiles: Profiles, items: Int32) -> Float32:
         """See `ScoresPairs.score_pairs`."""
         positions = self._positions[items]
-        scores = score_pairs(self._scorer, self._own(profiles), np.maximum(positions, 0))
+        scores = score_pairs(self._scorer, self._covered(profiles), np.maximum(positions, 0))
         unknown = positions < 0
         if unknown.any():
             scores[unknown] = self._unknown_pairs(profiles, items)[unknown]
         return scores
 
-    def _own(self, profiles: Profiles) -> Profiles:
+    def _covered(self, profiles: Profiles) -> Profiles:
         """Returns the profiles with the item indexes of the scorer, limited to its items."""
-        return profiles.cached(self, "own items", lambda: self._renumbered(profiles))
+        return profiles.cached(self, "covered items", lambda: self._renumbered(profiles))
 
     def _renumbered(self, profiles: Profiles) -> Profiles:
         positions = self._positions[profiles.items]
@@ -175,12 +175,12 @@ class _CatalogueScorer:
             later_counts=profiles.later_counts[known],
         )
 
-    def _over_all(self, profiles: Profiles, own: Float32) -> Float32:
+    def _over_all(self, profiles: Profiles, known: Float32) -> Float32:
         """Returns the scores of all items, given those of the known items (float32, B × items)."""
         scores = self._unknown(profiles, None)
-        scores[:, self._items] = own
+        scores[:, self._items] = known
         # Keep a row of NaN, which means that the model cannot score the user.
-        scores[np.isnan(own[:, :1]).any(axis=1)] = np.nan
+        scores[np.isnan(known[:, :1]).any(axis=1)] = np.nan
         return scores
 
     def _unknown(self, profiles: Profiles, items: Int32 | None) -> Float32:
@@ -201,13 +201,13 @@ class _CatalogueScorer:
 class _WithApproximation(_CatalogueScorer):
     def approximate(self, profiles: Profiles, items: Int32 | None = None) -> Float32 | None:
         """See `Approximates.approximate`."""
-        scorer, own = cast("Approximates", self._scorer), self._own(profiles)
+        scorer, covered = cast("Approximates", self._scorer), self._covered(profiles)
         if items is None:
-            everything = scorer.approximate(own)
+            everything = scorer.approximate(covered)
             return None if everything is None else self._over_all(profiles, everything)
         positions = self._positions[items]
         known = positions >= 0
-        found = scorer.approximate(own, positions[known])
+        found = scorer.approximate(covered, positions[known])
         if found is None:
             return None
         scores = self._unknown(profiles, items)
@@ -232,15 +232,15 @@ class _WithRatedEvidence(_CatalogueScorer):
         positions = self._positions[items]
         known = np.flatnonzero(positions >= 0)
         scorer = cast("ExplainsByItems", self._scorer)
-        found = scorer.rated_evidence(self._own(profile), positions[known], count)
+        found = scorer.rated_evidence(self._covered(profile), positions[known], count)
         nothing = np.empty(0, np.float32)
         remainders = self._unknown(profile, items)[0].tolist()
         evidence = [
             RatedEvidence(np.empty(0, np.int32), nothing, nothing, 0.0, score)
             for score in remainders
         ]
-        for position, own in zip(known.tolist(), found, strict=True):
-            evidence[position] = replace(own, items=self._items[own.items])
+        for position, entry in zip(known.tolist(), found, strict=True):
+            evidence[position] = replace(entry, items=self._items[entry.items])
         return evidence
 
 
@@ -251,9 +251,9 @@ class _WithNeighbourEvidence(_CatalogueScorer):
         known = np.flatnonzero(positions >= 0)
         scorer = cast("ExplainsByNeighbours", self._scorer)
         evidence = [NeighbourEvidence(0, 0.0, 0.0)] * len(items)
-        found = scorer.neighbour_evidence(self._own(profile), positions[known])
-        for position, own in zip(known.tolist(), found, strict=True):
-            evidence[position] = own
+        found = scorer.neighbour_evidence(self._covered(profile), positions[known])
+        for position, entry in zip(known.tolist(), found, strict=True):
+            evidence[position] = entry
         return evidence
 
 

@@ -174,9 +174,9 @@ class Posterior:
         Returns:
             The correlations with all items j, from -1 to 1 (float32, items).
         """
-        weighted, lengths = self._weighted_factors
+        weighted, norms = self._weighted_factors
         row = weighted @ self.item_factors[item].ravel()
-        row /= lengths * lengths[item]
+        row /= norms * norms[item]
         clipped: Float32 = np.clip(row, -1.0, 1.0)
         return clipped
 
@@ -189,8 +189,8 @@ class Posterior:
         weighted = np.einsum("isk,skl->isl", self.item_factors, covariances, optimize=True)
         squares = np.einsum("isl,isl->i", weighted, self.item_factors)
         # An item whose factors are all 0 is uncorrelated with every other item.
-        lengths = np.sqrt(np.where(squares > 0, squares, 1.0)).astype(np.float32)
-        return weighted.reshape(len(squares), -1), lengths
+        norms = np.sqrt(np.where(squares > 0, squares, 1.0)).astype(np.float32)
+        return weighted.reshape(len(squares), -1), norms
 
     def _conditional_means(self, profiles: Profiles, part: slice) -> Float64:
         """Computes E[x_u] of some users in each sample (float64, (k + 1) × users × S)."""
@@ -201,11 +201,11 @@ class Posterior:
         systems = np.empty((width, width + 1, len(bounds), samples))
         means = np.empty((len(bounds), samples, width))
         for user, (start, end) in enumerate(bounds):
-            own, items = systems[:, :, user], profiles.items[start:end]
+            system, items = systems[:, :, user], profiles.items[start:end]
             observed = self._observed(items, profiles.ratings[start:end])
             products = observed[:, :, :-1].transpose(0, 2, 1) @ observed
-            np.multiply(products.transpose(1, 2, 0), self.noise_precisions, out=own)
-            own[:, :width] += precisions
+            np.multiply(products.transpose(1, 2, 0), self.noise_precisions, out=system)
+            system[:, :width] += precisions
             links = np.ones(end - start, np.float32) @ self._links[items]
             means[user] = links.reshape(samples, width)
             means[user] /= np.sqrt(max(1, end - start))

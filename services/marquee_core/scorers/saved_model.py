@@ -89,8 +89,8 @@ class SavedModelScorer:
             if name in model.signatures:
                 self._functions[name] = model.signatures[name]
         self._max_batch = _PRODUCTS_BATCH if PRODUCTS in self._functions else MAX_BATCH
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        self._item_vectors = (vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        self._item_vectors = (vectors / np.where(norms > 0, norms, 1.0)).astype(np.float32)
 
     @classmethod
     def load(cls, folder: Path, data: ReleaseData) -> Self:

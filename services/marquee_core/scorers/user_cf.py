@@ -192,12 +192,12 @@ class UserCFScorer:
         for row, found in enumerate(self._nearest(profiles)):
             if not len(found.users):
                 continue
-            own = items[row]
-            if ratings.columns_size(own) > ratings.rows_size(found.users) + ratings.width:
-                scores[row] += self._shifts(found)[own]
+            row_items = items[row]
+            if ratings.columns_size(row_items) > ratings.rows_size(found.users) + ratings.width:
+                scores[row] += self._shifts(found)[row_items]
                 continue
-            order = np.argsort(own, kind="stable")
-            selected = SelectedColumns(ratings.columns, own[order])
+            order = np.argsort(row_items, kind="stable")
+            selected = SelectedColumns(ratings.columns, row_items[order])
             weights[found.users] = found.similarities
             totals = selected.products(weights, ratings.ones)
             totals += self.config.damping * found.similarities.sum()

@@ -190,6 +190,7 @@ async def start(
             request_limits=REQUEST_LIMITS,
             exempt=frozenset({"GetStatus"}),
             early_admission=servicer.early_admission,
+            guarded=settings.connection_guard,
         )
     except BaseException:
         if feedback is not None:

@@ -233,11 +233,11 @@ class Engine:
         """
         profiles = self.profiles(queries)
         selected = self.select(models)
-        alone = len(selected) == 1
+        is_single = len(selected) == 1
         searching = {
             name: scorer
             for name, scorer in selected.items()
-            if name in self.indexes or (not alone and implements(type(scorer), ScoresCore))
+            if name in self.indexes or (not is_single and implements(type(scorer), ScoresCore))
         }
         best: dict[str, list[Found]] = {}
         for name, scorer in (searching or selected).items():

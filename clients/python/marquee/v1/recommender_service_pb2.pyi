@@ -154,7 +154,7 @@ class RecommendResponse(_message.Message):
 
     @_builtins.property
     def unknown_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids in the request (ratings, liked items and filters) that the release does not know. They were
+        """Ids in the request (ratings, liked items and filters) that are not in the release. They were
         ignored.
         """
 
@@ -540,7 +540,7 @@ class BatchRecommendResponse(_message.Message):
 
         @_builtins.property
         def unknown_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-            """Ids of this subject and of the filters that the release does not know. They were ignored."""
+            """Ids of this subject and of the filters that are not in the release. They were ignored."""
 
         def __init__(
             self,
@@ -669,7 +669,7 @@ class PredictRatingsResponse(_message.Message):
 
     @_builtins.property
     def unknown_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids among the subject's ratings and liked items that the release does not know. They were
+        """Ids among the subject's ratings and liked items that are not in the release. They were
         ignored. Unknown ids among `item_ids` have a prediction without stars instead.
         """
 
@@ -700,8 +700,8 @@ class PredictedRating(_message.Message):
     item_id: _builtins.str
     """The item's id."""
     stars: _builtins.float
-    """The predicted rating in stars, within the release's rating scale. Unset if the release does not
-    know the item.
+    """The predicted rating in stars, within the release's rating scale. Unset if the item is not in
+    the release.
     """
     def __init__(
         self,
@@ -784,7 +784,7 @@ class SimilarItemsResponse(_message.Message):
 
     @_builtins.property
     def unknown_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids in the filter that the release does not know. They were ignored."""
+        """Ids in the filter that are not in the release. They were ignored."""
 
     def __init__(
         self,
