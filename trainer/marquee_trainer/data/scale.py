@@ -139,11 +139,14 @@ def apart(ratings: Float32) -> float | None:
     return float(values[0]) if is_far or is_filler else None
 
 
-def feedback_of(ratings: Float32) -> Feedback:
-    """Implicit feedback if there are several ratings and all are equal, explicit otherwise."""
-    if len(ratings) > 1 and bool((ratings == ratings[0]).all()):
-        return Feedback.IMPLICIT
-    return Feedback.EXPLICIT
+def feedback_of(distinct: Float32, count: int) -> Feedback:
+    """Implicit feedback if there are several ratings and all are equal, explicit otherwise.
+
+    Args:
+        distinct: The distinct ratings (float32, m).
+        count: The number of ratings.
+    """
+    return Feedback.IMPLICIT if count > 1 and len(distinct) == 1 else Feedback.EXPLICIT
 
 
 def _distinct(ratings: Float32) -> Float32:

@@ -1,19 +1,13 @@
-"""Sorts many rows by two columns of small codes in linear time, and picks rows in that order."""
+"""Sorts many rows by two columns of small codes in linear time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from marquee_core.arrays import Int32, Int64
-
-_Value = TypeVar("_Value", bound=np.generic)
-# Rows that are picked at a time. NumPy turns their places into 8 bytes each.
-_PICKED_ROWS = 1 << 20
 
 
 class SortedRows(NamedTuple):
@@ -55,38 +49,3 @@ def sort_rows(first: Int32, second: Int32) -> SortedRows:
     by_both = csr_array(entries, shape=(widths, heights)).tocsc()
     firsts = np.repeat(np.arange(heights, dtype=np.int32), np.diff(by_both.indptr))
     return SortedRows(by_both.data, firsts, by_both.indices.astype(np.int32, copy=False))
-
-
-def pick(
-    values: NDArray[Any], rows: NDArray[Any], dtype: type[_Value] | None = None
-) -> NDArray[_Value]:
-    """The values at some rows: `values[rows]` in less memory.
-
-    Args:
-        values: The values (n).
-        rows: The rows, in any order (integers, m).
-        dtype: The type of the result; None for that of the values.
-    """
-    starts = range(0, len(rows), _PICKED_ROWS)
-    chunks = [rows[start : start + _PICKED_ROWS] for start in starts]
-    return pick_chunks(values, chunks, dtype)
-
-
-def pick_chunks(
-    values: NDArray[Any], chunks: Sequence[NDArray[Any]], dtype: type[_Value] | None = None
-) -> NDArray[_Value]:
-    """The values at the places in several arrays one after another.
-
-    Args:
-        values: The values (n).
-        chunks: Their places (integers, together m).
-        dtype: The type of the result; None for that of the values.
-    """
-    picked: NDArray[_Value] = np.empty(sum(map(len, chunks)), dtype=dtype or values.dtype)
-    start = 0
-    for chunk in chunks:
-        end = start + len(chunk)
-        # Places are never out of range; with this mode NumPy does not look for those that are.
-        picked[start:end] = np.take(values, chunk, mode="clip")
-        start = end
-    return picked
