@@ -66,7 +66,7 @@ class ChunkedArray(Generic[_Value]):
         """The values in one array (n)."""
         if self.table is None:
             return self.joined
-        return take(self.table, self.chunks)
+        return gather(self.table, self.chunks)
 
     def distinct(self) -> NDArray[_Value]:
         """The distinct values, in any order."""
@@ -127,7 +127,7 @@ def large_array(count: int, dtype: Any) -> NDArray[Any]:
     return np.frombuffer(mmap.mmap(-1, count * kind.itemsize, flags=flags), dtype=kind)
 
 
-def take(table: NDArray[_Value], chunks: Sequence[NDArray[Any]]) -> NDArray[_Value]:
+def gather(table: NDArray[_Value], chunks: Sequence[NDArray[Any]]) -> NDArray[_Value]:
     """The values of a table at the places in several arrays one after another.
 
     Args:

@@ -1,4 +1,4 @@
-"""Sorts many rows by two columns of small codes in linear time."""
+"""Sorts rows by two columns of small codes in linear time."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class SortedRows(NamedTuple):
     Attributes:
         order: The rows in their new order; rows with equal codes keep their order (int32, or int64
             for more than 2³¹ rows; n).
-        first: The sorted codes that matter most (int32, n).
-        second: The sorted codes that decide among equal ones of the first column (int32, n).
+        first: The sorted codes of the primary column (int32, n).
+        second: The sorted codes of the secondary column (int32, n).
     """
 
     order: Int32 | Int64
@@ -28,13 +28,13 @@ class SortedRows(NamedTuple):
 def sort_rows(first: Int32, second: Int32) -> SortedRows:
     """Sorts rows by two columns of codes.
 
-    The order is that of `numpy.lexsort((second, first))`. The rows are sorted by counting, first by
-    the second column and then, stably, by the first one: that is how SciPy turns a matrix by rows
-    into one by columns. Memory and time also grow with the greatest codes.
+    The order is that of `numpy.lexsort((second, first))`. Two stable counting sorts, by the second
+    and then by the first column, are done by SciPy's conversion of a matrix from row to column
+    format. Memory and time also grow with the largest codes.
 
     Args:
-        first: The column that matters most, at least 0 (int32, n).
-        second: The column that decides among equal codes of the first one, at least 0 (int32, n).
+        first: The primary column, at least 0 (int32, n).
+        second: The secondary column, at least 0 (int32, n).
     """
     count = len(first)
     heights = int(first.max(initial=-1)) + 1
@@ -42,7 +42,7 @@ def sort_rows(first: Int32, second: Int32) -> SortedRows:
     is_short = count < np.iinfo(np.int32).max
     starts: Int32 | Int64
     starts = np.arange(count + 1, dtype=np.int32) if is_short else np.arange(count + 1)
-    # A matrix with one entry in each row: by columns, its entries are sorted by the second code.
+    # A matrix with one entry per row; in column format, its entries are sorted by the second code.
     by_second = csr_array((first, second, starts), shape=(count, widths)).tocsc()
     del starts
     entries = (by_second.indices, by_second.data, by_second.indptr)
