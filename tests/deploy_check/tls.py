@@ -32,7 +32,7 @@ def check_tls(objects: list[Object], settings: Settings) -> list[Finding]:
     """
     servers = {w.name.removeprefix("marquee-"): w for w in workloads(objects)}
     certificates = {c["spec"]["secretName"]: c for c in kinds(objects, "Certificate").values()}
-    findings = list(_issuers(objects, certificates))
+    findings = [*_issuers(objects, certificates), *_renewals(certificates)]
     for service, values in settings.items():
         workload = servers[service]
         problems = [
@@ -44,7 +44,9 @@ def check_tls(objects: list[Object], settings: Settings) -> list[Finding]:
         for backend in {CF, INFERENCE} & settings.keys():
             findings += [
                 Finding(servers[GATEWAY].where, problem)
-                for problem in _call(settings, backend, servers[GATEWAY], certificates)
+                for problem in _call(
+                    settings, backend, servers[GATEWAY], servers[backend], certificates
+                )
             ]
     return findings
 
@@ -59,6 +61,17 @@ def _issuers(objects: list[Object], certificates: Mapping[str, Object]) -> Itera
         secret = issuer["spec"].get("ca", {}).get("secretName")
         if secret and not certificates.get(secret, {}).get("spec", {}).get("isCA"):
             yield Finding(where(issuer), f"signs with {secret}, which is no authority's Secret")
+
+
+def _renewals(certificates: Mapping[str, Object]) -> Iterator[Finding]:
+    for certificate in certificates.values():
+        spec = certificate["spec"]
+        if "renewBefore" in spec and _hours(spec["renewBefore"]) >= _hours(spec["duration"]):
+            yield Finding(where(certificate), "is renewed again and again: it expires too soon")
+
+
+def _hours(duration: str) -> int:
+    return int(duration.removesuffix("h"))
 
 
 def _secret_of(workload: Workload, path: str) -> Object | None:
@@ -106,12 +119,20 @@ def _served(
         yield f"its certificate is for {spec.get('dnsNames')}, and not for marquee-{service}"
     if "server auth" not in spec.get("usages", ["server auth"]):
         yield "its certificate may not be used by a server"
+    if service == GATEWAY and values["tls_client_ca"]:
+        others = [c["spec"] for c in certificates.values() if c["spec"] != spec]
+        if not any(
+            "client auth" in s.get("usages", ()) and s["issuerRef"] == spec["issuerRef"]
+            for s in others
+        ):
+            yield "asks callers for a certificate, and none of its authority is for callers"
 
 
 def _call(
     settings: Settings,
     backend: str,
     gateway: Workload,
+    backend_pods: Workload,
     certificates: Mapping[str, Object],
 ) -> Iterator[str]:
     """Whether the gateway can call a backend."""
@@ -127,6 +148,9 @@ def _call(
     spec = _certificate_of(gateway, own["backend_cert"], certificates)
     if spec is None:
         return
+    theirs = _certificate_of(backend_pods, other["tls_certificate"], certificates)
+    if theirs is not None and theirs["issuerRef"] != spec["issuerRef"]:
+        yield f"trusts another authority than the one of {backend}'s certificate"
     if "client auth" not in spec.get("usages", ()):
         yield "the certificate that it shows to backends may not be used by a client"
     allowed = {n.strip() for n in other["tls_allowed_clients"].split(",") if n.strip()}
