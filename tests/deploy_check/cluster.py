@@ -87,7 +87,7 @@ class Cluster:
         placed = [_placed(item, namespace) for item in (*known, *pods(known))]
         new = [item for item in placed if json.dumps(item) not in self._asked]
         self._asked.update(json.dumps(item) for item in new)
-        return len(new), list(_lines(self._apply(new, "--dry-run=server").stderr)) if new else []
+        return len(new), refusals_of(self._apply(new, "--dry-run=server").stderr) if new else []
 
     def _kinds(self, api_version: str) -> set[str]:
         if api_version not in self._served:
@@ -204,12 +204,12 @@ def _placed(item: Object, namespace: str) -> Object:
     return {**item, "metadata": {**metadata, "namespace": namespace}}
 
 
-def _lines(text: str) -> Iterator[str]:
-    """A line for each refusal; what belongs to it follows in lines with a bullet."""
+def refusals_of(text: str) -> list[str]:
+    """What kubectl prints as errors, a line for each; more about one follows in further lines."""
     lines: list[str] = []
     for line in filter(None, text.splitlines()):
         if line.startswith(("*", " ", "\t")) and lines:
             lines[-1] += f" {line.strip()}"
         else:
             lines.append(line.strip())
-    yield from lines
+    return lines
