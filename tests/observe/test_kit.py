@@ -38,7 +38,8 @@ def test_alerts_fire_when_they_should(cases: Path, tmp_path: Path) -> None:
 
 def test_every_alert_has_cases() -> None:
     """For each alert promtool is given series that let it fire, and some that do not."""
-    fires, stays = set(), set()
+    fires: set[str] = set()
+    stays: set[str] = set()
     for path in CASES:
         for test in yaml.safe_load(path.read_text())["tests"]:
             for case in test["alert_rule_test"]:
