@@ -25,7 +25,8 @@ _LONG_S = 10.0
 _HEIGHTS, _LINES_HEIGHT, _TITLE_HEIGHT = {"stat": 1.2, "table": 1.2}, 2.6, 0.5
 _SHORT = 24
 _WHOLE = 100.0
-_COLOURS = 48
+# With fewer, lines of different colours become alike.
+_COLOURS = 128
 # The label of each line, with its times and values.
 Series = Sequence[tuple[str, Sequence[tuple[float, float]]]]
 _SCALES: Mapping[str, tuple[float, str]] = {
@@ -119,6 +120,7 @@ def _draw_lines(axes: Axes, series: Series) -> None:
         axes.plot(times, heights, label=label, linewidth=1.5)
         highest = max(highest, *heights)
     axes.tick_params(labelsize=10)
+    axes.set_xlabel("seconds", fontsize=9)
     labels = [label for label, _ in series if label]
     columns = 2 if all(len(label) <= _SHORT for label in labels) else 1
     lines = -(-len(labels) // columns)
