@@ -85,7 +85,7 @@ observe: $(VENV)/ready $(PROMETHEUS)/ready ## Run the system under Prometheus, e
 	PYTHONPATH=tests $(BIN)/python -m observe $(ARGS)
 
 .PHONY: drill
-drill: $(VENV)/ready $(PROMETHEUS)/ready ## Cause the faults that alerts are for, and time the alerts
+drill: $(VENV)/ready $(PROMETHEUS)/ready $(POSTGRESQL)/ready ## Cause the faults that alerts are for, and time the alerts
 	PYTHONPATH=tests $(BIN)/python -m observe.drill $(ARGS)
 
 .PHONY: capacity

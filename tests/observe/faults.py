@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+import psutil
+
 from deploy_check.system import ITEM_IDS, USER_IDS
 from marquee import Client, FeedbackEvent
 from marquee_core.release.contents import ENSEMBLE, PRECOMPUTED
@@ -93,6 +95,8 @@ def _frozen(service: str) -> Cause:
         process.send_signal(signal.SIGSTOP)
         try:
             yield ""
+            if psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
+                raise RuntimeError(f"somebody else let the {service} service run on")
         finally:
             process.send_signal(signal.SIGCONT)
 
