@@ -76,6 +76,10 @@ def _visitor(client: Client) -> object:
     return client.recommend(ratings={item: random.randint(1, 5) for item in items})  # noqa: S311
 
 
+def _rates_lowest(client: Client) -> object:
+    return client.recommend(ratings=dict.fromkeys(random.sample(ITEM_IDS, 5), 1.0))
+
+
 def _killed(service: str) -> Cause:
     @contextmanager
     def cause(scene: Scene) -> Iterator[str]:
@@ -211,7 +215,8 @@ def _broken_feed(scene: Scene) -> Iterator[str]:
 
     bad = scene.train(lowest)
     said = scene.refusal(bad)
-    with scene.forced(bad):
+    # What users say meanwhile comes through the same feed; what they said before would be believed.
+    with scene.forced(bad), scene.load.paused(), scene.calling(2, _rates_lowest):
         yield said
 
 
