@@ -97,7 +97,7 @@ def cluster_rows(folder: Path) -> Iterator[Row]:
                 objects = _objects(overlay, components, folder / f"cluster-{overlay}{components}")
                 unknown += cluster.unknown(objects)
                 count, refusals = cluster.refusals(objects)
-                result = f"{count} objects and pods that are not in the rows above"
+                result = f"{count} objects and pods more"
                 yield Row(name, "applies server-side", result, passed=not refusals)
                 for refusal in refusals:
                     yield Row(name, "", refusal, passed=False)

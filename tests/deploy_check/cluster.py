@@ -45,6 +45,7 @@ class Cluster:
         self._namespaces: dict[str, str] = {}
         self._served: dict[str, set[str]] = {}
         self._asked: set[str] = set()
+        self._made: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -102,22 +103,26 @@ class Cluster:
         return self._served[api_version]
 
     def _namespace(self, objects: list[Object]) -> str:
-        """A namespace with the labels and the service accounts of that of an overlay."""
+        """A namespace with the labels of an overlay's, and with its service accounts."""
         theirs = next(o for o in objects if o["kind"] == "Namespace")["metadata"]
-        accounts = [o for o in objects if o["kind"] == "ServiceAccount"]
-        key = json.dumps([theirs.get("labels", {}), accounts], sort_keys=True)
+        labels = theirs.get("labels", {})
+        key = json.dumps(labels, sort_keys=True)
         if key not in self._namespaces:
             name = f"marquee-check-{secrets.token_hex(4)}"
-            metadata = {"name": name, "labels": theirs.get("labels", {})}
+            metadata = {"name": name, "labels": labels}
             self._make([{"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}])
             self._namespaces[key] = name
-            self._make([_placed(item, name) for item in accounts])
+        accounts = [o for o in objects if o["kind"] == "ServiceAccount"]
+        self._make([_placed(item, self._namespaces[key]) for item in accounts])
         return self._namespaces[key]
 
     def _make(self, objects: list[Object]) -> None:
-        ended = self._apply(objects)
-        if ended.returncode:
+        """Makes objects for real, each once."""
+        new = [item for item in objects if json.dumps(item) not in self._made]
+        ended = self._apply(new) if new else None
+        if ended is not None and ended.returncode:
             raise ClusterError(ended.stderr.strip())
+        self._made.update(json.dumps(item) for item in new)
 
     def _apply(self, objects: list[Object], *options: str) -> subprocess.CompletedProcess[str]:
         """Applies objects server-side; what kubectl prints as errors is against them.
@@ -127,6 +132,8 @@ class Cluster:
         """
         # Fields may belong to whoever has applied the objects for real.
         command = ["apply", "--server-side", "--force-conflicts", f"--field-manager={_MANAGER}"]
+        # For older servers kubectl itself would check all objects, and send none if one is wrong.
+        command.append("--validate=" + ("strict" if self.is_supported else "false"))
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
         ended = self._run([*command, *options, "--filename=-"], text)
         if ended.returncode and not ended.stderr.strip():
