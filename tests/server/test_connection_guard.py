@@ -20,7 +20,7 @@ from marquee.v1 import recommender_service_pb2_grpc as pb_grpc
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.runtime import BoundServer, create_server
-from toy.services import until
+from toy.services import Services, until
 
 SERVICE = "marquee.v1.RecommenderService"
 RECOMMEND = f"/{SERVICE}/Recommend"
@@ -169,3 +169,29 @@ async def test_calls_without_request_make_room(server: BoundServer) -> None:
     assert set(statuses.statuses) == {str(grpc.StatusCode.DEADLINE_EXCEEDED.value[0])}
     assert (read(waiting) or 0) <= most
     await silent.close()
+
+
+async def test_a_gateway_can_leave_connections_to_a_proxy(services: Services) -> None:
+    """Without the guard, hundreds of resets do not end a connection."""
+    gateway = await services.start_gateway(connection_guard=False)
+    shared = await connect(
+        Resetting(*arguments(gateway.bound, RECOMMEND, Ends())), f"127.0.0.1:{gateway.bound.port}"
+    )
+
+    def resets() -> float:
+        labels = {"method": "Recommend", "code": "CANCELLED"}
+        read = gateway.bound.metrics.registry.get_sample_value
+        return read("marquee_call_seconds_count", labels) or 0
+
+    try:
+        async with asyncio.timeout(60):
+            while resets() < 500:
+                for _ in range(20):
+                    shared.begin(REQUEST)
+                shared.flush()
+                await asyncio.sleep(0.01)
+        assert ended(gateway.bound) == 0
+        assert not shared.lost
+        await shared.close()
+    finally:
+        await gateway.stop(0)
