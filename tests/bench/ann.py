@@ -84,10 +84,6 @@ class FactorScorer:
         scores: Float32 = self.user_products(profiles) @ chosen.T
         return scores
 
-    def similarities(self, item: int) -> Float32 | None:
-        """Implements `Scorer.similarities`."""
-        return None
-
 
 def index_folder(cache: Path, items: int) -> Path:
     """Returns the folder of a cached index, named after the code that builds the index."""

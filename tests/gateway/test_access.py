@@ -27,7 +27,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm
 import marquee
 from gateway.calls import TIMEOUT_S
 from marquee_services.errors import Unauthenticated
-from marquee_services.gateway.main import Gateway
+from marquee_services.gateway.gateway import Gateway
 from marquee_services.server.access import Scope
 from marquee_services.server.jwt_tokens import JSONWebTokens
 from marquee_services.server.rate_limits import RateLimits

@@ -45,7 +45,7 @@ _feedback_option = click.option(
     default="",
     envvar="MARQUEE_FEEDBACK",
     show_envvar=True,
-    help="Feedback log of the gateways: `sqlite` (a file beside the store), sqlite:///PATH or "
+    help="Feedback log of the gateways: `sqlite` (a file next to the store), sqlite:///PATH or "
     "postgresql://…",
 )
 

@@ -87,8 +87,12 @@ def write_batch(
             lists.check()
             parts = cut_parts(users, user_ids, part_users or partition_size(users))
             output = Output.parse(_absolute(out))
-            if output.file and output.beside.is_local and not Path(output.beside.root).is_dir():
-                raise OutputError(f"{out}: there is no folder {output.beside.root}")
+            if (
+                output.file
+                and output.file_storage.is_local
+                and not Path(output.file_storage.root).is_dir()
+            ):
+                raise OutputError(f"{out}: there is no folder {output.file_storage.root}")
             run: RunTasks
             if ray is None:
                 run = partial(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from marquee.cli.table import printable, render
 from marquee_core.release.manifest import IMPLICIT, Manifest
+from marquee_core.service_names import GATEWAY
 
 if TYPE_CHECKING:
     from marquee_core.release.pruning import Pruned
@@ -49,7 +50,7 @@ def summary(manifest: Manifest) -> str:
         [m.name, m.backend, m.version, *(_number(m.metrics.get(name)) for name in _METRICS)]
         for m in manifest.models
     ]
-    rows.append(["ensemble", "gateway", "", *(_number(ensemble.get(name)) for name in _METRICS)])
+    rows.append(["ensemble", GATEWAY, "", *(_number(ensemble.get(name)) for name in _METRICS)])
     table = render(
         ["model", "service", "version", *_METRICS],
         rows,

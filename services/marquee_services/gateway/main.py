@@ -1,15 +1,9 @@
-"""Assembles, starts and stops the gateway.
-
-`_update_release_in_service` switches to a promoted release once it is ready; `releases/serving.py`
-decides when that is the case.
-"""
+"""Starts the gateway: puts its parts together, and serves until it is told to stop."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -43,6 +37,7 @@ from marquee_services.gateway.caching.list_cache import ListCache
 from marquee_services.gateway.experiments.routing import Routing
 from marquee_services.gateway.feedback.fresh import FreshFeedback
 from marquee_services.gateway.feedback_disabled_servicer import DisabledFeedbackServicer
+from marquee_services.gateway.gateway import Gateway
 from marquee_services.gateway.ranking.router import Router
 from marquee_services.gateway.releases.gate_watch import GateWatch
 from marquee_services.gateway.releases.release import GatewayRelease, load_gateway_release
@@ -58,7 +53,6 @@ from marquee_services.server.metrics import Metrics
 from marquee_services.server.poll_log import PollLog
 from marquee_services.server.reloading import Reloader
 from marquee_services.server.runtime import (
-    BoundServer,
     create_server,
     methods_of,
     until_signalled,
@@ -74,64 +68,6 @@ _DESCRIPTOR = recommender_service_pb2.DESCRIPTOR.services_by_name["RecommenderSe
 _FEEDBACK_DESCRIPTOR = feedback_service_pb2.DESCRIPTOR.services_by_name["FeedbackService"]
 SERVICE, FEEDBACK_SERVICE = _DESCRIPTOR.full_name, _FEEDBACK_DESCRIPTOR.full_name
 _MIB = 1024 * 1024
-
-
-@dataclass
-class Gateway:
-    """A running gateway.
-
-    Attributes:
-        bound: The listening gRPC server.
-        follower: Loads the promoted release.
-        backends: The CF and the inference service.
-        releases: The loaded releases, and the one in service.
-        routing: Routes requests to the arms of an experiment.
-        metrics: The gateway's metrics.
-        fresh: The feedback of users since the releases were trained.
-        feedback: Writes and follows the feedback log; None if the gateway has no log.
-        batch_budget: The budget that all batches share.
-        computing: Admits single calls whose answers must be computed.
-        lookups: Answers searches of the catalogue.
-    """
-
-    bound: BoundServer
-    follower: ReleaseFollower[GatewayRelease]
-    backends: Sequence[AnyBackend]
-    releases: Releases
-    routing: Routing
-    metrics: Metrics
-    fresh: FreshFeedback
-    feedback: FeedbackRuntime | None
-    batch_budget: BatchBudget
-    computing: AdaptiveLimit
-    lookups: Lookups
-    _tasks: list[asyncio.Task[None]]
-
-    def run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        """Runs a coroutine in the background; `stop` cancels it if it has not finished."""
-        task = asyncio.create_task(work)
-        self._tasks.append(task)
-        task.add_done_callback(self._tasks.remove)
-
-    async def stop(self, grace: float) -> None:
-        """Refuses new calls, waits for calls in progress, and stops the background tasks.
-
-        Args:
-            grace: Seconds after which calls that are still in progress are cancelled.
-        """
-        self.batch_budget.is_draining = True
-        await self.bound.stop(grace)
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
-        for backend in self.backends:
-            await backend.close()
-        if self.feedback is not None:
-            await self.feedback.stop()
-        self.lookups.close()
 
 
 def new_monitor() -> BackendMonitor:
@@ -178,53 +114,22 @@ async def start(
     monitor = monitor or new_monitor()
     metrics = monitor.metrics
     if backends is None:
-        backends = (
-            Backend(CF, settings.cf_target, settings, certificates, monitor),
-            Backend(INFERENCE, settings.inference_target, settings, certificates, monitor),
-        )
+        backends = _connect(settings, certificates, monitor)
     monitor.watch(backends)
-    follower: ReleaseFollower[GatewayRelease] = ReleaseFollower(
-        store,
-        lambda release_id: load_gateway_release(store, release_id, settings.cache),
-        settings.poll_interval,
-        settings.keep_releases,
-        copies=ReleaseCopies(store, settings.cache),
-        scrub_interval=settings.scrub_interval,
-        trial=trial,
-        with_experiments=with_experiments,
-        poll_log=PollLog(GATEWAY),
-    )
+    follower = _follower(settings, store, trial, with_experiments)
     releases = Releases(follower, backends)
     router = Router({backend.name: backend for backend in backends})
-    answer_cache = AnswerCache(settings.answer_cache_mib * _MIB)
-    list_cache = ListCache(settings.list_cache_mib * _MIB)
-    page_scorer = PageScorer(
-        router,
-        list_cache,
-        settings.dense_limit,
-        settings.candidates,
-    )
+    answer_cache, list_cache = _caches(settings, metrics)
+    page_scorer = PageScorer(router, list_cache, settings.dense_limit, settings.candidates)
     answer_metrics = AnswerMetrics(metrics)
     fresh = FreshFeedback(settings.feedback_memory_mib * _MIB)
     metrics.read_on_scrape(release_metrics((follower, *local_followers), releases.published_at))
     gate_watch = GateWatch(store)
     metrics.read_on_scrape(gate_watch.metrics)
-    caches: dict[str, CountingLRU[Any, Any]] = {
-        "answers": answer_cache.entries,
-        "lists": list_cache.entries,
-    }
-    metrics.read_on_scrape(lambda: cache_metrics(caches))
     if certificates is not None:
         metrics.read_on_scrape(certificate_metrics((certificates,)))
     feedback = _start_feedback(settings, releases, fresh, metrics)
-    computing = AdaptiveLimit(
-        settings.min_computing,
-        settings.max_computing,
-        settings.latency_tolerance,
-        settings.unhurried_latency,
-        settings.min_in_flight,
-    )
-    metrics.watch_limit(computing)
+    computing = _computing_limit(settings, metrics)
     batch_budget = BatchBudget(
         settings.batch_parallel, lambda seconds: bound.calls.had_single_within(seconds)
     )
@@ -285,6 +190,7 @@ async def start(
             request_limits=REQUEST_LIMITS,
             exempt=frozenset({"GetStatus"}),
             early_admission=servicer.early_admission,
+            guarded=settings.connection_guard,
         )
     except BaseException:
         if feedback is not None:
@@ -307,8 +213,63 @@ async def start(
         lookups,
         tasks,
     )
-    tasks.append(asyncio.create_task(_update_release_in_service(gateway, settings, store)))
+    gateway.run_in_background(
+        gateway.update_release_in_service(
+            store.storage, min(settings.probe_interval, settings.poll_interval) / 2
+        )
+    )
     return gateway
+
+
+def _connect(
+    settings: GatewaySettings, certificates: Certificates | None, monitor: BackendMonitor
+) -> tuple[Backend, ...]:
+    return (
+        Backend(CF, settings.cf_target, settings, certificates, monitor),
+        Backend(INFERENCE, settings.inference_target, settings, certificates, monitor),
+    )
+
+
+def _follower(
+    settings: GatewaySettings,
+    store: ReleaseStore,
+    trial: ReleaseTrial | None,
+    with_experiments: bool,
+) -> ReleaseFollower[GatewayRelease]:
+    return ReleaseFollower(
+        store,
+        lambda release_id: load_gateway_release(store, release_id, settings.cache),
+        settings.poll_interval,
+        settings.keep_releases,
+        copies=ReleaseCopies(store, settings.cache),
+        scrub_interval=settings.scrub_interval,
+        trial=trial,
+        with_experiments=with_experiments,
+        poll_log=PollLog(GATEWAY),
+    )
+
+
+def _caches(settings: GatewaySettings, metrics: Metrics) -> tuple[AnswerCache, ListCache]:
+    answer_cache = AnswerCache(settings.answer_cache_mib * _MIB)
+    list_cache = ListCache(settings.list_cache_mib * _MIB)
+    caches: dict[str, CountingLRU[Any, Any]] = {
+        "answers": answer_cache.entries,
+        "lists": list_cache.entries,
+    }
+    metrics.read_on_scrape(lambda: cache_metrics(caches))
+    return answer_cache, list_cache
+
+
+def _computing_limit(settings: GatewaySettings, metrics: Metrics) -> AdaptiveLimit:
+    computing = AdaptiveLimit(
+        settings.min_computing,
+        settings.max_computing,
+        settings.latency_tolerance,
+        settings.unhurried_latency,
+        settings.min_in_flight,
+    )
+    metrics.watch_limit(computing)
+    return computing
 
 
 def _start_feedback(
@@ -320,34 +281,6 @@ def _start_feedback(
     from marquee_services.gateway.feedback_runtime import FeedbackRuntime
 
     return FeedbackRuntime(settings, releases, fresh, metrics)
-
-
-async def _update_release_in_service(
-    gateway: Gateway, settings: GatewaySettings, store: ReleaseStore
-) -> None:
-    """Puts releases in service as soon as they and the backends are ready, until cancelled.
-
-    The health status becomes SERVING once a release is in service, the feedback log has been read
-    and the releases of an experiment are loaded.
-    """
-    feedback, is_serving, has_release = gateway.feedback, False, False
-    while True:
-        if feedback is not None:
-            feedback.set_releases([release.manifest for release in gateway.releases.held])
-        release = gateway.releases.update()
-        gateway.routing.update()
-        if release is not None:
-            for backend in gateway.backends:
-                backend.keep_loaded(release.release_id)
-            gateway.metrics.set_release(release.release_id)
-            gateway.run_in_background(gateway.releases.read_verdict(store.storage))
-            gateway.computing.forget()
-            has_release = True
-        is_ready = gateway.routing.is_settled and (feedback is None or feedback.ready)
-        if not is_serving and has_release and is_ready:
-            await gateway.bound.set_serving(True)
-            is_serving = True
-        await asyncio.sleep(min(settings.probe_interval, settings.poll_interval) / 2)
 
 
 def fork_server(settings: GatewaySettings) -> ForkServer:

@@ -91,6 +91,11 @@ class GatewaySettings(ServerSettings):
         "long calls wait before they can be answered or refused.",
         low=1,
     )
+    connection_guard: bool = setting(
+        True,
+        "End connections on which far more calls are reset, or never send their request, than are "
+        "answered. Turn it off behind a proxy that puts calls of many callers on one connection.",
+    )
     max_computing: int = setting(
         256,
         "Most answers to single calls that are computed at the same time. Under overload the limit "
@@ -134,7 +139,7 @@ class GatewaySettings(ServerSettings):
     )
     feedback: str = setting(
         "",
-        "Feedback log: `sqlite` (a file beside the store), sqlite:///PATH or postgresql://…; "
+        "Feedback log: `sqlite` (a file next to the store), sqlite:///PATH or postgresql://…; "
         "empty: no feedback is recorded or used. Put a URL with a password in the variable.",
         env="MARQUEE_FEEDBACK",
     )

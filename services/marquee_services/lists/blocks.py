@@ -67,7 +67,7 @@ class BlockRanker:
     def can_rank(loaded: LoadedRelease, request: ListRequest) -> bool:
         """Returns whether lists of this kind can be ranked in blocks.
 
-        They can unless they have reasons, or other items than the best of the whole catalogue.
+        Lists with reasons, or with other items than the best of the whole catalogue, cannot.
         """
         options = request.recommend_options
         return (

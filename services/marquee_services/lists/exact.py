@@ -20,7 +20,7 @@ _MAX_ITEMS = 6_000
 
 
 class _ExactScorer:
-    """A scorer without its approximation."""
+    """A scorer without its approximation, for ranking and predicting only."""
 
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
@@ -34,9 +34,6 @@ class _ExactScorer:
 
     def score_pairs(self, profiles: Profiles, items: Int32) -> Float32:
         return score_pairs(self._scorer, profiles, items)
-
-    def similarities(self, item: int) -> Float32 | None:
-        return self._scorer.similarities(item)
 
 
 def exact_engine(engine: Engine) -> Engine:

@@ -70,7 +70,7 @@ class Output:
         return Storage(self.folder)
 
     @cached_property
-    def beside(self) -> Storage:
+    def file_storage(self) -> Storage:
         """The storage of the single file."""
         return Storage(self.folder.rpartition("/")[0] or "/")
 

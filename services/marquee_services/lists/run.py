@@ -148,7 +148,7 @@ def _whole_file(request: ListRequest, parts: Sequence[Part]) -> dict[str, str]:
 def _finished_file(output: Output, expected: Mapping[str, str]) -> dict[str, Any] | None:
     """Returns the metadata of the single file if an earlier run has finished it, else None."""
     try:
-        found = read_metadata(output.beside.read(output.file))
+        found = read_metadata(output.file_storage.read(output.file))
     except FileNotFoundError:
         return None
     return found if found is not None and expected.items() <= found.items() else None
@@ -156,14 +156,14 @@ def _finished_file(output: Output, expected: Mapping[str, str]) -> dict[str, Any
 
 def _join(output: Output, parts: int, metadata: Mapping[str, Any]) -> None:
     """Joins the parts into one file, with a row group for each, and removes them."""
-    beside, storage = output.beside, output.storage
-    unfinished = beside.path(f"{PARTIAL}{output.file}")
+    file_storage, storage = output.file_storage, output.storage
+    unfinished = file_storage.path(f"{PARTIAL}{output.file}")
 
     def part(number: int) -> pa.Table:
         content = storage.read(output.name(number))
         return pq.read_table(pa.BufferReader(content))
 
-    with beside.fs.open(unfinished, "wb") as stream:
+    with file_storage.fs.open(unfinished, "wb") as stream:
         table = part(0)
         source = json.loads(table.schema.metadata[METADATA])["source"]
         text = json.dumps({**metadata, "source": source}, sort_keys=True, ensure_ascii=False)
@@ -174,5 +174,5 @@ def _join(output: Output, parts: int, metadata: Mapping[str, Any]) -> None:
             for number in range(parts):
                 table = part(number).replace_schema_metadata(schema.metadata)
                 writer.write_table(table, row_group_size=max(1, table.num_rows))
-    beside.call(beside.fs.mv, unfinished, beside.path(output.file))
+    file_storage.call(file_storage.fs.mv, unfinished, file_storage.path(output.file))
     storage.call(storage.fs.rm, storage.root, recursive=True)

@@ -50,7 +50,7 @@ def source(release: GatewayRelease, request: ListRequest) -> dict[str, Any]:
     """Returns the source of the lists, an AnswerSource of the API as JSON values."""
     model = request.recommend_options.model
     if model:
-        blends = release.ensemble.alone(model, model in release.stars_models)
+        blends = release.ensemble.single_model(model, model in release.stars_models)
     else:
         blends = release.ensemble.by_backends[release.backends]
     found: dict[str, Any] = MessageToDict(

@@ -13,6 +13,7 @@ from marquee_core.arrays import Bool, Float32, Int32, Int64
 from marquee_core.ratings import Profiles, join_profiles
 from marquee_core.retrieval.exact import Found, ItemIndex
 from marquee_core.scorers.scorer import (
+    ComparesItems,
     ExplainsByItems,
     ExplainsByNeighbours,
     NeighbourEvidence,
@@ -232,11 +233,11 @@ class Engine:
         """
         profiles = self.profiles(queries)
         selected = self.select(models)
-        alone = len(selected) == 1
+        is_single = len(selected) == 1
         searching = {
             name: scorer
             for name, scorer in selected.items()
-            if name in self.indexes or (not alone and implements(type(scorer), ScoresCore))
+            if name in self.indexes or (not is_single and implements(type(scorer), ScoresCore))
         }
         best: dict[str, list[Found]] = {}
         for name, scorer in (searching or selected).items():
@@ -252,11 +253,11 @@ class Engine:
         """
         if not 0 <= item < self.data.matrix.item_count:
             raise InvalidFields([FieldViolation("item_index", "no item has this index")])
-        rows = {
+        return {
             name: self.timer.run(name, "compare", scorer.similarities, item)
             for name, scorer in self.scorers.items()
+            if isinstance(scorer, ComparesItems)
         }
-        return {name: row for name, row in rows.items() if row is not None}
 
     def explain(self, query: Query, models: Sequence[str], count: int) -> list[Evidence]:
         """Explains each candidate of a user.

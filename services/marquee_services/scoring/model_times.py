@@ -84,7 +84,7 @@ class ModelTotals:
             self.record(model, operation, seconds)
 
     def record(self, model: str, operation: str, seconds: float) -> None:
-        """Called with each measured time; does nothing here, for subclasses to override."""
+        """Receives each measured time; does nothing here, for subclasses to override."""
 
 
 class ModelTimes(ModelTotals):

@@ -13,7 +13,7 @@ _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 _MAX_ARENAS = 2
 _MMAP_THRESHOLD_BYTES = 256 * 1024
 # Python looks for reference cycles after this many new objects. By default it does so after 700,
-# which is several times per batch of answers, although their objects are in no cycles.
+# which is several times per batch of answers, although none of their objects are in cycles.
 _YOUNG_OBJECTS = 10_000
 
 

@@ -11,7 +11,8 @@ from marquee_core.release.copies import ReleaseCopies
 from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.scorer import LoadScorer
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
-from marquee_services.gateway.main import Gateway, new_monitor, trial_loader
+from marquee_services.gateway.gateway import Gateway
+from marquee_services.gateway.main import new_monitor, trial_loader
 from marquee_services.gateway.main import start as start_gateway
 from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.loading import load_engine

@@ -72,4 +72,3 @@ def test_a_replica_that_comes_and_goes_is_left_out_for_longer_each_time() -> Non
     assert open_and_close(5.0) == 2
     assert open_and_close(10.0) == 4
     assert open_and_close(100.0) == 1
-    assert circuit.trips == 4

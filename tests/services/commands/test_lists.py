@@ -61,13 +61,13 @@ def test_what_cannot_be_used_is_named(run: Run, store: ReleaseStore, tmp_path: P
     """Each error is one line, and nothing is written."""
     out = str(tmp_path / "lists")
     for arguments, error in (
-        ((), "--store writes files: give --out"),
+        ((), "--store writes files and needs --out"),
         (("--out", out, "--limit", "2000"), "page_size: must be between 0 and 1000"),
         (("--out", out, "--model", "none"), "the release has no model 'none'"),
         (("--out", out, "--release", "20200101T000000Z-00000000"), "20200101T000000Z-00000000"),
         (("--out", f"{out}/*.csv"), "must end in .parquet"),
         (("--out", f"{out}/all.parquet"), f"there is no folder {out}"),
-        (("--out", out, "--file", "-"), "there are no user ids in --file"),
+        (("--out", out, "--file", "-"), "--file contains no user ids"),
     ):
         result = run(*arguments)
         assert result.exit_code in (1, 2), result.output
@@ -78,7 +78,7 @@ def test_what_cannot_be_used_is_named(run: Run, store: ReleaseStore, tmp_path: P
     result = CliRunner().invoke(main, ["batch", "--store", str(empty), "--out", out])
     assert "has no release in production" in result.stderr
     through_gateway = CliRunner().invoke(main, ["batch", "1", "--out", "x.csv", "--reasons"])
-    assert "with --store only" in through_gateway.stderr
+    assert "needs --store" in through_gateway.stderr
 
 
 def until(condition: Callable[[], bool]) -> None:

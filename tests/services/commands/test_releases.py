@@ -111,7 +111,9 @@ def test_pruning_says_what_went_and_what_stays(tmp_path: Path) -> None:
     dry = CliRunner().invoke(releases, [*arguments, "--dry-run"]).stdout.splitlines()
     done = CliRunner().invoke(releases, arguments).stdout.splitlines()
     assert dry[-1].startswith("1 of 3 releases would be deleted; kept: the newest, and 1 older")
-    assert done[-1] == "1 of 3 releases deleted; kept: the newest, and 1 older because they are needed"
+    assert done[-1] == (
+        "1 of 3 releases deleted; kept: the newest, and 1 older because they are needed"
+    )
     assert done[0] == f"{sorted(ids)[0]} kept: in production"
     assert len(store.ids()) == 2
 

@@ -45,6 +45,6 @@ def test_each_finished_fit_is_a_line_with_what_is_left(
     ],
 )
 def test_what_contradicts_itself_is_refused(changes: dict[str, object]) -> None:
-    """A budget decides model after model, and fits are done in one place."""
-    with pytest.raises(ValueError, match="give"):
+    """A budget decides on one model after another, and fits run in one kind of worker."""
+    with pytest.raises(ValueError, match="cannot be combined with"):
         TrainSettings(**changes)  # type: ignore[arg-type]

@@ -93,7 +93,11 @@ def test_lines_before_the_header_count(tmp_path: Path) -> None:
         ("x.tar.gz", gzip.compress(bytes(257) + b"ustar\x0000"), "x.tar.gz: this is a tar archive"),
         ("x.pkl", b"\x80\x04\x95\x00", "x.pkl: this is a Python pickle, which is never loaded"),
         ("x.csv", b"\n<!DOCTYPE html><p>404</p>", "x.csv: this is a web page, not a table"),
-        ("x.csv.gz", gzip.compress(PLAIN.encode() * 99)[:60], "x.csv.gz: the compressed file ends"),
+        (
+            "x.csv.gz",
+            gzip.compress(PLAIN.encode() * 99)[:60],
+            "x.csv.gz: the compressed file is truncated",
+        ),
         ("x.xlsx", zip_of("xl/workbook.xml"), "x.xlsx: this is an Excel workbook"),
         ("x.ods", zip_of("META-INF/manifest.xml"), "x.ods: this is an OpenDocument file"),
         ("x.zip", zip_of("readme.md"), "x.zip: there is no file of ratings"),

@@ -19,7 +19,7 @@ from marquee_core.scorers.hyperparameters import (
     hyperparameters,
     searched_hyperparameters,
 )
-from marquee_core.scorers.scorer import ReleaseData, score_pairs
+from marquee_core.scorers.scorer import ComparesItems, ReleaseData, score_pairs
 from marquee_services.cf.models import CF_SCORERS
 from marquee_services.inference.models import INFERENCE_SCORERS
 from marquee_trainer.data.interactions import Interactions
@@ -197,7 +197,10 @@ def test_the_service_scores_as_the_trainer(
     expected = model.scorer.score(profiles)
     np.testing.assert_allclose(served.score(profiles), expected, atol=1e-5)
     assert served.output is model.scorer.output
-    assert (served.similarities(3) is None) == (model.scorer.similarities(3) is None)
+    assert isinstance(served, ComparesItems) == isinstance(model.scorer, ComparesItems)
+    if isinstance(served, ComparesItems) and isinstance(model.scorer, ComparesItems):
+        expected = model.scorer.similarities(3)
+        np.testing.assert_allclose(served.similarities(3), expected, atol=1e-5)
 
 
 def test_a_refit_keeps_the_configuration(model: RegisteredModel) -> None:

@@ -259,7 +259,7 @@ def _files(system: Any, paths: list[str], source: str) -> list[DataFile]:
 def _in_folder(system: Any, path: str, source: str) -> list[DataFile]:
     """The files of a folder or, if it has none, of its subfolders, such as partitions."""
     names = sorted(system.ls(path, detail=False))
-    # Walking all folders of a web server could take for ever.
+    # Walking all folders of a web server could take forever.
     if not path.startswith(_WEB) and not any(DataFile(name).format for name in names):
         below = [PurePosixPath(name).relative_to(path).parts for name in system.find(path)]
         shown = [parts for parts in below if not any(part.startswith((".", "_")) for part in parts)]

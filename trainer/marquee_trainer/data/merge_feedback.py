@@ -42,7 +42,7 @@ DISLIKED_STRENGTH = -1.0
 
 
 @dataclass(frozen=True)
-class Merged:
+class MergedFeedback:
     """A data set with recorded feedback, and statistics of the merge.
 
     Attributes:
@@ -109,7 +109,7 @@ class _Rows:
         return cells
 
 
-def merge_feedback(dataset: RatingsDataset, recorded: RecordedFeedback) -> Merged:
+def merge_feedback(dataset: RatingsDataset, recorded: RecordedFeedback) -> MergedFeedback:
     """Merges recorded feedback into a data set.
 
     Ratings that a user gave before being forgotten are left out, and so are all ratings of
@@ -162,7 +162,7 @@ def merge_feedback(dataset: RatingsDataset, recorded: RecordedFeedback) -> Merge
     )
     # Ratings that a later event replaces are not a fault of the source.
     merged = replace(merged, scale=_scale(dataset, merged), repeats=dataset.repeats)
-    return Merged(
+    return MergedFeedback(
         dataset=merged,
         used=used,
         replaced=int((rated & ~outweighed).sum()),

@@ -17,7 +17,7 @@ class ReadOptions:
             `item`, `rating`, `count`, `time`); empty to recognise columns by common names.
         query: The SQL query whose rows are the ratings, for a database.
         scale: The rating scale; None to detect it from the ratings.
-        on_repeat: What happens when a user rates an item again: one of `ON_REPEAT`.
+        on_repeat: How repeated ratings of an item by a user are merged: one of `ON_REPEAT`.
         items: A file of item metadata; empty to use a file next to the ratings, if there is one.
         genre_separator: The separator between genres; empty to detect it.
         allow_untitled: Whether more than a fifth of the rated items may lack metadata.

@@ -12,7 +12,7 @@ from marquee_core.arrays import Float32, Float64, Int32, Int64
 ON_REPEAT = ("auto", "last", "mean", "max", "sum", "error")
 
 
-class Merged(NamedTuple):
+class MergedRepeats(NamedTuple):
     """Rows without repeats.
 
     Attributes:
@@ -24,7 +24,7 @@ class Merged(NamedTuple):
     ratings: Float32
 
 
-def merge(cells: Int64, ratings: Float32, timestamps: Int32 | Int64, how: str) -> Merged:
+def merge(cells: Int64, ratings: Float32, timestamps: Int32 | Int64, how: str) -> MergedRepeats:
     """Merges the rows of each (user, item) pair into one.
 
     Args:
@@ -49,4 +49,4 @@ def merge(cells: Int64, ratings: Float32, timestamps: Int32 | Int64, how: str) -
     }
     merged = combine[how]().astype(np.float32)
     by_row = np.argsort(rows)
-    return Merged(rows[by_row], merged[by_row])
+    return MergedRepeats(rows[by_row], merged[by_row])

@@ -30,8 +30,8 @@ _GLOB = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """Loaded ratings.
+class LoadedRatings:
+    """Ratings with their split and interpretation.
 
     Attributes:
         dataset: The ratings.
@@ -53,7 +53,7 @@ def load_ratings(
     seed: int = 0,
     cache: Path | None = None,
     options: ReadOptions | None = None,
-) -> Loaded:
+) -> LoadedRatings:
     """Loads ratings.
 
     Args:
@@ -87,16 +87,16 @@ def load_ratings(
     if options.columns and (sample or tfds):
         raise RatingsError("--columns requires files or a database")
     if sample:
-        return Loaded(generate_sample(_sample_config(sample["sizes"] or ""), seed))
+        return LoadedRatings(generate_sample(_sample_config(sample["sizes"] or ""), seed))
     if tfds:
         data_dir = cache or Path(os.environ.get(_TFDS_CACHE) or _DEFAULT_TFDS_CACHE).expanduser()
         archives = Path(manual_dir) if manual_dir else None
         metadata, item_notes = load_items(options)
         dataset, notes = load_tfds(source, archives, data_dir, options, metadata)
-        return Loaded(dataset, None, Interpretation({}, "seconds", (*item_notes, *notes)))
+        return LoadedRatings(dataset, None, Interpretation({}, "seconds", (*item_notes, *notes)))
     if database:
         dataset, interpretation = load_query(source, options)
-        return Loaded(dataset, None, interpretation)
+        return LoadedRatings(dataset, None, interpretation)
     return _load_path(source, train_file, test_file, options)
 
 
@@ -112,7 +112,7 @@ def sample_config(source: str) -> SampleConfig | None:
 
 def _load_path(
     source: str, train_file: str | None, test_file: str | None, options: ReadOptions
-) -> Loaded:
+) -> LoadedRatings:
     """Loads a path or URL in GroupLens' format or, if it has another format, as tables."""
     has_split = bool(train_file or test_file)
     if "://" in source:
@@ -140,7 +140,7 @@ def _load_path(
                 raise
         else:
             interpretation = Interpretation({}, "seconds", (*notes, *found.notes))
-            return Loaded(found.dataset, found.split, interpretation)
+            return LoadedRatings(found.dataset, found.split, interpretation)
     return _load_tables(f"{WHOLE_ZIP}{path}" if is_zip else source, options)
 
 
@@ -160,9 +160,9 @@ def _grouplens_path(path: Path, is_zip: bool) -> Path | None:
     return None
 
 
-def _load_tables(source: str, options: ReadOptions) -> Loaded:
+def _load_tables(source: str, options: ReadOptions) -> LoadedRatings:
     dataset, interpretation = load_files(source, options)
-    return Loaded(dataset, None, interpretation)
+    return LoadedRatings(dataset, None, interpretation)
 
 
 def _sample_config(text: str) -> SampleConfig:

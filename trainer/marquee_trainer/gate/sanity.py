@@ -24,7 +24,7 @@ class ServedLists:
 
     Attributes:
         users: The users (int32).
-        lists: Their best items, best first; -1 where there are fewer (int32, users × 10).
+        lists: Their best items, best first, padded with -1 (int32, users × 10).
         stars: Predicted stars of all items for all users, not clipped; empty if the release
             predicts none (float64, n).
         broken: Names of models whose scores are not finite; if there are any, the lists are empty.

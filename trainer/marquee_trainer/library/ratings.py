@@ -48,7 +48,7 @@ def from_frame(
 
     Args:
         ratings: The ratings: a frame of polars or pandas, or any table that Arrow can read. Columns
-            are found by common names, such as `user`, `item`, `rating` and `timestamp`.
+            are recognised by common names, such as `user`, `item`, `rating` and `timestamp`.
         items: Item metadata, as a frame of any of these kinds; None for none.
         options: How to interpret the frame, such as the names of its columns.
         name: A name for the frame, for the release's manifest and error messages.

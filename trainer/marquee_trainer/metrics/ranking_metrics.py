@@ -17,7 +17,7 @@ from marquee_core.arrays import Bool, Float32, Float64, Int32, Int64
 from marquee_core.ratings import RatingsMatrix
 from marquee_trainer.data.interactions import Interactions
 
-# k of NDCG and k of recall, wherever models are compared.
+# The list lengths k of NDCG and of recall in all comparisons of models.
 TOP = 10
 RECALL_TOP = 20
 

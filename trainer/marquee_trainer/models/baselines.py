@@ -35,10 +35,6 @@ class BaselineScorer:
         """See `Scorer.score`."""
         return self.baseline.score(profiles, items)
 
-    def similarities(self, item: int) -> Float32 | None:  # noqa: ARG002 - the protocol's
-        """None: biases do not relate items to each other."""
-        return None
-
 
 @dataclass(frozen=True)
 class PopularityScorer:
@@ -55,10 +51,6 @@ class PopularityScorer:
         """See `Scorer.score`."""
         row = self.scores if items is None else self.scores[items]
         return np.broadcast_to(row, (len(profiles), len(row)))
-
-    def similarities(self, item: int) -> Float32 | None:  # noqa: ARG002 - the protocol's
-        """None: popularity does not relate items to each other."""
-        return None
 
 
 ScorerT = TypeVar("ScorerT", bound=Scorer)

@@ -1,7 +1,7 @@
 """The fits of a training run as independent chains, one per model.
 
-    fit on the training ratings without the validation part → refit on all training ratings
-    → refit on all ratings, for the release
+    fit on the training ratings without the validation part → refit on all training ratings → refit
+    on all ratings, for the release
 
 A fit depends only on what earlier fits of the same model chose, so chains can run in any order and
 in any process: one after another in this process (`train.py`, `refit.py`), or in parallel in others

@@ -271,7 +271,7 @@ class _ModelSearch:
         try:
             loss, state = self._fit(parameters, drawn)
         except BaseException:
-            # This includes Ctrl-C; otherwise the trial would count as running for ever.
+            # This includes Ctrl-C; otherwise the trial would count as running forever.
             self._study.tell(drawn, state=TrialState.FAIL)
             raise
         seconds = round(time.monotonic() - began, 2)

@@ -69,7 +69,9 @@ def search_space(config_type: type[ModelConfig]) -> dict[str, Range]:
     The name of a hyperparameter in a nested configuration is a path, for example `fold_in.ridge`.
     """
     return {
-        name: Range(declared.search.low, declared.search.high, declared.search.log, declared.whole)
+        name: Range(
+            declared.search.low, declared.search.high, declared.search.log, declared.is_integer
+        )
         for name, declared in searched_hyperparameters(config_type).items()
         if declared.search is not None
     }

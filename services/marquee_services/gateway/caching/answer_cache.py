@@ -30,7 +30,7 @@ _TIME = varint_tag(types_pb2.AnswerSource, "server_time_us")
 
 @dataclass(frozen=True, slots=True)
 class CachedAnswer:
-    """An answer without the parts that are never the same: its id, page token and timing.
+    """An answer without the parts that vary: its id, page token and timing.
 
     Attributes:
         body: The serialised RecommendResponse without its source.

@@ -2,6 +2,6 @@
 
 `writer.py` records events, `follower.py` reads the log in a separate thread, and `fresh.py` holds
 the feedback in memory for answers, which never wait for the database. `ranking/subjects.py` folds
-in a user's feedback. May import `server`. The methods of the API are in `../feedback_servicer.py`;
-start there.
+in a user's feedback. May import `server`. Start with `../feedback_servicer.py`, which has the
+methods of the API.
 """

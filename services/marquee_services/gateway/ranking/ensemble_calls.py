@@ -101,7 +101,7 @@ class EnsembleCalls:
     def _blends_of_model(self) -> BlendPair:
         model = self._selection.model
         is_stars = self._release.model(model).output is Output.STARS
-        return self._release.ensemble.alone(model, is_stars)
+        return self._release.ensemble.single_model(model, is_stars)
 
     def check(self, names: frozenset[str]) -> None:
         """Drops backends that are not called now and could not answer.

@@ -31,7 +31,7 @@ class GateWatch:
     Attributes:
         release_id: The newest release; "" if there is none, or before the first read.
         decision: The gate's decision on it; `none` if there is no verdict.
-        is_held_back: Whether the gate did not allow its promotion, and it was not promoted anyway.
+        is_held_back: Whether the gate has kept it from being promoted.
     """
 
     def __init__(self, store: ReleaseStore) -> None:

@@ -24,7 +24,7 @@ _TAIL_CELLS = 1 << 26
 
 
 class SLIT(ImplicitFeedbackModel[SLITConfig, SLITScorer]):
-    """Solves a ridge regression of what users like next on what they rated before.
+    """Solves a ridge regression of users' later likes on their earlier ratings.
 
     B = (SᵀS + λI)⁻¹ SᵀT. Each row of S and T belongs to a moment of a user: S holds the items rated
     by then and T the items liked afterwards, both weighted by distance from that moment (SLIT;
