@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from end_to_end.test_implicit_feedback import served
-from end_to_end.test_own_data import ITEMS, ROWS, table
+from end_to_end.test_rating_formats import ITEMS, ROWS, table
 from marquee.cli import main as marquee_command
 from marquee_core.release.store import ReleaseStore
 from marquee_trainer.data import dataset

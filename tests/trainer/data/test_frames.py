@@ -8,7 +8,7 @@ import pytest
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.frames import from_frame
 from marquee_trainer.data.options import ReadOptions
-from toy.own_data import read_back
+from toy.rating_formats import read_back
 from toy.ratings_files import ROWS, frame_of
 
 ITEMS = pl.DataFrame({"item": ["b1", "b2"], "title": ["A", "B"], "genres": [["X", "Y"], []]})

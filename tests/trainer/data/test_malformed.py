@@ -15,7 +15,7 @@ from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.scale import RatingScale
 from marquee_trainer.data.source import load_ratings
-from toy.own_data import PLAIN
+from toy.rating_formats import PLAIN
 
 
 def zip_of(name: str) -> bytes:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from marquee_trainer.data.source import load_ratings
-from toy.own_data import read_back
+from toy.rating_formats import read_back
 from toy.ratings_files import frame_of
 
 ids = st.one_of(

@@ -11,7 +11,7 @@ import pytest
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.source import load_ratings
-from toy.own_data import PLAIN, read_back
+from toy.rating_formats import PLAIN, read_back
 from toy.ratings_files import ROWS
 
 GROUPLENS = {

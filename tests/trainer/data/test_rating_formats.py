@@ -9,7 +9,7 @@ import pytest
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.source import Loaded, load_ratings
-from toy.own_data import CASES, PLAIN, Case, read_back
+from toy.rating_formats import CASES, PLAIN, Case, read_back
 
 
 def loaded(folder: Path, case: Case) -> Loaded:
@@ -18,7 +18,7 @@ def loaded(folder: Path, case: Case) -> Loaded:
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_own_data_are_understood(case: Case, tmp_path: Path) -> None:
+def test_every_format_is_recognised(case: Case, tmp_path: Path) -> None:
     """Each way to write ratings results in the right rows, columns, scale, times and feedback."""
     found = loaded(tmp_path, case)
     assert read_back(found.dataset) == case.rows

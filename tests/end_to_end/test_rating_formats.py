@@ -226,7 +226,7 @@ FORMS: dict[str, Callable[[Path], Written]] = {
 
 
 # The forms that people have most often. The others differ only in how they are read, which
-# `trainer/data/test_own_data.py` tests too.
+# `trainer/data/test_rating_formats.py` tests too.
 COMMON = (
     "other header names",
     "other order, semicolons",
