@@ -33,7 +33,7 @@ def recommend_from_descriptors(address: str) -> dict[str, Any]:
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=message_factory.GetMessageClass(method.output_type).FromString,
         )
-        answer = json_format.MessageToDict(call(request, timeout=5))
+        answer = json_format.MessageToDict(call(request, timeout=TIMEOUT_S))
     return {"services": services, "answer": answer}
 
 
@@ -65,7 +65,7 @@ async def test_metrics_count_calls_by_status(services: Any, free_port: Callable[
     await asyncio.to_thread(recommend_from_descriptors, address)
     async with grpc.aio.insecure_channel(address) as channel:
         call: Any = channel.unary_unary(f"/{SERVICE}/Recommend")
-        assert await call(b"", timeout=5).code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert await call(b"", timeout=TIMEOUT_S).code() == grpc.StatusCode.INVALID_ARGUMENT
 
     def read() -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
