@@ -1,4 +1,4 @@
-"""From lists and feedback over gateways to what `marquee experiments show` says."""
+"""The outcome of an experiment, from lists and feedback to `marquee experiments show`."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ USERS_PER_ARM = 60
 
 
 async def run(services: Services, *arguments: str) -> Result:
-    """Runs `marquee experiments` on the store of the services."""
+    """Run `marquee experiments` on the store of the services."""
     line = ["--store", services.store.url, *arguments]
     return await asyncio.to_thread(CliRunner().invoke, command, line)
 
 
 async def test_an_experiment_from_start_to_promotion(services: Services, feedback_url: str) -> None:
-    """Two gateways serve and record; `show` has all of it; `promote` ends it."""
+    """Two gateways serve and record, `show` reports the totals, and `promote` ends it."""
     second = await services.publish(1, promote=False)
     gateways = [
         await start_with_feedback(services, feedback_url, experiment_count_interval=0.05)
@@ -47,7 +47,7 @@ async def test_an_experiment_from_start_to_promotion(services: Services, feedbac
     experiment = ExperimentStore(services.store).find()
 
     async def use(number: int) -> None:
-        """A user gets two lists and rates: most users of the candidate like all, others nothing."""
+        """Get two lists and rate: most users of the candidate like everything, others nothing."""
         user, client = f"n{number}", clients[number % 2]
         arm = experiment.arms[experiment.assign(user)].name
         for _ in range(2):
@@ -122,8 +122,8 @@ async def test_an_experiment_from_start_to_promotion(services: Services, feedbac
         await gateway.stop(0.5)
 
 
-async def test_commands_refuse_in_one_line(services: Services) -> None:
-    """What cannot be done ends with status 1 and the reason."""
+async def test_invalid_commands_are_refused_in_one_line(services: Services) -> None:
+    """An invalid command exits with status 1 and prints the reason."""
     release = services.first.release_id
     blend = ("--arm", f"control={release}:50", "--arm", f"b={release}@ease:50")
     for arguments, message in (
