@@ -199,28 +199,21 @@ def test_the_deadline_covers_retries(gateway: FakeGateway) -> None:
     """All attempts share the deadline of the call."""
     # A busy server may answer a keepalive ping late, which would add an attempt.
     slow_pings = [("grpc.keepalive_time_ms", 60_000), ("grpc.http2.ping_timeout_ms", 60_000)]
-    with (
-        hanging(gateway, "GetStatus"),
-        marquee.Client(gateway.address, channel_options=slow_pings) as client,
-    ):
+    with marquee.Client(gateway.address, channel_options=slow_pings) as client:
         client.get_item("1", timeout=DEADLINE_S)
         gateway.calls.clear()
-        hang = gateway.behaviours["GetStatus"]
-        assert callable(hang)
 
-        def fail_late(request: pb.GetStatusRequest) -> marquee.Unavailable:
-            time.sleep(3)
-            gateway.on("GetStatus", hang)
+        def fail_late(_: pb.GetStatusRequest) -> marquee.Unavailable:
+            time.sleep(1)
+            gateway.on("GetStatus", pb.GetStatusResponse())
             return marquee.Unavailable("restarting")
 
         gateway.on("GetStatus", fail_late)
-        start = time.monotonic()
-        with pytest.raises(marquee.DeadlineExceeded):
-            client.status(timeout=5)
-        # A second attempt with a separate deadline would end after 3 + 5 seconds.
-        assert time.monotonic() - start < 7.5
+        # gRPC sends longer deadlines with less precision.
+        client.status(timeout=20)
     assert len(gateway.calls) == 2
-    assert gateway.calls[1].time_remaining < 2.1
+    # A separate deadline of the second attempt would leave it nearly 20 s.
+    assert gateway.calls[1].time_remaining < 19.2
 
 
 def test_calls_are_balanced_over_all_addresses() -> None:
