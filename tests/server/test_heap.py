@@ -48,20 +48,20 @@ print(anonymous() - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_freed_blocks_of_threads_are_returned_to_the_system() -> None:
-    """Eight threads free 128 MB, and less than 4 MB stays; by default 14 MB would."""
+    """Eight threads free 128 MB and keep less than 4 MB; by default they would keep 14 MB."""
     run = subprocess.run([sys.executable, "-c", _BURST], check=True, capture_output=True, text=True)
     assert int(run.stdout) < 4_000  # KiB
 
 
 class _Node:
-    """Refers to itself, so that only the collector frees it."""
+    """Refers to itself, so that only the garbage collector frees it."""
 
     def __init__(self) -> None:
         self.me = self
 
 
-def test_what_a_release_leaves_behind_is_collected_with_the_next_one() -> None:
-    """Objects that were set aside while they lived are looked at again."""
+def test_remains_of_a_release_are_collected_with_the_next_one() -> None:
+    """Objects that were frozen while in use are examined again."""
     node = _Node()
     dead = weakref.ref(node)
     try:

@@ -1,4 +1,4 @@
-"""What is logged: one line an entry, whatever peers send, and no passwords."""
+"""Logging: one line per entry, whatever peers send, and no passwords."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ FORGED = b'\n{"event":"forged"}\n\x1b[31m'
 
 
 def goaway(text: bytes) -> bytes:
-    """An HTTP/2 GOAWAY frame with a text for debugging (RFC 9113, section 6.8)."""
+    """Return an HTTP/2 GOAWAY frame with debug data (RFC 9113, section 6.8)."""
     payload = bytes(4) + (11).to_bytes(4, "big") + text
     return len(payload).to_bytes(3, "big") + bytes((7, 0, 0, 0, 0, 0)) + payload
 
 
 @pytest.mark.parametrize("log_format", ["json", "text"])
 def test_peers_cannot_write_into_the_log(tmp_path: Path, log_format: str) -> None:
-    """Garbage, a GOAWAY with a text and odd metadata leave every line one of ours."""
+    """Garbage, a GOAWAY with debug data and odd metadata cannot add lines to the log."""
     log = tmp_path / "gateway.log"
     options = {"store": str(tmp_path / "empty"), "log-format": log_format}
     if log_format == "text":
-        # The port is read from the JSON log, so here it is given.
+        # The port is usually read from the JSON log, so here it is set.
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -74,7 +74,7 @@ def test_peers_cannot_write_into_the_log(tmp_path: Path, log_format: str) -> Non
 
 
 def attack(host: str, port: int) -> None:
-    """Sends what gRPC's native library would log, and waits until the server has read it."""
+    """Send what gRPC's native library would log, and wait until the server has read it."""
     with grpc.insecure_channel(f"{host}:{port}") as channel:
         grpc.channel_ready_future(channel).result(timeout=60)
     for data in (b"GET / HTTP/1.1\r\nX:" + FORGED + b"\r\n\r\n", PREFACE + goaway(FORGED), FORGED):
@@ -105,13 +105,15 @@ def attack(host: str, port: int) -> None:
     ],
 )
 def test_passwords_are_hidden(text: str, shown: str) -> None:
-    """Those in URLs, wherever they occur in a text; everything else stays."""
+    """Passwords in URLs anywhere in a text are hidden, and everything else is kept."""
     assert redact(text) == shown
 
 
 @pytest.mark.parametrize(("listen", "warns"), [("0.0.0.0", True), ("127.0.0.1", False)])  # noqa: S104
-def test_a_server_that_anybody_may_call_says_so(tmp_path: Path, listen: str, warns: bool) -> None:
-    """Beyond loopback, at start."""
+def test_a_server_without_access_control_logs_a_warning(
+    tmp_path: Path, listen: str, warns: bool
+) -> None:
+    """The warning is logged at start if the server listens beyond loopback."""
     log = tmp_path / "gateway.log"
     options = {"store": str(tmp_path / "empty")}
     gateway = ServiceProcess(GATEWAY, options, log, listen=f"{listen}:0")
@@ -120,7 +122,7 @@ def test_a_server_that_anybody_may_call_says_so(tmp_path: Path, listen: str, war
 
 
 def test_no_password_of_a_url_is_logged(tmp_path: Path) -> None:
-    """The store's and the feedback log's, when neither can be used."""
+    """The passwords of the store and the feedback log are hidden when neither can be used."""
     url = "nosuchscheme://user:hunter2@store.test/x"
     command = [sys.executable, "-m", "marquee.cli", "serve", GATEWAY, f"--store={url}"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

@@ -1,4 +1,4 @@
-"""Mutual TLS between client, gateway and backends, as real processes with renewed certificates."""
+"""Mutual TLS between client, gateway and backends, as processes with renewed certificates."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def processes() -> Iterator[list[ServiceProcess]]:
 
 
 def tls_options(authority: Authority, name: str) -> dict[str, str | None]:
-    """The flags of a server that requires client certificates."""
+    """Return the flags of a server that requires client certificates."""
     certificate, key = authority.issue("localhost", "127.0.0.1", file=name)
     return {
         "tls-certificate": str(certificate),
@@ -72,7 +72,7 @@ def tls_options(authority: Authority, name: str) -> dict[str, str | None]:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    """Waits until a condition holds."""
+    """Wait until a condition holds."""
     deadline = time.monotonic() + WAIT_S
     while not condition():
         assert time.monotonic() < deadline
@@ -80,7 +80,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def list_releases(address: str, authority: Authority, identity: tuple[Path, Path]) -> str:
-    """Calls the CF service with a certificate; the name of the status."""
+    """Call the CF service with a certificate, and return the name of the status."""
     certificate, key = identity
     credentials = grpc.ssl_channel_credentials(
         authority.certificate.read_bytes(), key.read_bytes(), certificate.read_bytes()
@@ -94,10 +94,10 @@ def list_releases(address: str, authority: Authority, identity: tuple[Path, Path
     return "OK"
 
 
-def test_certificates_are_renewed_under_load_and_only_the_gateway_is_admitted(
+def test_certificates_are_renewed_under_load(
     store: str, own_authority: Authority, tmp_path: Path, processes: list[ServiceProcess]
 ) -> None:
-    """Every party's certificate is replaced while calls run; none fails, SIGHUP ends nothing."""
+    """All certificates are replaced during calls; none fails, and SIGHUP stops no process."""
     authority = own_authority
     identity = authority.issue(GATEWAY_ID, file="gateway-client")
     caller = authority.issue("caller.test", file="caller")
@@ -170,7 +170,7 @@ def test_certificates_are_renewed_under_load_and_only_the_gateway_is_admitted(
 
 
 def refused_start(*options: str) -> str:
-    """Starts a CF service that must refuse; returns what it says."""
+    """Start a CF service that must refuse to start, and return its output."""
     command = [sys.executable, "-m", "marquee.cli", "serve", CF, "--listen=localhost:0", *options]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
     assert ended.returncode != 0
@@ -179,7 +179,7 @@ def refused_start(*options: str) -> str:
 
 
 def test_an_expired_certificate_is_refused_at_start(own_authority: Authority) -> None:
-    """The error names the file and the time; with an expired one every client would fail."""
+    """The error names the file and the time, as every client would fail with this certificate."""
     certificate, key = own_authority.issue("localhost", valid_until=timedelta(hours=-1))
     said = refused_start(f"--tls-certificate={certificate}", f"--tls-key={key}")
     assert str(certificate) in said
@@ -194,7 +194,7 @@ def test_a_key_of_another_certificate_is_refused(own_authority: Authority) -> No
         Certificates("server", str(certificate), str(key), "")
 
 
-async def test_a_renewal_that_cannot_be_used_leaves_the_certificate_in_use(
+async def test_an_unusable_renewal_keeps_the_certificate_in_use(
     own_authority: Authority,
 ) -> None:
     """A half-written or expired file does not replace a certificate that works."""
@@ -215,10 +215,10 @@ async def test_a_renewal_that_cannot_be_used_leaves_the_certificate_in_use(
     assert served.current.expires is not None
 
 
-async def test_files_are_read_again_from_time_to_time(
+async def test_files_are_reloaded_periodically(
     own_authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also without SIGHUP, and at the latest within ten seconds."""
+    """Files are reloaded within ten seconds even without SIGHUP."""
     assert reloading.RELOAD_INTERVAL_S + GatewaySettings().probe_interval < 10
     monkeypatch.setattr(reloading, "RELOAD_INTERVAL_S", 0.01)
     certificate, key = own_authority.issue("localhost")
@@ -231,8 +231,8 @@ async def test_files_are_read_again_from_time_to_time(
     task.cancel()
 
 
-def test_the_health_port_answers_nothing_but_health_checks(services_health: Any) -> None:
-    """A plaintext caller reaches health checks, and no other service."""
+def test_the_health_port_answers_only_health_checks(services_health: Any) -> None:
+    """A plaintext caller can make health checks and call no other service."""
     with grpc.insecure_channel(services_health) as channel:
         stub = scoring_service_pb2_grpc.ScoringServiceStub(channel)
         with pytest.raises(grpc.RpcError) as error:
@@ -246,7 +246,7 @@ def test_the_health_port_answers_nothing_but_health_checks(services_health: Any)
 def services_health(
     own_authority: Authority, tmp_path: Path, free_port: Callable[[], int], processes: list[Any]
 ) -> str:
-    """The address for health checks of a CF service with TLS."""
+    """The health-check address of a CF service with TLS."""
     port = free_port()
     options: dict[str, str | None] = {"store": str(tmp_path / "empty")}
     options |= {"health-port": str(port)}
