@@ -23,8 +23,8 @@ async def test_attributes_and_unrated_items_are_served(
 ) -> None:
     """GetItem returns attributes; an unrated item is found and compared, but never recommended.
 
-    So it is, too, where most items of a catalogue above the limit are unrated, and models know only
-    the others.
+    The same holds for a large catalogue in which most items are unrated, and models know only the
+    rated ones.
     """
     monkeypatch.setattr(dataset, "_SMALL_CATALOGUE", ITEMS)
     films = [(f"i{n}", f"Film {n} (1990)", "War" if n % 2 else "Drama", "") for n in range(ITEMS)]
@@ -35,7 +35,7 @@ async def test_attributes_and_unrated_items_are_served(
     store = ReleaseStore(str(tmp_path / "store"))
     command = ["train", "--data", str(tmp_path / "r.csv"), "--items", str(tmp_path / "films.csv")]
     command += ["--store", store.url, "--models", "ease,item_cf,ials"]
-    # In a thread, because the gate runs an event loop of its own.
+    # In a thread, because the gate runs its own event loop.
     result = await asyncio.to_thread(CliRunner().invoke, marquee_command, command)
     assert result.exit_code == 0, result.output
     assert result.stderr.startswith(f"  loading ratings of {tmp_path / 'r.csv'}\n")
@@ -64,7 +64,7 @@ async def test_attributes_and_unrated_items_are_served(
     assert production is not None
     files = store.manifest(production.release_id).files
     assert ("models/ease/modelled_items.npy" in files) == (unrated > 1)
-    # A later training must not take the unrated items for lost ones.
+    # A later training must not mistake the unrated items for lost ones.
     summary = summary_of_production(store)
     assert summary is not None
     assert summary.items == ITEMS

@@ -30,11 +30,11 @@ USERS, ITEMS = 40, 30
 
 
 def write_plays(path: Path, counted: bool) -> dict[str, set[str]]:
-    """Writes who played what: two groups of users, and two groups of items that they prefer.
+    """Write plays of two groups of users who prefer two groups of items.
 
     Args:
         path: The CSV file to write.
-        counted: Whether there is a number of plays; otherwise each row is worth 1.
+        counted: Whether rows have a number of plays; otherwise each row counts as 1.
 
     Returns:
         The items that each user played, by user id.
@@ -54,7 +54,7 @@ def write_plays(path: Path, counted: bool) -> dict[str, set[str]]:
 
 @asynccontextmanager
 async def served(store: ReleaseStore, folder: Path) -> AsyncIterator[AsyncClient]:
-    """A gateway and a CF service in this process, and a client of the gateway."""
+    """Run a gateway and a CF service in this process, and yield a client of the gateway."""
     listen, cache = "127.0.0.1:0", str(folder / "cache")
     cf, follower = await start_scoring(
         ScoringSettings(store=store.url, listen=listen, cache_dir=cache, poll_interval=0.05),
@@ -86,7 +86,7 @@ async def served(store: ReleaseStore, folder: Path) -> AsyncIterator[AsyncClient
 
 
 def train(folder: Path, *options: str) -> tuple[ReleaseStore, Manifest, str]:
-    """Runs `marquee train` on the file of plays; returns the store, the release and the output."""
+    """Run `marquee train` on the plays, and return the store, the release and the output."""
     store = ReleaseStore(str(folder / "store"))
     result = CliRunner().invoke(
         marquee_command,
@@ -101,7 +101,7 @@ def train(folder: Path, *options: str) -> tuple[ReleaseStore, Manifest, str]:
 
 @pytest.mark.parametrize("counted", [True, False], ids=["counts", "ones"])
 async def test_implicit_feedback_is_served_by_rankers(counted: bool, tmp_path: Path) -> None:
-    """Every answer is complete and personal, has no stars, and holds nothing already played."""
+    """Every answer is complete and personal, has no stars, and contains nothing already played."""
     played = write_plays(tmp_path / "plays.csv", counted)
     store, manifest, output = await asyncio.to_thread(train, tmp_path)
     assert "MSE" not in output
@@ -122,7 +122,7 @@ async def test_implicit_feedback_is_served_by_rankers(counted: bool, tmp_path: P
             own = [int(item.item_id[1:]) % 2 == int(user[1:]) % 2 for item in page][:3]
             hits, total = hits + sum(own), total + len(own)
         assert hits > 0.8 * total
-        # Computed answers, and visitors whose counts exceed all that the release has seen.
+        # Computed answers, and visitors whose counts exceed all counts in the release.
         computed = await client.recommend("u1", page_size=5, diversity=0.2, include_reasons=True)
         visitor = await client.recommend(
             ratings={"i1": 5000, "i3": 1}, liked_item_ids=["i5"], page_size=3, include_metadata=True
@@ -132,7 +132,7 @@ async def test_implicit_feedback_is_served_by_rankers(counted: bool, tmp_path: P
             assert all(item.predicted_stars is None for item in page)
         assert all(int(item.item_id[1:]) % 2 for item in visitor)
         assert all(item.metadata and item.metadata.mean_stars is None for item in visitor)
-        # A strength of 0 says that there was no interaction: it has no effect on the others.
+        # A strength of 0 means that there was no interaction, so it has no effect.
         without = await client.recommend(ratings={"i1": 5}, page_size=ITEMS)
         with_none = await client.recommend(ratings={"i1": 5, "i2": 0}, page_size=ITEMS)
         assert [(item.item_id, item.score) for item in with_none] == [
@@ -161,8 +161,8 @@ async def test_implicit_feedback_is_served_by_rankers(counted: bool, tmp_path: P
     assert "test_mse" not in release.ensemble_metrics
 
 
-def test_rating_predictors_alone_cannot_learn_from_implicit_feedback(tmp_path: Path) -> None:
-    """One sentence, before anything is fitted or published."""
+def test_implicit_feedback_needs_a_ranker(tmp_path: Path) -> None:
+    """The error is one sentence, before anything is fitted or published."""
     write_plays(tmp_path / "plays.csv", counted=False)
     result = CliRunner().invoke(
         marquee_command,
@@ -176,8 +176,8 @@ def test_rating_predictors_alone_cannot_learn_from_implicit_feedback(tmp_path: P
     assert not ReleaseStore(str(tmp_path / "store")).ids()
 
 
-def test_the_evaluation_of_implicit_feedback_shows_ranking_metrics_only(tmp_path: Path) -> None:
-    """Metrics and the report have no rating errors; the models left out are named."""
+def test_the_evaluation_of_implicit_feedback_has_only_ranking_metrics(tmp_path: Path) -> None:
+    """Metrics and report have no rating errors, and the omitted models are named."""
     write_plays(tmp_path / "plays.csv", counted=True)
     result = CliRunner().invoke(
         marquee_command,

@@ -52,7 +52,7 @@ class RefusingTrial(Trial):
 async def test_a_starting_server_tries_the_arms_of_an_experiment(
     store: ReleaseStore,
 ) -> None:
-    """Their trial is not skipped, as that of the first promoted release would be."""
+    """The control serves without them, so a trial is possible despite a single promotion."""
     follower = ReleaseFollower(store, Loaded, 0.05, 2, trial=RefusingTrial())
     await follower.poll()
     assert [release.release_id for release in follower.releases] == [CONTROL]

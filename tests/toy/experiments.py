@@ -10,7 +10,7 @@ SECRET = "0123456789abcdef" * 2
 
 
 def toy_experiment(*arms: Arm, name: str = "toy", **changes: Any) -> Experiment:
-    """A running experiment with these arms; without arms, a control and a candidate of 50 %."""
+    """Return a running experiment with these arms, by default a control and a candidate of 50 %."""
     if not arms:
         arms = Arm("control", "r1", 50.0), Arm("candidate", "r2", 50.0)
     fields: dict[str, Any] = {
@@ -25,13 +25,13 @@ def toy_experiment(*arms: Arm, name: str = "toy", **changes: Any) -> Experiment:
 
 
 def users_of(experiment: Experiment, arm: str, count: int, known: int = 0) -> list[str]:
-    """Ids of users that the experiment assigns to an arm.
+    """Return ids of users that the experiment assigns to an arm.
 
     Args:
         experiment: The experiment.
         arm: The arm's name.
-        count: How many users.
-        known: The users of the toy release, u0 to u<known - 1>, to choose from; 0 for others.
+        count: The number of users.
+        known: Choose among the users u0 to u<known - 1> of the toy release; 0 for other users.
     """
     place = [each.name for each in experiment.arms].index(arm)
     ids = (f"u{n}" for n in range(known)) if known else (f"new{n}" for n in range(100 * count))

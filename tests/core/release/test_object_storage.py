@@ -15,7 +15,7 @@ from marquee import Client
 from marquee_core.service_names import GATEWAY
 from marquee_services.processes import ServiceProcess
 from toy.object_storage import ObjectStorage, is_available
-from toy.store_races import count_at_once, promote_at_once
+from toy.store_races import count_concurrently, promote_concurrently
 
 pytestmark = [
     pytest.mark.alone,
@@ -124,8 +124,8 @@ def store(storage: ObjectStorage, request: Any, monkeypatch: Any) -> ObjectStora
 def test_concurrent_changes_lose_nothing(store: ObjectStorage) -> None:
     """Conditional requests decide which of three writers was first, and the others retry."""
     store.run(_PUBLISH, *IDS)
-    promote_at_once(sys.executable, store.url, IDS, 5, store.environment)
-    count_at_once(sys.executable, store.url, 5, store.environment)
+    promote_concurrently(sys.executable, store.url, IDS, 5, store.environment)
+    count_concurrently(sys.executable, store.url, 5, store.environment)
     assert store.run(_CHECK, "15") == "16"
 
 

@@ -12,7 +12,7 @@ from marquee_core.errors import ArtifactError
 from marquee_core.release.storage import Storage, SwapConflictError
 from marquee_core.release.store import ReleaseStore
 from toy.bare_release import make_release
-from toy.store_races import check_history, count_at_once, promote_at_once
+from toy.store_races import check_history, count_concurrently, promote_concurrently
 
 IDS = [f"2026010{day}T000000Z-00000000" for day in range(1, 10)]
 
@@ -126,12 +126,12 @@ def test_concurrent_promotions_lose_nothing(tmp_path: Path) -> None:
     """Three processes that promote repeatedly leave a complete history and audit."""
     store = ReleaseStore(str(tmp_path / "store"))
     publish(store, tmp_path, IDS[:3])
-    promote_at_once(sys.executable, store.url, IDS[:3], 10, dict(os.environ))
+    promote_concurrently(sys.executable, store.url, IDS[:3], 10, dict(os.environ))
     check_history(store, 30)
 
 
 def test_concurrent_updates_of_a_file_lose_nothing(tmp_path: Path) -> None:
     """Three processes that increment the number in one file reach the sum."""
     url = str(tmp_path / "store")
-    count_at_once(sys.executable, url, 20, dict(os.environ))
+    count_concurrently(sys.executable, url, 20, dict(os.environ))
     assert Storage(url).read("count") == b"60"
