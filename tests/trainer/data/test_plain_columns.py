@@ -23,7 +23,7 @@ ROWS = "10,7,3.5,978300760\n9,7,4.0,978302109\n10,0,1,0\n"
 
 
 def read(path: Path, content: str) -> list[Any] | None:
-    """Return the types of the columns, whose values must equal their texts; None if read as text."""
+    """Return the types of the columns, after checking their values; None if read as text."""
     path.write_bytes(content.encode())
     table = DelimitedFile.open(DataFile(str(path)))
     frame = table.read_plain([0, 1, 2, 3], [0, 1, 3])
