@@ -72,7 +72,7 @@ def test_intervals_are_drawn_and_listed() -> None:
 
 
 def test_curves_are_listed_by_x() -> None:
-    """The table has a row for each x, a column for each curve, and empty cells for missing points."""
+    """The table has a row per x, a column per curve, and empty cells for missing points."""
     series = {"a": Series([(1.0, 0.5), (2.0, 0.4)], 1), "b": Series([(2.0, 0.3)])}
     chart = curves("c", "Curves", ("epoch", "MSE"), series, mark=(2.0, "the best"))
     assert chart.headers == ["epoch", "a", "b"]
