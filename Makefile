@@ -95,7 +95,7 @@ capacity: $(VENV)/ready ## Measure memory and CPU per call with a release of you
 .PHONY: faults
 faults: $(VENV)/ready $(POSTGRESQL)/ready ## Let parts fail, attack connections, damage releases, kill gateways (ARGS="--kills 10")
 	PYTHONPATH=tests $(BIN)/python -m faults.slow_and_frozen
-	PYTHONPATH=tests $(BIN)/python -m faults.swaps
+	PYTHONPATH=tests $(BIN)/python -m faults.release_swaps
 	PYTHONPATH=tests $(BIN)/python -m faults.release_faults
 	PYTHONPATH=tests $(BIN)/python -m faults.saved_model_faults
 	PYTHONPATH=tests $(BIN)/python -m faults.connection_attacks

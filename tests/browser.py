@@ -102,7 +102,7 @@ def find_chromium() -> str | None:
     return next(filter(None, map(shutil.which, _NAMES)), None)
 
 
-def look_at(chromium: str, page: Path, widths: Sequence[int], dark: bool = False) -> list[View]:
+def render_page(chromium: str, page: Path, widths: Sequence[int], dark: bool = False) -> list[View]:
     """Shows a page in windows of several widths.
 
     Args:

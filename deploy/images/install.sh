@@ -3,14 +3,36 @@
 set -eu
 extras=$1
 python -m venv --without-pip /opt/marquee
-# With digests, pip refuses to install from a file that has none, as the wheel.
+# pip takes digests only if everything has one, and the wheel has none. So pip gets the versions
+# alone, and what it has installed is compared with the digests.
+grep -o 'sha256:[0-9a-f]*' /build/constraints.txt >/build/digests.txt
 sed -i -e '/^ *--hash=/d' -e 's/ *\\$//' /build/constraints.txt
-# STORE_PACKAGES is a list of packages, so it is split into words.
-# shellcheck disable=SC2086
-pip --python /opt/marquee/bin/python install --no-cache-dir --root-user-action=ignore \
-    --constraint /build/constraints.txt "$(ls /wheels/*.whl)[$extras]" ${STORE_PACKAGES:-}
-pip --python /opt/marquee/bin/python uninstall --yes --root-user-action=ignore \
-    pip setuptools wheel libclang
+into_environment() {
+    action=$1
+    shift
+    pip --python /opt/marquee/bin/python "$action" --root-user-action=ignore "$@"
+}
+into_environment install --no-cache-dir --constraint /build/constraints.txt \
+    --report /build/report.json "$(ls /wheels/*.whl)[$extras]"
+python - <<'END'
+import json, sys
+
+with open("/build/digests.txt") as lines:
+    known = {line.strip().removeprefix("sha256:") for line in lines}
+with open("/build/report.json") as report:
+    files = [item["download_info"] for item in json.load(report)["install"]]
+others = [file for file in files if not file["url"].startswith("file:///wheels/")]
+wrong = [file["url"] for file in others if file["archive_info"]["hashes"]["sha256"] not in known]
+if wrong or not others:
+    sys.exit(f"not of the digests in constraints.txt: {wrong}")
+print(f"{len(others)} packages have the digests of constraints.txt")
+END
+# A list of packages, so it is split into words. The constraints file has no digests of these.
+if [ -n "${STORE_PACKAGES:-}" ]; then
+    # shellcheck disable=SC2086
+    into_environment install --no-cache-dir --constraint /build/constraints.txt ${STORE_PACKAGES}
+fi
+into_environment uninstall --yes pip setuptools wheel libclang
 # Headers to compile against and packages' own tests: a quarter of what TensorFlow installs.
 packages=$(echo /opt/marquee/lib/python3.*/site-packages)
 find "$packages" -name '*.dist-info' -prune -o \

@@ -104,7 +104,7 @@ def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any
 
 
 def positions_of(items: Int32, item_count: int) -> Int32:
-    """The position of each catalogue item in `items`, or -1 (int32, items)."""
+    """Returns the position of each catalogue item in `items`, or -1 (int32, items)."""
     positions = np.full(item_count, -1, dtype=np.int32)
     positions[items] = np.arange(len(items), dtype=np.int32)
     return positions

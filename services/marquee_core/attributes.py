@@ -42,7 +42,7 @@ class Attributes:
     text: NDArray[np.uint8]
 
     @classmethod
-    def none(cls, item_count: int) -> Attributes:
+    def empty(cls, item_count: int) -> Attributes:
         """No attributes for a number of items."""
         return cls.of({}, item_count)
 
@@ -70,9 +70,9 @@ class Attributes:
         texts: list[bytes] = []
         offsets = np.zeros(item_count + 1, dtype=np.int64)
         for item, row in enumerate(zip(*columns.values(), strict=True) if columns else ()):
-            for place, value in enumerate(row):
+            for name_index, value in enumerate(row):
                 if value:
-                    value_names.append(place)
+                    value_names.append(name_index)
                     texts.append(value.encode())
             offsets[item + 1] = len(texts)
         ends = np.zeros(len(texts) + 1, dtype=np.int64)
@@ -90,11 +90,11 @@ class Attributes:
         return packed
 
     def __len__(self) -> int:
-        """The number of items."""
+        """Returns the number of items."""
         return len(self.item_offsets) - 1
 
     def of_item(self, index: int) -> dict[str, str]:
-        """The attributes of an item by name; those that it lacks are left out."""
+        """Returns the attributes of an item by name; those that it lacks are left out."""
         values = range(int(self.item_offsets[index]), int(self.item_offsets[index + 1]))
         return {self.names[self.value_names[v]].decode(): self._value(v) for v in values}
 
@@ -124,8 +124,8 @@ class Attributes:
         loaded._check()
         return loaded
 
-    def _value(self, place: int) -> str:
-        start, end = self.value_offsets[place], self.value_offsets[place + 1]
+    def _value(self, index: int) -> str:
+        start, end = self.value_offsets[index], self.value_offsets[index + 1]
         return self.text[start:end].tobytes().decode()
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
@@ -138,7 +138,7 @@ class Attributes:
         }
 
     def _oversized(self) -> Bool:
-        """Whether the attributes of each item exceed `MAX_ITEM_BYTES` (bool, items)."""
+        """Returns whether the attributes of each item exceed `MAX_ITEM_BYTES` (bool, items)."""
         lengths = np.char.str_len(self.names) if len(self.names) else np.empty(0, dtype=np.int64)
         of_names = np.zeros(len(self.value_names) + 1, dtype=np.int64)
         np.cumsum(lengths[self.value_names], out=of_names[1:])
@@ -157,8 +157,10 @@ class Attributes:
                 raise ArtifactError(f"attributes: {name} does not ascend from 0 to {end}")
         if len(self.value_offsets) != len(self.value_names) + 1:
             raise ArtifactError("attributes: value_names and value_offsets differ in length")
-        places = self.value_names
-        if len(places) and not (places.min() >= 0 and places.max() < len(self.names)):
+        name_indexes = self.value_names
+        if len(name_indexes) and not (
+            name_indexes.min() >= 0 and name_indexes.max() < len(self.names)
+        ):
             raise ArtifactError("attributes: a value has an unknown name")
         if self.names.dtype.itemsize > MAX_NAME_BYTES or self._oversized().any():
             raise ArtifactError(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from marquee_core.arrays import ArrayError, Bool, Int32, Int64, load_array, save_array
 
 # Up to this number of ids a dictionary finds them, which takes some 100 bytes for each.
-_MAX_PLACES = 100_000
+_MAX_INDEXED_IDS = 100_000
 
 MAX_TITLE_BYTES = 16_384
 """The longest title of an item that is served, in bytes of UTF-8."""
@@ -51,45 +51,45 @@ class Vocabulary:
         return len(self._ids)
 
     def id(self, index: int) -> str:
-        """The id at an index."""
+        """Returns the id at an index."""
         return bytes(self._ids[index]).decode()
 
     def ids(self, indexes: Sequence[int] | NDArray[Any]) -> list[str]:
-        """The ids at some indexes."""
+        """Returns the ids at some indexes."""
         return [name.decode() for name in self.encoded_ids(indexes)]
 
     @cached_property
-    def places(self) -> Mapping[str, int]:
+    def index_by_id(self) -> Mapping[str, int]:
         """The index of each id; empty if there are too many to have it in memory."""
-        if len(self._ids) > _MAX_PLACES:
+        if len(self._ids) > _MAX_INDEXED_IDS:
             return {}
         # Ids that are no UTF-8 equal none that is looked up.
         names = (name.decode(errors="surrogateescape") for name in self._ids.tolist())
-        return {name: place for place, name in enumerate(names)}
+        return {name: index for index, name in enumerate(names)}
 
     def encoded_ids(self, indexes: Sequence[int] | NDArray[Any]) -> list[bytes]:
-        """The ids at some indexes, as UTF-8."""
+        """Returns the ids at some indexes, as UTF-8."""
         found: list[bytes] = self._ids[np.asarray(indexes, dtype=np.int64)].tolist()
         return found
 
     def take(self, indexes: Int32) -> Vocabulary:
-        """The vocabulary of the ids at some ascending indexes (int32, m)."""
+        """Returns the vocabulary of the ids at some ascending indexes (int32, m)."""
         return Vocabulary(self._ids[indexes])
 
     def index(self, name: str) -> int:
-        """The index of an id; -1 if it is unknown."""
-        if self.places:
-            return self.places.get(name, -1)
+        """Returns the index of an id; -1 if it is unknown."""
+        if self.index_by_id:
+            return self.index_by_id.get(name, -1)
         encoded = name.encode()
         if not 0 < len(encoded) <= self._ids.dtype.itemsize:
             return -1
-        place = int(self._ids.searchsorted(np.array(encoded, dtype=self._ids.dtype)))
-        return place if place < len(self._ids) and self._ids[place] == encoded else -1
+        index = int(self._ids.searchsorted(np.array(encoded, dtype=self._ids.dtype)))
+        return index if index < len(self._ids) and self._ids[index] == encoded else -1
 
     def indexes(self, names: Sequence[str]) -> Int32:
-        """The index of each id (int32, n); -1 if it is unknown."""
-        if self.places:
-            get = self.places.get
+        """Returns the index of each id (int32, n); -1 if it is unknown."""
+        if self.index_by_id:
+            get = self.index_by_id.get
             return np.array([get(name, -1) for name in names], dtype=np.int32)
         if not names or not len(self._ids):
             return np.full(len(names), -1, dtype=np.int32)
@@ -103,8 +103,8 @@ class Vocabulary:
         width = self._ids.dtype.itemsize
         return np.array(
             [
-                place if is_same and len(name) <= width else -1
-                for place, is_same, name in zip(found.tolist(), same, encoded, strict=True)
+                index if is_same and len(name) <= width else -1
+                for index, is_same, name in zip(found.tolist(), same, encoded, strict=True)
             ],
             dtype=np.int32,
         )
@@ -167,11 +167,11 @@ class Catalogue:
             genres: The genres of each item.
         """
         names = tuple(sorted({genre for row in genres for genre in row}))
-        place_of = {genre: place for place, genre in enumerate(names)}
-        places = np.array([place_of[genre] for row in genres for genre in row], dtype=np.int64)
+        bit_of = {genre: bit for bit, genre in enumerate(names)}
+        bits = np.array([bit_of[genre] for row in genres for genre in row], dtype=np.int64)
         rows = np.repeat(np.arange(len(genres)), [len(row) for row in genres])
         genre_bits = np.zeros((len(genres), (len(names) + 7) // 8), dtype=np.uint8)
-        np.bitwise_or.at(genre_bits, (rows, places // 8), (1 << places % 8).astype(np.uint8))
+        np.bitwise_or.at(genre_bits, (rows, bits // 8), (1 << bits % 8).astype(np.uint8))
         encoded = [title.encode() for title in titles]
         offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
         np.cumsum([len(title) for title in encoded], out=offsets[1:])
@@ -188,7 +188,7 @@ class Catalogue:
         return len(self.items)
 
     def take(self, items: Int32) -> Catalogue:
-        """The catalogue of some items, with all genres.
+        """Returns the catalogue of some items, with all genres.
 
         Args:
             items: The items, ascending (int32, m).
@@ -206,18 +206,18 @@ class Catalogue:
         )
 
     def title(self, index: int) -> str:
-        """The title of an item."""
+        """Returns the title of an item."""
         start, end = self.title_offsets[index], self.title_offsets[index + 1]
         return self.title_text[start:end].tobytes().decode()
 
     def titles(self) -> Iterator[str]:
-        """The titles of all items, in order; several times as fast as one by one."""
+        """Returns the titles of all items, in order; several times as fast as one by one."""
         text = self.title_text.tobytes()
         for start, end in pairwise(self.title_offsets.tolist()):
             yield text[start:end].decode()
 
     def item_genres(self, index: int) -> tuple[str, ...]:
-        """The names of an item's genres."""
+        """Returns the names of an item's genres."""
         bits = np.unpackbits(
             self.genre_bits[index], count=len(self.genres), bitorder="little"
         ).tolist()

@@ -32,12 +32,12 @@ def usable_cores() -> int:
     return cores if quota is None else max(1, min(cores, math.ceil(quota)))
 
 
-def environment_for(threads: int) -> dict[str, str]:
+def thread_limits(threads: int) -> dict[str, str]:
     """The environment of a process whose libraries start so many threads each, before imports."""
     return dict.fromkeys(_VARIABLES, str(threads))
 
 
-def limit_libraries(environment: MutableMapping[str, str] = os.environ) -> None:
+def limit_library_threads(environment: MutableMapping[str, str] = os.environ) -> None:
     """Keeps libraries from starting more threads than the quota allows.
 
     Has no effect on libraries that are imported already, and does not override variables that are
@@ -49,7 +49,7 @@ def limit_libraries(environment: MutableMapping[str, str] = os.environ) -> None:
 
 
 def cgroup_quota(cgroup_file: Path = _PROC_CGROUP, root: Path = _CGROUPS) -> float | None:
-    """The CPU time that the process's cgroups allow, in cores; None for no limit.
+    """Returns the CPU time that the process's cgroups allow, in cores; None for no limit.
 
     A cgroup's limit holds for all below it, so the smallest one on the way to the root counts.
 
@@ -66,7 +66,7 @@ def cgroup_quota(cgroup_file: Path = _PROC_CGROUP, root: Path = _CGROUPS) -> flo
 
 
 def _quotas(line: str, root: Path) -> Iterator[float]:
-    """The limits of a cgroup and of those above it; the line is `id:controllers:path`."""
+    """Returns the limits of a cgroup and of those above it; the line is `id:controllers:path`."""
     _, _, rest = line.partition(":")
     controllers, _, path = rest.partition(":")
     names = controllers.split(",")
@@ -85,7 +85,7 @@ def _quotas(line: str, root: Path) -> Iterator[float]:
 
 
 def _quota_of(folder: Path) -> float | None:
-    """The limit of one cgroup: `cpu.max` in version 2, two files in version 1."""
+    """Returns the limit of one cgroup: `cpu.max` in version 2, two files in version 1."""
     try:
         quota, period = (folder / "cpu.max").read_text().split()
     except (OSError, ValueError):

@@ -74,7 +74,7 @@ class Profiles:
         """The position in the batch of each rating's user (int64, nnz)."""
         return np.repeat(np.arange(len(self)), self.counts)
 
-    def once(self, owner: object, what: str, compute: Callable[[], _T]) -> _T:
+    def cached(self, owner: object, what: str, compute: Callable[[], _T]) -> _T:
         """What several scorers need of these profiles, computed for the first of them.
 
         Args:
@@ -187,11 +187,11 @@ class RatingsMatrix:
         return np.bincount(self.items, minlength=self.item_count)
 
     def seen(self, user: int) -> Int32:
-        """The items that a user has rated, ascending (int32)."""
+        """Returns the items that a user has rated, ascending (int32)."""
         return self.items[self.indptr[user] : self.indptr[user + 1]]
 
     def profiles(self, users: Int32 | Sequence[int]) -> Profiles:
-        """The profiles of known users."""
+        """Returns the profiles of known users."""
         users = np.asarray(users, dtype=np.int32)
         # Reads only the ratings of these users: a server needs a few users out of very many.
         indptr, picked = _gather(self.indptr, users)
@@ -205,7 +205,7 @@ class RatingsMatrix:
         )
 
     def all_profiles(self) -> Profiles:
-        """The profiles of all users; shares memory with the matrix."""
+        """Returns the profiles of all users; shares memory with the matrix."""
         return Profiles(
             np.arange(self.user_count, dtype=np.int32),
             self.indptr,
@@ -216,7 +216,7 @@ class RatingsMatrix:
         )
 
     def profile(self, user: int, items: Int32, ratings: Float32) -> Profiles:
-        """The profile of a user or visitor with the ratings of a request added.
+        """Returns the profile of a user or visitor with the ratings of a request added.
 
         A new rating replaces the user's earlier rating of the same item, and counts as later than
         all ratings in the matrix.
@@ -247,12 +247,14 @@ class RatingsMatrix:
         """A known user's rated items, ratings and later counts, without those of some items."""
         own = slice(self.indptr[user], self.indptr[user + 1])
         rated, ratings, later = self.items[own], self.ratings[own], self.later_counts[own]
-        places = np.searchsorted(rated, items)
-        places = places[rated.take(places, mode="clip") == items] if len(rated) else places[:0]
-        if not len(places):
+        positions = np.searchsorted(rated, items)
+        positions = (
+            positions[rated.take(positions, mode="clip") == items] if len(rated) else positions[:0]
+        )
+        if not len(positions):
             return rated, ratings, later
         kept = np.ones(len(rated), dtype=np.bool_)
-        kept[places] = False
+        kept[positions] = False
         later = later[kept]
         # Counts the later ratings again, without those that are left out.
         later = np.searchsorted(np.sort(later), later).astype(np.int32)

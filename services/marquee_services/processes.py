@@ -161,7 +161,7 @@ class ServiceProcess:
         raise self._error("did not start")
 
     def _error(self, what: str) -> ServiceProcessError:
-        """An error with the end of the service's log."""
+        """Returns an error with the end of the service's log."""
         log = self._log.read_text()[-_LOG_CHARACTERS:]
         return ServiceProcessError(f"the service {self.service} {what}; its log ends with:\n{log}")
 

@@ -24,7 +24,7 @@ from marquee_core.release.staging import stage
 from marquee_core.release.verdict import Check, Decision, Verdict
 from marquee_core.release.verdicts import latest_verdict, record_verdict
 from marquee_core.service_names import CF, INFERENCE
-from marquee_services.command_support import leave_keras_out
+from marquee_services.server.environment import skip_keras
 
 if TYPE_CHECKING:
     from marquee_core.release.store import Production, ReleaseStore
@@ -72,7 +72,7 @@ class Promotion:
 
 
 def newest_release(store: ReleaseStore) -> str:
-    """The id of the release that was published last.
+    """Returns the id of the release that was published last.
 
     Raises:
         ArtifactError: The store holds no release.
@@ -270,7 +270,7 @@ def verify(store: ReleaseStore, release_id: str) -> Verification:
         OSError: The store cannot be read.
     """
     if "tensorflow" not in sys.modules:
-        leave_keras_out()
+        skip_keras()
     try:
         from marquee_services.cf.models import CF_SCORERS
         from marquee_services.inference.models import INFERENCE_SCORERS

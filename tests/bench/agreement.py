@@ -89,7 +89,7 @@ class FullScoring:
         )
 
 
-def row_of_quality(
+def quality_row(
     full: FullScoring,
     address: str,
     visitors: Sequence[tuple[pb.RecommendRequest, Collection[str]]],
@@ -131,7 +131,7 @@ def _ndcg(item_ids: Sequence[str], liked: Collection[str]) -> float:
     return float(discounts[: len(hits)] @ hits / discounts[: len(liked)].sum())
 
 
-def rows_of_agreement(
+def agreement_rows(
     full: FullScoring, address: str, requests: Mapping[str, Sequence[bytes]]
 ) -> list[Row]:
     """Asks a server, and compares its answers with those of scoring everything.

@@ -39,7 +39,7 @@ _SEED = 0
 _RECALL, _SPEED = Target(">=", 0.95), Target(">=", 10.0)
 
 
-def trained_factors(items: int) -> tuple[Float32, Float32]:
+def synthetic_factors(items: int) -> tuple[Float32, Float32]:
     """Draws item and user vectors that are distributed like trained ones.
 
     The last factor holds the item biases. Unlike real vectors these have no clusters and no
@@ -135,7 +135,7 @@ def measure(count: int, rounds: int, cache: Path) -> tuple[list[Row], list[str]]
     Returns:
         The rows of the table and its notes.
     """
-    items, users = trained_factors(count)
+    items, users = synthetic_factors(count)
     folder = index_folder(cache, count)
     index, recall = index_of(items, users, folder)
     exact = ExactIndex(items)

@@ -57,7 +57,7 @@ def factor_engine(items: int) -> tuple[Engine, Float32]:
         The engine and the item factors (float32, items × factors).
     """
     from marquee_services.inference.models import limit_threads
-    from marquee_trainer.models.neural.product_modules import FoldInConfig, LinearModule
+    from marquee_trainer.models.neural.dot_product_modules import FoldInConfig, LinearModule
     from marquee_trainer.models.neural.scoring_module import FittedScorer
 
     limit_threads(1)

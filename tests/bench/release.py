@@ -115,14 +115,14 @@ def cached_release(
     if production is None:
         # A folder without a promoted release is left over from an interrupted run.
         shutil.rmtree(folder, ignore_errors=True)
-        _publish_elsewhere(store, config, on_step)
+        _publish_in_subprocess(store, config, on_step)
         production = store.production()
         if production is None:
             raise RuntimeError("the release was not promoted")
     return store, store.manifest(production.release_id)
 
 
-def _publish_elsewhere(
+def _publish_in_subprocess(
     store: ReleaseStore, config: ReleaseConfig, on_step: Callable[[str], None]
 ) -> None:
     """Publishes in a subprocess, so that its memory is free before anything is measured."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from marquee.cli.table import render
-from marquee_trainer.versions import library_versions
+from marquee_trainer.training.versions import library_versions
 
 MET, MISSED, NOT_MEASURED = "met", "missed", "not measured"
 _HEADERS = ("figure", "measured", "reference", "ratio", "target", "verdict")

@@ -47,7 +47,7 @@ _FIRST += [2.3, 7.6, 4.3, 0.2, 2.8, 6.7, 16, 1.2, 0.8, 5.5, 0.1, 0.8, 0.1]
 _TIMEOUT_S = 30.0
 
 
-def made_titles(count: int, rng: np.random.Generator) -> list[str]:
+def synthetic_titles(count: int, rng: np.random.Generator) -> list[str]:
     """Titles of one to six words, which are as unequally frequent as those of a language."""
     first = rng.choice(list(_LETTERS), _WORDS, p=np.array(_FIRST) / sum(_FIRST))
     rest = ["".join(rng.choice(list(_LETTERS), length)) for length in rng.integers(1, 9, _WORDS)]
@@ -64,7 +64,9 @@ def publish(folder: Path, count: int) -> ReleaseStore:
     rng = np.random.default_rng(0)
     users = Vocabulary.of(f"u{n}" for n in range(_USERS))
     items = Vocabulary.of(f"{n:08d}" for n in range(count))
-    catalogue = Catalogue.of(items, made_titles(count, rng), [2000] * count, [["Drama"]] * count)
+    catalogue = Catalogue.of(
+        items, synthetic_titles(count, rng), [2000] * count, [["Drama"]] * count
+    )
     each = min(100, count)
     rated = np.concatenate([rng.choice(count, each, replace=False) for _ in range(_USERS)])
     matrix = RatingsMatrix.of(

@@ -41,7 +41,7 @@ from marquee_core.service_names import GATEWAY
 from marquee_services.processes import ServiceProcess
 from toy.postgresql import PostgreSQL, programs
 
-MOST_GROWTH, MOST_DELAY_S = 1.5, 1.0
+MAX_GROWTH, MAX_DELAY_S = 1.5, 1.0
 _TIMEOUT_S, _POLL_S = 20.0, 0.005
 _PROBES = 8  # that wait for an effect at once
 
@@ -115,16 +115,16 @@ def measure_ingest(
                 )
     growth = float(np.median([b.p99_ms / a.p99_ms for a, b in zip(alone, beside, strict=True)]))
     microseconds = 1e6 * sum(cpu) / max(1, written)
-    good = growth < MOST_GROWTH
+    good = growth < MAX_GROWTH
     yield (
         f"  p99 of Recommend beside {arguments.events:,} events/s: {growth:.2f} times (median of "
-        f"{arguments.rounds} pairs), wanted < {MOST_GROWTH:g}; {microseconds:.0f} us of the "
+        f"{arguments.rounds} pairs), wanted < {MAX_GROWTH:g}; {microseconds:.0f} us of the "
         f"gateway's CPU time for an event: {'met' if good else 'MISSED'}",
         good,
     )
 
 
-async def effects(addresses: Sequence[str], users: Sequence[str]) -> list[float]:
+async def effect_delays(addresses: Sequence[str], users: Sequence[str]) -> list[float]:
     """Lets each user rate the first item of a list through one gateway, and watches the other.
 
     Returns:
@@ -180,16 +180,16 @@ def measure_effects(
                 address, RECORD_PATH, arguments.steady / 2, arguments.seconds, timeout_s=5
             )
             loads.append(RunningLoad(plan, events, services.folder / f"steady-{place}"))
-        delays = asyncio.run(effects(addresses, users))
+        delays = asyncio.run(effect_delays(addresses, users))
         results = [load.result() for load in loads]
     finally:
         second.stop()
     p50, p99 = np.quantile(delays, [0.5, 0.99])
-    good = p99 <= MOST_DELAY_S and not any(result.errors for result in results)
+    good = p99 <= MAX_DELAY_S and not any(result.errors for result in results)
     yield (
         f"  from acknowledgement to effect in the other gateway at {arguments.steady:g} events/s: "
         f"p50 {1e3 * p50:.0f} ms, p99 {1e3 * p99:.0f} ms of {len(delays)}, wanted <= "
-        f"{1e3 * MOST_DELAY_S:.0f} ms; not recorded {[r.errors for r in results]}: "
+        f"{1e3 * MAX_DELAY_S:.0f} ms; not recorded {[r.errors for r in results]}: "
         f"{'met' if good else 'MISSED'}",
         good,
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from bench_scale.growth import expected, table
+from bench_scale.growth import expected_cost, table
 from bench_scale.ratings import SIZES, SyntheticRatings
 from bench_scale.subjects import POLARS, READING, SEED, SUBJECTS
 from marquee.cli.table import render
@@ -120,7 +120,7 @@ def main(sizes: str, minutes: float, subjects: str, folder: Path) -> None:
     ]
     for place, (subject, size) in enumerate(open_ones, start=1):
         left = end - time.monotonic()
-        cost = expected(results.costs("cpu_s").get(subject, {}), SIZES[size].ratings)
+        cost = expected_cost(results.costs("cpu_s").get(subject, {}), SIZES[size].ratings)
         seconds = None if cost is None else _WALL_PER_CPU * cost + _PREPARATION_S
         about = "" if seconds is None else f", about {seconds / 60:.1f} min"
         step = f"[{place}/{len(open_ones)}] {subject} at {size} M{about}"

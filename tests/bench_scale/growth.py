@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-MOST = 1.15
+MAX_EXPONENT = 1.15
 """The highest exponent in ratings that meets the target."""
 
 # The exponent that is assumed where only one size has been measured.
@@ -31,11 +31,11 @@ def verdict(found: float, complete: bool) -> str:
     """What an exponent says: whether it meets the target, and whether all sizes were measured."""
     if math.isnan(found):
         return "not measured"
-    said = "met" if found <= MOST else "missed"
+    said = "met" if found <= MAX_EXPONENT else "missed"
     return said if complete else f"{said} so far"
 
 
-def expected(costs: Mapping[int, float], ratings: int) -> float | None:
+def expected_cost(costs: Mapping[int, float], ratings: int) -> float | None:
     """The cost to expect at a size, from those measured at others; None if there are none.
 
     Args:
@@ -73,5 +73,5 @@ def table(
         cells = [f"{known[size]:,.3g}" if size in known else "" for size in sizes]
         shown = "" if math.isnan(power) else f"{power:.2f}"
         complete = len(known) == len(sizes)
-        rows.append([subject, *cells, shown, f"<= {MOST:g}", verdict(power, complete)])
+        rows.append([subject, *cells, shown, f"<= {MAX_EXPONENT:g}", verdict(power, complete)])
     return headers, rows

@@ -24,7 +24,7 @@ from marquee_trainer.data.interactions import Interactions
 from marquee_trainer.data.scale import RatingScale
 from marquee_trainer.data.source import load_ratings
 from marquee_trainer.models.baselines import fitted_baselines
-from marquee_trainer.models.configurations import models_for
+from marquee_trainer.models.configurations import model_factories
 from marquee_trainer.models.model import Model, Training
 from marquee_trainer.models.registry import MODELS_BY_NAME
 from marquee_trainer.threads import blas_threads
@@ -92,7 +92,7 @@ def _data(ratings: SyntheticRatings, rows: np.ndarray | slice) -> ReleaseData:
 
 def _model(name: str, ratings: SyntheticRatings) -> Model:
     """A model with the configuration that training uses for so many ratings."""
-    (make,) = models_for(ratings.size.ratings, names=[name])
+    (make,) = model_factories(ratings.size.ratings, names=[name])
     return make()
 
 

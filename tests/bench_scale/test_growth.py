@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench_scale.__main__ import Results, main
-from bench_scale.growth import expected, exponent, table, verdict
+from bench_scale.growth import expected_cost, exponent, table, verdict
 from bench_scale.ratings import SIZES, SyntheticRatings
 
 
@@ -32,12 +32,12 @@ def test_verdicts_say_whether_the_target_is_met() -> None:
 def test_the_expected_cost_follows_the_growth_so_far() -> None:
     """Two sizes determine the exponent; from one, somewhat more than linear growth is assumed."""
     quadratic = {100: 1.0, 1_000: 100.0}
-    assert expected(quadratic, 10_000) == pytest.approx(10_000.0)
-    one = expected({100: 1.0}, 1_000)
+    assert expected_cost(quadratic, 10_000) == pytest.approx(10_000.0)
+    one = expected_cost({100: 1.0}, 1_000)
     assert one is not None
     assert 10.0 < one < 20.0
-    assert expected({}, 1_000) is None
-    assert expected({5_000: 1.0}, 1_000) is None
+    assert expected_cost({}, 1_000) is None
+    assert expected_cost({5_000: 1.0}, 1_000) is None
 
 
 def test_the_table_leaves_blanks_where_nothing_was_measured() -> None:

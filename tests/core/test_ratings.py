@@ -140,10 +140,10 @@ def test_shared_values_are_computed_once_per_owner() -> None:
         for place, owner in enumerate(owners):
             for what in ("a", "b"):
                 name = f"{place}{what}"
-                assert profiles.once(owner, what, compute(name)) == name
+                assert profiles.cached(owner, what, compute(name)) == name
     assert calls == ["0a", "0b", "1a", "1b"]
     taken = profiles.take(np.array([1]))
-    assert taken.once(owners[0], "a", compute("taken")) == "taken"
+    assert taken.cached(owners[0], "a", compute("taken")) == "taken"
 
 
 def saved(folder: Path) -> RatingsMatrix:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from deploy.seeding import (
     ManifestFault,
-    cut_dashboards,
-    double,
     item_of,
     put,
+    repeat_first,
     replace_volume,
     set_field,
     set_in_pod,
+    truncate_dashboards,
 )
 
 S, P, L, _C = "staging", "production", "local", "containers/0"
@@ -19,10 +19,10 @@ API_FAULTS = (
     ManifestFault(
         "a variable is set twice",
         S,
-        double("cf", f"{_C}/env"),
+        repeat_first("cf", f"{_C}/env"),
     ),
-    ManifestFault("two volumes have the same name", S, double("cf", "volumes")),
-    ManifestFault("two ports have the same name", S, double("cf", f"{_C}/ports")),
+    ManifestFault("two volumes have the same name", S, repeat_first("cf", "volumes")),
+    ManifestFault("two ports have the same name", S, repeat_first("cf", f"{_C}/ports")),
     ManifestFault(
         "two volumes are mounted at one path",
         S,
@@ -93,7 +93,7 @@ API_FAULTS = (
         P,
         set_in_pod("cf", f"{_C}/image", "registry.example.com/marquee/cf@sha256:123"),
     ),
-    ManifestFault("a dashboard cannot be parsed", S, cut_dashboards, ("monitoring",)),
+    ManifestFault("a dashboard cannot be parsed", S, truncate_dashboards, ("monitoring",)),
     ManifestFault(
         "an alert's expression does not end",
         S,

@@ -6,9 +6,9 @@ from deploy.seeding import (
     ManifestFault,
     pod_of,
     remove,
+    remove_variables,
     set_field,
     set_variable,
-    without_variables,
 )
 
 S, P = "staging", "production"
@@ -61,13 +61,13 @@ CONNECTION_FAULTS = (
     ManifestFault(
         "the gateway shows no certificate to backends",
         S,
-        without_variables("gateway", "MARQUEE_GATEWAY_BACKEND_CERT", "MARQUEE_GATEWAY_BACKEND_KEY"),
+        remove_variables("gateway", "MARQUEE_GATEWAY_BACKEND_CERT", "MARQUEE_GATEWAY_BACKEND_KEY"),
         _MTLS,
     ),
     ManifestFault(
         "a backend speaks plaintext to a gateway that does not",
         S,
-        without_variables(
+        remove_variables(
             "cf",
             "MARQUEE_CF_TLS_CERTIFICATE",
             "MARQUEE_CF_TLS_KEY",

@@ -136,7 +136,7 @@ def duplicate(kind: str, name: str) -> Edit:
     return edit
 
 
-def without_variables(name: str, *variables: str) -> Edit:
+def remove_variables(name: str, *variables: str) -> Edit:
     """Removes variables of a pod's first container."""
 
     def edit(objects: list[Object]) -> None:
@@ -146,7 +146,7 @@ def without_variables(name: str, *variables: str) -> Edit:
     return edit
 
 
-def double(name: str, path: str) -> Edit:
+def repeat_first(name: str, path: str) -> Edit:
     """Adds the first item of a list in a pod's specification a second time."""
 
     def edit(objects: list[Object]) -> None:
@@ -158,7 +158,7 @@ def double(name: str, path: str) -> Edit:
     return edit
 
 
-def cut_dashboards(objects: list[Object]) -> None:
+def truncate_dashboards(objects: list[Object]) -> None:
     """Cuts off the end of all dashboards."""
     for item in objects:
         if item["kind"] == "ConfigMap":

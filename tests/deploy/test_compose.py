@@ -11,7 +11,7 @@ import yaml
 from deploy_check.images import images
 from deploy_check.settings import parse
 from locations import PROJECT
-from observe.kit import rules
+from observe.monitoring import rules
 
 DEPLOY = PROJECT / "deploy"
 

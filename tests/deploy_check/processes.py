@@ -36,7 +36,7 @@ class ProcessError(RuntimeError):
 
 
 @dataclass
-class Place:
+class Workspace:
     """Where the processes of an overlay run.
 
     Attributes:
@@ -157,12 +157,12 @@ def container_of(workload: Workload, name: str | None = None) -> Object:
     return next(c for c in found if name is None or c["name"] == name)
 
 
-def environment_of(place: Place, service: str, container: Object) -> dict[str, str]:
+def environment_of(workspace: Workspace, service: str, container: Object) -> dict[str, str]:
     """The environment of a container's process on this machine."""
     own = {n: v for n, v in os.environ.items() if not n.startswith("MARQUEE_")}
-    temporary = place.volume("/tmp")  # noqa: S108 - a path in the container
+    temporary = workspace.volume("/tmp")  # noqa: S108 - a path in the container
     temporary.mkdir(parents=True, exist_ok=True)
-    given = {n: place.localise(service, n, v) for n, v in variables(container).items()}
+    given = {n: workspace.localise(service, n, v) for n, v in variables(container).items()}
     return {**own, "TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1", **given}
 
 
@@ -177,11 +177,11 @@ def arguments_of(container: Object) -> list[str]:
     return [sys.executable, "-m", "marquee.cli", *rest]
 
 
-def run_to_end(place: Place, container: Object, extra: Mapping[str, str]) -> Step:
+def run_to_end(workspace: Workspace, container: Object, extra: Mapping[str, str]) -> Step:
     """Runs a container of a Job, and waits for it to end.
 
     Args:
-        place: Where it runs.
+        workspace: Where it runs.
         container: The container.
         extra: Variables that make it quick, beside those of the manifest.
 
@@ -191,7 +191,7 @@ def run_to_end(place: Place, container: Object, extra: Mapping[str, str]) -> Ste
     started = time.monotonic()
     ended = subprocess.run(
         arguments_of(container),
-        env={**environment_of(place, "trainer", container), **extra},
+        env={**environment_of(workspace, "trainer", container), **extra},
         capture_output=True,
         text=True,
         timeout=WAIT_S * 4,
@@ -206,7 +206,7 @@ def run_to_end(place: Place, container: Object, extra: Mapping[str, str]) -> Ste
 @contextmanager
 def running_servers(
     objects: list[Object],
-    place: Place,
+    workspace: Workspace,
     on_step: Callable[[str, Step], None],
     extra: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Iterator[dict[str, Server]]:
@@ -214,7 +214,7 @@ def running_servers(
 
     Args:
         objects: The rendered objects.
-        place: Where they run; its store must hold a release in production.
+        workspace: Where they run; its store must hold a release in production.
         on_step: Called with the name of a service and each check that it passed.
         extra: Variables of services, by name, beside those of the manifests.
 
@@ -224,19 +224,19 @@ def running_servers(
     by_name = {w.name.removeprefix("marquee-"): w for w in workloads(objects)}
     containers = {name: container_of(by_name[name]) for name in _SERVERS}
     started: dict[str, Server] = {}
-    logs = place.folder / "logs"
+    logs = workspace.folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     try:
         for name, container in containers.items():
             environment = {
-                **environment_of(place, name, container),
+                **environment_of(workspace, name, container),
                 **(extra or {}).get(name, {}),
             }
             arguments = arguments_of(container)
             started[name] = Server(name, arguments, environment, logs / f"{name}.log")
         for name, container in containers.items():
             for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-                on_step(name, await_probe(place, started[name], container, probe))
+                on_step(name, await_probe(workspace, started[name], container, probe))
         yield started
         for name in reversed(_SERVERS):
             on_step(name, started[name].stop())
@@ -245,30 +245,30 @@ def running_servers(
             server.kill()
 
 
-def await_probe(place: Place, server: Server, container: Object, probe: str) -> Step:
+def await_probe(workspace: Workspace, server: Server, container: Object, probe: str) -> Step:
     """Waits until a server passes a probe of its container.
 
     Raises:
         ProcessError: It ended, or does not pass.
     """
     begun, action = time.monotonic(), container[probe]
-    while not _passes(place, server.name, container, action):
+    while not _passes(workspace, server.name, container, action):
         if server.process.poll() is not None or time.monotonic() - begun > WAIT_S:
             raise ProcessError(f"{server.name} does not pass its {probe}; its log: {server.log}")
         time.sleep(INTERVAL_S)
     return Step(f"passes its {probe}", time.monotonic() - begun)
 
 
-def _passes(place: Place, service: str, container: Object, action: Object) -> bool:
+def _passes(workspace: Workspace, service: str, container: Object, action: Object) -> bool:
     """Whether a probe passes: as the kubelet does, in plaintext."""
     if "tcpSocket" in action:
         number = port_number(container, action["tcpSocket"]["port"])
         if number is None:
             raise ProcessError(f"{service} has no port {action['tcpSocket']['port']}")
         with socket.socket() as connection:
-            return connection.connect_ex(place.address(service, number)) == 0
+            return connection.connect_ex(workspace.address(service, number)) == 0
     request = health_pb2.HealthCheckRequest(service=action["grpc"].get("service", ""))
-    host, port = place.address(service, action["grpc"]["port"])
+    host, port = workspace.address(service, action["grpc"]["port"])
     with grpc.insecure_channel(f"{host}:{port}") as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=5)
@@ -277,9 +277,9 @@ def _passes(place: Place, service: str, container: Object, action: Object) -> bo
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-def read_metrics(place: Place, service: str, port: int) -> str:
+def read_metrics(workspace: Workspace, service: str, port: int) -> str:
     """The metrics that a server exposes on a port of its manifest."""
-    host, local = place.address(service, port)
+    host, local = workspace.address(service, port)
     with urllib.request.urlopen(f"http://{host}:{local}/metrics", timeout=10) as answer:
         text: str = answer.read().decode()
     return text

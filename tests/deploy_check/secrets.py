@@ -50,15 +50,15 @@ class Secrets:
         files = self.mounted(_CALLER)
         return TLS(ca=files / "ca.crt", cert=files / "tls.crt", key=files / "tls.key")
 
-    def trust_another(self) -> None:
+    def trust_second(self) -> None:
         """Adds an authority that everybody trusts beside the one that issues."""
         self._trusted.append(self._new_authority("second"))
 
-    def issue_from_another(self) -> None:
+    def issue_from_second(self) -> None:
         """Lets the authority that was added last issue from now on."""
         self._issuer = self._trusted[-1]
 
-    def distrust_the_first(self) -> None:
+    def distrust_first(self) -> None:
         """Takes the first authority out of those that are trusted."""
         del self._trusted[0]
 

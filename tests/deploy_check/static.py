@@ -5,7 +5,7 @@ from __future__ import annotations
 from deploy_check.api_rules import check_api_rules
 from deploy_check.objects import Finding, Object
 from deploy_check.policies import check_policies
-from deploy_check.reach import check_reach
+from deploy_check.reachability import check_reachability
 from deploy_check.references import check_references
 from deploy_check.schemas import check_schemas
 from deploy_check.settings import check_settings
@@ -24,7 +24,7 @@ def check_objects(objects: list[Object], is_overlay: bool = True) -> list[Findin
         return findings
     return [
         *check_references(objects),
-        *check_reach(objects),
+        *check_reachability(objects),
         *check_policies(objects, is_overlay),
         *check_settings(objects),
     ]

@@ -9,7 +9,7 @@
     trainer.publish(run, "releases-store")
 
 May import `marquee_core`, `marquee_services` and the client; none of these imports the trainer.
-`library.py` has the functions above. `training/train.py` shows the order of work in training, and
+`library/` has the functions above. `training/train.py` shows the order of work in training, and
 `commands/train.py` the command around it.
 """
 
@@ -25,17 +25,8 @@ if TYPE_CHECKING:
     from marquee_trainer.data.options import ReadOptions
     from marquee_trainer.data.scale import RatingScale
     from marquee_trainer.data.split import Split
-    from marquee_trainer.library import (
-        TrainingRun,
-        evaluate,
-        from_frame,
-        items_frame,
-        load,
-        publish,
-        split,
-        to_frame,
-        train,
-    )
+    from marquee_trainer.library.ratings import from_frame, items_frame, load, split, to_frame
+    from marquee_trainer.library.run import TrainingRun, evaluate, publish, train
     from marquee_trainer.models.configurations import ConfigurationError
     from marquee_trainer.training.progress import Progress
 
@@ -70,15 +61,15 @@ _LAZY = {
     "ReadOptions": "marquee_trainer.data.options",
     "ReleaseStore": "marquee_core.release.store",
     "Split": "marquee_trainer.data.split",
-    "TrainingRun": "marquee_trainer.library",
-    "evaluate": "marquee_trainer.library",
-    "from_frame": "marquee_trainer.library",
-    "items_frame": "marquee_trainer.library",
-    "load": "marquee_trainer.library",
-    "publish": "marquee_trainer.library",
-    "split": "marquee_trainer.library",
-    "to_frame": "marquee_trainer.library",
-    "train": "marquee_trainer.library",
+    "TrainingRun": "marquee_trainer.library.run",
+    "evaluate": "marquee_trainer.library.run",
+    "from_frame": "marquee_trainer.library.ratings",
+    "items_frame": "marquee_trainer.library.ratings",
+    "load": "marquee_trainer.library.ratings",
+    "publish": "marquee_trainer.library.run",
+    "split": "marquee_trainer.library.ratings",
+    "to_frame": "marquee_trainer.library.ratings",
+    "train": "marquee_trainer.library.run",
 }
 
 

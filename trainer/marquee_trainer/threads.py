@@ -56,7 +56,7 @@ def blas_threads(count: int) -> Iterator[None]:
         yield
 
 
-def threads_of_system(size: int) -> int:
+def threads_for_system(size: int) -> int:
     """The number of BLAS threads that suits one linear system of so many rows.
 
     A number that the user has set in the environment is kept for large systems.

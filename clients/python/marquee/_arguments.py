@@ -29,7 +29,7 @@ def text(name: str, value: str) -> str:
         TypeError: The value is no string, for example an integer id.
     """
     if not isinstance(value, str):
-        raise TypeError(f"{name} is a string, not {_shown(value)}")
+        raise TypeError(f"{name} is a string, not {_described(value)}")
     return value
 
 
@@ -49,7 +49,7 @@ def strings(name: str, values: Iterable[str]) -> tuple[str, ...]:
     found = tuple(_iterable(name, values))
     for value in found:
         if not isinstance(value, str):
-            raise TypeError(f"{name} takes strings, not {_shown(value)}")
+            raise TypeError(f"{name} takes strings, not {_described(value)}")
     return found
 
 
@@ -62,20 +62,22 @@ def stars_by_item(name: str, ratings: Mapping[str, float] | None) -> dict[str, f
     found = dict({} if ratings is None else ratings)
     for item_id, stars in found.items():
         if not isinstance(item_id, str):
-            raise TypeError(f"{name}: an item id is a string, not {_shown(item_id)}")
+            raise TypeError(f"{name}: an item id is a string, not {_described(item_id)}")
         if isinstance(stars, bool) or not isinstance(stars, Real):
-            raise TypeError(f"{name}: the rating of item {item_id!r} is {_shown(stars)}, no number")
+            raise TypeError(
+                f"{name}: the rating of item {item_id!r} is {_described(stars)}, no number"
+            )
     return found
 
 
-def whole(name: str, value: int) -> int:
+def integer(name: str, value: int) -> int:
     """Returns a whole number.
 
     Raises:
         TypeError: The value is none; a floating-point number is none either.
     """
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name} is a whole number, not {_shown(value)}")
+        raise TypeError(f"{name} is a whole number, not {_described(value)}")
     return int(value)
 
 
@@ -86,7 +88,7 @@ def number(name: str, value: float) -> float:
         TypeError: The value is none.
     """
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} is a number, not {_shown(value)}")
+        raise TypeError(f"{name} is a number, not {_described(value)}")
     return float(value)
 
 
@@ -119,7 +121,7 @@ def metadata_pairs(metadata: Metadata | None) -> tuple[tuple[str, str | bytes], 
     pairs = []
     for key, value in given:
         if not isinstance(key, str):
-            raise TypeError(f"metadata: a key is a string, not {_shown(key)}")
+            raise TypeError(f"metadata: a key is a string, not {_described(key)}")
         if not _KEY.fullmatch(key) or key.startswith("grpc-"):
             raise ValueError(
                 f"metadata: the key {key!r} must be lower-case letters, digits, '_', '-' and '.', "
@@ -127,7 +129,9 @@ def metadata_pairs(metadata: Metadata | None) -> tuple[tuple[str, str | bytes], 
             )
         if not isinstance(value, bytes if key.endswith("-bin") else str):
             expected = "bytes" if key.endswith("-bin") else "a string"
-            raise TypeError(f"metadata: the value of {key!r} is {expected}, not {_kind(value)}")
+            raise TypeError(
+                f"metadata: the value of {key!r} is {expected}, not {_type_name(value)}"
+            )
         if isinstance(value, str) and not (value.isascii() and value.isprintable()):
             raise ValueError(f"metadata: the value of {key!r} must be printable ASCII characters")
         pairs.append((key, value))
@@ -138,13 +142,13 @@ def _iterable(name: str, values: Iterable[_T]) -> Iterable[_T]:
     try:
         return iter(values)
     except TypeError:
-        raise TypeError(f"{name} takes several strings, not {_shown(values)}") from None
+        raise TypeError(f"{name} takes several strings, not {_described(values)}") from None
 
 
-def _shown(value: object) -> str:
-    """A value of a wrong type and its type, for an error message."""
-    return f"{_kind(value)} ({value!r})" if isinstance(value, Real) else _kind(value)
+def _described(value: object) -> str:
+    """Returns a value of a wrong type and its type, for an error message."""
+    return f"{_type_name(value)} ({value!r})" if isinstance(value, Real) else _type_name(value)
 
 
-def _kind(value: object) -> str:
+def _type_name(value: object) -> str:
     return type(value).__name__

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DRAINING = "DRAINING"
 """The reason with which a gateway ends its batches when it shuts down."""
 
-_MAX_FRUITLESS = 4
+_MAX_FRUITLESS_CALLS = 4
 _BACKOFF_S = 0.05
 
 
@@ -43,7 +43,7 @@ class BatchProgress:
         self._unanswered = set(self._positions)
         self._due = time.monotonic() + timeout
         self._has_answers = False
-        self._fruitless = 0
+        self._fruitless_calls = 0
 
     @property
     def seconds_left(self) -> float:
@@ -58,7 +58,7 @@ class BatchProgress:
             position = self._positions[answer.subject_index]
             answer.subject_index = position
             self._unanswered.discard(position)
-            self._has_answers, self._fruitless = True, 0
+            self._has_answers, self._fruitless_calls = True, 0
             yield answer
 
     @property
@@ -80,16 +80,16 @@ class BatchProgress:
         was_lost = isinstance(error, Unavailable)
         if not was_lost or not (self._has_answers or error.reason == DRAINING):
             return None
-        self._fruitless += 1
-        pause: float = _BACKOFF_S * 2**self._fruitless
-        if self._fruitless > _MAX_FRUITLESS or pause >= self.seconds_left:
+        self._fruitless_calls += 1
+        pause: float = _BACKOFF_S * 2**self._fruitless_calls
+        if self._fruitless_calls > _MAX_FRUITLESS_CALLS or pause >= self.seconds_left:
             return None
-        left = sorted(self._unanswered)
-        places = {position: place for place, position in enumerate(self._positions)}
+        unanswered = sorted(self._unanswered)
+        indexes = {position: index for index, position in enumerate(self._positions)}
         self.request = type(self.request)(
-            subjects=[self.request.subjects[places[position]] for position in left],
+            subjects=[self.request.subjects[indexes[position]] for position in unanswered],
             page_size=self.request.page_size,
             options=self.request.options if self.request.HasField("options") else None,
         )
-        self._positions = left
+        self._positions = unanswered
         return pause

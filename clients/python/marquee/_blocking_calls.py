@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from marquee._answers import BatchAnswer, Recommendations
 from marquee._batches import BatchProgress
 from marquee._channel import Settings
-from marquee._deferred import Deferred
 from marquee._feedback_calls import Feedback
 from marquee._forks import FORK_GATE
 from marquee._hedging import Hedging
+from marquee._lazy import LazyModule
 from marquee._options import Metadata, Subject
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from marquee.v1 import recommender_service_pb2 as pb
     from marquee.v1 import recommender_service_pb2_grpc as stubs
 else:
-    grpc = Deferred("grpc")
-    _convert = Deferred("marquee._convert")
-    _rpc_errors = Deferred("marquee._rpc_errors")
-    feedback_stubs = Deferred("marquee.v1.feedback_service_pb2_grpc")
-    stubs = Deferred("marquee.v1.recommender_service_pb2_grpc")
+    grpc = LazyModule("grpc")
+    _convert = LazyModule("marquee._convert")
+    _rpc_errors = LazyModule("marquee._rpc_errors")
+    feedback_stubs = LazyModule("marquee.v1.feedback_service_pb2_grpc")
+    stubs = LazyModule("marquee.v1.recommender_service_pb2_grpc")
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from marquee._arguments import metadata_pairs, seconds
 from marquee._certificates import Certificates
-from marquee._deferred import Deferred
 from marquee._hedging import Hedging
+from marquee._lazy import LazyModule
 from marquee._options import TLS, Metadata, Token
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from marquee import _version
 else:
-    grpc = Deferred("grpc")
-    _version = Deferred("marquee._version")
+    grpc = LazyModule("grpc")
+    _version = LazyModule("marquee._version")
 
 SERVICE = "marquee.v1.RecommenderService"
 FEEDBACK_SERVICE = "marquee.v1.FeedbackService"

@@ -14,8 +14,8 @@ from marquee._answers import (
 )
 from marquee._blocking_calls import BlockingCalls
 from marquee._channel import BATCH_TIMEOUT, TIMEOUT, Settings
-from marquee._deferred import Deferred
 from marquee._hedging import HEDGE_AFTER_S
+from marquee._lazy import LazyModule
 from marquee._options import PAGE_SIZE, TLS, Metadata, Subject, Token
 from marquee._state import Status
 from marquee._types import Item
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from marquee import _convert, _requests
     from marquee.v1 import recommender_service_pb2 as pb
 else:
-    _convert = Deferred("marquee._convert")
-    _requests = Deferred("marquee._requests")
-    pb = Deferred("marquee.v1.recommender_service_pb2")
+    _convert = LazyModule("marquee._convert")
+    _requests = LazyModule("marquee._requests")
+    pb = LazyModule("marquee.v1.recommender_service_pb2")
 
 
 class Client(BlockingCalls):

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from marquee._deferred import Deferred
 from marquee._feedback import DeletedFeedback, FeedbackEvent, FeedbackPage, RecordedFeedback
+from marquee._lazy import LazyModule
 from marquee._options import PAGE_SIZE, Metadata
 
 if TYPE_CHECKING:
     from marquee import _feedback_messages as messages
     from marquee.v1 import feedback_service_pb2 as pb
 else:
-    messages = Deferred("marquee._feedback_messages")
-    pb = Deferred("marquee.v1.feedback_service_pb2")
+    messages = LazyModule("marquee._feedback_messages")
+    pb = LazyModule("marquee.v1.feedback_service_pb2")
 
 Call: TypeAlias = Callable[[str, Any, float | None, Metadata | None], Any]
 """Calls a method by name, with a request, a deadline in seconds and metadata."""

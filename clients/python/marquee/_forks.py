@@ -14,9 +14,9 @@ import time
 from types import TracebackType
 
 # A fork waits at most so many seconds; calls last at most as long as their deadlines.
-LONGEST_WAIT_S = 10.0
+MAX_WAIT_S = 10.0
 # Threads of gRPC's own finish a call a little after it has returned.
-_SETTLING_S = 0.03
+_SETTLE_S = 0.03
 
 
 class ForkGate:
@@ -56,8 +56,8 @@ class ForkGate:
             while self._is_forking:
                 self._changed.wait()
             self._is_forking = True
-            self._changed.wait_for(lambda: not self._inside, LONGEST_WAIT_S)
-            time.sleep(max(0.0, self._left_at + _SETTLING_S - time.monotonic()))
+            self._changed.wait_for(lambda: not self._inside, MAX_WAIT_S)
+            time.sleep(max(0.0, self._left_at + _SETTLE_S - time.monotonic()))
 
     def after_fork_in_parent(self) -> None:
         """Lets threads in again."""

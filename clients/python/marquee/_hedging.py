@@ -16,25 +16,25 @@ import queue
 import time
 from typing import TYPE_CHECKING, Any
 
-from marquee._deferred import Deferred
+from marquee._lazy import LazyModule
 
 if TYPE_CHECKING:
     import grpc
 else:
-    grpc = Deferred("grpc")
+    grpc = LazyModule("grpc")
 
 HEDGE_AFTER_S = 0.25
 """Default time in seconds after which a read is sent again."""
 
 # A hedge begins at the latest after this share of the deadline.
-_LATEST_SHARE = 0.25
-_ATTEMPTS = 2
+_MAX_DELAY_SHARE = 0.25
+_HEDGE_ATTEMPTS = 2
 # Each call adds so many attempts to the budget, which holds so many at most: one call in twenty may
 # be hedged, and all that wait when a gateway freezes.
 _BUDGET_PER_CALL = 0.1
-_LARGEST_BUDGET = 100.0
+_MAX_BUDGET = 100.0
 # These say nothing about the call, but something about the gateway: another may answer.
-_INDECISIVE = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "CANCELLED"})
+_INCONCLUSIVE = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "CANCELLED"})
 
 
 class HedgeBudget:
@@ -42,17 +42,17 @@ class HedgeBudget:
 
     def __init__(self) -> None:
         """Creates a full budget."""
-        self._attempts = _LARGEST_BUDGET
+        self._balance = _MAX_BUDGET
 
     def add_call(self) -> None:
         """Counts a call."""
-        self._attempts = min(_LARGEST_BUDGET, self._attempts + _BUDGET_PER_CALL)
+        self._balance = min(_MAX_BUDGET, self._balance + _BUDGET_PER_CALL)
 
-    def take(self) -> bool:
+    def try_spend(self) -> bool:
         """Returns whether a call may be hedged; if so, it is counted."""
-        if self._attempts < _ATTEMPTS:
+        if self._balance < _HEDGE_ATTEMPTS:
             return False
-        self._attempts -= _ATTEMPTS
+        self._balance -= _HEDGE_ATTEMPTS
         return True
 
 
@@ -83,17 +83,17 @@ class Hedging:
                 return first.result(timeout=self._delay(options["timeout"]))
             except grpc.FutureTimeoutError:
                 pass
-            if not self._budget.take():
+            if not self._budget.try_spend():
                 return first.result()
             ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
-            for _ in range(_ATTEMPTS):
+            for _ in range(_HEDGE_ATTEMPTS):
                 left = max(0.001, due - time.monotonic())
                 attempts.append(method.future(request, **{**options, "timeout": left}))
             for attempt in attempts:
                 attempt.add_done_callback(ended.put)
             for _ in attempts:
                 last = ended.get()
-                if last.code().name not in _INDECISIVE:
+                if last.code().name not in _INCONCLUSIVE:
                     return last.result()
             return first.result()
         finally:
@@ -118,14 +118,14 @@ class Hedging:
         decided: asyncio.Future[Any] = loop.create_future()
 
         async def attempt(call: Any) -> None:
-            if (await call.code()).name not in _INDECISIVE and not decided.done():
+            if (await call.code()).name not in _INCONCLUSIVE and not decided.done():
                 decided.set_result(call)
                 first.cancel()
 
         def hedge() -> None:
-            if first.done() or not self._budget.take():
+            if first.done() or not self._budget.try_spend():
                 return
-            for _ in range(_ATTEMPTS):
+            for _ in range(_HEDGE_ATTEMPTS):
                 left = max(0.001, due - loop.time())
                 attempts.append(method(request, **{**options, "timeout": left}))
                 tasks.add(asyncio.ensure_future(attempt(attempts[-1])))
@@ -135,7 +135,7 @@ class Hedging:
             try:
                 return await first
             except grpc.RpcError as error:
-                if not tasks or error.code().name not in _INDECISIVE:
+                if not tasks or error.code().name not in _INCONCLUSIVE:
                     raise
                 await asyncio.wait(tasks)
                 if not decided.done():
@@ -154,4 +154,4 @@ class Hedging:
 
     def _delay(self, timeout: float) -> float:
         self._budget.add_call()
-        return min(self._after_s, _LATEST_SHARE * timeout)
+        return min(self._after_s, _MAX_DELAY_SHARE * timeout)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Unpack
 
-from marquee._arguments import number, stars_by_item, strings, text, whole
+from marquee._arguments import integer, number, stars_by_item, strings, text
 from marquee._options import ItemFilter, Subject
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
@@ -61,7 +61,7 @@ def recommend(
     """Builds the request of `recommend`."""
     return pb.RecommendRequest(
         subject=subject_message(subject),
-        page_size=whole("page_size", page_size),
+        page_size=integer("page_size", page_size),
         page_token=text("page_token", page_token),
         options=options,
     )
@@ -73,7 +73,7 @@ def batch_recommend(
     """Builds the request of `batch_recommend`."""
     return pb.BatchRecommendRequest(
         subjects=map(subject_message, subjects),
-        page_size=whole("page_size", page_size),
+        page_size=integer("page_size", page_size),
         options=options,
     )
 
@@ -101,7 +101,7 @@ def similar_items(
     """Builds the request of `similar_items`."""
     return pb.SimilarItemsRequest(
         item_id=text("item_id", item_id),
-        page_size=whole("page_size", page_size),
+        page_size=integer("page_size", page_size),
         filter=filters,
         release_id=text("release_id", release_id),
         model=text("model", model),
@@ -113,7 +113,7 @@ def search_items(query: str, page_size: int, page_token: str) -> pb.SearchItemsR
     """Builds the request of `search_items`."""
     return pb.SearchItemsRequest(
         query=text("query", query),
-        page_size=whole("page_size", page_size),
+        page_size=integer("page_size", page_size),
         page_token=text("page_token", page_token),
     )
 
@@ -165,8 +165,8 @@ def item_filter(
         genres_any=strings("genres_any", genres_any),
         genres_all=strings("genres_all", genres_all),
         genres_none=strings("genres_none", genres_none),
-        year_min=None if year_min is None else whole("year_min", year_min),
-        year_max=None if year_max is None else whole("year_max", year_max),
+        year_min=None if year_min is None else integer("year_min", year_min),
+        year_max=None if year_max is None else integer("year_max", year_max),
         allowed_item_ids=allowed,
         excluded_item_ids=strings("excluded_item_ids", excluded_item_ids),
     )

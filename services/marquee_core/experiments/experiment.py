@@ -171,7 +171,7 @@ class Experiment:
         return tuple(limits)
 
     def arm(self, name: str) -> Arm:
-        """The arm of a name.
+        """Returns the arm of a name.
 
         Raises:
             ExperimentError: The experiment has no such arm.
@@ -183,7 +183,7 @@ class Experiment:
         raise ExperimentError(f"experiment {self.name} has no arm {name!r}; it has {names}")
 
     def assign(self, user_id: str) -> int:
-        """The place of a user's arm among `arms`.
+        """Returns the place of a user's arm among `arms`.
 
         It depends on the user's id and the experiment's name alone, so that it is the same in every
         server and after every restart, and independent of other experiments.
@@ -193,7 +193,7 @@ class Experiment:
         return sum(number >= limit for limit in self._limits)
 
     def to_json(self) -> dict[str, Any]:
-        """The experiment as JSON values."""
+        """Returns the experiment as JSON values."""
         return {
             "name": self.name,
             "arms": [
@@ -250,7 +250,7 @@ class Experiment:
 
 
 def new_secret() -> str:
-    """A new key for the recommendation ids of an experiment, in hexadecimal."""
+    """Returns a new key for the recommendation ids of an experiment, in hexadecimal."""
     return secrets.token_hex(_SECRET_BYTES)
 
 

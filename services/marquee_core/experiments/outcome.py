@@ -34,6 +34,7 @@ from marquee_core.experiments.sequential import (
     difference_interval,
     mean_interval,
 )
+from marquee_core.feedback.event_ratings import counts_as_rating, event_stars, is_explicit
 from marquee_core.feedback.events import (
     FeedbackEvent,
     FeedbackKind,
@@ -41,7 +42,6 @@ from marquee_core.feedback.events import (
     LogEntry,
     user_digest,
 )
-from marquee_core.feedback.meaning import counts, is_explicit, stars_of
 
 if TYPE_CHECKING:
     from marquee_core.feedback.log import EventLog
@@ -143,7 +143,7 @@ def read_outcome(experiment: Experiment, log: EventLog) -> Outcome:
     outcome = outcome_of(
         experiment,
         log.list_counts(experiment_id),
-        log.events_with_lists(id_prefix(experiment), experiment.log_position),
+        log.events_from_lists(id_prefix(experiment), experiment.log_position),
     )
     lost = sum(
         not counter.is_closed and counter.silent_s > SILENT_S
@@ -192,7 +192,7 @@ def _add(user: _User, event: FeedbackEvent, position: int) -> None:
     key = event.recommendation_id, event.item_id
     if event.kind is FeedbackKind.CLICK:
         user.clicked.add(key)
-    elif counts(event.kind, event.value):
+    elif counts_as_rating(event.kind, event.value):
         precedence = is_explicit(event.kind), event.time_us, position
         known = user.opinions.get(key)
         if known is None or precedence > known[0]:
@@ -201,11 +201,11 @@ def _add(user: _User, event: FeedbackEvent, position: int) -> None:
 
 def _is_like(experiment: Experiment, event: FeedbackEvent) -> bool:
     low, high = experiment.rating_min, experiment.rating_max
-    return stars_of(event.kind, event.value, low, high) >= low + LIKED_ON_SCALE * (high - low)
+    return event_stars(event.kind, event.value, low, high) >= low + LIKED_ON_SCALE * (high - low)
 
 
 def _samples(experiment: Experiment, users: Mapping[bytes, _User]) -> dict[str, list[float]]:
-    """The value of each user, by metric."""
+    """Returns the value of each user, by metric."""
     values: dict[str, list[float]] = {metric: [] for metric in METRICS}
     for user in users.values():
         likes = sum(_is_like(experiment, event) for _, event in user.opinions.values())
@@ -222,30 +222,30 @@ def _compare(
     users: list[dict[bytes, _User]],
     values: list[dict[str, list[float]]],
 ) -> list[ArmOutcome]:
-    place_of_control = [arm.name for arm in experiment.arms].index(CONTROL)
+    control_index = [arm.name for arm in experiment.arms].index(CONTROL)
     samples = [{metric: Sample.of(arm[metric]) for metric in METRICS} for arm in values]
-    control = samples[place_of_control]
+    control = samples[control_index]
     # Bonferroni: all comparisons with the control hold together.
     alpha = experiment.alpha / (len(experiment.arms) - 1)
     outcomes = []
-    for place, arm in enumerate(experiment.arms):
+    for index, arm in enumerate(experiment.arms):
         metrics = {
             metric: MetricOutcome(
                 sample.count,
                 mean_interval(sample, experiment.alpha),
                 None
-                if place == place_of_control
+                if index == control_index
                 else difference_interval(sample, control[metric], alpha),
             )
-            for metric, sample in samples[place].items()
+            for metric, sample in samples[index].items()
         }
-        opinions = [e for user in users[place].values() for _, e in user.opinions.values()]
+        opinions = [e for user in users[index].values() for _, e in user.opinions.values()]
         outcomes.append(
             ArmOutcome(
                 arm.name,
-                users=len(users[place]),
-                lists=sum(user.lists for user in users[place].values()),
-                clicks=sum(len(user.clicked) for user in users[place].values()),
+                users=len(users[index]),
+                lists=sum(user.lists for user in users[index].values()),
+                clicks=sum(len(user.clicked) for user in users[index].values()),
                 likes=sum(_is_like(experiment, event) for event in opinions),
                 ratings=sum(event.kind is FeedbackKind.RATING for event in opinions),
                 metrics=metrics,

@@ -38,7 +38,7 @@ class ListOrigin:
     code: str
 
     def belongs_to(self, experiment: Experiment, user_id: str) -> bool:
-        """Whether the experiment issued the id to the user."""
+        """Returns whether the experiment issued the id to the user."""
         return (
             self.experiment_id == experiment.experiment_id
             and self.arm < len(experiment.arms)
@@ -47,7 +47,7 @@ class ListOrigin:
 
 
 def new_recommendation_id(experiment: Experiment, arm: int, user_id: str) -> str:
-    """The id of a new list (53 characters).
+    """Returns the id of a new list (53 characters).
 
     Args:
         experiment: The experiment.

@@ -46,7 +46,7 @@ class Sample:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Sample:
-        """The sample of some values."""
+        """Returns the sample of some values."""
         count = len(values)
         mean = math.fsum(values) / count if count else math.nan
         squares = math.fsum((value - mean) ** 2 for value in values)
@@ -69,7 +69,7 @@ class Interval:
 
 
 def mean_interval(sample: Sample, alpha: float) -> Interval:
-    """The confidence sequence of a group's mean.
+    """Returns the confidence sequence of a group's mean.
 
     Args:
         sample: The group.
@@ -82,7 +82,7 @@ def mean_interval(sample: Sample, alpha: float) -> Interval:
 
 
 def difference_interval(group: Sample, control: Sample, alpha: float) -> Interval:
-    """The confidence sequence of a difference of means: the group's minus the control's.
+    """Returns the confidence sequence of a difference of means: the group's minus the control's.
 
     Args:
         group: A group.

@@ -46,7 +46,7 @@ class ExperimentStore:
         self._store = store
 
     def all(self) -> list[Experiment]:
-        """All experiments that are kept, the most recently started first.
+        """Returns all experiments that are kept, the most recently started first.
 
         Raises:
             ArtifactError: The file that holds them is damaged, or keys are trusted, and it is not
@@ -58,11 +58,11 @@ class ExperimentStore:
             return []
         file = self._read(content)
         if self._store.trusted is not None:
-            self._store.freshness.check(_FILE, file.number)
+            self._store.replay_guard.check(_FILE, file.number)
         return file.experiments
 
     def find(self, name: str = "") -> Experiment:
-        """The experiment of a name; for "" the one that runs, or else the one started last.
+        """Returns the experiment of a name; for "" the one that runs, or else the one started last.
 
         Raises:
             ExperimentError: There is none.
@@ -218,7 +218,7 @@ class ExperimentStore:
 
 
 def running(experiments: Sequence[Experiment]) -> Experiment | None:
-    """The experiment that runs; None if none does."""
+    """Returns the experiment that runs; None if none does."""
     return next((experiment for experiment in experiments if experiment.is_running), None)
 
 
@@ -250,7 +250,7 @@ class _File:
         return f"{_FILE}\n{text}".encode()
 
     def to_json(self) -> bytes:
-        """The JSON that `from_json` reads."""
+        """Returns the JSON that `from_json` reads."""
         content = {**self._content(), "signature": self.signature}
         return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
 

@@ -2,7 +2,7 @@
 
 Start with `log.py`: the gateway appends events to an `EventLog` and follows it by position, and the
 trainer can read it from the beginning. `statements.py` has its SQL, `events.py` defines an event,
-and `meaning.py` what it counts as for the models. `schema.py` has the tables, `engine.py` the
-connection to SQLite or PostgreSQL, and `migrations/` the Alembic migrations that create the tables.
-Needs the extra `feedback`.
+and `event_ratings.py` what it counts as for the models. `schema.py` has the tables, `database.py` and
+`engine.py` the connections to SQLite or PostgreSQL, and `migrations/` the Alembic migrations that
+create the tables. Needs the extra `feedback`.
 """

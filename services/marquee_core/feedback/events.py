@@ -50,12 +50,12 @@ class FeedbackEvent(NamedTuple):
     recommendation_id: str = ""
 
     def at(self, time_us: int) -> FeedbackEvent:
-        """The same event at another time."""
+        """Returns the same event at another time."""
         user_id, item_id, kind, value, _, event_id, recommendation_id = self
         return FeedbackEvent(user_id, item_id, kind, value, time_us, event_id, recommendation_id)
 
-    def says_the_same_as(self, other: FeedbackEvent) -> bool:
-        """Whether two events differ in their time at most.
+    def equals_ignoring_time(self, other: FeedbackEvent) -> bool:
+        """Returns whether two events differ in their time at most.
 
         The server replaces missing and later times, so the time of a repeated event may change.
         """

@@ -39,7 +39,7 @@ def write_counts(
 
 
 def read_counts(connection: Connection, experiment_id: str) -> list[ListCount]:
-    """The lists of each user of an experiment, over all counters."""
+    """Returns the lists of each user of an experiment, over all counters."""
     query = (
         select(LIST_COUNTS.c.arm, LIST_COUNTS.c.user_digest, func.sum(LIST_COUNTS.c.lists))
         .where(LIST_COUNTS.c.experiment_id == experiment_id)
@@ -52,7 +52,7 @@ def read_counts(connection: Connection, experiment_id: str) -> list[ListCount]:
 
 
 def read_counters(connection: Connection, experiment_id: str) -> list[CounterState]:
-    """The counters that counted lists of an experiment."""
+    """Returns the counters that counted lists of an experiment."""
     used = select(LIST_COUNTS.c.counter_id).where(LIST_COUNTS.c.experiment_id == experiment_id)
     now = now_us(connection)
     query = select(LIST_COUNTERS).where(LIST_COUNTERS.c.counter_id.in_(used))

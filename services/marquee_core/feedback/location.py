@@ -28,7 +28,7 @@ def check_log_setting(setting: str, store: str) -> None:
 
 
 def log_url(setting: str, store: str) -> str:
-    """The URL of the log that a setting names; "" for none.
+    """Returns the URL of the log that a setting names; "" for none.
 
     Args:
         setting: A setting that `check_log_setting` accepts.

@@ -37,7 +37,7 @@ def upgrade(engine: Engine) -> None:
 
 
 def _revision(connection: Connection) -> str:
-    """The revision of the tables; "" if there are none."""
+    """Returns the revision of the tables; "" if there are none."""
     if not inspect(connection).has_table("alembic_version"):
         return ""
     return connection.scalar(text("SELECT version_num FROM alembic_version")) or ""

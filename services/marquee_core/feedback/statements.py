@@ -103,7 +103,7 @@ def mark(connection: Connection) -> Mark:
 
 
 def now_us(connection: Connection) -> int:
-    """The time in microseconds since 1970, by the clock that all writers of the log share.
+    """Returns the time in microseconds since 1970, by the clock that all writers of the log share.
 
     It is the database server's, so the clocks of machines with gateways may differ. Processes that
     share a SQLite file share a machine.
@@ -114,23 +114,23 @@ def now_us(connection: Connection) -> int:
 
 
 def last_position(connection: Connection) -> int:
-    """The position of the last entry; 0 if the log is empty."""
+    """Returns the position of the last entry; 0 if the log is empty."""
     return connection.exec_driver_sql(_LAST_POSITION).scalar() or 0
 
 
 def read_entries(connection: Connection, after: int, limit: int) -> list[LogEntry]:
-    """The entries that follow a position; see `EventLog.read`."""
-    query = _ENTRIES.format(mark=mark_of_value(connection))
+    """Returns the entries that follow a position; see `EventLog.read`."""
+    query = _ENTRIES.format(mark=placeholder(connection))
     return [entry_of(row) for row in connection.exec_driver_sql(query, (after, limit))]
 
 
-def mark_of_value(connection: Connection) -> str:
+def placeholder(connection: Connection) -> str:
     """What stands for a value in a statement of the driver."""
     return "?" if connection.dialect.name == SQLITE else "%s"
 
 
 def entry_of(row: Sequence[Any]) -> LogEntry:
-    """The entry that a row of the log holds, with the columns in the order of the table."""
+    """Returns the entry that a row of the log holds, with the columns in the order of the table."""
     position, number, user_id, item_id, kind, value, time_us, received_us, event_id, *rest = row
     recommendation_id, deleted_position, digest = rest
     entry_type = _ENTRY_TYPES[number]

@@ -52,7 +52,7 @@ class ReleaseFiles:
     data: ReleaseData
 
     def model_folder(self, name: str) -> Path:
-        """The folder of a model's artifacts."""
+        """Returns the folder of a model's artifacts."""
         return model_folder(self.folder, name)
 
 
@@ -78,7 +78,7 @@ def load_users(store: ReleaseStore, manifest: Manifest, cache: Path) -> Vocabula
 
 
 def model_folder(folder: Path, name: str) -> Path:
-    """The folder of a model's artifacts, within the folder of a release."""
+    """Returns the folder of a model's artifacts, within the folder of a release."""
     return folder / "models" / name
 
 
@@ -194,7 +194,7 @@ def open_recent_counts(files: ReleaseFiles) -> Float32:
 
 
 def gateway_scores(files: ReleaseFiles) -> dict[str, Float32]:
-    """The scores of the models that the gateway scores itself, by the model's name.
+    """Returns the scores of the models that the gateway scores itself, by the model's name.
 
     They order items alike for all subjects. The baseline's lack the user's bias.
 
@@ -223,7 +223,7 @@ def open_attributes(files: ReleaseFiles) -> Attributes:
     """
     item_count = files.manifest.data.item_count
     if not any(path.startswith(f"{_ATTRIBUTES}/") for path in files.manifest.files):
-        return Attributes.none(item_count)
+        return Attributes.empty(item_count)
     return Attributes.load(files.folder / _ATTRIBUTES, item_count)
 
 

@@ -9,11 +9,11 @@ import threading
 from pathlib import Path
 
 from marquee_core.release.store import ReleaseStore
-from marquee_core.release.transfer import remove_left_overs
+from marquee_core.release.transfer import remove_leftovers
 
 _USES = ".in-use"
 # An unfinished copy that nobody has written to for this long was left by a killed process.
-_LEFT_OVER_S = 3600.0
+_LEFTOVER_AGE_S = 3600.0
 
 
 class ReleaseCopies:
@@ -33,17 +33,17 @@ class ReleaseCopies:
         self._locks: dict[str, int] = {}
         self._guard = threading.Lock()
 
-    def hold(self, release_id: str) -> None:
-        """Keeps others from removing the copies of a release, until `let_go`.
+    def lock(self, release_id: str) -> None:
+        """Keeps others from removing the copies of a release, until `unlock`.
 
         Raises:
             OSError: The cache cannot be written to.
         """
         with self._guard:
             if release_id not in self._locks:
-                self._locks[release_id] = self._lock(release_id, fcntl.LOCK_SH)
+                self._locks[release_id] = self._acquire(release_id, fcntl.LOCK_SH)
 
-    def let_go(self, release_id: str) -> None:
+    def unlock(self, release_id: str) -> None:
         """Allows that the copies of a release are removed."""
         with self._guard:
             handle = self._locks.pop(release_id, None)
@@ -51,7 +51,7 @@ class ReleaseCopies:
             os.close(handle)
 
     def damaged(self, release_id: str) -> list[str]:
-        """The files whose copies have changed since they were made."""
+        """Returns the files whose copies have changed since they were made."""
         return self._store.damaged_copies(release_id, self.folder)
 
     def evict(self) -> list[str]:
@@ -65,9 +65,9 @@ class ReleaseCopies:
             if path.name.startswith(".") or not path.is_dir():
                 continue
             try:
-                handle = self._lock(path.name, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                handle = self._acquire(path.name, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                remove_left_overs(path, _LEFT_OVER_S)
+                remove_leftovers(path, _LEFTOVER_AGE_S)
                 continue
             try:
                 shutil.rmtree(path, ignore_errors=True)
@@ -80,7 +80,7 @@ class ReleaseCopies:
     def _lock_file(self, release_id: str) -> Path:
         return self.folder / _USES / release_id
 
-    def _lock(self, release_id: str, kind: int) -> int:
+    def _acquire(self, release_id: str, kind: int) -> int:
         """Locks a release, and returns the handle that holds the lock.
 
         Raises:

@@ -26,7 +26,7 @@ _STARS_METRICS = ("test_", "train_")
 def with_ranking(
     ensemble: Ensemble, backend_of: Mapping[str, str], weights: Mapping[str, float]
 ) -> Ensemble:
-    """The ensemble with other ranking weights; stars are predicted as before.
+    """Returns the ensemble with other ranking weights; stars are predicted as before.
 
     While a backend is unavailable, the weights of the remaining models rank; if none remain, the
     release's own blend for the remaining backends does.

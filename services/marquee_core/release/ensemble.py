@@ -74,7 +74,7 @@ class BlendPair:
     ranking: Blend
 
     def models(self) -> tuple[str, ...]:
-        """The names of the models that have a weight in either blend."""
+        """Returns the names of the models that have a weight in either blend."""
         return tuple(dict.fromkeys((*self.ranking.weights, *self.rating.weights)))
 
 
@@ -90,11 +90,11 @@ class Ensemble:
     by_backends: Mapping[frozenset[str], BlendPair]
 
     def blends(self, backends: Sequence[str]) -> BlendPair:
-        """The blends for the available backends."""
+        """Returns the blends for the available backends."""
         return self.by_backends[frozenset(backends)]
 
     def alone(self, model: str, is_stars: bool) -> BlendPair:
-        """The blends that use a single model.
+        """Returns the blends that use a single model.
 
         Args:
             model: The model's name.
@@ -151,9 +151,9 @@ class Ensemble:
 
 
 def backend_subsets(backends: Sequence[str]) -> list[frozenset[str]]:
-    """All subsets of the backends, the empty one first."""
+    """Returns all subsets of the backends, the empty one first."""
     return [
-        frozenset(name for place, name in enumerate(backends) if bits >> place & 1)
+        frozenset(name for index, name in enumerate(backends) if bits >> index & 1)
         for bits in range(1 << len(backends))
     ]
 

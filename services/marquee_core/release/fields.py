@@ -38,11 +38,11 @@ class Fields:
                 raise self.error(name[:100], "unknown field")
 
     def error(self, name: str, reason: str) -> ArtifactError:
-        """The error that a field is wrong."""
+        """Returns the error that a field is wrong."""
         return ArtifactError(f"damaged {self._where}: {name}: {reason}")
 
     def value(self, name: str) -> Any:
-        """A field of any type.
+        """Returns a field of any type.
 
         Raises:
             ArtifactError: It is missing.
@@ -52,7 +52,7 @@ class Fields:
         return self.raw[name]
 
     def text(self, name: str, longest: int = MAX_TEXT) -> str:
-        """A text.
+        """Returns a text.
 
         Raises:
             ArtifactError: It is missing, no text, or too long.
@@ -65,7 +65,7 @@ class Fields:
         return value
 
     def time(self, name: str) -> str:
-        """A time in RFC 3339.
+        """Returns a time in RFC 3339.
 
         Raises:
             ArtifactError: It is missing or no such time.
@@ -89,7 +89,7 @@ class Fields:
         return value
 
     def integer(self, name: str, low: int, high: int) -> int:
-        """An integer within limits.
+        """Returns an integer within limits.
 
         Raises:
             ArtifactError: It is missing, no integer, or outside the limits.
@@ -100,7 +100,7 @@ class Fields:
         return value
 
     def number(self, name: str) -> float:
-        """A finite number.
+        """Returns a finite number.
 
         Raises:
             ArtifactError: It is missing or no finite number.
@@ -111,7 +111,7 @@ class Fields:
         return value
 
     def sequence(self, name: str, longest: int) -> list[Any]:
-        """A list.
+        """Returns a list.
 
         Raises:
             ArtifactError: It is missing, no list, or too long.
@@ -122,7 +122,7 @@ class Fields:
         return value
 
     def mapping(self, name: str) -> dict[str, Any]:
-        """An object with any fields.
+        """Returns an object with any fields.
 
         Raises:
             ArtifactError: It is missing or no object.
@@ -133,7 +133,7 @@ class Fields:
         return value
 
     def numbers(self, name: str) -> dict[str, float]:
-        """An object whose fields are finite numbers.
+        """Returns an object whose fields are finite numbers.
 
         Raises:
             ArtifactError: It is missing, no object, or a field is no finite number.
@@ -142,7 +142,7 @@ class Fields:
         return {key: inner.number(key) for key in inner.raw}
 
     def texts(self, name: str) -> dict[str, str]:
-        """An object whose fields are texts.
+        """Returns an object whose fields are texts.
 
         Raises:
             ArtifactError: It is missing, no object, or a field is no text.
@@ -159,6 +159,6 @@ def _finite(value: float) -> bool:
 
 
 def _shown(value: object) -> str:
-    """A value as it appears in an error, shortened."""
+    """Returns a value as it appears in an error, shortened."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:60]}…"

@@ -175,7 +175,7 @@ class Lease:
 
 
 def _parse(content: bytes | None) -> _Owner | None:
-    """The owner; None if there is none, or the file is damaged and so protects nothing."""
+    """Returns the owner; None if there is none, or the file is damaged and so protects nothing."""
     if content is None:
         return None
     try:

@@ -160,7 +160,7 @@ class Manifest:
     gate: Verdict | None = None
 
     def to_json(self) -> str:
-        """The manifest as JSON; a verdict that there is not has no field."""
+        """Returns the manifest as JSON; a verdict that there is not has no field."""
         values = asdict(self)
         if self.gate is None:
             del values["gate"]
@@ -179,7 +179,7 @@ def check_release_id(release_id: object) -> str:
 
 
 def hash_file(path: Path) -> FileEntry:
-    """The SHA-256 and size of a file."""
+    """Returns the SHA-256 and size of a file."""
     digest, size = hashlib.sha256(), 0
     with path.open("rb") as stream:
         while chunk := stream.read(_HASH_CHUNK):
@@ -198,7 +198,7 @@ def hash_folder(folder: Path) -> dict[str, FileEntry]:
 
 
 def digest_of(files: Mapping[str, FileEntry], prefix: str = "") -> str:
-    """A SHA-256, in hexadecimal, over the paths and digests of the files under a prefix."""
+    """Returns a SHA-256, in hexadecimal, over the paths and digests of the files under a prefix."""
     digest = hashlib.sha256()
     for path in sorted(files):
         if path.startswith(prefix):

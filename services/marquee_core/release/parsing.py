@@ -119,8 +119,8 @@ def _data(fields: Fields) -> DataEntry:
 
 def _models(fields: Fields) -> tuple[ModelEntry, ...]:
     entries = []
-    for place, raw in enumerate(fields.sequence("models", _MAX_MODELS)):
-        model = Fields(raw, f"{_WHAT}, models[{place}]")
+    for index, raw in enumerate(fields.sequence("models", _MAX_MODELS)):
+        model = Fields(raw, f"{_WHAT}, models[{index}]")
         model.check_names(_names_of(ModelEntry))
         name, output = model.text("name"), model.text("output")
         if not _MODEL_NAME.fullmatch(name):
@@ -175,7 +175,7 @@ def _check_path(path: str) -> None:
 
 
 def _optional(fields: Fields, name: str, default: Any, read: Any) -> Any:
-    """A field, or its default if it is missing."""
+    """Returns a field, or its default if it is missing."""
     return read(name) if name in fields.raw else default
 
 

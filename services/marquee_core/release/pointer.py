@@ -24,8 +24,8 @@ from datetime import UTC, datetime
 
 from marquee_core.errors import ArtifactError, reason_of
 from marquee_core.json_text import parse_json
-from marquee_core.release.freshness import Freshness
 from marquee_core.release.manifest import check_release_id
+from marquee_core.release.replay_guard import ReplayGuard
 from marquee_core.release.signing import Signer, TrustedKeys
 from marquee_core.release.storage import Storage
 
@@ -89,7 +89,7 @@ class Production:
         return f"{PRODUCTION}\n{text}".encode()
 
     def to_json(self) -> bytes:
-        """The JSON that `from_json` reads."""
+        """Returns the JSON that `from_json` reads."""
         return (json.dumps(asdict(self), indent=2) + "\n").encode()
 
     @classmethod
@@ -117,7 +117,7 @@ class Production:
 
 
 def default_author() -> str:
-    """The user and host of this process, as `user@host`."""
+    """Returns the user and host of this process, as `user@host`."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # no such user, as in some containers
@@ -135,7 +135,7 @@ class ProductionPointer:
     def __init__(
         self,
         storage: Storage,
-        freshness: Freshness,
+        replay_guard: ReplayGuard,
         trusted: TrustedKeys | None = None,
         signer: Signer | None = None,
     ) -> None:
@@ -143,16 +143,16 @@ class ProductionPointer:
 
         Args:
             storage: The storage.
-            freshness: Remembers the latest change that was read.
+            replay_guard: Remembers the latest change that was read.
             trusted: The keys of which one must have signed the pointer; None to accept any.
             signer: Signs changes; None to leave them unsigned.
         """
         self._storage = storage
         self.trusted, self.signer = trusted, signer
-        self._freshness = freshness
+        self._replay_guard = replay_guard
 
     def read(self) -> Production | None:
-        """The release in production; None if no release has been promoted yet.
+        """Returns the release in production; None if no release has been promoted yet.
 
         Raises:
             ArtifactError: The file that names it is damaged, or keys are trusted, and it is not
@@ -165,9 +165,9 @@ class ProductionPointer:
             return None
         self._check(state)
         if self.trusted is not None:
-            if not self._freshness.newest(PRODUCTION):
+            if not self._replay_guard.newest(PRODUCTION):
                 self._check_against_audit(state)
-            self._freshness.check(PRODUCTION, state.change.number)
+            self._replay_guard.check(PRODUCTION, state.change.number)
         return state
 
     def change(
@@ -222,7 +222,7 @@ class ProductionPointer:
         return after
 
     def audit(self, limit: int = 0) -> list[Production]:
-        """The recorded changes, each as the state that it made; the most recent first.
+        """Returns the recorded changes, each as the state that it made; the most recent first.
 
         Args:
             limit: Most changes to return; 0 for all.
@@ -246,7 +246,7 @@ class ProductionPointer:
         return states[:limit] if limit else states
 
     def _state(self, content: bytes | None) -> Production | None:
-        """The present state, which is recorded in the audit if it is not yet."""
+        """Returns the present state, which is recorded in the audit if it is not yet."""
         if content is None:
             return None
         try:
@@ -311,7 +311,7 @@ class ProductionPointer:
                 return
 
     def _names(self) -> list[str]:
-        """The names of the audit's records; other files in its folder are left out."""
+        """Returns the names of the audit's records; other files in its folder are left out."""
         names = self._storage.names(AUDIT)
         return [name for name in names if name.endswith(".json") and name[:-5].isdecimal()]
 

@@ -20,7 +20,7 @@ from marquee_core.errors import ArtifactError
 from marquee_core.json_text import parse_json
 from marquee_core.release.pointer import PRODUCTION
 from marquee_core.release.store import ReleaseStore
-from marquee_core.release.transfer import remove_left_overs
+from marquee_core.release.transfer import remove_leftovers
 from marquee_core.release.verdicts import delete_verdicts, judged_releases
 
 RECENTLY = timedelta(days=1)
@@ -33,7 +33,7 @@ _TEMPORARY = tuple(
     for what in ("release", "gate", "input", "data", "verify", "users")
     for folder in ("", "marquee-*/")
 )
-_LEFT_OVER_S = 24 * 3600.0
+_LEFTOVER_AGE_S = 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class Pruned:
 
     Attributes:
         releases: The ids of the deleted releases, the oldest first.
-        left_overs: How many unfinished files and folders were removed.
+        leftovers: How many unfinished files and folders were removed.
         kept: Why older releases were kept, by id.
         newest: How many releases were kept because they are the newest.
     """
 
     releases: tuple[str, ...]
-    left_overs: int
+    leftovers: int
     kept: dict[str, str]
     newest: int
 
@@ -92,11 +92,11 @@ def prune(
         if not dry_run:
             store.delete(release_id)
         deleted.append(release_id)
-    left_overs = 0
+    leftovers = 0
     if not dry_run:
         _remove_verdicts(store)
-        left_overs = _remove_left_overs(store)
-    return Pruned(tuple(deleted), left_overs, kept, len(ids[:keep]))
+        leftovers = _remove_leftovers(store)
+    return Pruned(tuple(deleted), leftovers, kept, len(ids[:keep]))
 
 
 def _age_key(store: ReleaseStore, release_id: str) -> tuple[str, str]:
@@ -109,7 +109,7 @@ def _age_key(store: ReleaseStore, release_id: str) -> tuple[str, str]:
 
 
 def _in_production(store: ReleaseStore, recently: timedelta) -> dict[str, str]:
-    """The release in production, its predecessor, and those that were there recently."""
+    """Returns the release in production, its predecessor, and those that were there recently."""
     production = store.production()
     if production is None:
         return {}
@@ -127,7 +127,7 @@ def _in_production(store: ReleaseStore, recently: timedelta) -> dict[str, str]:
 
 
 def _named_elsewhere(store: ReleaseStore) -> dict[str, str]:
-    """The releases that files beside the pointer name, such as running experiments."""
+    """Returns the releases that files beside the pointer name, such as running experiments."""
     known, reasons = set(store.ids()), {}
     for name in store.storage.names(""):
         if name.startswith(".") or name in (PRODUCTION, "releases", "audit"):
@@ -143,7 +143,7 @@ def _named_elsewhere(store: ReleaseStore) -> dict[str, str]:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """The texts in a JSON document, without those of objects that have ended."""
+    """Returns the texts in a JSON document, without those of objects that have ended."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict) and not value.get("ended_at"):
@@ -164,11 +164,11 @@ def _remove_verdicts(store: ReleaseStore) -> None:
             delete_verdicts(store.storage, release_id)
 
 
-def _remove_left_overs(store: ReleaseStore) -> int:
-    removed = store.remove_unfinished(_LEFT_OVER_S)
+def _remove_leftovers(store: ReleaseStore) -> int:
+    removed = store.remove_unfinished(_LEFTOVER_AGE_S)
     temporary = Path(tempfile.gettempdir())
     for pattern in _TEMPORARY:
         for path in temporary.glob(pattern):
-            if path.is_dir() and time.time() - path.stat().st_mtime > _LEFT_OVER_S:
-                removed += remove_left_overs(path.parent, _LEFT_OVER_S, path.name)
+            if path.is_dir() and time.time() - path.stat().st_mtime > _LEFTOVER_AGE_S:
+                removed += remove_leftovers(path.parent, _LEFTOVER_AGE_S, path.name)
     return removed

@@ -120,13 +120,13 @@ class Signer:
         return key_id(self._key.public_key())
 
     def sign(self, content: bytes) -> bytes:
-        """The line of a signature: the key's id and the signature, with a line break."""
+        """Returns the line of a signature: the key's id and the signature, with a line break."""
         signature = base64.b64encode(self._key.sign(content)).decode()
         return f"{self.id} {signature}\n".encode()
 
 
 def key_id(key: Ed25519PublicKey) -> str:
-    """The first 16 hexadecimal digits of the SHA-256 of a public key."""
+    """Returns the first 16 hexadecimal digits of the SHA-256 of a public key."""
     raw = key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
     return hashlib.sha256(raw).hexdigest()[:16]
 
@@ -161,7 +161,7 @@ def generate_key(path: Path) -> tuple[Path, str]:
 
 
 def join_signatures(signatures: Sequence[bytes]) -> bytes:
-    """The content of `manifest.sig` for several signatures; a key signs once."""
+    """Returns the content of `manifest.sig` for several signatures; a key signs once."""
     lines = {line.partition(b" ")[0]: line for part in signatures for line in part.splitlines()}
     return b"".join(line + b"\n" for line in lines.values())
 

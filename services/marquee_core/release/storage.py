@@ -98,7 +98,7 @@ class Storage:
         self._has_etags = "s3" in _protocols(self.fs)
 
     def path(self, *parts: str) -> str:
-        """The full path of a file, as the file system names it."""
+        """Returns the full path of a file, as the file system names it."""
         return "/".join((self.root, *parts))
 
     def call(self, request: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
@@ -120,7 +120,7 @@ class Storage:
             raise StoreError(f"release store {self.url}: {redact(reason)}") from error
 
     def read(self, path: str) -> bytes:
-        """The content of a file.
+        """Returns the content of a file.
 
         Raises:
             FileNotFoundError: There is no such file.
@@ -131,7 +131,7 @@ class Storage:
         return content
 
     def read_versioned(self, path: str) -> Versioned:
-        """The content of a file, with its version for `swap`.
+        """Returns the content of a file, with its version for `swap`.
 
         Raises:
             OSError: The store cannot be read.
@@ -249,7 +249,7 @@ class Storage:
         return sorted(str(name).rstrip("/").rsplit("/", 1)[-1] for name in found)
 
     def exists(self, path: str) -> bool:
-        """Whether there is such a file or folder.
+        """Returns whether there is such a file or folder.
 
         Raises:
             OSError: The store cannot be read.
@@ -346,7 +346,7 @@ def _protocols(fs: Any) -> tuple[str, ...]:
 
 
 def _is_conflict(error: OSError) -> bool:
-    """Whether S3 refused a conditional request: 412, or 409 if two arrived at once."""
+    """Returns whether S3 refused a conditional request: 412, or 409 if two arrived at once."""
     if isinstance(error, FileExistsError):
         return True
     response = getattr(error.__cause__, "response", None) or {}

@@ -3,38 +3,35 @@
     <root>/releases/<release id>/manifest.json, ensemble.json, data/…, models/…
     <root>/production, <root>/audit/…           see `pointer.py`
 
-A release becomes visible when its manifest exists. In a local folder it appears by an atomic
-rename. Object storage has no atomic rename, so there the manifest is written last, and only if no
-manifest of that id exists.
+A release becomes visible when its manifest exists; `publish.py` writes it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from marquee_core.errors import ArtifactError
-from marquee_core.release.freshness import Freshness
 from marquee_core.release.manifest import (
     MANIFEST_NAME,
     FileEntry,
     Manifest,
     check_release_id,
-    hash_file,
 )
 from marquee_core.release.parsing import parse_manifest
 from marquee_core.release.pointer import PROMOTE, ROLLBACK, Production, ProductionPointer
+from marquee_core.release.publish import write_release
+from marquee_core.release.replay_guard import ReplayGuard
 from marquee_core.release.signing import (
     SIGNATURE_NAME,
     Signer,
     TrustedKeys,
     join_signatures,
 )
-from marquee_core.release.storage import PARTIAL, Storage, StoreURLError, sync
-from marquee_core.release.transfer import Transfer, matches, remove_left_overs
+from marquee_core.release.storage import PARTIAL, Storage, StoreURLError
+from marquee_core.release.transfer import Transfer, matches, remove_leftovers
 
 __all__ = ["Production", "ReleaseStore", "StoreURLError"]
 
@@ -52,7 +49,7 @@ class ReleaseStore:
         pointer: Which release is in production, and the audit of its changes.
         trusted: The keys of which one must have signed a release; None to accept any release.
         signer: Signs the releases that are published; None to leave them unsigned.
-        freshness: Remembers how new the signed files are that were read.
+        replay_guard: Remembers how new the signed files are that were read.
     """
 
     def __init__(
@@ -61,7 +58,7 @@ class ReleaseStore:
         *,
         trusted: TrustedKeys | None = None,
         signer: Signer | None = None,
-        memory: Path | None = None,
+        state_folder: Path | None = None,
     ) -> None:
         """Takes the path of a folder, or a URL that fsspec supports (`s3://bucket/prefix`, …).
 
@@ -69,8 +66,8 @@ class ReleaseStore:
             url: The folder or URL.
             trusted: The keys of which one must have signed a release; None to accept any release.
             signer: Signs the releases that are published; None to leave them unsigned.
-            memory: Folder of this machine that remembers how new the signed files were that were
-                read; None to remember it in this process only.
+            state_folder: Local folder for the change numbers of the signed files that have been
+                read; None to keep the numbers in memory only. See `ReplayGuard`.
 
         Raises:
             StoreURLError: The scheme of the URL is unknown, or its file system needs a package that
@@ -78,8 +75,8 @@ class ReleaseStore:
         """
         self.storage = Storage(url)
         self.url = url
-        self.freshness = Freshness(url, memory)
-        self.pointer = ProductionPointer(self.storage, self.freshness, trusted, signer)
+        self.replay_guard = ReplayGuard(url, state_folder)
+        self.pointer = ProductionPointer(self.storage, self.replay_guard, trusted, signer)
         self.trusted, self.signer = trusted, signer
         self._transfer = Transfer(self.storage)
         self._opened: dict[str, dict[str, FileEntry]] = {}  # the entries of copied files
@@ -95,7 +92,7 @@ class ReleaseStore:
         return sorted(manifests, key=lambda m: (m.published_at, m.release_id), reverse=True)
 
     def ids(self) -> list[str]:
-        """The ids of all releases, including damaged ones, in ascending order."""
+        """Returns the ids of all releases, including damaged ones, in ascending order."""
         return [
             name
             for name in self.storage.names(_RELEASES)
@@ -122,7 +119,7 @@ class ReleaseStore:
         return parse_manifest(content, release_id)
 
     def manifest_digest(self, release_id: str) -> str:
-        """The SHA-256 of a release's manifest, which stands for its content.
+        """Returns the SHA-256 of a release's manifest, which stands for its content.
 
         Raises:
             ArtifactError: As for `manifest`.
@@ -141,13 +138,8 @@ class ReleaseStore:
             ArtifactError: A file in the folder is missing or does not match the manifest.
             FileExistsError: The store has a release of that id.
         """
-        check_release_id(manifest.release_id)
-        for path, entry in manifest.files.items():
-            _verify(folder / path, entry)
-        if self.storage.is_local:
-            self._publish_local(folder, manifest)
-        else:
-            self._publish_remote(folder, manifest)
+        folder_in_store = _path(check_release_id(manifest.release_id))
+        write_release(self.storage, folder_in_store, folder, manifest, self.signer)
 
     def sign(self, release_id: str, signer: Signer) -> None:
         """Adds a signature to a release in the store, beside those that it has.
@@ -164,7 +156,7 @@ class ReleaseStore:
         )
 
     def production(self) -> Production | None:
-        """The release in production; None if no release has been promoted yet.
+        """Returns the release in production; None if no release has been promoted yet.
 
         Raises:
             ArtifactError: The file that names it is damaged.
@@ -234,11 +226,11 @@ class ReleaseStore:
         def choose(before: Production | None) -> tuple[str, tuple[str, ...]]:
             if before is None or not before.history:
                 raise ArtifactError("there is no release to roll back to")
-            for place, release_id in enumerate(before.history):
+            for index, release_id in enumerate(before.history):
                 if release_id not in complete:
                     complete[release_id] = self._damage(release_id)
                 if not complete[release_id]:
-                    return release_id, before.history[place + 1 :]
+                    return release_id, before.history[index + 1 :]
             reasons = "; ".join(f"{name}: {complete[name]}" for name in before.history)
             raise ArtifactError(f"no previous release can be rolled back to: {reasons}")
 
@@ -301,7 +293,7 @@ class ReleaseStore:
             OSError: The store cannot be read or written to.
         """
         if self.storage.is_local:
-            return remove_left_overs(Path(self.storage.root), age)
+            return remove_leftovers(Path(self.storage.root), age)
         finished = set(self.ids())
         removed = 0
         for name in self.storage.names(_RELEASES):
@@ -346,59 +338,6 @@ class ReleaseStore:
         except FileNotFoundError:
             return b""
 
-    def _publish_local(self, folder: Path, manifest: Manifest) -> None:
-        releases = Path(self.storage.path(_RELEASES))
-        releases.mkdir(parents=True, exist_ok=True)
-        final = releases / manifest.release_id
-        if final.exists():
-            raise FileExistsError(f"release {manifest.release_id} already exists")
-        partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=releases))
-        try:
-            for path in manifest.files:
-                (partial / path).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(folder / path, partial / path)
-                sync(partial / path)
-            content = manifest.to_json().encode()
-            own_files = {MANIFEST_NAME: content}
-            if self.signer is not None:
-                own_files[SIGNATURE_NAME] = self.signer.sign(content)
-            for name, text in own_files.items():
-                (partial / name).write_bytes(text)
-                sync(partial / name)
-            for directory in (partial, *(p for p in partial.rglob("*") if p.is_dir())):
-                directory.chmod(0o755)
-                sync(directory)
-            # Fails if the target is a folder that is not empty, so a release is never replaced.
-            partial.rename(final)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        sync(releases)
-
-    def _publish_remote(self, folder: Path, manifest: Manifest) -> None:
-        target = _path(manifest.release_id, MANIFEST_NAME)
-        if self.storage.exists(target):
-            raise FileExistsError(f"release {manifest.release_id} already exists")
-        self._transfer.send(folder, _path(manifest.release_id), manifest.files)
-        content = manifest.to_json().encode()
-        if self.signer is not None:
-            signature = self.signer.sign(content)
-            self.storage.update(_path(manifest.release_id, SIGNATURE_NAME), lambda _: signature)
-        self.storage.create(target, content)
-
 
 def _path(release_id: str, *parts: str) -> str:
     return "/".join((_RELEASES, release_id, *parts))
-
-
-def _verify(path: Path, entry: FileEntry) -> None:
-    """Checks a file against its entry in the manifest.
-
-    Raises:
-        ArtifactError: The file cannot be read, or its size or SHA-256 differs.
-    """
-    try:
-        found = hash_file(path)
-    except OSError as error:
-        raise ArtifactError(f"{path.name}: {error.strerror}") from error
-    entry.check(found, path.name)

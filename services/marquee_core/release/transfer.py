@@ -94,7 +94,7 @@ class Transfer:
         self._for_all(send, files)
 
     def state(self, base: str) -> str:
-        """A digest of the names, sizes and times of the files in a folder of the store.
+        """Returns a digest of the names, sizes and times of the files in a folder of the store.
 
         Raises:
             OSError: The store cannot be read.
@@ -181,7 +181,7 @@ def _local_rows(folder: Path) -> Iterator[str]:
 
 
 def matches(path: Path, entry: FileEntry) -> bool:
-    """Whether a local file exists and has the size and SHA-256 of an entry."""
+    """Returns whether a local file exists and has the size and SHA-256 of an entry."""
     try:
         return path.stat().st_size == entry.size and hash_file(path) == entry
     except OSError:
@@ -206,7 +206,7 @@ def _open_plain_file(folder: Path, path: str) -> IO[bytes]:
     return os.fdopen(handle, "rb")
 
 
-def remove_left_overs(folder: Path, age: float, pattern: str = f"{PARTIAL}*") -> int:
+def remove_leftovers(folder: Path, age: float, pattern: str = f"{PARTIAL}*") -> int:
     """Removes unfinished files and folders that killed processes left.
 
     Args:

@@ -63,7 +63,7 @@ class Verdict:
 
     @classmethod
     def of(cls, release_id: str, production_id: str, at: str, checks: Sequence[Check]) -> Verdict:
-        """The verdict of some checks: the worst of what they say."""
+        """Returns the verdict of some checks: the worst of what they say."""
         decision = max((check.decision for check in checks), key=_ORDER.index)
         return cls(release_id, production_id, at, decision, tuple(checks))
 
@@ -75,7 +75,7 @@ class Verdict:
         return [f"{check.name}: {check.text}" for check in found]
 
     def lines(self) -> list[str]:
-        """The verdict for people: a line for each check, then the decision."""
+        """Returns the verdict for people: a line for each check, then the decision."""
         against = self.production_id or "nothing, because no release is in production"
         width = max(len(check.name) for check in self.checks)
         return [
@@ -85,7 +85,7 @@ class Verdict:
         ]
 
     def with_check(self, check: Check) -> Verdict:
-        """The verdict with one more check, in place of an earlier one of that name."""
+        """Returns the verdict with one more check, in index of an earlier one of that name."""
         others = [other for other in self.checks if other.name != check.name]
         made = Verdict.of(self.release_id, self.production_id, self.at, [check, *others])
         return replace(made, decision=max(made.decision, self.decision, key=_ORDER.index))
@@ -96,15 +96,15 @@ def parse_verdict(raw: object, where: str) -> Verdict:
 
     Args:
         raw: What `dataclasses.asdict` made of it, as JSON values.
-        where: Its place, for errors.
+        where: Its index, for errors.
 
     Raises:
         ArtifactError: A value is missing, of another type or impossible.
     """
     fields = Fields(raw, where)
     checks = []
-    for place, each in enumerate(fields.sequence("checks", _MAX_CHECKS)):
-        check = Fields(each, f"{where}, checks[{place}]")
+    for index, each in enumerate(fields.sequence("checks", _MAX_CHECKS)):
+        check = Fields(each, f"{where}, checks[{index}]")
         text = check.text("text", _MAX_TEXT)
         checks.append(Check(check.text("name"), _decision(check), text, check.numbers("figures")))
     if not checks:

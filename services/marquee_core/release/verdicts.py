@@ -39,7 +39,7 @@ def record_verdict(storage: Storage, verdict: Verdict) -> None:
 
 
 def recorded_verdicts(storage: Storage, release_id: str) -> list[Verdict]:
-    """The verdicts on a release since it was published, the oldest first.
+    """Returns the verdicts on a release since it was published, the oldest first.
 
     Raises:
         ArtifactError: The file of verdicts is damaged.
@@ -54,7 +54,7 @@ def recorded_verdicts(storage: Storage, release_id: str) -> list[Verdict]:
 
 
 def latest_verdict(storage: Storage, manifest: Manifest) -> Verdict | None:
-    """The newest verdict on a release; None if the gate has not judged it.
+    """Returns the newest verdict on a release; None if the gate has not judged it.
 
     Raises:
         ArtifactError: The file of verdicts is damaged.
@@ -74,7 +74,7 @@ def delete_verdicts(storage: Storage, release_id: str) -> None:
 
 
 def judged_releases(storage: Storage) -> list[str]:
-    """The releases that have a file of verdicts, whether or not they still exist."""
+    """Returns the releases that have a file of verdicts, whether or not they still exist."""
     names = storage.names(FOLDER)
     return [
         name.removesuffix(_SUFFIX)

@@ -81,7 +81,7 @@ class AnnIndex:
         return cls(index, items, config)
 
     def with_probes(self, probes: int) -> AnnIndex:
-        """The same index with another number of lists to scan."""
+        """Returns the same index with another number of lists to scan."""
         config = AnnConfig(**{**asdict(self.config), "probes": probes})
         return AnnIndex(self._index, self._items, config)
 
@@ -101,8 +101,8 @@ class AnnIndex:
             vectors, min(count * self.config.expansion, len(self._items)), params=parameters
         )
         return [
-            self._rank(vector, np.sort(places[places >= 0]).astype(np.int32), count)
-            for vector, places in zip(vectors, found, strict=True)
+            self._rank(vector, np.sort(items[items >= 0]).astype(np.int32), count)
+            for vector, items in zip(vectors, found, strict=True)
         ]
 
     def _rank(self, vector: Float32, items: Int32, count: int) -> Found:

@@ -33,7 +33,7 @@ class ScoresByProduct(Protocol):
         """The item vectors (float32, items × d); None if the scores are not dot products."""
 
     def user_products(self, profiles: Profiles) -> Float32:
-        """The vectors of users (float32, B × d); each user must have ratings."""
+        """Returns the vectors of users (float32, B × d); each user must have ratings."""
 
 
 class ItemIndex(Protocol):
@@ -82,10 +82,10 @@ class ExactIndex:
             # In most blocks no score exceeds a user's bound: comparing the highest is enough.
             highest = part.argmax(axis=1)
             hits = np.flatnonzero(part[all_users, highest] > bounds)
-            for user, place in zip(hits.tolist(), highest[hits].tolist(), strict=True):
+            for user, position in zip(hits.tolist(), highest[hits].tolist(), strict=True):
                 row = part[user]
                 if few_expected:
-                    bounds[user] = best[user].add_few(row, place, start)
+                    bounds[user] = best[user].add_few(row, position, start)
                     continue
                 top = _above(row, bounds[user], count, mask)
                 bounds[user] = best[user].add((top + start).astype(np.int32), row[top])
@@ -150,7 +150,7 @@ class _Best:
         return heap[0][0]
 
     def result(self) -> Found:
-        """The best items and their scores, best first."""
+        """Returns the best items and their scores, best first."""
         if not self._heap:
             return self._sorted()
         best = sorted(self._heap, reverse=True)
@@ -160,8 +160,8 @@ class _Best:
     def _prune(self) -> None:
         items, scores = np.concatenate(self._items), np.concatenate(self._scores)
         # A partition finds the count-th best score faster than a sort.
-        place = len(scores) - self._count
-        self._bound = float(np.partition(scores, place)[place])
+        position = len(scores) - self._count
+        self._bound = float(np.partition(scores, position)[position])
         is_best = scores >= self._bound
         self._items, self._scores, self._added = [items[is_best]], [scores[is_best]], 0
 

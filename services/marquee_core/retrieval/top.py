@@ -64,7 +64,7 @@ class TopRows:
         return len(self.counts)
 
     def __getitem__(self, row: int) -> Int32:
-        """The indexes of a row (int32)."""
+        """Returns the indexes of a row (int32)."""
         return self.indexes[row, : self.counts[row]]
 
 

@@ -65,7 +65,7 @@ class Baseline:
             residuals: Float32 = departures - bias[profiles.rows]
             return residuals
 
-        return profiles.once(self, "residuals", compute)
+        return profiles.cached(self, "residuals", compute)
 
     def _departures(self, profiles: Profiles) -> tuple[Float32, Float32]:
         """b_u of each user (float32, B), and r − μ − b_i of each rating (float32, nnz)."""
@@ -76,7 +76,7 @@ class Baseline:
             total = np.bincount(profiles.rows, departures, minlength=len(profiles))
             return (total / (profiles.counts + self.user_damping)).astype(np.float32), departures
 
-        return profiles.once(self, "departures", compute)
+        return profiles.cached(self, "departures", compute)
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
         """b_ui in stars (float32, B × C); arguments as for `Scorer.score`."""

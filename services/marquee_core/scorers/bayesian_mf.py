@@ -152,7 +152,7 @@ class BayesianMFScorer:
         return type(self)(self.config, self._posterior, None, self._sketch)
 
     def vectors(self, profiles: Profiles) -> Float32:
-        """The vector of each user: looked up if it was trained, otherwise folded in.
+        """Returns the vector of each user: looked up if it was trained, otherwise folded in.
 
         Args:
             profiles: The profiles of B users.
@@ -169,7 +169,7 @@ class BayesianMFScorer:
         def all_vectors() -> Float32:
             return fold(profiles) if users is None else user_vectors(users, profiles, fold)
 
-        return profiles.once(self, "vectors", all_vectors)
+        return profiles.cached(self, "vectors", all_vectors)
 
     def score_pairs(self, profiles: Profiles, items: Int32) -> Float32:
         """See `ScoresPairs.score_pairs`."""

@@ -47,7 +47,7 @@ def mark_folds_on_request(folder: Path) -> None:
 
 
 def folds_on_request(folder: Path) -> bool:
-    """Whether the model was saved without what it keeps for known users.
+    """Returns whether the model was saved without what it keeps for known users.
 
     The record tells a release that does without from one that lacks a file.
     """

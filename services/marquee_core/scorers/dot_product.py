@@ -30,7 +30,7 @@ class FoldIn(Protocol):
     """Computes the vector of a user from ratings."""
 
     def vector(self, items: Int32, ratings: Float32) -> Float32:
-        """The vector of a user (float32, d).
+        """Returns the vector of a user (float32, d).
 
         Args:
             items: The rated items, at least one (int32, n).
@@ -179,7 +179,7 @@ class DotProductScorer:
 
     @classmethod
     def is_saved(cls, folder: Path) -> bool:
-        """Whether a model's folder holds the arrays of such a scorer."""
+        """Returns whether a model's folder holds the arrays of such a scorer."""
         return (folder / _FOLDER / _KIND).exists()
 
     @classmethod
@@ -213,9 +213,9 @@ class DotProductScorer:
     def fold(self, profiles: Profiles) -> Float32:
         """Folds users in; the vector of a user without ratings is 0 (float32, B × d)."""
         vectors = np.zeros((len(profiles), self._item_vectors.shape[1]), dtype=np.float32)
-        for place, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
+        for row, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
             if start < end:
-                vectors[place] = self._fold_in.vector(
+                vectors[row] = self._fold_in.vector(
                     profiles.items[start:end], profiles.ratings[start:end]
                 )
         return vectors
@@ -260,7 +260,7 @@ class DotProductScorer:
         return row
 
     def _vectors(self, profiles: Profiles) -> Float32:
-        """The vector of each user: looked up if it was trained, otherwise folded in."""
+        """Returns the vector of each user: looked up if it was trained, otherwise folded in."""
         return user_vectors(self._users, profiles, self.fold)
 
 

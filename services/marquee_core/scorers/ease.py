@@ -122,7 +122,7 @@ class EASEScorer:
         return core, self._histories.score(profiles, core)
 
     def similarities(self, item: int) -> Float32 | None:
-        """The partial correlation of an item with each item, given all other items.
+        """Returns the partial correlation of an item with each item, given all other items.
 
         B itself is neither symmetric nor bounded: B_ij = −P_ij / P_jj, where P is the inverse
         matrix that B is computed from. The partial correlation in the Gaussian model that EASE

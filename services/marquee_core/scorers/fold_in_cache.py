@@ -29,7 +29,7 @@ class FoldInCache:
         return len(self._vectors)
 
     def get(self, profiles: Profiles, fold: Callable[[Profiles], Float32]) -> Float32:
-        """The vectors of users (float32, B × d).
+        """Returns the vectors of users (float32, B × d).
 
         Args:
             profiles: The profiles of B users.
@@ -40,12 +40,12 @@ class FoldInCache:
             for start, end in pairwise(profiles.indptr.tolist())
         ]
         found = [self._vectors.get(key) for key in keys]
-        missing = [place for place, vector in enumerate(found) if vector is None]
+        missing = [row for row, vector in enumerate(found) if vector is None]
         if missing:
             everyone = len(missing) == len(keys)
             folded = fold(profiles if everyone else profiles.take(np.array(missing)))
-            for place, vector in zip(missing, folded, strict=True):
-                found[place] = self._vectors[keys[place]] = vector.copy()
+            for row, vector in zip(missing, folded, strict=True):
+                found[row] = self._vectors[keys[row]] = vector.copy()
             # Other threads may evict at the same time.
             while len(self._vectors) > self._max_users:
                 self._vectors.popitem(last=False)

@@ -73,7 +73,7 @@ class Search:
 
 
 @dataclass(frozen=True)
-class SearchWithin:
+class NestedSearch:
     """The search spaces for fields of a nested configuration.
 
     Attributes:
@@ -131,7 +131,7 @@ class ModelConfig:
 
 
 def hyperparameters(config_type: type[ModelConfig]) -> Mapping[str, Hyperparameter]:
-    """The declarations of a configuration's numeric fields, by name and in field order.
+    """Returns the declarations of a configuration's numeric fields, by name and in field order.
 
     Fields of other types, such as nested configurations and flags, are left out.
     """
@@ -148,14 +148,14 @@ def hyperparameters(config_type: type[ModelConfig]) -> Mapping[str, Hyperparamet
 
 
 def searched_hyperparameters(config_type: type[ModelConfig]) -> Mapping[str, Hyperparameter]:
-    """The hyperparameters that `marquee tune` searches, in field order.
+    """Returns the hyperparameters that `marquee tune` searches, in field order.
 
     Those of a nested configuration are named by their path, for example `fold_in.ridge`.
     """
     own = hyperparameters(config_type)
     found: dict[str, Hyperparameter] = {}
     for name, hints in _annotations(config_type).items():
-        within = _last(SearchWithin, hints)
+        within = _last(NestedSearch, hints)
         if name in own and own[name].search is not None:
             found[name] = own[name]
         elif within is not None:
@@ -183,12 +183,12 @@ def _annotations(config_type: type[ModelConfig]) -> Mapping[str, list[Any]]:
 
 
 def _without_metadata(annotation: Any) -> Any:
-    """The type in an annotation, which may be `Annotated`."""
+    """Returns the type in an annotation, which may be `Annotated`."""
     return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
 def _last(kind: type[MetadataT], annotations: list[Any]) -> MetadataT | None:
-    """The last metadata of a kind in the annotations of a field; None if there is none."""
+    """Returns the last metadata of a kind in the annotations of a field; None if there is none."""
     found = None
     for annotation in annotations:
         if get_origin(annotation) is Annotated:

@@ -99,7 +99,7 @@ class Prior:
 def normal_equations(
     columns: Int32, values: Float32, factors: Float32, gram: Float64, config: IALSConfig
 ) -> tuple[Float64, Float64]:
-    """The linear system A x = b of one row, given the factors of the columns.
+    """Returns the linear system A x = b of one row, given the factors of the columns.
 
     A = α YᵀY + Σ_i |v_i| y_i y_iᵀ + λ (Σ_i |v_i| + α m) I and b = Σ_i v_i y_i over the observed
     columns i: a preference sign(v_i) with the confidence |v_i| (Rendle et al., 2022, equation 3
@@ -299,7 +299,7 @@ class IALSScorer:
         ]
 
     def _values(self, profiles: Profiles) -> Float32:
-        """The preference value of each rating when users are scored (float32, nnz)."""
+        """Returns the preference value of each rating when users are scored (float32, nnz)."""
         config = self.config
         values = preference_values(
             profiles.ratings, config, config.dislike_weight, self._dislike_limit

@@ -98,12 +98,12 @@ class ItemCFScorer:
         if items is not None and len(items) <= _MAX_PAIRS:
             return self.score_pairs(profiles, np.tile(items, (len(profiles), 1)))
         scores = self._baseline.score(profiles)
-        for place, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
+        for row, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
             rated = profiles.items[start:end]
-            residuals = profiles.ratings[start:end] - scores[place, rated]
+            residuals = profiles.ratings[start:end] - scores[row, rated]
             weights = column_sums(self._similarities, rated, np.ones_like(residuals))
             weights += self._item_damping
-            scores[place] += column_sums(self._similarities, rated, residuals) / weights
+            scores[row] += column_sums(self._similarities, rated, residuals) / weights
         return scores if items is None else scores[:, items]
 
     def score_pairs(self, profiles: Profiles, items: Int32) -> Float32:
@@ -113,16 +113,16 @@ class ItemCFScorer:
             return scores
         all_residuals = self._baseline.residuals(profiles)
         residuals, is_rated = np.zeros((2, len(self._neighbours)), dtype=np.float32)
-        for place, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
+        for row, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
             rated = profiles.items[start:end]
             residuals[rated], is_rated[rated] = all_residuals[start:end], 1.0
-            order = np.argsort(items[place], kind="stable")
-            own = items[place, order]
+            order = np.argsort(items[row], kind="stable")
+            own = items[row, order]
             # Only the neighbours of these items are read.
             selected = SelectedColumns(self._of_items, own)
             weights = selected.products(is_rated)
             weights += self._item_damping[own]
-            scores[place, order] += selected.products(residuals) / weights
+            scores[row, order] += selected.products(residuals) / weights
             residuals[rated], is_rated[rated] = 0.0, 0.0
         return scores
 

@@ -151,7 +151,7 @@ class ItemWeights:
     def __post_init__(self) -> None:
         object.__setattr__(self, "positions", positions_of(self.items, self.item_count))
         if self.tail is None:
-            object.__setattr__(self, "tail", TailWeights.none(len(self.items)))
+            object.__setattr__(self, "tail", TailWeights.empty(len(self.items)))
 
     @property
     def coverage(self) -> tuple[int, int]:
@@ -182,7 +182,7 @@ class ItemWeights:
         rows, tail = histories(profiles, values, len(self.items), self.positions), self._tail
         scores = rows.times(self.weights)
         if len(tail) and tail.to_core is not None:
-            others = history_rows(profiles, values, len(tail), self.tail_positions)
+            others = history_matrix(profiles, values, len(tail), self.tail_positions)
             scores += (others @ tail.to_core).toarray()
         if len(self.items) == self.item_count:
             return scores if items is None else scores[:, items]
@@ -193,11 +193,11 @@ class ItemWeights:
                 whole[:, tail.items] = (rows.matrix() @ tail.from_core).toarray()
             return whole
         some = np.zeros((len(profiles), len(items)), dtype=np.float32)
-        places, tail_places = self.positions[items], self.tail_positions[items]
-        in_core, in_tail = np.flatnonzero(places >= 0), np.flatnonzero(tail_places >= 0)
-        some[:, in_core] = scores[:, places[in_core]]
+        positions, tail_positions = self.positions[items], self.tail_positions[items]
+        in_core, in_tail = np.flatnonzero(positions >= 0), np.flatnonzero(tail_positions >= 0)
+        some[:, in_core] = scores[:, positions[in_core]]
         if len(in_tail):
-            chosen = tail.by_item[tail_places[in_tail]]
+            chosen = tail.by_item[tail_positions[in_tail]]
             some[:, in_tail] = (rows.matrix() @ chosen.T).toarray()
         return some
 
@@ -215,10 +215,10 @@ class ItemWeights:
             in_core = positions >= 0
             weights[in_core] = self.weights[positions[in_core], scored]
             if tail.to_core is not None:
-                places = self.tail_positions[rated]
-                for place in np.flatnonzero(places >= 0):
-                    part = tail.row(int(places[place]))
-                    weights[place] = tail.backward[part][tail.sources[part] == scored].sum()
+                tail_positions = self.tail_positions[rated]
+                for source in np.flatnonzero(tail_positions >= 0):
+                    part = tail.row(int(tail_positions[source]))
+                    weights[source] = tail.backward[part][tail.sources[part] == scored].sum()
         elif in_tail >= 0:
             part = tail.row(in_tail)
             row = np.zeros(len(self.items) + 1, dtype=np.float32)
@@ -288,7 +288,7 @@ def prior_weights(profiles: Profiles, values: Float32) -> Float32:
 def histories(
     profiles: Profiles, values: Float32, column_count: int, positions: Int32 | None = None
 ) -> SparseRows:
-    """The rated items of each user as a sparse row.
+    """Returns the rated items of each user as a sparse row.
 
     Args:
         profiles: The profiles of B users.
@@ -306,8 +306,8 @@ def histories(
     return SparseRows(indptr, columns[kept], values[kept], column_count)
 
 
-def history_rows(
+def history_matrix(
     profiles: Profiles, values: Float32, column_count: int, positions: Int32 | None = None
 ) -> RowMatrix:
-    """The same as `histories`, as a matrix of SciPy."""
+    """Returns the same as `histories`, as a matrix of SciPy."""
     return histories(profiles, values, column_count, positions).matrix()

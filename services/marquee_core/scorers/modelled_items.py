@@ -35,8 +35,8 @@ from marquee_core.scorers.scorer import (
 _FILE = "modelled_items.npy"
 
 
-def reduced(data: ReleaseData, items: Int32) -> ReleaseData:
-    """The data of some items, renumbered in their order.
+def restrict_to_items(data: ReleaseData, items: Int32) -> ReleaseData:
+    """Returns the data of some items, renumbered in their order.
 
     Args:
         data: The data of a catalogue.
@@ -52,8 +52,10 @@ def reduced(data: ReleaseData, items: Int32) -> ReleaseData:
     )
 
 
-def expanded(data: ReleaseData, items: Int32, item_count: int) -> ReleaseData:
-    """The data of a whole catalogue from that of its rated items; `reduced` is the inverse.
+def expand_to_catalogue(data: ReleaseData, items: Int32, item_count: int) -> ReleaseData:
+    """Expands the data of a catalogue's rated items to the whole catalogue.
+
+    This is the inverse of `restrict_to_items`.
 
     Args:
         data: The data of the items.
@@ -99,11 +101,11 @@ def load_scorer(load: LoadScorer, folder: Path, data: ReleaseData) -> Scorer:
         raise ArtifactError(f"{_FILE}: values must be ascending item indexes of the catalogue")
     if (positions_of(items, count)[data.matrix.items] < 0).any():
         raise ArtifactError(f"{_FILE}: a rated item is missing")
-    return over_catalogue(load(folder, reduced(data, items)), items, data)
+    return extend_to_catalogue(load(folder, restrict_to_items(data, items)), items, data)
 
 
-def over_catalogue(scorer: Scorer, items: Int32, data: ReleaseData) -> Scorer:
-    """A scorer of the whole catalogue from one of some of its items.
+def extend_to_catalogue(scorer: Scorer, items: Int32, data: ReleaseData) -> Scorer:
+    """Returns a scorer of the whole catalogue from one of some of its items.
 
     It approximates and explains if the given scorer does.
 
@@ -136,18 +138,18 @@ class _CatalogueScorer:
         own = self._own(profiles)
         if items is None:
             return self._over_all(profiles, self._scorer.score(own))
-        places = self._positions[items]
-        known = places >= 0
+        positions = self._positions[items]
+        known = positions >= 0
         scores = self._unknown(profiles, items)
         if known.any():
-            scores[:, known] = self._scorer.score(own, places[known])
+            scores[:, known] = self._scorer.score(own, positions[known])
         return scores
 
     def score_pairs(self, profiles: Profiles, items: Int32) -> Float32:
         """See `ScoresPairs.score_pairs`."""
-        places = self._positions[items]
-        scores = score_pairs(self._scorer, self._own(profiles), np.maximum(places, 0))
-        unknown = places < 0
+        positions = self._positions[items]
+        scores = score_pairs(self._scorer, self._own(profiles), np.maximum(positions, 0))
+        unknown = positions < 0
         if unknown.any():
             scores[unknown] = self._unknown_pairs(profiles, items)[unknown]
         return scores
@@ -155,30 +157,30 @@ class _CatalogueScorer:
     def similarities(self, item: int) -> Float32 | None:
         """See `Scorer.similarities`: an item that the model does not know is like no other."""
         row = np.zeros(len(self._positions), np.float32)
-        place = int(self._positions[item])
-        found = self._scorer.similarities(max(place, 0))
+        position = int(self._positions[item])
+        found = self._scorer.similarities(max(position, 0))
         if found is None:
             return None
-        if place >= 0:
+        if position >= 0:
             row[self._items] = found
         row[item] = 1.0
         return row
 
     def _own(self, profiles: Profiles) -> Profiles:
         """The profiles in the numbers of the scorer, without ratings of items it does not know."""
-        return profiles.once(self, "own items", lambda: self._renumbered(profiles))
+        return profiles.cached(self, "own items", lambda: self._renumbered(profiles))
 
     def _renumbered(self, profiles: Profiles) -> Profiles:
-        places = self._positions[profiles.items]
-        known = places >= 0
+        positions = self._positions[profiles.items]
+        known = positions >= 0
         if known.all():
-            return replace(profiles, items=places)
+            return replace(profiles, items=positions)
         indptr = np.zeros_like(profiles.indptr)
         np.cumsum(np.bincount(profiles.rows[known], minlength=len(profiles)), out=indptr[1:])
         return replace(
             profiles,
             indptr=indptr,
-            items=places[known],
+            items=positions[known],
             ratings=profiles.ratings[known],
             later_counts=profiles.later_counts[known],
         )
@@ -192,7 +194,7 @@ class _CatalogueScorer:
         return scores
 
     def _unknown(self, profiles: Profiles, items: Int32 | None) -> Float32:
-        """The scores of items that the model does not know (float32, B × C)."""
+        """Returns the scores of items that the model does not know (float32, B × C)."""
         count = len(self._positions) if items is None else len(items)
         if self.output is Output.STARS:
             return self._data.baseline.score(profiles, items)
@@ -213,9 +215,9 @@ class _WithApproximation(_CatalogueScorer):
         if items is None:
             everything = scorer.approximate(own)
             return None if everything is None else self._over_all(profiles, everything)
-        places = self._positions[items]
-        known = places >= 0
-        found = scorer.approximate(own, places[known])
+        positions = self._positions[items]
+        known = positions >= 0
+        found = scorer.approximate(own, positions[known])
         if found is None:
             return None
         scores = self._unknown(profiles, items)
@@ -226,31 +228,31 @@ class _WithApproximation(_CatalogueScorer):
 class _WithRatedEvidence(_CatalogueScorer):
     def rated_evidence(self, profile: Profiles, items: Int32, count: int) -> list[RatedEvidence]:
         """See `ExplainsByItems.rated_evidence`; other items' scores are all remainder."""
-        places = self._positions[items]
-        known = np.flatnonzero(places >= 0)
+        positions = self._positions[items]
+        known = np.flatnonzero(positions >= 0)
         scorer = cast("ExplainsByItems", self._scorer)
-        found = scorer.rated_evidence(self._own(profile), places[known], count)
+        found = scorer.rated_evidence(self._own(profile), positions[known], count)
         nothing = np.empty(0, np.float32)
         remainders = self._unknown(profile, items)[0].tolist()
         evidence = [
             RatedEvidence(np.empty(0, np.int32), nothing, nothing, 0.0, score)
             for score in remainders
         ]
-        for place, own in zip(known.tolist(), found, strict=True):
-            evidence[place] = replace(own, items=self._items[own.items])
+        for position, own in zip(known.tolist(), found, strict=True):
+            evidence[position] = replace(own, items=self._items[own.items])
         return evidence
 
 
 class _WithNeighbourEvidence(_CatalogueScorer):
     def neighbour_evidence(self, profile: Profiles, items: Int32) -> list[NeighbourEvidence]:
         """See `ExplainsByNeighbours.neighbour_evidence`: nobody rated the other items."""
-        places = self._positions[items]
-        known = np.flatnonzero(places >= 0)
+        positions = self._positions[items]
+        known = np.flatnonzero(positions >= 0)
         scorer = cast("ExplainsByNeighbours", self._scorer)
         evidence = [NeighbourEvidence(0, 0.0, 0.0)] * len(items)
-        found = scorer.neighbour_evidence(self._own(profile), places[known])
-        for place, own in zip(known.tolist(), found, strict=True):
-            evidence[place] = own
+        found = scorer.neighbour_evidence(self._own(profile), positions[known])
+        for position, own in zip(known.tolist(), found, strict=True):
+            evidence[position] = own
         return evidence
 
 

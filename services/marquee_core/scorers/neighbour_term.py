@@ -95,15 +95,15 @@ class NeighbourTerm:
         # For each user and item, the place of the user's rating of the item; -1 without one.
         rating_of = np.full(users * catalogue, -1, dtype=np.int32)
         rating_of[profiles.rows * catalogue + profiles.items] = np.arange(len(profiles.items))
-        places, counts = self._places(items.ravel())
+        entries, counts = self._entries(items.ravel())
         pairs = np.repeat(np.arange(users * size), counts)
-        ratings = rating_of[pairs // max(1, size) * catalogue + self.indices[places]]
+        ratings = rating_of[pairs // max(1, size) * catalogue + self.indices[entries]]
         # Few of the neighbours are rated.
         rated = np.flatnonzero(ratings >= 0)
         ratings, pairs, similarities = (
             ratings[rated],
             pairs[rated],
-            self.similarities[places[rated]],
+            self.similarities[entries[rated]],
         )
         residuals = self.baseline.residuals(profiles)[ratings]
         weights = np.bincount(pairs, similarities, minlength=users * size)
@@ -111,7 +111,7 @@ class NeighbourTerm:
         means = self.weight * sums / (weights + self.damping[items.ravel()])
         return means.reshape(items.shape).astype(np.float32)
 
-    def _places(self, items: Int32) -> tuple[Int64, Int64]:
+    def _entries(self, items: Int32) -> tuple[Int64, Int64]:
         """Where the neighbours of each item are, item after item, and how many each item has."""
         first = self.indptr[items]
         counts = self.indptr[items + 1] - first

@@ -85,7 +85,7 @@ class CoRatings:
         return cls(rows, rows.tocsc(), np.diff(rows.indptr).astype(np.float32))
 
     def row(self, index: int) -> tuple[Int32, Float32]:
-        """The columns of a row (int32, n) and its residuals (float32, n)."""
+        """Returns the columns of a row (int32, n) and its residuals (float32, n)."""
         part = slice(self.rows.indptr[index], self.rows.indptr[index + 1])
         return self.rows.indices[part], self.rows.data[part]
 
@@ -95,11 +95,11 @@ class CoRatings:
         return int(self.rows.shape[1])
 
     def rows_size(self, rows: Int32) -> int:
-        """The number of residuals in some rows."""
+        """Returns the number of residuals in some rows."""
         return int((self.rows.indptr[1:][rows] - self.rows.indptr[rows]).sum())
 
     def columns_size(self, columns: Int32) -> int:
-        """The number of residuals in some columns."""
+        """Returns the number of residuals in some columns."""
         return int((self.columns.indptr[1:][columns] - self.columns.indptr[columns]).sum())
 
     def sums(self, columns: Int32, values: Float32) -> CommonSums:
@@ -109,7 +109,7 @@ class CoRatings:
             columns: The columns of the vector, distinct (int32, n).
             values: The values of the vector (float32, n).
         """
-        # Only the vector's columns are read, in place and once for each kind of sum, so the cost is
+        # Only the vector's columns are read, in cut and once for each kind of sum, so the cost is
         # the number of co-ratings.
         selected = SelectedColumns(self.columns, columns)
         weights = np.ones_like(values)
@@ -125,12 +125,12 @@ class CoRatings:
 
     @cached_property
     def ones(self) -> Float32:
-        """1 at each place of `columns` (float32, nonzeros)."""
+        """1 at each cut of `columns` (float32, nonzeros)."""
         return np.ones_like(self.columns.data)
 
     @cached_property
     def _squares(self) -> Float32:
-        """y² at each place of `columns` (float32, nonzeros)."""
+        """y² at each cut of `columns` (float32, nonzeros)."""
         return np.square(self.columns.data)
 
     def similarities(self, sizes: Float32, sums: CommonSums, config: NeighbourConfig) -> Float32:
@@ -174,8 +174,8 @@ def nearest(rows: Int32, similarities: Float32, count: int) -> tuple[Int32, Floa
     """
     least = np.float32(0)
     if count < len(rows):
-        place = len(rows) - count
-        least = np.maximum(np.partition(similarities, place)[place], least)
+        cut = len(rows) - count
+        least = np.maximum(np.partition(similarities, cut)[cut], least)
     best = similarities > least
     if least > 0:
         best[np.flatnonzero(similarities == least)[: count - np.count_nonzero(best)]] = True
@@ -212,12 +212,12 @@ class Neighbours:
         return len(self.indptr) - 1
 
     def row(self, index: int) -> tuple[Int32, Float32]:
-        """The neighbours of a row (int32, k) and their similarities (float32, k)."""
+        """Returns the neighbours of a row (int32, k) and their similarities (float32, k)."""
         part = slice(self.indptr[index], self.indptr[index + 1])
         return self.indices[part], self.similarities[part]
 
     def matrix(self) -> RowMatrix:
-        """The similarities as a matrix (float32, n × n)."""
+        """Returns the similarities as a matrix (float32, n × n)."""
         return csr_matrix(self.indptr, self.indices, self.similarities, len(self))
 
     def save(self, folder: Path) -> None:

@@ -50,7 +50,7 @@ class Layers:
 
 
 @dataclass(frozen=True, eq=False)
-class ItemSide:
+class ItemParameters:
     """The parameters of the items, and the prior of the users.
 
     Attributes:
@@ -83,7 +83,7 @@ class PerceptronScorer:
     def __init__(
         self,
         data: ReleaseData,
-        side: ItemSide,
+        side: ItemParameters,
         layers: Layers,
         factor_weight: float = 1.0,
         neighbours: NeighbourTerm | None = None,
@@ -114,7 +114,7 @@ class PerceptronScorer:
 
     @classmethod
     def is_saved(cls, folder: Path) -> bool:
-        """Whether a model's folder holds the arrays of such a scorer."""
+        """Returns whether a model's folder holds the arrays of such a scorer."""
         return (folder / _FOLDER / _SCALARS).exists()
 
     @classmethod
@@ -144,7 +144,7 @@ class PerceptronScorer:
 
         factors, set_inputs = load("factors", items, None), load("set_inputs", items, None)
         k, e = factors.shape[1], set_inputs.shape[1]
-        side = ItemSide(
+        side = ItemParameters(
             factors,
             load("variances", items, k),
             load("offsets", items),
@@ -206,7 +206,7 @@ class PerceptronScorer:
         """Folds users in: (p, b, s) of each; 0 without ratings (float32, B × (k + 1 + e))."""
         side, k = self._side, self._factor_count
         vectors = np.zeros((len(profiles), k + 1 + side.set_inputs.shape[1]), dtype=np.float32)
-        for place, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
+        for row, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
             if start == end:
                 continue
             items = profiles.items[start:end]
@@ -217,9 +217,9 @@ class PerceptronScorer:
             diagonal += side.ridge
             diagonal[:k] += side.variances[items].sum(axis=0)
             targets = profiles.ratings[start:end] - side.offsets[items]
-            vectors[place, : k + 1] = np.linalg.solve(normal, targets @ design)
+            vectors[row, : k + 1] = np.linalg.solve(normal, targets @ design)
             encoded = side.set_inputs[items].sum(axis=0)
-            vectors[place, k + 1 :] = encoded / np.float32(np.sqrt(len(items) + 1.0))
+            vectors[row, k + 1 :] = encoded / np.float32(np.sqrt(len(items) + 1.0))
         return vectors
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
@@ -263,11 +263,11 @@ class PerceptronScorer:
         return row
 
     def _vectors(self, profiles: Profiles) -> Float32:
-        """The vector of each user: looked up if it was trained, otherwise folded in."""
+        """Returns the vector of each user: looked up if it was trained, otherwise folded in."""
         return user_vectors(self._users, profiles, self.fold)
 
     def _of_user(self, vector: Float32, items: Int32 | slice) -> Float32:
-        """The scores of one user without n (float32, C)."""
+        """Returns the scores of one user without n (float32, C)."""
         side, layers, k = self._side, self._layers, self._factor_count
         p, s = vector[:k], vector[k + 1 :]
         q = side.factors[items]
@@ -279,7 +279,7 @@ class PerceptronScorer:
         return scores
 
     def _of_pairs(self, vectors: Float32, items: Int32) -> Float32:
-        """The scores of a few items of each user without n (float32, B × C)."""
+        """Returns the scores of a few items of each user without n (float32, B × C)."""
         side, layers, k = self._side, self._layers, self._factor_count
         p, s = vectors[:, :k], vectors[:, k + 1 :]
         q = side.factors[items]

@@ -42,7 +42,7 @@ class Recency:
 
 
 def popularity_scores(counts: NDArray[Any]) -> Float32:
-    """The popularity of each item, log(1 + n) for n ratings (float32, items).
+    """Returns the popularity of each item, log(1 + n) for n ratings (float32, items).
 
     The logarithm brings popularity to a scale similar to that of other scores in a linear blend.
 

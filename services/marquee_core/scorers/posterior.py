@@ -97,7 +97,7 @@ class Posterior:
             save_array(folder / f"{field.name}.npy", getattr(self, field.name))
 
     def offsets(self) -> Float32:
-        """The mean of μ + b_i over the samples, in stars (float32, items)."""
+        """Returns the mean of μ + b_i over the samples, in stars (float32, items)."""
         offsets: Float32 = self.item_biases.mean(axis=1, dtype=np.float64).astype(np.float32)
         return offsets
 
@@ -199,23 +199,23 @@ class Posterior:
         # The systems of all users and samples are solved at once, so these come last.
         systems = np.empty((width, width + 1, len(bounds), samples))
         means = np.empty((len(bounds), samples, width))
-        for place, (start, end) in enumerate(bounds):
-            own, items = systems[:, :, place], profiles.items[start:end]
+        for user, (start, end) in enumerate(bounds):
+            own, items = systems[:, :, user], profiles.items[start:end]
             observed = self._observed(items, profiles.ratings[start:end])
             products = observed[:, :, :-1].transpose(0, 2, 1) @ observed
             np.multiply(products.transpose(1, 2, 0), self.noise_precisions, out=own)
             own[:, :width] += precisions
             links = np.ones(end - start, np.float32) @ self._links[items]
-            means[place] = links.reshape(samples, width)
-            means[place] /= np.sqrt(max(1, end - start))
+            means[user] = links.reshape(samples, width)
+            means[user] /= np.sqrt(max(1, end - start))
         means += self.user_means
         systems[:, width] += np.einsum("abs,usb->aus", precisions, means)
         solved = solve_positive_definite(systems.reshape(width, width + 1, -1))
         solved = solved.reshape(width, len(bounds), samples)
-        for place, (start, end) in enumerate(bounds):
+        for user, (start, end) in enumerate(bounds):
             if start == end:
                 # The prior mean, without the rounding of the solution.
-                solved[:, place] = self.user_means.T
+                solved[:, user] = self.user_means.T
         return solved
 
     @property

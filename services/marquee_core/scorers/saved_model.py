@@ -32,8 +32,8 @@ import numpy as np
 from marquee_core.arrays import Float32, Int32, Int64
 from marquee_core.errors import ArtifactError
 from marquee_core.output import Output
-from marquee_core.quiet_tensorflow import import_tensorflow
 from marquee_core.ratings import Profiles
+from marquee_core.scorers.quiet_tensorflow import import_tensorflow
 from marquee_core.scorers.saved_model_check import check_saved_model
 from marquee_core.scorers.scorer import ReleaseData
 
@@ -111,15 +111,15 @@ class SavedModelScorer:
         count = self._data.matrix.item_count if items is None else len(items)
         scores = np.empty((len(profiles), count), dtype=np.float32)
         empty = profiles.counts == 0
-        for places, vectors_of, batch in self._batches(profiles):
-            for first in range(0, len(places), batch):
-                part = places[first : first + batch]
+        for rows, vectors_of, batch in self._batches(profiles):
+            for first in range(0, len(rows), batch):
+                part = rows[first : first + batch]
                 vectors = vectors_of(profiles.take(part))
                 scores[part] = self._scores(vectors, items)[: len(part)]
         if empty.any():
             # Without ratings every rating predictor answers with the baseline.
-            places = np.flatnonzero(empty)
-            scores[places] = self._data.baseline.score(profiles.take(places), items)
+            rows = np.flatnonzero(empty)
+            scores[rows] = self._data.baseline.score(profiles.take(rows), items)
         return scores
 
     def score_pairs(self, profiles: Profiles, items: Int32) -> Float32:
@@ -130,12 +130,12 @@ class SavedModelScorer:
                 scores[row] = self.score(profiles.take(np.array([row])), items[row])[0]
             return scores
         rated = profiles.counts > 0
-        for places, function in (
+        for rows, function in (
             (np.flatnonzero(rated & ~profiles.needs_fold_in), self._known_pairs),
             (np.flatnonzero(rated & profiles.needs_fold_in), self._folded_pairs),
         ):
-            for first in range(0, len(places), MAX_BATCH):
-                part = places[first : first + MAX_BATCH]
+            for first in range(0, len(rows), MAX_BATCH):
+                part = rows[first : first + MAX_BATCH]
                 candidates = np.zeros((_padded(len(part)), items.shape[1]), dtype=np.int32)
                 candidates[: len(part)] = items[part]
                 scores[part] = function(profiles.take(part), candidates)[: len(part)]
@@ -152,11 +152,11 @@ class SavedModelScorer:
     def user_products(self, profiles: Profiles) -> Float32:
         """See `ScoresByProduct.user_products`; the last column is 1."""
         parts: list[tuple[Int64, Float32]] = []
-        for places, vectors_of, batch in self._batches(profiles):
-            for first in range(0, len(places), batch):
-                part = places[first : first + batch]
+        for rows, vectors_of, batch in self._batches(profiles):
+            for first in range(0, len(rows), batch):
+                part = rows[first : first + batch]
                 parts.append((part, vectors_of(profiles.take(part))[: len(part)]))
-        order = np.argsort(np.concatenate([places for places, _ in parts]), kind="stable")
+        order = np.argsort(np.concatenate([rows for rows, _ in parts]), kind="stable")
         vectors = np.concatenate([vectors for _, vectors in parts])[order]
         return np.hstack([vectors, np.ones((len(vectors), 1), np.float32)])
 
@@ -210,7 +210,7 @@ class SavedModelScorer:
         """Divides users with ratings into those with trained vectors and those to fold in.
 
         Returns:
-            For each of the two groups: the places of the users in the profiles, the function that
+            For each of the two groups: the rows of the users in the profiles, the function that
             computes their vectors, and how many users to score at once. Folding in takes memory
             for each rating, so its batches are never larger than `MAX_BATCH`.
         """
@@ -261,24 +261,24 @@ def _parts(count: int, size: int) -> list[Int32]:
 
 
 def _padded_users(profiles: Profiles) -> Int32:
-    """The indexes of known users, padded with user 0 (int32)."""
+    """Returns the indexes of known users, padded with user 0 (int32)."""
     users = np.zeros(_padded(len(profiles)), dtype=np.int32)
     users[: len(profiles)] = profiles.user_index
     return users
 
 
 def _padded_ratings(profiles: Profiles) -> tuple[Int32, Float32]:
-    """The rated items of users, padded with -1, and the ratings (int32, float32, B × L)."""
+    """Returns the rated items of users, padded with -1, and the ratings (int32, float32, B × L)."""
     size = _padded(len(profiles))
     length = max(_MIN_LENGTH, _padded(int(profiles.counts.max())))
     items = np.full((size, length), PADDING, dtype=np.int32)
     ratings = np.zeros((size, length), dtype=np.float32)
-    places = np.arange(len(profiles.items)) - np.repeat(profiles.indptr[:-1], profiles.counts)
-    items[profiles.rows, places] = profiles.items
-    ratings[profiles.rows, places] = profiles.ratings
+    columns = np.arange(len(profiles.items)) - np.repeat(profiles.indptr[:-1], profiles.counts)
+    items[profiles.rows, columns] = profiles.items
+    ratings[profiles.rows, columns] = profiles.ratings
     return items, ratings
 
 
 def _padded(size: int) -> int:
-    """The smallest power of two that is at least `size`."""
+    """Returns the smallest power of two that is at least `size`."""
     return 1 << max(0, size - 1).bit_length()

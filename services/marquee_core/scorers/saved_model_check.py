@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from marquee_core.errors import ArtifactError
-from marquee_core.quiet_tensorflow import saved_model_message
+from marquee_core.scorers.quiet_tensorflow import import_tensorflow
 
 _MAX_BYTES = 256 * 1024 * 1024
 
@@ -75,13 +75,28 @@ def check_saved_model(folder: Path) -> None:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise ArtifactError(f"{folder.name}: the SavedModel has more than {_MAX_BYTES} bytes")
-        model = saved_model_message(path.read_bytes())
+        model = _parse(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{folder.name}: damaged SavedModel: {error}") from error
     if len(model.meta_graphs) != 1:
         raise ArtifactError(f"{folder.name}: the SavedModel has {len(model.meta_graphs)} graphs")
     for reason in _reasons(model.meta_graphs[0]):
         raise ArtifactError(f"{folder.name}: the SavedModel {reason}, which is not allowed")
+
+
+def _parse(content: bytes) -> Any:
+    """Parses `saved_model.pb` as a protobuf message, without loading the model.
+
+    Raises:
+        ValueError: The bytes are no such message.
+    """
+    import_tensorflow()
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    try:
+        return saved_model_pb2.SavedModel.FromString(content)
+    except Exception as error:  # protobuf's own errors
+        raise ValueError(str(error)) from error
 
 
 def _reasons(graph: Any) -> Iterator[str]:
@@ -113,7 +128,7 @@ def _refused(nodes: Iterable[Any], allowed: frozenset[str]) -> Iterator[str]:
 
 
 def _savers(graph: Any) -> set[str]:
-    """The functions that save and restore variables and that nothing else can call."""
+    """Returns the functions that save and restore variables and that nothing else can call."""
     saver_nodes = {
         graph.saver_def.save_tensor_name.partition(":")[0],
         graph.saver_def.restore_op_name,

@@ -65,7 +65,7 @@ class Scorer(Protocol):
         """
 
     def similarities(self, item: int) -> Float32 | None:
-        """The similarity of an item to every item.
+        """Returns the similarity of an item to every item.
 
         Args:
             item: The index of the item.
@@ -162,7 +162,7 @@ def score_pairs(scorer: Scorer, profiles: Profiles, items: Int32) -> Float32:
 
 @lru_cache
 def implements(scorer: type, protocol: type) -> bool:
-    """Whether a class of scorers implements a protocol.
+    """Returns whether a class of scorers implements a protocol.
 
     The answer is remembered: to ask anew for every call would cost more than some scores.
     """

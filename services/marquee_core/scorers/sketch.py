@@ -62,7 +62,7 @@ class Sketch:
 
     @classmethod
     def is_saved(cls, folder: Path) -> bool:
-        """Whether a folder holds a sketch; releases of older versions have none."""
+        """Returns whether a folder holds a sketch; releases of older versions have none."""
         return any((folder / name).exists() for name in (_BASIS, _PROJECTION))
 
     @classmethod
@@ -90,7 +90,7 @@ class Sketch:
         save_array(folder / _PROJECTION, self.projection)
 
     def products(self, vectors: Float32, items: Int32 | None = None) -> Float32:
-        """The approximate products of vectors with items (float32, B × C).
+        """Returns the approximate products of vectors with items (float32, B × C).
 
         Args:
             vectors: The vectors (float32, B × d).

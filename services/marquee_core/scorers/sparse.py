@@ -137,11 +137,11 @@ class SparseRows:
     width: int
 
     def matrix(self) -> RowMatrix:
-        """The same rows as a matrix of SciPy."""
+        """Returns the same rows as a matrix of SciPy."""
         return csr_matrix(self.indptr, self.indices, self.data, self.width)
 
     def times(self, dense: Float32) -> Float32:
-        """The product with a dense matrix (float32, rows × k).
+        """Returns the product with a dense matrix (float32, rows × k).
 
         Args:
             dense: The dense matrix, contiguous by row (float32, columns × k).

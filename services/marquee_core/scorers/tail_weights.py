@@ -43,8 +43,8 @@ class TailWeights:
     core_count: int
 
     @classmethod
-    def none(cls, core_count: int) -> Self:
-        """An empty tail."""
+    def empty(cls, core_count: int) -> Self:
+        """Returns an empty tail."""
         empty = np.empty(0, dtype=np.int32)
         values = np.empty(0, dtype=np.float32)
         return cls(empty, np.zeros(1, dtype=np.int64), empty, values, values, core_count)
@@ -62,7 +62,7 @@ class TailWeights:
             ArtifactError: A file is damaged, or the arrays are inconsistent.
         """
         if not (folder / _ITEMS).exists():
-            return cls.none(len(core))
+            return cls.empty(len(core))
         items = load_array(folder / _ITEMS, np.int32, (None,))
         in_range = not len(items) or 0 <= items.min() <= items.max() < item_count
         if not in_range or (np.diff(items) <= 0).any() or np.isin(items, core).any():
@@ -96,9 +96,9 @@ class TailWeights:
     def __len__(self) -> int:
         return len(self.items)
 
-    def row(self, place: int) -> slice:
+    def row(self, position: int) -> slice:
         """Where the sources and the weights of an item are."""
-        return slice(int(self.indptr[place]), int(self.indptr[place + 1]))
+        return slice(int(self.indptr[position]), int(self.indptr[position + 1]))
 
     @cached_property
     def by_item(self) -> RowMatrix:

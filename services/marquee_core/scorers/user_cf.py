@@ -177,9 +177,9 @@ class UserCFScorer:
         if items is not None and len(items) <= _MAX_PAIRS:
             return self.score_pairs(profiles, np.tile(items, (len(profiles), 1)))
         scores = self._users.data.baseline.score(profiles)
-        for place, found in enumerate(self._nearest(profiles)):
+        for row, found in enumerate(self._nearest(profiles)):
             if len(found.users):
-                scores[place] += self._shifts(found)
+                scores[row] += self._shifts(found)
         return scores if items is None else scores[:, items]
 
     def score_pairs(self, profiles: Profiles, items: Int32) -> Float32:
@@ -189,19 +189,19 @@ class UserCFScorer:
             return scores
         ratings = self._users.ratings
         weights = np.zeros(len(self._users.deviations), dtype=np.float32)
-        for place, found in enumerate(self._nearest(profiles)):
+        for row, found in enumerate(self._nearest(profiles)):
             if not len(found.users):
                 continue
-            own = items[place]
+            own = items[row]
             if ratings.columns_size(own) > ratings.rows_size(found.users) + ratings.width:
-                scores[place] += self._shifts(found)[own]
+                scores[row] += self._shifts(found)[own]
                 continue
             order = np.argsort(own, kind="stable")
             selected = SelectedColumns(ratings.columns, own[order])
             weights[found.users] = found.similarities
             totals = selected.products(weights, ratings.ones)
             totals += self.config.damping * found.similarities.sum()
-            scores[place, order] += found.deviation * selected.products(weights) / totals
+            scores[row, order] += found.deviation * selected.products(weights) / totals
             weights[found.users] = 0.0
         return scores
 
@@ -226,7 +226,7 @@ class UserCFScorer:
         return [NeighbourEvidence(int(count), mean, shift) for count, mean, shift in rows]
 
     def _nearest(self, profiles: Profiles) -> list[_Nearest]:
-        """The neighbours of each user.
+        """Returns the neighbours of each user.
 
         Those of a known user are looked up; for a folded-in profile they are computed.
         """
@@ -237,15 +237,15 @@ class UserCFScorer:
         if is_folded.any():
             values, deviations = users.standardise(profiles)
         found = []
-        for place, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
-            user = known[place]
+        for row, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
+            user = known[row]
             if user >= 0 and neighbours is not None:
                 found.append(_Nearest(*neighbours.row(user), users.deviations[user]))
                 continue
             sums = users.ratings.sums(profiles.items[start:end], values[start:end])
-            similarities = users.similarities(sizes[place : place + 1], sums)
+            similarities = users.similarities(sizes[row : row + 1], sums)
             rows = nearest(sums.rows, similarities, self.config.neighbours)
-            found.append(_Nearest(*rows, deviations[place]))
+            found.append(_Nearest(*rows, deviations[row]))
         return found
 
     def _shifts(self, found: _Nearest) -> Float32:

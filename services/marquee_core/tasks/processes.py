@@ -1,7 +1,7 @@
 """Runs tasks in processes of this machine.
 
     with closing(run_in_processes(work, tasks, processes=2)) as results:
-        for place, result in results:
+        for index, result in results:
             ...
 
 Each process has a pipe of its own, takes one task at a time, and ends when its pipe closes. So none
@@ -23,7 +23,7 @@ from multiprocessing.connection import Connection, Pipe
 from types import MappingProxyType
 from typing import Any
 
-from marquee_core.tasks.task import MAX_TRIES, A, OnReport, R, TaskError, Work, ignore
+from marquee_core.tasks.task import MAX_TRIES, A, OnReport, R, TaskError, Work, ignore_report
 from marquee_core.tasks.worker import ERROR, READY, REPORT
 
 
@@ -35,13 +35,13 @@ class _Worker:
         process: The process.
         pipe: The pipe to it.
         is_ready: Whether it has been sent the work.
-        place: The place of the task that it does; None if it does none.
+        index: The index of the task that it does; None if it does none.
     """
 
     process: subprocess.Popen[bytes]
     pipe: Connection
     is_ready: bool = False
-    place: int | None = None
+    index: int | None = None
 
     @classmethod
     def start(cls, environment: Mapping[str, str]) -> _Worker:
@@ -85,7 +85,7 @@ class _Worker:
 def run_in_processes(
     work: Work[A, R],
     tasks: Sequence[A],
-    on_report: OnReport = ignore,
+    on_report: OnReport = ignore_report,
     *,
     processes: int,
     environment: Mapping[str, str] = MappingProxyType({}),
@@ -110,16 +110,16 @@ def run_in_processes(
             while len(workers) < min(processes, left):
                 workers.append(_Worker.start(environment))
             for worker in workers:
-                if worker.is_ready and worker.place is None and waiting:
-                    worker.place = waiting.popleft()
-                    tries[worker.place] += 1
-                    worker.send(tasks[worker.place])
+                if worker.is_ready and worker.index is None and waiting:
+                    worker.index = waiting.popleft()
+                    tries[worker.index] += 1
+                    worker.send(tasks[worker.index])
             ready = multiprocessing.connection.wait([worker.pipe for worker in workers])
             for worker in [worker for worker in workers if worker.pipe in ready]:
-                message, place = worker.receive(), worker.place
+                message, index = worker.receive(), worker.index
                 if message is None:
                     workers.remove(worker)
-                    _put_back(worker, tries, waiting)
+                    _requeue(worker, tries, waiting)
                     continue
                 kind, value = message
                 if kind == READY:
@@ -127,33 +127,33 @@ def run_in_processes(
                     worker.send(work)
                 elif kind == ERROR:
                     raise value
-                elif place is None:
+                elif index is None:
                     continue
                 elif kind == REPORT:
-                    on_report(place, value)
+                    on_report(index, value)
                 else:
-                    worker.place = None
+                    worker.index = None
                     left -= 1
-                    yield place, value
+                    yield index, value
     finally:
         for worker in workers:
             worker.end()
 
 
-def _put_back(worker: _Worker, tries: Sequence[int], waiting: deque[int]) -> None:
+def _requeue(worker: _Worker, tries: Sequence[int], waiting: deque[int]) -> None:
     """Lets the task of a process that has died be begun again.
 
     Raises:
         TaskError: It has been begun too often, or the process has died before it could begin.
     """
-    status, place = worker.end(), worker.place
+    status, index = worker.end(), worker.index
     if not worker.is_ready:
         raise TaskError(f"a process for tasks ended before it began (exit status {status})")
-    if place is None:
+    if index is None:
         return
-    if tries[place] >= MAX_TRIES:
+    if tries[index] >= MAX_TRIES:
         raise TaskError(
-            f"task {place + 1} ended its process {MAX_TRIES} times (exit status {status}; -9 is "
+            f"task {index + 1} ended its process {MAX_TRIES} times (exit status {status}; -9 is "
             "usually too little memory)"
         )
-    waiting.appendleft(place)
+    waiting.appendleft(index)

@@ -12,7 +12,7 @@ from collections.abc import Generator, Sequence
 from functools import lru_cache
 from typing import Any
 
-from marquee_core.tasks.task import MAX_TRIES, A, OnReport, R, TaskError, Work, ignore
+from marquee_core.tasks.task import MAX_TRIES, A, OnReport, R, TaskError, Work, ignore_report
 
 LOCAL = "local"
 """The address that starts Ray on this machine."""
@@ -28,8 +28,8 @@ class _Reports:
     def __init__(self) -> None:
         self._reports: list[tuple[int, Any]] = []
 
-    def add(self, place: int, value: object) -> None:
-        self._reports.append((place, value))
+    def add(self, index: int, value: object) -> None:
+        self._reports.append((index, value))
 
     def take(self) -> list[tuple[int, Any]]:
         taken, self._reports = self._reports, []
@@ -37,15 +37,15 @@ class _Reports:
 
 
 @lru_cache(maxsize=2)
-def _work(held: _Held) -> Work[Any, Any]:
-    """The work of a run, fetched once by each worker process."""
+def _fetch_work(work_reference: _WorkReference) -> Work[Any, Any]:
+    """Returns the work of a run, fetched once by each worker process."""
     import ray
 
-    work: Work[Any, Any] = ray.get(held.reference)
+    work: Work[Any, Any] = ray.get(work_reference.reference)
     return work
 
 
-class _Held:
+class _WorkReference:
     """A reference to the work; Ray would fetch a bare one for each task."""
 
     def __init__(self, reference: Any) -> None:
@@ -55,14 +55,16 @@ class _Held:
         return hash(self.reference)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Held) and other.reference == self.reference
+        return isinstance(other, _WorkReference) and other.reference == self.reference
 
 
-def _do(held: _Held, place: int, task: object, reports: Any) -> Any:
+def _run_task(work_reference: _WorkReference, index: int, task: object, reports: Any) -> Any:
     import ray
 
     sent: deque[Any] = deque(maxlen=1)
-    result = _work(held)(task, lambda value: sent.append(reports.add.remote(place, value)))
+    result = _fetch_work(work_reference)(
+        task, lambda value: sent.append(reports.add.remote(index, value))
+    )
     # Reports arrive in order, and the last of them before the result.
     ray.get(list(sent))
     return result
@@ -71,7 +73,7 @@ def _do(held: _Held, place: int, task: object, reports: Any) -> Any:
 def run_on_ray(
     work: Work[A, R],
     tasks: Sequence[A],
-    on_report: OnReport = ignore,
+    on_report: OnReport = ignore_report,
     *,
     address: str,
 ) -> Generator[tuple[int, R], None, None]:
@@ -104,19 +106,22 @@ def run_on_ray(
     reports = ray.remote(num_cpus=0)(_Reports).remote()
 
     def deliver() -> None:
-        for place, value in ray.get(reports.take.remote()):
-            on_report(place, value)
+        for index, value in ray.get(reports.take.remote()):
+            on_report(index, value)
 
     try:
-        do = ray.remote(num_cpus=1, max_retries=MAX_TRIES - 1)(_do)
-        held = _Held(ray.put(work))
-        pending = {do.remote(held, place, task, reports): place for place, task in enumerate(tasks)}
+        remote_task = ray.remote(num_cpus=1, max_retries=MAX_TRIES - 1)(_run_task)
+        work_reference = _WorkReference(ray.put(work))
+        pending = {
+            remote_task.remote(work_reference, index, task, reports): index
+            for index, task in enumerate(tasks)
+        }
         while pending:
             done, _ = ray.wait(list(pending), timeout=_POLL_S)
             deliver()
             for reference in done:
-                place = pending.pop(reference)
-                yield place, ray.get(reference)
+                index = pending.pop(reference)
+                yield index, ray.get(reference)
     except RayTaskError as error:
         cause = error.cause
         raise (cause if isinstance(cause, Exception) else TaskError(str(error))) from None

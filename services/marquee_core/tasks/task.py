@@ -17,11 +17,11 @@ Report: TypeAlias = Callable[[Any], None]
 """Tells the process that started a task how far the task has come."""
 
 OnReport: TypeAlias = Callable[[int, Any], None]
-"""Receives the place of a task and what it reports."""
+"""Receives the index of a task and what it reports."""
 
 
-def ignore(place: int, value: Any) -> None:
-    """The `OnReport` of whoever wants no reports."""
+def ignore_report(index: int, value: Any) -> None:
+    """Returns the `OnReport` of whoever wants no reports."""
 
 
 class TaskError(RuntimeError):
@@ -41,7 +41,7 @@ class RunTasks(Protocol):
     def __call__(
         self, work: Work[A, R], tasks: Sequence[A], on_report: OnReport
     ) -> Generator[tuple[int, R], None, None]:
-        """Does all tasks, and yields the place and the result of each as it ends.
+        """Does all tasks, and yields the index and the result of each as it ends.
 
         Raises:
             TaskError: A task cannot be done.

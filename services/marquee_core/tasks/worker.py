@@ -35,7 +35,7 @@ def serve(pipe: Connection) -> None:
 
 
 def _sendable(error: Exception) -> Exception:
-    """The error, or one with its text if it does not survive the way to another process."""
+    """Returns the error, or one with its text if it does not survive the way to another process."""
     with suppress(Exception):
         if str(ForkingPickler.loads(ForkingPickler.dumps(error))) == str(error):
             return error

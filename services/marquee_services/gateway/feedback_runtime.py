@@ -87,7 +87,7 @@ class FeedbackRuntime:
         return self._follower.has_read_for(manifest)
 
     def status(self) -> pb.FeedbackStatus:
-        """The state of the feedback log, for GetStatus."""
+        """Returns the state of the feedback log, for GetStatus."""
         return pb.FeedbackStatus(
             healthy=self._follower.healthy,
             log_position=self._fresh.position,

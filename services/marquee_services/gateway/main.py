@@ -36,7 +36,7 @@ from marquee_services.gateway.answering.stored_answers import StoredAnswers
 from marquee_services.gateway.backends.backend import Backend
 from marquee_services.gateway.backends.interface import AnyBackend
 from marquee_services.gateway.backends.monitor import BackendMonitor
-from marquee_services.gateway.batch_lane import BatchLane
+from marquee_services.gateway.batch_budget import BatchBudget
 from marquee_services.gateway.caching.answer_cache import AnswerCache
 from marquee_services.gateway.caching.counting_lru import CountingLRU, cache_metrics
 from marquee_services.gateway.caching.list_cache import ListCache
@@ -53,6 +53,7 @@ from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.server.adaptive_limit import AdaptiveLimit
 from marquee_services.server.certificates import Certificates
 from marquee_services.server.follower import ReleaseFollower
+from marquee_services.server.fork_server import ForkServer
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.poll_log import PollLog
 from marquee_services.server.reloading import Reloader
@@ -64,8 +65,7 @@ from marquee_services.server.runtime import (
 )
 from marquee_services.server.settings import is_loopback
 from marquee_services.server.state_metrics import certificate_metrics, release_metrics
-from marquee_services.server.trial import LoadForTrial, Trial, start_trial_host
-from marquee_services.server.trial_host import TrialHost
+from marquee_services.server.trial import ReleaseTrial, TrialLoader, start_fork_server
 
 if TYPE_CHECKING:
     from marquee_services.gateway.feedback_runtime import FeedbackRuntime
@@ -89,7 +89,7 @@ class Gateway:
         metrics: The gateway's metrics.
         fresh: The feedback of users since the releases were trained.
         feedback: Writes and follows the feedback log; None if the gateway has none.
-        batch_lane: The budget of the batches.
+        batch_budget: The budget of the batches.
         computing: Admits the single calls whose answers must be computed.
         lookups: Searches the catalogue.
     """
@@ -102,7 +102,7 @@ class Gateway:
     metrics: Metrics
     fresh: FreshFeedback
     feedback: FeedbackRuntime | None
-    batch_lane: BatchLane
+    batch_budget: BatchBudget
     computing: AdaptiveLimit
     lookups: Lookups
     _tasks: list[asyncio.Task[None]]
@@ -119,7 +119,7 @@ class Gateway:
         Args:
             grace: Seconds that calls in progress may still take.
         """
-        self.batch_lane.is_draining = True
+        self.batch_budget.is_draining = True
         await self.bound.stop(grace)
         tasks = list(self._tasks)
         for task in tasks:
@@ -143,7 +143,7 @@ async def start(
     settings: GatewaySettings,
     backends: Sequence[AnyBackend] | None = None,
     store: ReleaseStore | None = None,
-    trial: Trial | None = None,
+    trial: ReleaseTrial | None = None,
     with_experiments: bool = True,
     monitor: BackendMonitor | None = None,
     local_followers: Sequence[ReleaseFollower[Any]] = (),
@@ -226,7 +226,7 @@ async def start(
         settings.min_in_flight,
     )
     metrics.watch_limit(computing)
-    batch_lane = BatchLane(
+    batch_budget = BatchBudget(
         settings.batch_parallel, lambda seconds: bound.calls.had_single_within(seconds)
     )
     counter = None if feedback is None else feedback.list_counter
@@ -266,7 +266,7 @@ async def start(
         settings=settings,
         metrics=metrics,
         computing=computing,
-        batch_lane=batch_lane,
+        batch_budget=batch_budget,
     )
     feedback_servicer = DisabledFeedbackServicer() if feedback is None else feedback.servicer
 
@@ -285,7 +285,7 @@ async def start(
             reloader,
             request_limits=REQUEST_LIMITS,
             exempt=frozenset({"GetStatus"}),
-            wait_unread=servicer.wait_unread,
+            early_admission=servicer.early_admission,
         )
     except BaseException:
         if feedback is not None:
@@ -303,7 +303,7 @@ async def start(
         metrics,
         fresh,
         feedback,
-        batch_lane,
+        batch_budget,
         computing,
         lookups,
         tasks,
@@ -351,26 +351,26 @@ async def _update_release_in_service(
         await asyncio.sleep(min(settings.probe_interval, settings.poll_interval) / 2)
 
 
-def trial_host(settings: GatewaySettings) -> TrialHost:
+def fork_server(settings: GatewaySettings) -> ForkServer:
     """Starts the process that tries releases; call it before the process has threads."""
-    return start_trial_host({GATEWAY: trial_loader(settings)})
+    return start_fork_server({GATEWAY: trial_loader(settings)})
 
 
-def trial_loader(settings: GatewaySettings) -> LoadForTrial:
+def trial_loader(settings: GatewaySettings) -> TrialLoader:
     """What loads the gateway's part of a release on trial."""
     return lambda release_id: load_gateway_release(
         settings.open_store(), release_id, settings.cache
     )
 
 
-async def serve(settings: GatewaySettings, host: TrialHost | None) -> None:
+async def serve(settings: GatewaySettings, fork_server: ForkServer | None) -> None:
     """Serves until SIGTERM or SIGINT, then shuts down gracefully.
 
     Args:
         settings: The gateway's settings.
-        host: Starts the processes in which releases are tried; None to load them at once.
+        fork_server: Starts the processes for trial loads; None to load releases without a trial.
     """
-    trial = None if host is None else Trial(GATEWAY, settings, host)
+    trial = None if fork_server is None else ReleaseTrial(GATEWAY, settings, fork_server)
     gateway = await start(settings, trial=trial)
     try:
         await until_signalled(gateway.bound.reloader.reload)

@@ -96,7 +96,7 @@ class _Checker:
 
 
 def _are_distinct_ids(values: Sequence[str]) -> bool:
-    """Whether `_Checker.id` and `_Checker.distinct` would find no violation."""
+    """Returns whether `_Checker.id` and `_Checker.distinct` would find no violation."""
     return (
         len(set(values)) == len(values)
         and all(values)
@@ -242,7 +242,7 @@ def _record_feedback(check: _Checker, request: feedback_pb.RecordFeedbackRequest
 
 
 def _is_plain_rating(event: feedback_pb.FeedbackEvent) -> bool:
-    """Whether `_event` would find no violation, for ratings; False for others."""
+    """Returns whether `_event` would find no violation, for ratings; False for others."""
     user_id, item_id, event_id = event.user_id, event.item_id, event.event_id
     return (
         event.kind == feedback_pb.FEEDBACK_KIND_RATING

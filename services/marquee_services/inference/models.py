@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from marquee_core.quiet_tensorflow import import_tensorflow
 from marquee_core.scorers.dot_product import DotProductScorer
 from marquee_core.scorers.perceptron import PerceptronScorer
+from marquee_core.scorers.quiet_tensorflow import import_tensorflow
 from marquee_core.scorers.scorer import LoadScorer, ReleaseData, Scorer
 
 _ARRAY_SCORERS = (DotProductScorer, PerceptronScorer)
@@ -31,7 +31,7 @@ def load_scorer(folder: Path, data: ReleaseData) -> Scorer:
 
 
 def loaders(tensorflow_threads: int) -> dict[str, LoadScorer]:
-    """The function that loads each model's scorer from a release, by the model's name.
+    """Returns the function that loads each model's scorer from a release, by the model's name.
 
     Args:
         tensorflow_threads: Threads of TensorFlow within one operation, if a model needs it; 0 lets

@@ -66,7 +66,7 @@ class BlockRanker:
 
     @staticmethod
     def can_rank(loaded: LoadedRelease, request: ListRequest) -> bool:
-        """Whether lists of this kind are ranked in blocks.
+        """Returns whether lists of this kind are ranked in blocks.
 
         Others show other items than the best of the whole catalogue's ranking, or reasons.
         """
@@ -180,7 +180,7 @@ class BlockRanker:
         ranked: Sequence[RankedCandidates | None],
         positions: Sequence[Int32 | None],
     ) -> list[dict[str, Float32] | None]:
-        """The scores of each page's items by the models of the rating blend, as `Router.score`.
+        """Returns the scores of each page's items by the models of the rating blend, as `Router.score`.
 
         Returns:
             For each user the scores by model (float32, n); None if the user has no page, or a
@@ -216,5 +216,5 @@ class BlockRanker:
 
 
 def _abstains(outputs: dict[str, Float32]) -> bool:
-    """Whether a model abstains: its scores are NaN then, which alone differs from itself."""
+    """Returns whether a model abstains: its scores are NaN then, which alone differs from itself."""
     return any(len(scores) and scores[0] != scores[0] for scores in outputs.values())

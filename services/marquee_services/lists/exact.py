@@ -40,7 +40,7 @@ class _ExactScorer:
 
 
 def exact_engine(engine: Engine) -> Engine:
-    """The engine for blocks of users: exact, unless the catalogue is too large for that."""
+    """Returns the engine for blocks of users: exact, unless the catalogue is too large for that."""
     if engine.data.matrix.item_count > _MAX_ITEMS:
         return engine
     scorers = {

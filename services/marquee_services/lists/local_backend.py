@@ -57,11 +57,11 @@ class EngineBackend:
         return ()
 
     def replica_states(self) -> Sequence[tuple[str, bool]]:
-        """The only replica."""
+        """Returns the only replica."""
         return [(self.target, True)]
 
     def serves(self, release_id: str) -> bool:
-        """Whether this is the release."""
+        """Returns whether this is the release."""
         return release_id == self._engine.release_id
 
     def failure(self, release_id: str) -> BackendError | None:  # noqa: ARG002 - the interface's

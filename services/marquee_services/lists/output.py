@@ -73,7 +73,7 @@ class Output:
         return Storage(self.folder.rpartition("/")[0] or "/")
 
     def name(self, number: int) -> str:
-        """The name of a part."""
+        """Returns the name of a part."""
         return f"{self.prefix}{number:05d}{self.suffix}"
 
     def others(self, count: int) -> list[str]:
@@ -90,7 +90,7 @@ class Output:
         ]
 
     def unfinished(self) -> set[str]:
-        """The unfinished files in the folder; none in object storage, where there are no such.
+        """Returns the unfinished files in the folder; none in object storage, where there are no such.
 
         Raises:
             OSError: The folder cannot be read.

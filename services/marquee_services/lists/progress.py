@@ -73,7 +73,7 @@ class ListProgress:
 
 
 def _duration(seconds: float) -> str:
-    """A duration in words, to two digits or so."""
+    """Returns a duration in words, to two digits or so."""
     if seconds < 60:
         return f"{max(1, round(seconds))} s"
     if seconds < 3600:

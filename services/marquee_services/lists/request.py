@@ -20,7 +20,7 @@ Loaders: TypeAlias = Mapping[str, Mapping[str, LoadScorer]]
 
 
 def serving_loaders() -> Loaders:
-    """The loaders of the servers."""
+    """Returns the loaders of the servers."""
     from marquee_services.cf.models import CF_SCORERS
     from marquee_services.inference.models import loaders
 
@@ -67,7 +67,7 @@ class ListRequest:
         return self.page_size or DEFAULT_PAGE_SIZE
 
     def of_user(self, user_id: str) -> pb.RecommendRequest:
-        """The Recommend request that a gateway would answer alike."""
+        """Returns the Recommend request that a gateway would answer alike."""
         return pb.RecommendRequest(
             subject=types_pb2.Subject(user_id=user_id),
             page_size=self.page_size,

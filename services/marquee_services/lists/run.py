@@ -50,7 +50,7 @@ class Summary:
 
 
 def partition_size(users: int) -> int:
-    """The number of users of a part, by default."""
+    """Returns the number of users of a part, by default."""
     return min(_MOST_USERS, max(_FEWEST_USERS, math.ceil(users / _PARTS)))
 
 

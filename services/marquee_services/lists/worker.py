@@ -125,7 +125,7 @@ class ListWorker:
         return BlockRanker(self._loaded, self.request)
 
     def _answers(self, part: Part, report: Report) -> list[UserList | UserError]:
-        """The answers for the users of a part, in their order."""
+        """Returns the answers for the users of a part, in their order."""
         release = self._loaded.gateway
         if part.user_ids is None:
             users = np.arange(part.first, part.end, dtype=np.int32)

@@ -49,7 +49,7 @@ def check_range(field: str, value: int, high: int, low: int = 1) -> None:
 def to_queries(
     users: Sequence[pb.UserQuery], max_users: int, item_count: int | None = None
 ) -> list[Query]:
-    """The users of a request; `Engine.check` checks them against the release.
+    """Returns the users of a request; `Engine.check` checks them against the release.
 
     Args:
         users: The users.
@@ -95,7 +95,7 @@ def to_eligible(data: bytes, item_count: int, user: int | None = None) -> Bool |
 
 
 def to_plan(request: pb.RankItemsRequest) -> RankingPlan:
-    """The plan of a request; `check_plan` checks its models against the release.
+    """Returns the plan of a request; `check_plan` checks its models against the release.
 
     Raises:
         InvalidFields: There are no models, a model occurs twice, a weight is missing or not finite,
@@ -155,7 +155,7 @@ def _to_weights(
 def rank_response(
     release_id: str, rankings: Sequence[UserRanking], plan: RankingPlan
 ) -> pb.RankItemsResponse:
-    """A response with the rankings of its users, of whom there is at least one."""
+    """Returns a response with the rankings of its users, of whom there is at least one."""
     best = _best_items([ranking.stars for ranking in rankings if ranking.stars is not None])
     if plan.top_count:
         names = [name for name, _ in plan.weights]
@@ -186,7 +186,7 @@ def rank_response(
 
 
 def _abstaining(rankings: Sequence[UserRanking], model: str) -> bytes:
-    """The positions of the users whom a model cannot score."""
+    """Returns the positions of the users whom a model cannot score."""
     found = [place for place, ranking in enumerate(rankings) if model in ranking.abstaining]
     return pack_ints(np.array(found)) if found else b""
 
@@ -202,7 +202,7 @@ def _top_items(users: Sequence[TopItems]) -> pb.RankItemsResponse.TopItems:
 
 
 def _best_items(users: Sequence[BestItems]) -> pb.RankItemsResponse.BestItems | None:
-    """The scores of each user's best items; None without users."""
+    """Returns the scores of each user's best items; None without users."""
     if not users:
         return None
     return pb.RankItemsResponse.BestItems(
@@ -219,7 +219,7 @@ def _best_items(users: Sequence[BestItems]) -> pb.RankItemsResponse.BestItems | 
 
 
 def score_response(release_id: str, scores: Mapping[str, Float32]) -> pb.ScoreItemsResponse:
-    """A response with each model's scores."""
+    """Returns a response with each model's scores."""
     return pb.ScoreItemsResponse(
         release_id=release_id,
         models=[
@@ -232,7 +232,7 @@ def score_response(release_id: str, scores: Mapping[str, Float32]) -> pb.ScoreIt
 def retrieve_response(
     release_id: str, best: Mapping[str, Sequence[Found]]
 ) -> pb.RetrieveItemsResponse:
-    """A response with each model's best items, user after user."""
+    """Returns a response with each model's best items, user after user."""
     return pb.RetrieveItemsResponse(
         release_id=release_id,
         models=[
@@ -250,7 +250,7 @@ def retrieve_response(
 def compare_response(
     release_id: str, similarities: Mapping[str, Float32]
 ) -> pb.CompareItemsResponse:
-    """A response with each model's similarities."""
+    """Returns a response with each model's similarities."""
     return pb.CompareItemsResponse(
         release_id=release_id,
         models=[
@@ -261,7 +261,7 @@ def compare_response(
 
 
 def explain_response(release_id: str, evidence: Sequence[Evidence]) -> pb.ExplainItemsResponse:
-    """A response with the evidence for each candidate."""
+    """Returns a response with the evidence for each candidate."""
     return pb.ExplainItemsResponse(
         release_id=release_id, items=[_evidence_message(item) for item in evidence]
     )
@@ -304,7 +304,7 @@ def _rated_message(evidence: RatedEvidence) -> pb.ExplainItemsResponse.RatedItem
 def releases_response(
     release_ids: Sequence[str], refused: Mapping[str, str], model_seconds: Mapping[str, float]
 ) -> pb.ListReleasesResponse:
-    """A response with the loaded releases, those that could not be loaded, and models' times."""
+    """Returns a response with the loaded releases, those that could not be loaded, and models' times."""
     return pb.ListReleasesResponse(
         release_ids=release_ids,
         refused=[

@@ -60,7 +60,7 @@ class Engine:
             models whose scores are products of vectors have one.
         gateway_scores: The scores of the gateway's own models, which order items alike for all
             users, by the model's name (float32, items).
-        rankers: What `marquee_services.scoring.ranking` keeps for each plan.
+        rankers: What `marquee_services.scoring.ranker` keeps for each plan.
         timer: Measures the models.
     """
 
@@ -78,7 +78,7 @@ class Engine:
         return np.flatnonzero(self.data.matrix.item_counts == 0)
 
     def select(self, models: Sequence[str]) -> Mapping[str, Scorer]:
-        """The scorers of some models, by name; of all models if no names are given.
+        """Returns the scorers of some models, by name; of all models if no names are given.
 
         Raises:
             ModelNotFound: This backend has no model of one of the names.
@@ -125,12 +125,12 @@ class Engine:
         return violations
 
     def candidate_count(self, query: Query) -> int:
-        """The number of scores that each model computes for a query."""
+        """Returns the number of scores that each model computes for a query."""
         items = self.data.matrix.item_count
         return items if query.candidates is None else len(query.candidates)
 
     def profiles(self, queries: Sequence[Query]) -> Profiles:
-        """The rating profiles of checked queries."""
+        """Returns the rating profiles of checked queries."""
         matrix = self.data.matrix
         if all(query.user >= 0 and not len(query.items) for query in queries):
             return matrix.profiles([query.user for query in queries])
@@ -244,7 +244,7 @@ class Engine:
         return best
 
     def compare(self, item: int) -> dict[str, Float32]:
-        """The similarities of an item to all items (float32, items), by the model's name.
+        """Returns the similarities of an item to all items (float32, items), by the model's name.
 
         Raises:
             InvalidFields: No item has this index.

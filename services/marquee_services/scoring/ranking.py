@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 
@@ -12,12 +11,10 @@ from marquee_core.arrays import Bool, Float32, Int32
 from marquee_core.ratings import Profiles
 from marquee_core.retrieval.exact import Found
 from marquee_core.retrieval.top import TopRows, top_rows
-from marquee_core.scorers.baseline import Baseline
-from marquee_core.scorers.scorer import Approximates, Scorer, implements, score_pairs
-from marquee_services.errors import ModelNotFound
+from marquee_core.scorers.scorer import Scorer, score_pairs
 from marquee_services.scoring.engine import Engine
-from marquee_services.scoring.model_times import Timer
 from marquee_services.scoring.plan import BestItems, Query, RankingPlan, TopItems
+from marquee_services.scoring.ranker import Ranker, ranker_for
 from marquee_services.scoring.top_items import own_best, proposers_of, top_items
 
 # These of a model's approximate scores are replaced by exact ones: the best of the sum, this many
@@ -25,8 +22,6 @@ from marquee_services.scoring.top_items import own_best, proposers_of, top_items
 _SUM_FACTOR, _MARGIN = 2, 12
 # Up to this number of candidates every model scores exactly.
 _MANY_CANDIDATES = 256
-# Plans whose scorers and sums are kept; there is about one for each page size in use.
-_MAX_RANKERS = 64
 _NO_SCORES: Float32 = np.empty(0, np.float32)
 _NONE: Found = np.empty(0, np.int32), _NO_SCORES
 
@@ -53,42 +48,8 @@ class UserRanking:
     top: TopItems | None
 
 
-@dataclass(frozen=True)
-class _Ranker:
-    """The models of a plan, ready to rank.
-
-    Attributes:
-        plan: The plan.
-        scorers: The scorers of the models that rank.
-        stars_scorers: The scorers of the models that score the best items.
-        shared: The sum of the gateway's own models (float32, items).
-        weights: The weight of each model that ranks.
-        approximating: Those of `scorers` that can approximate their scores.
-        timer: Measures the models.
-        baseline: The baseline of the release.
-    """
-
-    plan: RankingPlan
-    scorers: Mapping[str, Scorer]
-    stars_scorers: Mapping[str, Scorer]
-    shared: Float32
-    weights: Mapping[str, np.float32]
-    approximating: Mapping[str, Approximates]
-    timer: Timer
-    baseline: Baseline
-
-
 class ScoresNotFinite(RuntimeError):
     """A model returned scores that are not finite; the release is withdrawn if that goes on."""
-
-
-def check_plan(engine: Engine, plan: RankingPlan) -> None:
-    """Checks that a backend has the models of a plan.
-
-    Raises:
-        ModelNotFound: A model is missing.
-    """
-    _ranker(engine, plan)
 
 
 def rank(engine: Engine, queries: Sequence[Query], plan: RankingPlan) -> list[UserRanking]:
@@ -105,7 +66,7 @@ def rank(engine: Engine, queries: Sequence[Query], plan: RankingPlan) -> list[Us
     Raises:
         ModelNotFound: This backend has no model of one of the names.
     """
-    ranker = _ranker(engine, plan)
+    ranker = ranker_for(engine, plan)
     profiles = engine.profiles(queries)
     rankings: list[UserRanking | None] = [None] * len(queries)
     whole = [place for place, query in enumerate(queries) if query.candidates is None]
@@ -119,40 +80,6 @@ def rank(engine: Engine, queries: Sequence[Query], plan: RankingPlan) -> list[Us
             profile = profiles.take(np.array([place]))
             (rankings[place],) = _rank_rows(profile, query.candidates, ranker, None)
     return [ranking for ranking in rankings if ranking is not None]
-
-
-def _ranker(engine: Engine, plan: RankingPlan) -> _Ranker:
-    found = engine.rankers.get(plan)
-    if found is None:
-        if len(engine.rankers) >= _MAX_RANKERS:
-            engine.rankers.clear()
-        found = engine.rankers[plan] = _new_ranker(engine, plan)
-    ranker: _Ranker = found
-    return ranker
-
-
-def _new_ranker(engine: Engine, plan: RankingPlan) -> _Ranker:
-    shared = np.zeros(engine.data.matrix.item_count, dtype=np.float32)
-    for name, weight in plan.gateway_weights:
-        if name not in engine.gateway_scores:
-            raise ModelNotFound(name)
-        shared += np.float32(weight) * engine.gateway_scores[name]
-    stars = engine.select(plan.stars_models) if plan.stars_models else {}
-    scorers = engine.select([name for name, _ in plan.weights])
-    return _Ranker(
-        plan,
-        scorers,
-        stars,
-        shared,
-        {name: np.float32(weight) for name, weight in plan.weights},
-        {
-            name: cast("Approximates", scorer)
-            for name, scorer in scorers.items()
-            if implements(type(scorer), Approximates)
-        },
-        engine.timer,
-        engine.data.baseline,
-    )
 
 
 def _hidden_rows(queries: Sequence[Query], profiles: Profiles, engine: Engine) -> Float32 | None:
@@ -178,7 +105,7 @@ def _hidden_rows(queries: Sequence[Query], profiles: Profiles, engine: Engine) -
 
 
 def _rank_rows(
-    profiles: Profiles, items: Int32 | None, ranker: _Ranker, hidden: Float32 | None
+    profiles: Profiles, items: Int32 | None, ranker: Ranker, hidden: Float32 | None
 ) -> list[UserRanking]:
     """Ranks the same items for each of B users.
 
@@ -242,9 +169,9 @@ def _rank_rows(
 
 
 def _outputs(
-    profiles: Profiles, items: Int32 | None, ranker: _Ranker
+    profiles: Profiles, items: Int32 | None, ranker: Ranker
 ) -> tuple[dict[str, Float32], Mapping[str, Scorer]]:
-    """The scores of the models that rank (float32, B × C), by name; approximate ones last.
+    """Returns the scores of the models that rank (float32, B × C), by name; approximate ones last.
 
     Returns:
         The scores, and the scorers of the models whose scores are approximate.
@@ -265,7 +192,7 @@ def _outputs(
 def _score_exactly(
     profiles: Profiles,
     items: Int32 | None,
-    ranker: _Ranker,
+    ranker: Ranker,
     approximated: Mapping[str, Scorer],
     outputs: Mapping[str, Float32],
     sums: Float32,
@@ -309,21 +236,21 @@ def _score_exactly(
 
 
 def _items_at(items: Int32 | None, places: Int32) -> Int32:
-    """The items at some places among the ranked ones; None stands for the whole catalogue."""
+    """Returns the items at some places among the ranked ones; None stands for the whole catalogue."""
     return places if items is None else items[places]
 
 
-def _nothing(ranker: _Ranker) -> UserRanking:
-    """The ranking of no items."""
+def _nothing(ranker: Ranker) -> UserRanking:
+    """Returns the ranking of no items."""
     stars = BestItems(_NONE[0], dict.fromkeys(ranker.stars_scorers, _NO_SCORES))
     best = dict.fromkeys(ranker.scorers, _NONE)
     return UserRanking(_NO_SCORES, best, (), stars if ranker.stars_scorers else None, None)
 
 
 def _stars(
-    profiles: Profiles, top: TopRows, ranker: _Ranker, known: Mapping[str, Float32]
+    profiles: Profiles, top: TopRows, ranker: Ranker, known: Mapping[str, Float32]
 ) -> list[BestItems]:
-    """The scores of each user's best items.
+    """Returns the scores of each user's best items.
 
     Args:
         profiles: The profiles of B users.

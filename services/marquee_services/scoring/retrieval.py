@@ -47,7 +47,7 @@ def search(
 def _best_of_core(
     scorer: Scorer, profiles: Profiles, count: int, eligible: Bool | None
 ) -> list[Found]:
-    """The best items of a model's core for each user.
+    """Returns the best items of a model's core for each user.
 
     The whole catalogue is scored for users for whom too few items of the core score above 0.
     """
@@ -66,7 +66,7 @@ def _best_of_core(
 def best_of_all(
     scorer: Scorer, profiles: Profiles, count: int, eligible: Bool | None
 ) -> list[Found]:
-    """The best items of a model for each user, found by scoring the whole catalogue.
+    """Returns the best items of a model for each user, found by scoring the whole catalogue.
 
     If the model can approximate its scores, these find the items, which are then scored exactly.
     """
@@ -81,7 +81,7 @@ def best_of_all(
 
 
 def _wider(count: int) -> int:
-    """How many items to find by approximate scores if so many are wanted by exact ones."""
+    """Returns how many items to find by approximate scores if so many are wanted by exact ones."""
     return count + count // _WIDER_SHARE + _WIDER_BY
 
 

@@ -27,12 +27,13 @@ from marquee_services.scoring.converters import (
 )
 from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.plan import Query, RankingPlan
-from marquee_services.scoring.ranking import check_plan, rank
+from marquee_services.scoring.ranker import check_plan
+from marquee_services.scoring.ranking import rank
 from marquee_services.scoring.settings import ScoringSettings
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.interceptor import Context, time_left
-from marquee_services.server.lanes import LaneExecutor
 from marquee_services.server.micro_batcher import MicroBatcher
+from marquee_services.server.priority import PriorityExecutor
 from marquee_services.server.queue_metrics import QueueMetrics
 from marquee_services.server.wire import MAX_RETRIEVED
 
@@ -70,7 +71,7 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
         self._max_users = settings.max_users
         self._default_deadline = settings.default_deadline
         self._model_seconds = model_seconds
-        self._thread = LaneExecutor("scoring")
+        self._thread = PriorityExecutor("scoring")
         self._batcher: MicroBatcher[
             tuple[Engine, tuple[str, ...]], list[Query], pb.ScoreItemsResponse
         ] = MicroBatcher(

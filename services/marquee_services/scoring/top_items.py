@@ -12,7 +12,7 @@ from marquee_services.scoring.plan import TopItems
 
 
 def own_best(shown: Float32, count: int) -> list[TopRows]:
-    """The best items of each model for each user.
+    """Returns the best items of each model for each user.
 
     A model that scores all items of a user alike has no best items.
 
@@ -34,7 +34,7 @@ def own_best(shown: Float32, count: int) -> list[TopRows]:
 
 
 def _is_flat(scores: Float32) -> bool:
-    """Whether all scores above −∞ are equal."""
+    """Returns whether all scores above −∞ are equal."""
     finite = scores[scores > -np.inf]
     return bool(finite.min() == finite.max())
 
@@ -61,7 +61,7 @@ def proposers_of(own: Sequence[TopRows], width: int) -> Int32:
 def top_items(
     top: TopRows, limits: Sequence[int], sums: Float32, proposers: Int32, biases: Float32
 ) -> list[TopItems]:
-    """The best items of each of B users by the whole ranking.
+    """Returns the best items of each of B users by the whole ranking.
 
     Args:
         top: The best items.

@@ -95,15 +95,15 @@ class LocalBackend:
         return []
 
     def replica_states(self) -> list[tuple[str, bool]]:
-        """The only replica, and whether a release is loaded."""
+        """Returns the only replica, and whether a release is loaded."""
         return [(TARGET, self.healthy)]
 
     def serves(self, release_id: str) -> bool:
-        """Whether a release is loaded."""
+        """Returns whether a release is loaded."""
         return release_id in self.releases
 
     def failure(self, release_id: str) -> BackendError | None:
-        """Why the backend cannot answer with a release now; None if it can."""
+        """Returns why the backend cannot answer with a release now; None if it can."""
         if self.serves(release_id):
             return None
         return BackendError(self.name, Failure.RELEASE_MISSING, "the release is not loaded")
@@ -221,7 +221,7 @@ class LocalReplica:
         return explain_response(release_id, evidence).items
 
     def _limited(self, timeout: float) -> float:
-        """A call's timeout in seconds: the backend timeout of the settings at most."""
+        """Returns a call's timeout in seconds: the backend timeout of the settings at most."""
         return max(0.001, min(timeout, self._timeout))
 
     def _engine(self, release_id: str) -> Engine:

@@ -17,11 +17,11 @@ from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.loading import load_engine
 from marquee_services.scoring.model_times import ModelTimes
 from marquee_services.server.follower import ReleaseFollower
-from marquee_services.server.lanes import LaneExecutor
+from marquee_services.server.fork_server import ForkServer
 from marquee_services.server.poll_log import PollLog
+from marquee_services.server.priority import PriorityExecutor
 from marquee_services.server.runtime import until_signalled
-from marquee_services.server.trial import Trial, start_trial_host
-from marquee_services.server.trial_host import TrialHost
+from marquee_services.server.trial import ReleaseTrial, start_fork_server
 from marquee_services.standalone.backend import LocalBackend
 from marquee_services.standalone.settings import StandaloneSettings
 
@@ -30,7 +30,7 @@ async def start(
     settings: StandaloneSettings,
     loaders: Mapping[str, Mapping[str, LoadScorer]],
     store: ReleaseStore | None = None,
-    host: TrialHost | None = None,
+    fork_server: ForkServer | None = None,
     with_experiments: bool = True,
 ) -> tuple[Gateway, list[ReleaseFollower[Engine]]]:
     """Starts a gateway with local backends, once they have loaded the promoted release.
@@ -42,7 +42,7 @@ async def start(
         settings: The server's settings.
         loaders: For each backend, the function that loads each of its models, by name.
         store: The release store; None to open that of the settings.
-        host: Starts the processes in which releases are tried; None to load them at once.
+        fork_server: Starts the processes for trial loads; None to load releases without a trial.
         with_experiments: Whether the experiment that runs in the store applies.
 
     Raises:
@@ -51,12 +51,12 @@ async def start(
     """
     store = store or settings.open_store()
     # One thread scores for both backends: more would only compete for the interpreter's lock.
-    executor = LaneExecutor("scoring")
+    executor = PriorityExecutor("scoring")
     monitor = new_monitor()
     times = ModelTimes(monitor.metrics)
     followers, backends = [], []
     for name, own_loaders in loaders.items():
-        trial = None if host is None else Trial(name, settings, host)
+        trial = None if fork_server is None else ReleaseTrial(name, settings, fork_server)
         follower = _follower(store, name, own_loaders, settings, trial, with_experiments, times)
         followers.append(follower)
         backends.append(
@@ -73,7 +73,7 @@ async def start(
             )
         )
     await asyncio.gather(*map(_load_promoted, followers))
-    trial = None if host is None else Trial(GATEWAY, settings, host)
+    trial = None if fork_server is None else ReleaseTrial(GATEWAY, settings, fork_server)
     gateway = await start_gateway(
         settings, backends, store, trial, with_experiments, monitor, followers
     )
@@ -94,7 +94,7 @@ def _follower(
     backend: str,
     loaders: Mapping[str, LoadScorer],
     settings: StandaloneSettings,
-    trial: Trial | None,
+    trial: ReleaseTrial | None,
     with_experiments: bool,
     times: ModelTimes,
 ) -> ReleaseFollower[Engine]:
@@ -117,22 +117,22 @@ def _load_on_trial(
     load_engine(settings.open_store(), release_id, backend, loaders, settings.cache)
 
 
-def trial_host(settings: StandaloneSettings) -> TrialHost:
+def fork_server(settings: StandaloneSettings) -> ForkServer:
     """Starts the process that tries releases; call it before the process has threads."""
     from marquee_services.cf.models import CF_SCORERS
     from marquee_services.inference.models import loaders as inference_loaders
 
     loaders = {CF: CF_SCORERS, INFERENCE: inference_loaders(settings.tensorflow_threads)}
     tried = {name: partial(_load_on_trial, settings, name, own) for name, own in loaders.items()}
-    return start_trial_host({GATEWAY: trial_loader(settings), **tried})
+    return start_fork_server({GATEWAY: trial_loader(settings), **tried})
 
 
-async def serve(settings: StandaloneSettings, host: TrialHost | None) -> None:
+async def serve(settings: StandaloneSettings, fork_server: ForkServer | None) -> None:
     """Serves until SIGTERM or SIGINT, then shuts down gracefully.
 
     Args:
         settings: The server's settings.
-        host: Starts the processes in which releases are tried; None to load them at once.
+        fork_server: Starts the processes for trial loads; None to load releases without a trial.
 
     Raises:
         OSError: The server cannot listen on its address.
@@ -144,7 +144,7 @@ async def serve(settings: StandaloneSettings, host: TrialHost | None) -> None:
     gateway, followers = await start(
         settings,
         {CF: CF_SCORERS, INFERENCE: loaders(settings.tensorflow_threads)},
-        host=host,
+        fork_server=fork_server,
     )
     following = [asyncio.create_task(follower.follow()) for follower in followers]
     try:

@@ -59,11 +59,11 @@ class _FixedPointer(ProductionPointer):
     """Says that a certain release is in production, whatever the store says."""
 
     def __init__(self, store: ReleaseStore, release_id: str) -> None:
-        super().__init__(store.storage, store.freshness)
+        super().__init__(store.storage, store.replay_guard)
         self._release_id = release_id
 
     def read(self) -> Production:
-        """The release that is verified."""
+        """Returns the release that is verified."""
         return Production(self._release_id, "", (), Change(0, PROMOTE, "", "", "", False))
 
 

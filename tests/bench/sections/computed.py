@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
-from bench.agreement import FullScoring, row_of_quality, rows_of_agreement
+from bench.agreement import FullScoring, agreement_rows, quality_row
+from bench.computed_requests import computed_requests, held_out_visitors
 from bench.context import Context, median, ratios
 from bench.generator import Load
 from bench.processes import EchoServer
 from bench.report import Row, Table, Target
 from bench.sections import recommend
-from bench.subjects import computed_requests, halved_users
 from marquee_core.service_names import BACKENDS, STANDALONE
 from marquee_services.processes import ServiceProcess
 
@@ -27,7 +27,7 @@ _SEED = 1
 
 def measure_precomputed(context: Context, echo: EchoServer, size: int) -> Table:
     """Measures answers that are precomputed with the release, with caching switched off."""
-    with gateway_with(context, {"answer-cache-mib": "0"}) as changed:
+    with second_gateway(context, {"answer-cache-mib": "0"}) as changed:
         table = recommend.measure(changed, echo, size)
     return replace(table, title="Recommend, precomputed answers")
 
@@ -37,7 +37,7 @@ def measure(context: Context, echo: EchoServer, size: int) -> Table:
     requests = computed_requests(context.store, context.manifest, _REQUESTS, _SEED)
     options = {"answer-cache-mib": "0", "no-precomputed-pages": None}
     rows = []
-    with gateway_with(context, options) as changed:
+    with second_gateway(context, options) as changed:
         targets = changed.services.gateway.address, changed.services.pids
         rows += _rows(context, echo, requests, "three services", *targets)
     context.on_step("start the standalone server")
@@ -50,9 +50,9 @@ def measure(context: Context, echo: EchoServer, size: int) -> Table:
         context.on_step("compare with scoring everything")
         full = FullScoring(context.store, context.manifest.release_id, context.folder / "cache")
         compared = {kind: messages[:_COMPARED] for kind, messages in requests.items()}
-        rows += rows_of_agreement(full, standalone.address, compared)
-        halved = halved_users(context.store, context.manifest, _HALVED, _SEED)
-        rows.append(row_of_quality(full, standalone.address, halved))
+        rows += agreement_rows(full, standalone.address, compared)
+        halved = held_out_visitors(context.store, context.manifest, _HALVED, _SEED)
+        rows.append(quality_row(full, standalone.address, halved))
     finally:
         standalone.stop()
     notes = [f"reference: grpc.aio echo, answers of {size} bytes", *context.take_notes()]
@@ -137,7 +137,7 @@ def _rows(
 
 
 @contextmanager
-def gateway_with(context: Context, options: Mapping[str, str | None]) -> Iterator[Context]:
+def second_gateway(context: Context, options: Mapping[str, str | None]) -> Iterator[Context]:
     """Runs a second gateway with other flags, in front of the same backends."""
     context.on_step("start a second gateway")
     backends = context.services.processes

@@ -27,7 +27,7 @@ def measure(context: Context) -> Table:
         "store": context.store.url,
         "release_id": context.manifest.release_id,
     }
-    return table_of("Scoring core, one thread", "bench.kernels", request, context)
+    return run_module("Scoring core, one thread", "bench.kernels", request, context)
 
 
 def measure_retrieval(context: Context) -> Table:
@@ -43,7 +43,7 @@ def measure_retrieval(context: Context) -> Table:
         "rounds": config.core_rounds,
         "cache": str(context.folder),
     }
-    return table_of("Large catalogue, one thread", "bench.ann", request, context)
+    return run_module("Large catalogue, one thread", "bench.ann", request, context)
 
 
 def measure_catalogues(context: Context) -> Table:
@@ -55,10 +55,10 @@ def measure_catalogues(context: Context) -> Table:
     config = context.config
     context.on_step("visitors in large catalogues")
     request = {"items": config.catalogue_items, "rounds": config.core_rounds}
-    return table_of("Visitors in large catalogues", "bench.catalogues", request, context)
+    return run_module("Visitors in large catalogues", "bench.catalogues", request, context)
 
 
-def table_of(title: str, module: str, request: dict[str, Any], context: Context) -> Table:
+def run_module(title: str, module: str, request: dict[str, Any], context: Context) -> Table:
     """Runs a module with one thread, and makes a table of its output."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     done = subprocess.run(

@@ -11,7 +11,7 @@ from dataclasses import replace
 from bench.context import PAGE_SIZE, Context, median, ratios
 from bench.report import Row, Table, Target
 from bench.sections.batch import PATH, batches
-from bench.sections.computed import gateway_with
+from bench.sections.computed import second_gateway
 
 _TARGET = Target(">=", 4.0)
 _BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -24,7 +24,7 @@ def measure(context: Context) -> Table:
     ours: list[float] = []
     theirs: list[float] = []
     options = {"answer-cache-mib": "0", "no-precomputed-pages": None}
-    with gateway_with(context, options) as changed:
+    with second_gateway(context, options) as changed:
         pids = changed.services.pids
         messages = batches(users, len(users))
         plan = replace(

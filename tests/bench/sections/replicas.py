@@ -51,12 +51,12 @@ def measure(context: Context) -> Table:
                 found.append(load)
     return Table(
         "Several cores",
-        rows_of(loads[1], loads[2], config.many_in_flight),
+        replica_rows(loads[1], loads[2], config.many_in_flight),
         ["reference: one gateway", *context.take_notes()],
     )
 
 
-def rows_of(one: list[Load], two: list[Load], in_flight: int) -> list[Row]:
+def replica_rows(one: list[Load], two: list[Load], in_flight: int) -> list[Row]:
     """Makes the rows of the table from the loads on one gateway and on two."""
     alone, both = ([load.full_per_s for load in loads] for loads in (one, two))
     costs = [load.cpu_us("gateway") + load.cpu_us("second") + _generator_us(load) for load in two]

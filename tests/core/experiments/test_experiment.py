@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marquee_core.errors import ArtifactError
-from marquee_core.experiments.arguments import parse_arm
+from marquee_core.experiments.arm_argument import parse_arm
 from marquee_core.experiments.experiment import Arm, Experiment, ExperimentError
 from toy.experiments import toy_experiment
 

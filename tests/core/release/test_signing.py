@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from marquee_core.errors import ArtifactError
 from marquee_core.release.signing import KeyFileError, Signer, TrustedKeys, generate_key
 from marquee_core.release.store import ReleaseStore
-from marquee_services import cli
+from marquee_services.commands.releases import releases
 from toy.bare_release import make_release
 
 
@@ -91,7 +91,7 @@ def test_keys_are_created_and_used_from_the_command_line(tmp_path: Path) -> None
     key = tmp_path / "key"
 
     def run(*arguments: str, status: int = 0) -> str:
-        result = CliRunner().invoke(cli.releases, ["--store", store.url, *arguments])
+        result = CliRunner().invoke(releases, ["--store", store.url, *arguments])
         assert result.exit_code == status, result.output
         assert status == 0 or len(result.stderr.splitlines()) == 1
         return str(result.output)
@@ -148,7 +148,7 @@ def test_only_a_signed_pointer_is_accepted(tmp_path: Path) -> None:
 def test_a_replayed_pointer_is_detected_after_a_restart(tmp_path: Path) -> None:
     """It is detected by what this machine has read before, and on a new machine by the audit."""
     signer, public = new_key(tmp_path, "a")
-    url, memory = str(tmp_path / "store"), tmp_path / "memory"
+    url, state_folder = str(tmp_path / "store"), tmp_path / "state"
     keys = TrustedKeys.load(public)
     store = ReleaseStore(url, trusted=keys, signer=signer)
     path, files = tmp_path / "store" / "production", []
@@ -158,13 +158,13 @@ def test_a_replayed_pointer_is_detected_after_a_restart(tmp_path: Path) -> None:
         store.publish(folder, manifest)
         store.promote(manifest.release_id)
         files.append(path.read_bytes())
-    ReleaseStore(url, trusted=keys, memory=memory).production()
+    ReleaseStore(url, trusted=keys, state_folder=state_folder).production()
     path.write_bytes(files[0])
     with pytest.raises(ArtifactError, match="older than the audit"):
         ReleaseStore(url, trusted=keys).production()
     for record in (tmp_path / "store" / "audit").iterdir():
         record.unlink()
-    restarted = ReleaseStore(url, trusted=keys, memory=memory)
+    restarted = ReleaseStore(url, trusted=keys, state_folder=state_folder)
     with pytest.raises(ArtifactError, match="older than one that was read before"):
         restarted.production()
     path.write_bytes(files[1])

@@ -16,11 +16,11 @@ from marquee_core.scorers.hyperparameters import (
     FiniteFloat,
     Interval,
     ModelConfig,
+    NestedSearch,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     Search,
-    SearchWithin,
     hyperparameters,
     searched_hyperparameters,
 )
@@ -44,7 +44,7 @@ class ToyConfig(ModelConfig):
     threshold: FiniteFloat = -1.0
     flag: bool = True
     sizes: tuple[int, ...] = (3,)
-    inner: Annotated[InnerConfig, SearchWithin({"ridge": Search(1.0, 9.0)})] = field(
+    inner: Annotated[InnerConfig, NestedSearch({"ridge": Search(1.0, 9.0)})] = field(
         default_factory=lambda: InnerConfig(2.0, 0.0)
     )
 

@@ -12,10 +12,10 @@ from marquee_core.errors import ArtifactError
 from marquee_core.output import Output
 from marquee_core.ratings import Profiles
 from marquee_core.scorers.modelled_items import (
-    expanded,
+    expand_to_catalogue,
+    extend_to_catalogue,
     load_scorer,
-    over_catalogue,
-    reduced,
+    restrict_to_items,
     save_modelled_items,
 )
 from marquee_core.scorers.scorer import (
@@ -40,7 +40,7 @@ DATA = release_data(
         ]
     )
 )
-OWN = reduced(DATA, RATED)
+OWN = restrict_to_items(DATA, RATED)
 VECTORS = np.random.default_rng(0).normal(size=(len(RATED), 3)).astype(np.float32)
 # User 0, user 2 without ratings, and a visitor with ratings of both rated and unrated items.
 VISITOR = DATA.matrix.profile(-1, np.array([5, 4, 0], np.int32), np.array([1, 5, 2], np.float32))
@@ -79,7 +79,7 @@ def profiles_of(user: int) -> tuple[Profiles, Profiles]:
 
 def test_reducing_and_expanding_data_is_lossless() -> None:
     """Expanding the reduced data restores the data of the catalogue."""
-    again = expanded(OWN, RATED, ITEMS)
+    again = expand_to_catalogue(OWN, RATED, ITEMS)
     assert again.matrix.items.tolist() == DATA.matrix.items.tolist()
     assert again.matrix.item_count == ITEMS
     assert again.baseline.item_bias.tolist() == DATA.baseline.item_bias.tolist()
@@ -88,7 +88,7 @@ def test_reducing_and_expanding_data_is_lossless() -> None:
 
 def test_rated_items_have_the_scores_of_the_model(inner: ToyScorer) -> None:
     """Other items get the baseline's prediction from a rating predictor, and 0 from a ranker."""
-    whole = over_catalogue(inner, RATED, DATA)
+    whole = extend_to_catalogue(inner, RATED, DATA)
     for user in (0, 1, 2):
         profile, own = profiles_of(user)
         scores = whole.score(profile)
@@ -102,7 +102,7 @@ def test_rated_items_have_the_scores_of_the_model(inner: ToyScorer) -> None:
 
 def test_scoring_a_few_items_equals_scoring_all(inner: ToyScorer) -> None:
     """Chosen items have the same scores, whether they are shared by all users or differ by user."""
-    whole = over_catalogue(inner, RATED, DATA)
+    whole = extend_to_catalogue(inner, RATED, DATA)
     profiles = DATA.matrix.profiles([0, 1])
     items = np.array([8, 3, 0, 1], np.int32)
     scores = whole.score(profiles)
@@ -114,7 +114,7 @@ def test_scoring_a_few_items_equals_scoring_all(inner: ToyScorer) -> None:
 
 def test_a_model_ignores_ratings_of_items_it_does_not_know(inner: ToyScorer) -> None:
     """Only the baseline uses all ratings of a visitor."""
-    whole = over_catalogue(inner, RATED, DATA)
+    whole = extend_to_catalogue(inner, RATED, DATA)
     own = OWN.matrix.profile(-1, np.array([2], np.int32), np.array([5], np.float32))
     np.testing.assert_array_equal(whole.score(VISITOR)[:, RATED], inner.score(own))
     if inner.output is Output.STARS:
@@ -124,7 +124,7 @@ def test_a_model_ignores_ratings_of_items_it_does_not_know(inner: ToyScorer) -> 
 
 def test_evidence_sums_to_the_score(inner: ToyScorer) -> None:
     """This includes items without ratings, which no rated item explains."""
-    whole = over_catalogue(inner, RATED, DATA)
+    whole = extend_to_catalogue(inner, RATED, DATA)
     assert isinstance(whole, ExplainsByItems)
     items = np.array([0, 6, 8, 3], np.int32)
     for profile in (VISITOR, profiles_of(0)[0]):
@@ -141,7 +141,7 @@ def test_evidence_sums_to_the_score(inner: ToyScorer) -> None:
 
 def test_unknown_items_are_similar_only_to_themselves(inner: ToyScorer) -> None:
     """Known items have the similarities of the model, and 0 to unknown items."""
-    whole = over_catalogue(inner, RATED, DATA)
+    whole = extend_to_catalogue(inner, RATED, DATA)
     row, own = whole.similarities(3), inner.similarities(1)
     assert row is not None
     assert own is not None
@@ -154,8 +154,8 @@ def test_unknown_items_are_similar_only_to_themselves(inner: ToyScorer) -> None:
 
 def test_capabilities_are_those_of_the_model(inner: ToyScorer) -> None:
     """The scorer of the catalogue lacks what the model lacks, and NaN stays NaN."""
-    assert not isinstance(over_catalogue(inner, RATED, DATA), Approximates)
-    rough = over_catalogue(RoughScorer(), RATED, DATA)
+    assert not isinstance(extend_to_catalogue(inner, RATED, DATA), Approximates)
+    rough = extend_to_catalogue(RoughScorer(), RATED, DATA)
     assert isinstance(rough, Approximates)
     assert not isinstance(rough, ExplainsByItems | ExplainsByNeighbours | WarmsUp)
     scores = rough.approximate(DATA.matrix.profiles([0, 2]))

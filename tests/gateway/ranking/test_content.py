@@ -39,4 +39,4 @@ def test_items_with_more_in_common_are_more_similar() -> None:
 def test_an_item_without_content_is_similar_to_no_other() -> None:
     """Without genres and attributes there is nothing to compare."""
     catalogue = Catalogue.of(Vocabulary.of("ab"), ["A", "B"], [0, 1990], [[], []])
-    assert content_similarities(catalogue, Attributes.none(2), 0).tolist() == [0, 0]
+    assert content_similarities(catalogue, Attributes.empty(2), 0).tolist() == [0, 0]

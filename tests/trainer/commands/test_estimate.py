@@ -59,7 +59,7 @@ EXPECTED = [
 def test_expected_durations_give_an_estimate_from_the_start() -> None:
     """The estimate first uses the speed of the machine, then the steps so far; both are rough."""
     clock = Clock()
-    estimator = Estimator(EXPECTED, clock, slowness=3.0)
+    estimator = Estimator(EXPECTED, clock, slowdown=3.0)
     assert estimator.remaining() == Remaining(99.0, is_bound=False, is_rough=True)
     run(clock, estimator, {"fit a": 20})
     estimator.start("fit b")
@@ -67,8 +67,8 @@ def test_expected_durations_give_an_estimate_from_the_start() -> None:
     assert left is not None
     assert left.is_rough
     # 10 expected seconds took 20; the measurement of 3 counts for 5 more.
-    slowness = (20 + 3 * 5) / (10 + 5)
-    assert left.seconds == pytest.approx(2 * 1 + slowness * (20 + 2))
+    slowdown = (20 + 3 * 5) / (10 + 5)
+    assert left.seconds == pytest.approx(2 * 1 + slowdown * (20 + 2))
     clock.now += 40
     estimator.start("refit a")
     assert estimator.remaining() == Remaining(2 * 1 + 2 * 2, is_bound=False)

@@ -16,7 +16,7 @@ import pytest
 
 from marquee_core.release.lease import Lease
 from marquee_core.release.store import ReleaseStore
-from marquee_trainer.commands.exclusive import TRAINER_LEASE
+from marquee_trainer.commands.trainer_lease import TRAINER_LEASE
 
 # Generous, since importing TensorFlow takes long on a loaded machine.
 TIMEOUT_S = 300.0
@@ -95,7 +95,7 @@ def test_sigterm_ends_a_round_during_training(tmp_path: Path) -> None:
     finally:
         process.kill()
         process.wait()
-    assert "the round was given up" in log.read_text()
+    assert "the round was cancelled" in log.read_text()
     assert not store.exists()
     until(lambda: not os.path.exists(f"/proc/{trainer}"))
 

@@ -14,10 +14,10 @@ from marquee_core.release.contents import open_gateway_files, open_release
 from marquee_core.release.store import ReleaseStore
 from marquee_core.release.verdict import Decision
 from marquee_core.service_names import GATEWAY
-from marquee_trainer.commands.exclusive import only_trainer
 from marquee_trainer.commands.loading import load_with_feedback
 from marquee_trainer.commands.settings import TrainSettings
 from marquee_trainer.commands.train import run_training
+from marquee_trainer.commands.trainer_lease import hold_trainer_lease
 
 # Generous, since importing TensorFlow takes long on a loaded machine.
 TIMEOUT_S = 300.0
@@ -39,7 +39,7 @@ def test_a_release_includes_feedback_up_to_a_mark(
         log.append([[rating("7", "3", 1.0)]])
         log.forget("8", "test")
         settings = TrainSettings(data=DATA, store=str(store), models="ease", feedback="sqlite")
-        with only_trainer(settings.store) as lease:
+        with hold_trainer_lease(settings.store) as lease:
             run_training(settings, lease)
         assert "4 recorded ratings are merged" in capsys.readouterr().err
         releases = ReleaseStore(str(store))

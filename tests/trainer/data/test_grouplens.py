@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.errors import OtherFormError, RatingsError
 from marquee_trainer.data.grouplens import load_grouplens
+from marquee_trainer.data.grouplens_ratings import parse_ratings
 from marquee_trainer.data.ids import MAX_ID_BYTES
 from marquee_trainer.data.options import ReadOptions
-from marquee_trainer.data.parsing import parse_ratings
 from marquee_trainer.data.scale import RatingScale
 
 # The ratings file of each format, its delimiter and its header.

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marquee_trainer.data import parsing
+from marquee_trainer.data import grouplens_ratings
 from marquee_trainer.data.delimited import DelimitedFile
 from marquee_trainer.data.files import DataFile
 from marquee_trainer.data.grouplens import load_grouplens
@@ -126,7 +126,7 @@ def test_files_of_grouplens_are_the_same_as_read_from_text(
     )
     (tmp_path / name).write_text(header + rows.replace(",", between))
     plain = load_grouplens(tmp_path).dataset
-    monkeypatch.setattr(parsing, "read_plain_columns", lambda *_: None)
+    monkeypatch.setattr(grouplens_ratings, "read_plain_columns", lambda *_: None)
     texts = load_grouplens(tmp_path).dataset
     assert plain.fingerprint() == texts.fingerprint()
     np.testing.assert_array_equal(plain.file_order, texts.file_order)

@@ -22,23 +22,23 @@ def test_every_format_is_recognised(case: Case, tmp_path: Path) -> None:
     """Each format results in the expected rows, columns, scale, times and feedback."""
     found = loaded(tmp_path, case)
     assert read_back(found.dataset) == case.rows
-    assert found.understood.columns == case.columns
+    assert found.interpretation.columns == case.columns
     assert found.dataset.scale == case.scale
     assert found.dataset.feedback == case.feedback
-    assert found.understood.times == case.times
+    assert found.interpretation.times == case.times
     assert found.dataset.has_timestamps == bool(case.times)
 
 
 def test_the_choice_of_columns_is_reported(tmp_path: Path) -> None:
     """The notes say which columns were chosen and why."""
-    notes = loaded(tmp_path, CASES["other order"]).understood.notes
+    notes = loaded(tmp_path, CASES["other order"]).interpretation.notes
     expected = "user=User ID, item=Item ID, rating=Stars, time=ts (found by their names)"
     assert notes == (f"columns: {expected}",)
 
 
 def test_the_number_of_repeats_is_reported(tmp_path: Path) -> None:
     """The notes have the number of repeated ratings, and say which one is used."""
-    notes = loaded(tmp_path, CASES["repeats, the latest by time"]).understood.notes
+    notes = loaded(tmp_path, CASES["repeats, the latest by time"]).interpretation.notes
     assert notes[1:] == ("2 ratings repeat a user and an item; the latest one is used",)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from locations import REAL_DATA
 from marquee_trainer.data.grouplens import load_grouplens
-from marquee_trainer.data.parsing import parse_ratings
+from marquee_trainer.data.grouplens_ratings import parse_ratings
 from marquee_trainer.data.scale import RatingScale
 
 

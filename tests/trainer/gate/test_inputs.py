@@ -14,11 +14,11 @@ from marquee_core.release.store import ReleaseStore
 from marquee_core.release.verdict import Check, Decision
 from marquee_trainer.commands.cli import train
 from marquee_trainer.data.dataset import RatingsDataset
-from marquee_trainer.data.details import ItemDetails
+from marquee_trainer.data.item_metadata import ItemMetadata
 from marquee_trainer.gate.inputs import InputLimits, input_checks, summary_of
 from toy.release import publish_toy
 
-DETAILS = {f"i{n}": ItemDetails(f"Film {n}", 2000) for n in range(30)}
+DETAILS = {f"i{n}": ItemMetadata(f"Film {n}", 2000) for n in range(30)}
 
 
 def ratings(**changes: Any) -> RatingsDataset:

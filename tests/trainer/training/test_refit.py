@@ -17,7 +17,7 @@ from marquee_trainer.publishing.release import publish_trained
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.progress import Progress
 from marquee_trainer.training.refit import refit_on_all_ratings
-from marquee_trainer.training.results import Trained
+from marquee_trainer.training.results import TrainingResult
 
 CONFIG = TrainingConfig()
 
@@ -30,15 +30,18 @@ def steps() -> list[str]:
 
 @pytest.fixture(scope="module")
 def refitted(
-    small_dataset: RatingsDataset, small_split: Split, small_trained: Trained, steps: list[str]
-) -> Trained:
+    small_dataset: RatingsDataset,
+    small_split: Split,
+    small_trained: TrainingResult,
+    steps: list[str],
+) -> TrainingResult:
     """The small models, refitted on all ratings."""
     progress = Progress(on_step=lambda name, _: steps.append(name))
     return refit_on_all_ratings(small_dataset, small_split, small_trained, CONFIG, progress)
 
 
 def test_the_served_models_include_all_ratings(
-    refitted: Trained, small_dataset: RatingsDataset, small_split: Split
+    refitted: TrainingResult, small_dataset: RatingsDataset, small_split: Split
 ) -> None:
     """The matrix, the counts and recent popularity include training and test ratings."""
     matrix = refitted.served_data.matrix
@@ -53,7 +56,9 @@ def test_the_served_models_include_all_ratings(
     assert after.counts.sum() > before.counts.sum()
 
 
-def test_the_choices_of_the_evaluation_are_kept(refitted: Trained, small_trained: Trained) -> None:
+def test_the_choices_of_the_evaluation_are_kept(
+    refitted: TrainingResult, small_trained: TrainingResult
+) -> None:
     """Hyperparameters, blends and metrics are kept, while the models are new."""
     assert [model.parameters for model in refitted.served_models] == [
         model.parameters for model in small_trained.models
@@ -65,7 +70,7 @@ def test_the_choices_of_the_evaluation_are_kept(refitted: Trained, small_trained
         assert not np.allclose(old.scorer.score(profiles), new.scorer.score(profiles)), old.name
 
 
-def test_served_models_may_fold_known_users_in_on_request(refitted: Trained) -> None:
+def test_served_models_may_fold_known_users_in_on_request(refitted: TrainingResult) -> None:
     """Only the served models change, with the same scores, and the evaluated ones are kept."""
     folding = refitted.folding_on_request()
     assert folding.models is refitted.models
@@ -78,7 +83,7 @@ def test_served_models_may_fold_known_users_in_on_request(refitted: Trained) -> 
     assert changed == {"user_cf", "bayesian_mf"} & {model.name for model in refitted.models}
 
 
-def test_each_refit_is_a_step_of_the_progress(refitted: Trained, steps: list[str]) -> None:
+def test_each_refit_is_a_step_of_the_progress(refitted: TrainingResult, steps: list[str]) -> None:
     """There is one step per model, in order."""
     assert steps == [f"fit on all: {model.name}" for model in refitted.served_models]
     assert refitted.refit is not None
@@ -86,7 +91,7 @@ def test_each_refit_is_a_step_of_the_progress(refitted: Trained, steps: list[str
 
 
 def test_precomputed_pages_contain_no_rated_items(
-    refitted: Trained, small_dataset: RatingsDataset, small_split: Split, tmp_path: Path
+    refitted: TrainingResult, small_dataset: RatingsDataset, small_split: Split, tmp_path: Path
 ) -> None:
     """This holds for all users and all their ratings in the training and test parts."""
     store = ReleaseStore(str(tmp_path / "store"))
@@ -108,8 +113,8 @@ def test_precomputed_pages_contain_no_rated_items(
 @pytest.mark.parametrize("refit", [True, False])
 def test_the_manifest_records_what_was_measured_and_what_is_served(
     refit: bool,
-    refitted: Trained,
-    small_trained: Trained,
+    refitted: TrainingResult,
+    small_trained: TrainingResult,
     small_dataset: RatingsDataset,
     small_split: Split,
     tmp_path: Path,

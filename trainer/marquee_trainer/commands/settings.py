@@ -39,8 +39,9 @@ class ReadSettings(Settings):
 
     columns: str = setting(
         "",
-        "Columns, by name or by place counted from 1: user=…,item=…,rating=…,time=…; count=… in "
-        "place of rating=… for implicit feedback. By default they are found by common names.",
+        "Columns, by name or by position counted from 1: user=…,item=…,rating=…,time=…; count=… "
+        "instead of rating=… for implicit feedback. By default they are recognised by common "
+        "names.",
     )
     query: str = setting(
         "",
@@ -48,7 +49,7 @@ class ReadSettings(Settings):
         "`SELECT * FROM ratings`.",
     )
     scale: str = setting(
-        "", "Rating scale LOW:HIGH, such as 1:10; by default it is found in the ratings."
+        "", "Rating scale LOW:HIGH, such as 1:10; by default it is detected from the ratings."
     )
     on_repeat: str = setting(
         "auto",
@@ -59,19 +60,18 @@ class ReadSettings(Settings):
     )
     items: str = setting(
         "",
-        "File of item metadata with columns such as item id, title, year and genres; other "
-        "columns become attributes. By default a file beside the ratings, such as movies.csv.",
+        "File of item metadata with columns such as item id, title, year and genres; other columns "
+        "become attributes. By default a file next to the ratings, such as movies.csv.",
     )
     genre_separator: str = setting(
-        "", "Text between two genres in the file of items; by default it is found."
+        "", "Separator between genres in the file of items; by default it is detected."
     )
     allow_untitled: bool = setting(
         False, "Accept data in which more than a fifth of the rated items have no metadata."
     )
     manual_dir: str = setting(
         "",
-        "Folder of archives that are already downloaded, for TensorFlow Datasets; empty to "
-        "download them.",
+        "Folder of archives that TensorFlow Datasets need not download; empty to download them.",
     )
 
 
@@ -92,7 +92,7 @@ class DataSettings(ReadSettings, SourceSettings):
     )
     seed: int = setting(0, "Seed for the sample, the splits and the models.", low=0)
     test_fraction: float = setting(
-        0.2, "Share of the ratings that is held out for the test.", low=0.01, high=0.9
+        0.2, "Share of the ratings that are held out for the test.", low=0.01, high=0.9
     )
     split: str = setting(
         AUTO_SPLIT,

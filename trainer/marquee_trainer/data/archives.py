@@ -10,8 +10,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
-from marquee_trainer.data.content import EXCEL
 from marquee_trainer.data.errors import RatingsError
+from marquee_trainer.data.file_signatures import EXCEL
 
 # What reading a damaged archive, an encrypted entry, or one with an unknown compression raises.
 _DAMAGE = (

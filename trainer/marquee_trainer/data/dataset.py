@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from marquee_core.arrays import Bool, Float32, Int32, Int64
 from marquee_core.catalogue import Catalogue, Vocabulary
 from marquee_core.ratings import RatingsMatrix
-from marquee_trainer.data.details import ItemDetails
 from marquee_trainer.data.errors import SHOWN_PROBLEMS, RatingsError
 from marquee_trainer.data.ids import IdColumn
+from marquee_trainer.data.item_metadata import ItemMetadata
 from marquee_trainer.data.repeats import merge
-from marquee_trainer.data.scale import Feedback, RatingScale, feedback_of
-from marquee_trainer.data.sorting import pick, sort_rows
+from marquee_trainer.data.scale import Feedback, RatingScale, detect_feedback
+from marquee_trainer.data.sorting import gather, sort_rows
 
 # Up to this number of items, a catalogue costs models little, whatever the share of unrated items.
 _SMALL_CATALOGUE = 5_000
@@ -73,7 +73,7 @@ class RatingsDataset:
         items: Ids,
         ratings: Float32,
         timestamps: Int32 | Int64 | None,
-        details: Mapping[str, ItemDetails],
+        metadata: Mapping[str, ItemMetadata],
         source: str,
         name_row: Callable[[int], str] = lambda row: f"row {row + 1}",
         *,
@@ -89,14 +89,14 @@ class RatingsDataset:
             items: Item ids (n).
             ratings: The ratings (float32, n).
             timestamps: Seconds since 1970 (int32 or int64, n); None if the source has none.
-            details: Item metadata by item id. Items without metadata get their id as title.
+            metadata: Item metadata by item id. Items without metadata get their id as title.
             source: A description of where the ratings came from.
             name_row: Describes where a row was read, for error messages.
             scale: The rating scale; None to find it in the ratings.
             feedback: The kind of feedback; None to find it in the ratings.
             on_repeat: What happens when a user rates an item again: one of `ON_REPEAT`. `auto`
                 adds up implicit feedback, and keeps the latest rating otherwise.
-            keep_unrated: Whether items of `details` without ratings stay in the catalogue.
+            keep_unrated: Whether items of `metadata` without ratings stay in the catalogue.
 
         Raises:
             RatingsError: There are no ratings, a rating is not on the scale, or, with
@@ -104,7 +104,7 @@ class RatingsDataset:
         """
         if not len(ratings):
             raise RatingsError(f"{source}: there are no ratings")
-        feedback = feedback or feedback_of(ratings)
+        feedback = feedback or detect_feedback(ratings)
         valid = np.isfinite(ratings) if scale is None else scale.contains(ratings)
         if not valid.all():
             raise _off_scale(ratings, valid, scale, source, name_row)
@@ -135,13 +135,13 @@ class RatingsDataset:
             scale = RatingScale.of(ratings)
         item_names = item_column.names
         if keep_unrated:
-            item_names, items_of = _with_unrated(item_names, items_of, details)
-        catalogue, attributes = _catalogue(Vocabulary(item_names), details)
+            item_names, items_of = _with_unrated(item_names, items_of, metadata)
+        catalogue, attributes = _catalogue(Vocabulary(item_names), metadata)
         return cls(
             users=users_of,
             items=items_of,
-            ratings=pick(ratings, order, np.float32),
-            timestamps=pick(times, rows, np.int64),
+            ratings=gather(ratings, order, np.float32),
+            timestamps=gather(times, rows, np.int64),
             user_ids=Vocabulary(user_column.names),
             catalogue=catalogue,
             source=source,
@@ -311,22 +311,22 @@ def _repeated(
 
 
 def _with_unrated(
-    names: NDArray[np.bytes_], index: Int32, details: Mapping[str, ItemDetails]
+    names: NDArray[np.bytes_], index: Int32, metadata: Mapping[str, ItemMetadata]
 ) -> tuple[NDArray[np.bytes_], Int32]:
-    """Adds the items of `details` to the rated ones: all item ids, and the rows' new indexes."""
+    """Adds the items of `metadata` to the rated ones: all item ids, and the rows' new indexes."""
     rated = [name.decode() for name in names.tolist()]
-    column = IdColumn.of([*rated, *details])
-    return column.names, pick(column.codes[: len(rated)], index)
+    column = IdColumn.of([*rated, *metadata])
+    return column.names, gather(column.codes[: len(rated)], index)
 
 
 def _catalogue(
-    items: Vocabulary, details: Mapping[str, ItemDetails]
+    items: Vocabulary, metadata: Mapping[str, ItemMetadata]
 ) -> tuple[Catalogue, dict[str, list[str]]]:
     """The catalogue, and the items' attributes by name."""
     names = items.ids(range(len(items)))
-    if not details:
+    if not metadata:
         return Catalogue.of(items, names, [0] * len(names), [()] * len(names)), {}
-    known = [details.get(name) or ItemDetails(name) for name in names]
+    known = [metadata.get(name) or ItemMetadata(name) for name in names]
     catalogue = Catalogue.of(
         items,
         [item.title for item in known],

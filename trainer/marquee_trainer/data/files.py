@@ -12,8 +12,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import fsspec
 
-from marquee_trainer.data.content import HEAD_BYTES, compression_of
 from marquee_trainer.data.errors import RatingsError
+from marquee_trainer.data.file_signatures import HEAD_BYTES, compression_of
 
 DELIMITED, JSON_LINES, PARQUET, ARROW = "delimited text", "JSON lines", "Parquet", "Arrow"
 _FORMATS = {
@@ -118,16 +118,16 @@ class DataFile:
                 return content
         except EOFError as error:
             raise RatingsError(
-                f"{public(self.url)}: the compressed file ends too early; fetch it again"
+                f"{without_secrets(self.url)}: the compressed file ends too early; fetch it again"
             ) from error
         except Exception as error:  # file systems and decompressors have no common exception
             raise RatingsError(
-                f"{public(self.url)}: {str(error) or type(error).__name__}"
+                f"{without_secrets(self.url)}: {str(error) or type(error).__name__}"
             ) from error
 
 
 @dataclass(frozen=True)
-class Found:
+class SourceFiles:
     """The files of a source.
 
     Attributes:
@@ -139,7 +139,7 @@ class Found:
     items: DataFile | None = None
 
 
-def find_files(source: str) -> Found:
+def find_files(source: str) -> SourceFiles:
     """Finds the files that a path, folder, glob or URL stands for.
 
     A folder may have files of several kinds. Those with names such as `ratings` or `events` are
@@ -153,16 +153,18 @@ def find_files(source: str) -> Found:
         if any(character in path for character in "*?[") and not system.exists(path):
             files = _files(system, sorted(system.glob(path)), source)
             # The files of an archive are of several kinds, as those of a folder are.
-            return _of_folder(files, source) if "::" in source else Found(tuple(files))
+            return _of_folder(files, source) if "::" in source else SourceFiles(tuple(files))
         if _is_folder(system, path):
             return _of_folder(_in_folder(system, path, source), source)
         if not system.exists(path):
-            raise RatingsError(f"{public(source)} does not exist")
+            raise RatingsError(f"{without_secrets(source)} does not exist")
     except RatingsError:
         raise
     except Exception as error:  # file systems have no common exception
-        raise RatingsError(f"{public(source)}: {str(error) or type(error).__name__}") from error
-    return Found((DataFile(source if "://" in source else _local(source)),))
+        raise RatingsError(
+            f"{without_secrets(source)}: {str(error) or type(error).__name__}"
+        ) from error
+    return SourceFiles((DataFile(source if "://" in source else _local(source)),))
 
 
 def fetch(url: str, names: Mapping[str, str], folder: Path) -> Path | None:
@@ -196,11 +198,13 @@ def fetch(url: str, names: Mapping[str, str], folder: Path) -> Path | None:
         for name in present.keys() & {*names, *names.values()}:
             system.get_file(present[name], str(target / name))
     except Exception as error:  # file systems have no common exception
-        raise RatingsError(f"{public(url)}: {str(error) or type(error).__name__}") from error
+        raise RatingsError(
+            f"{without_secrets(url)}: {str(error) or type(error).__name__}"
+        ) from error
     return target
 
 
-def public(url: str) -> str:
+def without_secrets(url: str) -> str:
     """A URL without user name, password and query, which may be secret; a path stays as it is."""
     parts = urlsplit(url)
     if not parts.scheme or not parts.netloc or "::" in url:
@@ -208,11 +212,11 @@ def public(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-def described(source: str) -> str:
+def short_name(source: str) -> str:
     """A short description of a source: the public part of a URL, or the name of a path."""
     if "::" in source or "://" not in source:
         return PurePosixPath(source).name
-    return public(source)
+    return without_secrets(source)
 
 
 def _local(source: str) -> str:
@@ -265,10 +269,10 @@ def _in_folder(system: Any, path: str, source: str) -> list[DataFile]:
 
 def _shown(source: str) -> str:
     """A source for an error message; for all files of a zip file, the zip file."""
-    return source.rpartition("::")[2] if source.startswith(WHOLE_ZIP) else public(source)
+    return source.rpartition("::")[2] if source.startswith(WHOLE_ZIP) else without_secrets(source)
 
 
-def _of_folder(files: list[DataFile], source: str) -> Found:
+def _of_folder(files: list[DataFile], source: str) -> SourceFiles:
     """The files of ratings and of items among the files of a folder, by their names."""
     ratings = [file for file in files if file.name.endswith(_RATING_ENDING)]
     ratings = ratings or [file for file in files if _RATINGS in file.stem]
@@ -282,5 +286,7 @@ def _of_folder(files: list[DataFile], source: str) -> Found:
     ]
     if not ratings:
         names = ", ".join(file.name for file in files)
-        raise RatingsError(f"{public(source)}: none of {names} has the name of a file of ratings")
-    return Found(tuple(ratings), of_items[0] if len(of_items) == 1 else None)
+        raise RatingsError(
+            f"{without_secrets(source)}: none of {names} has the name of a file of ratings"
+        )
+    return SourceFiles(tuple(ratings), of_items[0] if len(of_items) == 1 else None)

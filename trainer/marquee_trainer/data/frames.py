@@ -9,9 +9,9 @@ import polars as pl
 from marquee_core.arrays import Int64
 from marquee_trainer.data.columns import COUNT, ITEM, RATING, USER
 from marquee_trainer.data.dataset import RatingsDataset
-from marquee_trainer.data.details import Details
 from marquee_trainer.data.errors import RatingsError
-from marquee_trainer.data.interpret import Understood, load_table
+from marquee_trainer.data.interpret import Interpretation, load_table
+from marquee_trainer.data.item_metadata import MetadataById
 from marquee_trainer.data.items import read_items
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.scale import Feedback
@@ -20,7 +20,7 @@ from marquee_trainer.data.tables import FrameTable
 
 def from_frame(
     ratings: Any, items: Any = None, options: ReadOptions | None = None, name: str = "frame"
-) -> tuple[RatingsDataset, Understood]:
+) -> tuple[RatingsDataset, Interpretation]:
     """Makes a data set of a data frame.
 
     Args:
@@ -33,15 +33,17 @@ def from_frame(
         RatingsError: An argument is not a frame, or the frame cannot be understood.
     """
     options = options or ReadOptions()
-    details: Details = {}
+    metadata: MetadataById = {}
     notes: tuple[str, ...] = ()
     if items is not None:
         table = FrameTable(_polars(items), f"{name} of items")
-        details, notes = read_items(table, table.name, options.genre_separator)
-    dataset, understood = load_table(
-        FrameTable(_polars(ratings), name), name, name, options, details
+        metadata, notes = read_items(table, table.name, options.genre_separator)
+    dataset, interpretation = load_table(
+        FrameTable(_polars(ratings), name), name, name, options, metadata
     )
-    return dataset, Understood(understood.columns, understood.times, notes + understood.notes)
+    return dataset, Interpretation(
+        interpretation.columns, interpretation.times, notes + interpretation.notes
+    )
 
 
 def ratings_frame(dataset: RatingsDataset, rows: Int64 | None = None) -> pl.DataFrame:

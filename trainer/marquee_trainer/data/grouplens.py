@@ -13,18 +13,18 @@ from marquee_core.arrays import Float32, Int64
 from marquee_trainer.data.archives import Files, FolderFiles, ZipFiles
 from marquee_trainer.data.assembly import assemble
 from marquee_trainer.data.dataset import RatingsDataset
-from marquee_trainer.data.details import Details
 from marquee_trainer.data.errors import SHOWN_PROBLEMS, RatingsError
+from marquee_trainer.data.grouplens_items import parse_movies_csv, parse_movies_dat, parse_u_item
+from marquee_trainer.data.grouplens_ratings import parse_ratings
 from marquee_trainer.data.ids import IdColumn
-from marquee_trainer.data.metadata import parse_movies_csv, parse_movies_dat, parse_u_item
+from marquee_trainer.data.item_metadata import MetadataById
 from marquee_trainer.data.options import ReadOptions
-from marquee_trainer.data.parsing import parse_ratings
 from marquee_trainer.data.rows import Rows
 from marquee_trainer.data.split import Split
 
 # The file of all ratings, and that of the movies beside it.
 GROUPLENS_FILES = {"u.data": "u.item", "ratings.dat": "movies.dat", "ratings.csv": "movies.csv"}
-_DETAILS_FILES: dict[str, Callable[[bytes, str], Details]] = {
+_METADATA_PARSERS: dict[str, Callable[[bytes, str], MetadataById]] = {
     "u.item": parse_u_item,
     "movies.dat": parse_movies_dat,
     "movies.csv": parse_movies_csv,
@@ -50,7 +50,7 @@ def load_grouplens(
     train_file: str | None = None,
     test_file: str | None = None,
     options: ReadOptions | None = None,
-    more_details: Details | None = None,
+    own_metadata: MetadataById | None = None,
 ) -> GroupLensData:
     """Reads ratings and item metadata.
 
@@ -61,7 +61,7 @@ def load_grouplens(
         test_file: Name or path of a file of test ratings; None if no files define the split.
         options: The scale, and how repeated and untitled items are treated. By default, repeated
             ratings are an error; between files of a split, they always are.
-        more_details: Item metadata by item id that replaces that of the folder.
+        own_metadata: Item metadata by item id that replaces that of the folder.
 
     Raises:
         OtherFormError: A file has another form than GroupLens' file of that name.
@@ -77,9 +77,9 @@ def load_grouplens(
         raise RatingsError("--train requires --test")
     if not test_file:
         _, rows = _all_ratings(files, path, options)
-        details = more_details or _details(files)
+        metadata = own_metadata or _metadata(files)
         dataset, notes = assemble(
-            rows, details, f"grouplens:{name}", options, keep_unrated=bool(details)
+            rows, metadata, f"grouplens:{name}", options, keep_unrated=bool(metadata)
         )
         return GroupLensData(dataset, None, notes)
     if train_file:
@@ -92,8 +92,8 @@ def load_grouplens(
         _, all_rows = _all_ratings(files, path, options)
     split_name = f"{train_name}, {test_name}"
     source = f"grouplens:{name} ({split_name})"
-    details = more_details or _details(files)
-    dataset, notes = assemble(all_rows, details, source, options, keep_unrated=bool(details))
+    metadata = own_metadata or _metadata(files)
+    dataset, notes = assemble(all_rows, metadata, source, options, keep_unrated=bool(metadata))
     if train_file:
         parts = np.split(dataset.file_order, [len(train)])
         for part, part_name in zip(parts, (train_name, test_name), strict=True):
@@ -160,9 +160,9 @@ def _named_ratings(files: Files, path: Path, name: str, options: ReadOptions) ->
     return Path(name).name, parse_ratings(content, Path(name).name, options.scale)
 
 
-def _details(files: Files) -> Details:
+def _metadata(files: Files) -> MetadataById:
     """Item metadata; empty if the source has none, and items are then titled by their ids."""
-    for name, parse in _DETAILS_FILES.items():
+    for name, parse in _METADATA_PARSERS.items():
         content = files.read(name)
         if content is not None:
             return parse(content, name)

@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from marquee_core.arrays import Bool, Int32
-from marquee_trainer.data.sorting import pick, pick_chunks
+from marquee_trainer.data.sorting import gather, gather_chunks
 
 # Longer ids are refused. The gateway's limit is as many characters, so it accepts every valid id.
 MAX_ID_BYTES = 256
@@ -144,7 +144,7 @@ def distinct_numbers(
     if low < 0 or high > _TABLE_SHARE * count:
         values, index = np.unique(np.concatenate(chunks), return_inverse=True)
         names, ranks = distinct(values.astype(np.bytes_))
-        return names, pick(ranks, index)
+        return names, gather(ranks, index)
     used = np.zeros(high + 1, dtype=np.bool_)
     for chunk in chunks:
         used[chunk] = True
@@ -152,7 +152,7 @@ def distinct_numbers(
     names, ranks = distinct(values.astype(np.bytes_))
     table = np.empty(high + 1, dtype=np.int32)
     table[values] = ranks
-    return names, pick_chunks(table, chunks)
+    return names, gather_chunks(table, chunks)
 
 
 def _bytes(names: Sequence[str]) -> NDArray[np.bytes_]:

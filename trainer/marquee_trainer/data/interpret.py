@@ -24,10 +24,10 @@ from marquee_trainer.data.columns import (
 )
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.delimited import DelimitedFile
-from marquee_trainer.data.details import Details
 from marquee_trainer.data.errors import SHOWN_PROBLEMS, RatingsError
-from marquee_trainer.data.files import DataFile, described, find_files, public
+from marquee_trainer.data.files import DataFile, find_files, short_name, without_secrets
 from marquee_trainer.data.ids import IdColumn, id_problem
+from marquee_trainer.data.item_metadata import MetadataById
 from marquee_trainer.data.items import read_items
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.rows import Rows
@@ -47,7 +47,7 @@ _WHAT = {
 
 
 @dataclass(frozen=True)
-class Understood:
+class Interpretation:
     """How a source was understood.
 
     Attributes:
@@ -61,7 +61,7 @@ class Understood:
     notes: tuple[str, ...]
 
 
-def load_files(source: str, options: ReadOptions) -> tuple[RatingsDataset, Understood]:
+def load_files(source: str, options: ReadOptions) -> tuple[RatingsDataset, Interpretation]:
     """Loads a path, folder, glob or URL of files.
 
     Raises:
@@ -73,33 +73,35 @@ def load_files(source: str, options: ReadOptions) -> tuple[RatingsDataset, Under
     table: Table = tables[0]
     if len(tables) > 1:
         table = JoinedTables(tables, tuple(file.name for file in found.ratings))
-    details, notes = load_items(options)
+    metadata, notes = load_items(options)
     if not options.items and found.items is not None:
         try:
-            details, notes = _details(found.items, options)
+            metadata, notes = _metadata(found.items, options)
         except RatingsError as error:
             notes = (f"the file {found.items.name} beside the ratings is not used: {error}",)
     name = found.ratings[0].name
-    dataset, understood = load_table(table, name, described(source), options, details)
-    return dataset, Understood(understood.columns, understood.times, notes + understood.notes)
+    dataset, interpretation = load_table(table, name, short_name(source), options, metadata)
+    return dataset, Interpretation(
+        interpretation.columns, interpretation.times, notes + interpretation.notes
+    )
 
 
-def load_query(source: str, options: ReadOptions) -> tuple[RatingsDataset, Understood]:
+def load_query(source: str, options: ReadOptions) -> tuple[RatingsDataset, Interpretation]:
     """Loads the rows of an SQL query.
 
     Raises:
         RatingsError: The query fails, or its rows cannot be understood.
     """
     query = options.query or DEFAULT_QUERY
-    details, notes = load_items(options)
+    metadata, notes = load_items(options)
     table = FrameTable(read_query(source, query), query)
-    description = f"{public(source)} ({query})"
-    dataset, understood = load_table(table, "the query", description, options, details)
-    notes = (f"query: {query}", *notes, *understood.notes)
-    return dataset, Understood(understood.columns, understood.times, notes)
+    description = f"{without_secrets(source)} ({query})"
+    dataset, interpretation = load_table(table, "the query", description, options, metadata)
+    notes = (f"query: {query}", *notes, *interpretation.notes)
+    return dataset, Interpretation(interpretation.columns, interpretation.times, notes)
 
 
-def load_items(options: ReadOptions) -> tuple[Details, tuple[str, ...]]:
+def load_items(options: ReadOptions) -> tuple[MetadataById, tuple[str, ...]]:
     """Reads the file of item metadata that the options name, if any: metadata and notes.
 
     Raises:
@@ -110,12 +112,12 @@ def load_items(options: ReadOptions) -> tuple[Details, tuple[str, ...]]:
     files = find_files(options.items).ratings
     if len(files) > 1:
         raise RatingsError(f"{options.items}: item metadata must be in one file, not {len(files)}")
-    return _details(files[0], options)
+    return _metadata(files[0], options)
 
 
 def load_table(
-    table: Table, name: str, source: str, options: ReadOptions, details: Details
-) -> tuple[RatingsDataset, Understood]:
+    table: Table, name: str, source: str, options: ReadOptions, metadata: MetadataById
+) -> tuple[RatingsDataset, Interpretation]:
     """Loads a table.
 
     Args:
@@ -123,7 +125,7 @@ def load_table(
         name: Its name, for error messages.
         source: A description of where the ratings came from.
         options: How to read it.
-        details: Item metadata by item id.
+        metadata: Item metadata by item id.
 
     Raises:
         RatingsError: The columns are not found, or values are malformed; the first few are named
@@ -133,10 +135,10 @@ def load_table(
     rows, times = _rows(table, name, choice)
     feedback = None if RATING in choice.positions else Feedback.IMPLICIT
     dataset, notes = assemble(
-        rows, details, source, options, feedback=feedback, keep_unrated=bool(details)
+        rows, metadata, source, options, feedback=feedback, keep_unrated=bool(metadata)
     )
     columns_notes = filter(None, (f"columns: {choice}", choice.unused_note()))
-    return dataset, Understood(choice.names, times, (*columns_notes, *notes))
+    return dataset, Interpretation(choice.names, times, (*columns_notes, *notes))
 
 
 def _rows(table: Table, name: str, choice: ColumnChoice) -> tuple[Rows, str]:
@@ -197,7 +199,7 @@ def _columns(table: Table, name: str, options: ReadOptions) -> ColumnChoice:
     return choose_columns(table.header, options.columns, name)
 
 
-def _details(file: DataFile, options: ReadOptions) -> tuple[Details, tuple[str, ...]]:
+def _metadata(file: DataFile, options: ReadOptions) -> tuple[MetadataById, tuple[str, ...]]:
     return read_items(open_table(file), file.name, options.genre_separator)
 
 

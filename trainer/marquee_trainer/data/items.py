@@ -10,9 +10,9 @@ from typing import NamedTuple
 import polars as pl
 
 from marquee_trainer.data.columns import plain_name
-from marquee_trainer.data.details import Details, ItemDetails
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.ids import IdColumn, id_problem
+from marquee_trainer.data.item_metadata import ItemMetadata, MetadataById
 from marquee_trainer.data.tables import Table, as_text
 from marquee_trainer.data.titles import split_title
 
@@ -38,11 +38,11 @@ class Items(NamedTuple):
     """Item metadata of a file, with what was noticed while reading it.
 
     Attributes:
-        details: Metadata by item id.
+        metadata: Metadata by item id.
         notes: What was understood and what is odd, one sentence each.
     """
 
-    details: Details
+    metadata: MetadataById
     notes: tuple[str, ...]
 
 
@@ -95,18 +95,18 @@ def read_items(table: Table, name: str, genre_separator: str = "") -> Items:
     attributes = {
         column: _plain_texts(values) for column, values in columns.items() if column not in used
     }
-    details: Details = {}
+    metadata: MetadataById = {}
     for row, item in enumerate(ids):
-        if item not in details:
+        if item not in metadata:
             extra = {key: values[row] for key, values in attributes.items() if values[row]}
-            details[item] = ItemDetails(titles[row], years[row], genres[row], extra)
+            metadata[item] = ItemMetadata(titles[row], years[row], genres[row], extra)
     notes = [f"items: {_description(header, places, separator, attributes)}"]
-    if len(details) < len(ids):
+    if len(metadata) < len(ids):
         notes.append(
-            f"{len(ids) - len(details):,} rows of {name} describe an item again; the first "
+            f"{len(ids) - len(metadata):,} rows of {name} describe an item again; the first "
             f"description is used"
         )
-    return Items(details, tuple(notes))
+    return Items(metadata, tuple(notes))
 
 
 def split_genres(text: str, separator: str) -> tuple[str, ...]:
@@ -115,7 +115,7 @@ def split_genres(text: str, separator: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if name not in NO_GENRE))
 
 
-def join_ids(ids: IdColumn, details: Details) -> tuple[IdColumn, Details, str]:
+def join_ids(ids: IdColumn, metadata: MetadataById) -> tuple[IdColumn, MetadataById, str]:
     """Joins ids such as `1.0` with ids such as `1`, where it is certain that they are the same.
 
     It is certain if all ids of one side are whole numbers with `.0`, as pandas writes a column
@@ -123,37 +123,37 @@ def join_ids(ids: IdColumn, details: Details) -> tuple[IdColumn, Details, str]:
 
     Args:
         ids: The items of the ratings.
-        details: Item metadata by item id.
+        metadata: Item metadata by item id.
 
     Returns:
         The ids and the metadata as joined, and a note; empty if nothing was changed.
     """
-    if not details:
-        return ids, details, ""
+    if not metadata:
+        return ids, metadata, ""
     names = ids.texts()
-    known = sum(name in details for name in names)
+    known = sum(name in metadata for name in names)
     if known == len(names):
-        return ids, details, ""
+        return ids, metadata, ""
     if all(_WHOLE_FLOAT.fullmatch(name) for name in names):
         whole = [name.partition(".")[0] for name in names]
-        if sum(name in details for name in whole) > known:
+        if sum(name in metadata for name in whole) > known:
             note = f"item ids such as {names[0]!r} in the ratings are read as {whole[0]!r}"
-            return ids.renamed(whole), details, note
-    if all(_WHOLE_FLOAT.fullmatch(name) for name in details):
-        renamed = {name.partition(".")[0]: value for name, value in details.items()}
-        if len(renamed) == len(details) and sum(name in renamed for name in names) > known:
-            first = next(iter(details))
+            return ids.renamed(whole), metadata, note
+    if all(_WHOLE_FLOAT.fullmatch(name) for name in metadata):
+        renamed = {name.partition(".")[0]: value for name, value in metadata.items()}
+        if len(renamed) == len(metadata) and sum(name in renamed for name in names) > known:
+            first = next(iter(metadata))
             note = f"item ids such as {first!r} in the metadata are read as {next(iter(renamed))!r}"
             return ids, renamed, note
-    return ids, details, ""
+    return ids, metadata, ""
 
 
-def check_titles(names: Sequence[str], details: Details, allow_untitled: bool) -> str:
+def check_titles(names: Sequence[str], metadata: MetadataById, allow_untitled: bool) -> str:
     """Counts the rated items that have no metadata.
 
     Args:
         names: The ids of the rated items.
-        details: Item metadata by item id; empty if the source has none.
+        metadata: Item metadata by item id; empty if the source has none.
         allow_untitled: Whether many items may lack metadata.
 
     Returns:
@@ -162,7 +162,7 @@ def check_titles(names: Sequence[str], details: Details, allow_untitled: bool) -
     Raises:
         RatingsError: More than a fifth of the items lack metadata.
     """
-    missing = [name for name in names if name not in details] if details else []
+    missing = [name for name in names if name not in metadata] if metadata else []
     if not missing:
         return ""
     share = len(missing) / len(names)
@@ -172,7 +172,7 @@ def check_titles(names: Sequence[str], details: Details, allow_untitled: bool) -
         f"example {shown}"
     )
     if share > _MOST_UNTITLED and not allow_untitled:
-        others = ", ".join(map(repr, list(details)[:_SHOWN_IDS]))
+        others = ", ".join(map(repr, list(metadata)[:_SHOWN_IDS]))
         raise RatingsError(
             f"{note}; the metadata has ids such as {others}. Use --allow-untitled to title such "
             f"items by their ids"

@@ -1,8 +1,8 @@
 """Merges recorded feedback into a data set of given ratings.
 
-The latest rating of a user and an item holds, by the time at which it was given. What an event
-counts as is what it counts as for a gateway that folds it in (`marquee_core.feedback.meaning`), so
-a release that was trained on an event scores as the one before it did with the event folded in:
+The latest rating of an item by a user is the one that counts. Events are converted to ratings in
+the same way as in a gateway that folds them in (`marquee_core.feedback.event_ratings`), so a
+release that was trained on an event scores like the previous release with the event folded in:
 
 | event                       | explicit ratings                | implicit feedback             |
 |-----------------------------|---------------------------------|-------------------------------|
@@ -26,13 +26,13 @@ import numpy as np
 
 from marquee_core.arrays import Bool, Float32, Int64
 from marquee_core.catalogue import Vocabulary
+from marquee_core.feedback.event_ratings import event_stars, is_explicit
 from marquee_core.feedback.events import user_digest
-from marquee_core.feedback.meaning import is_explicit, stars_of
 from marquee_trainer.data.dataset import RatingsDataset
-from marquee_trainer.data.details import ItemDetails
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.ids import IdColumn, id_problem
-from marquee_trainer.data.recorded import RecordedFeedback
+from marquee_trainer.data.item_metadata import ItemMetadata
+from marquee_trainer.data.recorded_feedback import RecordedFeedback
 from marquee_trainer.data.scale import Feedback, RatingScale
 
 _US = 1_000_000  # microseconds in a second
@@ -153,7 +153,7 @@ def merge_feedback(dataset: RatingsDataset, recorded: RecordedFeedback) -> Merge
         rows.items,
         rows.ratings,
         rows.times if dataset.has_timestamps else None,
-        _details(dataset),
+        _metadata(dataset),
         f"{dataset.source} with {used} recorded ratings" if used else dataset.source,
         feedback=dataset.feedback,
         on_repeat="last",
@@ -215,7 +215,7 @@ def _event_rows(dataset: RatingsDataset, recorded: RecordedFeedback) -> tuple[_R
         if id_problem(user) is None and id_problem(event.item_id) is None
     ]
     ratings = np.array(
-        [stars_of(event.kind, event.value, low, high) for event, _ in valid], dtype=np.float32
+        [event_stars(event.kind, event.value, low, high) for event, _ in valid], dtype=np.float32
     )
     if is_implicit:
         # As in the gateway: the lowest strength says that there was no interaction.
@@ -242,11 +242,11 @@ def _scale(dataset: RatingsDataset, merged: RatingsDataset) -> RatingScale:
     return scale if fits else scale.stepped(merged.ratings)
 
 
-def _details(dataset: RatingsDataset) -> dict[str, ItemDetails]:
+def _metadata(dataset: RatingsDataset) -> dict[str, ItemMetadata]:
     """The metadata of the data set's items."""
     catalogue = dataset.catalogue
     return {
-        name: ItemDetails(
+        name: ItemMetadata(
             catalogue.title(index),
             int(catalogue.years[index]),
             catalogue.item_genres(index),

@@ -8,9 +8,9 @@ import numpy as np
 
 from marquee_core.arrays import Float64, Int64
 from marquee_trainer.data.dataset import RatingsDataset
-from marquee_trainer.data.details import ItemDetails
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.film_titles import film_titles
+from marquee_trainer.data.item_metadata import ItemMetadata
 
 _GENRES = (
     "Action",
@@ -180,12 +180,12 @@ def generate_sample_with_tastes(
     timestamps = _timestamps(config, users, starts, random)
     titles = film_titles(config.items, random)
     years = random.integers(*_YEARS, size=config.items)
-    details = {
-        str(item + 1): ItemDetails(titles[item], int(years[item]), tuple(genres[item]))
+    metadata = {
+        str(item + 1): ItemMetadata(titles[item], int(years[item]), tuple(genres[item]))
         for item in range(config.items)
     }
     dataset = RatingsDataset.of(
-        _ids(users), _ids(items), ratings, timestamps, details, _description(config, seed)
+        _ids(users), _ids(items), ratings, timestamps, metadata, _description(config, seed)
     )
     return dataset, SampleTastes(config, user_tastes, item_tastes, user_bias, item_bias)
 

@@ -121,7 +121,7 @@ class RatingScale:
         return f"{self.low:g} to {self.high:g}, {steps}"
 
 
-def apart(ratings: Float32) -> float | None:
+def find_unrated_marker(ratings: Float32) -> float | None:
     """A rating of 0 or less that may stand for "not rated"; None if there is none.
 
     It is the lowest one, and much further from the next than all others are from each other, or
@@ -139,7 +139,7 @@ def apart(ratings: Float32) -> float | None:
     return float(values[0]) if is_far or is_filler else None
 
 
-def feedback_of(ratings: Float32) -> Feedback:
+def detect_feedback(ratings: Float32) -> Feedback:
     """Implicit feedback if there are several ratings and all are equal, explicit otherwise."""
     if len(ratings) > 1 and bool((ratings == ratings[0]).all()):
         return Feedback.IMPLICIT

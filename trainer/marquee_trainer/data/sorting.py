@@ -57,7 +57,7 @@ def sort_rows(first: Int32, second: Int32) -> SortedRows:
     return SortedRows(by_both.data, firsts, by_both.indices.astype(np.int32, copy=False))
 
 
-def pick(
+def gather(
     values: NDArray[Any], rows: NDArray[Any], dtype: type[_Value] | None = None
 ) -> NDArray[_Value]:
     """The values at some rows: `values[rows]` in less memory.
@@ -69,10 +69,10 @@ def pick(
     """
     starts = range(0, len(rows), _PICKED_ROWS)
     chunks = [rows[start : start + _PICKED_ROWS] for start in starts]
-    return pick_chunks(values, chunks, dtype)
+    return gather_chunks(values, chunks, dtype)
 
 
-def pick_chunks(
+def gather_chunks(
     values: NDArray[Any], chunks: Sequence[NDArray[Any]], dtype: type[_Value] | None = None
 ) -> NDArray[_Value]:
     """The values at the places in several arrays one after another.

@@ -14,7 +14,7 @@ from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.errors import OtherFormError, RatingsError
 from marquee_trainer.data.files import WHOLE_ZIP, fetch
 from marquee_trainer.data.grouplens import GROUPLENS_FILES, load_grouplens
-from marquee_trainer.data.interpret import Understood, load_files, load_items, load_query
+from marquee_trainer.data.interpret import Interpretation, load_files, load_items, load_query
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.sample import SampleConfig, generate_sample
 from marquee_trainer.data.split import Split
@@ -36,12 +36,12 @@ class Loaded:
     Attributes:
         dataset: The ratings.
         split: The split, if the source defines one.
-        understood: How the source was understood.
+        interpretation: How the source was understood.
     """
 
     dataset: RatingsDataset
     split: Split | None = None
-    understood: Understood = field(default_factory=lambda: Understood({}, "", ()))
+    interpretation: Interpretation = field(default_factory=lambda: Interpretation({}, "", ()))
 
 
 def load_ratings(
@@ -91,12 +91,12 @@ def load_ratings(
     if tfds:
         data_dir = cache or Path(os.environ.get(_TFDS_CACHE) or _DEFAULT_TFDS_CACHE).expanduser()
         archives = Path(manual_dir) if manual_dir else None
-        details, item_notes = load_items(options)
-        dataset, notes = load_tfds(source, archives, data_dir, options, details)
-        return Loaded(dataset, None, Understood({}, "seconds", (*item_notes, *notes)))
+        metadata, item_notes = load_items(options)
+        dataset, notes = load_tfds(source, archives, data_dir, options, metadata)
+        return Loaded(dataset, None, Interpretation({}, "seconds", (*item_notes, *notes)))
     if database:
-        dataset, understood = load_query(source, options)
-        return Loaded(dataset, None, understood)
+        dataset, interpretation = load_query(source, options)
+        return Loaded(dataset, None, interpretation)
     return _load_path(source, train_file, test_file, options)
 
 
@@ -132,15 +132,15 @@ def _load_path(
         check_is_archive(path)
     grouplens = _grouplens_path(path, is_zip)
     if has_split or (grouplens is not None and not options.columns):
-        details, notes = load_items(options)
+        metadata, notes = load_items(options)
         try:
-            found = load_grouplens(grouplens or path, train_file, test_file, options, details)
+            found = load_grouplens(grouplens or path, train_file, test_file, options, metadata)
         except OtherFormError:
             if has_split:
                 raise
         else:
-            understood = Understood({}, "seconds", (*notes, *found.notes))
-            return Loaded(found.dataset, found.split, understood)
+            interpretation = Interpretation({}, "seconds", (*notes, *found.notes))
+            return Loaded(found.dataset, found.split, interpretation)
     return _load_tables(f"{WHOLE_ZIP}{path}" if is_zip else source, options)
 
 
@@ -161,8 +161,8 @@ def _grouplens_path(path: Path, is_zip: bool) -> Path | None:
 
 
 def _load_tables(source: str, options: ReadOptions) -> Loaded:
-    dataset, understood = load_files(source, options)
-    return Loaded(dataset, None, understood)
+    dataset, interpretation = load_files(source, options)
+    return Loaded(dataset, None, interpretation)
 
 
 def _sample_config(text: str) -> SampleConfig:

@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote, urlsplit
 import polars as pl
 
 from marquee_trainer.data.errors import RatingsError
-from marquee_trainer.data.files import public
+from marquee_trainer.data.files import without_secrets
 
 DEFAULT_QUERY = "SELECT * FROM ratings"
 # The protocols that connectorx knows.
@@ -82,7 +82,7 @@ def read_query(source: str, query: str) -> pl.DataFrame:
         if url.startswith(_SQLITE_PREFIX):
             return _read_sqlite(url, source, query)
         reason = str(error).replace(_secret(source) or "\0", "…")
-        raise RatingsError(f"{public(source)}: {query}: {reason}") from None
+        raise RatingsError(f"{without_secrets(source)}: {query}: {reason}") from None
     return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()
 
 
@@ -97,7 +97,7 @@ def _check_connection(source: str, url: str) -> None:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port or _PORTS.get(protocol)
     except ValueError as error:
-        raise RatingsError(f"{public(source)}: {error}") from None
+        raise RatingsError(f"{without_secrets(source)}: {error}") from None
     # Several hosts, and sockets of Unix, which a query names, are left to the reader.
     if host is None or port is None or "," in parts.netloc:
         return
@@ -110,11 +110,11 @@ def _check_connection(source: str, url: str) -> None:
         reason = _refusal(url)
         if reason and not reason.endswith("expired"):
             raise RatingsError(
-                f"{public(source)}: {reason.replace(_secret(source) or chr(0), '…')}"
+                f"{without_secrets(source)}: {reason.replace(_secret(source) or chr(0), '…')}"
             )
     if reason:
         raise RatingsError(
-            f"{public(source)}: no database answers at {host}:{port} ({reason}); check the host "
+            f"{without_secrets(source)}: no database answers at {host}:{port} ({reason}); check the host "
             "and the port"
         )
 

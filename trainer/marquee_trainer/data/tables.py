@@ -12,15 +12,15 @@ from typing import Protocol
 import numpy as np
 import polars as pl
 
-from marquee_trainer.data.content import (
+from marquee_trainer.data.delimited import DelimitedFile
+from marquee_trainer.data.errors import RatingsError
+from marquee_trainer.data.file_signatures import (
     ARROW_MARK,
     HEAD_BYTES,
     PARQUET_MARK,
     check_is_table,
     is_json,
 )
-from marquee_trainer.data.delimited import DelimitedFile
-from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.files import ARROW, JSON_LINES, PARQUET, DataFile
 from marquee_trainer.data.polars_errors import POLARS_ERRORS, first_line
 

@@ -9,7 +9,7 @@ import polars as pl
 
 from marquee_core.arrays import Bool, Float32, Int32, Int64
 from marquee_trainer.data.plain_columns import Categories, categories
-from marquee_trainer.data.sorting import pick_chunks
+from marquee_trainer.data.sorting import gather_chunks
 
 # Greater numbers than these are not seconds but milli-, micro- and nanoseconds.
 _UNITS = (
@@ -101,7 +101,7 @@ def _from_categories(column: Categories) -> Ratings:
     texts = pl.Series([column.texts[place] for place in used.tolist()], dtype=pl.String)
     table = np.full(len(column.texts), np.nan, dtype=np.float32)
     table[used], bad = parse_rating_column(texts)
-    values = pick_chunks(table, column.chunks, np.float32)
+    values = gather_chunks(table, column.chunks, np.float32)
     return Ratings(values, ~np.isfinite(values) if bad.any() else np.zeros(len(values), np.bool_))
 
 

@@ -1,13 +1,14 @@
-"""Compares two releases on the held-out ratings that neither had seen, user by user.
+"""Compares two releases user by user, on held-out ratings that neither was trained on.
 
-The models that a release serves were refitted on all its ratings, so they cannot be judged by any
-of them. But each release keeps what its models predicted and recommended before the refit
-(`HeldOut`). Ratings that both releases held out are therefore a fair test for both: the latest
-ratings of each user, by the default split.
+The models that a release serves were refitted on all its ratings, so none of these can be used to
+judge them. Each release therefore stores what its models predicted and recommended before the refit
+(`HeldOutEvaluation`). Ratings that both releases held out, by default the latest of each user, are
+a fair test for both.
 
-Users who have not rated since production was trained have the same test part in both releases. If
-there are enough of them, they alone are compared. For the others the two test parts overlap, and
-the overlap counts. That favours the candidate a little, which knew more of these users.
+Users who have not rated anything since production was trained have the same test part in both
+releases. If there are enough of them, only they are compared. For other users, the overlap of the
+two test parts is compared. That slightly favours the candidate, which was trained on more ratings
+of these users.
 
 Letting the served models of production score newer ratings would not be fair: they have learned
 from more ratings of all users than the candidate's models had when they were evaluated.
@@ -22,17 +23,17 @@ import numpy as np
 
 from marquee_core.arrays import Bool, Float32, Int32
 from marquee_core.ratings import Profiles, join_profiles
-from marquee_trainer.gate.served import ServedRelease
+from marquee_trainer.gate.served_release import ServedRelease
 from marquee_trainer.metrics.ranking_metrics import TOP
-from marquee_trainer.publishing.held_out import HeldOut
+from marquee_trainer.publishing.held_out import HeldOutEvaluation
 
 _DISCOUNTS = 1.0 / np.log2(np.arange(2, TOP + 2))
 _IDEAL = np.concatenate([[0.0], np.cumsum(_DISCOUNTS)])
 
 
 @dataclass
-class Compared:
-    """Figures of the candidate and of production for the same users and ratings.
+class PairedFigures:
+    """Metrics of the candidate and of production for the same users and ratings.
 
     Attributes:
         ndcg: NDCG@10 of both, for each user with a relevant rating.
@@ -67,15 +68,15 @@ class _Evaluated:
     rated: Int32
 
 
-def compare(candidate: ServedRelease, production: ServedRelease, min_users: int) -> Compared:
-    """Compares two releases; nothing is compared if one of them does not hold its evaluation.
+def compare(candidate: ServedRelease, production: ServedRelease, min_users: int) -> PairedFigures:
+    """Compares two releases; the result is empty if either of them does not hold its evaluation.
 
     Args:
         candidate: The candidate.
         production: The release in production.
-        min_users: How many users with the same test part are enough to leave out the others.
+        min_users: Number of users with the same test part from which on other users are left out.
     """
-    unchanged, found = Compared(), Compared()
+    unchanged, found = PairedFigures(), PairedFigures()
     held, other = candidate.held_out, production.held_out
     if held is None or other is None:
         return found
@@ -97,9 +98,9 @@ def compare(candidate: ServedRelease, production: ServedRelease, min_users: int)
 
 
 def _compare_user(
-    found: Compared, ours: _Evaluated, theirs: _Evaluated, relevant_stars: float
+    found: PairedFigures, ours: _Evaluated, theirs: _Evaluated, relevant_stars: float
 ) -> None:
-    """Adds the figures of a user, if both releases held out some of the user's ratings."""
+    """Adds the metrics of a user, if both releases held out some of the user's ratings."""
     both, mine, other = np.intersect1d(
         ours.items, theirs.items, assume_unique=False, return_indices=True
     )
@@ -111,7 +112,7 @@ def _compare_user(
     found.ratings += len(both)
     relevant = both[ours.ratings[mine] >= relevant_stars]
     if len(relevant):
-        # What else the user has rated is no candidate for either list.
+        # Other items that the user has rated are not candidates for either list.
         rated = np.setdiff1d(np.union1d(ours.rated, theirs.rated), both)
         found.ndcg.append(
             (
@@ -125,13 +126,15 @@ def _compare_user(
         found.squared_errors.append((first, second, len(both)))
 
 
-def _evaluated(release: ServedRelease, held: HeldOut, place: int, numbers: Int32) -> _Evaluated:
-    """A user's evaluation.
+def _evaluated(
+    release: ServedRelease, held: HeldOutEvaluation, place: int, numbers: Int32
+) -> _Evaluated:
+    """Extracts a user's evaluation.
 
     Args:
         release: The release.
         held: Its evaluation.
-        place: The user's place in it.
+        place: The user's position in it.
         numbers: For each item of the release, its index in the candidate; −1 for none (int32).
     """
     rows = slice(held.indptr[place], held.indptr[place + 1])
@@ -143,7 +146,7 @@ def _evaluated(release: ServedRelease, held: HeldOut, place: int, numbers: Int32
         numbers[held.items[rows]],
         ratings,
         errors.astype(np.float32),
-        # Items that the candidate lacks stay on the list, as irrelevant ones.
+        # Items that the candidate lacks stay on the list, and count as irrelevant.
         numbers[best[best >= 0]],
         numbers[release.data.matrix.seen(int(held.users[place]))],
     )
@@ -155,11 +158,11 @@ def _without(best: Int32, rated: Int32) -> Int32:
 
 
 def training_profiles(release: ServedRelease, places: Sequence[int]) -> Profiles:
-    """What the evaluated models knew of users, as the profiles of visitors.
+    """Builds visitor profiles of the ratings that the evaluated models were trained on.
 
     Args:
         release: The release; it must hold its evaluation.
-        places: Places of the users in its sample.
+        places: Positions of the users in its sample.
     """
     held, matrix = release.held_out, release.data.matrix
     if held is None:
@@ -175,7 +178,7 @@ def training_profiles(release: ServedRelease, places: Sequence[int]) -> Profiles
 
 
 def ndcg(best: Int32, relevant: Int32) -> float:
-    """NDCG@10 of a list; see `RankingMetrics.ndcg`.
+    """Computes NDCG@10 of a list; see `RankingMetrics.ndcg`.
 
     Args:
         best: The items of the list, best first; entries beyond the tenth do not count (int32, n).

@@ -1,4 +1,4 @@
-"""Whether a candidate predicts and ranks as well as production, with paired tests."""
+"""Checks by paired tests that a candidate predicts and ranks as well as production."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 from marquee_core.arrays import Float64
 from marquee_core.release.derive import DERIVED
 from marquee_core.release.verdict import Check, Decision
-from marquee_trainer.gate.comparison import Compared, compare
+from marquee_trainer.gate.comparison import PairedFigures, compare
 from marquee_trainer.gate.config import GateConfig
-from marquee_trainer.gate.served import ServedRelease
+from marquee_trainer.gate.served_release import ServedRelease
 from marquee_trainer.metrics.bootstrap import paired_bootstrap
 from marquee_trainer.metrics.ranking_metrics import TOP
 
@@ -23,7 +23,7 @@ def quality_checks(
 ) -> Iterator[Check]:
     """Compares ranking and predicted stars on the same held-out ratings, with a paired test.
 
-    If too few users can be compared, the metrics in the two manifests are.
+    If too few users can be compared, the metrics in the two manifests are compared instead.
     """
     if candidate.held_out is None:
         text = "the release does not hold its evaluation"
@@ -69,7 +69,7 @@ def _paired(
     elif high < 0 and gain < -config.refused_loss * scale:
         decision, verb = REFUSE, "is significantly worse"
     elif gain < -config.asked_loss * scale:
-        decision, verb = ASK, "looks worse, but may be so by chance"
+        decision, verb = ASK, "looks worse, possibly by chance"
     text = (
         f"{metric} {verb}: {after:.4f} against {before:.4f}, difference "
         f"{test.difference.mean:+.4f} ({config.confidence:.0%} interval "
@@ -93,7 +93,7 @@ def _paired(
 
 
 def _compare_metrics(
-    candidate: ServedRelease, production: ServedRelease, found: Compared, config: GateConfig
+    candidate: ServedRelease, production: ServedRelease, found: PairedFigures, config: GateConfig
 ) -> Check:
     """Compares the metrics in the manifests, which were measured on different ratings."""
     ours, theirs = (

@@ -181,17 +181,17 @@ def ranking_metrics(
     Raises:
         ValueError: A candidate's score is NaN.
     """
-    tally = RankingTally(task, k, recall_k)
+    accumulator = RankingAccumulator(task, k, recall_k)
     for users, candidates, relevant in task.blocks():
-        tally.add(score(users), candidates, relevant)
-    return tally.metrics()
+        accumulator.add(score(users), candidates, relevant)
+    return accumulator.metrics()
 
 
-class RankingTally:
+class RankingAccumulator:
     """Collects ranking metrics from the scores of one block of a task's users after another."""
 
     def __init__(self, task: RankingTask, k: int, recall_k: int | None = None) -> None:
-        """Creates an empty tally; for the arguments see `ranking_metrics`."""
+        """Creates an empty accumulator; for the arguments see `ranking_metrics`."""
         self._task, self._k = task, k
         self._recall_k = k if recall_k is None else recall_k
         self._discounts = 1.0 / np.log2(np.arange(2, k + 2))

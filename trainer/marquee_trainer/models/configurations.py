@@ -142,7 +142,7 @@ def read_parameters(path: Path) -> dict[str, dict[str, float]]:
 
 
 @dataclass(frozen=True)
-class Packaged:
+class PackagedConfiguration:
     """A packaged file of tuned configurations.
 
     Attributes:
@@ -154,7 +154,7 @@ class Packaged:
     ratio: float
 
 
-def packaged(ratings: int) -> Packaged:
+def packaged_configuration(ratings: int) -> PackagedConfiguration:
     """Selects the packaged file that was tuned on the most similar number of training ratings.
 
     Args:
@@ -163,23 +163,23 @@ def packaged(ratings: int) -> Packaged:
     Raises:
         ConfigurationError: A packaged file is damaged.
     """
-    found: list[Packaged] = []
+    found: list[PackagedConfiguration] = []
     folder = Path(str(resources.files("marquee_trainer") / "models" / "tuned"))
     for path in sorted(folder.glob("*.json")):
         try:
             tuned_on = float(json.loads(path.read_text())["data"]["training_ratings"])
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigurationError(f"{path}: {reason_of(error)}") from error
-        found.append(Packaged(path, max(ratings, 1) / tuned_on))
+        found.append(PackagedConfiguration(path, max(ratings, 1) / tuned_on))
     return min(found, key=lambda file: abs(math.log(file.ratio)))
 
 
 def configuration_file(ratings: int, file: str = "") -> Path:
-    """The file that configures the models; for the arguments see `models_for`."""
-    return Path(file) if file else packaged(ratings).path
+    """The file that configures the models; for the arguments see `model_factories`."""
+    return Path(file) if file else packaged_configuration(ratings).path
 
 
-def models_for(
+def model_factories(
     ratings: int, file: str = "", names: Collection[str] = tuple(MODELS_BY_NAME)
 ) -> tuple[Callable[[], ConfiguredModel[ModelConfig]], ...]:
     """Returns a function for each model that creates it, unfitted, with its tuned configuration.
@@ -197,7 +197,7 @@ def models_for(
     """
     path = configuration_file(ratings, file)
     tuned = read_parameters(path)
-    ratio = 1.0 if file else packaged(ratings).ratio
+    ratio = 1.0 if file else packaged_configuration(ratings).ratio
     unknown = sorted(set(tuned) - set(MODELS_BY_NAME))
     if unknown:
         raise ConfigurationError(f"{path}: there is no model {unknown[0]!r}")

@@ -5,7 +5,7 @@ MovieLens 100K with the hyperparameters that training uses for so many ratings, 
 training run on MovieLens 100K, and for the exponents one on MovieLens 1M, on two cores. Half of
 the 87 times at up to 100,000 ratings are met within 17 %, and 97 % within a factor of 2; early
 stopping alone makes fits of a neural model differ by as much. How fast a machine is at present,
-`measured_slowness` measures. In a run, the time of the fits so far corrects both; nothing but
+`measured_slowdown` measures. In a run, the time of the fits so far corrects both; nothing but
 estimates and budgets depends on them.
 """
 
@@ -29,7 +29,7 @@ _PROBE_S = 0.07
 _PROBES = 5
 
 
-class Seconds(NamedTuple):
+class FitSeconds(NamedTuple):
     """How long the fits of a model take.
 
     Attributes:
@@ -57,10 +57,10 @@ class Cost:
     refit_share: float
     exponent: float
 
-    def at(self, ratings: int) -> Seconds:
+    def at(self, ratings: int) -> FitSeconds:
         """The seconds on a number of ratings."""
         fit_s = self.setup_s + self.fit_s * (ratings / _RATINGS) ** self.exponent
-        return Seconds(fit_s, fit_s * self.refit_share)
+        return FitSeconds(fit_s, fit_s * self.refit_share)
 
 
 COSTS: Mapping[str, Cost] = {
@@ -87,7 +87,7 @@ SCORING = Cost(0.05, 0.5, 0.4, 1.0)
 
 
 @cache
-def measured_slowness() -> float:
+def measured_slowdown() -> float:
     """How many times the seconds of `COSTS` this machine takes; about 0.4 s of work.
 
     A process measures it once.

@@ -13,7 +13,7 @@ What is searched by `marquee tune` stays within its search space. Fewer ratings 
 parameters; more ratings would allow more, but these would cost more for each rating. The penalty of
 AutoRec is one for the whole loss, a sum over all ratings, against which it grew from MovieLens 100K
 to 1M with this power. AutoRec takes more steps in an epoch on more ratings, and so needs fewer
-epochs. Elsewhere penalties and learning rates are for each rating or relative to counts, and early
+epochs. FitWorkers penalties and learning rates are for each rating or relative to counts, and early
 stopping chooses the number of epochs.
 """
 

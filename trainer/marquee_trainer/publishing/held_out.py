@@ -22,7 +22,7 @@ from marquee_trainer.data.split import Split
 from marquee_trainer.metrics.ranking_metrics import rank_candidates
 from marquee_trainer.models.baselines import fitted_baselines
 from marquee_trainer.training.evaluate import ENSEMBLE
-from marquee_trainer.training.results import Trained
+from marquee_trainer.training.results import TrainingResult
 
 FOLDER = EVALUATION
 MAX_USERS = 1_000
@@ -32,7 +32,7 @@ _BLOCK_CELLS = 2_000_000
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutEvaluation:
     """Test ratings of some users, and what the ensemble made of them without having seen them.
 
     Attributes:
@@ -53,7 +53,9 @@ class HeldOut:
     lists: Int32
 
     @classmethod
-    def of(cls, dataset: RatingsDataset, split: Split, trained: Trained) -> HeldOut:
+    def of(
+        cls, dataset: RatingsDataset, split: Split, trained: TrainingResult
+    ) -> HeldOutEvaluation:
         """Takes what the evaluation of trained models found, for a sample of its users.
 
         Args:
@@ -91,7 +93,7 @@ class HeldOut:
             save_array(folder / FOLDER / f"{name}.npy", getattr(self, name))
 
     @classmethod
-    def load(cls, folder: Path) -> HeldOut:
+    def load(cls, folder: Path) -> HeldOutEvaluation:
         """Reads what `save` wrote.
 
         Raises:
@@ -131,7 +133,7 @@ def sample_users(ids: Vocabulary, users: Int32, most: int = MAX_USERS) -> Int32:
     return np.sort(users[np.argsort(digests, kind="stable")[:most]])
 
 
-def _lists(trained: Trained, users: Int32, is_implicit: bool) -> Int32:
+def _lists(trained: TrainingResult, users: Int32, is_implicit: bool) -> Int32:
     """The best items for each user that the evaluated ensemble recommends (int32)."""
     data, models = trained.data, trained.models
     blends = trained.ensemble.blends(sorted({model.backend for model in models}))

@@ -31,7 +31,7 @@ from marquee_core.release.manifest import (
 from marquee_core.release.staging import stage
 from marquee_core.release.store import ReleaseStore
 from marquee_core.release.verdict import Verdict
-from marquee_core.scorers.modelled_items import expanded, save_modelled_items
+from marquee_core.scorers.modelled_items import expand_to_catalogue, save_modelled_items
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.split import Split
@@ -40,15 +40,15 @@ from marquee_trainer.models.baselines import fitted_baselines
 from marquee_trainer.models.linear.coverage import partial_coverage
 from marquee_trainer.models.model import Model
 from marquee_trainer.publishing.config import PrecomputeConfig, RetrievalConfig
-from marquee_trainer.publishing.held_out import HeldOut
+from marquee_trainer.publishing.held_out import HeldOutEvaluation
 from marquee_trainer.publishing.precomputed import precompute_pages
 from marquee_trainer.publishing.retrieval import Retrieval, choose_retrieval
 from marquee_trainer.threads import blas_threads
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import ENSEMBLE
 from marquee_trainer.training.preparation import all_rows
-from marquee_trainer.training.results import Trained
-from marquee_trainer.versions import library_versions
+from marquee_trainer.training.results import TrainingResult
+from marquee_trainer.training.versions import library_versions
 
 Judge: TypeAlias = Callable[[ReleaseStore, str], Verdict | None]
 """Judges a release before it is published: takes a store that holds it alone, and its id."""
@@ -62,7 +62,7 @@ def publish_trained(
     store: ReleaseStore,
     dataset: RatingsDataset,
     split: Split,
-    trained: Trained,
+    trained: TrainingResult,
     config: TrainingConfig,
     retrieval: RetrievalConfig | None = None,
     precompute: PrecomputeConfig | None = None,
@@ -139,7 +139,7 @@ def publish_trained(
         precompute,
         dataset.attributes,
         mark,
-        HeldOut.of(dataset, split, trained),
+        HeldOutEvaluation.of(dataset, split, trained),
         dataset.modelled_items,
         judge,
     )
@@ -161,7 +161,7 @@ def publish_release(
     precompute: PrecomputeConfig | None = None,
     attributes: Mapping[str, Sequence[str]] | None = None,
     mark: Mark | None = None,
-    held_out: HeldOut | None = None,
+    held_out: HeldOutEvaluation | None = None,
     modelled_items: Int32 | None = None,
     judge: Judge | None = None,
 ) -> Manifest:
@@ -199,7 +199,7 @@ def publish_release(
     packed = Attributes.of(attributes, len(catalogue)) if attributes else None
     whole, vectors, ids = data, item_vectors(data), catalogue.items
     if modelled_items is not None:
-        whole = expanded(data, modelled_items, len(catalogue))
+        whole = expand_to_catalogue(data, modelled_items, len(catalogue))
         own, ids = vectors, catalogue.items.take(modelled_items)
         vectors = np.zeros((len(catalogue), own.shape[1]), np.float32)
         vectors[modelled_items] = own

@@ -31,14 +31,14 @@ from marquee_trainer.studies.unknown_users import study_unknown_users
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import ENSEMBLE
 from marquee_trainer.training.preparation import interactions_of
-from marquee_trainer.training.results import Trained
+from marquee_trainer.training.results import TrainingResult
 
 
 def write_evaluation_report(
     folder: Path,
     dataset: RatingsDataset,
     split: Split,
-    trained: Trained,
+    trained: TrainingResult,
     config: TrainingConfig,
     new_users: ColdStart | None = None,
     known_day: KnownDay | None = None,

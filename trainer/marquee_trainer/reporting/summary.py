@@ -20,7 +20,7 @@ from marquee_trainer.models.configurations import Searches
 from marquee_trainer.reporting.page import Card, Summary
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import ENSEMBLE
-from marquee_trainer.training.results import Trained
+from marquee_trainer.training.results import TrainingResult
 
 _FEW_USERS = 300
 _MANY_UNKNOWN = 0.2
@@ -30,7 +30,7 @@ _UNORDERED_SPLITS = ("random", "user-random")
 def summarise(
     dataset: RatingsDataset,
     split: Split,
-    trained: Trained,
+    trained: TrainingResult,
     squared: Mapping[str, Float64],
     users: Int32,
     config: TrainingConfig,
@@ -78,7 +78,7 @@ def summarise(
     return Summary(cards, text, steps)
 
 
-def _ranking(trained: Trained, seed: int) -> tuple[tuple[str, Comparison], Card]:
+def _ranking(trained: TrainingResult, seed: int) -> tuple[tuple[str, Comparison], Card]:
     """The ensemble's NDCG@10 compared with the best single model's."""
     rankings = trained.evaluation.rankings
     singles = {name: row for name, row in rankings.items() if name != ENSEMBLE}
@@ -148,7 +148,7 @@ def _advice(what: str, verb: str, best: str, gain: Comparison) -> str:
 def _further_steps(
     dataset: RatingsDataset,
     split: Split,
-    trained: Trained,
+    trained: TrainingResult,
     users: Int32,
     searches: Searches | None,
 ) -> list[str]:

@@ -24,7 +24,7 @@ from marquee_trainer.metrics.rating_metrics import rating_metrics
 from marquee_trainer.models.baselines import fitted_baselines
 from marquee_trainer.training.evaluate import ENSEMBLE
 from marquee_trainer.training.preparation import interactions_of
-from marquee_trainer.training.results import Trained
+from marquee_trainer.training.results import TrainingResult
 
 _BLOCK_USERS = 64
 _TIES_SEED = 0
@@ -71,7 +71,7 @@ class ColdStart:
 
 
 @dataclass(frozen=True)
-class _HeldOut:
+class _HeldOutUsers:
     """Held-out users and their ratings.
 
     Attributes:
@@ -96,7 +96,7 @@ class _HeldOut:
 def cold_start(
     dataset: RatingsDataset,
     rows: Int64,
-    train: Callable[[RatingsDataset, Split], Trained],
+    train: Callable[[RatingsDataset, Split], TrainingResult],
     config: ColdStartConfig,
     relevant_stars: float,
     seed: int,
@@ -154,7 +154,9 @@ def cold_start(
     )
 
 
-def _hold_out(dataset: RatingsDataset, rows: Int64, config: ColdStartConfig, seed: int) -> _HeldOut:
+def _hold_out(
+    dataset: RatingsDataset, rows: Int64, config: ColdStartConfig, seed: int
+) -> _HeldOutUsers:
     """Chooses the held-out users at random, and puts their ratings in random order."""
     random = np.random.default_rng(seed)
     max_given = max((*config.given, config.retrained))
@@ -172,10 +174,10 @@ def _hold_out(dataset: RatingsDataset, rows: Int64, config: ColdStartConfig, see
     rows_by_user = {
         int(user): order[start:end] for user, start, end in zip(users, starts, ends, strict=True)
     }
-    return _HeldOut(users, rows_by_user, max_given)
+    return _HeldOutUsers(users, rows_by_user, max_given)
 
 
-def _visitors(trained: Trained, given: RatingsMatrix, users: Int64) -> Profiles:
+def _visitors(trained: TrainingResult, given: RatingsMatrix, users: Int64) -> Profiles:
     """Profiles of the users as visitors, as a request would build them from the given ratings.
 
     A request lists ratings ordered by time, oldest first. Ratings of the same moment are put in
@@ -192,7 +194,9 @@ def _visitors(trained: Trained, given: RatingsMatrix, users: Int64) -> Profiles:
     return join_profiles(visitors)
 
 
-def _scores(trained: Trained, visitors: Profiles) -> dict[str, tuple[Output, Float32, Float32]]:
+def _scores(
+    trained: TrainingResult, visitors: Profiles
+) -> dict[str, tuple[Output, Float32, Float32]]:
     """Scores all items for the visitors.
 
     Returns:

@@ -27,7 +27,7 @@ from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import ENSEMBLE
 from marquee_trainer.training.preparation import release_data, validation_split
 from marquee_trainer.training.progress import Progress
-from marquee_trainer.training.results import Trained
+from marquee_trainer.training.results import TrainingResult
 
 _DAY_S = 86_400
 _MODEL = f"{BayesianMF.name}_with_day"
@@ -65,7 +65,7 @@ class KnownDay:
 def evaluate_with_day(
     dataset: RatingsDataset,
     split: Split,
-    trained: Trained,
+    trained: TrainingResult,
     training: TrainingConfig,
     config: KnownDayConfig,
     progress: Progress,

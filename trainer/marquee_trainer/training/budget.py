@@ -32,7 +32,7 @@ class Budget:
         report: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
         refit: bool = True,
-        slowness: float = 1.0,
+        slowdown: float = 1.0,
     ) -> None:
         """Starts the clock.
 
@@ -41,13 +41,13 @@ class Budget:
             report: Called with a sentence for each model that is left out or shortened.
             clock: The current time, in seconds.
             refit: Whether the models are refitted on all ratings in the end.
-            slowness: How many times the estimated seconds this machine takes, as long as no fit was
+            slowdown: How many times the estimated seconds this machine takes, as long as no fit was
                 measured.
         """
         self._refits = _EVALUATION_REFIT + (_FINAL_REFIT if refit else 0.0)
         self._report = report
         self._clock = clock
-        self._slowness = slowness
+        self._slowdown = slowdown
         self._end = clock() + seconds * (1.0 - _RESERVE)
         self._estimated_s = 0.0
         self._spent_s = 0.0
@@ -118,7 +118,7 @@ class Budget:
 
     def _speed(self) -> float:
         """Measured over estimated seconds of the fits so far."""
-        return self._spent_s / self._estimated_s if self._estimated_s else self._slowness
+        return self._spent_s / self._estimated_s if self._estimated_s else self._slowdown
 
     def _leave_out(self, model: Model, needed: float) -> None:
         estimate = f"it needs about {needed:,.0f} s, and " if needed else ""

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from marquee_core.errors import ArtifactError
 from marquee_core.feedback.events import Mark
 from marquee_trainer.models.model import Epoch, Fit, Model, Training
-from marquee_trainer.versions import library_versions
+from marquee_trainer.training.versions import library_versions
 
 _STATE, _MARK = "state.json", "mark.json"
 _PARTIAL = ".partial"

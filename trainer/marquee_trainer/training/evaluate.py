@@ -21,8 +21,8 @@ from marquee_trainer.metrics.item_vectors import item_vectors
 from marquee_trainer.metrics.ranking_metrics import (
     RECALL_TOP,
     TOP,
+    RankingAccumulator,
     RankingMetrics,
-    RankingTally,
     RankingTask,
 )
 from marquee_trainer.metrics.rating_metrics import rating_metrics
@@ -168,7 +168,9 @@ def _score_users(
     }
     orders = {part: np.argsort(pairs.users, kind="stable") for part, pairs in parts.items()}
     sorted_users = {part: pairs.users[orders[part]] for part, pairs in parts.items()}
-    tallies = {name: RankingTally(task, TOP, RECALL_TOP) for name in (*scorers, ENSEMBLE)}
+    accumulators = {
+        name: RankingAccumulator(task, TOP, RECALL_TOP) for name in (*scorers, ENSEMBLE)
+    }
     everyone = np.unique(np.concatenate([task.users, *(pairs.users for pairs in parts.values())]))
     size = max(1, _BLOCK_CELLS // max(1, data.matrix.item_count))
     with ThreadPoolExecutor(usable_cores()) as threads:
@@ -196,8 +198,8 @@ def _score_users(
             ).astype(np.float32)
             # Like scoring, ranking is mostly work for which NumPy releases the interpreter lock.
             for done in [
-                threads.submit(tallies[name].add, scored, candidates, relevant)
+                threads.submit(accumulators[name].add, scored, candidates, relevant)
                 for name, scored in ranked.items()
             ]:
                 done.result()
-    return predictions, {name: tally.metrics() for name, tally in tallies.items()}
+    return predictions, {name: accumulator.metrics() for name, accumulator in accumulators.items()}

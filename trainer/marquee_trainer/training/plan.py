@@ -5,7 +5,7 @@
 
 A later fit needs of the others only what the earlier fit of the same model chose. So the chains can
 be done in any order and anywhere: one after another in this process (`train.py`, `refit.py`), or
-ahead of that in other processes (`ahead.py`).
+ahead of that in other processes (`parallel_fits.py`).
 """
 
 from __future__ import annotations

@@ -18,17 +18,17 @@ from marquee_trainer.training.checkpoints import Checkpoints, fit_or_resume
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.preparation import all_rows, release_data
 from marquee_trainer.training.progress import Progress
-from marquee_trainer.training.results import Refit, Trained
+from marquee_trainer.training.results import Refit, TrainingResult
 
 
 def refit_on_all_ratings(
     dataset: RatingsDataset,
     split: Split,
-    trained: Trained,
+    trained: TrainingResult,
     config: TrainingConfig,
     progress: Progress,
     checkpoints: Checkpoints | None = None,
-) -> Trained:
+) -> TrainingResult:
     """Refits evaluated models on all ratings, so that a release serves all that is known.
 
     Models that are served without the test ratings recommend items that the user has rated, and

@@ -42,7 +42,7 @@ class Refit:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """Trained models, their ensemble and their evaluation.
 
     Attributes:
@@ -68,7 +68,7 @@ class Trained:
     seconds: Mapping[str, float]
     refit: Refit | None = None
 
-    def folding_on_request(self) -> Trained:
+    def folding_on_request(self) -> TrainingResult:
         """The same, with served models that keep nothing for known users where they can."""
         models = tuple(model.without_users() for model in self.served_models)
         if self.refit is None:

@@ -39,7 +39,7 @@ from marquee_trainer.training.plan import TrainingPlan
 from marquee_trainer.training.preparation import check_sizes, interactions_of
 from marquee_trainer.training.progress import Progress
 from marquee_trainer.training.refit import refit_models
-from marquee_trainer.training.results import Trained, ValidationPredictions
+from marquee_trainer.training.results import TrainingResult, ValidationPredictions
 from marquee_trainer.training.sampling import rows_of_users, scored_users, take
 
 
@@ -52,7 +52,7 @@ def train(
     progress: Progress,
     budget: Budget | None = None,
     checkpoints: Checkpoints | None = None,
-) -> Trained:
+) -> TrainingResult:
     """Trains the models, learns their ensemble, and evaluates both on the test ratings.
 
     Args:
@@ -104,7 +104,7 @@ def train(
         rankers_only,
         config.seed,
     )
-    return Trained(
+    return TrainingResult(
         data,
         tuple(refitted),
         ensemble,

@@ -86,6 +86,6 @@ def main(
     """
     if token and token_file:
         raise click.UsageError("--token and --token-file exclude each other")
-    held = marquee.TokenFile(token_file) if token_file else token
+    bearer_token = marquee.TokenFile(token_file) if token_file else token
     certificates = connection_tls(tls, tls_ca, tls_cert, tls_key, tls_server_name)
-    ctx.obj = Connection(address, timeout, held, allow_insecure_token, certificates)
+    ctx.obj = Connection(address, timeout, bearer_token, allow_insecure_token, certificates)

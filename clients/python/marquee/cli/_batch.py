@@ -20,7 +20,7 @@ from marquee.cli._batch_file import open_batch_file, rows
 from marquee.cli._errors import PARTLY_FAILED, describe
 from marquee.cli._options import Connection
 
-# The entry point of what computes lists without a gateway; see `marquee_services.lists.command`.
+# The entry point of what computes lists without a gateway; see `marquee_services.commands.lists`.
 _GROUP, _NAME = "marquee.batch", "store"
 # Options that only `--store` uses, by the names of its arguments.
 _STORE_OPTIONS = (
@@ -63,7 +63,7 @@ _FILE_SUBJECTS = 1_000
 @_options.limit
 @_options.item_filter
 @_options.ranking
-@_options.answer_with
+@_options.model_and_release
 @_options.as_json
 @click.option(
     "--processes",
@@ -197,7 +197,7 @@ def _print(
 ) -> int:
     """Prints the answers as they arrive; returns the number of users who got an error."""
     failed = 0
-    for part in _parts(user_ids, _MAX_SUBJECTS):
+    for part in _chunks(user_ids, _MAX_SUBJECTS):
         for answer in client.batch_recommend(part, **options):
             failed += answer.error is not None
             if as_json:
@@ -219,7 +219,7 @@ def _write(
         length=len(user_ids), label="users", show_pos=True, file=sys.stderr
     )
     with open_batch_file(path) as write, progress:
-        for part in _parts(user_ids, _FILE_SUBJECTS):
+        for part in _chunks(user_ids, _FILE_SUBJECTS):
             answers = []
             for answer in client.batch_recommend(part, **options):
                 answers.append(answer)
@@ -244,7 +244,7 @@ def _report(answer: marquee.BatchAnswer) -> None:
         click.echo(f"user {answer.subject.user_id}: {describe(answer.error)}", err=True)
 
 
-def _parts(user_ids: Sequence[str], size: int) -> Iterator[list[str]]:
+def _chunks(user_ids: Sequence[str], size: int) -> Iterator[list[str]]:
     """Yields the ids in parts of at most `size`."""
     remaining = iter(user_ids)
     while part := list(islice(remaining, size)):

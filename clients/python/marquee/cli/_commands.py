@@ -21,7 +21,7 @@ _GENRES = ("genres_any", "genres_all", "genres_none")
 @_options.page_token
 @_options.item_filter
 @_options.ranking
-@_options.answer_with
+@_options.model_and_release
 @click.option(
     "--reasons", "include_reasons", is_flag=True, help="Show why each item is recommended."
 )
@@ -53,7 +53,7 @@ def recommend(
 @click.command()
 @click.argument("item_ids", nargs=-1, required=True, metavar="ITEM...")
 @_options.subject
-@_options.answer_with
+@_options.model_and_release
 @_options.as_json
 @click.pass_obj
 def predict(
@@ -75,7 +75,7 @@ def predict(
 @click.option("--item", "item_id", required=True, help="Id of the item to compare with.")
 @_options.limit
 @_options.item_filter
-@_options.answer_with
+@_options.model_and_release
 @_options.as_json
 @click.pass_obj
 def similar(
@@ -125,7 +125,7 @@ def status(connection: Connection, /, as_json: bool) -> None:
 
 
 def _unknown_genres(client: marquee.Client, options: Mapping[str, Any]) -> str:
-    """A line about genres of a filter that no item has; empty if there are none.
+    """Returns a line about genres of a filter that no item has; empty if there are none.
 
     The service takes an unknown genre for one that no item has, which is hard to tell from a
     misspelt one.

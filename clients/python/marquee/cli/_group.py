@@ -19,7 +19,7 @@ from marquee_start import INTERRUPTED, ended_by_interrupt
 ENTRY_POINTS = "marquee.commands"
 
 # The commands of the project's own extras: the extra to install, and the short help for `--help`.
-_KNOWN = {
+_OWN_COMMANDS = {
     "data": ("trainer", "Show how ratings are understood."),
     "demo": ("trainer", "Train on a sample, serve it, and recommend."),
     "evaluate": ("trainer", "Train all models and report how good they are."),
@@ -74,7 +74,7 @@ class MarqueeGroup(click.Group):
             if command is not None:
                 rows.append((name, command.get_short_help_str(limit=60)))
             else:
-                rows.append((name, _KNOWN.get(name, ("", "Command of another package."))[1]))
+                rows.append((name, _OWN_COMMANDS.get(name, ("", "Command of another package."))[1]))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
@@ -115,9 +115,9 @@ def _missing_extra(command: str, error: ModuleNotFoundError) -> Exception:
     `error` itself, so that the traceback shows.
     """
     module = (error.name or "").partition(".")[0]
-    if module.startswith("marquee") or command not in _KNOWN:
+    if module.startswith("marquee") or command not in _OWN_COMMANDS:
         return error
-    extra = _EXTRA_OF_MODULE.get(module, _KNOWN[command][0])
+    extra = _EXTRA_OF_MODULE.get(module, _OWN_COMMANDS[command][0])
     return click.ClickException(
         f"`marquee {command}` needs {module}, which is not installed: "
         f"pip install 'marquee-recommender[{extra}]'"

@@ -186,7 +186,7 @@ def ranking(command: Command) -> Command:
     )
 
 
-def answer_with(command: Command) -> Command:
+def model_and_release(command: Command) -> Command:
     """Adds the options that select a model and a release."""
     return _apply(
         command,

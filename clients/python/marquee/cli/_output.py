@@ -16,7 +16,7 @@ _DEGRADED = {
     "OVERLOADED": "is overloaded",
 }
 
-_NO_SHARE = 0.0005  # shares of a score below this would be shown as zero
+_NEGLIGIBLE_SHARE = 0.0005  # shares of a score below this would be shown as zero
 
 
 def recommendations(answer: marquee.Recommendations) -> str:
@@ -177,12 +177,12 @@ def _reasons(entry: marquee.Recommendation) -> str:
     lines = [f"\n#{entry.rank} {printable(entry.title or entry.item_id)}"]
     for reason in entry.reasons:
         match reason:
-            case marquee.ModelShare() if abs(reason.contribution) < _NO_SHARE:
+            case marquee.ModelShare() if abs(reason.contribution) < _NEGLIGIBLE_SHARE:
                 continue
             case marquee.ModelShare():
                 text = (
                     f"{reason.contribution:+.3f} by {reason.model} (output {reason.output:.3f})"
-                    + _made_of(reason)
+                    + _decomposition(reason)
                 )
             case marquee.RatedItem():
                 amount = f"{reason.score_contribution:+.3f} by {reason.model}"
@@ -205,7 +205,7 @@ def _reasons(entry: marquee.Recommendation) -> str:
     return "\n".join(lines)
 
 
-def _made_of(share: marquee.ModelShare) -> str:
+def _decomposition(share: marquee.ModelShare) -> str:
     match share.decomposition:
         case marquee.Decomposition.RATED_ITEMS:
             return f", of which {share.explained:+.3f} by rated items"

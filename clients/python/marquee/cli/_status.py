@@ -122,7 +122,7 @@ def _backends(backends: Sequence[marquee.BackendStatus]) -> str:
 
 
 def _cause(error: str) -> str:
-    """The cause of an error: the last part of what gRPC says about a failed connection."""
+    """Returns the cause of an error: the last part of what gRPC says about a failed connection."""
     _, is_connection, cause = error.rpartition("last error: ")
     return cause.rpartition(": ")[2] if is_connection else error
 

@@ -157,7 +157,7 @@ def rated_items(
     weights: Mapping[str, float],
     evidence: Mapping[str, ModelEvidence],
 ) -> list[pb.Reason.RatedItem]:
-    """The rated items that change the score most, by what they add to it through all models.
+    """Returns the rated items that change the score most, by what they add to it through all models.
 
     Each rated item has one entry for each model that it contributes to, and the entries of an item
     follow one another, the model with the largest contribution first.
@@ -189,7 +189,7 @@ def rated_items(
 def similar_users(
     weights: Mapping[str, float], evidence: Mapping[str, ModelEvidence]
 ) -> list[pb.Reason.SimilarUsers]:
-    """The similar users of each model that scores by them, if any of them rated the item."""
+    """Returns the similar users of each model that scores by them, if any of them rated the item."""
     return [
         pb.Reason.SimilarUsers(
             count=found.similar_users.count,

@@ -36,7 +36,7 @@ def serialized_items(
     proposers: Sequence[Sequence[str]],
     first_rank: int,
 ) -> bytes:
-    """The items of a page, without metadata and reasons, as the field `items` of a response.
+    """Returns the items of a page, without metadata and reasons, as the field `items` of a response.
 
     The arguments are those of `messages.recommended_items`, with the ids as UTF-8.
     """

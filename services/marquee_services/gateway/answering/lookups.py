@@ -85,7 +85,7 @@ class Lookups:
 def _page(
     release: GatewayRelease, query: TitleQuery, digest: str, start: int, end: int
 ) -> pb.SearchItemsResponse:
-    """A page of the items that a query finds."""
+    """Returns a page of the items that a query finds."""
     items, count = release.titles.search(query, start, end)
     next_page = PageToken("", release.release_id, (), digest, end).encode()
     return pb.SearchItemsResponse(

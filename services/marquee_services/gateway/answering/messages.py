@@ -18,7 +18,7 @@ from marquee_services.gateway.releases.release import GatewayRelease
 
 
 def item_message(release: GatewayRelease, index: int) -> types_pb2.Item:
-    """An item's metadata and rating statistics."""
+    """Returns an item's metadata and rating statistics."""
     catalogue = release.catalogue
     count = int(release.rating_counts[index])
     return types_pb2.Item(
@@ -63,7 +63,7 @@ def serialized_source(
     abstaining: Sequence[str] = (),
     lacks: Sequence[types_pb2.DegradedReason.ValueType] = (),
 ) -> bytes:
-    """A serialised AnswerSource: the same bytes object for all answers that lack nothing.
+    """Returns a serialised AnswerSource: the same bytes object for all answers that lack nothing.
 
     The arguments are those of `source_message`, and `left_out_reasons` of the answer.
     """
@@ -83,7 +83,7 @@ def serialized_source(
 def left_out_reasons(
     without_reasons: bool, without_models: bool
 ) -> list[types_pb2.DegradedReason.ValueType]:
-    """Why an answer is degraded by what is left out because there is too much to do."""
+    """Returns why an answer is degraded by what is left out because there is too much to do."""
     left_out = {
         types_pb2.DEGRADED_REASON_REASONS_LEFT_OUT: without_reasons,
         types_pb2.DEGRADED_REASON_MODELS_LEFT_OUT: without_models,
@@ -92,7 +92,7 @@ def left_out_reasons(
 
 
 def model_weights(release: GatewayRelease, blends: BlendPair) -> Sequence[types_pb2.ModelWeight]:
-    """The models of the blends with their weights, those with the largest weights first.
+    """Returns the models of the blends with their weights, those with the largest weights first.
 
     The messages are shared by all answers with these blends, and must not be changed.
     """

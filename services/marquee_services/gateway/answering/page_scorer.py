@@ -75,7 +75,7 @@ class PageScorer:
         self._list_cache.put(list_id, ranked)
 
     def slowest_models(self, release: GatewayRelease) -> frozenset[str]:
-        """The models that are left out while there is too much load; see `Router`."""
+        """Returns the models that are left out while there is too much load; see `Router`."""
         return self._router.slowest_models(release)
 
     async def score_page(
@@ -163,7 +163,7 @@ class PageScorer:
         size: int,
         deadline: Deadline,
     ) -> tuple[Bool | None, list[BackendError]]:
-        """The candidates that the filter and `min_predicted_stars` allow (bool, C); None for all.
+        """Returns the candidates that the filter and `min_predicted_stars` allow (bool, C); None for all.
 
         Stars are predicted for the best candidates, and for more of them until enough have the
         requested stars to fill the page. The others are not among those that are allowed.
@@ -278,7 +278,7 @@ class PageScorer:
 
 
 def _may_have_more(resolved: ResolvedRequest, ranked: RankedCandidates) -> bool:
-    """Whether there are eligible items that are not among the candidates."""
+    """Returns whether there are eligible items that are not among the candidates."""
     if ranked.is_shortlist:
         return ranked.is_incomplete
     return ranked.items is not None and len(ranked.items) < int(resolved.eligible.mask.sum())
@@ -295,7 +295,7 @@ def _stars_count(options: pb.RecommendOptions, size: int) -> int:
 
 
 def _with_failures(ranked: RankedCandidates, failures: list[BackendError]) -> RankedCandidates:
-    """The same ranking, with further failures of backends."""
+    """Returns the same ranking, with further failures of backends."""
     changed = replace(ranked, failures=(*ranked.failures, *failures))
     if "stars" in ranked.__dict__:
         changed.stars[:] = ranked.stars

@@ -48,7 +48,7 @@ class ComputedAnswer:
     degraded_reasons: Sequence[types_pb2.DegradedReason.ValueType]
 
     def response(self, server_time_us: int) -> SerializedResponse:
-        """The answer as a serialised RecommendResponse.
+        """Returns the answer as a serialised RecommendResponse.
 
         Args:
             server_time_us: How long it took, in microseconds.
@@ -194,7 +194,7 @@ class Recommender:
         deadline: Deadline,
         leave_out_reasons: bool,
     ) -> tuple[bytes, list[BackendError]]:
-        """The items of a page with metadata and reasons, as the options ask for them.
+        """Returns the items of a page with metadata and reasons, as the options ask for them.
 
         Returns:
             The field `items` of a response, serialised; and the failures of backends that did not
@@ -234,7 +234,7 @@ class Recommender:
 
 
 def _asks_for_some(options: pb.RecommendOptions) -> bool:
-    """Whether options may leave no item, whatever the release."""
+    """Returns whether options may leave no item, whatever the release."""
     return (
         options.HasField("filter")
         or options.HasField("min_predicted_stars")

@@ -134,7 +134,7 @@ def resolve_request(
 def _feedback(
     fresh: FreshFeedback, release: GatewayRelease, user_id: str, token: PageToken | None
 ) -> UserFeedback:
-    """The user's feedback; for a further page, as it was when the first page was ranked."""
+    """Returns the user's feedback; for a further page, as it was when the first page was ranked."""
     now = fresh.for_release(user_id, release.manifest)
     if token is None:
         return now

@@ -50,7 +50,7 @@ class StatusReporter:
         self._is_open = is_open
 
     def status(self) -> pb.GetStatusResponse:
-        """The current state; without a release in service, `release` is not set.
+        """Returns the current state; without a release in service, `release` is not set.
 
         Backends whose models none of the loaded releases holds are left out: they are not called.
         Addresses, and errors that may name some, are for administrators.
@@ -100,7 +100,7 @@ def _told(error: str, tells_addresses: bool) -> str:
 def experiment_status(
     routing: Routing, follower: ReleaseFollower[GatewayRelease], counter: ListCounter | None
 ) -> pb.ExperimentStatus | None:
-    """The state of the experiment that runs.
+    """Returns the state of the experiment that runs.
 
     Args:
         routing: Routes requests to its arms.
@@ -135,7 +135,7 @@ def experiment_status(
 def _release_status(
     release: GatewayRelease, verdict: Verdict | None, tells_addresses: bool
 ) -> pb.ReleaseStatus:
-    """A release with its data, its models, its metrics and what the gate said about it."""
+    """Returns a release with its data, its models, its metrics and what the gate said about it."""
     manifest = release.manifest
     measured = manifest.evaluation
     blends = release.ensemble.blends(sorted(release.backends))
@@ -195,5 +195,5 @@ def _gate_verdict(verdict: Verdict, tells_addresses: bool) -> pb.GateVerdict:
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The metrics without those that are infinite or not a number."""
+    """Returns the metrics without those that are infinite or not a number."""
     return {name: value for name, value in metrics.items() if np.isfinite(value)}

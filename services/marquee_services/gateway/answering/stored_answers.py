@@ -76,7 +76,7 @@ class StoredAnswers:
     def single(
         self, request: pb.RecommendRequest, key: RequestKey, start: float
     ) -> tuple[SerializedResponse, AnswerOrigin] | None:
-        """The stored answer to a Recommend request, and its origin.
+        """Returns the stored answer to a Recommend request, and its origin.
 
         Args:
             request: The request.
@@ -109,7 +109,7 @@ class StoredAnswers:
     def batch(
         self, request: pb.BatchRecommendRequest, start: float
     ) -> Iterator[SerializedResponse | None]:
-        """The stored answers to the subjects of a batch, without page tokens.
+        """Yields the stored answers to the subjects of a batch, without page tokens.
 
         Args:
             request: The request.
@@ -198,7 +198,7 @@ class StoredAnswers:
 
 
 def _shorten(release: GatewayRelease, page: bytes, size: int, with_metadata: bool) -> bytes:
-    """The first `size` items of a precomputed page, with metadata on request."""
+    """Returns the first `size` items of a precomputed page, with metadata on request."""
     response = pb.RecommendResponse.FromString(page)
     del response.items[size:]
     if with_metadata:

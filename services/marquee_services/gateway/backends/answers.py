@@ -17,7 +17,7 @@ from marquee_services.server.wire import unpack_floats, unpack_ints
 def unpack_scores(
     queries: Sequence[Query], response: pb.ScoreItemsResponse
 ) -> list[dict[str, Float32]]:
-    """The scores of each user's candidates by model (float32, read-only).
+    """Returns the scores of each user's candidates by model (float32, read-only).
 
     Raises:
         ValueError: The arrays do not have the length that the queries call for.
@@ -37,7 +37,7 @@ def unpack_scores(
 def unpack_rankings(
     queries: Sequence[Query], response: pb.RankItemsResponse
 ) -> list[BackendRanking]:
-    """The ranking of each user.
+    """Returns the ranking of each user.
 
     Raises:
         ValueError: The arrays do not have the length that the queries call for.

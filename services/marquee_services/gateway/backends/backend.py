@@ -90,19 +90,19 @@ class Backend:
         return max((*errors, self._resolve_error), key=lambda error: error.at)
 
     def replica_states(self) -> list[tuple[str, bool]]:
-        """The address of each replica, and whether it is healthy."""
+        """Returns the address of each replica, and whether it is healthy."""
         return [(replica.address, replica.healthy) for replica in self.replicas.values()]
 
     def open_circuits(self) -> Sequence[str]:
-        """The addresses of the replicas that are left out by their circuit breakers."""
+        """Returns the addresses of the replicas that are left out by their circuit breakers."""
         return [r.address for r in self.replicas.values() if r.circuit.is_open]
 
     def serves(self, release_id: str) -> bool:
-        """Whether a connected and healthy replica has loaded a release."""
+        """Returns whether a connected and healthy replica has loaded a release."""
         return any(replica.serves(release_id) for replica in self.replicas.values())
 
     def failure(self, release_id: str) -> BackendError | None:
-        """Why the backend cannot answer with a release now; None if it can."""
+        """Returns why the backend cannot answer with a release now; None if it can."""
         if not self.healthy:
             return BackendError(self.name, Failure.UNAVAILABLE, "no replica is healthy")
         if not any(release_id in replica.releases for replica in self._healthy_replicas()):

@@ -59,7 +59,7 @@ class Circuit:
         self._calls.append((now, is_bad))
 
     def is_ailing(self, now: float) -> bool:
-        """Whether enough of the last calls were bad to open the circuit.
+        """Returns whether enough of the last calls were bad to open the circuit.
 
         Args:
             now: The present time in seconds.
@@ -67,7 +67,7 @@ class Circuit:
         return self._bad_calls(now) >= _BAD_CALLS
 
     def is_well(self, now: float) -> bool:
-        """Whether the replica can take the place of an ailing one.
+        """Returns whether the replica can take the place of an ailing one.
 
         Args:
             now: The present time in seconds.
@@ -87,7 +87,7 @@ class Circuit:
         self._pause(now)
 
     def begin_trial(self, now: float) -> bool:
-        """Whether a call should be sent to the replica on trial; only one is at a time.
+        """Returns whether a call should be sent to the replica on trial; only one is at a time.
 
         Args:
             now: The present time in seconds.

@@ -48,5 +48,5 @@ class LastError(NamedTuple):
 
     @classmethod
     def now(cls, text: str) -> Self:
-        """An error with the current time."""
+        """Returns an error with the current time."""
         return cls(redact(text), datetime.now(UTC).isoformat())

@@ -14,7 +14,7 @@ from marquee_services.gateway.backends.interface import AnyReplica
 from marquee_services.gateway.backends.latency import HedgeBudget, PeakLatency, hedge_after
 from marquee_services.gateway.backends.monitor import BackendMonitor
 from marquee_services.gateway.backends.replica import Replica
-from marquee_services.server.lanes import LANE, Lane
+from marquee_services.server.priority import PRIORITY, Priority
 
 _log = structlog.get_logger()
 _T = TypeVar("_T")
@@ -45,7 +45,7 @@ class HedgedCalls:
     def best(
         self, tried: set[Replica], release_id: str, preferred: AnyReplica | None = None
     ) -> Replica | None:
-        """The healthy replica to call next; None if all have been tried.
+        """Returns the healthy replica to call next; None if all have been tried.
 
         Args:
             tried: The replicas that have been tried.
@@ -81,7 +81,7 @@ class HedgedCalls:
             due: When the call is given up, in seconds of the event loop's clock.
         """
         self._budget.add_call()
-        if LANE.get() is not Lane.INTERACTIVE:
+        if PRIORITY.get() is not Priority.INTERACTIVE:
             return
         for replica in self._replicas():
             if replica.circuit.is_open and release_id in replica.releases:
@@ -145,7 +145,7 @@ class HedgedCalls:
             trial.cancel()
 
     def _may_ask_another(self, replica: Replica) -> bool:
-        """Whether a call that is late is sent to a second replica as well.
+        """Returns whether a call that is late is sent to a second replica as well.
 
         Calls that wait for a replica with an open circuit need no budget: there are only those that
         it had when its circuit opened.
@@ -153,7 +153,7 @@ class HedgedCalls:
         if replica.circuit.is_open:
             self._monitor.hedged(self._name, "moved")
             return True
-        if LANE.get() is not Lane.INTERACTIVE or not self._budget.take():
+        if PRIORITY.get() is not Priority.INTERACTIVE or not self._budget.take():
             return False
         self._monitor.hedged(self._name, "late")
         return True
@@ -188,12 +188,12 @@ class HedgedCalls:
         finally:
             replica.calls_in_flight -= 1
             now = loop.time()
-            if LANE.get() is Lane.INTERACTIVE and now - start >= least_s:
+            if PRIORITY.get() is Priority.INTERACTIVE and now - start >= least_s:
                 replica.latency.observe(now - start, now)
 
     def _judge(self, replica: Replica, is_bad: bool) -> None:
         """Counts a call of a replica, and opens its circuit if it is the one that ails."""
-        if LANE.get() is not Lane.INTERACTIVE or replica.circuit.is_open:
+        if PRIORITY.get() is not Priority.INTERACTIVE or replica.circuit.is_open:
             return
         now = asyncio.get_running_loop().time()
         replica.circuit.record(is_bad, now)

@@ -88,16 +88,16 @@ class AnyBackend(Protocol):
         """The backend's most recent error."""
 
     def replica_states(self) -> Sequence[tuple[str, bool]]:
-        """The address of each replica, and whether it is healthy."""
+        """Returns the address of each replica, and whether it is healthy."""
 
     def open_circuits(self) -> Sequence[str]:
-        """The addresses of the replicas that are left out because they are late or fail."""
+        """Returns the addresses of the replicas that are left out because they are late or fail."""
 
     def serves(self, release_id: str) -> bool:
-        """Whether the backend can answer with a release without delay."""
+        """Returns whether the backend can answer with a release without delay."""
 
     def failure(self, release_id: str) -> BackendError | None:
-        """Why the backend cannot answer with a release now; None if it can."""
+        """Returns why the backend cannot answer with a release now; None if it can."""
 
     def keep_loaded(self, release_id: str) -> None:
         """Keeps a release loaded from now on."""

@@ -48,7 +48,7 @@ class PeakLatency:
         self._at = now
 
     def value(self, now: float) -> float:
-        """The average in seconds; it falls while no call is observed.
+        """Returns the average in seconds; it falls while no call is observed.
 
         Args:
             now: The present time in seconds.
@@ -56,7 +56,7 @@ class PeakLatency:
         return self._seconds * math.exp((self._at - now) / _FALL_S)
 
     def magnitude(self, now: float) -> float:
-        """The average, rounded to a power of two, so that like replicas count as alike.
+        """Returns the average, rounded to a power of two, so that like replicas count as alike.
 
         Args:
             now: The present time in seconds.
@@ -75,7 +75,7 @@ class HedgeBudget:
         self._tokens = min(_LARGEST_BUDGET, self._tokens + _BUDGET_PER_CALL)
 
     def take(self) -> bool:
-        """Whether a call may be hedged; if so, it is counted."""
+        """Returns whether a call may be hedged; if so, it is counted."""
         if self._tokens < 1:
             return False
         self._tokens -= 1

@@ -14,8 +14,8 @@ from prometheus_client.metrics_core import Metric
 from marquee.v1 import scoring_service_pb2
 from marquee_services.gateway.backends.interface import AnyBackend
 from marquee_services.server import call_scope, tracing
-from marquee_services.server.lanes import lane_metadata
 from marquee_services.server.metrics import Metrics, gauge, stable_durations
+from marquee_services.server.priority import priority_metadata
 from marquee_services.server.queue_metrics import QueueMetrics
 
 _DESCRIPTOR = scoring_service_pb2.DESCRIPTOR.services_by_name["ScoringService"]
@@ -89,7 +89,7 @@ class BackendMonitor:
             grpc.aio.AioRpcError: The call failed.
         """
         scope, tracer, span = call_scope.current(), tracing.active(), None
-        metadata = lane_metadata()
+        metadata = priority_metadata()
         if scope is not None:
             metadata += ((call_scope.REQUEST_ID_KEY, scope.request_id),)
         if tracer is not None:

@@ -19,12 +19,12 @@ def add_users(
 
 
 def user_message(query: Query) -> pb.UserQuery:
-    """A user as a message."""
+    """Returns a user as a message."""
     return pb.UserQuery(**_fields(query))
 
 
 def _fields(query: Query) -> dict[str, Any]:
-    """The fields of a `UserQuery`; those that are unset in most requests are left out."""
+    """Returns the fields of a `UserQuery`; those that are unset in most requests are left out."""
     fields: dict[str, Any] = {"new_only": query.new_only}
     if query.user >= 0:
         fields["user_index"] = query.user

@@ -22,15 +22,15 @@ from marquee_services.gateway.backends.ranking import BackendRanking
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.scoring.plan import Query, RankingPlan
 from marquee_services.server.certificates import Certificates
-from marquee_services.server.lanes import LANE, Lane
 from marquee_services.server.micro_batcher import MicroBatcher, QueueFullError
+from marquee_services.server.priority import PRIORITY, Priority
 from marquee_services.server.wire import pack_bits, unpack_floats, unpack_ints
 
 _log = structlog.get_logger()
 _T = TypeVar("_T")
 
-# Calls of the batch lane get so many times the backend timeout.
-_BATCH_LANE = 20
+# The timeout of calls with batch priority, as a multiple of the backend timeout.
+_BATCH_TIMEOUT_FACTOR = 20
 
 _FAILURE_BY_STATUS = {
     grpc.StatusCode.DEADLINE_EXCEEDED: Failure.TIMEOUT,
@@ -94,7 +94,7 @@ class Replica:
         )
 
     def serves(self, release_id: str) -> bool:
-        """Whether the server is connected and healthy and has loaded a release."""
+        """Returns whether the server is connected and healthy and has loaded a release."""
         return self.healthy and release_id in self.releases and self._connection.is_ready
 
     async def score(
@@ -259,12 +259,13 @@ class Replica:
         await self._connection.close()
 
     def _limited(self, timeout: float) -> float:
-        """A call's timeout in seconds: the backend timeout of the settings at most.
+        """Returns a call's timeout in seconds, limited to the backend timeout of the settings.
 
-        Calls for batches wait until the backend has nothing else to do, and get longer.
+        Calls with batch priority have a longer limit: they wait until the backend is idle.
         """
-        most = self._timeout if LANE.get() is Lane.INTERACTIVE else _BATCH_LANE * self._timeout
-        return max(0.001, min(timeout, most))
+        is_batch = PRIORITY.get() is Priority.BATCH
+        limit = _BATCH_TIMEOUT_FACTOR * self._timeout if is_batch else self._timeout
+        return max(0.001, min(timeout, limit))
 
     async def _batched(self, call: Awaitable[_T]) -> _T:
         """Awaits a micro-batched call, and turns its errors into a `BackendError`."""

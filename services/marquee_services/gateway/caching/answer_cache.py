@@ -95,7 +95,7 @@ class AnswerCache:
         return len(self.entries)
 
     def get(self, route: str, key: RequestKey, feedback_version: int = 0) -> CachedAnswer | None:
-        """The answer of a route to a request; None if it is not cached.
+        """Returns the answer of a route to a request; None if it is not cached.
 
         Args:
             route: What answers: a release, or the arm of an experiment (`Route.cache_key`).

@@ -30,7 +30,7 @@ class CountingLRU(LRUCache[_K, _V]):
 
 
 def cache_metrics(caches: Mapping[str, CountingLRU[Any, Any]]) -> Iterator[Metric]:
-    """The metrics of caches by name."""
+    """Yields the metrics of caches by name."""
 
     def of(read: Callable[[CountingLRU[Any, Any]], float]) -> dict[tuple[str, ...], float]:
         return {(name,): float(read(cache)) for name, cache in caches.items()}

@@ -31,5 +31,5 @@ class ListCache:
             self.entries[list_id] = ranked.detached()
 
     def get(self, list_id: str) -> RankedCandidates | None:
-        """The scores of a list; None if it is not cached."""
+        """Returns the scores of a list; None if it is not cached."""
         return self.entries.get(list_id)

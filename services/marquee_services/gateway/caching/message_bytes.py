@@ -36,22 +36,22 @@ def varint(value: int) -> bytes:
 
 
 def varint_tag(message: type[Message], field: str) -> bytes:
-    """The tag of an integer field; the value follows as a varint."""
+    """Returns the tag of an integer field; the value follows as a varint."""
     return _tag(message, field, _VARINT)
 
 
 def length_delimited_tag(message: type[Message], field: str) -> bytes:
-    """The tag of a string or message field; its length as a varint and its bytes follow."""
+    """Returns the tag of a string or message field; its length as a varint and its bytes follow."""
     return _tag(message, field, _LENGTH_DELIMITED)
 
 
 def double_tag(message: type[Message], field: str) -> bytes:
-    """The tag of a double field; the value follows in eight bytes, little-endian."""
+    """Returns the tag of a double field; the value follows in eight bytes, little-endian."""
     return _tag(message, field, _FIXED64)
 
 
 def float_tag(message: type[Message], field: str) -> bytes:
-    """The tag of a float field; the value follows in four bytes, little-endian."""
+    """Returns the tag of a float field; the value follows in four bytes, little-endian."""
     return _tag(message, field, _FIXED32)
 
 

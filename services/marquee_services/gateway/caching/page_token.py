@@ -70,7 +70,7 @@ class PageToken:
         return token
 
     def encode(self) -> str:
-        """The token as URL-safe text."""
+        """Returns the token as URL-safe text."""
         fields: tuple[Any, ...] = (
             *(self.list_id, self.release_id, self.backends, self.request_digest, self.offset),
             *((self.feedback_version,) if self.feedback_version or self.left_out else ()),
@@ -119,7 +119,7 @@ class PageToken:
 
 
 def new_list_id() -> str:
-    """A random id for a list.
+    """Returns a random id for a list.
 
     It need not be secret: a caller who knows it can only repeat the request it belongs to.
     """

@@ -50,7 +50,7 @@ class Route:
         return "" if self.experiment is None else self.experiment.arms[self.arm].name
 
     def new_list_id(self, user_id: str) -> str:
-        """The id of a new list; in an experiment it says which arm the list came from."""
+        """Returns the id of a new list; in an experiment it says which arm the list came from."""
         if self.experiment is None or not self.is_counted:
             return new_list_id()
         return new_recommendation_id(self.experiment, self.arm, user_id)
@@ -74,7 +74,7 @@ class ArmState:
 
 
 def with_ranking(release: GatewayRelease, weights: Mapping[str, float]) -> GatewayRelease:
-    """The same release with other ranking weights, and without precomputed pages.
+    """Returns the same release with other ranking weights, and without precomputed pages.
 
     See `marquee_core.release.derive.with_ranking`.
 

@@ -156,13 +156,13 @@ class Routing:
             self._count_list(route.experiment, route.arm, user_id)
 
     def _outside(self, release: GatewayRelease) -> Route:
-        """The route of a request outside the experiment."""
+        """Returns the route of a request outside the experiment."""
         if self._default is None or self._default.release is not release:
             self._default = Route(release)
         return self._default
 
     def _control(self) -> Route:
-        """The control, not counted; the release in service if the control cannot be used."""
+        """Returns the control, not counted; the release in service if the control cannot be used."""
         return self._control_route or self._outside(self._releases.serving)
 
     def _state(self, experiment: Experiment, place: int) -> ArmState:
@@ -193,7 +193,7 @@ class Routing:
         return ArmState(arm, Route(release, experiment, place, is_counted=True), "")
 
     def _release(self, experiment: Experiment, place: int) -> GatewayRelease:
-        """The release of an arm, with the arm's blend.
+        """Returns the release of an arm, with the arm's blend.
 
         Raises:
             ReleaseNotFound: It is not loaded.

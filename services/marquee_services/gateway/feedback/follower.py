@@ -117,7 +117,7 @@ class FeedbackFollower:
             self.wake()
 
     def has_read_for(self, manifest: Manifest) -> bool:
-        """Whether all that a release does not know has been read, so that it may answer.
+        """Returns whether all that a release does not know has been read, so that it may answer.
 
         An older release that comes back needs feedback that newer ones know, and that was dropped.
         True also while the database does not answer: releases must not wait for it.
@@ -267,7 +267,7 @@ class FeedbackFollower:
         self._next_check = time.monotonic() + _CHECK_S
 
     def _was_replaced(self) -> bool:
-        """Whether the log ends before what was read, or holds other entries in its place."""
+        """Returns whether the log ends before what was read, or holds other entries in its place."""
         if not self._tail:
             return False
         if self._log.position() < self._fresh.position:

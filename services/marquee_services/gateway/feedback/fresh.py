@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
+from marquee_core.feedback.event_ratings import counts_as_rating, latest_by_item
 from marquee_core.feedback.events import EntryType, FeedbackKind, LogEntry, user_digest
-from marquee_core.feedback.meaning import counts, latest_by_item
 from marquee_core.release.manifest import Manifest
 
 MAX_EVENTS = 1_000
@@ -96,7 +96,7 @@ class UserFeedback:
         return latest_by_item(self.events)
 
     def as_of(self, version: int) -> UserFeedback | None:
-        """The feedback as it was at an earlier version; None if that is no longer known."""
+        """Returns the feedback as it was at an earlier version; None if that is no longer known."""
         if version == self.version:
             return self
         if not version and not self.is_forgotten:
@@ -146,7 +146,7 @@ class FreshFeedback:
         return users * _USER_BYTES + self._event_count * _EVENT_BYTES
 
     def known_to(self, manifest: Manifest) -> int:
-        """The position up to which a release knows the log.
+        """Returns the position up to which a release knows the log.
 
         It is 0 if the log does not hold the mark of the release's trainer: it is another log then,
         or was restored from an older backup, and its positions mean something else.
@@ -163,7 +163,7 @@ class FreshFeedback:
         return self.of(user_id, self.known_to(manifest))
 
     def of(self, user_id: str, after: int) -> UserFeedback:
-        """A user's feedback.
+        """Returns a user's feedback.
 
         Args:
             user_id: The user's id; "" for a visitor.
@@ -243,7 +243,7 @@ class FreshFeedback:
 
     def _add(self, entry: LogEntry) -> None:
         event = entry.event
-        if event is None or not counts(event.kind, event.value):
+        if event is None or not counts_as_rating(event.kind, event.value):
             return
         digest = user_digest(event.user_id)
         user = self._users.get(digest, NO_FEEDBACK)
@@ -267,7 +267,7 @@ class FreshFeedback:
     def _delete(self, entry: LogEntry) -> None:
         event = entry.event
         # A deletion does not say how much of a play was watched, so any play may have counted.
-        if event is None or not counts(event.kind, 1.0):
+        if event is None or not counts_as_rating(event.kind, 1.0):
             return
         digest = user_digest(event.user_id)
         user = self._users.get(digest, NO_FEEDBACK)

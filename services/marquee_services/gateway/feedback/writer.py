@@ -134,7 +134,7 @@ class FeedbackWriter:
                 self._operate(following)
 
     def _group(self, first: _Write) -> tuple[list[_Write], _Write | None]:
-        """The batches that can be written together, and the operation that follows them."""
+        """Returns the batches that can be written together, and the operation that follows them."""
         group: list[_Write] = []
         size, write = 0, first
         while write.operation is None:
@@ -190,7 +190,7 @@ class FeedbackWriter:
 
 
 def _entries(results: Sequence[core.Appended | core.EventIdReused]) -> Sequence[core.LogEntry]:
-    """The entries of a transaction in the order of the log; none if some are not known."""
+    """Returns the entries of a transaction in the order of the log; none if some are not known."""
     entries: list[core.LogEntry] = []
     for result in results:
         if isinstance(result, core.EventIdReused) or not result.entries:

@@ -15,7 +15,7 @@ _MAX_VALUE_BYTES = 200
 
 
 def content_similarities(catalogue: Catalogue, attributes: Attributes, item: int) -> Float32:
-    """The similarity of an item to every item by genres, equal attributes and year.
+    """Returns the similarity of an item to every item by genres, equal attributes and year.
 
     A genre or value f that n_f of N items have weighs w_f = log(N / n_f), so that rare ones count
     more. The similarity is Σ w_f over what both items have, divided by √(G_i G_j) + A_i: G is the
@@ -51,7 +51,7 @@ def content_similarities(catalogue: Catalogue, attributes: Attributes, item: int
 
 
 def _items_with(attributes: Attributes, place: int) -> Int32:
-    """The items whose attribute of the same name has the same value as the one at a place."""
+    """Returns the items whose attribute of the same name has the same value as the one at a place."""
     start, end = attributes.value_offsets[place : place + 2].tolist()
     if end - start > _MAX_VALUE_BYTES:
         return np.empty(0, dtype=np.int32)

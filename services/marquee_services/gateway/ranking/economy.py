@@ -19,7 +19,7 @@ _SHARE_KEPT = 0.5
 def slowest_models(
     release: GatewayRelease, blends: BlendPair, seconds: Mapping[str, float]
 ) -> frozenset[str]:
-    """The models to leave out: the slowest ones, until at most half of the time is left.
+    """Returns the models to leave out: the slowest ones, until at most half of the time is left.
 
     One of the backends' models that rank always stays, and so do models whose time is not known.
 

@@ -183,7 +183,7 @@ class EnsembleCalls:
 def _backends_to_call(
     release: GatewayRelease, subject: ResolvedSubject, model: str
 ) -> frozenset[str]:
-    """The backends that score a subject; none for a cold start, which the gateway scores."""
+    """Returns the backends that score a subject; none for a cold start, which the gateway scores."""
     if model:
         return frozenset({release.model(model).backend}) - {GATEWAY}
     if subject.kind == types_pb2.SUBJECT_KIND_COLD_START:

@@ -76,7 +76,7 @@ def eligible_items(
 def allowed_items(
     release: GatewayRelease, item_filter: types_pb2.ItemFilter
 ) -> tuple[Bool | None, tuple[str, ...]]:
-    """The same as `eligible_items`, for callers that do not change the array.
+    """Returns the same as `eligible_items`, for callers that do not change the array.
 
     Returns:
         Which items the filter allows (bool, items; read-only), None for all; and the filter's item
@@ -103,7 +103,7 @@ def allowed_items(
 
 
 def _by_metadata(release: GatewayRelease, item_filter: types_pb2.ItemFilter) -> Bool | None:
-    """The items that a filter's genres and years allow (bool, items; read-only); None for all."""
+    """Returns the items that a filter's genres and years allow (bool, items; read-only); None for all."""
     year_min = item_filter.year_min if item_filter.HasField("year_min") else None
     year_max = item_filter.year_max if item_filter.HasField("year_max") else None
     genres = item_filter.genres_any, item_filter.genres_all, item_filter.genres_none

@@ -22,7 +22,7 @@ def own_outputs(
     items: Int32 | None,
     names: Collection[str] = GATEWAY_MODELS,
 ) -> dict[str, Float32]:
-    """The scores of the gateway's own models, by the model's name.
+    """Returns the scores of the gateway's own models, by the model's name.
 
     Args:
         release: The release that scores.
@@ -49,7 +49,7 @@ def own_ranking(
     blend: Blend,
     abstaining: Collection[str],
 ) -> Float64:
-    """The part of the ranking scores that the backends' sums are added to.
+    """Returns the part of the ranking scores that the backends' sums are added to.
 
     It consists of the intercept, the gateway's own models, and the baseline's ratings in place of
     each rating predictor that abstains. A ranker that abstains counts as 0.
@@ -85,7 +85,7 @@ def own_best(
     eligible: EligibleItems,
     count: int,
 ) -> dict[str, Found]:
-    """The best items of the gateway's own models that have a weight in the ranking.
+    """Returns the best items of the gateway's own models that have a weight in the ranking.
 
     The order of the whole catalogue by these models is the same for all subjects, so it is sorted
     once for each release.
@@ -119,7 +119,7 @@ def own_best(
 
 
 def best_in_order(order: Int32, scores: Float32, eligible: Bool, count: int) -> tuple[Int32, bool]:
-    """The first eligible items of an order, and whether all eligible items have equal scores.
+    """Returns the first eligible items of an order, and whether all eligible items have equal scores.
 
     Args:
         order: All items, best first (int32, items).

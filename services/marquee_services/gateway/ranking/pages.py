@@ -64,7 +64,7 @@ def cut_page(
 
 
 def page_depth(diversity: float, end: int) -> int:
-    """How many of the best candidates decide a page and whether there is a next one.
+    """Returns how many of the best candidates decide a page and whether there is a next one.
 
     Args:
         diversity: The weight of diversity, 0 (none) to 1.

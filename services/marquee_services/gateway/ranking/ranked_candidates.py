@@ -118,7 +118,7 @@ class RankedCandidates:
         return replace(whole, scores=scores, tiers=tiers)
 
     def detached(self) -> RankedCandidates:
-        """The same ranking, without replicas and without views of the arrays of a whole batch."""
+        """Returns the same ranking, without replicas and without views of the arrays of a whole batch."""
         best = {name: (items.copy(), scores.copy()) for name, (items, scores) in self.best.items()}
         detached = replace(
             self,
@@ -133,7 +133,7 @@ class RankedCandidates:
         return detached
 
     def known_scores(self, items: Int32) -> dict[str, Float32]:
-        """The scores of rating predictors that came with the ranking (float32, n), by model.
+        """Returns the scores of rating predictors that came with the ranking (float32, n), by model.
 
         Args:
             items: Item indexes, distinct (int32, n).
@@ -150,11 +150,11 @@ class RankedCandidates:
         return known
 
     def item_indexes(self, positions: Int32) -> Int32:
-        """The item indexes of the candidates at the given positions."""
+        """Returns the item indexes of the candidates at the given positions."""
         return positions if self.items is None else self.items[positions]
 
     def proposers(self, positions: Int32) -> list[Sequence[str]]:
-        """The models that have each candidate among their own best items.
+        """Returns the models that have each candidate among their own best items.
 
         Args:
             positions: Positions among the candidates (int32, n).
@@ -180,12 +180,12 @@ class RankedCandidates:
 
 @lru_cache(maxsize=1024)
 def _names(models: tuple[str, ...], bits: int) -> tuple[str, ...]:
-    """The names of the models whose bit is set, sorted."""
+    """Returns the names of the models whose bit is set, sorted."""
     return tuple(sorted(name for place, name in enumerate(models) if bits >> place & 1))
 
 
 def _best_of_both(first: Found | None, second: Found | None, count: int) -> Found:
-    """The best items of two disjoint selections of one model."""
+    """Returns the best items of two disjoint selections of one model."""
     if first is None or second is None:
         found = first or second
         assert found is not None  # noqa: S101 - the model is in one of them

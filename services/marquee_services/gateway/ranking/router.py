@@ -41,11 +41,11 @@ class Router:
         self.backends = backends
 
     def can_use_full_ensemble(self, release: GatewayRelease) -> bool:
-        """Whether every backend that a release needs is healthy and has loaded it."""
+        """Returns whether every backend that a release needs is healthy and has loaded it."""
         return all(self.backends[name].serves(release.release_id) for name in release.backends)
 
     def slowest_models(self, release: GatewayRelease) -> frozenset[str]:
-        """The models of a release's full ensemble that are left out while there is too much load.
+        """Returns the models of a release's full ensemble that are left out while there is too much load.
 
         Args:
             release: The release.
@@ -338,7 +338,7 @@ def _shortlist(
     plan: RankingPlan,
     top: TopItems,
 ) -> dict[str, Any]:
-    """The fields of `RankedCandidates` for the best items that a backend found."""
+    """Returns the fields of `RankedCandidates` for the best items that a backend found."""
     subject.take_bias(top.bias)
     scores = own_ranking(release, subject, top.items, blends.ranking, ())
     scores += top.scores

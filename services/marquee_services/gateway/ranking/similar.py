@@ -46,5 +46,5 @@ def blend_similarities(
 
 
 def equal_weights(models: Collection[str]) -> BlendPair:
-    """The weights of `blend_similarities` as an answer reports them: equal, for ranking only."""
+    """Returns the weights of `blend_similarities` as an answer reports them: equal, for ranking only."""
     return BlendPair(Blend({}, 0.0), Blend({name: 1.0 / len(models) for name in models}, 0.0))

@@ -17,8 +17,8 @@ import numpy as np
 
 from marquee.v1 import types_pb2
 from marquee_core.arrays import Bool, Float32, Int32
+from marquee_core.feedback.event_ratings import event_stars, is_explicit
 from marquee_core.feedback.events import FeedbackKind
-from marquee_core.feedback.meaning import is_explicit, stars_of
 from marquee_core.ratings import Profiles
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_services.errors import FieldViolation, InvalidFields
@@ -67,7 +67,7 @@ class ResolvedSubject:
     def query(
         self, candidates: Int32 | None, eligible: Bool | None = None, new_only: bool = False
     ) -> Query:
-        """The backends' query for this subject.
+        """Returns the backends' query for this subject.
 
         Args:
             candidates: Indexes of the items to score (int32); None for the whole catalogue.
@@ -157,7 +157,7 @@ def resolve_subject(
 def _recorded(
     release: GatewayRelease, user: int, feedback: UserFeedback, replaced: Set[str]
 ) -> tuple[Int32, Float32]:
-    """The items and ratings of recorded feedback that the release knows, oldest first.
+    """Returns the items and ratings of recorded feedback that the release knows, oldest first.
 
     Args:
         release: The release that answers the request.
@@ -172,7 +172,7 @@ def _recorded(
     events = [event for event in feedback.ratings if event.item_id not in replaced]
     items = release.catalogue.items.indexes([event.item_id for event in events])
     stars = np.array(
-        [stars_of(event.kind, event.value, low, high) for event in events], dtype=np.float32
+        [event_stars(event.kind, event.value, low, high) for event in events], dtype=np.float32
     )
     if not release.predicts_stars:
         stars = _strengths(stars, low)
@@ -185,7 +185,7 @@ def _recorded(
 
 
 def _withdrawn(release: GatewayRelease, user: int, feedback: UserFeedback) -> Int32:
-    """The items that a known user rated in training, by events that have been deleted since.
+    """Returns the items that a known user rated in training, by events that have been deleted since.
 
     An item stays if its training rating is not the one that the deleted event counted as, and so
     comes from elsewhere.
@@ -206,7 +206,7 @@ def _withdrawn(release: GatewayRelease, user: int, feedback: UserFeedback) -> In
         # Stars of a rating are not in the log any more.
         stars = known[item]
         if event.kind is not FeedbackKind.RATING:
-            stars = stars_of(event.kind, 0.0, low, high)
+            stars = event_stars(event.kind, 0.0, low, high)
             if event.kind is FeedbackKind.DISLIKE and not release.predicts_stars:
                 stars = low - 1.0
         if math.isclose(known[item], stars, rel_tol=1e-6, abs_tol=1e-6):
@@ -217,7 +217,7 @@ def _withdrawn(release: GatewayRelease, user: int, feedback: UserFeedback) -> In
 def _without(
     release: GatewayRelease, user: int, withdrawn: Int32, items: Int32, ratings: Float32
 ) -> tuple[Int32, Float32]:
-    """A user's training ratings and later ones, without the training ratings of some items.
+    """Returns a user's training ratings and later ones, without the training ratings of some items.
 
     Args:
         release: The release that answers the request.
@@ -253,7 +253,7 @@ def _strengths(values: Float32, low: float) -> Float32:
 
 
 def _unknown_ids(ids: Sequence[str], known: Sequence[bool]) -> tuple[str, ...]:
-    """The distinct ids that are not in the release, in the request's order."""
+    """Returns the distinct ids that are not in the release, in the request's order."""
     return tuple(
         dict.fromkeys(name for name, is_known in zip(ids, known, strict=True) if not is_known)
     )

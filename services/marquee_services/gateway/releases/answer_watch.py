@@ -1,7 +1,7 @@
 """Watches what a release that has just come into service answers, to take it back if that is bad.
 
 Scoring that fails, or gives scores that are not finite, is watched in the backends
-(`server/swap_watch.py`). Here it is about answers without items. Some users have rated everything,
+(`server/failure_watch.py`). Here it is about answers without items. Some users have rated everything,
 so the release before is the measure: it must have answered well until the switch. Degraded answers
 do not count: whatever the release is, an outage leaves them.
 """
@@ -71,7 +71,7 @@ class AnswerWatch:
         found.add(is_bad)
 
     def verdict(self, release_id: str) -> str:
-        """Why the release in service should be withdrawn; "" if it should not."""
+        """Returns why the release in service should be withdrawn; "" if it should not."""
         own, before = self._answers.get(release_id), self._answers.get(self._before)
         if (
             own is None

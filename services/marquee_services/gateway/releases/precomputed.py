@@ -56,7 +56,7 @@ class PrecomputedPages:
         return cls(np.empty(0, np.uint8), np.zeros(user_count + 1, np.int64))
 
     def get(self, user: int) -> bytes:
-        """The serialised page of a user; empty if there is none."""
+        """Returns the serialised page of a user; empty if there is none."""
         return self.answers[self.offsets[user] : self.offsets[user + 1]].tobytes()
 
     def save(self, folder: Path) -> None:
@@ -151,7 +151,7 @@ def _check_page(page: bytes, index_of: Mapping[str, int]) -> list[int]:
 def can_use_precomputed_page(
     subject: types_pb2.Subject, page_size: int, options: pb.RecommendOptions
 ) -> bool:
-    """Whether a user's precomputed page, or its beginning, answers a request.
+    """Returns whether a user's precomputed page, or its beginning, answers a request.
 
     The request may name a release and include metadata. Ratings, filters and every option that
     may change the items or their order rule the precomputed page out.

@@ -100,7 +100,7 @@ class GatewayRelease:
         return {model.name: model for model in self.manifest.models}
 
     def model(self, name: str) -> ModelEntry:
-        """The manifest's entry of a model.
+        """Returns the manifest's entry of a model.
 
         Raises:
             ModelNotFound: The release has no model of that name.
@@ -116,7 +116,7 @@ class GatewayRelease:
         return frozenset(m.backend for m in self.manifest.models if m.backend != GATEWAY)
 
     def weights_of(self, blend: Blend, backend: str) -> tuple[tuple[str, float], ...]:
-        """The models of a blend that a backend scores, with their weights."""
+        """Returns the models of a blend that a backend scores, with their weights."""
         return tuple(
             (name, weight)
             for name, weight in blend.weights.items()
@@ -174,7 +174,7 @@ class GatewayRelease:
         return scores
 
     def shared_ranking(self, blend: Blend) -> Float64:
-        """The part of a ranking that is the same for all subjects (float64, items; read-only).
+        """Returns the part of a ranking that is the same for all subjects (float64, items; read-only).
 
         Args:
             blend: The ranking blend. Its intercept and the gateway's own models are the part.
@@ -307,5 +307,5 @@ def gateway_release(files: ReleaseFiles, names: Sequence[str]) -> GatewayRelease
     # Computes the cached properties now, so that the first requests do not have to.
     _ = release.titles, release.mean_stars, release.backends, release.models
     _ = release.stars_models, release.orders, release.unrated_items, release.filter_masks
-    _ = users.places, catalogue.items.places
+    _ = users.index_by_id, catalogue.items.index_by_id
     return release

@@ -89,13 +89,13 @@ class Releases:
         return self._serving
 
     def published_at(self) -> tuple[str, str] | None:
-        """The release in service and when it was published (RFC 3339); None if there is none."""
+        """Returns the release in service and when it was published (RFC 3339); None if there is none."""
         if self._serving is None:
             return None
         return self._serving.release_id, self._serving.manifest.published_at
 
     def pick(self, release_id: str) -> GatewayRelease:
-        """The release with the given id; for "" the one in service.
+        """Returns the release with the given id; for "" the one in service.
 
         Raises:
             ReleaseNotFound: No release with that id is loaded.
@@ -104,7 +104,7 @@ class Releases:
         return self._follower.get(release_id) if release_id else self.serving
 
     def of_page_token(self, release_id: str) -> GatewayRelease:
-        """The release that a page token names: the one that ranked the first page.
+        """Returns the release that a page token names: the one that ranked the first page.
 
         Raises:
             PageTokenExpired: That release is no longer loaded.
@@ -173,7 +173,7 @@ class Releases:
                 self._follower.withdraw(self._serving.release_id, why)
 
     def _is_withdrawn(self, release: GatewayRelease) -> bool:
-        """Whether the gateway or a backend refuses a release that it had loaded."""
+        """Returns whether the gateway or a backend refuses a release that it had loaded."""
         return release.release_id in self._follower.refused or any(
             backend.healthy and release.release_id in backend.refused
             for backend in self._backends

@@ -29,7 +29,7 @@ _NOTHING = slice(0, 0)
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text, lower-cased and without accents."""
+    """Returns the words of a text, lower-cased and without accents."""
     if text.isascii():
         return _WORD.findall(text.lower())
     plain = unicodedata.normalize("NFKD", text.casefold())
@@ -166,12 +166,12 @@ class TitleIndex:
         return _NOTHING
 
     def _with_prefix(self, prefix: slice) -> Int32:
-        """The ranks of the items with the prefix, ascending."""
+        """Returns the ranks of the items with the prefix, ascending."""
         in_order = self._in_order.get((prefix.start, prefix.stop))
         return self._distinct(self._postings[prefix]) if in_order is None else in_order
 
     def _with_prefix_and_words(self, query: TitleQuery) -> Int32:
-        """The ranks of the items with the prefix and all other words, ascending."""
+        """Returns the ranks of the items with the prefix and all other words, ascending."""
         shortest, *longer = sorted(query.others, key=_length)
         found = self._postings[shortest]
         for part in longer:

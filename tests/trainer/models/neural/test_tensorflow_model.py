@@ -33,10 +33,10 @@ from marquee_trainer.models.neural.autorec import (
     residual_matrix,
 )
 from marquee_trainer.models.neural.deep_mf import DeepMF
-from marquee_trainer.models.neural.leave_one_out import LeaveOneOutConfig
+from marquee_trainer.models.neural.dot_product_modules import FoldInConfig, LinearModule
 from marquee_trainer.models.neural.leave_one_out_model import LeaveOneOutModel
+from marquee_trainer.models.neural.leave_one_out_network import LeaveOneOutConfig
 from marquee_trainer.models.neural.mf import MF, MFConfig
-from marquee_trainer.models.neural.product_modules import FoldInConfig, LinearModule
 from marquee_trainer.models.neural.residual_mf import ResidualMF, ResidualMFConfig
 from marquee_trainer.models.neural.tensorflow_model import EpochConfig, TensorFlowModel
 

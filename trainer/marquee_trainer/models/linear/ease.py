@@ -9,7 +9,7 @@ from marquee_core.scorers.ease import EASEConfig, EASEScorer
 from marquee_core.scorers.item_weights import (
     ItemWeights,
     feedback_values,
-    history_rows,
+    history_matrix,
 )
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_core.scorers.sparse import RowMatrix
@@ -21,7 +21,7 @@ from marquee_trainer.models.linear.implicit_feedback import (
     tail_items,
 )
 from marquee_trainer.models.linear.tail import regress, tail_of
-from marquee_trainer.threads import blas_threads, threads_of_system
+from marquee_trainer.threads import blas_threads, threads_for_system
 
 # Rows of the Gram matrix computed at once, as a sparse product.
 _GRAM_BLOCK = 512
@@ -83,7 +83,7 @@ def solve(product: Float64) -> tuple[Float32, Float32]:
         product: The regularised XᵀWX (float64, m × m).
     """
     # Unlike SciPy's, NumPy's inversion releases the interpreter lock, so Ctrl-C can end it.
-    with blas_threads(threads_of_system(len(product))):
+    with blas_threads(threads_for_system(len(product))):
         inverse: Float64 = np.linalg.inv(product).astype(np.float64, copy=False)
     precisions = inverse.diagonal().copy()
     inverse /= -precisions
@@ -144,7 +144,7 @@ class EASE(ImplicitFeedbackModel[EASEConfig, EASEScorer]):
             data.dislike_limit,
         )
         # The weights of users follow from the core, so that it is the same with and without a tail.
-        rows = history_rows(profiles, values, len(items), positions)
+        rows = history_matrix(profiles, values, len(items), positions)
         likes = (values == 1.0) & (positions[profiles.items] >= 0)
         mean_likes = np.count_nonzero(likes) / len(items)
         penalty = config.regularisation * np.sqrt(max(1.0, mean_likes))
@@ -156,7 +156,7 @@ class EASE(ImplicitFeedbackModel[EASEConfig, EASEScorer]):
         others = tail_items(data.matrix, items, values) if tail_sources else items[:0]
         if not len(others):
             return EASEScorer(data, config, ItemWeights(items, weights, count), precisions)
-        tail_rows = history_rows(profiles, values, len(others), positions_of(others, count))
+        tail_rows = history_matrix(profiles, values, len(others), positions_of(others, count))
         tail, tail_precisions = self._tail(
             others, product, penalty, precisions, rows, weighted(tail_rows, users)
         )

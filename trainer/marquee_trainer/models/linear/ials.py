@@ -6,7 +6,7 @@ import numpy as np
 
 from marquee_core.arrays import Float32, Float64
 from marquee_core.scorers.ials import IALSConfig, IALSScorer, preference_values, solve_rows
-from marquee_core.scorers.item_weights import history_rows
+from marquee_core.scorers.item_weights import history_matrix
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.models.linear.implicit_feedback import ImplicitFeedbackModel
 
@@ -38,7 +38,7 @@ class IALS(ImplicitFeedbackModel[IALSConfig, IALSScorer]):
         values = preference_values(
             matrix.ratings, config, config.fitted_dislike_weight, data.dislike_limit
         )
-        by_user = history_rows(matrix.all_profiles(), values, matrix.item_count)
+        by_user = history_matrix(matrix.all_profiles(), values, matrix.item_count)
         by_item = by_user.T.tocsr()
         random = np.random.default_rng(_SEED)
         shape = (matrix.item_count, config.factors)

@@ -17,7 +17,7 @@ from marquee_trainer.models.linear.implicit_feedback import (
 )
 from marquee_trainer.models.linear.tail import TAIL_BLOCK, regress, tail_of
 from marquee_trainer.models.linear.transitions import transitions, transitions_to
-from marquee_trainer.threads import blas_threads, threads_of_system
+from marquee_trainer.threads import blas_threads, threads_for_system
 
 # Products of the core and a part of the tail that are held at once: 256 MB.
 _TAIL_CELLS = 1 << 26
@@ -63,7 +63,7 @@ class SLIT(ImplicitFeedbackModel[SLITConfig, SLITScorer]):
         penalty = config.regularisation * float(gram.diagonal().mean()) or 1.0
         gram.flat[:: len(gram) + 1] += penalty
         # Unlike SciPy's, NumPy's solver releases the interpreter lock, so Ctrl-C can end it.
-        with blas_threads(threads_of_system(len(gram))):
+        with blas_threads(threads_for_system(len(gram))):
             weights = np.linalg.solve(gram.astype(np.float64), next_liked.astype(np.float64))
         tail = None
         if tail_sources:

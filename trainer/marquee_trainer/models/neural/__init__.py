@@ -4,7 +4,7 @@ They are saved as SavedModels with the signatures of `marquee_core.scorers.saved
 `mf.py`.
 """
 
-from marquee_core.quiet_tensorflow import import_tensorflow
+from marquee_core.scorers.quiet_tensorflow import import_tensorflow
 
 # Before the modules here import TensorFlow and Keras, which would print start-up messages.
 import_tensorflow()

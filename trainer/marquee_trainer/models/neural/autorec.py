@@ -23,15 +23,15 @@ from marquee_core.arrays import Float32, Int32
 from marquee_core.ratings import RatingsMatrix
 from marquee_core.scorers.hyperparameters import (
     DropoutRate,
+    NestedSearch,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     Search,
-    SearchWithin,
 )
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.models.model import Fit, Training
-from marquee_trainer.models.neural.product_modules import (
+from marquee_trainer.models.neural.dot_product_modules import (
     EncoderModule,
     FoldInConfig,
     InputScale,
@@ -92,7 +92,7 @@ class ItemAutoRecConfig(AutoRecConfig):
 
     fold_in: Annotated[
         FoldInConfig,
-        SearchWithin({"ridge": Search(10.0, 200.0), "bias_ridge": Search(1.0, 20.0)}),
+        NestedSearch({"ridge": Search(10.0, 200.0), "bias_ridge": Search(1.0, 20.0)}),
     ] = field(
         default_factory=lambda: FoldInConfig(ridge=40.0, ridge_per_rating=0.0, bias_ridge=5.0)
     )

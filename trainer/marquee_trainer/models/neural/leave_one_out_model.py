@@ -16,7 +16,10 @@ from marquee_core.scorers.saved_model import PADDING
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.data.interactions import Interactions
 from marquee_trainer.models.model import Fit, Training
-from marquee_trainer.models.neural.leave_one_out import LeaveOneOutConfig, LeaveOneOutNetwork
+from marquee_trainer.models.neural.leave_one_out_network import (
+    LeaveOneOutConfig,
+    LeaveOneOutNetwork,
+)
 from marquee_trainer.models.neural.perceptron_module import PerceptronModule
 from marquee_trainer.models.neural.tensorflow_model import TensorFlowModel
 

@@ -13,14 +13,14 @@ from marquee_core.arrays import Float32, position_dtype
 from marquee_core.ratings import RatingsMatrix
 from marquee_core.scorers.hyperparameters import (
     Interval,
+    NestedSearch,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     Search,
-    SearchWithin,
 )
 from marquee_trainer.models.model import Fit, Training
-from marquee_trainer.models.neural.product_modules import FoldInConfig, LinearModule
+from marquee_trainer.models.neural.dot_product_modules import FoldInConfig, LinearModule
 from marquee_trainer.models.neural.row_adam import RowAdam
 from marquee_trainer.models.neural.tensorflow_model import EpochConfig, TensorFlowModel
 
@@ -53,7 +53,7 @@ class MFConfig(EpochConfig):
     batch: PositiveInt = 512
     fold_in: Annotated[
         FoldInConfig,
-        SearchWithin(
+        NestedSearch(
             {
                 "ridge": Search(0.3, 40.0),
                 "ridge_per_rating": Search(0.005, 0.3),

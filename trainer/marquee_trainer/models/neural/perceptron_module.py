@@ -9,11 +9,11 @@ import tensorflow as tf
 
 from marquee_core.arrays import Float32
 from marquee_core.ratings import Profiles
-from marquee_core.scorers.perceptron import ItemSide, Layers, PerceptronScorer
+from marquee_core.scorers.perceptron import ItemParameters, Layers, PerceptronScorer
 from marquee_core.scorers.saved_model import PADDING
 from marquee_core.scorers.scorer import ReleaseData
-from marquee_trainer.models.neural.neighbour_part import NeighbourPart
-from marquee_trainer.models.neural.product_modules import ridge_solution
+from marquee_trainer.models.neural.dot_product_modules import ridge_solution
+from marquee_trainer.models.neural.item_neighbourhoods import ItemNeighbourhoods
 from marquee_trainer.models.neural.scoring_module import ScoringModule
 
 # With neighbourhoods, a user vector is longer than the catalogue. The vectors of all known users
@@ -34,11 +34,11 @@ class PerceptronModule(ScoringModule):
 
     def __init__(
         self,
-        side: ItemSide,
+        side: ItemParameters,
         layers: Layers,
         users: int,
         factor_weight: float = 1.0,
-        neighbours: NeighbourPart | None = None,
+        neighbours: ItemNeighbourhoods | None = None,
         neighbour_weight: float = 0.0,
     ) -> None:
         """Creates a module from trained weights.
@@ -165,7 +165,7 @@ class PerceptronModule(ScoringModule):
         encoded = total / tf.sqrt(tf.reduce_sum(given, axis=1, keepdims=True) + 1.0)
         return tf.concat([ridge_solution(design, targets, ridge), encoded], axis=1)
 
-    def _neighbour_part(self, neighbours: NeighbourPart, items: Any, ratings: Any) -> Any:
+    def _neighbour_part(self, neighbours: ItemNeighbourhoods, items: Any, ratings: Any) -> Any:
         """n of users with padded ratings: int32[B, L], float32[B, L] → float32[B, items]."""
         given = tf.cast(items != PADDING, tf.float32)
         return neighbours.contributions(tf.maximum(items, 0), ratings, given)

@@ -15,9 +15,12 @@ from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.data.interactions import Interactions
 from marquee_trainer.models.model import Training, predict_pairs
 from marquee_trainer.models.neighbours.item_cf import ItemCF
-from marquee_trainer.models.neural.leave_one_out import LeaveOneOutConfig, LeaveOneOutNetwork
+from marquee_trainer.models.neural.item_neighbourhoods import ItemNeighbourhoods
 from marquee_trainer.models.neural.leave_one_out_model import LeaveOneOutModel
-from marquee_trainer.models.neural.neighbour_part import NeighbourPart
+from marquee_trainer.models.neural.leave_one_out_network import (
+    LeaveOneOutConfig,
+    LeaveOneOutNetwork,
+)
 from marquee_trainer.models.neural.perceptron_module import PerceptronModule
 
 
@@ -70,7 +73,7 @@ class ResidualMF(LeaveOneOutModel[ResidualMFConfig]):
             network.served_layers(),
             data.matrix.user_count,
             config.factor_weight,
-            NeighbourPart(data, config.neighbours),
+            ItemNeighbourhoods(data, config.neighbours),
             config.neighbour_weight,
         )
 

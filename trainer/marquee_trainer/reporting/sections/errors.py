@@ -13,11 +13,14 @@ from marquee_trainer.data.interactions import Interactions
 from marquee_trainer.reporting import plots
 from marquee_trainer.reporting.page import Section
 from marquee_trainer.training.evaluate import ENSEMBLE
-from marquee_trainer.training.results import Trained
+from marquee_trainer.training.results import TrainingResult
 
 
 def error_section(
-    dataset: RatingsDataset, test: Interactions, trained: Trained, squared: Mapping[str, Float64]
+    dataset: RatingsDataset,
+    test: Interactions,
+    trained: TrainingResult,
+    squared: Mapping[str, Float64],
 ) -> Section:
     """The errors of users known and unknown in training, and the calibration of the ensemble.
 

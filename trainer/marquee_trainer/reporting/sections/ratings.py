@@ -13,7 +13,7 @@ from marquee_trainer.reporting import plots
 from marquee_trainer.reporting.page import Section
 from marquee_trainer.reporting.significance import ablation, rating_comparisons
 from marquee_trainer.training.config import TrainingConfig
-from marquee_trainer.training.results import Trained
+from marquee_trainer.training.results import TrainingResult
 
 _METRICS = ("train_mse", "test_mse", "test_rmse", "test_mae")
 
@@ -82,7 +82,7 @@ def comparison_section(squared: Mapping[str, Float64], users: Int32, seed: int) 
 
 
 def ablation_section(
-    dataset: RatingsDataset, split: Split, trained: Trained, config: TrainingConfig
+    dataset: RatingsDataset, split: Split, trained: TrainingResult, config: TrainingConfig
 ) -> Section:
     """What each model contributes to the rating blend: its test MSE without the model."""
     measured = ablation(

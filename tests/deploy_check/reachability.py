@@ -1,0 +1,117 @@
+"""Whether network policies let the parts of a deployment reach each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit
+
+from deploy_check.objects import (
+    Finding,
+    Object,
+    Workload,
+    kinds,
+    port_number,
+    selects,
+    variables,
+    workloads,
+)
+from marquee_core.service_names import CF, INFERENCE
+
+_DNS_PORT = 53
+_PEERS = {"Ingress": ("ingress", "from"), "Egress": ("egress", "to")}
+
+
+def check_reachability(objects: list[Object]) -> list[Finding]:
+    """Connections that the processes need and that nothing listens for, or a policy forbids."""
+    findings = [Finding(w.where, what) for w in workloads(objects) for what in _out(objects, w)]
+    for backend in (CF, INFERENCE):
+        name = f"marquee-{backend}"
+        findings += [
+            Finding(workload.where, "anybody in the cluster may call it")
+            for workload in workloads(objects)
+            if workload.name == name and not _policies(objects, workload, "Ingress")
+        ]
+    return findings
+
+
+def _out(objects: list[Object], workload: Workload) -> Iterator[str]:
+    egress = _policies(objects, workload, "Egress")
+    if egress and not any(
+        port.get("port") == _DNS_PORT
+        for policy in egress
+        for rule in policy["spec"].get("egress", ())
+        for port in rule.get("ports", ())
+    ):
+        yield "may not ask for names: no policy allows port 53"
+    for what, (host, port) in _targets(workload).items():
+        service = kinds(objects, "Service").get(host)
+        numbers: dict[int, str | int] = {}
+        for item in _ports(service):
+            numbers[item["port"]] = item.get("targetPort") or item["port"]
+        if service is None or port not in numbers:
+            yield f"{what} is {host}:{port}, which no Service has"
+            continue
+        for other in workloads(objects):
+            if not selects(service["spec"]["selector"], other.labels):
+                continue
+            pods = [n for c in other.containers if (n := port_number(c, numbers[port]))]
+            for direction, source, peer in (
+                ("Egress", workload, other),
+                ("Ingress", other, workload),
+            ):
+                if pods and not _allows(objects, direction, source, peer, pods[0]):
+                    yield f"a network policy forbids its connection to {other.name}:{pods[0]}"
+
+
+def _targets(workload: Workload) -> Mapping[str, tuple[str, int]]:
+    """What the containers of ours connect to inside of the cluster, by variable."""
+    found = {}
+    for container in workload.containers:
+        for name, value in variables(container).items():
+            address = ""
+            if name.endswith("_TARGET"):
+                address = value.rpartition("/")[2]
+            elif name.endswith("_ENDPOINT") and "://marquee-" in value:
+                address = urlsplit(value).netloc
+            host, _, port = address.rpartition(":")
+            if host and port.isdecimal():
+                found[name] = host, int(port)
+    return found
+
+
+def _ports(service: Object | None) -> list[Object]:
+    found: list[Object] = service["spec"]["ports"] if service else []
+    return found
+
+
+def _policies(objects: list[Object], workload: Workload, direction: str) -> list[Object]:
+    """The policies that select a workload's pods for a direction."""
+    return [
+        policy
+        for policy in kinds(objects, "NetworkPolicy").values()
+        if direction in policy["spec"].get("policyTypes", ("Ingress",))
+        and selects(policy["spec"]["podSelector"], workload.labels)
+    ]
+
+
+def _allows(
+    objects: list[Object], direction: str, workload: Workload, peer: Workload, port: int
+) -> bool:
+    """Whether the policies of a workload allow connections with a peer at a port of the server."""
+    policies, (rules, peers) = _policies(objects, workload, direction), _PEERS[direction]
+    if not policies:
+        return True
+    server = peer if direction == "Egress" else workload
+    for rule in (rule for policy in policies for rule in policy["spec"].get(rules, ())):
+        ports = [p["port"] for p in rule.get("ports", ()) if "port" in p]
+        numbers = {port_number(c, p) for p in ports for c in server.containers}
+        chosen = rule.get(peers, ())
+        if (not ports or port in numbers) and (
+            not chosen
+            or any(
+                "namespaceSelector" not in p and selects(p.get("podSelector", {}), peer.labels)
+                for p in chosen
+            )
+        ):
+            return True
+    return False
