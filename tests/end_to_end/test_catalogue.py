@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from end_to_end.test_implicit_feedback import served
-from end_to_end.test_rating_formats import ITEMS, ROWS, table
 from marquee.cli import main as marquee_command
 from marquee_core.release.store import ReleaseStore
 from marquee_trainer.data import dataset
 from marquee_trainer.gate.inputs import summary_of_production
+from toy.trained_services import serve_trained
+from toy.two_groups import ITEMS, ROWS, table
 
 
 @pytest.mark.timeout(300)
@@ -40,7 +40,7 @@ async def test_attributes_and_unrated_items_are_served(
     assert result.exit_code == 0, result.output
     assert result.stderr.startswith(f"  loading ratings from {tmp_path / 'r.csv'}\n")
     assert "  publish\n" in result.stderr
-    async with served(store, tmp_path) as client:
+    async with serve_trained(store, tmp_path) as client:
         new = await client.get_item("new")
         assert (new.title, new.attributes) == ("Unseen Work", {"director": "Zoë\nReyes"})
         assert (await client.get_item("i1")).attributes == {}

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from marquee import AsyncClient, FailedPrecondition, InvalidArgument
+from marquee import FailedPrecondition, InvalidArgument
 from marquee.cli import _output
 from marquee.cli import main as marquee_command
 from marquee_core.release.manifest import IMPLICIT, Manifest
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import CF
 from marquee_services.cf.models import CF_SCORERS
-from marquee_services.gateway.main import start as start_gateway
-from marquee_services.gateway.settings import GatewaySettings
-from marquee_services.scoring.main import start as start_scoring
-from marquee_services.scoring.settings import ScoringSettings
 from marquee_services.standalone.verification import verify_release
-from toy.services import WAIT_S, until
+from toy.trained_services import serve_trained
 
 USERS, ITEMS = 40, 30
 
@@ -50,39 +44,6 @@ def write_plays(path: Path, counted: bool) -> dict[str, set[str]]:
             lines.append(f"u{user},i{item},{count},{1_700_000_000 + len(lines)}")
     path.write_text("\n".join(lines) + "\n")
     return played
-
-
-@asynccontextmanager
-async def served(store: ReleaseStore, folder: Path) -> AsyncIterator[AsyncClient]:
-    """Run a gateway and a CF service in this process, and yield a client of the gateway."""
-    listen, cache = "127.0.0.1:0", str(folder / "cache")
-    cf, follower = await start_scoring(
-        ScoringSettings(store=store.url, listen=listen, cache_dir=cache, poll_interval=0.05),
-        CF,
-        CF_SCORERS,
-    )
-    following = asyncio.create_task(follower.follow())
-    gateway = await start_gateway(
-        GatewaySettings(
-            store=store.url,
-            listen=listen,
-            cache_dir=cache,
-            poll_interval=0.05,
-            probe_interval=0.05,
-            backend_timeout=WAIT_S,
-            cf_target=f"127.0.0.1:{cf.port}",
-        )
-    )
-    await until(lambda: gateway.releases.loaded and gateway.backends[0].releases)
-    await until(lambda: not gateway.releases.pending_reason)
-    await until(lambda: gateway.bound.is_serving)
-    try:
-        async with AsyncClient(f"127.0.0.1:{gateway.bound.port}", timeout=WAIT_S) as client:
-            yield client
-    finally:
-        await gateway.stop(0.5)
-        following.cancel()
-        await cf.stop(0.5)
 
 
 def train(folder: Path, *options: str) -> tuple[ReleaseStore, Manifest, str]:
@@ -111,7 +72,7 @@ async def test_implicit_feedback_is_served_by_rankers(counted: bool, tmp_path: P
         *("ease", "slit", "ials", "popularity", "recent_popularity")
     }
     await verify_release(store, manifest.release_id, {CF: CF_SCORERS})
-    async with served(store, tmp_path) as client:
+    async with serve_trained(store, tmp_path) as client:
         hits = total = 0
         async for answer in client.batch_recommend(list(played), page_size=10):
             page = answer.unwrap()

@@ -5,52 +5,25 @@ from __future__ import annotations
 import asyncio
 import csv
 import gzip
-import io
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 import zstandard
 from click.testing import CliRunner
 
-from end_to_end.test_implicit_feedback import served
 from marquee.cli import main as marquee_command
 from marquee.cli.table import render
 from marquee_core.release.store import ReleaseStore
+from toy.trained_services import serve_trained
+from toy.two_groups import ROWS, table
 
-USERS, ITEMS = 40, 30
-Row = tuple[str, str, int, int]
 Written = tuple[str, Sequence[str]]  # the value of --data, and further options
-
-
-def ratings() -> list[Row]:
-    """Return ratings (user, item, stars, seconds) of two groups with opposite tastes."""
-    random = np.random.default_rng(0)
-    rows: list[Row] = []
-    for user in range(USERS):
-        for item in np.flatnonzero(random.random(ITEMS) < 0.45).tolist():
-            liked = item % 2 == user % 2
-            stars = int(random.integers(4, 6) if liked else random.integers(1, 4))
-            rows.append((f"u{user}", f"i{item}", stars, 1_600_000_000 + 3_600 * len(rows)))
-    return rows
-
-
-def table(
-    header: str, rows: Iterable[Sequence[object]], separator: str = ",", quoting: int = 0
-) -> str:
-    """Return a table as text, with lines that end in CR LF."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, delimiter=separator, quoting=quoting)  # type: ignore[arg-type]
-    if header:
-        writer.writerow(header.split(","))
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def day(seconds: int) -> str:
@@ -121,7 +94,6 @@ def by_name(folder: Path) -> Written:
     return str(folder / "x.csv"), ("--columns", "user=a,item=b,rating=c,time=d")
 
 
-ROWS = ratings()
 LINES = "".join(
     json.dumps({"user": u, "item": i, "rating": r, "timestamp": t}) + "\n" for u, i, r, t in ROWS
 )
@@ -286,7 +258,7 @@ def train(url: str, data: str, options: Sequence[str]) -> tuple[int, str]:
 @pytest.mark.parametrize(
     "forms", [COMMON, pytest.param(OTHERS, marks=pytest.mark.slow)], ids=["common", "others"]
 )
-async def test_every_rating_format_is_served(
+async def test_every_rating_format_is_serve_trained(
     forms: Sequence[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A table lists what was read in each format; users get complete lists of unseen items."""
@@ -299,11 +271,11 @@ async def test_every_rating_format_is_served(
         assert production is not None
         release_id = production.release_id
 
-        async def is_served() -> bool:
+        async def is_serve_trained() -> bool:
             status = await client.status()
             return status.release is not None and status.release.release_id == release_id
 
-        while not await is_served():
+        while not await is_serve_trained():
             await asyncio.sleep(0.05)
         manifest = store.manifest(release_id)
         page = await client.recommend(USER_IDS.get(name, "u3"), page_size=5)
@@ -331,7 +303,7 @@ async def test_every_rating_format_is_served(
     first, *others = forms
     await run(first)
     assert not failures
-    async with served(store, tmp_path) as client:
+    async with serve_trained(store, tmp_path) as client:
         found.append(await ask(first, client))
         for name in others:
             await run(name, client)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from marquee_core.experiments.experiment import Arm, Experiment
+from marquee_services.gateway.main import Gateway
+from toy.services import Services
 
 SECRET = "0123456789abcdef" * 2
 
@@ -38,3 +40,21 @@ def users_of(experiment: Experiment, arm: str, count: int, known: int = 0) -> li
     found = [user for user in ids if experiment.assign(user) == place][:count]
     assert len(found) == count, "the experiment assigns fewer users to the arm"
     return found
+
+
+async def until_ready(gateway: Gateway, services: Services, name: str) -> None:
+    """Wait until a gateway serves every arm of an experiment.
+
+    Args:
+        gateway: The gateway.
+        services: The services that the gateway belongs to.
+        name: The name of the experiment.
+    """
+    routing = gateway.routing
+    await services.until(
+        lambda: (
+            routing.experiment is not None
+            and routing.experiment.name == name
+            and not any(state.reason for state in routing.arms)
+        )
+    )

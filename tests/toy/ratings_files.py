@@ -18,6 +18,11 @@ ROWS: list[Row] = [
     ("ann", "b2", 3.5, 1_577_934_300),
     ("bob", "b1", 1.0, 1_577_934_400),
 ]
+# The files of a folder in GroupLens' format with one item.
+GROUPLENS = {
+    "ratings.dat": "1::10::4::5\n2::10::3::6\n",
+    "movies.dat": "10::Matrix, The (1999)::Action|Sci-Fi\n",
+}
 
 
 def named(name: str, content: str | bytes) -> Callable[[Path], str]:

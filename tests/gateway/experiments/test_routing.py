@@ -17,10 +17,9 @@ from marquee_core.experiments.experiment import Arm, Experiment
 from marquee_core.experiments.recommendation_id import parse_recommendation_id
 from marquee_core.experiments.store import ExperimentStore
 from marquee_services.gateway.experiments.route import with_ranking
-from marquee_services.gateway.main import Gateway
 from marquee_services.gateway.releases.release import GatewayRelease
 from marquee_services.server.follower import ReleaseFollower
-from toy.experiments import toy_experiment, users_of
+from toy.experiments import toy_experiment, until_ready, users_of
 from toy.release import USERS
 from toy.services import Services
 
@@ -33,18 +32,6 @@ async def start(services: Services, *arms: Arm, name: str = "toy") -> Experiment
     ExperimentStore(services.store).start(experiment)
     await until_ready(services.gateway, services, name)
     return experiment
-
-
-async def until_ready(gateway: Gateway, services: Services, name: str) -> None:
-    """Wait until a gateway serves every arm of an experiment."""
-    routing = gateway.routing
-    await services.until(
-        lambda: (
-            routing.experiment is not None
-            and routing.experiment.name == name
-            and not any(state.reason for state in routing.arms)
-        )
-    )
 
 
 async def stop(services: Services, name: str = "toy") -> None:

@@ -16,8 +16,7 @@ from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.source import load_ratings
 from toy.rating_formats import PLAIN, read_back
-from toy.ratings_files import ROWS, frame_of
-from trainer.data.test_source import GROUPLENS, zipped
+from toy.ratings_files import GROUPLENS, ROWS, frame_of, zipped
 
 ITEMS = "item,title,director\nb1,A,Reyes\nb2,B,\n"
 
@@ -73,9 +72,9 @@ def test_files_of_ratings_are_read_from_a_web_server(
 
 def test_a_zip_file_of_grouplens_is_read_from_a_web_server(server: str, tmp_path: Path) -> None:
     """The titles are read along with the ratings."""
-    zipped(tmp_path / "ml.zip", {f"ml/{name}": text for name, text in GROUPLENS.items()})
-    dataset = load_ratings(f"{server}/ml.zip").dataset
-    assert (dataset.source, dataset.catalogue.title(0)) == ("grouplens:ml", "The Matrix")
+    zipped({f"ml/{name}": text for name, text in GROUPLENS.items()})(tmp_path)
+    dataset = load_ratings(f"{server}/data.zip").dataset
+    assert (dataset.source, dataset.catalogue.title(0)) == ("grouplens:data", "The Matrix")
 
 
 @pytest.mark.parametrize("name", ["missing.csv", "missing.zip", "broken.csv"])

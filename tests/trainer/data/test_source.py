@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import fsspec
@@ -12,12 +11,7 @@ from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.source import load_ratings
 from toy.rating_formats import PLAIN, read_back
-from toy.ratings_files import ROWS
-
-GROUPLENS = {
-    "ratings.dat": "1::10::4::5\n2::10::3::6\n",
-    "movies.dat": "10::Matrix, The (1999)::Action|Sci-Fi\n",
-}
+from toy.ratings_files import GROUPLENS, ROWS, zipped
 
 
 def title(source: str) -> str:
@@ -30,14 +24,6 @@ def write(folder: Path, files: dict[str, str]) -> Path:
     for name, content in files.items():
         (folder / name).write_text(content)
     return folder
-
-
-def zipped(path: Path, files: dict[str, str]) -> Path:
-    """Write files to a zip file."""
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return path
 
 
 def test_naming_a_ratings_file_also_reads_the_movies_next_to_it(tmp_path: Path) -> None:
@@ -56,7 +42,7 @@ def test_the_named_file_is_read_in_a_folder_with_two_formats(tmp_path: Path) -> 
 @pytest.mark.parametrize("inner", ["", "set/"])
 def test_zip_files_are_read_from_a_url(inner: str, tmp_path: Path) -> None:
     """GroupLens publishes zip files."""
-    path = zipped(tmp_path / "set.zip", {inner + name: text for name, text in GROUPLENS.items()})
+    path = Path(zipped({inner + name: text for name, text in GROUPLENS.items()})(tmp_path))
     url = f"memory://zip-{bool(inner)}/set.zip"
     with fsspec.open(url, "wb") as stream:
         stream.write(path.read_bytes())
@@ -75,7 +61,7 @@ def test_grouplens_folders_are_read_from_a_url() -> None:
 def test_a_zip_file_of_other_files_is_read_as_a_folder(tmp_path: Path) -> None:
     """Other data sets are often published as zip files."""
     files = {"Ratings.csv": PLAIN, "Books.csv": "ISBN,Title\nb1,A\nb2,B\n"}
-    dataset = load_ratings(str(zipped(tmp_path / "books.zip", files))).dataset
+    dataset = load_ratings(zipped(files)(tmp_path)).dataset
     assert read_back(dataset) == ROWS
     assert [dataset.catalogue.title(item) for item in range(2)] == ["A", "B"]
 

@@ -8,13 +8,13 @@ from typing import Any
 
 from click.testing import CliRunner, Result
 
-from gateway.experiments.test_routing import until_ready
 from gateway.feedback.conftest import client_of, start_with_feedback
 from marquee import FeedbackEvent, FeedbackKind
 from marquee_core.experiments.store import ExperimentStore
 from marquee_core.release.verdict import Decision
 from marquee_services.commands.experiments import experiments as command
 from marquee_services.promotion import EXIT_CODES
+from toy.experiments import until_ready
 from toy.services import Services
 
 USERS_PER_ARM = 60

@@ -48,6 +48,12 @@ async def standalone(services: Services, tmp_path: Path) -> AsyncIterator[Gatewa
     await gateway.stop(0.5)
 
 
+@pytest.fixture
+def stub(channel: grpc.aio.Channel) -> Any:
+    """A stub for the gateway of the three services."""
+    return RecommenderServiceStub(channel)
+
+
 @pytest_asyncio.fixture
 async def local_stub(standalone: Gateway) -> AsyncIterator[Any]:
     """A stub for the standalone server."""
