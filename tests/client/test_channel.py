@@ -458,7 +458,7 @@ for thread in threads:
 for _ in range(10):
     before = list(calls)
     while any(now == then for now, then in zip(calls, before)):
-        pass  # Every thread goes on making calls after the last fork.
+        pass  # Every thread continues to make calls after the last fork.
     child = os.fork()
     if child == 0:
         signal.alarm(90)

@@ -150,9 +150,11 @@ def test_a_release_and_a_model_can_be_selected(client: marquee.Client, endpoint:
     answer = client.recommend(endpoint.user)
     model = answer.source.models[0].model
     release = answer.source.release_id
-    alone = client.recommend(endpoint.user, model=model, release_id=release)
+    single_model = client.recommend(endpoint.user, model=model, release_id=release)
     # A ranker predicts no stars, so the baseline may have a weight for them.
-    assert [weight.model for weight in alone.source.models if weight.ranking_weight] == [model]
+    assert [weight.model for weight in single_model.source.models if weight.ranking_weight] == [
+        model
+    ]
     for option, reason in (("model", "MODEL_NOT_FOUND"), ("release_id", "RELEASE_NOT_FOUND")):
         with pytest.raises(marquee.NotFound) as caught:
             client.recommend(endpoint.user, **{option: NOBODY})  # type: ignore[arg-type]
@@ -253,8 +255,8 @@ def test_the_largest_requests_are_answered(client: marquee.Client, endpoint: Any
 def test_a_deadline_ends_a_call(endpoint: Any) -> None:
     """A batch that takes many times longer than its deadline ends with `DeadlineExceeded`."""
     visitors = [marquee.Subject(liked_item_ids=[f"{NOBODY}-{n}"]) for n in range(5_000)]
-    with endpoint.client() as hasty, pytest.raises(marquee.DeadlineExceeded):
-        list(hasty.batch_recommend(visitors, timeout=0.02))
+    with endpoint.client() as impatient, pytest.raises(marquee.DeadlineExceeded):
+        list(impatient.batch_recommend(visitors, timeout=0.02))
 
 
 def test_many_threads_share_a_client(client: marquee.Client, endpoint: Any) -> None:

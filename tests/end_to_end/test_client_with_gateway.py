@@ -83,9 +83,9 @@ async def test_a_batch_gives_the_answers_of_single_calls(client: marquee.AsyncCl
     answers = [answer async for answer in client.batch_recommend(subjects, page_size=5)]
     assert sorted(answer.index for answer in answers) == [0, 1, 2]
     for answer in answers:
-        alone = await client.recommend(answer.subject, page_size=5)
-        assert [e.item_id for e in answer.unwrap()] == [e.item_id for e in alone]
-        assert answer.unwrap().subject_kind is alone.subject_kind
+        single = await client.recommend(answer.subject, page_size=5)
+        assert [e.item_id for e in answer.unwrap()] == [e.item_id for e in single]
+        assert answer.unwrap().subject_kind is single.subject_kind
 
 
 @pytest.mark.parametrize(

@@ -55,8 +55,8 @@ def test_models_may_be_fitted_in_other_processes(
     store = ReleaseStore(str(tmp_path / "store"))
     (found,), (expected,) = store.manifests(), reference.manifests()
     assert [model.name for model in found.models] == [model.name for model in expected.models]
-    for mine, theirs in zip(found.models, expected.models, strict=True):
-        assert mine.metrics == pytest.approx(dict(theirs.metrics), abs=0.02)
+    for actual, wanted in zip(found.models, expected.models, strict=True):
+        assert actual.metrics == pytest.approx(dict(wanted.metrics), abs=0.02)
     assert not (tmp_path / "store" / "checkpoints").exists()
 
 

@@ -246,11 +246,11 @@ def test_precomputed_pages_equal_computed_ones(
                 clients[name].recommend(user, include_metadata=True) for name in variants
             )
             assert [item.item_id for item in precomputed] == [item.item_id for item in computed]
-            for ours, theirs in zip(precomputed, computed, strict=True):
-                assert ours.score == pytest.approx(theirs.score, abs=1e-4)
-                assert ours.predicted_stars == pytest.approx(theirs.predicted_stars, abs=2e-4)
-                assert (ours.rank, ours.proposed_by) == (theirs.rank, theirs.proposed_by)
-                assert (ours.title, ours.genres) == (theirs.title, theirs.genres)
+            for stored, fresh in zip(precomputed, computed, strict=True):
+                assert stored.score == pytest.approx(fresh.score, abs=1e-4)
+                assert stored.predicted_stars == pytest.approx(fresh.predicted_stars, abs=2e-4)
+                assert (stored.rank, stored.proposed_by) == (fresh.rank, fresh.proposed_by)
+                assert (stored.title, stored.genres) == (fresh.title, fresh.genres)
             assert list(in_batch[user]) == [replace(item, metadata=None) for item in precomputed]
             assert precomputed.source.models == computed.source.models
             assert bool(precomputed.next_page_token) == bool(computed.next_page_token)

@@ -340,9 +340,9 @@ async def test_addresses_are_shown_only_to_administrators(services: Any, tmp_pat
     gateway = await services.start_gateway(tokens_file=str(file), cf_target="127.0.0.1:1")
     await services.until(lambda: gateway.backends[0].last_error.text)
     async with client_of(gateway, "two") as client:
-        told = {backend.backend: backend for backend in (await client.status()).backends}
-        assert told["cf"].target == "127.0.0.1:1"
-        assert "127.0.0.1:1" in told["cf"].last_error
+        shown = {backend.backend: backend for backend in (await client.status()).backends}
+        assert shown["cf"].target == "127.0.0.1:1"
+        assert "127.0.0.1:1" in shown["cf"].last_error
     async with client_of(gateway, "one") as client:
         status = await client.status()
         assert status.backends

@@ -120,11 +120,11 @@ async def test_an_early_refusal_is_like_any_other(services: Any) -> None:
     assert caught.value.code() is EXHAUSTED
     trailers = dict(caught.value.trailing_metadata() or ())
     assert trailers["x-request-id"] == "call-1"
-    told, retry = error_details_pb2.RequestInfo(), error_details_pb2.RetryInfo()
+    request_info, retry = error_details_pb2.RequestInfo(), error_details_pb2.RetryInfo()
     for detail in status_pb2.Status.FromString(trailers["grpc-status-details-bin"]).details:
-        detail.Unpack(told)
+        detail.Unpack(request_info)
         detail.Unpack(retry)
-    assert told.request_id == "call-1"
+    assert request_info.request_id == "call-1"
     assert retry.retry_delay.ToNanoseconds() > 0
     text = generate_latest(gateway.metrics.registry).decode()
     assert 'marquee_calls_total{code="RESOURCE_EXHAUSTED",method="PredictRatings"} 1.0' in text
@@ -217,8 +217,8 @@ async def test_a_call_whose_request_does_not_arrive_is_ended(services: Any) -> N
     assert gateway.bound.calls.singles == 0
     await channel.close()
     # Over the default receive timeout, which is long enough for a busy machine.
-    async with grpc.aio.insecure_channel(services.address) as patient:
-        call = patient.stream_unary(RECOMMEND, lambda data: data, lambda data: data)
+    async with grpc.aio.insecure_channel(services.address) as default_channel:
+        call = default_channel.stream_unary(RECOMMEND, lambda data: data, lambda data: data)
         code, reason, _ = await error_of(call(nothing(), timeout=TIMEOUT_S))
     assert (code, reason) == (INVALID, "INVALID_FIELD")
     await gateway.stop(0.5)

@@ -47,8 +47,10 @@ def test_exact_lists_equal_those_found_by_approximation(
     alike = exact_engine(engine)
     assert isinstance(engine.scorers["rough"], Approximates)
     assert not isinstance(alike.scorers["rough"], Approximates)
-    for mine, theirs in zip(rank(alike, queries, plan), rank(engine, queries, plan), strict=True):
-        np.testing.assert_array_equal(mine.best["rough"][0], theirs.best["rough"][0])
-        np.testing.assert_allclose(mine.best["rough"][1], theirs.best["rough"][1], rtol=1e-5)
+    for found, expected in zip(
+        rank(alike, queries, plan), rank(engine, queries, plan), strict=True
+    ):
+        np.testing.assert_array_equal(found.best["rough"][0], expected.best["rough"][0])
+        np.testing.assert_allclose(found.best["rough"][1], expected.best["rough"][1], rtol=1e-5)
     monkeypatch.setattr(exact, "_MAX_ITEMS", ITEMS - 1)
     assert exact_engine(replace(engine)).scorers == engine.scorers

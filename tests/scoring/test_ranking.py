@@ -130,14 +130,14 @@ def test_the_sketch_is_shorter_than_the_vectors(sample: Sample) -> None:
 def test_ranking_agrees_with_scoring_everything(sample: Sample) -> None:
     """At least 98 % of the top 20 agree, NDCG@10 is within 0.5 %, and stars are within 1e-3."""
     found = rank(sample.engine, sample.visitors, PLAN)
-    same, ours, theirs = [], [], []
+    same, approximate_ndcg, exact_ndcg = [], [], []
     for query, liked, ranking in zip(sample.visitors, sample.liked, found, strict=True):
         expected = np.argsort(-exact_ranking(sample, query), kind="stable")
         order = order_of(sample, query, ranking)
         same.append(len(set(order[:PAGE].tolist()) & set(expected[:PAGE].tolist())) / PAGE)
         if len(liked):
-            ours.append(ndcg(order, liked))
-            theirs.append(ndcg(expected, liked))
+            approximate_ndcg.append(ndcg(order, liked))
+            exact_ndcg.append(ndcg(expected, liked))
         assert ranking.stars is not None
         assert ranking.stars.items.tolist() == order[:PAGE].tolist()
         np.testing.assert_allclose(
@@ -146,8 +146,8 @@ def test_ranking_agrees_with_scoring_everything(sample: Sample) -> None:
             atol=1e-3,
         )
     assert np.mean(same) >= 0.98
-    assert np.mean(theirs) > 0
-    assert np.mean(ours) == pytest.approx(np.mean(theirs), rel=0.005)
+    assert np.mean(exact_ndcg) > 0
+    assert np.mean(approximate_ndcg) == pytest.approx(np.mean(exact_ndcg), rel=0.005)
 
 
 def test_the_top_items_of_a_model_with_a_sketch_have_exact_scores(sample: Sample) -> None:
@@ -267,7 +267,7 @@ def test_retrieval_finds_what_scoring_every_item_finds(sample: Sample) -> None:
 
 
 def test_a_model_scores_every_item_only_if_no_model_can_search(sample: Sample) -> None:
-    """Scoring a large catalogue is slow, so such a model scores the items that others find."""
+    """Scoring a large catalogue is slow, so the model only scores the items that others find."""
     query = sample.visitors[3]
     retrieve = sample.engine.retrieve
     assert retrieve([query], ("ease", "ials"), 20, query.eligible).keys() == {"ease"}

@@ -82,14 +82,14 @@ async def test_each_call_times_out_at_its_own_deadline() -> None:
     """One timer serves all calls, but a short timeout does not wait for longer ones."""
     recorder = Recorder()
     batcher: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 10, 100)
-    patient = asyncio.create_task(batcher.call("a", 1, 60))
+    long_call = asyncio.create_task(batcher.call("a", 1, 60))
     await until(lambda: recorder.batches)
     with pytest.raises(TimeoutError):
         await batcher.call("a", 2, 0.02)
     with pytest.raises(TimeoutError):
         await batcher.call("a", 3, 0.01)
     recorder.gate.set()
-    assert await patient == 2
+    assert await long_call == 2
     assert await batcher.call("a", 4, 60) == 8
 
 
@@ -147,12 +147,12 @@ async def test_a_cancelled_call_is_not_sent() -> None:
     first = asyncio.create_task(batcher.call("a", 1, 5))
     await until(lambda: recorder.batches)
     given_up = asyncio.create_task(batcher.call("a", 2, 5))
-    stays = asyncio.create_task(batcher.call("a", 3, 5))
+    live = asyncio.create_task(batcher.call("a", 3, 5))
     await asyncio.sleep(0)
     given_up.cancel()
     await asyncio.sleep(0)
     recorder.gate.set()
-    assert (await first, await stays) == (2, 6)
+    assert (await first, await live) == (2, 6)
     assert recorder.batches[1] == ("a", [3])
 
 
@@ -188,9 +188,9 @@ async def test_an_abandoned_batch_is_cancelled() -> None:
     """When the last caller of a batch in progress is cancelled, the batch is cancelled."""
     recorder = Recorder()
     batcher: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 10, 100)
-    alone = asyncio.create_task(batcher.call("a", 1, 5))
+    only_call = asyncio.create_task(batcher.call("a", 1, 5))
     await until(lambda: recorder.batches)
-    alone.cancel()
+    only_call.cancel()
     # Without the cancellation, the next call would wait for the first batch forever.
     later = asyncio.create_task(batcher.call("a", 2, 60))
     await until(lambda: len(recorder.batches) == 2)

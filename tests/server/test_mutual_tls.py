@@ -181,9 +181,9 @@ def refused_start(*options: str) -> str:
 def test_an_expired_certificate_is_refused_at_start(own_authority: Authority) -> None:
     """The error names the file and the time, as every client would fail with this certificate."""
     certificate, key = own_authority.issue("localhost", valid_until=timedelta(hours=-1))
-    said = refused_start(f"--tls-certificate={certificate}", f"--tls-key={key}")
-    assert str(certificate) in said
-    assert "expired at" in said
+    output = refused_start(f"--tls-certificate={certificate}", f"--tls-key={key}")
+    assert str(certificate) in output
+    assert "expired at" in output
 
 
 def test_a_key_of_another_certificate_is_refused(own_authority: Authority) -> None:
@@ -201,12 +201,12 @@ async def test_an_unusable_renewal_keeps_the_certificate_in_use(
     certificate, key = own_authority.issue("localhost")
     served = Certificates("server", str(certificate), str(key), "")
     good = served.current
-    for spoil in (
+    for damage in (
         lambda: certificate.write_text("-----BEGIN CERTIFICATE-----\nabc"),
         lambda: own_authority.issue("localhost", valid_until=timedelta(hours=-1)),
         certificate.unlink,
     ):
-        spoil()
+        damage()
         served.refresh()
         assert served.current is good
     own_authority.issue("localhost")

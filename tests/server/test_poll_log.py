@@ -44,8 +44,8 @@ async def test_a_store_without_a_promoted_release_is_logged_once(tmp_path: Path)
         release_id = publish_toy(store, tmp_path / "made").release_id
         store.promote(release_id)
         await follower.poll()
-    told = [line for line in lines if line["event"] in ("no_release_promoted", "release_loaded")]
-    assert told == [
+    events = [line for line in lines if line["event"] in ("no_release_promoted", "release_loaded")]
+    assert events == [
         {
             "event": "no_release_promoted",
             "log_level": "warning",

@@ -135,9 +135,9 @@ def test_a_verdict_from_publication_is_used_while_production_is_unchanged(
     done = promotion.promote(store, "third", verdict=agreed, gate=gate)
     assert (done.production, done.decision, calls) == (None, Decision.REFUSE, ["third"])
     shown = CliRunner().invoke(releases, [f"--store={store.url}", "show", "--json", "third"])
-    told = json.loads(shown.stdout)
-    assert told["gate"]["decision"] == "promote"
-    assert told["later_verdicts"][-1]["decision"] == "refuse"
+    summary = json.loads(shown.stdout)
+    assert summary["gate"]["decision"] == "promote"
+    assert summary["later_verdicts"][-1]["decision"] == "refuse"
 
 
 def test_the_release_in_production_needs_no_verdict(store: ReleaseStore) -> None:

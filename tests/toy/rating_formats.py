@@ -441,7 +441,7 @@ CASES: dict[str, Case] = {
         ROWS,
         {"user": "1", "item": "2", "rating": "3", "time": "4"},
     ),
-    "carriage returns alone": Case(named("x.csv", PLAIN.replace("\n", "\r")), ROWS),
+    "only carriage returns": Case(named("x.csv", PLAIN.replace("\n", "\r")), ROWS),
     "gzip without the ending": Case(named("x.csv", gzip.compress(PLAIN.encode())), ROWS),
     "the ending of gzip without gzip": Case(named("x.csv.gz", PLAIN), ROWS),
     "Parquet without the ending": Case(parquet(frame_of(ROWS), "ratings"), ROWS),

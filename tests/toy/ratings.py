@@ -60,5 +60,5 @@ def unbiased_release_data(residuals: Dense, mean: float = 3.0) -> ReleaseData:
         mean: The mean rating in stars; no residual may be its negative.
     """
     no_biases = np.zeros(residuals.shape[1], np.float32)
-    # Damping this large holds the bias of every user at zero.
+    # Such large damping keeps the bias of every user at zero.
     return ReleaseData(ratings_matrix(residuals + mean), Baseline(mean, no_biases, 1e12))

@@ -56,8 +56,8 @@ def test_a_data_frame_becomes_a_release(tmp_path: Path) -> None:
     assert ratings.fingerprint() == sample.fingerprint()
     split = trainer.split(ratings)
     assert split.kind == "user-last"
-    mine = EASE(EASEConfig(regularisation=33.0))
-    run = trainer.train(ratings, split, ["item_cf", lambda: mine])
+    own_model = EASE(EASEConfig(regularisation=33.0))
+    run = trainer.train(ratings, split, ["item_cf", lambda: own_model])
     table = trainer.evaluate(run)
     assert table["model"][-1] == "ensemble"
     assert {"item_cf", "ease", "popularity"} < set(table["model"])

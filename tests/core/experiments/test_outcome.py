@@ -119,9 +119,9 @@ def test_feedback_on_foreign_lists_does_not_count() -> None:
     """A recommendation id counts only for the user that it was issued to."""
     experiment = toy_experiment()
     recorded = Recorded(experiment)
-    owner, thief = users(experiment, 0, 2)
+    owner, stranger = users(experiment, 0, 2)
     shown = recorded.list(owner)
-    recorded.event(thief, shown, "a", FeedbackKind.LIKE)
+    recorded.event(stranger, shown, "a", FeedbackKind.LIKE)
     recorded.event(owner, shown[:-1] + ("0" if shown[-1] != "0" else "1"), "a", FeedbackKind.LIKE)
     outcome = recorded.outcome
     assert outcome.foreign_events == 2

@@ -1,4 +1,4 @@
-"""Recommendation ids tell where a list came from, and cannot be forged."""
+"""Recommendation ids identify the origin of a list, and cannot be forged."""
 
 from __future__ import annotations
 

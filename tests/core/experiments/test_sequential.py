@@ -36,7 +36,7 @@ def sample_of(count: float, total: float, squares: float) -> Sample:
     return Sample(int(count), mean, max(0.0, (squares - count * mean**2) / (count - 1)))
 
 
-def looks(values: Float64, treated: Bool, every: int = 1) -> Iterator[Interval]:
+def intervals_over_time(values: Float64, treated: Bool, every: int = 1) -> Iterator[Interval]:
     """Yield the interval after each user who arrives, once both groups are large enough."""
     sums = [
         [np.cumsum(np.where(group, v, 0.0)) for v in (np.ones_like(values), values, values**2)]
@@ -72,7 +72,7 @@ def test_equal_arms_rarely_differ_if_checked_after_every_user(
     wrong = 0
     for _ in range(EXPERIMENTS):
         values = POPULATIONS[population](random, USERS)
-        found = looks(values, random.random(USERS) < share)
+        found = intervals_over_time(values, random.random(USERS) < share)
         wrong += any(interval.low > 0.0 or interval.high < 0.0 for interval in found)
     assert wrong <= ALPHA * EXPERIMENTS
 
@@ -120,7 +120,7 @@ def test_the_true_difference_is_found_and_covered() -> None:
     for _ in range(EXPERIMENTS):
         treated = random.random(USERS) < 0.5
         values = random.normal(3.0, 1.0, USERS) + effect * treated
-        intervals = list(looks(values, treated))
+        intervals = list(intervals_over_time(values, treated))
         found += any(interval.low > 0.0 for interval in intervals)
         missed += any(not interval.low <= effect <= interval.high for interval in intervals)
     assert found >= 0.95 * EXPERIMENTS

@@ -34,8 +34,12 @@ def test_only_the_ranking_changes(store: ReleaseStore, tmp_path: Path) -> None:
     assert changed == {ENSEMBLE}
     assert source.files.keys() == found.files.keys()
     assert (found.data, found.models) == (source.data, source.models)
-    told = found.evaluation[DERIVED]
-    assert told == {"release_id": source.release_id, "ranking_weights": weights, "why": "a test"}
+    derivation = found.evaluation[DERIVED]
+    assert derivation == {
+        "release_id": source.release_id,
+        "ranking_weights": weights,
+        "why": "a test",
+    }
     before = Ensemble.load(tmp_path / "made" / ENSEMBLE, source)
     after = Ensemble.load(folder / ENSEMBLE, found)
     for backends, pair in after.by_backends.items():

@@ -155,17 +155,17 @@ def test_a_release_with_a_flipped_byte_is_refused(store: ObjectStorage) -> None:
     assert commands(store, "verify", "--files-only", release_id)[0] == 0
     store.run(_FLIP, release_id)
     for arguments in (["verify", "--files-only"], ["promote", "--force"]):
-        status, said = commands(store, *arguments, release_id)
-        assert (status, len(said.splitlines())) == (1, 1)
-        assert "data/years.npy: the file has SHA-256" in said
+        status, output = commands(store, *arguments, release_id)
+        assert (status, len(output.splitlines())) == (1, 1)
+        assert "data/years.npy: the file has SHA-256" in output
 
 
 def test_an_unreachable_store_is_reported_in_one_line(store: ObjectStorage) -> None:
     """The error omits the password in the URL."""
-    nowhere = {**store.environment, "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
-    status, said = commands(store, "list", environment=nowhere)
-    assert (status, len(said.splitlines())) == (1, 1)
-    assert "127.0.0.1:1" in said
+    unreachable = {**store.environment, "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
+    status, output = commands(store, "list", environment=unreachable)
+    assert (status, len(output.splitlines())) == (1, 1)
+    assert "127.0.0.1:1" in output
 
 
 def test_a_frozen_store_blocks_neither_answers_nor_shutdown(

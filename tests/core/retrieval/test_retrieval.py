@@ -67,10 +67,10 @@ def test_blocks_find_the_same_items_as_brute_force(
         for name, value in (("_MIN_BLOCK_ITEMS", 64), ("_MIN_BLOCK_RATIO", 1), ("_BLOCK_BYTES", 1)):
             patch.setattr(retrieval, name, value)
         found = ExactIndex(items).search(vectors, count, eligible)
-    for (ours, scores), (theirs, expected) in zip(
+    for (found_items, scores), (expected_items, expected) in zip(
         found, brute_force(vectors, items, count, eligible), strict=True
     ):
-        assert ours.tolist() == theirs.tolist()
+        assert found_items.tolist() == expected_items.tolist()
         assert scores.tolist() == expected.tolist()
 
 
@@ -119,10 +119,10 @@ def test_a_saved_index_is_loaded_and_a_mismatching_one_refused(
     index, items, users = built
     index.save(tmp_path)
     again = AnnIndex.load(tmp_path, items, index.config)
-    for (ours, _), (theirs, _) in zip(
+    for (found_items, _), (expected_items, _) in zip(
         again.search(users, 20, None), index.search(users, 20, None), strict=True
     ):
-        assert ours.tolist() == theirs.tolist()
+        assert found_items.tolist() == expected_items.tolist()
     with pytest.raises(ArtifactError, match="not"):
         AnnIndex.load(tmp_path, items[:-1], index.config)
     # A separate file: the first one is memory-mapped, and a mapped file must not shrink.

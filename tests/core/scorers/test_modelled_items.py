@@ -147,9 +147,9 @@ def test_unknown_items_are_similar_only_to_themselves(inner: ToyScorer) -> None:
     assert own is not None
     np.testing.assert_allclose(row[RATED], own, rtol=1e-6)
     assert not row[UNRATED].any()
-    alone = whole.similarities(0)
-    assert alone is not None
-    assert np.flatnonzero(alone).tolist() == [0]
+    similarities = whole.similarities(0)
+    assert similarities is not None
+    assert np.flatnonzero(similarities).tolist() == [0]
 
 
 def test_capabilities_are_those_of_the_model(inner: ToyScorer) -> None:

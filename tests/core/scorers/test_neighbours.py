@@ -132,15 +132,15 @@ def test_rows_compared_together_have_the_sums_of_single_rows(
     assert len(neighbours) == 70
     for row in range(70):
         columns, values = ratings.row(row)
-        alone = ratings.sums(columns, values)
-        assert len(alone.rows) == len(found.get(row, [[]])[0])
+        single = ratings.sums(columns, values)
+        assert len(single.rows) == len(found.get(row, [[]])[0])
         for name, value in zip(FIELDS, found.get(row, ()), strict=False):
-            np.testing.assert_array_equal(value, getattr(alone, name))
-        expected = plain_similarities(size_of(columns), alone)
-        for mine, theirs in zip(
-            neighbours.row(row), nearest(alone.rows, expected, CONFIG.neighbours), strict=True
+            np.testing.assert_array_equal(value, getattr(single, name))
+        expected = plain_similarities(size_of(columns), single)
+        for actual, wanted in zip(
+            neighbours.row(row), nearest(single.rows, expected, CONFIG.neighbours), strict=True
         ):
-            np.testing.assert_array_equal(mine, theirs)
+            np.testing.assert_array_equal(actual, wanted)
 
 
 @given(arrays(np.float32, 12, elements=st.integers(0, 4).map(lambda n: n / 4)), st.integers(1, 14))

@@ -97,8 +97,8 @@ async def test_answers_are_degraded_until_a_lost_backend_returns(stub: Any, serv
     assert "item_cf" in {w.model for w in answer.source.models}
     reasons = answer.source.degraded_reasons
     assert reasons == [types_pb2.DEGRADED_REASON_INFERENCE_UNAVAILABLE]
-    alone = request_for(model="mf")
-    code, reason, _ = await error_of(stub.Recommend(alone, timeout=TIMEOUT_S))
+    single_model = request_for(model="mf")
+    code, reason, _ = await error_of(stub.Recommend(single_model, timeout=TIMEOUT_S))
     assert (code, reason) == (grpc.StatusCode.UNAVAILABLE, "MODEL_UNAVAILABLE")
     await services.scoring["cf"].stop()
     answer = await stub.Recommend(request_for(), timeout=TIMEOUT_S)

@@ -78,17 +78,17 @@ async def test_an_experiment_from_start_to_promotion(services: Services, feedbac
     await services.until(lambda: not any(counter.pending for counter in counters))
     shown = await run(services, "show", "--feedback", feedback_url, "--json")
     assert shown.exit_code == 0, shown.output
-    told: dict[str, Any] = json.loads(shown.output)
-    assert "secret" not in told["experiment"]
-    arms = {arm["name"]: arm for arm in told["outcome"]["arms"]}
+    report: dict[str, Any] = json.loads(shown.output)
+    assert "secret" not in report["experiment"]
+    arms = {arm["name"]: arm for arm in report["outcome"]["arms"]}
     for name, arm in arms.items():
         place = [each.name for each in experiment.arms].index(name)
         expected = sum(experiment.assign(f"n{number}") == place for number in range(users))
         assert arm["users"] == expected >= USERS_PER_ARM - 10
         assert arm["lists"] == 2 * expected
         assert arm["ratings"] == arm["clicks"] == 2 * expected
-    assert told["outcome"]["uncounted_lists"] == told["outcome"]["foreign_events"] == 0
-    assert told["outcome"]["winner"] == "candidate"
+    assert report["outcome"]["uncounted_lists"] == report["outcome"]["foreign_events"] == 0
+    assert report["outcome"]["winner"] == "candidate"
     text = (await run(services, "show", "--feedback", feedback_url)).output
     assert "candidate is better than control" in text
     blind = (await run(services, "show")).output
@@ -96,7 +96,7 @@ async def test_an_experiment_from_start_to_promotion(services: Services, feedbac
     status = await clients[0].status()
     assert status.experiment is not None
     assert [arm.unavailable_reason for arm in status.experiment.arms] == ["", ""]
-    # The gate cannot load the models of a toy release, so it refuses; the experiment goes on.
+    # The gate cannot load the models of a toy release, so it refuses, and the experiment continues.
     refused = await run(services, "promote", "candidate")
     assert refused.exit_code == EXIT_CODES[Decision.REFUSE]
     assert "was not promoted" in refused.stderr

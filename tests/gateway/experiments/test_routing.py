@@ -123,8 +123,8 @@ async def test_the_arms_of_one_release_do_not_share_cached_answers(
             assert weights == {"popularity": 1.0}
             assert items_of(answer) != items_of(before)
             popular.add(answer.items[0].score)
-            alone = await stub.Recommend(request_for(user, model="popularity"), timeout=TIMEOUT_S)
-            assert [i.item_id for i in answer.items] == [i.item_id for i in alone.items]
+            single = await stub.Recommend(request_for(user, model="popularity"), timeout=TIMEOUT_S)
+            assert [i.item_id for i in answer.items] == [i.item_id for i in single.items]
             # Stars still come from the whole ensemble.
             assert answer.items[0].predicted_stars != pytest.approx(answer.items[0].score)
     assert popular

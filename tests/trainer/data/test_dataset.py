@@ -127,8 +127,8 @@ def test_the_fingerprint_of_a_subset_is_that_of_its_own_data_set(
     """The fingerprint depends neither on other rows nor on the order of the rows."""
     dataset = dataset_of(rows)
     part = data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1, unique=True).map(np.array))
-    alone = dataset_of([rows_in(dataset)[place] for place in part])
-    assert dataset.fingerprint(part) == alone.fingerprint()
+    subset = dataset_of([rows_in(dataset)[place] for place in part])
+    assert dataset.fingerprint(part) == subset.fingerprint()
 
 
 @settings(deadline=None)

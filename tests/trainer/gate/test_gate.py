@@ -130,11 +130,11 @@ def test_the_first_release_is_checked_without_a_comparison(
 ) -> None:
     """The first release cannot be compared with another one."""
     release_id = production_of(store)
-    alone = ReleaseStore(str(tmp_path / "alone"))
+    first_store = ReleaseStore(str(tmp_path / "alone"))
     shutil.copytree(
         Path(store.url) / "releases" / release_id, tmp_path / "alone" / "releases" / release_id
     )
-    verdict = judge(alone, release_id)
+    verdict = judge(first_store, release_id)
     assert verdict.decision is Decision.PROMOTE
     assert verdict.production_id == ""
     assert {"finite", "spread of stars", "coverage", "served ranking"} <= checks_with(

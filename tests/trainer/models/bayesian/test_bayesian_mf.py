@@ -98,9 +98,9 @@ def test_a_new_rating_changes_similar_items(
     row = model.scorer.similarities(7)
     assert row is not None
     nearest = np.argsort(-row, kind="stable")[1:4]
-    hated = np.array([7], np.int32), np.array([0.0], np.float32)
+    disliked = np.array([7], np.int32), np.array([0.0], np.float32)
     before, after = model.scorer.score(
-        join_profiles([data.matrix.profiles([4]), data.matrix.profile(4, *hated)])
+        join_profiles([data.matrix.profiles([4]), data.matrix.profile(4, *disliked)])
     )
     assert (after[nearest] < before[nearest]).all()
 

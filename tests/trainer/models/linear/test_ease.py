@@ -41,7 +41,7 @@ def fitted(data: ReleaseData, config: EASEConfig | None = None) -> EASE:
 def test_toy_weights_by_hand() -> None:
     """The scores equal those computed by hand.
 
-    Three users like item 0, two of them item 1 as well, nobody item 2, so n̄ = 5/3, and with
+    Three users like item 0, two of them also item 1, and none item 2, so n̄ = 5/3, and with
     c = √0.6 λ = 1. XᵀX + I = [[4, 2, 0], [2, 3, 0], [0, 0, 1]], whose inverse has P_00 = 3/8,
     P_01 = −2/8 and P_11 = 4/8: B_01 = (2/8) / (4/8) = 1/2 and B_10 = (2/8) / (3/8) = 2/3.
     """
@@ -109,12 +109,12 @@ def test_the_history_of_a_user_is_weighted_by_recency() -> None:
     data = data_of(random_stars())
     scorer = fitted(data, EASEConfig(history_decay=2.0)).scorer
     one = np.array([5], np.float32)
-    alone = [
+    separate = [
         scorer.score(data.matrix.profile(-1, np.array([item], np.int32), one))[0] for item in (3, 9)
     ]
     both = data.matrix.profile(-1, np.array([9, 3], np.int32), np.full(2, 5, np.float32))
     np.testing.assert_allclose(
-        scorer.score(both)[0], alone[0] + alone[1] * (1 + 1 / 2) ** -2.0, atol=1e-6
+        scorer.score(both)[0], separate[0] + separate[1] * (1 + 1 / 2) ** -2.0, atol=1e-6
     )
 
 

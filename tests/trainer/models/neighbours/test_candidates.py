@@ -58,9 +58,9 @@ def test_with_all_rows_as_candidates_neighbours_are_exact(
     """Comparing with candidates gives the same neighbours and bit-identical similarities."""
     exact = neighbours_of(data)
     always_candidates(monkeypatch, per_neighbour=USERS)
-    for mine, expected in zip(neighbours_of(data), exact, strict=True):
-        np.testing.assert_array_equal(mine[0], expected[0])
-        np.testing.assert_array_equal(mine[1], expected[1])
+    for found, expected in zip(neighbours_of(data), exact, strict=True):
+        np.testing.assert_array_equal(found[0], expected[0])
+        np.testing.assert_array_equal(found[1], expected[1])
 
 
 def test_a_few_candidates_include_most_of_the_neighbours(

@@ -69,8 +69,8 @@ def test_steps_equal_those_on_dense_rows() -> None:
         given = given_of(cells, step)
         expected = dense_step(weights, cells, given, optimizer)
         assert network.step(cells, given, RATE, L2) == pytest.approx(expected, rel=1e-4)
-    for mine, dense in zip(network.get_weights(), weights, strict=True):
-        np.testing.assert_allclose(mine, dense.numpy(), atol=2e-5)
+    for sparse, dense in zip(network.get_weights(), weights, strict=True):
+        np.testing.assert_allclose(sparse, dense.numpy(), atol=2e-5)
 
 
 def test_predictions_equal_the_formula() -> None:

@@ -116,8 +116,8 @@ def test_a_known_user_equals_a_visitor_with_the_users_ratings(
     known = matrix.profiles(range(10))
     visitors = join_profiles(
         [
-            matrix.profile(-1, alone.items, alone.ratings)
-            for alone in (matrix.profiles([user]) for user in range(10))
+            matrix.profile(-1, single.items, single.ratings)
+            for single in (matrix.profiles([user]) for user in range(10))
         ]
     )
     expected = model.scorer.score(known)
@@ -150,8 +150,8 @@ def test_batches_candidates_and_single_users_agree(
         ]
     )
     whole = model.scorer.score(mixed)
-    alone = np.concatenate([model.scorer.score(mixed.take(np.array([n]))) for n in range(5)])
-    np.testing.assert_allclose(whole, alone, atol=1e-4)
+    single = np.concatenate([model.scorer.score(mixed.take(np.array([n]))) for n in range(5)])
+    np.testing.assert_allclose(whole, single, atol=1e-4)
     candidates = np.array([7, 0, 49, 13, 2], dtype=np.int32)
     np.testing.assert_allclose(
         model.scorer.score(mixed, candidates), whole[:, candidates], atol=1e-4
