@@ -19,6 +19,7 @@ import pytest
 import marquee
 from marquee.testing import FakeGateway
 from marquee.v1 import recommender_service_pb2 as pb
+from toy.waiting import wait_until
 
 pytestmark = pytest.mark.alone
 
@@ -62,14 +63,6 @@ def fail_first(times: int, gateway: FakeGateway, method: str) -> None:
     gateway.on(method, behaviour)
 
 
-def wait_for(condition: Callable[[], object]) -> None:
-    """Wait until a condition holds."""
-    end = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < end, "the condition did not hold in time"
-        time.sleep(0.01)
-
-
 def reach(client: marquee.Client, *gateways: FakeGateway) -> None:
     """Make calls until every gateway has received one, then clear the recorded calls."""
 
@@ -77,7 +70,7 @@ def reach(client: marquee.Client, *gateways: FakeGateway) -> None:
         client.status()
         return all(gateway.calls for gateway in gateways)
 
-    wait_for(reached)
+    wait_until(reached)
     for gateway in gateways:
         gateway.calls.clear()
 
@@ -236,9 +229,9 @@ def test_a_server_that_is_not_serving_gets_no_calls() -> None:
     ):
         reach(client, one, two)
         one.serving = False
-        wait_for(lambda: is_avoided(one, client))
+        wait_until(lambda: is_avoided(one, client))
         one.serving = True
-        wait_for(lambda: not is_avoided(one, client))
+        wait_until(lambda: not is_avoided(one, client))
 
 
 def is_avoided(gateway: FakeGateway, client: marquee.Client) -> bool:
@@ -392,7 +385,7 @@ def test_a_frozen_server_is_noticed() -> None:
             seen.add(client.status().server_version)
             return seen == {first, second}
 
-        wait_for(both_reached)
+        wait_until(both_reached)
         # gRPC sends no pings while there is no traffic, so the client's keepalive must notice.
         time.sleep(1.5)
         frozen.send_signal(signal.SIGSTOP)

@@ -19,7 +19,7 @@ from gateway.calls import TIMEOUT_S, Subject, error_of, request_for
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
-from toy.services import WAIT_S
+from toy.waiting import WAIT_S
 
 RECOMMEND = "/marquee.v1.RecommenderService/Recommend"
 EXHAUSTED, INVALID = grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INVALID_ARGUMENT

@@ -22,7 +22,8 @@ from marquee_services.lists.run import cut_parts, write_lists
 from marquee_services.lists.table import METADATA
 from toy.lists import list_request, run_here
 from toy.release import USERS
-from toy.services import WAIT_S, BackgroundLoop, Services
+from toy.services import BackgroundLoop, Services
+from toy.waiting import WAIT_S
 
 Options = pb.RecommendOptions
 Filter = types_pb2.ItemFilter

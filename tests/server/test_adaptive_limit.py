@@ -9,17 +9,7 @@ import pytest
 
 from marquee_services.errors import Busy
 from marquee_services.server.adaptive_limit import AdaptiveLimit
-
-
-class Clock:
-    """A clock that the test sets."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        """Return the time in seconds."""
-        return self.now
+from toy.clock import Clock
 
 
 def new_limit(clock: Clock, least: float = 2, most: float = 64) -> AdaptiveLimit:
@@ -39,7 +29,7 @@ async def run(limit: AdaptiveLimit, clock: Clock, calls: int, seconds: float) ->
 
 async def test_the_limit_follows_the_latency() -> None:
     """The limit shrinks when calls take longer than tolerated, and grows again when they do not."""
-    clock = Clock()
+    clock = Clock(100.0)
     limit = new_limit(clock)
     for _ in range(20):
         await run(limit, clock, 10, 0.06)
@@ -57,7 +47,7 @@ async def test_the_limit_follows_the_latency() -> None:
 
 async def test_the_tolerated_latency_depends_on_the_unloaded_percentile() -> None:
     """If single calls often take long, the mean under load may be as high."""
-    clock = Clock()
+    clock = Clock(100.0)
     limits = [new_limit(clock), new_limit(clock)]
     for number in range(100):
         await run(limits[0], clock, 1, 0.06)
@@ -73,7 +63,7 @@ async def test_the_tolerated_latency_depends_on_the_unloaded_percentile() -> Non
 
 async def test_answers_get_cheaper_if_refusals_do_not_suffice() -> None:
     """Answers get cheaper if they stay slow at the minimum limit, until refusals stop."""
-    clock = Clock()
+    clock = Clock(100.0)
     limit = new_limit(clock)
     for _ in range(20):
         await run(limit, clock, 1, 0.06)
@@ -92,7 +82,7 @@ async def test_answers_get_cheaper_if_refusals_do_not_suffice() -> None:
 
 async def test_calls_that_do_not_use_the_limit_do_not_raise_it() -> None:
     """A quiet hour is no evidence of what the server can handle."""
-    clock = Clock()
+    clock = Clock(100.0)
     limit = new_limit(clock)
     for _ in range(200):
         await run(limit, clock, 1, 0.06)
@@ -101,7 +91,7 @@ async def test_calls_that_do_not_use_the_limit_do_not_raise_it() -> None:
 
 async def test_a_short_burst_is_queued_and_a_lasting_one_refused() -> None:
     """Calls beyond the limit are answered in a short burst, and refused if the queue persists."""
-    clock = Clock()
+    clock = Clock(100.0)
     limit = new_limit(clock)
     gate, answered = asyncio.Event(), list[int]()
 
@@ -132,7 +122,7 @@ async def test_a_short_burst_is_queued_and_a_lasting_one_refused() -> None:
 
 async def test_the_queue_is_bounded() -> None:
     """A burst that exceeds the bound of the queue is overload, and further calls are refused."""
-    limit = new_limit(Clock())
+    limit = new_limit(Clock(100.0))
     gate = asyncio.Event()
 
     async def call() -> None:
@@ -155,7 +145,7 @@ async def test_the_queue_is_bounded() -> None:
 
 async def test_calls_that_would_time_out_are_refused_only_under_load() -> None:
     """While calls are refused, so is a call with less time left than a typical call takes."""
-    clock = Clock()
+    clock = Clock(100.0)
     limit = new_limit(clock)
     for _ in range(20):
         await run(limit, clock, 4, 0.06)
@@ -170,7 +160,7 @@ async def test_calls_that_would_time_out_are_refused_only_under_load() -> None:
 
 async def test_under_overload_the_newest_call_is_admitted_first() -> None:
     """Queued calls are admitted while recent, and refused once they have waited too long."""
-    clock = Clock()
+    clock = Clock(100.0)
     limit = new_limit(clock, least=1, most=1)
     gates, begun = [asyncio.Event() for _ in range(8)], list[int]()
 
@@ -201,7 +191,7 @@ async def test_under_overload_the_newest_call_is_admitted_first() -> None:
 
 async def test_few_calls_in_flight_are_never_overload() -> None:
     """However long they wait, calls of callers that wait for each answer are admitted in order."""
-    clock = Clock()
+    clock = Clock(100.0)
     limit = AdaptiveLimit(
         1, 64, tolerance=2.0, acceptable_s=0.001, min_in_flight=6, initial=1, clock=clock
     )
@@ -229,7 +219,7 @@ async def test_an_early_slot_is_used_or_released() -> None:
 
     Its slot is released if it needs none, or if the request does not arrive soon.
     """
-    limit = new_limit(Clock())
+    limit = new_limit(Clock(100.0))
     async with limit.early_slot("call"):
         assert limit.in_progress == 1
         async with limit.admit("call", cost=3):
@@ -248,7 +238,7 @@ async def test_an_early_slot_is_used_or_released() -> None:
 
 async def test_a_cancelled_call_does_not_occupy_the_limit() -> None:
     """A call that is cancelled while queued, or as it is admitted, does not occupy the limit."""
-    limit = new_limit(Clock())
+    limit = new_limit(Clock(100.0))
     gate = asyncio.Event()
 
     async def call() -> None:

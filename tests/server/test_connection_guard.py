@@ -20,7 +20,7 @@ from marquee.v1 import recommender_service_pb2_grpc as pb_grpc
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.runtime import BoundServer, create_server
-from toy.services import until
+from toy.waiting import until
 
 SERVICE = "marquee.v1.RecommenderService"
 RECOMMEND = f"/{SERVICE}/Recommend"

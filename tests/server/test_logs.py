@@ -6,7 +6,6 @@ import json
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import GATEWAY
 from marquee_services.processes import ServiceProcess
 from toy.release import publish_toy
+from toy.waiting import wait_until
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 FORGED = b'\n{"event":"forged"}\n\x1b[31m'
@@ -136,10 +136,7 @@ def test_no_password_of_a_url_is_logged(tmp_path: Path) -> None:
     log = tmp_path / "log"
     gateway = ServiceProcess(GATEWAY, {"store": store.url, "feedback": feedback}, log)
     try:
-        deadline = time.monotonic() + 60
-        while "feedback_log_unavailable" not in log.read_text():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(lambda: "feedback_log_unavailable" in log.read_text())
         with marquee.Client(gateway.address, timeout=60, health_check=False) as client:
             assert "hunter2" not in repr(client.status())
     finally:

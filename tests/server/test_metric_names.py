@@ -17,7 +17,8 @@ from marquee_services.standalone.main import start
 from marquee_services.standalone.settings import StandaloneSettings
 from observe.metric_names import AFTER_AN_ANSWER, AT_START
 from toy.release import TOY_LOADERS
-from toy.services import WAIT_S, Services
+from toy.services import Services
+from toy.waiting import WAIT_S
 
 _TIMEOUT_S = 60.0
 

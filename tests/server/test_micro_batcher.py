@@ -217,8 +217,8 @@ async def test_a_call_that_cannot_be_answered_in_time_is_not_sent() -> None:
     assert sent == [1, 3]
 
 
-async def test_single_calls_do_not_wait_for_the_batch_lane() -> None:
-    """While a batch of the batch lane is in progress, single calls are sent; its own lane waits."""
+async def test_single_calls_do_not_wait_for_batches() -> None:
+    """While batch calls are in progress, single calls are sent and further batch calls wait."""
     recorder = Recorder()
     batcher: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 32, 100)
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -30,7 +29,7 @@ from marquee_services.server.certificates import CertificateError, Certificates
 from marquee_services.server.health import LIVE
 from toy.certificates import Authority
 from toy.release import publish_toy
-from toy.services import until
+from toy.waiting import until, wait_until
 
 GATEWAY_ID = "spiffe://marquee.test/gateway"
 WAIT_S = 60.0
@@ -69,14 +68,6 @@ def tls_options(authority: Authority, name: str) -> dict[str, str | None]:
         "tls-key": str(key),
         "tls-client-ca": str(authority.certificate),
     }
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def list_releases(address: str, authority: Authority, identity: tuple[Path, Path]) -> str:
@@ -131,8 +122,8 @@ def test_certificates_are_renewed_under_load(
     with marquee.Client(
         gateway.address, tls=tls, timeout=WAIT_S, wait_for_ready=True, health_check=False
     ) as client:
-        wait_for(lambda: client.status().release is not None)
-        wait_for(lambda: all(backend.loaded_release_ids for backend in client.status().backends))
+        wait_until(lambda: client.status().release is not None)
+        wait_until(lambda: all(backend.loaded_release_ids for backend in client.status().backends))
         stop, degraded, calls, errors = threading.Event(), [], [], []
 
         def call() -> None:
@@ -148,18 +139,18 @@ def test_certificates_are_renewed_under_load(
         thread = threading.Thread(target=call)
         thread.start()
         try:
-            wait_for(lambda: bool(calls))
+            wait_until(lambda: bool(calls))
             for name in ("cf", "gateway"):
                 tls_options(authority, name)
             authority.issue(GATEWAY_ID, file="gateway-client")
             authority.issue("caller.test", file="caller")
             for process in (cf, gateway):
                 os.kill(process.pid, signal.SIGHUP)
-            wait_for(lambda: "certificate_loaded" in (tmp_path / "cf.log").read_text())
-            wait_for(lambda: "backend_reconnected" in (tmp_path / "gateway.log").read_text())
+            wait_until(lambda: "certificate_loaded" in (tmp_path / "cf.log").read_text())
+            wait_until(lambda: "backend_reconnected" in (tmp_path / "gateway.log").read_text())
             renewed = len(calls)
-            wait_for(lambda: client._settings.certificate_version() > 0)
-            wait_for(lambda: len(calls) > renewed + 5)
+            wait_until(lambda: client._settings.certificate_version() > 0)
+            wait_until(lambda: len(calls) > renewed + 5)
         finally:
             stop.set()
             thread.join()

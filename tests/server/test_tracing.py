@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,6 +27,7 @@ from marquee_services.server import tracing
 from marquee_services.server.call_scope import add_to_log
 from toy.release import publish_toy
 from toy.services import Services, toy_services
+from toy.waiting import wait_until
 
 TIMEOUT_S = 60.0
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -208,10 +208,7 @@ def test_processes_export_spans_as_configured_by_the_environment(
     gateway = ServiceProcess(GATEWAY, options, tmp_path / "gateway.log")
     try:
         with marquee.Client(gateway.address, timeout=TIMEOUT_S, wait_for_ready=True) as client:
-            deadline = time.monotonic() + TIMEOUT_S
-            while not all(backend.loaded_release_ids for backend in client.status().backends):
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+            wait_until(lambda: all(b.loaded_release_ids for b in client.status().backends))
             parent = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
             client.recommend(ratings={"i1": 5.0}, metadata=parent)
         assert gateway.stop() == 0

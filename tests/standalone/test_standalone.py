@@ -23,7 +23,8 @@ from marquee_services.standalone.main import start
 from marquee_services.standalone.settings import StandaloneSettings
 from toy.experiments import toy_experiment, users_of
 from toy.release import TOY_LOADERS, USERS
-from toy.services import WAIT_S, Services
+from toy.services import Services
+from toy.waiting import WAIT_S
 
 VISITOR = Subject(ratings=[Rating(item_id="i3", stars=5), Rating(item_id="i9", stars=1)])
 

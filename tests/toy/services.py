@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -26,24 +25,9 @@ from marquee_services.scoring.settings import ScoringSettings
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.runtime import BoundServer
 from toy.release import TOY_LOADERS, TOY_MODELS, publish_toy
+from toy.waiting import WAIT_S, until
 
 T = TypeVar("T")
-
-# Limits end a test that hangs. A heavily loaded machine must not reach them.
-WAIT_S = 120.0
-_CHECK_INTERVAL_S = 0.01
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    """Wait until a condition holds.
-
-    Raises:
-        AssertionError: The condition did not hold within `WAIT_S` seconds.
-    """
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"the condition did not hold within {WAIT_S:.0f} s"
-        await asyncio.sleep(_CHECK_INTERVAL_S)
 
 
 @dataclass

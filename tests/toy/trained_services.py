@@ -15,7 +15,7 @@ from marquee_services.gateway.main import start as start_gateway
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.scoring.main import start as start_scoring
 from marquee_services.scoring.settings import ScoringSettings
-from toy.services import WAIT_S, until
+from toy.waiting import WAIT_S, until
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from marquee_core.release.store import ReleaseStore
 from marquee_services.gateway.feedback.follower import FeedbackFollower
 from marquee_services.gateway.feedback.fresh import FreshFeedback, UserFeedback
 from toy.release import publish_toy
-from toy.services import WAIT_S, until
+from toy.waiting import WAIT_S, until
 
 # Longer than any test: the follower does not read the log again unless it is triggered.
 NEVER_S = 10 * WAIT_S

@@ -25,7 +25,7 @@ from marquee.cli import main
 from marquee.v1 import feedback_service_pb2 as pb
 from marquee.v1.feedback_service_pb2_grpc import FeedbackServiceStub
 from marquee_services.gateway.main import Gateway
-from toy.services import until
+from toy.waiting import until
 
 
 def wire_event(**changes: Any) -> pb.FeedbackEvent:

@@ -19,7 +19,7 @@ from marquee_core.feedback.log import EventLog
 from marquee_core.release.manifest import Manifest
 from marquee_services.gateway.main import Gateway
 from toy.release import ITEMS, publish_toy
-from toy.services import WAIT_S, until
+from toy.waiting import WAIT_S, until
 
 _READERS, _WRITERS = 3, 3
 

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -18,7 +17,7 @@ from marquee.cli import main
 from marquee_core.release.store import ReleaseStore
 from toy.lists import rows_of
 from toy.release import publish_toy
-from toy.services import WAIT_S
+from toy.waiting import WAIT_S, wait_until
 
 Run: TypeAlias = Callable[..., Result]
 
@@ -81,14 +80,6 @@ def test_invalid_options_are_refused(run: Run, store: ReleaseStore, tmp_path: Pa
     assert "with --store only" in through_gateway.stderr
 
 
-def until(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def processes_of_group(group: int) -> bytes:
     """Return the ids of the processes of a process group."""
     found = subprocess.run(["pgrep", "-g", str(group)], capture_output=True, check=False)
@@ -107,7 +98,7 @@ def test_an_interrupted_run_stops_promptly_and_can_be_resumed(
     command += ["--out", str(out), "--file", str(users), "--part-users", "10", "--processes", "2"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
-        until(lambda: out.exists() and len(list(out.glob("part-*"))) >= 3)
+        wait_until(lambda: out.exists() and len(list(out.glob("part-*"))) >= 3)
         # To all processes of the group, as a terminal does.
         os.killpg(process.pid, signal.SIGINT)
         _, text = process.communicate(timeout=WAIT_S)
@@ -116,7 +107,7 @@ def test_an_interrupted_run_stops_promptly_and_can_be_resumed(
     assert process.returncode == 130
     assert "parts are finished. The same command goes on from there.\n" in text
     assert "Traceback" not in text
-    until(lambda: not processes_of_group(process.pid))
+    wait_until(lambda: not processes_of_group(process.pid))
     names = {path.name for path in out.iterdir()}
     assert all(name.startswith("part-") for name in names)
     finished = len(names)

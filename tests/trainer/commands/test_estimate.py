@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marquee_trainer.commands.estimate import Estimator, PlannedStep, Remaining, duration
+from toy.clock import Clock
 
 PLAN = [
     PlannedStep("fit a", "a", 100, is_search=True),
@@ -16,18 +17,6 @@ PLAN = [
     PlannedStep("fit on all: a", "a", 150),
     PlannedStep("fit on all: b", "b", 150),
 ]
-
-
-class Clock:
-    """A clock that the test sets."""
-
-    def __init__(self) -> None:
-        """Start at 0 seconds."""
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        """Return the time in seconds."""
-        return self.now
 
 
 def run(clock: Clock, estimator: Estimator, steps: dict[str, float]) -> None:

@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ import pytest
 from marquee_core.release.lease import Lease
 from marquee_core.release.store import ReleaseStore
 from marquee_trainer.commands.trainer_lease import TRAINER_LEASE
+from toy.waiting import wait_until
 
 # Generous, since importing TensorFlow takes long on a loaded machine.
 TIMEOUT_S = 300.0
@@ -26,14 +25,6 @@ def retrain(store: Path, *options: str) -> list[str]:
     """Return the command with one quick model."""
     command = [sys.executable, "-m", "marquee.cli", "retrain", f"--store={store}", "--models=ease"]
     return [*command, *options]
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + TIMEOUT_S
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not hold in time"
-        time.sleep(0.05)
 
 
 def write_ratings(path: Path) -> None:
@@ -60,9 +51,9 @@ def test_rounds_survive_a_failure_and_end_on_sigterm(tmp_path: Path) -> None:
             retrain(store, *options), stdout=stream, stderr=subprocess.STDOUT
         )
     try:
-        until(lambda: ": failed (exit code 1)" in log.read_text())
+        wait_until(lambda: ": failed (exit code 1)" in log.read_text())
         write_ratings(data)
-        until(lambda: ": promote (exit code 0)" in log.read_text())
+        wait_until(lambda: ": promote (exit code 0)" in log.read_text())
         assert ReleaseStore(str(store)).production() is not None
         rounds = (tmp_path / "gate-rounds.prom").read_text()
         assert 'marquee_retrain_rounds_total{outcome="promote"} 1.0' in rounds
@@ -88,7 +79,9 @@ def test_sigterm_ends_a_round_during_training(tmp_path: Path) -> None:
             stderr=subprocess.STDOUT,
         )
     try:
-        until(lambda: (store / TRAINER_LEASE).exists() and "fit bayesian_mf" in log.read_text())
+        wait_until(
+            lambda: (store / TRAINER_LEASE).exists() and "fit bayesian_mf" in log.read_text()
+        )
         trainer = json.loads((store / TRAINER_LEASE).read_text())["pid"]
         process.send_signal(signal.SIGTERM)
         assert process.wait(TIMEOUT_S) == 0, log.read_text()
@@ -97,7 +90,7 @@ def test_sigterm_ends_a_round_during_training(tmp_path: Path) -> None:
         process.wait()
     assert "the round was cancelled" in log.read_text()
     assert not store.exists()
-    until(lambda: not os.path.exists(f"/proc/{trainer}"))
+    wait_until(lambda: not os.path.exists(f"/proc/{trainer}"))
 
 
 def test_a_second_trainer_is_refused(tmp_path: Path) -> None:

@@ -13,17 +13,7 @@ from marquee_trainer.models.neighbours.item_cf import ItemCF
 from marquee_trainer.models.neural.mf import MF
 from marquee_trainer.models.registry import MODELS, MODELS_BY_NAME
 from marquee_trainer.training.budget import Budget
-
-
-class Clock:
-    """A clock that the test sets."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        """Return the current time in seconds."""
-        return self.now
+from toy.clock import Clock
 
 
 @pytest.fixture(scope="module")
