@@ -62,3 +62,11 @@ def unbiased_release_data(residuals: Dense, mean: float = 3.0) -> ReleaseData:
     no_biases = np.zeros(residuals.shape[1], np.float32)
     # Such large damping keeps the bias of every user at zero.
     return ReleaseData(ratings_matrix(residuals + mean), Baseline(mean, no_biases, 1e12))
+
+
+def factor_model_data(seed: int = 0, users: int = 60, items: int = 40) -> ReleaseData:
+    """Draw ratings around 3 stars from two latent factors, for about 30 % of all pairs."""
+    random = np.random.default_rng(seed)
+    tastes = random.normal(size=(users, 2)) @ random.normal(size=(2, items))
+    rated = random.random((users, items)) < 0.3
+    return release_data(np.where(rated, 3 + tastes, np.nan))

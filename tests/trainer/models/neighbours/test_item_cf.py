@@ -9,20 +9,12 @@ from marquee_core.scorers.item_cf import ItemCFConfig
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.models.model import Training
 from marquee_trainer.models.neighbours.item_cf import ItemCF
-from toy.ratings import release_data, unbiased_release_data
+from toy.ratings import factor_model_data, unbiased_release_data
 
 # Residuals around 3 stars by user (row) and item, NaN without a rating. Items 0 and 1 have similar
 # ratings, item 2 the opposite ones.
 TOY = np.array([[1, 2, -1], [-1, -2, 1], [2, np.nan, np.nan]])
 TOY_CONFIG = ItemCFConfig(neighbours=2, shrinkage=2.0, overlap_power=2.0, damping=0.25)
-
-
-def factor_model_data(seed: int = 0, users: int = 60, items: int = 40) -> ReleaseData:
-    """Draw ratings from two latent factors."""
-    rng = np.random.default_rng(seed)
-    tastes = rng.normal(size=(users, 2)) @ rng.normal(size=(2, items))
-    rated = rng.random((users, items)) < 0.3
-    return release_data(np.where(rated, 3 + tastes, np.nan))
 
 
 def fitted(data: ReleaseData, config: ItemCFConfig | None = None) -> ItemCF:

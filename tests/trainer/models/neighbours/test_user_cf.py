@@ -9,21 +9,13 @@ from marquee_core.scorers.scorer import ReleaseData
 from marquee_core.scorers.user_cf import UserCFConfig
 from marquee_trainer.models.model import Training
 from marquee_trainer.models.neighbours.user_cf import UserCF
-from toy.ratings import release_data, unbiased_release_data
+from toy.ratings import factor_model_data, unbiased_release_data
 
 # Residuals around 3 stars, NaN without a rating. Users 0 and 1 agree, user 2 disagrees.
 TOY = np.array([[1, -1, np.nan], [2, -2, 1], [-1, 1, -1]])
 TOY_CONFIG = UserCFConfig(
     neighbours=2, shrinkage=2.0, overlap_power=1.0, damping=0.25, deviation_damping=1.0
 )
-
-
-def factor_model_data(seed: int = 0, users: int = 60, items: int = 40) -> ReleaseData:
-    """Draw ratings from two latent factors."""
-    rng = np.random.default_rng(seed)
-    tastes = rng.normal(size=(users, 2)) @ rng.normal(size=(2, items))
-    rated = rng.random((users, items)) < 0.3
-    return release_data(np.where(rated, 3 + tastes, np.nan))
 
 
 def fitted(data: ReleaseData, config: UserCFConfig | None = None) -> UserCF:
