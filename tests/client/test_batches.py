@@ -113,7 +113,7 @@ def test_a_batch_without_progress_ends_with_the_error(gateway: FakeGateway) -> N
     assert 2 < calls < 10
 
 
-def test_a_server_lost_after_the_last_answer_is_no_error(gateway: FakeGateway) -> None:
+def test_losing_the_server_after_the_last_answer_is_not_an_error(gateway: FakeGateway) -> None:
     """A batch whose subjects have all been answered is complete."""
 
     def behaviour(request: pb.BatchRecommendRequest) -> Iterator[pb.BatchRecommendResponse]:

@@ -56,7 +56,7 @@ def test_a_known_user_gets_a_full_page_in_order_of_score(
 
 
 def test_an_unknown_user_gets_the_cold_start_answer(client: marquee.Client) -> None:
-    """An unknown user id is not an error."""
+    """An unknown user id is not an error, and gets the answer for a cold start."""
     answer = client.recommend(NOBODY)
     assert answer.subject_kind is marquee.SubjectKind.COLD_START
     assert len(answer) == 20

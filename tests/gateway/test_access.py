@@ -278,7 +278,7 @@ async def test_a_cached_token_is_refused_after_it_expires(
     ],
 )
 def test_a_malformed_token_file_is_refused(tmp_path: Path, text: str, why: str) -> None:
-    """The error names the line, and not the token."""
+    """The error names the line but does not contain the token."""
     file = tmp_path / "tokens"
     file.write_text(text)
     with pytest.raises(UnusableFile, match=why) as error:

@@ -44,7 +44,7 @@ def store(tmp_path: Path) -> ReleaseStore:
 async def test_a_good_release_passes_without_being_promoted(
     store: ReleaseStore, tmp_path: Path
 ) -> None:
-    """All models answer all kinds of requests."""
+    """All models answer all kinds of requests, and the store is not changed."""
     manifest = publish_toy(store, tmp_path / "made")
     found = await verify_release(store, manifest.release_id, TOY_LOADERS)
     assert found.files == len(manifest.files)

@@ -34,7 +34,7 @@ async def test_search_matches_words_and_is_paginated(stub: Any) -> None:
 
 
 async def test_get_item_returns_metadata_and_statistics(stub: Any) -> None:
-    """An unknown id is an error."""
+    """The item has its metadata and rating statistics, and an unknown id is an error."""
     answer = await stub.GetItem(pb.GetItemRequest(item_id="i11"), timeout=TIMEOUT_S)
     assert answer.item.genres
     assert answer.item.rating_count > 0

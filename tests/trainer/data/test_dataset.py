@@ -77,7 +77,7 @@ def rows_in(dataset: RatingsDataset) -> list[Row]:
 
 @settings(deadline=None)
 @given(rows_of_ratings)
-def test_a_data_set_holds_all_rows_and_their_order_in_the_source(rows: list[Row]) -> None:
+def test_a_data_set_contains_all_rows_and_their_order_in_the_source(rows: list[Row]) -> None:
     """No row is lost or changed, and `file_order` gives the position of each row in the source."""
     dataset = dataset_of(rows)
     kept = rows_in(dataset)

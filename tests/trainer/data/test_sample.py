@@ -40,7 +40,7 @@ def test_a_seed_gives_the_same_sample(sample: RatingsDataset) -> None:
 
 
 def test_another_seed_gives_another_sample(sample: RatingsDataset) -> None:
-    """The seed is used."""
+    """The sample depends on the seed."""
     assert generate_sample(CONFIG, seed=1).fingerprint() != sample.fingerprint()
 
 

@@ -66,7 +66,7 @@ def test_a_zip_file_of_other_files_is_read_as_a_folder(tmp_path: Path) -> None:
     assert [dataset.catalogue.title(item) for item in range(2)] == ["A", "B"]
 
 
-def test_a_file_beside_the_ratings_that_holds_no_items_is_only_reported(tmp_path: Path) -> None:
+def test_a_file_next_to_the_ratings_without_items_is_only_reported(tmp_path: Path) -> None:
     """The user did not name the file, so it is not an error."""
     write(tmp_path, {"events.csv": PLAIN, "items.csv": "colour,size\nred,1\n"})
     notes = load_ratings(str(tmp_path)).interpretation.notes

@@ -150,7 +150,7 @@ def test_only_the_plain_random_split_depends_on_the_order_of_the_rows(
 
 
 def test_seeds_give_different_splits() -> None:
-    """The seed is used."""
+    """The split depends on the seed."""
     rows = np.arange(1000)
     assert (random_split(rows, 0.2, 0).test != random_split(rows, 0.2, 1).test).any()
 
