@@ -1,4 +1,4 @@
-"""Requests whose answers must be computed: visitors, fresh ratings, and filters."""
+"""Requests whose answers must be computed: visitors, fresh ratings and filters."""
 
 from __future__ import annotations
 
@@ -25,13 +25,16 @@ _LIKE = 4.0
 def held_out_visitors(
     store: ReleaseStore, manifest: Manifest, count: int, seed: int
 ) -> list[tuple[pb.RecommendRequest, frozenset[str]]]:
-    """Visitors with half of a user's ratings each, and what the user likes in the other half.
+    """Makes visitors with half of a user's ratings, and the liked items in the other half.
 
     Args:
         store: The release store.
-        manifest: The manifest of the release that is served.
-        count: The number of visitors; users without likes in the other half are left out.
+        manifest: The manifest of the release in service.
+        count: Number of users to draw; users without liked items in the other half are skipped.
         seed: Seed of the draw.
+
+    Returns:
+        For each visitor, a request and the ids of the held-out liked items.
     """
     files, _ = open_release(store, manifest.release_id, GATEWAY, Path(store.url).parent / COPIES)
     _, catalogue, _, _ = open_gateway_files(files)
@@ -56,15 +59,18 @@ def held_out_visitors(
 def computed_requests(
     store: ReleaseStore, manifest: Manifest, count: int, seed: int
 ) -> Mapping[str, list[bytes]]:
-    """Draws serialised Recommend requests that no stored answer fits, by their kind.
+    """Makes Recommend requests whose answers are neither cached nor precomputed.
 
-    A visitor has random ratings of one user, or of several where one has too few.
+    A visitor gets random ratings of one user, or of several users if one has too few.
 
     Args:
         store: The release store.
-        manifest: The manifest of the release that is served.
-        count: The number of requests of each kind.
+        manifest: The manifest of the release in service.
+        count: Number of requests of each kind.
         seed: Seed of the draw.
+
+    Returns:
+        Serialised requests by kind.
     """
     files, _ = open_release(store, manifest.release_id, GATEWAY, Path(store.url).parent / COPIES)
     users, catalogue, _, _ = open_gateway_files(files)

@@ -25,7 +25,7 @@ from deploy_check.render import COMPONENTS, KUSTOMIZE, OVERLAYS, RenderError, re
 from deploy_check.static import check_objects
 from deploy_check.system import serve_and_call, train
 
-# The overlays whose commands are started, with the components that are added.
+# The overlays whose commands are started, with the components added to them.
 _STARTED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("staging", ()),
     ("local", ()),
@@ -38,10 +38,10 @@ class Row:
     """A row of the table.
 
     Attributes:
-        what: The folder, or the folder and the service.
+        what: The overlay and its components, or the overlay and the service.
         check: What was checked.
-        result: What came out.
-        passed: Whether that is right.
+        result: The result of the check.
+        passed: Whether the check passed.
     """
 
     what: str
@@ -149,10 +149,10 @@ def _server_side(name: str, objects: list[Object]) -> Row:
 
 @click.command()
 @click.option("--processes/--no-processes", default=True, help="Start the rendered commands.")
-@click.option("--checkov", default="", help="The program checkov; without it, it is not run.")
-@click.option("--hadolint", default="", help="The program hadolint, which runs with checkov.")
+@click.option("--checkov", default="", help="Path of checkov; not run by default.")
+@click.option("--hadolint", default="", help="Path of hadolint, run together with checkov.")
 def run(processes: bool, checkov: str, hadolint: str) -> None:
-    """Checks the deployment; fails if anything is wrong with it."""
+    """Checks the deployment; fails if a check fails."""
     begun, failed, count = time.monotonic(), 0, 0
     with tempfile.TemporaryDirectory(prefix="marquee-deploy-check-") as made:
         folder = Path(made)

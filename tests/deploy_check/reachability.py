@@ -1,4 +1,4 @@
-"""Whether network policies let the parts of a deployment reach each other."""
+"""Checks that Services and network policies allow the connections that the processes need."""
 
 from __future__ import annotations
 
@@ -22,12 +22,15 @@ _PEERS = {"Ingress": ("ingress", "from"), "Egress": ("egress", "to")}
 
 
 def check_reachability(objects: list[Object]) -> list[Finding]:
-    """Connections that the processes need and that nothing listens for, or a policy forbids."""
+    """Finds required connections that have no Service or that a network policy blocks.
+
+    Also finds backends that no network policy protects.
+    """
     findings = [Finding(w.where, what) for w in workloads(objects) for what in _out(objects, w)]
     for backend in (CF, INFERENCE):
         name = f"marquee-{backend}"
         findings += [
-            Finding(workload.where, "anybody in the cluster may call it")
+            Finding(workload.where, "any pod in the cluster may call it: no network policy applies")
             for workload in workloads(objects)
             if workload.name == name and not _policies(objects, workload, "Ingress")
         ]
@@ -42,14 +45,14 @@ def _out(objects: list[Object], workload: Workload) -> Iterator[str]:
         for rule in policy["spec"].get("egress", ())
         for port in rule.get("ports", ())
     ):
-        yield "may not ask for names: no policy allows port 53"
+        yield "cannot resolve names: no network policy allows port 53"
     for what, (host, port) in _targets(workload).items():
         service = kinds(objects, "Service").get(host)
         numbers: dict[int, str | int] = {}
         for item in _ports(service):
             numbers[item["port"]] = item.get("targetPort") or item["port"]
         if service is None or port not in numbers:
-            yield f"{what} is {host}:{port}, which no Service has"
+            yield f"{what} is {host}:{port}, which no Service provides"
             continue
         for other in workloads(objects):
             if not selects(service["spec"]["selector"], other.labels):
@@ -60,11 +63,11 @@ def _out(objects: list[Object], workload: Workload) -> Iterator[str]:
                 ("Ingress", other, workload),
             ):
                 if pods and not _allows(objects, direction, source, peer, pods[0]):
-                    yield f"a network policy forbids its connection to {other.name}:{pods[0]}"
+                    yield f"a network policy blocks its connection to {other.name}:{pods[0]}"
 
 
 def _targets(workload: Workload) -> Mapping[str, tuple[str, int]]:
-    """What the containers of ours connect to inside of the cluster, by variable."""
+    """Returns the host and port of each connection inside the cluster, by environment variable."""
     found = {}
     for container in workload.containers:
         for name, value in variables(container).items():
@@ -85,7 +88,7 @@ def _ports(service: Object | None) -> list[Object]:
 
 
 def _policies(objects: list[Object], workload: Workload, direction: str) -> list[Object]:
-    """The policies that select a workload's pods for a direction."""
+    """Returns the policies of a direction that select a workload's pods."""
     return [
         policy
         for policy in kinds(objects, "NetworkPolicy").values()
@@ -97,7 +100,7 @@ def _policies(objects: list[Object], workload: Workload, direction: str) -> list
 def _allows(
     objects: list[Object], direction: str, workload: Workload, peer: Workload, port: int
 ) -> bool:
-    """Whether the policies of a workload allow connections with a peer at a port of the server."""
+    """Returns whether a workload's policies allow connections with a peer on the server's port."""
     policies, (rules, peers) = _policies(objects, workload, direction), _PEERS[direction]
     if not policies:
         return True

@@ -1,4 +1,4 @@
-"""Whether the parts of a deployment can connect to each other with the certificates they have."""
+"""Checks that the certificates allow the connections between the parts of a deployment."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Settings = Mapping[str, Mapping[str, Any]]
 
 
 def check_tls(objects: list[Object], settings: Settings) -> list[Finding]:
-    """What keeps the servers from connecting over TLS, or their callers.
+    """Finds problems that prevent TLS connections between servers or from callers.
 
     Args:
         objects: The rendered objects.
-        settings: The settings that each server reads, by the name of its service.
+        settings: The settings of each server, by service.
     """
     servers = {w.name.removeprefix("marquee-"): w for w in workloads(objects)}
     certificates = {c["spec"]["secretName"]: c for c in kinds(objects, "Certificate").values()}
@@ -54,15 +54,17 @@ def _issuers(objects: list[Object], certificates: Mapping[str, Object]) -> Itera
     for certificate in certificates.values():
         reference = certificate["spec"]["issuerRef"]
         if reference.get("kind", "Issuer") == "Issuer" and reference["name"] not in issuers:
-            yield Finding(where(certificate), f"its issuer {reference['name']} does not exist")
+            yield Finding(where(certificate), f"the issuer {reference['name']} does not exist")
     for issuer in issuers.values():
         secret = issuer["spec"].get("ca", {}).get("secretName")
         if secret and not certificates.get(secret, {}).get("spec", {}).get("isCA"):
-            yield Finding(where(issuer), f"signs with {secret}, which is no authority's Secret")
+            yield Finding(
+                where(issuer), f"signs with {secret}, which is not the Secret of an authority"
+            )
 
 
 def _secret_of(workload: Workload, path: str) -> Object | None:
-    """The Secret that is mounted where a path is."""
+    """Returns the Secret whose mount contains a path."""
     volumes = {v["name"]: v for v in workload.pod.get("volumes", ())}
     for mount in workload.pod["containers"][0].get("volumeMounts", ()):
         if PurePosixPath(path).is_relative_to(mount["mountPath"]):
@@ -86,9 +88,9 @@ def _files(workload: Workload, values: Mapping[str, Any]) -> Iterator[str]:
         if secret is None:
             continue
         if PurePosixPath(path).name not in CERTIFICATE_KEYS:
-            yield f"{name} is {path}, which the Secret {secret['secretName']} lacks"
+            yield f"{name} is {path}, which the Secret {secret['secretName']} does not have"
         if not secret.get("defaultMode", _DEFAULT_MODE) & _GROUP_MAY_READ:
-            yield f"the group of its user may not read {path}"
+            yield f"its group may not read {path}"
 
 
 def _served(
@@ -97,15 +99,15 @@ def _served(
     values: Mapping[str, Any],
     certificates: Mapping[str, Object],
 ) -> Iterator[str]:
-    """Whether a server's certificate is one for the name that callers know it by."""
+    """Checks that a server's certificate is valid for the name that callers use."""
     path = values["tls_certificate"]
     spec = _certificate_of(workload, path, certificates) if path else None
     if spec is None:
         return
     if f"marquee-{service}" not in spec.get("dnsNames", ()):
-        yield f"its certificate is for {spec.get('dnsNames')}, and not for marquee-{service}"
+        yield f"its certificate is for {spec.get('dnsNames')}, not for marquee-{service}"
     if "server auth" not in spec.get("usages", ["server auth"]):
-        yield "its certificate may not be used by a server"
+        yield "its certificate lacks the usage `server auth`"
 
 
 def _call(
@@ -114,21 +116,21 @@ def _call(
     gateway: Workload,
     certificates: Mapping[str, Object],
 ) -> Iterator[str]:
-    """Whether the gateway can call a backend."""
+    """Checks that the gateway can call a backend."""
     own, other = settings[GATEWAY], settings[backend]
     if bool(own["backend_ca"]) != bool(other["tls_certificate"]):
         sides = ("TLS", "plaintext") if own["backend_ca"] else ("plaintext", "TLS")
-        yield f"calls {backend} in {sides[0]}, which expects {sides[1]}"
+        yield f"calls {backend} with {sides[0]}, but {backend} expects {sides[1]}"
     if not other["tls_client_ca"]:
         return
     if not own["backend_cert"]:
-        yield f"has no certificate for {backend}, which asks for one"
+        yield f"has no client certificate, but {backend} requires one"
         return
     spec = _certificate_of(gateway, own["backend_cert"], certificates)
     if spec is None:
         return
     if "client auth" not in spec.get("usages", ()):
-        yield "the certificate that it shows to backends may not be used by a client"
+        yield "its client certificate lacks the usage `client auth`"
     allowed = {n.strip() for n in other["tls_allowed_clients"].split(",") if n.strip()}
     if allowed and not allowed & {*spec.get("dnsNames", ()), *spec.get("uris", ())}:
-        yield f"{backend} admits {', '.join(sorted(allowed))}, and not {spec.get('dnsNames')}"
+        yield f"{backend} admits {', '.join(sorted(allowed))}, not {spec.get('dnsNames')}"

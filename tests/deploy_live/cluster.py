@@ -118,7 +118,7 @@ class Cluster:
         return [pod for pod in self.pods if pod.service == service]
 
     def replicas(self, service: str) -> int:
-        """How many pods the manifest asks for."""
+        """Returns the number of replicas in the manifest."""
         found: int = self._workloads[service].spec["replicas"]
         return found
 

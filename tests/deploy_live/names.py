@@ -30,7 +30,7 @@ def enter_namespace(module: str, arguments: Sequence[str]) -> None:
         tried = [unshare, *options, "true"]
         if unshare and not subprocess.run(tried, capture_output=True).returncode:
             command = [unshare, *options, sys.executable, "-m", module, *arguments]
-            os.execv(unshare, command)  # noqa: S606 - no shell is wanted
+            os.execv(unshare, command)  # noqa: S606 - runs without a shell on purpose
     raise RuntimeError("needs `unshare --mount`: be root, or allow user namespaces")
 
 

@@ -1,5 +1,5 @@
 """Fault injection under load: real processes are killed, frozen, attacked and given bad files.
 
-Each module prints a table of its own (`make faults`); `test_*.py` run short forms. Start with
+Each module prints its own table (`make faults`); `test_*.py` run short forms. Start with
 `fault_table.py`, the rows of these tables, and `callers.py`, the users who call meanwhile.
 """

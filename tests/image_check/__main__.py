@@ -65,10 +65,10 @@ def check_image(buildah: Buildah, target: str, base: str | None) -> Iterator[str
     _row(target, "builds", f"{seconds:.0f} s; {whole:,.0f} MB, {own:,.0f} of them packages")
     if found:
         yield f"holds {', '.join(found)}"
-    settings, wanted = buildah.settings(image), images()[target].entry_point
+    settings, entry_point = buildah.settings(image), images()[target].entry_point
     if settings.get("User") != str(_USER):
         yield f"runs as {settings.get('User')}"
-    if settings.get("Entrypoint") != wanted:
+    if settings.get("Entrypoint") != entry_point:
         yield f"starts {settings.get('Entrypoint')}"
 
 

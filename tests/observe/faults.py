@@ -227,10 +227,10 @@ def _stale_volume(context: DrillContext) -> Iterator[str]:
 
 
 @contextmanager
-def _store_away(context: DrillContext) -> Iterator[str]:
+def _store_removed(context: DrillContext) -> Iterator[str]:
     """Removes the store's volume."""
     root = context.system.workspace.volume("/store")
-    hidden = root.with_name("store-away")
+    hidden = root.with_name("store-removed")
     root.rename(hidden)
     try:
         yield ""
@@ -245,7 +245,7 @@ def _filtered(context: DrillContext) -> Iterator[str]:
 
 
 @contextmanager
-def _nobody_known(context: DrillContext) -> Iterator[str]:
+def _unknown_users(context: DrillContext) -> Iterator[str]:
     """Calls without known user ids, so that all users get the most popular items."""
     with (
         context.load.paused(),
@@ -368,9 +368,9 @@ FAULTS = (
     ),
     Fault("the release in service is four days old", ("MarqueeReleaseOld",), _old_release),
     Fault("a gateway reads a stale volume", ("MarqueeReleasesDiffer",), _stale_volume),
-    Fault("the store's volume is removed", ("MarqueeStoreUnreachable",), _store_away),
+    Fault("the store's volume is removed", ("MarqueeStoreUnreachable",), _store_removed),
     Fault("callers' filters exclude all items", ("MarqueeAnswersEmpty",), _filtered),
-    Fault("callers lose their user ids", ("MarqueeOnlyPopularItems",), _nobody_known),
+    Fault("callers lose their user ids", ("MarqueeOnlyPopularItems",), _unknown_users),
     Fault(
         "the volume of the feedback log is full",
         ("MarqueeErrorBudgetBurns", "MarqueeErrorBudgetBurnsSlowly"),

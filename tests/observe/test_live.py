@@ -29,14 +29,14 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Producti
     with running_production(tmp_path_factory.mktemp("system"), on_step) as system:
         yield system, passed
     for service in SERVICES:
-        assert (service, "ends with 0 after SIGTERM") in passed
+        assert (service, "exits with 0 after SIGTERM") in passed
 
 
 def test_production_with_mutual_tls_answers(started: tuple[ProductionSystem, Passed]) -> None:
     """The CronJob trains, promotes and prunes; servers pass their probes and answer over mTLS."""
     system, passed = started
     steps = ("train", "promote", "prune")
-    assert passed[:3] == [("trainer", f"{step} ended with 0") for step in steps]
+    assert passed[:3] == [("trainer", f"{step} exited with 0") for step in steps]
     for service in SERVICES:
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             assert (service, f"passes its {probe}") in passed

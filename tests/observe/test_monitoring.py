@@ -37,8 +37,8 @@ def test_alerts_fire_when_they_should(cases: Path, tmp_path: Path) -> None:
 
 
 def test_every_alert_has_cases() -> None:
-    """For each alert promtool is given series that let it fire, and some that do not."""
-    fires, stays = set(), set()
+    """Each alert has promtool cases in which it fires and cases in which it does not."""
+    fires, stays = set[str](), set[str]()
     for path in CASES:
         for test in yaml.safe_load(path.read_text())["tests"]:
             for case in test["alert_rule_test"]:
@@ -68,7 +68,7 @@ def test_every_runbook_entry_helps() -> None:
         commands = re.search(r"```sh\n(.*?)```", entry, re.S)
         assert commands is not None
         assert len(commands[1].strip().splitlines()) == 3, entry
-        for part in ("**Symptom.**", "**Mitigate.**", "**Over when**"):
+        for part in ("**Symptom.**", "**Mitigate.**", "**Resolved when**"):
             assert part in entry
 
 

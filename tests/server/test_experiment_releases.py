@@ -93,5 +93,5 @@ async def test_a_release_is_not_withdrawn_for_one_that_was_never_promoted(
     for release_id in (CONTROL, CANDIDATE):
         for _ in range(50):
             with pytest.raises(RuntimeError):
-                await follower.watched(release_id, fail())
+                await follower.watch_failures(release_id, fail())
     assert list(follower.refused) == [CANDIDATE]

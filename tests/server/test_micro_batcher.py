@@ -218,7 +218,7 @@ async def test_a_call_that_cannot_be_answered_in_time_is_not_sent() -> None:
 
 
 async def test_single_calls_do_not_wait_for_batches() -> None:
-    """While batch calls are in progress, single calls are sent and further batch calls wait."""
+    """Single calls are sent while batch calls are in progress, and further batch calls wait."""
     recorder = Recorder()
     batcher: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 32, 100)
 

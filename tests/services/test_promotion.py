@@ -156,7 +156,7 @@ def test_a_release_that_cannot_be_served_is_not_promoted(store: ReleaseStore) ->
     forced = command(store, "second", "--force", "--by", "me")
     assert (forced.exit_code, forced.output) == (0, "second is in production\n")
     change = store.pointer.audit(1)[0].change
-    assert (change.forced, change.by, change.why) == (True, "me", "the gate was passed over")
+    assert (change.forced, change.by, change.why) == (True, "me", "the gate was bypassed")
     missing = command(store, "third")
     assert missing.exit_code == 1
     assert "no release" in missing.output

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from marquee_core.experiments.experiment import Arm, Experiment
-from marquee_services.gateway.main import Gateway
+from marquee_services.gateway.gateway import Gateway
 from toy.services import Services
 
 SECRET = "0123456789abcdef" * 2

@@ -1,4 +1,4 @@
-"""The trainer: loads ratings, fits and evaluates models, learns the ensemble, publishes releases.
+"""The trainer: loads ratings, fits and evaluates models and their ensemble, publishes releases.
 
     import marquee_trainer as trainer
 
@@ -9,8 +9,8 @@
     trainer.publish(run, "releases-store")
 
 May import `marquee_core`, `marquee_services` and the client; none of these imports the trainer.
-`library/` has the functions above. `training/train.py` shows the order of work in training, and
-`commands/train.py` the command around it.
+Start with `library/`, which has the functions above; `training/train.py` runs the steps of
+training, and `commands/train.py` is the command.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ __all__ = [
     "train",
 ]
 
-# Training imports TensorFlow, which takes seconds. The names are imported on first use, so that
-# `marquee --help` and programs that only read ratings start fast.
+# Training imports TensorFlow, which takes seconds. Names are imported on first use, so that
+# `marquee --help` and programs that only read ratings start quickly.
 _LAZY = {
     "ConfigurationError": "marquee_trainer.models.configurations",
     "Progress": "marquee_trainer.training.progress",

@@ -1,4 +1,4 @@
-"""The asyncio client: its methods, which are those of the blocking one."""
+"""The asyncio client, which has the same methods as the blocking client."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class AsyncClient(AsyncCalls):
             for movie in await client.recommend("42", include_metadata=True):
                 print(movie.rank, movie.title)
 
-    Arguments, methods and errors are those of `Client`. Each event loop gets its own connection,
-    opened on its first call. A process may fork before its first call. gRPC's asyncio API does not
-    survive a later fork, so calls in the child then raise a `RuntimeError`.
+    Arguments, methods and errors are those of `Client`. Each event loop has its own connection,
+    which is opened on the first call. A process may fork before its first call. gRPC's asyncio API
+    does not support a later fork, so calls in the child process then raise a `RuntimeError`.
     """
 
     def __init__(

@@ -1,12 +1,12 @@
-"""Hedged calls: a read without an answer is sent to further gateways; the first answer counts.
+"""Hedged calls: a read without a response is also sent to other gateways; the first response wins.
 
-A gateway that freezes (a suspended process, a lost machine) does not close its connections, and it
-takes about half a second until gRPC notices. A read that waits for it is sent again before that.
-gRPC balances in turns, so of two calls that begin one after the other at least one goes to another
-gateway than the first attempt: a hedge consists of two.
+A gateway that freezes (a suspended process, a lost machine) does not close its connections, and
+gRPC needs about half a second to detect this. A read that is waiting for such a gateway is sent
+again before that. gRPC balances round-robin, so of two consecutive calls at least one goes to a
+different gateway than the first attempt. A hedge therefore consists of two calls.
 
-The method is that of Dean and Barroso, "The Tail at Scale" (2013). A budget keeps hedges from
-multiplying the load where all gateways are slow.
+The technique is described by Dean and Barroso, "The Tail at Scale" (2013). A budget prevents hedges
+from multiplying the load when all gateways are slow.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ else:
     grpc = LazyModule("grpc")
 
 HEDGE_AFTER_S = 0.25
-"""Default time in seconds after which a read is sent again."""
+"""Default time in seconds after which a read is hedged."""
 
-# A hedge begins at the latest after this share of the deadline.
+# A call is hedged no later than after this share of its timeout.
 _MAX_DELAY_SHARE = 0.25
 _HEDGE_ATTEMPTS = 2
-# Each call adds so many attempts to the budget, which holds so many at most: one call in twenty may
-# be hedged, and all that wait when a gateway freezes.
+# The number of attempts that each call adds to the budget, and its maximum. On average one call in
+# twenty may be hedged, and all calls in progress when a gateway freezes.
 _BUDGET_PER_CALL = 0.1
 _MAX_BUDGET = 100.0
-# These say nothing about the call, but something about the gateway: another may answer.
+# These status codes are about the gateway rather than the call, so another gateway may succeed.
 _INCONCLUSIVE = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "CANCELLED"})
 
 
 class HedgeBudget:
-    """How many attempts hedges may add. Threads share it; it is approximate then."""
+    """The number of attempts that hedges may add. It is approximate if threads share it."""
 
     def __init__(self) -> None:
         """Creates a full budget."""
         self._balance = _MAX_BUDGET
 
     def add_call(self) -> None:
-        """Counts a call."""
+        """Adds the share of a call to the budget."""
         self._balance = min(_MAX_BUDGET, self._balance + _BUDGET_PER_CALL)
 
     def try_spend(self) -> bool:
-        """Returns whether a call may be hedged; if so, it is counted."""
+        """Returns whether a call may be hedged, and if so, deducts the hedge from the budget."""
         if self._balance < _HEDGE_ATTEMPTS:
             return False
         self._balance -= _HEDGE_ATTEMPTS
@@ -57,10 +57,10 @@ class HedgeBudget:
 
 
 class Hedging:
-    """Makes the calls of one client."""
+    """Makes the hedged calls of one client."""
 
     def __init__(self, after_s: float) -> None:
-        """Takes the time in seconds after which a call is sent again."""
+        """Takes the time in seconds after which a call is hedged."""
         self._after_s = after_s
         self._budget = HedgeBudget()
 
@@ -70,7 +70,7 @@ class Hedging:
         Args:
             method: The gRPC method, a `grpc.UnaryUnaryMultiCallable`.
             request: The request.
-            options: The keyword arguments of the call, among them its `timeout` in seconds.
+            options: The keyword arguments of the call, including its `timeout` in seconds.
 
         Raises:
             grpc.RpcError: The call failed.
@@ -98,7 +98,7 @@ class Hedging:
             return first.result()
         finally:
             for attempt in attempts:
-                attempt.cancel()  # Without effect if it has ended.
+                attempt.cancel()  # no effect if it has ended
 
     async def call_async(self, method: Any, request: Any, options: dict[str, Any]) -> Any:
         """Makes a call of an asyncio client; see `call`.
@@ -106,7 +106,7 @@ class Hedging:
         Args:
             method: The gRPC method, a `grpc.aio.UnaryUnaryMultiCallable`.
             request: The request.
-            options: The keyword arguments of the call, among them its `timeout` in seconds.
+            options: The keyword arguments of the call, including its `timeout` in seconds.
 
         Raises:
             grpc.RpcError: The call failed.

@@ -1,4 +1,4 @@
-"""Results as HTML tables, which notebooks show."""
+"""Formats results as HTML tables for notebooks."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Formats rows as an HTML table; everything is escaped.
+    """Formats rows as an HTML table, and escapes all text.
 
-    Numbers are aligned right, values that are None are left empty, and sequences such as genres are
-    joined by commas. Columns without any value are left out.
+    Numbers are right-aligned, None becomes an empty cell, and sequences such as genres are joined
+    by commas. Columns without any value are omitted.
 
     Args:
         columns: The names of the columns.
-        rows: The values, one per column in each row.
+        rows: The rows, each with one value per column.
     """
     cells = [list(row) for row in rows]
     visible = [

@@ -1,7 +1,7 @@
 """Modules that are imported on first use.
 
-Importing gRPC and protobuf takes about a quarter of a second. With this, a program that imports the
-client but makes no call, such as `marquee --help`, does not spend that time.
+Importing gRPC and protobuf takes about a quarter of a second. Lazy imports save this time in a
+program that imports the client but makes no call, such as `marquee --help`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Parses an arm as the command line takes it: NAME=RELEASE[@BLEND]:PERCENT."""
+"""Parses the command-line argument for an arm: NAME=RELEASE[@BLEND]:PERCENT."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ _FORM = "NAME=RELEASE:PERCENT, or NAME=RELEASE@MODEL=WEIGHT,…:PERCENT"
 def parse_arm(text: str, production: str) -> Arm:
     """Parses an arm.
 
-    `control=20240301-…:90` is a release with its own blend. After `@` come the models that rank in
-    its place: `popular=20240301-…@popularity:50`, or `calm=production@ease=0.7,ials=0.3:10`. A
-    model without a weight has the weight 1.
+    `control=20240301-…:90` is a release with its own blend. The models after `@` replace that
+    blend: `popular=20240301-…@popularity:50`, or `calm=production@ease=0.7,ials=0.3:10`. The
+    default weight of a model is 1.
 
     Args:
-        text: The arm.
+        text: The argument.
         production: The id of the release in production; "" if there is none.
 
     Raises:
-        ExperimentError: The text has another form, or names production and there is none.
+        ExperimentError: The argument does not have this form, or it refers to production although
+            no release is in production.
     """
     name, equals, rest = text.partition("=")
     source, colon, percent = rest.rpartition(":")
@@ -37,7 +38,7 @@ def parse_arm(text: str, production: str) -> Arm:
     for part in blend.split(",") if at else ():
         model, has_weight, weight = part.partition("=")
         if not model or model in weights:
-            raise ExperimentError(f"{text!r}: a model is missing or named twice")
+            raise ExperimentError(f"{text!r}: a model name is missing or repeated")
         weights[model] = _number(weight, text) if has_weight else 1.0
     return Arm(name, release_id, _number(percent.removesuffix("%"), text), weights)
 

@@ -1,8 +1,9 @@
-"""Appends batches of events; each function runs inside a transaction of `EventLog`.
+"""The statements that append events; each function runs inside a transaction of `EventLog`.
 
-The event loop of the gateway waits for the interpreter's lock too, so few statements do the work:
-within one, the database's library, or its server, needs no lock. They are the driver's own, because
-SQLAlchemy takes longer to write out a list of values than the database to insert them.
+A few long statements insert many events each: while the database executes a statement, the
+interpreter's lock is free for the event loop of the gateway. The statements are written in the
+driver's SQL, because SQLAlchemy takes longer to compile a list of values than the database takes to
+insert them.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ _EVENT_COLUMNS = (
 )
 _EVENT = EntryType.EVENT.value
 _NAMES = ", ".join(_EVENT_COLUMNS)
-# The index of the digests has their order, so the first one is found at once.
+# With this order the first digest is found in the index immediately.
 _SOME_DIGEST = (
     f"SELECT user_digest FROM {LOG.name} "  # noqa: S608 # nosec B608 - the names are our own
     "WHERE user_digest IS NOT NULL ORDER BY user_digest LIMIT 1"
 )
-# One parameter for all events: the driver takes longer to send nine for each of them.
+# A single JSON parameter for all events, because nine parameters per event are slower to send.
 _INSERT_JSON = (
     f"WITH inserted AS (INSERT INTO {LOG.name} ({_NAMES}) "  # noqa: S608 # nosec B608
     f"SELECT {_EVENT}, u, i, k, v, t, %s, e, r FROM json_to_recordset(%s::json) "
@@ -53,19 +54,18 @@ _INSERT_JSON = (
 def append_new(
     connection: Connection, batches: Sequence[Batch], limit_times: bool
 ) -> list[Appended | EventIdReused] | None:
-    """Inserts the events of batches whose keys are all new, as is almost always so.
+    """Inserts the events of batches, in the common case that all keys are new.
 
     Args:
-        connection: A transaction.
+        connection: A connection with an open transaction.
         batches: The batches.
         limit_times: See `EventLog.append`.
 
     Returns:
-        What became of each batch; None if nothing was inserted, and `append_each` has to look which
-        events are new.
+        The result for each batch; None if nothing was inserted and `append_each` must be used.
 
     Raises:
-        IntegrityError: As None, but the transaction must be rolled back first.
+        IntegrityError: A key is not new. Roll back the transaction, then use `append_each`.
     """
     events = [event for batch in batches for event in batch]
     keys = {(event.user_id, event.event_id) for event in events}
@@ -97,27 +97,27 @@ def append_new(
 
 
 def _limited(events: Batch, latest: int) -> list[FeedbackEvent]:
-    """Returns the events, with the latest time in place of later ones."""
+    """Returns the events, with times after `latest` replaced by it."""
     return [event if event.time_us <= latest else event.at(latest) for event in events]
 
 
 def _insert_values(
     connection: Connection, events: Sequence[FeedbackEvent], received: int
 ) -> tuple[int, int]:
-    """Inserts events into SQLite; returns the positions of the first and of the last one."""
+    """Inserts events into SQLite; returns the positions of the first and the last event."""
     values = chain.from_iterable(
         (_EVENT, user, item, int(kind), value, time_us, received, key, list_id)
         for user, item, kind, value, time_us, key, list_id in events
     )
     result = connection.exec_driver_sql(_insert_text(len(events)), tuple(values))
-    # SQLite gives the rows of a statement the numbers after the largest one that was used.
+    # SQLite assigns consecutive numbers to the rows of a statement.
     return result.lastrowid - len(events) + 1, result.lastrowid
 
 
 def _insert_json(
     connection: Connection, events: Sequence[FeedbackEvent], received: int
 ) -> tuple[int, int]:
-    """Inserts events into PostgreSQL; returns the positions of the first and of the last one."""
+    """Inserts events into PostgreSQL; returns the positions of the first and the last event."""
     rows = [
         {"u": user, "i": item, "k": kind, "v": value, "t": time_us, "e": key, "r": list_id}
         for user, item, kind, value, time_us, key, list_id in events
@@ -138,12 +138,15 @@ def _insert_text(rows: int) -> str:
 def append_each(
     connection: Connection, batches: Sequence[Batch], limit_times: bool
 ) -> list[Appended | EventIdReused]:
-    """Inserts the events of batches that are new, after looking which are; as `EventLog.append`.
+    """Looks up which events are new and inserts those; see `EventLog.append`.
 
     Args:
-        connection: A transaction.
+        connection: A connection with an open transaction.
         batches: The batches.
         limit_times: See `EventLog.append`.
+
+    Returns:
+        The result for each batch.
     """
     received = now_us(connection)
     if limit_times:
@@ -182,16 +185,16 @@ def append_each(
 def _recorded(
     connection: Connection, batches: Sequence[Batch]
 ) -> dict[tuple[str, str], FeedbackEvent | None]:
-    """The recorded events under the keys of new ones; None for a key whose event was deleted."""
+    """Returns the recorded events with the keys of new events; None for a deleted event."""
     keys = sorted({(event.user_id, event.event_id) for batch in batches for event in batch})
     key = tuple_(LOG.c.user_id, LOG.c.event_id)
     if connection.dialect.name == SQLITE:
         query = select(LOG).where(key.in_(keys))
     else:
-        # For a long list, PostgreSQL would compare each row of the table with each key.
+        # With a long IN list, PostgreSQL would compare each row of the table with each key.
         columns = (cast([pair[i] for pair in keys], ARRAY(Text)) for i in (0, 1))
-        wanted = func.unnest(*columns).table_valued("user_id", "event_id").render_derived()
-        query = select(LOG).join(wanted, key == tuple_(wanted.c.user_id, wanted.c.event_id))
+        given = func.unnest(*columns).table_valued("user_id", "event_id").render_derived()
+        query = select(LOG).join(given, key == tuple_(given.c.user_id, given.c.event_id))
     return {
         (row.user_id, row.event_id): _event(row) if row.type == EntryType.EVENT else None
         for row in connection.execute(query)
@@ -199,7 +202,7 @@ def _recorded(
 
 
 def _forgotten_at(connection: Connection, users: set[str]) -> Mapping[str, int]:
-    """When users were last forgotten, in microseconds; users who never were are left out."""
+    """Returns when users were last forgotten, in microseconds; omits users who never were."""
     if connection.exec_driver_sql(_SOME_DIGEST).first() is None:
         return {}
     by_digest = {user_digest(user): user for user in users}

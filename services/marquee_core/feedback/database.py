@@ -1,4 +1,4 @@
-"""The connections to the log's database: transactions, retries, and the errors of the database."""
+"""Connections to the database of the log, with transactions, retries and error conversion."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _T = TypeVar("_T")
 
 
 class Database:
-    """The database of a log. Its tables are created or migrated when it is first used.
+    """The database of a feedback log. Its tables are created or migrated on first use.
 
-    All methods raise `LogUnavailable` if the database cannot be reached or refuses a statement.
+    Methods raise `LogUnavailable` if the database cannot be reached or rejects a statement.
     """
 
     def __init__(self, url: str, timeout: float) -> None:
-        """Takes the database; connects when it is first used.
+        """Creates the engines, which connect on first use.
 
         Args:
             url: `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`.
             timeout: Seconds to wait for a connection, for a lock and for a statement.
 
         Raises:
-            ValueError: The URL is none of these.
+            ValueError: The URL does not have one of these forms.
         """
         self._reading = make_engine(parse_url(url), timeout)
         self._writing = make_engine(parse_url(url), timeout, writes=True)
@@ -49,13 +49,13 @@ class Database:
         self._writing.dispose()
 
     def read(self, work: Callable[[Connection], _T]) -> _T:
-        """Returns the result of statements that only read.
+        """Executes statements that only read, and returns their result.
 
         Args:
-            work: Executes the statements; called again if the connection turns out to be closed.
+            work: Executes the statements. It is called again if the connection was closed.
 
         Raises:
-            LogUnavailable: The database does not answer.
+            LogUnavailable: The database does not respond.
         """
 
         def run() -> _T:
@@ -65,10 +65,10 @@ class Database:
         return self._run(run)
 
     def write(self, work: Callable[[Connection], _T]) -> _T:
-        """Executes statements in one transaction, which is durable when this returns.
+        """Executes statements in a transaction, which is durable when this method returns.
 
         Args:
-            work: Executes the statements; called again if the connection turns out to be closed.
+            work: Executes the statements. It is called again if the connection was closed.
 
         Raises:
             IntegrityError: A statement violates a constraint; nothing was written.
@@ -84,10 +84,10 @@ class Database:
         return self._run(run)
 
     def erase_deleted(self) -> None:
-        """Erases rows that were deleted, but that SQLite's write-ahead log still holds.
+        """Erases deleted rows from SQLite's write-ahead log.
 
         Raises:
-            LogUnavailable: The database does not answer.
+            LogUnavailable: The database does not respond.
         """
         if self._reading.dialect.name == SQLITE:
             with _as_log_errors(), self._reading.connect() as connection:
@@ -101,8 +101,8 @@ class Database:
             try:
                 return work()
             except DBAPIError as error:
-                # The pool held a connection that the database has closed since, for example because
-                # it was restarted. Every operation may be repeated.
+                # The pooled connection was closed by the database, for example because the server
+                # was restarted. Retry, which is safe for every operation.
                 if not error.connection_invalidated:
                     raise
             return work()
@@ -118,7 +118,7 @@ class Database:
 
 @contextmanager
 def _as_log_errors() -> Iterator[None]:
-    """Turns errors of the database into `LogUnavailable`, except those of a wrong statement."""
+    """Converts database errors to `LogUnavailable`, except for integrity and data errors."""
     try:
         yield
     except (IntegrityError, DataError):

@@ -1,4 +1,4 @@
-"""What an event counts as for the models. The API documents the same table.
+"""The ratings that events count as in training and scoring. The API documents the same table.
 
 | kind                        | counts as a rating of               |
 |-----------------------------|-------------------------------------|
@@ -9,8 +9,8 @@
 | play, less watched          | nothing                             |
 | view, click                 | nothing                             |
 
-A play is weaker evidence than what the user says: it counts only for items that the user has not
-rated, liked or disliked.
+A play is weaker evidence than an explicit opinion, so it counts only for items that the user has
+not rated, liked or disliked.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Protocol, TypeVar
 from marquee_core.feedback.events import FeedbackKind
 
 WATCHED_SHARE = 0.7
-"""The share of an item from which a play counts as watched."""
+"""The share of an item that must be watched for a play to count."""
 
 _PLAY_ON_SCALE = 0.75
 
@@ -29,7 +29,7 @@ _EXPLICIT = frozenset({FeedbackKind.RATING, FeedbackKind.LIKE, FeedbackKind.DISL
 
 
 class EventLike(Protocol):
-    """An event, as far as its meaning depends on it."""
+    """The fields of an event that determine which rating it counts as."""
 
     @property
     def item_id(self) -> str:
@@ -56,7 +56,7 @@ _E = TypeVar("_E", bound=EventLike)
 
 
 def is_explicit(kind: FeedbackKind) -> bool:
-    """Returns whether the user said what they think of the item."""
+    """Returns whether the user explicitly stated an opinion of the item."""
     return kind in _EXPLICIT
 
 
@@ -91,10 +91,10 @@ def event_stars(kind: FeedbackKind, value: float, low: float, high: float) -> fl
 
 
 def latest_by_item(events: Iterable[_E]) -> list[_E]:
-    """Returns the event that counts for each item, in the order of time, oldest first.
+    """Returns the event that counts for each item, ordered by time, oldest first.
 
-    It is the latest rating, like or dislike; the latest sufficient play if there is none. Events at
-    the same time are ordered by their position.
+    It is the latest rating, like or dislike, or else the latest play that counts. Events with the
+    same time are ordered by position.
 
     Args:
         events: One user's events, in any order.

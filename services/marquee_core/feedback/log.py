@@ -1,4 +1,4 @@
-"""`EventLog`: appends events durably, and reads them in order."""
+"""`EventLog`, which appends events durably and reads them in order."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ from marquee_core.feedback.statements import (
 
 DEFAULT_TIMEOUT_S = 2.0
 READ_PAGE = 5_000
-"""Entries that `EventLog.entries` reads at a time."""
+"""The number of entries that `EventLog.entries` reads at a time."""
 
 
 class EventLog:
-    """A durable log of events in SQLite or PostgreSQL. Threads and processes may share a log.
+    """A durable log of events in SQLite or PostgreSQL, which threads and processes may share.
 
-    A method returns when its changes are durable. It raises `LogUnavailable` if the database cannot
-    be reached or refuses a statement. All writes may be repeated.
+    Methods return when their changes are durable, and raise `LogUnavailable` if the database
+    cannot be reached or rejects a statement. All writes are idempotent.
 
-    The tables are created, or migrated from an older version, when the log is first used.
+    The tables are created, or migrated from an older version, on first use.
     """
 
     def __init__(self, url: str, timeout: float = DEFAULT_TIMEOUT_S) -> None:
-        """Takes the database; connects when the log is first used.
+        """Creates a log, which connects on first use.
 
         Args:
             url: `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`.
             timeout: Seconds to wait for a connection, for a lock and for a statement.
 
         Raises:
-            ValueError: The URL is none of these.
+            ValueError: The URL does not have one of these forms.
         """
         self._database = Database(url, timeout)
 
@@ -78,16 +78,16 @@ class EventLog:
     ) -> list[Appended | EventIdReused]:
         """Records batches of events in one transaction.
 
-        An event whose key is recorded already changes nothing. A batch in which a key belongs to
-        another event is not recorded at all; the others are.
+        Events whose keys are already recorded are skipped. If a key in a batch is recorded for a
+        different event, that batch is rejected as a whole; other batches are not affected.
 
         Args:
             batches: The batches.
-            limit_times: Whether times later than the log's clock are replaced by its time. All
-                writers share that clock, so that nobody's fast or slow clock gains precedence.
+            limit_times: Whether to replace times in the future by the current time. The time is
+                that of a clock shared by all writers, so a wrong local clock has no effect.
 
         Returns:
-            What became of each batch.
+            The result for each batch.
 
         Raises:
             LogUnavailable: No batch was recorded, or the connection was lost while the transaction
@@ -105,7 +105,7 @@ class EventLog:
         """Deletes a user's event with the given key.
 
         Raises:
-            LogUnavailable: The database does not answer.
+            LogUnavailable: The database does not respond.
         """
         return self._database.write(lambda c: delete(c, user_id, LOG.c.event_id == event_id))
 
@@ -113,7 +113,7 @@ class EventLog:
         """Deletes all of a user's events about an item.
 
         Raises:
-            LogUnavailable: The database does not answer.
+            LogUnavailable: The database does not respond.
         """
         return self._database.write(lambda c: delete(c, user_id, LOG.c.item_id == item_id))
 
@@ -122,10 +122,10 @@ class EventLog:
 
         Args:
             user_id: The user.
-            actor: Who asked for it, for the audit table.
+            actor: Who requested it, for the audit table.
 
         Raises:
-            LogUnavailable: The database does not answer.
+            LogUnavailable: The database does not respond.
         """
         deleted = self._database.write(lambda connection: forget(connection, user_id, actor))
         self._database.erase_deleted()
@@ -134,16 +134,16 @@ class EventLog:
     def list_user(
         self, user_id: str, limit: int, before: tuple[int, int] | None = None
     ) -> list[LogEntry]:
-        """Returns a user's events by their time, the most recent first.
+        """Returns a user's events ordered by time, the most recent first.
 
         Args:
             user_id: The user.
             limit: The maximum number of events.
-            before: Time in microseconds and position of the last event of the page before; None
+            before: Time in microseconds and position of the last event on the previous page; None
                 for the first page.
 
         Raises:
-            LogUnavailable: The database does not answer.
+            LogUnavailable: The database does not respond.
         """
         query = (
             select(LOG)
@@ -156,16 +156,17 @@ class EventLog:
         return self._database.read(lambda c: [entry_of(row) for row in c.execute(query).all()])
 
     def read(self, after: int, limit: int) -> list[LogEntry]:
-        """Returns the entries that follow a position, in the order of their positions.
+        """Returns the entries after a position, ordered by position.
 
-        Deleted events are left out. If fewer than `limit` entries are returned, these were all.
+        Deleted events are omitted. If fewer than `limit` entries are returned, the end of the log
+        was reached.
 
         Args:
             after: The position; 0 for the beginning of the log.
             limit: The maximum number of entries.
 
         Raises:
-            LogUnavailable: The database does not answer.
+            LogUnavailable: The database does not respond.
         """
         return self._database.read(lambda connection: read_entries(connection, after, limit))
 
@@ -177,7 +178,7 @@ class EventLog:
             up_to: The last position; None for the end of the log when the iterator starts.
 
         Raises:
-            LogUnavailable: The database does not answer.
+            LogUnavailable: The database does not respond.
         """
         up_to = self.position() if up_to is None else up_to
         while after < up_to:
@@ -191,14 +192,14 @@ class EventLog:
             after = page[-1].position
 
     def events_from_lists(self, prefix: str, after: int = 0) -> Iterator[LogEntry]:
-        """Iterates over the events that users found in lists whose ids begin with a prefix.
+        """Iterates over events whose recommendation ids begin with a prefix.
 
         Args:
-            prefix: The prefix, of letters, digits and hyphens.
+            prefix: The prefix, which consists of letters, digits and hyphens.
             after: The position before the first entry; 0 for the beginning of the log.
 
         Raises:
-            LogUnavailable: The database does not answer.
+            LogUnavailable: The database does not respond.
         """
         query = (
             select(LOG)
@@ -218,12 +219,12 @@ class EventLog:
     def write_list_counts(
         self, counter_id: str, counts: Sequence[ListCount], is_closed: bool
     ) -> None:
-        """Replaces the totals of a counter of lists, and records when.
+        """Replaces the totals of a counter of lists, and records the time of the write.
 
         Args:
             counter_id: The counter.
             counts: The totals that have changed.
-            is_closed: Whether the counter has now written all that it counted, and ends.
+            is_closed: Whether this is the counter's last write.
 
         Raises:
             LogUnavailable: Nothing was written, or the connection was lost while the transaction
@@ -234,18 +235,18 @@ class EventLog:
         )
 
     def list_counts(self, experiment_id: str) -> list[ListCount]:
-        """How many lists of an experiment each user got.
+        """Returns the number of an experiment's lists that each user received.
 
         Raises:
-            LogUnavailable: The database does not answer.
+            LogUnavailable: The database does not respond.
         """
         return self._database.read(lambda connection: read_counts(connection, experiment_id))
 
     def list_counters(self, experiment_id: str) -> list[CounterState]:
-        """Returns the counters that counted the lists of an experiment.
+        """Returns the counters with lists of an experiment.
 
         Raises:
-            LogUnavailable: The database does not answer.
+            LogUnavailable: The database does not respond.
         """
         return self._database.read(lambda connection: read_counters(connection, experiment_id))
 
@@ -253,23 +254,23 @@ class EventLog:
         """Returns the position of the last entry; 0 if the log is empty.
 
         Raises:
-            LogUnavailable: The database does not answer.
+            LogUnavailable: The database does not respond.
         """
         return self._database.read(last_position)
 
     def mark(self) -> Mark:
-        """Marks the end of the log, so that a reader can tell later whether it is the same log.
+        """Marks the end of the log, so that a reader can check later whether it is the same log.
 
         Raises:
-            LogUnavailable: The database does not answer, or the log may not be written to.
+            LogUnavailable: The database does not respond, or the log is read-only.
         """
         return self._database.write(mark)
 
     def missing_marks(self, tokens: Collection[str]) -> frozenset[str]:
-        """Returns those of the given marks, by their tokens, that the log does not hold.
+        """Returns the tokens of those marks that the log does not contain.
 
         Raises:
-            LogUnavailable: The database does not answer.
+            LogUnavailable: The database does not respond.
         """
         if not tokens:
             return frozenset()
@@ -277,16 +278,16 @@ class EventLog:
         return self._database.read(lambda c: frozenset(tokens) - frozenset(c.scalars(query)))
 
     def received(self, positions: Collection[int]) -> dict[int, int]:
-        """When the log received the entries at some positions; entries that are gone are left out.
+        """Returns when the log received the entries at some positions; omits deleted entries.
 
         Args:
             positions: The positions.
 
         Returns:
-            By position, the time in microseconds since 1970.
+            The time in microseconds since 1970, by position.
 
         Raises:
-            LogUnavailable: The database does not answer.
+            LogUnavailable: The database does not respond.
         """
         query = select(LOG.c.position, LOG.c.received_us).where(
             LOG.c.position.in_(sorted(positions))
@@ -299,7 +300,7 @@ class EventLog:
         """Returns the rows of the audit table, oldest first.
 
         Raises:
-            LogUnavailable: The database does not answer.
+            LogUnavailable: The database does not respond.
         """
         query = select(AUDIT).order_by(AUDIT.c.id)
         return self._database.read(lambda connection: list(connection.execute(query)))

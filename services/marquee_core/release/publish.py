@@ -1,7 +1,7 @@
-"""Writes a release into a store, where it becomes visible at one moment and complete.
+"""Writes a release to a store, in which it appears atomically.
 
-In a local folder it appears by an atomic rename. Object storage has no atomic rename, so there the
-manifest is written last, and only if no manifest of that id exists.
+In a local folder the whole release appears by an atomic rename. Object storage has no atomic
+rename, so the manifest is written last, and only if there is no manifest of that id.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from marquee_core.release.transfer import Transfer
 def write_release(
     storage: Storage, target: str, folder: Path, manifest: Manifest, signer: Signer | None
 ) -> None:
-    """Writes the files of a release and its manifest into a store.
+    """Writes the files of a release and its manifest to a store.
 
     Args:
         storage: The files of the store.
         target: The folder of the release in the store.
         folder: The folder of the files that the manifest lists.
-        manifest: The manifest, which is written too.
+        manifest: The manifest, which this function writes to the store.
         signer: Signs the release; None to leave it unsigned.
 
     Raises:
         ArtifactError: A file in the folder is missing or does not match the manifest.
-        FileExistsError: The store has a release of that id.
+        FileExistsError: The store already has a release of that id.
         OSError: The store cannot be written to.
     """
     for path, entry in manifest.files.items():
@@ -55,7 +55,7 @@ def write_release(
 def _rename_into_place(
     target: Path, folder: Path, manifest: Manifest, own_files: dict[str, bytes]
 ) -> None:
-    """Writes a release into a folder with a temporary name, and gives it its name when complete."""
+    """Writes a release to a temporary folder, which is renamed once it is complete."""
     releases = target.parent
     releases.mkdir(parents=True, exist_ok=True)
     if target.exists():
@@ -72,7 +72,7 @@ def _rename_into_place(
         for directory in (partial, *(p for p in partial.rglob("*") if p.is_dir())):
             directory.chmod(0o755)
             sync(directory)
-        # Fails if the target is a folder that is not empty, so a release is never replaced.
+        # Fails if the target is a non-empty folder, so a release is never replaced.
         partial.rename(target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)

@@ -1,9 +1,9 @@
-"""Remembers how new the signed files are that were read, so that old ones are noticed.
+"""Detects replayed files: signed files that are older than ones that were read before.
 
-A signature says who wrote a file, not that it is the latest. Whoever can write to the store could
-keep a signed file and put it back later. So each such file has a number, and one with a smaller
-number than was read before is refused, also after a restart: the number is kept in a folder of this
-machine.
+A signature proves who wrote a file, but not that the file is current. An attacker with write access
+to the store could put an earlier signed file back. Each signed file therefore has a number that
+increases with every change, and a file with a lower number than the highest one read is refused.
+The numbers are stored in a local folder, so the check also works after a restart.
 """
 
 from __future__ import annotations
@@ -16,59 +16,59 @@ from marquee_core.errors import ArtifactError
 
 
 class ReplayGuard:
-    """The highest numbers of the files of one store that were read."""
+    """Records the highest numbers that were read from the signed files of one store."""
 
     def __init__(self, store: str, folder: Path | None = None) -> None:
-        """Takes where the numbers are kept.
+        """Creates a guard.
 
         Args:
             store: The URL of the store.
-            folder: A folder of this machine; None to forget them with this process.
+            folder: A local folder for the numbers; None to keep them in memory only.
         """
         name = hashlib.sha256(store.encode()).hexdigest()[:16]
         self._folder = None if folder is None else folder / ".newest" / name
         self._newest: dict[str, int] = {}
 
     def newest(self, name: str) -> int:
-        """Returns the highest number of a file that was read before; 0 if it has not been read."""
+        """Returns the highest number that was read from a file; 0 if it was never read."""
         if name not in self._newest:
-            self._newest[name] = max(self._kept(name), default=0)
+            self._newest[name] = max(self._recorded(name), default=0)
         return self._newest[name]
 
     def check(self, name: str, number: int) -> None:
-        """Checks the number of a file that has been read, and remembers it.
+        """Checks the number of a file that was read, and records it.
 
         Raises:
             ArtifactError: A higher number was read before.
-            OSError: It cannot be remembered.
+            OSError: The number cannot be stored.
         """
         newest = self.newest(name)
         if number < newest:
-            where = "" if self._folder is None else f"; the number is kept in {self._folder / name}"
+            where = "" if self._folder is None else f" (recorded in {self._folder / name})"
             raise ArtifactError(
-                f"the file {name!r} is older than one that was read before: it has the number "
-                f"{number}, after {newest}{where}"
+                f"the file {name!r} is older than one that was read before: its number is "
+                f"{number}, but {newest} was read{where}"
             )
         if number > newest:
             self._newest[name] = number
-            self._keep(name, number)
+            self._record(name, number)
 
-    def _kept(self, name: str) -> list[int]:
-        """Numbers of this file on this machine: an empty file's name each, mostly one."""
+    def _recorded(self, name: str) -> list[int]:
+        """Returns the recorded numbers of a file, each of which is the name of an empty file."""
         if self._folder is None:
             return []
         with suppress(FileNotFoundError):
             return [int(p.name) for p in (self._folder / name).iterdir() if p.name.isdecimal()]
         return []
 
-    def _keep(self, name: str, number: int) -> None:
+    def _record(self, name: str, number: int) -> None:
         if self._folder is None:
             return
-        before = self._kept(name)
+        before = self._recorded(name)
         folder = self._folder / name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / str(number)).touch()
-        # Other servers of this machine may be ahead or behind; the highest number always stays.
+        # Other servers on this machine may have read other versions; the highest number remains.
         for lower in before:
             if lower < number:
                 (folder / str(lower)).unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""Runs tasks on a Ray cluster: the nodes need this package and what the tasks import.
+"""Runs tasks on a Ray cluster, whose nodes need this package and everything the tasks import.
 
-Ray itself begins a task again whose worker or node has died. The work is sent to the cluster once,
-and each worker process keeps what its copy loads, as a process of `processes.py` does.
+Ray retries a task whose worker or node has died. The work is sent to the cluster once, and each
+worker process uses one copy for all of its tasks, as in `processes.py`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from marquee_core.tasks.task import MAX_TRIES, A, OnReport, R, TaskError, Work, 
 LOCAL = "local"
 """The address that starts Ray on this machine."""
 
-# Seconds between two looks at what tasks report.
+# Seconds between two polls for the tasks' progress reports.
 _POLL_S = 0.2
 _CONNECT_S = 10.0
 
 
 class _Reports:
-    """An actor that collects what tasks report, until it is asked for it."""
+    """An actor that collects the tasks' progress reports until they are taken."""
 
     def __init__(self) -> None:
         self._reports: list[tuple[int, Any]] = []
@@ -38,7 +38,7 @@ class _Reports:
 
 @lru_cache(maxsize=2)
 def _fetch_work(work_reference: _WorkReference) -> Work[Any, Any]:
-    """Returns the work of a run, fetched once by each worker process."""
+    """Returns the work of a run; each worker process fetches it once."""
     import ray
 
     work: Work[Any, Any] = ray.get(work_reference.reference)
@@ -46,7 +46,7 @@ def _fetch_work(work_reference: _WorkReference) -> Work[Any, Any]:
 
 
 class _WorkReference:
-    """A reference to the work; Ray would fetch a bare one for each task."""
+    """Wraps a reference to the work, because Ray resolves a bare reference for every task."""
 
     def __init__(self, reference: Any) -> None:
         self.reference = reference
@@ -77,20 +77,20 @@ def run_on_ray(
     *,
     address: str,
 ) -> Generator[tuple[int, R], None, None]:
-    """Does tasks on a Ray cluster; see `RunTasks`.
+    """Runs tasks on a Ray cluster; see `RunTasks`.
 
-    If the caller closes the iterator or is interrupted, all tasks are cancelled at once. Each task
-    takes one core of the cluster.
+    If the caller closes the iterator or is interrupted, all tasks are cancelled. Each task uses one
+    core of the cluster.
 
     Args:
-        work: Does a task.
-        tasks: The tasks; the earlier ones begin first.
-        on_report: Receives what tasks report, with some delay.
-        address: The address of the cluster: `auto` for the one of this machine or of the variable
-            RAY_ADDRESS, `local` to start one here.
+        work: Performs a task.
+        tasks: The tasks, started in this order.
+        on_report: Receives the tasks' progress reports, with some delay.
+        address: The address of the cluster: `auto` for the one on this machine or in the
+            environment variable RAY_ADDRESS, `local` to start one on this machine.
 
     Raises:
-        TaskError: There is no cluster at the address, or a worker has died again and again.
+        TaskError: There is no cluster at the address, or a worker has died repeatedly.
     """
     import ray
     from ray.exceptions import RayError, RayTaskError
@@ -136,10 +136,10 @@ def run_on_ray(
 
 
 def _check_reachable(address: str) -> None:
-    """Checks that somebody listens at `host:port`; Ray itself would try for minutes.
+    """Checks that `host:port` accepts connections; Ray would retry for minutes.
 
     Raises:
-        OSError: Nobody does.
+        OSError: It does not.
     """
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon and port.isdecimal():
@@ -147,5 +147,5 @@ def _check_reachable(address: str) -> None:
 
 
 def _dashboard(address: str) -> bool | None:
-    """Ray's argument: no dashboard for a cluster that is started here; None for another one."""
+    """Returns the value of `include_dashboard`: False for a cluster that is started here."""
     return False if address == LOCAL else None

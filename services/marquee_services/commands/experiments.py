@@ -1,4 +1,4 @@
-"""The commands `marquee experiments`: start, show, stop, promote and list experiments."""
+"""The commands `marquee experiments …`, which start, show, stop, promote and list experiments."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ from marquee_services.server.settings import open_store
 if TYPE_CHECKING:
     from marquee_core.feedback.log import EventLog
 
-# Standard deviations from the expected number of users (sample ratio mismatch).
+# The deviation from the expected number of users, in standard deviations, from which a sample ratio
+# mismatch is reported.
 _MISMATCH = 4.0
 
 _feedback_option = click.option(
@@ -44,14 +45,14 @@ _feedback_option = click.option(
     default="",
     envvar="MARQUEE_FEEDBACK",
     show_envvar=True,
-    help="Feedback log of the gateways: `sqlite` (a file beside the store), sqlite:///PATH or "
+    help="Feedback log of the gateways: `sqlite` (a file next to the store), sqlite:///PATH or "
     "postgresql://…",
 )
 
 
 @dataclass(frozen=True)
-class _Places:
-    """Where the commands read and write: the store's URL and what it holds."""
+class _Stores:
+    """The release store and its experiments, as the commands use them."""
 
     url: str
     store: ReleaseStore
@@ -59,7 +60,7 @@ class _Places:
 
     @contextmanager
     def log(self, feedback: str) -> Iterator[EventLog | None]:
-        """The feedback log; None if none was given."""
+        """Opens the feedback log; None if none was given."""
         if not feedback:
             yield None
             return
@@ -77,7 +78,7 @@ def experiments(context: click.Context, store: str, trusted_keys: str, signing_k
     """Compare releases or blends on real users: start, show, stop and promote."""
     with _errors_as_one_line():
         releases = open_store(store, trusted_keys, signing_key)
-        context.obj = _Places(store, releases, ExperimentStore(releases))
+        context.obj = _Stores(store, releases, ExperimentStore(releases))
 
 
 @experiments.command()
@@ -108,30 +109,30 @@ def experiments(context: click.Context, store: str, trusted_keys: str, signing_k
 @_feedback_option
 @click.pass_obj
 def start(
-    places: _Places, name: str, arms: tuple[str, ...], metric: str, alpha: float, feedback: str
+    stores: _Stores, name: str, arms: tuple[str, ...], metric: str, alpha: float, feedback: str
 ) -> None:
-    """Start an experiment; every gateway and backend notices it by itself.
+    """Start an experiment; all gateways and backends detect it automatically.
 
     \b
     Examples:
       marquee experiments start new-data --arm control=production:90 --arm candidate=RELEASE:10
       marquee experiments start simple --arm control=RELEASE:50 --arm popular=RELEASE@popularity:50
-    """  # noqa: D301 - \b keeps the lines as they are
+    """  # noqa: D301 - \b keeps click from rewrapping the lines
     with _errors_as_one_line():
-        production = places.store.production()
+        production = stores.store.production()
         parsed = tuple(parse_arm(arm, production.release_id if production else "") for arm in arms)
-        with places.log(feedback) as log:
+        with stores.log(feedback) as log:
             position = 0 if log is None else log.position()
-        places.experiments.create(name, parsed, metric, alpha, position)
+        stores.experiments.create(name, parsed, metric, alpha, position)
     click.echo(f"experiment {name} is running")
 
 
 @experiments.command("list")
 @click.pass_obj
-def list_experiments(places: _Places) -> None:
+def list_experiments(stores: _Stores) -> None:
     """List experiments, the most recently started first."""
     with _errors_as_one_line():
-        found = places.experiments.all()
+        found = stores.experiments.all()
     rows = [
         [
             experiment.name,
@@ -151,14 +152,14 @@ def list_experiments(places: _Places) -> None:
 @_feedback_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def show(places: _Places, name: str, feedback: str, as_json: bool) -> None:
-    """Show what came of an experiment so far; by default of the one that runs or ran last.
+def show(stores: _Stores, name: str, feedback: str, as_json: bool) -> None:
+    """Show the outcome of an experiment so far; by default, of the current or most recent one.
 
-    You may look as often as you like, and stop when there is a verdict: the intervals hold at all
-    times together.
+    You may look as often as you like and stop once there is a verdict: the intervals are valid at
+    all times simultaneously.
     """
-    with _errors_as_one_line(), places.log(feedback) as log:
-        experiment = places.experiments.find(name)
+    with _errors_as_one_line(), stores.log(feedback) as log:
+        experiment = stores.experiments.find(name)
         outcome = None
         if log is not None:
             outcome = read_outcome(experiment, log)
@@ -168,7 +169,7 @@ def show(places: _Places, name: str, feedback: str, as_json: bool) -> None:
     click.echo(_head(experiment))
     if outcome is None:
         click.echo(_arms(experiment))
-        click.echo("\nName the gateways' feedback log with --feedback to see the outcome.")
+        click.echo("\nGive the gateways' feedback log with --feedback to see the outcome.")
         return
     click.echo(_table(experiment, outcome))
     click.echo(f"\n{outcome.verdict}")
@@ -179,10 +180,10 @@ def show(places: _Places, name: str, feedback: str, as_json: bool) -> None:
 @experiments.command()
 @click.argument("name", required=False, default="")
 @click.pass_obj
-def stop(places: _Places, name: str) -> None:
-    """Stop an experiment: the release in production answers all users again."""
+def stop(stores: _Stores, name: str) -> None:
+    """Stop an experiment, so that the release in production answers all users again."""
     with _errors_as_one_line():
-        ended = places.experiments.end(name or places.experiments.find().name, STOPPED)
+        ended = stores.experiments.end(name or stores.experiments.find().name, STOPPED)
     click.echo(f"experiment {ended.name} is stopped")
 
 
@@ -193,28 +194,28 @@ def stop(places: _Places, name: str) -> None:
     default="",
     envvar="MARQUEE_BY",
     show_envvar=True,
-    help="Who does it, for the audit; by default the user and host of this process.",
+    help="Who promotes it, for the audit; by default, the user and host of this process.",
 )
-@click.option("--force", is_flag=True, help="Promote it whatever the gate says; the audit says so.")
-@click.option("--approve", is_flag=True, help="Promote it also if the gate asks for approval.")
+@click.option("--force", is_flag=True, help="Bypass the gate; the audit records it.")
+@click.option("--approve", is_flag=True, help="Promote it even if the gate asks for approval.")
 @click.option(
     "--require-approval",
     is_flag=True,
     envvar="MARQUEE_REQUIRE_APPROVAL",
     show_envvar=True,
-    help="Let the gate ask for approval of every release.",
+    help="Make the gate ask for approval of every release.",
 )
 @click.option(
     "--signing-key",
     default="",
     envvar="MARQUEE_SIGNING_KEY",
     show_envvar=True,
-    help="PEM file of the Ed25519 private key that signs the new release of an arm with ranking "
-    "weights of its own.",
+    help="PEM file of the Ed25519 private key that signs the new release of an arm with its own "
+    "ranking weights.",
 )
 @click.pass_obj
 def promote(
-    places: _Places,
+    stores: _Stores,
     arm: str,
     by: str,
     force: bool,
@@ -222,13 +223,13 @@ def promote(
     require_approval: bool,
     signing_key: str,
 ) -> None:
-    """Let an arm answer everybody: put its release in production, and end the experiment.
+    """Put an arm's release in production, and end the experiment.
 
-    For an arm with ranking weights of its own, a new release is published that has them. As nobody
-    has evaluated its ranking on held-out ratings, the gate asks for --approve.
+    For an arm with its own ranking weights, a new release with these weights is published. Its
+    ranking has not been evaluated on held-out ratings, so the gate asks for --approve.
 
-    The gate judges the release as for `marquee releases promote`, with the same exit codes; if it
-    does not promote it, nothing is published and the experiment goes on.
+    The gate judges the release as for `marquee releases promote`, with the same exit codes. If the
+    release is not promoted, nothing is published and the experiment continues.
     """
     from marquee_core.release.signing import Signer
     from marquee_core.release.verdict import Decision
@@ -236,12 +237,12 @@ def promote(
     from marquee_services.promotion import EXIT_CODES
 
     with _errors_as_one_line():
-        experiment = places.experiments.find()
+        experiment = stores.experiments.find()
         if not experiment.is_running:
             raise ExperimentError("no experiment is running")
         chosen = experiment.arm(arm)
         if signing_key:
-            places.store.signer = Signer.load(Path(signing_key))
+            stores.store.signer = Signer.load(Path(signing_key))
         options: dict[str, Any] = {
             "why": f"arm {arm} of experiment {experiment.name}",
             "by": by,
@@ -251,17 +252,17 @@ def promote(
         }
         if chosen.ranking_weights:
             done = promotion.promote_with_ranking(
-                places.store, chosen.release_id, chosen.ranking_weights, **options
+                stores.store, chosen.release_id, chosen.ranking_weights, **options
             )
         else:
-            done = promotion.promote(places.store, chosen.release_id, **options)
+            done = promotion.promote(stores.store, chosen.release_id, **options)
         if done.production is not None:
-            places.experiments.end(experiment.name, f"promoted {arm}")
+            stores.experiments.end(experiment.name, f"promoted {arm}")
     if done.verdict is not None:
         click.echo("\n".join(done.verdict.lines()))
     if done.production is None:
-        needed = "--force" if done.decision is Decision.REFUSE else "--approve"
-        click.echo(f"{chosen.description} was not promoted; {needed} promotes it", err=True)
+        flag = "--force" if done.decision is Decision.REFUSE else "--approve"
+        click.echo(f"{chosen.description} was not promoted; {flag} promotes it", err=True)
         sys.exit(EXIT_CODES[done.decision])
     release_id = done.production.release_id
     click.echo(f"{release_id} is in production; experiment {experiment.name} has ended")
@@ -323,30 +324,30 @@ def _notes(experiment: Experiment, outcome: Outcome) -> Iterator[str]:
         expected, deviation = users * share, math.sqrt(users * share * (1.0 - share))
         if abs(found.users - expected) > _MISMATCH * deviation:
             yield (
-                f"{arm.name} has {found.users:,} users where about {expected:,.0f} were expected: "
-                "its lists are lost or answered by another arm, so do not trust the comparison"
+                f"{arm.name} has {found.users:,} users, but about {expected:,.0f} were expected: "
+                "its lists were lost or answered by another arm, so do not trust the comparison"
             )
     if outcome.lost_counters:
         yield (
-            f"{outcome.lost_counters} gateway process(es) ended without writing the last counts; "
-            "the lists of their last seconds are missing"
+            f"{outcome.lost_counters} gateway process(es) ended without writing the last counts, "
+            "so the lists of their last seconds are missing"
         )
     if outcome.uncounted_lists:
-        yield f"{outcome.uncounted_lists:,} lists are known by their feedback only"
+        yield f"{outcome.uncounted_lists:,} lists are known only from their feedback"
     if outcome.foreign_events:
-        yield f"{outcome.foreign_events:,} events named a list of somebody else and do not count"
+        yield f"{outcome.foreign_events:,} events named another user's list and do not count"
 
 
 def _as_json(experiment: Experiment, outcome: Outcome | None) -> dict[str, Any]:
-    told = experiment.to_json()
-    # With the secret anybody could invent lists.
-    del told["secret"]
+    shown = experiment.to_json()
+    # With the secret, anyone could forge lists.
+    del shown["secret"]
     found = None if outcome is None else _finite(asdict(outcome))
-    return {"experiment": told, "outcome": found}
+    return {"experiment": shown, "outcome": found}
 
 
 def _finite(value: Any) -> Any:
-    """Returns the same values with null in place of those that JSON does not have."""
+    """Returns the same values, with null in place of numbers that JSON does not support."""
     if isinstance(value, dict):
         return {key: _finite(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -356,7 +357,7 @@ def _finite(value: Any) -> Any:
 
 @contextmanager
 def _errors_as_one_line() -> Iterator[None]:
-    """Reports expected errors in one line; any other error keeps its traceback."""
+    """Reports expected errors in one line; other errors keep their tracebacks."""
     try:
         yield
     except (

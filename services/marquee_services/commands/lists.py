@@ -1,4 +1,4 @@
-"""`marquee batch --store`: what the client's command calls, found by its entry point."""
+"""`marquee batch --store`, which the client's command calls through an entry point."""
 
 from __future__ import annotations
 
@@ -32,26 +32,28 @@ def write_batch(
     dense_limit: int | None = None,
     candidates: int | None = None,
 ) -> int:
-    """Writes the lists of users, computed by processes of this machine or by a Ray cluster.
+    """Writes the lists of users, computed by processes on this machine or by a Ray cluster.
 
     Args:
         request: The page size and the options of all lists.
-        user_ids: The users; None for all of the release.
+        user_ids: The users; None for all users of the release.
         out: A folder, a pattern such as `s3://bucket/lists/*.parquet`, or a Parquet file.
         store: The release store.
-        processes: The number of processes; None for as many as there are usable cores.
-        ray: The address of a Ray cluster that computes; None for processes of this machine.
-        part_users: Users of a part; None to choose by the number of users.
-        trusted_keys: PEM file of the keys of which one must have signed the release; "" for none.
-        cache_dir: Folder of the copies of release files; None for that of the servers.
-        dense_limit: The gateway's setting of that name; None for its default.
-        candidates: The gateway's setting of that name; None for its default.
+        processes: The number of processes; None for the number of usable cores.
+        ray: The address of a Ray cluster that computes the lists; None for processes on this
+            machine.
+        part_users: The number of users of a part; None to choose it by the number of users.
+        trusted_keys: PEM file of public keys, one of which must have signed the release; "" to
+            accept unsigned releases.
+        cache_dir: Folder of the copies of release files; None for the servers' default.
+        dense_limit: The gateway's setting with this name; None for its default.
+        candidates: The gateway's setting with this name; None for its default.
 
     Returns:
         The number of users without a list.
 
     Raises:
-        click.ClickException: Something expected is wrong.
+        click.ClickException: An expected error, such as a missing release.
     """
     skip_keras()
     _require("pyarrow", "batch")
@@ -85,8 +87,12 @@ def write_batch(
             lists.check()
             parts = cut_parts(users, user_ids, part_users or partition_size(users))
             output = Output.parse(_absolute(out))
-            if output.file and output.beside.is_local and not Path(output.beside.root).is_dir():
-                raise OutputError(f"{out}: there is no folder {output.beside.root}")
+            if (
+                output.file
+                and output.file_storage.is_local
+                and not Path(output.file_storage.root).is_dir()
+            ):
+                raise OutputError(f"{out}: there is no folder {output.file_storage.root}")
             run: RunTasks
             if ray is None:
                 run = partial(
@@ -102,7 +108,7 @@ def write_batch(
     except KeyboardInterrupt:
         progress.end()
         click.echo(
-            f"Interrupted; {progress.parts} finished. The same command goes on from there.",
+            f"Interrupted; {progress.parts} finished. The same command continues from there.",
             err=True,
         )
         raise
@@ -112,7 +118,7 @@ def write_batch(
     if len(summary.errors) > _MAX_ERRORS:
         click.echo(f"and {len(summary.errors) - _MAX_ERRORS:,} more users", err=True)
     listed = summary.users - len(summary.errors)
-    found = f", of which {summary.found:,} were there" if summary.found else ""
+    found = f", of which {summary.found:,} already existed" if summary.found else ""
     click.echo(
         f"wrote {out}: {summary.items:,} recommendations for {listed:,} users{found}", err=True
     )
@@ -123,20 +129,20 @@ def _require(module: str, extra: str) -> None:
     """Checks that the module of an extra is installed.
 
     Raises:
-        click.UsageError: It is not.
+        click.UsageError: The module is not installed.
     """
     try:
         import_module(module)
     except ModuleNotFoundError as error:
         raise click.UsageError(
-            f"this needs {module}, which is not installed: "
+            f"this requires {module}, which is not installed: "
             f"pip install 'marquee-recommender[{extra}]'"
         ) from error
 
 
-def _absolute(place: str) -> str:
-    """Returns a path that means the same in every process; a URL stays as it is."""
-    return place if "://" in place else os.path.abspath(place)
+def _absolute(path: str) -> str:
+    """Returns the absolute path, which is valid in every process; URLs are returned unchanged."""
+    return path if "://" in path else os.path.abspath(path)
 
 
 def _release(
@@ -146,11 +152,11 @@ def _release(
     trusted_keys: str,
     cache_dir: str | None,
 ) -> tuple[str, int]:
-    """Returns the release, by default that in production, and the number of users.
+    """Returns the release, by default the one in production, and the number of users.
 
     Raises:
-        ArtifactError: There is no such release, or none in production.
-        ModelNotFound: The release has no model of the name that the options give.
+        ArtifactError: The release does not exist, or none is in production.
+        ModelNotFound: The release lacks the model in the options.
         OSError: The store cannot be read.
     """
     from marquee_core.errors import ArtifactError
@@ -163,7 +169,9 @@ def _release(
     if not release_id:
         production = opened.production()
         if production is None:
-            raise ArtifactError(f"{opened.url} has no release in production; name one: --release")
+            raise ArtifactError(
+                f"{opened.url} has no release in production; choose one with --release"
+            )
         release_id = production.release_id
     manifest = opened.manifest(release_id)
     if options.model and options.model not in {model.name for model in manifest.models}:

@@ -1,4 +1,4 @@
-"""What `marquee releases` says about a release and about deleted ones, as text for terminals."""
+"""Text that `marquee releases` prints about a release, and about deleted releases."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from marquee.cli.table import printable, render
 from marquee_core.release.manifest import IMPLICIT, Manifest
+from marquee_core.service_names import GATEWAY
 
 if TYPE_CHECKING:
     from marquee_core.release.pruning import Pruned
@@ -17,7 +18,7 @@ _MIB = 1 << 20
 
 
 def summary(manifest: Manifest) -> str:
-    """What a release serves, how it was measured, and its models, ended by a line break."""
+    """Returns the data, the evaluation and the models of a release, ending with a line break."""
     data, measured = manifest.data, manifest.evaluation
     size = sum(entry.size for entry in manifest.files.values())
     genres = ", ".join(data.genres[:_SHOWN_GENRES])
@@ -49,7 +50,7 @@ def summary(manifest: Manifest) -> str:
         [m.name, m.backend, m.version, *(_number(m.metrics.get(name)) for name in _METRICS)]
         for m in manifest.models
     ]
-    rows.append(["ensemble", "gateway", "", *(_number(ensemble.get(name)) for name in _METRICS)])
+    rows.append(["ensemble", GATEWAY, "", *(_number(ensemble.get(name)) for name in _METRICS)])
     table = render(
         ["model", "service", "version", *_METRICS],
         rows,
@@ -60,11 +61,11 @@ def summary(manifest: Manifest) -> str:
 
 
 def pruning_lines(found: Pruned, dry_run: bool) -> Iterator[str]:
-    """What was deleted and what was kept, and why.
+    """Yields lines about the releases that were deleted or kept, and why.
 
     Args:
         found: The result of pruning.
-        dry_run: Whether nothing was deleted, only looked at.
+        dry_run: Whether nothing was actually deleted.
     """
     done = "would be deleted" if dry_run else "deleted"
     for release_id, reason in found.kept.items():
@@ -72,10 +73,10 @@ def pruning_lines(found: Pruned, dry_run: bool) -> Iterator[str]:
     for release_id in found.releases:
         yield f"{release_id} {done}"
     kept = found.newest + len(found.kept)
-    text = f"{len(found.releases)} of {kept + len(found.releases)} releases {done}; kept are the "
+    text = f"{len(found.releases)} of {kept + len(found.releases)} releases {done}; kept: the "
     text += f"newest {found.newest}" if found.newest > 1 else "newest"
     if found.kept:
-        text += f" and {len(found.kept)} older, which are needed"
+        text += f", and {len(found.kept)} older because they are needed"
     yield text
     if found.leftovers:
         yield f"{found.leftovers} unfinished files and folders removed"

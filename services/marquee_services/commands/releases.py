@@ -1,4 +1,4 @@
-"""The commands `marquee releases`: list, show, promote, roll back and audit releases.
+"""The commands `marquee releases …`, which list, verify, promote, roll back and audit releases.
 
 Importing this module is cheap, so that `marquee --help` stays fast: each command imports what it
 needs when it runs.
@@ -23,33 +23,33 @@ from marquee_services.server.settings import open_store
 if TYPE_CHECKING:
     from marquee_core.release.store import ReleaseStore
 
-# Users whose ids are decoded and printed at once.
+# The number of users whose ids are decoded and printed together.
 _BLOCK_USERS = 10_000
 _MAX_TEXT = 1000
 
 
 def _text_option(name: str, help: str, **options: Any) -> Callable[[Any], Any]:  # noqa: A002
-    """Returns a text for the audit."""
+    """Returns an option for a text in the audit."""
 
     def check(_: click.Context, __: click.Parameter, value: str) -> str:
         if len(value) > _MAX_TEXT:
-            raise click.BadParameter(f"more than {_MAX_TEXT} characters")
+            raise click.BadParameter(f"longer than {_MAX_TEXT} characters")
         return value
 
     return click.option(f"--{name}", default="", callback=check, help=help, **options)
 
 
-_why = _text_option("why", "Why, for the audit.")
+_why = _text_option("why", "The reason, for the audit.")
 _by = _text_option(
     "by",
-    "Who does it, for the audit; by default the user and host of this process.",
+    "Who makes the change, for the audit; by default, the user and host of this process.",
     envvar="MARQUEE_BY",
     show_envvar=True,
 )
 
 
 @click.group()
-@store_options("what promote and rollback do")
+@store_options("promotions and rollbacks")
 @click.pass_context
 def releases(context: click.Context, store: str, trusted_keys: str, signing_key: str) -> None:
     """List, verify, promote, roll back and sign releases."""
@@ -62,8 +62,8 @@ def releases(context: click.Context, store: str, trusted_keys: str, signing_key:
 def list_releases(store: ReleaseStore) -> None:
     """List the releases, newest first; * marks the one in production.
 
-    "serves" is the number of ratings that a release serves, "measured by" how its test ratings were
-    chosen, and "on" how many there were.
+    "serves" is the number of ratings on which a release was trained, "measured by" the method by
+    which its test ratings were selected, and "on" their number.
     """
     from marquee.cli.table import render
 
@@ -91,13 +91,13 @@ def list_releases(store: ReleaseStore) -> None:
 
 @releases.command("show")
 @click.argument("release_id")
-@click.option("--json", "as_json", is_flag=True, help="The whole manifest.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole manifest as JSON.")
 @click.pass_obj
 def show_release(store: ReleaseStore, release_id: str, as_json: bool) -> None:
-    """Show what a release serves, how it was measured, its models, and what the gate said.
+    """Show the data, the evaluation and the models of a release, and the gate's verdict.
 
-    With --json, `gate` is what the gate said before the release was published. Where it was asked
-    later, there is also `later_verdicts`, the oldest first, which is not part of the manifest.
+    With --json, `gate` is the verdict from before the release was published. If there are later
+    verdicts, `later_verdicts` lists them, oldest first; they are not part of the manifest.
     """
     from marquee_core.release.verdicts import recorded_verdicts
     from marquee_services.commands.release_summary import summary
@@ -121,12 +121,12 @@ def show_release(store: ReleaseStore, release_id: str, as_json: bool) -> None:
 @click.argument("release_id", required=False)
 @click.pass_obj
 def list_users(store: ReleaseStore, release_id: str | None) -> None:
-    """List the ids of a release's users, one per line; by default of the one in production.
+    """List the ids of a release's users, one per line; by default, of the one in production.
 
     \b
     Example:
       marquee releases users | marquee batch --file - --out all.parquet
-    """  # noqa: D301 - \b keeps the lines as they are
+    """  # noqa: D301 - \b keeps click from rewrapping the lines
     from marquee_core.errors import ArtifactError
     from marquee_core.release.contents import load_users
 
@@ -143,10 +143,10 @@ def list_users(store: ReleaseStore, release_id: str | None) -> None:
 
 @releases.command("verify")
 @click.argument("release_id")
-@click.option("--files-only", is_flag=True, help="Compare the files with their digests only.")
+@click.option("--files-only", is_flag=True, help="Only compare the files with their digests.")
 @click.pass_obj
 def verify_one_release(store: ReleaseStore, release_id: str, files_only: bool) -> None:
-    """Do with a release all that servers would, without promoting it.
+    """Verify that servers can load and serve a release, without promoting it.
 
     Compares every file with its SHA-256 digest, loads the release as the servers do, answers every
     kind of request with it, and compares precomputed pages with computed ones.
@@ -172,15 +172,15 @@ def verify_one_release(store: ReleaseStore, release_id: str, files_only: bool) -
 @click.option(
     "--force",
     is_flag=True,
-    help="Check the files only, and promote it whatever the gate would say; the audit records it.",
+    help="Check only the files, and bypass the gate; the audit records it.",
 )
-@click.option("--approve", is_flag=True, help="Promote it also if the gate asks for approval.")
+@click.option("--approve", is_flag=True, help="Promote it even if the gate asks for approval.")
 @click.option(
     "--require-approval",
     is_flag=True,
     envvar="MARQUEE_REQUIRE_APPROVAL",
     show_envvar=True,
-    help="Let the gate ask for approval of every release.",
+    help="Make the gate ask for approval of every release.",
 )
 @click.pass_obj
 def promote_release(
@@ -192,14 +192,14 @@ def promote_release(
     approve: bool,
     require_approval: bool,
 ) -> None:
-    """Put a release in production, if the gate finds it as good as the one that is.
+    """Put a release in production, if the gate finds it as good as the current one.
 
     RELEASE_ID may be `newest`, for the release that was published last.
 
-    The release is first verified as `marquee releases verify` does. Then the gate compares both on
-    ratings that neither has seen, and checks what the release would serve. The exit code is 3 if it
-    refuses the release, and 4 if it asks for --approve. The verdict is kept beside the release; see
-    `marquee releases show`.
+    The release is first verified as by `marquee releases verify`. Then the gate compares both
+    releases on ratings that neither has seen, and checks the recommendations of the new one. The
+    exit code is 3 if the gate refuses the release, and 4 if it asks for --approve. The verdict is
+    stored with the release; see `marquee releases show`.
     """
     from marquee_core.release.verdict import Decision
     from marquee_services.promotion import EXIT_CODES, NEWEST, newest_release, promote
@@ -221,8 +221,8 @@ def promote_release(
     if done.production is not None:
         click.echo(f"{done.production.release_id} is in production")
         return
-    needed = "--force" if done.decision is Decision.REFUSE else "--approve"
-    click.echo(f"{release_id} was not promoted; {needed} promotes it", err=True)
+    flag = "--force" if done.decision is Decision.REFUSE else "--approve"
+    click.echo(f"{release_id} was not promoted; {flag} promotes it", err=True)
     sys.exit(EXIT_CODES[done.decision])
 
 
@@ -246,25 +246,26 @@ def roll_back_release(store: ReleaseStore, why: str, by: str) -> None:
     "gateways",
     multiple=True,
     help="Address of a gateway, host:port; the releases that it and its backends have loaded are "
-    "kept. May be repeated. `marquee --token-file … --tls …` before `releases` holds for them.",
+    "kept. May be repeated. Options of the connection, such as --token-file and --tls, are given "
+    "before `releases`.",
 )
 @click.option(
     "--recent-hours",
     default=24.0,
     show_default=True,
     type=click.FloatRange(min=0),
-    help="Keep what was in production within this time: a server may still hold it.",
+    help="Keep releases that were in production within this time, as servers may still use them.",
 )
-@click.option("--dry-run", is_flag=True, help="Delete nothing, only tell what would be deleted.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be deleted.")
 @click.pass_obj
 def prune_releases(
     store: ReleaseStore, keep: int, gateways: tuple[str, ...], recent_hours: float, dry_run: bool
 ) -> None:
-    """Delete old releases, and what killed publishers and trainers left behind.
+    """Delete old releases, and the unfinished files of killed processes.
 
-    Never deleted are the newest, the one in production and its predecessor, those of running
-    experiments, those that were in production recently, and those that the gateways report as
-    loaded. Servers work on copies of their own, so they lose nothing.
+    The newest releases are kept, as are the one in production and its predecessor, those of running
+    experiments, those that were in production recently, and those that the given gateways report as
+    loaded. Servers use their own copies of release files, so they are not affected.
     """
     from marquee_core.release.pruning import prune
     from marquee_services.commands.release_summary import pruning_lines
@@ -279,7 +280,7 @@ def _loaded_by(address: str) -> set[str]:
     """Returns the releases that a gateway and its backends have loaded.
 
     Raises:
-        ClickException: The gateway cannot be called or does not answer.
+        ClickException: The gateway cannot be called or does not respond.
     """
     from dataclasses import replace
 
@@ -292,7 +293,7 @@ def _loaded_by(address: str) -> set[str]:
         try:
             status = client.status()
         except marquee.MarqueeError as error:
-            text = f"the gateway at {address} does not answer: {error}"
+            text = f"the gateway at {address} does not respond: {error}"
             raise click.ClickException(text) from error
     backends = (name for backend in status.backends for name in backend.loaded_release_ids)
     return {*status.loaded_release_ids, *backends}
@@ -301,7 +302,7 @@ def _loaded_by(address: str) -> set[str]:
 @releases.command("keygen")
 @click.argument("path", type=click.Path(path_type=Path))
 def make_key(path: Path) -> None:
-    """Make a key that signs releases: the private key in PATH, the public key in PATH.pub."""
+    """Generate a signing key: the private key in PATH, and the public key in PATH.pub."""
     from marquee_core.release.signing import generate_key
 
     with errors_as_one_line():
@@ -322,12 +323,12 @@ def make_key(path: Path) -> None:
 )
 @click.pass_obj
 def sign_release(store: ReleaseStore, release_id: str, signing_key: Path) -> None:
-    """Check the files of a release and add a signature, beside those that it has."""
+    """Check the files of a release, and add a signature to those that it has."""
     from marquee_core.release.signing import Signer
 
     with errors_as_one_line():
         signer = Signer.load(signing_key)
-        store.trusted = None  # a release without a signature gets one here
+        store.trusted = None  # The release may have no valid signature yet.
         store.sign(release_id, signer)
     click.echo(f"{release_id} is signed by the key {signer.id}")
 
@@ -337,7 +338,7 @@ def sign_release(store: ReleaseStore, release_id: str, signing_key: Path) -> Non
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 @click.pass_obj
 def show_log(store: ReleaseStore, limit: int, as_json: bool) -> None:
-    """Show the changes of the release in production, newest first: who, what, when and why."""
+    """Show the changes of the production pointer, newest first: who, what, when and why."""
     from marquee.cli.table import render
 
     with errors_as_one_line():

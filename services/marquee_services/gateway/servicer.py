@@ -81,7 +81,7 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         self._settings = settings
         self._metrics = metrics
         self._computing = computing
-        self._batch_lane = batch_budget
+        self._batch_budget = batch_budget
         # The recent share of Recommend calls that need no computation.
         self._stored_share = 1.0
         self._answers = {origin: metrics.answers.labels(origin) for origin in AnswerOrigin}
@@ -145,7 +145,7 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
             self._stored_answers.batch(request, start),
             request,
             self._deadline(context),
-            self._batch_lane,
+            self._batch_budget,
             self._settings.batch_parallel,
             lambda answer: self._completed(answer, start),
         ):

@@ -10,7 +10,7 @@ from marquee_services.server.fork_server import ForkServer
 
 
 def fork_server(settings: InferenceSettings) -> ForkServer:
-    """Starts the process that tries releases; call it before the process has threads.
+    """Starts the process for trial loads. Must be called before this process starts threads.
 
     Raises:
         OSError: The process cannot be started.

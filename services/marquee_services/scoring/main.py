@@ -30,7 +30,7 @@ from marquee_services.server.trial import ReleaseTrial, start_fork_server
 
 _DESCRIPTOR = scoring_service_pb2.DESCRIPTOR.services_by_name["ScoringService"]
 SERVICE = _DESCRIPTOR.full_name
-# Gateways ask for the loaded releases all the time, to learn whether the server answers.
+# Gateways list the loaded releases periodically, to probe whether the server responds.
 _PROBES = frozenset({"ListReleases"})
 
 
@@ -48,8 +48,8 @@ async def start(
     Args:
         settings: The server's settings.
         backend: Name of the service, from `marquee_core.service_names`.
-        loaders: The function that loads each model that the service knows, by name.
-        trial: Tries releases before they are loaded; None to load them at once.
+        loaders: The functions that load the models of the service, by the model's name.
+        trial: Loads releases on trial first; None to load them without a trial.
 
     Raises:
         OSError: The server cannot listen on its address.
@@ -87,7 +87,7 @@ async def start(
         ),
         metrics,
         probes=_PROBES,
-        # Gateways reset many calls at once: those that another replica has answered.
+        # Gateways legitimately reset many calls: those that another replica has answered.
         guarded=False,
     )
     return bound, follower
@@ -96,7 +96,11 @@ async def start(
 def fork_server(
     settings: ScoringSettings, backend: str, loaders: Mapping[str, LoadScorer]
 ) -> ForkServer:
-    """Starts the process that tries releases; call it before the process has threads."""
+    """Starts the process for trial loads. Must be called before this process starts threads.
+
+    Raises:
+        OSError: The process cannot be started.
+    """
     return start_fork_server({backend: partial(_load_on_trial, settings, backend, loaders)})
 
 
@@ -111,7 +115,7 @@ async def serve(
     Args:
         settings: The server's settings.
         backend: Name of the service, from `marquee_core.service_names`.
-        loaders: The function that loads each model that the service knows, by name.
+        loaders: The functions that load the models of the service, by the model's name.
         fork_server: Starts the processes for trial loads; None to load releases without a trial.
     """
     trial = None if fork_server is None else ReleaseTrial(backend, settings, fork_server)

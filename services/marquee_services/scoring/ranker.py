@@ -1,4 +1,4 @@
-"""The models of a ranking plan: selected once for each plan, and kept with the engine."""
+"""The models of a ranking plan, which are selected once for each plan and cached."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.model_times import Timer
 from marquee_services.scoring.plan import RankingPlan
 
-# Plans whose scorers and sums are kept; there is about one for each page size in use.
+# The most plans whose models are cached; there is about one for each page size in use.
 _MAX_RANKERS = 64
 
 
@@ -28,10 +28,10 @@ class Ranker:
         plan: The plan.
         scorers: The scorers of the models that rank.
         stars_scorers: The scorers of the models that score the best items.
-        shared: The sum of the gateway's own models (float32, items).
+        shared: The weighted sum of the gateway's own models (float32, items).
         weights: The weight of each model that ranks.
-        approximating: Those of `scorers` that can approximate their scores.
-        timer: Measures the models.
+        approximating: The scorers in `scorers` that can approximate their scores.
+        timer: Measures the time of the models.
         baseline: The baseline of the release.
     """
 
@@ -55,10 +55,10 @@ def check_plan(engine: Engine, plan: RankingPlan) -> None:
 
 
 def ranker_for(engine: Engine, plan: RankingPlan) -> Ranker:
-    """Returns the models of a plan, from the engine's own store of them if it has them.
+    """Returns the models of a plan, from the engine's cache if possible.
 
     Raises:
-        ModelNotFound: This backend has no model of one of the names.
+        ModelNotFound: This backend lacks one of the models.
     """
     found = engine.rankers.get(plan)
     if found is None:

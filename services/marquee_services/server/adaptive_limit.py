@@ -349,7 +349,7 @@ class AdaptiveLimit:
         self.limit = max(self._lower_bound, min(self._upper_bound, limit))
 
     def _retry_after_s(self) -> float:
-        """Seconds until about half of the calls in progress will have ended."""
+        """Returns the seconds until about half of the calls in progress have ended."""
         known = max((found.unloaded.seconds for found in self._classes.values()), default=0.0)
         seconds = max(_MIN_RETRY_S, self._tolerance * known / 2)
         # Rounded to few distinct values, so that encoded error details can be reused.

@@ -96,7 +96,7 @@ class AdmissionQueue:
         except asyncio.CancelledError:
             was_done = self._waiting.pop(turn, None) is None and not turn.cancelled()
             if was_done and turn.exception() is None:
-                self.leave(cost)  # It was admitted in the moment in which it was cancelled.
+                self.leave(cost)  # It was admitted at the moment it was cancelled.
             raise
 
     def leave(self, cost: float) -> None:

@@ -6,6 +6,7 @@ If a release cannot be loaded, the last good one stays in service.
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
@@ -30,7 +31,10 @@ _log = structlog.get_logger()
 _RETRY_S = 2.0
 # How many releases of the history are tried if the promoted one cannot be loaded.
 _MAX_CANDIDATES = 10
-
+# While a release is loaded, the loading thread gives up the interpreter's lock this soon after
+# another thread has asked for it. A call takes the lock several times, and with Python's default of
+# 5 ms would be delayed by several times as much.
+_LOADING_SWITCH_INTERVAL_S = 0.0005
 
 _T = TypeVar("_T")
 
@@ -85,7 +89,7 @@ class ReleaseFollower(Generic[R]):
             trial: Loads a release in a separate process first; None for no trials. There is no
                 trial either while the server has no other release to serve.
             with_experiments: Whether to load the releases of the running experiment.
-            poll_log: Logs the polls; None for a log that does not name a part of the server.
+            poll_log: Logs the polls; None to create a log without the name of a part.
         """
         self._store = store
         self._poll_log = poll_log or PollLog()
@@ -99,7 +103,7 @@ class ReleaseFollower(Generic[R]):
         self._copies = copies
         self._trial = trial
         self._with_experiments = with_experiments
-        self._has_choice = False
+        self._has_alternative = False
         self._scrub_interval = scrub_interval
         self._refused = RefusedReleases()
         self._promotion = ("", "")
@@ -187,7 +191,7 @@ class ReleaseFollower(Generic[R]):
             return
         release_id = production.release_id
         candidates = (release_id, *production.history[:_MAX_CANDIDATES])
-        self._has_choice = bool(self._loaded or production.history)
+        self._has_alternative = bool(self._loaded or production.history)
         promotion = (release_id, production.promoted_at)
         if promotion != self._promotion:
             # A newly promoted release is tried even if it was refused before.
@@ -199,24 +203,24 @@ class ReleaseFollower(Generic[R]):
                 self._make_newest(self._loaded.get(release_id))
             return
         for candidate in candidates:
-            if candidate not in self._refused or await self._is_worth_a_try(candidate):
+            if candidate not in self._refused or await self._should_retry(candidate):
                 await self._load_or_refuse(candidate)
             if self._loaded:
                 return
 
     async def _poll_experiment(self) -> None:
         """Reads the experiments, and loads the releases of the running one."""
-        self._has_choice = True
+        self._has_alternative = True
         if await self._thread.run(self.experiments.read):
             for release_id in self.experiments.release_ids - {self.promoted_id}:
                 # When an experiment starts, its releases are tried even if refused before.
                 self._refused.remove(release_id)
             self._drop_unused()
         for release_id in sorted(self.experiments.release_ids - set(self._loaded)):
-            if release_id not in self._refused or await self._is_worth_a_try(release_id):
+            if release_id not in self._refused or await self._should_retry(release_id):
                 await self._load_or_refuse(release_id, as_newest=False)
 
-    async def watched(self, release_id: str, call: Awaitable[_T]) -> _T:
+    async def watch_failures(self, release_id: str, call: Awaitable[_T]) -> _T:
         """Awaits a computation with a release, and withdraws the release if too many fail.
 
         A withdrawn release stays loaded, but counts as refused, so the gateways return to the
@@ -280,7 +284,7 @@ class ReleaseFollower(Generic[R]):
             self._drop(release_id)
             self._on_change(self.newest())
 
-    async def _is_worth_a_try(self, release_id: str) -> bool:
+    async def _should_retry(self, release_id: str) -> bool:
         if not self._refused.is_due(release_id):
             return False
         state = await self._thread.run(self._store.state, release_id)
@@ -305,10 +309,10 @@ class ReleaseFollower(Generic[R]):
             state = await self._thread.run(self._store.state, release_id)
             if self._copies is not None:
                 await self._thread.run(self._copies.lock, release_id)
-            if self._trial is not None and self._has_choice:
+            if self._trial is not None and self._has_alternative:
                 digest = await self._thread.run(self._store.manifest_digest, release_id)
                 await self._trial.run(release_id, digest)
-            release = await self._thread.run(self._load, release_id)
+            release: R = await self._thread.run(_load_in_short_turns, self._load, release_id)
         except (OSError, MemoryError) as error:
             # The store may be unreachable, or the disk or memory temporarily full.
             self._refuse(release_id, f"{error} (will be retried)", None, error)
@@ -359,3 +363,13 @@ class ReleaseFollower(Generic[R]):
         """Drops releases beyond the limit, but neither the newest nor those of the experiment."""
         for release_id in self._loaded.beyond(self._keep, self.experiments.release_ids):
             self._drop(release_id)
+
+
+def _load_in_short_turns(load: Callable[[str], R], release_id: str) -> R:
+    """Loads a release, with short turns of the interpreter's lock so that calls wait less."""
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(min(interval_s, _LOADING_SWITCH_INTERVAL_S))
+    try:
+        return load(release_id)
+    finally:
+        sys.setswitchinterval(interval_s)

@@ -13,7 +13,7 @@ _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 _MAX_ARENAS = 2
 _MMAP_THRESHOLD_BYTES = 256 * 1024
 # Python looks for reference cycles after this many new objects. By default it does so after 700,
-# which is several times per batch of answers, although their objects are in no cycles.
+# which is several times per batch of answers, although none of their objects are in cycles.
 _YOUNG_OBJECTS = 10_000
 
 
@@ -48,12 +48,13 @@ def return_free_memory() -> None:
     """Collects garbage and returns free memory to the operating system.
 
     Importing modules and loading a release free a lot of memory, which the allocator would keep.
-    The objects that remain are long-lived, so they are excluded from later collections until this
-    function is called again.
+    A collection stops all threads. The first one examines everything that was imported, which takes
+    tens of milliseconds; those objects are excluded from all later ones, so that replacing a
+    release does not delay calls.
     """
-    gc.unfreeze()
     gc.collect()
-    gc.freeze()
+    if not gc.get_freeze_count():
+        gc.freeze()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -1,4 +1,4 @@
-"""The releases that a server holds in memory, their order, and which of them are in use."""
+"""The releases in the memory of a server, in order of promotion, and their last use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from marquee_services.server.failure_watch import FailureWatch
 
 
 class LoadedRelease(Protocol):
-    """A release as a server holds it in memory."""
+    """A release in the memory of a server."""
 
     @property
     def release_id(self) -> str:
@@ -22,9 +22,9 @@ R = TypeVar("R", bound=LoadedRelease)
 
 
 class LoadedReleases(Generic[R]):
-    """The loaded releases in the order of their promotion.
+    """The loaded releases in order of promotion.
 
-    Those that were loaded for an experiment only come before the promoted ones. Iterating yields
+    Releases that are loaded only for an experiment come before the promoted ones. Iterating yields
     the ids, the newest release last.
     """
 
@@ -75,15 +75,15 @@ class LoadedReleases(Generic[R]):
         return next(reversed(self._releases.values()))
 
     def is_promoted(self, release_id: str) -> bool:
-        """Whether a release is loaded and was promoted, so not for an experiment only."""
+        """Returns whether a release is loaded because of a promotion, not only an experiment."""
         return release_id in self._releases and release_id not in self._experiment_only
 
     def other_promoted(self, release_id: str) -> list[str]:
-        """The promoted releases except one."""
+        """Returns the ids of the promoted releases other than the given one."""
         return [name for name in self if name != release_id and self.is_promoted(name)]
 
     def watch(self, release_id: str) -> FailureWatch | None:
-        """Counts the requests of a release; None if it is not loaded."""
+        """Returns the counter of a release's failures; None if the release is not loaded."""
         return self._watches.get(release_id)
 
     def add_newest(self, release: R) -> None:
@@ -94,13 +94,13 @@ class LoadedReleases(Generic[R]):
         self._start_use(release.release_id)
 
     def add_for_experiment(self, release: R) -> None:
-        """Adds a release that was not promoted."""
+        """Adds a release that is loaded only for an experiment."""
         self._releases = {release.release_id: release, **self._releases}
         self._experiment_only.add(release.release_id)
         self._start_use(release.release_id)
 
     def replace(self, release: R) -> None:
-        """Puts a release in the place of the loaded release of the same id."""
+        """Replaces the loaded release with the same id."""
         self._releases[release.release_id] = release
 
     def drop(self, release_id: str) -> None:
@@ -111,7 +111,7 @@ class LoadedReleases(Generic[R]):
         self._last_used.pop(release_id, None)
 
     def beyond(self, limit: int, kept: Collection[str]) -> list[str]:
-        """The releases to drop, the one unused for longest first.
+        """Returns the releases to drop, the least recently used first.
 
         Args:
             limit: The most releases to hold, in addition to `kept`.

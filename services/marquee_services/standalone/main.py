@@ -1,4 +1,4 @@
-"""Starts the standalone server: the gateway, and the engines of both backends beside it."""
+"""Starts the standalone server: the gateway and the engines of both backends in one process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from marquee_core.release.copies import ReleaseCopies
 from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.scorer import LoadScorer
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
-from marquee_services.gateway.main import Gateway, new_monitor, trial_loader
+from marquee_services.gateway.gateway import Gateway
+from marquee_services.gateway.main import new_monitor, trial_loader
 from marquee_services.gateway.main import start as start_gateway
 from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.loading import load_engine
@@ -33,24 +34,24 @@ async def start(
     fork_server: ForkServer | None = None,
     with_experiments: bool = True,
 ) -> tuple[Gateway, list[ReleaseFollower[Engine]]]:
-    """Starts a gateway with local backends, once they have loaded the promoted release.
+    """Starts a gateway with local backends, after they have loaded the promoted release.
 
-    A gateway serves as soon as it has loaded a release itself, and without backends its answers
-    would be degraded. The caller must run the followers' `follow`, which loads later releases.
+    A gateway serves as soon as it has loaded a release itself, and its answers would be degraded
+    without backends. The caller must run the followers' `follow`, which loads later releases.
 
     Args:
         settings: The server's settings.
-        loaders: For each backend, the function that loads each of its models, by name.
-        store: The release store; None to open that of the settings.
+        loaders: For each backend, the functions that load its models, by the model's name.
+        store: The release store; None to open the one of the settings.
         fork_server: Starts the processes for trial loads; None to load releases without a trial.
-        with_experiments: Whether the experiment that runs in the store applies.
+        with_experiments: Whether to follow the experiments in the store.
 
     Raises:
         OSError: The server cannot listen on its address.
         StoreURLError: The URL of the store cannot be used.
     """
     store = store or settings.open_store()
-    # One thread scores for both backends: more would only compete for the interpreter's lock.
+    # One thread scores for both backends; more would only compete for the interpreter's lock.
     executor = PriorityExecutor("scoring")
     monitor = new_monitor()
     times = ModelTimes(monitor.metrics)
@@ -81,9 +82,9 @@ async def start(
 
 
 async def _load_promoted(follower: ReleaseFollower[Engine]) -> None:
-    """Loads the promoted release, if there is one; `ReleaseFollower.follow` tries again.
+    """Loads the promoted release, if there is one; ignores errors.
 
-    That also reports an error, unless it has passed by then.
+    `ReleaseFollower.follow` tries again, and reports an error that persists.
     """
     with suppress(Exception):
         await follower.poll()
@@ -107,7 +108,7 @@ def _follower(
         scrub_interval=settings.scrub_interval,
         trial=trial,
         with_experiments=with_experiments,
-        poll_log=PollLog(backend, warns=False),  # the gateway does
+        poll_log=PollLog(backend, warns=False),  # The gateway's follower warns.
     )
 
 
@@ -118,7 +119,11 @@ def _load_on_trial(
 
 
 def fork_server(settings: StandaloneSettings) -> ForkServer:
-    """Starts the process that tries releases; call it before the process has threads."""
+    """Starts the process for trial loads. Must be called before this process starts threads.
+
+    Raises:
+        OSError: The process cannot be started.
+    """
     from marquee_services.cf.models import CF_SCORERS
     from marquee_services.inference.models import loaders as inference_loaders
 

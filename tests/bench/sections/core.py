@@ -1,4 +1,4 @@
-"""The scoring core and retrieval without RPC, each in a subprocess."""
+"""Measures the scoring core and retrieval without RPC, each in a subprocess."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.report import Row, Table
 
 
 def measure(context: Context) -> Table:
-    """Runs `bench.kernels` with one thread, and reads its results.
+    """Runs `bench.kernels` with one thread and returns its table.
 
     Raises:
         CalledProcessError: The subprocess failed.
@@ -31,7 +31,7 @@ def measure(context: Context) -> Table:
 
 
 def measure_retrieval(context: Context) -> Table:
-    """Runs `bench.ann` with one thread, and reads its results.
+    """Runs `bench.ann` with one thread and returns its table.
 
     Raises:
         CalledProcessError: The subprocess failed.
@@ -47,7 +47,7 @@ def measure_retrieval(context: Context) -> Table:
 
 
 def measure_catalogues(context: Context) -> Table:
-    """Runs `bench.catalogues` with one thread, and reads its results.
+    """Runs `bench.catalogues` with one thread and returns its table.
 
     Raises:
         CalledProcessError: The subprocess failed.
@@ -59,7 +59,11 @@ def measure_catalogues(context: Context) -> Table:
 
 
 def run_module(title: str, module: str, request: dict[str, Any], context: Context) -> Table:
-    """Runs a module with one thread, and makes a table of its output."""
+    """Runs a module with one thread and makes a table from its output.
+
+    Raises:
+        CalledProcessError: The subprocess failed.
+    """
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     done = subprocess.run(
         [sys.executable, "-m", module, json.dumps(request)],

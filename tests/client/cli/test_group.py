@@ -141,5 +141,5 @@ def test_a_misplaced_connection_option_is_explained() -> None:
     """The error says where the option belongs instead of suggesting another option."""
     result = CliRunner().invoke(main, ["recommend", "--address", "x:1"], prog_name="marquee")
     assert result.exit_code == 2
-    expected = "--address goes before the command: marquee --address … recommend"
+    expected = "--address must precede the command: marquee --address … recommend"
     assert result.stderr.endswith(f"Error: {expected}\n")

@@ -73,8 +73,8 @@ def test_increasing_a_share_keeps_its_users() -> None:
         ([("a", 50.0), ("b", 50.0)], "named 'control'"),
         ([("control", 50.0), ("control", 50.0)], "same name"),
         ([("control", 50.0), ("b", 49.0)], "add up to 99 %"),
-        ([("control", float("nan")), ("b", 50.0)], "not a share"),
-        ([("control", 0.0), ("b", 100.0)], "not a share"),
+        ([("control", float("nan")), ("b", 50.0)], "share must be above"),
+        ([("control", 0.0), ("b", 100.0)], "share must be above"),
         ([("control", 50.0), ("b c", 50.0)], "letters, digits"),
     ],
 )

@@ -31,7 +31,9 @@ def storage(tmp_path: Path) -> Storage:
 def test_a_second_process_learns_who_holds_the_lease(storage: Storage) -> None:
     """The second process can take the lease once the first has released it."""
     with Lease(storage, "trainer.lock") as first:
-        with pytest.raises(LeaseHeldError, match=r".+@.+ \(process \d+\) holds trainer.lock since"):
+        with pytest.raises(
+            LeaseHeldError, match=r".+@.+ \(process \d+\) has held trainer.lock since"
+        ):
             Lease(storage, "trainer.lock").__enter__()
         first.check()
         with Lease(storage, "another.lock"):

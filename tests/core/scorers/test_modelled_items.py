@@ -20,6 +20,7 @@ from marquee_core.scorers.modelled_items import (
 )
 from marquee_core.scorers.scorer import (
     Approximates,
+    ComparesItems,
     ExplainsByItems,
     ExplainsByNeighbours,
     ReleaseData,
@@ -56,10 +57,6 @@ class RoughScorer:
         """Score every item by the number of ratings; users without any cannot be scored."""
         counts = np.where(profiles.counts > 0, profiles.counts, np.nan).astype(np.float32)
         return np.repeat(counts[:, None], len(RATED if items is None else items), axis=1)
-
-    def similarities(self, item: int) -> Float32 | None:
-        """Return None: there are no similarities."""
-        return None
 
     def approximate(self, profiles: Profiles, items: Int32 | None = None) -> Float32 | None:
         """Return the same as `score`."""
@@ -142,13 +139,11 @@ def test_evidence_sums_to_the_score(inner: ToyScorer) -> None:
 def test_unknown_items_are_similar_only_to_themselves(inner: ToyScorer) -> None:
     """Known items have the similarities of the model, and 0 to unknown items."""
     whole = extend_to_catalogue(inner, RATED, DATA)
+    assert isinstance(whole, ComparesItems)
     row, own = whole.similarities(3), inner.similarities(1)
-    assert row is not None
-    assert own is not None
     np.testing.assert_allclose(row[RATED], own, rtol=1e-6)
     assert not row[UNRATED].any()
     similarities = whole.similarities(0)
-    assert similarities is not None
     assert np.flatnonzero(similarities).tolist() == [0]
 
 
@@ -157,7 +152,7 @@ def test_capabilities_are_those_of_the_model(inner: ToyScorer) -> None:
     assert not isinstance(extend_to_catalogue(inner, RATED, DATA), Approximates)
     rough = extend_to_catalogue(RoughScorer(), RATED, DATA)
     assert isinstance(rough, Approximates)
-    assert not isinstance(rough, ExplainsByItems | ExplainsByNeighbours | WarmsUp)
+    assert not isinstance(rough, ComparesItems | ExplainsByItems | ExplainsByNeighbours | WarmsUp)
     scores = rough.approximate(DATA.matrix.profiles([0, 2]))
     assert scores is not None
     assert scores[0].tolist() == [0, 4, 0, 4, 4, 0, 4, 0, 0]
@@ -165,7 +160,6 @@ def test_capabilities_are_those_of_the_model(inner: ToyScorer) -> None:
     some = rough.approximate(DATA.matrix.profiles([0]), np.array([8, 3, 6], np.int32))
     assert some is not None
     assert some.tolist() == [[0, 4, 4]]
-    assert rough.similarities(3) is None
 
 
 def test_a_folder_lists_the_items_its_model_knows(tmp_path: Path) -> None:

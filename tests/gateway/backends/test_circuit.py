@@ -18,14 +18,14 @@ def test_several_recent_failures_make_a_replica_unhealthy() -> None:
     """A single late call is tolerated, and old calls do not count."""
     circuit = Circuit()
     record(circuit, 1, 9, 0.0)
-    assert circuit.is_well(0.0)
+    assert circuit.is_healthy(0.0)
     record(circuit, 2, 0, 1.0)
-    assert not circuit.is_ailing(1.0)  # The first bad call is no longer among the last ten.
-    assert not circuit.is_well(1.0)
+    assert not circuit.fails_often(1.0)  # The first bad call is no longer among the last ten.
+    assert not circuit.is_healthy(1.0)
     record(circuit, 1, 0, 2.0)
-    assert circuit.is_ailing(2.0)
-    assert not circuit.is_ailing(20.0)
-    assert circuit.is_well(20.0)
+    assert circuit.fails_often(2.0)
+    assert not circuit.fails_often(20.0)
+    assert circuit.is_healthy(20.0)
 
 
 def test_an_open_circuit_admits_one_trial_at_a_time() -> None:
@@ -40,7 +40,7 @@ def test_an_open_circuit_admits_one_trial_at_a_time() -> None:
         assert not circuit.begin_trial(now)
         circuit.end_trial(is_good=True, now=now)
     assert not circuit.is_open
-    assert circuit.is_well(1.2)
+    assert circuit.is_healthy(1.2)
     assert not circuit.begin_trial(5.0)
 
 

@@ -141,7 +141,7 @@ def test_gateways_that_ended_without_a_final_write_are_reported(
 
 def test_a_running_counter_reports_that_it_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even without new lists it writes more often than the time after which it counts as lost."""
-    assert 2 * list_counts.SIGN_OF_LIFE_S < outcome.SILENT_S
+    assert 2 * list_counts.HEARTBEAT_S < outcome.SILENT_S
     writes: list[int] = []
     counter = ListCounter(
         lambda _, counts, __: writes.append(len(counts)), TIMEOUT_S, CollectorRegistry()
@@ -152,6 +152,6 @@ def test_a_running_counter_reports_that_it_is_alive(monkeypatch: pytest.MonkeyPa
     counter._flush()
     counter._flush()
     assert writes == [1]
-    monkeypatch.setattr(list_counts, "SIGN_OF_LIFE_S", 0.0)
+    monkeypatch.setattr(list_counts, "HEARTBEAT_S", 0.0)
     counter._flush()
     assert writes == [1, 0]

@@ -49,7 +49,7 @@ def test_lists_of_all_or_given_users_are_written(run: Run, tmp_path: Path) -> No
     parts = [rows_of(path.read_bytes()) for path in sorted(out.iterdir())]
     assert [len(rows) for rows in parts] == [150, 50]
     again = run("--out", str(out), "--limit", "5", "--processes", "1", "--part-users", "30")
-    assert again.stderr.endswith("for 40 users, of which 40 were there\n")
+    assert again.stderr.endswith("for 40 users, of which 40 already existed\n")
     path = tmp_path / "some.parquet"
     some = run("u3", "--file", "-", "--out", str(path), "--processes", "1", text="u1\n\nu2\n")
     assert some.exit_code == 0, some.output
@@ -60,13 +60,13 @@ def test_invalid_options_are_refused(run: Run, store: ReleaseStore, tmp_path: Pa
     """Each error takes one line, and nothing is written."""
     out = str(tmp_path / "lists")
     for arguments, error in (
-        ((), "--store writes files: give --out"),
+        ((), "--store writes files and needs --out"),
         (("--out", out, "--limit", "2000"), "page_size: must be between 0 and 1000"),
         (("--out", out, "--model", "none"), "the release has no model 'none'"),
         (("--out", out, "--release", "20200101T000000Z-00000000"), "20200101T000000Z-00000000"),
         (("--out", f"{out}/*.csv"), "must end in .parquet"),
         (("--out", f"{out}/all.parquet"), f"there is no folder {out}"),
-        (("--out", out, "--file", "-"), "there are no user ids in --file"),
+        (("--out", out, "--file", "-"), "--file contains no user ids"),
     ):
         result = run(*arguments)
         assert result.exit_code in (1, 2), result.output
@@ -77,7 +77,7 @@ def test_invalid_options_are_refused(run: Run, store: ReleaseStore, tmp_path: Pa
     result = CliRunner().invoke(main, ["batch", "--store", str(empty), "--out", out])
     assert "has no release in production" in result.stderr
     through_gateway = CliRunner().invoke(main, ["batch", "1", "--out", "x.csv", "--reasons"])
-    assert "with --store only" in through_gateway.stderr
+    assert "needs --store" in through_gateway.stderr
 
 
 def processes_of_group(group: int) -> bytes:
@@ -105,7 +105,7 @@ def test_an_interrupted_run_stops_promptly_and_can_be_resumed(
     finally:
         process.kill()
     assert process.returncode == 130
-    assert "parts are finished. The same command goes on from there.\n" in text
+    assert "parts are finished. The same command continues from there.\n" in text
     assert "Traceback" not in text
     wait_until(lambda: not processes_of_group(process.pid))
     names = {path.name for path in out.iterdir()}
@@ -114,5 +114,5 @@ def test_an_interrupted_run_stops_promptly_and_can_be_resumed(
     assert finished < 4_000
     users.write_text("u1\n" * 10 * (finished + 3))
     rest = subprocess.run(command, capture_output=True, text=True, check=True, timeout=WAIT_S)
-    assert f"users, of which {10 * finished:,} were there" in rest.stderr
+    assert f"users, of which {10 * finished:,} already existed" in rest.stderr
     assert len(list(out.iterdir())) == finished + 3

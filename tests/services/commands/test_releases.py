@@ -110,8 +110,10 @@ def test_pruning_lists_what_is_deleted_and_kept(tmp_path: Path) -> None:
     arguments = ["--store", url, "prune", "--keep", "1"]
     dry = CliRunner().invoke(releases, [*arguments, "--dry-run"]).stdout.splitlines()
     done = CliRunner().invoke(releases, arguments).stdout.splitlines()
-    assert dry[-1].startswith("1 of 3 releases would be deleted; kept are the newest and 1 older")
-    assert done[-1] == "1 of 3 releases deleted; kept are the newest and 1 older, which are needed"
+    assert dry[-1].startswith("1 of 3 releases would be deleted; kept: the newest, and 1 older")
+    assert done[-1] == (
+        "1 of 3 releases deleted; kept: the newest, and 1 older because they are needed"
+    )
     assert done[0] == f"{sorted(ids)[0]} kept: in production"
     assert len(store.ids()) == 2
 

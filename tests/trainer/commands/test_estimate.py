@@ -77,9 +77,9 @@ def test_a_skipped_model_is_no_longer_counted() -> None:
     clock = Clock()
     estimator = Estimator(EXPECTED, clock)
     estimator.start("fit b")
-    assert (estimator.place, estimator.steps) == (1, 2)
+    assert (estimator.position, estimator.steps) == (1, 2)
     estimator.start("refit b")
-    assert (estimator.place, estimator.steps) == (2, 2)
+    assert (estimator.position, estimator.steps) == (2, 2)
 
 
 def test_measured_durations_are_scaled_by_the_number_of_ratings() -> None:

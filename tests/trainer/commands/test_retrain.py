@@ -106,5 +106,5 @@ def test_a_second_trainer_is_refused(tmp_path: Path) -> None:
         )
         lease.check()
     assert done.returncode == 1
-    assert f"(process {os.getpid()}) holds {TRAINER_LEASE} since" in done.stderr
+    assert f"(process {os.getpid()}) has held {TRAINER_LEASE} since" in done.stderr
     assert store.ids() == []

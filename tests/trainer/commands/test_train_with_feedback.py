@@ -68,5 +68,5 @@ def test_an_unreadable_log_is_reported_before_training(tmp_path: Path) -> None:
     settings = TrainSettings(data=DATA, store=str(tmp_path), feedback="sqlite:////proc/log.sqlite")
     with pytest.raises(click.ClickException, match="the feedback log: "):
         load_with_feedback(settings)
-    with pytest.raises(ValueError, match="neither `sqlite` nor a URL"):
+    with pytest.raises(ValueError, match="must be `sqlite`"):
         replace(settings, feedback="mysql://host/name")

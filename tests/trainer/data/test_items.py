@@ -11,7 +11,7 @@ from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.item_metadata import ItemMetadata
 from marquee_trainer.data.items import read_items, split_genres
 from marquee_trainer.data.options import ReadOptions
-from marquee_trainer.data.source import Loaded, load_ratings
+from marquee_trainer.data.source import LoadedRatings, load_ratings
 from marquee_trainer.data.tables import FrameTable
 
 RATINGS = "user,item,rating\nann,1,4\nann,2,2.5\nbob,1,3\n"
@@ -24,7 +24,7 @@ def write(folder: Path, files: dict[str, str | bytes]) -> str:
     return str(folder)
 
 
-def titles(found: Loaded) -> dict[str, tuple[str, int, tuple[str, ...]]]:
+def titles(found: LoadedRatings) -> dict[str, tuple[str, int, tuple[str, ...]]]:
     """Return title, year and genres of all items by id."""
     catalogue = found.dataset.catalogue
     return {
@@ -181,7 +181,7 @@ def test_an_item_that_is_described_again_keeps_its_first_description() -> None:
 
 def test_a_table_without_item_ids_is_refused() -> None:
     """The error lists the columns of the table."""
-    with pytest.raises(RatingsError, match="no column of item ids is found among 'colour'"):
+    with pytest.raises(RatingsError, match="no column is recognised as item ids among 'colour'"):
         read_items(FrameTable(pl.DataFrame({"colour": ["red"]}), "frame"), "frame")
 
 

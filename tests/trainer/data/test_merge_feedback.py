@@ -15,7 +15,7 @@ from marquee_core.feedback.log import EventLog
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.item_metadata import ItemMetadata
-from marquee_trainer.data.merge_feedback import Merged, merge_feedback
+from marquee_trainer.data.merge_feedback import MergedFeedback, merge_feedback
 from marquee_trainer.data.recorded_feedback import read_feedback
 from marquee_trainer.data.scale import Feedback
 from marquee_trainer.training.relevance import relevant_rating
@@ -71,7 +71,7 @@ def url_of(log: EventLog) -> str:
     return log._database._reading.url.render_as_string(hide_password=False)
 
 
-def merged(log: EventLog, dataset: RatingsDataset) -> Merged:
+def merged(log: EventLog, dataset: RatingsDataset) -> MergedFeedback:
     """Return the data set merged with the content of the log."""
     return merge_feedback(dataset, read_feedback(url_of(log), TIMEOUT_S))
 

@@ -8,11 +8,11 @@ import pytest
 
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.options import ReadOptions
-from marquee_trainer.data.source import Loaded, load_ratings
+from marquee_trainer.data.source import LoadedRatings, load_ratings
 from toy.rating_formats import CASES, PLAIN, Case, read_back
 
 
-def loaded(folder: Path, case: Case) -> Loaded:
+def loaded(folder: Path, case: Case) -> LoadedRatings:
     """Write the files of a case, and load them."""
     return load_ratings(case.write(folder), options=case.options)
 

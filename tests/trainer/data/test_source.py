@@ -70,7 +70,7 @@ def test_a_file_next_to_the_ratings_without_items_is_only_reported(tmp_path: Pat
     """The user did not name the file, so it is not an error."""
     write(tmp_path, {"events.csv": PLAIN, "items.csv": "colour,size\nred,1\n"})
     notes = load_ratings(str(tmp_path)).interpretation.notes
-    assert notes[0].startswith("the file items.csv beside the ratings is not used: items.csv: no")
+    assert notes[0].startswith("the file items.csv next to the ratings is not used: items.csv: no")
 
 
 def test_columns_of_a_grouplens_file_can_be_named(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_the_command_does_not_train_on_ratings_that_fail(tmp_path: Path) -> None
     assert result.exit_code == 3, result.output
     assert "failed  counts" in result.stdout
     assert "nothing was trained" in result.stderr
-    assert "train into a store of their own: --store FOLDER" in result.stderr
+    assert "train into a separate store: --store FOLDER" in result.stderr
     assert len(store.ids()) == 1
 
 

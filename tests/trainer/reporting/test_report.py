@@ -105,7 +105,7 @@ def test_each_study_has_a_section(report: Path, small_trained: TrainingResult) -
     shown = ("user_cf", f"{own:.4f}", "0.7071", change, "audience_dropout", "12 users", "+20.00%")
     for words in shown:
         assert words in text
-    assert f"of items were found in {small_trained.seconds['item_cf']:.1f} s" in text
+    assert f"took {small_trained.seconds['item_cf']:.1f} s for items" in text
 
 
 def test_details_of_a_search_on_other_data_are_omitted() -> None:

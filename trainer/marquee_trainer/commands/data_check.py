@@ -14,7 +14,7 @@ from marquee_trainer.commands.loading import read_options
 from marquee_trainer.commands.settings import DataCheckSettings
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.scale import Feedback
-from marquee_trainer.data.source import Loaded, load_ratings
+from marquee_trainer.data.source import LoadedRatings, load_ratings
 
 # Up to this many distinct ratings are listed one by one; more are counted in ranges.
 _MOST_LISTED = 21
@@ -37,7 +37,7 @@ def run_check(source: str, settings: DataCheckSettings) -> None:
     click.echo(describe(loaded, settings.rows))
 
 
-def describe(loaded: Loaded, shown_rows: int = 5) -> str:
+def describe(loaded: LoadedRatings, shown_rows: int = 5) -> str:
     """Describes ratings: columns, scale, counts, sparsity, distribution and first rows.
 
     Args:
@@ -54,7 +54,7 @@ def describe(loaded: Loaded, shown_rows: int = 5) -> str:
     return "\n\n".join(parts)
 
 
-def _facts(loaded: Loaded) -> str:
+def _facts(loaded: LoadedRatings) -> str:
     dataset = loaded.dataset
     users, items = len(dataset.user_ids), len(dataset.catalogue)
     rated = len(np.unique(dataset.items))
@@ -79,7 +79,7 @@ def _facts(loaded: Loaded) -> str:
     return "\n".join(f"{name:<{size}}  {value}" for name, value in facts.items())
 
 
-def _times(loaded: Loaded) -> str:
+def _times(loaded: LoadedRatings) -> str:
     dataset = loaded.dataset
     if not dataset.has_timestamps:
         return "none"

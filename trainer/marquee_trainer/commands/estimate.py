@@ -92,7 +92,7 @@ class Estimator:
         return self._done + len(self._left)
 
     @property
-    def place(self) -> int:
+    def position(self) -> int:
         """The number of the current step, from 1; 0 before the first and in an unplanned step."""
         return self._done if self._current is not None else 0
 
@@ -104,9 +104,9 @@ class Estimator:
                 first fit of a model, its later fits are dropped too.
         """
         self.finish()
-        places = [place for place, step in enumerate(self._left) if step.name == name]
-        if places:
-            skipped, (self._current, *rest) = self._left[: places[0]], self._left[places[0] :]
+        positions = [position for position, step in enumerate(self._left) if step.name == name]
+        if positions:
+            skipped, (self._current, *rest) = self._left[: positions[0]], self._left[positions[0] :]
             given_up = {step.kind for step in skipped if step.is_search}
             self._left = [step for step in rest if step.kind not in given_up]
             self._done += 1

@@ -125,5 +125,5 @@ class SimulatedUsers:
 
     def _pick(self, count: int) -> list[AsyncClient]:
         """Clients of different gateways, in random order."""
-        places = self._random.permutation(len(self._clients))[:count]
-        return [self._clients[place] for place in places]
+        positions = self._random.permutation(len(self._clients))[:count]
+        return [self._clients[position] for position in positions]

@@ -24,8 +24,7 @@ from marquee_trainer.data.scale import RatingScale
 from marquee_trainer.data.source import load_ratings
 from marquee_trainer.data.split import Split, automatic_split, split_by
 
-# Seconds that the trainer waits for the feedback log. It is generous, because reads are large and
-# not urgent.
+# Seconds that the trainer waits for the feedback log; reads of the whole log are large.
 _LOG_TIMEOUT_S = 60.0
 
 
@@ -49,8 +48,8 @@ def load_with_feedback(settings: FeedbackSettings, up_to: Mark | None = None) ->
 
     Args:
         settings: The sources of ratings and feedback, and how the ratings are split.
-        up_to: The position up to which an interrupted training had read the log; None to read all of
-            it.
+        up_to: The position up to which an interrupted training had read the log; None to read it
+            all.
 
     Raises:
         RatingsError: The ratings cannot be read, the source defines its own split, which feedback

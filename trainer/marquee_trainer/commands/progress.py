@@ -76,7 +76,7 @@ class ProgressBar:
         self._estimator.start(name)
         self._name, self._epochs, self._error = name, 0, ""
         if not self._is_terminal:
-            left = self._estimator.remaining() if self._estimator.place else None
+            left = self._estimator.remaining() if self._estimator.position else None
             click.echo(
                 f"  {self._elapsed()}  {name}{self._place()}{f', {left}' if left else ''}", err=True
             )
@@ -101,21 +101,21 @@ class ProgressBar:
             return
         self._bars.update(
             self._overall,
-            completed=max(0, self._estimator.place - 1),
+            completed=max(0, self._estimator.position - 1),
             total=self._estimator.steps,
-            description=f"step {self._estimator.place} of {self._estimator.steps}",
+            description=f"step {self._estimator.position} of {self._estimator.steps}",
         )
 
     def _note(self, task: Task) -> str:
         """The text after a bar; times advance even while a step reports nothing."""
         if task.id != self._overall:
             return str(task.fields["note"])
-        left = self._estimator.remaining() if self._estimator.place else None
+        left = self._estimator.remaining() if self._estimator.position else None
         return f"{self._elapsed()} elapsed" + (f", {left}" if left else "")
 
     def _place(self) -> str:
-        place = self._estimator.place
-        return f" (step {place} of {self._estimator.steps})" if place else ""
+        position = self._estimator.position
+        return f" (step {position} of {self._estimator.steps})" if position else ""
 
     def _elapsed(self) -> str:
         return duration(time.monotonic() - self._started)

@@ -82,8 +82,10 @@ def run_training(settings: TrainSettings, lease: Lease) -> None:
         progress.on_step("publish", 0)
         judge = None
         if settings.gate:
-            asks = settings.require_approval and settings.promote
-            judge = gate_for(store, asks, lease, lambda: progress.on_step("judge by the gate", 0))
+            require_approval = settings.require_approval and settings.promote
+            judge = gate_for(
+                store, require_approval, lease, lambda: progress.on_step("judge by the gate", 0)
+            )
         manifest = publish_trained(
             store,
             dataset,

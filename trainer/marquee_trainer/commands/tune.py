@@ -107,13 +107,13 @@ class _Status:
         )
         self._task = self._progress.add_task("first trial", total=None)
 
-    def update(self, line: str, search: Search, place: int) -> None:
+    def update(self, line: str, search: Search, position: int) -> None:
         """Prints the line of a trial and updates the status line.
 
         Args:
             line: The line.
             search: The search that the trial belongs to.
-            place: The position of its model among all models, counted from 1.
+            position: The position of its model among all models, counted from 1.
         """
         if sys.stdout.isatty() and self._console.is_terminal:
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -123,7 +123,7 @@ class _Status:
         best = f", best {search.best.loss:.4f}" if completed else ""
         self._progress.update(
             self._task,
-            description=f"{search.model} ({place} of {self._models}): "
+            description=f"{search.model} ({position} of {self._models}): "
             f"{len(search.trials)} trials{best};",
         )
 

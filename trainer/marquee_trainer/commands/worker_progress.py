@@ -39,11 +39,11 @@ class WorkerProgress:
         fit = report.model, report.stage
         self._done.add(fit)
         elapsed = time.monotonic() - self._started
-        place = f"{len(self._done)} of {len(self._expected)} fits"
+        position = f"{len(self._done)} of {len(self._expected)} fits"
         name = f"{report.stage} {report.model}"
         left = self._remaining(elapsed)
         click.echo(
-            f"  {duration(elapsed)}  {name:<24} {report.seconds:7.1f} s  ({place}"
+            f"  {duration(elapsed)}  {name:<24} {report.seconds:7.1f} s  ({position}"
             f"{f', {left}' if left else ''})",
             err=True,
         )

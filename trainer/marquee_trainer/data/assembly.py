@@ -1,4 +1,4 @@
-"""Makes a data set of rows and item metadata, and notes what is worth knowing about it."""
+"""Builds a data set from rows and item metadata, with notes for the user."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ def assemble(
     feedback: Feedback | None = None,
     keep_unrated: bool = False,
 ) -> tuple[RatingsDataset, list[str]]:
-    """Makes a data set of rows and item metadata.
+    """Builds a data set from rows and item metadata.
 
     Args:
         rows: The rows.
         metadata: Item metadata by item id; empty if the source has none.
         source: A description of where the ratings came from.
-        options: The scale, and how repeated and untitled items are treated.
-        feedback: The kind of feedback; None to find it in the ratings, which are explicit if
+        options: The scale, and the treatment of repeated ratings and untitled items.
+        feedback: The kind of feedback; None to detect it from the ratings, which are explicit if
             `options` has a scale.
         keep_unrated: Whether items without ratings stay in the catalogue.
 
     Returns:
-        The data set, and notes on what is worth knowing about it.
+        The data set, and notes for the user.
 
     Raises:
         RatingsError: There are no ratings, a rating is not on the scale, a rating is repeated
-            although `options` forbid it, or too many items lack metadata.
+            although `options` forbids that, or too many items lack metadata.
     """
     if options.scale and feedback is None:
         feedback = Feedback.EXPLICIT
@@ -83,7 +83,7 @@ def assemble(
         count = int((rows.ratings == unrated_mark).sum())
         notes.append(
             f"{count:,} of {len(rows):,} ratings are {unrated_mark:g}, apart from the others; if "
-            f"that means 'not rated', leave these rows out"
+            "that means 'not rated', leave these rows out"
         )
     if options.scale and dataset.feedback is Feedback.EXPLICIT:
         dataset = replace(dataset, scale=options.scale.stepped(rows.ratings))

@@ -1,4 +1,4 @@
-"""Ratings as compact arrays, together with user ids and item metadata."""
+"""Ratings as compact arrays, with user ids and item metadata."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from marquee_trainer.data.repeats import merge
 from marquee_trainer.data.scale import Feedback, RatingScale, detect_feedback
 from marquee_trainer.data.sorting import gather, sort_rows
 
-# Up to this number of items, a catalogue costs models little, whatever the share of unrated items.
+# Up to this number of items, unrated items cost models little.
 _SMALL_CATALOGUE = 5_000
 
 Ids = Sequence[str] | NDArray[np.bytes_] | pl.Series | IdColumn
@@ -31,7 +31,7 @@ Ids = Sequence[str] | NDArray[np.bytes_] | pl.Series | IdColumn
 class RatingsDataset:
     """All ratings of a source, sorted by user and item.
 
-    The order of the source's rows affects nothing but `source_places` and `file_order`.
+    The order of the source's rows affects only `source_places` and `file_order`.
 
     Attributes:
         users: User index of each rating (int32, n).
@@ -43,13 +43,13 @@ class RatingsDataset:
         catalogue: The items' ids and metadata.
         source: A description of where the ratings came from.
         scale: The rating scale.
-        source_places: The place of each row among the rows of the source (int32 or int64, n).
-            Repeated ratings that were merged count as one row.
+        source_places: The position of each row in the source (int32 or int64, n). Repeated ratings
+            that were merged count as one row.
         has_timestamps: Whether the source has timestamps.
         feedback: Whether the ratings are explicit or implicit feedback.
-        attributes: Further metadata of the items: for each name, a text per item, empty if it
-            is unknown.
-        repeats: Number of rows of the source that repeat a user and an item of another row.
+        attributes: Further metadata of the items: for each name, one text per item, empty if
+            unknown.
+        repeats: Number of rows of the source that repeat the user and the item of another row.
     """
 
     users: Int32
@@ -92,10 +92,10 @@ class RatingsDataset:
             metadata: Item metadata by item id. Items without metadata get their id as title.
             source: A description of where the ratings came from.
             name_row: Describes where a row was read, for error messages.
-            scale: The rating scale; None to find it in the ratings.
-            feedback: The kind of feedback; None to find it in the ratings.
-            on_repeat: What happens when a user rates an item again: one of `ON_REPEAT`. `auto`
-                adds up implicit feedback, and keeps the latest rating otherwise.
+            scale: The rating scale; None to detect it from the ratings.
+            feedback: The kind of feedback; None to detect it from the ratings.
+            on_repeat: How repeated ratings of an item by a user are merged: one of `ON_REPEAT`.
+                `auto` sums implicit feedback, and keeps the latest rating otherwise.
             keep_unrated: Whether items of `metadata` without ratings stay in the catalogue.
 
         Raises:
@@ -121,7 +121,7 @@ class RatingsDataset:
                 how = "sum" if feedback is Feedback.IMPLICIT else "last"
             if how == "error":
                 raise _repeated(user_column, item_column, order, again, source, name_row)
-            # The scale is that of the ratings as they were given, not of their means.
+            # The scale is detected from the original ratings, not from their means.
             if scale is None and feedback is Feedback.EXPLICIT:
                 scale = RatingScale.of(ratings)
             cells = user_column.codes * np.int64(len(item_column.names)) + item_column.codes
@@ -158,7 +158,7 @@ class RatingsDataset:
 
     @cached_property
     def file_order(self) -> Int64:
-        """The row that holds each row of the source, in the source's order (int64, n)."""
+        """The row of the data set for each row of the source, in the source's order (int64, n)."""
         rows = np.empty(len(self), dtype=np.int64)
         rows[self.source_places] = np.arange(len(self))
         return rows
@@ -179,10 +179,10 @@ class RatingsDataset:
 
     @cached_property
     def modelled_items(self) -> Int32 | None:
-        """The rated items, ascending, if models are made of these alone (int32, m); None for all.
+        """The rated items, ascending, if only these are modelled (int32, m); None for all items.
 
-        Models grow with the catalogue. They leave out the items without ratings if these are most
-        of more than 5,000 items.
+        The size of models grows with the catalogue. They exclude the items without ratings if these
+        are the majority of more than 5,000 items.
         """
         count = len(self.catalogue)
         rated = np.unique(self.items)
@@ -191,7 +191,7 @@ class RatingsDataset:
         return rated
 
     def of_modelled_items(self) -> RatingsDataset:
-        """The same ratings, in the same rows, with the catalogue that models are made of."""
+        """Returns the same ratings, in the same rows, with the catalogue of the modelled items."""
         items = self.modelled_items
         if items is None:
             return self
@@ -207,7 +207,7 @@ class RatingsDataset:
         )
 
     def matrix(self, rows: Int64) -> RatingsMatrix:
-        """The ratings matrix of some rows.
+        """Builds the ratings matrix of some rows.
 
         Args:
             rows: The rows, in any order (int64, n).
@@ -222,9 +222,9 @@ class RatingsDataset:
         )
 
     def from_stars(self, stars: float) -> float:
-        """The rating of this data set that means as much as a number of stars.
+        """Converts a number of stars to the equivalent rating of this data set.
 
-        See `RatingScale.from_stars`. In implicit feedback every interaction means a like, so any
+        See `RatingScale.from_stars`. For implicit feedback, every interaction is a like, so any
         number of stars corresponds to the lowest strength of the scale. Only recorded dislikes are
         below it.
         """
@@ -233,18 +233,18 @@ class RatingsDataset:
         return self.scale.from_stars(stars)
 
     def rating(self, user: int, item: int) -> float | None:
-        """A user's rating of an item; None if the user has not rated it."""
+        """Returns a user's rating of an item; None if the user has not rated it."""
         seen = self.by_user.seen(user)
-        place = int(np.searchsorted(seen, item))
-        if place == len(seen) or seen[place] != item:
+        position = int(np.searchsorted(seen, item))
+        if position == len(seen) or seen[position] != item:
             return None
-        return float(self.by_user.ratings[self.by_user.indptr[user] + place])
+        return float(self.by_user.ratings[self.by_user.indptr[user] + position])
 
     def fingerprint(self, rows: Int64 | None = None) -> str:
-        """The SHA-256 digest of some rows, in hexadecimal.
+        """Computes the SHA-256 digest of some rows, in hexadecimal.
 
-        It covers ids, ratings and timestamps. It depends neither on the order of the rows nor on
-        the format of the source.
+        It covers ids, ratings and timestamps, and is independent of the order of the rows and the
+        format of the source.
 
         Args:
             rows: The rows, in any order (int64, n); None for all rows.
@@ -252,10 +252,10 @@ class RatingsDataset:
         rows = np.arange(len(self)) if rows is None else np.sort(rows)
         digest = hashlib.sha256()
         for index, names in ((self.users, self.user_ids), (self.items, self.catalogue.items)):
-            # The distinct ids of these rows only, and the place of each row's id among them.
+            # The distinct ids of these rows, and the index of each row's id among them.
             used, codes = np.unique(index[rows], return_inverse=True)
             ids = names.ids(used)
-            # Ids may hold line ends, but no NUL.
+            # Ids may contain line feeds, but not NUL.
             separator = "\0" if any("\n" in name for name in ids) else "\n"
             digest.update(separator.join(ids).encode() + b"\0")
             digest.update(codes.astype("<i4").tobytes())
@@ -291,7 +291,7 @@ def _repeated(
     source: str,
     name_row: Callable[[int], str],
 ) -> RatingsError:
-    """The error for repeated ratings.
+    """Creates the error for repeated ratings.
 
     Args:
         users: The users of the rows.
@@ -313,7 +313,7 @@ def _repeated(
 def _with_unrated(
     names: NDArray[np.bytes_], index: Int32, metadata: Mapping[str, ItemMetadata]
 ) -> tuple[NDArray[np.bytes_], Int32]:
-    """Adds the items of `metadata` to the rated ones: all item ids, and the rows' new indexes."""
+    """Adds unrated items of `metadata`; returns all item ids and the new index of each row."""
     rated = [name.decode() for name in names.tolist()]
     column = IdColumn.of([*rated, *metadata])
     return column.names, gather(column.codes[: len(rated)], index)
@@ -322,7 +322,7 @@ def _with_unrated(
 def _catalogue(
     items: Vocabulary, metadata: Mapping[str, ItemMetadata]
 ) -> tuple[Catalogue, dict[str, list[str]]]:
-    """The catalogue, and the items' attributes by name."""
+    """Builds the catalogue and the items' attributes by name."""
     names = items.ids(range(len(items)))
     if not metadata:
         return Catalogue.of(items, names, [0] * len(names), [()] * len(names)), {}

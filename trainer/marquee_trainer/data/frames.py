@@ -1,4 +1,4 @@
-"""Data frames as a source of ratings, and ratings as data frames."""
+"""Converts data frames to data sets and vice versa."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from marquee_trainer.data.tables import FrameTable
 def from_frame(
     ratings: Any, items: Any = None, options: ReadOptions | None = None, name: str = "frame"
 ) -> tuple[RatingsDataset, Interpretation]:
-    """Makes a data set of a data frame.
+    """Builds a data set from a data frame.
 
     Args:
         ratings: The ratings: a frame of polars or pandas, or an Arrow table.
         items: Item metadata, as a frame of any of these kinds; None for none.
         options: How to interpret the frame, such as the names of its columns.
-        name: A name of the frame, for the source of the data set and for error messages.
+        name: A name for the frame, for the source of the data set and error messages.
 
     Raises:
-        RatingsError: An argument is not a frame, or the frame cannot be understood.
+        RatingsError: An argument is not a frame, or the frame cannot be interpreted.
     """
     options = options or ReadOptions()
     metadata: MetadataById = {}
@@ -47,7 +47,7 @@ def from_frame(
 
 
 def ratings_frame(dataset: RatingsDataset, rows: Int64 | None = None) -> pl.DataFrame:
-    """The ratings as a data frame, from which `from_frame` makes an equal data set.
+    """Converts ratings to a data frame, from which `from_frame` builds an equal data set.
 
     Args:
         dataset: The ratings.
@@ -73,15 +73,16 @@ def ratings_frame(dataset: RatingsDataset, rows: Int64 | None = None) -> pl.Data
 
 
 def items_frame(dataset: RatingsDataset) -> pl.DataFrame:
-    """The items as a data frame: `item`, `title`, `year`, `genres` and further attributes."""
+    """Converts items to a data frame: `item`, `title`, `year`, `genres` and further attributes."""
     catalogue = dataset.catalogue
-    places = range(len(catalogue))
+    positions = range(len(catalogue))
     columns: dict[str, pl.Series] = {
-        ITEM: pl.Series(catalogue.items.ids(places), dtype=pl.String),
-        "title": pl.Series([catalogue.title(place) for place in places], dtype=pl.String),
+        ITEM: pl.Series(catalogue.items.ids(positions), dtype=pl.String),
+        "title": pl.Series([catalogue.title(position) for position in positions], dtype=pl.String),
         "year": pl.Series([year or None for year in catalogue.years.tolist()], dtype=pl.Int16),
         "genres": pl.Series(
-            [list(catalogue.item_genres(place)) for place in places], dtype=pl.List(pl.String)
+            [list(catalogue.item_genres(position)) for position in positions],
+            dtype=pl.List(pl.String),
         ),
     }
     columns |= {name: pl.Series(values) for name, values in dataset.attributes.items()}
@@ -105,7 +106,7 @@ def _polars(frame: Any) -> pl.DataFrame:
             converted = pl.from_arrow(frame)
             return converted if isinstance(converted, pl.DataFrame) else converted.to_frame()
         if hasattr(frame, "__dataframe__"):
-            # Imported here, because few frames have only the older protocol.
+            # Imported here because few frames support only the older protocol.
             from pyarrow.interchange import from_dataframe
 
             return pl.DataFrame(from_dataframe(frame))

@@ -1,4 +1,4 @@
-"""Reads MovieLens as GroupLens publishes it: a folder, or the zip file of one."""
+"""Reads MovieLens in the format of GroupLens: a folder or its zip file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.rows import Rows
 from marquee_trainer.data.split import Split
 
-# The file of all ratings, and that of the movies beside it.
+# The file of all ratings, and the accompanying file of movies.
 GROUPLENS_FILES = {"u.data": "u.item", "ratings.dat": "movies.dat", "ratings.csv": "movies.csv"}
 _METADATA_PARSERS: dict[str, Callable[[bytes, str], MetadataById]] = {
     "u.item": parse_u_item,
@@ -32,12 +32,12 @@ _METADATA_PARSERS: dict[str, Callable[[bytes, str], MetadataById]] = {
 
 
 class GroupLensData(NamedTuple):
-    """A data set that was read from GroupLens' files.
+    """A data set that was read from files of GroupLens.
 
     Attributes:
         dataset: The ratings.
-        split: The split, if files define it.
-        notes: What is worth knowing about the data set.
+        split: The split, if files define one.
+        notes: Notes for the user.
     """
 
     dataset: RatingsDataset
@@ -59,12 +59,12 @@ def load_grouplens(
         train_file: Name or path of a file of training ratings; None to train on all ratings
             except those of the test file.
         test_file: Name or path of a file of test ratings; None if no files define the split.
-        options: The scale, and how repeated and untitled items are treated. By default, repeated
-            ratings are an error; between files of a split, they always are.
+        options: The scale, and the treatment of repeated ratings and untitled items. By default,
+            repeated ratings are an error; between the files of a split, they always are.
         own_metadata: Item metadata by item id that replaces that of the folder.
 
     Raises:
-        OtherFormError: A file has another form than GroupLens' file of that name.
+        OtherFormError: A file has another format than GroupLens' file of that name.
         RatingsError: A file is missing or malformed, a user rates an item twice, or a test rating
             is not among all ratings.
     """
@@ -110,7 +110,7 @@ def load_grouplens(
 
 
 def _rows_of(dataset: RatingsDataset, test: Rows, source: str) -> Int64:
-    """The rows of the data set that hold the test ratings (int64, test ratings).
+    """Finds the rows of the data set that hold the test ratings (int64, test ratings).
 
     Raises:
         RatingsError: A test rating is not in the data set, or is repeated.
@@ -142,7 +142,7 @@ def _rows_of(dataset: RatingsDataset, test: Rows, source: str) -> Int64:
 
 
 def _all_ratings(files: Files, path: Path, options: ReadOptions) -> tuple[str, Rows]:
-    """The name and the rows of the file that has all ratings."""
+    """The name and the rows of the file of all ratings."""
     for name in GROUPLENS_FILES:
         content = files.read(name)
         if content is not None:
@@ -151,7 +151,7 @@ def _all_ratings(files: Files, path: Path, options: ReadOptions) -> tuple[str, R
 
 
 def _named_ratings(files: Files, path: Path, name: str, options: ReadOptions) -> tuple[str, Rows]:
-    """The name and the rows of a file, which is in the folder or at a path of its own."""
+    """The name and the rows of a file in the folder or at another path."""
     content = files.read(name)
     if content is None and Path(name).is_file():
         content = Path(name).read_bytes()
@@ -161,7 +161,7 @@ def _named_ratings(files: Files, path: Path, name: str, options: ReadOptions) ->
 
 
 def _metadata(files: Files) -> MetadataById:
-    """Item metadata; empty if the source has none, and items are then titled by their ids."""
+    """Item metadata; empty if the source has none, in which case ids serve as titles."""
     for name, parse in _METADATA_PARSERS.items():
         content = files.read(name)
         if content is not None:

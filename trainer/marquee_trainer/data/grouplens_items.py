@@ -41,12 +41,12 @@ _FLAGS_FROM = 5
 _FIELDS = 3
 _CSV_HEADER = ["movieId", "title", "genres"]
 
-# The line of a row, and either its id, title and genres or what is wrong with it.
+# The line number of a row, and either its id, title and genres or an error message.
 _Row = tuple[int, tuple[str, str, Sequence[str]] | str]
 
 
 def movielens_item(title: str, genres: Iterable[str]) -> ItemMetadata:
-    """Item metadata from a title as MovieLens writes it, and genre labels."""
+    """Creates item metadata from a title in MovieLens' form and genre labels."""
     plain, year = split_title(title)
     return ItemMetadata(plain, year, split_genres("|".join(genres), "|"))
 
@@ -59,7 +59,7 @@ def parse_u_item(content: bytes, name: str) -> MetadataById:
         name: The file's name, for error messages.
 
     Raises:
-        RatingsError: Rows are malformed; the first few are named by line.
+        RatingsError: Rows are malformed; the first few are reported with their lines.
     """
 
     def rows() -> Iterator[_Row]:
@@ -86,7 +86,7 @@ def parse_movies_dat(content: bytes, name: str) -> MetadataById:
         name: The file's name, for error messages.
 
     Raises:
-        RatingsError: Rows are malformed; the first few are named by line.
+        RatingsError: Rows are malformed; the first few are reported with their lines.
     """
     text = decode(content)
 
@@ -108,7 +108,7 @@ def parse_movies_csv(content: bytes, name: str) -> MetadataById:
 
     Raises:
         OtherFormError: The header is not that of GroupLens.
-        RatingsError: Rows are malformed; the first few are named by line.
+        RatingsError: Rows are malformed; the first few are reported with their lines.
     """
     text = decode(content)
 

@@ -1,7 +1,7 @@
-"""Parses GroupLens' files of ratings, and names malformed rows by line.
+"""Parses GroupLens' files of ratings, and reports malformed rows with their lines.
 
-A file is parsed as columns with polars. Only if a row is malformed is it read again, line by
-line, to say which rows are wrong and why.
+Polars parses a file by columns. Only if a row is malformed, the file is parsed again line by line,
+to report the malformed rows.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from marquee_trainer.data.sorting import gather_chunks
 
 _FIELDS = 4
 _CSV_HEADER = "userId,movieId,rating,timestamp"
-# The first bytes of a file, from which its delimiter is found.
+# Number of bytes at the start of a file from which its delimiter is detected.
 _HEAD_BYTES = 4096
-# A file in which a greater share of the ratings is off GroupLens' scale is on another scale.
+# If a larger share of the ratings is off GroupLens' scale, the file is on another scale.
 _TYPING_ERRORS = 0.01
 
 _STARS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,6})?")
-# Eighteen digits fit an int64.
+# Eighteen digits fit into an int64.
 _TIMESTAMP = re.compile(r"[0-9]{1,18}")
 _TIMESTAMP_END = 10**18
 _COLUMNS = ("user", "item", "rating", "timestamp")
@@ -51,7 +51,7 @@ def parse_ratings(content: bytes, name: str, scale: RatingScale | None = None) -
     Raises:
         OtherFormError: Most lines do not have four fields, the header of a comma-separated file is
             not that of GroupLens, or the ratings are on another scale.
-        RatingsError: Rows are malformed; the first few are named by line.
+        RatingsError: Rows are malformed; the first few are reported with their lines.
     """
     rows = _parse_plain(content, name, scale)
     if rows is not None:
@@ -78,7 +78,7 @@ def parse_ratings(content: bytes, name: str, scale: RatingScale | None = None) -
 
 
 def _delimiter(lines: list[str]) -> str:
-    """The delimiter that makes four fields of most lines: ids may contain the other ones."""
+    """The delimiter that splits most lines into four fields; ids may contain the others."""
     return max(
         ("\t", "::", ","),
         key=lambda delimiter: sum(_has_four(line, delimiter) for line in lines),
@@ -90,7 +90,7 @@ def _has_four(line: str, delimiter: str) -> bool:
 
 
 def _parse_plain(content: bytes, name: str, scale: RatingScale | None) -> Rows | None:
-    """The columns of a file whose ids are whole numbers; None if it must be read as text."""
+    """Parses a file whose ids are whole numbers; returns None if it must be read as text."""
     first_lines = content[:_HEAD_BYTES].decode(errors="replace").split("\n")
     delimiter = _delimiter(first_lines)
     first_line = 1
@@ -114,7 +114,7 @@ def _parse_plain(content: bytes, name: str, scale: RatingScale | None) -> Rows |
 
 
 def _parse(text: str, delimiter: str, scale: RatingScale | None, where: Where) -> Rows | None:
-    """The columns; None if a row is malformed."""
+    """Parses the columns; returns None if a row is malformed."""
     frame = _frame(text, delimiter)
     if frame is None or any(frame[name].null_count() for name in _COLUMNS):
         return None
@@ -122,7 +122,7 @@ def _parse(text: str, delimiter: str, scale: RatingScale | None, where: Where) -
 
 
 def _rows(frame: pl.DataFrame, scale: RatingScale | None, where: Where) -> Rows | None:
-    """The columns as ids, numbers and times; None if a value is malformed."""
+    """Converts the columns to ids, numbers and times; returns None if a value is malformed."""
     users, items = IdColumn.of(frame["user"]), IdColumn.of(frame["item"])
     if users.invalid().any() or items.invalid().any():
         return None
@@ -136,11 +136,11 @@ def _rows(frame: pl.DataFrame, scale: RatingScale | None, where: Where) -> Rows 
 
 
 def _ratings(column: pl.Series, scale: RatingScale | None) -> Float32 | None:
-    """The ratings that texts stand for, of which there are few; None if one stands for none."""
+    """Converts a column with few distinct texts to ratings; returns None if one is not a rating."""
     if isinstance(column.dtype, pl.Enum):
         found = categories(column)
         used, chunks = np.flatnonzero(found.counts), [*found.chunks]
-        texts = [found.texts[place] for place in used.tolist()]
+        texts = [found.texts[position] for position in used.tolist()]
     else:
         ids = IdColumn.of(column)
         texts, chunks = ids.texts(), [ids.codes]
@@ -160,7 +160,7 @@ def _frame(text: str, delimiter: str) -> pl.DataFrame | None:
         return pl.DataFrame(schema=schema)
     if delimiter != "\t":
         if "\t" in text:
-            # An id holds a tab. Such files are rare, so they may take longer.
+            # An id contains a tab. These files are rare, so they may take longer.
             rows = [line.split(delimiter) for line in text.split("\n")]
             fits = all(len(row) == _FIELDS for row in rows)
             return pl.DataFrame(rows, schema=schema, orient="row") if fits else None
@@ -175,7 +175,7 @@ def _frame(text: str, delimiter: str) -> pl.DataFrame | None:
 
 
 def _rating(text: str, scale: RatingScale | None) -> float | None:
-    """The rating that a text stands for; None if it stands for none on the scale."""
+    """Converts a text to a rating; returns None if it is not a rating on the scale."""
     if scale is None:
         if not _STARS.fullmatch(text):
             return None
@@ -186,7 +186,7 @@ def _rating(text: str, scale: RatingScale | None) -> float | None:
 
 
 def _number(text: str) -> float:
-    """The number that a text stands for; NaN if it stands for none."""
+    """Converts a text to a number; returns NaN if it is not a number."""
     try:
         return float(text)
     except ValueError:
@@ -196,7 +196,7 @@ def _number(text: str) -> float:
 def _malformed(
     lines: list[str], delimiter: str, scale: RatingScale | None, where: Where
 ) -> RatingsError:
-    """The error that says what is wrong with each malformed row."""
+    """Creates the error that lists the malformed rows and what is wrong with them."""
     problems = []
     off_scale = 0
     for row, line in enumerate(lines):

@@ -1,4 +1,4 @@
-"""Ids of users and items: which texts are valid ids, and the index of each id."""
+"""Ids of users and items: validates and indexes them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from marquee_core.arrays import Bool, Int32
 from marquee_trainer.data.sorting import gather, gather_chunks
 
-# Longer ids are refused. The gateway's limit is as many characters, so it accepts every valid id.
+# Longer ids are rejected. The gateway accepts this many characters, so every valid id is accepted.
 MAX_ID_BYTES = 256
-# Ids of at most this many bytes are compared as one integer, which is several times as fast as
+# Ids of at most this many bytes are compared as one integer, which is several times faster than
 # comparing text.
 _WORD = 8
-# Numbers up to this many times their count are looked up in a table.
+# A lookup table is used if the largest number is at most this many times the count of numbers.
 _TABLE_SHARE = 4
 
 
@@ -36,9 +36,9 @@ class IdColumn:
 
     @classmethod
     def of(cls, ids: Sequence[str] | NDArray[np.bytes_] | pl.Series) -> IdColumn:
-        """Indexes a column of ids; missing ids count as the empty id.
+        """Indexes a column of ids; missing ids become the empty id.
 
-        Whole numbers stand for the ids that they are written as.
+        Whole numbers are converted to their decimal representation.
         """
         if isinstance(ids, np.ndarray):
             return cls(*distinct(ids))
@@ -52,7 +52,7 @@ class IdColumn:
 
     @classmethod
     def concatenated(cls, parts: Sequence[IdColumn]) -> IdColumn:
-        """Columns one after another."""
+        """Concatenates columns."""
         if len(parts) == 1:
             return parts[0]
         joined = cls.of([name for part in parts for name in part.texts()])
@@ -78,12 +78,12 @@ class IdColumn:
         return [name.decode() for name in self.names.tolist()]
 
     def renamed(self, names: Sequence[str]) -> IdColumn:
-        """The same column where each distinct id is replaced by the name at its index."""
+        """Replaces each distinct id by the name at its index."""
         renamed = IdColumn.of(names)
         return IdColumn(renamed.names, renamed.codes[self.codes])
 
     def invalid(self) -> Bool:
-        """Which rows hold an id that is not valid (bool, n)."""
+        """Marks the rows with an invalid id (bool, n)."""
         if all_valid(self.names):
             return np.zeros(len(self), dtype=np.bool_)
         bad = np.array([id_problem(name) is not None for name in self.texts()], dtype=np.bool_)
@@ -94,7 +94,7 @@ class IdColumn:
 
 
 def id_problem(text: str) -> str | None:
-    """Why a text is not a valid id; None if it is valid."""
+    """Returns why a text is not a valid id; None if it is valid."""
     if not text:
         return "it is empty"
     if "\0" in text:
@@ -105,18 +105,20 @@ def id_problem(text: str) -> str | None:
 
 
 def all_valid(names: NDArray[np.bytes_]) -> bool:
-    """Whether names are certainly valid ids; False if they must be looked at one by one."""
+    """Whether all names are certainly valid ids; False if they must be checked one by one."""
     if not len(names) or not 0 < names.dtype.itemsize <= MAX_ID_BYTES:
         return not len(names)
-    places = names.view(np.uint8).reshape(len(names), -1)
+    positions = names.view(np.uint8).reshape(len(names), -1)
     # NumPy pads with NUL: a NUL before another character, or at the beginning, is not padding.
-    return bool(places[:, 0].all() and not ((places[:, :-1] == 0) & (places[:, 1:] != 0)).any())
+    return bool(
+        positions[:, 0].all() and not ((positions[:, :-1] == 0) & (positions[:, 1:] != 0)).any()
+    )
 
 
 def distinct(names: NDArray[np.bytes_]) -> tuple[NDArray[np.bytes_], Int32]:
     """The sorted distinct names, and for each name its index among them (int32).
 
-    Equals `numpy.unique(names, return_inverse=True)`, but is faster for short names.
+    Equivalent to `numpy.unique(names, return_inverse=True)`, but faster for short names.
     """
     if names.dtype.itemsize > _WORD:
         distinct, index = np.unique(names, return_inverse=True)
@@ -133,10 +135,10 @@ def distinct_numbers(
 ) -> tuple[NDArray[np.bytes_], Int32]:
     """The sorted distinct names of whole numbers, and for each number the index of its name.
 
-    Equals `distinct(numbers.astype(bytes))`, but is much faster.
+    Equivalent to `distinct(numbers.astype(bytes))`, but much faster.
 
     Args:
-        chunks: The numbers, in one or several arrays (int32 or int64, together n).
+        chunks: The numbers, in one or more arrays (int32 or int64, n in total).
     """
     count = sum(map(len, chunks))
     low = min((int(chunk.min(initial=0)) for chunk in chunks), default=0)
@@ -158,6 +160,6 @@ def distinct_numbers(
 def _bytes(names: Sequence[str]) -> NDArray[np.bytes_]:
     if not names:
         return np.empty(0, dtype="S1")
-    # NumPy drops trailing NULs. Such ids are invalid, and stay so if something follows the NUL.
+    # NumPy drops trailing NULs. Ids with NUL are invalid, and must stay so, hence the suffix.
     encoded = [(name + "." if name.endswith("\0") else name).encode() for name in names]
     return np.array(encoded, dtype=np.bytes_)

@@ -1,4 +1,4 @@
-"""Interprets tables as ratings: which columns they have, and what their values mean."""
+"""Interprets tables as ratings: chooses their columns and converts their values."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from marquee_trainer.data.sql import DEFAULT_QUERY, read_query
 from marquee_trainer.data.tables import FrameTable, JoinedTables, Table, as_text, open_table
 from marquee_trainer.data.values import parse_rating_column, parse_time_column
 
-_MOST_SHOWN = 60  # characters of a value in an error message
+_MOST_SHOWN = 60  # number of characters of a value in an error message
 _WHAT = {
     USER: "a user id",
     ITEM: "an item id",
@@ -48,12 +48,12 @@ _WHAT = {
 
 @dataclass(frozen=True)
 class Interpretation:
-    """How a source was understood.
+    """How a source was interpreted.
 
     Attributes:
-        columns: The name of each role's column; empty for sources of a fixed form.
-        times: How times are written, such as `seconds`; empty if there are none.
-        notes: What else was understood or is odd, one sentence each.
+        columns: The name of each role's column; empty for sources in a fixed format.
+        times: The format of times, such as `seconds`; empty if there are none.
+        notes: Further notes on the interpretation and on anything unusual, one sentence each.
     """
 
     columns: Mapping[str, str]
@@ -65,7 +65,7 @@ def load_files(source: str, options: ReadOptions) -> tuple[RatingsDataset, Inter
     """Loads a path, folder, glob or URL of files.
 
     Raises:
-        RatingsError: The files cannot be read or understood.
+        RatingsError: The files cannot be read or interpreted.
     """
     found = find_files(source)
     names = set(options.columns.values())
@@ -78,7 +78,7 @@ def load_files(source: str, options: ReadOptions) -> tuple[RatingsDataset, Inter
         try:
             metadata, notes = _metadata(found.items, options)
         except RatingsError as error:
-            notes = (f"the file {found.items.name} beside the ratings is not used: {error}",)
+            notes = (f"the file {found.items.name} next to the ratings is not used: {error}",)
     name = found.ratings[0].name
     dataset, interpretation = load_table(table, name, short_name(source), options, metadata)
     return dataset, Interpretation(
@@ -90,7 +90,7 @@ def load_query(source: str, options: ReadOptions) -> tuple[RatingsDataset, Inter
     """Loads the rows of an SQL query.
 
     Raises:
-        RatingsError: The query fails, or its rows cannot be understood.
+        RatingsError: The query fails, or its rows cannot be interpreted.
     """
     query = options.query or DEFAULT_QUERY
     metadata, notes = load_items(options)
@@ -102,10 +102,10 @@ def load_query(source: str, options: ReadOptions) -> tuple[RatingsDataset, Inter
 
 
 def load_items(options: ReadOptions) -> tuple[MetadataById, tuple[str, ...]]:
-    """Reads the file of item metadata that the options name, if any: metadata and notes.
+    """Reads the file of item metadata that the options name, if any; returns metadata and notes.
 
     Raises:
-        RatingsError: The file cannot be read or understood.
+        RatingsError: The file cannot be read or interpreted.
     """
     if not options.items:
         return {}, ()
@@ -128,8 +128,8 @@ def load_table(
         metadata: Item metadata by item id.
 
     Raises:
-        RatingsError: The columns are not found, or values are malformed; the first few are named
-            by file, line and column.
+        RatingsError: The columns are not recognised, or values are malformed; the first few are
+            reported with file, line and column.
     """
     choice = _columns(table, name, options)
     rows, times = _rows(table, name, choice)
@@ -142,18 +142,18 @@ def load_table(
 
 
 def _rows(table: Table, name: str, choice: ColumnChoice) -> tuple[Rows, str]:
-    """The rows of a table, and how its times are written; empty if it has none.
+    """Converts a table to rows; also returns the format of its times, empty if it has none.
 
     Raises:
         RatingsError: Values are malformed.
     """
     frame = _read(table, choice)
-    columns = {role: frame[str(place)] for place, role in enumerate(choice.positions)}
+    columns = {role: frame[str(position)] for position, role in enumerate(choice.positions)}
     for role, column in columns.items():
         if column.dtype.is_nested():
             raise RatingsError(
                 f"{name}: column {table.header[choice.positions[role]]} holds nested values; write "
-                f"the {role} to a column of its own"
+                f"the {role} to a separate column"
             )
         if column.dtype == pl.Binary:  # Text, in files of older programs.
             columns[role] = as_text(column)
@@ -177,10 +177,12 @@ def _rows(table: Table, name: str, choice: ColumnChoice) -> tuple[Rows, str]:
 
 
 def _read(table: Table, choice: ColumnChoice) -> pl.DataFrame:
-    """Reads the chosen columns: as numbers and categories where that loses nothing."""
+    """Reads the chosen columns, as numbers and categories if that is lossless."""
     positions = list(choice.positions.values())
     if isinstance(table, DelimitedFile):
-        whole = [place for place, role in enumerate(choice.positions) if role in (USER, ITEM, TIME)]
+        whole = [
+            position for position, role in enumerate(choice.positions) if role in (USER, ITEM, TIME)
+        ]
         frame = table.read_plain(positions, whole)
         if frame is not None:
             return frame
@@ -206,7 +208,7 @@ def _metadata(file: DataFile, options: ReadOptions) -> tuple[MetadataById, tuple
 def _malformed(
     table: Table, columns: Mapping[str, pl.Series], choice: ColumnChoice, bad: Mapping[str, Bool]
 ) -> RatingsError:
-    """The error that names the malformed rows by file, line and column."""
+    """Creates the error that lists malformed rows with file, line and column."""
     wrong = np.flatnonzero(np.logical_or.reduce(list(bad.values())))
     problems = []
     for row in wrong[:SHOWN_PROBLEMS].tolist():
@@ -228,12 +230,16 @@ def _malformed(
 
 
 def _other_columns(table: Table, choice: ColumnChoice) -> str:
-    """What to write for a table without names whose third column holds no ratings."""
+    """Suggests columns for a table without a header whose third column does not hold ratings."""
     if choice.basis != BY_ORDER:
         return ""
     values = table.read(range(len(table.header))).row(0)
-    place = next((n for n, value in enumerate(values[3:], 4) if _is_number(str(value))), None)
-    return "" if place is None else f", such as user=1,item=2,rating={place} or …,count={place}"
+    position = next((n for n, value in enumerate(values[3:], 4) if _is_number(str(value))), None)
+    return (
+        ""
+        if position is None
+        else f", such as user=1,item=2,rating={position} or …,count={position}"
+    )
 
 
 def _is_number(text: str) -> bool:

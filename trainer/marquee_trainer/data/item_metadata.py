@@ -1,4 +1,4 @@
-"""What a source says about an item."""
+"""The metadata of items."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ItemMetadata:
         title: The title.
         year: The year of publication; 0 if it is unknown.
         genres: The genres.
-        attributes: Other columns of the source, by name; empty values are left out.
+        attributes: Other columns of the source, by name; empty values are omitted.
     """
 
     title: str
@@ -29,13 +29,13 @@ MetadataById = dict[str, ItemMetadata]
 
 
 def limit_attributes(metadata: MetadataById) -> tuple[MetadataById, str]:
-    """Leaves out attributes where an item has more than a release may hold, the longest first.
+    """Drops the longest attributes of items that exceed the limit of a release.
 
     Args:
         metadata: Item metadata by item id.
 
     Returns:
-        The metadata, and a note on what was left out; empty if nothing was.
+        The metadata, and a note on what was dropped; empty if nothing was.
     """
     shortened: MetadataById = {}
     dropped: dict[str, None] = {}

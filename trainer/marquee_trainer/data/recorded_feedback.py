@@ -1,4 +1,4 @@
-"""Reads recorded feedback from the log of the gateways, for training."""
+"""Reads recorded feedback from the gateways' log, for training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class RecordedEvent:
 
     Attributes:
         item_id: The item's id.
-        kind: What the user did.
+        kind: The user's action.
         value: Stars of a rating, or the share watched of a play; 0 for other kinds.
         time_us: When it happened, in microseconds since 1970.
         position: Its position in the log.
@@ -31,14 +31,14 @@ class RecordedEvent:
 
 @dataclass(frozen=True)
 class RecordedFeedback:
-    """What users did, as the log holds it.
+    """The feedback of users in the log.
 
     Attributes:
-        mark: The place in the log up to which it was read.
-        events: For each user by id, the event that counts for each item, oldest first.
-        event_count: The number of all events up to the mark, whether they count or not.
-        forgotten: When users were forgotten, in microseconds since 1970, by `user_digest` of the
-            user's id.
+        mark: The position up to which the log was read.
+        events: By user id, the event that counts for each item, oldest first.
+        event_count: The total number of events up to the mark.
+        forgotten: The times at which users were forgotten, in microseconds since 1970, by
+            `user_digest` of the user's id.
     """
 
     mark: Mark
@@ -48,19 +48,19 @@ class RecordedFeedback:
 
 
 def read_feedback(url: str, timeout: float, up_to: Mark | None = None) -> RecordedFeedback:
-    """Reads a log from its beginning, and leaves a mark at its end.
+    """Reads a log from its beginning, and sets a mark at its end.
 
-    Events that are deleted while the log is read, and users who are forgotten meanwhile, are left
-    out, although the log says so only after the mark.
+    Deletions and requests to forget a user that are logged after the mark, while the log is being
+    read, are applied too.
 
     Args:
         url: The URL of the log.
         timeout: Seconds to wait for a connection, for a lock and for a statement.
-        up_to: An earlier mark to read up to, if the log still holds it; None for a new one.
+        up_to: An earlier mark to read up to, if the log still has it; None to set a new one.
 
     Raises:
         LogUnavailable: The database does not answer, or the log may not be written to.
-        ValueError: It is not the URL of a log.
+        ValueError: The URL is not that of a log.
     """
     events: dict[str, dict[int, RecordedEvent]] = {}
     forgotten: dict[bytes, int] = {}
@@ -83,7 +83,7 @@ def read_feedback(url: str, timeout: float, up_to: Mark | None = None) -> Record
 def _take(
     entry: LogEntry, events: dict[str, dict[int, RecordedEvent]], forgotten: dict[bytes, int]
 ) -> None:
-    """Takes over an entry: events by user and position, and when users were forgotten."""
+    """Applies an entry to the events, by user and position, and to the times of forgetting."""
     event = entry.event
     match entry.type:
         case EntryType.FORGOTTEN:

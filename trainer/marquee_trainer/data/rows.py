@@ -18,7 +18,7 @@ class Rows:
         items: Item ids (n).
         ratings: The ratings (float32, n).
         timestamps: Seconds since 1970 (int32 or int64, n); None if the source has none.
-        where: Describes where a row was read, such as `u.data:17`.
+        where: Returns the location of a row, such as `u.data:17`.
     """
 
     users: IdColumn

@@ -34,20 +34,20 @@ def load_tfds(
     options: ReadOptions,
     own_metadata: MetadataById | None = None,
 ) -> tuple[RatingsDataset, list[str]]:
-    """Reads a MovieLens ratings config, and prepares it first if necessary.
+    """Reads a MovieLens ratings config, preparing it first if necessary.
 
-    The file order is that of the prepared examples. TensorFlow Datasets shuffles them the same
-    way on every machine.
+    The source's order is that of the prepared examples, which TensorFlow Datasets shuffles in the
+    same way on every machine.
 
     Args:
         config: The config, for example `movielens/100k-ratings`.
         manual_dir: Folder that holds the downloaded archive; None to download it.
         data_dir: Folder where TensorFlow Datasets stores the prepared examples.
-        options: The scale, and how repeated ratings are treated.
+        options: The scale, and the treatment of repeated ratings.
         own_metadata: Item metadata by item id that replaces that of the config.
 
     Returns:
-        The data set, and notes on what is worth knowing about it.
+        The data set, and notes for the user.
 
     Raises:
         RatingsError: The config is not a config of ratings, or it cannot be prepared.
@@ -81,7 +81,7 @@ def load_tfds(
 
 
 def _prepared(config: str, manual_dir: Path | None, data_dir: Path) -> Any:
-    """The builder of a config whose examples are prepared."""
+    """Returns the builder of a config, with its examples prepared."""
     # Imported here because importing TensorFlow takes seconds.
     import_tensorflow()
     import tensorflow_datasets as tfds
@@ -106,10 +106,10 @@ def _prepared(config: str, manual_dir: Path | None, data_dir: Path) -> Any:
 
 
 def _batches(builder: Any, keys: Sequence[str]) -> Iterator[_Batch]:
-    """Batches of some features of all examples, in order; lists are padded.
+    """Yields batches of some features of all examples, in order; lists are padded.
 
-    Parsing the records in batches is several times as fast as letting TensorFlow Datasets decode
-    one example at a time.
+    Parsing records in batches is several times faster than decoding one example at a time with
+    TensorFlow Datasets.
     """
     import tensorflow as tf
 
@@ -121,10 +121,10 @@ def _batches(builder: Any, keys: Sequence[str]) -> Iterator[_Batch]:
 
 
 def _add_metadata(metadata: MetadataById, batch: _Batch, genres: Sequence[str]) -> None:
-    """Adds the metadata of items that no earlier batch contained."""
-    movies, places = np.unique(batch["movie_id"].astype(np.bytes_), return_index=True)
-    for movie, place in zip(movies.tolist(), places.tolist(), strict=True):
+    """Adds the metadata of items that were not in earlier batches."""
+    movies, positions = np.unique(batch["movie_id"].astype(np.bytes_), return_index=True)
+    for movie, position in zip(movies.tolist(), positions.tolist(), strict=True):
         if (name := movie.decode()) not in metadata:
-            labels = batch["movie_genres"][place].tolist()
+            labels = batch["movie_genres"][position].tolist()
             named = [genres[label] for label in labels if label != _NO_MORE_GENRES]
-            metadata[name] = movielens_item(batch["movie_title"][place].decode(), named)
+            metadata[name] = movielens_item(batch["movie_title"][position].decode(), named)

@@ -11,13 +11,13 @@ from marquee_core.arrays import Bool, Float32, Int32, Int64
 from marquee_trainer.data.plain_columns import Categories, categories
 from marquee_trainer.data.sorting import gather_chunks
 
-# Greater numbers than these are not seconds but milli-, micro- and nanoseconds.
+# Numbers from these on are nano-, micro- or milliseconds rather than seconds.
 _UNITS = (
     (10**17, 10**9, "nanoseconds"),
     (10**14, 10**6, "microseconds"),
     (10**11, 10**3, "milliseconds"),
 )
-# The unit is found from as many values at the start of a column.
+# Number of values at the start of a column from which the unit is detected.
 _SAMPLE = 10_000
 _DAY_NUMBERS = (19_000_101, 21_001_231)  # dates written as one number, such as 20240131
 _POSITIVE = ("up", "thumbs up", "thumbsup", "like", "liked", "yes", "true", "positive", "👍")
@@ -34,7 +34,7 @@ _NEGATIVE += ("negative", "👎")
 _WORDS = dict.fromkeys(_POSITIVE, 1.0) | dict.fromkeys(_NEGATIVE, 0.0)
 _THOUSANDS = r"^[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?$"
 _ISO_FORMATS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
-# Other formats, of which a column uses one; each is tried with and without a time of day.
+# Other formats; a column has one of them. Each is tried with and without a time of day.
 _OTHER_FORMATS = {
     "%Y/%m/%d": "dates",
     "%d.%m.%Y": "dates",
@@ -56,7 +56,7 @@ class Ratings(NamedTuple):
 
     Attributes:
         values: The ratings; NaN where a value is not a rating (float32, n).
-        bad: Which values are not ratings (bool, n).
+        bad: True for values that are not ratings (bool, n).
     """
 
     values: Float32
@@ -68,8 +68,8 @@ class Times(NamedTuple):
 
     Attributes:
         values: Seconds since 1970; 0 where a value is not a time (int32 or int64, n).
-        bad: Which values are not times (bool, n).
-        form: How the times are written, such as `seconds` or `dates`.
+        bad: True for values that are not times (bool, n).
+        form: The format of the times, such as `seconds` or `dates`.
     """
 
     values: Int32 | Int64
@@ -78,10 +78,10 @@ class Times(NamedTuple):
 
 
 def parse_rating_column(column: pl.Series) -> Ratings:
-    """Converts ratings: numbers, truth values, or words such as `up` and `down`.
+    """Converts ratings: numbers, Booleans, or words such as `up` and `down`.
 
-    Commas that all have three digits after them separate thousands. Others are decimal commas, if
-    no value has a decimal point.
+    If three digits follow every comma, commas separate thousands. Otherwise they are decimal
+    commas, if no value has a decimal point.
     """
     if isinstance(column.dtype, pl.Enum) and not column.null_count():
         return _from_categories(categories(column))
@@ -96,9 +96,9 @@ def parse_rating_column(column: pl.Series) -> Ratings:
 
 
 def _from_categories(column: Categories) -> Ratings:
-    """Converts each text that occurs once."""
+    """Converts each occurring text only once."""
     used = np.flatnonzero(column.counts)
-    texts = pl.Series([column.texts[place] for place in used.tolist()], dtype=pl.String)
+    texts = pl.Series([column.texts[position] for position in used.tolist()], dtype=pl.String)
     table = np.full(len(column.texts), np.nan, dtype=np.float32)
     table[used], bad = parse_rating_column(texts)
     values = gather_chunks(table, column.chunks, np.float32)
@@ -149,7 +149,7 @@ def _from_numbers(numbers: pl.Series) -> Times:
     if numbers.dtype.is_float():
         numbers = numbers.fill_nan(None)
     elif numbers.dtype.is_integer() and numbers.dtype != pl.Int32:
-        # 128-bit integers cannot become NumPy's; such numbers are no times.
+        # NumPy has no 128-bit integers; such large numbers are not times.
         numbers = numbers.cast(pl.Int64, strict=False)
     known = numbers.drop_nulls()
     low, high = _DAY_NUMBERS

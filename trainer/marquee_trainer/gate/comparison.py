@@ -76,69 +76,81 @@ def compare(candidate: ServedRelease, production: ServedRelease, min_users: int)
         production: The release in production.
         min_users: Number of users with the same test part from which on other users are left out.
     """
-    unchanged, found = PairedFigures(), PairedFigures()
-    held, other = candidate.held_out, production.held_out
-    if held is None or other is None:
-        return found
-    own_numbers = np.arange(len(candidate.catalogue), dtype=np.int32)
-    numbers = candidate.catalogue.items.indexes(
+    same_test_part, all_users = PairedFigures(), PairedFigures()
+    held, production_held = candidate.held_out, production.held_out
+    if held is None or production_held is None:
+        return all_users
+    same_indexes = np.arange(len(candidate.catalogue), dtype=np.int32)
+    candidate_indexes = candidate.catalogue.items.indexes(
         production.catalogue.items.ids(range(len(production.catalogue)))
     )
     known = production.users.indexes(candidate.users.ids(held.users))
-    for place, user in enumerate(known.tolist()):
-        there = int(np.searchsorted(other.users, user))
-        if user < 0 or there == len(other.users) or other.users[there] != user:
+    for position, user in enumerate(known.tolist()):
+        production_position = int(np.searchsorted(production_held.users, user))
+        if (
+            user < 0
+            or production_position == len(production_held.users)
+            or production_held.users[production_position] != user
+        ):
             continue
-        ours = _evaluated(candidate, held, place, own_numbers)
-        theirs = _evaluated(production, other, there, numbers)
-        _compare_user(found, ours, theirs, candidate.relevant_stars)
-        if np.array_equal(np.sort(ours.items), np.sort(theirs.items)):
-            _compare_user(unchanged, ours, theirs, candidate.relevant_stars)
-    return unchanged if len(unchanged.ndcg) >= min_users else found
+        by_candidate = _evaluated(candidate, held, position, same_indexes)
+        by_production = _evaluated(
+            production, production_held, production_position, candidate_indexes
+        )
+        _compare_user(all_users, by_candidate, by_production, candidate.relevant_stars)
+        if np.array_equal(np.sort(by_candidate.items), np.sort(by_production.items)):
+            _compare_user(same_test_part, by_candidate, by_production, candidate.relevant_stars)
+    return same_test_part if len(same_test_part.ndcg) >= min_users else all_users
 
 
 def _compare_user(
-    found: PairedFigures, ours: _Evaluated, theirs: _Evaluated, relevant_stars: float
+    found: PairedFigures, candidate: _Evaluated, production: _Evaluated, relevant_stars: float
 ) -> None:
     """Adds the metrics of a user, if both releases held out some of the user's ratings."""
-    both, mine, other = np.intersect1d(
-        ours.items, theirs.items, assume_unique=False, return_indices=True
+    items, candidate_rows, production_rows = np.intersect1d(
+        candidate.items, production.items, assume_unique=False, return_indices=True
     )
-    same = (both >= 0) & (ours.ratings[mine] == theirs.ratings[other])
-    both, mine, other = both[same], mine[same], other[same]
-    if not len(both):
+    is_same = (items >= 0) & (
+        candidate.ratings[candidate_rows] == production.ratings[production_rows]
+    )
+    items, candidate_rows, production_rows = (
+        items[is_same],
+        candidate_rows[is_same],
+        production_rows[is_same],
+    )
+    if not len(items):
         return
     found.users += 1
-    found.ratings += len(both)
-    relevant = both[ours.ratings[mine] >= relevant_stars]
+    found.ratings += len(items)
+    relevant = items[candidate.ratings[candidate_rows] >= relevant_stars]
     if len(relevant):
         # Other items that the user has rated are not candidates for either list.
-        rated = np.setdiff1d(np.union1d(ours.rated, theirs.rated), both)
+        rated = np.setdiff1d(np.union1d(candidate.rated, production.rated), items)
         found.ndcg.append(
             (
-                ndcg(_without(ours.best, rated), relevant),
-                ndcg(_without(theirs.best, rated), relevant),
+                ndcg(_without(candidate.best, rated), relevant),
+                ndcg(_without(production.best, rated), relevant),
             )
         )
-    if len(ours.errors) and len(theirs.errors):
-        errors = ours.errors[mine], theirs.errors[other]
-        first, second = (float(each.mean(dtype=np.float64)) for each in errors)
-        found.squared_errors.append((first, second, len(both)))
+    if len(candidate.errors) and len(production.errors):
+        errors = candidate.errors[candidate_rows], production.errors[production_rows]
+        candidate_error, production_error = (float(each.mean(dtype=np.float64)) for each in errors)
+        found.squared_errors.append((candidate_error, production_error, len(items)))
 
 
 def _evaluated(
-    release: ServedRelease, held: HeldOutEvaluation, place: int, numbers: Int32
+    release: ServedRelease, held: HeldOutEvaluation, position: int, numbers: Int32
 ) -> _Evaluated:
     """Extracts a user's evaluation.
 
     Args:
         release: The release.
         held: Its evaluation.
-        place: The user's position in it.
+        position: The user's position in it.
         numbers: For each item of the release, its index in the candidate; −1 for none (int32).
     """
-    rows = slice(held.indptr[place], held.indptr[place + 1])
-    ratings, best = held.ratings[rows], held.lists[place]
+    rows = slice(held.indptr[position], held.indptr[position + 1])
+    ratings, best = held.ratings[rows], held.lists[position]
     errors = np.empty(0, np.float32)
     if len(held.predicted):
         errors = (np.clip(held.predicted[rows], *release.scale) - ratings) ** 2
@@ -148,7 +160,7 @@ def _evaluated(
         errors.astype(np.float32),
         # Items that the candidate lacks stay on the list, and count as irrelevant.
         numbers[best[best >= 0]],
-        numbers[release.data.matrix.seen(int(held.users[place]))],
+        numbers[release.data.matrix.seen(int(held.users[position]))],
     )
 
 
@@ -157,20 +169,23 @@ def _without(best: Int32, rated: Int32) -> Int32:
     return best[~dropped]
 
 
-def training_profiles(release: ServedRelease, places: Sequence[int]) -> Profiles:
+def training_profiles(release: ServedRelease, positions: Sequence[int]) -> Profiles:
     """Builds visitor profiles of the ratings that the evaluated models were trained on.
 
     Args:
         release: The release; it must hold its evaluation.
-        places: Positions of the users in its sample.
+        positions: Positions of the users in its sample.
+
+    Raises:
+        ValueError: The release does not hold its evaluation.
     """
     held, matrix = release.held_out, release.data.matrix
     if held is None:
         raise ValueError("the release does not hold its evaluation")
     parts = []
-    for place in places:
-        own = matrix.profiles([int(held.users[place])])
-        kept = ~np.isin(own.items, held.items[held.indptr[place] : held.indptr[place + 1]])
+    for position in positions:
+        own = matrix.profiles([int(held.users[position])])
+        kept = ~np.isin(own.items, held.items[held.indptr[position] : held.indptr[position + 1]])
         oldest_first = np.argsort(-own.later_counts[kept], kind="stable")
         items, ratings = own.items[kept][oldest_first], own.ratings[kept][oldest_first]
         parts.append(matrix.profile(-1, items, ratings))
@@ -182,7 +197,7 @@ def ndcg(best: Int32, relevant: Int32) -> float:
 
     Args:
         best: The items of the list, best first; entries beyond the tenth do not count (int32, n).
-        relevant: The relevant items, at least one.
+        relevant: The relevant items, at least one (int32, m).
     """
     hits = np.isin(best[:TOP], relevant)
     return float(hits @ _DISCOUNTS[: len(hits)] / _IDEAL[min(len(relevant), TOP)])

@@ -89,15 +89,15 @@ class _Sample:
         self._release = release
         self._held = held
         most = max(1, min(_MAX_USERS, _MAX_CELLS // len(release.catalogue)))
-        places = np.arange(min(len(held.users), most))
-        self.profiles = training_profiles(release, places.tolist())
+        positions = np.arange(min(len(held.users), most))
+        self.profiles = training_profiles(release, positions.tolist())
         self.scores: Mapping[str, Float32] = release.scores(self.profiles)
         absent = [np.isnan(values).any(axis=1) for values in self.scores.values()]
         self._usable = ~np.any(absent, axis=0)
-        self._candidates = np.ones((len(places), len(release.catalogue)), np.bool_)
+        self._candidates = np.ones((len(positions), len(release.catalogue)), np.bool_)
         self._candidates[self.profiles.rows, self.profiles.items] = False
         rows = np.repeat(np.arange(len(held.users)), np.diff(held.indptr))
-        self._judged: Bool = rows < len(places)
+        self._judged: Bool = rows < len(positions)
         self._judged[self._judged] &= self._usable[rows[self._judged]]
         self._rows, self._items = rows[self._judged], held.items[self._judged]
         self._ratings = held.ratings[self._judged].astype(np.float64)
@@ -117,11 +117,11 @@ class _Sample:
     def ndcg(self, lists: Int32) -> float:
         """The mean NDCG@10 of the users with a relevant rating."""
         held, figures = self._held, []
-        for place in np.flatnonzero(self._usable).tolist():
-            rows = slice(held.indptr[place], held.indptr[place + 1])
+        for position in np.flatnonzero(self._usable).tolist():
+            rows = slice(held.indptr[position], held.indptr[position + 1])
             is_relevant = held.ratings[rows] >= self._release.relevant_stars
             if is_relevant.any():
-                figures.append(ndcg(lists[place], held.items[rows][is_relevant]))
+                figures.append(ndcg(lists[position], held.items[rows][is_relevant]))
         return float(np.mean(figures)) if figures else 0.0
 
     def rmse(self, backends: frozenset[str]) -> float:

@@ -75,7 +75,7 @@ def input_checks(
         yield _share("times", future, count, limits.max_future, "ratings are from the future")
     if dataset.feedback is Feedback.EXPLICIT:
         _, counts = np.unique(dataset.ratings, return_counts=True)
-        text = "ratings are all the same"
+        text = "ratings are equal"
         yield _share("spread of ratings", int(counts.max()), count, limits.max_equal, text)
     if before is not None:
         config = GateConfig(refused_drop=limits.max_drop)

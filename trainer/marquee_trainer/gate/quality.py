@@ -49,17 +49,17 @@ def quality_checks(
 def _paired(
     name: str,
     metric: str,
-    ours: Float64,
-    theirs: Float64,
+    candidate: Float64,
+    production: Float64,
     weights: Float64 | None,
     higher_is_better: bool,
     config: GateConfig,
 ) -> Check:
     """A paired bootstrap over users of one metric."""
-    test = paired_bootstrap(ours, theirs, 0, weights, confidence=config.confidence)
+    test = paired_bootstrap(candidate, production, 0, weights, confidence=config.confidence)
     sign = 1.0 if higher_is_better else -1.0
-    before = float(np.average(theirs, weights=weights))
-    after = float(np.average(ours, weights=weights))
+    before = float(np.average(production, weights=weights))
+    after = float(np.average(candidate, weights=weights))
     low, high = sorted((sign * test.difference.low, sign * test.difference.high))
     gain = sign * test.difference.mean
     scale = max(before, 1e-9)
@@ -74,7 +74,7 @@ def _paired(
         f"{metric} {verb}: {after:.4f} against {before:.4f}, difference "
         f"{test.difference.mean:+.4f} ({config.confidence:.0%} interval "
         f"{test.difference.low:+.4f} to {test.difference.high:+.4f}, p = {test.p_value:.3g}) on "
-        f"{len(ours):,} users"
+        f"{len(candidate):,} users"
     )
     return Check(
         name,
@@ -87,7 +87,7 @@ def _paired(
             "low": test.difference.low,
             "high": test.difference.high,
             "p_value": test.p_value,
-            "users": float(len(ours)),
+            "users": float(len(candidate)),
         },
     )
 
@@ -96,18 +96,18 @@ def _compare_metrics(
     candidate: ServedRelease, production: ServedRelease, found: PairedFigures, config: GateConfig
 ) -> Check:
     """Compares the metrics in the manifests, which were measured on different ratings."""
-    ours, theirs = (
+    after, before = (
         release.manifest.evaluation.get("ensemble_metrics", {})
         for release in (candidate, production)
     )
     few = f"only {len(found.ndcg)} users have ratings that both releases held out"
     losses = {}
     for name, sign in ((f"ndcg@{TOP}", 1.0), ("test_rmse", -1.0)):
-        if theirs.get(name) and name in ours:
-            losses[name] = sign * (theirs[name] - ours[name]) / theirs[name]
+        if before.get(name) and name in after:
+            losses[name] = sign * (before[name] - after[name]) / before[name]
     if not losses:
         return Check("comparison", ASK, f"{few}, and the evaluations have no metric in common")
     worst = max(losses, key=lambda name: losses[name])
-    text = f"{few}; {worst} is {ours[worst]:.4f}, and was {theirs[worst]:.4f} in production"
+    text = f"{few}; {worst} is {after[worst]:.4f}, and was {before[worst]:.4f} in production"
     decision = REFUSE if losses[worst] > config.metrics_loss else PROMOTE
     return Check("comparison", decision, text, losses)

@@ -24,7 +24,7 @@ class ServedLists:
 
     Attributes:
         users: The users (int32).
-        lists: Their best items, best first; -1 where there are fewer (int32, users × 10).
+        lists: Their best items, best first, padded with -1 (int32, users × 10).
         stars: Predicted stars of all items for all users, not clipped; empty if the release
             predicts none (float64, n).
         broken: Names of models whose scores are not finite; if there are any, the lists are empty.
@@ -132,13 +132,13 @@ def _coverage(
     config: GateConfig,
 ) -> Check:
     items, catalogue = _distinct(served.lists), len(release.catalogue)
-    places = int((served.lists >= 0).sum())
+    positions = int((served.lists >= 0).sum())
     share = items / catalogue
     figures = {"items": float(items), "share": share}
     text = f"{items:,} of {catalogue:,} items ({share:.1%}) are on the lists of {len(served.users)}"
     text += " users"
     enough = min(max(config.min_items, config.min_catalogue * catalogue), catalogue)
-    if len(served.users) >= config.min_users and items < min(enough, config.min_slots * places):
+    if len(served.users) >= config.min_users and items < min(enough, config.min_slots * positions):
         return Check("coverage", Decision.REFUSE, f"{text}: all get almost the same", figures)
     if production is not None and before is not None:
         figures["before"] = _distinct(before.lists) / len(production.catalogue)

@@ -108,8 +108,7 @@ class ServedRelease:
         return float(training.get("relevant_stars", self.scale[0] + 0.75 * np.ptp(self.scale)))
 
     def scores(self, profiles: Profiles) -> dict[str, Float32]:
-        """Scores all items with every model that has a weight in any blend (float32, B × items
-        each)."""
+        """Scores all items with each model that any blend uses (float32, B × items each)."""
         pairs = self.ensemble.by_backends.values()
         names = dict.fromkeys(name for pair in pairs for name in pair.models())
         return {name: self.scorers[name].score(profiles) for name in names}

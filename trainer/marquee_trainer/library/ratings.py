@@ -1,6 +1,6 @@
-"""Ratings from sources and data frames, as data frames, and their split.
+"""Loads ratings from sources and data frames, converts them to data frames, and splits them.
 
-What was understood of the ratings goes to the logger `marquee_trainer`.
+Notes on how the ratings were interpreted go to the logger `marquee_trainer`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def load(source: str, options: ReadOptions | None = None, seed: int = 0) -> Rati
         seed: Seed of a generated sample.
 
     Raises:
-        RatingsError: The source is unknown, or cannot be read or understood.
+        RatingsError: The source is unknown, or cannot be read or interpreted.
     """
     loaded = load_ratings(source, options=options, seed=seed)
     _report(loaded.interpretation.notes)
@@ -44,17 +44,17 @@ def load(source: str, options: ReadOptions | None = None, seed: int = 0) -> Rati
 def from_frame(
     ratings: Any, items: Any = None, options: ReadOptions | None = None, name: str = "frame"
 ) -> RatingsDataset:
-    """Takes ratings from a data frame; see `marquee_trainer.data.frames.from_frame`.
+    """Reads ratings from a data frame; see `marquee_trainer.data.frames.from_frame`.
 
     Args:
         ratings: The ratings: a frame of polars or pandas, or any table that Arrow can read. Columns
-            are found by common names, such as `user`, `item`, `rating` and `timestamp`.
+            are recognised by common names, such as `user`, `item`, `rating` and `timestamp`.
         items: Item metadata, as a frame of any of these kinds; None for none.
         options: How to interpret the frame, such as the names of its columns.
-        name: A name of the frame, for the release's record of its data and for error messages.
+        name: A name for the frame, for the release's manifest and error messages.
 
     Raises:
-        RatingsError: An argument is not a frame, or the frame cannot be understood.
+        RatingsError: An argument is not a frame, or the frame cannot be interpreted.
     """
     dataset, interpretation = frames.from_frame(ratings, items, options, name)
     _report(interpretation.notes)
@@ -62,7 +62,7 @@ def from_frame(
 
 
 def to_frame(dataset: RatingsDataset, rows: Int64 | None = None) -> pl.DataFrame:
-    """The ratings as a data frame; `.to_arrow()` and `.to_pandas()` of the result convert it.
+    """Converts ratings to a data frame, which `.to_arrow()` and `.to_pandas()` convert further.
 
     Args:
         dataset: The ratings.
@@ -76,7 +76,7 @@ def to_frame(dataset: RatingsDataset, rows: Int64 | None = None) -> pl.DataFrame
 
 
 def items_frame(dataset: RatingsDataset) -> pl.DataFrame:
-    """The items as a data frame: `item`, `title`, `year`, `genres` and further attributes."""
+    """Converts items to a data frame: `item`, `title`, `year`, `genres` and further attributes."""
     return frames.items_frame(dataset)
 
 

@@ -1,4 +1,4 @@
-"""A training run: `train` makes it, `evaluate` shows its metrics, `publish` makes it a release."""
+"""A training run: `train` creates it, `evaluate` returns its metrics, `publish` publishes it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from marquee_trainer.training.results import TrainingResult
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """Trained models, with what they were trained on and how.
+    """Trained models, with their data and configuration.
 
     Attributes:
         dataset: The ratings.
@@ -54,12 +54,12 @@ def train(
     Args:
         dataset: The ratings.
         split: Their training and test part.
-        models: Which models to train: names such as `ease`, and functions that return a new,
-            unfitted model of your own. Empty for all models of the package.
+        models: The models to train: names such as `ease`, or functions that return a new, unfitted
+            model. Empty for all models of the package.
         configurations: A file of hyperparameters that `marquee tune` wrote; empty for the file in
             the package that was tuned on data of about the same size, if there is one.
         seed: Seed for all randomness.
-        progress: Callbacks that report progress; None to report none.
+        progress: Callbacks that report progress; None for none.
 
     Raises:
         ConfigurationError: A model is unknown, or the file of hyperparameters is damaged.
@@ -81,9 +81,9 @@ def train(
 
 
 def evaluate(run: TrainingRun) -> pl.DataFrame:
-    """The metrics of each model, the baselines and the ensemble, as a data frame.
+    """Returns the metrics of each model, the baselines and the ensemble as a data frame.
 
-    `train` measured them on the test ratings, which nothing before had used.
+    `train` has measured them on the test ratings, which no earlier step uses.
 
     Returns:
         A row for each model and columns such as `test_mse` and `ndcg@10`, which are null where they
@@ -104,17 +104,17 @@ def publish(
     refit: bool = True,
     progress: Progress | None = None,
 ) -> Manifest:
-    """Publishes a release of the trained models, which the services serve when it is promoted.
+    """Publishes a release of the trained models and, by default, promotes it.
 
-    The models are first refitted on all ratings, so that the release knows the test ratings too.
+    The models are first refitted on all ratings, so that the release includes the test ratings.
 
     Args:
-        run: What was trained.
+        run: The trained models.
         store: The release store: a folder, or a URL that fsspec supports.
         promote: Whether to put the release in production.
-        refit: Whether to refit the models on all ratings; if not, the release serves the models
+        refit: Whether to refit the models on all ratings; otherwise the release serves the models
             as they were evaluated.
-        progress: Callbacks that report the progress of the refit; None to report none.
+        progress: Callbacks that report the progress of the refit; None for none.
 
     Returns:
         The release's manifest; `release_id` identifies it.

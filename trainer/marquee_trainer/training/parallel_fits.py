@@ -1,8 +1,9 @@
-"""Fits the models of a run in other processes, ahead of the run that blends and evaluates them.
+"""Fits the models of a run in parallel, in other processes, before the run itself.
 
-Each model's chain of fits is a task (`plan.py`). What it fits is handed back as checkpoints, which
-the run then takes as it takes those of an interrupted training: a fit that would differ in anything
-is not taken. A task that is begun again, because its process died, takes what it had finished.
+Each model's chain of fits is a task (`plan.py`), which returns its fits as checkpoints. The run
+restores them as it restores those of an interrupted training: only if they are exactly the fits
+that it would do. A task that is restarted because its process died resumes from its own
+checkpoints.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from marquee_trainer.training.plan import TrainingPlan
 
 @dataclass(frozen=True)
 class StageStarted:
-    """A fit has begun.
+    """A fit has started.
 
     Attributes:
         model: The name of the model.
@@ -38,7 +39,7 @@ class StageStarted:
 
 @dataclass(frozen=True)
 class StageFinished:
-    """A fit is done.
+    """A fit has finished.
 
     Attributes:
         model: The name of the model.
@@ -53,12 +54,12 @@ class StageFinished:
 
 @dataclass(frozen=True)
 class ChainWorker:
-    """Fits one model after another; implements `Work`.
+    """Fits models, one chain of fits at a time; implements `Work`.
 
     Attributes:
         plan: What the models are fitted on.
-        folder: The folder of checkpoints that all processes share; None if they are on other
-            machines, and hand their checkpoints back.
+        folder: The folder of checkpoints that all processes share; None if workers on other
+            machines return their checkpoints instead.
     """
 
     plan: TrainingPlan
@@ -99,9 +100,9 @@ def fit_in_parallel(
     is_shared: bool,
     on_report: Callable[[StageStarted | StageFinished | Epoch], None],
 ) -> None:
-    """Fits models in other processes, and leaves their checkpoints in a folder.
+    """Fits models in other processes, and writes their checkpoints to a folder.
 
-    Models whose fits cannot be restored are left out: the run fits them itself.
+    Models whose fits cannot be restored are skipped; the run fits them itself.
 
     Args:
         plan: What the models are fitted on.
@@ -109,13 +110,13 @@ def fit_in_parallel(
         folder: The folder of the checkpoints of the run.
         run: Runs the tasks.
         is_shared: Whether the processes can write to `folder`.
-        on_report: Called when a fit begins and ends, and after each epoch.
+        on_report: Called when a fit starts and finishes, and after each epoch.
 
     Raises:
-        TaskError: A process has died again and again.
+        TaskError: A process died repeatedly.
         OSError: A checkpoint cannot be written.
     """
-    # The longest chains first, so that none is left alone in the end.
+    # The longest chains first, so that none runs alone at the end.
     ratings = len(plan.split.train)
     tasks = sorted(
         (model for model in models if model.state is not None),
@@ -139,5 +140,5 @@ def _pack(folder: Path, names: Sequence[str]) -> bytes:
 def _unpack(packed: bytes, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-        # Nothing but files and folders below the folder.
+        # Only files and folders below the target folder are extracted.
         archive.extractall(folder, filter="data")

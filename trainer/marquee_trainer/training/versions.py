@@ -1,4 +1,4 @@
-"""The versions of the libraries that decide what a model learns."""
+"""The versions of the libraries on which training results depend."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ def _versions() -> Mapping[str, str]:
 
 
 def library_versions() -> dict[str, str]:
-    """The versions of those libraries that are installed, by the name of the distribution."""
+    """The versions of the installed ones of these libraries, by distribution name."""
     return dict(_versions())

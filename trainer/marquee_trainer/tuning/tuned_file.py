@@ -19,17 +19,17 @@ from marquee_trainer.tuning.spaces import SPACES
 class TunedFile:
     """A file of the best hyperparameters of each model, with a record of how they were found.
 
-    It may be written after every trial: each time it replaces the file at once, so that a search
-    that ends at any moment leaves the best that was found.
+    It can be written after every trial. Each write replaces the file atomically, so an interrupted
+    search leaves the best configurations found so far.
     """
 
     def __init__(self, path: Path, dataset: RatingsDataset, split: Split, seed: int) -> None:
-        """Reads the file if it exists. Models that are not searched now are kept.
+        """Reads the file if it exists. Entries of models that are not searched are kept.
 
         Args:
             path: The file.
             dataset: The ratings.
-            split: The split that is tuned on.
+            split: The split on whose training part models are tuned.
             seed: The seed of the searches.
 
         Raises:
@@ -53,12 +53,12 @@ class TunedFile:
     def write(self, searches: Sequence[Search]) -> None:
         """Writes the best configurations.
 
-        Where the file had a model before, its number of trials is added to, unless they belong to
-        the same study, which holds them already; the first loss stays that of the first search.
+        If the file already has an entry for a model, its number of trials is added, unless these
+        belong to the same study, which includes them. The first loss stays that of the first
+        search.
 
         Args:
-            searches: The searches of this run so far; those without a completed trial are left
-                out.
+            searches: The searches of this run so far; those without a completed trial are skipped.
 
         Raises:
             OSError: The file cannot be written.

@@ -1,4 +1,4 @@
-"""Calls to the servers of backends: measured, traced, and under the request id of their cause."""
+"""Makes calls to the servers of backends with metrics, tracing, request ids and priorities."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _HEDGES = ("late", "moved", "trial")
 
 
 class BackendMonitor:
-    """Makes calls to backends, and records how long they took and how they ended.
+    """Makes calls to backends, and records their latency and outcome.
 
     Attributes:
         metrics: The metrics of the server.
@@ -39,7 +39,7 @@ class BackendMonitor:
         self.metrics = metrics
         self._seconds = Histogram(
             "marquee_backend_call_seconds",
-            "Latency of calls to backends in seconds, as the gateway sees it.",
+            "Latency of calls to backends in seconds, measured in the gateway.",
             ("backend", "method", "code"),
             buckets=_BUCKETS_S,
             registry=metrics.registry,
@@ -57,7 +57,7 @@ class BackendMonitor:
         self._known: dict[tuple[str, str, str], Histogram] = {}
 
     def watch(self, backends: Sequence[AnyBackend]) -> None:
-        """Reports the state of backends from now on."""
+        """Adds metrics of the state of backends."""
         for backend in backends:
             for why in _HEDGES:
                 self._hedges.labels(backend.name, why)
@@ -83,7 +83,7 @@ class BackendMonitor:
             stub: The stub of its connection.
             method: The name of the method.
             request: The request.
-            timeout: Seconds until the call is given up.
+            timeout: Seconds until the call times out.
 
         Raises:
             grpc.aio.AioRpcError: The call failed.

@@ -1,4 +1,4 @@
-"""Keys by which requests that get the same answer are recognised."""
+"""Keys that are equal for requests with the same answer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class RequestKey(NamedTuple):
 
     @classmethod
     def of_subject(cls, subject: types_pb2.Subject, page_size: int, options: bytes) -> RequestKey:
-        """Returns the key of a batch's subject: that of a Recommend request with the same options."""
+        """Returns the key of a batch's subject, as of a Recommend request with these options."""
         return cls(
             subject.SerializeToString(deterministic=True), page_size or DEFAULT_PAGE_SIZE, options
         )

@@ -19,7 +19,7 @@ from marquee_core.ratings import RatingsMatrix, join_profiles
 from marquee_core.retrieval.exact import ScoresByProduct, item_products
 from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.saved_model import PADDING, SavedModelScorer
-from marquee_core.scorers.scorer import ReleaseData
+from marquee_core.scorers.scorer import ComparesItems, ReleaseData
 from marquee_services.inference.models import INFERENCE_SCORERS
 from marquee_trainer.data.interactions import Interactions
 from marquee_trainer.data.sample import SampleConfig, generate_sample
@@ -167,8 +167,8 @@ def test_a_saved_model_has_the_same_scores(
     served = INFERENCE_SCORERS[model.name](tmp_path / "saved", data)
     profiles = data.matrix.profiles(range(data.matrix.user_count))
     np.testing.assert_allclose(served.score(profiles), model.scorer.score(profiles), atol=1e-5)
+    assert isinstance(served, ComparesItems)
     row = served.similarities(7)
-    assert row is not None
     assert row[7] == 1.0
     assert np.abs(row).max() <= 1.0
 

@@ -16,7 +16,7 @@ _INITIAL_DEVIATION = 0.1
 
 
 class IALS(ImplicitFeedbackModel[IALSConfig, IALSScorer]):
-    """Solves for the users' factors given the items', and the other way round, in turn.
+    """Solves alternately for the users' factors given the items' and vice versa.
 
     minimise Σ_{liked} (1 − x·y)² + d Σ_{disliked} (−1 − x·y)² + α Σ_{u,i} (x·y)² +
     λ (Σ_u (n_u + α I) |x_u|² + Σ_i (n_i + α U) |y_i|²), where n counts a like as 1 and a dislike as
@@ -51,7 +51,7 @@ class IALS(ImplicitFeedbackModel[IALSConfig, IALSScorer]):
 
 
 def _gram(factors: Float32) -> Float64:
-    """YᵀY of factors Y, in double precision."""
+    """Computes YᵀY of factors Y, in double precision (float64, k × k)."""
     wide = factors.astype(np.float64)
     product: Float64 = wide.T @ wide
     return product

@@ -1,4 +1,4 @@
-"""The modules whose scores are products of vectors, with the parameters of their fold-in."""
+"""The modules whose scores are dot products of vectors, and the parameters of their fold-in."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FoldInConfig(ModelConfig):
 
     Attributes:
         ridge: The L2 penalty of each factor.
-        ridge_per_rating: The L2 penalty of each factor that is added for each rating.
+        ridge_per_rating: The increase of the L2 penalty of each factor per rating.
         bias_ridge: The L2 penalty of the bias.
     """
 

@@ -1,4 +1,4 @@
-"""Item neighbourhoods in TensorFlow, as a part of residual MF."""
+"""Item neighbourhoods in TensorFlow, a component of residual MF."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from marquee_trainer.models.neighbours.item_cf import item_neighbours
 
 
 class ItemNeighbourhoods(tf.Module):  # type: ignore[misc]
-    """n_i = Σ_j s_ij e_uj / (Σ_j s_ij + δ S_i), which `ItemCFScorer` adds to the baseline."""
+    """n_i = Σ_j s_ij e_uj / (Σ_j s_ij + δ S_i), the term that item CF adds to the baseline."""
 
     def __init__(self, data: ReleaseData, config: ItemCFConfig) -> None:
         """Finds the neighbours of each item.
@@ -46,7 +46,7 @@ class ItemNeighbourhoods(tf.Module):  # type: ignore[misc]
         self.starts = tf.Variable([0], shape=(None,), dtype=tf.int64, trainable=False)
 
     def term(self, baseline: Baseline, weight: float) -> NeighbourTerm:
-        """The same neighbourhoods in NumPy.
+        """Converts the neighbourhoods to NumPy.
 
         Args:
             baseline: The baseline of the data.
@@ -104,11 +104,11 @@ class ItemNeighbourhoods(tf.Module):  # type: ignore[misc]
         cells, shape = tf.stack([users, items], axis=2), (batch, self.items)
         starts = tf.gather(self.row_starts, candidates)
         counts = tf.gather(self.row_starts, candidates + 1) - starts
-        places = tf.range(self.most_neighbours, dtype=tf.int64)
-        exists = places < counts[:, :, None]
-        places = tf.where(exists, starts[:, :, None] + places, 0)
-        similarities = tf.where(exists, tf.gather(self.similarities, places), 0.0)
-        near = tf.gather(self.cells[:, 1], places)
+        positions = tf.range(self.most_neighbours, dtype=tf.int64)
+        exists = positions < counts[:, :, None]
+        positions = tf.where(exists, starts[:, :, None] + positions, 0)
+        similarities = tf.where(exists, tf.gather(self.similarities, positions), 0.0)
+        near = tf.gather(self.cells[:, 1], positions)
 
         def weighted_sums(values: Any) -> Any:
             of_neighbours = tf.gather(tf.scatter_nd(cells, values, shape), near, batch_dims=1)
@@ -125,7 +125,7 @@ class ItemNeighbourhoods(tf.Module):  # type: ignore[misc]
         return (departures - bias) * given
 
     def store_ratings(self, profiles: Profiles) -> None:
-        """Stores the ratings of all users, to compute vectors from on request."""
+        """Stores the ratings of all users, from which vectors are computed on request."""
         self.rated.assign(profiles.items)
         self.stars.assign(profiles.ratings)
         self.starts.assign(profiles.indptr)
@@ -134,8 +134,8 @@ class ItemNeighbourhoods(tf.Module):  # type: ignore[misc]
         """Looks up padded ratings of known users: int32[B] → int32[B, L], float32[B, L]."""
         first = tf.gather(self.starts, users)
         count = tf.gather(self.starts, users + 1) - first
-        places = tf.range(tf.maximum(tf.reduce_max(count), 1))[None]
-        given = places < count[:, None]
-        places = tf.where(given, first[:, None] + places, 0)
-        items = tf.where(given, tf.gather(self.rated, places), PADDING)
-        return items, tf.where(given, tf.gather(self.stars, places), 0.0)
+        positions = tf.range(tf.maximum(tf.reduce_max(count), 1))[None]
+        given = positions < count[:, None]
+        positions = tf.where(given, first[:, None] + positions, 0)
+        items = tf.where(given, tf.gather(self.rated, positions), PADDING)
+        return items, tf.where(given, tf.gather(self.stars, positions), 0.0)

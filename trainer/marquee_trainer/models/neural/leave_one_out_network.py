@@ -1,9 +1,9 @@
-"""A network trained through the fold-in: each rating is predicted from the user's other ratings.
+"""A network that is trained through the fold-in: it predicts each rating from the user's others.
 
-Users have no parameters of their own. A user vector is the solution of a ridge regression on the
-user's ratings, and a rating is predicted with the solution without that rating. Both follow from
-one factorization of the normal equations by the Sherman–Morrison formula (the PRESS residual of
-Allen, 1974). Training therefore optimises the predictions that visitors get.
+Users have no parameters. A user vector is the solution of a ridge regression on the user's ratings,
+and each rating is predicted with the solution without that rating. Both follow from one
+factorization of the normal equations by the Sherman–Morrison formula (the PRESS residual of Allen,
+1974). Training therefore optimises the predictions that visitors get.
 
 Item factors have normal posteriors, learned by variational inference (Blundell et al., 2015),
 because point estimates would overfit the few ratings of rare items.
@@ -32,16 +32,16 @@ from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.models.neural.dot_product_modules import ridge_solution
 from marquee_trainer.models.neural.tensorflow_model import EpochConfig
 
-# The lower limit of 1 − leverage, which rounding could make 0.
+# The lower limit of 1 − leverage, which rounding could reduce to 0.
 _MIN_REST = 1e-3
-# Columns in a product with a sparse matrix. From 32 columns on, TensorFlow uses another algorithm,
-# which takes four to seven times as long.
+# Number of columns in a product with a sparse matrix. From 32 columns on, TensorFlow uses another
+# algorithm, which takes four to seven times as long.
 _PRODUCT_COLUMNS = 16
 
 
 @dataclass(frozen=True)
 class LeaveOneOutConfig(EpochConfig):
-    """The hyperparameters of factors, sets and a perceptron, trained by Adam on batches of users.
+    """The hyperparameters of a `LeaveOneOutNetwork`, trained by Adam on batches of users.
 
     Attributes:
         epochs: See `EpochConfig`.
@@ -52,7 +52,7 @@ class LeaveOneOutConfig(EpochConfig):
         horizon: The number of epochs over which the learning rate decays to a twentieth, along a
             cosine.
         learning_rate: The learning rate of Adam at the start.
-        cells: The maximum number of ratings in a batch of users, with padding.
+        cells: The maximum number of ratings in a batch of users, including padding.
         noise_variance: σ² of a rating, in squared stars. The larger it is, the stronger the prior
             of the factors.
         start_deviation: The standard deviation of the random initial weights.
@@ -61,8 +61,8 @@ class LeaveOneOutConfig(EpochConfig):
         ridge: The initial prior precision of a user's factors; it is learned.
         bias_ridge: The initial prior precision of a user's bias; it is learned.
         set_l2: The L2 penalty of the set embeddings, for each rating.
-        audience_l2: The L2 penalty of the audience embeddings, in squared stars. The audience of
-            an item are the users who rated it; their embeddings are part of its factors.
+        audience_l2: The L2 penalty of the audience embeddings, in squared stars. The audience of an
+            item is the set of users who rated it; their embeddings are part of its factors.
         audience_dropout: The share of each item's audience that training drops at random.
         audience_damping: c in the scale 1 / √(n + c) of an audience of n users.
         weight_decay: The L2 penalty of the perceptron's weights.
@@ -126,7 +126,8 @@ class LeaveOneOutNetwork(keras.Model):  # type: ignore[misc]
         def log(value: float) -> Any:
             return keras.initializers.Constant(float(np.log(value)))
 
-        # A new initialiser for each weight: one initialiser always gives the same numbers.
+        # Each weight needs a new initialiser, because one initialiser always returns the same
+        # numbers.
         deviation = config.start_deviation
         posterior_start = log(config.start_posterior_deviation)
         self.means = weight("means", (items, k), normal(deviation))
@@ -136,10 +137,10 @@ class LeaveOneOutNetwork(keras.Model):  # type: ignore[misc]
         matrix = data.matrix
         # Ordered by item, for the product with a sparse matrix.
         order = np.argsort(matrix.items, kind="stable")
-        places = np.stack([matrix.items, matrix.users], axis=1)[order].astype(np.int64)
+        positions = np.stack([matrix.items, matrix.users], axis=1)[order].astype(np.int64)
         scale = 1.0 / np.sqrt(matrix.item_counts + config.audience_damping)
-        self.raters = tf.constant(places)
-        self.rater_scales = tf.constant(scale[places[:, 0]].astype(np.float32))
+        self.raters = tf.constant(positions)
+        self.rater_scales = tf.constant(scale[positions[:, 0]].astype(np.float32))
         self.sizes = items, matrix.user_count
         self.set_inputs = weight("set_inputs", (items, e), normal(deviation))
         self.set_outputs = weight("set_outputs", (items, e), normal(deviation))
@@ -162,8 +163,8 @@ class LeaveOneOutNetwork(keras.Model):  # type: ignore[misc]
     def factors(self, rating_weights: Any) -> Any:
         """Computes the means q_i = m_i + Σ_u t_u / √(n_i + c) over the audience u of each item.
 
-        The audience of an item reveals something about it (implicit feedback about items, as in
-        Rendle, Zhang and Koren, 2019).
+        The audience of an item is informative (implicit feedback about items, as in Rendle, Zhang
+        and Koren, 2019).
 
         Args:
             rating_weights: The weight of each rating in the sum, normally 1 (float32[ratings]).
@@ -231,18 +232,18 @@ class LeaveOneOutNetwork(keras.Model):  # type: ignore[misc]
     def predict_pairs(
         self, factors: Any, items: Any, ratings: Any, users: Any, targets: Any
     ) -> tuple[Any, Any]:
-        """Predicts pairs with the means of the factors and all ratings of the users.
+        """Predicts pairs from the means of the factors and all ratings of the users.
 
         Args:
             factors: See `served_factors`.
             items: The rated items of the users, padded with -1: int32[B, L].
             ratings: The ratings in stars: float32[B, L].
-            users: The user of each pair, as a place in the batch: int32[N].
+            users: The user of each pair, as a position in the batch: int32[N].
             targets: The item of each pair: int32[N].
 
         Returns:
-            The biases c_i + b_u, and what dot products and perceptron add to them, in stars
-            (float32[N] each).
+            The biases c_i + b_u, and the terms of dot products and perceptron, in stars (float32[N]
+            each).
         """
         given = tf.cast(items != PADDING, tf.float32)
         safe = tf.maximum(items, 0)
@@ -273,7 +274,7 @@ class LeaveOneOutNetwork(keras.Model):  # type: ignore[misc]
     def _score(
         self, vectors: Any, sets: Any, q: Any, items: Any, training: bool
     ) -> tuple[Any, Any]:
-        """Biases of pairs, and what dot products and perceptron add to them."""
+        """Computes the biases of pairs, and the terms of dot products and perceptron."""
         p = vectors[:, :-1]
         inputs = [p, sets, q, p * q] if self.has_products else [p, sets, q]
         layer = tf.concat(inputs, axis=1)

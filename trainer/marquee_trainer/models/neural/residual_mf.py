@@ -1,4 +1,4 @@
-"""Residual matrix factorization: factors and a perceptron beside item neighbourhoods."""
+"""Residual matrix factorization: factors and a perceptron combined with item neighbourhoods."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class ResidualMFConfig(LeaveOneOutConfig):
 class ResidualMF(LeaveOneOutModel[ResidualMFConfig]):
     """f = c_i + b_u + w_f (p · q_i + s · z_i + MLP(p, s, q_i)) + w_n n_ui.
 
-    n_ui is what item neighbourhoods add to the baseline. The two parts are fitted separately, each
-    to the residuals of biases, and then weighted. Fitting the factors to the residuals of the
-    neighbourhoods instead is worse, because neighbourhoods overfit the ratings that they were
-    computed from.
+    n_ui is the term that item neighbourhoods add to the baseline. The two parts are fitted
+    separately, each to the residuals of biases, and then weighted. Fitting the factors to the
+    residuals of the neighbourhoods is worse, because neighbourhoods overfit the ratings from which
+    they are computed.
     """
 
     name = "residual_mf"
@@ -54,7 +54,7 @@ class ResidualMF(LeaveOneOutModel[ResidualMFConfig]):
     products = False
 
     def combiner(self, training: Training) -> Callable[[Float32, Float32], Float32]:
-        """See `LeaveOneOutModel.combiner`: the weighted sum, with the neighbourhoods' part."""
+        """See `LeaveOneOutModel.combiner`: the weighted sum, including the neighbourhoods' part."""
         config = self._config
         neighbour_part = np.zeros(1, dtype=np.float32)
         if training.validation is not None:

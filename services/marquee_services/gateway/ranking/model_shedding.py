@@ -1,7 +1,7 @@
-"""Answers that cost less: the slowest models are left out while the gateway cannot keep up.
+"""Leaves out the slowest models while the gateway is overloaded.
 
 A model that is left out is treated like one that abstains: a ranker adds nothing to the ranking,
-and the baseline takes the place of a rating predictor.
+and a rating predictor is replaced by the baseline.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from marquee_core.release.ensemble import BASELINE, Blend, BlendPair
 from marquee_core.service_names import GATEWAY
 from marquee_services.gateway.releases.release import GatewayRelease
 
-# The models that stay take at most this share of the time that all of them take.
+# The remaining models take at most this share of the time of all models.
 _SHARE_KEPT = 0.5
 
 
 def slowest_models(
     release: GatewayRelease, blends: BlendPair, seconds: Mapping[str, float]
 ) -> frozenset[str]:
-    """Returns the models to leave out: the slowest ones, until at most half of the time is left.
+    """Returns the slowest models, such that the others take at most half of the total time.
 
-    One of the backends' models that rank always stays, and so do models whose time is not known.
+    At least one ranking model of the backends remains, as do models whose time is unknown.
 
     Args:
         release: The release that answers.
         blends: The blends of the answer.
-        seconds: The time that models have taken, by name; only the ratios have a meaning.
+        seconds: The time that models have taken, by name; only the ratios are meaningful.
     """
     timed = {
         name: seconds[name]
@@ -48,7 +48,7 @@ def slowest_models(
 def without_models(
     release: GatewayRelease, blends: BlendPair, left_out: frozenset[str]
 ) -> BlendPair:
-    """Blends without some models; computed once for each release and set of models.
+    """Returns blends without some models, computed once for each release and set of models.
 
     Args:
         release: The release of the blends.
@@ -64,7 +64,7 @@ def without_models(
             _without(release, blends.rating, out), _without(release, blends.ranking, out)
         )
 
-    return release.kept((blends.rating, blends.ranking), ("without", out), compute)
+    return release.cached((blends.rating, blends.ranking), ("without", out), compute)
 
 
 def _without(release: GatewayRelease, blend: Blend, out: frozenset[str]) -> Blend:

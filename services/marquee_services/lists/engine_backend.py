@@ -1,4 +1,4 @@
-"""A backend in this process that answers at once, for a release that does not change."""
+"""A backend that scores synchronously in this process, with a single release."""
 
 from __future__ import annotations
 
@@ -19,13 +19,18 @@ _T = TypeVar("_T")
 
 
 class EngineBackend:
-    """An engine as a backend of the gateway; implements `AnyBackend`.
+    """A backend of the gateway that scores with an engine; implements `AnyBackend`.
 
-    It scores in the thread that asks and knows no timeout: nobody waits for a single answer.
+    It scores in the calling thread and ignores timeouts, because no caller waits for an answer.
     """
 
     def __init__(self, name: str, engine: Engine) -> None:
-        """Takes the backend's name, `cf` or `inference`, and its engine."""
+        """Creates a backend.
+
+        Args:
+            name: The backend's name, `cf` or `inference`.
+            engine: The backend's models of the release.
+        """
         self.name = name
         self.target = "in this process"
         self.last_error = LastError()
@@ -34,7 +39,7 @@ class EngineBackend:
 
     @property
     def healthy(self) -> bool:
-        """Always: the release is loaded."""
+        """Always True, because the release is loaded."""
         return True
 
     @property
@@ -44,16 +49,16 @@ class EngineBackend:
 
     @property
     def refused(self) -> Mapping[str, str]:
-        """None: a release that cannot be loaded ends the process."""
+        """Always empty, because a release that cannot be loaded ends the process."""
         return {}
 
     @property
     def model_seconds(self) -> Mapping[str, float]:
-        """Not measured."""
+        """Always empty, because times are not measured."""
         return {}
 
     def open_circuits(self) -> Sequence[str]:
-        """None: this process is not left out."""
+        """Returns no addresses, because there is no circuit breaker within a process."""
         return ()
 
     def replica_states(self) -> Sequence[tuple[str, bool]]:
@@ -61,35 +66,35 @@ class EngineBackend:
         return [(self.target, True)]
 
     def serves(self, release_id: str) -> bool:
-        """Returns whether this is the release."""
+        """Returns whether the id is that of the backend's release."""
         return release_id == self._engine.release_id
 
-    def failure(self, release_id: str) -> BackendError | None:  # noqa: ARG002 - the interface's
-        """None: the engine always answers."""
+    def failure(self, release_id: str) -> BackendError | None:  # noqa: ARG002 - part of the interface
+        """Returns None, because the engine always answers."""
         return None
 
     def keep_loaded(self, release_id: str) -> None:
-        """Does nothing: the release stays."""
+        """Does nothing, because the release stays loaded."""
 
     async def call(
         self,
-        release_id: str,  # noqa: ARG002 - the interface's
+        release_id: str,  # noqa: ARG002 - part of the interface
         timeout: float,
         call: Callable[[AnyReplica, float], Awaitable[_T]],
-        preferred: AnyReplica | None = None,  # noqa: ARG002 - there is only one
+        preferred: AnyReplica | None = None,  # noqa: ARG002 - there is only one replica
     ) -> _T:
         """Calls the only replica."""
         return await call(self._replica, timeout)
 
     async def watch(self) -> None:
-        """Does nothing: there is nothing to watch."""
+        """Returns immediately, because the state never changes."""
 
     async def close(self) -> None:
-        """Does nothing: there are no connections."""
+        """Does nothing, because there are no connections."""
 
 
 class _EngineReplica:
-    """Answers calls with an engine; implements `AnyReplica`, see `Replica` for the methods."""
+    """Scores with an engine; implements `AnyReplica`, see `Replica` for the methods."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
