@@ -19,14 +19,12 @@ import pytest
 import marquee
 from marquee.testing import FakeGateway
 from marquee.v1 import recommender_service_pb2 as pb
-from toy.waiting import wait_until
+from toy.waiting import WAIT_S, wait_until
 
 pytestmark = pytest.mark.alone
 
-# Generous limits in seconds, so that no result depends on the speed of the machine: the deadline
-# of a call, and how long to wait for a condition or a process.
+# A generous deadline in seconds, so that no result depends on the speed of the machine.
 DEADLINE_S = 60.0
-WAIT_S = 120.0
 
 
 @pytest.fixture

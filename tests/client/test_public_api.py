@@ -22,6 +22,7 @@ from marquee import _feedback_calls, _requests
 from marquee.testing import FakeGateway
 from marquee.v1 import feedback_service_pb2, types_pb2
 from marquee.v1 import recommender_service_pb2 as pb
+from toy.waiting import PROCESS_S
 
 # The names that users rely on. Removing one breaks their programs.
 PUBLIC = set(
@@ -168,7 +169,7 @@ def _modules_after(code: str) -> set[str]:
         check=True,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PROCESS_S,
     )
     return set(result.stdout.split())
 

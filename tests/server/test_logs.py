@@ -18,7 +18,7 @@ from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import GATEWAY
 from marquee_services.processes import ServiceProcess
 from toy.release import publish_toy
-from toy.waiting import wait_until
+from toy.waiting import PROCESS_S, WAIT_S, wait_until
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 FORGED = b'\n{"event":"forged"}\n\x1b[31m'
@@ -56,7 +56,7 @@ def test_peers_cannot_write_into_the_log(tmp_path: Path, log_format: str) -> Non
             attack("127.0.0.1", port)
         finally:
             process.terminate()
-            process.wait(60)
+            process.wait(PROCESS_S)
     else:
         gateway = ServiceProcess(GATEWAY, options, log)
         try:
@@ -76,7 +76,7 @@ def test_peers_cannot_write_into_the_log(tmp_path: Path, log_format: str) -> Non
 def attack(host: str, port: int) -> None:
     """Send what gRPC's native library would log, and wait until the server has read it."""
     with grpc.insecure_channel(f"{host}:{port}") as channel:
-        grpc.channel_ready_future(channel).result(timeout=60)
+        grpc.channel_ready_future(channel).result(timeout=WAIT_S)
     for data in (b"GET / HTTP/1.1\r\nX:" + FORGED + b"\r\n\r\n", PREFACE + goaway(FORGED), FORGED):
         with socket.create_connection((host, port)) as peer:
             peer.sendall(data)
@@ -87,7 +87,7 @@ def attack(host: str, port: int) -> None:
         for metadata in (("content-type", "text/\x1b"), ("x-forged-bin", FORGED)):
             call: Any = channel.unary_unary("/marquee.v1.RecommenderService/Recommend")
             with pytest.raises(grpc.RpcError):
-                call(FORGED, timeout=60, metadata=(metadata,))
+                call(FORGED, timeout=WAIT_S, metadata=(metadata,))
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_no_password_of_a_url_is_logged(tmp_path: Path) -> None:
     """The passwords of the store and the feedback log are hidden when neither can be used."""
     url = "nosuchscheme://user:hunter2@store.test/x"
     command = [sys.executable, "-m", "marquee.cli", "serve", GATEWAY, f"--store={url}"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
     assert ended.returncode == 1
     assert "user:***@store.test" in ended.stderr
     assert "hunter2" not in ended.stderr
@@ -137,7 +137,7 @@ def test_no_password_of_a_url_is_logged(tmp_path: Path) -> None:
     gateway = ServiceProcess(GATEWAY, {"store": store.url, "feedback": feedback}, log)
     try:
         wait_until(lambda: "feedback_log_unavailable" in log.read_text())
-        with marquee.Client(gateway.address, timeout=60, health_check=False) as client:
+        with marquee.Client(gateway.address, timeout=WAIT_S, health_check=False) as client:
             assert "hunter2" not in repr(client.status())
     finally:
         gateway.stop()

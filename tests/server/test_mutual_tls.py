@@ -29,10 +29,9 @@ from marquee_services.server.certificates import CertificateError, Certificates
 from marquee_services.server.health import LIVE
 from toy.certificates import Authority
 from toy.release import publish_toy
-from toy.waiting import until, wait_until
+from toy.waiting import WAIT_S, until, wait_until
 
 GATEWAY_ID = "spiffe://marquee.test/gateway"
-WAIT_S = 60.0
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ from typing import Any
 
 WAIT_S = 120.0
 """A limit that ends a test that hangs, and that a heavily loaded machine does not reach."""
+PROCESS_S = 2 * WAIT_S
+"""The same limit for a process, which may have to import TensorFlow."""
 _CHECK_INTERVAL_S = 0.01
 
 
@@ -20,21 +22,21 @@ async def until(condition: Callable[[], Any]) -> None:
     """
     deadline = time.monotonic() + WAIT_S
     while not condition():
-        _check(deadline)
+        assert time.monotonic() < deadline, f"the condition did not hold within {WAIT_S:.0f} s"
         await asyncio.sleep(_CHECK_INTERVAL_S)
 
 
-def wait_until(condition: Callable[[], Any]) -> None:
+def wait_until(condition: Callable[[], Any], limit_s: float = WAIT_S) -> None:
     """Wait until a condition holds, and block the thread.
 
+    Args:
+        condition: The condition.
+        limit_s: A limit in seconds that ends a test that hangs.
+
     Raises:
-        AssertionError: The condition did not hold within `WAIT_S` seconds.
+        AssertionError: The condition did not hold within the limit.
     """
-    deadline = time.monotonic() + WAIT_S
+    deadline = time.monotonic() + limit_s
     while not condition():
-        _check(deadline)
+        assert time.monotonic() < deadline, f"the condition did not hold within {limit_s:.0f} s"
         time.sleep(_CHECK_INTERVAL_S)
-
-
-def _check(deadline: float) -> None:
-    assert time.monotonic() < deadline, f"the condition did not hold within {WAIT_S:.0f} s"

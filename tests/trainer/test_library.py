@@ -20,6 +20,7 @@ from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.ease import EASEConfig
 from marquee_trainer.data.scale import Feedback
 from marquee_trainer.models.linear.ease import EASE
+from toy.waiting import PROCESS_S
 
 # The names that users rely on. Removing one breaks their programs.
 PUBLIC = set(
@@ -43,7 +44,7 @@ def test_importing_the_trainer_imports_no_heavy_packages() -> None:
     """It imports neither NumPy nor anything heavier, and loading ratings does not import Keras."""
     code = "import marquee_trainer, sys; print(*sys.modules)"
     result = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=PROCESS_S
     )
     heavy = {"numpy", "polars", "pyarrow", "scipy", "tensorflow", "keras", "optuna", "click"}
     assert not heavy & set(result.stdout.split())

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 import marquee
 from marquee.cli import _group, main
+from toy.waiting import PROCESS_S
 
 
 @pytest.fixture
@@ -130,7 +131,7 @@ def test_help_imports_no_heavy_packages() -> None:
         "print('modules', *sys.modules)"
     )
     result = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=PROCESS_S
     )
     modules = set(result.stdout.partition("\nmodules ")[2].split())
     assert "marquee.cli" in modules

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from marquee_core.release.store import ReleaseStore
 from marquee_services.commands.releases import releases
 from toy.release import publish_toy
+from toy.waiting import PROCESS_S
 
 RELEASE = "20260101T000000Z-00000000"
 
@@ -63,7 +64,7 @@ def test_a_server_does_not_start_on_a_file_as_its_store(tmp_path: Path, service:
     file.write_text("not a store")
     # In a separate process, because `serve` changes settings of its process.
     command = [sys.executable, "-m", "marquee.cli", "serve", service, "--store", str(file)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=PROCESS_S)
     assert result.returncode == 1
     assert f"Error: release store: {file} is not a folder\n" in result.stderr
     assert "Traceback" not in result.stderr

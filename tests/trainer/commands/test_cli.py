@@ -15,6 +15,7 @@ from marquee_trainer.commands import cli, train
 from marquee_trainer.commands.settings import TrainSettings
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.models.configurations import ConfigurationError
+from toy.waiting import PROCESS_S
 
 TINY = "sample:users=40,items=30,ratings=600"
 
@@ -121,7 +122,7 @@ def test_importing_the_commands_imports_no_heavy_packages() -> None:
         "print({'numpy', 'tensorflow', 'scipy', 'grpc'} & set(sys.modules))"
     )
     result = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=PROCESS_S
     )
     assert result.stdout == "set()\n"
 
@@ -130,6 +131,6 @@ def test_importing_tensorflow_prints_nothing() -> None:
     """Importing the training code prints nothing to stderr."""
     code = "import marquee_trainer.models.neural.mf"
     result = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=PROCESS_S
     )
     assert result.stderr == ""

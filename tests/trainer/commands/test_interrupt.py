@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from toy.waiting import PROCESS_S
+
 pytestmark = pytest.mark.alone
 
 SECONDS = 2.0
@@ -78,9 +80,9 @@ def running(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
             process.wait()
 
 
-def wait_for(file: Path, text: str, process: subprocess.Popen[str], timeout_s: float = 120) -> None:
+def wait_for(file: Path, text: str, process: subprocess.Popen[str]) -> None:
     """Wait until the file contains the text."""
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + PROCESS_S
     while text not in file.read_text():
         assert process.poll() is None, file.read_text()
         assert time.monotonic() < deadline, file.read_text()
@@ -96,7 +98,7 @@ def interrupt(process: subprocess.Popen[str], number: int) -> float:
     fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     before = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     process.send_signal(number)
-    process.wait(30)
+    process.wait(PROCESS_S)
     now = resource.getrusage(resource.RUSAGE_CHILDREN)
     total = now.ru_utime + now.ru_stime - ended.ru_utime - ended.ru_stime
     return (total - before) / len(os.sched_getaffinity(0))
@@ -156,7 +158,7 @@ def test_tuning_ends_within_two_seconds_and_can_be_resumed(tmp_path: Path) -> No
     (tmp_path / "tmp").rmdir()
     arguments += ["--max-trials", "2"]
     with running(tmp_path, *arguments) as process:
-        assert process.wait(120) == 0, (tmp_path / "stderr").read_text()
+        assert process.wait(PROCESS_S) == 0, (tmp_path / "stderr").read_text()
     second = (tmp_path / "stdout").read_text()
     assert sum(line.startswith("item_cf 0") for line in second.splitlines()) == 2
     # One more if the first run was interrupted between recording and reporting a trial.
@@ -188,6 +190,6 @@ def test_without_a_signal_nothing_changes(tmp_path: Path) -> None:
         "assert (tempfile.gettempdir(), signal.getsignal(signal.SIGINT)) == before\n"
     )
     with running(tmp_path, "-c", code) as process:
-        assert process.wait(30) == 0
+        assert process.wait(PROCESS_S) == 0
     assert (tmp_path / "stderr").read_text() == ""
     assert list((tmp_path / "tmp").iterdir()) == []

@@ -51,9 +51,9 @@ def test_rounds_survive_a_failure_and_end_on_sigterm(tmp_path: Path) -> None:
             retrain(store, *options), stdout=stream, stderr=subprocess.STDOUT
         )
     try:
-        wait_until(lambda: ": failed (exit code 1)" in log.read_text())
+        wait_until(lambda: ": failed (exit code 1)" in log.read_text(), TIMEOUT_S)
         write_ratings(data)
-        wait_until(lambda: ": promote (exit code 0)" in log.read_text())
+        wait_until(lambda: ": promote (exit code 0)" in log.read_text(), TIMEOUT_S)
         assert ReleaseStore(str(store)).production() is not None
         rounds = (tmp_path / "gate-rounds.prom").read_text()
         assert 'marquee_retrain_rounds_total{outcome="promote"} 1.0' in rounds
