@@ -265,7 +265,7 @@ def test_a_subject_may_be_given_as_an_object(client: Any, gateway: FakeGateway) 
         ({"ratings": {"50": "5"}}, "ratings: the rating of item '50' must be a number, not str"),
         (
             {"subject": marquee.Subject(ratings=cast(Any, {50: 5}))},
-            "ratings: an item id is a string",
+            "ratings: item ids must be strings",
         ),
         (
             {"subject": marquee.Subject(user_id=cast(Any, 42))},
@@ -274,13 +274,13 @@ def test_a_subject_may_be_given_as_an_object(client: Any, gateway: FakeGateway) 
         ({"liked_item_ids": [50]}, r"liked_item_ids must contain strings, not int \(50\)"),
         ({"liked_item_ids": 50}, r"liked_item_ids must be an iterable of strings, not int \(50\)"),
         ({"subject": "42", "genres_any": [1]}, r"genres_any must contain strings, not int \(1\)"),
-        ({"subject": "42", "model": 3}, "model is a string"),
+        ({"subject": "42", "model": 3}, "model must be a string"),
         ({"subject": "42", "page_token": b"x"}, "page_token must be a string, not bytes"),
         ({"subject": "42", "page_size": "3"}, "page_size must be an integer, not str"),
         ({"subject": "42", "page_size": True}, "page_size must be an integer, not bool"),
         ({"subject": "42", "year_min": "1990"}, "year_min must be an integer"),
-        ({"subject": "42", "diversity": "much"}, "diversity is a number"),
-        ({"subject": "42", "min_predicted_stars": "4"}, "min_predicted_stars is a number"),
+        ({"subject": "42", "diversity": "much"}, "diversity must be a number"),
+        ({"subject": "42", "min_predicted_stars": "4"}, "min_predicted_stars must be a number"),
         ({"subject": "42", "timeout": "3"}, "timeout must be a number, not str"),
         ({"subject": "42", "timeout": 1e12}, r"timeout must be at most 1e\+09 seconds"),
         ({"subject": "42", "timeout": 0}, "positive number of seconds"),
@@ -396,7 +396,7 @@ def test_batch_answers_arrive_in_any_order(client: Any, gateway: FakeGateway) ->
 
 def test_a_batch_of_one_string_is_refused(client: Any) -> None:
     """A single user id instead of a list is an error rather than a list of its letters."""
-    with pytest.raises(TypeError, match="several"):
+    with pytest.raises(TypeError, match="iterable of subjects"):
         client.batch_recommend("42")
 
 

@@ -520,7 +520,7 @@ def test_an_async_client_may_be_forked_before_its_first_call(gateway: FakeGatewa
         text=True,
         timeout=2 * WAIT_S,
     )
-    expected = "an AsyncClient cannot be used in a process forked after its use\ndone\n"
+    expected = "an AsyncClient cannot be used in a process forked after a call\ndone\n"
     assert result.stdout == expected, result.stderr
 
 

@@ -323,9 +323,9 @@ def test_an_authorization_in_metadata_is_not_sent_in_plaintext() -> None:
 @pytest.mark.parametrize(
     ("metadata", "error"),
     [
-        ({"X-Request": "1"}, "the key 'X-Request' must be lower-case"),
-        ({"a b": "1"}, "the key 'a b' must be"),
-        ({"": "1"}, "the key '' must be"),
+        ({"X-Request": "1"}, "the key 'X-Request' must consist of lower-case"),
+        ({"a b": "1"}, "the key 'a b' must consist of"),
+        ({"": "1"}, "the key '' must consist of"),
         ({"grpc-timeout": "1"}, "not begin with 'grpc-'"),
         ({1: "1"}, "keys must be strings, not int"),
         ({"x": 1}, "the value of 'x' must be a string, not int"),

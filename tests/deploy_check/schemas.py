@@ -25,6 +25,11 @@ def check_schemas(objects: list[Object]) -> list[Finding]:
     return [finding for item in objects for finding in _check(json.dumps(item, sort_keys=True))]
 
 
+def is_custom(item: Object) -> bool:
+    """Whether an object is of a kind that an operator brings, and not of Kubernetes' own."""
+    return f"{item['apiVersion']}/{item['kind']}" in _custom_schemas()
+
+
 @functools.cache
 def _custom_schemas() -> dict[str, Any]:
     schemas: dict[str, Any] = json.loads(_CUSTOM.read_text())

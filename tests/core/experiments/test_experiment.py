@@ -88,7 +88,7 @@ def test_invalid_arms_are_refused(arms: list[tuple[str, float]], message: str) -
     ("changes", "message"),
     [
         ({"name": "../x"}, "name of an experiment"),
-        ({"metric": "money"}, "not one of"),
+        ({"metric": "money"}, "metric must be one of"),
         ({"alpha": 0.0}, "alpha"),
         ({"alpha": float("nan")}, "alpha"),
         ({"rating_min": 5.0}, "scale"),

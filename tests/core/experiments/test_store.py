@@ -121,7 +121,7 @@ def test_only_a_signed_file_is_accepted(tmp_path: Path) -> None:
     server = ExperimentStore(ReleaseStore(url, trusted=trusted, state_folder=state_folder))
     assert [each.is_running for each in server.all()] == [False]
 
-    with pytest.raises(ArtifactError, match="sign them with --signing-key"):
+    with pytest.raises(ArtifactError, match="sign the change with --signing-key"):
         server.start(experiment_of(releases, "second"))
     path.write_bytes(running_file)
     restarted = ExperimentStore(ReleaseStore(url, trusted=trusted, state_folder=state_folder))
@@ -129,7 +129,7 @@ def test_only_a_signed_file_is_accepted(tmp_path: Path) -> None:
         with pytest.raises(ArtifactError, match="older than one that was read before"):
             each.all()
     path.write_bytes(running_file.replace(b'"alpha": 0.05', b'"alpha": 0.15'))
-    with pytest.raises(ArtifactError, match="changed after it was signed"):
+    with pytest.raises(ArtifactError, match="signature was changed"):
         server.all()
     path.unlink()
     ExperimentStore(ReleaseStore(url)).start(experiment_of(releases, "third"))

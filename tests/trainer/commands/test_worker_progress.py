@@ -45,6 +45,6 @@ def test_each_finished_fit_prints_a_line_with_the_remaining_time(
     ],
 )
 def test_contradictory_options_are_refused(changes: dict[str, object]) -> None:
-    """A budget chooses one model at a time, so it needs all fits in one process."""
-    with pytest.raises(ValueError, match="give"):
+    """A budget chooses one model at a time, and all fits run in one kind of worker."""
+    with pytest.raises(ValueError, match="cannot be combined with"):
         TrainSettings(**changes)  # type: ignore[arg-type]

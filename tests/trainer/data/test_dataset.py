@@ -14,7 +14,7 @@ from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.ids import IdColumn, distinct
 from marquee_trainer.data.item_metadata import ItemMetadata
 from marquee_trainer.data.scale import RatingScale
-from marquee_trainer.data.sorting import gather, sort_rows
+from marquee_trainer.data.sorting import sort_rows
 from marquee_trainer.data.source import load_ratings
 
 # Short ids are compared as integers and long ones as text; both must be in byte order.
@@ -222,14 +222,6 @@ def test_rows_are_sorted_as_numpy_does(pairs: list[tuple[int, int]]) -> None:
         np.testing.assert_array_equal(found.order, order)
         np.testing.assert_array_equal(found.first, one[order])
         np.testing.assert_array_equal(found.second, other[order])
-
-
-def test_many_rows_are_picked_in_order() -> None:
-    """Rows are gathered in chunks, each in its position and optionally as another type."""
-    rows = np.random.default_rng(0).permutation(3_000_000)
-    values = np.arange(3_000_000, dtype=np.int32)
-    np.testing.assert_array_equal(gather(values, rows, np.int64), rows)
-    assert gather(values, rows).dtype == np.int32
 
 
 def test_an_unknown_source_is_named() -> None:

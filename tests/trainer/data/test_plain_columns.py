@@ -84,6 +84,12 @@ def test_anything_else_is_read_as_text(tmp_path: Path, row: str) -> None:
     read(tmp_path / "early.csv", HEADER + ROWS + row + "\n" + ROWS)
 
 
+@pytest.mark.parametrize("row", ["010,7,3.5,1\n", "10,7,3.5,1\r\n"])
+def test_a_missing_last_line_end_does_not_hide_extra_characters(tmp_path: Path, row: str) -> None:
+    """A leading zero or a carriage return is noticed although the text has the expected length."""
+    assert read(tmp_path / "ratings.csv", HEADER + ROWS * 2_000 + row + ROWS.rstrip("\n")) is None
+
+
 def test_other_line_ends_are_read_as_text(tmp_path: Path) -> None:
     """A carriage return is not part of any value."""
     assert read(tmp_path / "ratings.csv", (HEADER + ROWS).replace("\n", "\r\n")) is None
@@ -139,10 +145,10 @@ def test_files_of_grouplens_are_the_same_as_read_from_text(
 def test_numeric_names_are_sorted_as_text(numbers: list[int]) -> None:
     """The names and indexes are those of the numbers as text."""
     column = np.array(numbers)
-    names, index = distinct_numbers([column[: len(column) // 2], column[len(column) // 2 :]])
+    found = distinct_numbers([column[: len(column) // 2], column[len(column) // 2 :]])
     expected, expected_index = distinct(column.astype(np.bytes_))
-    assert names.tolist() == expected.tolist()
-    np.testing.assert_array_equal(index, expected_index)
+    assert found.names.tolist() == expected.tolist()
+    np.testing.assert_array_equal(found.codes, expected_index)
 
 
 @given(st.lists(st.binary(min_size=0, max_size=6), max_size=6))

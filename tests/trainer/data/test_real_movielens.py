@@ -82,7 +82,7 @@ def test_a_fold_splits_the_whole_set_as_its_files_do(fold: str) -> None:
     assert set(dataset.user_ids.ids(dataset.users[split.test])) == set(tested.users.texts())
     assert tested.timestamps is not None
     np.testing.assert_array_equal(
-        np.sort(dataset.timestamps[split.test]), np.sort(tested.timestamps)
+        np.sort(dataset.timestamps[split.test]), np.sort(tested.timestamps.array)
     )
 
 

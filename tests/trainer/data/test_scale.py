@@ -63,9 +63,9 @@ def test_a_scale_is_parsed() -> None:
 
 def test_equal_ratings_are_implicit_feedback() -> None:
     """A rating that everyone gives is equivalent to an interaction."""
-    assert detect_feedback(array(1, 1, 1)) is Feedback.IMPLICIT
-    assert detect_feedback(array(1, 2)) is Feedback.EXPLICIT
-    assert detect_feedback(array(4)) is Feedback.EXPLICIT
+    assert detect_feedback(array(1), 3) is Feedback.IMPLICIT
+    assert detect_feedback(array(1, 2), 2) is Feedback.EXPLICIT
+    assert detect_feedback(array(4), 1) is Feedback.EXPLICIT
 
 
 @given(

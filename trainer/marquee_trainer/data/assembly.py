@@ -76,15 +76,15 @@ def assemble(
         if how == "auto":
             how = "sum" if dataset.feedback is Feedback.IMPLICIT else "last"
         notes.append(f"{repeats:,} ratings repeat a user and an item; {_MERGED[how]}")
-    unrated_mark = (
-        find_unrated_marker(rows.ratings) if dataset.feedback is Feedback.EXPLICIT else None
-    )
+    unrated_mark = None
+    if dataset.feedback is Feedback.EXPLICIT and rows.ratings.distinct().min() <= 0:
+        unrated_mark = find_unrated_marker(rows.ratings.array)
     if unrated_mark is not None:
-        count = int((rows.ratings == unrated_mark).sum())
+        count = int((rows.ratings.array == unrated_mark).sum())
         notes.append(
             f"{count:,} of {len(rows):,} ratings are {unrated_mark:g}, apart from the others; if "
             "that means 'not rated', leave these rows out"
         )
     if options.scale and dataset.feedback is Feedback.EXPLICIT:
-        dataset = replace(dataset, scale=options.scale.stepped(rows.ratings))
+        dataset = replace(dataset, scale=options.scale.stepped(rows.ratings.distinct()))
     return dataset, notes

@@ -6,20 +6,23 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from marquee_core.arrays import Bool, Float32, Int32, Int64
+from marquee_core.arrays import Float32, Int32, Int64
 from marquee_core.catalogue import Catalogue, Vocabulary
 from marquee_core.ratings import RatingsMatrix
+from marquee_trainer.data.chunked import ChunkedArray, gather
 from marquee_trainer.data.errors import SHOWN_PROBLEMS, RatingsError
+from marquee_trainer.data.grouped import SortedRatings, sort_grouped
 from marquee_trainer.data.ids import IdColumn
 from marquee_trainer.data.item_metadata import ItemMetadata
 from marquee_trainer.data.repeats import merge
 from marquee_trainer.data.scale import Feedback, RatingScale, detect_feedback
-from marquee_trainer.data.sorting import gather, sort_rows
+from marquee_trainer.data.sorting import sort_rows
 
 # Up to this number of items, unrated items cost models little.
 _SMALL_CATALOGUE = 5_000
@@ -71,8 +74,8 @@ class RatingsDataset:
         cls,
         users: Ids,
         items: Ids,
-        ratings: Float32,
-        timestamps: Int32 | Int64 | None,
+        ratings: Float32 | ChunkedArray[np.float32],
+        timestamps: Int32 | Int64 | ChunkedArray[Any] | None,
         metadata: Mapping[str, ItemMetadata],
         source: str,
         name_row: Callable[[int], str] = lambda row: f"row {row + 1}",
@@ -104,53 +107,46 @@ class RatingsDataset:
         """
         if not len(ratings):
             raise RatingsError(f"{source}: there are no ratings")
-        feedback = feedback or detect_feedback(ratings)
-        valid = np.isfinite(ratings) if scale is None else scale.contains(ratings)
+        given = ChunkedArray.of(ratings)
+        times = None if timestamps is None else ChunkedArray.of(timestamps)
+        distinct = given.distinct()
+        feedback = feedback or detect_feedback(distinct, len(given))
+        valid = np.isfinite(distinct) if scale is None else scale.contains(distinct)
         if not valid.all():
-            raise _off_scale(ratings, valid, scale, source, name_row)
+            raise _off_scale(given.array, scale, source, name_row)
         user_column, item_column = _column(users), _column(items)
-        times = np.zeros(len(ratings), dtype=np.int32) if timestamps is None else timestamps
-        order, users_of, items_of = sort_rows(user_column.codes, item_column.codes)
-        is_again = (users_of[1:] == users_of[:-1]) & (items_of[1:] == items_of[:-1])
-        again = np.flatnonzero(is_again) + 1
-        # The rows of the source in the order of the data set.
-        rows: Int32 | Int64 = order
-        if len(again):
+        rows = sort_grouped(user_column, item_column, given, times)
+        repeats = 0
+        if rows is None:
             how = on_repeat
             if how == "auto":
                 how = "sum" if feedback is Feedback.IMPLICIT else "last"
-            if how == "error":
-                raise _repeated(user_column, item_column, order, again, source, name_row)
-            # The scale is detected from the original ratings, not from their means.
-            if scale is None and feedback is Feedback.EXPLICIT:
-                scale = RatingScale.of(ratings)
-            cells = user_column.codes * np.int64(len(item_column.names)) + item_column.codes
-            kept, ratings = merge(cells, ratings, times, how)
-            order = np.argsort(cells[kept])
-            rows = kept[order]
-            users_of, items_of = user_column.codes[rows], item_column.codes[rows]
+            rows = _sorted(user_column, item_column, given, times, how, source, name_row)
+            repeats = len(given) - len(rows.ratings)
         if feedback is Feedback.IMPLICIT:
-            scale = RatingScale.of_implicit(ratings)
+            scale = RatingScale.of_implicit(rows.ratings if repeats else distinct)
         elif scale is None:
-            scale = RatingScale.of(ratings)
+            # The scale is that of the ratings as they were given, not of their means.
+            scale = RatingScale.of(distinct)
+        items_of = rows.items
         item_names = item_column.names
         if keep_unrated:
             item_names, items_of = _with_unrated(item_names, items_of, metadata)
         catalogue, attributes = _catalogue(Vocabulary(item_names), metadata)
         return cls(
-            users=users_of,
+            users=rows.users,
             items=items_of,
-            ratings=gather(ratings, order, np.float32),
-            timestamps=gather(times, rows, np.int64),
+            ratings=rows.ratings,
+            timestamps=rows.times,
             user_ids=Vocabulary(user_column.names),
             catalogue=catalogue,
             source=source,
             scale=scale,
-            source_places=order,
+            source_places=rows.places,
             has_timestamps=timestamps is not None,
             feedback=feedback,
             attributes=attributes,
-            repeats=len(again),
+            repeats=repeats,
         )
 
     def __len__(self) -> int:
@@ -268,13 +264,51 @@ def _column(ids: Ids) -> IdColumn:
     return ids if isinstance(ids, IdColumn) else IdColumn.of(ids)
 
 
+def _sorted(
+    users: IdColumn,
+    items: IdColumn,
+    ratings: ChunkedArray[np.float32],
+    timestamps: ChunkedArray[Any] | None,
+    on_repeat: str,
+    source: str,
+    name_row: Callable[[int], str],
+) -> SortedRatings:
+    """Sorts rows in any order by user and item, and merges those that repeat both.
+
+    Raises:
+        RatingsError: With `on_repeat="error"`, a user rates an item twice.
+    """
+    order, users_of, items_of = sort_rows(users.codes, items.codes)
+    is_again = (users_of[1:] == users_of[:-1]) & (items_of[1:] == items_of[:-1])
+    again = np.flatnonzero(is_again) + 1
+    times = timestamps
+    if times is None:
+        times = ChunkedArray([np.zeros(len(ratings), dtype=np.int32)])
+    if not len(again):
+        stars = ratings.pick(order, np.float32)
+        return SortedRatings(users_of, items_of, stars, times.pick(order, np.int64), order)
+    if on_repeat == "error":
+        raise _repeated(users, items, order, again, source, name_row)
+    cells = users.codes * np.int64(len(items.names)) + items.codes
+    kept, merged = merge(cells, ratings.array, times.array, on_repeat)
+    order = np.argsort(cells[kept])
+    rows = kept[order]
+    return SortedRatings(
+        users.codes[rows],
+        items.codes[rows],
+        merged[order],
+        times.pick(rows, np.int64),
+        order,
+    )
+
+
 def _off_scale(
     ratings: Float32,
-    valid: Bool,
     scale: RatingScale | None,
     source: str,
     name_row: Callable[[int], str],
 ) -> RatingsError:
+    valid = np.isfinite(ratings) if scale is None else scale.contains(ratings)
     expected = f"a rating from {scale.low:g} to {scale.high:g}" if scale else "a finite rating"
     problems = [
         f"{name_row(row)}: {ratings[row]:g} is not {expected}"
@@ -316,7 +350,7 @@ def _with_unrated(
     """Adds unrated items of `metadata`; returns all item ids and the new index of each row."""
     rated = [name.decode() for name in names.tolist()]
     column = IdColumn.of([*rated, *metadata])
-    return column.names, gather(column.codes[: len(rated)], index)
+    return column.names, gather(column.codes[: len(rated)], [index])
 
 
 def _catalogue(

@@ -12,6 +12,7 @@ import numpy as np
 from marquee_core.arrays import Float32, Int64
 from marquee_trainer.data.archives import Files, FolderFiles, ZipFiles
 from marquee_trainer.data.assembly import assemble
+from marquee_trainer.data.chunked import ChunkedArray
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.errors import SHOWN_PROBLEMS, RatingsError
 from marquee_trainer.data.grouplens_items import parse_movies_csv, parse_movies_dat, parse_u_item
@@ -122,12 +123,12 @@ def _rows_of(dataset: RatingsDataset, test: Rows, source: str) -> Int64:
     cells = users * width + items
     rows = np.minimum(np.searchsorted(all_cells, cells), len(all_cells) - 1)
     is_found = (users >= 0) & (items >= 0) & (all_cells[rows] == cells)
-    is_found &= dataset.ratings[rows] == test.ratings
+    is_found &= dataset.ratings[rows] == test.ratings.array
     if not is_found.all():
         missing = np.flatnonzero(~is_found)
         problems = [
             f"{test.where(row)}: user {test.users.id(row)} rates item {test.items.id(row)} "
-            f"{test.ratings[row]:g}, which is not among all ratings"
+            f"{test.ratings.array[row]:g}, which is not among all ratings"
             for row in missing[:SHOWN_PROBLEMS].tolist()
         ]
         raise RatingsError.listing(f"{source}: test ratings", problems, len(missing))
@@ -173,16 +174,16 @@ def _concatenated(first: Rows, second: Rows) -> Rows:
     def where(row: int) -> str:
         return first.where(row) if row < len(first) else second.where(row - len(first))
 
-    ratings: Float32 = np.concatenate([first.ratings, second.ratings])
+    ratings: Float32 = np.concatenate([first.ratings.array, second.ratings.array])
     times: list[Int64] = [
-        part.timestamps.astype(np.int64, copy=False)
+        part.timestamps.array.astype(np.int64, copy=False)
         for part in (first, second)
         if part.timestamps is not None
     ]
     return Rows(
         IdColumn.concatenated([first.users, second.users]),
         IdColumn.concatenated([first.items, second.items]),
-        ratings,
-        np.concatenate(times),
+        ChunkedArray([ratings]),
+        ChunkedArray([np.concatenate(times)]),
         where,
     )

@@ -13,14 +13,13 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 
-from marquee_core.arrays import Float32
+from marquee_trainer.data.chunked import ChunkedArray
 from marquee_trainer.data.dialect import decode
 from marquee_trainer.data.errors import OtherFormError, RatingsError
 from marquee_trainer.data.ids import IdColumn, id_problem
 from marquee_trainer.data.plain_columns import categories, read_plain_columns
 from marquee_trainer.data.rows import Rows
 from marquee_trainer.data.scale import HALF_STAR, HIGHEST, LOWEST, RatingScale
-from marquee_trainer.data.sorting import gather_chunks
 
 _FIELDS = 4
 _CSV_HEADER = "userId,movieId,rating,timestamp"
@@ -124,18 +123,21 @@ def _parse(text: str, delimiter: str, scale: RatingScale | None, where: Where) -
 def _rows(frame: pl.DataFrame, scale: RatingScale | None, where: Where) -> Rows | None:
     """Converts the columns to ids, numbers and times; returns None if a value is malformed."""
     users, items = IdColumn.of(frame["user"]), IdColumn.of(frame["item"])
-    if users.invalid().any() or items.invalid().any():
+    if users.invalid() is not None or items.invalid() is not None:
         return None
     ratings = _ratings(frame["rating"], scale)
     if ratings is None:
         return None
-    seconds = frame["timestamp"].cast(pl.Int64, strict=False)
-    if seconds.null_count() or not seconds.is_between(0, _TIMESTAMP_END - 1).all():
+    seconds = frame["timestamp"]
+    if seconds.dtype != pl.Int32:
+        seconds = seconds.cast(pl.Int64, strict=False)
+    last = _TIMESTAMP_END - 1 if seconds.dtype == pl.Int64 else np.iinfo(np.int32).max
+    if seconds.null_count() or not seconds.is_between(0, last).all():
         return None
-    return Rows(users, items, ratings, seconds.to_numpy(), where)
+    return Rows(users, items, ratings, ChunkedArray.of_series(seconds), where)
 
 
-def _ratings(column: pl.Series, scale: RatingScale | None) -> Float32 | None:
+def _ratings(column: pl.Series, scale: RatingScale | None) -> ChunkedArray[np.float32] | None:
     """Converts a column with few distinct texts to ratings; returns None if one is not a rating."""
     if isinstance(column.dtype, pl.Enum):
         found = categories(column)
@@ -150,7 +152,7 @@ def _ratings(column: pl.Series, scale: RatingScale | None) -> Float32 | None:
         return None
     table = np.zeros(int(used.max(initial=0)) + 1, dtype=np.float32)
     table[used] = values
-    return gather_chunks(table, chunks, np.float32)
+    return ChunkedArray(chunks, table, used)
 
 
 def _frame(text: str, delimiter: str) -> pl.DataFrame | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from marquee_core.arrays import Bool, Int32
-from marquee_trainer.data.sorting import gather, gather_chunks
+from marquee_trainer.data.chunked import ChunkedArray
 
 # Longer ids are rejected. The gateway accepts this many characters, so every valid id is accepted.
 MAX_ID_BYTES = 256
@@ -20,19 +19,27 @@ MAX_ID_BYTES = 256
 _WORD = 8
 # A lookup table is used if the largest number is at most this many times the count of numbers.
 _TABLE_SHARE = 4
+# Runs of equal numbers are at least so long on average where only their beginnings are looked at.
+_RUN_ROWS = 8
 
 
-@dataclass(frozen=True)
 class IdColumn:
     """A column of ids, stored as the distinct ids and one index per row.
 
     Attributes:
         names: The distinct ids, sorted by their UTF-8 bytes (bytes, distinct ids).
-        codes: The index in `names` of each row's id (int32, n).
+        indexes: The index in `names` of each row's id (int32, n).
     """
 
-    names: NDArray[np.bytes_]
-    codes: Int32
+    def __init__(self, names: NDArray[np.bytes_], indexes: Int32 | ChunkedArray[np.int32]) -> None:
+        """Takes the distinct ids, and the index of each row's id."""
+        self.names = names
+        self.indexes = ChunkedArray.of(indexes)
+
+    @property
+    def codes(self) -> Int32:
+        """The index in `names` of each row's id, as one array (int32, n)."""
+        return self.indexes.array
 
     @classmethod
     def of(cls, ids: Sequence[str] | NDArray[np.bytes_] | pl.Series) -> IdColumn:
@@ -44,7 +51,7 @@ class IdColumn:
             return cls(*distinct(ids))
         column = ids if isinstance(ids, pl.Series) else pl.Series(list(ids), dtype=pl.String)
         if column.dtype in (pl.Int32, pl.Int64) and not column.null_count():
-            return cls(*distinct_numbers([chunk.to_numpy() for chunk in column.get_chunks()]))
+            return distinct_numbers([chunk.to_numpy() for chunk in column.get_chunks()])
         column = column.cast(pl.String).fill_null("")
         names = column.unique().sort()
         codes = column.cast(pl.Enum(names)).to_physical().cast(pl.Int32)
@@ -63,7 +70,7 @@ class IdColumn:
         return cls(joined.names, np.concatenate(codes))
 
     def __len__(self) -> int:
-        return len(self.codes)
+        return len(self.indexes)
 
     def id(self, row: int) -> str:
         """The id of a row."""
@@ -80,15 +87,15 @@ class IdColumn:
     def renamed(self, names: Sequence[str]) -> IdColumn:
         """Replaces each distinct id by the name at its index."""
         renamed = IdColumn.of(names)
-        return IdColumn(renamed.names, renamed.codes[self.codes])
+        return IdColumn(renamed.names, self.indexes.mapped(renamed.codes))
 
-    def invalid(self) -> Bool:
-        """Marks the rows with an invalid id (bool, n)."""
+    def invalid(self) -> Bool | None:
+        """Marks the rows with an invalid id (bool, n); None if all are valid."""
         if all_valid(self.names):
-            return np.zeros(len(self), dtype=np.bool_)
+            return None
         bad = np.array([id_problem(name) is not None for name in self.texts()], dtype=np.bool_)
         if not bad.any():
-            return np.zeros(len(self), dtype=np.bool_)
+            return None
         found: Bool = bad[self.codes]
         return found
 
@@ -130,9 +137,7 @@ def distinct(names: NDArray[np.bytes_]) -> tuple[NDArray[np.bytes_], Int32]:
     return found, index.astype(np.int32)
 
 
-def distinct_numbers(
-    chunks: Sequence[NDArray[np.signedinteger[Any]]],
-) -> tuple[NDArray[np.bytes_], Int32]:
+def distinct_numbers(chunks: Sequence[NDArray[np.signedinteger[Any]]]) -> IdColumn:
     """The sorted distinct names of whole numbers, and for each number the index of its name.
 
     Equivalent to `distinct(numbers.astype(bytes))`, but much faster.
@@ -146,15 +151,28 @@ def distinct_numbers(
     if low < 0 or high > _TABLE_SHARE * count:
         values, index = np.unique(np.concatenate(chunks), return_inverse=True)
         names, ranks = distinct(values.astype(np.bytes_))
-        return names, gather(ranks, index)
+        return IdColumn(names, ChunkedArray([index], ranks))
     used = np.zeros(high + 1, dtype=np.bool_)
     for chunk in chunks:
-        used[chunk] = True
+        _mark(used, chunk)
     values = np.flatnonzero(used)
     names, ranks = distinct(values.astype(np.bytes_))
-    table = np.empty(high + 1, dtype=np.int32)
+    table = np.zeros(high + 1, dtype=np.int32)
     table[values] = ranks
-    return names, gather_chunks(table, chunks)
+    return IdColumn(names, ChunkedArray(chunks, table))
+
+
+def _mark(used: Bool, numbers: NDArray[np.signedinteger[Any]]) -> None:
+    """Marks the numbers that occur."""
+    is_new = numbers[1:] != numbers[:-1]
+    if _RUN_ROWS * np.count_nonzero(is_new) < len(numbers):
+        # Equal numbers follow one another.
+        used[numbers[:1]] = True
+        used[numbers[1:][is_new]] = True
+    elif len(used) <= len(numbers):
+        used |= np.bincount(numbers, minlength=len(used)) > 0
+    else:
+        used[numbers] = True
 
 
 def _bytes(names: Sequence[str]) -> NDArray[np.bytes_]:

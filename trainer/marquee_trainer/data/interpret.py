@@ -11,6 +11,7 @@ import polars as pl
 
 from marquee_core.arrays import Bool
 from marquee_trainer.data.assembly import assemble
+from marquee_trainer.data.chunked import ChunkedArray
 from marquee_trainer.data.columns import (
     BY_ORDER,
     COUNT,
@@ -158,19 +159,20 @@ def _rows(table: Table, name: str, choice: ColumnChoice) -> tuple[Rows, str]:
         if column.dtype == pl.Binary:  # Text, in files of older programs.
             columns[role] = as_text(column)
     users, items = (_ids(columns[role]) for role in (USER, ITEM))
-    bad: dict[str, Bool] = {USER: users.invalid(), ITEM: items.invalid()}
+    bad: dict[str, Bool | None] = {USER: users.invalid(), ITEM: items.invalid()}
     strength = RATING if RATING in columns else COUNT
     if strength in columns:
         ratings, bad[strength] = parse_rating_column(columns[strength])
-        if strength == COUNT:
-            bad[strength] |= ratings < 0
+        if strength == COUNT and ratings.distinct().min(initial=0.0) < 0:
+            bad[strength] = ~(ratings.array >= 0)
     else:
-        ratings = np.ones(len(frame), dtype=np.float32)
+        ratings = ChunkedArray([np.ones(len(frame), dtype=np.float32)])
     times = parse_time_column(columns[TIME]) if TIME in columns else None
     if times is not None:
         bad[TIME] = times.bad
-    if any(mask.any() for mask in bad.values()):
-        raise _malformed(table, columns, choice, bad)
+    found = {role: mask for role, mask in bad.items() if mask is not None}
+    if found:
+        raise _malformed(table, columns, choice, found)
     if times is None:
         return Rows(users, items, ratings, None, table.where), ""
     return Rows(users, items, ratings, times.values, table.where), times.form

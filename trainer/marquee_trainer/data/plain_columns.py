@@ -24,7 +24,7 @@ _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _INT32 = 2**31 - 1
 # A column with at most this many distinct texts in the sample may be categorical.
 _FEW = 64
-# Ratings that may occur after the sample.
+# Ratings that may occur after the sample, if the sample has others as long.
 _COMMON = [f"{value}{end}" for value in range(11) for end in ("", ".0", ".5")]
 # Characters that may quote a field or end a line.
 _SPECIAL = (b'"', b"\r")
@@ -53,21 +53,28 @@ def read_plain_columns(
     """
     with _content(source) as content:
         start = _line_start(content, skipped_lines)
-        sample = _sample(content[start : start + HEAD_BYTES], separator)
-        is_regular = bool(sample) and all(len(row) == width for row in sample)
-        if not is_regular or any(content.find(special, start) >= 0 for special in _SPECIAL):
+        head = content[start : start + HEAD_BYTES]
+        sample = _sample(head, separator)
+        if not sample or any(len(row) != width for row in sample):
             return None
-        size = len(content) - start
-    texts = [[row[position] for row in sample] for position in range(width)]
-    kinds = [_kind(texts[position], position in whole) for position in range(width)]
+        texts = [[row[position] for row in sample] for position in range(width)]
+        kinds = [_kind(texts[position], position in whole) for position in range(width)]
+        # A number or a category has no other characters than those of its text.
+        end = len(content) if pl.String in kinds else start + len(head)
+        if any(content.find(special, start, end) >= 0 for special in _SPECIAL):
+            return None
+        # Each field is followed by a separator or the end of the line; the last end may be missing.
+        size = len(content) - start + (content[-1:] != b"\n")
     frame = _read(source, separator, skipped_lines, kinds)
     if frame is None and any(kind == pl.Int32 or isinstance(kind, pl.Enum) for kind in kinds):
-        frame = _read(source, separator, skipped_lines, [*map(_wider, kinds)])
+        kinds = [*map(_wider, kinds)]
+        with _content(source) as content:
+            if pl.String in kinds and any(content.find(mark, start) >= 0 for mark in _SPECIAL):
+                return None
+        frame = _read(source, separator, skipped_lines, kinds)
     if frame is None or not len(frame) or any(column.null_count() for column in frame):
         return None
-    # Each field is followed by a separator or the end of the line; the last end may be missing.
-    expected = sum(map(_text_bytes, frame)) + width * len(frame)
-    return frame if size in (expected, expected - 1) else None
+    return frame if size == sum(map(_text_bytes, frame)) + width * len(frame) else None
 
 
 class Categories(NamedTuple):
@@ -145,7 +152,9 @@ def _kind(texts: Sequence[str], may_be_whole: bool) -> Any:
     distinct = {*texts}
     if may_be_whole or len(distinct) > _FEW or "" in distinct:
         return pl.String
-    return pl.Enum([*dict.fromkeys([*_COMMON, *sorted(distinct)])])
+    lengths = {*map(len, distinct)}
+    common = [text for text in _COMMON if len(text) in lengths]
+    return pl.Enum([*dict.fromkeys([*common, *sorted(distinct)])])
 
 
 def _wider(kind: Any) -> Any:
@@ -174,8 +183,10 @@ def _read(
 def _text_bytes(column: pl.Series) -> int:
     """The bytes of a column's values as text, with whole numbers in their shortest form."""
     if isinstance(column.dtype, pl.Enum):
-        found = categories(column)
-        return int(np.dot(found.counts, [len(text.encode()) for text in found.texts]))
+        sizes = [len(text.encode()) for text in column.dtype.categories.to_list()]
+        if len({*sizes}) == 1:
+            return sizes[0] * len(column)
+        return int(np.dot(categories(column).counts, sizes))
     if column.dtype == pl.String:
         return int(column.str.len_bytes().sum())
     return sum(_digits(chunk.to_numpy()) for chunk in column.get_chunks())
@@ -183,11 +194,13 @@ def _text_bytes(column: pl.Series) -> int:
 
 def _digits(numbers: NDArray[np.signedinteger[Any]]) -> int:
     """The number of characters of whole numbers in their shortest form, including signs."""
-    low, high = int(numbers.min(initial=0)), int(numbers.max(initial=0))
+    if not len(numbers):
+        return 0
+    low, high = int(numbers.min()), int(numbers.max())
     # One digit for each number, another for each that is at least 10, 100 and so on, and the signs.
     total = len(numbers) + (int((numbers < 0).sum()) if low < 0 else 0)
     magnitudes = np.abs(numbers) if low < 0 else numbers
-    least = int(magnitudes.min(initial=high))
+    least = int(magnitudes.min()) if low < 0 else low
     power = 10
     while power <= max(abs(low), high):
         total += len(numbers) if least >= power else int(np.count_nonzero(magnitudes >= power))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from marquee_core.arrays import Float32, Int32, Int64
+import numpy as np
+
+from marquee_trainer.data.chunked import ChunkedArray
 from marquee_trainer.data.ids import IdColumn
 
 
@@ -23,8 +25,8 @@ class Rows:
 
     users: IdColumn
     items: IdColumn
-    ratings: Float32
-    timestamps: Int32 | Int64 | None
+    ratings: ChunkedArray[np.float32]
+    timestamps: ChunkedArray[np.int32] | ChunkedArray[np.int64] | None
     where: Callable[[int], str]
 
     def __len__(self) -> int:

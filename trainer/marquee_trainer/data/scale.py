@@ -141,11 +141,14 @@ def find_unrated_marker(ratings: Float32) -> float | None:
     return float(values[0]) if is_far or is_filler else None
 
 
-def detect_feedback(ratings: Float32) -> Feedback:
-    """Implicit feedback if there are several ratings and all are equal, explicit otherwise."""
-    if len(ratings) > 1 and bool((ratings == ratings[0]).all()):
-        return Feedback.IMPLICIT
-    return Feedback.EXPLICIT
+def detect_feedback(distinct: Float32, count: int) -> Feedback:
+    """Implicit feedback if there are several ratings and all are equal, explicit otherwise.
+
+    Args:
+        distinct: The distinct ratings (float32, m).
+        count: The number of ratings.
+    """
+    return Feedback.IMPLICIT if count > 1 and len(distinct) == 1 else Feedback.EXPLICIT
 
 
 def _distinct(ratings: Float32) -> Float32:

@@ -1,19 +1,13 @@
-"""Sorts rows by two columns of small codes in linear time, and gathers values in that order."""
+"""Sorts rows by two columns of small codes in linear time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from marquee_core.arrays import Int32, Int64
-
-_Value = TypeVar("_Value", bound=np.generic)
-# Number of rows gathered at a time. NumPy converts their indexes to 8 bytes each.
-_PICKED_ROWS = 1 << 20
 
 
 class SortedRows(NamedTuple):
@@ -55,38 +49,3 @@ def sort_rows(first: Int32, second: Int32) -> SortedRows:
     by_both = csr_array(entries, shape=(widths, heights)).tocsc()
     firsts = np.repeat(np.arange(heights, dtype=np.int32), np.diff(by_both.indptr))
     return SortedRows(by_both.data, firsts, by_both.indices.astype(np.int32, copy=False))
-
-
-def gather(
-    values: NDArray[Any], rows: NDArray[Any], dtype: type[_Value] | None = None
-) -> NDArray[_Value]:
-    """Returns `values[rows]`, using less memory.
-
-    Args:
-        values: The values (n).
-        rows: The rows, in any order (integers, m).
-        dtype: The type of the result; None for that of the values.
-    """
-    starts = range(0, len(rows), _PICKED_ROWS)
-    chunks = [rows[start : start + _PICKED_ROWS] for start in starts]
-    return gather_chunks(values, chunks, dtype)
-
-
-def gather_chunks(
-    values: NDArray[Any], chunks: Sequence[NDArray[Any]], dtype: type[_Value] | None = None
-) -> NDArray[_Value]:
-    """Gathers values at the indexes in several arrays, and concatenates them.
-
-    Args:
-        values: The values (n).
-        chunks: Their indexes (integers, m in total).
-        dtype: The type of the result; None for that of the values.
-    """
-    picked: NDArray[_Value] = np.empty(sum(map(len, chunks)), dtype=dtype or values.dtype)
-    start = 0
-    for chunk in chunks:
-        end = start + len(chunk)
-        # Indexes are never out of range; with this mode NumPy does not check them.
-        picked[start:end] = np.take(values, chunk, mode="clip")
-        start = end
-    return picked

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from marquee_core.scorers.quiet_tensorflow import import_tensorflow
 from marquee_trainer.data.assembly import assemble
+from marquee_trainer.data.chunked import ChunkedArray
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.grouplens_items import movielens_item
@@ -72,8 +73,8 @@ def load_tfds(
     rows = Rows(
         IdColumn.of(column["user_id"]),
         IdColumn.of(column["movie_id"]),
-        column["user_rating"].astype(np.float32),
-        column["timestamp"].astype(np.int64),
+        ChunkedArray([column["user_rating"].astype(np.float32)]),
+        ChunkedArray([column["timestamp"].astype(np.int64)]),
         lambda row: f"example {row + 1}",
     )
     metadata = own_metadata or metadata

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from marquee_core.arrays import Bool, Float32, Int32, Int64
+from marquee_core.arrays import Bool, Float32
+from marquee_trainer.data.chunked import ChunkedArray
 from marquee_trainer.data.plain_columns import Categories, categories
-from marquee_trainer.data.sorting import gather_chunks
 
 # Numbers from these on are nano-, micro- or milliseconds rather than seconds.
 _UNITS = (
@@ -56,11 +56,11 @@ class Ratings(NamedTuple):
 
     Attributes:
         values: The ratings; NaN where a value is not a rating (float32, n).
-        bad: True for values that are not ratings (bool, n).
+        bad: True for values that are not ratings (bool, n); None if all are.
     """
 
-    values: Float32
-    bad: Bool
+    values: ChunkedArray[np.float32]
+    bad: Bool | None
 
 
 class Times(NamedTuple):
@@ -68,12 +68,12 @@ class Times(NamedTuple):
 
     Attributes:
         values: Seconds since 1970; 0 where a value is not a time (int32 or int64, n).
-        bad: True for values that are not times (bool, n).
+        bad: True for values that are not times (bool, n); None if all are.
         form: The format of the times, such as `seconds` or `dates`.
     """
 
-    values: Int32 | Int64
-    bad: Bool
+    values: ChunkedArray[np.int32] | ChunkedArray[np.int64]
+    bad: Bool | None
     form: str
 
 
@@ -91,8 +91,9 @@ def parse_rating_column(column: pl.Series) -> Ratings:
             numbers = _from_words(column)
     else:
         numbers = column.cast(pl.Float32, strict=False)
-    values = numbers.fill_null(float("nan")).to_numpy()
-    return Ratings(values, ~np.isfinite(values))
+    values: Float32 = numbers.fill_null(float("nan")).to_numpy()
+    bad = ~np.isfinite(values)
+    return Ratings(ChunkedArray([values]), bad if bad.any() else None)
 
 
 def _from_categories(column: Categories) -> Ratings:
@@ -100,9 +101,10 @@ def _from_categories(column: Categories) -> Ratings:
     used = np.flatnonzero(column.counts)
     texts = pl.Series([column.texts[position] for position in used.tolist()], dtype=pl.String)
     table = np.full(len(column.texts), np.nan, dtype=np.float32)
-    table[used], bad = parse_rating_column(texts)
-    values = gather_chunks(table, column.chunks, np.float32)
-    return Ratings(values, ~np.isfinite(values) if bad.any() else np.zeros(len(values), np.bool_))
+    found = parse_rating_column(texts)
+    table[used] = found.values.array
+    values = ChunkedArray(column.chunks, table, used)
+    return Ratings(values, None if found.bad is None else ~np.isfinite(values.array))
 
 
 def _from_words(column: pl.Series) -> pl.Series:
@@ -202,5 +204,6 @@ def _times(seconds: pl.Series, form: str) -> Times:
     if seconds.dtype != pl.Int32:
         seconds = seconds.cast(pl.Int64)
     if not seconds.null_count():
-        return Times(seconds.to_numpy(), np.zeros(len(seconds), dtype=np.bool_), form)
-    return Times(seconds.fill_null(0).to_numpy(), seconds.is_null().to_numpy(), form)
+        return Times(ChunkedArray.of_series(seconds), None, form)
+    known = ChunkedArray.of_series(seconds.fill_null(0))
+    return Times(known, seconds.is_null().to_numpy(), form)
